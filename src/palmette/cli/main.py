@@ -1,0 +1,125 @@
+"""The `palmette` command. Commands import what they need when they run, so that `--help` is quick and needs no torch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from palmette import __version__
+from palmette.errors import PalmetteError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Exact answers from small language models: copied word for word from a document, or an honest refusal.",
+)
+train_app = typer.Typer(no_args_is_help=True, help="Train a model.")
+eval_app = typer.Typer(no_args_is_help=True, help="Measure a model.")
+app.add_typer(train_app, name="train")
+app.add_typer(eval_app, name="eval")
+
+DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+ModelOption = Annotated[str, typer.Option(help="A run folder, a model folder, a GGUF file, or a hub id.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"palmette {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Exact answers from small language models: copied word for word from a document, or an honest refusal."""
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="The run folder, which must not exist.")] = Path("runs/quickstart"),
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="A few documents only: shows that everything works, not how well.")
+    ] = False,
+) -> None:
+    """Run the main job on the built-in model and corpus: evaluate, fine-tune, evaluate again, compare."""
+    from palmette.cli.quickstart import run_quickstart
+
+    run_quickstart(out, smoke=smoke)
+
+
+@train_app.command("sft")
+def train_sft(
+    recipe: Annotated[Optional[Path], typer.Argument(help="The recipe, a YAML file.")] = None,  # noqa: UP045
+    resume: Annotated[
+        Optional[Path], typer.Option(help="Go on with this run folder instead.")  # noqa: UP045
+    ] = None,
+) -> None:
+    """Fine-tune a model on questions about documents, as a recipe says."""
+    if (recipe is None) == (resume is None):
+        raise typer.BadParameter("give either a recipe or --resume RUN")
+    from palmette.cli.commands import run_train_sft
+
+    run_train_sft(recipe, resume)
+
+
+@eval_app.command("squad")
+def eval_squad(
+    data: Annotated[str, typer.Option(help="builtin:test, a SQuAD v2 .json, a .jsonl, or a hub data set.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results, which must not exist.")],
+    model: ModelOption = DEFAULT_MODEL,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated side by side.")] = 16,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Where an endless reply is cut.")] = 48,
+    limit: Annotated[Optional[int], typer.Option(min=1, help="Use the first N documents only.")] = None,  # noqa: UP045
+) -> None:
+    """Answer a data set by greedy generation; write predictions.json, na_prob.json and metrics.json."""
+    from palmette.cli.commands import run_eval_squad
+
+    run_eval_squad(model, data, out, batch_size, max_new_tokens, limit)
+
+
+@app.command()
+def ask(
+    questions: Annotated[list[str], typer.Argument(help="One or more questions.")],
+    document: Annotated[str, typer.Option(help="A text file, or - for standard input.")],
+    model: ModelOption = DEFAULT_MODEL,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a question, for programs.")] = False,
+) -> None:
+    """Answer questions about a document, with the answer shown in its place."""
+    from palmette.cli.commands import run_ask
+
+    run_ask(model, document, questions, as_json=as_json)
+
+
+@app.command()
+def inspect(
+    data: Annotated[str, typer.Option(help="Where the document is from.")] = "builtin:train",
+    model: ModelOption = DEFAULT_MODEL,
+    document: Annotated[int, typer.Option(min=0, help="Which document, counted from 0.")] = 0,
+    questions: Annotated[int, typer.Option(min=1, help="How many of its questions.")] = 3,
+    table: Annotated[
+        bool, typer.Option("--table", help="One line a token: position, branch, predictor, masks.")
+    ] = False,
+) -> None:
+    """Show a packed training example as the loss sees it: every token coloured by its learn and attend masks."""
+    from palmette.cli.inspect import run_inspect
+
+    run_inspect(model, data, document, questions, table=table)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    try:
+        app()
+    except PalmetteError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)

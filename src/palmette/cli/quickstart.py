@@ -1,0 +1,93 @@
+"""`palmette quickstart`: the main job, end to end, on the built-in model and corpus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from palmette import run
+from palmette.cli.commands import LOSS_PLOT
+from palmette.cli.show import answer_text, metrics_table, stderr, stdout
+from palmette.config import DataSection, Recipe, TrainSection
+from palmette.data.source import read_source
+from palmette.evaluate.plots import plot_loss
+from palmette.evaluate.squad import Evaluation, evaluate_squad
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.train.sft import Interrupted, load_base, recipe_prompt, train_sft
+from palmette.tree.chat import ChatTemplate
+
+HELD_OUT = "builtin:test"
+NUM_EXAMPLES = 3
+
+
+def run_quickstart(out: Path, *, smoke: bool) -> None:
+    """Evaluate the untouched model, fine-tune it, evaluate it again, and show both."""
+    run.check_absent(out)
+    news, started = stderr(), time.monotonic()
+
+    def say(line: str) -> None:
+        news.print(f"[{time.monotonic() - started:5.0f} s] {line}", markup=False)
+
+    recipe = quickstart_recipe(out, smoke=smoke)
+    documents = read_source(HELD_OUT, limit_documents=1 if smoke else None).documents
+    say(f"loading {recipe.model.name} (the first time, it is converted to safetensors)")
+    loaded = load_base(recipe)
+    task = ExtractiveQa(ChatTemplate(loaded.tokenizer), recipe_prompt(recipe))
+
+    def evaluate(model: object, what: str) -> Evaluation:
+        return evaluate_squad(model, loaded.tokenizer, task, documents, what=what)
+
+    say(f"answering {sum(len(d.questions) for d in documents)} questions of {HELD_OUT} with the untouched model")
+    before = evaluate(loaded.model, "untouched model")
+    say(f"fine-tuning on {', '.join(recipe.data.train)}, one prefix tree per document")
+    try:
+        trained = train_sft(recipe, say, loaded=loaded)
+    except Interrupted as stop:
+        say(str(stop))
+        raise typer.Exit(130) from stop
+    say("answering the same questions with the fine-tuned model")
+    after = evaluate(trained.model, "fine-tuned model")
+    _write(out, before, after)
+    _show(stdout(), before, after)
+    say(f"everything is in {out}")
+    _next_steps(stdout(), out)
+
+
+def quickstart_recipe(out: Path, *, smoke: bool) -> Recipe:
+    """The recipe: the defaults, or a few documents for one epoch."""
+    if smoke:
+        data, train = DataSection(limit_documents=2), TrainSection(epochs=1, trees_per_step=1)
+        return Recipe(output=str(out), data=data, train=train)
+    return Recipe(output=str(out))
+
+
+def _write(out: Path, before: Evaluation, after: Evaluation) -> None:
+    with run.whole_folder(out / "untouched") as staging:
+        before.write(staging)
+    after.write(out)
+    plot_loss(out / run.METRICS_LOG, out / LOSS_PLOT, title="Training loss, quickstart")
+
+
+def _show(console: Console, before: Evaluation, after: Evaluation) -> None:
+    console.print()
+    console.print(metrics_table({"untouched": before.metrics, "fine-tuned": after.metrics}))
+    console.print("\nSome answers of the fine-tuned model:\n", style="bold")
+    right = [answer for answer in after.scored if answer.exact == 1.0 and answer.prediction]
+    refused = [answer for answer in after.scored if answer.exact == 1.0 and not answer.prediction]
+    wrong = [answer for answer in after.scored if answer.exact == 0.0]
+    for answer in (*right[:NUM_EXAMPLES], *refused[:1], *wrong[:NUM_EXAMPLES]):
+        console.print(answer_text(answer))
+
+
+def _next_steps(console: Console, out: Path) -> None:
+    run_command: Callable[[str], None] = lambda command: console.print(f"  {command}", markup=False, soft_wrap=True)  # noqa: E731
+    console.print("Next:", style="bold")
+    run_command(
+        f'echo "The ferry leaves at 7:40 from pier 3." | palmette ask --model {out} --document - "When does the ferry leave?"'
+    )
+    run_command("palmette inspect --questions 2")
+    run_command(f"palmette eval squad --model {out} --data builtin:dev --out {out}/dev")

@@ -1,0 +1,103 @@
+"""Records of extractive question answering: documents, questions, and answers with their place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from palmette.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A span of a document: its text, and the index of its first character."""
+
+    text: str
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question about a document.
+
+    Attributes:
+        id: unique in its data set.
+        text: the question.
+        answers: accepted spans; empty where the document does not answer it.
+        plausible: for an unanswerable question, spans that a careless reader might give.
+    """
+
+    id: str
+    text: str
+    answers: tuple[Answer, ...] = ()
+    plausible: tuple[Answer, ...] = ()
+
+    @property
+    def answerable(self) -> bool:
+        """Whether the document answers it."""
+        return bool(self.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text and the questions about it."""
+
+    id: str
+    text: str
+    questions: tuple[Question, ...]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Documents read from one source.
+
+    Attributes:
+        source: where they came from, as the user named it.
+        documents: what was read.
+        sha256: hash of the source's bytes, or the hub's fingerprint.
+        dropped: records left out under the policy "drop", with the reason of each.
+    """
+
+    source: str
+    documents: tuple[Document, ...]
+    sha256: str
+    dropped: tuple[str, ...] = field(default=())
+
+    @property
+    def num_questions(self) -> int:
+        """Questions of all documents."""
+        return sum(len(document.questions) for document in self.documents)
+
+
+def check_document(document: Document, source: str) -> None:
+    """Check that a document holds text, that its answers stand where they say, and that it does not ask empty questions.
+
+    Raises:
+        DataError: naming the source, the record, the value and the way out.
+    """
+    if not document.text.strip():
+        raise DataError(f"{source}: document {document.id!r} is empty", "Take it out, or give it its text.")
+    for question in document.questions:
+        where = f"{source}: question {question.id!r} of document {document.id!r}"
+        if not question.text.strip():
+            raise DataError(f"{where} has no text", "Take it out, or write the question.")
+        for answer in question.answers + question.plausible:
+            _check_answer(document.text, answer, where)
+
+
+def _check_answer(text: str, answer: Answer, where: str) -> None:
+    if not answer.text.strip():
+        raise DataError(f"{where} has an empty answer", "Leave its answers out if the document does not answer it.")
+    found = text[max(answer.start, 0) : max(answer.start, 0) + len(answer.text)]
+    if answer.start >= 0 and found == answer.text:
+        return
+    elsewhere = text.find(answer.text)
+    hint = f"it stands at {elsewhere}" if elsewhere >= 0 else "it does not stand anywhere in the document"
+    raise DataError(
+        f"{where} has the answer {_short(answer.text)} at {answer.start}, where the document has {_short(found)}",
+        f"Correct the offset ({hint}), or set data.on_bad_record: drop.",
+    )
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,97 @@
+"""Flat rows, one question each: JSON Lines files, and data sets of the Hugging Face hub in the columns of `rajpurkar/squad_v2`.
+
+A row has `question`, `context` (or `document`), and optionally `id`, `title` and `answers`. Answers are spans
+({"text": ..., "answer_start": ...} or a list of them, or lists under both keys), or plain strings that stand once in the context.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from palmette.data.records import Answer, Document, Question
+from palmette.errors import DataError
+
+_FORMAT = "Each row needs 'question' and 'context' (text), and 'answers' (spans, or an empty list for none)."
+_KEYS = {"id", "title", "question", "context", "document", "answers", "is_impossible"}
+
+
+def parse_json_lines(text: str, source: str) -> Iterator[dict[str, Any] | DataError]:
+    """Rows of a JSON Lines text, in order; a line that is not a JSON object comes as its error."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            yield DataError(f"{source}: line {number} is not JSON: {error.msg} at column {error.colno}", _FORMAT)
+            continue
+        if isinstance(row, dict):
+            yield {"id": f"{number}", **row}
+        else:
+            yield DataError(f"{source}: line {number} is {type(row).__name__}, not an object", _FORMAT)
+
+
+def group_rows(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Document | DataError]:
+    """Documents from rows: rows with the same title and context are questions about one document, in order of appearance."""
+    groups: dict[tuple[str, str], list[Question]] = {}
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, DataError):
+            yield row
+            continue
+        try:
+            title, context, question = _parse_row(row, f"{source}: row {number}")
+        except DataError as error:
+            yield error
+            continue
+        groups.setdefault((title, context), []).append(question)
+    for index, ((title, context), questions) in enumerate(groups.items()):
+        yield Document(f"{title or 'document'}/{index}", context, tuple(questions), title)
+
+
+def _parse_row(row: dict[str, Any], where: str) -> tuple[str, str, Question]:
+    identifier = str(row.get("id", where))
+    where = f"{where} (id {identifier!r})"
+    context = row.get("context", row.get("document"))
+    title, question = row.get("title") or "", row.get("question")
+    for name, value in (("question", question), ("context", context), ("title", title)):
+        if not isinstance(value, str):
+            raise DataError(f"{where}: {name!r} is {type(value).__name__}, not text", _FORMAT)
+    unknown = sorted(row.keys() - _KEYS)
+    if unknown and "answers" not in row:
+        raise DataError(f"{where} has no 'answers', but {', '.join(map(repr, unknown))}", _FORMAT)
+    answers = tuple(_spans(row.get("answers"), str(context), where))
+    if "is_impossible" in row and bool(row["is_impossible"]) == bool(answers):
+        raise DataError(f"{where} has is_impossible = {row['is_impossible']} and {len(answers)} answers", _FORMAT)
+    return str(title), str(context), Question(identifier, str(question), answers)
+
+
+def _spans(answers: Any, context: str, where: str) -> Iterator[Answer]:
+    if answers is None:
+        return
+    if isinstance(answers, dict):
+        texts, starts = answers.get("text"), answers.get("answer_start")
+        if isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts):
+            answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
+        else:
+            answers = [answers]
+    if not isinstance(answers, list):
+        raise DataError(f"{where}: 'answers' is {type(answers).__name__}, not a list", _FORMAT)
+    for answer in answers:
+        yield _span(answer, context, where)
+
+
+def _span(answer: Any, context: str, where: str) -> Answer:
+    if isinstance(answer, str):
+        if not answer or context.count(answer) != 1:
+            raise DataError(
+                f"{where}: the answer {answer!r} stands {context.count(answer) if answer else 0} times in the context",
+                "Give it as {'text': ..., 'answer_start': ...}.",
+            )
+        return Answer(answer, context.find(answer))
+    if isinstance(answer, dict):
+        text, start = answer.get("text"), answer.get("answer_start")
+        if isinstance(text, str) and isinstance(start, int) and not isinstance(start, bool):
+            return Answer(text, start)
+    raise DataError(f"{where}: the answer {answer!r} is neither a span nor text", _FORMAT)

@@ -1,0 +1,115 @@
+"""Data sources by name: `builtin:train`, a SQuAD v2 file, a JSON Lines file, or a hub data set such as `rajpurkar/squad_v2`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from palmette.data.records import DataSet, Document, check_document
+from palmette.data.rows import group_rows, parse_json_lines
+from palmette.data.squad import parse_squad
+from palmette.errors import DataError
+
+OnBad = Literal["error", "drop"]
+SPLITS = ("train", "dev", "test")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?::\w+)?")
+_WAYS = (
+    "Give builtin:train, builtin:dev, builtin:test, a SQuAD v2 .json file, a .jsonl file, "
+    "or a hub data set such as rajpurkar/squad_v2:validation."
+)
+
+
+def read_source(
+    source: str, *, default_split: str = "train", on_bad_record: OnBad = "error", limit_documents: int | None = None
+) -> DataSet:
+    """Read and check a data set.
+
+    Args:
+        source: see the module.
+        default_split: the split of a hub data set whose name gives none after a colon.
+        on_bad_record: "error" stops at the first bad record; "drop" leaves its document out and counts it.
+        limit_documents: read at most so many documents.
+
+    Raises:
+        DataError: no such source, a bad record, a question id that occurs twice, or nothing left.
+    """
+    digest, found = _open(source, default_split)
+    documents: list[Document] = []
+    dropped: list[str] = []
+    seen: dict[str, str] = {}
+    for document in found:
+        if limit_documents is not None and len(documents) >= limit_documents:
+            break
+        try:
+            if isinstance(document, DataError):
+                raise document
+            check_document(document, source)
+            _check_unique(document, seen, source)
+        except DataError as error:
+            if on_bad_record == "error":
+                raise
+            dropped.append(error.problem)
+            continue
+        seen.update({question.id: document.id for question in document.questions})
+        documents.append(document)
+    if not any(document.questions for document in documents):
+        raise DataError(f"{source}: no question in {len(documents)} documents ({len(dropped)} dropped)", _WAYS)
+    return DataSet(source, tuple(documents), digest, tuple(dropped))
+
+
+def _open(source: str, default_split: str) -> tuple[str, Iterable[Document | DataError]]:
+    if source.startswith("builtin:"):
+        split = source.removeprefix("builtin:")
+        if split not in SPLITS:
+            raise DataError(f"the built-in corpus has no split {split!r}", f"It has {', '.join(SPLITS)}.")
+        raw = resources.files("palmette.data").joinpath("corpus", f"{split}.json").read_bytes()
+        return hashlib.sha256(raw).hexdigest(), parse_squad(raw.decode("utf-8"), source)
+    path = Path(source).expanduser()
+    if path.is_file():
+        return _open_file(path, source)
+    if _HUB_ID.fullmatch(source) and path.suffix not in {".json", ".jsonl"}:
+        return _open_hub(source, default_split)
+    raise DataError(f"there is no data file {source!r}", _WAYS)
+
+
+def _open_file(path: Path, source: str) -> tuple[str, Iterable[Document | DataError]]:
+    raw = path.read_bytes()
+    digest = hashlib.sha256(raw).hexdigest()
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}: byte {error.start} is not UTF-8", "Save the file as UTF-8.") from error
+    if path.suffix == ".jsonl":
+        return digest, group_rows(parse_json_lines(text, source), source)
+    return digest, parse_squad(text, source)
+
+
+def _open_hub(source: str, default_split: str) -> tuple[str, Iterable[Document | DataError]]:
+    from datasets import load_dataset
+
+    name, _, split = source.partition(":")
+    try:
+        rows = load_dataset(name, split=split or default_split)
+    except Exception as error:  # the library raises a dozen kinds, network ones among them
+        first_line = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"cannot load the data set {name!r}, split {split or default_split!r}: {first_line}",
+            "Check its id and split, or go online; or give a file. " + _WAYS,
+        ) from error
+    return str(rows._fingerprint), group_rows((dict(row) for row in rows), source)
+
+
+def _check_unique(document: Document, seen: dict[str, str], source: str) -> None:
+    ids: set[str] = set()
+    for question in document.questions:
+        if question.id in seen or question.id in ids:
+            other = seen.get(question.id, document.id)
+            raise DataError(
+                f"{source}: question id {question.id!r} of document {document.id!r} also stands in {other!r}",
+                "Give every question an id of its own.",
+            )
+        ids.add(question.id)

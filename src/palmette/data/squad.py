@@ -1,0 +1,118 @@
+"""The SQuAD v2 JSON format (Rajpurkar et al., 2018): reading, with every record checked, and writing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from palmette.data.records import Answer, Document, Question
+from palmette.errors import DataError
+
+VERSION = "v2.0"
+
+
+def parse_squad(text: str, source: str) -> Iterator[Document | DataError]:
+    """Documents of a SQuAD v2 file, in order; a record that breaks the format comes as its error.
+
+    A document's id is its title and the number of its paragraph; questions keep theirs.
+
+    Args:
+        text: the file's text.
+        source: how messages name the file.
+
+    Raises:
+        DataError: the text is not JSON, or not a SQuAD v2 file at all.
+    """
+    try:
+        root = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{source}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
+            "Give a SQuAD v2 JSON file, or JSON Lines with the ending .jsonl.",
+        ) from error
+    if not isinstance(root, dict) or not isinstance(root.get("data"), list):
+        raise DataError(f"{source}: no list of articles under 'data'", "Give a SQuAD v2 JSON file.")
+    if root.get("version") != VERSION:
+        raise DataError(
+            f"{source}: version {root.get('version')!r}, not {VERSION!r}",
+            f"Convert the file to SQuAD {VERSION} (each question with is_impossible) and set its version.",
+        )
+    for number, article in enumerate(root["data"]):
+        yield from _article(article, number, source)
+
+
+def _article(article: Any, number: int, source: str) -> Iterator[Document | DataError]:
+    where = f"{source}: article {number}"
+    try:
+        title = str(_field(article, "title", str, where))
+        paragraphs = _field(article, "paragraphs", list, f"{source}: article {title!r}")
+    except DataError as error:
+        yield error
+        return
+    for index, paragraph in enumerate(paragraphs):
+        try:
+            yield _paragraph(paragraph, title, index, source)
+        except DataError as error:
+            yield error
+
+
+def _paragraph(paragraph: Any, title: str, index: int, source: str) -> Document:
+    where = f"{source}: article {title!r}, paragraph {index}"
+    text = _field(paragraph, "context", str, where)
+    questions = tuple(_question(qa, where) for qa in _field(paragraph, "qas", list, where))
+    return Document(f"{title}/{index}", text, questions, title)
+
+
+def _question(qa: Any, where: str) -> Question:
+    identifier = _field(qa, "id", str, where)
+    where = f"{where}, question {identifier!r}"
+    text = _field(qa, "question", str, where)
+    impossible = _field(qa, "is_impossible", bool, where)
+    answers = _answers(qa, "answers", where)
+    if impossible == bool(answers):
+        raise DataError(
+            f"{where} has is_impossible = {str(impossible).lower()} and {len(answers)} answers",
+            "An impossible question has none, any other at least one.",
+        )
+    plausible = _answers(qa, "plausible_answers", where) if "plausible_answers" in qa else ()
+    return Question(identifier, text, answers, plausible)
+
+
+def _answers(qa: dict[str, Any], key: str, where: str) -> tuple[Answer, ...]:
+    found = []
+    for answer in _field(qa, key, list, where):
+        text = _field(answer, "text", str, f"{where}, {key}")
+        found.append(Answer(text, _field(answer, "answer_start", int, f"{where}, {key}")))
+    return tuple(found)
+
+
+def _field(record: Any, name: str, kind: type, where: str) -> Any:
+    if not isinstance(record, dict) or name not in record:
+        raise DataError(f"{where} has no field {name!r}", "Add it, as the SQuAD v2 format asks.")
+    value = record[name]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise DataError(
+            f"{where}: {name!r} is {type(value).__name__}, not {kind.__name__}", "Write it as the SQuAD v2 format asks."
+        )
+    return value
+
+
+def dump_squad(documents: tuple[Document, ...]) -> str:
+    """Documents as SQuAD v2 JSON text; consecutive documents of one title make one article."""
+    articles: list[dict[str, Any]] = []
+    for document in documents:
+        if not articles or articles[-1]["title"] != document.title:
+            articles.append({"title": document.title, "paragraphs": []})
+        articles[-1]["paragraphs"].append({"context": document.text, "qas": [_qa(q) for q in document.questions]})
+    return json.dumps({"version": VERSION, "data": articles}, ensure_ascii=False, indent=1) + "\n"
+
+
+def _qa(question: Question) -> dict[str, Any]:
+    def spans(answers: tuple[Answer, ...]) -> list[dict[str, Any]]:
+        return [{"text": answer.text, "answer_start": answer.start} for answer in answers]
+
+    qa: dict[str, Any] = {"id": question.id, "question": question.text, "answers": spans(question.answers)}
+    if question.plausible:
+        qa["plausible_answers"] = spans(question.plausible)
+    return {**qa, "is_impossible": not question.answerable}

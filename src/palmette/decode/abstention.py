@@ -1,0 +1,41 @@
+"""The probability that a question has no answer, read off a tree: one forward pass for all questions of a document."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from palmette.data.records import Document
+from palmette.model.forward import branch_logprobs, score_tokens
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tree.batch import PackedBatch
+from palmette.tree.packing import padded_length, plan_batches
+
+
+@torch.inference_mode()
+def abstention_probabilities(
+    model: Any, task: ExtractiveQa, documents: Sequence[Document], *, tokens_per_batch: int = 4096
+) -> Iterator[dict[str, float]]:
+    """The probability of replying "?" to each question, given that the reply opens as the format asks.
+
+    It is exact: the product of the probabilities of the reply's tokens, from "?" to the end of the turn.
+
+    Args:
+        model: a causal language model with one of our attention backends, in evaluation mode.
+        task: what the trees are made with.
+        documents: documents with their questions.
+        tokens_per_batch: the most tokens of one forward pass; more only if one document alone has more.
+
+    Yields:
+        {question id: probability}, batch by batch, longest documents first.
+    """
+    trees = [task.abstention_tree(document) for document in documents if document.questions]
+    lengths = [tree.num_tokens for tree in trees]
+    row_tokens = padded_length(max(lengths, default=0))
+    for rows in plan_batches(lengths, row_tokens=row_tokens, tokens_per_batch=tokens_per_batch):
+        batch = PackedBatch.from_trees([[trees[index] for index in row] for row in rows]).to(model.device)
+        branches = branch_logprobs(batch, score_tokens(model, batch))
+        yield {question: math.exp(float(logprob)) for row in branches for (_, question), logprob in row.items()}

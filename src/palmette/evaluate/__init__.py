@@ -1,0 +1,1 @@
+"""Measuring: the SQuAD v2 metrics, evaluation of a model, plots."""

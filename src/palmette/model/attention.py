@@ -1,0 +1,134 @@
+"""Attention backends that honour an explicit 4-D mask, and the receipt that proves it reached every layer.
+
+The backends are registered with transformers' `AttentionInterface` under names of our own; each is the plain computation plus a
+check. Outside a receipt (generation, the backward pass of gradient checkpointing) they behave as the stock ones.
+
+Letters: B rows, T tokens, H heads, D size of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask, sdpa_mask
+
+from palmette.errors import ModelError
+
+Attention = Literal["sdpa", "eager"]
+BACKENDS: dict[Attention, str] = {"sdpa": "palmette_sdpa", "eager": "palmette_eager"}
+
+
+@dataclass
+class MaskReceipt:
+    """The mask of one forward pass, and the attention modules that it reached."""
+
+    mask: torch.Tensor
+    model_name: str
+    reached: set[int] = field(default_factory=set)
+
+    def sign(self, module: torch.nn.Module, mask: torch.Tensor | None) -> None:
+        """Note that `module` got `mask`.
+
+        Raises:
+            ModelError: it is not the mask that was given to the model.
+        """
+        if mask is None or mask.shape != self.mask.shape or mask.data_ptr() != self.mask.data_ptr():
+            raise ModelError(
+                f"{self.model_name} gave {type(module).__name__} another attention mask than the prefix tree's",
+                "Use a model whose attention takes a 4-D mask as it is.",
+            )
+        self.reached.add(id(module))
+
+
+_receipt: ContextVar[MaskReceipt | None] = ContextVar("palmette_mask_receipt", default=None)
+
+
+@contextmanager
+def expect_mask(mask_B1TT: torch.Tensor, model_name: str, num_layers: int) -> Iterator[None]:
+    """Within the block, one forward pass must hand this mask to `num_layers` attention modules.
+
+    Raises:
+        ModelError: on leaving, if a layer did not receive it (its attention bypasses `AttentionInterface`).
+    """
+    receipt = MaskReceipt(mask_B1TT, model_name)
+    token = _receipt.set(receipt)
+    try:
+        yield
+    finally:
+        _receipt.reset(token)
+    if len(receipt.reached) != num_layers:
+        raise ModelError(
+            f"{model_name}: the prefix tree's mask reached {len(receipt.reached)} of {num_layers} layers",
+            "Use a model all of whose layers attend through transformers' AttentionInterface, loaded with palmette's backend.",
+        )
+
+
+def native_mask(may_attend_BTT: torch.Tensor, backend: str, dtype: torch.dtype) -> torch.Tensor:
+    """The mask as the backend takes it, [B, 1, T, T]: bool for sdpa, additive for eager."""
+    mask_B1TT = may_attend_BTT[:, None]
+    if backend == BACKENDS["eager"]:
+        blocked = torch.full((), torch.finfo(dtype).min, dtype=dtype, device=mask_B1TT.device)
+        return torch.where(mask_B1TT, torch.zeros_like(blocked), blocked)
+    return mask_B1TT
+
+
+def _sdpa(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    receipt = _receipt.get()
+    if receipt is not None:
+        receipt.sign(module, attention_mask)
+    output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    return output, None
+
+
+def _eager(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    receipt = _receipt.get()
+    if receipt is not None:
+        receipt.sign(module, attention_mask)
+    unknown = [name for name in ("s_aux", "position_bias", "sinks") if options.get(name) is not None]
+    if unknown:
+        raise ModelError(
+            f"{type(module).__name__} needs {unknown[0]}, which eager attention here leaves out",
+            "Set model.attention to sdpa, or use another model.",
+        )
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    weights = query @ key.transpose(2, 3) * (scaling if scaling is not None else query.shape[-1] ** -0.5)
+    if softcap is not None:
+        weights = torch.tanh(weights / softcap) * softcap
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    # Softmax in at least float32, as models were trained; float64 stays, so that proofs in float64 are.
+    precise = torch.promote_types(weights.dtype, torch.float32)
+    weights = torch.softmax(weights, dim=-1, dtype=precise).to(value.dtype)
+    weights = torch.nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+AttentionInterface.register(BACKENDS["sdpa"], _sdpa)
+AttentionInterface.register(BACKENDS["eager"], _eager)
+AttentionMaskInterface.register(BACKENDS["sdpa"], sdpa_mask)
+AttentionMaskInterface.register(BACKENDS["eager"], eager_mask)

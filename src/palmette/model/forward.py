@@ -1,0 +1,134 @@
+"""The forward pass over a packed batch, with logits at chosen positions only.
+
+Letters: B rows, T tokens of a row, P scored tokens, Q distinct positions that predict them, V vocabulary, D hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from palmette.errors import ModelError, PackingError
+from palmette.model.attention import BACKENDS, expect_mask, native_mask
+from palmette.tree.batch import PackedBatch
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Log-probabilities of chosen tokens.
+
+    Attributes:
+        row_P, column_P: where the tokens stand in the batch.
+        logprob_P: log-probability of each given the tokens before it on its branch (nats).
+    """
+
+    row_P: torch.Tensor
+    column_P: torch.Tensor
+    logprob_P: torch.Tensor
+
+
+def score_tokens(model: Any, batch: PackedBatch, selected_BT: torch.Tensor | None = None) -> TokenScores:
+    """Score tokens of a packed batch in one forward pass.
+
+    Args:
+        model: a causal language model loaded with one of our attention backends.
+        batch: the packed trees, on the model's device.
+        selected_BT: which tokens to score (bool); the learned ones if None.
+
+    Raises:
+        PackingError: no token is selected, or a selected one has no predictor.
+        ModelError: the model's attention did not receive the mask, or its sliding window is shorter than a branch.
+    """
+    selected_BT = batch.learn_BT != 0 if selected_BT is None else selected_BT
+    row_P, column_P = selected_BT.nonzero(as_tuple=True)
+    predictor_P = batch.predictor_BT[row_P, column_P]
+    if not len(row_P):
+        raise PackingError("no token of the batch is learned or scored", "Give the tree an answer to learn.")
+    if bool((predictor_P < 0).any()):
+        raise PackingError("a scored token is the first of its tree: nothing predicts it", "Leave it out.")
+    flat_Q, inverse_P = torch.unique(row_P * batch.token_BT.shape[1] + predictor_P, return_inverse=True)
+    logits_QV = logits_at(model, batch, flat_Q)
+    logits_QV = logits_QV.to(torch.promote_types(logits_QV.dtype, torch.float32))
+    chosen_P = logits_QV[inverse_P, batch.token_BT[row_P, column_P]]
+    return TokenScores(row_P, column_P, chosen_P - torch.logsumexp(logits_QV, dim=-1)[inverse_P])
+
+
+def logits_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> torch.Tensor:
+    """Logits [Q, V] at flat positions (row * T + column) of a packed batch."""
+    backend = model.config.get_text_config()._attn_implementation
+    name = model_name(model)
+    if backend not in BACKENDS.values():
+        raise ModelError(
+            f"{name} runs the attention backend {backend!r}, which has not been shown to honour a tree's mask",
+            f"Load it with palmette, or call model.set_attn_implementation({BACKENDS['sdpa']!r}).",
+        )
+    _check_window(model, batch, name)
+    mask_B1TT = native_mask(batch.may_attend_BTT(), backend, model.dtype)
+    with expect_mask(mask_B1TT, name, num_layers(model)), _output_at(model, flat_Q):
+        output = model(
+            input_ids=batch.token_BT,
+            attention_mask=mask_B1TT,
+            position_ids=batch.position_BT,
+            use_cache=False,
+        )
+    logits: torch.Tensor = output.logits[0]
+    return logits
+
+
+def branch_logprobs(batch: PackedBatch, scores: TokenScores) -> list[dict[tuple[str, str], torch.Tensor]]:
+    """Sum of the scored log-probabilities along each branch, row by row: {(tree, leaf): scalar}."""
+    result = []
+    for index, row in enumerate(batch.rows):
+        here = scores.row_P == index
+        node_P = batch.node_BT[index, scores.column_P[here]]
+        sums = scores.logprob_P.new_zeros(len(row.nodes)).index_add(0, node_P, scores.logprob_P[here])
+        totals: list[torch.Tensor] = []
+        for node, parent in enumerate(row.parents):
+            totals.append(sums[node] if parent < 0 else totals[parent] + sums[node])
+        leaves = set(range(len(row.nodes))) - set(row.parents)
+        result.append({row.nodes[leaf]: totals[leaf] for leaf in sorted(leaves)})
+    return result
+
+
+def model_name(model: Any) -> str:
+    """How messages name a model: its class, and where it came from if it says so."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    origin = getattr(model.config, "_name_or_path", "") or ""
+    return f"{type(base).__name__} ({origin})" if origin else type(base).__name__
+
+
+def num_layers(model: Any) -> int:
+    """How many layers attend."""
+    return int(model.config.get_text_config().num_hidden_layers)
+
+
+def _check_window(model: Any, batch: PackedBatch, name: str) -> None:
+    """The explicit mask replaces a model's sliding window, which is only the same where no branch outgrows it."""
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    if window is None or getattr(config, "use_sliding_window", True) is False:
+        return
+    if batch.max_position >= window:
+        raise ModelError(
+            f"{name} attends through a sliding window of {window} tokens, shorter than a branch of {batch.max_position + 1}",
+            "Use shorter documents, or a model with full attention.",
+        )
+
+
+@contextmanager
+def _output_at(model: Any, flat_Q: torch.Tensor) -> Iterator[None]:
+    """Within the block, the output layer sees only the hidden states at these flat positions, as [1, Q, D]."""
+
+    def pick(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        hidden_BTD, *rest = inputs
+        return (hidden_BTD.flatten(0, 1)[flat_Q][None], *rest)
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,168 @@
+"""Loading models: a hub id, a folder, a GGUF file, or a run folder with an adapter. Weights come from safetensors or GGUF only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from palmette.errors import ModelError
+from palmette.model.attention import BACKENDS, Attention
+from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, find_gguf
+
+DType = Literal["auto", "float32", "bfloat16"]
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+# Our own progress is enough.
+transformers_logging.disable_progress_bar()
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with its tokenizer.
+
+    Attributes:
+        model: the causal language model, with one of our attention backends, in evaluation mode.
+        tokenizer: its tokenizer.
+        name: the name it was asked for.
+        folder: the folder or hub id that the base weights came from.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    folder: str
+
+
+def fast_dtype(dtype: DType = "auto") -> torch.dtype:
+    """bfloat16 where the hardware multiplies it natively (AMX, AVX-512 BF16, recent GPUs), else float32."""
+    if dtype != "auto":
+        return torch.float32 if dtype == "float32" else torch.bfloat16
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+def load_model(
+    name: str = DEFAULT_MODEL,
+    *,
+    adapter: Path | None = None,
+    revision: str | None = None,
+    dtype: DType = "auto",
+    attention: Attention = "sdpa",
+    trust_remote_code: bool = False,
+    overrides: dict[str, Any] | None = None,
+) -> LoadedModel:
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        name: a hub id, a folder, or a GGUF file. The default id is served by the installed package if there is one.
+        adapter: folder with a peft adapter (safetensors) to put on top.
+        revision: branch, tag or commit on the hub.
+        dtype: "auto" picks what the hardware is fast at.
+        attention: backend, "sdpa" or "eager".
+        trust_remote_code: run code that comes with the model; off unless asked for.
+        overrides: values for the model's configuration, such as {"attention_dropout": 0.0}.
+
+    Raises:
+        ModelError: the model is missing, has no safetensors weights, or an override is unknown to it.
+    """
+    folder = _resolve(name)
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    tokenizer = load_tokenizer(name, **options)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=fast_dtype(dtype),
+            attn_implementation=BACKENDS[attention],
+            use_safetensors=True,
+            **options,
+            **(overrides or {}),
+        )
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"cannot load the model {name!r}: {error}", _way_out(name)) from error
+    if adapter is not None:
+        model = _with_adapter(model, adapter)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return LoadedModel(model.to(device).eval(), tokenizer, name, folder)
+
+
+def load_tokenizer(name: str, **options: Any) -> Any:
+    """Load a model's tokenizer; arguments and errors as for `load_model`."""
+    try:
+        return AutoTokenizer.from_pretrained(_resolve(name), **options)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"cannot load the tokenizer of {name!r}: {error}", _way_out(name)) from error
+
+
+def _resolve(name: str) -> str:
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"there is no GGUF file {name!r}", "Check the path.")
+        return str(convert_gguf(path))
+    if path.is_dir():
+        return str(path)
+    embedded = find_gguf() if name == DEFAULT_MODEL else None
+    return str(convert_gguf(embedded)) if embedded else name
+
+
+def _way_out(name: str) -> str:
+    if name == DEFAULT_MODEL:
+        return WAY_OUT
+    return "Give a folder with safetensors weights, a GGUF file, or a hub id that can be reached from here."
+
+
+def _with_adapter(model: Any, folder: Path) -> Any:
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(f"{folder} holds no {ADAPTER_WEIGHTS}", "Give the folder of a finished run.")
+    return PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+
+
+def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: str | list[str]) -> Any:
+    """Put a fresh LoRA adapter (Hu et al., 2021) on a model; only its matrices are trained.
+
+    Raises:
+        ModelError: the targets do not name layers of the model.
+    """
+    config = LoraConfig(
+        task_type=TaskType.CAUSAL_LM, r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets
+    )
+    try:
+        return get_peft_model(model, config, autocast_adapter_dtype=False)
+    except ValueError as error:
+        raise ModelError(
+            f"LoRA cannot be put on {targets!r}: {error}", "Use lora.targets: all-linear, or name layers of the model."
+        ) from error
+
+
+def weights_hash(folder: str) -> str | None:
+    """SHA-256 over the safetensors files of a local folder, by name; None for a hub id."""
+    files = sorted(Path(folder).glob("*.safetensors")) if Path(folder).is_dir() else []
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def adapter_base(folder: Path) -> str | None:
+    """The base model that a peft adapter folder names, or None."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+    base = config.get("base_model_name_or_path")
+    return str(base) if base else None

@@ -1,0 +1,24 @@
+"""Negative log-likelihood of the learned tokens."""
+
+from __future__ import annotations
+
+import torch
+
+
+def weighted_nll(logprob_P: torch.Tensor, weight_P: torch.Tensor, denominator: float) -> torch.Tensor:
+    """Weighted mean negative log-likelihood: -sum(weight * logprob) / denominator, in nats; lower is better.
+
+    The denominator is the learned weight of the *whole* optimizer step, so that losses of its micro-batches add up to the
+    step's loss, however it was cut.
+
+    Args:
+        logprob_P: log-probabilities of the learned tokens (nats).
+        weight_P: their learn weights.
+        denominator: sum of the learn weights over the optimizer step; positive.
+
+    Raises:
+        ValueError: the denominator is not positive.
+    """
+    if not denominator > 0:
+        raise ValueError(f"the learned weight of a step must be positive, not {denominator}")
+    return -(weight_P.to(logprob_P.dtype) * logprob_P).sum() / denominator

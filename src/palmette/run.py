@@ -1,0 +1,134 @@
+"""The run folder: what a run leaves behind, and how files get there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from palmette.errors import RunError
+
+RECIPE, MANIFEST, METRICS_LOG = "recipe.yaml", "manifest.json", "metrics.jsonl"
+ADAPTER, FULL_MODEL, CHECKPOINTS = "adapter", "model", "checkpoints"
+_VERSIONS = ("palmette", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: to a temporary file beside it, then renamed.
+
+    Raises:
+        RunError: the file cannot be written (a full disk, say); what stood there before survives.
+    """
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(temporary).replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise RunError(
+            f"cannot write {path}: {error.strerror}", "Free some space, or choose another folder."
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, whole or not at all."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that becomes `path` when the block ends well, and vanishes otherwise.
+
+    Raises:
+        RunError: `path` exists already, or cannot be written.
+    """
+    check_absent(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        staging.chmod(0o755)
+    except OSError as error:
+        raise RunError(f"cannot create {path}: {error.strerror}", "Choose another folder.") from error
+    try:
+        yield staging
+        staging.rename(path)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error}", "Free some space, or choose another folder.") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_absent(path: Path) -> None:
+    """Refuse a folder or file that exists.
+
+    Raises:
+        RunError: it exists.
+    """
+    if path.exists():
+        raise RunError(f"{path} exists already", "Choose another name, or remove it first.")
+
+
+def check_run(path: Path) -> None:
+    """Check that a folder is a run folder.
+
+    Raises:
+        RunError: it is not there, or has no recipe and manifest.
+    """
+    missing = [name for name in (RECIPE, MANIFEST) if not (path / name).is_file()]
+    if missing:
+        raise RunError(
+            f"{path} is not a run folder: it has no {missing[0]}", "Give a folder that `palmette train` made."
+        )
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run folder."""
+    return all((path / name).is_file() for name in (RECIPE, MANIFEST))
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for the manifest."""
+    versions = {"python": platform.python_version()}
+    for name in _VERSIONS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "versions": versions,
+        "machine": machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The processor, its cores and memory, and the accelerator if there is one."""
+    import torch
+
+    info: dict[str, Any] = {"platform": platform.platform(), "processor": _processor(), "cores": os.cpu_count()}
+    with contextlib.suppress(ValueError, OSError):
+        info["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    info["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    info["amx"] = torch.cpu._is_amx_tile_supported()
+    info["avx512_bf16"] = torch.cpu._is_avx512_bf16_supported()
+    info["threads"] = torch.get_num_threads()
+    info["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return info
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

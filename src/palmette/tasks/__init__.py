@@ -1,0 +1,1 @@
+"""Tasks: from a record to a prefix tree."""

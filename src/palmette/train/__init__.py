@@ -1,0 +1,1 @@
+"""Training: one thin module per stage over one shared step."""

@@ -1,0 +1,107 @@
+"""What a training run shows and writes while it goes: progress, metrics.jsonl, and a Ctrl-C that saves."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from palmette.progress import progress
+from palmette.run import write_text
+
+
+class MetricsLog(TrainerCallback):  # type: ignore[misc]
+    """Appends one JSON line per optimizer step to a file, and draws the progress bar.
+
+    Args:
+        path: the file. On resuming, lines after the checkpoint's step are dropped, since those steps are taken again.
+        questions_per_epoch: for the rate shown.
+    """
+
+    def __init__(self, path: Path, questions_per_epoch: int) -> None:
+        self._path, self._questions = path, questions_per_epoch
+        self._bar: Any = None
+        self._started = self._seconds = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the bar; cut the log back to the step that training goes on from."""
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
+        write_text(self._path, "".join(f"{line}\n" for line in kept))
+        self._bar = progress(state.max_steps, "training", "steps")
+        self._bar.update(state.global_step)
+        self._seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
+        self._started = time.monotonic()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """One line per step."""
+        if not logs or "loss" not in logs:
+            return
+        seconds = self._seconds + time.monotonic() - self._started
+        questions = self._questions * float(state.epoch or 0)
+        line = {
+            "step": state.global_step,
+            "epoch": round(float(state.epoch or 0), 4),
+            "loss": float(logs["loss"]),
+            "grad_norm": float(logs["grad_norm"]),
+            "learning_rate": float(logs["learning_rate"]),
+            "seconds": round(seconds, 2),
+            "questions_per_second": round(questions / seconds, 3) if seconds else None,
+            "resident_mib": round(psutil.Process().memory_info().rss / 2**20),
+        }
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+        self._bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['questions_per_second']} questions/s")
+        self._bar.update(state.global_step - self._bar.n)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the bar."""
+        self._bar.close()
+
+
+class SaveOnInterrupt(TrainerCallback):  # type: ignore[misc]
+    """Turns the first Ctrl-C into: finish the step, save, stop. A second one stops at once."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within the block, SIGINT asks the training loop to stop."""
+
+        def note(_number: int, _frame: FrameType | None) -> None:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        before = signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Save and stop if asked to."""
+        if self.interrupted:
+            control.should_save = control.should_training_stop = True
+        return control

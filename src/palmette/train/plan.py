@@ -1,0 +1,126 @@
+"""Which trees an optimizer step learns from, in which packed batches. A function of seed and step alone, so that a run can resume anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from palmette.errors import PackingError
+from palmette.tree.batch import PackedBatch
+from palmette.tree.packing import padded_length, plan_batches
+from palmette.tree.prefix_tree import PrefixTree
+
+
+class StepPlan:
+    """The optimizer steps of a run: each epoch in an order of its own, `trees_per_step` trees a step.
+
+    Args:
+        trees: what is learned.
+        trees_per_step: trees of one optimizer step.
+        row_tokens: the most tokens of a row.
+        tokens_per_batch: the most tokens of one forward pass.
+        seed: of the order.
+
+    Raises:
+        PackingError: no trees, a tree longer than a row, or one that learns nothing.
+    """
+
+    def __init__(
+        self, trees: Sequence[PrefixTree], *, trees_per_step: int, row_tokens: int, tokens_per_batch: int, seed: int
+    ) -> None:
+        if not trees:
+            raise PackingError("there is nothing to train on", "Give documents with questions.")
+        for tree in trees:
+            check_tree(tree, row_tokens)
+        self.trees = list(trees)
+        self._lengths = [tree.num_tokens for tree in trees]
+        self._trees_per_step, self._seed = trees_per_step, seed
+        self._row_tokens, self._tokens_per_batch = row_tokens, tokens_per_batch
+        self.steps_per_epoch = -(-len(trees) // trees_per_step)
+
+    def step_trees(self, epoch: int, step: int) -> list[int]:
+        """Indices of the trees of one step of one epoch."""
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        order: list[int] = torch.randperm(len(self.trees), generator=generator).tolist()
+        return order[step * self._trees_per_step : (step + 1) * self._trees_per_step]
+
+    def step_batches(self, epoch: int, step: int) -> list[PackedBatch]:
+        """The packed batches of one step."""
+        chosen = self.step_trees(epoch, step)
+        lengths = [self._lengths[index] for index in chosen]
+        # Attention costs the square of the row: rows are no longer than the longest tree.
+        row_tokens = min(self._row_tokens, padded_length(max(lengths)))
+        plan = plan_batches(lengths, row_tokens=row_tokens, tokens_per_batch=self._tokens_per_batch)
+        return [
+            PackedBatch.from_trees([[self.trees[chosen[i]] for i in row] for row in batch_rows]) for batch_rows in plan
+        ]
+
+
+def check_tree(tree: PrefixTree, row_tokens: int) -> None:
+    """Check that a tree fits into a row and learns something.
+
+    Raises:
+        PackingError: it does not; the message names the tree.
+    """
+    if tree.num_tokens > row_tokens:
+        raise PackingError(
+            f"the tree of {tree.name!r} has {tree.num_tokens} tokens, more than train.row_tokens = {row_tokens}",
+            "Raise train.row_tokens, split the document, or set data.on_too_long: drop.",
+        )
+    if not tree.learn_weight > 0:
+        raise PackingError(
+            f"the tree of {tree.name!r} has no learned token", "Give its branches a learn mask, or take it out."
+        )
+
+
+class StepSampler:
+    """Yields (epoch, step) keys; the epoch is set from outside, as the training loop does."""
+
+    def __init__(self, steps_per_epoch: int) -> None:
+        self._steps, self._epoch = steps_per_epoch, 0
+        self.batch_size, self.drop_last = 1, False
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch of the keys to come."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter([[(self._epoch, step)] for step in range(self._steps)])
+
+    def __len__(self) -> int:
+        return self._steps
+
+
+class StepDataset(torch.utils.data.Dataset[list[PackedBatch]]):
+    """The steps of a plan, by (epoch, step)."""
+
+    def __init__(self, plan: StepPlan) -> None:
+        self._plan = plan
+
+    def __getitem__(self, key: tuple[int, int]) -> list[PackedBatch]:
+        return self._plan.step_batches(*key)
+
+    def __len__(self) -> int:
+        return self._plan.steps_per_epoch
+
+
+class StepLoader(torch.utils.data.DataLoader[list[PackedBatch]]):
+    """Loads one optimizer step at a time, without touching the global random state."""
+
+    def __init__(self, plan: StepPlan) -> None:
+        self.steps = StepSampler(plan.steps_per_epoch)
+        super().__init__(
+            StepDataset(plan),
+            batch_sampler=self.steps,
+            collate_fn=_only,
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch of the steps to come."""
+        self.steps.set_epoch(epoch)
+
+
+def _only(items: list[list[PackedBatch]]) -> list[PackedBatch]:
+    return items[0]

@@ -1,0 +1,242 @@
+"""Supervised fine-tuning on extractive questions: one prefix tree per document, the loss on the replies only."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments, set_seed
+
+from palmette import run
+from palmette.config import Recipe, load_recipe
+from palmette.data.records import DataSet, Document
+from palmette.data.source import read_source
+from palmette.errors import RunError
+from palmette.model.checks import check_model
+from palmette.model.loading import LoadedModel, add_lora, load_model, weights_hash
+from palmette.tasks.extractive_qa import ExtractiveQa, QaPrompt
+from palmette.train.callbacks import MetricsLog, SaveOnInterrupt
+from palmette.train.plan import StepPlan, check_tree
+from palmette.train.step import TreeTrainer, latest_checkpoint
+from palmette.tree.chat import ChatTemplate
+from palmette.tree.prefix_tree import PrefixTree
+
+Say = Callable[[str], None]
+
+
+class Interrupted(Exception):
+    """Training was stopped by Ctrl-C, after saving. `step` is the step that was saved."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.folder, self.step = folder, step
+        super().__init__(f"stopped after step {step}; go on with: palmette train sft --resume {folder}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a run needs, checked before anything is written."""
+
+    recipe: Recipe
+    data: tuple[DataSet, ...]
+    loaded: LoadedModel
+    task: ExtractiveQa
+    trees: tuple[PrefixTree, ...]
+    dropped: tuple[str, ...]
+    num_questions: int
+
+
+def recipe_prompt(recipe: Recipe) -> QaPrompt:
+    """The prompt that a recipe asks for."""
+    return replace(QaPrompt(), **recipe.prompt.model_dump(exclude_none=True))
+
+
+def load_base(recipe: Recipe) -> LoadedModel:
+    """The model that a recipe starts from."""
+    model = recipe.model
+    return load_model(
+        model.name,
+        revision=model.revision,
+        dtype=model.dtype,
+        attention=model.attention,
+        trust_remote_code=model.trust_remote_code,
+        overrides=model.overrides,
+    )
+
+
+def train_sft(recipe: Recipe, say: Say, *, loaded: LoadedModel | None = None) -> LoadedModel:
+    """Run a recipe from the start.
+
+    Args:
+        recipe: the recipe; its output folder must not exist.
+        say: called with a line about each stage.
+        loaded: the recipe's model, where it is loaded already.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        PalmetteError: bad data, an unfit model, or a folder that exists or cannot be written.
+        Interrupted: Ctrl-C; a checkpoint was saved.
+    """
+    folder = Path(recipe.output)
+    run.check_absent(folder)
+    job = prepare(recipe, say, loaded)
+    with run.whole_folder(folder) as staging:
+        run.write_text(staging / run.RECIPE, recipe.to_yaml())
+        run.write_json(staging / run.MANIFEST, _manifest(job))
+    return _train(job, folder, None, say)
+
+
+def resume_sft(folder: Path, say: Say) -> LoadedModel:
+    """Go on with a run from its latest checkpoint, to the same parameters as if it had not stopped.
+
+    Raises:
+        RunError: not a run folder, or one that is finished already.
+        PalmetteError, Interrupted: as for `train_sft`.
+    """
+    run.check_run(folder)
+    recipe = load_recipe(folder / run.RECIPE).model_copy(update={"output": str(folder)})
+    if (folder / run.ADAPTER).is_dir() or (folder / run.FULL_MODEL).is_dir():
+        raise RunError(f"{folder} is finished", f"Try it: palmette ask --model {folder} --document FILE QUESTION")
+    checkpoint = latest_checkpoint(folder / run.CHECKPOINTS)
+    say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting again")
+    return _train(prepare(recipe, say, None), folder, checkpoint, say)
+
+
+def prepare(recipe: Recipe, say: Say, loaded: LoadedModel | None) -> Job:
+    """Read the data, load and check the model, and build the trees; nothing is written."""
+    data = tuple(
+        read_source(source, on_bad_record=recipe.data.on_bad_record, limit_documents=recipe.data.limit_documents)
+        for source in recipe.data.train
+    )
+    loaded = loaded or load_base(recipe)
+    task = ExtractiveQa(ChatTemplate(loaded.tokenizer), recipe_prompt(recipe))
+    documents = [document for source in data for document in source.documents if document.questions]
+    trees, kept, dropped = _trees(task, documents, recipe)
+    set_seed(recipe.train.seed)
+    model = loaded.model
+    if recipe.train.method == "lora":
+        model = add_lora(model, **recipe.lora.model_dump())
+    check_model(model, training=True)
+    dropped = [reason for source in data for reason in source.dropped] + dropped
+    num_questions = sum(len(document.questions) for document in kept)
+    say(
+        f"{len(trees)} trees, {num_questions} questions, {sum(t.num_tokens for t in trees)} tokens; {len(dropped)} dropped"
+    )
+    return Job(recipe, data, replace(loaded, model=model), task, tuple(trees), tuple(dropped), num_questions)
+
+
+def _trees(
+    task: ExtractiveQa, documents: list[Document], recipe: Recipe
+) -> tuple[list[PrefixTree], list[Document], list[str]]:
+    """Training trees, the documents they are of, and the reasons for those left out."""
+    trees, kept, dropped = [], [], []
+    for document in documents:
+        tree = task.training_tree(document)
+        too_long = tree.num_tokens > recipe.train.row_tokens
+        if too_long and recipe.data.on_too_long == "drop":
+            dropped.append(f"{document.id}: {tree.num_tokens} tokens, limit {recipe.train.row_tokens}")
+            continue
+        check_tree(tree, recipe.train.row_tokens)
+        trees.append(tree)
+        kept.append(document)
+    return trees, kept, dropped
+
+
+def _train(job: Job, folder: Path, checkpoint: Path | None, say: Say) -> LoadedModel:
+    train, interrupt = job.recipe.train, SaveOnInterrupt()
+    plan = StepPlan(
+        job.trees,
+        trees_per_step=train.trees_per_step,
+        row_tokens=train.row_tokens,
+        tokens_per_batch=train.tokens_per_batch,
+        seed=train.seed,
+    )
+    trainer = TreeTrainer(
+        job.loaded.model,
+        training_arguments(job.recipe, folder),
+        plan,
+        callbacks=[MetricsLog(folder / run.METRICS_LOG, job.num_questions), interrupt],
+        keep_checkpoints=train.keep_checkpoints,
+    )
+    say(f"training {trainable_share(job.loaded.model)} for {train.epochs} epochs of {plan.steps_per_epoch} steps")
+    with interrupt.listening():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if interrupt.interrupted and trainer.state.global_step < trainer.state.max_steps:
+        raise Interrupted(folder, trainer.state.global_step)
+    _save_result(job, folder)
+    return replace(job.loaded, model=job.loaded.model.eval())
+
+
+def training_arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
+    """The `Trainer`'s arguments for a recipe."""
+    train = recipe.train
+    return TrainingArguments(
+        output_dir=str(folder / run.CHECKPOINTS),
+        num_train_epochs=train.epochs,
+        learning_rate=train.learning_rate,
+        weight_decay=train.weight_decay,
+        lr_scheduler_type=train.schedule,
+        warmup_steps=train.warmup,
+        max_grad_norm=train.max_grad_norm,
+        seed=train.seed,
+        per_device_train_batch_size=1,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps" if train.save_every else "epoch",
+        save_steps=train.save_every or 500,
+        gradient_checkpointing=train.gradient_checkpointing,
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+        remove_unused_columns=False,
+    )
+
+
+def trainable_share(model: Any) -> str:
+    """How many parameters are trained, in words."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    return f"{trained:,} of {total:,} parameters ({trained / total:.1%})"
+
+
+def _save_result(job: Job, folder: Path) -> None:
+    """Write the adapter (or the whole model) whole or not at all, then delete the checkpoints."""
+    adapter = job.recipe.train.method == "lora"
+    with run.whole_folder(folder / (run.ADAPTER if adapter else run.FULL_MODEL)) as staging:
+        job.loaded.model.save_pretrained(staging)
+        if not adapter:
+            job.loaded.tokenizer.save_pretrained(staging)
+    shutil.rmtree(folder / run.CHECKPOINTS, ignore_errors=True)
+
+
+def _manifest(job: Job) -> dict[str, Any]:
+    """What a stranger needs to repeat the run."""
+    return {
+        **run.environment(),
+        "seed": job.recipe.train.seed,
+        "model": {
+            "name": job.loaded.name,
+            "revision": job.recipe.model.revision,
+            "dtype": str(job.loaded.model.dtype).removeprefix("torch."),
+            "sha256": weights_hash(job.loaded.folder),
+        },
+        "data": [
+            {
+                "source": source.source,
+                "sha256": source.sha256,
+                "documents": len(source.documents),
+                "questions": source.num_questions,
+            }
+            for source in job.data
+        ],
+        "dropped": list(job.dropped),
+        "prompt_sha256": job.task.prompt.sha256,
+        "trees": len(job.trees),
+        "questions": job.num_questions,
+        "tokens": sum(tree.num_tokens for tree in job.trees),
+    }

@@ -1,0 +1,196 @@
+"""The step that every stage shares, on transformers' `Trainer`: micro-batches of one optimizer step, one denominator, safe checkpoints.
+
+Processes divide the micro-batches of a step among them; gradients are summed, not averaged, because the loss is already divided by
+the learned weight of the whole step. Not covered: sharded models (FSDP, DeepSpeed).
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from palmette.errors import ModelError, RunError
+from palmette.model.forward import score_tokens
+from palmette.model.loading import ADAPTER_WEIGHTS
+from palmette.objectives.nll import weighted_nll
+from palmette.train.optimizer import MasterAdamW
+from palmette.train.plan import StepLoader, StepPlan
+from palmette.tree.batch import PackedBatch
+
+Objective = Callable[[Any, PackedBatch, float], torch.Tensor]
+_COMPLETE = "trainer_state.json"
+
+
+def nll_objective(model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
+    """This batch's share of the step's negative log-likelihood (nats per unit of learned weight)."""
+    scores = score_tokens(model, batch)
+    return weighted_nll(scores.logprob_P, batch.learn_BT[scores.row_P, scores.column_P], denominator)
+
+
+class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hide its type
+    """Trains a model on the steps of a plan.
+
+    Args:
+        model: the model, with its trainable parameters marked.
+        args: training arguments; their batch size and gradient accumulation have no effect, since the plan holds whole steps.
+        plan: the optimizer steps.
+        objective: loss of one packed batch, given the denominator of its step.
+        callbacks: as for `Trainer`.
+
+    Raises:
+        ModelError: nothing is trainable, or the loss is not finite.
+        RunError: a checkpoint cannot be written; earlier ones survive.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: TrainingArguments,
+        plan: StepPlan,
+        *,
+        objective: Objective = nll_objective,
+        callbacks: Sequence[TrainerCallback] = (),
+        keep_checkpoints: int = 2,
+    ) -> None:
+        super().__init__(model=model, args=args, callbacks=list(callbacks), data_collator=lambda batch: batch)
+        self.remove_callback(PrinterCallback)
+        self._loader = StepLoader(plan)
+        self.train_dataset = self._loader.dataset
+        self._objective = objective
+        self._keep = keep_checkpoints
+        self._staging: Path | None = None
+        self._masters: MasterAdamW | None = None
+
+    def get_train_dataloader(self) -> StepLoader:
+        """The plan's steps; every process sees them all and takes its share of the micro-batches."""
+        return self._loader
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW with float32 masters over what is trainable."""
+        if self._masters is None:
+            trained = [p for p in self.model.parameters() if p.requires_grad]
+            if not trained:
+                raise ModelError("no parameter of the model is trainable", "Add an adapter, or train all weights.")
+            self._masters = MasterAdamW(trained, lr=self.args.learning_rate, weight_decay=self.args.weight_decay)
+            self.optimizer = self._masters
+        return self._masters
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], None]:
+        """One whole step; its denominator is counted in `training_step`."""
+        return [next(epoch_iterator)], None
+
+    def training_step(self, model: Any, inputs: list[PackedBatch], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward of all micro-batches of one optimizer step.
+
+        Returns:
+            The step's loss: summed over its micro-batches and processes, divided by its learned weight.
+        """
+        self.model.train()
+        assert self._masters is not None
+        denominator = sum(batch.learn_weight for batch in inputs)
+        total = torch.zeros((), dtype=torch.float32, device=self.args.device)
+        mine = inputs[self.args.process_index :: self.args.world_size]
+        with self.accelerator.no_sync(model):
+            for batch in mine:
+                loss = self._objective(self.model, batch.to(self.args.device), denominator)
+                loss.backward()  # type: ignore[no-untyped-call]
+                self._masters.collect()
+                total += loss.detach()
+        self._sum_over_processes(total)
+        if not math.isfinite(float(total)):
+            raise ModelError(
+                f"the loss is {float(total)} at step {self.state.global_step}",
+                "Lower train.learning_rate, or set model.dtype: float32.",
+            )
+        return total
+
+    def _sum_over_processes(self, total: torch.Tensor) -> None:
+        if self.args.world_size == 1:
+            return
+        assert self._masters is not None
+        torch.distributed.all_reduce(total)
+        for master in self._masters.masters:
+            if master.grad is None:
+                master.grad = torch.zeros_like(master)
+            torch.distributed.all_reduce(master.grad)
+
+    def _clip_grad_norm(self, model: Any) -> float:
+        return self._gradient_norm(self.args.max_grad_norm)
+
+    def _get_grad_norm(self, model: Any, grad_norm: float | None = None) -> float:
+        return self._gradient_norm(math.inf) if grad_norm is None else grad_norm
+
+    def _gradient_norm(self, limit: float) -> float:
+        assert self._masters is not None
+        return float(torch.nn.utils.clip_grad_norm_(self._masters.masters, limit))
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted here."""
+        return 0
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        self.model.save_pretrained(output_dir or self.args.output_dir)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging or super()._get_output_dir(trial))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint beside its final place, then move it there and delete the oldest."""
+        if self.args.world_size > 1:  # every process adds its random state to one folder
+            super()._save_checkpoint(model, trial)
+            return
+        folder = Path(self.args.output_dir)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+            super()._save_checkpoint(model, trial)
+            for written in self._staging.iterdir():
+                shutil.rmtree(folder / written.name, ignore_errors=True)
+                written.rename(folder / written.name)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            survivor = latest_checkpoint(folder)
+            raise RunError(
+                f"cannot write the checkpoint of step {self.state.global_step} to {folder}: {error}",
+                f"Free some space, then resume from {survivor.name}." if survivor else "Free some space.",
+            ) from error
+        finally:
+            if self._staging is not None:
+                shutil.rmtree(self._staging, ignore_errors=True)
+            self._staging = None
+        for old in checkpoints(folder)[: -self._keep]:
+            shutil.rmtree(old)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        if isinstance(self.model, PeftModel):
+            set_peft_model_state_dict(self.model, load_file(folder / ADAPTER_WEIGHTS))
+            return
+        weights: dict[str, torch.Tensor] = {}
+        for file in sorted(folder.glob("*.safetensors")):
+            weights.update(load_file(file))
+        missing, unexpected = self.model.load_state_dict(weights, strict=False)
+        tied = set(getattr(self.model, "_tied_weights_keys", None) or ())
+        if unexpected or set(missing) - tied:
+            raise RunError(f"{folder} does not fit the model", "Resume with the recipe that it was made with.")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints in a folder, oldest first."""
+    found = [path for path in folder.glob("checkpoint-*") if (path / _COMPLETE).is_file()]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint, or None."""
+    found = checkpoints(folder)
+    return found[-1] if found else None

@@ -1,0 +1,105 @@
+"""Packed batches: laid-out trees as tensors, and the attention mask.
+
+Shapes: B rows, T tokens of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from palmette.tree.packing import padded_length
+from palmette.tree.prefix_tree import Layout, PrefixTree, lay_out
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Rows of laid-out trees, padded on the right.
+
+    Attributes:
+        token_BT: token ids (int64); 0 in the padding.
+        position_BT: depth along the branch (int64).
+        subtree_end_BT: one past the last index of the subtree of the token's node (int64); padding sees itself alone.
+        predictor_BT: index in the row of the previous token on the branch (int64); -1 where there is none.
+        attend_BT: attend mask (bool).
+        learn_BT: learn mask, weights (float32); 0 in the padding.
+        node_BT: index into `rows[b].nodes` (int64); -1 in the padding.
+        rows: the layouts the tensors were made from.
+    """
+
+    token_BT: torch.Tensor
+    position_BT: torch.Tensor
+    subtree_end_BT: torch.Tensor
+    predictor_BT: torch.Tensor
+    attend_BT: torch.Tensor
+    learn_BT: torch.Tensor
+    node_BT: torch.Tensor
+    rows: tuple[Layout, ...]
+
+    @classmethod
+    def from_trees(cls, rows: Sequence[Sequence[PrefixTree]]) -> PackedBatch:
+        """Pack trees, given row by row.
+
+        Raises:
+            PackingError: a tree learns its very first token.
+        """
+        layouts = tuple(lay_out(*trees) for trees in rows)
+        width = padded_length(max(len(layout) for layout in layouts))
+
+        def tensor(name: str, fill: float, dtype: torch.dtype) -> torch.Tensor:
+            values = [getattr(layout, name) + [fill] * (width - len(layout)) for layout in layouts]
+            return torch.tensor(values, dtype=dtype)
+
+        own_end = torch.arange(1, width + 1).expand(len(layouts), width)
+        node_BT = tensor("node", -1, torch.int64)
+        return cls(
+            token_BT=tensor("token", 0, torch.int64),
+            position_BT=tensor("position", 0, torch.int64),
+            subtree_end_BT=torch.where(node_BT >= 0, tensor("subtree_end", 0, torch.int64), own_end),
+            predictor_BT=tensor("predictor", -1, torch.int64),
+            attend_BT=tensor("attend", False, torch.bool),
+            learn_BT=tensor("learn", 0.0, torch.float32),
+            node_BT=node_BT,
+            rows=layouts,
+        )
+
+    def may_attend_BTT(self) -> torch.Tensor:
+        """The attention mask: True at [b, i, j] where token i of row b may look at token j.
+
+        >>> from palmette.tree.prefix_tree import Node
+        >>> from palmette.tree.segments import Segment
+        >>> trunk = (Segment((5,)), Segment((6,), attend=False))
+        >>> leaves = (Node((Segment((7,)),)), Node((Segment((8,)),)))
+        >>> batch = PackedBatch.from_trees([[PrefixTree(Node(trunk, leaves))]])
+        >>> print(batch.may_attend_BTT()[0, :4, :4].int().numpy())
+        [[1 0 0 0]
+         [1 1 0 0]
+         [1 0 1 0]
+         [1 0 0 1]]
+        """
+        row = torch.arange(self.token_BT.shape[1], device=self.token_BT.device)
+        i, j = row[:, None], row[None, :]
+        inside = (j <= i) & (i < self.subtree_end_BT[:, None, :])
+        return inside & (self.attend_BT[:, None, :] | (i == j))
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens, padding left out."""
+        return sum(len(layout) for layout in self.rows)
+
+    @property
+    def learn_weight(self) -> float:
+        """Sum of the learn weights."""
+        return float(self.learn_BT.double().sum())
+
+    @property
+    def max_position(self) -> int:
+        """The deepest position of any token."""
+        return int(self.position_BT.max())
+
+    def to(self, device: torch.device | str) -> PackedBatch:
+        """The same batch on another device."""
+        moved = {name: getattr(self, name).to(device) for name in self.__dataclass_fields__ if name != "rows"}
+        return PackedBatch(**moved, rows=self.rows)

@@ -1,0 +1,163 @@
+"""Segments: runs of tokens that come from one piece of text, and the one function that turns text into tokens.
+
+Template text may hold control tokens; content (whatever a user or a document says) never does. Each segment is tokenised on
+its own, so that no token straddles two of them. What is *not* covered: a tokenizer whose normalizer rewrites text (NFC, say)
+still rewrites it here; tokens then decode to the rewritten form.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from palmette.errors import TemplateError
+
+Kind = Literal["template", "content"]
+
+
+class Tokenizer(Protocol):
+    """What this package asks of a Hugging Face tokenizer."""
+
+    chat_template: Any
+    added_tokens_decoder: dict[int, Any]
+    eos_token: str | None
+    eos_token_id: int | None
+
+    def __call__(self, text: str, **options: Any) -> Any: ...
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any: ...
+
+    def decode(self, token_ids: Any, **options: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Tokens of one piece of text, with the two masks.
+
+    Attributes:
+        tokens: token ids.
+        kind: "template" (may hold control tokens) or "content" (never does).
+        text: the text the tokens were made from.
+        attend: whether later tokens may look at these (True = keep).
+        learn: weight of each token in the loss; 0 = not learned.
+        tag: what the piece is for its task ("document", "question", "answer", ...).
+    """
+
+    tokens: tuple[int, ...]
+    kind: Kind = "content"
+    text: str = ""
+    attend: bool = True
+    learn: float = 0.0
+    tag: str = ""
+
+
+class TextEncoder:
+    """Turns template text and content into tokens, for one tokenizer.
+
+    Content is encoded by a copy of the tokenizer from which all added tokens are taken out (special ones, and ordinary ones such as
+    `<think>` or `<tool_call>` that models treat as control tokens too); runs of white space, which some tokenizers hold as
+    added tokens, stay. A leading blank that a tokenizer would put before every text is suppressed, except at the very start of a
+    conversation, where the template's own text gets what the tokenizer does.
+
+    Raises:
+        TemplateError: the tokenizer is not backed by the `tokenizers` library.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise TemplateError(
+                f"{type(tokenizer).__name__} is not backed by the tokenizers library, so content cannot be kept apart from control tokens",
+                "Use a model that ships a tokenizer.json.",
+            )
+        self._tokenizer = tokenizer
+        self.control_tokens = {
+            int(token_id): str(token)
+            for token_id, token in tokenizer.added_tokens_decoder.items()
+            if str(token).strip()
+        }
+        self._template = _plain_backend(backend.to_str(), drop=frozenset())
+        self._content = _plain_backend(backend.to_str(), drop=frozenset(self.control_tokens))
+        # A document is asked about many times in a row.
+        self._cached = functools.lru_cache(maxsize=256)(self._encode_content)
+
+    def template(self, text: str, *, at_start: bool = False) -> tuple[int, ...]:
+        """Token ids of template text; control tokens in it are control tokens.
+
+        Args:
+            text: template text.
+            at_start: whether it opens the conversation.
+        """
+        if at_start:
+            return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return tuple(self._template.encode(text, add_special_tokens=False).ids)
+
+    def content(self, text: str) -> tuple[int, ...]:
+        """Token ids of text from users or documents; never a control token.
+
+        Raises:
+            TemplateError: the vocabulary has no way to write this text without a control token.
+        """
+        return self._cached(text)
+
+    def _encode_content(self, text: str) -> tuple[int, ...]:
+        ids = tuple(self._content.encode(text, add_special_tokens=False).ids)
+        if not self.control_tokens.keys() & set(ids):
+            return ids
+        pieces = [self._content.encode(piece, add_special_tokens=False).ids for piece in self._apart(text)]
+        ids = tuple(token for piece in pieces for token in piece)
+        left = self.control_tokens.keys() & set(ids)
+        if left:
+            raise TemplateError(
+                f"this tokenizer writes {self.control_tokens[min(left)]!r} in content as a control token, whichever way it is cut",
+                "Use a tokenizer with byte or character fallback, or take the string out of the text.",
+            )
+        return ids
+
+    def _apart(self, text: str) -> Iterator[str]:
+        """The text in pieces none of which holds a whole control string."""
+        start, marks = 0, [mark for mark in self.control_tokens.values() if mark]
+        while start < len(text):
+            hits = [hit for hit in (text.find(mark, start) for mark in marks) if hit >= 0]
+            end = min(hits) + 1 if hits else len(text)
+            yield text[start:end]
+            start = end
+
+
+def _plain_backend(serialized: str, drop: frozenset[int]) -> Any:
+    """A copy of a `tokenizers` backend without the tokens `drop`, without a forced leading blank, and without post-processing."""
+    from tokenizers import Tokenizer as Backend
+
+    spec = json.loads(serialized)
+    spec["added_tokens"] = [token for token in spec["added_tokens"] if token["id"] not in drop]
+    spec["post_processor"] = spec["truncation"] = spec["padding"] = None
+    spec["normalizer"] = _without_prepend(spec.get("normalizer"))
+    spec["pre_tokenizer"] = _without_prefix_space(spec.get("pre_tokenizer"))
+    return Backend.from_str(json.dumps(spec))
+
+
+def _without_prepend(normalizer: dict[str, Any] | None) -> dict[str, Any] | None:
+    if normalizer is None or normalizer["type"] == "Prepend":
+        return None
+    if normalizer["type"] == "Sequence":
+        parts = [_without_prepend(part) for part in normalizer["normalizers"]]
+        return {**normalizer, "normalizers": [part for part in parts if part is not None]}
+    return normalizer
+
+
+def _without_prefix_space(pre_tokenizer: dict[str, Any] | None) -> dict[str, Any] | None:
+    if pre_tokenizer is None:
+        return None
+    if pre_tokenizer["type"] == "Sequence":
+        return {
+            **pre_tokenizer,
+            "pretokenizers": [_without_prefix_space(part) for part in pre_tokenizer["pretokenizers"]],
+        }
+    if pre_tokenizer["type"] == "Metaspace":
+        return {**pre_tokenizer, "prepend_scheme": "never"}
+    if pre_tokenizer["type"] == "ByteLevel":
+        return {**pre_tokenizer, "add_prefix_space": False}
+    return pre_tokenizer
