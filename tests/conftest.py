@@ -1,0 +1,88 @@
+"""Tiny models, tokenizers and data, made in the process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from palmette.model.attention import BACKENDS
+from tests.tokenizers import CHATML, byte_level_tokenizer
+
+VOCABULARY = 61
+
+# Tiny tensors: threads only get in each other's way.
+torch.set_num_threads(1)
+
+
+def tiny_llama(dtype: torch.dtype = torch.float64, backend: str = BACKENDS["sdpa"], **changes: Any) -> LlamaForCausalLM:
+    """A Llama of two layers whose attention matters: weights drawn far wider than usual."""
+    torch.manual_seed(7)
+    settings = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+        "initializer_range": 0.4,
+        **changes,
+    }
+    model = with_exact_norms(LlamaForCausalLM(LlamaConfig(**settings)).to(dtype).eval())
+    model.set_attn_implementation(backend)
+    return model
+
+
+def with_exact_norms(model: Any) -> Any:
+    """Norms in the model's own dtype: those of transformers compute in float32, which would hide what float64 is to show."""
+    for parent in list(model.modules()):
+        for name, norm in list(parent.named_children()):
+            if isinstance(norm, LlamaRMSNorm):
+                exact = torch.nn.RMSNorm(norm.weight.shape, eps=norm.variance_epsilon, dtype=norm.weight.dtype)
+                setattr(parent, name, exact)
+    return model
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A small byte-level tokenizer with a ChatML template."""
+    return byte_level_tokenizer(["<|im_start|>", "<|im_end|>"], eos="<|im_end|>", template=CHATML)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny float32 Llama and its tokenizer, as `--model` takes it."""
+    folder = tmp_path_factory.mktemp("tiny-model")
+    model = tiny_llama(torch.float32, vocab_size=len(tokenizer), initializer_range=0.1)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def squad_file(path: Path, **changes: Any) -> Path:
+    """A small SQuAD v2 file of two documents; `changes` replace fields of the first question."""
+    first = {
+        "id": "q1",
+        "question": "What is the tower built of?",
+        "answers": [{"text": "granite", "answer_start": 13}],
+        "is_impossible": False,
+    }
+    unanswerable = {"id": "q2", "question": "Who built it?", "answers": [], "is_impossible": True}
+    third = {
+        "id": "q3",
+        "question": "When does the ferry leave?",
+        "answers": [{"text": "7:40", "answer_start": 20}],
+        "is_impossible": False,
+    }
+    paragraphs = [
+        {"context": "The tower is granite, and white.", "qas": [{**first, **changes}, unanswerable]},
+        {"context": "The ferry leaves at 7:40 from pier 3.", "qas": [third]},
+    ]
+    path.write_text(json.dumps({"version": "v2.0", "data": [{"title": "Harbour", "paragraphs": paragraphs}]}))
+    return path

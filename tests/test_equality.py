@@ -1,0 +1,175 @@
+"""Law 1: numbers and gradients of the packed form equal those of a plain, unpacked oracle in float64."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, MistralConfig, Qwen3Config
+
+from palmette.model.attention import BACKENDS
+from palmette.model.forward import branch_logprobs, score_tokens
+from palmette.objectives.nll import weighted_nll
+from palmette.tree.batch import PackedBatch
+from palmette.tree.prefix_tree import Node, PrefixTree
+from palmette.tree.segments import Segment
+from tests.conftest import VOCABULARY, tiny_llama
+from tests.oracle import branches, oracle
+
+# float64 carries 15 to 16 digits; sums over a few dozen terms lose two or three of them.
+TOLERANCE = 1e-11
+
+segments = st.builds(
+    Segment,
+    tokens=st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=4).map(tuple),
+    attend=st.booleans(),
+    learn=st.sampled_from([0.0, 1.0, 0.25]),
+)
+leaves = st.builds(Node, segments=st.lists(segments, min_size=1, max_size=3).map(tuple))
+
+
+def _level(children: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+    return st.builds(
+        Node,
+        segments=st.lists(segments, max_size=2).map(tuple),
+        children=st.lists(st.one_of(leaves, children), min_size=1, max_size=3).map(tuple),
+    )
+
+
+inner = _level(_level(_level(leaves)))
+
+
+def _named(node: Node, counter: Any) -> Node:
+    return Node(node.segments, tuple(_named(child, counter) for child in node.children), f"n{next(counter)}")
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> PrefixTree:
+    """Trees of depth up to 4 whose root opens with an unlearned token, and which learn something."""
+    body = draw(inner)
+    root = Node((Segment((draw(st.integers(0, VOCABULARY - 1)),)), *body.segments), body.children)
+    learned_leaf = Node((Segment((3, 4), learn=1.0),))
+    return PrefixTree(_named(Node(root.segments, (*root.children, learned_leaf)), itertools.count()), "tree")
+
+
+def packed_numbers(model: Any, rows: list[list[PrefixTree]]) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor]:
+    batch = PackedBatch.from_trees(rows)
+    scores = score_tokens(model, batch)
+    found = [{leaf: value for (_, leaf), value in row.items()} for row in branch_logprobs(batch, scores)]
+    return found, weighted_nll(scores.logprob_P, batch.learn_BT[scores.row_P, scores.column_P], batch.learn_weight)
+
+
+def gradients(model: Any) -> list[torch.Tensor]:
+    found = [p.grad.clone() if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
+    model.zero_grad()
+    return found
+
+
+def assert_equal_to_oracle(model: Any, plain: Any, rows: list[list[PrefixTree]]) -> None:
+    found, loss = packed_numbers(model, rows)
+    loss.backward()
+    got = gradients(model)
+    weight = sum(tree.learn_weight for row in rows for tree in row)
+    expected_loss = torch.zeros((), dtype=torch.float64)
+    for row, branch_values in zip(rows, found, strict=True):
+        expected = {}
+        for tree in row:
+            totals, weighted = oracle(plain, tree)
+            expected.update(totals)
+            expected_loss = expected_loss - weighted / weight
+        assert branch_values.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(branch_values[name], value, rtol=TOLERANCE, atol=TOLERANCE)
+    torch.testing.assert_close(loss, expected_loss, rtol=TOLERANCE, atol=TOLERANCE)
+    expected_loss.backward()
+    for packed_gradient, plain_gradient in zip(got, gradients(plain), strict=True):
+        torch.testing.assert_close(packed_gradient, plain_gradient, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_random_trees_equal_the_oracle(backend: str) -> None:
+    model, plain = tiny_llama(backend=BACKENDS[backend]), tiny_llama(backend="sdpa")
+    seen = {"branching": 0, "hidden": 0, "deep": 0, "learned first tokens": 0}
+
+    @settings(max_examples=40, deadline=None)
+    @given(trees())
+    def check(tree: PrefixTree) -> None:
+        paths = branches(tree.root)
+        seen["branching"] += len(paths) > 1
+        seen["deep"] += max(map(len, paths)) == 4
+        seen["hidden"] += any(not s.attend for node in tree.nodes() for s in node.segments)
+        seen["learned first tokens"] += any(path[-1].segments[0].learn > 0 for path in paths)
+        assert_equal_to_oracle(model, plain, [[tree]])
+
+    check()
+    assert all(seen.values()), f"no example of {[case for case, count in seen.items() if not count]}"
+
+
+def example(offset: int) -> PrefixTree:
+    """A tree of depth 3 with a placeholder, and two branches that begin with a learned token."""
+    def some(*tokens: int, **masks: Any) -> Segment:
+        return Segment(tuple((token + offset) % VOCABULARY for token in tokens), **masks)
+
+    name = f"t{offset}"
+    low = Node((some(20, 21), some(22, 23, learn=1.0)), name=f"{name}-a")
+    hidden = Node((some(30, attend=False), some(31, 32, learn=0.5)), name=f"{name}-b")
+    middle = Node((some(10, 11), some(12, learn=1.0)), (low, hidden), name=f"{name}-m")
+    first = Node((some(40, 41, learn=1.0),), name=f"{name}-c")
+    return PrefixTree(Node((some(1, 2, 3), some(4, 5, attend=False), some(6)), (middle, first), name=name), name)
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("rows", [[[0, 9, 17]], [[0], [9, 17]], [[0, 9], [17]]], ids=str)
+def test_several_trees_and_rows_equal_the_oracle(backend: str, rows: list[list[int]]) -> None:
+    model, plain = tiny_llama(backend=BACKENDS[backend]), tiny_llama(backend="sdpa")
+    assert_equal_to_oracle(model, plain, [[example(offset) for offset in row] for row in rows])
+
+
+SMALL = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "initializer_range": 0.4,
+}
+FAMILIES = {
+    "qwen3": Qwen3Config(**SMALL),
+    "mistral": MistralConfig(**SMALL, sliding_window=None),
+    "gemma2": Gemma2Config(**SMALL, query_pre_attn_scalar=8, attn_logit_softcapping=5.0, final_logit_softcapping=3.0),
+    "gpt2": GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, attn_pdrop=0.0, initializer_range=0.4),
+}
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_other_families_equal_the_oracle(family: str) -> None:
+    """The oracle runs the family's own eager attention, which alone knows all of them (logit capping, say)."""
+    def build(backend: str) -> Any:
+        torch.manual_seed(3)
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(FAMILIES[family])).to(torch.float64).eval()
+        model.set_attn_implementation(backend)
+        return model
+
+    model, plain = build(BACKENDS["eager"]), build("eager")
+    found, _ = packed_numbers(model, [[example(0), example(9)]])
+    for offset in (0, 9):
+        tree = example(offset)
+        for path in branches(tree.root):
+            tokens = [t for node in path for s in node.segments for t in s.tokens]
+            attend = [s.attend for node in path for s in node.segments for _ in s.tokens]
+            learn = [s.learn for node in path for s in node.segments for _ in s.tokens]
+            visible = torch.ones(len(tokens), len(tokens), dtype=torch.bool).tril()
+            visible &= torch.tensor(attend)[None, :] | torch.eye(len(tokens), dtype=torch.bool)
+            additive = torch.zeros(visible.shape, dtype=torch.float64).masked_fill(~visible, -1e300)[None, None]
+            logits = plain(input_ids=torch.tensor([tokens]), attention_mask=additive, use_cache=False).logits[0]
+            logprobs = torch.log_softmax(logits, -1)
+            expected = sum(logprobs[i - 1, tokens[i]] for i in range(1, len(tokens)) if learn[i])
+            # The families' eager attention takes its softmax in float32: seven digits, less the sums.
+            torch.testing.assert_close(found[0][path[-1].name], expected, rtol=1e-5, atol=1e-5)
