@@ -59,7 +59,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def tiny_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny float32 Llama and its tokenizer, as `--model` takes it."""
     folder = tmp_path_factory.mktemp("tiny-model")
-    model = tiny_llama(torch.float32, vocab_size=len(tokenizer), initializer_range=0.1)
+    model = tiny_llama(torch.float32, vocab_size=len(tokenizer), initializer_range=0.1, tie_word_embeddings=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -112,6 +112,7 @@ def test_random_trees_equal_the_oracle(backend: str) -> None:
 
 def example(offset: int) -> PrefixTree:
     """A tree of depth 3 with a placeholder, and two branches that begin with a learned token."""
+
     def some(*tokens: int, **masks: Any) -> Segment:
         return Segment(tuple((token + offset) % VOCABULARY for token in tokens), **masks)
 
@@ -151,6 +152,7 @@ FAMILIES = {
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_other_families_equal_the_oracle(family: str) -> None:
     """The oracle runs the family's own eager attention, which alone knows all of them (logit capping, say)."""
+
     def build(backend: str) -> Any:
         torch.manual_seed(3)
         model = AutoModelForCausalLM.from_config(copy.deepcopy(FAMILIES[family])).to(torch.float64).eval()

@@ -31,7 +31,8 @@ def conversation(system: str, user: str, answer: str) -> list[Message]:
 
 def decoded(tokenizer: PreTrainedTokenizerFast, segments: list[Segment]) -> str:
     return "".join(
-        tokenizer.decode(list(s.tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False) for s in segments
+        tokenizer.decode(list(s.tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        for s in segments
     )
 
 
@@ -120,7 +121,9 @@ REFUSED = {
     "json": (CHATML.replace("m.content", "m.content | tojson"), "alters or leaves out the content of the user"),
     "twice": (CHATML.replace("m.content }}", "m.content }}{{ m.content }}"), "repeats or reorders the content"),
     "no user": (
-        CHATML.replace("<|im_start|>{{ m.role", "{% if m.role == 'user' %}{{ raise_exception('no users') }}{% endif %}{{ m.role"),
+        CHATML.replace(
+            "<|im_start|>{{ m.role", "{% if m.role == 'user' %}{{ raise_exception('no users') }}{% endif %}{{ m.role"
+        ),
         "rejects the conversation user -> assistant: no users",
     ),
     "last only": ("{{ messages[-1].content }}<|im_end|>", "alters or leaves out the content of the user"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -121,10 +124,19 @@ def _way_out(name: str) -> str:
     return "Give a folder with safetensors weights, a GGUF file, or a hub id that can be reached from here."
 
 
+@contextlib.contextmanager
+def _without_alias_warning() -> Iterator[None]:
+    """peft 0.21 asks for a property that transformers 5.23 has renamed; nobody here can do anything about it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
+
+
 def _with_adapter(model: Any, folder: Path) -> Any:
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder} holds no {ADAPTER_WEIGHTS}", "Give the folder of a finished run.")
-    return PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+    with _without_alias_warning():
+        return PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
 
 
 def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: str | list[str]) -> Any:
@@ -137,7 +149,8 @@ def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: st
         task_type=TaskType.CAUSAL_LM, r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets
     )
     try:
-        return get_peft_model(model, config, autocast_adapter_dtype=False)
+        with _without_alias_warning():
+            return get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
         raise ModelError(
             f"LoRA cannot be put on {targets!r}: {error}", "Use lora.targets: all-linear, or name layers of the model."

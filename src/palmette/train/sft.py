@@ -189,7 +189,7 @@ def training_arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
         logging_nan_inf_filter=False,
         save_strategy="steps" if train.save_every else "epoch",
         save_steps=train.save_every or 500,
-        gradient_checkpointing=train.gradient_checkpointing,
+        activation_checkpointing=train.gradient_checkpointing,
         report_to="none",
         disable_tqdm=True,
         log_level="error",

@@ -1,0 +1,49 @@
+"""Recipes: read strictly, with the nearest key named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from palmette.config import Recipe, load_recipe, parse_recipe
+from palmette.errors import RecipeError
+
+BAD = {
+    "unknown key": ("output: r\ntrain: {epoch: 3}", "unknown key 'train.epoch'. Did you mean 'epochs'"),
+    "unknown section": ("output: r\nmodle: {}", "unknown key 'modle'. Did you mean 'model'"),
+    "missing": ("train: {}", "'output' is missing"),
+    "bound": ("output: r\ntrain: {epochs: 0}", "train.epochs = 0: .*greater than or equal to 1"),
+    "choice": ("output: r\ndata: {on_bad_record: ignore}", "data.on_bad_record = 'ignore'"),
+    "type": ("output: r\nlora: {rank: high}", "lora.rank = 'high'"),
+    "not yaml": ("output: [", "is not YAML"),
+    "empty": ("", "holds no settings"),
+    "no data": ("output: r\ndata: {train: []}", "data.train"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD))
+def test_bad_recipes_are_explained_in_one_line(case: str) -> None:
+    text, message = BAD[case]
+    with pytest.raises(RecipeError, match=message) as caught:
+        parse_recipe(text, "recipe.yaml")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("recipe.yaml")
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"cannot read the recipe .*none\.yaml"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_the_resolved_recipe_reads_back_as_itself() -> None:
+    recipe = parse_recipe("output: runs/x\ntrain: {epochs: 3}\nmodel: {overrides: {attention_dropout: 0.0}}", "r")
+    assert parse_recipe(recipe.to_yaml(), "r") == recipe
+    assert recipe.train.epochs == 3
+
+
+def test_the_default_model_has_one_name() -> None:
+    from palmette.cli.main import DEFAULT_MODEL
+    from palmette.model import embedded
+
+    assert Recipe(output="r").model.name == DEFAULT_MODEL == embedded.DEFAULT_MODEL

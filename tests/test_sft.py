@@ -1,0 +1,256 @@
+"""The training job on a tiny model: what it leaves, exact resume (law 7), Ctrl-C, a full disk, and bad input."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from palmette.config import Recipe
+from palmette.data.source import read_source
+from palmette.errors import DataError, ModelError, PackingError, RunError
+from palmette.evaluate.plots import plot_loss
+from palmette.model.loading import load_model, weights_hash
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.train.callbacks import MetricsLog
+from palmette.train.sft import Interrupted, resume_sft, train_sft
+from palmette.train.step import TreeTrainer, checkpoints, nll_objective
+from palmette.tree.batch import PackedBatch
+from palmette.tree.chat import ChatTemplate
+from tests.conftest import squad_file
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def recipe(tiny_folder: Path, out: Path, **changes: Any) -> Recipe:
+    """Four steps in two epochs over five built-in documents, with dropout, so that random state matters."""
+    sections: dict[str, dict[str, Any]] = {
+        "model": {"name": str(tiny_folder), "dtype": "float32"},
+        "data": {"train": ["builtin:dev"], "limit_documents": 4},
+        "lora": {"rank": 2, "dropout": 0.2},
+        "train": {"epochs": 2, "trees_per_step": 2, "learning_rate": 0.01, "save_every": 1},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        sections.setdefault(section, {})[name] = value
+    return Recipe.model_validate({"output": str(out), **sections})
+
+
+def adapter(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never stopped."""
+    out = tmp_path_factory.mktemp("runs") / "straight"
+    train_sft(recipe(tiny_folder, out), quiet)
+    return out
+
+
+def test_a_run_leaves_what_a_stranger_needs(finished: Path, tiny_folder: Path) -> None:
+    assert {path.name for path in finished.iterdir()} == {"recipe.yaml", "manifest.json", "metrics.jsonl", "adapter"}
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert manifest["model"]["sha256"] == weights_hash(str(tiny_folder))
+    data = read_source("builtin:dev", limit_documents=4)
+    assert manifest["data"] == [{"source": "builtin:dev", "sha256": data.sha256, "documents": 4, "questions": 40}]
+    assert manifest["versions"]["torch"] == torch.__version__
+    assert manifest["machine"]["cores"] > 0
+    assert manifest["seed"] == 0
+    assert len(manifest["prompt_sha256"]) == 64
+    log = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [1, 2, 3, 4]
+    plot_loss(finished / "metrics.jsonl", finished.parent / "loss.png", "test")
+    assert (finished.parent / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_training_lowers_the_loss(finished: Path, tiny_folder: Path) -> None:
+    documents = read_source("builtin:dev", limit_documents=4).documents
+
+    def loss(**options: Any) -> float:
+        loaded = load_model(str(tiny_folder), dtype="float32", **options)
+        task = ExtractiveQa(ChatTemplate(loaded.tokenizer))
+        batch = PackedBatch.from_trees([[task.training_tree(document)] for document in documents])
+        with torch.no_grad():
+            return float(nll_objective(loaded.model, batch, batch.learn_weight))
+
+    assert loss(adapter=finished / "adapter") < loss() - 0.2
+
+
+def test_the_same_seed_gives_the_same_parameters(finished: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    train_sft(recipe(tiny_folder, tmp_path / "again"), quiet)
+    assert_same(adapter(finished), adapter(tmp_path / "again"))
+    train_sft(recipe(tiny_folder, tmp_path / "other", train__seed=1), quiet)
+    other = adapter(tmp_path / "other")
+    assert any(not torch.equal(value, other[name]) for name, value in adapter(finished).items())
+
+
+def on_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
+    """Do something when a step has been logged."""
+    original = MetricsLog.on_log
+
+    def on_log(self: MetricsLog, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        original(self, args, state, control, logs, **kwargs)
+        if state.global_step == step and logs and "loss" in logs:
+            act()
+
+    monkeypatch.setattr(MetricsLog, "on_log", on_log)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_ctrl_c_saves_and_resume_is_bit_equal(
+    finished: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    out = tmp_path / "stopped"
+    before = signal.getsignal(signal.SIGINT)
+    # The signal comes while step `step` is logged, so step + 1 is finished and saved.
+    on_step(monkeypatch, step, lambda: signal.raise_signal(signal.SIGINT))
+    if step == 3:  # then it comes in the last step, and there is nothing left to stop
+        train_sft(recipe(tiny_folder, out, train__save_every=0), quiet)
+    else:
+        with pytest.raises(
+            Interrupted, match=f"stopped after step {step + 1}; go on with: palmette train sft --resume"
+        ):
+            train_sft(recipe(tiny_folder, out, train__save_every=0), quiet)
+        assert [path.name for path in checkpoints(out / "checkpoints")][-1] == f"checkpoint-{step + 1}"
+        assert not (out / "adapter").exists()
+        monkeypatch.undo()
+        resume_sft(out, quiet)
+    assert signal.getsignal(signal.SIGINT) == before
+    assert_same(adapter(finished), adapter(out))
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4]
+
+
+class PowerCutError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_run_cut_off_at_any_moment_resumes_bit_equal(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, dtype: str
+) -> None:
+    """Cut in step 3, after the checkpoint of step 2: step 3 is taken again."""
+    changes = {"train__method": method, "model__dtype": dtype, "train__epochs": 1, "train__trees_per_step": 1}
+    train_sft(recipe(tiny_folder, tmp_path / "straight", **changes), quiet)
+
+    def cut() -> None:
+        raise PowerCutError
+
+    on_step(monkeypatch, 3, cut)
+    with pytest.raises(PowerCutError):
+        train_sft(recipe(tiny_folder, tmp_path / "cut", **changes), quiet)
+    monkeypatch.undo()
+    (tmp_path / "cut" / "checkpoints" / "checkpoint-99").mkdir()  # one that was cut off while it was written
+    resume_sft(tmp_path / "cut", quiet)
+    name = "adapter/adapter_model.safetensors" if method == "lora" else "model/model.safetensors"
+    resumed = load_file(tmp_path / "cut" / name)
+    assert_same(load_file(tmp_path / "straight" / name), resumed)
+    assert {str(value.dtype) for value in resumed.values()} == {f"torch.{dtype}"}
+
+
+def test_a_full_disk_while_saving_leaves_the_previous_checkpoint(
+    finished: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system refuses to let any file grow beyond 2 KiB from step 2 on, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    out = tmp_path / "full-disk"
+    on_step(monkeypatch, 2, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard)))
+    try:
+        with pytest.raises(RunError, match=r"cannot write the checkpoint of step 2 .* resume from checkpoint-1"):
+            train_sft(recipe(tiny_folder, out), quiet)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    monkeypatch.undo()
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["checkpoint-1"]
+    resume_sft(out, quiet)
+    assert_same(adapter(finished), adapter(out))
+
+
+def test_a_full_disk_at_the_end_leaves_no_half_written_adapter(
+    finished: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    out = tmp_path / "full-disk"
+    original = TreeTrainer._finalize_training
+
+    def last(self: TreeTrainer, *args: Any) -> Any:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))
+        return original(self, *args)
+
+    monkeypatch.setattr(TreeTrainer, "_finalize_training", last)
+    try:
+        with pytest.raises(RunError, match="cannot write .*adapter"):
+            train_sft(recipe(tiny_folder, out), quiet)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    monkeypatch.undo()
+    assert {path.name for path in out.iterdir()} == {"recipe.yaml", "manifest.json", "metrics.jsonl", "checkpoints"}
+    resume_sft(out, quiet)
+    assert_same(adapter(finished), adapter(out))
+
+
+def test_old_checkpoints_go_and_the_newest_stay(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    out = tmp_path / "run"
+    on_step(monkeypatch, 4, lambda: seen.append([path.name for path in checkpoints(out / "checkpoints")]))
+    train_sft(recipe(tiny_folder, out, train__keep_checkpoints=2), quiet)
+    assert seen == [["checkpoint-2", "checkpoint-3"]]
+
+
+def test_bad_jobs_leave_nothing_behind(finished: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "none"
+    bad = str(squad_file(tmp_path / "bad.json", answers=[{"text": "marble", "answer_start": 0}]))
+    for error, message, changes in (
+        (DataError, "'marble' at 0", {"data__train": [bad]}),
+        (PackingError, r"'coffee/0' has \d+ tokens, more than train.row_tokens = 100", {"train__row_tokens": 100}),
+        (ModelError, "cannot load the tokenizer of 'no/such-model'", {"model__name": "no/such-model"}),
+        (ModelError, "attention_dropout = 0.5", {"model__overrides": {"attention_dropout": 0.5}}),
+        (ModelError, "LoRA cannot be put on", {"lora__targets": ["nowhere"]}),
+    ):
+        with pytest.raises(error, match=message):
+            train_sft(recipe(tiny_folder, out, **changes), quiet)
+        assert not out.exists()
+    with pytest.raises(RunError, match="exists already"):
+        train_sft(recipe(tiny_folder, finished), quiet)
+    with pytest.raises(RunError, match="is finished"):
+        resume_sft(finished, quiet)
+    with pytest.raises(RunError, match=r"is not a run folder: it has no recipe\.yaml"):
+        resume_sft(tmp_path, quiet)
+
+
+def test_dropped_trees_are_counted_with_reasons(tiny_folder: Path, tmp_path: Path) -> None:
+    """The limit is set between the two documents: one fits with its single question, the other has two."""
+    path = squad_file(tmp_path / "two.json")
+    task = ExtractiveQa(ChatTemplate(load_model(str(tiny_folder)).tokenizer))
+    longer, limit = (task.training_tree(document).num_tokens for document in read_source(str(path)).documents)
+    assert limit < longer
+    said: list[str] = []
+    changes = {"data__train": [str(path)], "train__row_tokens": limit, "data__on_too_long": "drop"}
+    train_sft(recipe(tiny_folder, tmp_path / "dropping", **changes), said.append)
+    manifest = json.loads((tmp_path / "dropping" / "manifest.json").read_text())
+    assert manifest["dropped"] == [f"Harbour/0: {longer} tokens, limit {limit}"]
+    assert any("1 trees, 1 questions" in line and "1 dropped" in line for line in said)
+
+
+def test_an_exploding_loss_stops_the_run(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="the loss is nan at step"):
+        train_sft(recipe(tiny_folder, tmp_path / "nan", train__learning_rate=1e30, train__max_grad_norm=0.0), quiet)
