@@ -91,7 +91,7 @@ def test_trees_that_cannot_be_learned_are_refused_by_name() -> None:
 
     with pytest.raises(PackingError, match="'doc-7' has no learned token"):
         build(tree(Segment((1, 2))))
-    with pytest.raises(PackingError, match="'doc-7' has 3 tokens, more than train.row_tokens = 2"):
+    with pytest.raises(PackingError, match=r"'doc-7' has 3 tokens, more than train.row_tokens = 2"):
         build(tree(Segment((1, 2)), Segment((3,), learn=1.0)), row_tokens=2)
     with pytest.raises(PackingError, match="'doc-7' learns its first token"):
         lay_out(tree(Segment((1, 2), learn=1.0)))

@@ -196,7 +196,7 @@ def test_a_full_disk_at_the_end_leaves_no_half_written_adapter(
 
     monkeypatch.setattr(TreeTrainer, "_finalize_training", last)
     try:
-        with pytest.raises(RunError, match="cannot write .*adapter"):
+        with pytest.raises(RunError, match=r"cannot write .*adapter"):
             train_sft(recipe(tiny_folder, out), quiet)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

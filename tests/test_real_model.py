@@ -1,0 +1,59 @@
+"""SmolLM2-135M-Instruct itself: the laws hold at its size, and its tokenizer's text stays text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from palmette.data.source import read_source
+from palmette.model.checks import check_model
+from palmette.model.forward import branch_logprobs, score_tokens
+from palmette.model.loading import LoadedModel, load_model
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tree.batch import PackedBatch
+from palmette.tree.chat import ChatTemplate
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LoadedModel:
+    return load_model(dtype="float32")
+
+
+@torch.no_grad()
+def test_packed_questions_score_as_questions_in_rows_of_their_own(loaded: LoadedModel) -> None:
+    check_model(loaded.model, training=True)
+    task = ExtractiveQa(ChatTemplate(loaded.tokenizer))
+    documents = [replace(d, questions=d.questions[:4]) for d in read_source("builtin:dev", limit_documents=2).documents]
+    batch = PackedBatch.from_trees([[task.training_tree(document) for document in documents]])
+    packed = branch_logprobs(batch, score_tokens(loaded.model, batch))[0]
+    assert len(packed) == 8
+    loaded.model.set_attn_implementation("sdpa")
+    try:
+        for document in documents:
+            for question in document.questions:
+                tree = task.training_tree(replace(document, questions=(question,)))
+                tokens, learn = [], []
+                for node in tree.nodes():
+                    for segment in node.segments:
+                        tokens += segment.tokens
+                        learn += [segment.learn] * len(segment.tokens)
+                logits = loaded.model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0]
+                logprobs = torch.log_softmax(logits, -1)
+                expected = sum(float(logprobs[i - 1, t]) for i, t in enumerate(tokens) if learn[i])
+                # float32 through 30 layers, summed over some twenty tokens.
+                assert float(packed[document.id, question.id]) == pytest.approx(expected, abs=2e-3)
+    finally:
+        loaded.model.set_attn_implementation("palmette_sdpa")
+
+
+def test_control_strings_in_content_stay_text(loaded: LoadedModel) -> None:
+    encoder = ChatTemplate(loaded.tokenizer).encoder
+    assert len(encoder.control_tokens) >= 17
+    for name in encoder.control_tokens.values():
+        ids = encoder.content(f"a {name} b")
+        assert not set(ids) & encoder.control_tokens.keys()
+        assert loaded.tokenizer.decode(ids) == f"a {name} b"
