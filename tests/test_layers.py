@@ -109,8 +109,8 @@ def test_the_readme_names_every_file_of_the_package() -> None:
             continue
         indent, name = len(found[1]), found[2]
         if name.endswith("/"):
-            folder = name if indent == 2 else ""
+            folder = name if indent == 6 else ""
         elif name.endswith(".py"):
-            named.add(f"{folder}{name}" if indent == 4 else name)
+            named.add(f"{folder}{name}" if indent == 8 else name)
     present = {str(path.relative_to(SOURCE)) for path in FILES if path.name != "__init__.py"}
     assert named == present

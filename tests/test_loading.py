@@ -35,7 +35,7 @@ def test_a_missing_default_model_names_both_ways_out(monkeypatch: pytest.MonkeyP
 def test_pickled_weights_are_refused(copy: Path) -> None:
     torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="cannot load the model .*safetensors"):
+    with pytest.raises(ModelError, match=r"cannot load the model .*safetensors"):
         load_model(str(copy))
 
 

@@ -104,8 +104,8 @@ class TrainSection(Section):
 
     method: Literal["lora", "full"] = "lora"
     epochs: Positive = 2
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
-    trees_per_step: Positive = 4
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    trees_per_step: Positive = 2
     row_tokens: Positive = 4096
     tokens_per_batch: Positive = 4096
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
