@@ -104,10 +104,10 @@ def test_the_readme_names_every_file_of_the_package() -> None:
     block = readme.split("<!-- tree -->")[1]
     named, folder = set(), ""
     for line in block.splitlines():
-        found = re.match(r"( *)([\w.*{},]+/?) +# \S", line)
+        found = re.match(r"( *)([\w.]+(?:/$|\.py +# \S))", line)
         if not found:
             continue
-        indent, name = len(found[1]), found[2]
+        indent, name = len(found[1]), found[2].split()[0]
         if name.endswith("/"):
             folder = name if indent == 6 else ""
         elif name.endswith(".py"):
