@@ -63,9 +63,9 @@ def token_table(batch: PackedBatch, tokenizer: Any) -> Table:
     """One line a token."""
     row = batch.rows[0]
     table = Table(show_edge=False, pad_edge=False)
-    for heading in ("row", "position", "branch", "predictor", "subtree end", "attend", "learn"):
-        table.add_column(heading, justify="left" if heading == "branch" else "right")
-    table.add_column("token")
+    for heading in ("row", "position", "branch", "predictor", "end", "attend", "learn"):
+        table.add_column(heading, justify="left" if heading == "branch" else "right", no_wrap=True)
+    table.add_column("token", overflow="fold")
     for i, token in enumerate(row.token):
         node = row.node[i]
         branch = "trunk" if row.parents[node] < 0 else row.nodes[node][1]

@@ -38,7 +38,7 @@ class QaPrompt:
         'Reply with JSON only: {"answer": "..."}. If the document does not answer the question, reply {"answer": "?"}.'
     )
     before_document: str = "Document:\n"
-    before_question: str = "\n\nQuestion: "
+    before_question: str = "\n\nQuestion:\n"
     after_question: str = ""
 
     @property
