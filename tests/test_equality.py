@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, MistralConfig, Qwen3Config
 
 from palmette.model.attention import BACKENDS
+from palmette.model.blocks import QueryBlock, query_blocks
 from palmette.model.forward import branch_logprobs, score_tokens
 from palmette.objectives.nll import weighted_nll
 from palmette.tree.batch import PackedBatch
@@ -129,6 +130,23 @@ def example(offset: int) -> PrefixTree:
 def test_several_trees_and_rows_equal_the_oracle(backend: str, rows: list[list[int]]) -> None:
     model, plain = tiny_llama(backend=BACKENDS[backend]), tiny_llama(backend="sdpa")
     assert_equal_to_oracle(model, plain, [[example(offset) for offset in row] for row in rows])
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_blocks_of_queries_equal_the_oracle(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention in blocks that straddle nodes, trees and padding; the usual size would hold these rows in one block."""
+    cut: list[list[int]] = []
+
+    def small(may_attend_BTT: torch.Tensor, dtype: torch.dtype) -> list[list[QueryBlock]]:
+        rows = query_blocks(may_attend_BTT, dtype, size=size)
+        cut.extend([len(block.key_K) for block in row] for row in rows)
+        return rows
+
+    monkeypatch.setattr("palmette.model.attention.query_blocks", small)
+    rows = [[example(0), example(9)], [example(17)]]
+    assert_equal_to_oracle(tiny_llama(), tiny_llama(backend="sdpa"), rows)
+    assert max(map(len, cut)) > 20 // size, "the rows were not cut"
+    assert max(map(max, cut)) < 40, "no key was skipped"
 
 
 SMALL = {

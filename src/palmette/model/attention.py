@@ -20,6 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from palmette.errors import ModelError
+from palmette.model.blocks import QueryBlock, blockwise_attention, query_blocks
 
 Attention = Literal["sdpa", "eager"]
 BACKENDS: dict[Attention, str] = {"sdpa": "palmette_sdpa", "eager": "palmette_eager"}
@@ -27,10 +28,11 @@ BACKENDS: dict[Attention, str] = {"sdpa": "palmette_sdpa", "eager": "palmette_ea
 
 @dataclass
 class MaskReceipt:
-    """The mask of one forward pass, and the attention modules that it reached."""
+    """The mask of one forward pass, how it is cut into blocks (None = not at all), and the attention modules that it reached."""
 
     mask: torch.Tensor
     model_name: str
+    blocks: list[list[QueryBlock]] | None
     reached: set[int] = field(default_factory=set)
 
     def sign(self, module: torch.nn.Module, mask: torch.Tensor | None) -> None:
@@ -51,13 +53,15 @@ _receipt: ContextVar[MaskReceipt | None] = ContextVar("palmette_mask_receipt", d
 
 
 @contextmanager
-def expect_mask(mask_B1TT: torch.Tensor, model_name: str, num_layers: int) -> Iterator[None]:
+def expect_mask(mask_B1TT: torch.Tensor, model_name: str, num_layers: int, dtype: torch.dtype) -> Iterator[None]:
     """Within the block, one forward pass must hand this mask to `num_layers` attention modules.
 
     Raises:
         ModelError: on leaving, if a layer did not receive it (its attention bypasses `AttentionInterface`).
     """
-    receipt = MaskReceipt(mask_B1TT, model_name)
+    cut = mask_B1TT.dtype == torch.bool and mask_B1TT.device.type == "cpu"
+    precise = torch.promote_types(dtype, torch.float32)
+    receipt = MaskReceipt(mask_B1TT, model_name, query_blocks(mask_B1TT[:, 0], precise) if cut else None)
     token = _receipt.set(receipt)
     try:
         yield
@@ -90,6 +94,10 @@ def _sdpa(
     receipt = _receipt.get()
     if receipt is not None:
         receipt.sign(module, attention_mask)
+        plain = not options.get("dropout") and options.get("softcap") is None and options.get("position_bias") is None
+        if receipt.blocks is not None and plain:
+            attended = blockwise_attention(query, key, value, receipt.blocks, options.get("scaling"))
+            return attended.transpose(1, 2).contiguous(), None
     output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     return output, None
 

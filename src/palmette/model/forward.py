@@ -68,7 +68,7 @@ def logits_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> torch.Ten
         )
     _check_window(model, batch, name)
     mask_B1TT = native_mask(batch.may_attend_BTT(), backend, model.dtype)
-    with expect_mask(mask_B1TT, name, num_layers(model)), _output_at(model, flat_Q):
+    with expect_mask(mask_B1TT, name, num_layers(model), model.dtype), _output_at(model, flat_Q):
         output = model(
             input_ids=batch.token_BT,
             attention_mask=mask_B1TT,
