@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
-import click
 import matplotlib as mpl
 import typer
 from matplotlib.axes import Axes
@@ -26,30 +26,31 @@ def commands() -> str:
     lines = ["# Commands", "", "Written by `make docs`; a test keeps it true.", ""]
     root = typer.main.get_command(app)
 
-    def describe(command: click.Command, words: list[str]) -> None:
-        context = click.Context(command, info_name=words[-1])
+    def describe(command: Any, words: list[str]) -> None:
         lines.extend([f"## {' '.join(words)}", "", (command.help or "").strip(), ""])
-        if isinstance(command, click.Group) or hasattr(command, "commands"):
+        if hasattr(command, "commands"):
+            _parameters(command, lines)
             for name, child in sorted(command.commands.items()):
                 describe(child, [*words, name])
             return
-        lines.extend(["| parameter | default | |", "|---|---|---|"])
-        for parameter in command.params:
-            argument = parameter.param_type_name == "argument"
-            name = str(parameter.name).upper() if argument else " ".join(sorted(parameter.opts, reverse=True))
-            default = (
-                "required"
-                if parameter.required
-                else ""
-                if parameter.default is None or parameter.default is False
-                else parameter.default
-            )
-            lines.append(f"| `{name}` | {default} | {getattr(parameter, 'help', '') or ''} |")
-        lines.append("")
-        context.close()
+        _parameters(command, lines)
 
     describe(root, ["palmette"])
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _parameters(command: Any, lines: list[str]) -> None:
+    """A table of a command's parameters, if it has any."""
+    if not command.params:
+        return
+    lines.extend(["| parameter | default | |", "|---|---|---|"])
+    for parameter in command.params:
+        argument = parameter.param_type_name == "argument"
+        name = str(parameter.name).upper() if argument else " ".join(sorted(parameter.opts, reverse=True))
+        plain = parameter.default is None or parameter.default is False
+        default = "required" if parameter.required else "" if plain else parameter.default
+        lines.append(f"| `{name}` | {default} | {getattr(parameter, 'help', '') or ''} |")
+    lines.append("")
 
 
 def example() -> tuple[PrefixTree, list[str]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from palmette.cli.main import main
+from palmette.cli.show import answer_text
 from palmette.data.source import read_source
+from palmette.evaluate.squad_metrics import score_answers
 from tests.conftest import squad_file
 
 
@@ -68,7 +71,7 @@ def test_eval_writes_the_official_files(run_folder: Path, tmp_path: Path, monkey
 def test_ask_answers_on_standard_output(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("The ferry leaves at 7:40."))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The ferry leaves at 7:40.")))
     words = ["ask", "--model", run_folder, "--document", "-", "--json", "When does it leave?", "From where?"]
     assert palmette(monkeypatch, *words) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -78,13 +81,57 @@ def test_ask_answers_on_standard_output(
         assert record["verbatim"] == (record["start"] is not None)
 
 
-def test_ask_prints_for_people(
-    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+FERRY = "Page one: 17:40 is no hour.\x0c[red]Ferries[/red] leave\r\nat 7:40 from pier 3. :100:"
+
+
+def ask_with_reply(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, reply: str, *words: str
+) -> str:
+    """What `ask` prints where the model replies so."""
+    monkeypatch.setattr("palmette.cli.commands.generate_replies", lambda *_, **__: [(0, reply)])
+    (folder / "ferry.txt").write_bytes(FERRY.encode())
+    run = ["ask", "--model", str(folder / "run"), "--document", str(folder / "ferry.txt"), "When [bold]exactly[/bold]?"]
+    assert palmette(monkeypatch, *run, *words) == 0
+    return capsys.readouterr().out
+
+
+def test_ask_shows_the_answer_in_its_place(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "ferry.txt").write_text("The [red]ferry[/red] leaves at 7:40.")
-    words = ["ask", "--model", run_folder, "--document", tmp_path / "ferry.txt", "When [bold]exactly[/bold]?"]
-    assert palmette(monkeypatch, *words) == 0
-    assert "When [bold]exactly[/bold]?" in capsys.readouterr().out
+    """Markup, emoji codes and control characters of a document are text, and do not shift the mark."""
+    shown = ask_with_reply(monkeypatch, capsys, run_folder.parent, '{"answer": "7:40"}')
+    assert "When [bold]exactly[/bold]?" in shown
+    assert "Page one: 17:40 is no hour. [red]Ferries[/red] leave \nat »7:40« from pier 3. :100:" in shown
+    record = json.loads(ask_with_reply(monkeypatch, capsys, run_folder.parent, '{"answer": "7:40"}', "--json"))
+    assert (record["answer"], record["verbatim"], record["valid_json"]) == ("7:40", True, True)
+    assert FERRY.encode().decode()[record["start"] : record["end"]] == "7:40"
+    assert record["start"] > FERRY.index("17:40") + 5
+
+
+def test_ask_says_what_is_wrong_with_a_reply(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for reply, words in (
+        ('{"answer": "?"}', "not in the document"),
+        ('{"answer": "8:15"}', "these words do not stand in the document"),
+        ("At 7:40.", "did not reply in the format asked for: At 7:40."),
+    ):
+        assert words in ask_with_reply(monkeypatch, capsys, run_folder.parent, reply)
+
+
+def test_a_scored_answer_shows_both_spans() -> None:
+    document = read_source("builtin:test").documents[0]
+    question = next(question for question in document.questions if question.answerable)
+    gold = question.answers[0].text
+    other = document.text.split()[0]
+    wrong = score_answers([replace(document, questions=(question,))], {question.id: other}, {question.id: True})[0]
+    shown = answer_text(wrong, brackets=True).plain
+    assert f"»{gold}«" in shown
+    assert f"»{other}«" in shown
+    assert shown.startswith("wrong")
+    right = score_answers([replace(document, questions=(question,))], {question.id: gold}, {question.id: True})[0]
+    assert answer_text(right, brackets=True).plain.count("»") == 1
+    assert answer_text(right).plain.startswith("right")
 
 
 def test_inspect_shows_what_the_loss_sees(
@@ -121,6 +168,7 @@ def test_mistakes_are_one_line_and_exit_code_2(
     exists.write_text(f"output: {run_folder}")
     (tmp_path / "empty.txt").write_text(" \n")
     (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "long.txt").write_text("tower " * 3000)
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     for name in ("recipe.yaml", "manifest.json"):
@@ -137,6 +185,7 @@ def test_mistakes_are_one_line_and_exit_code_2(
         (["ask", "--document", typo, "--model", unfinished, "Q?"], "is not finished"),
         (["ask", "--document", typo, "--model", "no.gguf", "Q?"], "there is no GGUF file 'no.gguf'"),
         (["ask", "--document", typo, "--model", tmp_path, "Q?"], "cannot load the tokenizer"),
+        (["ask", "--document", tmp_path / "long.txt", "--model", run_folder, "Q?"], "has 4096"),
         (["inspect", "--document", "999"], "has 70 documents, no number 999"),
         (["quickstart", "--out", run_folder], "exists already"),
     ]

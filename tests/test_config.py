@@ -18,6 +18,12 @@ BAD = {
     "type": ("output: r\nlora: {rank: high}", "lora.rank = 'high'"),
     "not yaml": ("output: [", "is not YAML"),
     "empty": ("", "holds no settings"),
+    "not a map": ("output: r\ntrain:", "train = None is not a map of settings"),
+    "twice": ("output: r\ntrain: {epochs: 3}\ntrain: {seed: 1}", "the key 'train' stands twice"),
+    "truth value": ("output: r\ntrain: {epochs: yes}", "train.epochs = True"),
+    "infinite": ("output: r\ntrain: {learning_rate: .inf}", "finite number"),
+    "no such day": ("output: 2024-13-45", "is not YAML: month"),
+    "nothing near": ("output: r\nzzz: 1", "unknown key 'zzz'. Known: data"),
     "no data": ("output: r\ndata: {train: []}", "data.train"),
 }
 
@@ -40,6 +46,10 @@ def test_the_resolved_recipe_reads_back_as_itself() -> None:
     recipe = parse_recipe("output: runs/x\ntrain: {epochs: 3}\nmodel: {overrides: {attention_dropout: 0.0}}", "r")
     assert parse_recipe(recipe.to_yaml(), "r") == recipe
     assert recipe.train.epochs == 3
+
+
+def test_powers_of_ten_are_numbers() -> None:
+    assert parse_recipe("output: r\ntrain: {learning_rate: 2e-4}", "r").train.learning_rate == 0.0002
 
 
 def test_the_default_model_has_one_name() -> None:

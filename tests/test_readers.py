@@ -48,13 +48,15 @@ def test_bad_records_are_named_or_counted(tmp_path: Path, case: str) -> None:
         read_source(str(path))
     assert str(path) in str(caught.value)
     left = read_source(str(path), on_bad_record="drop")
-    assert [document.id for document in left.documents] == ["Harbour/1"]
+    assert left.num_questions == 2
     assert len(left.dropped) == 1
 
 
 FILES = {
     "not json": ("{", "not JSON: .* line 1, column 2"),
     "no data": ("[]", "no list of articles"),
+    "deep": ("[" * 100_000, "not JSON: nested too deeply"),
+    "huge number": ("9" * 5000, "not JSON: Exceeds the limit"),
     "version": ('{"version": "1.1", "data": []}', "version '1.1', not 'v2.0'"),
     "nothing": ('{"version": "v2.0", "data": []}', "no question in 0 documents"),
     "no title": ('{"version": "v2.0", "data": [{}]}', "article 0 has no field 'title'"),
@@ -79,6 +81,20 @@ def test_bad_files_are_named(tmp_path: Path, case: str) -> None:
         read_source(str(path))
 
 
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    path = squad_file(tmp_path / "windows.json")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_source(str(path)).num_questions == 3
+
+
+def test_a_dropped_document_says_how_many_questions_went_with_it(tmp_path: Path) -> None:
+    path = squad_file(tmp_path / "bad.json")
+    path.write_text(path.read_text().replace("The tower is granite, and white.", " "))
+    left = read_source(str(path), on_bad_record="drop")
+    assert left.num_questions == 1
+    assert [reason.endswith("is empty; 2 questions with it") for reason in left.dropped] == [True]
+
+
 def test_not_utf8_and_missing_sources_are_named(tmp_path: Path) -> None:
     path = tmp_path / "latin.json"
     path.write_bytes(b'"caf\xe9"')
@@ -86,6 +102,8 @@ def test_not_utf8_and_missing_sources_are_named(tmp_path: Path) -> None:
         read_source(str(path))
     with pytest.raises(DataError, match=r"there is no data file 'no\.json'"):
         read_source("no.json")
+    with pytest.raises(DataError, match="cannot read the data"):
+        read_source("x" * 5000)
     with pytest.raises(DataError, match="no split 'testing'"):
         read_source("builtin:testing")
 
@@ -141,7 +159,10 @@ ROWS = [
 
 def test_json_lines_are_grouped_by_document(tmp_path: Path) -> None:
     data = read_source(rows_file(tmp_path / "rows.jsonl", *ROWS))
-    assert [[question.id for question in document.questions] for document in data.documents] == [["a", "b", "d"], ["3"]]
+    assert [[question.id for question in document.questions] for document in data.documents] == [
+        ["a", "b", "d"],
+        ["line-3"],
+    ]
     assert data.documents[0].text == TOWER
     assert data.documents[1].questions[0].answers == (Answer("white", 28),)
 
@@ -149,10 +170,22 @@ def test_json_lines_are_grouped_by_document(tmp_path: Path) -> None:
 BAD_ROWS = {
     "not json": ("{nope", "line 2 is not JSON"),
     "not an object": ("[1]", "line 2 is list, not an object"),
-    "no question": ({"context": TOWER, "answers": []}, "row 2 .*'question' is NoneType"),
+    "no question": ({"context": TOWER, "answers": []}, "id 'line-2': 'question' is NoneType"),
     "ambiguous": ({"context": TOWER, "question": "?", "answers": ["i"]}, "the answer 'i' stands 4 times"),
     "odd answer": ({"context": TOWER, "question": "?", "answers": [3]}, "the answer 3 is neither"),
     "typo": ({"context": TOWER, "question": "?", "answer": ["white"]}, "has no 'answers', but 'answer'"),
+    "unlabelled": ({"context": TOWER, "question": "?"}, "has no 'answers'"),
+    "null": ({"context": TOWER, "question": "?", "answers": None}, "has no 'answers'"),
+    "not a truth value": (
+        {"context": TOWER, "question": "?", "is_impossible": "no", "answers": ["white"]},
+        "= 'no' and 1",
+    ),
+    "wrong offset": (
+        {"context": TOWER, "question": "?", "answers": [{"text": "white", "answer_start": 2}]},
+        "stands at 28",
+    ),
+    "half a surrogate": ('{"context": "The \\ud83d", "question": "?", "answers": []}', "half a surrogate pair"),
+    "deep": ("[" * 100_000, "line 2 is not JSON: nested too deeply"),
     "contradiction": (
         {"context": TOWER, "question": "?", "is_impossible": True, "answers": ["white"]},
         "is_impossible",

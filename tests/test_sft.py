@@ -6,6 +6,7 @@ import json
 import resource
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from palmette.config import Recipe
+from palmette.config import Recipe, load_recipe
 from palmette.data.source import read_source
 from palmette.errors import DataError, ModelError, PackingError, RunError
 from palmette.evaluate.plots import plot_loss
-from palmette.model.loading import load_model, weights_hash
-from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.model.loading import add_lora, load_model, weights_hash
+from palmette.run import whole_folder
+from palmette.tasks.extractive_qa import ExtractiveQa, QaPrompt
 from palmette.train.callbacks import MetricsLog
 from palmette.train.sft import Interrupted, resume_sft, train_sft
 from palmette.train.step import TreeTrainer, checkpoints, nll_objective
@@ -206,6 +208,49 @@ def test_a_full_disk_at_the_end_leaves_no_half_written_adapter(
     assert_same(adapter(finished), adapter(out))
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_disk_that_fills_up_within_the_weights_is_explained(tmp_path: Path, tiny_folder: Path, method: str) -> None:
+    """All small files fit, the weights do not: safetensors has an error of its own for this."""
+    model = load_model(str(tiny_folder)).model
+    if method == "lora":
+        model = add_lora(model, rank=8, alpha=8, dropout=0.0, targets="all-linear")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, hard))
+    try:
+        with pytest.raises(RunError, match=r"cannot write .*weights"), whole_folder(tmp_path / "weights") as staging:
+            model.save_pretrained(staging)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_resume_with_other_data_is_refused(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = squad_file(tmp_path / "data.json")
+    on_step(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(Interrupted):
+        train_sft(recipe(tiny_folder, tmp_path / "run", data__train=[str(data)], train__epochs=3), quiet)
+    monkeypatch.undo()
+    good = data.read_text()
+    data.write_text(good.replace("Who built it?", "Who owns it?"))
+    with pytest.raises(RunError, match="data has changed since the run began"):
+        resume_sft(tmp_path / "run", quiet)
+    data.write_text(good)
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 3, "lo')  # cut off while it was written
+    resume_sft(tmp_path / "run", quiet)
+    assert (tmp_path / "run" / "adapter").is_dir()
+
+
+def test_the_resolved_recipe_names_the_words_and_the_dtype(finished: Path) -> None:
+    resolved = load_recipe(finished / "recipe.yaml")
+    assert resolved.model.dtype == "float32"
+    assert resolved.prompt.model_dump() == asdict(QaPrompt())
+    base = json.loads((finished / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert base == resolved.model.name
+
+
 def test_old_checkpoints_go_and_the_newest_stay(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,7 +266,13 @@ def test_bad_jobs_leave_nothing_behind(finished: Path, tiny_folder: Path, tmp_pa
     bad = str(squad_file(tmp_path / "bad.json", answers=[{"text": "marble", "answer_start": 0}]))
     for error, message, changes in (
         (DataError, "'marble' at 0", {"data__train": [bad]}),
-        (PackingError, r"'coffee/0' has \d+ tokens, more than train.row_tokens = 100", {"train__row_tokens": 100}),
+        (
+            PackingError,
+            r"'apartment_lease/0' has \d+ tokens, more than train.row_tokens = 100",
+            {"train__row_tokens": 100},
+        ),
+        (DataError, "nothing is left to train on", {"train__row_tokens": 100, "data__on_too_long": "drop"}),
+        (ModelError, "'apartment_lease/0' needs", {"model__overrides": {"max_position_embeddings": 300}}),
         (ModelError, "cannot load the tokenizer of 'no/such-model'", {"model__name": "no/such-model"}),
         (ModelError, "attention_dropout = 0.5", {"model__overrides": {"attention_dropout": 0.5}}),
         (ModelError, "LoRA cannot be put on", {"lora__targets": ["nowhere"]}),

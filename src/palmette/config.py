@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -18,7 +19,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 class Section(BaseModel):
     """A part of a recipe: frozen, and closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelSection(Section):
@@ -46,7 +47,7 @@ class DataSection(Section):
 
     Attributes:
         train: sources, read one after the other.
-        on_bad_record: "error", or "drop" to leave documents with bad records out and count them.
+        on_bad_record: "error", or "drop" to leave bad questions and documents out and count them.
         on_too_long: "error", or "drop" to leave trees over train.row_tokens out and count them.
         limit_documents: use at most so many documents of each source.
     """
@@ -112,7 +113,7 @@ class TrainSection(Section):
     warmup: Fraction = 0.1
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     save_every: Annotated[int, Field(ge=0)] = 0
     keep_checkpoints: Positive = 2
     gradient_checkpointing: bool = False
@@ -137,6 +138,26 @@ class Recipe(Section):
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
 
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML whose maps hold each key once; plain YAML keeps the last and drops the others."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The map of a node."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", node.value[index][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 takes 1e-4 for a word, since it wants a point in every float.
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
@@ -157,8 +178,8 @@ def parse_recipe(text: str, source: str) -> Recipe:
         RecipeError: as for `load_recipe`.
     """
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        values = yaml.load(text, Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{source} is not YAML: {error}", "Mend the line it names.") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{source} holds no settings", "Start with `output: runs/NAME`.")
@@ -175,8 +196,13 @@ def _explain(error: ValidationError, source: str) -> RecipeError:
     name = ".".join(path)
     if first["type"] == "extra_forbidden":
         known = sorted(_keys(path[:-1]))
-        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
-        return RecipeError(f"{source}: unknown key {name!r}", f"Did you mean {near[0]!r}? Known: {', '.join(known)}.")
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.4)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        return RecipeError(f"{source}: unknown key {name!r}", f"{hint}Known: {', '.join(known)}.")
+    if first["type"] in ("model_type", "model_attributes_type", "dataclass_type"):
+        return RecipeError(
+            f"{source}: {name} = {first['input']!r} is not a map of settings", "Indent its settings below it."
+        )
     if first["type"] == "missing":
         return RecipeError(f"{source}: {name!r} is missing", "Add it.")
     return RecipeError(f"{source}: {name} = {first['input']!r}: {first['msg']}", "Correct the value.")

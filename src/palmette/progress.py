@@ -8,6 +8,16 @@ from typing import Any
 from tqdm import tqdm
 
 
+class _Lines:
+    """Standard error, with every redrawing of a bar on a line of its own."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text.replace("\r", "\n"))
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def progress(total: int, what: str, unit: str) -> Any:
     """A progress bar; where standard error is no terminal, a line every ten seconds or so.
 
@@ -17,11 +27,12 @@ def progress(total: int, what: str, unit: str) -> Any:
         unit: what is counted, for the rate.
     """
     interactive = sys.stderr.isatty()
+    stream: Any = sys.stderr if interactive else _Lines()
     return tqdm(
         total=total,
         desc=what,
         unit=f" {unit}",
-        file=sys.stderr,
+        file=stream,
         dynamic_ncols=interactive,
         ncols=None if interactive else 100,
         mininterval=0.2 if interactive else 10.0,

@@ -9,11 +9,14 @@ import platform
 import shutil
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from palmette.errors import RunError
 
@@ -23,22 +26,49 @@ _VERSIONS = ("palmette", "torch", "transformers", "peft", "accelerate", "tokeniz
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all; see `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: to a temporary file beside it, then renamed.
 
     Raises:
         RunError: the file cannot be written (a full disk, say); what stood there before survives.
     """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(temporary).replace(path)
+        temporary.write_bytes(content)
+        temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
         raise RunError(
             f"cannot write {path}: {error.strerror}", "Free some space, or choose another folder."
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file.
+
+    Raises:
+        RunError: it cannot be written; half of it may stand there, which `read_log` passes over.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}", "Free some space, then resume the run.") from error
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSON Lines log; a last line that was cut off while it was written is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        return [json.loads(line) for line in lines]
+    except json.JSONDecodeError:
+        return [json.loads(line) for line in lines[:-1]]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -54,6 +84,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         RunError: `path` exists already, or cannot be written.
     """
     check_absent(path)
+    path = path.absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -63,7 +94,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         yield staging
         staging.rename(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise RunError(f"cannot write {path}: {error}", "Free some space, or choose another folder.") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -10,9 +10,9 @@ import typer
 
 from palmette import run
 from palmette.cli.opening import open_model
-from palmette.cli.show import highlighted, metrics_table, stderr, stdout
+from palmette.cli.show import find_span, highlighted, invoked_as, metrics_table, stderr, stdout
 from palmette.config import load_recipe
-from palmette.data.records import Document, Question, check_document
+from palmette.data.records import Document, Question, check_document, check_question
 from palmette.data.source import read_source
 from palmette.decode.abstention import abstention_probabilities
 from palmette.decode.greedy import generate_replies
@@ -35,14 +35,14 @@ def run_train_sft(recipe: Path | None, resume: Path | None) -> None:
         else:
             assert recipe is not None
             loaded_recipe = load_recipe(recipe)
-            folder = Path(loaded_recipe.output)
+            folder = Path(loaded_recipe.output).expanduser()
             train_sft(loaded_recipe, news.print)
     except Interrupted as stop:
         news.print(str(stop))
         raise typer.Exit(130) from stop
     plot_loss(folder / run.METRICS_LOG, folder / LOSS_PLOT, title=f"Training loss, {folder.name}")
     news.print(f"done: {folder}")
-    news.print(f'try it: palmette ask --model {folder} --document FILE "QUESTION"')
+    news.print(f'try it: {invoked_as()} ask --model {folder} --document FILE "QUESTION"')
 
 
 def run_eval_squad(model: str, data: str, out: Path, batch_size: int, max_new_tokens: int, limit: int | None) -> None:
@@ -50,15 +50,15 @@ def run_eval_squad(model: str, data: str, out: Path, batch_size: int, max_new_to
     run.check_absent(out)
     source = read_source(data, default_split="validation", limit_documents=limit)
     opened = open_model(model)
-    result = evaluate_squad(
-        opened.loaded.model,
-        opened.loaded.tokenizer,
-        opened.task,
-        source.documents,
-        batch_size=batch_size,
-        max_new_tokens=max_new_tokens,
-    )
     with run.whole_folder(out) as staging:
+        result = evaluate_squad(
+            opened.loaded.model,
+            opened.loaded.tokenizer,
+            opened.task,
+            source.documents,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+        )
         result.write(staging)
     stdout().print(metrics_table({Path(model).name: result.metrics}))
     stderr().print(f"{len(result.scored)} questions in {result.seconds:.0f} s; files in {out}")
@@ -69,6 +69,8 @@ def run_ask(model: str, document: str, questions: list[str], *, as_json: bool) -
     text = _read_document(document)
     asked = Document(document, text, tuple(Question(str(i), question) for i, question in enumerate(questions)))
     check_document(asked, document)
+    for question in asked.questions:
+        check_question(question, asked, document)
     opened = open_model(model)
     task, tokenizer, language_model = opened.task, opened.loaded.tokenizer, opened.loaded.model
     replies = dict(generate_replies(language_model, tokenizer, task, [(asked, q) for q in asked.questions]))
@@ -83,7 +85,8 @@ def run_ask(model: str, document: str, questions: list[str], *, as_json: bool) -
 
 def _read_document(name: str) -> str:
     try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return raw.decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"cannot read the document {name!r}: {error.strerror}", "Check the path.") from error
     except UnicodeDecodeError as error:
@@ -92,7 +95,7 @@ def _read_document(name: str) -> str:
 
 def _show_answer(document: Document, question: Question, raw: str, no_answer: float, *, as_json: bool) -> None:
     reply, console = read_reply(raw), stdout()
-    start = document.text.find(reply.text) if reply.valid and reply.text else -1
+    start = find_span(document.text, reply.text) if reply.valid else -1
     end = start + len(reply.text) if start >= 0 else -1
     if as_json:
         record = {
@@ -107,13 +110,14 @@ def _show_answer(document: Document, question: Question, raw: str, no_answer: fl
         }
         typer.echo(json.dumps(record, ensure_ascii=False))
         return
-    console.print(question.text, style="bold", markup=False)
+    console.print(question.text, style="bold")
     if not reply.valid:
-        console.print(f"  the model did not reply in the format asked for: {raw.strip()}", style="red", markup=False)
+        console.print(f"  the model did not reply in the format asked for: {raw.strip()}", style="red")
         return
-    console.print(f"  {reply.text or 'not in the document'}", style="green", markup=False)
+    console.print(f"  {reply.text or 'not in the document'}", style="green")
     console.print(f"  probability that the document does not answer: {no_answer:.3f}", style="dim")
     if reply.text and start < 0:
         console.print("  these words do not stand in the document", style="red")
     if start >= 0:
-        console.print(highlighted(document.text, [(start, end, "black on bright_green")]))
+        marks = [(start, end, "black on bright_green")]
+        console.print(highlighted(document.text, marks, brackets=console.color_system is None))

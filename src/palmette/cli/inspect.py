@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from palmette import run
 from palmette.cli.show import stdout
-from palmette.config import Recipe, load_recipe
+from palmette.config import ModelSection, Recipe, load_recipe
 from palmette.data.source import read_source
 from palmette.errors import DataError
 from palmette.model.loading import load_tokenizer
@@ -22,16 +23,17 @@ from palmette.tree.chat import ChatTemplate
 LEARNED, SEEN, HIDDEN = "black on green", "", "strike dim"
 
 
-def run_inspect(model: str, data: str, document: int, questions: int, *, table: bool) -> None:
+def run_inspect(model: str, data: str | None, document: int, questions: int, *, table: bool) -> None:
     """Print one document with some of its questions, packed."""
-    from pathlib import Path
-
     folder = Path(model).expanduser()
-    recipe = load_recipe(folder / run.RECIPE) if run.is_run(folder) else Recipe(output="")
+    is_run = run.is_run(folder)
+    recipe = load_recipe(folder / run.RECIPE) if is_run else Recipe(output="", model=ModelSection(name=model))
+    data = data or recipe.data.train[0]
     documents = read_source(data).documents
     if document >= len(documents):
         raise DataError(f"{data} has {len(documents)} documents, no number {document}", "Count from 0.")
-    tokenizer = load_tokenizer(recipe.model.name if run.is_run(folder) else model)
+    settings = recipe.model
+    tokenizer = load_tokenizer(settings.name, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
     task = ExtractiveQa(ChatTemplate(tokenizer), recipe_prompt(recipe))
     chosen = replace(documents[document], questions=documents[document].questions[:questions])
     batch = PackedBatch.from_trees([[task.training_tree(chosen)]])
@@ -76,7 +78,7 @@ def token_table(batch: PackedBatch, tokenizer: Any) -> Table:
             f"{row.learn[i]:g}",
         )
         text = Text(repr(tokenizer.decode([token])), token_style(row.learn[i], row.attend[i]))
-        table.add_row(str(i), str(row.position[i]), branch, *numbers, text)
+        table.add_row(str(i), str(row.position[i]), Text(branch), *numbers, text)
     return table
 
 

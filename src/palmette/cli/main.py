@@ -99,7 +99,9 @@ def ask(
 
 @app.command()
 def inspect(
-    data: Annotated[str, typer.Option(help="Where the document is from.")] = "builtin:train",
+    data: Annotated[
+        Optional[str], typer.Option(help="Where the document is from; the run's own data, or builtin:train.")  # noqa: UP045
+    ] = None,
     model: ModelOption = DEFAULT_MODEL,
     document: Annotated[int, typer.Option(min=0, help="Which document, counted from 0.")] = 0,
     questions: Annotated[int, typer.Option(min=1, help="How many of its questions.")] = 3,

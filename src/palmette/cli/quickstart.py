@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from palmette import run
 from palmette.cli.commands import LOSS_PLOT
-from palmette.cli.show import answer_text, metrics_table, stderr, stdout
+from palmette.cli.show import answer_text, invoked_as, metrics_table, stderr, stdout
 from palmette.config import DataSection, Recipe, TrainSection
 from palmette.data.source import read_source
 from palmette.evaluate.plots import plot_loss
@@ -30,7 +30,7 @@ def run_quickstart(out: Path, *, smoke: bool) -> None:
     news, started = stderr(), time.monotonic()
 
     def say(line: str) -> None:
-        news.print(f"[{time.monotonic() - started:5.0f} s] {line}", markup=False)
+        news.print(f"[{time.monotonic() - started:5.0f} s] {line}")
 
     recipe = quickstart_recipe(out, smoke=smoke)
     documents = read_source(HELD_OUT, limit_documents=1 if smoke else None).documents
@@ -48,6 +48,7 @@ def run_quickstart(out: Path, *, smoke: bool) -> None:
         trained = train_sft(recipe, say, loaded=loaded)
     except Interrupted as stop:
         say(str(stop))
+        say(f"then evaluate it with: {invoked_as()} eval squad --model {out} --data {HELD_OUT} --out {out}/test")
         raise typer.Exit(130) from stop
     say("answering the same questions with the fine-tuned model")
     after = evaluate(trained.model, "fine-tuned model")
@@ -79,15 +80,24 @@ def _show(console: Console, before: Evaluation, after: Evaluation) -> None:
     right = [answer for answer in after.scored if answer.exact == 1.0 and answer.prediction]
     refused = [answer for answer in after.scored if answer.exact == 1.0 and not answer.prediction]
     wrong = [answer for answer in after.scored if answer.exact == 0.0]
+    console.print(_legend())
     for answer in (*right[:NUM_EXAMPLES], *refused[:1], *wrong[:NUM_EXAMPLES]):
-        console.print(answer_text(answer))
+        console.print(answer_text(answer, brackets=console.color_system is None))
+
+
+def _legend() -> Text:
+    legend = Text("In the documents: ")
+    for style, meaning in (("green", "a right answer"), ("red", "a wrong one"), ("cyan", "what was right instead")):
+        legend.append(f" {meaning} ", f"black on bright_{style}").append(" ")
+    return legend.append("\n")
 
 
 def _next_steps(console: Console, out: Path) -> None:
-    run_command: Callable[[str], None] = lambda command: console.print(f"  {command}", markup=False, soft_wrap=True)  # noqa: E731
+    palmette, document = invoked_as(), "The ferry leaves at 7:40 from pier 3."
     console.print("Next:", style="bold")
-    run_command(
-        f'echo "The ferry leaves at 7:40 from pier 3." | palmette ask --model {out} --document - "When does the ferry leave?"'
-    )
-    run_command("palmette inspect --questions 2")
-    run_command(f"palmette eval squad --model {out} --data builtin:dev --out {out}/dev")
+    for command in (
+        f'echo "{document}" | {palmette} ask --model {out} --document - "When does the ferry leave?"',
+        f"{palmette} inspect --model {out} --questions 2",
+        f"{palmette} eval squad --model {out} --data builtin:dev --out {out}/dev",
+    ):
+        console.print(f"  {command}", soft_wrap=True)

@@ -70,19 +70,36 @@ class DataSet:
 
 
 def check_document(document: Document, source: str) -> None:
-    """Check that a document holds text, that its answers stand where they say, and that it does not ask empty questions.
+    """Check that a document holds text that can be encoded.
+
+    Raises:
+        DataError: naming the source and the document.
+    """
+    if not document.text.strip():
+        raise DataError(f"{source}: document {document.id!r} is empty", "Take it out, or give it its text.")
+    _check_unicode(document.text, f"{source}: document {document.id!r}")
+
+
+def check_question(question: Question, document: Document, source: str) -> None:
+    """Check that a question has text, and that its answers stand in the document where they say.
 
     Raises:
         DataError: naming the source, the record, the value and the way out.
     """
-    if not document.text.strip():
-        raise DataError(f"{source}: document {document.id!r} is empty", "Take it out, or give it its text.")
-    for question in document.questions:
-        where = f"{source}: question {question.id!r} of document {document.id!r}"
-        if not question.text.strip():
-            raise DataError(f"{where} has no text", "Take it out, or write the question.")
-        for answer in question.answers + question.plausible:
-            _check_answer(document.text, answer, where)
+    where = f"{source}: question {question.id!r} of document {document.id!r}"
+    if not question.text.strip():
+        raise DataError(f"{where} has no text", "Take it out, or write the question.")
+    _check_unicode(question.text, where)
+    for answer in question.answers + question.plausible:
+        _check_answer(document.text, answer, where)
+
+
+def _check_unicode(text: str, where: str) -> None:
+    broken = next((index for index, character in enumerate(text) if "\ud800" <= character <= "\udfff"), None)
+    if broken is not None:
+        raise DataError(
+            f"{where} has half a surrogate pair, {text[broken]!a}, at {broken}", "Save the text as UTF-8 once more."
+        )
 
 
 def _check_answer(text: str, answer: Answer, where: str) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from palmette.data.records import Answer, Document, Question
+from palmette.data.squad import json_problem
 from palmette.errors import DataError
 
-_FORMAT = "Each row needs 'question' and 'context' (text), and 'answers' (spans, or an empty list for none)."
-_KEYS = {"id", "title", "question", "context", "document", "answers", "is_impossible"}
+_FORMAT = "Each row needs 'question' and 'context' (text), and 'answers' (spans, or an empty list where there is none)."
 
 
 def parse_json_lines(text: str, source: str) -> Iterator[dict[str, Any] | DataError]:
@@ -24,11 +24,11 @@ def parse_json_lines(text: str, source: str) -> Iterator[dict[str, Any] | DataEr
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            yield DataError(f"{source}: line {number} is not JSON: {error.msg} at column {error.colno}", _FORMAT)
+        except (ValueError, RecursionError) as error:
+            yield DataError(f"{source}: line {number} is not JSON: {json_problem(error)}", _FORMAT)
             continue
         if isinstance(row, dict):
-            yield {"id": f"{number}", **row}
+            yield {"id": f"line-{number}", **row}
         else:
             yield DataError(f"{source}: line {number} is {type(row).__name__}, not an object", _FORMAT)
 
@@ -41,7 +41,7 @@ def group_rows(rows: Iterable[dict[str, Any] | DataError], source: str) -> Itera
             yield row
             continue
         try:
-            title, context, question = _parse_row(row, f"{source}: row {number}")
+            title, context, question = _parse_row(row, number, source)
         except DataError as error:
             yield error
             continue
@@ -50,21 +50,22 @@ def group_rows(rows: Iterable[dict[str, Any] | DataError], source: str) -> Itera
         yield Document(f"{title or 'document'}/{index}", context, tuple(questions), title)
 
 
-def _parse_row(row: dict[str, Any], where: str) -> tuple[str, str, Question]:
-    identifier = str(row.get("id", where))
-    where = f"{where} (id {identifier!r})"
+def _parse_row(row: dict[str, Any], number: int, source: str) -> tuple[str, str, Question]:
+    identifier = row["id"] if isinstance(row.get("id"), str | int) else f"row-{number}"
+    where = f"{source}: the row with id {identifier!r}"
     context = row.get("context", row.get("document"))
     title, question = row.get("title") or "", row.get("question")
     for name, value in (("question", question), ("context", context), ("title", title)):
         if not isinstance(value, str):
             raise DataError(f"{where}: {name!r} is {type(value).__name__}, not text", _FORMAT)
-    unknown = sorted(row.keys() - _KEYS)
-    if unknown and "answers" not in row:
-        raise DataError(f"{where} has no 'answers', but {', '.join(map(repr, unknown))}", _FORMAT)
+    impossible = row.get("is_impossible")
+    if row.get("answers") is None and impossible is not True:
+        others = ", ".join(map(repr, sorted(row.keys() - {"id", "question", "context"})))
+        raise DataError(f"{where} has no 'answers'" + (f", but {others}" if others else ""), _FORMAT)
     answers = tuple(_spans(row.get("answers"), str(context), where))
-    if "is_impossible" in row and bool(row["is_impossible"]) == bool(answers):
-        raise DataError(f"{where} has is_impossible = {row['is_impossible']} and {len(answers)} answers", _FORMAT)
-    return str(title), str(context), Question(identifier, str(question), answers)
+    if impossible is not None and impossible is not (not answers):
+        raise DataError(f"{where} has is_impossible = {impossible!r} and {len(answers)} answers", _FORMAT)
+    return str(title), str(context), Question(str(identifier), str(question), answers)
 
 
 def _spans(answers: Any, context: str, where: str) -> Iterator[Answer]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from palmette.data.records import DataSet, Document, check_document
+from palmette.data.records import DataSet, Document, check_document, check_question
 from palmette.data.rows import group_rows, parse_json_lines
 from palmette.data.squad import parse_squad
 from palmette.errors import DataError
@@ -31,7 +32,8 @@ def read_source(
     Args:
         source: see the module.
         default_split: the split of a hub data set whose name gives none after a colon.
-        on_bad_record: "error" stops at the first bad record; "drop" leaves its document out and counts it.
+        on_bad_record: "error" stops at the first bad record; "drop" leaves it out and counts it: a question, or a document with
+            all of its questions.
         limit_documents: read at most so many documents.
 
     Raises:
@@ -44,18 +46,12 @@ def read_source(
     for document in found:
         if limit_documents is not None and len(documents) >= limit_documents:
             break
-        try:
-            if isinstance(document, DataError):
-                raise document
-            check_document(document, source)
-            _check_unique(document, seen, source)
-        except DataError as error:
-            if on_bad_record == "error":
-                raise
-            dropped.append(error.problem)
-            continue
-        seen.update({question.id: document.id for question in document.questions})
-        documents.append(document)
+        kept, errors = _checked(document, seen, source)
+        if errors and on_bad_record == "error":
+            raise errors[0]
+        dropped.extend(error.problem for error in errors)
+        if kept is not None:
+            documents.append(kept)
     if not any(document.questions for document in documents):
         raise DataError(f"{source}: no question in {len(documents)} documents ({len(dropped)} dropped)", _WAYS)
     return DataSet(source, tuple(documents), digest, tuple(dropped))
@@ -68,9 +64,13 @@ def _open(source: str, default_split: str) -> tuple[str, Iterable[Document | Dat
             raise DataError(f"the built-in corpus has no split {split!r}", f"It has {', '.join(SPLITS)}.")
         raw = resources.files("palmette.data").joinpath("corpus", f"{split}.json").read_bytes()
         return hashlib.sha256(raw).hexdigest(), parse_squad(raw.decode("utf-8"), source)
-    path = Path(source).expanduser()
-    if path.is_file():
-        return _open_file(path, source)
+    path = Path(source)
+    try:
+        path = path.expanduser()
+        if path.is_file():
+            return _open_file(path, source)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"cannot read the data {source!r}: {error}", _WAYS) from error
     if _HUB_ID.fullmatch(source) and path.suffix not in {".json", ".jsonl"}:
         return _open_hub(source, default_split)
     raise DataError(f"there is no data file {source!r}", _WAYS)
@@ -80,7 +80,7 @@ def _open_file(path: Path, source: str) -> tuple[str, Iterable[Document | DataEr
     raw = path.read_bytes()
     digest = hashlib.sha256(raw).hexdigest()
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: byte {error.start} is not UTF-8", "Save the file as UTF-8.") from error
     if path.suffix == ".jsonl":
@@ -103,13 +103,29 @@ def _open_hub(source: str, default_split: str) -> tuple[str, Iterable[Document |
     return str(rows._fingerprint), group_rows((dict(row) for row in rows), source)
 
 
-def _check_unique(document: Document, seen: dict[str, str], source: str) -> None:
-    ids: set[str] = set()
+def _checked(
+    document: Document | DataError, seen: dict[str, str], source: str
+) -> tuple[Document | None, list[DataError]]:
+    """The document with its good questions, and what is wrong with the rest; the good ones' ids go into `seen`."""
+    if isinstance(document, DataError):
+        return None, [document]
+    try:
+        check_document(document, source)
+    except DataError as error:
+        lost = f"{error.problem}; {len(document.questions)} questions with it" if document.questions else error.problem
+        return None, [DataError(lost, error.way_out)]
+    good, errors = [], []
     for question in document.questions:
-        if question.id in seen or question.id in ids:
-            other = seen.get(question.id, document.id)
-            raise DataError(
-                f"{source}: question id {question.id!r} of document {document.id!r} also stands in {other!r}",
-                "Give every question an id of its own.",
-            )
-        ids.add(question.id)
+        try:
+            check_question(question, document, source)
+            if question.id in seen:
+                raise DataError(
+                    f"{source}: question id {question.id!r} of document {document.id!r} also stands in {seen[question.id]!r}",
+                    "Give every question an id of its own.",
+                )
+        except DataError as error:
+            errors.append(error)
+            continue
+        seen[question.id] = document.id
+        good.append(question)
+    return replace(document, questions=tuple(good)), errors

@@ -26,9 +26,9 @@ def parse_squad(text: str, source: str) -> Iterator[Document | DataError]:
     """
     try:
         root = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{source}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
+            f"{source}: not JSON: {json_problem(error)}",
             "Give a SQuAD v2 JSON file, or JSON Lines with the ending .jsonl.",
         ) from error
     if not isinstance(root, dict) or not isinstance(root.get("data"), list):
@@ -42,6 +42,13 @@ def parse_squad(text: str, source: str) -> Iterator[Document | DataError]:
         yield from _article(article, number, source)
 
 
+def json_problem(error: Exception) -> str:
+    """What the JSON parser objects to, in a few words."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at line {error.lineno}, column {error.colno}"
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
+
+
 def _article(article: Any, number: int, source: str) -> Iterator[Document | DataError]:
     where = f"{source}: article {number}"
     try:
@@ -51,17 +58,24 @@ def _article(article: Any, number: int, source: str) -> Iterator[Document | Data
         yield error
         return
     for index, paragraph in enumerate(paragraphs):
+        yield from _paragraph(paragraph, title, index, source)
+
+
+def _paragraph(paragraph: Any, title: str, index: int, source: str) -> Iterator[Document | DataError]:
+    """The document, after the errors of those of its questions that break the format."""
+    where = f"{source}: article {title!r}, paragraph {index}"
+    questions = []
+    try:
+        text, qas = _field(paragraph, "context", str, where), _field(paragraph, "qas", list, where)
+    except DataError as error:
+        yield error
+        return
+    for qa in qas:
         try:
-            yield _paragraph(paragraph, title, index, source)
+            questions.append(_question(qa, where))
         except DataError as error:
             yield error
-
-
-def _paragraph(paragraph: Any, title: str, index: int, source: str) -> Document:
-    where = f"{source}: article {title!r}, paragraph {index}"
-    text = _field(paragraph, "context", str, where)
-    questions = tuple(_question(qa, where) for qa in _field(paragraph, "qas", list, where))
-    return Document(f"{title}/{index}", text, questions, title)
+    yield Document(f"{title}/{index}", text, tuple(questions), title)
 
 
 def _question(qa: Any, where: str) -> Question:

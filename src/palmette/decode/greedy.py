@@ -9,6 +9,7 @@ import torch
 from transformers import GenerationConfig
 
 from palmette.data.records import Document, Question
+from palmette.model.checks import check_positions
 from palmette.tasks.extractive_qa import ExtractiveQa
 
 
@@ -31,10 +32,16 @@ def generate_replies(
         batch_size: prompts generated side by side; prompts of similar length share a batch.
         max_new_tokens: where an endless reply is cut.
 
+    Raises:
+        ModelError: a prompt with its reply is longer than the model was made for.
+
     Yields:
         (index into `questions`, the reply's text), batch by batch, longest prompts first.
     """
     prompts = [task.prompt_tokens(document, question) for document, question in questions]
+    for prompt, (document, question) in zip(prompts, questions, strict=True):
+        what = f"question {question.id!r} about document {document.id!r}, with its reply,"
+        check_positions(model, len(prompt) + max_new_tokens, what)
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
     stop = sorted({task.end_of_turn(), *_eos(model)})
     config = GenerationConfig(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import io
 from pathlib import Path
+
+from palmette.run import read_log, write_bytes
 
 
 def plot_loss(metrics_log: Path, out: Path, title: str) -> None:
@@ -16,7 +18,7 @@ def plot_loss(metrics_log: Path, out: Path, title: str) -> None:
     """
     from matplotlib.figure import Figure
 
-    lines = [json.loads(line) for line in metrics_log.read_text(encoding="utf-8").splitlines()]
+    lines = read_log(metrics_log)
     steps, losses = [line["step"] for line in lines], [line["loss"] for line in lines]
     window = max(1, len(losses) // 10)
     means = [
@@ -31,4 +33,6 @@ def plot_loss(metrics_log: Path, out: Path, title: str) -> None:
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    figure.savefig(out, dpi=150)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150)
+    write_bytes(out, stream.getvalue())

@@ -80,7 +80,7 @@ def blockwise_attention(
     groups = num_heads // key_BHTD.shape[1]
     scaling = size**-0.5 if scaling is None else scaling
     # Query heads that share a key head become more queries of that head, so that keys and values are never copied out.
-    query = (query_BHTD * scaling).unflatten(1, (-1, groups))
+    query = (query_BHTD * scaling).reshape(num_rows, -1, groups, num_tokens, size)
     outputs = []
     for index, blocks in enumerate(rows):
         parts = [_attend(query[index], key_BHTD[index], value_BHTD[index], block) for block in blocks]
@@ -92,6 +92,6 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, block: 
     """One block: scaled queries [G, groups, T, D] against keys and values [G, T, D] of G key heads."""
     chosen = query[:, :, block.start : block.end]
     scores = chosen.flatten(1, 2) @ key.index_select(1, block.key_K).transpose(1, 2)
-    scores = scores.unflatten(1, chosen.shape[1:3]) + block.bias_TK
+    scores = scores.view(*chosen.shape[:3], -1) + block.bias_TK
     weights = torch.softmax(scores, dim=-1, dtype=block.bias_TK.dtype).to(value.dtype)
     return (weights.flatten(1, 2) @ value.index_select(1, block.key_K)).view_as(chosen)

@@ -57,6 +57,25 @@ def check_model(model: Any, *, training: bool) -> None:
     _prove(model, name)
 
 
+def check_positions(model: Any, num_positions: int, what: str) -> None:
+    """Refuse text that is longer than the model was made for.
+
+    Args:
+        model: a causal language model.
+        num_positions: tokens of the longest branch, or of a prompt with its reply.
+        what: what they belong to, for the message.
+
+    Raises:
+        ModelError: there are more of them than the model has positions.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and num_positions > limit:
+        raise ModelError(
+            f"{what} needs {num_positions} positions, and {model_name(model)} has {limit}",
+            "Split the document, or use a model with a longer context.",
+        )
+
+
 @torch.no_grad()
 def _prove(model: Any, name: str) -> None:
     """Two branches and a placeholder, packed, against each branch in a row of its own."""

@@ -45,8 +45,9 @@ def convert_gguf(file: Path) -> Path:
     Raises:
         ModelError: the file is not a GGUF model that transformers can read, or the cache cannot be written.
     """
-    stem = hashlib.sha256(f"{file.name}:{file.stat().st_size}".encode()).hexdigest()[:12]
-    folder = cache_folder() / "models" / f"{file.stem}-{stem}"
+    with file.open("rb") as stream:
+        content = hashlib.file_digest(stream, "sha256").hexdigest()
+    folder = cache_folder() / "models" / f"{file.stem}-{content[:16]}"
     if folder.is_dir():
         return folder
     try:

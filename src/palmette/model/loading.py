@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -23,6 +24,18 @@ from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, find_g
 
 DType = Literal["auto", "float32", "bfloat16"]
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+# What the libraries raise for files that are missing, damaged, or contradict themselves or an override.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+)
 
 # Our own progress is enough.
 transformers_logging.disable_progress_bar()
@@ -91,8 +104,8 @@ def load_model(
             **options,
             **(overrides or {}),
         )
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
-        raise ModelError(f"cannot load the model {name!r}: {error}", _way_out(name)) from error
+    except _UNREADABLE as error:
+        raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", _way_out(name)) from error
     if adapter is not None:
         model = _with_adapter(model, adapter)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -103,8 +116,14 @@ def load_tokenizer(name: str, **options: Any) -> Any:
     """Load a model's tokenizer; arguments and errors as for `load_model`."""
     try:
         return AutoTokenizer.from_pretrained(_resolve(name), **options)
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"cannot load the tokenizer of {name!r}: {error}", _way_out(name)) from error
+    except _UNREADABLE as error:
+        raise ModelError(f"cannot load the tokenizer of {name!r}: {first_line(error)}", _way_out(name)) from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's message that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def _resolve(name: str) -> str:
@@ -136,8 +155,13 @@ def _without_alias_warning() -> Iterator[None]:
 def _with_adapter(model: Any, folder: Path) -> Any:
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder} holds no {ADAPTER_WEIGHTS}", "Give the folder of a finished run.")
-    with _without_alias_warning():
-        return PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+    try:
+        with _without_alias_warning():
+            return PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+    except _UNREADABLE as error:
+        raise ModelError(
+            f"cannot load the adapter {folder}: {first_line(error)}", "Give the folder of a finished run of this model."
+        ) from error
 
 
 def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: str | list[str]) -> Any:
@@ -152,7 +176,7 @@ def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: st
     try:
         with _without_alias_warning():
             return get_peft_model(model, config, autocast_adapter_dtype=False)
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         raise ModelError(
             f"LoRA cannot be put on {targets!r}: {error}", "Use lora.targets: all-linear, or name layers of the model."
         ) from error
@@ -170,13 +194,3 @@ def weights_hash(folder: str) -> str | None:
             while block := stream.read(1 << 24):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def adapter_base(folder: Path) -> str | None:
-    """The base model that a peft adapter folder names, or None."""
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return None
-    base = config.get("base_model_name_or_path")
-    return str(base) if base else None

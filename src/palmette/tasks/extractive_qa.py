@@ -140,6 +140,10 @@ def training_answer(question: Question) -> str:
     '1882'
     """
     counts = Counter(answer.text for answer in question.answers)
+    if ABSTAIN in counts:
+        raise DataError(
+            f"question {question.id!r} has the answer {ABSTAIN!r}, which stands for no answer", "Mark a longer span."
+        )
     return max(counts, key=lambda text: counts[text]) if counts else ABSTAIN
 
 
@@ -160,10 +164,10 @@ def read_reply(raw: str) -> Reply:
     """
     try:
         value = json.loads(raw)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return Reply(raw.strip(), False)
-    if isinstance(value, dict) and value.keys() == {"answer"} and isinstance(value["answer"], str):
-        answer = value["answer"]
+    answer = value.get("answer") if isinstance(value, dict) and len(value) == 1 else None
+    if isinstance(answer, str) and not any("\ud800" <= character <= "\udfff" for character in answer):
         return Reply("" if answer == ABSTAIN else answer, True)
     return Reply(raw.strip(), False)
 

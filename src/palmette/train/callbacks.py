@@ -15,7 +15,7 @@ import psutil
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from palmette.progress import progress
-from palmette.run import write_text
+from palmette.run import append_line, read_log, write_text
 
 
 class MetricsLog(TrainerCallback):  # type: ignore[misc]
@@ -35,12 +35,12 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Open the bar; cut the log back to the step that training goes on from."""
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
-        write_text(self._path, "".join(f"{line}\n" for line in kept))
+        lines = read_log(self._path) if self._path.is_file() else []
+        kept = [line for line in lines if line["step"] <= state.global_step]
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         self._bar = progress(state.max_steps, "training", "steps")
         self._bar.update(state.global_step)
-        self._seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
+        self._seconds = kept[-1]["seconds"] if kept else 0.0
         self._started = time.monotonic()
 
     def on_log(
@@ -66,8 +66,7 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
             "questions_per_second": round(questions / seconds, 3) if seconds else None,
             "resident_mib": round(psutil.Process().memory_info().rss / 2**20),
         }
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        append_line(self._path, json.dumps(line))
         self._bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['questions_per_second']} questions/s")
         self._bar.update(state.global_step - self._bar.n)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainingArguments, set_seed
 
 from palmette import run
-from palmette.config import Recipe, load_recipe
+from palmette.config import PromptSection, Recipe, load_recipe
 from palmette.data.records import DataSet, Document
 from palmette.data.source import read_source
-from palmette.errors import RunError
-from palmette.model.checks import check_model
+from palmette.errors import DataError, RunError
+from palmette.model.checks import check_model, check_positions
 from palmette.model.loading import LoadedModel, add_lora, load_model, weights_hash
 from palmette.tasks.extractive_qa import ExtractiveQa, QaPrompt
 from palmette.train.callbacks import MetricsLog, SaveOnInterrupt
@@ -43,7 +45,7 @@ class Job:
     data: tuple[DataSet, ...]
     loaded: LoadedModel
     task: ExtractiveQa
-    trees: tuple[PrefixTree, ...]
+    plan: StepPlan
     dropped: tuple[str, ...]
     num_questions: int
 
@@ -81,12 +83,12 @@ def train_sft(recipe: Recipe, say: Say, *, loaded: LoadedModel | None = None) ->
         PalmetteError: bad data, an unfit model, or a folder that exists or cannot be written.
         Interrupted: Ctrl-C; a checkpoint was saved.
     """
-    folder = Path(recipe.output)
+    folder = Path(recipe.output).expanduser()
     run.check_absent(folder)
     job = prepare(recipe, say, loaded)
     with run.whole_folder(folder) as staging:
-        run.write_text(staging / run.RECIPE, recipe.to_yaml())
-        run.write_json(staging / run.MANIFEST, _manifest(job))
+        run.write_text(staging / run.RECIPE, job.recipe.to_yaml())
+        run.write_json(staging / run.MANIFEST, {**run.environment(), **fingerprint(job)})
     return _train(job, folder, None, say)
 
 
@@ -103,7 +105,20 @@ def resume_sft(folder: Path, say: Say) -> LoadedModel:
         raise RunError(f"{folder} is finished", f"Try it: palmette ask --model {folder} --document FILE QUESTION")
     checkpoint = latest_checkpoint(folder / run.CHECKPOINTS)
     say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting again")
-    return _train(prepare(recipe, say, None), folder, checkpoint, say)
+    job = prepare(recipe, say, None)
+    _check_unchanged(folder, fingerprint(job))
+    return _train(job, folder, checkpoint, say)
+
+
+def _check_unchanged(folder: Path, now: dict[str, Any]) -> None:
+    """Refuse to go on with other data, weights or words than the run began with."""
+    before = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
+    for key, value in now.items():
+        if before.get(key) != value:
+            raise RunError(
+                f"{folder}: {key} has changed since the run began: {before.get(key)!r} became {value!r}",
+                "Put it back as it was, or start a new run.",
+            )
 
 
 def prepare(recipe: Recipe, say: Say, loaded: LoadedModel | None) -> Job:
@@ -116,6 +131,8 @@ def prepare(recipe: Recipe, say: Say, loaded: LoadedModel | None) -> Job:
     task = ExtractiveQa(ChatTemplate(loaded.tokenizer), recipe_prompt(recipe))
     documents = [document for source in data for document in source.documents if document.questions]
     trees, kept, dropped = _trees(task, documents, recipe)
+    for tree in trees:
+        check_positions(loaded.model, tree.num_positions, f"document {tree.name!r}")
     set_seed(recipe.train.seed)
     model = loaded.model
     if recipe.train.method == "lora":
@@ -123,10 +140,38 @@ def prepare(recipe: Recipe, say: Say, loaded: LoadedModel | None) -> Job:
     check_model(model, training=True)
     dropped = [reason for source in data for reason in source.dropped] + dropped
     num_questions = sum(len(document.questions) for document in kept)
-    say(
-        f"{len(trees)} trees, {num_questions} questions, {sum(t.num_tokens for t in trees)} tokens; {len(dropped)} dropped"
+    num_tokens = sum(tree.num_tokens for tree in trees)
+    say(f"{len(trees)} trees, {num_questions} questions, {num_tokens} tokens; {len(dropped)} dropped")
+    plan = _plan(trees, dropped, recipe)
+    resolved = _resolved(recipe, task.prompt, model.dtype)
+    return Job(resolved, data, replace(loaded, model=model), task, plan, tuple(dropped), num_questions)
+
+
+def _plan(trees: list[PrefixTree], dropped: list[str], recipe: Recipe) -> StepPlan:
+    if not trees and dropped:
+        raise DataError(
+            f"nothing is left to train on: all was dropped, first {dropped[0]}",
+            "Mend the records, raise train.row_tokens, or split the documents.",
+        )
+    train = recipe.train
+    return StepPlan(
+        trees,
+        trees_per_step=train.trees_per_step,
+        row_tokens=train.row_tokens,
+        tokens_per_batch=train.tokens_per_batch,
+        seed=train.seed,
     )
-    return Job(recipe, data, replace(loaded, model=model), task, tuple(trees), tuple(dropped), num_questions)
+
+
+def _resolved(recipe: Recipe, prompt: QaPrompt, dtype: torch.dtype) -> Recipe:
+    """The recipe with what defaults and hardware decided, so that a run keeps its meaning when they change."""
+    name: Any = str(dtype).removeprefix("torch.")
+    return recipe.model_copy(
+        update={
+            "prompt": PromptSection(**asdict(prompt)),
+            "model": recipe.model.model_copy(update={"dtype": name}),
+        }
+    )
 
 
 def _trees(
@@ -148,21 +193,14 @@ def _trees(
 
 def _train(job: Job, folder: Path, checkpoint: Path | None, say: Say) -> LoadedModel:
     train, interrupt = job.recipe.train, SaveOnInterrupt()
-    plan = StepPlan(
-        job.trees,
-        trees_per_step=train.trees_per_step,
-        row_tokens=train.row_tokens,
-        tokens_per_batch=train.tokens_per_batch,
-        seed=train.seed,
-    )
     trainer = TreeTrainer(
         job.loaded.model,
         training_arguments(job.recipe, folder),
-        plan,
+        job.plan,
         callbacks=[MetricsLog(folder / run.METRICS_LOG, job.num_questions), interrupt],
         keep_checkpoints=train.keep_checkpoints,
     )
-    say(f"training {trainable_share(job.loaded.model)} for {train.epochs} epochs of {plan.steps_per_epoch} steps")
+    say(f"training {trainable_share(job.loaded.model)} for {train.epochs} epochs of {job.plan.steps_per_epoch} steps")
     with interrupt.listening():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interrupt.interrupted and trainer.state.global_step < trainer.state.max_steps:
@@ -207,6 +245,8 @@ def trainable_share(model: Any) -> str:
 def _save_result(job: Job, folder: Path) -> None:
     """Write the adapter (or the whole model) whole or not at all, then delete the checkpoints."""
     adapter = job.recipe.train.method == "lora"
+    if adapter:  # by its name, not by the folder that it was found in here
+        job.loaded.model.peft_config["default"].base_model_name_or_path = job.loaded.name
     with run.whole_folder(folder / (run.ADAPTER if adapter else run.FULL_MODEL)) as staging:
         job.loaded.model.save_pretrained(staging)
         if not adapter:
@@ -214,14 +254,13 @@ def _save_result(job: Job, folder: Path) -> None:
     shutil.rmtree(folder / run.CHECKPOINTS, ignore_errors=True)
 
 
-def _manifest(job: Job) -> dict[str, Any]:
-    """What a stranger needs to repeat the run."""
+def fingerprint(job: Job) -> dict[str, Any]:
+    """What a run is made of: seed, model, data and prompt, with their hashes."""
     return {
-        **run.environment(),
         "seed": job.recipe.train.seed,
         "model": {
             "name": job.loaded.name,
-            "revision": job.recipe.model.revision,
+            "revision": getattr(job.loaded.model.config, "_commit_hash", None) or job.recipe.model.revision,
             "dtype": str(job.loaded.model.dtype).removeprefix("torch."),
             "sha256": weights_hash(job.loaded.folder),
         },
@@ -236,7 +275,7 @@ def _manifest(job: Job) -> dict[str, Any]:
         ],
         "dropped": list(job.dropped),
         "prompt_sha256": job.task.prompt.sha256,
-        "trees": len(job.trees),
+        "trees": len(job.plan.trees),
         "questions": job.num_questions,
-        "tokens": sum(tree.num_tokens for tree in job.trees),
+        "tokens": sum(tree.num_tokens for tree in job.plan.trees),
     }

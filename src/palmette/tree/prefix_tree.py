@@ -42,6 +42,16 @@ class PrefixTree:
         return sum(node.num_tokens for node in self.nodes())
 
     @property
+    def num_positions(self) -> int:
+        """Tokens of the longest branch."""
+        longest, stack = 0, [(self.root, 0)]
+        while stack:
+            node, above = stack.pop()
+            longest = max(longest, above + node.num_tokens)
+            stack.extend((child, above + node.num_tokens) for child in node.children)
+        return longest
+
+    @property
     def learn_weight(self) -> float:
         """Sum of the learn weights of all tokens."""
         return sum(len(s.tokens) * s.learn for node in self.nodes() for s in node.segments)
