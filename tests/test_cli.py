@@ -185,7 +185,7 @@ def test_mistakes_are_one_line_and_exit_code_2(
         (["ask", "--document", typo, "--model", unfinished, "Q?"], "is not finished"),
         (["ask", "--document", typo, "--model", "no.gguf", "Q?"], "there is no GGUF file 'no.gguf'"),
         (["ask", "--document", typo, "--model", tmp_path, "Q?"], "cannot load the tokenizer"),
-        (["ask", "--document", tmp_path / "long.txt", "--model", run_folder, "Q?"], "has 4096"),
+        (["ask", "--document", tmp_path / "long.txt", "--model", run_folder, "Q?"], "is 4096: only so many positions"),
         (["inspect", "--document", "999"], "has 70 documents, no number 999"),
         (["quickstart", "--out", run_folder], "exists already"),
     ]

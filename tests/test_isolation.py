@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from palmette.errors import ModelError
 from palmette.model.attention import BACKENDS
 from palmette.model.checks import check_model
-from palmette.model.forward import branch_logprobs, logits_at, score_tokens
+from palmette.model.forward import branch_logprobs, check_positions, logits_at, score_tokens
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
@@ -179,14 +180,34 @@ def test_attention_dropout_is_refused_in_training_only() -> None:
 
 
 def test_a_sliding_window_shorter_than_a_branch_is_refused() -> None:
-    model = AutoModelForCausalLM.from_config(MistralConfig(**SMALL, sliding_window=8)).eval()
+    model = AutoModelForCausalLM.from_config(MistralConfig(**SMALL, sliding_window=40)).eval()
     model.set_attn_implementation(BACKENDS["sdpa"])
-    check_model(model, training=True)  # its own branches are 8 tokens long, and fit
+    check_model(model, training=True)  # its own branches are 34 tokens long, and fit
 
     def run(length: int) -> None:
         batch = PackedBatch.from_trees([[PrefixTree(Node((Segment(tuple(range(length))),)))]])
         logits_at(model, batch, torch.tensor([0]))
 
-    run(8)
-    with pytest.raises(ModelError, match="sliding window of 8 tokens, shorter than a branch of 9"):
-        run(9)
+    run(40)
+    with pytest.raises(ModelError, match=r"a branch needs 41 positions.*MistralForCausalLM is 40: a sliding window"):
+        run(41)
+
+
+def test_frequencies_that_depend_on_the_batch_are_refused_beyond_their_limit() -> None:
+    """Past it, one long tree would change the numbers of every other tree in its batch."""
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0, "original_max_position_embeddings": 50}
+    model = tiny_llama(torch.float32, rope_parameters=rope)
+    check_positions(model, 50, "a branch")
+    with pytest.raises(ModelError, match="LlamaForCausalLM is 50: dynamic frequencies"):
+        check_positions(model, 51, "a branch")
+
+
+def test_a_model_that_takes_hidden_tokens_for_seen_ones_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = PackedBatch.may_attend_BTT
+
+    def blind(batch: PackedBatch) -> torch.Tensor:
+        return honest(replace(batch, attend_BT=torch.ones_like(batch.attend_BT)))
+
+    monkeypatch.setattr(PackedBatch, "may_attend_BTT", blind)
+    with pytest.raises(ModelError, match="other numbers in a tree"):
+        check_model(tiny_llama(torch.float32), training=False)

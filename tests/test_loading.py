@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from palmette.errors import ModelError
 from palmette.model import embedded, loading
 from palmette.model.attention import BACKENDS
+from palmette.model.checks import check_model
 from palmette.model.embedded import DEFAULT_MODEL, convert_gguf, find_gguf
 from palmette.model.loading import add_lora, fast_dtype, load_model, weights_hash
+from tests.test_equality import SMALL
 
 
 @pytest.fixture
@@ -61,6 +64,15 @@ def test_remote_code_is_off_unless_asked_for(copy: Path) -> None:
     with pytest.raises(ModelError, match="cannot load"):
         load_model(str(copy))
     assert not marker.exists()
+
+
+def test_a_model_that_sdpa_cannot_run_names_the_other_backend(copy: Path) -> None:
+    tokens = load_model(str(copy)).model.config.vocab_size
+    shape = {**SMALL, "vocab_size": tokens, "query_pre_attn_scalar": 8}
+    Gemma2ForCausalLM(Gemma2Config(**shape)).save_pretrained(copy)
+    with pytest.raises(ModelError, match=r"Set model\.attention: eager"):
+        load_model(str(copy))
+    check_model(load_model(str(copy), attention="eager").model, training=True)
 
 
 def test_damaged_weights_are_named(copy: Path) -> None:

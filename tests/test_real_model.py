@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from palmette.data.source import read_source
+from palmette.errors import ModelError
+from palmette.model.blocks import query_blocks
 from palmette.model.checks import check_model
 from palmette.model.forward import branch_logprobs, score_tokens
 from palmette.model.loading import LoadedModel, load_model
@@ -48,6 +51,26 @@ def test_packed_questions_score_as_questions_in_rows_of_their_own(loaded: Loaded
                 assert float(packed[document.id, question.id]) == pytest.approx(expected, abs=2e-3)
     finally:
         loaded.model.set_attn_implementation("palmette_sdpa")
+
+
+@pytest.mark.parametrize("ignored", ["attention_mask", "position_ids"])
+def test_the_proof_notices_in_bfloat16(ignored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(dtype="bfloat16").model
+    check_model(model, training=False)
+    forward = type(model).forward
+
+    def tampered(self: Any, **inputs: Any) -> Any:
+        if ignored == "position_ids":
+            del inputs["position_ids"]
+        else:  # in place, so that the receipts are signed: every token now sees all earlier ones
+            causal = torch.ones_like(inputs["attention_mask"]).tril()
+            inputs["attention_mask"].copy_(causal)
+            inputs["attention_mask"].palmette_query_blocks = query_blocks(causal[:, 0], torch.float32)
+        return forward(self, **inputs)
+
+    monkeypatch.setattr(type(model), "forward", tampered)
+    with pytest.raises(ModelError, match="other numbers in a tree"):
+        check_model(model, training=False)
 
 
 def test_control_strings_in_content_stay_text(loaded: LoadedModel) -> None:

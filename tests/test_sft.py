@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from palmette.config import Recipe, load_recipe
 from palmette.data.source import read_source
@@ -27,6 +28,7 @@ from palmette.train.step import TreeTrainer, checkpoints, nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 from tests.conftest import squad_file
+from tests.test_equality import SMALL
 
 
 def quiet(_: str) -> None:
@@ -302,6 +304,39 @@ def test_dropped_trees_are_counted_with_reasons(tiny_folder: Path, tmp_path: Pat
     assert any("1 trees, 1 questions" in line and "1 dropped" in line for line in said)
 
 
-def test_an_exploding_loss_stops_the_run(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError, match="the loss is nan at step"):
-        train_sft(recipe(tiny_folder, tmp_path / "nan", train__learning_rate=1e30, train__max_grad_norm=0.0), quiet)
+def test_numbers_that_explode_stop_the_run(tiny_folder: Path, tmp_path: Path) -> None:
+    changes = {"train__learning_rate": 1e30, "train__max_grad_norm": 0.0, "train__warmup": 0.0}
+    with pytest.raises(ModelError, match="is not finite at step"):
+        train_sft(recipe(tiny_folder, tmp_path / "many", **changes), quiet)
+    one_step = {**changes, "train__learning_rate": 3e38, "train__epochs": 1, "train__trees_per_step": 4}
+    with pytest.raises(ModelError, match="is not finite at step"):
+        train_sft(recipe(tiny_folder, tmp_path / "last", **one_step, train__save_every=0), quiet)
+    assert not (tmp_path / "last" / "adapter").exists()
+
+
+def test_several_processes_are_refused(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RunError, match="one of 2 processes"):
+        train_sft(recipe(tiny_folder, tmp_path / "two"), quiet)
+
+
+def test_a_mixture_of_experts_resumes_in_full(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers stores experts under other names than it holds them in memory."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(
+        **{**SMALL, "vocab_size": len(tokenizer)}, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16
+    )
+    Qwen3MoeForCausalLM(config).save_pretrained(tmp_path / "moe")
+    tokenizer.save_pretrained(tmp_path / "moe")
+    changes: dict[str, Any] = {"train__method": "full", "train__learning_rate": 0.001, "data__limit_documents": 2}
+    changes["train__epochs"] = 3
+    train_sft(recipe(tmp_path / "moe", tmp_path / "straight", **changes), quiet)
+    on_step(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(Interrupted):
+        train_sft(recipe(tmp_path / "moe", tmp_path / "stopped", **changes), quiet)
+    monkeypatch.undo()
+    resume_sft(tmp_path / "stopped", quiet)
+    assert_same(*(load_file(tmp_path / run / "model" / "model.safetensors") for run in ("straight", "stopped")))

@@ -75,16 +75,20 @@ def sentencepiece_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """BPE over characters with "▁" for blanks and bytes as fallback, as Llama 2 (with a forced leading blank) and Gemma use.
 
-    The control tokens stand in the vocabulary itself, as they do there.
+    The control tokens stand in the vocabulary itself, as they do there; `<s>` can even be merged from its characters. Two blanks
+    are one token, which Gemma's converter adds once more as an added token.
     """
     characters = sorted({character for line in _SAMPLE for character in line} - {" "})
-    names = ["<unk>", *special, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *characters]
-    vocabulary = {name: index for index, name in enumerate(names)}
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    names = ["<unk>", *special, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "▁▁", *characters, "<", "s", ">"]
+    vocabulary = {name: index for index, name in enumerate(dict.fromkeys([*names, "<s"]))}
+    merges = [("▁", "▁"), ("<", "s"), *([("<s", ">")] if "<s>" in vocabulary else [])]
+    backend = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )
     blank = normalizers.Replace(" ", "▁")
     backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), blank]) if prefix else blank
     backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    return _wrapped(backend, special, [], bos, eos, template)
+    return _wrapped(backend, special, [] if prefix else ["▁▁"], bos, eos, template)
 
 
 STYLES = {

@@ -110,7 +110,7 @@ class TrainSection(Section):
     row_tokens: Positive = 4096
     tokens_per_batch: Positive = 4096
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
-    warmup: Fraction = 0.1
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

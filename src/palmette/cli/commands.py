@@ -19,6 +19,7 @@ from palmette.decode.greedy import generate_replies
 from palmette.errors import DataError
 from palmette.evaluate.plots import plot_loss
 from palmette.evaluate.squad import evaluate_squad
+from palmette.model.attention import Attention
 from palmette.tasks.extractive_qa import read_reply
 from palmette.train.sft import Interrupted, resume_sft, train_sft
 
@@ -45,11 +46,19 @@ def run_train_sft(recipe: Path | None, resume: Path | None) -> None:
     news.print(f'try it: {invoked_as()} ask --model {folder} --document FILE "QUESTION"')
 
 
-def run_eval_squad(model: str, data: str, out: Path, batch_size: int, max_new_tokens: int, limit: int | None) -> None:
+def run_eval_squad(
+    model: str,
+    data: str,
+    out: Path,
+    attention: Attention | None,
+    batch_size: int,
+    max_new_tokens: int,
+    limit: int | None,
+) -> None:
     """`palmette eval squad`."""
     run.check_absent(out)
     source = read_source(data, default_split="validation", limit_documents=limit)
-    opened = open_model(model)
+    opened = open_model(model, attention)
     with run.whole_folder(out) as staging:
         result = evaluate_squad(
             opened.loaded.model,
@@ -64,14 +73,14 @@ def run_eval_squad(model: str, data: str, out: Path, batch_size: int, max_new_to
     stderr().print(f"{len(result.scored)} questions in {result.seconds:.0f} s; files in {out}")
 
 
-def run_ask(model: str, document: str, questions: list[str], *, as_json: bool) -> None:
+def run_ask(model: str, document: str, questions: list[str], attention: Attention | None, *, as_json: bool) -> None:
     """`palmette ask`."""
     text = _read_document(document)
     asked = Document(document, text, tuple(Question(str(i), question) for i, question in enumerate(questions)))
     check_document(asked, document)
     for question in asked.questions:
         check_question(question, asked, document)
-    opened = open_model(model)
+    opened = open_model(model, attention)
     task, tokenizer, language_model = opened.task, opened.loaded.tokenizer, opened.loaded.model
     replies = dict(generate_replies(language_model, tokenizer, task, [(asked, q) for q in asked.questions]))
     probabilities = {

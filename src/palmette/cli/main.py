@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -24,6 +24,10 @@ app.add_typer(eval_app, name="eval")
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ModelOption = Annotated[str, typer.Option(help="A run folder, a model folder, a GGUF file, or a hub id.")]
+AttentionOption = Annotated[
+    Optional[Literal["sdpa", "eager"]],  # noqa: UP045
+    typer.Option(help="Attention backend; the run's own, or sdpa. Gemma 2 needs eager."),
+]
 
 
 def _version(value: bool) -> None:
@@ -74,6 +78,7 @@ def eval_squad(
     data: Annotated[str, typer.Option(help="builtin:test, a SQuAD v2 .json, a .jsonl, or a hub data set.")],
     out: Annotated[Path, typer.Option(help="Folder for the results, which must not exist.")],
     model: ModelOption = DEFAULT_MODEL,
+    attention: AttentionOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated side by side.")] = 16,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Where an endless reply is cut.")] = 48,
     limit: Annotated[Optional[int], typer.Option(min=1, help="Use the first N documents only.")] = None,  # noqa: UP045
@@ -81,7 +86,7 @@ def eval_squad(
     """Answer a data set by greedy generation; write predictions.json, na_prob.json and metrics.json."""
     from palmette.cli.commands import run_eval_squad
 
-    run_eval_squad(model, data, out, batch_size, max_new_tokens, limit)
+    run_eval_squad(model, data, out, attention, batch_size, max_new_tokens, limit)
 
 
 @app.command()
@@ -89,12 +94,13 @@ def ask(
     questions: Annotated[list[str], typer.Argument(help="One or more questions.")],
     document: Annotated[str, typer.Option(help="A text file, or - for standard input.")],
     model: ModelOption = DEFAULT_MODEL,
+    attention: AttentionOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a question, for programs.")] = False,
 ) -> None:
     """Answer questions about a document, with the answer shown in its place."""
     from palmette.cli.commands import run_ask
 
-    run_ask(model, document, questions, as_json=as_json)
+    run_ask(model, document, questions, attention, as_json=as_json)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from pathlib import Path
 from palmette import run
 from palmette.config import Recipe, load_recipe
 from palmette.errors import RunError
+from palmette.model.attention import Attention
 from palmette.model.checks import check_model
 from palmette.model.loading import LoadedModel, load_model
 from palmette.tasks.extractive_qa import ExtractiveQa
@@ -23,8 +24,12 @@ class Opened:
     task: ExtractiveQa
 
 
-def open_model(name: str) -> Opened:
+def open_model(name: str, attention: Attention | None = None) -> Opened:
     """Open a run folder or a model by name.
+
+    Args:
+        name: a run folder, a model folder, a GGUF file, or a hub id.
+        attention: the attention backend; the run's own, or sdpa, if None.
 
     Raises:
         RunError: the run is not finished.
@@ -32,7 +37,7 @@ def open_model(name: str) -> Opened:
     """
     folder = Path(name).expanduser()
     if not run.is_run(folder):
-        loaded, recipe = load_model(name), Recipe(output="")
+        loaded, recipe = load_model(name, attention=attention or "sdpa"), Recipe(output="")
     else:
         recipe = load_recipe(folder / run.RECIPE)
         adapter, full = folder / run.ADAPTER, folder / run.FULL_MODEL
@@ -43,7 +48,7 @@ def open_model(name: str) -> Opened:
             adapter=None if full.is_dir() else adapter,
             revision=None if full.is_dir() else recipe.model.revision,
             dtype=recipe.model.dtype,
-            attention=recipe.model.attention,
+            attention=attention or recipe.model.attention,
             trust_remote_code=recipe.model.trust_remote_code,
             overrides=recipe.model.overrides,
         )

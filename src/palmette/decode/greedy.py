@@ -9,7 +9,7 @@ import torch
 from transformers import GenerationConfig
 
 from palmette.data.records import Document, Question
-from palmette.model.checks import check_positions
+from palmette.model.forward import check_positions
 from palmette.tasks.extractive_qa import ExtractiveQa
 
 
@@ -60,7 +60,13 @@ def _generate(model: Any, prompts: list[list[int]], config: GenerationConfig) ->
     width = max(len(prompt) for prompt in prompts)
     tokens = torch.tensor([[config.pad_token_id] * (width - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-    output = model.generate(input_ids=tokens, attention_mask=mask, generation_config=config)
+    # transformers fills what our configuration leaves open from the model's own, which may hold a repetition penalty (as Qwen's
+    # does) against the very words that are to be copied.
+    own, model.generation_config = model.generation_config, config
+    try:
+        output = model.generate(input_ids=tokens, attention_mask=mask)
+    finally:
+        model.generation_config = own
     replies: list[list[int]] = output[:, width:].tolist()
     return replies
 

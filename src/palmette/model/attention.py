@@ -20,19 +20,19 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from palmette.errors import ModelError
-from palmette.model.blocks import QueryBlock, blockwise_attention, query_blocks
+from palmette.model.blocks import blockwise_attention, query_blocks
 
 Attention = Literal["sdpa", "eager"]
+_BLOCKS = "palmette_query_blocks"
 BACKENDS: dict[Attention, str] = {"sdpa": "palmette_sdpa", "eager": "palmette_eager"}
 
 
 @dataclass
 class MaskReceipt:
-    """The mask of one forward pass, how it is cut into blocks (None = not at all), and the attention modules that it reached."""
+    """The mask of one forward pass, and the attention modules that it reached."""
 
     mask: torch.Tensor
     model_name: str
-    blocks: list[list[QueryBlock]] | None
     reached: set[int] = field(default_factory=set)
 
     def sign(self, module: torch.nn.Module, mask: torch.Tensor | None) -> None:
@@ -53,15 +53,13 @@ _receipt: ContextVar[MaskReceipt | None] = ContextVar("palmette_mask_receipt", d
 
 
 @contextmanager
-def expect_mask(mask_B1TT: torch.Tensor, model_name: str, num_layers: int, dtype: torch.dtype) -> Iterator[None]:
+def expect_mask(mask_B1TT: torch.Tensor, model_name: str, num_layers: int) -> Iterator[None]:
     """Within the block, one forward pass must hand this mask to `num_layers` attention modules.
 
     Raises:
         ModelError: on leaving, if a layer did not receive it (its attention bypasses `AttentionInterface`).
     """
-    cut = mask_B1TT.dtype == torch.bool and mask_B1TT.device.type == "cpu"
-    precise = torch.promote_types(dtype, torch.float32)
-    receipt = MaskReceipt(mask_B1TT, model_name, query_blocks(mask_B1TT[:, 0], precise) if cut else None)
+    receipt = MaskReceipt(mask_B1TT, model_name)
     token = _receipt.set(receipt)
     try:
         yield
@@ -75,8 +73,14 @@ def expect_mask(mask_B1TT: torch.Tensor, model_name: str, num_layers: int, dtype
 
 
 def native_mask(may_attend_BTT: torch.Tensor, backend: str, dtype: torch.dtype) -> torch.Tensor:
-    """The mask as the backend takes it, [B, 1, T, T]: bool for sdpa, additive for eager."""
+    """The mask as the backend takes it, [B, 1, T, T]: bool for sdpa, additive for eager.
+
+    On a CPU the bool mask carries the blocks that it is cut into, so that whoever gets the mask again (the recomputation of
+    gradient checkpointing) attends in the same way.
+    """
     mask_B1TT = may_attend_BTT[:, None]
+    if backend == BACKENDS["sdpa"] and mask_B1TT.device.type == "cpu":
+        setattr(mask_B1TT, _BLOCKS, query_blocks(may_attend_BTT, torch.promote_types(dtype, torch.float32)))
     if backend == BACKENDS["eager"]:
         blocked = torch.full((), torch.finfo(dtype).min, dtype=dtype, device=mask_B1TT.device)
         return torch.where(mask_B1TT, torch.zeros_like(blocked), blocked)
@@ -94,10 +98,11 @@ def _sdpa(
     receipt = _receipt.get()
     if receipt is not None:
         receipt.sign(module, attention_mask)
-        plain = not options.get("dropout") and options.get("softcap") is None and options.get("position_bias") is None
-        if receipt.blocks is not None and plain:
-            attended = blockwise_attention(query, key, value, receipt.blocks, options.get("scaling"))
-            return attended.transpose(1, 2).contiguous(), None
+    blocks = getattr(attention_mask, _BLOCKS, None)
+    plain = not options.get("dropout") and options.get("softcap") is None and options.get("position_bias") is None
+    if blocks is not None and plain:
+        attended = blockwise_attention(query, key, value, blocks, options.get("scaling"))
+        return attended.transpose(1, 2).contiguous(), None
     output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     return output, None
 
@@ -120,7 +125,7 @@ def _eager(
     if unknown:
         raise ModelError(
             f"{type(module).__name__} needs {unknown[0]}, which eager attention here leaves out",
-            "Set model.attention to sdpa, or use another model.",
+            "Use another model.",
         )
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)

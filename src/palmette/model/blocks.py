@@ -72,7 +72,7 @@ def blockwise_attention(
     Args:
         query_BHTD: queries.
         key_BHTD: keys; they may have fewer heads, each shared by a group of query heads.
-        value_BHTD: values, with the keys' heads.
+        value_BHTD: values, with the keys' heads; their D may differ.
         rows: the blocks of each row.
         scaling: factor of the scores; 1 / sqrt(D) if None.
     """
@@ -85,7 +85,7 @@ def blockwise_attention(
     for index, blocks in enumerate(rows):
         parts = [_attend(query[index], key_BHTD[index], value_BHTD[index], block) for block in blocks]
         outputs.append(torch.cat(parts, dim=2))
-    return torch.stack(outputs).view(num_rows, num_heads, num_tokens, size)
+    return torch.stack(outputs).view(num_rows, num_heads, num_tokens, value_BHTD.shape[-1])
 
 
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, block: QueryBlock) -> torch.Tensor:
@@ -94,4 +94,4 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, block: 
     scores = chosen.flatten(1, 2) @ key.index_select(1, block.key_K).transpose(1, 2)
     scores = scores.view(*chosen.shape[:3], -1) + block.bias_TK
     weights = torch.softmax(scores, dim=-1, dtype=block.bias_TK.dtype).to(value.dtype)
-    return (weights.flatten(1, 2) @ value.index_select(1, block.key_K)).view_as(chosen)
+    return (weights.flatten(1, 2) @ value.index_select(1, block.key_K)).view(*chosen.shape[:3], value.shape[-1])

@@ -66,9 +66,9 @@ def logits_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> torch.Ten
             f"{name} runs the attention backend {backend!r}, which has not been shown to honour a tree's mask",
             f"Load it with palmette, or call model.set_attn_implementation({BACKENDS['sdpa']!r}).",
         )
-    _check_window(model, batch, name)
+    check_positions(model, batch.max_position + 1, "a branch")
     mask_B1TT = native_mask(batch.may_attend_BTT(), backend, model.dtype)
-    with expect_mask(mask_B1TT, name, num_layers(model), model.dtype), _output_at(model, flat_Q):
+    with expect_mask(mask_B1TT, name, num_layers(model)), _output_at(model, flat_Q):
         output = model(
             input_ids=batch.token_BT,
             attention_mask=mask_B1TT,
@@ -106,17 +106,31 @@ def num_layers(model: Any) -> int:
     return int(model.config.get_text_config().num_hidden_layers)
 
 
-def _check_window(model: Any, batch: PackedBatch, name: str) -> None:
-    """The explicit mask replaces a model's sliding window, which is only the same where no branch outgrows it."""
+def check_positions(model: Any, num_positions: int, what: str) -> None:
+    """Refuse branches that the model cannot read as it would read them in a row of their own.
+
+    Args:
+        model: a causal language model.
+        num_positions: tokens of the longest branch, or of a prompt with its reply.
+        what: what they belong to, for the message.
+
+    Raises:
+        ModelError: the model has fewer positions; or a shorter sliding window, which the explicit mask would replace; or rotary
+            frequencies that change for a whole batch once anything in it is that long.
+    """
     config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    if window is None or getattr(config, "use_sliding_window", True) is False:
-        return
-    if batch.max_position >= window:
-        raise ModelError(
-            f"{name} attends through a sliding window of {window} tokens, shorter than a branch of {batch.max_position + 1}",
-            "Use shorter documents, or a model with full attention.",
-        )
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    limits = [(getattr(config, "max_position_embeddings", None), "only so many positions")]
+    limits.append((window, "a sliding window of so many tokens"))
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") in ("longrope", "dynamic"):
+        limits.append((rope.get("original_max_position_embeddings"), f"{rope['rope_type']} frequencies up to there"))
+    for limit, why in limits:
+        if limit is not None and num_positions > limit:
+            raise ModelError(
+                f"{what} needs {num_positions} positions; the limit of {model_name(model)} is {limit}: {why}",
+                "Split the document, or use a model with a longer context and full attention.",
+            )
 
 
 @contextmanager

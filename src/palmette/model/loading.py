@@ -105,7 +105,9 @@ def load_model(
             **(overrides or {}),
         )
     except _UNREADABLE as error:
-        raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", _way_out(name)) from error
+        capped = attention == "sdpa" and "scaled_dot_product_attention" in str(error)
+        way_out = "Set model.attention: eager, or --attention eager." if capped else _way_out(name)
+        raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", way_out) from error
     if adapter is not None:
         model = _with_adapter(model, adapter)
     device = "cuda" if torch.cuda.is_available() else "cpu"

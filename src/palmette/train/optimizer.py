@@ -51,6 +51,11 @@ class MasterAdamW(torch.optim.Optimizer):
             parameter.copy_(master)
             master.grad = None
 
+    @property
+    def finite(self) -> bool:
+        """Whether every master is a number."""
+        return all(bool(master.isfinite().all()) for master in self.masters)
+
     def state_dict(self) -> dict[str, Any]:
         """Masters and moments, and the learning rate."""
         return {**super().state_dict(), "inner": self._inner.state_dict(), "masters": self.masters}

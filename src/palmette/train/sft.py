@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -17,14 +19,15 @@ from palmette.config import PromptSection, Recipe, load_recipe
 from palmette.data.records import DataSet, Document
 from palmette.data.source import read_source
 from palmette.errors import DataError, RunError
-from palmette.model.checks import check_model, check_positions
+from palmette.model.checks import check_model
+from palmette.model.forward import check_positions
 from palmette.model.loading import LoadedModel, add_lora, load_model, weights_hash
 from palmette.tasks.extractive_qa import ExtractiveQa, QaPrompt
 from palmette.train.callbacks import MetricsLog, SaveOnInterrupt
 from palmette.train.plan import StepPlan, check_tree
 from palmette.train.step import TreeTrainer, latest_checkpoint
 from palmette.tree.chat import ChatTemplate
-from palmette.tree.prefix_tree import PrefixTree
+from palmette.tree.prefix_tree import PrefixTree, lay_out
 
 Say = Callable[[str], None]
 
@@ -85,6 +88,7 @@ def train_sft(recipe: Recipe, say: Say, *, loaded: LoadedModel | None = None) ->
     """
     folder = Path(recipe.output).expanduser()
     run.check_absent(folder)
+    _check_one_process()
     job = prepare(recipe, say, loaded)
     with run.whole_folder(folder) as staging:
         run.write_text(staging / run.RECIPE, job.recipe.to_yaml())
@@ -119,6 +123,15 @@ def _check_unchanged(folder: Path, now: dict[str, Any]) -> None:
                 f"{folder}: {key} has changed since the run began: {before.get(key)!r} became {value!r}",
                 "Put it back as it was, or start a new run.",
             )
+
+
+def _check_one_process() -> None:
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes != "1":
+        raise RunError(
+            f"this stage was started as one of {processes} processes, and it writes its run folder alone",
+            "Start it without torchrun or accelerate launch.",
+        )
 
 
 def prepare(recipe: Recipe, say: Say, loaded: LoadedModel | None) -> Job:
@@ -203,6 +216,7 @@ def _train(job: Job, folder: Path, checkpoint: Path | None, say: Say) -> LoadedM
     say(f"training {trainable_share(job.loaded.model)} for {train.epochs} epochs of {job.plan.steps_per_epoch} steps")
     with interrupt.listening():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.check_finite()
     if interrupt.interrupted and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(folder, trainer.state.global_step)
     _save_result(job, folder)
@@ -233,6 +247,15 @@ def training_arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
         log_level="error",
         remove_unused_columns=False,
     )
+
+
+def _tokens_hash(trees: list[PrefixTree]) -> str:
+    """SHA-256 over the tokens and masks of all trees."""
+    digest = hashlib.sha256()
+    for tree in trees:
+        row = lay_out(tree)
+        digest.update(repr((row.token, row.attend, row.learn, row.predictor)).encode())
+    return digest.hexdigest()
 
 
 def trainable_share(model: Any) -> str:
@@ -278,4 +301,5 @@ def fingerprint(job: Job) -> dict[str, Any]:
         "trees": len(job.plan.trees),
         "questions": job.num_questions,
         "tokens": sum(tree.num_tokens for tree in job.plan.trees),
+        "tokens_sha256": _tokens_hash(job.plan.trees),
     }

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, load_model, save_model
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from palmette.errors import ModelError, RunError
@@ -28,7 +28,7 @@ from palmette.train.plan import StepLoader, StepPlan
 from palmette.tree.batch import PackedBatch
 
 Objective = Callable[[Any, PackedBatch, float], torch.Tensor]
-_COMPLETE = "trainer_state.json"
+_COMPLETE, _WEIGHTS = "trainer_state.json", "model.safetensors"
 
 
 def nll_objective(model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
@@ -108,10 +108,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
                 total += loss.detach()
         self._sum_over_processes(total)
         if not math.isfinite(float(total)):
-            raise ModelError(
-                f"the loss is {float(total)} at step {self.state.global_step}",
-                "Lower train.learning_rate, or set model.dtype: float32.",
-            )
+            raise self._exploded("the loss")
         return total
 
     def _sum_over_processes(self, total: torch.Tensor) -> None:
@@ -132,14 +129,39 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
 
     def _gradient_norm(self, limit: float) -> float:
         assert self._masters is not None
-        return float(torch.nn.utils.clip_grad_norm_(self._masters.masters, limit))
+        try:
+            norm = torch.nn.utils.clip_grad_norm_(self._masters.masters, limit, error_if_nonfinite=True)
+        except RuntimeError as error:
+            raise self._exploded("a gradient") from error
+        return float(norm)
+
+    def _exploded(self, what: str) -> ModelError:
+        return ModelError(
+            f"{what} is not finite at step {self.state.global_step}",
+            "Lower train.learning_rate, or set model.dtype: float32.",
+        )
+
+    def check_finite(self) -> None:
+        """Refuse weights that are no numbers any more.
+
+        Raises:
+            ModelError: one of them is not.
+        """
+        if self._masters is not None and not self._masters.finite:
+            raise self._exploded("a weight")
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted here."""
         return 0
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        self.model.save_pretrained(output_dir or self.args.output_dir)
+        self.check_finite()
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(self.model, PeftModel):
+            self.model.save_pretrained(folder)
+        else:  # names as they are in memory: `save_pretrained` splits what some families fuse
+            save_model(self.model, str(folder / _WEIGHTS))
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging or super()._get_output_dir(trial))
@@ -175,13 +197,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         if isinstance(self.model, PeftModel):
             set_peft_model_state_dict(self.model, load_file(folder / ADAPTER_WEIGHTS))
             return
-        weights: dict[str, torch.Tensor] = {}
-        for file in sorted(folder.glob("*.safetensors")):
-            weights.update(load_file(file))
-        missing, unexpected = self.model.load_state_dict(weights, strict=False)
-        tied = set(getattr(self.model, "_tied_weights_keys", None) or ())
-        if unexpected or set(missing) - tied:
-            raise RunError(f"{folder} does not fit the model", "Resume with the recipe that it was made with.")
+        load_model(self.model, folder / _WEIGHTS)
 
 
 def checkpoints(folder: Path) -> list[Path]:

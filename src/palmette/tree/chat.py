@@ -1,8 +1,9 @@
 """Chat templates to segments: what the template wrote and what people wrote, kept apart.
 
 The template is rendered once per sequence of roles with a probe string in place of each content; what stands between the probes is
-template text. Real content never passes through the template, so the template cannot alter it, and it cannot imitate the
-template. What a template would do to content is found from the probes: trimming is repeated here, anything else is refused.
+template text. Real content never passes through the template, so the template cannot alter it. What a template would do to
+content is found from the probes: trimming is repeated here, anything else is refused. Where a template parts its turns with
+ordinary text (`[/INST]`) instead of control tokens, content that holds this text is refused, since it could end its turn.
 """
 
 from __future__ import annotations
@@ -15,9 +16,15 @@ import jinja2
 from palmette.errors import TemplateError
 from palmette.tree.segments import Segment, TextEncoder, Tokenizer
 
-_BLANKS = " \n\t"
-# The day a template may print ("Today Date: ...") must not depend on the day of the run.
+# What is put before and after a probe to find out what is trimmed; all of different length, so that what is left tells which.
+_PADDINGS = {None: (" \t", " \n\t"), "\n": ("\n\n", "\n")}
+# The day that a template may print ("Today Date: ...") must not depend on the day of the run.
 _FIXED_DATE = "26 Jul 2024"
+_FIXED_CLOCK = (
+    "{%- macro strftime_now(format) -%}"
+    "{{ format.replace('%d', '26').replace('%B', 'July').replace('%b', 'Jul').replace('%m', '07').replace('%Y', '2024') }}"
+    "{%- endmacro -%}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +47,23 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class _Skeleton:
-    """Template text around the contents: `text[i]` stands before content i, the last one after all of them."""
+    """What a template writes around the contents of a sequence of roles.
+
+    Attributes:
+        text: `text[i]` stands before content i, the last one after all of them.
+        trim_left, trim_right: what is trimmed off each content: None = all white space, else these characters.
+        lead: blanks between the generation prompt and the last content, which begin the reply.
+    """
 
     text: tuple[str, ...]
-    trim_left: tuple[bool, ...]
-    trim_right: tuple[bool, ...]
+    trim_left: tuple[str | None, ...]
+    trim_right: tuple[str | None, ...]
+    lead: str
+
+    def marks(self, encoder: TextEncoder) -> list[str]:
+        """Ordinary text that parts the turns where no control token does."""
+        parts = [text for text in self.text[1:] if not set(encoder.template(text)) & encoder.control_tokens.keys()]
+        return [part.strip() for part in parts if part.strip()]
 
 
 class ChatTemplate:
@@ -55,13 +74,17 @@ class ChatTemplate:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        if not tokenizer.chat_template:
+        template = tokenizer.chat_template
+        if isinstance(template, dict):
+            template = template.get("default")
+        if not template:
             raise TemplateError(
                 "the tokenizer has no chat template",
                 "Use an instruct model, or set tokenizer.chat_template to one.",
             )
         self.encoder = TextEncoder(tokenizer)
         self._tokenizer = tokenizer
+        self._template = _FIXED_CLOCK + template
         self._skeletons: dict[tuple[str, ...], _Skeleton | None] = {}
 
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
@@ -74,7 +97,8 @@ class ChatTemplate:
             messages: the turns; the last one is the assistant's.
 
         Raises:
-            TemplateError: the template rejects these roles, or would alter content in a way that cannot be repeated.
+            TemplateError: the template rejects these roles, or would alter content in a way that cannot be repeated, or the
+                content holds the very text that parts its turns.
         """
         messages = list(messages)
         skeleton = self._skeleton(tuple(message.role for message in messages))
@@ -87,9 +111,13 @@ class ChatTemplate:
                 "Use another template, or other roles.",
             )
         segments: list[Segment] = []
+        marks = skeleton.marks(self.encoder)
         for index, message in enumerate(messages):
             segments.extend(self._template_segment(skeleton.text[index], at_start=index == 0))
-            pieces = _trimmed(message.pieces, left=skeleton.trim_left[index], right=skeleton.trim_right[index])
+            _check_marks(message, marks)
+            pieces = _trimmed(message.pieces, skeleton.trim_left[index], skeleton.trim_right[index])
+            if index == len(messages) - 1 and pieces:
+                pieces[0] = replace(pieces[0], text=skeleton.lead + pieces[0].text)
             segments.extend(
                 Segment(self.encoder.content(p.text), "content", p.text, p.attend, p.learn, p.tag) for p in pieces
             )
@@ -123,28 +151,85 @@ class ChatTemplate:
     def _probe(self, roles: tuple[str, ...]) -> _Skeleton | None:
         """The skeleton for these roles; None where the template has no place for a system message."""
         probes = [f"<p&\"'\\{{Qx{index}é}}Zz" for index in range(len(roles))]
-        padded = [_BLANKS + probe + _BLANKS for probe in probes]
         try:
-            plain, spaced = self._render(roles, probes), self._render(roles, padded)
-        except jinja2.exceptions.TemplateError as error:
+            plain = _cut(self._render(roles, probes), probes, roles)
+            padded = {
+                trim: _cut(self._render(roles, [left + probe + right for probe in probes]), probes, roles)
+                for trim, (left, right) in _PADDINGS.items()
+            }
+            prompt = self._render(roles[:-1], probes[:-1], add_generation_prompt=True) if len(roles) > 1 else ""
+        except (jinja2.exceptions.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
             if roles[0] == "system":
                 return None
             raise TemplateError(
                 f"the chat template rejects the conversation {' -> '.join(roles)}: {error}",
                 "Use roles that it knows, or another template.",
             ) from error
-        text, between = _cut(plain, probes, roles), _cut(spaced, probes, roles)
-        if text is None or between is None:
+        if plain is None:
             return None
-        left = tuple(not between[i].endswith(_BLANKS) for i in range(len(roles)))
-        right = tuple(not between[i + 1].startswith(_BLANKS) for i in range(len(roles)))
-        _check_only_trimmed(between, text, left, right)
-        return _Skeleton(text, left, right)
+        left: list[str | None] = [""] * len(roles)
+        right: list[str | None] = [""] * len(roles)
+        for trim in ("\n", None):  # white space includes the newline, so it has the last word
+            _note_trimmed(plain, padded[trim] or (), trim, left, right)
+        lead = _lead(plain, probes, prompt)
+        text = (*plain[:-2], plain[-2].removesuffix(lead), plain[-1])
+        return _Skeleton(text, tuple(left), tuple(right), lead)
 
-    def _render(self, roles: tuple[str, ...], contents: list[str]) -> str:
+    def _render(self, roles: tuple[str, ...], contents: list[str], *, add_generation_prompt: bool = False) -> str:
         conversation = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
-        rendered = self._tokenizer.apply_chat_template(conversation, tokenize=False, date_string=_FIXED_DATE)
+        rendered = self._tokenizer.apply_chat_template(
+            conversation,
+            chat_template=self._template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            date_string=_FIXED_DATE,
+        )
         return str(rendered)
+
+
+def _check_marks(message: Message, marks: list[str]) -> None:
+    text = "".join(piece.text for piece in message.pieces)
+    for mark in marks:
+        if mark in text:
+            raise TemplateError(
+                f"the {message.role} message holds {mark!r}, which this chat template writes as ordinary text between turns",
+                "Take it out of the text, or use a model whose turns end with control tokens.",
+            )
+
+
+def _lead(plain: tuple[str, ...], probes: list[str], prompt: str) -> str:
+    """Blanks that the template writes before the last content and its generation prompt leaves to the reply."""
+    written = "".join(text + probe for text, probe in zip(plain[:-2], probes, strict=False)) + plain[-2]
+    rest = written.removeprefix(prompt) if prompt and written.startswith(prompt) else ""
+    return rest if rest and not rest.strip(" ") else ""
+
+
+def _note_trimmed(
+    plain: tuple[str, ...],
+    padded: tuple[str, ...],
+    trim: str | None,
+    left: list[str | None],
+    right: list[str | None],
+) -> None:
+    """Note in `left` and `right` which contents lose this padding; anything else that it changes is refused."""
+    before, after = _PADDINGS[trim]
+    for index, (text, part) in enumerate(zip(plain, padded, strict=True)):
+        first, last = index == 0, index == len(plain) - 1
+        ways = [
+            (kept_after, kept_before)
+            for kept_after in ([False] if first else [True, False])
+            for kept_before in ([False] if last else [True, False])
+            if part == after * kept_after + text + before * kept_before
+        ]
+        if not ways:
+            raise TemplateError(
+                f"the chat template writes {text!r} or {part!r} depending on blanks in the content",
+                "Use a template that writes contents as they are, or trims them.",
+            )
+        if not first and not ways[0][0]:
+            right[index - 1] = trim
+        if not last and not ways[0][1]:
+            left[index] = trim
 
 
 def _cut(rendered: str, probes: list[str], roles: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -166,20 +251,6 @@ def _cut(rendered: str, probes: list[str], roles: tuple[str, ...]) -> tuple[str,
     return (*between, rendered[start:])
 
 
-def _check_only_trimmed(
-    between: tuple[str, ...], text: tuple[str, ...], left: tuple[bool, ...], right: tuple[bool, ...]
-) -> None:
-    """Blanks around the probes may be kept or trimmed; anything else that they change is refused."""
-    for index, part in enumerate(between):
-        part = part if index == 0 or right[index - 1] else part[len(_BLANKS) :]
-        part = part if index == len(left) or left[index] else part[: len(part) - len(_BLANKS)]
-        if part != text[index]:
-            raise TemplateError(
-                f"the chat template writes {text[index]!r} or {part!r} depending on blanks in the content",
-                "Use a template that writes contents as they are, or trims them.",
-            )
-
-
 def _fold_system(messages: list[Message]) -> list[Message]:
     """The system message's pieces in front of the first user message's, as templates without a system role expect."""
     if messages[0].role != "system" or len(messages) < 2 or messages[1].role != "user":
@@ -188,16 +259,15 @@ def _fold_system(messages: list[Message]) -> list[Message]:
     return [Message("user", (*system.pieces, Piece("\n\n"), *user.pieces)), *rest]
 
 
-def _trimmed(pieces: tuple[Piece, ...], *, left: bool, right: bool) -> list[Piece]:
+def _trimmed(pieces: tuple[Piece, ...], left: str | None, right: str | None) -> list[Piece]:
+    """The pieces of one content without the white space (None) or the characters at its ends."""
     trimmed = list(pieces)
-    if left:
-        for index, piece in enumerate(trimmed):
-            trimmed[index] = replace(piece, text=piece.text.lstrip())
-            if trimmed[index].text:
-                break
-    if right:
-        for index in reversed(range(len(trimmed))):
-            trimmed[index] = replace(trimmed[index], text=trimmed[index].text.rstrip())
-            if trimmed[index].text:
-                break
+    for index, piece in enumerate(trimmed):
+        trimmed[index] = replace(piece, text=piece.text.lstrip(left))
+        if trimmed[index].text:
+            break
+    for index in reversed(range(len(trimmed))):
+        trimmed[index] = replace(trimmed[index], text=trimmed[index].text.rstrip(right))
+        if trimmed[index].text:
+            break
     return trimmed

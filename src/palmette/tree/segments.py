@@ -77,10 +77,10 @@ class TextEncoder:
         self.control_tokens = {
             int(token_id): str(token)
             for token_id, token in tokenizer.added_tokens_decoder.items()
-            if str(token).strip()
+            if str(token).replace("▁", " ").strip()
         }
         self._template = _plain_backend(backend.to_str(), drop=frozenset())
-        self._content = _plain_backend(backend.to_str(), drop=frozenset(self.control_tokens))
+        self._content = _content_backend(backend.to_str(), frozenset(self.control_tokens))
         # A document is asked about many times in a row.
         self._cached = functools.lru_cache(maxsize=256)(self._encode_content)
 
@@ -125,6 +125,17 @@ class TextEncoder:
             end = min(hits) + 1 if hits else len(text)
             yield text[start:end]
             start = end
+
+
+def _content_backend(serialized: str, control: frozenset[int]) -> Any:
+    """A copy of a `tokenizers` backend without control tokens, whose other added tokens keep their ids.
+
+    Tokens beyond the model's vocabulary are numbered anew once others are gone; those that would change are left out as well.
+    """
+    kept = [token for token in json.loads(serialized)["added_tokens"] if token["id"] not in control]
+    backend = _plain_backend(serialized, control)
+    renumbered = {token["id"] for token in kept if backend.token_to_id(token["content"]) != token["id"]}
+    return _plain_backend(serialized, control | {token["id"] for token in kept}) if renumbered else backend
 
 
 def _plain_backend(serialized: str, drop: frozenset[int]) -> Any:
