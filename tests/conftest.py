@@ -20,20 +20,23 @@ VOCABULARY = 61
 torch.set_num_threads(1)
 
 
+# The shape of every tiny model: weights drawn far wider than usual, so that attention matters.
+SMALL = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "initializer_range": 0.4,
+}
+
+
 def tiny_llama(dtype: torch.dtype = torch.float64, backend: str = BACKENDS["sdpa"], **changes: Any) -> LlamaForCausalLM:
-    """A Llama of two layers whose attention matters: weights drawn far wider than usual."""
+    """A Llama of two layers."""
     torch.manual_seed(7)
-    settings = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 4096,
-        "initializer_range": 0.4,
-        **changes,
-    }
+    settings = {**SMALL, "max_position_embeddings": 4096, **changes}
     model = with_exact_norms(LlamaForCausalLM(LlamaConfig(**settings)).to(dtype).eval())
     model.set_attn_implementation(backend)
     return model

@@ -19,7 +19,7 @@ from palmette.objectives.nll import weighted_nll
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
-from tests.conftest import VOCABULARY, tiny_llama
+from tests.conftest import SMALL, VOCABULARY, tiny_llama
 from tests.oracle import branches, oracle
 
 # float64 carries 15 to 16 digits; sums over a few dozen terms lose two or three of them.
@@ -164,16 +164,6 @@ def test_gradient_checkpointing_changes_nothing(backend: Attention) -> None:
     assert all(torch.equal(a, b) for a, b in zip(wanted, got, strict=True))
 
 
-SMALL = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "initializer_range": 0.4,
-}
 FAMILIES = {
     "qwen3": Qwen3Config(**SMALL),
     "mistral": MistralConfig(**SMALL, sliding_window=None),

@@ -27,8 +27,7 @@ from palmette.model.forward import branch_logprobs, check_positions, logits_at, 
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
-from tests.conftest import VOCABULARY, tiny_llama
-from tests.test_equality import SMALL
+from tests.conftest import SMALL, VOCABULARY, tiny_llama
 
 KEY = 60
 

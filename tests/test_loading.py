@@ -17,7 +17,7 @@ from palmette.model.attention import BACKENDS
 from palmette.model.checks import check_model
 from palmette.model.embedded import DEFAULT_MODEL, convert_gguf, find_gguf
 from palmette.model.loading import add_lora, fast_dtype, load_model, weights_hash
-from tests.test_equality import SMALL
+from tests.conftest import SMALL
 
 
 @pytest.fixture

@@ -27,8 +27,7 @@ from palmette.train.sft import Interrupted, resume_sft, train_sft
 from palmette.train.step import TreeTrainer, checkpoints, nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
-from tests.conftest import squad_file
-from tests.test_equality import SMALL
+from tests.conftest import SMALL, squad_file
 
 
 def quiet(_: str) -> None:
@@ -141,6 +140,12 @@ def test_ctrl_c_saves_and_resume_is_bit_equal(
     assert steps == [1, 2, 3, 4]
 
 
+def limit_files(num_bytes: int | None) -> None:
+    """From now on the system refuses to let any file grow beyond so many bytes; None lifts the limit."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard if num_bytes is None else num_bytes, hard))
+
+
 class PowerCutError(Exception):
     pass
 
@@ -173,14 +178,13 @@ def test_a_full_disk_while_saving_leaves_the_previous_checkpoint(
     finished: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The system refuses to let any file grow beyond 2 KiB from step 2 on, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     out = tmp_path / "full-disk"
-    on_step(monkeypatch, 2, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard)))
+    on_step(monkeypatch, 2, lambda: limit_files(2048))
     try:
         with pytest.raises(RunError, match=r"cannot write the checkpoint of step 2 .* resume from checkpoint-1"):
             train_sft(recipe(tiny_folder, out), quiet)
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        limit_files(None)
     monkeypatch.undo()
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["checkpoint-1"]
     resume_sft(out, quiet)
@@ -190,12 +194,11 @@ def test_a_full_disk_while_saving_leaves_the_previous_checkpoint(
 def test_a_full_disk_at_the_end_leaves_no_half_written_adapter(
     finished: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     out = tmp_path / "full-disk"
     original = TreeTrainer._finalize_training
 
     def last(self: TreeTrainer, *args: Any) -> Any:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))
+        limit_files(2048)
         return original(self, *args)
 
     monkeypatch.setattr(TreeTrainer, "_finalize_training", last)
@@ -203,7 +206,7 @@ def test_a_full_disk_at_the_end_leaves_no_half_written_adapter(
         with pytest.raises(RunError, match=r"cannot write .*adapter"):
             train_sft(recipe(tiny_folder, out), quiet)
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        limit_files(None)
     monkeypatch.undo()
     assert {path.name for path in out.iterdir()} == {"recipe.yaml", "manifest.json", "metrics.jsonl", "checkpoints"}
     resume_sft(out, quiet)
@@ -216,13 +219,12 @@ def test_a_disk_that_fills_up_within_the_weights_is_explained(tmp_path: Path, ti
     model = load_model(str(tiny_folder)).model
     if method == "lora":
         model = add_lora(model, rank=8, alpha=8, dropout=0.0, targets="all-linear")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, hard))
+    limit_files(9000)
     try:
         with pytest.raises(RunError, match=r"cannot write .*weights"), whole_folder(tmp_path / "weights") as staging:
             model.save_pretrained(staging)
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        limit_files(None)
     assert list(tmp_path.iterdir()) == []
 
 
