@@ -268,13 +268,22 @@ def trainable_share(model: Any) -> str:
 def _save_result(job: Job, folder: Path) -> None:
     """Write the adapter (or the whole model) whole or not at all, then delete the checkpoints."""
     adapter = job.recipe.train.method == "lora"
-    if adapter:  # by its name, not by the folder that it was found in here
-        job.loaded.model.peft_config["default"].base_model_name_or_path = job.loaded.name
     with run.whole_folder(folder / (run.ADAPTER if adapter else run.FULL_MODEL)) as staging:
         job.loaded.model.save_pretrained(staging)
-        if not adapter:
+        if adapter:
+            _name_base(staging / "adapter_config.json", job.loaded.name)
+        else:
             job.loaded.tokenizer.save_pretrained(staging)
     shutil.rmtree(folder / run.CHECKPOINTS, ignore_errors=True)
+
+
+def _name_base(config: Path, name: str) -> None:
+    """Let an adapter name its base model as the recipe does, not by the folder that it was found in here.
+
+    In the file, after saving: under a hub id peft would ask the hub about it while it saves.
+    """
+    values = json.loads(config.read_text(encoding="utf-8"))
+    run.write_json(config, {**values, "base_model_name_or_path": name})
 
 
 def fingerprint(job: Job) -> dict[str, Any]:
