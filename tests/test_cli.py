@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -155,8 +156,11 @@ def test_inspect_shows_what_the_loss_sees(
     ]  # fmt: skip
     learned = [row for row in rows if row[6] == "1"]
     assert 0 < len(learned) < len(rows) / 4
-    assert palmette(monkeypatch, "inspect", "--model", tiny_folder) == 0
-    assert "branch" in capsys.readouterr().out
+    assert palmette(monkeypatch, "inspect", "--model", tiny_folder, "--questions", "1") == 0
+    shown = (
+        capsys.readouterr().out
+    )  # no terminal, so learned tokens stand between brackets: the reply, to the last token
+    assert "".join(re.findall("»(.*?)«", shown)) == '{"answer": "?"}<|im_end|>'
 
 
 def test_mistakes_are_one_line_and_exit_code_2(

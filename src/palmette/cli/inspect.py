@@ -39,7 +39,8 @@ def run_inspect(model: str, data: str | None, document: int, questions: int, *, 
     batch = PackedBatch.from_trees([[task.training_tree(chosen)]])
     console = stdout()
     console.print(_legend())
-    console.print(token_table(batch, tokenizer) if table else colored_text(batch, tokenizer))
+    brackets = console.color_system is None
+    console.print(token_table(batch, tokenizer) if table else colored_text(batch, tokenizer, brackets=brackets))
     console.print(_counts(batch), style="dim")
 
 
@@ -48,8 +49,11 @@ def token_style(learn: float, attend: bool) -> str:
     return " ".join(style for style in (LEARNED if learn else SEEN, "" if attend else HIDDEN) if style)
 
 
-def colored_text(batch: PackedBatch, tokenizer: Any) -> Text:
-    """Every node as a paragraph that begins where its parent ends, every token in the style of its masks."""
+def colored_text(batch: PackedBatch, tokenizer: Any, *, brackets: bool = False) -> Text:
+    """Every node as a paragraph that begins where its parent ends, every token in the style of its masks.
+
+    With `brackets` (where there are no colours) learned tokens stand between » and «, hidden ones between ( and ).
+    """
     row, shown, current = batch.rows[0], Text(), -1
     for index, token in enumerate(row.token):
         if row.node[index] != current:
@@ -57,7 +61,11 @@ def colored_text(batch: PackedBatch, tokenizer: Any) -> Text:
             name = row.nodes[current][1] or row.nodes[current][0]
             shown.append(f"\n\n{'trunk' if row.parents[current] < 0 else 'branch'} {name}", "bold")
             shown.append(f", from position {row.position[index]}\n", "dim")
-        shown.append(str(tokenizer.decode([token])), token_style(row.learn[index], row.attend[index]))
+        text = str(tokenizer.decode([token]))
+        if brackets:
+            text = f"»{text}«" if row.learn[index] else text
+            text = text if row.attend[index] else f"({text})"
+        shown.append(text, token_style(row.learn[index], row.attend[index]))
     return shown
 
 

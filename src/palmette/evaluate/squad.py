@@ -79,8 +79,10 @@ def evaluate_squad(
             reply = read_reply(raw)
             predictions[asked[index][1].id], valid[asked[index][1].id] = reply.text, reply.valid
             bar.update()
-    for probabilities in abstention_probabilities(model, task, documents):
-        na_prob.update(probabilities)
+    with progress(len(asked), f"{what}: probability of no answer", "questions") as bar:
+        for probabilities in abstention_probabilities(model, task, documents):
+            na_prob.update(probabilities)
+            bar.update(len(probabilities))
     na_prob = {question.id: na_prob[question.id] for _, question in asked}
     scored = score_answers(documents, predictions, valid)
     return Evaluation(tuple(scored), na_prob, time.monotonic() - started)
