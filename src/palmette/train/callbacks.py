@@ -70,11 +70,10 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         self._bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['questions_per_second']} questions/s")
         self._bar.update(state.global_step - self._bar.n)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Close the bar."""
-        self._bar.close()
+    def close(self) -> None:
+        """Close the bar, so that what is said next begins on a line of its own."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 class SaveOnInterrupt(TrainerCallback):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -206,15 +207,16 @@ def _trees(
 
 def _train(job: Job, folder: Path, checkpoint: Path | None, say: Say) -> LoadedModel:
     train, interrupt = job.recipe.train, SaveOnInterrupt()
+    log = MetricsLog(folder / run.METRICS_LOG, job.num_questions)
     trainer = TreeTrainer(
         job.loaded.model,
         training_arguments(job.recipe, folder),
         job.plan,
-        callbacks=[MetricsLog(folder / run.METRICS_LOG, job.num_questions), interrupt],
+        callbacks=[log, interrupt],
         keep_checkpoints=train.keep_checkpoints,
     )
     say(f"training {trainable_share(job.loaded.model)} for {train.epochs} epochs of {job.plan.steps_per_epoch} steps")
-    with interrupt.listening():
+    with interrupt.listening(), contextlib.closing(log):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.check_finite()
     if interrupt.interrupted and trainer.state.global_step < trainer.state.max_steps:
