@@ -124,7 +124,10 @@ def check_positions(model: Any, num_positions: int, what: str) -> None:
     limits.append((window, "a sliding window of so many tokens"))
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") in ("longrope", "dynamic"):
-        limits.append((rope.get("original_max_position_embeddings"), f"{rope['rope_type']} frequencies up to there"))
+        reach = rope.get("original_max_position_embeddings") or getattr(
+            config, "original_max_position_embeddings", None
+        )
+        limits.append((reach, f"{rope['rope_type']} frequencies up to there"))
     for limit, why in limits:
         if limit is not None and num_positions > limit:
             raise ModelError(

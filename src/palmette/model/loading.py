@@ -94,7 +94,7 @@ def load_model(
     """
     folder = _resolve(name)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    tokenizer = load_tokenizer(name, **options)
+    tokenizer = _tokenizer(folder, name, options)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -116,8 +116,12 @@ def load_model(
 
 def load_tokenizer(name: str, **options: Any) -> Any:
     """Load a model's tokenizer; arguments and errors as for `load_model`."""
+    return _tokenizer(_resolve(name), name, options)
+
+
+def _tokenizer(folder: str, name: str, options: dict[str, Any]) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(_resolve(name), **options)
+        return AutoTokenizer.from_pretrained(folder, **options)
     except _UNREADABLE as error:
         raise ModelError(f"cannot load the tokenizer of {name!r}: {first_line(error)}", _way_out(name)) from error
 
