@@ -15,7 +15,9 @@ import yaml
 from palmette.cli.main import main
 from palmette.cli.show import answer_text
 from palmette.data.source import read_source
-from palmette.evaluate.squad_metrics import score_answers
+from palmette.decode.generation import prediction_of
+from palmette.evaluate.squad_metrics import ScoredAnswer, score_answers
+from palmette.tasks.extractive_qa import Reply
 from tests.conftest import squad_file
 
 
@@ -79,7 +81,8 @@ def test_ask_answers_on_standard_output(
     assert [record["question"] for record in records] == ["When does it leave?", "From where?"]
     for record in records:
         assert 0.0 <= record["no_answer_probability"] <= 1.0
-        assert record["verbatim"] == (record["start"] is not None)
+        assert record["certified"] in (True, False)
+        assert (record["answer"] is None) == (record["start"] is None)
 
 
 FERRY = "Page one: 17:40 is no hour.\x0c[red]Ferries[/red] leave\r\nat 7:40 from pier 3. :100:"
@@ -89,10 +92,10 @@ def ask_with_reply(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, reply: str, *words: str
 ) -> str:
     """What `ask` prints where the model replies so."""
-    monkeypatch.setattr("palmette.cli.commands.generate_replies", lambda *_, **__: [(0, reply)])
+    monkeypatch.setattr("palmette.decode.generation.GenerationDecoder.replies", lambda *_: [(0, reply)])
     (folder / "ferry.txt").write_bytes(FERRY.encode())
     run = ["ask", "--model", str(folder / "run"), "--document", str(folder / "ferry.txt"), "When [bold]exactly[/bold]?"]
-    assert palmette(monkeypatch, *run, *words) == 0
+    assert palmette(monkeypatch, *run, "--decoder", "greedy", *words) == 0
     return capsys.readouterr().out
 
 
@@ -104,7 +107,7 @@ def test_ask_shows_the_answer_in_its_place(
     assert "When [bold]exactly[/bold]?" in shown
     assert "Page one: 17:40 is no hour. [red]Ferries[/red] leave \nat »7:40« from pier 3. :100:" in shown
     record = json.loads(ask_with_reply(monkeypatch, capsys, run_folder.parent, '{"answer": "7:40"}', "--json"))
-    assert (record["answer"], record["verbatim"], record["valid_json"]) == ("7:40", True, True)
+    assert (record["answer"], record["valid_json"]) == ("7:40", True)
     assert FERRY.encode().decode()[record["start"] : record["end"]] == "7:40"
     assert record["start"] > FERRY.index("17:40") + 5
 
@@ -125,12 +128,17 @@ def test_a_scored_answer_shows_both_spans() -> None:
     question = next(question for question in document.questions if question.answerable)
     gold = question.answers[0].text
     other = document.text.split()[0]
-    wrong = score_answers([replace(document, questions=(question,))], {question.id: other}, {question.id: True})[0]
+
+    def scored(text: str) -> ScoredAnswer:
+        reply = prediction_of(Reply(text, True), "", document)
+        return score_answers([replace(document, questions=(question,))], {question.id: reply})[0]
+
+    wrong = scored(other)
     shown = answer_text(wrong, brackets=True).plain
     assert f"»{gold}«" in shown
     assert f"»{other}«" in shown
     assert shown.startswith("wrong")
-    right = score_answers([replace(document, questions=(question,))], {question.id: gold}, {question.id: True})[0]
+    right = scored(gold)
     assert answer_text(right, brackets=True).plain.count("»") == 1
     assert answer_text(right).plain.startswith("right")
 
@@ -177,6 +185,7 @@ def test_mistakes_are_one_line_and_exit_code_2(
     unfinished.mkdir()
     for name in ("recipe.yaml", "manifest.json"):
         (unfinished / name).write_text((run_folder / name).read_text())
+    greedy = ["ask", "--decoder", "greedy"]
     cases: list[tuple[list[str | Path], str]] = [
         (["train", "sft", typo], "Did you mean 'epochs'?"),
         (["train", "sft", exists], "exists already. Choose another name"),
@@ -189,7 +198,10 @@ def test_mistakes_are_one_line_and_exit_code_2(
         (["ask", "--document", typo, "--model", unfinished, "Q?"], "is not finished"),
         (["ask", "--document", typo, "--model", "no.gguf", "Q?"], "there is no GGUF file 'no.gguf'"),
         (["ask", "--document", typo, "--model", tmp_path, "Q?"], "cannot load the tokenizer"),
-        (["ask", "--document", tmp_path / "long.txt", "--model", run_folder, "Q?"], "is 4096: only so many positions"),
+        (
+            [*greedy, "--document", tmp_path / "long.txt", "--model", run_folder, "Q?"],
+            "is 4096: only so many positions",
+        ),
         (["inspect", "--document", "999"], "has 70 documents, no number 999"),
         (["quickstart", "--out", run_folder], "exists already"),
     ]

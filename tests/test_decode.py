@@ -11,7 +11,7 @@ import torch
 from palmette.data.records import Document, Question
 from palmette.data.source import read_source
 from palmette.decode.abstention import abstention_probabilities
-from palmette.decode.greedy import generate_replies
+from palmette.decode.generation import GenerationDecoder
 from palmette.tasks.extractive_qa import ABSTAIN, ExtractiveQa, json_escape, read_reply
 from palmette.tree.chat import ChatTemplate
 from tests.conftest import tiny_llama
@@ -32,7 +32,8 @@ def test_batched_replies_equal_one_at_a_time(setting: tuple[Any, Any, Extractive
     """Greedy decoding by hand, one question a row, without a cache."""
     model, tokenizer, task = setting
     model.generation_config.repetition_penalty = 1.5  # as some models ship it; greedy means greedy
-    replies = dict(generate_replies(model, tokenizer, task, asked(), batch_size=4, max_new_tokens=5))
+    decoder = GenerationDecoder(model, tokenizer, task, batch_size=4, max_new_tokens=5)
+    replies = dict(decoder.replies(asked()))
     assert model.generation_config.repetition_penalty == 1.5
     plain = tiny_llama(torch.float64, "sdpa", vocab_size=len(tokenizer), initializer_range=0.2)
     assert replies.keys() == set(range(6))

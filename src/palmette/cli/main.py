@@ -28,6 +28,13 @@ AttentionOption = Annotated[
     Optional[Literal["sdpa", "eager"]],  # noqa: UP045
     typer.Option(help="Attention backend; the run's own, or sdpa. Gemma 2 needs eager."),
 ]
+DecoderOption = Annotated[
+    Literal["span", "greedy", "beam"], typer.Option(help="The span decoder, or plain generation (beam: 10 beams).")
+]
+CalibrationOption = Annotated[
+    bool, typer.Option("--calibration/--no-calibration", help="Decide as the run's calibration says, if it has one.")
+]
+MaxWordsOption = Annotated[int, typer.Option(min=1, help="The longest answer, in words and punctuation marks.")]
 
 
 def _version(value: bool) -> None:
@@ -79,14 +86,71 @@ def eval_squad(
     out: Annotated[Path, typer.Option(help="Folder for the results, which must not exist.")],
     model: ModelOption = DEFAULT_MODEL,
     attention: AttentionOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts generated side by side.")] = 16,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Where an endless reply is cut.")] = 48,
+    decoder: DecoderOption = "span",
+    calibration: CalibrationOption = True,
+    max_words: MaxWordsOption = 30,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts that plain generation takes side by side.")] = 16,
     limit: Annotated[Optional[int], typer.Option(min=1, help="Use the first N documents only.")] = None,  # noqa: UP045
 ) -> None:
-    """Answer a data set by greedy generation; write predictions.json, na_prob.json and metrics.json."""
-    from palmette.cli.commands import run_eval_squad
+    """Answer a data set; write predictions.json, na_prob.json, metrics.json, answers.jsonl and report.html."""
+    from palmette.cli.evaluate import run_eval_squad
 
-    run_eval_squad(model, data, out, attention, batch_size, max_new_tokens, limit)
+    run_eval_squad(
+        model,
+        data,
+        out,
+        attention,
+        decoder=decoder,
+        calibrated=calibration,
+        max_words=max_words,
+        batch_size=batch_size,
+        limit=limit,
+    )
+
+
+@eval_app.command("predictions")
+def eval_predictions(
+    predictions: Annotated[Path, typer.Argument(help="predictions.json: {question id: text}, empty for no answer.")],
+    data: Annotated[str, typer.Option(help="builtin:test, a SQuAD v2 .json, a .jsonl, or a hub data set.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results, which must not exist.")],
+    na_prob: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="na_prob.json: {question id: probability of no answer}."),
+    ] = None,
+) -> None:
+    """Score prediction files of the official SQuAD v2 format, whoever made them."""
+    from palmette.cli.evaluate import run_eval_predictions
+
+    run_eval_predictions(data, predictions, na_prob, out)
+
+
+@app.command("compare-runs")
+def compare_runs(
+    first: Annotated[Path, typer.Argument(help="A: a folder that `palmette eval` or the quickstart wrote.")],
+    second: Annotated[Path, typer.Argument(help="B: another, on the same data.")],
+    show: Annotated[int, typer.Option(min=0, help="How many changed questions to show, each way.")] = 5,
+) -> None:
+    """Compare two evaluations: differences with intervals, and the questions that changed, both ways."""
+    from palmette.cli.evaluate import run_compare
+
+    run_compare(first, second, show)
+
+
+@app.command()
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="A run folder.")],
+    data: Annotated[str, typer.Option(help="Questions with known answers, on which no figure is reported later.")],
+    target_error: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Promise that at most this share of the answers given is wrong (0.05, say)."),
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of the promise.")] = 0.95,
+    attention: AttentionOption = None,
+) -> None:
+    """Fit temperature and thresholds of the span decoder, and keep them beside the run's weights."""
+    from palmette.cli.evaluate import run_calibrate
+
+    run_calibrate(model, data, attention, target_error, confidence)
 
 
 @app.command()
@@ -95,12 +159,29 @@ def ask(
     document: Annotated[str, typer.Option(help="A text file, or - for standard input.")],
     model: ModelOption = DEFAULT_MODEL,
     attention: AttentionOption = None,
+    decoder: DecoderOption = "span",
+    calibration: CalibrationOption = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a question, for programs.")] = False,
 ) -> None:
     """Answer questions about a document, with the answer shown in its place."""
     from palmette.cli.commands import run_ask
 
-    run_ask(model, document, questions, attention, as_json=as_json)
+    run_ask(model, document, questions, attention, decoder=decoder, calibrated=calibration, as_json=as_json)
+
+
+@app.command()
+def predict(
+    source: Annotated[str, typer.Argument(help="JSON Lines with context and question, or - for standard input.")],
+    out: Annotated[Path, typer.Argument(help="JSON Lines to write; a job that was stopped goes on.")],
+    model: ModelOption = DEFAULT_MODEL,
+    attention: AttentionOption = None,
+    calibration: CalibrationOption = True,
+    max_words: MaxWordsOption = 30,
+) -> None:
+    """Answer a file of questions line by line; a bad line becomes an error line, a kill costs nothing."""
+    from palmette.cli.predict import run_predict
+
+    run_predict(model, source, out, attention, max_words=max_words, calibrated=calibration)
 
 
 @app.command()

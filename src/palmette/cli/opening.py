@@ -1,56 +1,122 @@
-"""Opening what `--model` names: a run folder (base model, adapter and prompt), or any model."""
+"""Opening what `--model` names: a run folder (base model, adapter, prompt and calibration), or any model; and a decoder for it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from palmette import run
 from palmette.config import Recipe, load_recipe
+from palmette.decode.generation import GenerationDecoder
+from palmette.decode.posterior import Decision
+from palmette.decode.prediction import Decoder
+from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import RunError
+from palmette.evaluate.calibration import CALIBRATION, Calibration
 from palmette.model.attention import Attention
 from palmette.model.checks import check_model
-from palmette.model.loading import LoadedModel, load_model
+from palmette.model.loading import LoadedModel, load_model, merge_lora, weights_hash
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.train.sft import recipe_prompt
 from palmette.tree.chat import ChatTemplate
 
+DecoderName = Literal["span", "greedy", "beam"]
+NUM_BEAMS = 10
+
 
 @dataclass(frozen=True)
 class Opened:
-    """A model ready to answer, with the task that its prompts are made with."""
+    """A model ready to answer.
+
+    Attributes:
+        loaded: the model, its adapter merged into it, and its tokenizer.
+        task: what its prompts are made with.
+        weights: hash of what was trained, the adapter or the full model; None for a model that no run made.
+        calibration: what was fitted for it, if anything was.
+    """
 
     loaded: LoadedModel
     task: ExtractiveQa
+    weights: str | None = None
+    calibration: Calibration | None = None
+
+    @property
+    def decision(self) -> Decision:
+        """How it decides: as calibrated, or for what is most probable."""
+        return self.calibration.decision if self.calibration else Decision()
+
+    def decoder(self, name: DecoderName = "span", *, effort: Effort | None = None, batch_size: int = 16) -> Decoder:
+        """A decoder for it.
+
+        Args:
+            name: "span", or "greedy" or "beam" for plain generation.
+            effort: how far the span decoder looks.
+            batch_size: prompts that plain generation takes side by side.
+        """
+        if name == "span":
+            return self.span_decoder(effort)
+        beams = NUM_BEAMS if name == "beam" else 1
+        tokenizer = self.loaded.tokenizer
+        return GenerationDecoder(self.loaded.model, tokenizer, self.task, num_beams=beams, batch_size=batch_size)
+
+    def span_decoder(self, effort: Effort | None = None, decision: Decision | None = None) -> SpanDecoder:
+        """The span decoder; it decides as calibrated if nothing else is said."""
+        return SpanDecoder(
+            self.loaded.model,
+            self.loaded.tokenizer,
+            self.task.prompt,
+            effort=effort,
+            decision=decision or self.decision,
+            template=self.task.template,
+        )
 
 
-def open_model(name: str, attention: Attention | None = None) -> Opened:
+def open_model(name: str, attention: Attention | None = None, *, calibrated: bool = True) -> Opened:
     """Open a run folder or a model by name.
 
     Args:
         name: a run folder, a model folder, a GGUF file, or a hub id.
         attention: the attention backend; the run's own, or sdpa, if None.
+        calibrated: whether to take the run's calibration, if it has one.
 
     Raises:
-        RunError: the run is not finished.
+        RunError: the run is not finished, or its calibration is for other weights.
         ModelError: the model is missing or cannot honour a tree's mask.
     """
     folder = Path(name).expanduser()
     if not run.is_run(folder):
-        loaded, recipe = load_model(name, attention=attention or "sdpa"), Recipe(output="")
-    else:
-        recipe = load_recipe(folder / run.RECIPE)
-        adapter, full = folder / run.ADAPTER, folder / run.FULL_MODEL
-        if not adapter.is_dir() and not full.is_dir():
-            raise RunError(f"{folder} is not finished", f"Go on with: palmette train sft --resume {folder}")
-        loaded = load_model(
-            str(full) if full.is_dir() else recipe.model.name,
-            adapter=None if full.is_dir() else adapter,
-            revision=None if full.is_dir() else recipe.model.revision,
-            dtype=recipe.model.dtype,
-            attention=attention or recipe.model.attention,
-            trust_remote_code=recipe.model.trust_remote_code,
-            overrides=recipe.model.overrides,
-        )
+        loaded = load_model(name, attention=attention or "sdpa")
+        check_model(loaded.model, training=False)
+        return Opened(loaded, ExtractiveQa(ChatTemplate(loaded.tokenizer), recipe_prompt(Recipe(output=""))))
+    recipe, trained = load_recipe(folder / run.RECIPE), trained_folder(folder)
+    full = trained.name == run.FULL_MODEL
+    loaded = load_model(
+        str(trained) if full else recipe.model.name,
+        adapter=None if full else trained,
+        revision=None if full else recipe.model.revision,
+        dtype=recipe.model.dtype,
+        attention=attention or recipe.model.attention,
+        trust_remote_code=recipe.model.trust_remote_code,
+        overrides=recipe.model.overrides,
+    )
+    loaded = merge_lora(loaded)
     check_model(loaded.model, training=False)
-    return Opened(loaded, ExtractiveQa(ChatTemplate(loaded.tokenizer), recipe_prompt(recipe)))
+    weights = weights_hash(str(trained))
+    known = calibrated and (trained / CALIBRATION).is_file()
+    calibration = Calibration.read(trained, weights) if known else None
+    task = ExtractiveQa(ChatTemplate(loaded.tokenizer), recipe_prompt(recipe))
+    return Opened(loaded, task, weights, calibration)
+
+
+def trained_folder(folder: Path) -> Path:
+    """Where a run keeps what it trained: its adapter, or its full model.
+
+    Raises:
+        RunError: it is no run folder, or the run is not finished.
+    """
+    run.check_run(folder)
+    found = [path for path in (folder / run.FULL_MODEL, folder / run.ADAPTER) if path.is_dir()]
+    if not found:
+        raise RunError(f"{folder} is not finished", f"Go on with: palmette train sft --resume {folder}")
+    return found[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -11,16 +13,19 @@ from rich.text import Text
 
 from palmette import run
 from palmette.cli.commands import LOSS_PLOT
+from palmette.cli.evaluate import calibrate, loss_of, subtitle
+from palmette.cli.opening import Opened, trained_folder
 from palmette.cli.show import answer_text, invoked_as, metrics_table, stderr, stdout
 from palmette.config import DataSection, Recipe, TrainSection
 from palmette.data.source import read_source
 from palmette.evaluate.plots import plot_loss
-from palmette.evaluate.squad import Evaluation, evaluate_squad
+from palmette.evaluate.squad import REPORT, Evaluation, evaluate_squad
+from palmette.model.loading import merge_lora, weights_hash
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.train.sft import Interrupted, load_base, recipe_prompt, train_sft
 from palmette.tree.chat import ChatTemplate
 
-HELD_OUT = "builtin:test"
+HELD_OUT, CALIBRATED_ON = "builtin:test", "builtin:dev"
 NUM_EXAMPLES = 3
 
 
@@ -36,13 +41,12 @@ def run_quickstart(out: Path, *, smoke: bool) -> None:
     documents = read_source(HELD_OUT, limit_documents=1 if smoke else None).documents
     say(f"loading {recipe.model.name} (the first time, it is converted to safetensors)")
     loaded = load_base(recipe)
-    task = ExtractiveQa(ChatTemplate(loaded.tokenizer), recipe_prompt(recipe))
-
-    def evaluate(model: object, what: str) -> Evaluation:
-        return evaluate_squad(model, loaded.tokenizer, task, documents, what=what)
-
+    opened = Opened(loaded, ExtractiveQa(ChatTemplate(loaded.tokenizer), recipe_prompt(recipe)))
     say(f"answering {sum(len(d.questions) for d in documents)} questions of {HELD_OUT} with the untouched model")
-    before = evaluate(loaded.model, "untouched model")
+    before = {
+        "untouched, greedy": evaluate_squad(opened.decoder("greedy"), documents, what="untouched model, greedy"),
+        "untouched": evaluate_squad(opened.decoder(), documents, what="untouched model, span decoder"),
+    }
     say(f"fine-tuning on {', '.join(recipe.data.train)}, one prefix tree per document")
     try:
         trained = train_sft(recipe, say, loaded=loaded)
@@ -50,11 +54,17 @@ def run_quickstart(out: Path, *, smoke: bool) -> None:
         say(str(stop))
         say(f"then evaluate it with: {invoked_as()} eval squad --model {out} --data {HELD_OUT} --out {out}/test")
         raise typer.Exit(130) from stop
+    opened = Opened(merge_lora(trained), opened.task, weights_hash(str(trained_folder(out))))
+    if not smoke:
+        say(f"calibrating on {CALIBRATED_ON}")
+        calibration = calibrate(opened, read_source(CALIBRATED_ON))
+        calibration.write(trained_folder(out))
+        opened = replace(opened, calibration=calibration)
     say("answering the same questions with the fine-tuned model")
-    after = evaluate(trained.model, "fine-tuned model")
+    after = evaluate_squad(opened.decoder(), documents, what="fine-tuned model")
     _write(out, before, after)
     _show(stdout(), before, after)
-    say(f"everything is in {out}")
+    say(f"everything is in {out}; look at {out / REPORT}")
     _next_steps(stdout(), out)
 
 
@@ -66,19 +76,24 @@ def quickstart_recipe(out: Path, *, smoke: bool) -> Recipe:
     return Recipe(output=str(out))
 
 
-def _write(out: Path, before: Evaluation, after: Evaluation) -> None:
-    with run.whole_folder(out / "untouched") as staging:
-        before.write(staging)
-    after.write(out)
+def _write(out: Path, before: Mapping[str, Evaluation], after: Evaluation) -> None:
+    model = Recipe(output="").model.name
+    for name, evaluation in before.items():
+        decoder = "greedy" if name.endswith("greedy") else "span"
+        with run.whole_folder(out / name.replace(", ", "-")) as staging:
+            evaluation.write(staging, f"Quickstart, {name}", subtitle(model, HELD_OUT, decoder))
+    title = "Quickstart, fine-tuned and calibrated"
+    after.write(out, title, subtitle(str(out), HELD_OUT, "span"), loss_of(out))
     plot_loss(out / run.METRICS_LOG, out / LOSS_PLOT, title="Training loss, quickstart")
 
 
-def _show(console: Console, before: Evaluation, after: Evaluation) -> None:
+def _show(console: Console, before: Mapping[str, Evaluation], after: Evaluation) -> None:
     console.print()
-    console.print(metrics_table({"untouched": before.metrics, "fine-tuned": after.metrics}))
+    columns = {**{name: evaluation.metrics for name, evaluation in before.items()}, "fine-tuned": after.metrics}
+    console.print(metrics_table(columns, after.intervals))
     console.print("\nSome answers of the fine-tuned model:\n", style="bold")
-    right = [answer for answer in after.scored if answer.exact == 1.0 and answer.prediction]
-    refused = [answer for answer in after.scored if answer.exact == 1.0 and not answer.prediction]
+    right = [answer for answer in after.scored if answer.exact == 1.0 and answer.answered]
+    refused = [answer for answer in after.scored if answer.exact == 1.0 and not answer.answered]
     wrong = [answer for answer in after.scored if answer.exact == 0.0]
     console.print(_legend())
     for answer in (*right[:NUM_EXAMPLES], *refused[:1], *wrong[:NUM_EXAMPLES]):
@@ -97,7 +112,7 @@ def _next_steps(console: Console, out: Path) -> None:
     console.print("Next:", style="bold")
     for command in (
         f'echo "{document}" | {palmette} ask --model {out} --document - "When does the ferry leave?"',
+        f"{palmette} compare-runs {out}/untouched {out}",
         f"{palmette} inspect --model {out} --questions 2",
-        f"{palmette} eval squad --model {out} --data builtin:dev --out {out}/dev",
     ):
         console.print(f"  {command}", soft_wrap=True)

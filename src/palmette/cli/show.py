@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,8 +21,11 @@ _ROWS = {
     "NoAns_exact": "EM, unanswerable",
     "valid_json": "valid JSON",
     "verbatim": "verbatim in the document",
+    "answered": "answered",
+    "certified": "proved most probable",
 }
 Metrics = Mapping[str, float | int | None]
+Intervals = Mapping[str, tuple[float, float]]
 Mark = tuple[int, int, str]  # start, end, style
 
 
@@ -47,15 +49,22 @@ def stderr() -> Console:
     return Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-def metrics_table(columns: Mapping[str, Metrics]) -> Table:
-    """Metrics side by side, one column a model, in percent."""
+def metrics_table(columns: Mapping[str, Metrics], intervals: Intervals | None = None) -> Table:
+    """Metrics side by side, one column a model, in percent; the last one with its 95 % intervals."""
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("percent")
     for name in columns:
         table.add_column(name, justify="right")
+    if intervals:
+        table.add_column("95 % interval", justify="right")
     for key, label in _ROWS.items():
-        table.add_row(label, *(_number(metrics.get(key)) for metrics in columns.values()))
+        ends = [_interval(intervals.get(key))] if intervals else []
+        table.add_row(label, *(_number(metrics.get(key)) for metrics in columns.values()), *ends)
     return table
+
+
+def _interval(ends: tuple[float, float] | None) -> str:
+    return f"{ends[0]:.1f} to {ends[1]:.1f}" if ends else "-"
 
 
 def _number(value: float | None) -> str:
@@ -80,20 +89,15 @@ def highlighted(text: str, spans: Sequence[Mark], *, brackets: bool = False) -> 
     return shown
 
 
-def find_span(text: str, answer: str) -> int:
-    """Where an answer stands in a text: the first place where it stands as whole words, else the first at all, else -1."""
-    edges = [(r"(?<!\w)" if answer[:1].isalnum() else ""), (r"(?!\w)" if answer[-1:].isalnum() else "")]
-    whole = re.search(edges[0] + re.escape(answer) + edges[1], text) if answer else None
-    return whole.start() if whole else text.find(answer) if answer else -1
-
-
 def answer_text(answer: ScoredAnswer, *, brackets: bool = False) -> Text:
     """A scored answer: question, answer, what was right, and the document with both spans marked."""
-    right = answer.exact == 1.0
+    right, prediction = answer.exact == 1.0, answer.prediction
     shown = Text()
     shown.append("right " if right else "wrong ", "bold green" if right else "bold red")
     shown.append(answer.question.text, "bold")
-    shown.append(f"\n  answer: {answer.prediction or '(not in the document)'}", "green" if right else "red")
+    shown.append(f"\n  answer: {prediction.text or '(not in the document)'}", "green" if right else "red")
+    if prediction.probability is not None:
+        shown.append(f"  (probability {prediction.probability:.2f})", "dim")
     if not right:
         gold = answer.question.answers[0].text if answer.question.answers else "(not in the document)"
         shown.append(f"\n  right answer: {gold}", "cyan")
@@ -104,10 +108,9 @@ def answer_text(answer: ScoredAnswer, *, brackets: bool = False) -> Text:
 def answer_spans(answer: ScoredAnswer) -> list[Mark]:
     """Where the right answer and the model's answer stand in the document; the latter on top."""
     spans = [(a.start, a.start + len(a.text), "black on bright_cyan") for a in answer.question.answers[:1]]
-    start = find_span(answer.document.text, answer.prediction)
-    if start >= 0:
+    start, end = answer.prediction.start, answer.prediction.end
+    if start is not None and end is not None:
         if answer.exact == 1.0:
             spans.clear()
-        style = "black on bright_green" if answer.exact == 1.0 else "black on bright_red"
-        spans.append((start, start + len(answer.prediction), style))
+        spans.append((start, end, "black on bright_green" if answer.exact == 1.0 else "black on bright_red"))
     return spans

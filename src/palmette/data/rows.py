@@ -23,14 +23,44 @@ def parse_json_lines(text: str, source: str) -> Iterator[dict[str, Any] | DataEr
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield DataError(f"{source}: line {number} is not JSON: {json_problem(error)}", _FORMAT)
+            row = parse_json_line(line, f"{source}: line {number}", _FORMAT)
+        except DataError as error:
+            yield error
             continue
-        if isinstance(row, dict):
-            yield {"id": f"line-{number}", **row}
-        else:
-            yield DataError(f"{source}: line {number} is {type(row).__name__}, not an object", _FORMAT)
+        yield {"id": f"line-{number}", **row}
+
+
+def parse_json_line(line: str, where: str, way_out: str) -> dict[str, Any]:
+    """One row of JSON Lines.
+
+    Args:
+        line: the line's text.
+        where: how messages name the line.
+        way_out: what the format asks for.
+
+    Raises:
+        DataError: the line is not a JSON object.
+    """
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is not JSON: {json_problem(error)}", way_out) from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where} is {type(row).__name__}, not an object", way_out)
+    return row
+
+
+def question_and_context(row: dict[str, Any], where: str, way_out: str) -> tuple[str, str]:
+    """A row's `question`, and its `context` or `document`; arguments as for `parse_json_line`.
+
+    Raises:
+        DataError: one of them is missing, or not text.
+    """
+    question, context = row.get("question"), row.get("context", row.get("document"))
+    for name, value in (("question", question), ("context", context)):
+        if not isinstance(value, str):
+            raise DataError(f"{where}: {name!r} is {type(value).__name__}, not text", way_out)
+    return str(question), str(context)
 
 
 def group_rows(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Document | DataError]:
@@ -53,19 +83,18 @@ def group_rows(rows: Iterable[dict[str, Any] | DataError], source: str) -> Itera
 def _parse_row(row: dict[str, Any], number: int, source: str) -> tuple[str, str, Question]:
     identifier = row["id"] if isinstance(row.get("id"), str | int) else f"row-{number}"
     where = f"{source}: the row with id {identifier!r}"
-    context = row.get("context", row.get("document"))
-    title, question = row.get("title") or "", row.get("question")
-    for name, value in (("question", question), ("context", context), ("title", title)):
-        if not isinstance(value, str):
-            raise DataError(f"{where}: {name!r} is {type(value).__name__}, not text", _FORMAT)
+    question, context = question_and_context(row, where, _FORMAT)
+    title = row.get("title") or ""
+    if not isinstance(title, str):
+        raise DataError(f"{where}: 'title' is {type(title).__name__}, not text", _FORMAT)
     impossible = row.get("is_impossible")
     if row.get("answers") is None and impossible is not True:
         others = ", ".join(map(repr, sorted(row.keys() - {"id", "question", "context"})))
         raise DataError(f"{where} has no 'answers'" + (f", but {others}" if others else ""), _FORMAT)
-    answers = tuple(_spans(row.get("answers"), str(context), where))
+    answers = tuple(_spans(row.get("answers"), context, where))
     if impossible is not None and impossible is not (not answers):
         raise DataError(f"{where} has is_impossible = {impossible!r} and {len(answers)} answers", _FORMAT)
-    return str(title), str(context), Question(str(identifier), str(question), answers)
+    return title, context, Question(str(identifier), question, answers)
 
 
 def _spans(answers: Any, context: str, where: str) -> Iterator[Answer]:

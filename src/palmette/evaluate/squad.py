@@ -1,88 +1,136 @@
-"""Evaluating a model on extractive questions by plain generation, and the three files that this leaves."""
+"""Evaluating a decoder on extractive questions, and the files that this leaves."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palmette.data.records import Document
-from palmette.decode.abstention import abstention_probabilities
-from palmette.decode.greedy import generate_replies
+from palmette.data.records import Answer, Document, Question
+from palmette.decode.prediction import Candidate, Decoder, Prediction
+from palmette.errors import RunError
+from palmette.evaluate.bootstrap import intervals
+from palmette.evaluate.official import write_official
+from palmette.evaluate.report import Report, write_report
 from palmette.evaluate.squad_metrics import ScoredAnswer, score_answers, summarize
 from palmette.progress import progress
-from palmette.run import write_json
-from palmette.tasks.extractive_qa import ExtractiveQa, read_reply
+from palmette.run import write_json, write_text
 
-PREDICTIONS, NA_PROB, METRICS = "predictions.json", "na_prob.json", "metrics.json"
+METRICS, ANSWERS, DOCUMENTS, REPORT = "metrics.json", "answers.jsonl", "documents.jsonl", "report.html"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's answers to a data set.
+    """A decoder's answers to a data set.
 
     Attributes:
         scored: every answer with its scores, in the order of the data.
-        na_prob: the probability of abstaining, by question id.
-        seconds: wall time of generation, and of scoring abstention.
+        seconds: wall time of decoding; None if somebody else did it.
     """
 
     scored: tuple[ScoredAnswer, ...]
-    na_prob: dict[str, float]
-    seconds: float
+    seconds: float | None = None
 
-    @property
+    @functools.cached_property
     def metrics(self) -> dict[str, float | int | None]:
         """The metrics of the data set, with the time taken."""
         rate = len(self.scored) / self.seconds if self.seconds else None
         return {**summarize(self.scored), "seconds": self.seconds, "questions_per_second": rate}
 
-    def write(self, folder: Path) -> None:
-        """Write predictions and no-answer probabilities in the official SQuAD v2 format, and the metrics."""
-        write_json(folder / PREDICTIONS, {answer.question.id: answer.prediction for answer in self.scored})
-        write_json(folder / NA_PROB, self.na_prob)
-        write_json(folder / METRICS, self.metrics)
+    @functools.cached_property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % intervals by bootstrap over documents; none for fewer than two of them."""
+        several = len({answer.document.id for answer in self.scored}) > 1
+        return intervals(self.scored) if several else {}
+
+    def write(self, folder: Path, title: str, subtitle: str, loss: Sequence[tuple[int, float]] = ()) -> None:
+        """Write predictions and no-answer probabilities in the official format, metrics, answers, documents, and the report.
+
+        Args:
+            folder: where they go; it exists.
+            title: the report's heading.
+            subtitle: model, data and date in words.
+            loss: (optimizer step, nats per learned token) of the training, for the report.
+        """
+        documents = list({answer.document.id: answer.document for answer in self.scored}.values())
+        write_official(folder, documents, {answer.question.id: answer.prediction for answer in self.scored})
+        write_json(folder / METRICS, {**self.metrics, "intervals": self.intervals})
+        write_text(folder / ANSWERS, "".join(_line(_answer_record(answer)) for answer in self.scored))
+        texts = [{"id": document.id, "title": document.title, "text": document.text} for document in documents]
+        write_text(folder / DOCUMENTS, "".join(_line(record) for record in texts))
+        report = Report(title, subtitle, self.scored, self.metrics, self.intervals, loss)
+        write_report(folder / REPORT, report)
+
+    @classmethod
+    def read(cls, folder: Path) -> Evaluation:
+        """Read the answers that an evaluation left.
+
+        Raises:
+            RunError: the folder holds none, or they cannot be read.
+        """
+        try:
+            texts = [json.loads(line) for line in (folder / DOCUMENTS).read_text(encoding="utf-8").split("\n") if line]
+            documents = {record["id"]: Document(record["id"], record["text"], (), record["title"]) for record in texts}
+            lines = (folder / ANSWERS).read_text(encoding="utf-8").split("\n")
+            return cls(tuple(_read_answer(json.loads(line), documents) for line in lines if line))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{folder} holds no answers that can be read: {error}",
+                "Give a folder that `palmette eval` or the quickstart wrote.",
+            ) from error
 
 
-def evaluate_squad(
-    model: Any,
-    tokenizer: Any,
-    task: ExtractiveQa,
-    documents: Sequence[Document],
-    *,
-    what: str = "answering",
-    batch_size: int = 16,
-    max_new_tokens: int = 48,
-) -> Evaluation:
-    """Answer every question by greedy generation, and score the answers.
-
-    A reply that is not the JSON asked for counts as the answer it reads, raw.
+def evaluate_squad(decoder: Decoder, documents: Sequence[Document], *, what: str = "answering") -> Evaluation:
+    """Answer every question, and score the answers.
 
     Args:
-        model: a causal language model in evaluation mode.
-        tokenizer: its tokenizer.
-        task: what the prompts are made with.
+        decoder: what answers.
         documents: documents with their questions.
         what: a word for the progress bar.
-        batch_size: prompts generated side by side.
-        max_new_tokens: where an endless reply is cut.
     """
     started = time.monotonic()
-    asked = [(document, question) for document in documents for question in document.questions]
-    predictions, valid = {}, {}
-    na_prob: dict[str, float] = {}
-    with progress(len(asked), what, "questions") as bar:
-        replies = generate_replies(model, tokenizer, task, asked, batch_size=batch_size, max_new_tokens=max_new_tokens)
-        for index, raw in replies:
-            reply = read_reply(raw)
-            predictions[asked[index][1].id], valid[asked[index][1].id] = reply.text, reply.valid
+    predictions = {}
+    with progress(sum(len(document.questions) for document in documents), what, "questions") as bar:
+        for question, prediction in decoder.predict(documents):
+            predictions[question] = prediction
             bar.update()
-    with progress(len(asked), f"{what}: probability of no answer", "questions") as bar:
-        for probabilities in abstention_probabilities(model, task, documents):
-            na_prob.update(probabilities)
-            bar.update(len(probabilities))
-    na_prob = {question.id: na_prob[question.id] for _, question in asked}
-    scored = score_answers(documents, predictions, valid)
-    return Evaluation(tuple(scored), na_prob, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return score(documents, predictions, seconds)
+
+
+def score(
+    documents: Sequence[Document], predictions: Mapping[str, Prediction], seconds: float | None = None
+) -> Evaluation:
+    """Score predictions that were made before."""
+    return Evaluation(tuple(score_answers(documents, predictions)), seconds)
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _answer_record(answer: ScoredAnswer) -> dict[str, Any]:
+    return {
+        "id": answer.question.id,
+        "document": answer.document.id,
+        "question": answer.question.text,
+        "gold": [dataclasses.asdict(gold) for gold in answer.question.answers],
+        "exact": answer.exact,
+        "f1": answer.f1,
+        "strict_exact": answer.strict_exact,
+        "prediction": dataclasses.asdict(answer.prediction),
+    }
+
+
+def _read_answer(record: dict[str, Any], documents: Mapping[str, Document]) -> ScoredAnswer:
+    gold = tuple(Answer(**answer) for answer in record["gold"])
+    question = Question(record["id"], record["question"], gold)
+    fields = record["prediction"]
+    fields["candidates"] = tuple(Candidate(**candidate) for candidate in fields["candidates"])
+    scores = (record["exact"], record["f1"], record["strict_exact"])
+    return ScoredAnswer(question, documents[record["document"]], Prediction(**fields), *scores)

@@ -1,6 +1,7 @@
 """The metrics of SQuAD v2 (Rajpurkar et al., 2018), with the semantics of the official evaluation script, version 2.0.
 
-All shares are in percent. A prediction is a text; "" abstains. Beside the official ones: valid JSON and verbatim answers.
+Beside the official ones: format, verbatim answers, abstention, and how far the probabilities can be trusted. Shares are in
+percent; auroc_answerable, ece, brier and aurc are on the scale 0 to 1. Letters: N questions.
 """
 
 from __future__ import annotations
@@ -8,10 +9,16 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from palmette.data.records import Document, Question
+from palmette.decode.prediction import Prediction
+from palmette.errors import DataError
+from palmette.evaluate.confidence import Values, area_under_risk_coverage, auroc, expected_calibration_error
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -55,6 +62,11 @@ def gold_answers(question: Question) -> list[str]:
     return [answer.text for answer in question.answers if normalize_answer(answer.text)] or [""]
 
 
+def strict_match(prediction: str, question: Question) -> float:
+    """1.0 if the prediction is one of the gold answers, letter for letter, else 0.0; "" is gold for "no answer"."""
+    return float(prediction in ([answer.text for answer in question.answers] or [""]))
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredAnswer:
     """A prediction and its scores.
@@ -62,28 +74,31 @@ class ScoredAnswer:
     Attributes:
         question: what was asked.
         document: what it was asked about.
-        prediction: the answer given; "" abstains.
-        valid_json: whether the reply had the format asked for.
+        prediction: what was answered; a broken reply counts as the text it reads.
         exact, f1: the official scores, 0 to 1.
+        strict_exact: 1.0 if the answer is a gold answer letter for letter, else 0.0.
     """
 
     question: Question
     document: Document
-    prediction: str
-    valid_json: bool
+    prediction: Prediction
     exact: float
     f1: float
+    strict_exact: float
+
+    @property
+    def answered(self) -> bool:
+        """Whether any text was given."""
+        return self.prediction.text != ""
 
     @property
     def verbatim(self) -> bool:
         """Whether the answer stands in the document, letter for letter."""
-        return self.prediction in self.document.text
+        return self.prediction.text in self.document.text
 
 
-def score_answers(
-    documents: Iterable[Document], predictions: Mapping[str, str], valid_json: Mapping[str, bool]
-) -> list[ScoredAnswer]:
-    """Score the prediction for every question.
+def score_answers(documents: Iterable[Document], predictions: Mapping[str, Prediction]) -> list[ScoredAnswer]:
+    """Score the prediction for every question, in the order of the data.
 
     Raises:
         KeyError: a question has no prediction.
@@ -92,34 +107,129 @@ def score_answers(
     for document in documents:
         for question in document.questions:
             prediction, gold = predictions[question.id], gold_answers(question)
-            exact, f1 = exact_match(prediction, gold), token_f1(prediction, gold)
-            scored.append(ScoredAnswer(question, document, prediction, valid_json[question.id], exact, f1))
+            exact, f1 = exact_match(prediction.text, gold), token_f1(prediction.text, gold)
+            strict = strict_match(prediction.text, question)
+            scored.append(ScoredAnswer(question, document, prediction, exact, f1, strict))
     return scored
 
 
 def summarize(scored: Sequence[ScoredAnswer]) -> dict[str, float | int | None]:
-    """The official metrics under their official names, and valid_json and verbatim.
+    """All measures of a data set: the official ones under their official names, then ours.
 
-    `verbatim` is the share of answers given (neither abstentions nor broken replies) that stand in the document letter for
-    letter; None if none was given. HasAns_* and NoAns_* are left out where there is no such question, as officially.
+    As officially, HasAns_* and NoAns_* are left out where there is no such question, and best_* where a prediction has no
+    no_answer_probability. Ours are None where they cannot be had. `question_values`, `best_thresholds` and `whole_measures`
+    say what each of them is. The official script gives the same numbers for the same files at its default threshold, 1.0.
+
+    Raises:
+        DataError: there is no question.
     """
-    result: dict[str, float | int | None] = {**_totals(scored, "")}
-    for prefix, answerable in (("HasAns_", True), ("NoAns_", False)):
-        part = [answer for answer in scored if answer.question.answerable == answerable]
-        result.update(_totals(part, prefix) if part else {})
-    given = [answer for answer in scored if answer.prediction and answer.valid_json]
-    result["valid_json"] = _percent([float(answer.valid_json) for answer in scored])
-    result["verbatim"] = _percent([float(answer.verbatim) for answer in given]) if given else None
-    return result
+    if not scored:
+        raise DataError("there is no question to score", "Give a data set with questions.")
+    result: dict[str, float | int | None] = {}
+    for name, value_N in question_values(scored).items():
+        counted_N = value_N[~np.isnan(value_N)]
+        result[name] = float(np.mean(counted_N)) if counted_N.size else None
+        if name.endswith("f1"):
+            result[f"{name.removesuffix('f1')}total"] = int(counted_N.size)
+    return {**result, **best_thresholds(scored), **whole_measures(scored)}
 
 
-def _totals(scored: Sequence[ScoredAnswer], prefix: str) -> dict[str, float | int]:
-    return {
-        f"{prefix}exact": _percent([answer.exact for answer in scored]),
-        f"{prefix}f1": _percent([answer.f1 for answer in scored]),
-        f"{prefix}total": len(scored),
+def question_values(scored: Sequence[ScoredAnswer]) -> dict[str, Values]:
+    """The measures that are means over questions, as one (N,) array each; NaN where a question does not count.
+
+    - exact, f1, HasAns_*, NoAns_*: the official scores, of all, answerable and unanswerable questions, in percent.
+    - strict_exact: the answer is a gold answer letter for letter, in percent.
+    - valid_json: the reply had its format, in percent; exact_of_valid_json: exact among those.
+    - verbatim: of answers given in a valid reply, those that stand in the document letter for letter, in percent.
+    - correct_no_answer: of unanswerable questions, those refused; correct_has_answer: strict_exact of answerable ones; in
+      percent.
+    - answered: questions with an answer, in percent; certified: decisions proved, in percent of those whose passes were counted.
+    - brier: (probability - exact)^2, 0 to 1; counts for none if a prediction has no probability.
+    - mean_passes: forward passes, where they were counted.
+    """
+    exact_N, f1_N = 100 * _column(scored, lambda a: a.exact), 100 * _column(scored, lambda a: a.f1)
+    strict_N, answered_N = 100 * _column(scored, lambda a: a.strict_exact), 100 * _column(scored, lambda a: a.answered)
+    valid_N = 100 * _column(scored, lambda a: a.prediction.valid_json)
+    passes_N = _column(scored, lambda a: a.prediction.num_passes)
+    answerable_N = _flags(scored, lambda a: a.question.answerable)
+    values = {"exact": exact_N, "f1": f1_N}
+    for prefix, part_N in (("HasAns_", answerable_N), ("NoAns_", ~answerable_N)):
+        if part_N.any():
+            values |= {f"{prefix}exact": _only(part_N, exact_N), f"{prefix}f1": _only(part_N, f1_N)}
+    return values | {
+        "strict_exact": strict_N,
+        "valid_json": valid_N,
+        "exact_of_valid_json": _only(valid_N > 0, exact_N),
+        "verbatim": _only((answered_N > 0) & (valid_N > 0), 100 * _column(scored, lambda a: a.verbatim)),
+        "correct_no_answer": _only(~answerable_N, 100 - answered_N),
+        "correct_has_answer": _only(answerable_N, strict_N),
+        "answered": answered_N,
+        "certified": _only(passes_N > 0, 100 * _column(scored, lambda a: a.prediction.certified)),
+        "brier": (_probabilities(scored, lambda a: a.prediction.probability) - exact_N / 100) ** 2,
+        "mean_passes": _only(passes_N > 0, passes_N),
     }
 
 
-def _percent(values: Sequence[float]) -> float:
-    return 100.0 * sum(values) / len(values)
+def best_thresholds(scored: Sequence[ScoredAnswer]) -> dict[str, float]:
+    """best_exact and best_f1, in percent, and the no-answer thresholds that earn them, as the official script finds them.
+
+    It starts with every question refused and threshold 0, and lets answers in by rising no_answer_probability, equal ones in
+    the order of the data. An answerable question adds its score; an unanswerable one takes 1 away if any text was given for
+    it. The first of the best totals wins, even if it lies in the midst of equal probabilities.
+
+    Returns:
+        {} where a prediction has no no_answer_probability.
+    """
+    no_answer_N = _probabilities(scored, lambda a: a.prediction.no_answer_probability)
+    if np.isnan(no_answer_N).any():
+        return {}
+    answerable_N, answered_N = _flags(scored, lambda a: a.question.answerable), _flags(scored, lambda a: a.answered)
+    order = np.argsort(no_answer_N, kind="stable")
+    found = {}
+    for name, score_N in (("exact", _column(scored, lambda a: a.exact)), ("f1", _column(scored, lambda a: a.f1))):
+        gain_N = np.where(answerable_N, score_N, -1.0 * answered_N)[order]
+        total = np.cumsum([np.sum(~answerable_N), *gain_N])
+        best = int(np.argmax(total))
+        found[f"best_{name}"] = float(100 * total[best] / len(scored))
+        found[f"best_{name}_thresh"] = float(no_answer_N[order[best - 1]]) if best else 0.0
+    return found
+
+
+def whole_measures(scored: Sequence[ScoredAnswer]) -> dict[str, float | None]:
+    """The measures of the whole data set that are not means over questions; None where a prediction has no probability.
+
+    - auroc_answerable: the probability that an unanswerable question has a higher no_answer_probability than an answerable
+      one, ties counting half, 0 to 1; None if all questions are of one kind.
+    - ece: the expected calibration error of probability against exact, 10 bins, 0 to 1.
+    - aurc: the area under the risk-coverage curve, answers kept by falling probability, risk 1 - exact, 0 to 1.
+    - median_passes: forward passes, where they were counted.
+    """
+    no_answer_N = _probabilities(scored, lambda a: a.prediction.no_answer_probability)
+    probability_N = _probabilities(scored, lambda a: a.prediction.probability)
+    exact_N, passes_N = _column(scored, lambda a: a.exact), _column(scored, lambda a: a.prediction.num_passes)
+    unanswerable_N = ~_flags(scored, lambda a: a.question.answerable)
+    known = not np.isnan(probability_N).any()
+    return {
+        "auroc_answerable": None if np.isnan(no_answer_N).any() else auroc(no_answer_N, unanswerable_N),
+        "ece": expected_calibration_error(probability_N, exact_N) if known else None,
+        "aurc": area_under_risk_coverage(probability_N, exact_N) if known else None,
+        "median_passes": float(np.median(passes_N[passes_N > 0])) if passes_N.any() else None,
+    }
+
+
+def _column(scored: Sequence[ScoredAnswer], value: Callable[[ScoredAnswer], float]) -> Values:
+    return np.fromiter((value(answer) for answer in scored), dtype=np.float64, count=len(scored))
+
+
+def _flags(scored: Sequence[ScoredAnswer], value: Callable[[ScoredAnswer], bool]) -> npt.NDArray[np.bool_]:
+    return np.fromiter((value(answer) for answer in scored), dtype=np.bool_, count=len(scored))
+
+
+def _probabilities(scored: Sequence[ScoredAnswer], value: Callable[[ScoredAnswer], float | None]) -> Values:
+    """All of them, or NaN for all if a prediction has none."""
+    found = [value(answer) for answer in scored]
+    return np.array([np.nan] * len(found) if None in found else found, dtype=np.float64)
+
+
+def _only(counted_N: npt.NDArray[np.bool_], value_N: Values) -> Values:
+    return np.where(counted_N, value_N, np.nan)

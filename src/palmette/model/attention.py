@@ -80,7 +80,7 @@ def native_mask(may_attend_BTT: torch.Tensor, backend: str, dtype: torch.dtype) 
     """
     mask_B1TT = may_attend_BTT[:, None]
     if backend == BACKENDS["sdpa"] and mask_B1TT.device.type == "cpu":
-        setattr(mask_B1TT, _BLOCKS, query_blocks(may_attend_BTT, torch.promote_types(dtype, torch.float32)))
+        setattr(mask_B1TT, _BLOCKS, query_blocks(may_attend_BTT, dtype))
     if backend == BACKENDS["eager"]:
         blocked = torch.full((), torch.finfo(dtype).min, dtype=dtype, device=mask_B1TT.device)
         return torch.where(mask_B1TT, torch.zeros_like(blocked), blocked)

@@ -44,7 +44,7 @@ def query_blocks(may_attend_BTT: torch.Tensor, dtype: torch.dtype, size: int = B
 
     Args:
         may_attend_BTT: the attention mask (bool).
-        dtype: of the scores' softmax.
+        dtype: of the scores.
         size: queries of a block.
     """
     rows = []
@@ -92,6 +92,6 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, block: 
     """One block: scaled queries [G, groups, T, D] against keys and values [G, T, D] of G key heads."""
     chosen = query[:, :, block.start : block.end]
     scores = chosen.flatten(1, 2) @ key.index_select(1, block.key_K).transpose(1, 2)
-    scores = scores.view(*chosen.shape[:3], -1) + block.bias_TK
-    weights = torch.softmax(scores, dim=-1, dtype=block.bias_TK.dtype).to(value.dtype)
+    # In place, and without a copy in float32: the scores are rounded already, and softmax adds up in float32 inside.
+    weights = torch.softmax(scores.view(*chosen.shape[:3], -1).add_(block.bias_TK), dim=-1)
     return (weights.flatten(1, 2) @ value.index_select(1, block.key_K)).view(*chosen.shape[:3], value.shape[-1])

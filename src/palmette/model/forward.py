@@ -1,6 +1,7 @@
 """The forward pass over a packed batch, with logits at chosen positions only.
 
-Letters: B rows, T tokens of a row, P scored tokens, Q distinct positions that predict them, V vocabulary, D hidden.
+Letters: B rows, T tokens of a row, C keys (cached ones and the row's own), P scored tokens, Q distinct positions that predict
+them, V vocabulary, D hidden.
 """
 
 from __future__ import annotations
@@ -59,6 +60,31 @@ def score_tokens(model: Any, batch: PackedBatch, selected_BT: torch.Tensor | Non
 
 def logits_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> torch.Tensor:
     """Logits [Q, V] at flat positions (row * T + column) of a packed batch."""
+    check_positions(model, batch.max_position + 1, "a branch")
+    return masked_logits(model, batch.token_BT, batch.position_BT, batch.may_attend_BTT(), flat_Q)
+
+
+def masked_logits(
+    model: Any,
+    token_BT: torch.Tensor,
+    position_BT: torch.Tensor,
+    may_attend_BTC: torch.Tensor,
+    flat_Q: torch.Tensor,
+    past_key_values: Any = None,
+) -> torch.Tensor:
+    """Logits [Q, V] at flat positions of rows of tokens, under an explicit mask.
+
+    Args:
+        model: a causal language model loaded with one of our attention backends.
+        token_BT: token ids.
+        position_BT: depth of each token along its branch.
+        may_attend_BTC: which keys each token may look at: the cached ones, then the row's own.
+        flat_Q: positions, row * T + column.
+        past_key_values: a transformers cache that holds the earlier keys, if there are any.
+
+    Raises:
+        ModelError: the model's attention is not one of our backends, or did not receive the mask.
+    """
     backend = model.config.get_text_config()._attn_implementation
     name = model_name(model)
     if backend not in BACKENDS.values():
@@ -66,14 +92,14 @@ def logits_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> torch.Ten
             f"{name} runs the attention backend {backend!r}, which has not been shown to honour a tree's mask",
             f"Load it with palmette, or call model.set_attn_implementation({BACKENDS['sdpa']!r}).",
         )
-    check_positions(model, batch.max_position + 1, "a branch")
-    mask_B1TT = native_mask(batch.may_attend_BTT(), backend, model.dtype)
-    with expect_mask(mask_B1TT, name, num_layers(model)), _output_at(model, flat_Q):
+    mask_B1TC = native_mask(may_attend_BTC, backend, model.dtype)
+    with expect_mask(mask_B1TC, name, num_layers(model)), _output_at(model, flat_Q):
         output = model(
-            input_ids=batch.token_BT,
-            attention_mask=mask_B1TT,
-            position_ids=batch.position_BT,
-            use_cache=False,
+            input_ids=token_BT,
+            attention_mask=mask_B1TC,
+            position_ids=position_BT,
+            past_key_values=past_key_values,
+            use_cache=past_key_values is not None,
         )
     logits: torch.Tensor = output.logits[0]
     return logits

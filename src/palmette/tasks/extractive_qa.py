@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 from palmette.data.records import Document, Question
 from palmette.errors import DataError
@@ -19,6 +21,7 @@ from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 
 ABSTAIN = "?"
+_LOOSE = re.compile(r'"answer"\s*:\s*"((?:[^"\\]|\\.)*\\?)', re.DOTALL)
 _OPENING, _CLOSING = '{"answer": "', '"}'
 
 
@@ -60,6 +63,26 @@ class Reply:
     valid: bool
 
 
+@dataclass(frozen=True, slots=True)
+class OpenReply:
+    """Tokens of a conversation in which the answer is about to be said.
+
+    Attributes:
+        root: what all documents share, the system message and what follows it.
+        document: the document.
+        question: one question, up to the opening of the reply.
+        abstain: the answer that says "not in here".
+        closing: the token that ends an answer, whatever it was: the first one of the reply's closing, after which the format
+            leaves no choice.
+    """
+
+    root: tuple[int, ...]
+    document: tuple[int, ...]
+    question: tuple[int, ...]
+    abstain: tuple[int, ...]
+    closing: int
+
+
 class ExtractiveQa:
     """Builds trees and prompts for one chat template and prompt.
 
@@ -93,6 +116,16 @@ class ExtractiveQa:
         """The conversation up to where the assistant's reply begins, as token ids."""
         segments = self._segments(document.text, question.text, answer=None, learn_opening=0.0)
         return [token for segment in segments for token in segment.tokens]
+
+    def open_reply(self, document: str, question: str) -> OpenReply:
+        """The conversation up to the answer, parted where a decoder shares it."""
+        segments = self._segments(document, question, answer=ABSTAIN, learn_opening=0.0)
+        tags = [segment.tag for segment in segments]
+        cuts = [0, tags.index("document"), tags.index("question"), tags.index("answer"), tags.index("closing")]
+        root, text, asked, abstain = (
+            tuple(token for segment in segments[a:b] for token in segment.tokens) for a, b in pairwise(cuts)
+        )
+        return OpenReply(root, text, asked, abstain, segments[cuts[-1]].tokens[0])
 
     def end_of_turn(self) -> int:
         """The token that ends the assistant's turn."""
@@ -170,6 +203,28 @@ def read_reply(raw: str) -> Reply:
     if isinstance(answer, str) and not any("\ud800" <= character <= "\udfff" for character in answer):
         return Reply("" if answer == ABSTAIN else answer, True)
     return Reply(raw.strip(), False)
+
+
+def read_reply_loosely(raw: str) -> Reply:
+    r"""Read a reply, also out of broken JSON: what stands after "answer": up to the next quote, or to the end.
+
+    A reply that is not what was asked for stays not valid, whatever is found in it.
+
+    >>> read_reply_loosely('Sure! {"answer": "in 1882", "source": 3}'), read_reply_loosely('{"answer": "the \\"An')
+    (Reply(text='in 1882', valid=False), Reply(text='the "An', valid=False))
+    """
+    strict = read_reply(raw)
+    found = None if strict.valid else _LOOSE.search(raw)
+    if found is None:
+        return strict
+    inner = found[1]
+    for text in (inner, inner[: inner.rfind("\\")]):
+        try:
+            answer = str(json.loads(f'"{text}"', strict=False))
+        except ValueError:
+            continue
+        return Reply("" if answer == ABSTAIN else answer.strip(), False)
+    return Reply(inner.strip(), False)
 
 
 def training_trees(task: ExtractiveQa, documents: Iterable[Document]) -> list[PrefixTree]:

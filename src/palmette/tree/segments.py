@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -102,6 +102,15 @@ class TextEncoder:
             TemplateError: the vocabulary has no way to write this text without a control token.
         """
         return self._cached(text)
+
+    def contents(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Token ids of many texts, each as `content` gives them."""
+        found = [tuple(encoding.ids) for encoding in self._content.encode_batch_fast(texts, add_special_tokens=False)]
+        control = self.control_tokens.keys()
+        return [
+            ids if control.isdisjoint(ids) else self._encode_content(text)
+            for text, ids in zip(texts, found, strict=True)
+        ]
 
     def _encode_content(self, text: str) -> tuple[int, ...]:
         ids = tuple(self._content.encode(text, add_special_tokens=False).ids)

@@ -1,0 +1,80 @@
+"""What a decoder answers, and the interface that all decoders share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from palmette.data.records import Document
+
+Refusal = Literal["", "absent", "unsure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A span of a document as a possible answer.
+
+    Attributes:
+        text: its text, document[start:end] letter for letter.
+        start, end: its first place in the document.
+        probability: of being the answer.
+    """
+
+    text: str
+    start: int
+    end: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One answer.
+
+    Attributes:
+        text: the answer given; "" if none is.
+        refusal: why none is given: "absent" (the document does not say), "unsure" (a span is likelier, but not enough so);
+            "" if one is, or if the reply was broken.
+        start, end: where the answer stands in the document (its first place); None for no answer, or one not found there.
+        probability: of the answer given, or that there is none; None where the decoder gives no probabilities.
+        no_answer_probability: that the document does not answer.
+        candidates: the best spans, best first, whether or not one was given.
+        unscored: the share of the probability that was not looked into: true probabilities are no lower than the ones given here,
+            and no more than 1 / (1 - unscored) times as high.
+        certified: whether the decision is proved to be what scoring every allowed span would have decided.
+        num_passes: forward passes until the decision.
+        valid_json: whether the reply had the format asked for.
+        reply: the reply as generated; "" where the format was forced.
+    """
+
+    text: str
+    refusal: Refusal = ""
+    start: int | None = None
+    end: int | None = None
+    probability: float | None = None
+    no_answer_probability: float | None = None
+    candidates: tuple[Candidate, ...] = ()
+    unscored: float = 0.0
+    certified: bool = False
+    num_passes: int = 0
+    valid_json: bool = True
+    reply: str = ""
+
+
+class Decoder(Protocol):
+    """Anything that answers the questions of documents."""
+
+    def predict(self, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction]]:
+        """(question id, prediction) for every question, in any order, as they are found."""
+
+
+def find_span(text: str, answer: str) -> int:
+    """Where an answer stands in a text: the first place where it stands as whole words, else the first at all, else -1.
+
+    >>> find_span("Athena sat in a hut", "a"), find_span("Athena", "the"), find_span("Athena", "")
+    (14, 1, -1)
+    """
+    edges = [(r"(?<!\w)" if answer[:1].isalnum() else ""), (r"(?!\w)" if answer[-1:].isalnum() else "")]
+    whole = re.search(edges[0] + re.escape(answer) + edges[1], text) if answer else None
+    return whole.start() if whole else text.find(answer) if answer else -1

@@ -1,0 +1,145 @@
+"""A growing prefix tree with the keys and values of its tokens: branches are added pass by pass, each sees its ancestors only.
+
+Letters: R read positions, N new tokens, C cached tokens, H heads, D size of a head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from palmette.errors import PackingError
+from palmette.model.forward import check_positions, masked_logits, num_layers
+
+# Tokens of one call of the model. More of them at once only outgrow a processor's caches.
+FORWARD_TOKENS = 512
+
+
+class _Slab(CacheLayerMixin):  # type: ignore[misc]
+    """Keys and values of one layer, [1, H, capacity, D], filled from the left."""
+
+    is_sliding = False
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity, self.filled = capacity, 0
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Reserve the room, once the shapes are known."""
+        self.keys = key_states.new_empty((*key_states.shape[:2], self.capacity, key_states.shape[-1]))
+        self.values = value_states.new_empty((*value_states.shape[:2], self.capacity, value_states.shape[-1]))
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the new tokens' keys and values; all so far come back."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start, self.filled = self.filled, self.filled + key_states.shape[-2]
+        self.keys[:, :, start : self.filled] = key_states
+        self.values[:, :, start : self.filled] = value_states
+        return self.keys[:, :, : self.filled], self.values[:, :, : self.filled]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length and offset of the mask that transformers would make."""
+        return self.filled + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Tokens so far."""
+        return self.filled
+
+    def get_max_length(self) -> int:
+        """Tokens there is room for."""
+        return self.capacity
+
+
+class PrefixCache:
+    """Tokens in the order in which they came, each with its parent, and their keys and values.
+
+    The attention rule is the prefix tree's, said without the depth-first order: a token sees its ancestors whose attend mask is
+    set, and itself.
+
+    Args:
+        model: a causal language model with one of our attention backends, in evaluation mode.
+        capacity: the most tokens it can hold.
+    """
+
+    def __init__(self, model: Any, capacity: int) -> None:
+        self._model = model
+        self.capacity, self.length, self._done = capacity, 0, 0
+        self._visible_CC = torch.zeros(capacity, capacity, dtype=torch.bool)
+        self._attend_C = torch.zeros(capacity, dtype=torch.bool)
+        self._token_C = torch.zeros(capacity, dtype=torch.int64)
+        self._position_C = torch.zeros(capacity, dtype=torch.int64)
+        self._slabs = [_Slab(capacity) for _ in range(num_layers(model))]
+
+    def append(self, tokens: Sequence[int], parent: int, *, attend: bool = True) -> int:
+        """Add a run of tokens below the token at slot `parent` (-1: a root); the slot of its last token comes back.
+
+        The model sees them at the next `read`.
+
+        Raises:
+            PackingError: there is no room.
+        """
+        start, end = self.length, self.length + len(tokens)
+        if end > self.capacity:
+            raise PackingError(
+                f"a prefix cache of {self.capacity} tokens has no room for {end}", "Raise tokens_per_batch."
+            )
+        if not tokens:
+            return parent
+        rows = self._visible_CC[start:end]
+        rows.zero_()
+        if parent >= 0:
+            rows[:, :start] = self._visible_CC[parent, :start] & self._attend_C[:start]
+        own = torch.ones(len(tokens), len(tokens), dtype=torch.bool)
+        rows[:, start:end] = own.tril() if attend else own.tril().triu()
+        self._attend_C[start:end] = attend
+        self._token_C[start:end] = torch.tensor(tokens)
+        first = int(self._position_C[parent]) + 1 if parent >= 0 else 0
+        self._position_C[start:end] = torch.arange(first, first + len(tokens))
+        self.length = end
+        return end - 1
+
+    def read(self, slots: Sequence[int]) -> torch.Tensor:
+        """Run the model over the tokens added since the last time; logits [R, V] at some of their slots.
+
+        Raises:
+            PackingError: a slot was read before, or holds nothing.
+            ModelError: the mask did not reach the model's attention, or a branch is longer than the model's positions.
+        """
+        start, end = self._done, self.length
+        if not slots or min(slots) < start or max(slots) >= end:
+            raise PackingError(f"slots to read must lie in {start}..{end - 1}", "Read what was appended last.")
+        check_positions(self._model, int(self._position_C[start:end].max()) + 1, "a branch")
+        read = torch.tensor(slots)
+        order = read.argsort(stable=True)
+        parts = []
+        for first in range(start, end, FORWARD_TOKENS):
+            last = min(first + FORWARD_TOKENS, end)
+            here = read[order][(read[order] >= first) & (read[order] < last)]
+            parts.append(self._forward(first, last, here))
+        self._done = end
+        return torch.cat(parts)[order.argsort()]
+
+    def _forward(self, start: int, end: int, slots: torch.Tensor) -> torch.Tensor:
+        """Logits at some of the slots start..end - 1, whose ancestors have all been seen or lie among them."""
+        device = self._model.device
+        for slab in self._slabs:
+            slab.filled = start
+        return masked_logits(
+            self._model,
+            self._token_C[None, start:end].to(device),
+            self._position_C[None, start:end].to(device),
+            self._visible_CC[None, start:end, :end].to(device),
+            (slots - start).to(device),
+            past_key_values=Cache(layers=self._slabs),
+        )
+
+    def truncate(self, length: int) -> None:
+        """Forget every token from slot `length` on."""
+        self.length, self._done = min(self.length, length), min(self._done, length)

@@ -1,0 +1,112 @@
+"""The spans that a document allows as answers, and the windows a long document is read in.
+
+A span starts and ends at word boundaries. A word here is a run of letters, digits and marks; any other visible character is a word
+of its own, and so is each character of a script that does not part its words (Chinese, Japanese, Thai, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import regex
+
+from palmette.errors import DataError
+
+_UNPARTED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_JOINED = r"\p{M}\u200c\u200d"
+_WORD = regex.compile(rf"(?V1)[{_UNPARTED}][{_JOINED}]*|[\w--[{_UNPARTED}]][[\w{_JOINED}]--[{_UNPARTED}]]*|(?!\s)\X")
+
+
+def words(text: str) -> list[tuple[int, int]]:
+    """Start and end of each word.
+
+    >>> [text[a:b] for text in ["don't pay $3.50"] for a, b in words(text)]
+    ['don', "'", 't', 'pay', '$', '3', '.', '50']
+    """
+    return [match.span() for match in _WORD.finditer(text)]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of a document that is read in one go.
+
+    Attributes:
+        start, end: its characters in the document.
+        words: start and end of each word of the document at which a span of this window may begin.
+        reach: start and end of each word from the first of `words` to the last word of the window.
+    """
+
+    start: int
+    end: int
+    words: Sequence[tuple[int, int]]
+    reach: Sequence[tuple[int, int]]
+
+    def spans(self, text: str, max_words: int) -> dict[str, int]:
+        """The distinct spans of up to `max_words` words, each with the first place where it stands.
+
+        >>> text = "to be or to"
+        >>> Window(0, 11, words(text), words(text)).spans(text, max_words=2)
+        {'to': 0, 'to be': 0, 'be': 3, 'be or': 3, 'or': 6, 'or to': 6}
+
+        Args:
+            text: the whole document.
+            max_words: the longest span.
+        """
+        found: dict[str, int] = {}
+        for index, (start, _) in enumerate(self.words):
+            for _, end in self.reach[index : index + max_words]:
+                found.setdefault(text[start:end], start)
+        return found
+
+
+def cut_windows(
+    text: str,
+    count_tokens: Callable[[Sequence[str]], list[int]],
+    *,
+    max_words: int,
+    window_tokens: int,
+    overlap_tokens: int,
+) -> list[Window]:
+    """Cut a document into overlapping windows; every allowed span belongs to exactly one that holds it whole.
+
+    Of two neighbours, spans that start in the first half of what they share belong to the left one, the rest to the right one, so
+    that each is read with as much around it as there is.
+
+    Args:
+        text: the document.
+        count_tokens: the number of tokens of each of several texts.
+        max_words: the longest span, in words.
+        window_tokens: about how many tokens a window holds at most.
+        overlap_tokens: about how many tokens neighbours share; at least `max_words` words.
+
+    Raises:
+        DataError: a window would be no longer than what it shares with the next.
+    """
+    bounds = words(text)
+    edges = [0, *(end for _, end in bounds)]
+    counts = count_tokens([text[a:b] for a, b in pairwise(edges)])
+    windows: list[Window] = []
+    begin, owned = 0, 0
+    while True:
+        end, used = begin, 0
+        while end < len(bounds) and used + counts[end] <= window_tokens:
+            used, end = used + counts[end], end + 1
+        if end >= len(bounds):
+            start = bounds[begin][0] if begin else 0
+            return [*windows, Window(start, len(text), bounds[owned:], bounds[owned:])]
+        following, shared = end, 0
+        while following > begin and (shared + counts[following - 1] <= overlap_tokens or end - following < max_words):
+            following -= 1
+            shared += counts[following]
+        if following <= begin:
+            raise DataError(
+                f"a window of {window_tokens} tokens at character {bounds[begin][0]} is no longer than its overlap of {overlap_tokens} "
+                f"tokens and spans of {max_words} words",
+                "Raise window_tokens, or lower overlap_tokens or max_words.",
+            )
+        border = max(following, min((following + end) // 2, end - max_words + 1))
+        start = bounds[begin][0] if begin else 0
+        windows.append(Window(start, bounds[end - 1][1], bounds[owned:border], bounds[owned:end]))
+        begin, owned = following, border

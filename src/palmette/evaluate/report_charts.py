@@ -1,0 +1,195 @@
+"""The charts of report.html: small SVG drawings that take their colours from the page around them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
+
+from markupsafe import Markup
+
+from palmette.evaluate.confidence import ReliabilityBin
+
+WIDTH, HEIGHT = 360, 280
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 34, 44
+_MAX_POINTS = 240
+_SVG = Markup(
+    '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-labelledby="{}-title" aria-describedby="{}-desc">'
+    '<title id="{}-title">{}</title><desc id="{}-desc">{}</desc>{}</svg>'
+)
+_TEXT = Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
+_LINE = Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>')
+_RECT = Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">{}</rect>')
+_PATH = Markup('<path class="{}" d="{}"/>')
+_DOT = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="3.5"/>')
+_TITLE = Markup("<title>{}</title>")
+
+Scale = Callable[[float], float]
+
+
+def risk_coverage_chart(points: Sequence[tuple[float, float]]) -> Markup:
+    """The share of wrong answers among the questions that a threshold on the probability keeps.
+
+    Args:
+        points: (coverage, risk), both 0 to 1, by rising coverage; the last one covers everything.
+    """
+    _, overall = points[-1]
+    half = min(points, key=lambda point: abs(point[0] - 0.5))
+    top = _nice_top(100 * max(risk for _, risk in points))
+    x, y = _scale(0, 100, _LEFT, WIDTH - _RIGHT), _scale(0, top, HEIGHT - _BOTTOM, _TOP)
+    parts = [_axes(x, y, _ticks(100), _ticks(top), "questions kept, surest first (%)", "wrong among them (%)")]
+    parts.append(_LINE.format("guide", x(0), y(100 * overall), x(100), y(100 * overall)))
+    parts.append(
+        _PATH.format("curve", _path((x(100 * coverage), y(100 * risk)) for coverage, risk in _thinned(points)))
+    )
+    for (coverage, risk), anchor, shift in ((half, "middle", 0), (points[-1], "end", 3)):
+        parts.append(_DOT.format("dot", x(100 * coverage), y(100 * risk)))
+        parts.append(_TEXT.format("value", x(100 * coverage) + shift, y(100 * risk) - 9, anchor, f"{100 * risk:.1f}"))
+    described = (
+        f"Of all questions, {100 * overall:.1f} % are wrong; of the {100 * half[0]:.0f} % that the model is surest of, "
+        f"{100 * half[1]:.1f} %. The dashed line is what a random order would give."
+    )
+    return _figure("risk", "Errors against the share of questions kept", described, parts)
+
+
+def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
+    """Stated probability against the share that was right, with the number of questions of each bin underneath."""
+    floor, base = HEIGHT - _BOTTOM, HEIGHT - _BOTTOM - 58
+    x, y = _scale(0, 100, _LEFT, WIDTH - _RIGHT), _scale(0, 100, base, _TOP)
+    most = max(one.count for one in bins)
+    parts = [_axes(x, y, (), _ticks(100), "", "right (%)")]
+    parts += [_TEXT.format("tick", x(tick), floor + 16, "middle", f"{tick:g}") for tick in _ticks(100)]
+    parts.append(_TEXT.format("label", x(50), floor + 36, "middle", "probability stated (%)"))
+    parts.append(_TEXT.format("tick", _LEFT - 6, floor, "end", "n"))
+    parts.append(_LINE.format("axis", x(0), floor, x(100), floor))
+    words = [
+        f"stated {100 * one.low:.0f} to {100 * one.high:.0f} % ({100 * one.confidence:.1f} % on average): "
+        f"{one.count} questions, {100 * one.accuracy:.1f} % right"
+        for one in bins
+    ]
+    for one, tip in zip(bins, words, strict=True):
+        left, width = x(100 * one.low) + 1.5, x(100 * one.high) - x(100 * one.low) - 3
+        top, height = y(100 * one.accuracy), 26 * one.count / most
+        parts.append(_RECT.format("bar", left, top, width, base - top, _TITLE.format(tip)))
+        parts.append(_LINE.format("cap", left, top, left + width, top))
+        parts.append(_RECT.format("count", left, floor - height, width, height, _TITLE.format(tip)))
+        parts.append(_TEXT.format("small", left + width / 2, floor - height - 4, "middle", _short(one.count)))
+    parts.append(_LINE.format("guide", x(0), y(0), x(100), y(100)))
+    described = "; ".join(words) + "."
+    return _figure("reliability", "Stated probability against the share that was right", described, parts)
+
+
+def loss_chart(loss: Sequence[tuple[int, float]]) -> Markup:
+    """The training loss: single steps pale, their running mean over a twentieth of the run on top.
+
+    Args:
+        loss: (optimizer step, nats per learned token), by rising step.
+    """
+    window = max(1, len(loss) // 20)
+    sums = [0.0, *accumulate(value for _, value in loss)]
+    first = [max(0, end - window) for end in range(1, len(sums))]
+    means = [
+        (step, (sums[end] - sums[a]) / (end - a)) for end, (a, (step, _)) in enumerate(zip(first, loss, strict=True), 1)
+    ]
+    top, last = _nice_top(max(value for _, value in loss)), max(loss[-1][0], 1)
+    x, y = _scale(0, last, _LEFT, WIDTH - _RIGHT), _scale(0, top, HEIGHT - _BOTTOM, _TOP)
+    ticks = [tick for tick in _ticks(_nice_top(last)) if tick <= last]
+    parts = [_axes(x, y, ticks, _ticks(top), "optimizer step", "loss (nats per learned token)")]
+    for style, line in (("pale", loss), ("curve", means)):
+        parts.append(_PATH.format(style, _path((x(step), y(value)) for step, value in _thinned(line))))
+    parts.append(_DOT.format("dot", x(last), y(means[-1][1])))
+    parts.append(_TEXT.format("value", x(last), y(means[-1][1]) - 10, "end", f"{means[-1][1]:.3f}"))
+    described = (
+        f"From {loss[0][1]:.3f} at step {loss[0][0]} to a mean of {means[-1][1]:.3f} over the last {window} steps."
+    )
+    return _figure("loss", "Training loss", described, parts)
+
+
+def share_bar(percent: float | None) -> Markup:
+    """A bar for a table cell; the number stands beside it."""
+    filled = _RECT.format("filled", 0, 0, percent or 0.0, 4, "")
+    return Markup(
+        '<svg class="share" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="track" width="100" height="4"/>{}</svg>'
+    ).format(filled)
+
+
+def interval_bar(percent: float, interval: tuple[float, float] | None) -> Markup:
+    """A line from 0 to 100 with the interval as a band and the value as a stroke; the numbers stand beside it."""
+    low, high = interval or (percent, percent)
+    return Markup(
+        '<svg class="interval" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{}</svg>'
+    ).format(
+        Markup("").join(
+            (
+                _RECT.format("track", 0, 4, 100, 2, ""),
+                _RECT.format("band", low, 2, high - low, 6, ""),
+                _RECT.format("filled", min(max(percent - 0.5, 0), 99), 0, 1, 10, ""),
+            )
+        )
+    )
+
+
+def _figure(name: str, title: str, described: str, parts: Iterable[Markup]) -> Markup:
+    return _SVG.format(WIDTH, HEIGHT, name, name, name, title, name, described, Markup("").join(parts))
+
+
+def _axes(x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str, y_label: str) -> Markup:
+    left, right, floor = _LEFT, WIDTH - _RIGHT, y(0)
+    parts = [_TEXT.format("label", 0, 14, "start", y_label)]
+    for tick in y_ticks:
+        parts.append(_LINE.format("axis" if tick == 0 else "grid", left, y(tick), right, y(tick)))
+        parts.append(_TEXT.format("tick", left - 6, y(tick) + 4, "end", f"{tick:g}"))
+    if x_label:
+        parts += [_TEXT.format("tick", x(tick), floor + 16, "middle", f"{tick:g}") for tick in x_ticks]
+        parts.append(_TEXT.format("label", (left + right) / 2, floor + 36, "middle", x_label))
+    return Markup("").join(parts)
+
+
+def _scale(low: float, high: float, first: float, last: float) -> Scale:
+    return lambda value: first + (last - first) * (value - low) / (high - low)
+
+
+def _path(points: Iterable[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most `_MAX_POINTS` points, evenly chosen, the first and the last among them."""
+    if len(points) <= _MAX_POINTS:
+        return list(points)
+    return [points[round(index * (len(points) - 1) / (_MAX_POINTS - 1))] for index in range(_MAX_POINTS)]
+
+
+def _step(high: float) -> float:
+    """The smallest of 1, 2, 2.5, 5 times a power of ten that divides 0 to `high` into at most five steps."""
+    power = 10.0 ** math.floor(math.log10(high / 5))
+    return next(power * factor for factor in (1, 2, 2.5, 5, 10, 20) if power * factor * 5 >= high * (1 - 1e-9))
+
+
+def _nice_top(high: float) -> float:
+    """The end of an axis from 0 that holds `high`.
+
+    >>> _nice_top(58.0), _nice_top(100.0), _nice_top(0.0)
+    (60.0, 100.0, 1.0)
+    """
+    return _step(high) * math.ceil(high / _step(high) - 1e-9) if high > 0 else 1.0
+
+
+def _ticks(high: float) -> list[float]:
+    """Round numbers from 0 to `high`.
+
+    >>> _ticks(100), _ticks(60.0)
+    ([0.0, 20.0, 40.0, 60.0, 80.0, 100.0], [0.0, 20.0, 40.0, 60.0])
+    """
+    step = _step(high)
+    return [round(index * step, 10) for index in range(int(high / step + 1e-9) + 1)]
+
+
+def _short(num: int) -> str:
+    """A count in few characters.
+
+    >>> _short(950), _short(12034)
+    ('950', '12k')
+    """
+    return str(num) if num < 10_000 else f"{num / 1000:.0f}k"

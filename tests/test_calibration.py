@@ -1,0 +1,163 @@
+"""Calibration: fitted numbers against closed forms, and a promise that holds in simulation."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palmette.data.records import Answer, DataSet, Document, Question
+from palmette.decode.posterior import Decision, SpanPosterior, WindowScores
+from palmette.errors import DataError, RunError
+from palmette.evaluate.calibration import (
+    CALIBRATION,
+    Calibration,
+    Case,
+    fit,
+    fit_max_no_answer,
+    fit_temperature,
+    halves,
+    negative_log_likelihood,
+    text_hash,
+)
+from palmette.evaluate.guarantee import Judged, choose_threshold, smallest_sample
+
+
+def case(number: int, log_odds: float, *, answerable: bool, document: int | None = None) -> Case:
+    """A question whose only span, "white", has these odds against "?"; it is right if the question has an answer."""
+    text = f"Tower {number if document is None else document} is white."
+    answers = (Answer("white", text.find("white")),) if answerable else ()
+    posterior = SpanPosterior.merge([WindowScores({"white": (text.find("white"), log_odds)}, (), 1)])
+    return Case(Document(text, text, ()), Question(f"q{number}", "Of what colour?", answers), posterior)
+
+
+def test_the_temperature_of_a_coin() -> None:
+    """Log odds 3, right 3 times of 4: the likelihood is highest where sigmoid(3 / T) = 3 / 4, so T = 3 / ln 3."""
+    cases = [case(i, 3.0, answerable=i % 4 != 0) for i in range(40)]
+    assert fit_temperature(cases) == pytest.approx(3 / math.log(3), rel=1e-3)
+    # Mean of -log: 3/4 of log(1 + e^-3), 1/4 of log(1 + e^3).
+    expected = 0.75 * math.log1p(math.exp(-3)) + 0.25 * math.log1p(math.exp(3))
+    assert negative_log_likelihood(cases, 1.0) == pytest.approx(expected)
+
+
+def test_what_was_not_scored_counts_for_a_right_answer_that_was_not_found() -> None:
+    """Odds 1 for a wrong span, 2 for the rest, 1 for "?": the right answer lies in the rest, 2 of 4."""
+    posterior = SpanPosterior.merge([WindowScores({"white": (8, 0.0)}, (math.log(2),), 1)])
+    document = Document("d", "Tower A is white, of granite.", ())
+    question = Question("q", "Of what?", (Answer("granite", 21),))
+    assert negative_log_likelihood([Case(document, question, posterior)], 1.0) == pytest.approx(math.log(2))
+
+
+def test_the_threshold_gives_most_right_decisions() -> None:
+    """P(no answer) is 1 / (1 + odds). Answering pays up to 0.8 here: two right below it, then four wrong ones.
+
+    Answered: .1 right, .2 wrong, .5 right, .8 right, .9 wrong, .95 wrong; the total is highest after .8.
+    """
+    doubts = [(0.1, True), (0.2, False), (0.5, True), (0.8, True), (0.9, False), (0.95, False)]
+    cases = [case(i, math.log((1 - p) / p), answerable=right) for i, (p, right) in enumerate(doubts)]
+    assert fit_max_no_answer(cases, Decision()) == pytest.approx(0.85)
+    assert fit_max_no_answer(cases, Decision(temperature=2.0)) == pytest.approx(
+        (1 / (1 + (0.2 / 0.8) ** 0.5) + 1 / (1 + (0.1 / 0.9) ** 0.5)) / 2
+    )
+
+
+def test_equal_doubts_are_not_parted() -> None:
+    cases = [case(i, 0.0, answerable=i == 0) for i in range(4)]
+    assert fit_max_no_answer(cases, Decision()) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("target", "confidence"), [(0.05, 0.95), (0.2, 0.9), (0.01, 0.99)])
+def test_the_smallest_sample_is_the_smallest(target: float, confidence: float) -> None:
+    size = smallest_sample(target, confidence)
+    assert (1 - target) ** size <= 1 - confidence < (1 - target) ** (size - 1)
+
+
+def simulate(generator: np.random.Generator, size: int, slope: float) -> list[Judged]:
+    """Answers whose chance to be wrong falls with their confidence: (1 - confidence)^slope."""
+    confidence = generator.uniform(size=size)
+    wrong = generator.uniform(size=size) < (1 - confidence) ** slope
+    return [Judged(float(c), bool(w)) for c, w in zip(confidence, wrong, strict=True)]
+
+
+def true_error(threshold: float, slope: float) -> float:
+    """E[(1 - c)^slope | c >= threshold] for uniform c: (1 - threshold)^slope / (slope + 1)."""
+    return (1 - threshold) ** slope / (slope + 1)
+
+
+@pytest.mark.parametrize(("slope", "target", "size"), [(2.0, 0.1, 400), (1.0, 0.2, 400), (4.0, 0.05, 400)])
+def test_the_promise_holds(slope: float, target: float, size: int) -> None:
+    """Of 1,000 calibrations at 90 % confidence at most about 100 may break it; 4 standard deviations above are 138.
+
+    It is not kept by never answering: most calibrations find a threshold, and it is not far from the best one.
+    """
+    generator = np.random.default_rng(5)
+    broken, found = 0, []
+    for _ in range(1000):
+        halves = simulate(generator, size, slope), simulate(generator, size, slope)
+        try:
+            guarantee = choose_threshold(*halves, target, 0.9)
+        except DataError:
+            continue
+        found.append(guarantee.min_confidence)
+        broken += true_error(guarantee.min_confidence, slope) > target
+    assert broken <= 138
+    assert len(found) > 700
+    ideal = 1 - (target * (slope + 1)) ** (1 / slope)
+    assert ideal < np.median(found) < ideal + 0.25
+
+
+def test_a_promise_that_cannot_be_kept_is_refused() -> None:
+    """Half of all answers are wrong whatever their confidence."""
+    generator = np.random.default_rng(6)
+    coins = [[Judged(float(c), bool(w)) for c, w in generator.uniform(size=(300, 2)) > 0.5] for _ in range(2)]
+    with pytest.raises(DataError, match=r"no threshold is shown to keep the promise: .* answers were wrong"):
+        choose_threshold(*coins, 0.05, 0.95)
+
+
+def test_too_small_a_set_is_refused_with_the_number_it_needs() -> None:
+    sure = [Judged(0.9, False)] * 58
+    with pytest.raises(DataError, match=r"too small: .* at least 59 answers, and the halves have 58 and 58"):
+        choose_threshold(sure, sure, 0.05, 0.95)
+    enough = choose_threshold([*sure, sure[0]], [*sure, sure[0]], 0.05, 0.95)
+    assert (enough.num_answered, enough.num_wrong) == (59, 0)
+    for target, confidence in ((0.0, 0.95), (0.05, 1.0)):
+        with pytest.raises(DataError, match="Give a number between 0 and 1"):
+            choose_threshold(sure, sure, target, confidence)
+
+
+def data(cases: list[Case]) -> DataSet:
+    return DataSet("made.json", tuple(case.document for case in cases), "abc")
+
+
+def test_what_is_fitted_is_kept_with_what_it_was_fitted_on(tmp_path: Path) -> None:
+    cases = [case(i, 3.0 - i % 7, answerable=i % 3 != 0) for i in range(60)]
+    made = fit(cases, data(cases), weights="w1", target_error=None)
+    made.write(tmp_path)
+    assert Calibration.read(tmp_path, "w1") == made
+    with pytest.raises(RunError, match="other weights"):
+        Calibration.read(tmp_path, "w2")
+    with pytest.raises(DataError, match=r"1 of 2 documents, .*Tower 3.* were used to calibrate"):
+        made.check_unseen([Document("new", "Unseen.", ()), cases[3].document], "test.json")
+    made.check_unseen([Document("new", "Unseen.", ())], "test.json")
+    (tmp_path / CALIBRATION).write_text("{}")
+    with pytest.raises(RunError, match="palmette calibrate"):
+        Calibration.read(tmp_path, "w1")
+
+
+def test_a_promise_is_tested_on_documents_that_were_not_fitted() -> None:
+    cases = [case(i, 4.0 if i % 3 else -4.0, answerable=i % 3 != 0, document=i // 3) for i in range(180)]
+    first, second = halves(cases)
+    assert {text_hash(c.document) for c in first}.isdisjoint(text_hash(c.document) for c in second)
+    assert (len(first), len(second)) == (90, 90)
+    made = fit(cases, data(cases), weights=None, target_error=0.05)
+    assert made.guarantee is not None
+    assert made.guarantee.num_tested == made.guarantee.num_answered == 60
+    assert made.decision.min_confidence == made.guarantee.min_confidence
+
+
+def test_one_kind_of_question_is_not_enough() -> None:
+    cases = [case(i, 1.0, answerable=True) for i in range(5)]
+    with pytest.raises(DataError, match="no question without an answer"):
+        fit(cases, data(cases), weights=None)
