@@ -158,17 +158,24 @@ def passes(span: Way) -> str:
     return f"span decoder: passes {shares}; median {statistics.median(counts):g}; proved {certified:.1f} %"
 
 
+def spread(documents: Sequence[Document], num: int | None) -> Sequence[Document]:
+    """So many documents, evenly spread over all of them."""
+    if num is None or num >= len(documents):
+        return documents
+    return [documents[index * len(documents) // num] for index in range(num)]
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="runs/quickstart")
     parser.add_argument("--data", default="builtin:test")
-    parser.add_argument("--documents", type=int)
+    parser.add_argument("--documents", type=int, help="so many of them, evenly spread")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--skip", nargs="*", default=[], choices=["llama", "grammar", "lookup", "beam"])
     options = parser.parse_args()
     opened = open_model(options.model, calibrated=False)
-    documents = read_source(options.data, limit_documents=options.documents).documents
+    documents = spread(read_source(options.data).documents, options.documents)
     num_questions = sum(len(document.questions) for document in documents)
     print(
         f"{options.model}, {opened.loaded.model.dtype}, {options.data}: {len(documents)} documents, {num_questions} questions"

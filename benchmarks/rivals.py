@@ -377,7 +377,7 @@ def _config(model: Any, task: ExtractiveQa, **options: Any) -> GenerationConfig:
 def _generate(
     model: Any, tokenizer: Any, prompts: list[list[int]], config: GenerationConfig, *processors: LogitsProcessor
 ) -> list[str]:
-    """The text after each prompt, padded on the left for the batch, as `palmette.decode.greedy` does it."""
+    """The text after each prompt, padded on the left for the batch, as `palmette.decode.generation` does it."""
     width = max(len(prompt) for prompt in prompts)
     tokens = torch.tensor([[config.pad_token_id] * (width - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import json
 import math
 import unicodedata
 from itertools import pairwise
@@ -17,12 +19,14 @@ from palmette.data.records import Answer, Document, Question
 from palmette.decode.posterior import Decision, SpanPosterior, WindowScores
 from palmette.decode.prefix_cache import PrefixCache
 from palmette.decode.span_decoder import Effort, SpanDecoder
-from palmette.decode.spans import cut_windows, words
+from palmette.decode.spans import Window, cut_windows, words
+from palmette.decode.trie import span_trie
 from palmette.errors import DataError, ModelError, PackingError
 from palmette.model.forward import score_tokens
 from palmette.tasks.extractive_qa import ExtractiveQa, json_escape
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
+from palmette.tree.segments import TextEncoder, _cuts_cleanly
 from tests.conftest import tiny_llama
 from tests.tokenizers import STYLES
 
@@ -74,7 +78,7 @@ def plain_spans(text: str, max_words: int) -> dict[str, int]:
         if character.isspace():
             continue
         mark = unicodedata.combining(character) > 0
-        joins = pieces and pieces[-1][1] == index and (mark or (is_word(character) and is_word(text[index - 1])))
+        joins = pieces and pieces[-1][1] == index and (mark or (is_word(character) and is_word(text[pieces[-1][0]])))
         if joins:
             pieces[-1][1] = index + 1
         else:
@@ -209,6 +213,40 @@ def test_batches_and_neighbours_change_nothing(model: Any, tokenizer: Any) -> No
                 assert other.probability == pytest.approx(alone.probability, rel=1e-6)
 
 
+@settings(max_examples=150, deadline=None)
+@given(text=texts, style=st.sampled_from(sorted(STYLES)))
+def test_tokens_of_spans_are_those_they_have_alone(text: str, style: str) -> None:
+    """Cut out of a longer encoding or not: every string of the trie has the tokens of its own content segment."""
+    encoder = encoder_of(style)
+    bounds = words(text)
+    trie = span_trie(encoder, text, Window(0, len(text), bounds, bounds), 5)
+    expected = {tuple(encoder.content(json_escape(span))) for span in {"?", *plain_spans(text, 5)}}
+    ends = {
+        trie.end[node]: tuple(trie.token[n] for n in trie.path(node))
+        for node in range(len(trie))
+        if trie.end[node] >= 0
+    }
+    assert set(ends.values()) == expected
+    for string, tokens in ends.items():
+        assert tokens == tuple(encoder.content(json_escape(trie.strings[string])))
+
+
+@functools.cache
+def encoder_of(style: str) -> TextEncoder:
+    return TextEncoder(STYLES[style]())
+
+
+def test_some_tokenizers_cut_cleanly_and_some_do_not() -> None:
+    """The property above meets both ways; a pattern that looks ahead, or a normalizer, is not trusted."""
+    assert {encoder_of(style)._cuts_cleanly for style in STYLES} == {True, False}
+    spec = json.loads(STYLES["smollm2"]().backend_tokenizer.to_str()) | {"added_tokens": [], "normalizer": None}
+    llama3 = r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    for pattern, clean in ((llama3, True), (r"\w+(?=\.)|.", False), (r"\bx|.", False), (r"\w+$|.", False)):
+        split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+        assert _cuts_cleanly({**spec, "pre_tokenizer": split}) is clean
+    assert not _cuts_cleanly({**spec, "normalizer": {"type": "NFC"}})
+
+
 def test_windows_hold_every_span_once() -> None:
     """Spans that begin in any window, put together, are the spans of the whole; each lies within its window."""
     text = " ".join(f"word{i % 13}," if i % 3 else f"w{i}" for i in range(120))
@@ -223,10 +261,11 @@ def test_windows_hold_every_span_once() -> None:
         assert following.start < window.end
     merged: dict[str, int] = {}
     for window in windows:
-        for span, start in window.spans(text, 5).items():
+        for start, ends in window.runs(5):
             assert window.start <= start
-            assert start + len(span) <= window.end
-            merged.setdefault(span, start)
+            assert ends[-1] <= window.end
+            for end in ends:
+                merged.setdefault(text[start:end], start)
     assert merged == plain_spans(text, 5)
 
 
@@ -252,7 +291,7 @@ def test_a_long_document_is_merged_on_one_scale(model: Any, plain: Any, tokenize
     odds: dict[str, float] = {}
     for window in windows:
         scores = brute_force(plain, task, text[window.start : window.end], "When?", 3)
-        for span in window.spans(text, 3):
+        for span in {text[start:end] for start, ends in window.runs(3) for end in ends}:
             odds[span] = odds.get(span, 0.0) + math.exp(scores[span] - scores["?"])
     total = 1.0 + sum(odds.values())
     best = max(odds, key=lambda key: odds[key])

@@ -14,9 +14,6 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from palmette.errors import PackingError
 from palmette.model.forward import check_positions, masked_logits, num_layers
 
-# Tokens of one call of the model. More of them at once only outgrow a processor's caches.
-FORWARD_TOKENS = 512
-
 
 class _Slab(CacheLayerMixin):  # type: ignore[misc]
     """Keys and values of one layer, [1, H, capacity, D], filled from the left."""
@@ -116,29 +113,19 @@ class PrefixCache:
         if not slots or min(slots) < start or max(slots) >= end:
             raise PackingError(f"slots to read must lie in {start}..{end - 1}", "Read what was appended last.")
         check_positions(self._model, int(self._position_C[start:end].max()) + 1, "a branch")
-        read = torch.tensor(slots)
-        order = read.argsort(stable=True)
-        parts = []
-        for first in range(start, end, FORWARD_TOKENS):
-            last = min(first + FORWARD_TOKENS, end)
-            here = read[order][(read[order] >= first) & (read[order] < last)]
-            parts.append(self._forward(first, last, here))
-        self._done = end
-        return torch.cat(parts)[order.argsort()]
-
-    def _forward(self, start: int, end: int, slots: torch.Tensor) -> torch.Tensor:
-        """Logits at some of the slots start..end - 1, whose ancestors have all been seen or lie among them."""
-        device = self._model.device
         for slab in self._slabs:
             slab.filled = start
-        return masked_logits(
+        device = self._model.device
+        logits = masked_logits(
             self._model,
             self._token_C[None, start:end].to(device),
             self._position_C[None, start:end].to(device),
             self._visible_CC[None, start:end, :end].to(device),
-            (slots - start).to(device),
+            torch.tensor(slots, device=device) - start,
             past_key_values=Cache(layers=self._slabs),
         )
+        self._done = end
+        return logits
 
     def truncate(self, length: int) -> None:
         """Forget every token from slot `length` on."""

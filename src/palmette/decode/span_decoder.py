@@ -20,9 +20,9 @@ from palmette.decode.prediction import Prediction
 from palmette.decode.prefix_cache import PrefixCache
 from palmette.decode.search import Search
 from palmette.decode.spans import cut_windows
-from palmette.decode.trie import SpanTrie, trie_of
+from palmette.decode.trie import SpanTrie, span_trie
 from palmette.errors import PackingError
-from palmette.tasks.extractive_qa import ABSTAIN, ExtractiveQa, QaPrompt, json_escape
+from palmette.tasks.extractive_qa import ExtractiveQa, QaPrompt
 from palmette.tree.chat import ChatTemplate
 
 
@@ -60,12 +60,10 @@ class _Job:
 
 @dataclass(eq=False, slots=True)
 class _Reading:
-    """A window of a document; `places` are the first places of the trie's strings, `num_windows` those of the document."""
+    """A window of a document; `num_windows` are those of the document."""
 
     tokens: tuple[int, ...]
     trie: SpanTrie
-    strings: tuple[str, ...]
-    places: tuple[int, ...]
     num_windows: int
 
 
@@ -167,10 +165,9 @@ class SpanDecoder:
             overlap_tokens=effort.overlap_tokens,
         )
         for window in windows:
-            spans = {ABSTAIN: -1, **window.spans(document.text, effort.max_words)}
             tokens = self._task.open_reply(document.text[window.start : window.end], "").document
-            trie = trie_of(encoder, [json_escape(text) for text in spans])
-            yield _Reading(tokens, trie, tuple(spans), tuple(spans.values()), len(windows))
+            trie = span_trie(encoder, document.text, window, effort.max_words)
+            yield _Reading(tokens, trie, len(windows))
 
     @torch.inference_mode()
     def _run(self, cache: PrefixCache, jobs: list[_Job]) -> None:
@@ -258,10 +255,10 @@ def _logprobs(logits_RV: torch.Tensor, rows: Sequence[int], tokens: Sequence[int
 
 
 def _window_scores(job: _Job) -> WindowScores:
-    search, reading = job.search, job.reading
+    search, trie = job.search, job.reading.trie
     abstain = search.ended[search.abstain]
     spans = {
-        reading.strings[string]: (reading.places[string], value - abstain)
+        trie.strings[string]: (trie.places[string], value - abstain)
         for string, value in search.ended.items()
         if string != search.abstain
     }

@@ -6,7 +6,7 @@ of its own, and so is each character of a script that does not part its words (C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -43,22 +43,15 @@ class Window:
     words: Sequence[tuple[int, int]]
     reach: Sequence[tuple[int, int]]
 
-    def spans(self, text: str, max_words: int) -> dict[str, int]:
-        """The distinct spans of up to `max_words` words, each with the first place where it stands.
+    def runs(self, max_words: int) -> Iterator[tuple[int, list[int]]]:
+        """Where spans begin, in order, and for each beginning where those of up to `max_words` words end.
 
-        >>> text = "to be or to"
-        >>> Window(0, 11, words(text), words(text)).spans(text, max_words=2)
-        {'to': 0, 'to be': 0, 'be': 3, 'be or': 3, 'or': 6, 'or to': 6}
-
-        Args:
-            text: the whole document.
-            max_words: the longest span.
+        >>> text = "to be or"
+        >>> list(Window(0, 8, words(text), words(text)).runs(max_words=2))
+        [(0, [2, 5]), (3, [5, 8]), (6, [8])]
         """
-        found: dict[str, int] = {}
         for index, (start, _) in enumerate(self.words):
-            for _, end in self.reach[index : index + max_words]:
-                found.setdefault(text[start:end], start)
-        return found
+            yield start, [end for _, end in self.reach[index : index + max_words]]
 
 
 def cut_windows(

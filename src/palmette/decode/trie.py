@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from palmette.decode.spans import Window
+from palmette.tasks.extractive_qa import ABSTAIN, json_escape
 from palmette.tree.segments import TextEncoder
 
 
 class SpanTrie:
     """The allowed strings as branches of tokens; node 0 is the root.
 
-    >>> trie = SpanTrie([[5], [5, 6], [7, 8]])
+    >>> trie = SpanTrie()
+    >>> for tokens, string in (((5,), "a"), ((5, 6), "ab"), ((7, 8), "c")):
+    ...     trie.add(tokens, string, 0)
     >>> trie.children[0], trie.end, trie.token
     ({5: 1, 7: 3}, [-1, 0, 1, -1, 2], [-1, 5, 6, 7, 8])
-
-    Args:
-        strings: token ids of each string; none is empty. Where two have the same tokens, the first one stands for both.
 
     Attributes:
         token: the token that leads to each node; -1 for the root.
         parent: the node above each; -1 for the root.
         children: {token: node} below each node.
         end: index of the string that ends at each node; -1 where none does.
+        strings: the strings, distinct as tokens.
+        places: where each stands first.
     """
 
-    def __init__(self, strings: Iterable[Sequence[int]]) -> None:
-        self.token, self.parent = [-1], [-1]
+    def __init__(self) -> None:
+        self.token, self.parent, self.end = [-1], [-1], [-1]
         self.children: list[dict[int, int]] = [{}]
-        self.end = [-1]
-        for index, string in enumerate(strings):
-            node = self._node_of(string)
-            if self.end[node] < 0:
-                self.end[node] = index
+        self.strings: list[str] = []
+        self.places: list[int] = []
 
-    def _node_of(self, string: Sequence[int]) -> int:
+    def add(self, tokens: Sequence[int], string: str, place: int) -> None:
+        """Add a string; where another has the same tokens, the first one stands for both."""
         node = 0
-        for token in string:
+        for token in tokens:
             below = self.children[node]
             following = below.get(token)
             if following is None:
@@ -45,7 +46,10 @@ class SpanTrie:
                 self.children.append({})
                 self.end.append(-1)
             node = following
-        return node
+        if self.end[node] < 0:
+            self.end[node] = len(self.strings)
+            self.strings.append(string)
+            self.places.append(place)
 
     def path(self, node: int) -> list[int]:
         """The nodes from below the root down to `node`."""
@@ -59,6 +63,28 @@ class SpanTrie:
         return len(self.token)
 
 
-def trie_of(encoder: TextEncoder, strings: Sequence[str]) -> SpanTrie:
-    """The trie of content strings, each tokenised on its own, as it was when it was learned."""
-    return SpanTrie(encoder.contents(strings))
+def span_trie(encoder: TextEncoder, text: str, window: Window, max_words: int) -> SpanTrie:
+    """The trie of "?", string 0, and of the spans of a window, each with the tokens that it has by itself in a reply.
+
+    Args:
+        encoder: the tokenizer.
+        text: the whole document.
+        window: the window.
+        max_words: the longest span.
+    """
+    trie = SpanTrie()
+    trie.add(encoder.content(ABSTAIN), ABSTAIN, -1)
+    runs = list(window.runs(max_words))
+    escaped = [json_escape(text[start : ends[-1]]) for start, ends in runs]
+    # Most text needs no escaping, and then a prefix is as long in the reply as in the document.
+    lengths = [
+        [end - start for end in ends]
+        if len(string) == ends[-1] - start
+        else [len(json_escape(text[start:end])) for end in ends]
+        for (start, ends), string in zip(runs, escaped, strict=True)
+    ]
+    for (start, ends), spans in zip(runs, encoder.prefixes(escaped, lengths), strict=True):
+        for end, tokens in zip(ends, spans, strict=True):
+            if text[start:end] != ABSTAIN:
+                trie.add(tokens, text[start:end], start)
+    return trie

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -81,6 +82,7 @@ class TextEncoder:
         }
         self._template = _plain_backend(backend.to_str(), drop=frozenset())
         self._content = _content_backend(backend.to_str(), frozenset(self.control_tokens))
+        self._cuts_cleanly = _cuts_cleanly(json.loads(self._content.to_str()))
         # A document is asked about many times in a row.
         self._cached = functools.lru_cache(maxsize=256)(self._encode_content)
 
@@ -111,6 +113,35 @@ class TextEncoder:
             ids if control.isdisjoint(ids) else self._encode_content(text)
             for text, ids in zip(texts, found, strict=True)
         ]
+
+    def prefixes(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[list[tuple[int, ...]]]:
+        """Token ids of text[:end] for several ends of each text, as `content` gives them, mostly from one encoding of the text.
+
+        Where a tokenizer splits text left to right into words and never looks past them, a text that is cut where a word ends
+        splits as before, and its words have the same tokens. Everything else is encoded by itself.
+
+        Args:
+            texts: content.
+            ends: for each text, rising lengths of its prefixes; none may be 0 or stand after white space.
+        """
+        if not self._cuts_cleanly:
+            prefixes = [text[:end] for text, stops in zip(texts, ends, strict=True) for end in stops]
+            found = iter(self.contents(prefixes))
+            return [[next(found) for _ in stops] for stops in ends]
+        encodings = self._content.encode_batch(texts, add_special_tokens=False)
+        return [self._cut(*one) for one in zip(texts, ends, encodings, strict=True)]
+
+    def _cut(self, text: str, ends: Sequence[int], encoding: Any) -> list[tuple[int, ...]]:
+        ids, words = tuple(encoding.ids), encoding.word_ids
+        if not self.control_tokens.keys().isdisjoint(ids):
+            return [self._encode_content(text[:end]) for end in ends]
+        last = len(ids) - 1
+        clean = {
+            end: index + 1
+            for index, (_, end) in enumerate(encoding.offsets)
+            if index == last or words[index] != words[index + 1]
+        }
+        return [ids[: clean[end]] if end in clean else self._encode_content(text[:end]) for end in ends]
 
     def _encode_content(self, text: str) -> tuple[int, ...]:
         ids = tuple(self._content.encode(text, add_special_tokens=False).ids)
@@ -145,6 +176,34 @@ def _content_backend(serialized: str, control: frozenset[int]) -> Any:
     backend = _plain_backend(serialized, control)
     renumbered = {token["id"] for token in kept if backend.token_to_id(token["content"]) != token["id"]}
     return _plain_backend(serialized, control | {token["id"] for token in kept}) if renumbered else backend
+
+
+# A regular expression that never looks past what it matches, but for `\s+(?!\S)`, which only concerns white space at the end.
+_LOOKS_AHEAD = re.compile(r"\(\?[=!<]|\$|\^(?<!\[\^)|\\[bBAzZG]")
+
+
+def _cuts_cleanly(spec: dict[str, Any]) -> bool:
+    """Whether a serialized backend is known to split left to right into words, each with tokens of its own."""
+    if spec["normalizer"] is not None or spec["added_tokens"] or spec["model"]["type"] != "BPE":
+        return False
+    if spec["model"].get("dropout") or spec["pre_tokenizer"] is None:
+        return False
+    split = spec["pre_tokenizer"]
+    stages = split["pretokenizers"] if split["type"] == "Sequence" else [split]
+    kinds = [_splits(stage) for stage in stages]
+    return None not in kinds and kinds.count("words") == 1
+
+
+def _splits(stage: dict[str, Any]) -> Literal["characters", "words"] | None:
+    """Whether a pre-tokenizer decides for each character by itself, by matching words from left to right, or otherwise."""
+    if stage["type"] == "Digits" or (stage["type"] == "ByteLevel" and not stage.get("use_regex", True)):
+        return "characters"
+    if stage["type"] == "ByteLevel":
+        return "words"
+    pattern = stage.get("pattern", {}).get("Regex")
+    if stage["type"] == "Split" and pattern and stage["behavior"] == "Isolated" and not stage.get("invert"):
+        return None if _LOOKS_AHEAD.search(pattern.replace(r"(?!\S)", "")) else "words"
+    return None
 
 
 def _plain_backend(serialized: str, drop: frozenset[int]) -> Any:
