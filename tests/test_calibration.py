@@ -15,6 +15,7 @@ from palmette.evaluate.calibration import (
     CALIBRATION,
     Calibration,
     Case,
+    check_data,
     fit,
     fit_max_no_answer,
     fit_temperature,
@@ -29,8 +30,9 @@ def case(number: int, log_odds: float, *, answerable: bool, document: int | None
     """A question whose only span, "white", has these odds against "?"; it is right if the question has an answer."""
     text = f"Tower {number if document is None else document} is white."
     answers = (Answer("white", text.find("white")),) if answerable else ()
-    posterior = SpanPosterior.merge([WindowScores({"white": (text.find("white"), log_odds)}, (), 1)])
-    return Case(Document(text, text, ()), Question(f"q{number}", "Of what colour?", answers), posterior)
+    scores = WindowScores({"white": (text.find("white"), log_odds)}, -math.inf, -math.inf, 1)
+    question = Question(f"q{number}", "Of what colour?", answers)
+    return Case(Document(text, text, (question,)), question, SpanPosterior.merge([scores]))
 
 
 def test_the_temperature_of_a_coin() -> None:
@@ -42,12 +44,21 @@ def test_the_temperature_of_a_coin() -> None:
     assert negative_log_likelihood(cases, 1.0) == pytest.approx(expected)
 
 
-def test_what_was_not_scored_counts_for_a_right_answer_that_was_not_found() -> None:
-    """Odds 1 for a wrong span, 2 for the rest, 1 for "?": the right answer lies in the rest, 2 of 4."""
-    posterior = SpanPosterior.merge([WindowScores({"white": (8, 0.0)}, (math.log(2),), 1)])
+def test_what_was_not_looked_into_counts_as_answers() -> None:
+    """Odds 1 for a scored span, 2 for the rest, 1 for "?": an answer has 3 of 4."""
+    posterior = SpanPosterior.merge([WindowScores({"white": (8, 0.0)}, math.log(2), math.log(2), 1)])
     document = Document("d", "Tower A is white, of granite.", ())
     question = Question("q", "Of what?", (Answer("granite", 21),))
-    assert negative_log_likelihood([Case(document, question, posterior)], 1.0) == pytest.approx(math.log(2))
+    assert negative_log_likelihood([Case(document, question, posterior)], 1.0) == pytest.approx(math.log(4 / 3))
+
+
+def test_to_answer_nothing_can_be_best() -> None:
+    """One question, sure of a wrong answer: no threshold but one below every probability of no answer."""
+    assert (
+        not Decision(max_no_answer=fit_max_no_answer([case(0, 800.0, answerable=False)], Decision()))
+        .decide(case(1, 800.0, answerable=True).posterior)
+        .text
+    )
 
 
 def test_the_threshold_gives_most_right_decisions() -> None:
@@ -111,7 +122,7 @@ def test_the_promise_holds(slope: float, target: float, size: int) -> None:
 def test_a_promise_that_cannot_be_kept_is_refused() -> None:
     """Half of all answers are wrong whatever their confidence."""
     generator = np.random.default_rng(6)
-    coins = [[Judged(float(c), bool(w)) for c, w in generator.uniform(size=(300, 2)) > 0.5] for _ in range(2)]
+    coins = [[Judged(float(c), bool(w > 0.5)) for c, w in generator.uniform(size=(300, 2))] for _ in range(2)]
     with pytest.raises(DataError, match=r"no threshold is shown to keep the promise: .* answers were wrong"):
         choose_threshold(*coins, 0.05, 0.95)
 
@@ -131,33 +142,46 @@ def data(cases: list[Case]) -> DataSet:
     return DataSet("made.json", tuple(case.document for case in cases), "abc")
 
 
+FOR = {"weights": "w1", "max_words": 30}
+
+
 def test_what_is_fitted_is_kept_with_what_it_was_fitted_on(tmp_path: Path) -> None:
     cases = [case(i, 3.0 - i % 7, answerable=i % 3 != 0) for i in range(60)]
-    made = fit(cases, data(cases), weights="w1", target_error=None)
+    made = fit(cases, data(cases), FOR)
     made.write(tmp_path)
-    assert Calibration.read(tmp_path, "w1") == made
-    with pytest.raises(RunError, match="other weights"):
-        Calibration.read(tmp_path, "w2")
+    assert Calibration.read(tmp_path) == made
+    made.check_fits(FOR)
+    with pytest.raises(RunError, match="fitted for weights = 'w1', and this is 'w2'"):
+        made.check_fits({**FOR, "weights": "w2"})
     with pytest.raises(DataError, match=r"1 of 2 documents, .*Tower 3.* were used to calibrate"):
         made.check_unseen([Document("new", "Unseen.", ()), cases[3].document], "test.json")
     made.check_unseen([Document("new", "Unseen.", ())], "test.json")
-    (tmp_path / CALIBRATION).write_text("{}")
-    with pytest.raises(RunError, match="palmette calibrate"):
-        Calibration.read(tmp_path, "w1")
+    for broken in ("{}", (tmp_path / CALIBRATION).read_text().replace('"temperature": ', '"temperature": -')):
+        (tmp_path / CALIBRATION).write_text(broken)
+        with pytest.raises(RunError, match="palmette calibrate"):
+            Calibration.read(tmp_path)
 
 
 def test_a_promise_is_tested_on_documents_that_were_not_fitted() -> None:
     cases = [case(i, 4.0 if i % 3 else -4.0, answerable=i % 3 != 0, document=i // 3) for i in range(180)]
-    first, second = halves(cases)
-    assert {text_hash(c.document) for c in first}.isdisjoint(text_hash(c.document) for c in second)
+    documents = [c.document for c in cases]
+    first, second = halves(documents)
+    assert {text_hash(d) for d in first}.isdisjoint(map(text_hash, second))
     assert (len(first), len(second)) == (90, 90)
-    made = fit(cases, data(cases), weights=None, target_error=0.05)
+    made = fit(cases, data(cases), FOR, target_error=0.05)
     assert made.guarantee is not None
     assert made.guarantee.num_tested == made.guarantee.num_answered == 60
     assert made.decision.min_confidence == made.guarantee.min_confidence
+    assert made.decision.forces_span
 
 
-def test_one_kind_of_question_is_not_enough() -> None:
-    cases = [case(i, 1.0, answerable=True) for i in range(5)]
-    with pytest.raises(DataError, match="no question without an answer"):
-        fit(cases, data(cases), weights=None)
+def test_data_that_calibrate_nothing_are_refused_first() -> None:
+    both = [case(i, 1.0, answerable=i % 2 == 0, document=0) for i in range(6)]
+    one = Document("one", both[0].document.text, tuple(c.question for c in both))
+    check_data([one], "dev.json")
+    with pytest.raises(DataError, match="a half of its documents has no question"):
+        check_data([one], "dev.json", target_error=0.05)
+    with pytest.raises(DataError, match="it has no question without one"):
+        check_data([case(i, 1.0, answerable=True).document for i in range(5)], "dev.json")
+    with pytest.raises(DataError, match="the target error is 5"):
+        check_data([one], "dev.json", target_error=5)

@@ -14,7 +14,6 @@ from palmette.evaluate.confidence import (
     ReliabilityBin,
     area_under_risk_coverage,
     auroc,
-    brier_score,
     expected_calibration_error,
     reliability_bins,
     risk_coverage,
@@ -40,12 +39,6 @@ def test_auroc_of_plain_cases() -> None:
     assert auroc([1.0, 2.0, 3.0], [False, False, True]) == 1.0
     assert auroc([1.0, 2.0, 3.0], [True, False, False]) == 0.0
     assert auroc([5.0, 5.0, 5.0], [True, False, False]) == 0.5
-
-
-def test_brier_score() -> None:
-    assert brier_score([0.5] * 6, [0, 1, 1, 0, 0, 1]) == 0.25
-    assert brier_score([1.0, 0.0], [1, 0]) == 0.0
-    assert brier_score([0.8, 0.3], [1, 1]) == pytest.approx((0.04 + 0.49) / 2)
 
 
 def test_reliability_bins() -> None:
@@ -98,16 +91,16 @@ def test_ties_count_as_the_mean_over_their_orders() -> None:
 @given(ROWS, st.randoms())
 def test_the_order_of_the_questions_does_not_matter(rows: list[tuple[float, bool]], random) -> None:
     shuffled = random.sample(rows, len(rows))
-    for measure in (auroc, brier_score, expected_calibration_error, area_under_risk_coverage):
+    for measure in (auroc, expected_calibration_error, area_under_risk_coverage):
         assert measure(*zip(*rows, strict=True)) == pytest.approx(measure(*zip(*shuffled, strict=True)))
 
 
 def test_what_is_no_probability_is_refused() -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
-        brier_score([1.5], [1])
+        expected_calibration_error([1.5], [1])
     with pytest.raises(ValueError, match="between 0 and 1"):
         expected_calibration_error([float("nan")], [1])
     with pytest.raises(ValueError, match="N > 0"):
         area_under_risk_coverage([], [])
     with pytest.raises(ValueError, match="N > 0"):
-        brier_score([0.5, 0.5], [1])
+        expected_calibration_error([0.5, 0.5], [1])

@@ -51,6 +51,7 @@ def run_ask(
     *,
     decoder: DecoderName,
     calibrated: bool,
+    max_words: int | None,
     as_json: bool,
 ) -> None:
     """`palmette ask`."""
@@ -60,7 +61,7 @@ def run_ask(
     for question in asked.questions:
         check_question(question, asked, document)
     opened = open_model(model, attention, calibrated=calibrated and decoder == "span")
-    predictions = dict(opened.decoder(decoder).predict([asked]))
+    predictions = dict(opened.decoder(decoder, effort=opened.effort(max_words)).predict([asked]))
     for question in asked.questions:
         _show_answer(asked, question, predictions[question.id], as_json=as_json)
 

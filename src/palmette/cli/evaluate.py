@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -16,15 +19,16 @@ from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.decode.posterior import Decision
 from palmette.decode.span_decoder import Effort
+from palmette.errors import DataError
 from palmette.evaluate.bootstrap import Difference, paired_difference
-from palmette.evaluate.calibration import Calibration, Case, fit
+from palmette.evaluate.calibration import Calibration, Case, check_data, fit
 from palmette.evaluate.official import read_official
 from palmette.evaluate.squad import REPORT, Evaluation, evaluate_squad, score
 from palmette.evaluate.squad_metrics import ScoredAnswer
 from palmette.model.attention import Attention
 from palmette.progress import progress
 
-HELD_OUT_SPLIT = "validation"
+HELD_OUT_SPLIT, MADE_BY = "validation", "evaluation.json"
 
 
 def run_eval_squad(
@@ -35,7 +39,7 @@ def run_eval_squad(
     *,
     decoder: DecoderName,
     calibrated: bool,
-    max_words: int,
+    max_words: int | None,
     batch_size: int,
     limit: int | None,
 ) -> None:
@@ -45,11 +49,32 @@ def run_eval_squad(
     opened = open_model(model, attention, calibrated=calibrated and decoder == "span")
     if opened.calibration:
         opened.calibration.check_unseen(source.documents, data)
-    answers = opened.decoder(decoder, effort=Effort(max_words=max_words), batch_size=batch_size)
+    answers = opened.decoder(decoder, effort=opened.effort(max_words), batch_size=batch_size)
     with run.whole_folder(out) as staging:
         result = evaluate_squad(answers, source.documents)
-        result.write(staging, f"{Path(model).name} on {data}", subtitle(model, data, decoder), loss_of(Path(model)))
+        title = f"{Path(model).name} on {data}"
+        result.write(staging, title, subtitle(model, data, decoder), loss_of(Path(model).expanduser()))
+        run.write_json(staging / MADE_BY, made_by(opened, source, model, decoder, opened.effort(max_words)))
     _tell(result, Path(model).name, out)
+    if decoder == "span":
+        fitted = opened.calibration
+        stderr().print(
+            f"calibrated on {fitted.source}" if fitted else "not calibrated: decided for what is most probable"
+        )
+
+
+def made_by(opened: Opened, source: DataSet, model: str, decoder: DecoderName, effort: Effort) -> dict[str, Any]:
+    """What an evaluation's figures depend on."""
+    span = {"effort": asdict(effort), "decision": asdict(opened.decision)} if decoder == "span" else {}
+    return {
+        **run.environment(),
+        "model": model,
+        "decoder": decoder,
+        **span,
+        "calibrated_on": opened.calibration.source if opened.calibration else None,
+        **opened.fitted_for(effort),
+        "data": {"source": source.source, "sha256": source.sha256, "questions": source.num_questions},
+    }
 
 
 def run_eval_predictions(data: str, predictions: Path, na_prob: Path | None, out: Path) -> None:
@@ -81,13 +106,20 @@ def _tell(result: Evaluation, name: str, out: Path) -> None:
 
 
 def run_calibrate(
-    model: Path, data: str, attention: Attention | None, target_error: float | None, confidence: float
+    model: Path,
+    data: str,
+    attention: Attention | None,
+    max_words: int | None,
+    target_error: float | None,
+    confidence: float,
 ) -> None:
     """`palmette calibrate`."""
     folder = trained_folder(model)
     source = read_source(data, default_split=HELD_OUT_SPLIT)
+    _check_not_trained_on(model, source)
+    check_data(source.documents, data, target_error=target_error, confidence=confidence)
     opened = open_model(str(model), attention, calibrated=False)
-    calibration = calibrate(opened, source, target_error, confidence)
+    calibration = calibrate(opened, source, opened.effort(max_words), target_error, confidence)
     calibration.write(folder)
     decision, promise = calibration.decision, calibration.guarantee
     news = stdout()
@@ -102,18 +134,27 @@ def run_calibrate(
     stderr().print(f"fitted on {calibration.num_questions} questions of {data}; kept in {folder}")
 
 
+def _check_not_trained_on(model: Path, source: DataSet) -> None:
+    trained = json.loads((model / run.MANIFEST).read_text(encoding="utf-8")).get("data", [])
+    if source.sha256 in {part["sha256"] for part in trained}:
+        raise DataError(
+            f"{model} was trained on {source.source}: what it knows by heart calibrates nothing",
+            "Calibrate on documents that it has not seen.",
+        )
+
+
 def calibrate(
-    opened: Opened, source: DataSet, target_error: float | None = None, confidence: float = 0.95
+    opened: Opened, source: DataSet, effort: Effort, target_error: float | None = None, confidence: float = 0.95
 ) -> Calibration:
     """Answer a data set, and fit the calibration to it."""
-    decoder = opened.span_decoder(decision=Decision(max_no_answer=1.0))
+    decoder = opened.span_decoder(effort, Decision(max_no_answer=1.0))
     posteriors = {}
     with progress(source.num_questions, "calibrating", "questions") as bar:
         for question, posterior in decoder.posteriors(source.documents):
             posteriors[question] = posterior
             bar.update()
     cases = [Case(d, q, posteriors[q.id]) for d in source.documents for q in d.questions]
-    return fit(cases, source, weights=opened.weights, target_error=target_error, confidence=confidence)
+    return fit(cases, source, opened.fitted_for(effort), target_error=target_error, confidence=confidence)
 
 
 def run_compare(first: Path, second: Path, show: int) -> None:

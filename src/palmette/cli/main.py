@@ -34,7 +34,10 @@ DecoderOption = Annotated[
 CalibrationOption = Annotated[
     bool, typer.Option("--calibration/--no-calibration", help="Decide as the run's calibration says, if it has one.")
 ]
-MaxWordsOption = Annotated[int, typer.Option(min=1, help="The longest answer, in words and punctuation marks.")]
+MaxWordsOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, help="The longest answer, in words and punctuation marks; 30, or as calibrated."),
+]
 
 
 def _version(value: bool) -> None:
@@ -88,7 +91,7 @@ def eval_squad(
     attention: AttentionOption = None,
     decoder: DecoderOption = "span",
     calibration: CalibrationOption = True,
-    max_words: MaxWordsOption = 30,
+    max_words: MaxWordsOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts that plain generation takes side by side.")] = 16,
     limit: Annotated[Optional[int], typer.Option(min=1, help="Use the first N documents only.")] = None,  # noqa: UP045
 ) -> None:
@@ -138,19 +141,20 @@ def compare_runs(
 
 @app.command()
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="A run folder.")],
+    model: Annotated[Path, typer.Option(help="A run folder.")],
     data: Annotated[str, typer.Option(help="Questions with known answers, on which no figure is reported later.")],
     target_error: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="Promise that at most this share of the answers given is wrong (0.05, say)."),
     ] = None,
     confidence: Annotated[float, typer.Option(help="Of the promise.")] = 0.95,
+    max_words: MaxWordsOption = None,
     attention: AttentionOption = None,
 ) -> None:
     """Fit temperature and thresholds of the span decoder, and keep them beside the run's weights."""
     from palmette.cli.evaluate import run_calibrate
 
-    run_calibrate(model, data, attention, target_error, confidence)
+    run_calibrate(model.expanduser(), data, attention, max_words, target_error, confidence)
 
 
 @app.command()
@@ -161,12 +165,14 @@ def ask(
     attention: AttentionOption = None,
     decoder: DecoderOption = "span",
     calibration: CalibrationOption = True,
+    max_words: MaxWordsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a question, for programs.")] = False,
 ) -> None:
     """Answer questions about a document, with the answer shown in its place."""
     from palmette.cli.commands import run_ask
 
-    run_ask(model, document, questions, attention, decoder=decoder, calibrated=calibration, as_json=as_json)
+    settings = {"calibrated": calibration, "as_json": as_json}
+    run_ask(model, document, questions, attention, decoder=decoder, max_words=max_words, **settings)
 
 
 @app.command()
@@ -176,7 +182,7 @@ def predict(
     model: ModelOption = DEFAULT_MODEL,
     attention: AttentionOption = None,
     calibration: CalibrationOption = True,
-    max_words: MaxWordsOption = 30,
+    max_words: MaxWordsOption = None,
 ) -> None:
     """Answer a file of questions line by line; a bad line becomes an error line, a kill costs nothing."""
     from palmette.cli.predict import run_predict

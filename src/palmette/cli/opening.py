@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from palmette import run
 from palmette.config import Recipe, load_recipe
@@ -61,7 +61,14 @@ class Opened:
         return GenerationDecoder(self.loaded.model, tokenizer, self.task, num_beams=beams, batch_size=batch_size)
 
     def span_decoder(self, effort: Effort | None = None, decision: Decision | None = None) -> SpanDecoder:
-        """The span decoder; it decides as calibrated if nothing else is said."""
+        """The span decoder; it decides as calibrated if nothing else is said.
+
+        Raises:
+            RunError: it was calibrated for something else.
+        """
+        effort = effort or self.effort()
+        if self.calibration and decision is None:
+            self.calibration.check_fits(self.fitted_for(effort))
         return SpanDecoder(
             self.loaded.model,
             self.loaded.tokenizer,
@@ -70,6 +77,20 @@ class Opened:
             decision=decision or self.decision,
             template=self.task.template,
         )
+
+    def effort(self, max_words: int | None = None) -> Effort:
+        """How far to look: for spans of so many words, or of as many as it was calibrated for."""
+        fitted = self.calibration.fitted_for["max_words"] if self.calibration else Effort().max_words
+        return Effort(max_words=max_words or fitted)
+
+    def fitted_for(self, effort: Effort) -> dict[str, Any]:
+        """What a calibration holds for, besides the kind of documents."""
+        return {
+            "weights": self.weights,
+            "prompt_sha256": self.task.prompt.sha256,
+            "dtype": str(self.loaded.model.dtype).removeprefix("torch."),
+            "max_words": effort.max_words,
+        }
 
 
 def open_model(name: str, attention: Attention | None = None, *, calibrated: bool = True) -> Opened:
@@ -104,7 +125,7 @@ def open_model(name: str, attention: Attention | None = None, *, calibrated: boo
     check_model(loaded.model, training=False)
     weights = weights_hash(str(trained))
     known = calibrated and (trained / CALIBRATION).is_file()
-    calibration = Calibration.read(trained, weights) if known else None
+    calibration = Calibration.read(trained) if known else None
     task = ExtractiveQa(ChatTemplate(loaded.tokenizer), recipe_prompt(recipe))
     return Opened(loaded, task, weights, calibration)
 

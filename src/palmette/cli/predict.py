@@ -108,7 +108,7 @@ def run_predict(
     out: Path,
     attention: Attention | None = None,
     *,
-    max_words: int = 30,
+    max_words: int | None = None,
     calibrated: bool = True,
     decision: Decision | None = None,
     max_rows: int = ROWS_PER_CHUNK,
@@ -121,7 +121,7 @@ def run_predict(
             rows once more.
         out: the JSON Lines file to write, or to go on with.
         attention: the attention backend; the run's own, or sdpa, if None.
-        max_words: the longest answer, in words.
+        max_words: the longest answer, in words; as calibrated, or 30, if None.
         calibrated: whether to take the run's calibration, if it has one.
         decision: how probabilities become answers; as calibrated if None.
         max_rows: how many rows fill a chunk: what a kill may cost.
@@ -133,15 +133,14 @@ def run_predict(
     _check_output(out)
     with open_lines(source) as lines:
         from palmette.cli.opening import open_model
-        from palmette.decode.span_decoder import Effort
 
         opened = open_model(model, attention, calibrated=calibrated)
-        effort, decision = Effort(max_words=max_words), decision or opened.decision
+        effort, chosen = opened.effort(max_words), decision or opened.decision
         tally = predict_rows(
             opened.span_decoder(effort, decision),
             read_rows(lines),
             out,
-            {**_model_settings(model, opened), **asdict(effort), **asdict(decision)},
+            {**_model_settings(model, opened), **asdict(effort), **asdict(chosen)},
             about={"input": source, **run.environment()},
             num_lines=lambda: count_lines(source),
             max_rows=max_rows,

@@ -57,7 +57,7 @@ def run_quickstart(out: Path, *, smoke: bool) -> None:
     opened = Opened(merge_lora(trained), opened.task, weights_hash(str(trained_folder(out))))
     if not smoke:
         say(f"calibrating on {CALIBRATED_ON}")
-        calibration = calibrate(opened, read_source(CALIBRATED_ON))
+        calibration = calibrate(opened, read_source(CALIBRATED_ON), opened.effort())
         calibration.write(trained_folder(out))
         opened = replace(opened, calibration=calibration)
     say("answering the same questions with the fine-tuned model")

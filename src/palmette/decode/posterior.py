@@ -4,6 +4,8 @@ Everything is said as odds against "?" (the document does not answer): in one wi
 need no normaliser, so windows can be merged. A document has several windows; the answer stands in one of them or nowhere, and what a
 window says is taken to be independent of the others: then the odds of a string add up over the windows, and "?" has odds 1. With one
 window this is the model's own distribution over the allowed spans and "?".
+
+Letters in the comments: S the odds of all scored spans together, U those of all that was not looked into (from above), Z = S + U.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from palmette.decode.prediction import Candidate, Prediction
 
@@ -34,12 +37,14 @@ class WindowScores:
 
     Attributes:
         spans: {text: (first place in the document, log odds against "?")} of the scored spans.
-        frontier: log odds of each branch that was not looked into.
+        unscored: log odds of all that was not looked into, together, from above.
+        bound: log odds that none of it can exceed.
         num_passes: forward passes taken.
     """
 
     spans: dict[str, tuple[int, float]]
-    frontier: tuple[float, ...]
+    unscored: float
+    bound: float
     num_passes: int
 
 
@@ -72,38 +77,47 @@ class SpanPosterior:
                 odds.setdefault(text, []).append(value)
         spans = [(text, places[text], log_sum_exp(values)) for text, values in odds.items()]
         spans.sort(key=lambda span: (-span[2], span[1], len(span[0])))
-        tops = [max(window.frontier, default=-math.inf) for window in windows]
+        bound = log_sum_exp(window.bound for window in windows)
         return cls(
             spans=tuple(spans),
-            unscored=log_sum_exp(value for window in windows for value in window.frontier),
-            bound=log_sum_exp(tops),
+            unscored=log_sum_exp(window.unscored for window in windows),
+            bound=bound,
             # Within one window the strings are distinct: what is scored is scored.
-            excess=log_sum_exp(tops) if len(windows) > 1 else -math.inf,
+            excess=bound if len(windows) > 1 else -math.inf,
             num_passes=max(window.num_passes for window in windows),
         )
 
     @property
-    def best(self) -> float:
-        """Log odds of the best scored span."""
-        return self.spans[0][2] if self.spans else -math.inf
+    def evidence(self) -> Evidence:
+        """What a decision rests on."""
+        best = self.spans[0][2] if self.spans else -math.inf
+        runner_up = log_sum_exp((self.spans[1][2], self.excess)) if len(self.spans) > 1 else -math.inf
+        scored = log_sum_exp(value for _, _, value in self.spans)
+        return Evidence(best, log_sum_exp((best, self.excess)), max(self.bound, runner_up), scored, self.unscored)
 
-    def proves(self, *, answers: bool) -> bool:
-        """Whether scoring every allowed span could not change the answer.
 
-        Args:
-            answers: whether the best span is given; then it is proved to be the most probable span. Else what is proved is which of
-                the spans and "?" is most probable.
-        """
-        if answers:
-            return self.best >= self.rivals
-        best_in_full = log_sum_exp((self.best, self.excess))
-        return max(best_in_full, self.rivals) <= 0.0 or self.best >= max(self.rivals, 0.0)
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Log odds against "?" that a decision rests on.
+
+    Attributes:
+        best: of the best scored span.
+        best_at_most: what they could be with everything scored.
+        rivals: what no other span can exceed.
+        scored: of all scored spans together, S.
+        unscored: of all that was not looked into, U, from above.
+    """
+
+    best: float
+    best_at_most: float
+    rivals: float
+    scored: float
+    unscored: float
 
     @property
-    def rivals(self) -> float:
-        """Log odds that no span but the best scored one can exceed."""
-        runner_up = log_sum_exp((self.spans[1][2], self.excess)) if len(self.spans) > 1 else -math.inf
-        return max(self.bound, runner_up)
+    def answered(self) -> float:
+        """Log odds of any answer at all, with what was not looked into counted in full: log Z."""
+        return log_sum_exp((self.scored, self.unscored))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +125,8 @@ class Decision:
     """How a posterior becomes an answer; the defaults answer with what is most probable.
 
     Attributes:
-        temperature: all log odds are divided by it: above 1 makes the model less sure of itself.
+        temperature: the log odds of an answer against none, log Z, are divided by it: above 1 makes the model less sure whether
+            there is an answer. How probable one span is among all spans stays as it is.
         max_no_answer: answer where the probability of no answer is no more than this; None: where a span is likelier than "?".
         min_confidence: say nothing ("unsure") where the answer is less probable than this.
     """
@@ -120,33 +135,66 @@ class Decision:
     max_no_answer: float | None = None
     min_confidence: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not self.temperature > 0.0:
+            raise ValueError(f"a temperature of {self.temperature!r} is not above 0")
+
+    @property
+    def forces_span(self) -> bool:
+        """Whether the best span has to be found whatever "?" says: a promise was tested on posteriors that were."""
+        return self.min_confidence > 0.0 or (self.max_no_answer or 0.0) >= 1.0
+
+    def no_answer(self, answered: float) -> float:
+        """The probability of no answer where the log odds of any answer are `answered`."""
+        return 1.0 / (1.0 + math.exp(min(answered / self.temperature, 700.0)))
+
+    def confidence(self, best: float, answered: float) -> float:
+        """The probability of a span with log odds `best` where those of any answer are `answered`."""
+        return 0.0 if best == -math.inf else (1.0 - self.no_answer(answered)) * math.exp(min(best - answered, 0.0))
+
+    def verdict(self, evidence: Evidence) -> tuple[Literal["answer", "absent", "unsure"], bool]:
+        """What to say, and whether it is proved to be what scoring every allowed span would have said."""
+        best_proved = evidence.best >= evidence.rivals
+        low, high = evidence.scored, evidence.answered
+        if self.max_no_answer is None:
+            answers = evidence.best > 0.0
+            certain = best_proved if answers else max(evidence.best_at_most, evidence.rivals) <= 0.0
+        else:
+            answers = evidence.best > -math.inf and self.no_answer(high) <= self.max_no_answer
+            if answers:
+                certain = best_proved and self.no_answer(low) <= self.max_no_answer
+            else:
+                certain = high == -math.inf or self.no_answer(high) > self.max_no_answer
+        if not answers:
+            return "absent", certain
+        # With Z between S and S + U the confidence has its least value at an end, and its largest at an end or at its summit.
+        ends = [self.confidence(evidence.best, low), self.confidence(evidence.best, high)]
+        if ends[1] >= self.min_confidence:
+            return "answer", certain and min(ends) >= self.min_confidence
+        steepness = 1.0 / self.temperature
+        summit = math.log(steepness - 1.0) / steepness if steepness > 1.0 else -math.inf
+        largest = [self.confidence(evidence.best_at_most, z) for z in (low, high, min(max(summit, low), high))]
+        return "unsure", certain and max(largest) < self.min_confidence
+
     def decide(self, posterior: SpanPosterior) -> Prediction:
-        """The answer. Probabilities are those of the scored spans against all there could be, so they err on the low side."""
-        scaled = [value / self.temperature for _, _, value in posterior.spans]
-        unscored = posterior.unscored / self.temperature
-        total = log_sum_exp((0.0, unscored, *scaled))
+        """The answer, and the probabilities of the best spans, with what was not looked into counted in full against them."""
+        evidence = posterior.evidence
+        kind, certain = self.verdict(evidence)
+        no_answer = self.no_answer(evidence.answered)
         candidates = tuple(
-            Candidate(text, start, start + len(text), math.exp(value - total))
-            for (text, start, _), value in zip(posterior.spans[:NUM_CANDIDATES], scaled, strict=False)
+            Candidate(text, start, start + len(text), self.confidence(value, evidence.answered))
+            for text, start, value in posterior.spans[:NUM_CANDIDATES]
         )
-        no_answer = math.exp(-total)
-        best = posterior.best
-        answers = best > 0.0 if self.max_no_answer is None else bool(candidates) and no_answer <= self.max_no_answer
-        common = Prediction(
+        found = Prediction(
             text="",
-            refusal="absent",
             probability=no_answer,
             no_answer_probability=no_answer,
             candidates=candidates,
-            unscored=math.exp(unscored - total),
-            certified=posterior.proves(answers=answers),
+            unscored=self.confidence(evidence.unscored, evidence.answered),
+            certified=certain,
             num_passes=posterior.num_passes,
         )
-        if not answers:
-            return common
-        given = candidates[0]
-        if given.probability < self.min_confidence:
-            return replace(common, refusal="unsure", probability=given.probability)
-        return replace(
-            common, refusal="", text=given.text, start=given.start, end=given.end, probability=given.probability
-        )
+        if kind != "answer":
+            return replace(found, refusal=kind)
+        best = candidates[0]
+        return replace(found, text=best.text, start=best.start, end=best.end, probability=best.probability)

@@ -18,7 +18,7 @@ class Candidate:
 
     Attributes:
         text: its text, document[start:end] letter for letter.
-        start, end: its first place in the document.
+        start, end: the first place among those where it was scored.
         probability: of being the answer.
     """
 
@@ -40,11 +40,11 @@ class Prediction:
         probability: of the answer given, or that there is none; None where the decoder gives no probabilities.
         no_answer_probability: that the document does not answer.
         candidates: the best spans, best first, whether or not one was given.
-        unscored: the share of the probability that was not looked into: true probabilities are no lower than the ones given here,
-            and no more than 1 / (1 - unscored) times as high.
+        unscored: the share of the probability that was not looked into. It counts against all others: with temperature 1 true
+            probabilities are no lower than the ones given here, and no more than 1 / (1 - unscored) times as high.
         certified: whether the decision is proved to be what scoring every allowed span would have decided.
         num_passes: forward passes until the decision.
-        valid_json: whether the reply had the format asked for.
+        valid_json: whether the reply had the format asked for; None where nobody knows.
         reply: the reply as generated; "" where the format was forced.
     """
 
@@ -58,7 +58,7 @@ class Prediction:
     unscored: float = 0.0
     certified: bool = False
     num_passes: int = 0
-    valid_json: bool = True
+    valid_json: bool | None = True
     reply: str = ""
 
 

@@ -10,6 +10,7 @@ import heapq
 import math
 from collections.abc import Mapping
 
+from palmette.decode.posterior import Evidence, WindowScores, log_sum_exp
 from palmette.decode.trie import SpanTrie
 
 # Guesses that only order the search: a span goes on after a token with this probability, shared evenly among what may follow.
@@ -20,8 +21,7 @@ class Search:
     """The search for one question in one window.
 
     Args:
-        trie: the allowed strings.
-        abstain: index of the string that stands for no answer.
+        trie: the allowed strings; its string 0 stands for no answer.
 
     Attributes:
         frontier: {node: log-probability of reaching it} for nodes whose next token has not been looked at.
@@ -29,8 +29,8 @@ class Search:
         num_passes: forward passes that looked at this search.
     """
 
-    def __init__(self, trie: SpanTrie, abstain: int) -> None:
-        self.trie, self.abstain = trie, abstain
+    def __init__(self, trie: SpanTrie) -> None:
+        self.trie = trie
         self.frontier: dict[int, float] = {0: 0.0}
         self.ended: dict[int, float] = {}
         self.num_passes = 0
@@ -50,9 +50,14 @@ class Search:
             self.frontier[child] = reached + logprobs[token]
 
     @property
+    def abstain(self) -> float:
+        """Log-probability of no answer."""
+        return self.ended[0]
+
+    @property
     def best_span(self) -> float:
-        """Log-probability of the best scored span, abstention left out."""
-        return max((value for string, value in self.ended.items() if string != self.abstain), default=-math.inf)
+        """Log-probability of the best scored span."""
+        return max((value for string, value in self.ended.items() if string), default=-math.inf)
 
     @property
     def bound(self) -> float:
@@ -60,14 +65,22 @@ class Search:
         return max(self.frontier.values(), default=-math.inf)
 
     @property
-    def best_proved(self) -> bool:
-        """Whether the best of all strings, abstention among them, is known."""
-        return max(self.best_span, self.ended[self.abstain]) >= self.bound
+    def evidence(self) -> Evidence:
+        """What a decision rests on, as far as this window goes."""
+        best, abstain = self.best_span - self.abstain, self.abstain
+        scored = log_sum_exp(value for string, value in self.ended.items() if string) - abstain
+        unscored = log_sum_exp(self.frontier.values()) - abstain
+        return Evidence(best, best, self.bound - abstain, scored, unscored)
 
-    @property
-    def span_proved(self) -> bool:
-        """Whether the best span is known."""
-        return self.best_span >= self.bound
+    def scores(self) -> WindowScores:
+        """What was found, as odds against no answer."""
+        evidence, trie = self.evidence, self.trie
+        spans = {
+            trie.strings[string]: (trie.places[string], value - self.abstain)
+            for string, value in self.ended.items()
+            if string
+        }
+        return WindowScores(spans, evidence.unscored, evidence.rivals, self.num_passes)
 
     def plan(self, max_tokens: int, *, floor: float) -> list[int]:
         """The nodes to look at in the next pass, parents first: where most probability is expected.

@@ -14,16 +14,20 @@ from typing import Any
 
 import torch
 
-from palmette.data.records import Document, Question
-from palmette.decode.posterior import Decision, SpanPosterior, WindowScores, log_sum_exp
+from palmette.data.records import Document, Question, check_document, check_question
+from palmette.decode.posterior import Decision, SpanPosterior, WindowScores
 from palmette.decode.prediction import Prediction
 from palmette.decode.prefix_cache import PrefixCache
 from palmette.decode.search import Search
 from palmette.decode.spans import cut_windows
 from palmette.decode.trie import SpanTrie, span_trie
-from palmette.errors import PackingError
+from palmette.errors import DataError, ModelError, PackingError
+from palmette.model.forward import check_positions, model_name
 from palmette.tasks.extractive_qa import ExtractiveQa, QaPrompt
 from palmette.tree.chat import ChatTemplate
+
+# Stands for a text that does not matter; an empty one would let a template trim what stands beside it.
+_ANY = "."
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,13 @@ class Effort:
 
     Attributes:
         max_words: the longest span, in words (punctuation marks count).
-        max_passes: forward passes after which it stops without a proof; None: as many as it takes.
+        max_passes: forward passes after which it stops without a proof; None: as many as it takes, with room kept for all spans of a
+            window, so short documents only, or a large `tokens_per_batch`.
         tokens_per_pass: branch tokens that one question may add in a pass; None: all there are, so that every span is scored.
         window_tokens: about how many tokens of a document are read in one go.
         overlap_tokens: about how many of them neighbouring windows share.
-        tokens_per_batch: tokens of a prefix tree held at once, which bounds memory.
+        tokens_per_batch: tokens of a prefix tree held at once, which bounds memory: keys and values of so many tokens, and a mask of
+            its square in bytes.
     """
 
     max_words: int = 30
@@ -45,6 +51,12 @@ class Effort:
     window_tokens: int = 1024
     overlap_tokens: int = 256
     tokens_per_batch: int = 8192
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_words", 1), ("max_passes", 1), ("tokens_per_pass", 1), ("window_tokens", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}, below {least}")
 
 
 @dataclass(eq=False, slots=True)
@@ -92,18 +104,24 @@ class SpanDecoder:
         self._model = model
         self._task = ExtractiveQa(template or ChatTemplate(tokenizer), prompt)
         self._effort, self._decision = effort or Effort(), decision or Decision()
-        opened = self._task.open_reply("", "")
+        opened = self._task.open_reply(_ANY, _ANY)
         self._root, self._abstain, self._closing = opened.root, opened.abstain, opened.closing
 
     def answer(self, document: str, questions: Sequence[str]) -> list[Prediction]:
         """Answer questions about one document, in their order.
 
         Raises:
+            DataError: the document or a question is empty, or holds half a surrogate pair.
+            TemplateError: the chat template cannot keep their text apart from control tokens.
             PackingError: a question is so long that it does not fit into a batch with a window of the document.
             ModelError: the model has fewer positions than a window, a question and an answer need.
         """
         asked = tuple(Question(str(index), question) for index, question in enumerate(questions))
-        found = dict(self.predict([Document("document", document, asked)]))
+        given = Document("document", document, asked)
+        check_document(given, "answer")
+        for question in asked:
+            check_question(question, given, "answer")
+        found = dict(self.predict([given]))
         return [found[question.id] for question in asked]
 
     def predict(self, documents: Iterable[Document]) -> Iterator[tuple[str, Prediction]]:
@@ -120,32 +138,42 @@ class SpanDecoder:
             self._run(cache, jobs)
             for job in jobs:
                 scores = waiting.setdefault(job.question, [])
-                scores.append(_window_scores(job))
+                scores.append(job.search.scores())
                 if len(scores) == job.reading.num_windows:
                     yield job.question, SpanPosterior.merge(waiting.pop(job.question))
 
     def _batches(self, documents: Iterable[Document]) -> Iterator[list[_Job]]:
         """Jobs whose trees fit into the cache together, the questions of a window next to each other."""
         jobs: list[_Job] = []
+        seen: set[str] = set()
         used, room = 0, self._effort.tokens_per_batch - len(self._root)
         for document in documents:
-            asked = [(q, self._task.open_reply("", q.text).question) for q in document.questions]
+            asked = [(q.id, self._task.open_reply(_ANY, q.text).question) for q in document.questions]
+            for question, _ in asked:
+                if question in seen:
+                    raise DataError(
+                        f"question id {question!r} of document {document.id!r} occurs twice",
+                        "Give each an id of its own.",
+                    )
+                seen.add(question)
             for reading in self._readings(document) if asked else ():
                 begun = False
                 for question, tokens in asked:
                     need = len(tokens) + len(self._abstain) + self._reserve(reading.trie)
                     alone = len(reading.tokens) + need
+                    what = f"question {question!r} with a window of document {document.id!r}"
                     if alone > room:
                         raise PackingError(
-                            f"question {question.id!r} with a window of document {document.id!r} may need {alone} tokens; "
-                            f"there is room for {room}",
-                            "Raise tokens_per_batch, or lower window_tokens or tokens_per_pass.",
+                            f"{what} may need {alone} tokens; there is room for {room}",
+                            "Raise tokens_per_batch, or lower window_tokens, max_passes or tokens_per_pass.",
                         )
+                    deepest = len(self._root) + len(reading.tokens) + len(tokens) + reading.trie.depth
+                    check_positions(self._model, deepest, what)
                     if used + (need if begun else alone) > room:
                         yield jobs
                         jobs, used, begun = [], 0, False
                     used, begun = used + (need if begun else alone), True
-                    jobs.append(_Job(question.id, reading, tokens, Search(reading.trie, abstain=0)))
+                    jobs.append(_Job(question, reading, tokens, Search(reading.trie)))
         if jobs:
             yield jobs
 
@@ -165,7 +193,7 @@ class SpanDecoder:
             overlap_tokens=effort.overlap_tokens,
         )
         for window in windows:
-            tokens = self._task.open_reply(document.text[window.start : window.end], "").document
+            tokens = self._task.open_reply(document.text[window.start : window.end], _ANY).document
             trie = span_trie(encoder, document.text, window, effort.max_words)
             yield _Reading(tokens, trie, len(windows))
 
@@ -181,7 +209,7 @@ class SpanDecoder:
                 last, trunk = job.reading, cache.append(job.reading.tokens, root)
             job.slots[0] = cache.append(job.tokens, trunk)
             planned.append((job, 0))
-            planned.extend((job, node) for node in _abstention_path(job.search))
+            planned.extend((job, node) for node in job.reading.trie.path_to(0))
         passes = 0
         while planned:
             for job, node in planned:
@@ -207,22 +235,18 @@ class SpanDecoder:
             return search.plan(len(search.trie), floor=-math.inf)
         if self._settled(search):
             return []
-        floor = search.best_span
-        if self._decision.max_no_answer is None:
-            floor = max(floor, search.ended[search.abstain])
+        floor = -math.inf
+        if self._decision.forces_span:
+            floor = search.best_span
+        elif self._decision.max_no_answer is None:
+            floor = max(search.best_span, search.abstain)
         return search.plan(max_tokens, floor=floor)
 
     def _settled(self, search: Search) -> bool:
-        """Whether more passes could not change the answer, as far as this window goes."""
-        decision = self._decision
-        if decision.max_no_answer is None:
-            return search.best_proved
-        if search.span_proved:
-            return True
-        scale = 1.0 / decision.temperature
-        no_answer = search.ended[search.abstain] * scale
-        total = log_sum_exp(value * scale for value in (*search.ended.values(), *search.frontier.values()))
-        return no_answer - total > math.log(decision.max_no_answer) if decision.max_no_answer > 0 else True
+        """Whether more passes could not change the decision, as far as this window goes."""
+        if self._decision.forces_span:
+            return search.best_span >= search.bound
+        return self._decision.verdict(search.evidence)[1]
 
     def _look(self, cache: PrefixCache, planned: Sequence[tuple[_Job, int]]) -> None:
         """One forward pass: the planned nodes, and what may follow each of them."""
@@ -233,16 +257,18 @@ class SpanDecoder:
             children = job.search.trie.children[node]
             rows.extend([row] * (len(children) + 1))
             tokens.extend((self._closing, *children))
-        values = iter(_logprobs(logits_RV, rows, tokens))
+        found = _logprobs(logits_RV, rows, tokens)
+        if any(map(math.isnan, found)):
+            raise ModelError(
+                f"{model_name(self._model)} gives probabilities that are no numbers",
+                "Load it in another dtype, or train it again with a lower learning rate.",
+            )
+        values = iter(found)
         for job, node in planned:
             end = next(values)
             job.search.absorb(node, {token: next(values) for token in job.search.trie.children[node]}, end)
-        for search in {id(job): job.search for job, _ in planned}.values():
-            search.num_passes += 1
-
-
-def _abstention_path(search: Search) -> list[int]:
-    return search.trie.path(search.trie.end.index(search.abstain))
+        for job in {id(job): job for job, _ in planned}.values():
+            job.search.num_passes += 1
 
 
 def _logprobs(logits_RV: torch.Tensor, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
@@ -252,14 +278,3 @@ def _logprobs(logits_RV: torch.Tensor, rows: Sequence[int], tokens: Sequence[int
     row_N, token_N = torch.tensor([rows, tokens], device=logits_RV.device)
     found: list[float] = (logits_RV[row_N, token_N].to(precise) - normalizer_R[row_N]).tolist()
     return found
-
-
-def _window_scores(job: _Job) -> WindowScores:
-    search, trie = job.search, job.reading.trie
-    abstain = search.ended[search.abstain]
-    spans = {
-        trie.strings[string]: (trie.places[string], value - abstain)
-        for string, value in search.ended.items()
-        if string != search.abstain
-    }
-    return WindowScores(spans, tuple(value - abstain for value in search.frontier.values()), search.num_passes)

@@ -12,8 +12,6 @@ from itertools import pairwise
 
 import regex
 
-from palmette.errors import DataError
-
 _UNPARTED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _JOINED = r"\p{M}\u200c\u200d"
 _WORD = regex.compile(rf"(?V1)[{_UNPARTED}][{_JOINED}]*|[\w--[{_UNPARTED}]][[\w{_JOINED}]--[{_UNPARTED}]]*|(?!\s)\X")
@@ -25,7 +23,8 @@ def words(text: str) -> list[tuple[int, int]]:
     >>> [text[a:b] for text in ["don't pay $3.50"] for a, b in words(text)]
     ['don', "'", 't', 'pay', '$', '3', '.', '50']
     """
-    return [match.span() for match in _WORD.finditer(text)]
+    # Some marks take the blank after them into their grapheme; no word ends in white space.
+    return [(match.start(), match.start() + len(match[0].rstrip())) for match in _WORD.finditer(text)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def cut_windows(
     """Cut a document into overlapping windows; every allowed span belongs to exactly one that holds it whole.
 
     Of two neighbours, spans that start in the first half of what they share belong to the left one, the rest to the right one, so
-    that each is read with as much around it as there is.
+    that each is read with as much around it as there is. A window is longer than asked for where a single word is.
 
     Args:
         text: the document.
@@ -73,9 +72,6 @@ def cut_windows(
         max_words: the longest span, in words.
         window_tokens: about how many tokens a window holds at most.
         overlap_tokens: about how many tokens neighbours share; at least `max_words` words.
-
-    Raises:
-        DataError: a window would be no longer than what it shares with the next.
     """
     bounds = words(text)
     edges = [0, *(end for _, end in bounds)]
@@ -84,22 +80,18 @@ def cut_windows(
     begin, owned = 0, 0
     while True:
         end, used = begin, 0
-        while end < len(bounds) and used + counts[end] <= window_tokens:
+        while end < len(bounds) and (used + counts[end] <= window_tokens or end < owned + max_words):
             used, end = used + counts[end], end + 1
+        start = bounds[begin][0] if begin else 0
         if end >= len(bounds):
-            start = bounds[begin][0] if begin else 0
             return [*windows, Window(start, len(text), bounds[owned:], bounds[owned:])]
+        # The last word at which a span may begin and still be whole in this window stands before this one.
+        last = end - max_words + 1
         following, shared = end, 0
-        while following > begin and (shared + counts[following - 1] <= overlap_tokens or end - following < max_words):
+        while following > begin + 1 and shared + counts[following - 1] <= overlap_tokens:
             following -= 1
             shared += counts[following]
-        if following <= begin:
-            raise DataError(
-                f"a window of {window_tokens} tokens at character {bounds[begin][0]} is no longer than its overlap of {overlap_tokens} "
-                f"tokens and spans of {max_words} words",
-                "Raise window_tokens, or lower overlap_tokens or max_words.",
-            )
-        border = max(following, min((following + end) // 2, end - max_words + 1))
-        start = bounds[begin][0] if begin else 0
+        following = min(following, last)
+        border = min(max((following + end) // 2, owned + 1, following), last)
         windows.append(Window(start, bounds[end - 1][1], bounds[owned:border], bounds[owned:end]))
         begin, owned = following, border

@@ -25,6 +25,7 @@ class SpanTrie:
         end: index of the string that ends at each node; -1 where none does.
         strings: the strings, distinct as tokens.
         places: where each stands first.
+        depth: tokens of the longest branch.
     """
 
     def __init__(self) -> None:
@@ -32,10 +33,15 @@ class SpanTrie:
         self.children: list[dict[int, int]] = [{}]
         self.strings: list[str] = []
         self.places: list[int] = []
+        self.depth = 0
 
     def add(self, tokens: Sequence[int], string: str, place: int) -> None:
         """Add a string; where another has the same tokens, the first one stands for both."""
-        node = 0
+        self.end_at(self.grow(tokens)[-1], string, place)
+
+    def grow(self, tokens: Sequence[int]) -> list[int]:
+        """The nodes along a run of tokens from the root, made where there are none."""
+        node, nodes = 0, []
         for token in tokens:
             below = self.children[node]
             following = below.get(token)
@@ -46,6 +52,12 @@ class SpanTrie:
                 self.children.append({})
                 self.end.append(-1)
             node = following
+            nodes.append(node)
+        self.depth = max(self.depth, len(nodes))
+        return nodes
+
+    def end_at(self, node: int, string: str, place: int) -> None:
+        """Let a string end at a node, if none does."""
         if self.end[node] < 0:
             self.end[node] = len(self.strings)
             self.strings.append(string)
@@ -58,6 +70,10 @@ class SpanTrie:
             found.append(node)
             node = self.parent[node]
         return found[::-1]
+
+    def path_to(self, string: int) -> list[int]:
+        """The nodes of a string."""
+        return self.path(self.end.index(string))
 
     def __len__(self) -> int:
         return len(self.token)
@@ -83,8 +99,15 @@ def span_trie(encoder: TextEncoder, text: str, window: Window, max_words: int) -
         else [len(json_escape(text[start:end])) for end in ends]
         for (start, ends), string in zip(runs, escaped, strict=True)
     ]
-    for (start, ends), spans in zip(runs, encoder.prefixes(escaped, lengths), strict=True):
-        for end, tokens in zip(ends, spans, strict=True):
-            if text[start:end] != ABSTAIN:
-                trie.add(tokens, text[start:end], start)
+    for (start, ends), (tokens, counts) in zip(runs, encoder.prefixes(escaped, lengths), strict=True):
+        nodes = trie.grow(tokens)
+        others = []
+        for end, count in zip(ends, counts, strict=True):
+            span = text[start:end]
+            if count and span != ABSTAIN:
+                trie.end_at(nodes[count - 1], span, start)
+            elif span != ABSTAIN:
+                others.append(span)
+        for span, own in zip(others, encoder.contents([json_escape(span) for span in others]), strict=True):
+            trie.add(own, span, start)
     return trie

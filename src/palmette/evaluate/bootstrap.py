@@ -203,7 +203,14 @@ def _aligned(a: Sequence[ScoredAnswer], b: Sequence[ScoredAnswer]) -> list[Score
             f"question {alone!r} was put to only one of the two runs ({len(a)} and {len(b)} questions)",
             "Compare runs on the same data.",
         )
-    return [of_b[answer.question.id] for answer in a]
+    aligned = [of_b[answer.question.id] for answer in a]
+    for one, other in zip(a, aligned, strict=True):
+        if (one.question, one.document.text) != (other.question, other.document.text):
+            raise DataError(
+                f"question {one.question.id!r} has another text, document or reference in the second run",
+                "Compare runs on the same version of the data.",
+            )
+    return aligned
 
 
 def _ends(sample_S: Values, level: float) -> tuple[float, float]:

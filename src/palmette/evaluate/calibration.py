@@ -1,8 +1,8 @@
 """Calibration: a temperature and thresholds fitted on questions with known answers, kept beside the adapter.
 
-The temperature makes probabilities honest (Guo et al., 2017); `max_no_answer` decides when to answer; `min_confidence` keeps a
-promise about the answers given (see `guarantee`). A calibration remembers the documents it was fitted on, so that nobody reports
-figures on them, and the weights it was fitted for.
+The temperature makes the probability of an answer honest (in the manner of Guo et al., 2017, on the log odds of any answer against none);
+`max_no_answer` decides when to answer; `min_confidence` keeps a promise about the answers given (see `guarantee`). A calibration
+remembers the documents it was fitted on, so that nobody reports figures on them, and what it was fitted for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,14 +20,15 @@ import numpy as np
 from scipy import optimize
 
 from palmette.data.records import DataSet, Document, Question
-from palmette.decode.posterior import Decision, SpanPosterior, log_sum_exp
+from palmette.decode.posterior import Decision, SpanPosterior
 from palmette.errors import DataError, RunError
-from palmette.evaluate.guarantee import Guarantee, Judged, choose_threshold
+from palmette.evaluate.guarantee import Guarantee, Judged, check_promise, choose_threshold
 from palmette.evaluate.squad_metrics import exact_match, gold_answers
 from palmette.run import write_json
 
 CALIBRATION = "calibration.json"
-_LOWEST, _HIGHEST = 0.2, 10.0
+_AGAIN = "Calibrate again with palmette calibrate, or decide with --no-calibration."
+_LOWEST, _HIGHEST = 0.02, 50.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Calibration:
         source, sha256: the data.
         documents: hashes of the documents' texts.
         num_questions: questions they were fitted and tested on.
-        weights: hash of the adapter's or model's weights.
+        fitted_for: what the answers depend on besides the documents (weights, prompt, dtype, longest span).
         created: when, in UTC.
     """
 
@@ -63,7 +64,7 @@ class Calibration:
     sha256: str
     documents: tuple[str, ...]
     num_questions: int
-    weights: str | None
+    fitted_for: dict[str, Any]
     created: str
 
     def write(self, folder: Path) -> None:
@@ -71,28 +72,32 @@ class Calibration:
         write_json(folder / CALIBRATION, asdict(self))
 
     @classmethod
-    def read(cls, folder: Path, weights: str | None) -> Calibration:
+    def read(cls, folder: Path) -> Calibration:
         """Read the calibration beside some weights.
 
-        Args:
-            folder: where the weights are.
-            weights: their hash.
-
         Raises:
-            RunError: it cannot be read, or was fitted for other weights.
+            RunError: it cannot be read.
         """
         path = folder / CALIBRATION
-        again = "Calibrate again with: palmette calibrate"
         try:
             value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             guarantee = Guarantee(**value.pop("guarantee")) if value["guarantee"] else value.pop("guarantee")
             documents = tuple(value.pop("documents"))
             found = cls(decision=Decision(**value.pop("decision")), guarantee=guarantee, documents=documents, **value)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RunError(f"cannot read {path}: {error}", again) from error
-        if found.weights != weights:
-            raise RunError(f"{path} was fitted for other weights than those beside it", again)
+            raise RunError(f"cannot read {path}: {error}", _AGAIN) from error
         return found
+
+    def check_fits(self, present: Mapping[str, Any]) -> None:
+        """Refuse to decide by numbers that were fitted for something else.
+
+        Raises:
+            RunError: naming what differs.
+        """
+        for name in sorted(self.fitted_for.keys() | present.keys()):
+            fitted, now = self.fitted_for.get(name), present.get(name)
+            if fitted != now:
+                raise RunError(f"the calibration was fitted for {name} = {fitted!r}, and this is {now!r}", _AGAIN)
 
     def check_unseen(self, documents: Sequence[Document], source: str) -> None:
         """Refuse to report figures on documents that the calibration was fitted on.
@@ -114,54 +119,71 @@ def text_hash(document: Document) -> str:
     return hashlib.sha256(document.text.encode("utf-8")).hexdigest()
 
 
+def check_data(
+    documents: Sequence[Document], source: str, *, target_error: float | None = None, confidence: float = 0.95
+) -> None:
+    """Refuse, before anything is decoded, data on which nothing can be fitted or promised.
+
+    Raises:
+        DataError: a number out of range; no question with an answer, or none without; one document where two halves are needed.
+    """
+    if target_error is not None:
+        check_promise(target_error, confidence)
+    parts = halves(documents) if target_error is not None else (documents,)
+    for part in parts:
+        kinds = {question.answerable for document in part for question in document.questions}
+        if kinds != {True, False}:
+            missing = "with an answer" if True not in kinds else "without one"
+            where = "a half of its documents" if len(parts) > 1 else "it"
+            raise DataError(
+                f"{source}: {where} has no question {missing}",
+                "Calibrate on more documents, with both kinds of questions.",
+            )
+
+
 def fit(
     cases: Sequence[Case],
     data: DataSet,
+    fitted_for: dict[str, Any],
     *,
-    weights: str | None,
     target_error: float | None = None,
     confidence: float = 0.95,
 ) -> Calibration:
     """Fit temperature and threshold; with a target, on half of the documents, and test the promise on the other half.
 
     Args:
-        cases: the questions, each with the best span proved (`Decision.max_no_answer` = 1 while decoding).
+        cases: the questions, each with the best span proved (`Decision.forces_span` while decoding).
         data: where they are from.
-        weights: hash of the weights that answered.
+        fitted_for: see `Calibration`.
         target_error: the largest share of wrong answers to promise; None for no promise.
         confidence: of the promise.
 
     Raises:
-        DataError: no case with an answer, or none without; or the promise cannot be made.
+        DataError: see `check_data`; or the promise cannot be made.
     """
-    fits, tests = halves(cases) if target_error is not None else (list(cases), [])
-    kinds = {case.question.answerable for case in fits}
-    if kinds != {True, False}:
-        missing = "with" if True not in kinds else "without"
-        raise DataError(
-            f"{data.source} has no question {missing} an answer to calibrate on", "Calibrate on data that has both."
-        )
+    documents = list({text_hash(case.document): case.document for case in cases}.values())
+    fits, tests = list(cases), []
+    if target_error is not None:
+        first = {text_hash(document) for document in halves(documents)[0]}
+        fits = [case for case in cases if text_hash(case.document) in first]
+        tests = [case for case in cases if text_hash(case.document) not in first]
     decision = Decision(temperature=fit_temperature(fits))
     decision = replace(decision, max_no_answer=fit_max_no_answer(fits, decision))
     guarantee = None
     if target_error is not None:
-        judged = [[judge(case, decision) for case in half] for half in (fits, tests)]
-        chooses, testing = ([one for one in half if one is not None] for half in judged)
+        chooses, testing = ([found for case in half if (found := judge(case, decision))] for half in (fits, tests))
         guarantee = choose_threshold(chooses, testing, target_error, confidence)
         decision = replace(decision, min_confidence=guarantee.min_confidence)
-    hashes = tuple(sorted({text_hash(case.document) for case in cases}))
+    hashes = tuple(sorted(map(text_hash, documents)))
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Calibration(decision, guarantee, data.source, data.sha256, hashes, len(cases), weights, now)
+    return Calibration(decision, guarantee, data.source, data.sha256, hashes, len(cases), fitted_for, now)
 
 
-def halves(cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
-    """The cases in two halves by document, in the order of the hashes of their texts."""
-    order = {key: rank for rank, key in enumerate(sorted({text_hash(case.document) for case in cases}))}
-    first: list[Case] = []
-    second: list[Case] = []
-    for case in cases:
-        (second if order[text_hash(case.document)] % 2 else first).append(case)
-    return first, second
+def halves(documents: Sequence[Document]) -> tuple[list[Document], list[Document]]:
+    """The documents in two halves, in the order of the hashes of their texts; equal texts stay together."""
+    order = {key: rank for rank, key in enumerate(sorted({text_hash(document) for document in documents}))}
+    first = [document for document in documents if order[text_hash(document)] % 2 == 0]
+    return first, [document for document in documents if order[text_hash(document)] % 2]
 
 
 def judge(case: Case, decision: Decision) -> Judged | None:
@@ -173,26 +195,21 @@ def judge(case: Case, decision: Decision) -> Judged | None:
 
 
 def negative_log_likelihood(cases: Sequence[Case], temperature: float) -> float:
-    """Mean of -log P(right answer), in nats, with all log odds divided by the temperature.
+    """Mean of -log P(the question has an answer, or has none, as it does), in nats.
 
-    All right spans count together; where none was scored, what was not looked into counts for it.
+    What was not looked into counts as answers, as in `Decision`.
     """
+    decision = Decision(temperature)
     total = 0.0
     for case in cases:
-        spans = case.posterior.spans
-        everything = log_sum_exp((0.0, case.posterior.unscored / temperature, *(v / temperature for _, _, v in spans)))
-        right = 0.0
-        if case.question.answerable:
-            right = log_sum_exp(value / temperature for text, _, value in spans if case.right(text))
-            if right == -math.inf:
-                right = case.posterior.unscored / temperature
-        # A right answer that was proved impossible would make the sum infinite, whatever the temperature.
-        total += everything - max(right, everything - 50.0)
+        no_answer = decision.no_answer(case.posterior.evidence.answered)
+        # A kind that was proved impossible would make the sum infinite, whatever the temperature.
+        total -= math.log(max((1.0 - no_answer) if case.question.answerable else no_answer, 1e-12))
     return total / len(cases)
 
 
 def fit_temperature(cases: Sequence[Case]) -> float:
-    """The temperature under which the right answers are most probable."""
+    """The temperature under which what the questions are, answerable or not, is most probable."""
     found = optimize.minimize_scalar(
         lambda log_t: negative_log_likelihood(cases, math.exp(log_t)),
         bounds=(math.log(_LOWEST), math.log(_HIGHEST)),
@@ -211,7 +228,8 @@ def fit_max_no_answer(cases: Sequence[Case], decision: Decision) -> float:
         for case, prediction in zip(cases, predictions, strict=True)
     ]
     order = np.argsort(doubts, kind="stable")
-    edges = np.concatenate([[0.0], doubts[order], [1.0]])
+    # Below every doubt, so that never to answer can be best.
+    edges = np.concatenate([[-1.0], doubts[order], [1.0]])
     totals = np.concatenate([[0.0], np.cumsum(np.array(gains)[order])])
     # Only between different doubts can a threshold stand; the middle between them is where.
     totals[1:-1][np.diff(doubts[order]) == 0.0] = -math.inf

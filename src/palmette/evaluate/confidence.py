@@ -55,20 +55,6 @@ def auroc(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float | None:
     return float(np.mean(below + not_above) / (2 * low.size))
 
 
-def brier_score(probability: npt.ArrayLike, correct: npt.ArrayLike) -> float:
-    """Mean squared difference of probability and score (Brier, 1950): 0 is best, 0.25 is what always saying 1/2 earns.
-
-    Args:
-        probability: (N,) of being right, 0 to 1.
-        correct: (N,) scores, 0 or 1.
-
-    Raises:
-        ValueError: no questions, shapes that differ, or a probability outside 0 to 1.
-    """
-    probability_N, correct_N = _checked(probability, correct)
-    return float(np.mean((probability_N - correct_N) ** 2))
-
-
 def reliability_bins(
     probability: npt.ArrayLike, correct: npt.ArrayLike, *, num_bins: int = 10
 ) -> tuple[ReliabilityBin, ...]:

@@ -50,13 +50,24 @@ class Guarantee:
     num_tested: int
 
 
+def check_promise(target_error: float, confidence: float) -> None:
+    """Refuse a promise that means nothing.
+
+    Raises:
+        DataError: a number that is not between 0 and 1.
+    """
+    for name, value in (("target error", target_error), ("confidence", confidence)):
+        if not 0.0 < value < 1.0:
+            raise DataError(f"the {name} is {value}", "Give a number between 0 and 1, such as 0.05.")
+
+
 def smallest_sample(target_error: float, confidence: float) -> int:
     """The fewest answers, all of them right, that prove the promise: (1 - target_error)^n <= 1 - confidence.
 
     >>> smallest_sample(0.05, 0.95), smallest_sample(0.1, 0.9)
     (59, 22)
     """
-    return math.ceil(math.log(1 - confidence) / math.log(1 - target_error))
+    return math.ceil(math.log1p(-confidence) / math.log1p(-target_error))
 
 
 def upper_bound(wrong: int, answered: int, confidence: float) -> float:
@@ -82,15 +93,13 @@ def choose_threshold(
     Raises:
         DataError: a number out of range; too few answers to prove anything; or no threshold that passes.
     """
-    for name, value in (("target error", target_error), ("confidence", confidence)):
-        if not 0.0 < value < 1.0:
-            raise DataError(f"the {name} is {value}", "Give a number between 0 and 1, such as 0.05.")
+    check_promise(target_error, confidence)
     needed = smallest_sample(target_error, confidence)
     if min(len(chooses), len(tests)) < needed:
         raise DataError(
             f"the calibration set is too small: to promise at most {target_error:.1%} wrong with {confidence:.0%} confidence, each half "
             f"needs at least {needed} answers, and the halves have {len(chooses)} and {len(tests)}",
-            "Calibrate on more questions, or promise less.",
+            "Calibrate on more documents and questions, or promise less.",
         )
     passed: Guarantee | None = None
     for threshold in _sequence(chooses, len(tests), target_error, confidence):

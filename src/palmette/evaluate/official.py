@@ -9,7 +9,7 @@ from typing import Any
 
 from palmette.data.records import Document
 from palmette.data.squad import json_problem
-from palmette.decode.prediction import Prediction
+from palmette.decode.prediction import Prediction, find_span
 from palmette.errors import DataError
 from palmette.run import write_json
 
@@ -81,11 +81,10 @@ def read_official(
 
 def _prediction(text: str, no_answer_probability: float | None, document: Document) -> Prediction:
     if not text:
-        return Prediction("", refusal="absent", no_answer_probability=no_answer_probability)
-    start = document.text.find(text)
-    if start < 0:
-        return Prediction(text, no_answer_probability=no_answer_probability)
-    return Prediction(text, start=start, end=start + len(text), no_answer_probability=no_answer_probability)
+        return Prediction("", refusal="absent", no_answer_probability=no_answer_probability, valid_json=None)
+    start = find_span(document.text, text)
+    place = (start, start + len(text)) if start >= 0 else (None, None)
+    return Prediction(text, "", *place, no_answer_probability=no_answer_probability, valid_json=None)
 
 
 def _read(path: Path) -> dict[str, Any]:

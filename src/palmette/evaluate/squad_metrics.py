@@ -6,6 +6,7 @@ percent; auroc_answerable, ece, brier and aurc are on the scale 0 to 1. Letters:
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
@@ -139,7 +140,7 @@ def question_values(scored: Sequence[ScoredAnswer]) -> dict[str, Values]:
 
     - exact, f1, HasAns_*, NoAns_*: the official scores, of all, answerable and unanswerable questions, in percent.
     - strict_exact: the answer is a gold answer letter for letter, in percent.
-    - valid_json: the reply had its format, in percent; exact_of_valid_json: exact among those.
+    - valid_json: the reply had its format, in percent, where that is known; exact_of_valid_json: exact among those.
     - verbatim: of answers given in a valid reply, those that stand in the document letter for letter, in percent.
     - correct_no_answer: of unanswerable questions, those refused; correct_has_answer: strict_exact of answerable ones; in
       percent.
@@ -149,7 +150,7 @@ def question_values(scored: Sequence[ScoredAnswer]) -> dict[str, Values]:
     """
     exact_N, f1_N = 100 * _column(scored, lambda a: a.exact), 100 * _column(scored, lambda a: a.f1)
     strict_N, answered_N = 100 * _column(scored, lambda a: a.strict_exact), 100 * _column(scored, lambda a: a.answered)
-    valid_N = 100 * _column(scored, lambda a: a.prediction.valid_json)
+    valid_N = 100 * _column(scored, lambda a: math.nan if a.prediction.valid_json is None else a.prediction.valid_json)
     passes_N = _column(scored, lambda a: a.prediction.num_passes)
     answerable_N = _flags(scored, lambda a: a.question.answerable)
     values = {"exact": exact_N, "f1": f1_N}
@@ -160,7 +161,7 @@ def question_values(scored: Sequence[ScoredAnswer]) -> dict[str, Values]:
         "strict_exact": strict_N,
         "valid_json": valid_N,
         "exact_of_valid_json": _only(valid_N > 0, exact_N),
-        "verbatim": _only((answered_N > 0) & (valid_N > 0), 100 * _column(scored, lambda a: a.verbatim)),
+        "verbatim": _only((answered_N > 0) & (valid_N != 0), 100 * _column(scored, lambda a: a.verbatim)),
         "correct_no_answer": _only(~answerable_N, 100 - answered_N),
         "correct_has_answer": _only(answerable_N, strict_N),
         "answered": answered_N,

@@ -69,7 +69,7 @@ class OpenReply:
 
     Attributes:
         root: what all documents share, the system message and what follows it.
-        document: the document.
+        document: the document, and what stands between it and any question.
         question: one question, up to the opening of the reply.
         abstain: the answer that says "not in here".
         closing: the token that ends an answer, whatever it was: the first one of the reply's closing, after which the format
@@ -149,7 +149,8 @@ class ExtractiveQa:
         user = (
             Piece(prompt.before_document),
             Piece(document.strip(), tag="document"),
-            Piece(prompt.before_question, tag="question"),
+            # The same for every question, so it belongs to the trunk.
+            Piece(prompt.before_question),
             Piece(question.strip(), tag="question"),
             Piece(prompt.after_question, tag="question"),
         )

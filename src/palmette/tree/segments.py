@@ -114,34 +114,41 @@ class TextEncoder:
             for text, ids in zip(texts, found, strict=True)
         ]
 
-    def prefixes(self, texts: Sequence[str], ends: Sequence[Sequence[int]]) -> list[list[tuple[int, ...]]]:
-        """Token ids of text[:end] for several ends of each text, as `content` gives them, mostly from one encoding of the text.
+    def prefixes(
+        self, texts: Sequence[str], ends: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[tuple[int, ...], list[int]]]:
+        """Which prefixes of a text can be cut out of its token ids.
 
         Where a tokenizer splits text left to right into words and never looks past them, a text that is cut where a word ends
-        splits as before, and its words have the same tokens. Everything else is encoded by itself.
+        splits as before, and its words have the same tokens.
 
         Args:
             texts: content.
             ends: for each text, rising lengths of its prefixes; none may be 0 or stand after white space.
+
+        Yields:
+            For each text the longest run of its token ids that is needed, and for each end how many of them are the ids of
+            text[:end]; 0 where that has to be encoded by itself.
         """
         if not self._cuts_cleanly:
-            prefixes = [text[:end] for text, stops in zip(texts, ends, strict=True) for end in stops]
-            found = iter(self.contents(prefixes))
-            return [[next(found) for _ in stops] for stops in ends]
+            yield from (((), [0] * len(stops)) for stops in ends)
+            return
         encodings = self._content.encode_batch(texts, add_special_tokens=False)
-        return [self._cut(*one) for one in zip(texts, ends, encodings, strict=True)]
+        for stops, encoding in zip(ends, encodings, strict=True):
+            yield self._cut(stops, encoding)
 
-    def _cut(self, text: str, ends: Sequence[int], encoding: Any) -> list[tuple[int, ...]]:
+    def _cut(self, ends: Sequence[int], encoding: Any) -> tuple[tuple[int, ...], list[int]]:
         ids, words = tuple(encoding.ids), encoding.word_ids
         if not self.control_tokens.keys().isdisjoint(ids):
-            return [self._encode_content(text[:end]) for end in ends]
+            return (), [0] * len(ends)
         last = len(ids) - 1
         clean = {
             end: index + 1
             for index, (_, end) in enumerate(encoding.offsets)
             if index == last or words[index] != words[index + 1]
         }
-        return [ids[: clean[end]] if end in clean else self._encode_content(text[:end]) for end in ends]
+        counts = [clean.get(end, 0) for end in ends]
+        return ids[: max(counts)], counts
 
     def _encode_content(self, text: str) -> tuple[int, ...]:
         ids = tuple(self._content.encode(text, add_special_tokens=False).ids)
@@ -178,8 +185,9 @@ def _content_backend(serialized: str, control: frozenset[int]) -> Any:
     return _plain_backend(serialized, control | {token["id"] for token in kept}) if renumbered else backend
 
 
-# A regular expression that never looks past what it matches, but for `\s+(?!\S)`, which only concerns white space at the end.
-_LOOKS_AHEAD = re.compile(r"\(\?[=!<]|\$|\^(?<!\[\^)|\\[bBAzZG]")
+# What could make a match depend on what follows it, or on how it was reached: look-around, anchors, boundaries, atomic and possessive
+# parts, conditions, back references, graphemes. `\s+(?!\S)` may stand, since it only concerns white space at the end.
+_LOOKS_AHEAD = re.compile(r"\(\?[=!<>(P]|[+*?]\+|\d\}\+|\$|\^(?<!\[\^)|\\[bBAzZGXRKyYkg0-9]")
 
 
 def _cuts_cleanly(spec: dict[str, Any]) -> bool:
@@ -202,7 +210,7 @@ def _splits(stage: dict[str, Any]) -> Literal["characters", "words"] | None:
         return "words"
     pattern = stage.get("pattern", {}).get("Regex")
     if stage["type"] == "Split" and pattern and stage["behavior"] == "Isolated" and not stage.get("invert"):
-        return None if _LOOKS_AHEAD.search(pattern.replace(r"(?!\S)", "")) else "words"
+        return None if _LOOKS_AHEAD.search(pattern.replace(r"\s+(?!\S)", "")) else "words"
     return None
 
 
