@@ -76,7 +76,7 @@ def test_the_threshold_gives_most_right_decisions() -> None:
 
 def test_equal_doubts_are_not_parted() -> None:
     cases = [case(i, 0.0, answerable=i == 0) for i in range(4)]
-    assert fit_max_no_answer(cases, Decision()) == pytest.approx(0.25)
+    assert fit_max_no_answer(cases, Decision()) < 0.5
 
 
 @pytest.mark.parametrize(("target", "confidence"), [(0.05, 0.95), (0.2, 0.9), (0.01, 0.99)])

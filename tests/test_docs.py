@@ -61,6 +61,8 @@ def test_the_layer_table_of_the_architecture_is_the_tested_one() -> None:
 def test_commands_in_the_documents_exist(page: Path, generate: ModuleType) -> None:
     known = set(re.findall(r"^## palmette (.+)$", generate.commands(), flags=re.MULTILINE))
     for words in re.findall(
-        r"^ {4}(?:.*\| )?palmette ([a-z][a-z ]*[a-z])", page.read_text(encoding="utf-8"), flags=re.MULTILINE
+        r"^ {4}(?:.*\| )?palmette ([a-z]+(?:-[a-z]+)*(?: [a-z]+)*)",
+        page.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
     ):
         assert any(words == name or words.startswith(name + " ") for name in known), words

@@ -107,7 +107,7 @@ def test_a_summary_without_probabilities() -> None:
         "correct_no_answer": pytest.approx(50.0),
         "correct_has_answer": pytest.approx(100 / 3),
         "answered": pytest.approx(60.0),
-        "certified": 0.0,
+        "certified": None,
         "brier": None,
         "mean_passes": None,
         "auroc_answerable": None,
@@ -172,7 +172,7 @@ def test_a_summary_with_probabilities() -> None:
     assert summary["ece"] == pytest.approx((2 * 0.075 + 0.55 + 0.7 + 0.6) / 5)
     assert summary["brier"] == pytest.approx((0.1**2 + 0.55**2 + 0.7**2 + 0.05**2 + 0.6**2) / 5)
     assert summary["aurc"] == pytest.approx((0 + 0 + 1 / 3 + 2 / 4 + 3 / 5) / 5)
-    assert summary["certified"] == pytest.approx(40.0)
+    assert summary["certified"] == pytest.approx(50.0)  # of the 4 whose passes were counted
     assert summary["mean_passes"] == pytest.approx(12 / 4)  # why was never counted
     assert summary["median_passes"] == pytest.approx(2.0)
 
@@ -282,9 +282,9 @@ def test_official_files_come_back_as_they_went(tmp_path: Path) -> None:
     ]
     assert json.loads((tmp_path / NA_PROB).read_text("utf-8")) == {"q1": 0.25, "q2": 1 / 3, "q3": 0.1}
     assert read_official(DOCUMENTS, tmp_path / PREDICTIONS, tmp_path / NA_PROB) == {
-        "q1": Prediction("granite", start=13, end=20, no_answer_probability=0.25),
-        "q2": Prediction("", refusal="absent", no_answer_probability=1 / 3),
-        "q3": Prediction("Grüße", no_answer_probability=0.1),  # it does not stand in its document
+        "q1": Prediction("granite", start=13, end=20, no_answer_probability=0.25, valid_json=None),
+        "q2": Prediction("", refusal="absent", no_answer_probability=1 / 3, valid_json=None),
+        "q3": Prediction("Grüße", no_answer_probability=0.1, valid_json=None),  # it does not stand in its document
     }
     official = {"exact", "f1", "HasAns_exact", "NoAns_f1", "best_exact", "best_f1_thresh", "auroc_answerable"}
     read = read_official(DOCUMENTS, tmp_path / PREDICTIONS, tmp_path / NA_PROB)
@@ -296,7 +296,7 @@ def test_no_probabilities_no_file(tmp_path: Path) -> None:
     write_official(tmp_path, DOCUMENTS, dict.fromkeys(("q1", "q2", "q3"), Prediction("granite")))
     assert [path.name for path in tmp_path.iterdir()] == [PREDICTIONS]
     found = read_official(DOCUMENTS, tmp_path / PREDICTIONS)
-    assert found["q1"] == Prediction("granite", start=13, end=20)
+    assert found["q1"] == Prediction("granite", start=13, end=20, valid_json=None)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,8 @@ def _prediction(text: str, no_answer_probability: float | None, document: Docume
     if not text:
         return Prediction("", refusal="absent", no_answer_probability=no_answer_probability, valid_json=None)
     start = find_span(document.text, text)
-    place = (start, start + len(text)) if start >= 0 else (None, None)
-    return Prediction(text, "", *place, no_answer_probability=no_answer_probability, valid_json=None)
+    found = Prediction(text, no_answer_probability=no_answer_probability, valid_json=None)
+    return replace(found, start=start, end=start + len(text)) if start >= 0 else found
 
 
 def _read(path: Path) -> dict[str, Any]:
