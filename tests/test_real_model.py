@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from palmette.data.records import Document, Question
 from palmette.data.source import read_source
+from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.decode.spans import words
 from palmette.errors import ModelError
 from palmette.model.blocks import query_blocks
 from palmette.model.checks import check_model
 from palmette.model.forward import branch_logprobs, score_tokens
 from palmette.model.loading import LoadedModel, load_model
-from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.extractive_qa import ExtractiveQa, json_escape
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 
@@ -51,6 +55,41 @@ def test_packed_questions_score_as_questions_in_rows_of_their_own(loaded: Loaded
                 assert float(packed[document.id, question.id]) == pytest.approx(expected, abs=2e-3)
     finally:
         loaded.model.set_attn_implementation("palmette_sdpa")
+
+
+@torch.no_grad()
+def test_the_span_decoder_equals_scoring_every_span_alone(loaded: LoadedModel) -> None:
+    """The real tokenizer and its digits, quotes and accents; every span of up to three words in a row of its own."""
+    document = 'The "Café" opens at 7:45 on the 3rd, says Zoë; it is blue.'
+    question = Question("q", "When does the café open?")
+    full = Effort(max_words=3, max_passes=None, tokens_per_pass=None)
+    (exact,) = SpanDecoder(loaded.model, loaded.tokenizer, effort=full).answer(document, [question.text])
+    (quick,) = SpanDecoder(loaded.model, loaded.tokenizer, effort=Effort(max_words=3)).answer(document, [question.text])
+    task = ExtractiveQa(ChatTemplate(loaded.tokenizer))
+    encoder = task.template.encoder
+    bounds = words(document)
+    spans = {document[a:b] for i, (a, _) in enumerate(bounds) for _, b in bounds[i : i + 3]} | {"?"}
+    prompt = [*task.prompt_tokens(Document("d", document, (question,)), question), *encoder.content('{"answer": "')]
+    tails = {span: [*encoder.content(json_escape(span)), encoder.content('"}')[0]] for span in spans}
+    width = max(map(len, tails.values()))
+    rows = torch.tensor([prompt + tail + [0] * (width - len(tail)) for tail in tails.values()])
+    loaded.model.set_attn_implementation("sdpa")
+    try:
+        logprobs = torch.log_softmax(loaded.model(input_ids=rows, use_cache=False).logits[:, len(prompt) - 1 : -1], -1)
+    finally:
+        loaded.model.set_attn_implementation("palmette_sdpa")
+    scores = {
+        span: float(logprobs[row, range(len(tail)), tail].sum()) for row, (span, tail) in enumerate(tails.items())
+    }
+    best = max(scores, key=lambda span: scores[span])
+    total = math.log(sum(map(math.exp, scores.values())))
+    assert exact.certified
+    assert (exact.text or "?") == best
+    assert exact.no_answer_probability == pytest.approx(math.exp(scores["?"] - total), rel=1e-2)
+    assert exact.candidates[0].probability == pytest.approx(
+        max(math.exp(value - total) for span, value in scores.items() if span != "?"), rel=1e-2
+    )
+    assert not quick.certified or quick.text == exact.text
 
 
 @pytest.mark.parametrize("ignored", ["attention_mask", "position_ids"])
