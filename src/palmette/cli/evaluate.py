@@ -124,9 +124,12 @@ def run_calibrate(
     decision, promise = calibration.decision, calibration.guarantee
     news = stdout()
     news.print(f"temperature {decision.temperature:.3f}")
-    news.print(f"answers where the probability of no answer is at most {decision.max_no_answer:.3f}")
+    if decision.max_no_answer is not None:
+        news.print(f"answers where the probability of no answer is at most {decision.max_no_answer:.3f}")
     if promise:
-        news.print(f"and where its answer has a probability of at least {promise.min_confidence:.3f}")
+        news.print(
+            f"answers where a span is likelier than no answer, and has a probability of at least {promise.min_confidence:.3f}"
+        )
         news.print(
             f"promise: at most {promise.target_error:.1%} of the answers given are wrong, with {promise.confidence:.0%} confidence "
             f"(tested: {promise.num_wrong} of {promise.num_answered} answers wrong, {promise.num_tested} answers could be given)"

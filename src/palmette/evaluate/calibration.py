@@ -149,7 +149,10 @@ def fit(
     target_error: float | None = None,
     confidence: float = 0.95,
 ) -> Calibration:
-    """Fit temperature and threshold; with a target, on half of the documents, and test the promise on the other half.
+    """Fit a temperature, and a threshold of the probability of no answer; or, with a target, one of the answer's own probability.
+
+    With a target all is fitted on half of the documents, the promise is tested on the other half, and an answer is given where its
+    span is likelier than "?" and probable enough.
 
     Args:
         cases: the questions, each with the best span proved (`Decision.forces_span` while decoding).
@@ -168,9 +171,10 @@ def fit(
         fits = [case for case in cases if text_hash(case.document) in first]
         tests = [case for case in cases if text_hash(case.document) not in first]
     decision = Decision(temperature=fit_temperature(fits))
-    decision = replace(decision, max_no_answer=fit_max_no_answer(fits, decision))
     guarantee = None
-    if target_error is not None:
+    if target_error is None:
+        decision = replace(decision, max_no_answer=fit_max_no_answer(fits, decision))
+    else:
         chooses, testing = ([found for case in half if (found := judge(case, decision))] for half in (fits, tests))
         guarantee = choose_threshold(chooses, testing, target_error, confidence)
         decision = replace(decision, min_confidence=guarantee.min_confidence)
