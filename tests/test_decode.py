@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -47,6 +48,44 @@ def test_batched_replies_equal_one_at_a_time(setting: tuple[Any, Any, Extractive
                 break
             tokens.append(best)
         assert replies[index] == tokenizer.decode(tokens[start:], skip_special_tokens=False)
+
+
+def test_beams_find_what_greedy_generation_misses(
+    setting: tuple[Any, Any, ExtractiveQa], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranked by the sum of log-probabilities: no reply of ten beams is less probable than the greedy one, and one is more so."""
+    model, tokenizer, task = setting
+    plain = tiny_llama(torch.float64, "sdpa", vocab_size=len(tokenizer), initializer_range=0.2)
+    monkeypatch.setattr(tokenizer, "decode", lambda tokens, **_: json.dumps(tokens))
+    greedy, beam = (
+        dict(GenerationDecoder(model, tokenizer, task, num_beams=beams, max_new_tokens=3).replies(asked()))
+        for beams in (1, 10)
+    )
+
+    def logprob(index: int, tail: list[int]) -> float:
+        tokens = task.prompt_tokens(*asked()[index])
+        with torch.no_grad():
+            logprobs = torch.log_softmax(plain(input_ids=torch.tensor([tokens + tail])).logits[0], -1)
+        return sum(float(logprobs[len(tokens) - 1 + i, token]) for i, token in enumerate(tail))
+
+    pairs = [(index, json.loads(greedy[index]), json.loads(beam[index])) for index in range(6)]
+    gains = [logprob(i, found) - logprob(i, plainly) for i, plainly, found in pairs if len(plainly) == len(found) == 3]
+    assert len(gains) > 2
+    assert min(gains) > -1e-5
+    assert max(gains) > 1e-3
+
+
+def test_a_decoder_reads_replies_strictly_or_loosely(
+    setting: tuple[Any, Any, ExtractiveQa], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer, task = setting
+    document = Document("d", "The ferry leaves at 7:40.", (Question("q", "When?"),))
+    monkeypatch.setattr(GenerationDecoder, "replies", lambda *_: [(0, 'Well: {"answer": "7:40", "why": 1}')])
+    for loose, text, start in ((False, 'Well: {"answer": "7:40", "why": 1}', None), (True, "7:40", 20)):
+        decoder = GenerationDecoder(model, tokenizer, task, loose=loose)
+        ((question, found),) = decoder.predict([document])
+        assert (question, found.text, found.start, found.valid_json) == ("q", text, start, False)
+        assert found.no_answer_probability is not None
 
 
 def test_the_probability_of_abstaining_is_that_of_the_reply(setting: tuple[Any, Any, ExtractiveQa]) -> None:

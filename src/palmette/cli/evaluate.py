@@ -41,6 +41,7 @@ def run_eval_squad(
     calibrated: bool,
     max_words: int | None,
     batch_size: int,
+    loose: bool,
     limit: int | None,
 ) -> None:
     """`palmette eval squad`."""
@@ -49,10 +50,10 @@ def run_eval_squad(
     opened = open_model(model, attention, calibrated=calibrated and decoder == "span")
     if opened.calibration:
         opened.calibration.check_unseen(source.documents, data)
-    answers = opened.decoder(decoder, effort=opened.effort(max_words), batch_size=batch_size)
+    answers = opened.decoder(decoder, effort=opened.effort(max_words), batch_size=batch_size, loose=loose)
     with run.whole_folder(out) as staging:
         result = evaluate_squad(answers, source.documents)
-        title = f"{Path(model).name} on {data}"
+        title = f"{Path(model).name} on {Path(data).name}"
         result.write(staging, title, subtitle(model, data, decoder), loss_of(Path(model).expanduser()))
         run.write_json(staging / MADE_BY, made_by(opened, source, model, decoder, opened.effort(max_words)))
     _tell(result, Path(model).name, out)
@@ -83,7 +84,9 @@ def run_eval_predictions(data: str, predictions: Path, na_prob: Path | None, out
     source = read_source(data, default_split=HELD_OUT_SPLIT)
     result = score(source.documents, read_official(source.documents, predictions, na_prob))
     with run.whole_folder(out) as staging:
-        result.write(staging, f"{predictions.name} on {data}", subtitle(str(predictions), data, "predictions read"))
+        result.write(
+            staging, f"{predictions.name} on {Path(data).name}", subtitle(str(predictions), data, "predictions read")
+        )
     _tell(result, predictions.name, out)
 
 

@@ -93,6 +93,10 @@ def eval_squad(
     calibration: CalibrationOption = True,
     max_words: MaxWordsOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts that plain generation takes side by side.")] = 16,
+    loose: Annotated[
+        bool,
+        typer.Option("--loose", help="Plain generation: read an answer out of broken JSON too (it stays not valid)."),
+    ] = False,
     limit: Annotated[Optional[int], typer.Option(min=1, help="Use the first N documents only.")] = None,  # noqa: UP045
 ) -> None:
     """Answer a data set; write predictions.json, na_prob.json, metrics.json, answers.jsonl and report.html."""
@@ -107,6 +111,7 @@ def eval_squad(
         calibrated=calibration,
         max_words=max_words,
         batch_size=batch_size,
+        loose=loose,
         limit=limit,
     )
 

@@ -46,19 +46,28 @@ class Opened:
         """How it decides: as calibrated, or for what is most probable."""
         return self.calibration.decision if self.calibration else Decision()
 
-    def decoder(self, name: DecoderName = "span", *, effort: Effort | None = None, batch_size: int = 16) -> Decoder:
+    def decoder(
+        self,
+        name: DecoderName = "span",
+        *,
+        effort: Effort | None = None,
+        batch_size: int = 16,
+        loose: bool = False,
+    ) -> Decoder:
         """A decoder for it.
 
         Args:
             name: "span", or "greedy" or "beam" for plain generation.
             effort: how far the span decoder looks.
             batch_size: prompts that plain generation takes side by side.
+            loose: whether plain generation reads an answer out of broken JSON.
         """
         if name == "span":
             return self.span_decoder(effort)
         beams = NUM_BEAMS if name == "beam" else 1
-        tokenizer = self.loaded.tokenizer
-        return GenerationDecoder(self.loaded.model, tokenizer, self.task, num_beams=beams, batch_size=batch_size)
+        return GenerationDecoder(
+            self.loaded.model, self.loaded.tokenizer, self.task, num_beams=beams, batch_size=batch_size, loose=loose
+        )
 
     def span_decoder(self, effort: Effort | None = None, decision: Decision | None = None) -> SpanDecoder:
         """The span decoder; it decides as calibrated if nothing else is said.
