@@ -345,7 +345,7 @@ def work(model: Any, count: dict[str, int]) -> int:
     attention = 12 * config.num_hidden_layers * config.num_attention_heads * head_size
     output = 4 * config.vocab_size * config.hidden_size
     linear = count["tokens"] * (4 * frozen + 6 * trained)
-    return linear + count["pairs"] * attention + count["learned"] * output
+    return int(linear + count["pairs"] * attention + count["learned"] * output)
 
 
 @torch.no_grad()

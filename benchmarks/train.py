@@ -183,7 +183,7 @@ class Task:
 
     def longest(self, documents: Documents) -> int:
         """Tokens of the longest example."""
-        return max(self._qa.training_tree(document).num_positions for document in documents)
+        return max(int(self._qa.training_tree(document).num_positions) for document in documents)
 
     def with_length(self, document: Document, num_tokens: int) -> Document:
         """The document lengthened by others, or cut, to so many tokens; questions whose answer is cut off lose it."""
