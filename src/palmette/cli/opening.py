@@ -111,7 +111,7 @@ def open_model(name: str, attention: Attention | None = None, *, calibrated: boo
         calibrated: whether to take the run's calibration, if it has one.
 
     Raises:
-        RunError: the run is not finished, or its calibration is for other weights.
+        RunError: the run is not finished, or its calibration cannot be read.
         ModelError: the model is missing or cannot honour a tree's mask.
     """
     folder = Path(name).expanduser()

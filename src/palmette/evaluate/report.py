@@ -27,7 +27,6 @@ _ALSO = {"whom": "who", "whose": "who"}
 _LENGTHS = ((1, "1 word"), (3, "2 to 3 words"), (6, "4 to 6 words"), (None, "7 words or more"))
 _QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")
 _FILTERS = ("all", "wrong", "right", "unsure", "refused")
-_NUM_CANDIDATES = 6
 _RISK_NOTE = "The fewer decisions are kept, the fewer of them should be wrong. Dashed: the share wrong if they were kept at random."
 _RELIABILITY_NOTE = "A bar that ends on the dashed line is true; below it the model is too sure of itself. Grey: the number of questions."
 _LOSS_NOTE = "Pale: single steps. Dark: their mean over a twentieth of the run."
@@ -232,7 +231,7 @@ def _example(answer: ScoredAnswer, document: int, unsure: bool) -> dict[str, Any
         "f1": _rounded(answer.f1),
         "certified": prediction.certified,
         "validJson": prediction.valid_json,
-        "others": [(c.start, c.end, _rounded(c.probability)) for c in others[:_NUM_CANDIDATES]],
+        "others": [(c.start, c.end, _rounded(c.probability)) for c in others],
     }
 
 
