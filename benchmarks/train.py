@@ -2,22 +2,26 @@
 
 Each side trains in a process of its own, so that its memory is its own. They take turns; the one that waits is blocked on a pipe.
 Both start from the same weights and take the same optimizer steps over the same tokens (checked by a hash), and the same code measures
-on the same held-out documents what they have learned. `benchmarks/peers.py` says how TRL is set up; unless `--trl` names a
-setting, each likely one is tried on a few steps and the fastest is kept.
+on the same held-out documents what they have learned. Where these losses differ by more than rounding explains, there is no result.
+`benchmarks/peers.py` says how TRL is set up; unless `--trl` names a setting, each likely one is tried on a few steps and the fastest is
+kept. TRL gets no more examples at a time than fit into memory.
 
-Prints a table; the last line is the ratio alone: Palmette over TRL, questions per second, medians.
+Prints a table; the last line is the ratio alone: Palmette over TRL, questions per second, medians. With `--palmette-only`, for which TRL
+need not be there, it is Palmette's questions per second.
 
-    python benchmarks/train.py [--documents 2] [--questions-per-document 9] [--steps 2] [--repeats 3] [--data builtin:train]
-        [--trl auto] [--learned-head] [--sweep questions length branch] [--plot PATH]
+    python benchmarks/train.py [--documents 2] [--questions-per-document 0] [--steps 2] [--repeats 3] [--data builtin:train]
+        [--trl auto] [--learned-head] [--palmette-only] [--sweep questions length branch] [--values 1 8 32] [--json PATH] [--plot PATH]
 
-`--sweep` adds a table each over questions per document, tokens of a document, and tokens of a question, one document a step.
+Documents come with all their questions (`--questions-per-document 0`), or with so many each.
+
+`--sweep` adds a table each over questions per document, tokens of a document, and tokens of a question, one document a step (of 9
+questions, unless it is these that change, or `--questions-per-document` says otherwise). Long documents take TRL minutes a point: `--values`
+measures some points only, `--json` keeps them, and `benchmarks/sweeps.py` draws the points of several runs in one plot.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -25,219 +29,32 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import suppress
+from dataclasses import asdict
 from importlib import metadata
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
-from peers import PALMETTE, Job
+from match import HERE, Match, Result
+from peers import PALMETTE
+from settings import GIB, Limits, fastest, setting_of_trl, tokens_that_fit
+from sweeps import SWEEPS, plot, sweep
+from transformers import AutoConfig
+from workload import Documents, Workload
 
-from palmette.data.records import Document
 from palmette.data.source import read_source
-from palmette.data.squad import dump_squad
 from palmette.model.embedded import DEFAULT_MODEL
 from palmette.model.loading import fast_dtype, load_tokenizer
-from palmette.run import machine
-from palmette.tasks.extractive_qa import ExtractiveQa
-from palmette.tree.chat import ChatTemplate
+from palmette.run import machine, write_json
 
 TRL_VERSION = "1.16.0"
 MISSING = (
     f"this benchmark compares with TRL {TRL_VERSION}, which is not installed here: pip install --no-deps trl=={TRL_VERSION}\n"
-    "(what it needs comes with palmette; in other versions its settings may mean something else)"
+    "(what it needs comes with palmette; in other versions its settings may mean something else), or give --palmette-only"
 )
-HERE = Path(__file__).resolve().parent
-SWEEPS = {
-    "questions": ("questions per document", (1, 2, 4, 8, 16, 32)),
-    "length": ("tokens of the document", (128, 256, 512, 1024, 2048, 4096)),
-    "branch": ("tokens of a question", (8, 16, 32, 64, 128, 256)),
-}
-GIB = 2**30
-Documents = Sequence[Document]
-
-
-@dataclass
-class Result:
-    """What one side showed: seconds from its start to its first step, its turns, and how it ended."""
-
-    setup: float
-    turns: list[dict[str, Any]] = field(default_factory=list)
-    end: dict[str, Any] = field(default_factory=dict)
-
-    def rates(self, name: str, seconds: str = "seconds") -> list[float]:
-        """So many a second, turn by turn: "questions", "tokens", "learned" tokens, or "flops"."""
-        return [turn[name] / turn[seconds] for turn in self.turns]
-
-    def rate(self, name: str, seconds: str = "seconds") -> float:
-        """The median of `rates`."""
-        return statistics.median(self.rates(name, seconds))
-
-
-class Worker:
-    """The process of one side."""
-
-    def __init__(self, job: Job) -> None:
-        folder = Path(job.folder)
-        folder.mkdir()
-        self._log = folder / "log.txt"
-        (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
-        command = [sys.executable, str(HERE / "peers.py"), str(folder / "job.json")]
-        pipe, silent = subprocess.PIPE, {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"}
-        with self._log.open("w") as log:
-            self._process: Any = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=silent)
-
-    def receive(self, said: str = "") -> dict[str, Any]:
-        """Say something to it, if anything, and wait for its next message.
-
-        Raises:
-            RuntimeError: the process has ended instead; the message holds the last lines that it wrote.
-        """
-        with suppress(BrokenPipeError):  # it has ended: seen below
-            self._process.stdin.write(said)
-            self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            tail = "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-            raise RuntimeError(f"a side ended with status {self._process.wait()}:\n{tail}")
-        return dict(json.loads(line))
-
-    def go_on(self) -> dict[str, Any]:
-        """Let it go on to its next message."""
-        return self.receive("go on\n")
-
-    def close(self) -> None:
-        """End it, wherever it is."""
-        self._process.kill()
-        self._process.communicate()
-
-
-class Match:
-    """Sides that train on the same documents, all of them once, `step` of them in an optimizer step: one step first, then turns of
-    `turn` steps. The folder is empty, and theirs.
-    """
-
-    def __init__(
-        self, folder: Path, model: str, documents: Documents, held_out: Documents, step: int, turn: int
-    ) -> None:
-        self._folder, self._num_jobs, self._num_turns = folder, 0, (len(documents) // step - 1) // turn
-        data, held = folder / "train.json", folder / "held_out.json"
-        data.write_text(dump_squad(tuple(documents)), encoding="utf-8")
-        held.write_text(dump_squad(tuple(held_out)), encoding="utf-8")
-        self._job = Job("", model, str(data), str(held), "", documents=step, warmup=1, steps=turn)
-
-    def worker(self, side: str) -> Worker:
-        """Start a side."""
-        self._num_jobs += 1
-        return Worker(replace(self._job, side=side, folder=str(self._folder / f"side-{self._num_jobs}")))
-
-    def play(self, sides: Sequence[str]) -> dict[str, Result]:
-        """Train with all sides, turn about.
-
-        Raises:
-            RuntimeError: a side failed, or the sides did not train on the same tokens in the same dtype.
-        """
-        with ExitStack() as stack:
-            workers, results = {}, {}
-            for side in sides:
-                workers[side] = stack.enter_context(closing(self.worker(side)))
-                results[side] = Result(workers[side].receive()["setup"])
-            for number in range(self._num_turns):
-                for side in sides if number % 2 == 0 else reversed(sides):
-                    results[side].turns.append(workers[side].go_on())
-            for side in sides:
-                results[side].end = workers[side].go_on()
-        learned = {side: (result.end["rows_sha256"], result.end["dtype"]) for side, result in results.items()}
-        if len(set(learned.values())) > 1:
-            raise RuntimeError(f"the sides did not train on the same tokens in the same dtype: {learned}")
-        return results
-
-
-class Task:
-    """The documents of one measurement: so many, each with so many questions; and the tokens that they make."""
-
-    def __init__(self, model: str, documents: Documents) -> None:
-        self._tokenizer = load_tokenizer(model)
-        self._qa = ExtractiveQa(ChatTemplate(self._tokenizer))
-        self._documents = documents
-
-    def documents(self, num: int, num_questions: int) -> list[Document]:
-        """Documents, evenly spread over the data, with exactly so many questions: cut off where they have more; begun anew only
-        where too few documents have enough.
-
-        Raises:
-            SystemExit: the data holds fewer documents.
-        """
-        asked = [document for document in self._documents if document.questions]
-        if len(asked) < num:
-            raise SystemExit(f"{num} documents are needed, {len(asked)} have questions: lower --steps or --repeats")
-        enough = [document for document in asked if len(document.questions) >= num_questions]
-        if len(enough) < num:
-            few = f"{num - len(enough)} documents have fewer than {num_questions} questions: some are asked twice"
-            print(few, file=sys.stderr)
-            enough = sorted(asked, key=lambda document: -len(document.questions))[:num]
-        return [with_questions(enough[index * len(enough) // num], num_questions) for index in range(num)]
-
-    def longest(self, documents: Documents) -> int:
-        """Tokens of the longest example."""
-        return max(int(self._qa.training_tree(document).num_positions) for document in documents)
-
-    def with_length(self, document: Document, num_tokens: int) -> Document:
-        """The document lengthened by others, or cut, to so many tokens; questions whose answer is cut off lose it."""
-        others = "\n\n".join(other.text for other in self._documents if other.id != document.id)
-        text = self._cut(document.text + "\n\n" + " ".join([others] * (1 + 20 * num_tokens // len(others))), num_tokens)
-        questions = tuple(
-            replace(q, answers=tuple(a for a in q.answers if a.start + len(a.text) <= len(text)), plausible=())
-            for q in document.questions
-        )
-        return replace(document, text=text, questions=questions)
-
-    def with_branches(self, document: Document, num_tokens: int) -> Document:
-        """The document, with each question cut, or lengthened by its text, to so many tokens."""
-        filler = " ".join([document.text] * (1 + 20 * num_tokens // len(document.text)))
-        questions = tuple(replace(q, text=self._cut(f"{q.text} {filler}", num_tokens)) for q in document.questions)
-        return replace(document, questions=questions)
-
-    def _cut(self, text: str, num_tokens: int) -> str:
-        found = self._tokenizer(text[: 20 * num_tokens], add_special_tokens=False, return_offsets_mapping=True)
-        return text[: found["offset_mapping"][:num_tokens][-1][1]].rstrip()
-
-
-def with_questions(document: Document, num: int) -> Document:
-    """The document with exactly so many questions, beginning anew where it has fewer."""
-    questions = islice(cycle(document.questions), num)
-    return replace(document, questions=tuple(replace(q, id=f"{q.id}#{i}") for i, q in enumerate(questions)))
-
-
-def settings_of_trl(num_examples: int, longest: int, budget: int) -> list[str]:
-    """The settings of TRL worth a try for a step of so many examples, in micro-batches of at most `budget` tokens.
-
-    >>> settings_of_trl(18, 350, 4096)
-    ['padded:9', 'padded:6', 'padded:3', 'free:9', 'free:3']
-    """
-    sizes = [n for n in range(num_examples, 0, -1) if num_examples % n == 0 and (n == 1 or n * longest <= budget)]
-    several = [n for n in sizes if n > 1]
-    flat = dict.fromkeys([*several[:1], *[n for n in several if n <= 4][:1]])
-    return [f"padded:{n}" for n in sizes[:3]] + [f"free:{n}" for n in flat]
-
-
-def fastest(match: Match, settings: Sequence[str]) -> str:
-    """The setting with the quickest turn; one that fails is left out, and said to be."""
-    seconds: dict[str, float] = {}
-    for setting in settings:
-        with closing(match.worker(setting)) as worker:
-            try:
-                worker.receive()
-                seconds[setting] = worker.go_on()["seconds"]
-                print(f"  TRL {setting}: {seconds[setting]:.1f} s", flush=True)
-            except RuntimeError as error:
-                print(f"  TRL {setting} is left out: {error}", flush=True)
-    if not seconds:
-        raise SystemExit("TRL runs in none of these settings here")
-    return min(seconds, key=lambda setting: seconds[setting])
+# Of one document in the sweeps: about what paragraphs of SQuAD v2 have.
+USUAL_QUESTIONS = 9
 
 
 def matmul_peak(dtype: torch.dtype) -> float:
@@ -253,27 +70,38 @@ def matmul_peak(dtype: torch.dtype) -> float:
     return best
 
 
-def print_setting() -> None:
-    """Print versions, commit, machine, and those of the processor's flags that matter to matrix products."""
-    packages = ("palmette", "trl", "torch", "transformers", "peft", "accelerate", "datasets")
-    print(", ".join(f"{name} {metadata.version(name)}" for name in packages))
+def setting_lines() -> list[str]:
+    """Versions, commit, machine, and those of the processor's flags that matter to matrix products."""
+    versions = []
+    for name in ("palmette", "trl", "torch", "transformers", "peft", "accelerate", "datasets"):
+        with suppress(metadata.PackageNotFoundError):
+            versions.append(f"{name} {metadata.version(name)}")
     git = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout if shutil.which("git") else ""
     cpu = Path("/proc/cpuinfo")
     words = sorted(set(cpu.read_text(encoding="utf-8").split())) if cpu.is_file() else []
     flags = [word for word in words if word.startswith(("amx", "avx2", "avx512f", "avx512_bf16", "avx512_vnni"))]
-    print(f"commit {commit.strip() or 'unknown'}; flags {' '.join(flags) or 'unknown'}\n{machine()}", flush=True)
+    return [
+        ", ".join(versions),
+        f"commit {commit.strip() or 'unknown'}; flags {' '.join(flags) or 'unknown'}",
+        str(machine()),
+    ]
+
+
+def named(side: str) -> str:
+    """A side as it is printed."""
+    return "Palmette" if side == PALMETTE else f"TRL {side}"
 
 
 def table(results: dict[str, Result], peak: float) -> str:
     """The results as Markdown; `peak` in operations per second."""
     rows = []
     for side, result in results.items():
-        rates, memory = result.rates("questions"), [turn["memory"] / GIB for turn in result.turns]
+        memory = [turn["memory"] / GIB for turn in result.turns]
         cells = {
-            "side": "Palmette" if side == PALMETTE else f"TRL {side}",
-            "questions/s (least to most)": f"{statistics.median(rates):.2f} ({min(rates):.2f} to {max(rates):.2f})",
-            "learned tokens/s": f"{result.rate('learned'):.1f}",
+            "side": named(side),
+            "questions/s (least to most)": spread_of(result.rates("questions")),
+            "learned tokens/s (least to most)": spread_of(result.rates("learned")),
             "tokens/s": f"{result.rate('tokens'):.0f}",
             "share of matmul peak": f"{100 * result.rate('flops', 'forward_backward') / peak:.0f} %",
             "peak GiB": f"{result.end['peak'] / GIB:.2f}",
@@ -286,100 +114,177 @@ def table(results: dict[str, Result], peak: float) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def sweep(what: str, task: Task, options: argparse.Namespace, kind: str, budget: int) -> list[dict[str, Any]]:
-    """Measure both sides over one quantity, one document a step, with TRL's micro-batches of a kind and of so many tokens at
-    most; print a table line by line.
+def spread_of(rates: Sequence[float]) -> str:
+    """Median, least and most.
+
+    >>> spread_of([4.0, 2.0, 9.0])
+    '4.00 (2.00 to 9.00)'
     """
-    title, values = SWEEPS[what]
-    print(f"\n| {title} | tokens | TRL | questions/s | TRL | ratio | us/token | TRL |\n{'|---:' * 8}|", flush=True)
-    points = []
-    for value in values:
-        num_questions = value if what == "questions" else options.questions_per_document
-        documents = task.documents(1 + options.repeats, num_questions)
-        if what != "questions":
-            change = task.with_length if what == "length" else task.with_branches
-            documents = [change(document, value) for document in documents]
-        settings = settings_of_trl(num_questions, task.longest(documents), budget)
-        setting = next((s for s in settings if s.startswith(kind)), settings[0])
-        with tempfile.TemporaryDirectory() as name:
-            results = Match(Path(name), options.model, documents, documents[:1], 1, 1).play([PALMETTE, setting])
-        sides = [results[PALMETTE], results[setting]]
-        tokens = [statistics.median(turn["tokens"] for turn in side.turns) for side in sides]
-        rates, costs = [side.rate("questions") for side in sides], [1e6 / side.rate("tokens") for side in sides]
-        cells = [value, *[f"{t:.0f}" for t in tokens], *[f"{r:.2f}" for r in rates], f"{rates[0] / rates[1]:.1f}"]
-        print(f"| {' | '.join(map(str, [*cells, *[f'{c:.0f}' for c in costs]]))} |", flush=True)
-        points.append({"value": value, "rates": rates, "costs": costs})
-    return points
+    return f"{statistics.median(rates):.2f} ({min(rates):.2f} to {max(rates):.2f})"
 
 
-def plot(path: Path, swept: dict[str, list[dict[str, Any]]]) -> None:
-    """Draw what was swept: questions per second above, time per token below."""
-    quantities = {"rates": "questions per second", "costs": "microseconds per token"}
-    figure = Figure(figsize=(4.2 * len(swept), 6.4), layout="constrained")
-    axes = figure.subplots(2, len(swept), squeeze=False)
-    for column, (what, points) in enumerate(swept.items()):
-        title, values = SWEEPS[what]
-        for axis, (key, label) in zip(axes[:, column], quantities.items(), strict=True):
-            for side, (name, color) in enumerate((("Palmette", "#1b7f5c"), ("TRL", "#b4552d"))):
-                axis.plot(values, [point[key][side] for point in points], "o-", color=color, label=name)
-            axis.set(xscale="log", yscale="log", xlabel=title, ylabel=label)
-            axis.set_xticks(values, [str(value) for value in values])
-            axis.minorticks_off()
-    axes[0, 0].legend()
-    figure.savefig(path, dpi=150)
-    print(f"wrote {path}")
+def check_losses(untouched: float, losses: dict[str, float]) -> None:
+    """Refuse results of sides that have learned something else.
+
+    Palmette keeps float32 masters and TRL does not, so their losses are close, not equal: a twentieth of what was learned, or 0.02 nats
+    after a few steps, is let pass.
+
+    Raises:
+        SystemExit: a loss is further than that from Palmette's.
+    """
+    most = max(0.02, (untouched - losses[PALMETTE]) / 20)
+    for side, loss in losses.items():
+        # The other way round, NaN would pass.
+        if not abs(loss - losses[PALMETTE]) <= most:
+            raise SystemExit(
+                f"the sides have not learned the same: held-out loss {losses[PALMETTE]:.4f} of Palmette, {loss:.4f} of {named(side)}, "
+                f"further apart than {most:.4f} (before training: {untouched:.4f}). So their speeds do not compare."
+            )
+
+
+def headline(results: dict[str, Result], setting: str | None) -> str:
+    """The last lines: what the headline says, then the headline alone.
+
+    Args:
+        results: of all sides.
+        setting: TRL's; None where Palmette ran alone.
+    """
+    palmette, medians = results[PALMETTE], f"medians of {len(results[PALMETTE].turns)} turns"
+    if setting is None:
+        return f"Palmette, {medians}:\nquestions/s {palmette.rate('questions'):.2f}"
+    trl = results[setting]
+    ratios = [a / b for a, b in zip(palmette.rates("questions"), trl.rates("questions"), strict=True)]
+    return (
+        f"Palmette over {named(setting)}, questions per second, {medians}; turn by turn {min(ratios):.1f} to {max(ratios):.1f}:\n"
+        f"ratio {palmette.rate('questions') / trl.rate('questions'):.1f}"
+    )
+
+
+def limits_of(task: Workload, documents: Documents, step: int, memory_tokens: int) -> Limits:
+    """What TRL's micro-batches must respect, whichever of the documents meet in a step of so many."""
+    sizes = sorted(len(document.questions) for document in documents)
+    return Limits(sum(sizes[:step]), sum(sizes[-step:]), task.longest(documents), memory_tokens)
 
 
 def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--documents", type=int, default=2, help="of an optimizer step")
-    parser.add_argument("--questions-per-document", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=2, help="optimizer steps of a turn")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of each side")
-    parser.add_argument("--held-out", type=int, default=4, help="documents that the loss is measured on")
-    parser.add_argument("--data", default="builtin:train")
+    parser.add_argument("--documents", type=positive, default=2, help="of an optimizer step")
+    parser.add_argument("--questions-per-document", type=int, default=0, help="0: as many as each has")
+    parser.add_argument("--steps", type=positive, default=2, help="optimizer steps of a turn")
+    parser.add_argument("--repeats", type=positive, default=3, help="turns of each side")
+    parser.add_argument("--held-out", type=positive, default=4, help="documents that the loss is measured on")
+    parser.add_argument("--data", default="builtin:train", help="any source of palmette, such as a SQuAD v2 file")
     parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--trl", default="auto", help="padded:N or free:N (see peers.py); auto tries some of these")
-    parser.add_argument("--micro-batch-tokens", type=int, default=4096, help="the most that auto tries")
+    parser.add_argument("--trl", type=setting_of_trl, default="auto", help="padded:N or free:N; auto tries some")
+    parser.add_argument("--micro-batch-tokens", type=positive, default=4096, help="the most that auto tries")
     parser.add_argument("--learned-head", action="store_true", help="add a patched TRL as a third side (see peers.py)")
+    parser.add_argument("--palmette-only", action="store_true", help="leave TRL out")
     parser.add_argument("--sweep", nargs="+", choices=list(SWEEPS), default=[])
+    parser.add_argument("--values", nargs="+", type=positive, help="of the one sweep that is asked for")
     parser.add_argument("--plot", type=Path, help="PNG file for what was swept")
-    return parser.parse_args()
+    parser.add_argument("--json", type=Path, help="file for all results")
+    options = parser.parse_args()
+    if options.questions_per_document < 0:
+        parser.error("--questions-per-document is 0, for all, or a number of questions")
+    if options.palmette_only and (options.trl != "auto" or options.learned_head):
+        parser.error("--palmette-only leaves TRL out: --trl and --learned-head have no meaning then")
+    if options.values and len(options.sweep) != 1:
+        parser.error("--values belongs to one sweep: give --sweep with one name")
+    if options.plot and not options.sweep:
+        parser.error("--plot draws what was swept: give --sweep")
+    return options
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, for the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def compete(
+    options: argparse.Namespace, task: Workload, memory_tokens: int
+) -> tuple[dict[str, Result], str | None, int]:
+    """Choose TRL's setting and let the sides train.
+
+    Returns:
+        The results, the setting (None where Palmette runs alone), and the tokens of the longest example.
+    """
+    step = options.documents
+    documents = task.documents(step * (1 + options.steps * options.repeats), options.questions_per_document)
+    questions = sum(len(document.questions) for document in documents)
+    limits = limits_of(task, documents, step, memory_tokens)
+    print(
+        f"steps of {step} documents, {questions} questions about {len(documents)} documents, examples of up to {limits.longest} "
+        f"tokens; held out: {sum(len(document.questions) for document in task.held_out)} questions",
+        flush=True,
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder, chosen = Path(name), None
+        if not options.palmette_only:
+            chosen = limits.check(options.trl) if options.trl != "auto" else None
+            if chosen is None:
+                (folder / "trial").mkdir()
+                trial = Match(folder / "trial", options.model, documents[: 2 * step], task.held_out, step, 1)
+                chosen = fastest(trial, limits.worth_a_try(options.micro_batch_tokens))
+        match = Match(folder, options.model, documents, task.held_out, step, options.steps)
+        patched = [f"{chosen}:learned-head"] if options.learned_head else []
+        return match.play([PALMETTE, *([chosen] if chosen else []), *patched]), chosen, limits.longest
+
+
+def sweep_all(
+    options: argparse.Namespace, task: Workload, config: Any, trl: tuple[str, int] | None
+) -> dict[str, list[dict[str, Any]]]:
+    """All sweeps that are asked for, with TRL's setting of the kind, and about as many tokens, as proved best."""
+    return {
+        what: sweep(
+            what,
+            options.values or SWEEPS[what][1],
+            task,
+            model=options.model,
+            num_questions=options.questions_per_document or USUAL_QUESTIONS,
+            repeats=options.repeats,
+            trl=trl,
+            memory_tokens=lambda: tokens_that_fit(config, fast_dtype()),
+        )
+        for what in options.sweep
+    }
 
 
 def main() -> None:
     """Measure and print."""
     options = arguments()
-    if TRL_VERSION not in {found.version for found in metadata.distributions(name="trl")}:
+    if not options.palmette_only and TRL_VERSION not in {found.version for found in metadata.distributions(name="trl")}:
         raise SystemExit(MISSING)
-    dtype = fast_dtype()
-    print_setting()
+    dtype, said = fast_dtype(), setting_lines()
+    source, tokenizer = read_source(options.data), load_tokenizer(options.model)
+    said.append(f"{options.model}, {dtype}, {options.data} (sha256 {source.sha256[:12]})")
+    print("\n".join(said), flush=True)
+    config = AutoConfig.from_pretrained(tokenizer.name_or_path)
+    task = Workload(tokenizer, source.documents, options.held_out)
     peaks = {name: matmul_peak(name) for name in (torch.bfloat16, torch.float32)}
-    task = Task(options.model, read_source(options.data).documents)
-    step, chosen = options.documents, options.trl
-    num, examples = step * (1 + options.steps * options.repeats), step * options.questions_per_document
-    documents = task.documents(num + options.held_out, options.questions_per_document)
-    longest, held_out = task.longest(documents), documents[num:]
-    print(f"{options.model}, {dtype}, {options.data}: steps of {step} documents, {examples} questions", flush=True)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if chosen == "auto":
-            (folder / "trial").mkdir()
-            trial = Match(folder / "trial", options.model, documents[: 2 * step], held_out, step, 1)
-            chosen = fastest(trial, settings_of_trl(examples, longest, options.micro_batch_tokens))
-        match = Match(folder, options.model, documents[:num], held_out, step, options.steps)
-        patched = [f"{chosen}:learned-head"] if options.learned_head else []
-        results = match.play([PALMETTE, chosen, *patched])
+    results, setting, longest = compete(options, task, tokens_that_fit(config, dtype))
     peaks = {name: max(peak, matmul_peak(name)) for name, peak in peaks.items()}
     print("matmul peak: " + ", ".join(f"{str(name)[6:]} {peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()))
     print(table(results, peaks[dtype]))
-    print(f"held-out loss before training: {results[PALMETTE].end['untouched']:.4f}")
-    kind, size = chosen.split(":")[:2]
-    swept = {what: sweep(what, task, options, kind, int(size) * longest) for what in options.sweep}
+    untouched = results[PALMETTE].end["untouched"]
+    print(f"held-out loss before training: {untouched:.4f}")
+    print(
+        "computed by: " + ", ".join(f"{named(side)} {result.end['path']}" for side, result in results.items()),
+        flush=True,
+    )
+    check_losses(untouched, {side: result.end["loss"] for side, result in results.items()})
+    trl = (setting.split(":")[0], int(setting.split(":")[1]) * longest) if setting else None
+    swept = sweep_all(options, task, config, trl)
+    if options.json:
+        sides = {side: asdict(result) for side, result in results.items()}
+        command = " ".join(sys.argv)
+        peak = {str(name)[6:]: value for name, value in peaks.items()}
+        write_json(options.json, {"command": command, "setting": said, "peak": peak, "sides": sides, "swept": swept})
     if options.plot and swept:
         plot(options.plot, swept)
-    print(f"ratio {results[PALMETTE].rate('questions') / results[chosen].rate('questions'):.1f}")
+    print(headline(results, setting))
 
 
 if __name__ == "__main__":

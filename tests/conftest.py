@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from palmette.model.attention import BACKENDS
+from palmette.model.fused import describe, fuse
 from tests.tokenizers import CHATML, byte_level_tokenizer
 
 VOCABULARY = 61
@@ -33,6 +33,25 @@ SMALL = {
 }
 
 
+# The ways through a model on a CPU: attention backend, and whether layers are fused.
+PATHS = {
+    "eager": (BACKENDS["eager"], False),
+    "flex": (BACKENDS["flex"], False),
+    "fused": (BACKENDS["sdpa"], True),
+    "sdpa": (BACKENDS["sdpa"], False),
+}
+
+
+def on_path(path: str, dtype: torch.dtype = torch.float64) -> LlamaForCausalLM:
+    """A Llama of two layers that computes in one of the `PATHS`."""
+    backend, fused = PATHS[path]
+    model = tiny_llama(dtype, backend)
+    if fused:
+        fuse(model)
+        assert describe(model).startswith("fused")
+    return model
+
+
 def tiny_llama(dtype: torch.dtype = torch.float64, backend: str = BACKENDS["sdpa"], **changes: Any) -> LlamaForCausalLM:
     """A Llama of two layers."""
     torch.manual_seed(7)
@@ -46,7 +65,7 @@ def with_exact_norms(model: Any) -> Any:
     """Norms in the model's own dtype: those of transformers compute in float32, which would hide what float64 is to show."""
     for parent in list(model.modules()):
         for name, norm in list(parent.named_children()):
-            if isinstance(norm, LlamaRMSNorm):
+            if type(norm).__name__.endswith("RMSNorm"):
                 exact = torch.nn.RMSNorm(norm.weight.shape, eps=norm.variance_epsilon, dtype=norm.weight.dtype)
                 setattr(parent, name, exact)
     return model

@@ -27,7 +27,7 @@ from palmette.model.forward import branch_logprobs, check_positions, logits_at, 
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
-from tests.conftest import SMALL, VOCABULARY, tiny_llama
+from tests.conftest import PATHS, SMALL, VOCABULARY, on_path, tiny_llama
 
 KEY = 60
 
@@ -60,10 +60,10 @@ def victim_logprob(model: Any, one: PrefixTree) -> torch.Tensor:
     return branch_logprobs(batch, score_tokens(model, batch))[0]["t", "victim"]
 
 
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("victim_first", [False, True])
-def test_a_key_that_everybody_wants_stays_in_its_branch(backend: str, victim_first: bool) -> None:
-    model = wanted(tiny_llama(backend=BACKENDS[backend]))
+def test_a_key_that_everybody_wants_stays_in_its_branch(path: str, victim_first: bool) -> None:
+    model = wanted(on_path(path))
     with torch.no_grad():
         clean = victim_logprob(model, tree((8, 8), victim_first))
         poisoned = victim_logprob(model, tree((KEY, KEY), victim_first))

@@ -81,13 +81,20 @@ def test_damaged_weights_are_named(copy: Path) -> None:
         load_model(str(copy))
 
 
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("backend", ["eager", "sdpa"])
 def test_a_model_is_loaded_as_asked(tiny_folder: Path, backend: loading.Attention) -> None:
     loaded = load_model(str(tiny_folder), dtype="bfloat16", attention=backend, overrides={"attention_dropout": 0.25})
     assert loaded.model.dtype == torch.bfloat16
     assert loaded.model.config._attn_implementation == BACKENDS[backend]
     assert loaded.model.config.attention_dropout == 0.25
     assert not loaded.model.training
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU flex attention can be had")
+def test_flex_attention_is_refused_on_a_cpu(tiny_folder: Path) -> None:
+    with pytest.raises(ModelError, match="no backward pass on a CPU"):
+        load_model(str(tiny_folder), attention="flex")
+    assert load_model(str(tiny_folder), attention="auto").model.config._attn_implementation == BACKENDS["sdpa"]
 
 
 def test_auto_picks_what_the_machine_is_fast_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,9 +36,17 @@ def test_a_plan_holds_every_tree_once_within_its_limits(lengths: list[int], row_
         assert len(rows) == 1 or len(rows) * padded_length(max(used)) <= budget
 
 
-def plan(row_tokens: int, tokens_per_batch: int) -> StepPlan:
+def test_several_batches_are_of_much_the_same_size() -> None:
+    """Nine rows of 64, eight of which would fit: five and four, not eight and one."""
+    batches = plan_batches([64] * 9, row_tokens=64, tokens_per_batch=8 * 64)
+    assert [len(rows) for rows in batches] == [5, 4]
+
+
+def plan(row_tokens: int, tokens_per_batch: int, one_row: bool = False) -> StepPlan:
     trees = [example(offset) for offset in range(5)]
-    return StepPlan(trees, trees_per_step=5, row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, seed=1)
+    return StepPlan(
+        trees, trees_per_step=5, row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, seed=1, one_row=one_row
+    )
 
 
 def step(model: Any, plan: StepPlan) -> tuple[float, list[torch.Tensor], tuple[int, ...]]:
@@ -53,18 +61,19 @@ def step(model: Any, plan: StepPlan) -> tuple[float, list[torch.Tensor], tuple[i
 
 
 def test_packing_and_accumulation_do_not_change_a_step() -> None:
-    """One tree a forward pass, several rows a pass, several trees a row: one loss, one gradient."""
+    """One tree a forward pass, several rows a pass, several trees a row, all in one row: one loss, one gradient."""
     model = tiny_llama()
     wanted, wanted_gradients, shape = step(model, plan(4096, 1))
     shapes = {shape}
-    for row_tokens, tokens_per_batch in ((4096, 128), (4096, 4096), (64, 4096), (22, 4096)):
-        loss, got, shape = step(model, plan(row_tokens, tokens_per_batch))
+    sizes = ((4096, 128), (4096, 4096), (64, 4096), (22, 4096), (22, 4096, True), (22, 64, True))
+    for size in sizes:
+        loss, got, shape = step(model, plan(*size))
         shapes.add(shape)
         assert loss == pytest.approx(wanted, rel=1e-12)
         differences = [(a - b).abs() for a, b in zip(got, wanted_gradients, strict=True)]
         assert max(float(d.max()) for d in differences) < 1e-11
         assert sum(float(d.mean()) for d in differences) < 1e-11
-    assert len(shapes) >= 3, f"the plans did not differ: {shapes}"
+    assert len(shapes) >= 4, f"the plans did not differ: {shapes}"
 
 
 def test_the_loss_is_the_weighted_mean() -> None:

@@ -104,7 +104,7 @@ def test_the_proof_notices_in_bfloat16(ignored: str, monkeypatch: pytest.MonkeyP
         else:  # in place, so that the receipts are signed: every token now sees all earlier ones
             causal = torch.ones_like(inputs["attention_mask"]).tril()
             inputs["attention_mask"].copy_(causal)
-            inputs["attention_mask"].palmette_query_blocks = query_blocks(causal[:, 0], torch.float32)
+            inputs["attention_mask"].palmette_query_blocks = query_blocks(causal[:, 0])
         return forward(self, **inputs)
 
     monkeypatch.setattr(type(model), "forward", tampered)

@@ -464,7 +464,7 @@ def test_a_question_mark_in_the_document_is_not_an_answer(model: Any, tokenizer:
         assert "?" not in [candidate.text for candidate in prediction.candidates]
 
 
-@pytest.mark.parametrize("backend", ["palmette_sdpa", "palmette_eager"])
+@pytest.mark.parametrize("backend", ["palmette_sdpa", "palmette_eager", "palmette_flex"])
 def test_the_cache_equals_plain_rows(backend: str, tokenizer: Any) -> None:
     """Three branches grown in two passes, with a placeholder that nobody sees: each equals a row of its own."""
     model, plain = (tiny_llama(torch.float64, name, vocab_size=len(tokenizer)) for name in (backend, "sdpa"))

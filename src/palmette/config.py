@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from palmette.errors import RecipeError
 
@@ -22,6 +23,9 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
+AnySection = TypeVar("AnySection", bound=Section)
+
+
 class ModelSection(Section):
     """The model to start from.
 
@@ -29,7 +33,9 @@ class ModelSection(Section):
         name: hub id, folder, or GGUF file.
         revision: branch, tag or commit on the hub.
         dtype: "auto" picks what the hardware is fast at.
-        attention: attention backend.
+        attention: attention backend; "auto" is flex where a GPU and the model allow it, else sdpa.
+        quantization: "4bit" or "8bit" keeps the base in so many bits (bitsandbytes, on a GPU); needs lora.
+        fused: run each layer as one operation, on a CPU, where the model's family is known (Llama, Mistral, Qwen2).
         trust_remote_code: run code that comes with the model.
         overrides: values for the model's own configuration.
     """
@@ -37,7 +43,9 @@ class ModelSection(Section):
     name: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    attention: Literal["sdpa", "eager"] = "sdpa"
+    attention: Literal["auto", "flex", "sdpa", "eager"] = "auto"
+    quantization: Literal["4bit", "8bit"] | None = None
+    fused: bool = True
     trust_remote_code: bool = False
     overrides: dict[str, Any] = {}
 
@@ -75,12 +83,20 @@ class LoraSection(Section):
         alpha: the update is scaled by alpha / rank.
         dropout: dropout on the adapter's input.
         targets: "all-linear", or names of layers.
+        dora: learn the length of each output's weights apart from their direction (DoRA; Liu et al., 2024).
+        rank_stabilised: scale the update by alpha / sqrt(rank) instead (rsLoRA; Kalajdzievski, 2023).
+        rank_pattern: another rank for some layers, by name or by a regular expression for the end of it.
+        alpha_pattern: another alpha for some layers, in the same way.
     """
 
     rank: Positive = 16
     alpha: Annotated[float, Field(gt=0)] = 32.0
     dropout: Fraction = 0.0
     targets: str | list[str] = "all-linear"
+    dora: bool = False
+    rank_stabilised: bool = False
+    rank_pattern: dict[str, Positive] = {}
+    alpha_pattern: dict[str, Annotated[float, Field(gt=0)]] = {}
 
 
 class TrainSection(Section):
@@ -91,7 +107,7 @@ class TrainSection(Section):
         epochs: passes over the data.
         learning_rate: peak learning rate.
         trees_per_step: documents per optimizer step.
-        row_tokens: the most tokens a tree, and a row, may have.
+        row_tokens: the most tokens a tree may have; where attention's cost is the square of the row (a dense mask), a row too.
         tokens_per_batch: the most tokens in one forward pass; more only if one row alone has more.
         schedule: learning-rate schedule after the warm-up.
         warmup: share of the steps over which the learning rate rises.
@@ -132,6 +148,16 @@ class Recipe(Section):
     prompt: PromptSection = PromptSection()
     lora: LoraSection = LoraSection()
     train: TrainSection = TrainSection()
+
+    @model_validator(mode="after")
+    def _quantized_bases_are_not_trained(self) -> Recipe:
+        if self.model.quantization is not None and self.train.method == "full":
+            raise PydanticCustomError(
+                "contradiction",
+                "model.quantization = {bits} keeps weights that train.method = full would train",
+                {"bits": self.model.quantization, "way_out": "Use train.method: lora, or take model.quantization out."},
+            )
+        return self
 
     def to_yaml(self) -> str:
         """The whole recipe, defaults included, as YAML."""
@@ -177,25 +203,45 @@ def parse_recipe(text: str, source: str) -> Recipe:
     Raises:
         RecipeError: as for `load_recipe`.
     """
+    return read_section(Recipe, read_settings(text, source), source)
+
+
+def read_settings(text: str, source: str) -> dict[Any, Any]:
+    """The map of settings that YAML text holds; `source` is how messages name it.
+
+    Raises:
+        RecipeError: not YAML, no map, or a key that stands twice.
+    """
     try:
         values = yaml.load(text, Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{source} is not YAML: {error}", "Mend the line it names.") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{source} holds no settings", "Start with `output: runs/NAME`.")
+    return values
+
+
+def read_section(kind: type[AnySection], values: dict[Any, Any], source: str) -> AnySection:
+    """Settings as a recipe, or as another closed set of them; `source` is how messages name it.
+
+    Raises:
+        RecipeError: an unknown key (naming the nearest), a value out of bounds, or two that contradict each other.
+    """
     try:
-        return Recipe.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise _explain(error, source) from error
+        raise _explain(error, source, kind) from error
 
 
-def _explain(error: ValidationError, source: str) -> RecipeError:
+def _explain(error: ValidationError, source: str, kind: type[Section]) -> RecipeError:
     """The first problem of a recipe, in words."""
     first = error.errors()[0]
+    if first["type"] == "contradiction":
+        return RecipeError(f"{source}: {first['msg']}", first["ctx"]["way_out"])
     path = [str(part) for part in first["loc"]]
     name = ".".join(path)
     if first["type"] == "extra_forbidden":
-        known = sorted(_keys(path[:-1]))
+        known = sorted(_keys(path[:-1], kind))
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.4)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         return RecipeError(f"{source}: unknown key {name!r}", f"{hint}Known: {', '.join(known)}.")
@@ -208,8 +254,8 @@ def _explain(error: ValidationError, source: str) -> RecipeError:
     return RecipeError(f"{source}: {name} = {first['input']!r}: {first['msg']}", "Correct the value.")
 
 
-def _keys(path: list[str]) -> set[str]:
-    section: type[BaseModel] = Recipe
+def _keys(path: list[str], kind: type[Section]) -> set[str]:
+    section: type[BaseModel] = kind
     for part in path:
         annotation = section.model_fields[part].annotation
         candidates = [annotation, *get_args(annotation)]

@@ -25,8 +25,8 @@ app.add_typer(eval_app, name="eval")
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ModelOption = Annotated[str, typer.Option(help="A run folder, a model folder, a GGUF file, or a hub id.")]
 AttentionOption = Annotated[
-    Optional[Literal["sdpa", "eager"]],  # noqa: UP045
-    typer.Option(help="Attention backend; the run's own, or sdpa. Gemma 2 needs eager."),
+    Optional[Literal["auto", "flex", "sdpa", "eager"]],  # noqa: UP045
+    typer.Option(help="Attention backend; the run's own, or auto: flex on a GPU, else sdpa. Gemma 2 needs eager."),
 ]
 DecoderOption = Annotated[
     Literal["span", "greedy", "beam"], typer.Option(help="The span decoder, or plain generation (beam: 10 beams).")

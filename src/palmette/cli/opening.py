@@ -102,12 +102,12 @@ class Opened:
         }
 
 
-def open_model(name: str, attention: Attention | None = None, *, calibrated: bool = True) -> Opened:
+def open_model(name: str, attention: Attention | Literal["auto"] | None = None, *, calibrated: bool = True) -> Opened:
     """Open a run folder or a model by name.
 
     Args:
         name: a run folder, a model folder, a GGUF file, or a hub id.
-        attention: the attention backend; the run's own, or sdpa, if None.
+        attention: the attention backend; the run's own, or "auto", if None.
         calibrated: whether to take the run's calibration, if it has one.
 
     Raises:
@@ -116,7 +116,7 @@ def open_model(name: str, attention: Attention | None = None, *, calibrated: boo
     """
     folder = Path(name).expanduser()
     if not run.is_run(folder):
-        loaded = load_model(name, attention=attention or "sdpa")
+        loaded = load_model(name, attention=attention or "auto")
         check_model(loaded.model, training=False)
         return Opened(loaded, ExtractiveQa(ChatTemplate(loaded.tokenizer), recipe_prompt(Recipe(output=""))))
     recipe, trained = load_recipe(folder / run.RECIPE), trained_folder(folder)
@@ -127,6 +127,8 @@ def open_model(name: str, attention: Attention | None = None, *, calibrated: boo
         revision=None if full else recipe.model.revision,
         dtype=recipe.model.dtype,
         attention=attention or recipe.model.attention,
+        fused=recipe.model.fused,
+        quantization=recipe.model.quantization,
         trust_remote_code=recipe.model.trust_remote_code,
         overrides=recipe.model.overrides,
     )

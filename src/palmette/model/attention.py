@@ -20,11 +20,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from palmette.errors import ModelError
-from palmette.model.blocks import blockwise_attention, query_blocks
+from palmette.model.blocks import BlockAttention, Rows, query_blocks
 
-Attention = Literal["sdpa", "eager"]
+Attention = Literal["flex", "sdpa", "eager"]
 _BLOCKS = "palmette_query_blocks"
-BACKENDS: dict[Attention, str] = {"sdpa": "palmette_sdpa", "eager": "palmette_eager"}
+BACKENDS: dict[Attention, str] = {"flex": "palmette_flex", "sdpa": "palmette_sdpa", "eager": "palmette_eager"}
 
 
 @dataclass
@@ -80,11 +80,33 @@ def native_mask(may_attend_BTT: torch.Tensor, backend: str, dtype: torch.dtype) 
     """
     mask_B1TT = may_attend_BTT[:, None]
     if backend == BACKENDS["sdpa"] and mask_B1TT.device.type == "cpu":
-        setattr(mask_B1TT, _BLOCKS, query_blocks(may_attend_BTT, dtype))
+        setattr(mask_B1TT, _BLOCKS, query_blocks(may_attend_BTT))
     if backend == BACKENDS["eager"]:
         blocked = torch.full((), torch.finfo(dtype).min, dtype=dtype, device=mask_B1TT.device)
         return torch.where(mask_B1TT, torch.zeros_like(blocked), blocked)
     return mask_B1TT
+
+
+def skips_hidden(model: Any) -> bool:
+    """Whether attention costs only what is seen (in blocks), so that trees may as well share one long row."""
+    backend = model.config.get_text_config()._attn_implementation
+    return bool(backend == BACKENDS["flex"] or (model.device.type == "cpu" and backend == BACKENDS["sdpa"]))
+
+
+def blocks_of(mask: torch.Tensor | None) -> Rows | None:
+    """The blocks that a mask of `native_mask` was cut into, if it was."""
+    return getattr(mask, _BLOCKS, None)
+
+
+def sign_receipt(module: torch.nn.Module, mask: torch.Tensor | None) -> None:
+    """Note in the receipt, where one is expected, that an attention module got the mask.
+
+    Raises:
+        ModelError: it is not the mask that was given to the model.
+    """
+    receipt = _receipt.get()
+    if receipt is not None:
+        receipt.sign(module, mask)
 
 
 def _sdpa(
@@ -95,14 +117,13 @@ def _sdpa(
     attention_mask: torch.Tensor | None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    receipt = _receipt.get()
-    if receipt is not None:
-        receipt.sign(module, attention_mask)
-    blocks = getattr(attention_mask, _BLOCKS, None)
+    sign_receipt(module, attention_mask)
+    rows = blocks_of(attention_mask)
     plain = not options.get("dropout") and options.get("softcap") is None and options.get("position_bias") is None
-    if blocks is not None and plain:
-        attended = blockwise_attention(query, key, value, blocks, options.get("scaling"))
-        return attended.transpose(1, 2).contiguous(), None
+    if rows is not None and plain:
+        scale = options.get("scaling")
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        return BlockAttention.apply(query, key, value, rows, scale), None  # type: ignore[no-untyped-call]
     output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     return output, None
 
@@ -118,9 +139,7 @@ def _eager(
     softcap: float | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    receipt = _receipt.get()
-    if receipt is not None:
-        receipt.sign(module, attention_mask)
+    sign_receipt(module, attention_mask)
     unknown = [name for name in ("s_aux", "position_bias", "sinks") if options.get(name) is not None]
     if unknown:
         raise ModelError(

@@ -3,17 +3,27 @@
 A dense mask costs the square of the row, hidden or not. In a packed tree most of that square is hidden: siblings do not see each
 other, nor do trees that share a row. Meant for CPUs, where a call costs little next to its arithmetic.
 
-Letters: B rows, T tokens, H heads, D size of a head, K keys that a block sees.
+Letters: B rows, T queries, C keys (cached ones, then the row's own), H heads, G key heads, D size of a head, K keys that a block sees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
 
-BLOCK_SIZE = 192
+from palmette.model.kernels import Kernels, kernels_for
+
+BLOCK_SIZE = 192  # queries, where other keys stand before the row's own
+_GRID = 16  # blocks begin at multiples of this
+_MOST = 512  # queries of a block
+# What a block costs beside its scores, in scores: measured for 9 heads on two cores, where it hardly matters between 10,000 and 40,000.
+_OVERHEAD = 20_000
+Rows = Sequence[Sequence["QueryBlock"]]
 
 
 @dataclass(frozen=True)
@@ -23,75 +33,167 @@ class QueryBlock:
     Attributes:
         start: row index of the first query.
         end: one past the last.
-        key_K: row indices of the keys that at least one of them may look at.
-        bias_TK: what is added to their scores: 0 where the query may look at the key, else the least number of the dtype.
+        key_K: indices of the keys that at least one of them may look at.
+        mask_TK: which of these each query may look at.
     """
 
     start: int
     end: int
     key_K: torch.Tensor
-    bias_TK: torch.Tensor
+    mask_TK: torch.Tensor
 
 
-def query_blocks(may_attend_BTT: torch.Tensor, dtype: torch.dtype, size: int = BLOCK_SIZE) -> list[list[QueryBlock]]:
+def query_blocks(may_attend_BTC: torch.Tensor) -> list[list[QueryBlock]]:
     """Cut each row's queries into blocks.
 
     >>> mask = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 1, 1]]).bool()[None]
-    >>> for block in query_blocks(mask, torch.float32, size=2)[0]:
-    ...     print(block.start, block.end, block.key_K.tolist(), (block.bias_TK == 0).int().tolist())
-    0 2 [0, 1] [[1, 0], [1, 1]]
-    2 4 [0, 2, 3] [[1, 1, 0], [1, 1, 1]]
+    >>> for block in query_blocks(mask)[0]:
+    ...     print(block.start, block.end, block.key_K.tolist(), block.mask_TK.int().tolist())
+    0 4 [0, 1, 2, 3] [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 1, 1]]
+    >>> [(block.start, block.end) for block in query_blocks(torch.ones(1, 500, 500).tril().bool())[0]]
+    [(0, 160), (160, 336), (336, 500)]
 
     Args:
-        may_attend_BTT: the attention mask (bool).
-        dtype: of the scores.
-        size: queries of a block.
+        may_attend_BTC: the attention mask (bool). Every query sees a key.
     """
     rows = []
-    for mask_TT in may_attend_BTT:
+    for mask_TC in may_attend_BTC:
+        num_queries, num_keys = mask_TC.shape
+        cuts = [*range(0, num_queries, BLOCK_SIZE), num_queries]
+        if num_queries == num_keys:
+            cuts = cheapest_cuts(mask_TC.sum(dim=1).numpy())
         row = []
-        for start in range(0, len(mask_TT), size):
-            queries = mask_TT[start : start + size]
+        for start, end in pairwise(cuts):
+            queries = mask_TC[start:end]
             key_K = queries.any(dim=0).nonzero().squeeze(1)
-            bias_TK = torch.zeros(len(queries), len(key_K), dtype=dtype)
-            bias_TK.masked_fill_(~queries[:, key_K], torch.finfo(dtype).min)
-            row.append(QueryBlock(start, start + len(queries), key_K, bias_TK))
+            row.append(QueryBlock(start, end, key_K, queries[:, key_K].contiguous()))
         rows.append(row)
     return rows
 
 
-def blockwise_attention(
-    query_BHTD: torch.Tensor,
-    key_BHTD: torch.Tensor,
-    value_BHTD: torch.Tensor,
-    rows: Sequence[Sequence[QueryBlock]],
-    scaling: float | None,
-) -> torch.Tensor:
-    """Scaled dot-product attention under the mask that `rows` was cut from, [B, H, T, D].
+def cheapest_cuts(visible_T: np.ndarray) -> list[int]:
+    """Where to cut a row of laid-out trees, so that the fewest scores are computed, what a block costs being counted.
+
+    In a depth-first row, what stands before a block and is seen from within it is seen by its first query. A block from s to e therefore
+    meets (visible[s] - 1) + (e - s) keys: the cost is known without looking at the mask, and the best cuts follow by dynamic programming.
 
     Args:
-        query_BHTD: queries.
-        key_BHTD: keys; they may have fewer heads, each shared by a group of query heads.
-        value_BHTD: values, with the keys' heads; their D may differ.
-        rows: the blocks of each row.
-        scaling: factor of the scores; 1 / sqrt(D) if None.
+        visible_T: how many keys each query sees, itself included.
+
+    Returns:
+        The cuts, the first 0 and the last T.
     """
-    num_rows, num_heads, num_tokens, size = query_BHTD.shape
-    groups = num_heads // key_BHTD.shape[1]
-    scaling = size**-0.5 if scaling is None else scaling
-    # Query heads that share a key head become more queries of that head, so that keys and values are never copied out.
-    query = (query_BHTD * scaling).reshape(num_rows, -1, groups, num_tokens, size)
-    outputs = []
+    num_tokens = len(visible_T)
+    at = np.array([*range(0, num_tokens, _GRID), num_tokens])
+    best, previous = np.zeros(len(at)), np.zeros(len(at), dtype=np.int64)
+    for index in range(1, len(at)):
+        first = max(0, index - _MOST // _GRID)
+        start = at[first:index]
+        length = at[index] - start
+        cost = best[first:index] + length * (visible_T[start] - 1 + length) + _OVERHEAD
+        chosen = int(cost.argmin())
+        best[index], previous[index] = cost[chosen], first + chosen
+    cuts, index = [num_tokens], len(at) - 1
+    while index > 0:
+        index = int(previous[index])
+        cuts.append(int(at[index]))
+    return cuts[::-1]
+
+
+def attend(
+    kernels: Kernels,
+    query_BHTD: torch.Tensor,
+    key_BGCD: torch.Tensor,
+    value_BGCD: torch.Tensor,
+    rows: Rows,
+    scale: float,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Scaled dot-product attention under the mask that `rows` was cut from.
+
+    Args:
+        kernels: the elementwise passes.
+        query_BHTD: queries.
+        key_BGCD: keys; each of their heads is shared by a group of H / G query heads.
+        value_BGCD: values; their D may differ.
+        rows: the blocks of each row.
+        scale: factor of the scores.
+
+    Returns:
+        What is attended to, [B, T, H, D], and the weights of each block, for `attend_backward`.
+    """
+    num_rows, num_heads, num_tokens, _ = query_BHTD.shape
+    output = value_BGCD.new_empty(num_rows, num_tokens, num_heads, value_BGCD.shape[-1])
+    kept = []
     for index, blocks in enumerate(rows):
-        parts = [_attend(query[index], key_BHTD[index], value_BHTD[index], block) for block in blocks]
-        outputs.append(torch.cat(parts, dim=2))
-    return torch.stack(outputs).view(num_rows, num_heads, num_tokens, value_BHTD.shape[-1])
+        for block in blocks:
+            query, keys, values = _block(query_BHTD[index], key_BGCD[index], value_BGCD[index], block)
+            weights = torch.bmm(query, keys.transpose(1, 2))
+            kernels.masked_softmax(weights.view(-1, *block.mask_TK.shape), block.mask_TK, scale)
+            _of_block(output[index], block).copy_(torch.bmm(weights, values).view(num_heads, -1, values.shape[-1]))
+            kept.append(weights)
+    return output, kept
 
 
-def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, block: QueryBlock) -> torch.Tensor:
-    """One block: scaled queries [G, groups, T, D] against keys and values [G, T, D] of G key heads."""
-    chosen = query[:, :, block.start : block.end]
-    scores = chosen.flatten(1, 2) @ key.index_select(1, block.key_K).transpose(1, 2)
-    # In place, and without a copy in float32: the scores are rounded already, and softmax adds up in float32 inside.
-    weights = torch.softmax(scores.view(*chosen.shape[:3], -1).add_(block.bias_TK), dim=-1)
-    return (weights.flatten(1, 2) @ value.index_select(1, block.key_K)).view(*chosen.shape[:3], value.shape[-1])
+def attend_backward(
+    kernels: Kernels,
+    grad_BTHD: torch.Tensor,
+    query_BHTD: torch.Tensor,
+    key_BGCD: torch.Tensor,
+    value_BGCD: torch.Tensor,
+    rows: Rows,
+    kept: Sequence[torch.Tensor],
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The gradients of queries, keys and values, each in its shape, given that of `attend`'s output; arguments as there."""
+    wide = torch.promote_types(key_BGCD.dtype, torch.float32)  # a key's gradient is a sum over many blocks
+    grad_query = query_BHTD.new_empty(query_BHTD.shape)
+    grad_key, grad_value = (x.new_zeros(x.shape, dtype=wide) for x in (key_BGCD, value_BGCD))
+    weights_left = iter(kept)
+    for index, blocks in enumerate(rows):
+        for block in blocks:
+            weights = next(weights_left)
+            query, keys, values = _block(query_BHTD[index], key_BGCD[index], value_BGCD[index], block)
+            grad = _of_block(grad_BTHD[index], block).reshape(len(keys), -1, values.shape[-1])
+            kernels.scatter_add(torch.bmm(weights.transpose(1, 2), grad), block.key_K, grad_value[index])
+            grad_scores = torch.bmm(grad, values.transpose(1, 2))
+            kernels.softmax_backward(grad_scores, weights, scale)
+            kernels.scatter_add(torch.bmm(grad_scores.transpose(1, 2), query), block.key_K, grad_key[index])
+            size = query.shape[-1]
+            grad_query[index, :, block.start : block.end] = torch.bmm(grad_scores, keys).view(
+                -1, len(block.mask_TK), size
+            )
+    return grad_query, grad_key.to(key_BGCD.dtype), grad_value.to(value_BGCD.dtype)
+
+
+def _block(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, block: QueryBlock
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Queries, keys and values of a block. Query heads that share a key head become more queries of that head: [G, H / G * T, D]."""
+    query = query[:, block.start : block.end].reshape(len(key), -1, query.shape[-1])
+    return query, key.index_select(1, block.key_K), value.index_select(1, block.key_K)
+
+
+def _of_block(x_THD: torch.Tensor, block: QueryBlock) -> torch.Tensor:
+    """The block's part of a row, [H, T, D]."""
+    return x_THD[block.start : block.end].transpose(0, 1)
+
+
+class BlockAttention(torch.autograd.Function):
+    """`attend` as an operation with a gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rows: Rows, scale: float
+    ) -> torch.Tensor:
+        """What is attended to, [B, T, H, D]."""
+        output, kept = attend(kernels_for(query.dtype, query.device.type), query, key, value, rows, scale)
+        ctx.save_for_backward(query, key, value, *kept)
+        ctx.rows, ctx.scale = rows, scale
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of query, key and value."""
+        query, key, value, *kept = ctx.saved_tensors
+        kernels = kernels_for(query.dtype, query.device.type)
+        return (*attend_backward(kernels, grads[0], query, key, value, ctx.rows, kept, ctx.scale), None, None)

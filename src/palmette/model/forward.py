@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.attention.flex_attention import BlockMask
 
 from palmette.errors import ModelError, PackingError
 from palmette.model.attention import BACKENDS, expect_mask, native_mask
+from palmette.model.flex import receipt_of, tree_mask
 from palmette.tree.batch import PackedBatch
+
+_ROWS = 64  # of logits that are worked on at once
 
 
 @dataclass(frozen=True)
@@ -53,22 +57,53 @@ def score_tokens(model: Any, batch: PackedBatch, selected_BT: torch.Tensor | Non
         raise PackingError("a scored token is the first of its tree: nothing predicts it", "Leave it out.")
     flat_Q, inverse_P = torch.unique(row_P * batch.token_BT.shape[1] + predictor_P, return_inverse=True)
     logits_QV = logits_at(model, batch, flat_Q)
-    logits_QV = logits_QV.to(torch.promote_types(logits_QV.dtype, torch.float32))
-    chosen_P = logits_QV[inverse_P, batch.token_BT[row_P, column_P]]
-    return TokenScores(row_P, column_P, chosen_P - torch.logsumexp(logits_QV, dim=-1)[inverse_P])
+    logprob_P: torch.Tensor = _Logprobs.apply(logits_QV, inverse_P, batch.token_BT[row_P, column_P])  # type: ignore[no-untyped-call]
+    return TokenScores(row_P, column_P, logprob_P)
+
+
+class _Logprobs(torch.autograd.Function):
+    """Log-probabilities [P] of tokens under logits [Q, V], in at least float32, a few rows at a time.
+
+    Next to the logits themselves, which are large (a vocabulary for each scored token), nothing of their size is made on the way there,
+    and one gradient in their dtype on the way back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits_QV: torch.Tensor, inverse_P: torch.Tensor, token_P: torch.Tensor) -> torch.Tensor:
+        """The row of each scored token is `inverse_P`."""
+        wide = torch.promote_types(logits_QV.dtype, torch.float32)
+        total_Q = torch.cat([torch.logsumexp(rows.to(wide), dim=-1) for rows in torch.split(logits_QV, _ROWS)])
+        ctx.save_for_backward(logits_QV, total_Q, inverse_P, token_P)
+        return logits_QV[inverse_P, token_P].to(wide) - total_Q[inverse_P]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """d logprob / d logit = (is the token) - probability, summed over the tokens that a row predicts."""
+        logits_QV, total_Q, inverse_P, token_P = ctx.saved_tensors
+        weight_Q = torch.zeros_like(total_Q).index_add_(0, inverse_P, grads[0])
+        grad_QV = torch.empty_like(logits_QV)
+        for start in range(0, len(logits_QV), _ROWS):
+            rows = slice(start, start + _ROWS)
+            part = (logits_QV[rows] - total_Q[rows, None]).exp_().mul_(-weight_Q[rows, None])
+            here = (inverse_P >= start) & (inverse_P < start + _ROWS)
+            part.index_put_((inverse_P[here] - start, token_P[here]), grads[0][here], accumulate=True)
+            grad_QV[rows] = part
+        return grad_QV, None, None
 
 
 def logits_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> torch.Tensor:
     """Logits [Q, V] at flat positions (row * T + column) of a packed batch."""
     check_positions(model, batch.max_position + 1, "a branch")
-    return masked_logits(model, batch.token_BT, batch.position_BT, batch.may_attend_BTT(), flat_Q)
+    flex = model.config.get_text_config()._attn_implementation == BACKENDS["flex"]
+    mask = tree_mask(batch, model.dtype) if flex else batch.may_attend_BTT()
+    return masked_logits(model, batch.token_BT, batch.position_BT, mask, flat_Q)
 
 
 def masked_logits(
     model: Any,
     token_BT: torch.Tensor,
     position_BT: torch.Tensor,
-    may_attend_BTC: torch.Tensor,
+    may_attend_BTC: torch.Tensor | BlockMask,
     flat_Q: torch.Tensor,
     past_key_values: Any = None,
 ) -> torch.Tensor:
@@ -78,7 +113,7 @@ def masked_logits(
         model: a causal language model loaded with one of our attention backends.
         token_BT: token ids.
         position_BT: depth of each token along its branch.
-        may_attend_BTC: which keys each token may look at: the cached ones, then the row's own.
+        may_attend_BTC: which keys each token may look at: the cached ones, then the row's own; or a block mask of the row's own.
         flat_Q: positions, row * T + column.
         past_key_values: a transformers cache that holds the earlier keys, if there are any.
 
@@ -92,8 +127,9 @@ def masked_logits(
             f"{name} runs the attention backend {backend!r}, which has not been shown to honour a tree's mask",
             f"Load it with palmette, or call model.set_attn_implementation({BACKENDS['sdpa']!r}).",
         )
-    mask_B1TC = native_mask(may_attend_BTC, backend, model.dtype)
-    with expect_mask(mask_B1TC, name, num_layers(model)), _output_at(model, flat_Q):
+    given = may_attend_BTC
+    mask_B1TC = given if isinstance(given, BlockMask) else native_mask(given, backend, model.dtype)
+    with expect_mask(receipt_of(mask_B1TC), name, num_layers(model)), _output_at(model, flat_Q):
         output = model(
             input_ids=token_BT,
             attention_mask=mask_B1TC,

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -21,6 +22,9 @@ from transformers.utils import logging as transformers_logging
 from palmette.errors import ModelError
 from palmette.model.attention import BACKENDS, Attention
 from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, find_gguf
+from palmette.model.flex import use_flex
+from palmette.model.fused import fuse
+from palmette.model.quantize import Quantization, is_quantized, quantization_config
 
 DType = Literal["auto", "float32", "bfloat16"]
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -74,7 +78,9 @@ def load_model(
     adapter: Path | None = None,
     revision: str | None = None,
     dtype: DType = "auto",
-    attention: Attention = "sdpa",
+    attention: Attention | Literal["auto"] = "auto",
+    quantization: Quantization | None = None,
+    fused: bool = True,
     trust_remote_code: bool = False,
     overrides: dict[str, Any] | None = None,
 ) -> LoadedModel:
@@ -85,7 +91,9 @@ def load_model(
         adapter: folder with a peft adapter (safetensors) to put on top.
         revision: branch, tag or commit on the hub.
         dtype: "auto" picks what the hardware is fast at.
-        attention: backend, "sdpa" or "eager".
+        attention: backend, "flex", "sdpa" or "eager"; "auto" is flex where a GPU and the model allow it, else sdpa.
+        quantization: "4bit" keeps the base in 4 bits under an adapter, on a GPU.
+        fused: run layers of known families as one operation each, on a CPU.
         trust_remote_code: run code that comes with the model; off unless asked for.
         overrides: values for the model's configuration, such as {"attention_dropout": 0.0}.
 
@@ -94,24 +102,31 @@ def load_model(
     """
     folder = _resolve(name)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    how = {"quantization_config": quantization_config(device, fast_dtype(dtype))} if quantization else {}
     tokenizer = _tokenizer(folder, name, options)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=fast_dtype(dtype),
-            attn_implementation=BACKENDS[attention],
+            attn_implementation=BACKENDS["eager" if attention == "eager" else "sdpa"],
             use_safetensors=True,
+            **how,
             **options,
             **(overrides or {}),
         )
     except _UNREADABLE as error:
-        capped = attention == "sdpa" and "scaled_dot_product_attention" in str(error)
+        capped = attention != "eager" and "scaled_dot_product_attention" in str(error)
         way_out = "Set model.attention: eager, or --attention eager." if capped else _way_out(name)
         raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", way_out) from error
     if adapter is not None:
         model = _with_adapter(model, adapter)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return LoadedModel(model.to(device).eval(), tokenizer, name, folder)
+    model = model.to(device).eval()
+    if attention in ("auto", "flex"):
+        use_flex(model, device, required=attention == "flex")
+    if fused:
+        fuse(model)
+    return LoadedModel(model, tokenizer, name, folder)
 
 
 def load_tokenizer(name: str, **options: Any) -> Any:
@@ -151,7 +166,7 @@ def _way_out(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _without_alias_warning() -> Iterator[None]:
+def without_alias_warning() -> Iterator[None]:
     """peft 0.21 asks for a property that transformers 5.23 has renamed; nobody here can do anything about it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
@@ -162,7 +177,7 @@ def _with_adapter(model: Any, folder: Path) -> Any:
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder} holds no {ADAPTER_WEIGHTS}", "Give the folder of a finished run.")
     try:
-        with _without_alias_warning():
+        with without_alias_warning():
             return PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
     except _UNREADABLE as error:
         raise ModelError(
@@ -170,29 +185,57 @@ def _with_adapter(model: Any, folder: Path) -> Any:
         ) from error
 
 
-def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: str | list[str]) -> Any:
-    """Put a fresh LoRA adapter (Hu et al., 2021) on a model; only its matrices are trained.
+def add_lora(
+    model: Any,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    targets: str | list[str],
+    dora: bool = False,
+    rank_stabilised: bool = False,
+    rank_pattern: Mapping[str, int] | None = None,
+    alpha_pattern: Mapping[str, float] | None = None,
+) -> Any:
+    """Put a fresh LoRA adapter (Hu et al., 2021) on a model; only its matrices are trained. config.LoraSection has the options.
 
     Raises:
-        ModelError: the targets do not name layers of the model.
+        ModelError: the targets, or a pattern, do not name layers of the model.
     """
+    patterns = {"rank_pattern": dict(rank_pattern or {}), "alpha_pattern": dict(alpha_pattern or {})}
     config = LoraConfig(
-        task_type=TaskType.CAUSAL_LM, r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets
+        task_type=TaskType.CAUSAL_LM,
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=targets,
+        use_dora=dora,
+        use_rslora=rank_stabilised,
+        **patterns,
     )
     try:
-        with _without_alias_warning():
-            return get_peft_model(model, config, autocast_adapter_dtype=False)
+        with without_alias_warning():
+            adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
     except (ValueError, re.error) as error:
         raise ModelError(
             f"LoRA cannot be put on {targets!r}: {error}", "Use lora.targets: all-linear, or name layers of the model."
         ) from error
+    layers = [name for name, layer in adapted.get_base_model().named_modules() if isinstance(layer, LoraLayer)]
+    for option, chosen in patterns.items():
+        for key in chosen:  # peft passes over one that matches nothing
+            if not any(re.match(rf"(.*\.)?({key})$", name) for name in layers):
+                raise ModelError(
+                    f"lora.{option}: {key!r} is the end of no adapted layer's name",
+                    f"Name layers such as {layers[0]!r}.",
+                )
+    return adapted
 
 
 def merge_lora(loaded: LoadedModel) -> LoadedModel:
     """The model with its adapter added into its weights, which answers faster; a model without one as it is."""
-    if not isinstance(loaded.model, PeftModel):
+    if not isinstance(loaded.model, PeftModel) or is_quantized(loaded.model):
         return loaded
-    with _without_alias_warning():
+    with without_alias_warning():
         return replace(loaded, model=loaded.model.merge_and_unload())
 
 

@@ -8,7 +8,7 @@ import torch
 
 from palmette.errors import PackingError
 from palmette.tree.batch import PackedBatch
-from palmette.tree.packing import padded_length, plan_batches
+from palmette.tree.packing import padded_length, plan_batches, plan_single_rows
 from palmette.tree.prefix_tree import PrefixTree
 
 
@@ -18,16 +18,25 @@ class StepPlan:
     Args:
         trees: what is learned.
         trees_per_step: trees of one optimizer step.
-        row_tokens: the most tokens of a row.
-        tokens_per_batch: the most tokens of one forward pass.
+        row_tokens: the most tokens of a tree; of a row too, unless `one_row`.
+        tokens_per_batch: the most tokens of one forward pass; see `plan_batches` and `plan_single_rows` for what counts.
         seed: of the order.
+        one_row: put the trees of a forward pass into one row. It is faster where attention skips what nobody may look at (on a
+            CPU), and slower where its cost is the square of the row (a dense mask). Numbers are the same either way.
 
     Raises:
         PackingError: no trees, a tree longer than a row, or one that learns nothing.
     """
 
     def __init__(
-        self, trees: Sequence[PrefixTree], *, trees_per_step: int, row_tokens: int, tokens_per_batch: int, seed: int
+        self,
+        trees: Sequence[PrefixTree],
+        *,
+        trees_per_step: int,
+        row_tokens: int,
+        tokens_per_batch: int,
+        seed: int,
+        one_row: bool = False,
     ) -> None:
         if not trees:
             raise PackingError("there is nothing to train on", "Give documents with questions.")
@@ -36,7 +45,7 @@ class StepPlan:
         self.trees = list(trees)
         self._lengths = [tree.num_tokens for tree in trees]
         self._trees_per_step, self._seed = trees_per_step, seed
-        self._row_tokens, self._tokens_per_batch = row_tokens, tokens_per_batch
+        self._row_tokens, self._tokens_per_batch, self._one_row = row_tokens, tokens_per_batch, one_row
         self.steps_per_epoch = -(-len(trees) // trees_per_step)
 
     def step_trees(self, epoch: int, step: int) -> list[int]:
@@ -48,13 +57,19 @@ class StepPlan:
     def step_batches(self, epoch: int, step: int) -> list[PackedBatch]:
         """The packed batches of one step."""
         chosen = self.step_trees(epoch, step)
-        lengths = [self._lengths[index] for index in chosen]
-        # Attention costs the square of the row: rows are no longer than the longest tree.
-        row_tokens = min(self._row_tokens, padded_length(max(lengths)))
-        plan = plan_batches(lengths, row_tokens=row_tokens, tokens_per_batch=self._tokens_per_batch)
+        plan = self._plan(chosen)
         return [
             PackedBatch.from_trees([[self.trees[chosen[i]] for i in row] for row in batch_rows]) for batch_rows in plan
         ]
+
+    def _plan(self, chosen: list[int]) -> list[list[list[int]]]:
+        if self._one_row:
+            trees = [self.trees[index] for index in chosen]
+            return plan_single_rows(trees, tokens_per_batch=self._tokens_per_batch)
+        lengths = [self._lengths[index] for index in chosen]
+        # A dense mask costs the square of the row: rows are no longer than the longest tree.
+        row_tokens = min(self._row_tokens, padded_length(max(lengths)))
+        return plan_batches(lengths, row_tokens=row_tokens, tokens_per_batch=self._tokens_per_batch)
 
 
 def check_tree(tree: PrefixTree, row_tokens: int) -> None:

@@ -20,9 +20,12 @@ from palmette.config import PromptSection, Recipe, load_recipe
 from palmette.data.records import DataSet, Document
 from palmette.data.source import read_source
 from palmette.errors import DataError, RunError
+from palmette.model.attention import skips_hidden
 from palmette.model.checks import check_model
 from palmette.model.forward import check_positions
+from palmette.model.fused import describe
 from palmette.model.loading import LoadedModel, add_lora, load_model, weights_hash
+from palmette.model.memory import keep_freed_memory
 from palmette.tasks.extractive_qa import ExtractiveQa, QaPrompt
 from palmette.train.callbacks import MetricsLog, SaveOnInterrupt
 from palmette.train.plan import StepPlan, check_tree
@@ -67,6 +70,8 @@ def load_base(recipe: Recipe) -> LoadedModel:
         revision=model.revision,
         dtype=model.dtype,
         attention=model.attention,
+        quantization=model.quantization,
+        fused=model.fused,
         trust_remote_code=model.trust_remote_code,
         overrides=model.overrides,
     )
@@ -137,6 +142,7 @@ def _check_one_process() -> None:
 
 def prepare(recipe: Recipe, say: Say, loaded: LoadedModel | None) -> Job:
     """Read the data, load and check the model, and build the trees; nothing is written."""
+    keep_freed_memory()
     data = tuple(
         read_source(source, on_bad_record=recipe.data.on_bad_record, limit_documents=recipe.data.limit_documents)
         for source in recipe.data.train
@@ -156,12 +162,13 @@ def prepare(recipe: Recipe, say: Say, loaded: LoadedModel | None) -> Job:
     num_questions = sum(len(document.questions) for document in kept)
     num_tokens = sum(tree.num_tokens for tree in trees)
     say(f"{len(trees)} trees, {num_questions} questions, {num_tokens} tokens; {len(dropped)} dropped")
-    plan = _plan(trees, dropped, recipe)
+    say(f"computing in {model.dtype} with {describe(model)}".replace("torch.", ""))
+    plan = _plan(trees, dropped, recipe, skips_hidden(model))
     resolved = _resolved(recipe, task.prompt, model.dtype)
     return Job(resolved, data, replace(loaded, model=model), task, plan, tuple(dropped), num_questions)
 
 
-def _plan(trees: list[PrefixTree], dropped: list[str], recipe: Recipe) -> StepPlan:
+def _plan(trees: list[PrefixTree], dropped: list[str], recipe: Recipe, one_row: bool) -> StepPlan:
     if not trees and dropped:
         raise DataError(
             f"nothing is left to train on: all was dropped, first {dropped[0]}",
@@ -174,6 +181,7 @@ def _plan(trees: list[PrefixTree], dropped: list[str], recipe: Recipe) -> StepPl
         row_tokens=train.row_tokens,
         tokens_per_batch=train.tokens_per_batch,
         seed=train.seed,
+        one_row=one_row,
     )
 
 
@@ -297,6 +305,8 @@ def fingerprint(job: Job) -> dict[str, Any]:
             "revision": getattr(job.loaded.model.config, "_commit_hash", None) or job.recipe.model.revision,
             "dtype": str(job.loaded.model.dtype).removeprefix("torch."),
             "sha256": weights_hash(job.loaded.folder),
+            "attention": job.loaded.model.config.get_text_config()._attn_implementation,
+            "layers": describe(job.loaded.model),
         },
         "data": [
             {

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from heapq import heapreplace
 
 from palmette.errors import PackingError
+from palmette.tree.prefix_tree import PrefixTree, SegmentKey, leading_keys
 
-# Rows are padded to a multiple of this, so that a run meets few shapes: libraries keep a compiled kernel for each.
-PAD_MULTIPLE = 64
+# Rows are padded to a multiple of this, so that a run meets few shapes: libraries keep a compiled kernel for each. On rows of a few
+# hundred tokens or more 32 adds 1 or 2 percent; 64 twice that, and 16 saves less than 1 at twice the shapes.
+PAD_MULTIPLE = 32
 
 
 def padded_length(num_tokens: int) -> int:
     """The row length that holds so many tokens.
 
-    >>> padded_length(1), padded_length(64), padded_length(65)
-    (64, 64, 128)
+    >>> padded_length(1), padded_length(32), padded_length(33)
+    (32, 32, 64)
     """
     return -(-num_tokens // PAD_MULTIPLE) * PAD_MULTIPLE
 
@@ -54,12 +58,86 @@ def plan_batches(lengths: Sequence[int], *, row_tokens: int, tokens_per_batch: i
         else:
             rows.append([index])
             used.append(lengths[index])
-    batches: list[list[list[int]]] = []
-    width = 0
-    for row in sorted(range(len(rows)), key=lambda r: (-used[r], r)):
-        if batches and (len(batches[-1]) + 1) * width <= tokens_per_batch:
-            batches[-1].append(rows[row])
+    order = sorted(range(len(rows)), key=lambda r: (-used[r], r))
+    widths = [padded_length(used[row]) for row in order]
+    num_batches = len(_cut(widths, tokens_per_batch))
+    # As many batches under the least budget: one as large as allowed, with a small rest after it, would need more memory for nothing.
+    least = bisect_left(range(tokens_per_batch), -num_batches, key=lambda budget: -len(_cut(widths, budget)))
+    return [[rows[row] for row in order[start:end]] for start, end in _cut(widths, least)]
+
+
+def _cut(widths: Sequence[int], tokens_per_batch: int) -> list[tuple[int, int]]:
+    """Cut rows, longest first, into batches of at most so many tokens: (first row, one past the last)."""
+    cuts: list[tuple[int, int]] = []
+    for row in range(len(widths)):
+        if cuts and (row + 1 - cuts[-1][0]) * widths[cuts[-1][0]] <= tokens_per_batch:
+            cuts[-1] = (cuts[-1][0], row + 1)
         else:
-            batches.append([rows[row]])
-            width = padded_length(used[row])
-    return batches
+            cuts.append((row, row + 1))
+    return cuts
+
+
+def plan_single_rows(trees: Sequence[PrefixTree], *, tokens_per_batch: int) -> list[list[list[int]]]:
+    """Put trees into batches of one row each, few of them and of much the same length.
+
+    This suits attention that skips what nobody may look at (`model/blocks.py`): there a long row costs no more than short ones,
+    there is one padding for all, and what trees begin with in common is computed once. Under a dense mask the cost is the
+    square of the row, and `plan_batches` is what is needed.
+
+    Longest first, each tree goes into the row with the fewest tokens. Here all but the longest share their first 20 tokens:
+
+    >>> from palmette.tree.prefix_tree import Node
+    >>> from palmette.tree.segments import Segment
+    >>> tree = lambda *segments: PrefixTree(Node(tuple(map(Segment, segments))))
+    >>> shared = (1,) * 20
+    >>> trees = [tree(shared, (2,) * 5), tree(shared, (3,) * 4), tree((9,) * 30), tree(shared, (4,) * 3)]
+    >>> plan_single_rows(trees, tokens_per_batch=32)
+    [[[0, 1, 3]], [[2]]]
+    >>> plan_single_rows(trees, tokens_per_batch=64)
+    [[[2, 0, 1, 3]]]
+
+    Args:
+        trees: the trees.
+        tokens_per_batch: the most tokens a batch may hold, padding counted, segments that its trees share counted once; a
+            single tree may exceed it.
+
+    Returns:
+        Batches of one row of indices into `trees`; every index exactly once.
+    """
+    lengths = [tree.num_tokens for tree in trees]
+    prefixes = _prefixes(trees)
+
+    def fits(num_rows: int) -> bool:
+        spread = _spread(lengths, prefixes, num_rows)
+        return all(padded_length(used) <= tokens_per_batch or len(row) == 1 for row, used in spread)
+
+    # As many rows as trees always fit.
+    num_rows = bisect_left(range(len(trees)), True, lo=1, key=fits)
+    return [[row] for row, _ in _spread(lengths, prefixes, num_rows)] if trees else []
+
+
+def _prefixes(trees: Sequence[PrefixTree]) -> list[dict[int, int]]:
+    """What each tree may share with others: {a number for its path down to a leading segment: the segment's tokens}."""
+    numbers: dict[tuple[int, SegmentKey], int] = {}
+    prefixes = []
+    for tree in trees:
+        path, above = {}, -1
+        for key in leading_keys(tree.root.segments):
+            above = numbers.setdefault((above, key), len(numbers))
+            path[above] = len(key[0])
+        prefixes.append(path)
+    return prefixes
+
+
+def _spread(lengths: Sequence[int], prefixes: Sequence[dict[int, int]], num_rows: int) -> list[tuple[list[int], int]]:
+    """Spread trees evenly over so many rows: (indices, tokens with shared segments counted once) of each, longest row first."""
+    rows: list[list[int]] = [[] for _ in range(num_rows)]
+    held: list[set[int]] = [set() for _ in range(num_rows)]
+    heap = [(0, row) for row in range(num_rows)]
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        used, row = heap[0]
+        shared = sum(tokens for number, tokens in prefixes[index].items() if number in held[row])
+        rows[row].append(index)
+        held[row].update(prefixes[index])
+        heapreplace(heap, (used + lengths[index] - shared, row))
+    return [(rows[row], used) for used, row in sorted(heap, key=lambda entry: (-entry[0], entry[1]))]

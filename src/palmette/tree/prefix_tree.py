@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from palmette.errors import PackingError
 from palmette.tree.segments import Segment
@@ -65,6 +66,22 @@ class PrefixTree:
             stack.extend(reversed(node.children))
 
 
+# What tells a segment that trees may share: its tokens and its attend mask.
+SegmentKey = tuple[tuple[int, ...], bool]
+
+
+def leading_keys(segments: Iterable[Segment]) -> list[SegmentKey]:
+    """Keys of the leading segments that a tree may share with others of its row.
+
+    They end before the first learned segment, since each tree's weight counts. Segments without tokens have no key.
+
+    >>> leading_keys((Segment((5, 6)), Segment(()), Segment((7,), attend=False), Segment((8,), learn=1.0), Segment((9,))))
+    [((5, 6), True), ((7,), False)]
+    """
+    held = (segment for segment in segments if segment.tokens)
+    return [(segment.tokens, segment.attend) for segment in takewhile(lambda segment: not segment.learn, held)]
+
+
 @dataclass(slots=True)
 class Layout:
     """One or more trees laid out along a row; every list but `nodes` and `parents` has one entry per token.
@@ -77,7 +94,7 @@ class Layout:
         attend: attend mask.
         learn: learn mask, a weight.
         node: index into `nodes` of the node that holds the token.
-        nodes: (tree name, node name) of each node, in row order.
+        nodes: (tree name, node name) of each node, in row order; both are "" for what several trees share.
         parents: index of each node's parent; -1 for a root.
     """
 
@@ -95,8 +112,16 @@ class Layout:
         return len(self.token)
 
 
+# Nodes, each with its tree's name, that are laid out as one: a single node, or the roots of trees that begin with the same segment.
+_Bundle = list[tuple[str, Node]]
+
+
 def lay_out(*trees: PrefixTree) -> Layout:
-    """Lay trees out along one row, as siblings under nothing.
+    """Lay trees out along one row: siblings under nothing, or under the leading segments that they share.
+
+    Trees whose roots begin with the same unlearned segments stand next to each other, below a node of their own that holds these
+    segments once; otherwise they keep their order. A root all of which is shared stays as a node without tokens. Segments are
+    shared whole or not at all.
 
     Trunk [5, 6] with branches [7] and [8, 9]:
 
@@ -114,30 +139,42 @@ def lay_out(*trees: PrefixTree) -> Layout:
     xx.x.
     xx.xx
 
+    Trees "a" and "b" share [5] and go on with [6] and [7]; "c" begins with [8]:
+
+    >>> tree = lambda name, *segments: PrefixTree(Node(tuple(map(Segment, segments)), name="leaf"), name)
+    >>> row = lay_out(tree("a", (5,), (6,)), tree("c", (8,)), tree("b", (5,), (7,)))
+    >>> row.token, row.position
+    ([5, 6, 7, 8], [0, 1, 1, 0])
+    >>> row.subtree_end, row.predictor
+    ([3, 2, 3, 4], [-1, 0, 0, -1])
+    >>> row.nodes, row.parents
+    ([('', ''), ('a', 'leaf'), ('b', 'leaf'), ('c', 'leaf')], [-1, 0, 0, -1])
+
     Raises:
         PackingError: a tree learns its very first token, which nothing predicts.
     """
     row = Layout()
-    for tree in trees:
-        _lay_out_tree(row, tree)
+    _lay_out_bundles(row, _bundles((tree.name, tree.root) for tree in trees))
     return row
 
 
-def _lay_out_tree(row: Layout, tree: PrefixTree) -> None:
-    # What is left to do: open (node, parent's index, last row index on the branch, next position), or close (first row index, tokens).
-    stack: list[tuple[Node, int, int, int] | tuple[int, int]] = [(tree.root, -1, -1, 0)]
+def _lay_out_bundles(row: Layout, bundles: list[_Bundle]) -> None:
+    # What is left to do: open (bundle, parent's index, last row index on the branch, next position), or close (first row index, tokens).
+    stack: list[tuple[_Bundle, int, int, int] | tuple[int, int]] = []
+    stack.extend((bundle, -1, -1, 0) for bundle in reversed(bundles))
     while stack:
         entry = stack.pop()
         if len(entry) == 2:
             start, count = entry
             row.subtree_end[start : start + count] = [len(row)] * count
             continue
-        node, parent, last, position = entry
+        bundle, parent, last, position = entry
+        names, segments, below = _open(bundle)
         index, start = len(row.nodes), len(row)
-        row.nodes.append((tree.name, node.name))
+        row.nodes.append(names)
         row.parents.append(parent)
-        for segment in node.segments:
-            _check_predicted(tree, segment, last)
+        for segment in segments:
+            _check_predicted(names[0], segment, last)
             for token in segment.tokens:
                 row.token.append(token)
                 row.position.append(position)
@@ -149,12 +186,35 @@ def _lay_out_tree(row: Layout, tree: PrefixTree) -> None:
             row.learn.extend([segment.learn] * count)
             row.subtree_end.extend([-1] * count)
         stack.append((start, len(row) - start))
-        stack.extend((child, index, last, position) for child in reversed(node.children))
+        stack.extend((child, index, last, position) for child in reversed(below))
 
 
-def _check_predicted(tree: PrefixTree, segment: Segment, last: int) -> None:
+def _bundles(roots: Iterable[tuple[str, Node]]) -> list[_Bundle]:
+    """Roots that begin with the same segment put together, in the order in which they come first."""
+    found: dict[SegmentKey | int, _Bundle] = {}
+    for index, (tree, root) in enumerate(roots):
+        keys = leading_keys(root.segments)
+        found.setdefault(keys[0] if keys else index, []).append((tree, root))
+    return list(found.values())
+
+
+def _open(bundle: _Bundle) -> tuple[tuple[str, str], tuple[Segment, ...], list[_Bundle]]:
+    """The next node of a layout: its (tree name, node name), its segments, and what comes below it."""
+    if len(bundle) == 1:
+        ((tree, node),) = bundle
+        return (tree, node.name), node.segments, [[(tree, child)] for child in node.children]
+    held = [tuple(segment for segment in root.segments if segment.tokens) for _, root in bundle]
+    levels = zip(*(leading_keys(segments) for segments in held), strict=False)
+    count = sum(1 for _ in takewhile(lambda keys: len(set(keys)) == 1, levels))
+    rests = (
+        (tree, replace(root, segments=segments[count:])) for (tree, root), segments in zip(bundle, held, strict=True)
+    )
+    return ("", ""), held[0][:count], _bundles(rests)
+
+
+def _check_predicted(tree: str, segment: Segment, last: int) -> None:
     if segment.tokens and segment.learn and last < 0:
         raise PackingError(
-            f"tree {tree.name!r} learns its first token, which nothing predicts",
+            f"tree {tree!r} learns its first token, which nothing predicts",
             "Set learn = 0 on the first token of a root.",
         )

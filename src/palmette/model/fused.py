@@ -1,0 +1,370 @@
+"""A whole Llama-like layer as one operation with a gradient of its own: fewer passes over memory, and less kept for the way back.
+
+Stock layers run some forty small operations, each of which reads and writes all activations; on a CPU these cost as much as the
+matrix products. Here elementwise work is done in single sweeps (`kernels`), low-rank updates are added by the matrix products
+themselves, the low-rank inputs of query, key and value are one product, and attention goes block by block (`blocks`).
+What is computed is the stock layer's function; intermediate results are rounded at fewer places.
+
+Letters: B rows, T tokens, N = B * T, H heads, G key heads, D size of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+
+from palmette.model.attention import BACKENDS, blocks_of, sign_receipt
+from palmette.model.blocks import Rows, attend, attend_backward
+from palmette.model.kernels import Kernels, kernels_for
+
+# Layers of this form: x + o(attention(rotate(q), rotate(k), v)), then x + down(silu(gate) * up), each after a norm.
+FAMILIES = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_MLP = ("gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A linear layer, with the low-rank update that is active on it, if any.
+
+    Attributes:
+        weight: [out, in].
+        bias: [out], or None.
+        down: LoRA's A, [rank, in], or None.
+        up: LoRA's B, [out, rank], or None.
+        scaling: of the update.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+    down: torch.Tensor | None = None
+    up: torch.Tensor | None = None
+    scaling: float = 1.0
+
+    @classmethod
+    def of(cls, module: Any) -> Projection:
+        """The projection that a module is now."""
+        if not isinstance(module, LoraLinear):
+            return cls(module.weight, module.bias)
+        base = module.get_base_layer()
+        if module.disable_adapters or module.merged:
+            return cls(base.weight, base.bias)
+        (name,) = module.active_adapters
+        down, up = module.lora_A[name].weight, module.lora_B[name].weight
+        return cls(base.weight, base.bias, down, up, module.scaling[name])
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor | None, ...]:
+        """What may be trained."""
+        return self.weight, self.bias, self.down, self.up
+
+
+def _project(x: torch.Tensor, group: Sequence[Projection]) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+    """Outputs [N, out] of projections of the same x [N, in], and the low-rank inputs, scaled, side by side."""
+    outputs = [
+        torch.mm(x, one.weight.t()) if one.bias is None else torch.addmm(one.bias, x, one.weight.t()) for one in group
+    ]
+    if not _ranks(group):
+        return outputs, None
+    low = torch.mm(x, _downs(group).t())
+    adapted = [(y, one) for y, one in zip(outputs, group, strict=True) if one.up is not None]
+    for (y, one), part in zip(adapted, _parts(low, group), strict=True):
+        assert one.up is not None
+        if one.scaling != 1:
+            part.mul_(one.scaling)
+        y.addmm_(part, one.up.t())
+    return outputs, low
+
+
+def _low_backward(
+    grads: Sequence[torch.Tensor], low: torch.Tensor | None, group: Sequence[Projection]
+) -> torch.Tensor | None:
+    """The gradient of the low-rank inputs before scaling, side by side, given those of the projections' outputs."""
+    if low is None:
+        return None
+    grad_low = torch.empty_like(low)
+    adapted = [(grad, one) for grad, one in zip(grads, group, strict=True) if one.up is not None]
+    for (grad, one), part in zip(adapted, _parts(grad_low, group), strict=True):
+        assert one.up is not None
+        torch.mm(grad, one.up, out=part)
+        if one.scaling != 1:
+            part.mul_(one.scaling)
+    return grad_low
+
+
+def _input_backward(
+    grads: Sequence[torch.Tensor], grad_low: torch.Tensor | None, group: Sequence[Projection]
+) -> torch.Tensor:
+    """The gradient of the projections' input, [N, in]."""
+    grad_x = torch.mm(grads[0], group[0].weight)
+    for grad, one in zip(grads[1:], group[1:], strict=True):
+        grad_x.addmm_(grad, one.weight)
+    return grad_x if grad_low is None else grad_x.addmm_(grad_low, _downs(group))
+
+
+def _trained_backward(
+    grads: Sequence[torch.Tensor],
+    x: torch.Tensor,
+    low: torch.Tensor | None,
+    grad_low: torch.Tensor | None,
+    group: Sequence[Projection],
+) -> list[torch.Tensor | None]:
+    """The gradients of the projections' `tensors`, one after the other; None for what is not trained."""
+    trained: list[torch.Tensor | None] = []
+    ups: Iterator[torch.Tensor] = iter(())
+    downs: Iterator[torch.Tensor] = iter(())
+    if low is not None and grad_low is not None:
+        ups = iter(_parts(low, group))
+        downs = iter(torch.split(grad_low.t() @ x, _ranks(group)))
+    for grad, one in zip(grads, group, strict=True):
+        trained.append(grad.t() @ x if one.weight.requires_grad else None)
+        trained.append(grad.sum(0) if one.bias is not None and one.bias.requires_grad else None)
+        adapted = one.up is not None
+        trained.append(next(downs) if adapted else None)
+        trained.append((next(ups).t() @ grad).t() if adapted else None)  # quicker than its transpose
+    return trained
+
+
+def _downs(group: Sequence[Projection]) -> torch.Tensor:
+    downs = [one.down for one in group if one.down is not None]
+    return downs[0] if len(downs) == 1 else torch.cat(downs)
+
+
+def _parts(low: torch.Tensor, group: Sequence[Projection]) -> tuple[torch.Tensor, ...]:
+    return torch.split(low, _ranks(group), dim=1)
+
+
+def _ranks(group: Sequence[Projection]) -> list[int]:
+    return [len(one.down) for one in group if one.down is not None]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a layer is made of now.
+
+    Attributes:
+        kernels: the elementwise passes.
+        norms: weight and epsilon of the norm before attention, and of that before the MLP.
+        attention: query, key, value, output.
+        mlp: gate, up, down.
+        head_size: D.
+        scale: factor of attention scores.
+    """
+
+    kernels: Kernels
+    norms: tuple[tuple[torch.Tensor, float], tuple[torch.Tensor, float]]
+    attention: tuple[Projection, ...]
+    mlp: tuple[Projection, ...]
+    head_size: int
+    scale: float
+
+    @classmethod
+    def of(cls, module: Any) -> Layer:
+        """The layer that a module is now."""
+        norms = [(norm.weight, _epsilon(norm)) for norm in (module.input_layernorm, module.post_attention_layernorm)]
+        attention, weight = module.self_attn, module.input_layernorm.weight
+        return cls(
+            kernels_for(weight.dtype, weight.device.type),
+            (norms[0], norms[1]),
+            tuple(Projection.of(getattr(attention, name)) for name in _ATTENTION),
+            tuple(Projection.of(getattr(module.mlp, name)) for name in _MLP),
+            attention.head_dim,
+            attention.scaling,
+        )
+
+    def tensors(self) -> list[torch.Tensor | None]:
+        """What may be trained: norms, then the projections' tensors."""
+        projections = [tensor for one in (*self.attention, *self.mlp) for tensor in one.tensors]
+        return [self.norms[0][0], self.norms[1][0], *projections]
+
+    def queries(
+        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[Any, ...]]:
+        """Rotated queries [B, H, T, D] and keys, values [B, G, T, D], and what the way back needs."""
+        normed, inverse = self.kernels.rms_norm(x, *self.norms[0])
+        (query, key, value), low = _project(normed.flatten(0, 1), self.attention[:3])
+        shape = (*x.shape[:2], -1, self.head_size)
+        query, key = (self.kernels.rotate(y.view(shape), cos, sin) for y in (query, key))
+        return query, key, value.view(shape).transpose(1, 2), (normed, inverse, low)
+
+    def after_attention(self, x: torch.Tensor, attended: torch.Tensor) -> tuple[torch.Tensor, tuple[Any, ...]]:
+        """The layer's output, given its input and what its heads attended to, both [N, ...], and what the way back needs."""
+        (middle,), low_out = _project(attended, self.attention[3:])
+        middle.add_(x)  # last: the residual is large, and each sum that it takes part in is rounded to its size
+        normed, inverse = self.kernels.rms_norm(middle, *self.norms[1])
+        (gate, up), low = _project(normed, self.mlp[:2])
+        (output,), low_down = _project(self.kernels.swiglu(gate, up), self.mlp[2:])
+        return output.add_(middle), (low_out, middle, normed, inverse, low, gate, up, low_down)
+
+
+class FusedLayer(torch.autograd.Function):
+    """A layer over a row of tokens under a mask in blocks."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, layer: Layer, rows: Rows, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *_tensors: Any
+    ) -> torch.Tensor:
+        """The layer's output, [B, T, hidden]; the last arguments are `layer.tensors()`, so that gradients reach them."""
+        query, key, value, first = layer.queries(x, cos, sin)
+        attended, kept = attend(layer.kernels, query, key, value, rows, layer.scale)
+        output, second = layer.after_attention(x.flatten(0, 1), attended.flatten(2).flatten(0, 1))
+        ctx.layer, ctx.rows, ctx.num_kept = layer, rows, len(kept)
+        ctx.save_for_backward(x, cos, sin, query, key, value, attended, *first, *second, *kept)
+        return output.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of x and of what is trained."""
+        layer, kernels = ctx.layer, ctx.layer.kernels
+        x, cos, sin, query, key, value, attended, normed, inverse, low, *rest = ctx.saved_tensors
+        second, kept = rest[:8], rest[8:]
+        total, grad_attended, second_norm, *trained = _after_attention_backward(
+            layer, grads[0].flatten(0, 1).contiguous(), attended.flatten(2).flatten(0, 1), second
+        )
+        parts = attend_backward(
+            kernels, grad_attended.view_as(attended), query, key, value, ctx.rows, kept, layer.scale
+        )
+        turned = [*(kernels.rotate_backward(part, cos, sin) for part in parts[:2]), parts[2].transpose(1, 2)]
+        flat, group = [part.reshape(len(total), -1) for part in turned], layer.attention[:3]
+        grad_low = _low_backward(flat, low, group)
+        trained = [*_trained_backward(flat, normed.flatten(0, 1), low, grad_low, group), *trained]
+        norm, first_norm = layer.norms[0][0], None
+        if ctx.needs_input_grad[2] or norm.requires_grad:
+            grad_normed = _input_backward(flat, grad_low, group)
+            first_norm = _norm_backward(kernels, grad_normed, x.flatten(0, 1), norm, inverse.flatten(), total)
+        grad_x = total.view_as(x) if ctx.needs_input_grad[2] else None
+        return None, None, grad_x, None, None, first_norm, second_norm, *trained
+
+
+def _after_attention_backward(
+    layer: Layer, grad: torch.Tensor, attended: torch.Tensor, kept: Sequence[torch.Tensor]
+) -> tuple[Any, ...]:
+    """From the gradient of the layer's output [N, hidden]: that of the residual before attention, of what was attended to, of the
+    second norm's weight, and of the tensors of the output projection and the MLP.
+    """
+    low_out, middle, normed, inverse, low, gate, up, low_down = kept
+    out, inner, down = layer.attention[3:], layer.mlp[:2], layer.mlp[2:]
+    grad_low_down = _low_backward([grad], low_down, down)
+    activated = _input_backward([grad], grad_low_down, down)
+    inward = layer.kernels.swiglu_backward(gate, up, activated)  # from here on `activated` holds the activation itself
+    grad_low = _low_backward(inward, low, inner)
+    total = grad.clone()
+    norm = _norm_backward(
+        layer.kernels, _input_backward(inward, grad_low, inner), middle, layer.norms[1][0], inverse, total
+    )
+    grad_low_out = _low_backward([total], low_out, out)
+    return (
+        total,
+        _input_backward([total], grad_low_out, out),
+        norm,
+        *_trained_backward([total], attended, low_out, grad_low_out, out),
+        *_trained_backward(inward, normed, low, grad_low, inner),
+        *_trained_backward([grad], activated, low_down, grad_low_down, down),
+    )
+
+
+def _norm_backward(
+    kernels: Kernels,
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    inverse: torch.Tensor,
+    total: torch.Tensor,
+) -> torch.Tensor | None:
+    """Add the gradient of a norm's input x [N, hidden] to `total`; that of its weight, if it is trained."""
+    kernels.rms_norm_backward(grad, x, weight, inverse, total)
+    if not weight.requires_grad:
+        return None
+    return (grad * (x * inverse[:, None])).sum(0).to(weight.dtype)
+
+
+def _forward(
+    module: Any,
+    hidden_states: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    position_ids: torch.Tensor | None = None,
+    past_key_values: Any = None,
+    use_cache: bool | None = False,
+    position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+    **options: Any,
+) -> torch.Tensor:
+    """A decoder layer's forward; without blocks on its mask (generation, say), the stock one."""
+    rows = blocks_of(attention_mask)
+    cached = past_key_values is not None
+    if rows is None or position_embeddings is None or (cached and torch.is_grad_enabled()) or not fusible(module):
+        output: torch.Tensor = type(module).forward(
+            module,
+            hidden_states,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            position_embeddings=position_embeddings,
+            **options,
+        )
+        return output
+    sign_receipt(module.self_attn, attention_mask)
+    layer = Layer.of(module)
+    cos, sin = (table.expand(len(hidden_states), -1, -1).contiguous() for table in position_embeddings)
+    x = hidden_states.contiguous()
+    if not cached:
+        return FusedLayer.apply(layer, rows, x, cos, sin, *layer.tensors())  # type: ignore[no-any-return, no-untyped-call]
+    query, key, value, _ = layer.queries(x, cos, sin)
+    key, value = past_key_values.update(key, value, module.self_attn.layer_idx)
+    attended, _ = attend(layer.kernels, query, key, value, rows, layer.scale)
+    return layer.after_attention(x.flatten(0, 1), attended.flatten(2).flatten(0, 1))[0].view_as(x)
+
+
+def fusible(module: Any) -> bool:
+    """Whether a decoder layer is of a known form, on a CPU, in plain linear layers with at most one plain LoRA update each."""
+    if type(module).__name__ not in FAMILIES:
+        return False
+    attention, mlp, weight = module.self_attn, module.mlp, module.input_layernorm.weight
+    linears = [getattr(attention, name) for name in _ATTENTION] + [getattr(mlp, name) for name in _MLP]
+    config = attention.config
+    plain = weight.device.type == "cpu" and config.hidden_act == "silu" and not config.attention_dropout
+    norms = all(_epsilon(norm) is not None for norm in (module.input_layernorm, module.post_attention_layernorm))
+    return plain and norms and all(_plain_linear(linear, weight.dtype) for linear in linears)
+
+
+def _epsilon(norm: Any) -> Any:
+    """The epsilon of a root-mean-square norm, transformers' or torch's."""
+    return getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
+
+
+def _plain_linear(module: Any, dtype: torch.dtype) -> bool:
+    if not isinstance(module, LoraLinear):
+        return type(module) is torch.nn.Linear and module.weight.dtype == dtype
+    names = list(module.lora_A)
+    if len(names) != 1 or module.lora_variant or module.lora_bias[names[0]]:  # DoRA, say
+        return False
+    bare = isinstance(module.lora_dropout[names[0]], torch.nn.Identity) or not module.training
+    return bare and module.lora_A[names[0]].weight.dtype == dtype and _plain_linear(module.get_base_layer(), dtype)
+
+
+def fuse(model: Any) -> None:
+    """Let every layer of a known form run as one operation, adapters that are added later included. Others stay as they are.
+
+    On a CPU only: on an accelerator the stock operations are launched asynchronously, and attention has kernels of its own.
+    """
+    for layer in _layers(model):
+        layer.forward = MethodType(_forward, layer)
+
+
+def describe(model: Any) -> str:
+    """The path that the layers' computation takes, for people and records."""
+    layers, backend = _layers(model), model.config.get_text_config()._attn_implementation
+    fused = bool(layers) and all("forward" in vars(layer) and fusible(layer) for layer in layers)
+    if not fused or backend != BACKENDS["sdpa"]:
+        return "stock layers"
+    weight = layers[0].input_layernorm.weight
+    return f"fused layers with {kernels_for(weight.dtype, weight.device.type).name} kernels"
+
+
+def _layers(model: Any) -> list[Any]:
+    return [module for module in model.modules() if type(module).__name__ in FAMILIES]
