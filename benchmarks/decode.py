@@ -26,7 +26,7 @@ from palmette.decode.generation import GenerationDecoder, prediction_of
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.evaluate.squad_metrics import score_answers, summarize
 from palmette.run import machine
-from palmette.tasks.extractive_qa import read_reply
+from palmette.tasks.qa_prompt import read_reply
 
 SPAN, GREEDY, LLAMA = "span decoder", "greedy", "llama.cpp"
 BATCH_SIZES = (8, 16, 32)

@@ -49,7 +49,8 @@ class Worker:
         self._log = folder / "log.txt"
         (folder / "job.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
         command = [sys.executable, str(HERE / "peers.py"), str(folder / "job.json")]
-        pipe, silent = subprocess.PIPE, {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"}
+        # Both sides wait for their threads as the command line does.
+        pipe, silent = subprocess.PIPE, {"GOMP_SPINCOUNT": "3000", **os.environ, "HF_HUB_DISABLE_TELEMETRY": "1"}
         with self._log.open("w") as log:
             self._process: Any = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=silent)
 

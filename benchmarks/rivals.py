@@ -37,7 +37,8 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from palmette.data.records import Document
 from palmette.model.embedded import find_gguf
-from palmette.tasks.extractive_qa import ABSTAIN, ExtractiveQa, json_escape
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.qa_prompt import ABSTAIN, json_escape
 
 MAX_NEW_TOKENS = 48
 LLGUIDANCE = "pip install llguidance==1.9.1"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,15 @@ def with_exact_norms(model: Any) -> Any:
                 exact = torch.nn.RMSNorm(norm.weight.shape, eps=norm.variance_epsilon, dtype=norm.weight.dtype)
                 setattr(parent, name, exact)
     return model
+
+
+@pytest.fixture(autouse=True)
+def same_interrupt() -> Iterator[None]:
+    """Ctrl-C does what it does at a terminal, also where a shell runs the tests in the background; no test leaves it changed."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    after = signal.signal(signal.SIGINT, before)
+    assert after is signal.default_int_handler
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from palmette.cli.show import answer_text
 from palmette.data.source import read_source
 from palmette.decode.generation import prediction_of
 from palmette.evaluate.squad_metrics import ScoredAnswer, score_answers
-from palmette.tasks.extractive_qa import Reply
+from palmette.tasks.qa_prompt import Reply
 from tests.conftest import squad_file
 
 
@@ -92,7 +92,7 @@ def ask_with_reply(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, reply: str, *words: str
 ) -> str:
     """What `ask` prints where the model replies so."""
-    monkeypatch.setattr("palmette.decode.generation.GenerationDecoder.replies", lambda *_: [(0, reply)])
+    monkeypatch.setattr("palmette.decode.greedy.GreedyDecoder.replies", lambda *_: [(0, reply)])
     (folder / "ferry.txt").write_bytes(FERRY.encode())
     run = ["ask", "--model", str(folder / "run"), "--document", str(folder / "ferry.txt"), "When [bold]exactly[/bold]?"]
     assert palmette(monkeypatch, *run, "--decoder", "greedy", *words) == 0

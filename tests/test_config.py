@@ -24,6 +24,12 @@ BAD = {
     "infinite": ("output: r\ntrain: {learning_rate: .inf}", "finite number"),
     "no such day": ("output: 2024-13-45", "is not YAML: month"),
     "nothing near": ("output: r\nzzz: 1", "unknown key 'zzz'. Known: data"),
+    "full and few bits": (
+        "output: r\nmodel: {quantization: 8bit}\ntrain: {method: full}",
+        "quantization = 8bit keeps weights that train.method = full would train. Use train.method: lora",
+    ),
+    "bits": ("output: r\nmodel: {quantization: 2bit}", "model.quantization = '2bit'"),
+    "pattern": ("output: r\nlora: {rank_pattern: {q_proj: 0}}", "lora.rank_pattern.q_proj = 0"),
     "no data": ("output: r\ndata: {train: []}", "data.train"),
 }
 

@@ -13,7 +13,11 @@ from palmette.data.records import Document, Question
 from palmette.data.source import read_source
 from palmette.decode.abstention import abstention_probabilities
 from palmette.decode.generation import GenerationDecoder
-from palmette.tasks.extractive_qa import ABSTAIN, ExtractiveQa, json_escape, read_reply
+from palmette.decode.greedy import GreedyDecoder
+from palmette.decode.prefix_cache import PrefixCache
+from palmette.errors import PackingError
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.qa_prompt import ABSTAIN, json_escape, read_reply
 from palmette.tree.chat import ChatTemplate
 from tests.conftest import tiny_llama
 
@@ -29,11 +33,15 @@ def asked() -> list[tuple[Document, Question]]:
     return [(document, question) for document in documents for question in document.questions[:3]]
 
 
-def test_batched_replies_equal_one_at_a_time(setting: tuple[Any, Any, ExtractiveQa]) -> None:
+@pytest.mark.parametrize("maker", [GenerationDecoder, GreedyDecoder])
+def test_batched_replies_equal_one_at_a_time(
+    maker: type[GenerationDecoder | GreedyDecoder], setting: tuple[Any, Any, ExtractiveQa]
+) -> None:
     """Greedy decoding by hand, one question a row, without a cache."""
     model, tokenizer, task = setting
     model.generation_config.repetition_penalty = 1.5  # as some models ship it; greedy means greedy
-    decoder = GenerationDecoder(model, tokenizer, task, batch_size=4, max_new_tokens=5)
+    options = {"batch_size": 4} if maker is GenerationDecoder else {}
+    decoder = maker(model, tokenizer, task, max_new_tokens=5, **options)
     replies = dict(decoder.replies(asked()))
     assert model.generation_config.repetition_penalty == 1.5
     plain = tiny_llama(torch.float64, "sdpa", vocab_size=len(tokenizer), initializer_range=0.2)
@@ -48,6 +56,36 @@ def test_batched_replies_equal_one_at_a_time(setting: tuple[Any, Any, Extractive
                 break
             tokens.append(best)
         assert replies[index] == tokenizer.decode(tokens[start:], skip_special_tokens=False)
+
+
+@pytest.mark.parametrize("tokens_per_batch", [1300, 8192])
+def test_replies_grown_on_the_tree_equal_one_prompt_a_row(
+    setting: tuple[Any, Any, ExtractiveQa], tokens_per_batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against transformers' own greedy generation; in small batches that part a document's questions, and in one."""
+    model, tokenizer, task = setting
+    documents = read_source("builtin:dev", limit_documents=2).documents
+    questions = [(document, question) for document in documents for question in document.questions[:5]]
+    # A token that most replies come to ends them, so that branches end at different times.
+    plain = GenerationDecoder(model, tokenizer, task, max_new_tokens=9)
+    everything = [token for _, reply in plain.replies(questions) for token in tokenizer(reply)["input_ids"]]
+    common = max(set(everything), key=everything.count)
+    monkeypatch.setattr(model.generation_config, "eos_token_id", [common])
+    wanted = dict(plain.replies(questions))
+    passes: list[int] = []
+    read = PrefixCache.read
+    monkeypatch.setattr(PrefixCache, "read", lambda self, slots: passes.append(len(slots)) or read(self, slots))
+    grown = GreedyDecoder(model, tokenizer, task, max_new_tokens=9, tokens_per_batch=tokens_per_batch)
+    assert dict(grown.replies(questions)) == wanted
+    assert len({len(reply) for reply in wanted.values()}) > 1, "all replies end together"
+    assert (max(passes) == len(questions)) == (tokens_per_batch == 8192)
+    assert len(passes) <= 9 * (1 if tokens_per_batch == 8192 else len(questions))
+
+
+def test_a_prompt_that_does_not_fit_is_refused(setting: tuple[Any, Any, ExtractiveQa]) -> None:
+    model, tokenizer, task = setting
+    with pytest.raises(PackingError, match=r"needs \d+ tokens with its reply; a batch has 100"):
+        list(GreedyDecoder(model, tokenizer, task, tokens_per_batch=100).replies(asked()))
 
 
 def test_beams_find_what_greedy_generation_misses(

@@ -26,6 +26,10 @@ MAY_IMPORT = {
     "decode": {"errors", "data", "tree", "tasks", "model"},
     "train": {"errors", "config", "run", "progress", "data", "tree", "tasks", "model", "objectives", "decode"},
     "evaluate": {"errors", "run", "progress", "data", "tree", "tasks", "model", "objectives", "decode"},
+    "baselines": {"errors", "run", "progress", "data", "model", "decode", "train", "evaluate"},
+    "endpoint": {"errors", "run", "progress", "data", "tasks", "decode"},
+    "synth": {"errors", "run", "progress", "data", "tasks", "endpoint"},
+    "publish": {"errors", "config", "run", "model"},
     "cli": {
         "errors",
         "config",
@@ -39,6 +43,10 @@ MAY_IMPORT = {
         "decode",
         "train",
         "evaluate",
+        "baselines",
+        "endpoint",
+        "synth",
+        "publish",
     },
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

@@ -1,4 +1,4 @@
-"""A 4-bit base: refused with the way out where bitsandbytes is missing or unfit, else configured as QLoRA has it."""
+"""A base in 4 or 8 bits: refused with the way out where bitsandbytes is missing or unfit, else configured as published."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from palmette.model import quantize
 from palmette.model.attention import BACKENDS
 from palmette.model.checks import check_model
 from palmette.model.forward import score_tokens
-from palmette.model.loading import add_lora
+from palmette.model.loading import add_lora, load_model
 from palmette.model.quantize import is_quantized, quantization_config
 from palmette.tree.batch import PackedBatch
 from tests.conftest import tiny_llama
@@ -78,17 +78,53 @@ def test_the_configuration_is_that_of_qlora(monkeypatch: pytest.MonkeyPatch) -> 
     assert quantization_config("cuda", torch.float32).bnb_4bit_compute_dtype == torch.float32
 
 
+def test_eight_bits_are_those_of_llm_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CPUs too; the threshold is the paper's. Missing or unfit libraries are refused as for 4 bits."""
+    install(monkeypatch, supported_torch_devices={"cuda", "cpu"})
+    for device in ("cuda", "cpu"):
+        config = quantization_config(device, torch.bfloat16, "8bit")
+        assert config.load_in_8bit
+        assert not config.load_in_4bit
+        assert config.llm_int8_threshold == 6.0
+    with pytest.raises(ModelError, match=r"not xpu. Load the base as it is, without 8 bits"):
+        quantization_config("xpu", torch.bfloat16, "8bit")
+    monkeypatch.setattr(quantize, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="a base in 8 bits needs bitsandbytes"):
+        quantization_config("cpu", torch.bfloat16, "8bit")
+
+
+def test_loading_asks_for_as_many_bits_as_the_recipe(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
+    asked: list[str] = []
+
+    def config(device: str, dtype: torch.dtype, quantization: str) -> None:
+        asked.append(quantization)
+        raise ModelError("enough", "")
+
+    monkeypatch.setattr("palmette.model.loading.quantization_config", config)
+    for quantization in ("4bit", "8bit"):
+        with pytest.raises(ModelError, match="enough"):
+            load_model(str(tiny_folder), quantization=quantization)
+    assert asked == ["4bit", "8bit"]
+
+
 def test_a_quantized_base_is_known() -> None:
     assert is_quantized(SimpleNamespace(is_loaded_in_4bit=True))
+    assert is_quantized(SimpleNamespace(is_loaded_in_8bit=True))
     assert not is_quantized(torch.nn.Linear(1, 1))
 
 
 def with_plain_weights(model: Any) -> Any:
-    """The model with each 4-bit layer replaced by a plain one of the very weights that the 4 bits stand for."""
+    """The model with each 4-bit or 8-bit layer replaced by a plain one of the very weights that the bits stand for.
+
+    An 8-bit weight is an integer times its row's scale / 127.
+    """
     library = pytest.importorskip("bitsandbytes")
     for name, layer in list(model.named_modules()):
-        if isinstance(layer, library.nn.Linear4bit):
-            weight = library.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(model.dtype)
+        if isinstance(layer, library.nn.Linear4bit | library.nn.Linear8bitLt):
+            if isinstance(layer, library.nn.Linear4bit):
+                weight = library.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(model.dtype)
+            else:
+                weight = (layer.weight.data.float() * layer.weight.SCB[:, None] / 127).to(model.dtype)
             plain = torch.nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
             plain.weight = torch.nn.Parameter(weight.reshape(layer.out_features, layer.in_features))
             parent, _, own = name.rpartition(".")
@@ -97,7 +133,7 @@ def with_plain_weights(model: Any) -> Any:
 
 
 def adapter_gradients(folder: Path, config: Any, device: str, *, plain: bool) -> dict[str, torch.Tensor]:
-    """Gradients of an adapter on a 4-bit base that has been evaluated first."""
+    """Gradients of an adapter on a quantized base that has been evaluated first."""
     options = {"attn_implementation": BACKENDS["sdpa"], "use_safetensors": True, "quantization_config": config}
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, **options)
     assert is_quantized(model)
@@ -114,16 +150,26 @@ def adapter_gradients(folder: Path, config: Any, device: str, *, plain: bool) ->
     return {name: parameter.grad.float() for name, parameter in trained}
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="a 4-bit base needs a GPU")
-def test_an_adapter_learns_as_on_the_weights_that_the_bits_stand_for(tmp_path: Path) -> None:
+GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+
+
+@pytest.mark.parametrize(
+    ("device", "quantization"),
+    [
+        ("cpu", "8bit"),
+        pytest.param("cuda", "8bit", marks=GPU),
+        pytest.param("cuda", "4bit", marks=GPU),
+    ],
+)
+def test_an_adapter_learns_as_on_the_weights_that_the_bits_stand_for(
+    tmp_path: Path, device: str, quantization: quantize.Quantization
+) -> None:
     """Relative difference of each gradient; the limit is that of model/checks.py, the rounding of bfloat16."""
     pytest.importorskip("bitsandbytes")
     sizes = {"hidden_size": 64, "intermediate_size": 64, "head_dim": 16, "initializer_range": 0.1}
     tiny_llama(torch.bfloat16, **sizes).save_pretrained(tmp_path)
-    got, want = (
-        adapter_gradients(tmp_path, quantization_config("cuda"), "cuda", plain=plain) for plain in (False, True)
-    )
+    config = quantization_config(device, torch.bfloat16, quantization)
+    got, want = (adapter_gradients(tmp_path, config, device, plain=plain) for plain in (False, True))
     assert got.keys() == want.keys()
     for name, gradient in want.items():
         assert float(gradient.norm()) > 0

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palmette.data.records import Answer, Document, Question
+from palmette.data.rows import dump_rows, group_rows, parse_json_lines
 from palmette.data.source import read_source
 from palmette.data.squad import dump_squad, parse_squad
 from palmette.errors import DataError
@@ -37,6 +38,9 @@ BAD = {
     "boolean offset": ({"answers": [{"text": "granite", "answer_start": True}]}, "'answer_start' is bool, not int"),
     "blank question": ({"question": "  "}, "'q1' .* has no text"),
     "twice": ({"id": "q2"}, "question id 'q2'"),
+    "blank rationale": ({"rationale": " "}, "'q1' .* has an empty rationale"),
+    "no rationale": ({"rationale": 7}, "'rationale' is int, not str"),
+    "half a surrogate": ({"rationale": "\ud83d"}, "in its rationale, has half a surrogate pair"),
 }
 
 
@@ -118,7 +122,7 @@ def documents(draw: st.DrawFn) -> tuple[Document, ...]:
         text = draw(words)
         start = draw(st.integers(0, len(text) - 1))
         answer = Answer(text[start : draw(st.integers(start + 1, len(text)))], start)
-        answered = Question(f"{index}-a", draw(words), (answer,))
+        answered = Question(f"{index}-a", draw(words), (answer,), (), draw(st.none() | words))
         refused = Question(f"{index}-b", draw(words), (), draw(st.sampled_from([(), (answer,)])))
         found.append(Document(f"T/{index}", text, (answered, refused), "T"))
     return tuple(found)
@@ -127,6 +131,16 @@ def documents(draw: st.DrawFn) -> tuple[Document, ...]:
 @given(documents())
 def test_writing_and_reading_a_squad_file_gives_the_same_documents(given_documents: tuple[Document, ...]) -> None:
     assert tuple(parse_squad(dump_squad(given_documents), "memory")) == given_documents
+
+
+@given(documents())
+def test_writing_and_reading_json_lines_gives_the_same_questions(given_documents: tuple[Document, ...]) -> None:
+    """Documents of one title and text become one, and ids of documents are given anew."""
+    found = list(group_rows(parse_json_lines(dump_rows(given_documents), "memory"), "memory"))
+    assert {document.text for document in found if isinstance(document, Document)} == {d.text for d in given_documents}
+    questions = {q.id: (d.text, q) for d in found if isinstance(d, Document) for q in d.questions}
+    assert questions == {q.id: (d.text, q) for d in given_documents for q in d.questions}
+    assert len(questions) == 2 * len(given_documents)
 
 
 def rows_file(path: Path, *rows: Any) -> str:
@@ -189,6 +203,10 @@ BAD_ROWS = {
     "contradiction": (
         {"context": TOWER, "question": "?", "is_impossible": True, "answers": ["white"]},
         "is_impossible",
+    ),
+    "rationale": (
+        {"context": TOWER, "question": "?", "answers": [], "rationale": ["so"]},
+        "'rationale' is list, not text",
     ),
 }
 

@@ -18,7 +18,8 @@ from palmette.model.blocks import query_blocks
 from palmette.model.checks import check_model
 from palmette.model.forward import branch_logprobs, score_tokens
 from palmette.model.loading import LoadedModel, load_model
-from palmette.tasks.extractive_qa import ExtractiveQa, json_escape
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.qa_prompt import json_escape
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 

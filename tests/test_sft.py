@@ -21,7 +21,8 @@ from palmette.errors import DataError, ModelError, PackingError, RunError
 from palmette.evaluate.plots import plot_loss
 from palmette.model.loading import add_lora, load_model, weights_hash
 from palmette.run import whole_folder
-from palmette.tasks.extractive_qa import ExtractiveQa, QaPrompt
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.qa_prompt import load_prompt
 from palmette.train.callbacks import MetricsLog
 from palmette.train.sft import Interrupted, resume_sft, train_sft
 from palmette.train.step import TreeTrainer, checkpoints, nll_objective
@@ -250,7 +251,7 @@ def test_a_resume_with_other_data_is_refused(
 def test_the_resolved_recipe_names_the_words_and_the_dtype(finished: Path) -> None:
     resolved = load_recipe(finished / "recipe.yaml")
     assert resolved.model.dtype == "float32"
-    assert resolved.prompt.model_dump() == asdict(QaPrompt())
+    assert resolved.prompt.model_dump() == {"name": "plain", **asdict(load_prompt())}
     base = json.loads((finished / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert base == resolved.model.name
 

@@ -23,7 +23,8 @@ from palmette.decode.spans import Window, cut_windows, words
 from palmette.decode.trie import span_trie
 from palmette.errors import DataError, ModelError, PackingError
 from palmette.model.forward import score_tokens
-from palmette.tasks.extractive_qa import ExtractiveQa, json_escape
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.qa_prompt import json_escape
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.segments import TextEncoder, _cuts_cleanly

@@ -34,7 +34,7 @@ class ModelSection(Section):
         revision: branch, tag or commit on the hub.
         dtype: "auto" picks what the hardware is fast at.
         attention: attention backend; "auto" is flex where a GPU and the model allow it, else sdpa.
-        quantization: "4bit" or "8bit" keeps the base in so many bits (bitsandbytes, on a GPU); needs lora.
+        quantization: "4bit" or "8bit" keeps the base in so many bits (bitsandbytes; 4 on a GPU only); needs lora.
         fused: run each layer as one operation, on a CPU, where the model's family is known (Llama, Mistral, Qwen2).
         trust_remote_code: run code that comes with the model.
         overrides: values for the model's own configuration.
@@ -67,12 +67,35 @@ class DataSection(Section):
 
 
 class PromptSection(Section):
-    """Words of the prompt that differ from the default ones (None = default)."""
+    """The prompt.
 
+    Attributes:
+        name: one of those that `palmette prompts` lists, or a YAML file of the same form.
+
+    The other keys replace its texts (None = as the prompt has it).
+    """
+
+    name: str = "plain"
     system: str | None = None
     before_document: str | None = None
     before_question: str | None = None
     after_question: str | None = None
+    before_answer: str | None = None
+    after_answer: str | None = None
+    reasons: bool | None = None
+
+
+class ReasoningSection(Section):
+    """What stands before the answer.
+
+    Attributes:
+        kind: "none"; "blah": placeholders that nobody looks at and nothing learns, which only move the answer by their positions;
+            "rationale": the reasoning that the data hold for each question.
+        tokens: how many placeholders.
+    """
+
+    kind: Literal["none", "blah", "rationale"] = "none"
+    tokens: Positive = 5
 
 
 class LoraSection(Section):
@@ -140,12 +163,16 @@ class Recipe(Section):
 
     Attributes:
         output: the run folder, which must not exist yet.
+        learn: which tokens the loss sees: "full" (every token), "assistant" (the whole reply), "answer" (the answer and what ends
+            it), or weights by kind (template, document, question, reasoning, opening, answer, closing, end).
     """
 
     output: str
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
     prompt: PromptSection = PromptSection()
+    learn: Literal["full", "assistant", "answer"] | dict[str, float] = "assistant"
+    reasoning: ReasoningSection = ReasoningSection()
     lora: LoraSection = LoraSection()
     train: TrainSection = TrainSection()
 

@@ -1,4 +1,4 @@
-"""The bodies of `train sft` and `ask`."""
+"""The bodies of `train sft`, `ask` and `prompts`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from palmette import run
 from palmette.cli.opening import DecoderName, open_model
@@ -17,7 +19,8 @@ from palmette.data.records import Document, Question, check_document, check_ques
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError
 from palmette.evaluate.plots import plot_loss
-from palmette.model.attention import Attention
+from palmette.model.attention import AttentionChoice
+from palmette.tasks.qa_prompt import describe_prompts, load_prompt
 from palmette.train.sft import Interrupted, resume_sft, train_sft
 
 LOSS_PLOT = "loss.png"
@@ -47,7 +50,7 @@ def run_ask(
     model: str,
     document: str,
     questions: list[str],
-    attention: Attention | None,
+    attention: AttentionChoice | None,
     *,
     decoder: DecoderName,
     calibrated: bool,
@@ -110,3 +113,19 @@ def _doubts(found: Prediction) -> str:
         proved = "proved best" if found.certified else "not proved best"
         said.append(f"{proved} in {found.num_passes} pass{'es' if found.num_passes > 1 else ''}")
     return ", ".join(said)
+
+
+def run_prompts(name: str | None) -> None:
+    """`palmette prompts`."""
+    console = stdout()
+    if name is not None:
+        for key, text in asdict(load_prompt(name)).items():
+            console.print(Text(key, "bold"))
+            console.print(Text(f"{text}\n"))
+        return
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("prompt")
+    table.add_column("what it is")
+    for found, about in describe_prompts():
+        table.add_row(Text(found), Text(about))
+    console.print(table)

@@ -25,7 +25,7 @@ from palmette.evaluate.calibration import Calibration, Case, check_data, fit
 from palmette.evaluate.official import read_official
 from palmette.evaluate.squad import REPORT, Evaluation, evaluate_squad, score
 from palmette.evaluate.squad_metrics import ScoredAnswer
-from palmette.model.attention import Attention
+from palmette.model.attention import AttentionChoice
 from palmette.progress import progress
 
 HELD_OUT_SPLIT, MADE_BY = "validation", "evaluation.json"
@@ -35,7 +35,7 @@ def run_eval_squad(
     model: str,
     data: str,
     out: Path,
-    attention: Attention | None,
+    attention: AttentionChoice | None,
     *,
     decoder: DecoderName,
     calibrated: bool,
@@ -111,7 +111,7 @@ def _tell(result: Evaluation, name: str, out: Path) -> None:
 def run_calibrate(
     model: Path,
     data: str,
-    attention: Attention | None,
+    attention: AttentionChoice | None,
     max_words: int | None,
     target_error: float | None,
     confidence: float,

@@ -15,10 +15,8 @@ from palmette.config import ModelSection, Recipe, load_recipe
 from palmette.data.source import read_source
 from palmette.errors import DataError
 from palmette.model.loading import load_tokenizer
-from palmette.tasks.extractive_qa import ExtractiveQa
-from palmette.train.sft import recipe_prompt
+from palmette.train.sft import recipe_task
 from palmette.tree.batch import PackedBatch
-from palmette.tree.chat import ChatTemplate
 
 LEARNED, SEEN, HIDDEN = "black on green", "", "strike dim"
 
@@ -34,7 +32,7 @@ def run_inspect(model: str, data: str | None, document: int, questions: int, *, 
         raise DataError(f"{data} has {len(documents)} documents, no number {document}", "Count from 0.")
     settings = recipe.model
     tokenizer = load_tokenizer(settings.name, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
-    task = ExtractiveQa(ChatTemplate(tokenizer), recipe_prompt(recipe))
+    task = recipe_task(recipe, tokenizer)
     chosen = replace(documents[document], questions=documents[document].questions[:questions])
     batch = PackedBatch.from_trees([[task.training_tree(chosen)]])
     console = stdout()

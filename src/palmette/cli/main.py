@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, Optional
@@ -9,6 +10,9 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from palmette import __version__
+from palmette.cli.baseline import baseline_app
+from palmette.cli.endpoint import eval_endpoint
+from palmette.cli.synth import synth_app
 from palmette.errors import PalmetteError
 
 app = typer.Typer(
@@ -21,6 +25,9 @@ train_app = typer.Typer(no_args_is_help=True, help="Train a model.")
 eval_app = typer.Typer(no_args_is_help=True, help="Measure a model.")
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
+app.add_typer(baseline_app, name="baseline")
+app.add_typer(synth_app, name="synth")
+eval_app.command("endpoint")(eval_endpoint)
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ModelOption = Annotated[str, typer.Option(help="A run folder, a model folder, a GGUF file, or a hub id.")]
@@ -83,6 +90,83 @@ def train_sft(
     run_train_sft(recipe, resume)
 
 
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(help="The sweep, a YAML file: output, base, vary or cells, seeds, evaluate.")],
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try runs that failed again; else they are kept as failed.")
+    ] = False,
+) -> None:
+    """Train and measure a recipe under varied settings; one table at the end. A sweep that was stopped goes on."""
+    from palmette.cli.sweep import run_sweep
+
+    run_sweep(file, retry_failed=retry_failed)
+
+
+@app.command()
+def merge(
+    run: Annotated[Path, typer.Argument(help="A finished run folder with an adapter.")],
+    out: Annotated[Path, typer.Option(help="Folder for the plain model, which must not exist.")],
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="Of the weights written; auto: the run's own. Merging itself takes 4 bytes a parameter."),
+    ] = "auto",
+) -> None:
+    """Add a run's adapter into its model's weights: a plain model folder, as transformers loads it."""
+    from palmette.cli.publish import run_merge
+
+    run_merge(run.expanduser(), out.expanduser(), dtype)
+
+
+@app.command()
+def push(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    to: Annotated[str, typer.Option(help="The repository on the Hugging Face hub, as USER/NAME.")],
+    merged: Annotated[bool, typer.Option("--merged", help="The merged model instead of the adapter.")] = False,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Of a merged model; auto: the run's own.")
+    ] = "auto",
+    evaluation: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(help="Folder that `palmette eval squad` wrote for this run: figures for the card. Repeatable."),
+    ] = None,
+    licence: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Licence of what is published, such as apache-2.0; the base model's own, if that is known."),
+    ] = None,
+    data_licence: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Licence of the training data: LICENCE for all, or SOURCE=LICENCE. Repeatable."),
+    ] = None,
+    base_model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Hub id of the base model, where the run names a folder or file of this machine."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Let nobody else see it.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Add to a repository that exists already.")] = False,
+    dry_run: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Upload nothing; write what would be uploaded into this folder, which must not exist."),
+    ] = None,
+) -> None:
+    """Upload a run to the Hugging Face hub, with a model card made from it: data, recipe, figures, use, limits, licence."""
+    from palmette.cli.publish import run_push
+
+    run_push(
+        run.expanduser(),
+        to,
+        merged=merged,
+        dtype=dtype,
+        evaluations=evaluation or [],
+        licence=licence,
+        data_licences=data_licence or [],
+        base_model=base_model,
+        private=private,
+        update=update,
+        dry_run=dry_run,
+    )
+
+
 @eval_app.command("squad")
 def eval_squad(
     data: Annotated[str, typer.Option(help="builtin:test, a SQuAD v2 .json, a .jsonl, or a hub data set.")],
@@ -130,6 +214,31 @@ def eval_predictions(
     from palmette.cli.evaluate import run_eval_predictions
 
     run_eval_predictions(data, predictions, na_prob, out)
+
+
+@eval_app.command("retention")
+def eval_retention(
+    model: Annotated[str, typer.Option(help="A run folder; or any tuned model, with --base.")],
+    base: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The untouched model; the one that the run started from."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder for retention.json and a plot, which must not exist."),
+    ] = None,
+    attention: AttentionOption = None,
+    dtype: Annotated[
+        Optional[Literal["auto", "float32", "bfloat16"]],  # noqa: UP045
+        typer.Option(help="Of both models; the run's own, or auto."),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Where a chat reply is cut.")] = 48,
+) -> None:
+    """Measure what fine-tuning cost elsewhere: perplexity on general text, KL divergence on chat prompts."""
+    from palmette.cli.retention import run_eval_retention
+    from palmette.evaluate.retention import Settings
+
+    run_eval_retention(model, base, out, attention, dtype, Settings(max_new_tokens=max_new_tokens))
 
 
 @app.command("compare-runs")
@@ -196,6 +305,16 @@ def predict(
 
 
 @app.command()
+def prompts(
+    name: Annotated[Optional[str], typer.Argument(help="Show this one in full.")] = None,  # noqa: UP045
+) -> None:
+    """List the prompts that a recipe can name."""
+    from palmette.cli.commands import run_prompts
+
+    run_prompts(name)
+
+
+@app.command()
 def inspect(
     data: Annotated[
         Optional[str], typer.Option(help="Where the document is from; the run's own data, or builtin:train.")  # noqa: UP045
@@ -215,6 +334,9 @@ def inspect(
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    # How often libgomp looks before a waiting thread sleeps; by default about a hundred times as often, and where another program wants
+    # the processor, threads that look keep those from running that they wait for: a step then takes four times as long instead of two.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         app()
     except PalmetteError as error:

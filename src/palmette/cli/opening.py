@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from palmette import run
 from palmette.config import Recipe, load_recipe
 from palmette.decode.generation import GenerationDecoder
+from palmette.decode.greedy import GreedyDecoder
 from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Decoder
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import RunError
 from palmette.evaluate.calibration import CALIBRATION, Calibration
-from palmette.model.attention import Attention
+from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
 from palmette.model.loading import LoadedModel, load_model, merge_lora, weights_hash
 from palmette.tasks.extractive_qa import ExtractiveQa
-from palmette.train.sft import recipe_prompt
-from palmette.tree.chat import ChatTemplate
+from palmette.train.sft import recipe_task
 
 DecoderName = Literal["span", "greedy", "beam"]
 NUM_BEAMS = 10
@@ -59,15 +59,15 @@ class Opened:
         Args:
             name: "span", or "greedy" or "beam" for plain generation.
             effort: how far the span decoder looks.
-            batch_size: prompts that plain generation takes side by side.
+            batch_size: prompts that beam search takes side by side.
             loose: whether plain generation reads an answer out of broken JSON.
         """
         if name == "span":
             return self.span_decoder(effort)
-        beams = NUM_BEAMS if name == "beam" else 1
-        return GenerationDecoder(
-            self.loaded.model, self.loaded.tokenizer, self.task, num_beams=beams, batch_size=batch_size, loose=loose
-        )
+        model, tokenizer = self.loaded.model, self.loaded.tokenizer
+        if name == "greedy":
+            return GreedyDecoder(model, tokenizer, self.task, loose=loose)
+        return GenerationDecoder(model, tokenizer, self.task, num_beams=NUM_BEAMS, batch_size=batch_size, loose=loose)
 
     def span_decoder(self, effort: Effort | None = None, decision: Decision | None = None) -> SpanDecoder:
         """The span decoder; it decides as calibrated if nothing else is said.
@@ -85,6 +85,7 @@ class Opened:
             effort=effort,
             decision=decision or self.decision,
             template=self.task.template,
+            reasoning=self.task.reasoning,
         )
 
     def effort(self, max_words: int | None = None) -> Effort:
@@ -97,12 +98,13 @@ class Opened:
         return {
             "weights": self.weights,
             "prompt_sha256": self.task.prompt.sha256,
+            "reasoning": asdict(self.task.reasoning),
             "dtype": str(self.loaded.model.dtype).removeprefix("torch."),
             "max_words": effort.max_words,
         }
 
 
-def open_model(name: str, attention: Attention | Literal["auto"] | None = None, *, calibrated: bool = True) -> Opened:
+def open_model(name: str, attention: AttentionChoice | None = None, *, calibrated: bool = True) -> Opened:
     """Open a run folder or a model by name.
 
     Args:
@@ -118,7 +120,7 @@ def open_model(name: str, attention: Attention | Literal["auto"] | None = None, 
     if not run.is_run(folder):
         loaded = load_model(name, attention=attention or "auto")
         check_model(loaded.model, training=False)
-        return Opened(loaded, ExtractiveQa(ChatTemplate(loaded.tokenizer), recipe_prompt(Recipe(output=""))))
+        return Opened(loaded, recipe_task(Recipe(output=""), loaded.tokenizer))
     recipe, trained = load_recipe(folder / run.RECIPE), trained_folder(folder)
     full = trained.name == run.FULL_MODEL
     loaded = load_model(
@@ -137,8 +139,7 @@ def open_model(name: str, attention: Attention | Literal["auto"] | None = None, 
     weights = weights_hash(str(trained))
     known = calibrated and (trained / CALIBRATION).is_file()
     calibration = Calibration.read(trained) if known else None
-    task = ExtractiveQa(ChatTemplate(loaded.tokenizer), recipe_prompt(recipe))
-    return Opened(loaded, task, weights, calibration)
+    return Opened(loaded, recipe_task(recipe, loaded.tokenizer), weights, calibration)
 
 
 def trained_folder(folder: Path) -> Path:

@@ -33,7 +33,7 @@ from palmette.progress import progress
 if TYPE_CHECKING:  # these need torch
     from palmette.cli.opening import Opened
     from palmette.decode.posterior import Decision
-    from palmette.model.attention import Attention
+    from palmette.model.attention import AttentionChoice
 
 ROWS_PER_CHUNK = 128
 CHARACTERS_PER_CHUNK = 1_000_000
@@ -106,7 +106,7 @@ def run_predict(
     model: str,
     source: str,
     out: Path,
-    attention: Attention | None = None,
+    attention: AttentionChoice | None = None,
     *,
     max_words: int | None = None,
     calibrated: bool = True,

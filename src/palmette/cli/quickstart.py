@@ -21,9 +21,7 @@ from palmette.data.source import read_source
 from palmette.evaluate.plots import plot_loss
 from palmette.evaluate.squad import REPORT, Evaluation, evaluate_squad
 from palmette.model.loading import merge_lora, weights_hash
-from palmette.tasks.extractive_qa import ExtractiveQa
-from palmette.train.sft import Interrupted, load_base, recipe_prompt, train_sft
-from palmette.tree.chat import ChatTemplate
+from palmette.train.sft import Interrupted, load_base, recipe_task, train_sft
 
 HELD_OUT, CALIBRATED_ON = "builtin:test", "builtin:dev"
 NUM_EXAMPLES = 3
@@ -41,7 +39,7 @@ def run_quickstart(out: Path, *, smoke: bool) -> None:
     documents = read_source(HELD_OUT, limit_documents=1 if smoke else None).documents
     say(f"loading {recipe.model.name} (the first time, it is converted to safetensors)")
     loaded = load_base(recipe)
-    opened = Opened(loaded, ExtractiveQa(ChatTemplate(loaded.tokenizer), recipe_prompt(recipe)))
+    opened = Opened(loaded, recipe_task(recipe, loaded.tokenizer))
     say(f"answering {sum(len(d.questions) for d in documents)} questions of {HELD_OUT} with the untouched model")
     before = {
         "untouched, greedy": evaluate_squad(opened.decoder("greedy"), documents, what="untouched model, greedy"),

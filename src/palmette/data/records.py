@@ -24,12 +24,14 @@ class Question:
         text: the question.
         answers: accepted spans; empty where the document does not answer it.
         plausible: for an unanswerable question, spans that a careless reader might give.
+        rationale: reasoning that leads to the answer, or to there being none; None where nobody wrote one.
     """
 
     id: str
     text: str
     answers: tuple[Answer, ...] = ()
     plausible: tuple[Answer, ...] = ()
+    rationale: str | None = None
 
     @property
     def answerable(self) -> bool:
@@ -81,7 +83,7 @@ def check_document(document: Document, source: str) -> None:
 
 
 def check_question(question: Question, document: Document, source: str) -> None:
-    """Check that a question has text, and that its answers stand in the document where they say.
+    """Check that a question has text, that its answers stand in the document where they say, and that a rationale says something.
 
     Raises:
         DataError: naming the source, the record, the value and the way out.
@@ -92,6 +94,10 @@ def check_question(question: Question, document: Document, source: str) -> None:
     _check_unicode(question.text, where)
     for answer in question.answers + question.plausible:
         _check_answer(document.text, answer, where)
+    if question.rationale is not None:
+        if not question.rationale.strip():
+            raise DataError(f"{where} has an empty rationale", "Leave it out, or write the reasoning.")
+        _check_unicode(question.rationale, f"{where}, in its rationale,")
 
 
 def _check_unicode(text: str, where: str) -> None:

@@ -1,7 +1,7 @@
 """Flat rows, one question each: JSON Lines files, and data sets of the Hugging Face hub in the columns of `rajpurkar/squad_v2`.
 
-A row has `question`, `context` (or `document`), and optionally `id`, `title` and `answers`. Answers are spans
-({"text": ..., "answer_start": ...} or a list of them, or lists under both keys), or plain strings that stand once in the context.
+A row has `question`, `context` (or `document`), and optionally `id`, `title`, `answers`, `plausible_answers` and `rationale`. Answers are
+spans ({"text": ..., "answer_start": ...} or a list of them, or lists under both keys), or plain strings that stand once in the context.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from palmette.data.records import Answer, Document, Question
-from palmette.data.squad import json_problem
+from palmette.data.squad import json_problem, span_records
 from palmette.errors import DataError
 
 _FORMAT = "Each row needs 'question' and 'context' (text), and 'answers' (spans, or an empty list where there is none)."
@@ -94,7 +94,11 @@ def _parse_row(row: dict[str, Any], number: int, source: str) -> tuple[str, str,
     answers = tuple(_spans(row.get("answers"), context, where))
     if impossible is not None and impossible is not (not answers):
         raise DataError(f"{where} has is_impossible = {impossible!r} and {len(answers)} answers", _FORMAT)
-    return title, context, Question(str(identifier), question, answers)
+    plausible = tuple(_spans(row.get("plausible_answers"), context, where))
+    rationale = row.get("rationale")
+    if not (rationale is None or isinstance(rationale, str)):
+        raise DataError(f"{where}: 'rationale' is {type(rationale).__name__}, not text", _FORMAT)
+    return title, context, Question(str(identifier), question, answers, plausible, rationale)
 
 
 def _spans(answers: Any, context: str, where: str) -> Iterator[Answer]:
@@ -125,3 +129,22 @@ def _span(answer: Any, context: str, where: str) -> Answer:
         if isinstance(text, str) and isinstance(start, int) and not isinstance(start, bool):
             return Answer(text, start)
     raise DataError(f"{where}: the answer {answer!r} is neither a span nor text", _FORMAT)
+
+
+def dump_rows(documents: Iterable[Document]) -> str:
+    """Documents as JSON Lines, a question each. Read back, documents are numbered anew, and those without questions are gone."""
+    return "".join(
+        json.dumps(_row(document, question), ensure_ascii=False) + "\n"
+        for document in documents
+        for question in document.questions
+    )
+
+
+def _row(document: Document, question: Question) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": question.id, "title": document.title, "context": document.text}
+    row |= {"question": question.text, "answers": span_records(question.answers)}
+    if question.plausible:
+        row["plausible_answers"] = span_records(question.plausible)
+    if question.rationale is not None:
+        row["rationale"] = question.rationale
+    return row

@@ -1,4 +1,7 @@
-"""The SQuAD v2 JSON format (Rajpurkar et al., 2018): reading, with every record checked, and writing."""
+"""The SQuAD v2 JSON format (Rajpurkar et al., 2018): reading, with every record checked, and writing.
+
+Beyond the format, a question may have a `rationale`: reasoning that leads to its answer.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,8 @@ def _question(qa: Any, where: str) -> Question:
             "An impossible question has none, any other at least one.",
         )
     plausible = _answers(qa, "plausible_answers", where) if "plausible_answers" in qa else ()
-    return Question(identifier, text, answers, plausible)
+    rationale = None if qa.get("rationale") is None else str(_field(qa, "rationale", str, where))
+    return Question(identifier, text, answers, plausible, rationale)
 
 
 def _answers(qa: dict[str, Any], key: str, where: str) -> tuple[Answer, ...]:
@@ -123,10 +127,14 @@ def dump_squad(documents: tuple[Document, ...]) -> str:
 
 
 def _qa(question: Question) -> dict[str, Any]:
-    def spans(answers: tuple[Answer, ...]) -> list[dict[str, Any]]:
-        return [{"text": answer.text, "answer_start": answer.start} for answer in answers]
-
-    qa: dict[str, Any] = {"id": question.id, "question": question.text, "answers": spans(question.answers)}
+    qa: dict[str, Any] = {"id": question.id, "question": question.text, "answers": span_records(question.answers)}
     if question.plausible:
-        qa["plausible_answers"] = spans(question.plausible)
+        qa["plausible_answers"] = span_records(question.plausible)
+    if question.rationale is not None:
+        qa["rationale"] = question.rationale
     return {**qa, "is_impossible": not question.answerable}
+
+
+def span_records(answers: tuple[Answer, ...]) -> list[dict[str, Any]]:
+    """Answers as they stand in JSON."""
+    return [{"text": answer.text, "answer_start": answer.start} for answer in answers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,19 +12,19 @@ from transformers import GenerationConfig
 from palmette.data.records import Document, Question
 from palmette.decode.abstention import abstention_probabilities
 from palmette.decode.prediction import Prediction, find_span
+from palmette.errors import ModelError
 from palmette.model.forward import check_positions
-from palmette.tasks.extractive_qa import ExtractiveQa, Reply, read_reply, read_reply_loosely
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.qa_prompt import Reply
 
 
-class GenerationDecoder:
-    """Answers by greedy or beam search over free text.
+class ReplyDecoder(ABC):
+    """Answers by replies of free text, read as the prompt asks for them.
 
     Args:
         model: a causal language model in evaluation mode.
         tokenizer: its tokenizer.
         task: what the prompts are made with.
-        num_beams: 1 is greedy. Beams are ranked by the sum of their log-probabilities, not by its mean.
-        batch_size: prompts generated side by side; prompts of similar length share a batch.
         max_new_tokens: where an endless reply is cut.
         loose: whether to read an answer out of broken JSON; such a reply still counts as not valid.
         score_abstention: whether to find the probability of no answer too, in a pass of its own.
@@ -35,44 +36,89 @@ class GenerationDecoder:
         tokenizer: Any,
         task: ExtractiveQa,
         *,
-        num_beams: int = 1,
-        batch_size: int = 16,
         max_new_tokens: int = 48,
         loose: bool = False,
         score_abstention: bool = True,
     ) -> None:
         self._model, self._tokenizer, self._task = model, tokenizer, task
-        self._num_beams, self._batch_size, self._max_new_tokens = num_beams, batch_size, max_new_tokens
-        self._read = read_reply_loosely if loose else read_reply
+        self._max_new_tokens = max_new_tokens
+        self._read = task.prompt.read_loosely if loose else task.prompt.read
         self._score_abstention = score_abstention
 
+    @abstractmethod
+    def replies(self, questions: Sequence[tuple[Document, Question]]) -> Iterator[tuple[int, str]]:
+        """(index into `questions`, the reply's text), as they are found.
+
+        Raises:
+            ModelError: a prompt with its reply is longer than the model was made for.
+        """
+
     def predict(self, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction]]:
-        """(question id, prediction) for every question, longest prompts first.
+        """(question id, prediction) for every question, as they are found.
 
         Raises:
             ModelError: a prompt with its reply is longer than the model was made for.
         """
         asked = [(document, question) for document in documents for question in document.questions]
         no_answer: dict[str, float] = {}
-        if self._score_abstention:
+        if self._score_abstention and self._task.reasoning.kind != "rationale":  # of which there is none yet
             for batch in abstention_probabilities(self._model, self._task, documents):
                 no_answer.update(batch)
         for index, raw in self.replies(asked):
             document, question = asked[index]
             yield question.id, prediction_of(self._read(raw), raw, document, no_answer.get(question.id))
 
-    def replies(self, questions: Sequence[tuple[Document, Question]]) -> Iterator[tuple[int, str]]:
-        """(index into `questions`, the reply's text), batch by batch, longest prompts first.
+    def _stops(self) -> list[int]:
+        """Tokens that end a reply: the template's end of a turn, and whatever else the model ends sequences with."""
+        eos = self._model.generation_config.eos_token_id
+        own = [] if eos is None else eos if isinstance(eos, list) else [eos]
+        return sorted({self._task.end_of_turn(), *map(int, own)})
 
-        Raises:
-            ModelError: a prompt with its reply is longer than the model was made for.
-        """
+    def _text(self, tokens: list[int]) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def _check_length(self, num_prompt_tokens: int, document: Document, question: Question) -> None:
+        what = f"question {question.id!r} about document {document.id!r}, with its reply,"
+        check_positions(self._model, num_prompt_tokens + self._max_new_tokens, what)
+
+
+class GenerationDecoder(ReplyDecoder):
+    """Answers by transformers' own generation, greedy or beam search, each prompt in a row of its own.
+
+    Args:
+        model, tokenizer, task, options: as for `ReplyDecoder`.
+        num_beams: 1 is greedy. Beams are ranked by the sum of their log-probabilities, not by its mean.
+        batch_size: prompts generated side by side; prompts of similar length share a batch.
+
+    Raises:
+        ModelError: the task has placeholders before the answer.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        task: ExtractiveQa,
+        *,
+        num_beams: int = 1,
+        batch_size: int = 16,
+        **options: Any,
+    ) -> None:
+        super().__init__(model, tokenizer, task, **options)
+        if task.reasoning.kind == "blah":
+            raise ModelError(
+                "transformers' generation cannot write placeholders in, with which this model was trained",
+                "Use --decoder greedy, or span.",
+            )
+        self._num_beams, self._batch_size = num_beams, batch_size
+
+    def replies(self, questions: Sequence[tuple[Document, Question]]) -> Iterator[tuple[int, str]]:
+        """(index into `questions`, the reply's text), batch by batch, longest prompts first; see `ReplyDecoder`."""
         prompts = [self._task.prompt_tokens(document, question) for document, question in questions]
-        for prompt, (document, question) in zip(prompts, questions, strict=True):
-            what = f"question {question.id!r} about document {document.id!r}, with its reply,"
-            check_positions(self._model, len(prompt) + self._max_new_tokens, what)
+        for prompt, asked in zip(prompts, questions, strict=True):
+            self._check_length(len(prompt), *asked)
         order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
-        stop = sorted({self._task.end_of_turn(), *_eos(self._model)})
+        stop = self._stops()
         config = GenerationConfig(
             max_new_tokens=self._max_new_tokens,
             do_sample=False,
@@ -86,8 +132,7 @@ class GenerationDecoder:
             batch = order[start : start + self._batch_size]
             for index, tokens in zip(batch, _generate(self._model, [prompts[i] for i in batch], config), strict=True):
                 kept = tokens[: min((tokens.index(end) for end in stop if end in tokens), default=len(tokens))]
-                text = self._tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-                yield index, str(text)
+                yield index, self._text(kept)
 
 
 def prediction_of(reply: Reply, raw: str, document: Document, no_answer: float | None = None) -> Prediction:
@@ -126,8 +171,3 @@ def _generate(model: Any, prompts: list[list[int]], config: GenerationConfig) ->
         model.generation_config = own
     replies: list[list[int]] = output[:, width:].tolist()
     return replies
-
-
-def _eos(model: Any) -> list[int]:
-    eos = model.generation_config.eos_token_id
-    return [] if eos is None else [int(e) for e in (eos if isinstance(eos, list) else [eos])]

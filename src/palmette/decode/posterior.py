@@ -150,7 +150,12 @@ class Decision:
 
     def confidence(self, best: float, answered: float) -> float:
         """The probability of a span with log odds `best` where those of any answer are `answered`."""
-        return 0.0 if best == -math.inf else (1.0 - self.no_answer(answered)) * math.exp(min(best - answered, 0.0))
+        if best == -math.inf:
+            return 0.0
+        any_answer = 1.0 / (
+            1.0 + math.exp(min(-answered / self.temperature, 700.0))
+        )  # 1 - no_answer, precise where it is small
+        return any_answer * math.exp(min(best - answered, 0.0))
 
     def verdict(self, evidence: Evidence) -> tuple[Literal["answer", "absent", "unsure"], bool]:
         """What to say, and whether it is proved to be what scoring every allowed span would have said."""

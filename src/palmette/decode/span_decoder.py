@@ -23,7 +23,8 @@ from palmette.decode.spans import cut_windows
 from palmette.decode.trie import SpanTrie, span_trie
 from palmette.errors import DataError, ModelError, PackingError
 from palmette.model.forward import check_positions, model_name
-from palmette.tasks.extractive_qa import ExtractiveQa, QaPrompt
+from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
+from palmette.tasks.qa_prompt import QaPrompt
 from palmette.tree.chat import ChatTemplate
 
 # Stands for a text that does not matter; an empty one would let a template trim what stands beside it.
@@ -86,9 +87,13 @@ class SpanDecoder:
         model: a causal language model with one of our attention backends, in evaluation mode.
         tokenizer: its tokenizer.
         prompt: the words around documents and questions; those it was trained with.
+        reasoning: what stands before the answer, as it was trained: nothing, or placeholders.
         effort: how far to look.
         decision: how the posterior becomes an answer.
         template: the tokenizer's chat template, if it has been taken apart before.
+
+    Raises:
+        DataError: rationales were trained: they have to be written before there is an answer to look for.
     """
 
     def __init__(
@@ -100,12 +105,18 @@ class SpanDecoder:
         effort: Effort | None = None,
         decision: Decision | None = None,
         template: ChatTemplate | None = None,
+        reasoning: Reasoning | None = None,
     ) -> None:
         self._model = model
-        self._task = ExtractiveQa(template or ChatTemplate(tokenizer), prompt)
+        self._task = ExtractiveQa(template or ChatTemplate(tokenizer), prompt, reasoning=reasoning)
+        if self._task.reasoning.kind == "rationale":
+            raise DataError(
+                "the span decoder does not write rationales, with which this model was trained", "Use --decoder greedy."
+            )
         self._effort, self._decision = effort or Effort(), decision or Decision()
         opened = self._task.open_reply(_ANY, _ANY)
         self._root, self._abstain, self._closing = opened.root, opened.abstain, opened.closing
+        self._placeholders, self._opening = opened.placeholders, opened.opening
 
     def answer(self, document: str, questions: Sequence[str]) -> list[Prediction]:
         """Answer questions about one document, in their order.
@@ -159,7 +170,8 @@ class SpanDecoder:
             for reading in self._readings(document) if asked else ():
                 begun = False
                 for question, tokens in asked:
-                    need = len(tokens) + len(self._abstain) + self._reserve(reading.trie)
+                    begun_reply = len(tokens) + len(self._placeholders) + len(self._opening)
+                    need = begun_reply + len(self._abstain) + self._reserve(reading.trie)
                     alone = len(reading.tokens) + need
                     what = f"question {question!r} with a window of document {document.id!r}"
                     if alone > room:
@@ -167,7 +179,7 @@ class SpanDecoder:
                             f"{what} may need {alone} tokens; there is room for {room}",
                             "Raise tokens_per_batch, or lower window_tokens, max_passes or tokens_per_pass.",
                         )
-                    deepest = len(self._root) + len(reading.tokens) + len(tokens) + reading.trie.depth
+                    deepest = len(self._root) + len(reading.tokens) + begun_reply + reading.trie.depth
                     check_positions(self._model, deepest, what)
                     if used + (need if begun else alone) > room:
                         yield jobs
@@ -207,7 +219,8 @@ class SpanDecoder:
         for job in jobs:
             if job.reading is not last:
                 last, trunk = job.reading, cache.append(job.reading.tokens, root)
-            job.slots[0] = cache.append(job.tokens, trunk)
+            asked = cache.append(self._placeholders, cache.append(job.tokens, trunk), attend=False)
+            job.slots[0] = cache.append(self._opening, asked)
             planned.append((job, 0))
             planned.extend((job, node) for node in job.reading.trie.path_to(0))
         passes = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from palmette.decode.spans import Window
-from palmette.tasks.extractive_qa import ABSTAIN, json_escape
+from palmette.tasks.qa_prompt import ABSTAIN, json_escape
 from palmette.tree.segments import TextEncoder
 
 

@@ -23,6 +23,7 @@ from palmette.errors import ModelError
 from palmette.model.blocks import BlockAttention, Rows, query_blocks
 
 Attention = Literal["flex", "sdpa", "eager"]
+AttentionChoice = Literal["auto", "flex", "sdpa", "eager"]  # auto: flex where a GPU and the model allow it, else sdpa
 _BLOCKS = "palmette_query_blocks"
 BACKENDS: dict[Attention, str] = {"flex": "palmette_flex", "sdpa": "palmette_sdpa", "eager": "palmette_eager"}
 

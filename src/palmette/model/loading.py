@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from palmette.errors import ModelError
-from palmette.model.attention import BACKENDS, Attention
+from palmette.model.attention import BACKENDS, AttentionChoice
 from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, find_gguf
 from palmette.model.flex import use_flex
 from palmette.model.fused import fuse
@@ -78,7 +78,7 @@ def load_model(
     adapter: Path | None = None,
     revision: str | None = None,
     dtype: DType = "auto",
-    attention: Attention | Literal["auto"] = "auto",
+    attention: AttentionChoice = "auto",
     quantization: Quantization | None = None,
     fused: bool = True,
     trust_remote_code: bool = False,
@@ -92,7 +92,7 @@ def load_model(
         revision: branch, tag or commit on the hub.
         dtype: "auto" picks what the hardware is fast at.
         attention: backend, "flex", "sdpa" or "eager"; "auto" is flex where a GPU and the model allow it, else sdpa.
-        quantization: "4bit" keeps the base in 4 bits under an adapter, on a GPU.
+        quantization: "4bit" or "8bit" keeps the base in so many bits under an adapter; 4 on a GPU only.
         fused: run layers of known families as one operation each, on a CPU.
         trust_remote_code: run code that comes with the model; off unless asked for.
         overrides: values for the model's configuration, such as {"attention_dropout": 0.0}.
@@ -103,7 +103,7 @@ def load_model(
     folder = _resolve(name)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    how = {"quantization_config": quantization_config(device, fast_dtype(dtype))} if quantization else {}
+    how = {"quantization_config": quantization_config(device, fast_dtype(dtype), quantization)} if quantization else {}
     tokenizer = _tokenizer(folder, name, options)
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -202,7 +202,10 @@ def add_lora(
     Raises:
         ModelError: the targets, or a pattern, do not name layers of the model.
     """
-    patterns = {"rank_pattern": dict(rank_pattern or {}), "alpha_pattern": dict(alpha_pattern or {})}
+    patterns: dict[str, dict[str, Any]] = {
+        "rank_pattern": dict(rank_pattern or {}),
+        "alpha_pattern": dict(alpha_pattern or {}),
+    }
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=rank,
@@ -215,6 +218,8 @@ def add_lora(
     )
     try:
         with without_alias_warning():
+            # For a pattern that matches nothing, which is an error below.
+            warnings.filterwarnings("ignore", message=".*pattern keys did not match", category=RuntimeWarning)
             adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
     except (ValueError, re.error) as error:
         raise ModelError(
@@ -222,7 +227,7 @@ def add_lora(
         ) from error
     layers = [name for name, layer in adapted.get_base_model().named_modules() if isinstance(layer, LoraLayer)]
     for option, chosen in patterns.items():
-        for key in chosen:  # peft passes over one that matches nothing
+        for key in chosen:
             if not any(re.match(rf"(.*\.)?({key})$", name) for name in layers):
                 raise ModelError(
                     f"lora.{option}: {key!r} is the end of no adapted layer's name",

@@ -1,17 +1,21 @@
-"""A 4-bit base for LoRA (QLoRA; Dettmers et al., 2023, https://arxiv.org/abs/2305.14314): what it takes, and when it is refused.
+"""A base in 4 or 8 bits for LoRA: what it takes, and when it is refused. The weights themselves are never trained: an adapter is.
 
-Weights of linear layers are kept as 4-bit NormalFloat in blocks with their own scales, which are quantized once more; each product
-is computed in a floating dtype. The weights themselves are never trained: an adapter on top is.
+4 bits (QLoRA; Dettmers et al., 2023, https://arxiv.org/abs/2305.14314): weights of linear layers are kept as 4-bit NormalFloat in
+blocks with their own scales, which are quantized once more; each product is computed in a floating dtype. CPUs are refused: there,
+an evaluation makes bitsandbytes (0.50) pack the weights anew for its fast product, which has no backward pass, and training goes on
+with gradients missing or wrong and no error.
 
-CPUs are refused: there, an evaluation makes bitsandbytes (0.50) pack the weights anew for its fast product, which has no backward
-pass, and training goes on with gradients missing or wrong and no error.
+8 bits (LLM.int8; Dettmers et al., 2022, https://arxiv.org/abs/2208.07339): weights and inputs of each product are 8-bit integers
+with a scale a row; columns of the input in which any entry reaches 6 are multiplied in a floating dtype. Which columns these are
+depends on all rows of a batch, so what shares a batch changes numbers within that rounding. Inputs pass through float16.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from transformers import BitsAndBytesConfig
@@ -19,27 +23,32 @@ from transformers.utils import is_bitsandbytes_available
 
 from palmette.errors import ModelError
 
-Quantization = Literal["4bit"]
+Quantization = Literal["4bit", "8bit"]
 _PACKAGE = "bitsandbytes"
 _INSTALL = "Install it: pip install palmette[quantize]"
 
 
-def quantization_config(device: str, dtype: torch.dtype = torch.bfloat16) -> BitsAndBytesConfig:
-    """How transformers is to load a base in 4 bits: NormalFloat, scales quantized too, products in `dtype`.
+def quantization_config(
+    device: str, dtype: torch.dtype = torch.bfloat16, quantization: Quantization = "4bit"
+) -> BitsAndBytesConfig:
+    """How transformers is to load a base in 4 bits (NormalFloat, scales quantized too, products in `dtype`) or in 8.
 
     Args:
         device: where the model will run, such as "cuda".
         dtype: of the products and of everything that is not quantized.
+        quantization: "4bit" or "8bit".
 
     Raises:
-        ModelError: the device is a CPU; bitsandbytes is missing, too old, cannot be loaded, or does not support the device.
+        ModelError: 4 bits on a CPU; bitsandbytes is missing, too old, cannot be loaded, or does not support the device.
     """
-    if device == "cpu":
+    if device == "cpu" and quantization == "4bit":
         raise ModelError(
-            "a 4-bit base loses its gradients on a CPU", "Use a GPU, or load the base as it is, without 4 bits."
+            "a 4-bit base loses its gradients on a CPU",
+            "Use a GPU, or 8bit, or load the base as it is, without 4 bits.",
         )
+    bits = quantization.removesuffix("bit")
     if find_spec(_PACKAGE) is None:
-        raise ModelError("a 4-bit base needs bitsandbytes, which is not installed", _INSTALL)
+        raise ModelError(f"a base in {bits} bits needs bitsandbytes, which is not installed", _INSTALL)
     if not is_bitsandbytes_available():
         raise ModelError("the bitsandbytes that is installed is too old for transformers", _INSTALL)
     try:
@@ -53,8 +62,12 @@ def quantization_config(device: str, dtype: torch.dtype = torch.bfloat16) -> Bit
     if device not in supported:
         raise ModelError(
             f"bitsandbytes supports {', '.join(sorted(supported))}, not {device}",
-            "Load the base as it is, without 4 bits.",
+            f"Load the base as it is, without {bits} bits.",
         )
+    if quantization == "8bit":
+        # It says at every single product that bfloat16 passes through float16.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+        return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -64,5 +77,5 @@ def quantization_config(device: str, dtype: torch.dtype = torch.bfloat16) -> Bit
 
 
 def is_quantized(model: Any) -> bool:
-    """Whether a model's base is kept in 4 bits: then it can carry an adapter, but neither be trained itself nor merged with one."""
-    return bool(getattr(model, "is_loaded_in_4bit", False))
+    """Whether a base is kept in 4 or 8 bits: then it can carry an adapter, but neither be trained itself nor merged with one."""
+    return any(getattr(model, f"is_loaded_in_{quantization}", False) for quantization in get_args(Quantization))

@@ -26,7 +26,8 @@ from palmette.model.forward import check_positions
 from palmette.model.fused import describe
 from palmette.model.loading import LoadedModel, add_lora, load_model, weights_hash
 from palmette.model.memory import keep_freed_memory
-from palmette.tasks.extractive_qa import ExtractiveQa, QaPrompt
+from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
+from palmette.tasks.qa_prompt import QaPrompt, checked, load_prompt
 from palmette.train.callbacks import MetricsLog, SaveOnInterrupt
 from palmette.train.plan import StepPlan, check_tree
 from palmette.train.step import TreeTrainer, latest_checkpoint
@@ -59,7 +60,22 @@ class Job:
 
 def recipe_prompt(recipe: Recipe) -> QaPrompt:
     """The prompt that a recipe asks for."""
-    return replace(QaPrompt(), **recipe.prompt.model_dump(exclude_none=True))
+    changes = recipe.prompt.model_dump(exclude={"name"})
+    if None not in changes.values():  # as a run records it: the file that it once came from need not be there
+        return QaPrompt(**changes)
+    changed = {key: value for key, value in changes.items() if value is not None}
+    return checked(replace(load_prompt(recipe.prompt.name), **changed), recipe.prompt.name)
+
+
+def recipe_task(recipe: Recipe, tokenizer: Any) -> ExtractiveQa:
+    """The task of a recipe, for a model's tokenizer.
+
+    Raises:
+        TemplateError: the tokenizer's chat template cannot be taken apart.
+        DataError: the prompt, or what is to be learned, makes no sense.
+    """
+    reasoning = Reasoning(**recipe.reasoning.model_dump())
+    return ExtractiveQa(ChatTemplate(tokenizer), recipe_prompt(recipe), recipe.learn, reasoning)
 
 
 def load_base(recipe: Recipe) -> LoadedModel:
@@ -148,7 +164,7 @@ def prepare(recipe: Recipe, say: Say, loaded: LoadedModel | None) -> Job:
         for source in recipe.data.train
     )
     loaded = loaded or load_base(recipe)
-    task = ExtractiveQa(ChatTemplate(loaded.tokenizer), recipe_prompt(recipe))
+    task = recipe_task(recipe, loaded.tokenizer)
     documents = [document for source in data for document in source.documents if document.questions]
     trees, kept, dropped = _trees(task, documents, recipe)
     for tree in trees:
@@ -190,7 +206,7 @@ def _resolved(recipe: Recipe, prompt: QaPrompt, dtype: torch.dtype) -> Recipe:
     name: Any = str(dtype).removeprefix("torch.")
     return recipe.model_copy(
         update={
-            "prompt": PromptSection(**asdict(prompt)),
+            "prompt": PromptSection(name=recipe.prompt.name, **asdict(prompt)),
             "model": recipe.model.model_copy(update={"dtype": name}),
         }
     )

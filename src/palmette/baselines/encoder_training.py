@@ -1,0 +1,353 @@
+"""Training an encoder's span head, and the encoder with it, on questions about documents.
+
+Devlin et al. (2019), "BERT", section 4.3: the loss of a window is the mean of two cross-entropies, of the token at which the
+answer begins and of the one at which it ends; both point at CLS where the window does not hold the whole answer. The run folder
+holds encoder.json (the settings), manifest.json, metrics.jsonl and model/; while it is not finished, checkpoints/.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from palmette import run
+from palmette.baselines.encoder import MAX_ANSWER_TOKENS, Encoder, load_encoder, pad
+from palmette.baselines.windows import Windowing, encode, learned_positions
+from palmette.data.records import DataSet
+from palmette.data.source import read_source
+from palmette.errors import ModelError, RunError
+from palmette.model.loading import weights_hash
+from palmette.train.callbacks import MetricsLog, SaveOnInterrupt
+from palmette.train.step import latest_checkpoint
+
+SETTINGS = "encoder.json"
+Say = Callable[[str], object]
+_SAVE_EVERY, _KEEP = 500, 2
+_CHUNK = 32  # batches that are sorted by length together
+
+
+class EncoderInterrupted(Exception):
+    """Training was stopped by Ctrl-C, after saving. `step` is the step that was saved."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.folder, self.step = folder, step
+        super().__init__(
+            f"stopped after step {step}; go on with: palmette baseline encoder --resume {folder} --data DATA"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSettings:
+    """What a run is made from.
+
+    Attributes:
+        encoder: a folder, a short name, or a hub id.
+        train: the data, as `read_source` takes it.
+        limit: use the first so many documents; None for all.
+        epochs: how often each window is learned.
+        learning_rate: its peak, reached after the warm-up; from there it falls linearly to 0.
+        batch_size: windows of an optimizer step.
+        warmup: share of the steps.
+        weight_decay: AdamW's; biases and norms have none.
+        max_tokens, stride: see `Windowing`.
+        max_answer_tokens: the longest answer given.
+        seed: of the head, the order of the windows, and dropout.
+    """
+
+    encoder: str
+    train: str
+    limit: int | None = None
+    epochs: float = 2.0
+    learning_rate: float = 5e-5
+    batch_size: int = 16
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    max_tokens: int = 384
+    stride: int = 128
+    max_answer_tokens: int = MAX_ANSWER_TOKENS
+    seed: int = 0
+
+    @property
+    def windowing(self) -> Windowing:
+        """How documents are cut."""
+        return Windowing(self.max_tokens, self.stride)
+
+    @classmethod
+    def read(cls, folder: Path) -> EncoderSettings:
+        """The settings of a run.
+
+        Raises:
+            RunError: the folder holds none that can be read.
+        """
+        try:
+            return cls(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(
+                f"{folder} is not a run of `palmette baseline encoder`: {error}", "Give a folder that it wrote."
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Job:
+    settings: EncoderSettings
+    data: DataSet
+    encoder: Encoder
+    examples: list[dict[str, Any]]
+
+
+def train_encoder(settings: EncoderSettings, folder: Path, say: Say) -> None:
+    """Train a span head, and the encoder under it, into a new run folder.
+
+    Args:
+        settings: what to do.
+        folder: the run folder, which must not exist.
+        say: where news goes.
+
+    Raises:
+        PalmetteError: whatever is wrong with the data, the encoder or the folder.
+        EncoderInterrupted: Ctrl-C; `resume_encoder` goes on.
+    """
+    run.check_absent(folder)
+    job = _prepare(settings)
+    with run.whole_folder(folder) as staging:
+        run.write_json(staging / SETTINGS, asdict(settings))
+        run.write_json(staging / run.MANIFEST, {**run.environment(), **_fingerprint(job)})
+    _train(job, folder, None, say)
+
+
+def resume_encoder(folder: Path, say: Say) -> None:
+    """Go on with a run that was stopped; arguments and errors as for `train_encoder`.
+
+    Raises:
+        RunError: it is finished, or its data or encoder are others by now.
+    """
+    settings = EncoderSettings.read(folder)
+    if (folder / run.FULL_MODEL).is_dir():
+        raise RunError(f"{folder} is finished", f"Evaluate it with --model {folder}.")
+    job = _prepare(settings)
+    try:
+        manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read the manifest of {folder}: {error}", "Train anew in another folder.") from error
+    for name, value in _fingerprint(job).items():
+        if manifest.get(name) != value:
+            raise RunError(
+                f"{name} of {folder} is {value!r} now, and was {manifest.get(name)!r}", "Train anew in another folder."
+            )
+    _train(job, folder, latest_checkpoint(folder / run.CHECKPOINTS), say)
+
+
+def trained_encoder(folder: Path) -> Path:
+    """The folder with the weights of a run.
+
+    Raises:
+        RunError: the run is not finished.
+    """
+    if not (folder / run.FULL_MODEL).is_dir():
+        raise RunError(
+            f"{folder} is not finished", f"Go on with: palmette baseline encoder --resume {folder} --data DATA"
+        )
+    return folder / run.FULL_MODEL
+
+
+class SpanTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hide its type
+    """Trains a span head.
+
+    Args:
+        encoder: the encoder.
+        args: training arguments.
+        examples: windows: their inputs, start_positions and end_positions.
+        callbacks: as for `Trainer`.
+
+    Raises:
+        ModelError: the loss is not finite.
+    """
+
+    def __init__(
+        self, encoder: Encoder, args: TrainingArguments, examples: Sequence[dict[str, Any]], callbacks: list[Any]
+    ) -> None:
+        lengths = [len(example["input_ids"]) for example in examples]
+        batches = LengthBatches(lengths, args.per_device_train_batch_size, args.seed)
+        self._loader = _WindowLoader(examples, batches, encoder.tokenizer)
+        super().__init__(model=encoder.model, args=args, train_dataset=self._loader.dataset, callbacks=callbacks)
+        self.remove_callback(PrinterCallback)
+
+    def get_train_dataloader(self) -> _WindowLoader:
+        """Batches of windows of about the same length."""
+        return self._loader
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
+    ) -> torch.Tensor:
+        """Mean of both cross-entropies over the windows of the batch, in nats.
+
+        Padding can be no answer, so that it makes no difference to the loss.
+        """
+        assert not return_outputs
+        start_B, end_B = inputs.pop("start_positions"), inputs.pop("end_positions")
+        out = model(**inputs)
+        padding_BT = inputs["attention_mask"] == 0
+        losses = [
+            torch.nn.functional.cross_entropy(logits_BT.float().masked_fill(padding_BT, -math.inf), target_B)
+            for logits_BT, target_B in ((out.start_logits, start_B), (out.end_logits, end_B))
+        ]
+        loss = (losses[0] + losses[1]) / 2
+        if not math.isfinite(float(loss.detach())):
+            raise self.exploded("the loss")
+        return loss
+
+    def exploded(self, what: str) -> ModelError:
+        """The error for numbers that are none any more."""
+        return ModelError(f"{what} is not finite at step {self.state.global_step}", "Lower --learning-rate.")
+
+
+class LengthBatches(torch.utils.data.Sampler[list[int]]):
+    """Batches of windows of about the same length, in an order that depends on seed and epoch alone.
+
+    All windows are shuffled; some batches' worth of them at a time are sorted by length and cut into batches; these are
+    shuffled again.
+
+    Args:
+        lengths: tokens of each window.
+        batch_size: windows of a batch.
+        seed: of the shuffling.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths, self.batch_size, self._seed, self._epoch = list(lengths), batch_size, seed, 0
+        self.drop_last = False
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch of the batches to come."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self._seed + 1_000_003 * self._epoch)
+        order = torch.randperm(len(self._lengths), generator=generator).tolist()
+        size, batches = self.batch_size, []
+        for begin in range(0, len(order), size * _CHUNK):
+            chunk = sorted(order[begin : begin + size * _CHUNK], key=self._lengths.__getitem__)
+            batches += [chunk[at : at + size] for at in range(0, len(chunk), size)]
+        yield from (batches[index] for index in torch.randperm(len(batches), generator=generator).tolist())
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._lengths) / self.batch_size)
+
+
+class _WindowLoader(torch.utils.data.DataLoader[Any]):
+    """Loads batches of windows, without touching the global random state."""
+
+    def __init__(self, examples: Sequence[dict[str, Any]], batches: LengthBatches, tokenizer: Any) -> None:
+        self._batches = batches
+        super().__init__(
+            list(examples),  # type: ignore[arg-type]  # a list is a data set
+            batch_sampler=batches,
+            collate_fn=lambda batch: _collate(batch, tokenizer),
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch of the batches to come."""
+        self._batches.set_epoch(epoch)
+
+
+def _prepare(settings: EncoderSettings) -> _Job:
+    data = read_source(settings.train, limit_documents=settings.limit)
+    encoder = load_encoder(settings.encoder, settings.windowing, seed=settings.seed)
+    examples = []
+    for document in data.documents:
+        for question, windows in encode(encoder.tokenizer, document, settings.windowing, settings.train):
+            positions = learned_positions(windows, question, settings.train)
+            for window, (start, end) in zip(windows, positions, strict=True):
+                examples.append({**window.inputs, "start_positions": start, "end_positions": end})
+    return _Job(settings, data, encoder, examples)
+
+
+def _fingerprint(job: _Job) -> dict[str, Any]:
+    """What a run is made of, and what became of it."""
+    data, encoder = job.data, job.encoder
+    absent = sum(
+        example["start_positions"] == example["end_positions"] == _cls(example, encoder) for example in job.examples
+    )
+    return {
+        "seed": job.settings.seed,
+        "encoder": {"name": encoder.name, "sha256": weights_hash(encoder.folder), "dtype": "float32"},
+        "drawn_at_random": list(encoder.fresh),
+        "weights_left_out": list(encoder.left_out),
+        "data": [
+            {
+                "source": data.source,
+                "sha256": data.sha256,
+                "documents": len(data.documents),
+                "questions": data.num_questions,
+            }
+        ],
+        "windows": len(job.examples),
+        "windows_without_answer": absent,
+    }
+
+
+def _cls(example: dict[str, Any], encoder: Encoder) -> int:
+    return int(example["input_ids"].index(encoder.tokenizer.cls_token_id))
+
+
+def _train(job: _Job, folder: Path, checkpoint: Path | None, say: Say) -> None:
+    interrupt, log = SaveOnInterrupt(), MetricsLog(folder / run.METRICS_LOG, job.data.num_questions)
+    trainer = SpanTrainer(job.encoder, _arguments(job.settings, folder), job.examples, [log, interrupt])
+    size = sum(parameter.numel() for parameter in job.encoder.model.parameters())
+    say(
+        f"training {size:,} parameters on {len(job.examples)} windows of {job.data.num_questions} questions; "
+        f"drawn at random: {', '.join(job.encoder.fresh) or 'nothing'}"
+    )
+    with interrupt.listening(), contextlib.closing(log):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if interrupt.interrupted and trainer.state.global_step < trainer.state.max_steps:
+        raise EncoderInterrupted(folder, trainer.state.global_step)
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in job.encoder.model.parameters()):
+        raise trainer.exploded("a weight")
+    with run.whole_folder(folder / run.FULL_MODEL) as staging:
+        job.encoder.model.eval().save_pretrained(staging)
+        job.encoder.tokenizer.save_pretrained(staging)
+    shutil.rmtree(folder / run.CHECKPOINTS, ignore_errors=True)
+
+
+def _arguments(settings: EncoderSettings, folder: Path) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder / run.CHECKPOINTS),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        lr_scheduler_type="linear",
+        warmup_steps=settings.warmup,
+        max_grad_norm=1.0,
+        seed=settings.seed,
+        per_device_train_batch_size=settings.batch_size,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=_SAVE_EVERY,
+        save_total_limit=_KEEP,
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+        remove_unused_columns=False,
+    )
+
+
+def _collate(batch: Sequence[dict[str, Any]], tokenizer: Any) -> dict[str, torch.Tensor]:
+    """Windows as tensors: (B, T) inputs and (B,) positions."""
+    targets = {
+        name: torch.tensor([example[name] for example in batch]) for name in ("start_positions", "end_positions")
+    }
+    inputs = [{name: value for name, value in example.items() if name not in targets} for example in batch]
+    return {**pad(inputs, tokenizer), **targets}

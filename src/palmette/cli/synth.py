@@ -1,0 +1,144 @@
+"""`palmette synth rationales`: reasoning for every question of a data set, written by a teacher behind an endpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from palmette.cli.endpoint import (
+    CacheOption,
+    ConcurrencyOption,
+    KeyOption,
+    NameOption,
+    ParameterOption,
+    PriceInOption,
+    PriceOutOption,
+    RateOption,
+    RetriesOption,
+    TemperatureOption,
+    TimeoutOption,
+    TokensOption,
+    UrlOption,
+    going_on_later,
+    open_client,
+)
+from palmette.errors import DataError, RunError
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from palmette.data.records import DataSet
+    from palmette.endpoint.client import Client
+    from palmette.synth.rationales import Rationales
+
+synth_app = typer.Typer(no_args_is_help=True, help="Make training data with a teacher.")
+RATIONALE_TOKENS, MAX_WORDS = 512, 120
+_FORMATS = (".json", ".jsonl")
+
+
+@synth_app.command("rationales")
+def synth_rationales(
+    data: Annotated[str, typer.Argument(help="builtin:train, a SQuAD v2 .json, a .jsonl, or a hub data set.")],
+    out: Annotated[Path, typer.Option(help="The .jsonl (or SQuAD v2 .json) to write, which must not exist.")],
+    url: UrlOption,
+    model: NameOption,
+    key_variable: KeyOption = None,
+    keep_all: Annotated[
+        bool, typer.Option("--keep-all", help="Keep questions whose rationale was dropped, without one.")
+    ] = False,
+    max_words: Annotated[int, typer.Option(min=1, help="Longer rationales are dropped.")] = MAX_WORDS,
+    limit: Annotated[Optional[int], typer.Option(min=1, help="Use the first N documents only.")] = None,  # noqa: UP045
+    max_tokens: TokensOption = RATIONALE_TOKENS,
+    temperature: TemperatureOption = 0.0,
+    parameter: ParameterOption = None,
+    concurrency: ConcurrencyOption = 4,
+    requests_per_minute: RateOption = None,
+    timeout: TimeoutOption = 120.0,
+    max_retries: RetriesOption = 6,
+    price_in: PriceInOption = None,
+    price_out: PriceOutOption = None,
+    cache: CacheOption = None,
+) -> None:
+    """Ask a teacher that knows the answers for the reasoning; drop and count what refuses or contradicts."""
+    from palmette import run
+    from palmette.data.source import read_source
+
+    out = out.expanduser()
+    if out.suffix not in _FORMATS:
+        raise RunError(f"{out} ends neither in .jsonl nor in .json", "Name a file that can be read back.")
+    run.check_absent(out)
+    source = read_source(data, limit_documents=limit)
+    client = open_client(
+        url,
+        model,
+        out,
+        cache=cache,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        parameters=parameter,
+        key_variable=key_variable,
+        concurrency=concurrency,
+        requests_per_minute=requests_per_minute,
+        timeout=timeout,
+        max_retries=max_retries,
+        price_in=price_in,
+        price_out=price_out,
+    )
+    _synthesize(client, source, out, keep_all=keep_all, max_words=max_words)
+
+
+def _synthesize(client: Client, source: DataSet, out: Path, *, keep_all: bool, max_words: int) -> None:
+    from palmette import run
+    from palmette.cli.show import stderr
+    from palmette.data.rows import dump_rows
+    from palmette.data.squad import dump_squad
+    from palmette.synth.rationales import make_rationales
+
+    with going_on_later(client):
+        done = make_rationales(client, source.documents, max_words=max_words)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    report = out.with_name(out.name + ".report.json")
+    run.write_json(report, {**run.environment(), **_about(client, source, done, max_words)})
+    _tell(done, source)
+    if not done.num_kept:
+        raise DataError("no rationale is fit to learn from", f"Look at the replies in {report}; take an abler teacher.")
+    documents = done.documents if keep_all else done.with_rationale_only()
+    run.write_text(out, dump_squad(documents) if out.suffix == ".json" else dump_rows(documents))
+    num_questions = sum(len(document.questions) for document in documents)
+    stderr().print(f"{num_questions} questions in {out}; what was dropped, and why, in {report}")
+
+
+def _about(client: Client, source: DataSet, done: Rationales, max_words: int) -> dict[str, Any]:
+    from palmette.synth.rationales import REASONS, prompt_sha256
+
+    dropped = [
+        {"id": question, "reason": verdict.reason, "reply": verdict.reply}
+        for question, verdict in done.verdicts.items()
+        if verdict.reason
+    ]
+    return {
+        **client.about(),
+        "prompt_sha256": prompt_sha256(),
+        "max_words": max_words,
+        "data": {"source": source.source, "sha256": source.sha256, "questions": source.num_questions},
+        "kept": done.num_kept,
+        "dropped": done.counts,
+        "reasons": {reason: REASONS[reason] for reason in done.counts},
+        "dropped_questions": dropped,
+    }
+
+
+def _tell(done: Rationales, source: DataSet) -> None:
+    from rich.table import Table
+
+    from palmette.cli.show import stdout
+    from palmette.synth.rationales import REASONS
+
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("rationales", "number", "percent", "why"):
+        table.add_column(name, justify="right" if name in ("number", "percent") else "left")
+    total = source.num_questions
+    table.add_row("kept", str(done.num_kept), f"{100 * done.num_kept / total:.1f}", "")
+    for reason, count in done.counts.items():
+        table.add_row(f"dropped: {reason}", str(count), f"{100 * count / total:.1f}", REASONS[reason])
+    stdout().print(table)

@@ -1,0 +1,83 @@
+"""A decoder that asks a chat model behind an endpoint: the words of our own prompt as chat messages, the reply read as our own are.
+
+Documents and questions go out as text in JSON. Whether a document that holds `<|im_end|>` could end the turn is the server's affair:
+law 4, text is text, is not ours to hold there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from palmette.data.records import Document, Question
+from palmette.decode.generation import prediction_of
+from palmette.decode.prediction import Prediction
+from palmette.endpoint.client import Client
+from palmette.endpoint.transport import EndpointError, RequestError
+from palmette.tasks.qa_prompt import QaPrompt, Reply
+
+NO_REPLY = "(no reply)"
+
+
+class EndpointDecoder:
+    """Answers by asking a server, a request for each question.
+
+    An empty reply, or none, is the answer `NO_REPLY`, which is wrong everywhere: as an empty answer it would be taken for a refusal.
+
+    Args:
+        client: what asks it.
+        prompt: the words around documents and questions.
+        loose: whether to read an answer out of broken JSON; such a reply still counts as not valid.
+        on_failure: what becomes of questions that the server would not answer. "error": when all others have been asked, an error
+            names the first of them. "broken": they count as broken replies, and `failures` holds them.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        prompt: QaPrompt,
+        *,
+        loose: bool = False,
+        on_failure: Literal["error", "broken"] = "error",
+    ) -> None:
+        self._client, self._prompt, self._on_failure = client, prompt, on_failure
+        self._read = prompt.read_loosely if loose else prompt.read
+        self.failures: dict[str, RequestError] = {}
+
+    def predict(self, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction]]:
+        """(question id, prediction) for every question, as the replies come in.
+
+        Raises:
+            EndpointError: the server cannot be used, or would not answer a question.
+        """
+        asked = [(document, question) for document in documents for question in document.questions]
+        requests = [qa_messages(self._prompt, document, question) for document, question in asked]
+        self.failures = {}
+        for index, result in self._client.complete_all(requests):
+            document, question = asked[index]
+            if isinstance(result, RequestError):
+                self.failures[question.id] = result
+                if self._on_failure == "broken":
+                    yield question.id, prediction_of(Reply(NO_REPLY, False), "", document)
+                continue
+            raw = result.text.strip() or result.refusal.strip()
+            yield question.id, prediction_of(self._read(raw) if raw else Reply(NO_REPLY, False), raw, document)
+        if self.failures and self._on_failure == "error":
+            first, error = next(iter(self.failures.items()))
+            raise EndpointError(
+                f"{len(self.failures)} of {len(asked)} questions got no answer, {first!r} among them: {error.problem}",
+                f"{error.way_out} Or count them as broken replies: --allow-failures.",
+            )
+
+
+def qa_messages(prompt: QaPrompt, document: Document, question: Question) -> list[dict[str, str]]:
+    r"""The conversation up to the reply, as chat messages.
+
+    >>> prompt = QaPrompt("Be brief.", "Document:\n", "\n\nQuestion:\n", "", "", "")
+    >>> ferry = Document("a", "It leaves at 7:40.", ())
+    >>> [message["content"] for message in qa_messages(prompt, ferry, Question("q", "When?"))]
+    ['Be brief.', 'Document:\nIt leaves at 7:40.\n\nQuestion:\nWhen?']
+    """
+    user = (prompt.before_document, document.text.strip(), prompt.before_question, question.text.strip())
+    content = "".join((*user, prompt.after_question))
+    return [{"role": "system", "content": prompt.system}, {"role": "user", "content": content}]

@@ -1,0 +1,1 @@
+"""A finished run as a plain model folder, and on the Hugging Face hub."""

@@ -1,0 +1,1 @@
+"""Training data made with a teacher model."""

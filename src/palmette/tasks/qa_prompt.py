@@ -1,0 +1,196 @@
+"""The words around documents, questions and answers, as data: one file for each prompt in `prompts/`; and the reading of replies."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from palmette.errors import DataError
+
+ABSTAIN = "?"
+DEFAULT_PROMPT = "plain"
+_LOOSE = re.compile(r'"answer"\s*:\s*"((?:[^"\\]|\\.)*\\?)', re.DOTALL)
+_FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n?```", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class QaPrompt:
+    """The words around a document, its questions and their answers.
+
+    Attributes:
+        system: the instruction, as the system message.
+        before_document: what stands before the document in the user's message.
+        before_question: what stands between the document and a question.
+        after_question: what stands after a question.
+        before_answer: how the reply opens: up to and with the quote that opens the answer's JSON string.
+        after_answer: how it closes, from the closing quote on.
+        reasons: whether the reply may hold anything before the JSON.
+    """
+
+    system: str
+    before_document: str
+    before_question: str
+    after_question: str
+    before_answer: str
+    after_answer: str
+    reasons: bool = False
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the prompt's words."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def read(self, raw: str) -> Reply:
+        """Read a reply strictly: JSON in a fenced block where the prompt asks for one, bare JSON elsewhere; see `read_reply`.
+
+        >>> load_prompt("json_think").read('It opened in 1882.\\n```json\\n{"answer": "1882"}\\n```')
+        Reply(text='1882', valid=True)
+        >>> load_prompt("json").read('It opened in 1882.\\n```json\\n{"answer": "1882"}\\n```').valid
+        False
+        """
+        blocks = list(_FENCED.finditer(raw)) if self.before_answer.lstrip().startswith("```") else []
+        if not blocks:
+            return read_reply(raw)
+        alone = not (raw[: blocks[-1].start()] + raw[blocks[-1].end() :]).strip()
+        last = self.reasons and not raw[blocks[-1].end() :].strip()
+        found = read_reply(blocks[-1][1])
+        return found if found.valid and (alone or last) else Reply(raw.strip(), False)
+
+    def read_loosely(self, raw: str) -> Reply:
+        """As `read`; out of a broken reply, what `read_reply_loosely` finds in it."""
+        strict = self.read(raw)
+        return strict if strict.valid else Reply(read_reply_loosely(raw).text, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A model's reply, read as JSON.
+
+    Attributes:
+        text: the answer; "" if the model abstains; the raw reply if it is not valid.
+        valid: whether the reply is a JSON object with one string under "answer".
+    """
+
+    text: str
+    valid: bool
+
+
+def prompt_names() -> list[str]:
+    """The names of the prompts that come with the package."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_prompt(name: str = DEFAULT_PROMPT) -> QaPrompt:
+    """A prompt by its name, or from a YAML file of the same form.
+
+    Raises:
+        DataError: there is no such prompt, or its file does not hold a prompt whose replies can be read.
+    """
+    values = {key: value for key, value in _values(name).items() if key != "about"}
+    known = [field.name for field in fields(QaPrompt)]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise DataError(f"prompt {name!r} has the unknown key {key!r}", f"{hint}Known are: {', '.join(known)}.")
+    missing = [key for key in known if key not in values and key != "reasons"]
+    wrong = [key for key, value in values.items() if not isinstance(value, bool if key == "reasons" else str)]
+    if missing or wrong:
+        what = f"lacks {missing[0]!r}" if missing else f"has {values[wrong[0]]!r} as {wrong[0]!r}"
+        raise DataError(f"prompt {name!r} {what}", "Give every text in quotes.")
+    return checked(QaPrompt(**values), name)  # type: ignore[arg-type]  # the types were checked just now
+
+
+def checked(prompt: QaPrompt, name: str) -> QaPrompt:
+    """The prompt, if what its wrapper holds can be read back.
+
+    Raises:
+        DataError: it cannot.
+    """
+    for answer in ("x", 'a "b"\n\\ c'):
+        if prompt.read(prompt.before_answer + json_escape(answer) + prompt.after_answer) != Reply(answer, True):
+            wrapper = f"{prompt.before_answer}...{prompt.after_answer}"
+            raise DataError(
+                f"prompt {name!r}: an answer written as {wrapper!r} could not be read back",
+                'before_answer and after_answer must make a JSON object {"answer": "..."}, bare or in a fenced block.',
+            )
+    return prompt
+
+
+def describe_prompts() -> list[tuple[str, str]]:
+    """(name, what it is for) of the prompts that come with the package."""
+    return [(name, str(_values(name).get("about", ""))) for name in prompt_names()]
+
+
+def _values(name: str) -> dict[str, object]:
+    file = _folder().joinpath(f"{name}.yaml") if name in prompt_names() else Path(name).expanduser()
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        near = difflib.get_close_matches(name, prompt_names(), n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        names = ", ".join(prompt_names())
+        raise DataError(f"there is no prompt {name!r}", f"{hint}Known are: {names}; or give a YAML file.") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"cannot read the prompt {name!r}: {error}", "Give a YAML file of texts.") from error
+    if not isinstance(values, dict):
+        raise DataError(f"prompt {name!r} holds no texts", "See those that `palmette prompts` shows.")
+    return values
+
+
+def _folder() -> resources.abc.Traversable:
+    return resources.files("palmette.tasks").joinpath("prompts")
+
+
+def json_escape(text: str) -> str:
+    r"""Text as it stands inside a JSON string.
+
+    >>> json_escape('the "Anna"')
+    'the \\"Anna\\"'
+    """
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def read_reply(raw: str) -> Reply:
+    """Read a reply strictly: one JSON object with the single key "answer" and a string.
+
+    >>> read_reply('{"answer": "?"}'), read_reply('It is 1882.')
+    (Reply(text='', valid=True), Reply(text='It is 1882.', valid=False))
+    """
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        return Reply(raw.strip(), False)
+    answer = value.get("answer") if isinstance(value, dict) and len(value) == 1 else None
+    if isinstance(answer, str) and not any("\ud800" <= character <= "\udfff" for character in answer):
+        return Reply("" if answer == ABSTAIN else answer, True)
+    return Reply(raw.strip(), False)
+
+
+def read_reply_loosely(raw: str) -> Reply:
+    r"""Read a reply, also out of broken JSON: what stands after "answer": up to the next quote, or to the end.
+
+    A reply that is not what was asked for stays not valid, whatever is found in it.
+
+    >>> read_reply_loosely('Sure! {"answer": "in 1882", "source": 3}'), read_reply_loosely('{"answer": "the \\"An')
+    (Reply(text='in 1882', valid=False), Reply(text='the "An', valid=False))
+    """
+    strict = read_reply(raw)
+    found = None if strict.valid else _LOOSE.search(raw)
+    if found is None:
+        return strict
+    inner = found[1]
+    for text in (inner, inner[: inner.rfind("\\")]):
+        try:
+            answer = str(json.loads(f'"{text}"', strict=False))
+        except ValueError:
+            continue
+        return Reply("" if answer == ABSTAIN else answer.strip(), False)
+    return Reply(inner.strip(), False)
