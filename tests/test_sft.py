@@ -104,6 +104,32 @@ def test_the_same_seed_gives_the_same_parameters(finished: Path, tiny_folder: Pa
     assert any(not torch.equal(value, other[name]) for name, value in adapter(finished).items())
 
 
+def test_the_rehearsal_leaves_no_trace(
+    finished: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest batch is gone through once, before all others, with dropout drawn: without it the same parameters come out."""
+    seen: list[int] = []
+    objective = nll_objective
+
+    def noted(model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
+        seen.append(batch.num_tokens)
+        return objective(model, batch, denominator)
+
+    monkeypatch.setattr(
+        TreeTrainer.__init__, "__kwdefaults__", {**TreeTrainer.__init__.__kwdefaults__, "objective": noted}
+    )
+    train_sft(recipe(tiny_folder, tmp_path / "with"), quiet)
+    assert len(seen) == 5
+    assert seen[0] == max(seen[1:])
+    assert len(set(seen)) > 1, "all batches are of one size"
+    seen.clear()
+    monkeypatch.setattr(TreeTrainer, "_rehearse", lambda _: None)
+    train_sft(recipe(tiny_folder, tmp_path / "without"), quiet)
+    assert len(seen) == 4
+    assert_same(adapter(tmp_path / "with"), adapter(tmp_path / "without"))
+    assert_same(adapter(tmp_path / "with"), adapter(finished))
+
+
 def on_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
     """Do something when a step has been logged."""
     original = MetricsLog.on_log

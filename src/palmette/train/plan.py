@@ -62,6 +62,18 @@ class StepPlan:
             PackedBatch.from_trees([[self.trees[chosen[i]] for i in row] for row in batch_rows]) for batch_rows in plan
         ]
 
+    def largest_batch(self, num_epochs: int) -> PackedBatch:
+        """The packed batch whose trees have the most tokens, of all steps of so many epochs; the first of them on a tie."""
+        most, found = 0, (0, 0, 0)
+        for epoch in range(num_epochs):
+            for step in range(self.steps_per_epoch):
+                chosen = self.step_trees(epoch, step)
+                for index, rows in enumerate(self._plan(chosen)):
+                    tokens = sum(self._lengths[chosen[i]] for row in rows for i in row)
+                    if tokens > most:
+                        most, found = tokens, (epoch, step, index)
+        return self.step_batches(*found[:2])[found[2]]
+
     def _plan(self, chosen: list[int]) -> list[list[list[int]]]:
         if self._one_row:
             trees = [self.trees[index] for index in chosen]

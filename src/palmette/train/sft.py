@@ -238,6 +238,7 @@ def _train(job: Job, folder: Path, checkpoint: Path | None, say: Say) -> LoadedM
         job.plan,
         callbacks=[log, interrupt],
         keep_checkpoints=train.keep_checkpoints,
+        rehearsal=job.plan.largest_batch(train.epochs),
     )
     say(f"training {trainable_share(job.loaded.model)} for {train.epochs} epochs of {job.plan.steps_per_epoch} steps")
     with interrupt.listening(), contextlib.closing(log):

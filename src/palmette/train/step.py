@@ -46,6 +46,8 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         plan: the optimizer steps.
         objective: loss of one packed batch, given the denominator of its step.
         callbacks: as for `Trainer`.
+        rehearsal: a batch to go through before the first step, there and back, without learning from it: the largest one, so that
+            memory that does not suffice shows now, and does not grow later.
 
     Raises:
         ModelError: nothing is trainable, or the loss is not finite.
@@ -61,6 +63,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         objective: Objective = nll_objective,
         callbacks: Sequence[TrainerCallback] = (),
         keep_checkpoints: int = 2,
+        rehearsal: PackedBatch | None = None,
     ) -> None:
         super().__init__(model=model, args=args, callbacks=list(callbacks), data_collator=lambda batch: batch)
         self.remove_callback(PrinterCallback)
@@ -68,6 +71,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         self.train_dataset = self._loader.dataset
         self._objective = objective
         self._keep = keep_checkpoints
+        self._rehearsal = rehearsal
         self._staging: Path | None = None
         self._masters: MasterAdamW | None = None
 
@@ -101,6 +105,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         total = torch.zeros((), dtype=torch.float32, device=self.args.device)
         mine = inputs[self.args.process_index :: self.args.world_size]
         with self.accelerator.no_sync(model):
+            self._rehearse()
             for batch in mine:
                 loss = self._objective(self.model, batch.to(self.args.device), denominator)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -110,6 +115,15 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         if not math.isfinite(float(total)):
             raise self._exploded("the loss")
         return total
+
+    def _rehearse(self) -> None:
+        """Go through the rehearsal once; neither gradients nor the random state are left changed."""
+        batch, self._rehearsal = self._rehearsal, None
+        if batch is None:
+            return
+        with torch.random.fork_rng():
+            self._objective(self.model, batch.to(self.args.device), batch.learn_weight).backward()  # type: ignore[no-untyped-call]
+        self.model.zero_grad(set_to_none=True)
 
     def _sum_over_processes(self, total: torch.Tensor) -> None:
         if self.args.world_size == 1:
