@@ -265,3 +265,33 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     }
     assert faults["as ever"] > 10_000, "memory is kept anyway, so nothing is shown"
     assert faults["keep"] < 100
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told how to take memory")
+def test_what_has_grown_is_given_back() -> None:
+    """In a process of its own: 248 MiB are freed and kept; they go back where memory is above the height that was noted, not before."""
+    code = """
+import ctypes, psutil
+from palmette.model.memory import ResidentLimit, keep_freed_memory
+assert keep_freed_memory()
+limit = ResidentLimit()
+assert not limit.hold()
+limit.reached()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+resident = lambda: psutil.Process().memory_info().rss >> 20
+before = resident()
+blocks = [libc.malloc(31 << 20) for _ in range(8)]
+for block in blocks:
+    libc.memset(block, 1, 31 << 20)
+for block in blocks:
+    libc.free(block)
+high = resident()
+print(high - before, limit.hold(), resident() - before, limit.hold())
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    kept, given_back, left, again = ran.stdout.split()
+    assert (given_back, again) == ("True", "False")
+    assert int(kept) > 240
+    assert int(left) < 20

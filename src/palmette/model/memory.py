@@ -4,16 +4,49 @@ from __future__ import annotations
 
 import ctypes
 
+import psutil
+
 # <malloc.h> of glibc
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20  # the most that glibc accepts on 64-bit systems
 
 
+# Memory may be so many times what it was at its height before what was freed is given back.
+_SLACK = 1.05
+
+
+class ResidentLimit:
+    """Keeps resident memory near a height that it has reached once.
+
+    Blocks of many sizes that come and go leave holes which nothing fits into; kept, they add up over a long run. Giving them back takes
+    a moment, and the pages have to be mapped anew: so it is done only where memory has grown.
+    """
+
+    def __init__(self) -> None:
+        self._limit: float | None = None
+
+    def reached(self) -> None:
+        """Memory is now about as high as it needs to be."""
+        self._limit = _SLACK * _resident()
+
+    def hold(self) -> bool:
+        """Give freed memory back to the system if memory has grown beyond that; whether it was done."""
+        if self._limit is None or _resident() <= self._limit:
+            return False
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+        return trim is not None and bool(trim(0))
+
+
+def _resident() -> int:
+    """Bytes of resident memory."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def keep_freed_memory() -> bool:
     """Let glibc keep memory that was freed for what comes next, instead of giving large blocks back to the system.
 
-    By default every activation is mapped anew, page by page, which can take longer than computing it. What is kept is at most what
-    was in use at once. Holds for the whole process, until it ends.
+    By default every activation is mapped anew, page by page, which can take longer than computing it. Holds for the whole process, until it
+    ends; see `ResidentLimit` for what that adds up to.
 
     Returns:
         Whether it was done: not under another C library than glibc.

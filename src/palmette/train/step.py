@@ -22,6 +22,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from palmette.errors import ModelError, RunError
 from palmette.model.forward import score_tokens
 from palmette.model.loading import ADAPTER_WEIGHTS
+from palmette.model.memory import ResidentLimit
 from palmette.objectives.nll import weighted_nll
 from palmette.train.optimizer import MasterAdamW
 from palmette.train.plan import StepLoader, StepPlan
@@ -72,6 +73,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         self._objective = objective
         self._keep = keep_checkpoints
         self._rehearsal = rehearsal
+        self._memory = ResidentLimit()
         self._staging: Path | None = None
         self._masters: MasterAdamW | None = None
 
@@ -111,6 +113,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
                 loss.backward()  # type: ignore[no-untyped-call]
                 self._masters.collect()
                 total += loss.detach()
+        self._memory.hold()
         self._sum_over_processes(total)
         if not math.isfinite(float(total)):
             raise self._exploded("the loss")
@@ -124,6 +127,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         with torch.random.fork_rng():
             self._objective(self.model, batch.to(self.args.device), batch.learn_weight).backward()  # type: ignore[no-untyped-call]
         self.model.zero_grad(set_to_none=True)
+        self._memory.reached()
 
     def _sum_over_processes(self, total: torch.Tensor) -> None:
         if self.args.world_size == 1:
