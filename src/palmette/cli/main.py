@@ -176,7 +176,7 @@ def eval_squad(
     decoder: DecoderOption = "span",
     calibration: CalibrationOption = True,
     max_words: MaxWordsOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts that plain generation takes side by side.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts that beam search takes side by side.")] = 16,
     loose: Annotated[
         bool,
         typer.Option("--loose", help="Plain generation: read an answer out of broken JSON too (it stays not valid)."),

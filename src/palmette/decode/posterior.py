@@ -152,9 +152,8 @@ class Decision:
         """The probability of a span with log odds `best` where those of any answer are `answered`."""
         if best == -math.inf:
             return 0.0
-        any_answer = 1.0 / (
-            1.0 + math.exp(min(-answered / self.temperature, 700.0))
-        )  # 1 - no_answer, precise where it is small
+        # 1 - no_answer, precise where it is small
+        any_answer = 1.0 / (1.0 + math.exp(min(-answered / self.temperature, 700.0)))
         return any_answer * math.exp(min(best - answered, 0.0))
 
     def verdict(self, evidence: Evidence) -> tuple[Literal["answer", "absent", "unsure"], bool]:
