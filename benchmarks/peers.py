@@ -209,7 +209,7 @@ def palmette_side(job: Job, turns: Turns) -> Side:
     """Palmette's trainer, as `palmette train sft` sets it up."""
     recipe = job.recipe()
     ready = prepare(recipe, lambda line: print(line, file=sys.stderr), None)
-    arguments = training_arguments(recipe, Path(job.folder))
+    arguments = training_arguments(recipe, Path(job.folder), recipe.train.epochs)
     arguments.save_strategy = "no"
     model = ready.loaded.model
     trainer = TreeTrainer(model, arguments, ready.plan, callbacks=[turns])
@@ -249,7 +249,7 @@ def trl_side(job: Job, turns: Turns) -> Side:
     ]
     rows = [row for step in steps for row in step]
     batches = micro_batches([[len(row[0]) for row in step] for step in steps], kind, int(size))
-    shared = training_arguments(recipe, Path(job.folder))
+    shared = training_arguments(recipe, Path(job.folder), recipe.train.epochs)
     config = SFTConfig(
         output_dir=job.folder,
         **{name: getattr(shared, name) for name in SHARED},

@@ -26,10 +26,10 @@ MAY_IMPORT = {
     "decode": {"errors", "data", "tree", "tasks", "model"},
     "train": {"errors", "config", "run", "progress", "data", "tree", "tasks", "model", "objectives", "decode"},
     "evaluate": {"errors", "run", "progress", "data", "tree", "tasks", "model", "objectives", "decode"},
-    "baselines": {"errors", "run", "progress", "data", "model", "decode", "train", "evaluate"},
+    "baselines": {"errors", "run", "progress", "data", "tasks", "model", "decode", "train", "evaluate"},
     "endpoint": {"errors", "run", "progress", "data", "tasks", "decode"},
-    "synth": {"errors", "run", "progress", "data", "tasks", "endpoint"},
-    "publish": {"errors", "config", "run", "model"},
+    "synth": {"errors", "run", "progress", "data", "tasks", "decode", "endpoint"},
+    "publish": {"errors", "config", "run", "model", "evaluate"},
     "cli": {
         "errors",
         "config",

@@ -12,15 +12,8 @@ from palmette.data.records import Answer, Document, Question
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError
 from palmette.evaluate.official import NA_PROB, PREDICTIONS, read_official, write_official
-from palmette.evaluate.squad_metrics import (
-    exact_match,
-    gold_answers,
-    normalize_answer,
-    score_answers,
-    strict_match,
-    summarize,
-    token_f1,
-)
+from palmette.evaluate.squad_metrics import score_answers, summarize
+from palmette.tasks.answer_match import exact_match, gold_answers, normalize_answer, strict_match, token_f1
 
 DOCUMENT = Document(
     "d",

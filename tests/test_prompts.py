@@ -30,7 +30,7 @@ DOCUMENT = Document(
 
 
 def test_the_prompts_are_listed() -> None:
-    assert prompt_names() == ["json", "json_think", "plain"]
+    assert prompt_names() == ["json", "json_think", "plain", "two_turn"]
     assert all(about for _, about in describe_prompts())
     shown = CliRunner().invoke(app, ["prompts"]).stdout
     assert all(name in shown for name in prompt_names())
@@ -112,7 +112,7 @@ def learned_kinds(learn: Any, tokenizer: Any) -> dict[str, set[float]]:
 
 def test_what_is_learned_by_kind(tokenizer: Any) -> None:
     """`full` leaves out the very first token, which nothing predicts; it stands in a segment of the template."""
-    kinds = [kind for kind in KINDS if kind != "reasoning"]
+    kinds = [kind for kind in KINDS if kind not in ("reasoning", "verdict")]
     nothing = {kind: {0.0} for kind in kinds}
     reply = {"opening": {1.0}, "answer": {1.0}, "closing": {1.0}, "end": {1.0}}
     assert learned_kinds("assistant", tokenizer) == {**nothing, **reply}

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import yaml
 
+from palmette.cli.opening import Opened
+from palmette.cli.retention import retention_of_run
 from palmette.cli.sweep import first_questions
 from palmette.cli.sweep_table import Row, Spread, plot_learning_rates
 from palmette.config import Recipe
 from palmette.data.source import read_source
-from palmette.errors import RecipeError
+from palmette.errors import DataError, RecipeError
 from palmette.evaluate.retention import Settings
 from palmette.run import read_log
 from palmette.train.sft import train_sft
@@ -52,7 +54,10 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A finished sweep of two learning rates with two seeds each."""
     folder = tmp_path_factory.mktemp("sweep")
     vary = {"train.learning_rate": [1e-3, 3e-2]}
-    file = sweep_file(folder / "rates.yaml", vary=vary, seeds=[0, 1], **small(tiny_folder, folder))
+    settings = small(tiny_folder, folder)
+    settings["evaluate"]["limit"] = 3
+    settings["reference"] = "learning_rate=0.001"
+    file = sweep_file(folder / "rates.yaml", vary=vary, seeds=[0, 1], **settings)
     with pytest.MonkeyPatch.context() as patch:
         assert palmette(patch, "sweep", file) == 0
     return folder / "rates"
@@ -115,6 +120,11 @@ BAD = {
         "lora.rank is not a map of settings",
     ),
     "no base": ({"base": "none.yaml"}, r"cannot read none\.yaml"),
+    "no reference": ({"reference": "bse"}, "reference = 'bse' is no cell of the sweep. Cells are: base"),
+    "unknown decoder": ({"evaluate": {"decoders": ["greedy-free-0"]}}, r"evaluate\.decoders\.0 = 'greedy-free-0'"),
+    "unknown decoder of a cell": ({"cells": {"a": {"evaluate.decoders": ["gredy"]}}}, "cell a, evaluate: decoders.0"),
+    "decoders varied": ({"vary": {"evaluate.decoders": [["span"]]}}, "evaluate.decoders is not a setting to vary"),
+    "setting of a cell's evaluation": ({"cells": {"a": {"evaluate.data": "x"}}}, "unknown key 'evaluate'"),
     "no decoder": ({"evaluate": {"decoders": []}}, "evaluate.decoders"),
 }
 
@@ -148,18 +158,22 @@ def test_figures_are_those_of_the_runs(finished: Path) -> None:
             found = row["spreads"][name]
             assert found["count"] == 2
             np.testing.assert_allclose([found["mean"], found["deviation"]], [np.mean(values), np.std(values, ddof=1)])
-        assert metrics[0]["total"] == 2  # the limit
+        assert metrics[0]["total"] == 3
     losses = [run["measures"]["greedy"]["final_loss"] for run in record["runs"]]
     assert len(set(losses)) == 4
 
 
 def test_the_page_has_one_line_a_cell_and_one_a_run(finished: Path) -> None:
     page = (finished / "sweep.md").read_text()
-    table, runs = (part.splitlines() for part in page.split("## Every run"))
-    measures = "EM | F1 | EM answerable | abstention right | valid JSON | final loss | training s | answering s"
-    headings = [line for line in table if line.startswith("| train.learning_rate ")]
-    assert headings == [f"| train.learning_rate | decoder | seeds | {measures} |"]
-    assert sum(line.startswith("| 0.0") for line in table) == 4
+    tables, runs = (part.splitlines() for part in page.split("## Every run"))
+    answers = "valid JSON | EM | EM of valid JSON | correct no answer | correct has answer | F1"
+    costs = "final loss | training s | answering s"
+    headings = [line for line in tables if line.startswith("| train.learning_rate ")]
+    assert headings == [
+        f"| train.learning_rate | decoder | seeds | {answers} | EM - learning_rate=0.001 |",
+        f"| train.learning_rate | decoder | seeds | {costs} |",
+    ]
+    assert sum(line.startswith("| 0.0") for line in tables) == 8
     assert sum(line.startswith("| learning_rate=") for line in runs) == 8
     assert "sweep.png" in page
     assert (finished / "sweep.png").read_bytes().startswith(b"\x89PNG")
@@ -197,17 +211,17 @@ def test_what_it_cost_elsewhere_is_measured_and_drawn(
     copied = tmp_path / "rates"
     shutil.copytree(finished, copied)
     settings = yaml.safe_load((copied / "sweep.yaml").read_text())
-    settings["evaluate"]["retention"], settings["output"] = True, str(copied)
+    settings["evaluate"] |= {"retention": True, "retention_tokens": 2, "retention_passages": 3, "retention_prompts": 4}
+    settings["output"] = str(copied)
     file = tmp_path / "again.yaml"
     file.write_text(yaml.safe_dump(settings))
     monkeypatch.setattr("palmette.cli.sweep.train_sft", lambda *_: pytest.fail("trained again"))
-    few = Settings(max_new_tokens=2)
-    monkeypatch.setattr("palmette.cli.retention.Settings", lambda: few)
     assert palmette(monkeypatch, "sweep", file) == 0
     assert (copied / "forgetting.png").read_bytes()[:4] == b"\x89PNG"
     record = json.loads((copied / "sweep.json").read_text())
     for one in record["runs"]:
         kept = json.loads((copied / "cells" / one["folder"] / "retention.json").read_text())
+        assert (kept["passages"], kept["replies"]) == (3, 4)
         assert one["measures"]["greedy"]["kl"] == kept["kl"] >= 0
         assert one["measures"]["span"]["perplexity_ratio"] == kept["perplexity_ratio"] > 0
     gentle, rough = (
@@ -217,10 +231,17 @@ def test_what_it_cost_elsewhere_is_measured_and_drawn(
         for rate in (1e-3, 3e-2)
     )
     assert gentle < rough, "thirty times the learning rate moves a model further"
-    out = tmp_path / "direct"
     run = copied / "cells" / record["runs"][0]["folder"] / "run"
+    part = retention_of_run(run, Settings(max_new_tokens=2, num_passages=3, num_prompts=4))
+    assert part["kl"] == record["runs"][0]["measures"]["greedy"]["kl"]
+    settings["evaluate"] |= {"retention_passages": None, "retention_prompts": None}
+    file.write_text(yaml.safe_dump(settings))
+    assert palmette(monkeypatch, "sweep", file) == 0
+    measured = json.loads((copied / "sweep.json").read_text())["runs"][0]["measures"]["greedy"]
+    assert measured["kl"] != part["kl"], "another subset is measured anew"
+    out = tmp_path / "direct"
     assert palmette(monkeypatch, "eval", "retention", "--model", run, "--out", out, "--max-new-tokens", 2) == 0
-    assert json.loads((out / "retention.json").read_text())["kl"] == record["runs"][0]["measures"]["greedy"]["kl"]
+    assert json.loads((out / "retention.json").read_text())["kl"] == measured["kl"]
 
 
 def test_ctrl_c_in_training_and_in_answering(
@@ -262,12 +283,74 @@ def test_a_failure_is_written_down_and_the_others_go_on(
     runs = json.loads((tmp_path / "s" / "sweep.json").read_text())["runs"]
     assert [run["error"] is None for run in runs] == [False, True]
     assert "is not finite at step" in runs[0]["error"]
-    assert "- explodes_seed=0: " in (tmp_path / "s" / "sweep.md").read_text()
+    assert "- failed: explodes_seed=0: " in (tmp_path / "s" / "sweep.md").read_text()
     assert palmette(monkeypatch, "sweep", file) == 1
     assert "kept so" in capsys.readouterr().err
     monkeypatch.setattr("palmette.cli.sweep._train", lambda cell, say: (_ for _ in ()).throw(MemoryError("no room")))
     assert palmette(monkeypatch, "sweep", file, "--retry-failed") == 1
     assert "MemoryError: no room" in capsys.readouterr().err
+
+
+def test_a_decoder_that_refuses_leaves_the_others_alone(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its row has dashes, its reason stands below the tables, and it is asked again on --retry-failed only."""
+    file = sweep_file(tmp_path / "s.yaml", seeds=[0, 1], **small(tiny_folder, tmp_path))
+    asked, real = [], Opened.decoder
+
+    def refuse(self: Opened, name: Any, **options: Any) -> Any:
+        if name == "span":
+            asked.append(name)
+            raise DataError("not with this model", "Use another.")
+        return real(self, name, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Opened, "decoder", refuse)
+        assert palmette(patch, "sweep", file) == 0
+        assert "refused: base_seed=1, span: not with this model. Use another." in capsys.readouterr().err
+        assert palmette(patch, "sweep", file) == 0
+        assert len(asked) == 2
+    page = (tmp_path / "s" / "sweep.md").read_text()
+    (line,) = [line for line in page.splitlines() if line.startswith("| span | 0 |")][:1]
+    assert set(line.removeprefix("| span | 0 |").split()) == {"|", "-"}
+    assert "- refused: base_seed=0, span: not with this model. Use another." in page
+    assert palmette(monkeypatch, "sweep", file, "--retry-failed") == 0
+    runs = json.loads((tmp_path / "s" / "sweep.json").read_text())["runs"]
+    assert [(sorted(run["measures"]), run["refused"]) for run in runs] == [(["greedy", "span"], {})] * 2
+
+
+def test_seeds_are_pooled_and_compared_with_the_reference(finished: Path) -> None:
+    """EM of the reference is the mean over its answers, and the difference that of the means; by hand from answers.jsonl."""
+    rows = json.loads((finished / "sweep.json").read_text())["cells"]
+
+    def em(name: str, decoder: str) -> float:
+        texts = [
+            (finished / "cells" / f"{name}_seed={seed}" / decoder / "answers.jsonl").read_text() for seed in (0, 1)
+        ]
+        return 100 * statistics.fmean(json.loads(line)["exact"] for text in texts for line in text.splitlines())
+
+    assert all(row["difference"] is None for row in rows[:2])
+    for row in rows[2:]:
+        difference = row["difference"]
+        wanted = em("learning_rate=0.03", row["decoder"]) - em("learning_rate=0.001", row["decoder"])
+        assert difference["value"] == pytest.approx(wanted)
+        assert difference["low"] <= difference["value"] <= difference["high"]
+        low, high = row["intervals"]["exact"]
+        assert low <= row["spreads"]["exact"]["mean"] <= high
+
+
+def test_a_setting_that_is_new_had_its_default(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep begun before a setting existed goes on, unless the setting is now something else."""
+    copied = tmp_path / "rates"
+    shutil.copytree(finished, copied)
+    for file in copied.glob("cells/*/cell.json"):
+        asked = json.loads(file.read_text())
+        assert asked.pop("train.weight_decay") == 0.0
+        file.write_text(json.dumps(asked))
+    settings = yaml.safe_load((copied / "sweep.yaml").read_text()) | {"output": str(copied)}
+    assert palmette(monkeypatch, "sweep", sweep_file(tmp_path / "s.yaml", **settings)) == 0
+    settings["base"]["train"]["weight_decay"] = 0.1
+    assert palmette(monkeypatch, "sweep", sweep_file(tmp_path / "s.yaml", **settings)) == 2
 
 
 def test_a_sweep_that_has_changed_is_refused(

@@ -55,12 +55,14 @@ class DataSection(Section):
 
     Attributes:
         train: sources, read one after the other.
-        on_bad_record: "error", or "drop" to leave bad questions and documents out and count them.
+        kind: "qa": questions about documents; "chat": conversations (`data/chat.py` says in which form).
+        on_bad_record: "error", or "drop" to leave bad questions, documents and conversations out and count them.
         on_too_long: "error", or "drop" to leave trees over train.row_tokens out and count them.
-        limit_documents: use at most so many documents of each source.
+        limit_documents: use at most so many documents or conversations of each source.
     """
 
     train: Annotated[list[str], Field(min_length=1)] = ["builtin:train"]
+    kind: Literal["qa", "chat"] = "qa"
     on_bad_record: Literal["error", "drop"] = "error"
     on_too_long: Literal["error", "drop"] = "error"
     limit_documents: Positive | None = None
@@ -83,6 +85,9 @@ class PromptSection(Section):
     before_answer: str | None = None
     after_answer: str | None = None
     reasons: bool | None = None
+    before_verdict: str | None = None
+    after_verdict: str | None = None
+    second_turn: str | None = None
 
 
 class ReasoningSection(Section):
@@ -90,12 +95,17 @@ class ReasoningSection(Section):
 
     Attributes:
         kind: "none"; "blah": placeholders that nobody looks at and nothing learns, which only move the answer by their positions;
-            "rationale": the reasoning that the data hold for each question.
+            "pause": placeholders with learned input embeddings of their own; "rationale": the reasoning that the data hold for each
+            question.
         tokens: how many placeholders.
+        shared: whether all pause tokens are the same one.
+        embedding_epochs: passes over the data that train the pause tokens' embeddings alone, before everything else.
     """
 
-    kind: Literal["none", "blah", "rationale"] = "none"
+    kind: Literal["none", "blah", "pause", "rationale"] = "none"
     tokens: Positive = 5
+    shared: bool = True
+    embedding_epochs: Annotated[int, Field(ge=0)] = 0
 
 
 class LoraSection(Section):
@@ -164,7 +174,9 @@ class Recipe(Section):
     Attributes:
         output: the run folder, which must not exist yet.
         learn: which tokens the loss sees: "full" (every token), "assistant" (the whole reply), "answer" (the answer and what ends
-            it), or weights by kind (template, document, question, reasoning, opening, answer, closing, end).
+            it), or weights by kind (template, document, question, verdict, reasoning, opening, answer, closing, end).
+            Of conversations: every token, all turns of the assistant, the last one, or weights by kind (template, system, user,
+            assistant, end).
     """
 
     output: str
@@ -177,12 +189,32 @@ class Recipe(Section):
     train: TrainSection = TrainSection()
 
     @model_validator(mode="after")
-    def _quantized_bases_are_not_trained(self) -> Recipe:
+    def _settings_agree(self) -> Recipe:
         if self.model.quantization is not None and self.train.method == "full":
             raise PydanticCustomError(
                 "contradiction",
                 "model.quantization = {bits} keeps weights that train.method = full would train",
                 {"bits": self.model.quantization, "way_out": "Use train.method: lora, or take model.quantization out."},
+            )
+        if self.reasoning.embedding_epochs and self.reasoning.kind != "pause":
+            raise PydanticCustomError(
+                "contradiction",
+                "reasoning.embedding_epochs = {epochs} trains embeddings that reasoning.kind = {kind} does not have",
+                {
+                    "epochs": self.reasoning.embedding_epochs,
+                    "kind": self.reasoning.kind,
+                    "way_out": "Use reasoning.kind: pause, or take reasoning.embedding_epochs out.",
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _conversations_hold_their_reasoning(self) -> Recipe:
+        if self.data.kind == "chat" and self.reasoning.kind != "none":
+            raise PydanticCustomError(
+                "contradiction",
+                "reasoning.kind = {kind} has no place in conversations (data.kind = chat)",
+                {"kind": self.reasoning.kind, "way_out": "Write it into the conversations, and take reasoning out."},
             )
         return self
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from palmette.errors import RunError
 
 RECIPE, MANIFEST, METRICS_LOG = "recipe.yaml", "manifest.json", "metrics.jsonl"
-ADAPTER, FULL_MODEL, CHECKPOINTS = "adapter", "model", "checkpoints"
+ADAPTER, FULL_MODEL, CHECKPOINTS, EMBEDDINGS = "adapter", "model", "checkpoints", "embeddings"
 _VERSIONS = ("palmette", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
 
 

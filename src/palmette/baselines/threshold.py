@@ -10,9 +10,9 @@ from palmette.baselines.encoder import EncoderDecoder
 from palmette.baselines.span_scores import fit_threshold
 from palmette.data.records import DataSet
 from palmette.errors import DataError, RunError
-from palmette.evaluate.squad_metrics import gold_answers, token_f1
 from palmette.progress import progress
 from palmette.run import write_json
+from palmette.tasks.answer_match import gold_answers, token_f1
 
 THRESHOLD = "threshold.json"
 

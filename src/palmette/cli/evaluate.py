@@ -43,6 +43,7 @@ def run_eval_squad(
     batch_size: int,
     loose: bool,
     limit: int | None,
+    reasoning_limit: int | None,
 ) -> None:
     """`palmette eval squad`."""
     run.check_absent(out)
@@ -50,7 +51,13 @@ def run_eval_squad(
     opened = open_model(model, attention, calibrated=calibrated and decoder == "span")
     if opened.calibration:
         opened.calibration.check_unseen(source.documents, data)
-    answers = opened.decoder(decoder, effort=opened.effort(max_words), batch_size=batch_size, loose=loose)
+    answers = opened.decoder(
+        decoder,
+        effort=opened.effort(max_words),
+        batch_size=batch_size,
+        loose=loose,
+        reasoning_limit=reasoning_limit,
+    )
     with run.whole_folder(out) as staging:
         result = evaluate_squad(answers, source.documents)
         title = f"{Path(model).name} on {Path(data).name}"

@@ -41,6 +41,12 @@ DecoderOption = Annotated[
 CalibrationOption = Annotated[
     bool, typer.Option("--calibration/--no-calibration", help="Decide as the run's calibration says, if it has one.")
 ]
+ReasoningLimitOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        min=1, help="Let the model reason freely for up to N tokens, then open its answer; else as it was trained."
+    ),
+]
 MaxWordsOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(min=1, help="The longest answer, in words and punctuation marks; 30, or as calibrated."),
@@ -97,7 +103,10 @@ def sweep(
         bool, typer.Option("--retry-failed", help="Try runs that failed again; else they are kept as failed.")
     ] = False,
 ) -> None:
-    """Train and measure a recipe under varied settings; one table at the end. A sweep that was stopped goes on."""
+    """Train and measure a recipe under varied settings; one table at the end.
+
+    A sweep that was stopped goes on; given in several terminals at once, they share its runs.
+    """
     from palmette.cli.sweep import run_sweep
 
     run_sweep(file, retry_failed=retry_failed)
@@ -182,6 +191,7 @@ def eval_squad(
         typer.Option("--loose", help="Plain generation: read an answer out of broken JSON too (it stays not valid)."),
     ] = False,
     limit: Annotated[Optional[int], typer.Option(min=1, help="Use the first N documents only.")] = None,  # noqa: UP045
+    reasoning_limit: ReasoningLimitOption = None,
 ) -> None:
     """Answer a data set; write predictions.json, na_prob.json, metrics.json, answers.jsonl and report.html."""
     from palmette.cli.evaluate import run_eval_squad
@@ -197,6 +207,7 @@ def eval_squad(
         batch_size=batch_size,
         loose=loose,
         limit=limit,
+        reasoning_limit=reasoning_limit,
     )
 
 
@@ -320,8 +331,10 @@ def inspect(
         Optional[str], typer.Option(help="Where the document is from; the run's own data, or builtin:train.")  # noqa: UP045
     ] = None,
     model: ModelOption = DEFAULT_MODEL,
-    document: Annotated[int, typer.Option(min=0, help="Which document, counted from 0.")] = 0,
-    questions: Annotated[int, typer.Option(min=1, help="How many of its questions.")] = 3,
+    document: Annotated[int, typer.Option(min=0, help="Which document or conversation, counted from 0.")] = 0,
+    questions: Annotated[
+        int, typer.Option(min=1, help="How many of its questions, or of the conversations that open like it.")
+    ] = 3,
     table: Annotated[
         bool, typer.Option("--table", help="One line a token: position, branch, predictor, masks.")
     ] = False,

@@ -18,6 +18,7 @@ from palmette.evaluate.calibration import CALIBRATION, Calibration
 from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
 from palmette.model.loading import LoadedModel, load_model, merge_lora, weights_hash
+from palmette.model.pause import PAUSE_WEIGHTS, pause_of
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.train.sft import recipe_task
 
@@ -53,6 +54,7 @@ class Opened:
         effort: Effort | None = None,
         batch_size: int = 16,
         loose: bool = False,
+        reasoning_limit: int | None = None,
     ) -> Decoder:
         """A decoder for it.
 
@@ -61,23 +63,32 @@ class Opened:
             effort: how far the span decoder looks.
             batch_size: prompts that beam search takes side by side.
             loose: whether plain generation reads an answer out of broken JSON.
+            reasoning_limit: the model reasons freely for up to so many tokens before its answer is opened; None: as it was trained.
+
+        Raises:
+            DataError: there is no place for free reasoning.
+            RunError: the model was calibrated for something else.
         """
         if name == "span":
-            return self.span_decoder(effort)
+            return self.span_decoder(effort, reasoning_limit=reasoning_limit)
         model, tokenizer = self.loaded.model, self.loaded.tokenizer
+        options: dict[str, Any] = {"loose": loose, "reasoning_limit": reasoning_limit}
         if name == "greedy":
-            return GreedyDecoder(model, tokenizer, self.task, loose=loose)
-        return GenerationDecoder(model, tokenizer, self.task, num_beams=NUM_BEAMS, batch_size=batch_size, loose=loose)
+            return GreedyDecoder(model, tokenizer, self.task, **options)
+        return GenerationDecoder(model, tokenizer, self.task, num_beams=NUM_BEAMS, batch_size=batch_size, **options)
 
-    def span_decoder(self, effort: Effort | None = None, decision: Decision | None = None) -> SpanDecoder:
+    def span_decoder(
+        self, effort: Effort | None = None, decision: Decision | None = None, reasoning_limit: int | None = None
+    ) -> SpanDecoder:
         """The span decoder; it decides as calibrated if nothing else is said.
 
         Raises:
+            DataError: there is no place for free reasoning.
             RunError: it was calibrated for something else.
         """
         effort = effort or self.effort()
         if self.calibration and decision is None:
-            self.calibration.check_fits(self.fitted_for(effort))
+            self.calibration.check_fits({**self.fitted_for(effort), "reasoning_limit": reasoning_limit})
         return SpanDecoder(
             self.loaded.model,
             self.loaded.tokenizer,
@@ -86,6 +97,7 @@ class Opened:
             decision=decision or self.decision,
             template=self.task.template,
             reasoning=self.task.reasoning,
+            reasoning_limit=reasoning_limit,
         )
 
     def effort(self, max_words: int | None = None) -> Effort:
@@ -136,10 +148,14 @@ def open_model(name: str, attention: AttentionChoice | None = None, *, calibrate
     )
     loaded = merge_lora(loaded)
     check_model(loaded.model, training=False)
+    task = recipe_task(recipe, loaded.tokenizer)
+    rows = pause_of(loaded.model)
+    if (0 if rows is None else len(rows)) < len(set(task.reasoning.pause_tokens)):
+        raise RunError(f"{trained} holds no {PAUSE_WEIGHTS} for its pause tokens", "Copy the whole folder of the run.")
     weights = weights_hash(str(trained))
     known = calibrated and (trained / CALIBRATION).is_file()
     calibration = Calibration.read(trained) if known else None
-    return Opened(loaded, recipe_task(recipe, loaded.tokenizer), weights, calibration)
+    return Opened(loaded, task, weights, calibration)
 
 
 def trained_folder(folder: Path) -> Path:

@@ -101,6 +101,11 @@ def _read(folder: Path, *, merged: bool, base_model: str | None) -> _Run:
     if merged:
         mergeable(folder)
     recipe = load_recipe(folder / run.RECIPE)
+    if recipe.data.kind == "chat":
+        raise RunError(
+            f"{folder} was trained on conversations, and the card would describe questions about documents",
+            "Merge it (palmette merge), and write its card by hand.",
+        )
     manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     kind: Kind = "merged" if merged else "full" if full else "adapter"
     return _Run(folder, trained, kind, recipe, manifest, hub_base(recipe.model.name, base_model))

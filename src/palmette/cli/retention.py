@@ -16,7 +16,6 @@ from palmette.config import Recipe, load_recipe
 from palmette.errors import RunError
 from palmette.evaluate.plots import plot_retention
 from palmette.evaluate.retention import Settings, adapter_retention, compare, observe
-from palmette.evaluate.retention_probe import Probe
 from palmette.evaluate.retention_scores import Retention
 from palmette.evaluate.retention_texts import hashes
 from palmette.model.attention import AttentionChoice
@@ -55,13 +54,14 @@ def run_eval_retention(
         stderr().print(f"written: {out}")
 
 
-def retention_of_run(folder: Path) -> dict[str, Any]:
+def retention_of_run(folder: Path, settings: Settings) -> dict[str, Any]:
     """What fine-tuning a finished run has cost elsewhere, as `eval retention` writes it.
 
     Args:
         folder: the run folder.
+        settings: how to measure.
     """
-    recipe, settings = load_recipe(folder / run.RECIPE), Settings()
+    recipe = load_recipe(folder / run.RECIPE)
     result, made_by = _measure(str(folder), recipe, None, _options(recipe, None, None), settings)
     return _record(result, str(folder), made_by, settings)
 
@@ -101,7 +101,7 @@ def _one_model(
     """A run with an adapter: one model, first with the adapter off."""
     loaded = load_model(recipe.model.name, adapter=adapter, revision=recipe.model.revision, **options)
     check_model(loaded.model, training=False)
-    result = adapter_retention(loaded.model, Probe(loaded.tokenizer), settings)
+    result = adapter_retention(loaded.model, settings.probe(loaded.tokenizer), settings)
     return result, {**_weights(loaded, adapter), "base": recipe.model.name, "dtype": _dtype(loaded)}
 
 
@@ -118,14 +118,14 @@ def _two_models(
     name = base if base is not None else recipe.model.name if recipe else ""
     loaded = load_model(name, revision=revision, **options)
     check_model(loaded.model, training=False)
-    probe = Probe(loaded.tokenizer)
+    probe = settings.probe(loaded.tokenizer)
     untouched = observe(loaded.model, probe, settings)
     made_by = {"base_sha256": weights_hash(loaded.folder), "base": name, "dtype": _dtype(loaded)}
     del loaded
     gc.collect()
     loaded = _load_tuned(model, recipe, trained, options)
     check_model(loaded.model, training=False)
-    tuned = Probe(loaded.tokenizer)
+    tuned = settings.probe(loaded.tokenizer)
     probe.check_same(tuned)
     return compare(untouched, loaded.model, tuned, settings), {**_weights(loaded, trained), **made_by}
 

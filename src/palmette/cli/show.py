@@ -12,18 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from palmette.evaluate.names import DECISIONS, HEADLINES
 from palmette.evaluate.squad_metrics import ScoredAnswer
 
-_ROWS = {
-    "exact": "exact match (EM)",
-    "f1": "F1",
-    "HasAns_exact": "EM, answerable",
-    "NoAns_exact": "EM, unanswerable",
-    "valid_json": "valid JSON",
-    "verbatim": "verbatim in the document",
-    "answered": "answered",
-    "certified": "proved most probable",
-}
 Metrics = Mapping[str, float | int | None]
 Intervals = Mapping[str, tuple[float, float]]
 Mark = tuple[int, int, str]  # start, end, style
@@ -57,7 +48,7 @@ def metrics_table(columns: Mapping[str, Metrics], intervals: Intervals | None = 
         table.add_column(name, justify="right")
     if intervals:
         table.add_column("95 % interval", justify="right")
-    for key, label in _ROWS.items():
+    for key, label in {**HEADLINES, **DECISIONS}.items():
         ends = [_interval(intervals.get(key))] if intervals else []
         table.add_row(label, *(_number(metrics.get(key)) for metrics in columns.values()), *ends)
     return table

@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import typer
 
 from palmette import run
 from palmette.cli.commands import LOSS_PLOT
 from palmette.cli.evaluate import HELD_OUT_SPLIT, MADE_BY, loss_of, made_by, subtitle
+from palmette.cli.lock import locked
 from palmette.cli.opening import DecoderName, open_model
 from palmette.cli.retention import RESULT as RETENTION
 from palmette.cli.retention import retention_of_run
 from palmette.cli.show import invoked_as, stderr, stdout
-from palmette.cli.sweep_table import ERROR, Outcome, read_outcome, rich_table, rows_of, table_of, write_results
+from palmette.cli.sweep_table import (
+    ERROR,
+    Outcome,
+    failures_of,
+    read_outcome,
+    refusal,
+    rich_table,
+    rows_of,
+    tables_of,
+    write_results,
+)
+from palmette.config import Recipe
 from palmette.data.records import DataSet, Document
 from palmette.data.source import read_source
-from palmette.errors import PalmetteError, RunError
+from palmette.errors import DataError, ModelError, PalmetteError, RunError
 from palmette.evaluate.plots import plot_loss
+from palmette.evaluate.retention import Settings
 from palmette.evaluate.squad import evaluate_squad
 from palmette.model.loading import first_line
 from palmette.train.sft import Interrupted, Say, resume_sft, train_sft
 from palmette.train.sweep import RUN, SWEEP, Cell, Sweep, load_sweep
 
 _ASKED = "cell.json"
+_PAUSE = 2.0  # seconds between looks at what other processes are at work on
 
 
 def run_sweep(file: Path, *, retry_failed: bool) -> None:
@@ -40,20 +55,47 @@ def run_sweep(file: Path, *, retry_failed: bool) -> None:
     prepare(folder, sweep, cells, measured_on)
 
     def results() -> list[Outcome]:
-        outcomes = [read_outcome(cell, sweep.evaluate.decoders) for cell in cells]
-        write_results(folder, sweep, outcomes, measured_on)
+        with locked(folder, wait=True):  # else another process could read before us and write after us
+            outcomes = [read_outcome(cell) for cell in cells]
+            write_results(folder, sweep, outcomes, measured_on)
         return outcomes
 
     try:
-        for number, cell in enumerate(cells, 1):
-            say = _with_prefix(news.print, f"[{number}/{len(cells)}] {cell.folder.name}: ")
-            if work_through(cell, sweep, source, say, retry_failed=retry_failed):
-                results()
+        _work_through_all(cells, sweep, source, news.print, results, retry_failed=retry_failed)
     except (Interrupted, KeyboardInterrupt) as stop:
         results()
         news.print(f"stopped; go on with: {invoked_as()} sweep {file}")
         raise typer.Exit(130) from stop
     _tell(folder, sweep, results())
+
+
+def _work_through_all(
+    cells: Sequence[Cell],
+    sweep: Sweep,
+    source: DataSet,
+    news: Say,
+    results: Callable[[], object],
+    *,
+    retry_failed: bool,
+) -> None:
+    """Every cell in turn; one that another process is at work on is left out, and looked at again in the end until it is free."""
+    failed = {cell.folder for cell in cells if _failures(cell)} if retry_failed else set()
+    left, told = list(enumerate(cells, 1)), False
+    while left:
+        busy = []
+        for number, cell in left:
+            say = _with_prefix(news, f"[{number}/{len(cells)}] {cell.folder.name}: ")
+            with locked(cell.folder, wait=False) as mine:
+                if mine:
+                    if work_through(cell, sweep, source, say, retry_failed=cell.folder in failed):
+                        results()
+                    continue
+            busy.append((number, cell))
+            if not told:
+                say("another process is at work on it; looked at again in the end")
+        if busy == left:
+            time.sleep(_PAUSE)
+        left, told = busy, True
 
 
 def _with_prefix(say: Say, prefix: str) -> Say:
@@ -81,16 +123,17 @@ def prepare(folder: Path, sweep: Sweep, cells: Sequence[Cell], measured_on: dict
     """
     if folder.exists() and not (folder / SWEEP).is_file() and any(folder.iterdir()):
         raise RunError(f"{folder} exists already, and holds no sweep", "Choose another output.")
-    asked = {cell.folder: _asked(cell, measured_on) for cell in cells}
-    for place, now in asked.items():
-        if place.exists():
-            _check_same(place, now)
     _make(folder)
-    run.write_text(folder / SWEEP, sweep.to_yaml())
-    for place, now in asked.items():
-        if not place.exists():
-            with run.whole_folder(place) as staging:
-                run.write_json(staging / _ASKED, now)
+    with locked(folder, wait=True):
+        asked = {cell.folder: _asked(cell, measured_on) for cell in cells}
+        for place, now in asked.items():
+            if place.exists():
+                _check_same(place, now)
+        run.write_text(folder / SWEEP, sweep.to_yaml())
+        for place, now in asked.items():
+            if not place.exists():
+                with run.whole_folder(place) as staging:
+                    run.write_json(staging / _ASKED, now)
 
 
 def _make(folder: Path) -> None:
@@ -102,25 +145,37 @@ def _make(folder: Path) -> None:
 
 def _asked(cell: Cell, measured_on: dict[str, Any]) -> dict[str, Any]:
     """Every setting of a cell, flat, as JSON gives it back."""
-    flat: dict[str, Any] = {"evaluate": measured_on}
-    for section, values in cell.recipe.model_dump(exclude={"output"}).items():
+    asked: dict[str, Any] = json.loads(json.dumps({"evaluate": measured_on, **_flat(cell.recipe)}))
+    return asked
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, values in recipe.model_dump(exclude={"output"}).items():
         flat |= (
             {f"{section}.{key}": value for key, value in values.items()}
             if isinstance(values, dict)
             else {section: values}
         )
-    asked: dict[str, Any] = json.loads(json.dumps(flat))
-    return asked
+    return flat
 
 
 def _check_same(place: Path, now: dict[str, Any]) -> None:
-    before = json.loads((place / _ASKED).read_text(encoding="utf-8"))
+    before, default = json.loads((place / _ASKED).read_text(encoding="utf-8")), _flat(Recipe(output=""))
     for key in sorted({*before, *now}):
-        if before.get(key) != now.get(key):
+        # A setting that did not exist yet when the cell was begun was as it is by default.
+        was = before[key] if key in before else default.get(key)
+        if was != now.get(key):
             raise RunError(
-                f"{place} was begun with {key} = {before.get(key)!r}, and now it is {now.get(key)!r}",
+                f"{place} was begun with {key} = {was!r}, and now it is {now.get(key)!r}",
                 "Put it back, choose another output, or remove that folder.",
             )
+
+
+def _failures(cell: Cell) -> list[Path]:
+    """What is written down of a cell that failed, or of decoders that refused its model."""
+    names = [ERROR, *map(refusal, cell.decoders)]
+    return [cell.folder / name for name in names if (cell.folder / name).is_file()]
 
 
 def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_failed: bool) -> bool:
@@ -132,15 +187,20 @@ def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_f
     Raises:
         Interrupted, KeyboardInterrupt: Ctrl-C.
     """
+    if retry_failed:
+        for file in _failures(cell):
+            file.unlink()
     failure = cell.folder / ERROR
     if failure.is_file():
-        if not retry_failed:
-            say("failed before; kept so (--retry-failed tries again)")
-            return False
-        failure.unlink()
-    left = [name for name in sweep.evaluate.decoders if not (cell.folder / name).is_dir()]
-    retention = sweep.evaluate.retention and not (cell.folder / RETENTION).is_file()
-    if not left and not retention:
+        say("failed before; kept so (--retry-failed tries again)")
+        return False
+    left = [
+        name
+        for name in cell.decoders
+        if not (cell.folder / name).is_dir() and not (cell.folder / refusal(name)).is_file()
+    ]
+    retention = _retention_left(cell, sweep)
+    if not left and retention is None:
         say("finished before")
         return False
     try:
@@ -148,7 +208,7 @@ def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_f
         for decoder in left:
             _measure(cell, decoder, sweep, source, say)
         if retention:
-            found = retention_of_run(cell.folder / RUN)
+            found = retention_of_run(cell.folder / RUN, retention)
             run.write_json(cell.folder / RETENTION, found)
             say(f"retention: perplexity x {found['perplexity_ratio']:.3f}, KL {found['kl']:.3f}")
     except Interrupted:
@@ -162,6 +222,23 @@ def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_f
     return True
 
 
+def _retention_left(cell: Cell, sweep: Sweep) -> Settings | None:
+    """How to measure retention, unless nobody asks for it or it was measured in this way before."""
+    section, kept = sweep.evaluate, cell.folder / RETENTION
+    settings = Settings(
+        max_new_tokens=section.retention_tokens,
+        num_passages=section.retention_passages,
+        num_prompts=section.retention_prompts,
+    )
+    if not section.retention:
+        return None
+    if kept.is_file():
+        before = json.loads(kept.read_text(encoding="utf-8"))["made_by"]["settings"]
+        if {**asdict(Settings()), **before} == asdict(settings):
+            return None
+    return settings
+
+
 def _train(cell: Cell, say: Say) -> None:
     folder = cell.folder / RUN
     if not folder.exists():
@@ -172,24 +249,39 @@ def _train(cell: Cell, say: Say) -> None:
         plot_loss(folder / run.METRICS_LOG, folder / LOSS_PLOT, title=f"Training loss, {cell.folder.name}")
 
 
-def _measure(cell: Cell, decoder: DecoderName, sweep: Sweep, source: DataSet, say: Say) -> None:
-    """Answer the questions, from the files of the run, so that a cell that was stopped is measured as any other."""
+def _measure(cell: Cell, decoder: str, sweep: Sweep, source: DataSet, say: Say) -> None:
+    """Answer the questions, from the files of the run, so that a cell that was stopped is measured as any other.
+
+    A decoder that cannot do with how the model was trained is written down with what it says; other decoders may.
+    """
     model = str(cell.folder / RUN)
     opened = open_model(model, calibrated=False)
-    with run.whole_folder(cell.folder / decoder) as staging:
-        answers = opened.decoder(decoder, batch_size=sweep.evaluate.batch_size)
-        result = evaluate_squad(answers, source.documents, what=f"answering, {decoder}")
-        result.write(staging, cell.folder.name, subtitle(model, source.source, decoder), loss_of(Path(model)))
-        run.write_json(staging / MADE_BY, made_by(opened, source, model, decoder, opened.effort()))
+    plain, _, limit = decoder.partition("-free-")
+    kind = cast("DecoderName", plain)  # as the sweep's section has checked
+    try:
+        with run.whole_folder(cell.folder / decoder) as staging:
+            answers = opened.decoder(
+                kind, batch_size=sweep.evaluate.batch_size, reasoning_limit=int(limit) if limit else None
+            )
+            result = evaluate_squad(answers, source.documents, what=f"answering, {decoder}")
+            result.write(staging, cell.folder.name, subtitle(model, source.source, decoder), loss_of(Path(model)))
+            about = made_by(opened, source, model, kind, opened.effort())
+            run.write_json(staging / MADE_BY, {**about, "reasoning_limit": int(limit) if limit else None})
+    except (DataError, ModelError) as error:
+        run.write_json(cell.folder / refusal(decoder), {"error": str(error)})
+        say(f"{decoder}: refused: {error}")
+        return
     say(f"{decoder}: EM {result.metrics['exact']:.1f}, F1 {result.metrics['f1']:.1f}")
 
 
 def _tell(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
-    stdout().print(rich_table(*table_of(sweep, rows_of(outcomes))))
+    for headings, lines in tables_of(sweep, rows_of(outcomes, sweep.reference), intervals=False):
+        stdout().print(rich_table(headings, lines), "")
     failed = [outcome for outcome in outcomes if outcome.error]
     news = stderr()
-    for outcome in failed:
-        news.print(f"failed: {outcome.cell.folder.name}: {outcome.error}")
+    for outcome in outcomes:
+        for text in failures_of(outcome):
+            news.print(text)
     news.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs finished; the table is in {folder / 'sweep.md'}")
     if failed:
         raise typer.Exit(1)

@@ -6,32 +6,40 @@ import io
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+import rich.table
 
 from palmette import run
 from palmette.cli.retention import RESULT as RETENTION
+from palmette.evaluate.bootstrap import Difference
 from palmette.evaluate.plots import SweepPoint, plot_forgetting
+from palmette.evaluate.seeds import Seeds, pooled_difference, pooled_intervals
 from palmette.evaluate.squad import METRICS
 from palmette.train.sweep import RUN, Cell, Sweep, show
 
 ERROR = "error.json"
-# Columns: percent, the loss in nats per learned token, a ratio, KL in nats per token, seconds.
-MEASURES = {
-    "exact": "EM",
-    "f1": "F1",
-    "HasAns_exact": "EM answerable",
-    "correct_no_answer": "abstention right",
+# Columns: percent; then the loss in nats per learned token, a ratio, KL in nats per token, seconds.
+ANSWERS = {
     "valid_json": "valid JSON",
+    "exact": "EM",
+    "exact_of_valid_json": "EM of valid JSON",
+    "correct_no_answer": "correct no answer",
+    "correct_has_answer": "correct has answer",
+    "f1": "F1",
+}
+COSTS = {
     "final_loss": "final loss",
     "perplexity_ratio": "perplexity elsewhere",
     "kl": "KL elsewhere",
     "training_seconds": "training s",
     "answering_seconds": "answering s",
 }
+MEASURES = {**ANSWERS, **COSTS}
+_WITH_INTERVAL = ("exact", "f1")
+Table = tuple[list[str], list[list[str]]]  # headings, lines
 _DIGITS = {"final_loss": 3, "perplexity_ratio": 3, "kl": 3}
 _COLOURS = ("#3b6b2e", "#b5651d", "#2f5d8a", "#8a2f5d", "#6b6b2e", "#2e6b6b")
 
@@ -44,11 +52,13 @@ class Outcome:
         cell: the cell.
         measures: for each decoder that was asked, the values of `MEASURES` that exist.
         error: why it failed, if it did.
+        refused: what decoders said that could not do with its model.
     """
 
     cell: Cell
     measures: Mapping[str, Mapping[str, float]]
     error: str | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,18 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One cell under one decoder, over its seeds."""
+    """One cell under one decoder, over its seeds.
+
+    Attributes:
+        name: the cell's name.
+        varied: its settings.
+        learning_rate: its learning rate.
+        decoder: the decoder.
+        seeds: those that were measured; none where the decoder refused.
+        spreads: mean and spread of each measure over the seeds.
+        intervals: of the means over questions, see `pooled_intervals`.
+        difference: EM less that of the sweep's reference, over the seeds that both have; None where there is nothing to compare.
+    """
 
     name: str
     varied: Mapping[str, Any]
@@ -79,22 +100,42 @@ class Row:
     decoder: str
     seeds: tuple[int, ...]
     spreads: Mapping[str, Spread]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    difference: Difference | None = None
 
 
-def read_outcome(cell: Cell, decoders: Sequence[str]) -> Outcome:
+def refusal(decoder: str) -> str:
+    """The file, in a cell's folder, that says why a decoder refused its model."""
+    return f"{decoder}-error.json"
+
+
+def read_outcome(cell: Cell) -> Outcome:
     """What a cell's folder holds."""
     folder = cell.folder
     if (folder / ERROR).is_file():
-        return Outcome(cell, {}, json.loads((folder / ERROR).read_text(encoding="utf-8"))["error"])
-    found = {}
-    kept = folder / RETENTION
-    elsewhere = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    for decoder in decoders:
+        return Outcome(cell, {}, _read(folder / ERROR)["error"])
+    found, refused = {}, {}
+    elsewhere = _read(folder / RETENTION) if (folder / RETENTION).is_file() else {}
+    for decoder in cell.decoders:
         if (folder / decoder).is_dir():
-            values = json.loads((folder / decoder / METRICS).read_text(encoding="utf-8"))
+            values = _read(folder / decoder / METRICS)
             values = {**elsewhere, **values, **_training(folder / RUN), "answering_seconds": values["seconds"]}
             found[decoder] = {name: float(values[name]) for name in MEASURES if values.get(name) is not None}
-    return Outcome(cell, found)
+        elif (folder / refusal(decoder)).is_file():
+            refused[decoder] = _read(folder / refusal(decoder))["error"]
+    return Outcome(cell, found, refused=refused)
+
+
+def failures_of(outcome: Outcome) -> list[str]:
+    """What went wrong with a cell, in words."""
+    name = outcome.cell.folder.name
+    lines = [f"failed: {name}: {outcome.error}"] if outcome.error else []
+    return lines + [f"refused: {name}, {decoder}: {text}" for decoder, text in outcome.refused.items()]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
 
 
 def _training(folder: Path) -> dict[str, float]:
@@ -104,26 +145,57 @@ def _training(folder: Path) -> dict[str, float]:
     return {"final_loss": statistics.fmean(line["loss"] for line in last), "training_seconds": lines[-1]["seconds"]}
 
 
-def rows_of(outcomes: Iterable[Outcome]) -> list[Row]:
-    """Finished runs, grouped over seeds, in the order of the cells."""
+def rows_of(outcomes: Iterable[Outcome], reference: str | None = None) -> list[Row]:
+    """Finished runs, grouped over seeds, in the order of the cells.
+
+    Args:
+        outcomes: what is known of each cell.
+        reference: the name of the cell that the others are compared with.
+    """
     groups: dict[tuple[str, str], list[Outcome]] = {}
     for outcome in outcomes:
-        for decoder in outcome.measures:
+        for decoder in [*outcome.measures, *outcome.refused]:
             groups.setdefault((outcome.cell.name, decoder), []).append(outcome)
     rows = []
-    for (name, decoder), members in groups.items():
-        first, seeds = members[0].cell, tuple(member.cell.seed for member in members)
+    for (name, decoder), asked in groups.items():
+        members = [outcome for outcome in asked if decoder in outcome.measures]
+        answers = _answers(members, decoder)
+        other = _reference(groups, reference, decoder) if name != reference else ()
+        compared = pooled_difference(answers, other) if answers and other else {}
         values = {key: [m.measures[decoder][key] for m in members if key in m.measures[decoder]] for key in MEASURES}
-        spreads = {key: Spread.of(found) for key, found in values.items() if found}
-        rows.append(Row(name, first.varied, first.recipe.train.learning_rate, decoder, seeds, spreads))
+        rows.append(
+            Row(
+                name,
+                asked[0].cell.varied,
+                asked[0].cell.recipe.train.learning_rate,
+                decoder,
+                seeds=tuple(member.cell.seed for member in members),
+                spreads={key: Spread.of(found) for key, found in values.items() if found},
+                intervals=pooled_intervals(answers),
+                difference=compared.get("exact"),
+            )
+        )
     return rows
+
+
+def _reference(groups: Mapping[tuple[str, str], Sequence[Outcome]], reference: str | None, decoder: str) -> Seeds:
+    """The reference's answers under the same decoder; if it was not asked to reason freely, under that decoder without."""
+    for name in (decoder, decoder.partition("-free-")[0]):
+        members = [outcome for outcome in groups.get((reference or "", name), []) if name in outcome.measures]
+        if members:
+            return _answers(members, name)
+    return ()
+
+
+def _answers(members: Iterable[Outcome], decoder: str) -> Seeds:
+    return tuple((member.cell.seed, member.cell.folder / decoder) for member in members)
 
 
 def write_results(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome], measured_on: Mapping[str, Any]) -> None:
     """Write sweep.md, sweep.json and, where the learning rate varies, sweep.png into a folder; and forgetting.png, if retention was
     measured too.
     """
-    rows = rows_of(outcomes)
+    rows = rows_of(outcomes, sweep.reference)
     record = {
         "sweep": sweep.model_dump(),
         "measured_on": dict(measured_on),
@@ -159,6 +231,7 @@ def _run_record(outcome: Outcome) -> dict[str, Any]:
         "folder": cell.folder.name,
         "measures": {name: dict(values) for name, values in outcome.measures.items()},
         "error": outcome.error,
+        "refused": dict(outcome.refused),
     }
 
 
@@ -172,16 +245,19 @@ def _page(
 ) -> str:
     told = (
         f"Measured on {measured_on['data']}, {measured_on['questions']} questions, in percent. Where a cell has several seeds: mean ± "
-        "sample standard deviation. Abstention right: of the questions without an answer, those refused. Final loss: nats per learned "
-        "token, mean over the last tenth of the steps. Elsewhere: general text and chat prompts, see `palmette eval retention`; perplexity "
-        "as a multiple of the untouched model's, KL from it in nats per token."
+        "sample standard deviation. In brackets: 95 % intervals by bootstrap over documents, all seeds of a cell together. Correct no "
+        "answer: of the questions without an answer, those refused; correct has answer: of the others, those answered letter for letter "
+        "with a reference answer. Final loss: nats per learned token, mean over the last tenth of the steps. Elsewhere: general text and "
+        "chat prompts, see `palmette eval retention`; perplexity as a multiple of the untouched model's, KL from it in nats per token."
     )
-    lines = [f"# Sweep {name}", "", told, "", *_markdown(*table_of(sweep, rows)), ""]
+    lines = [f"# Sweep {name}", "", told, ""]
+    for table in tables_of(sweep, rows):
+        lines += [*markdown(*table), ""]
     lines += [f"- {cell}: {settings(varied)}" for cell, varied in sweep.cells.items()] + ([""] if sweep.cells else [])
     lines += [*pictures, ""] if pictures else []
-    lines += ["## Every run", "", *_markdown(*_runs_table(outcomes)), ""]
-    failed = [outcome for outcome in outcomes if outcome.error]
-    lines += ["## Failed", "", *(f"- {o.cell.folder.name}: {o.error}" for o in failed), ""] if failed else []
+    lines += ["## Every run", "", *markdown(*_runs_table(outcomes)), ""]
+    failed = [f"- {text}" for outcome in outcomes for text in failures_of(outcome)]
+    lines += ["## Failed or refused", "", *failed, ""] if failed else []
     return "\n".join(lines)
 
 
@@ -190,21 +266,54 @@ def settings(varied: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} = {show(value)}" for key, value in varied.items()) or "the base"
 
 
-def table_of(sweep: Sweep, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Headings, and one line of cells for each row: what varied, the decoder, the seeds, the measures."""
+def tables_of(sweep: Sweep, rows: Sequence[Row], *, intervals: bool = True) -> list[Table]:
+    """The answers, and what they cost: headings, and one line of cells for each row.
+
+    Each line begins with what varied, the decoder, and the number of seeds.
+
+    Args:
+        sweep: what was asked for.
+        rows: what was found.
+        intervals: whether they are shown; without them a line fits a terminal.
+    """
     keys = [] if sweep.cells else list(sweep.vary)
-    used = [measure for measure in MEASURES if any(measure in row.spreads for row in rows)]
-    headings = [*(["cell"] if sweep.cells else keys), "decoder", "seeds", *(MEASURES[measure] for measure in used)]
-    lines = [
+    first = [*(["cell"] if sweep.cells else keys), "decoder", "seeds"]
+    begin = [
         [
             *([row.name] if sweep.cells else [show(row.varied[key]) for key in keys]),
             row.decoder,
             str(len(row.seeds)),
-            *(_number(measure, row.spreads.get(measure)) for measure in used),
         ]
         for row in rows
     ]
-    return headings, lines
+    tables = []
+    for measures in (ANSWERS, COSTS):
+        used = {measure: label for measure, label in measures.items() if any(measure in row.spreads for row in rows)}
+        headings = [*first, *used.values()]
+        lines = [
+            [*start, *(_figure(row, key, intervals) for key in used)] for start, row in zip(begin, rows, strict=True)
+        ]
+        if measures is ANSWERS and sweep.reference is not None:
+            headings.append(f"EM - {sweep.reference}")
+            lines = [[*line, _difference(row, intervals)] for line, row in zip(lines, rows, strict=True)]
+        tables.append((headings, lines))
+    return tables
+
+
+def _figure(row: Row, measure: str, with_interval: bool) -> str:
+    number = _number(measure, row.spreads.get(measure))
+    if not with_interval or measure not in _WITH_INTERVAL or measure not in row.intervals:
+        return number
+    low, high = row.intervals[measure]
+    return f"{number} ({low:.1f} to {high:.1f})"
+
+
+def _difference(row: Row, with_interval: bool) -> str:
+    """A row's EM less that of the reference."""
+    found = row.difference
+    if found is None:
+        return "-"
+    return f"{found.value:+.1f}" + (f" ({found.low:+.1f} to {found.high:+.1f})" if with_interval else "")
 
 
 def _runs_table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
@@ -214,7 +323,8 @@ def _runs_table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]
             spreads = {key: Spread.of([value]) for key, value in measures.items()}
             lines.append([outcome.cell.folder.name, decoder, *(_number(key, spreads.get(key)) for key in MEASURES)])
         if not outcome.measures:
-            lines.append([outcome.cell.folder.name, "failed" if outcome.error else "not yet", *("-" for _ in MEASURES)])
+            state = "failed" if outcome.error else "refused" if outcome.refused else "not yet"
+            lines.append([outcome.cell.folder.name, state, *("-" for _ in MEASURES)])
     return ["run", "decoder", *MEASURES.values()], lines
 
 
@@ -226,14 +336,15 @@ def _number(measure: str, spread: Spread | None) -> str:
     return f"{spread.mean:.{digits}f}{deviation}"
 
 
-def _markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """A table's lines in Markdown."""
     rows = [headings, ["---" for _ in headings], *lines]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
-def rich_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
+def rich_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> rich.table.Table:
     """The same for a terminal."""
-    table = Table(show_edge=False, pad_edge=False)
+    table = rich.table.Table(show_edge=False, pad_edge=False)
     for heading in headings:
         table.add_column(heading, justify="right" if heading in MEASURES.values() else "left", overflow="fold")
     for line in lines:
@@ -251,6 +362,8 @@ def plot_learning_rates(rows: Sequence[Row], out: Path, title: str) -> bool:
     """
     lines: dict[str, list[Row]] = {}
     for row in rows:
+        if not row.seeds:
+            continue
         rest = {key: value for key, value in row.varied.items() if key != "train.learning_rate"}
         lines.setdefault(f"{row.decoder}, {settings(rest)}" if rest else row.decoder, []).append(row)
     if not any(len({row.learning_rate for row in line}) > 1 for line in lines.values()):

@@ -1,4 +1,4 @@
-"""`palmette synth rationales`: reasoning for every question of a data set, written by a teacher behind an endpoint."""
+"""`palmette synth`: reasoning for every question of a data set, written by a teacher behind an endpoint, or quoted by rule."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from palmette.cli.endpoint import (
     going_on_later,
     open_client,
 )
+from palmette.cli.preferences import synth_preferences
 from palmette.errors import DataError, RunError
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -32,22 +33,30 @@ if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.synth.rationales import Rationales
 
 synth_app = typer.Typer(no_args_is_help=True, help="Make training data with a teacher.")
+synth_app.command("preferences")(synth_preferences)
 RATIONALE_TOKENS, MAX_WORDS = 512, 120
 _FORMATS = (".json", ".jsonl")
 
 
+DataArgument = Annotated[str, typer.Argument(help="builtin:train, a SQuAD v2 .json, a .jsonl, or a hub data set.")]
+OutOption = Annotated[Path, typer.Option(help="The .jsonl (or SQuAD v2 .json) to write, which must not exist.")]
+KeepOption = Annotated[
+    bool, typer.Option("--keep-all", help="Keep questions whose rationale was dropped, without one.")
+]
+WordsOption = Annotated[int, typer.Option(min=1, help="Longer rationales are dropped.")]
+LimitOption = Annotated[Optional[int], typer.Option(min=1, help="Use the first N documents only.")]  # noqa: UP045
+
+
 @synth_app.command("rationales")
 def synth_rationales(
-    data: Annotated[str, typer.Argument(help="builtin:train, a SQuAD v2 .json, a .jsonl, or a hub data set.")],
-    out: Annotated[Path, typer.Option(help="The .jsonl (or SQuAD v2 .json) to write, which must not exist.")],
+    data: DataArgument,
+    out: OutOption,
     url: UrlOption,
     model: NameOption,
     key_variable: KeyOption = None,
-    keep_all: Annotated[
-        bool, typer.Option("--keep-all", help="Keep questions whose rationale was dropped, without one.")
-    ] = False,
-    max_words: Annotated[int, typer.Option(min=1, help="Longer rationales are dropped.")] = MAX_WORDS,
-    limit: Annotated[Optional[int], typer.Option(min=1, help="Use the first N documents only.")] = None,  # noqa: UP045
+    keep_all: KeepOption = False,
+    max_words: WordsOption = MAX_WORDS,
+    limit: LimitOption = None,
     max_tokens: TokensOption = RATIONALE_TOKENS,
     temperature: TemperatureOption = 0.0,
     parameter: ParameterOption = None,
@@ -60,14 +69,7 @@ def synth_rationales(
     cache: CacheOption = None,
 ) -> None:
     """Ask a teacher that knows the answers for the reasoning; drop and count what refuses or contradicts."""
-    from palmette import run
-    from palmette.data.source import read_source
-
-    out = out.expanduser()
-    if out.suffix not in _FORMATS:
-        raise RunError(f"{out} ends neither in .jsonl nor in .json", "Name a file that can be read back.")
-    run.check_absent(out)
-    source = read_source(data, limit_documents=limit)
+    out, source = _opened(data, out, limit)
     client = open_client(
         url,
         model,
@@ -87,18 +89,54 @@ def synth_rationales(
     _synthesize(client, source, out, keep_all=keep_all, max_words=max_words)
 
 
+@synth_app.command("quotes")
+def synth_quotes(
+    data: DataArgument,
+    out: OutOption,
+    keep_all: KeepOption = False,
+    max_words: WordsOption = MAX_WORDS,
+    limit: LimitOption = None,
+) -> None:
+    """Write the reasoning by rule, without a teacher: the sentence that decides the question, and whether it answers."""
+    from palmette.synth.quotes import ANSWERED, UNANSWERED, quote_rationales
+
+    out, source = _opened(data, out, limit)
+    done = quote_rationales(source.documents, max_words=max_words)
+    _write(done, source, out, {"teacher": "quotes", "words": [ANSWERED, UNANSWERED]}, keep_all, max_words)
+
+
+def _opened(data: str, out: Path, limit: int | None) -> tuple[Path, DataSet]:
+    """Where to write, and the data to write for."""
+    from palmette import run
+    from palmette.data.source import read_source
+
+    out = out.expanduser()
+    if out.suffix not in _FORMATS:
+        raise RunError(f"{out} ends neither in .jsonl nor in .json", "Name a file that can be read back.")
+    run.check_absent(out)
+    return out, read_source(data, limit_documents=limit)
+
+
 def _synthesize(client: Client, source: DataSet, out: Path, *, keep_all: bool, max_words: int) -> None:
+    from palmette.synth.rationales import make_rationales, prompt_sha256
+
+    with going_on_later(client):
+        done = make_rationales(client, source.documents, max_words=max_words)
+    _write(done, source, out, {**client.about(), "prompt_sha256": prompt_sha256()}, keep_all, max_words)
+
+
+def _write(
+    done: Rationales, source: DataSet, out: Path, teacher: dict[str, Any], keep_all: bool, max_words: int
+) -> None:
+    """The data with their rationales, and a report beside them."""
     from palmette import run
     from palmette.cli.show import stderr
     from palmette.data.rows import dump_rows
     from palmette.data.squad import dump_squad
-    from palmette.synth.rationales import make_rationales
 
-    with going_on_later(client):
-        done = make_rationales(client, source.documents, max_words=max_words)
     out.parent.mkdir(parents=True, exist_ok=True)
     report = out.with_name(out.name + ".report.json")
-    run.write_json(report, {**run.environment(), **_about(client, source, done, max_words)})
+    run.write_json(report, {**run.environment(), **teacher, **_about(source, done, max_words)})
     _tell(done, source)
     if not done.num_kept:
         raise DataError("no rationale is fit to learn from", f"Look at the replies in {report}; take an abler teacher.")
@@ -108,8 +146,8 @@ def _synthesize(client: Client, source: DataSet, out: Path, *, keep_all: bool, m
     stderr().print(f"{num_questions} questions in {out}; what was dropped, and why, in {report}")
 
 
-def _about(client: Client, source: DataSet, done: Rationales, max_words: int) -> dict[str, Any]:
-    from palmette.synth.rationales import REASONS, prompt_sha256
+def _about(source: DataSet, done: Rationales, max_words: int) -> dict[str, Any]:
+    from palmette.synth.rationales import REASONS
 
     dropped = [
         {"id": question, "reason": verdict.reason, "reply": verdict.reply}
@@ -117,8 +155,6 @@ def _about(client: Client, source: DataSet, done: Rationales, max_words: int) ->
         if verdict.reason
     ]
     return {
-        **client.about(),
-        "prompt_sha256": prompt_sha256(),
         "max_words": max_words,
         "data": {"source": source.source, "sha256": source.sha256, "questions": source.num_questions},
         "kept": done.num_kept,

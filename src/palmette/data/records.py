@@ -79,7 +79,7 @@ def check_document(document: Document, source: str) -> None:
     """
     if not document.text.strip():
         raise DataError(f"{source}: document {document.id!r} is empty", "Take it out, or give it its text.")
-    _check_unicode(document.text, f"{source}: document {document.id!r}")
+    check_unicode(document.text, f"{source}: document {document.id!r}")
 
 
 def check_question(question: Question, document: Document, source: str) -> None:
@@ -91,16 +91,21 @@ def check_question(question: Question, document: Document, source: str) -> None:
     where = f"{source}: question {question.id!r} of document {document.id!r}"
     if not question.text.strip():
         raise DataError(f"{where} has no text", "Take it out, or write the question.")
-    _check_unicode(question.text, where)
+    check_unicode(question.text, where)
     for answer in question.answers + question.plausible:
         _check_answer(document.text, answer, where)
     if question.rationale is not None:
         if not question.rationale.strip():
             raise DataError(f"{where} has an empty rationale", "Leave it out, or write the reasoning.")
-        _check_unicode(question.rationale, f"{where}, in its rationale,")
+        check_unicode(question.rationale, f"{where}, in its rationale,")
 
 
-def _check_unicode(text: str, where: str) -> None:
+def check_unicode(text: str, where: str) -> None:
+    """Check that a text can be encoded.
+
+    Raises:
+        DataError: it cannot; the message begins with `where`.
+    """
     broken = next((index for index, character in enumerate(text) if "\ud800" <= character <= "\udfff"), None)
     if broken is not None:
         raise DataError(

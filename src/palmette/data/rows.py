@@ -17,13 +17,13 @@ from palmette.errors import DataError
 _FORMAT = "Each row needs 'question' and 'context' (text), and 'answers' (spans, or an empty list where there is none)."
 
 
-def parse_json_lines(text: str, source: str) -> Iterator[dict[str, Any] | DataError]:
+def parse_json_lines(text: str, source: str, way_out: str = _FORMAT) -> Iterator[dict[str, Any] | DataError]:
     """Rows of a JSON Lines text, in order; a line that is not a JSON object comes as its error."""
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = parse_json_line(line, f"{source}: line {number}", _FORMAT)
+            row = parse_json_line(line, f"{source}: line {number}", way_out)
         except DataError as error:
             yield error
             continue

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from palmette.data.records import DataSet, Document, check_document, check_question
 from palmette.data.rows import group_rows, parse_json_lines
@@ -64,31 +64,76 @@ def _open(source: str, default_split: str) -> tuple[str, Iterable[Document | Dat
             raise DataError(f"the built-in corpus has no split {split!r}", f"It has {', '.join(SPLITS)}.")
         raw = resources.files("palmette.data").joinpath("corpus", f"{split}.json").read_bytes()
         return hashlib.sha256(raw).hexdigest(), parse_squad(raw.decode("utf-8"), source)
-    path = Path(source)
-    try:
-        path = path.expanduser()
-        if path.is_file():
-            return _open_file(path, source)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"cannot read the data {source!r}: {error}", _WAYS) from error
-    if _HUB_ID.fullmatch(source) and path.suffix not in {".json", ".jsonl"}:
-        return _open_hub(source, default_split)
-    raise DataError(f"there is no data file {source!r}", _WAYS)
+    path = _file(source, _WAYS)
+    return _open_file(path, source) if path else _open_hub(source, default_split)
 
 
 def _open_file(path: Path, source: str) -> tuple[str, Iterable[Document | DataError]]:
-    raw = path.read_bytes()
-    digest = hashlib.sha256(raw).hexdigest()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source}: byte {error.start} is not UTF-8", "Save the file as UTF-8.") from error
+    digest, text = _read_text(path, source)
     if path.suffix == ".jsonl":
         return digest, group_rows(parse_json_lines(text, source), source)
     return digest, parse_squad(text, source)
 
 
 def _open_hub(source: str, default_split: str) -> tuple[str, Iterable[Document | DataError]]:
+    digest, rows = _hub_rows(source, default_split, _WAYS)
+    return digest, group_rows(rows, source)
+
+
+def open_rows(
+    source: str, *, default_split: str, columns: str, example: str
+) -> tuple[str, Iterable[dict[str, Any] | DataError]]:
+    """The rows of a JSON Lines file or of a hub data set, unchecked.
+
+    Args:
+        source: a file with the ending .jsonl, or a hub id with an optional split after a colon.
+        default_split: the split of a hub data set whose name gives none.
+        columns: what each row needs, for messages.
+        example: a hub data set that would do, for messages.
+
+    Returns:
+        A hash of the source's bytes (or the hub's fingerprint), and the rows; a line that is not an object comes as its error.
+
+    Raises:
+        DataError: there is no such source, or it cannot be read.
+    """
+    ways = f"Give a .jsonl file, or a hub data set such as {example}. {columns}"
+    path = _file(source, ways)
+    if path is None:
+        return _hub_rows(source, default_split, ways)
+    digest, text = _read_text(path, source)
+    return digest, parse_json_lines(text, source, columns)
+
+
+def _file(source: str, ways: str) -> Path | None:
+    """The file that a source names; None where it names a hub data set."""
+    path = Path(source)
+    try:
+        path = path.expanduser()
+        if path.is_file():
+            return path
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"cannot read the data {source!r}: {error}", ways) from error
+    if _HUB_ID.fullmatch(source) and path.suffix not in {".json", ".jsonl"}:
+        return None
+    raise DataError(f"there is no data file {source!r}", ways)
+
+
+def _read_text(path: Path, source: str) -> tuple[str, str]:
+    """The hash of a file's bytes, and its text."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the data {source!r}: {error}", "Check that it may be read.") from error
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}: byte {error.start} is not UTF-8", "Save the file as UTF-8.") from error
+    return hashlib.sha256(raw).hexdigest(), text
+
+
+def _hub_rows(source: str, default_split: str, ways: str) -> tuple[str, Iterable[dict[str, Any]]]:
+    """The fingerprint of a hub data set, and its rows."""
     from datasets import load_dataset
 
     name, _, split = source.partition(":")
@@ -98,9 +143,9 @@ def _open_hub(source: str, default_split: str) -> tuple[str, Iterable[Document |
         first_line = str(error).strip().partition("\n")[0]
         raise DataError(
             f"cannot load the data set {name!r}, split {split or default_split!r}: {first_line}",
-            "Check its id and split, or go online; or give a file. " + _WAYS,
+            "Check its id and split, or go online; or give a file. " + ways,
         ) from error
-    return str(rows._fingerprint), group_rows((dict(row) for row in rows), source)
+    return str(rows._fingerprint), (dict(row) for row in rows)
 
 
 def _checked(

@@ -12,6 +12,7 @@ from transformers import GenerationConfig
 from palmette.data.records import Document, Question
 from palmette.decode.abstention import abstention_probabilities
 from palmette.decode.prediction import Prediction, find_span
+from palmette.decode.reasoning import check_place, end_tokens
 from palmette.errors import ModelError
 from palmette.model.forward import check_positions
 from palmette.tasks.extractive_qa import ExtractiveQa
@@ -28,6 +29,11 @@ class ReplyDecoder(ABC):
         max_new_tokens: where an endless reply is cut.
         loose: whether to read an answer out of broken JSON; such a reply still counts as not valid.
         score_abstention: whether to find the probability of no answer too, in a pass of its own.
+        reasoning_limit: let the model reason freely for up to so many tokens, then write the opening of its answer in; None: what the
+            task says stands before the answer.
+
+    Raises:
+        DataError: there is no place for free reasoning.
     """
 
     def __init__(
@@ -39,8 +45,12 @@ class ReplyDecoder(ABC):
         max_new_tokens: int = 48,
         loose: bool = False,
         score_abstention: bool = True,
+        reasoning_limit: int | None = None,
     ) -> None:
+        if reasoning_limit is not None:
+            check_place(task)
         self._model, self._tokenizer, self._task = model, tokenizer, task
+        self._reasoning_limit = reasoning_limit
         self._max_new_tokens = max_new_tokens
         self._read = task.prompt.read_loosely if loose else task.prompt.read
         self._score_abstention = score_abstention
@@ -61,18 +71,18 @@ class ReplyDecoder(ABC):
         """
         asked = [(document, question) for document in documents for question in document.questions]
         no_answer: dict[str, float] = {}
-        if self._score_abstention and self._task.reasoning.kind != "rationale":  # of which there is none yet
+        free = self._task.reasoning.kind == "rationale" or self._reasoning_limit is not None
+        if self._score_abstention and not free:  # since there is no reasoning yet
             for batch in abstention_probabilities(self._model, self._task, documents):
                 no_answer.update(batch)
         for index, raw in self.replies(asked):
             document, question = asked[index]
-            yield question.id, prediction_of(self._read(raw), raw, document, no_answer.get(question.id))
+            # Reasoning was cut off where it opened an answer, so the first opening is the one that was written in.
+            opened = raw.find(self._task.prompt.before_answer.strip()) if self._reasoning_limit is not None else 0
+            yield question.id, prediction_of(self._read(raw[opened:]), raw, document, no_answer.get(question.id))
 
     def _stops(self) -> list[int]:
-        """Tokens that end a reply: the template's end of a turn, and whatever else the model ends sequences with."""
-        eos = self._model.generation_config.eos_token_id
-        own = [] if eos is None else eos if isinstance(eos, list) else [eos]
-        return sorted({self._task.end_of_turn(), *map(int, own)})
+        return end_tokens(self._model, self._task)
 
     def _text(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
@@ -91,7 +101,7 @@ class GenerationDecoder(ReplyDecoder):
         batch_size: prompts generated side by side; prompts of similar length share a batch.
 
     Raises:
-        ModelError: the task has placeholders before the answer.
+        ModelError: something has to be written into the reply before the answer, or the conversation has two turns.
     """
 
     def __init__(
@@ -105,9 +115,9 @@ class GenerationDecoder(ReplyDecoder):
         **options: Any,
     ) -> None:
         super().__init__(model, tokenizer, task, **options)
-        if task.reasoning.kind == "blah":
+        if task.reasoning.kind in ("blah", "pause") or task.prompt.two_turns or self._reasoning_limit is not None:
             raise ModelError(
-                "transformers' generation cannot write placeholders in, with which this model was trained",
+                "transformers' generation writes a reply in one go: no placeholders, second turn or forced opening within it",
                 "Use --decoder greedy, or span.",
             )
         self._num_beams, self._batch_size = num_beams, batch_size

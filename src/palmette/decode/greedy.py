@@ -1,34 +1,30 @@
 """Greedy generation on the prefix tree: all documents share the system message, all questions their document, and replies grow as
-branches, one token of each in a pass. The same replies as one prompt a row gives, for a fraction of the tokens. Placeholders, where the
-task has them, are written in.
+branches, one token of each in a pass. The same replies as one prompt a row gives, for a fraction of the tokens. Placeholders and a second
+turn, where the task has them, are written in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-import torch
-
 from palmette.data.records import Document, Question
 from palmette.decode.generation import ReplyDecoder
+from palmette.decode.growth import grow, likeliest
 from palmette.decode.prefix_cache import PrefixCache
+from palmette.decode.reasoning import reason
 from palmette.errors import PackingError
-from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.extractive_qa import ExtractiveQa, OpenReply
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True, slots=True)
 class _Branch:
-    """A question whose reply grows; `slot` is where its last token stands in the cache."""
+    """A question whose reply is to grow."""
 
     index: int
-    document: tuple[int, ...]
-    question: tuple[int, ...]
-    placeholders: tuple[int, ...]
-    reply: list[int] = field(default_factory=list)
-    slot: int = -1
+    opened: OpenReply
 
 
 class GreedyDecoder(ReplyDecoder):
@@ -55,9 +51,8 @@ class GreedyDecoder(ReplyDecoder):
         """
         cache = PrefixCache(self._model, self._tokens_per_batch)
         for root, batch in self._batches(questions):
-            self._grow(cache, root, batch)
-            for branch in batch:
-                yield branch.index, self._text(branch.reply)
+            for branch, reply in zip(batch, self._say(cache, root, batch), strict=True):
+                yield branch.index, reply
 
     def _batches(
         self, questions: Sequence[tuple[Document, Question]]
@@ -68,45 +63,64 @@ class GreedyDecoder(ReplyDecoder):
         used = 0
         for index, (document, question) in enumerate(questions):
             opened = self._task.open_reply(document.text, question.text)
-            root, branch = opened.root, _Branch(index, opened.document, opened.question, opened.placeholders)
-            asked = len(branch.question) + len(branch.placeholders)
-            self._check_length(len(root) + len(branch.document) + asked, document, question)
-            need = asked + self._max_new_tokens
-            alone = len(root) + len(branch.document) + need
+            root, branch, written = opened.root, _Branch(index, opened), self._written(opened)
+            self._check_length(len(root) + len(opened.document) + written, document, question)
+            need = written + self._max_new_tokens
+            alone = len(root) + len(opened.document) + need
             if alone > self._tokens_per_batch:
                 raise PackingError(
                     f"question {question.id!r} about document {document.id!r} needs {alone} tokens with its reply; a batch has "
                     f"{self._tokens_per_batch}",
                     "Raise tokens_per_batch, or split the document.",
                 )
-            shared = bool(batch) and batch[-1].document == branch.document
-            if batch and used + need + (0 if shared else len(branch.document)) > self._tokens_per_batch:
+            shared = bool(batch) and batch[-1].opened.document == opened.document
+            if batch and used + need + (0 if shared else len(opened.document)) > self._tokens_per_batch:
                 yield root, batch
                 batch, shared = [], False
-            used = (used if batch else len(root)) + need + (0 if shared else len(branch.document))
+            used = (used if batch else len(root)) + need + (0 if shared else len(opened.document))
             batch.append(branch)
         if batch:
             yield root, batch
 
-    @torch.inference_mode()
-    def _grow(self, cache: PrefixCache, root: tuple[int, ...], batch: list[_Branch]) -> None:
+    def _written(self, opened: OpenReply) -> int:
+        """The most tokens between a document and the reply, or the last of its replies."""
+        first = self._max_new_tokens + opened.lead if opened.verdict else 0
+        free = self._reasoning_limit + len(opened.opening) if self._reasoning_limit is not None else 0
+        return len(opened.question) + first + len(opened.placeholders) + free
+
+    def _say(self, cache: PrefixCache, root: tuple[int, ...], batch: list[_Branch]) -> list[str]:
         """Read the prompts, then grow every reply to its end."""
-        stops = set(self._stops())
         cache.truncate(0)
         start = cache.append(root, -1)
-        for document, branches in groupby(batch, key=lambda branch: branch.document):
+        slots: list[int] = []
+        for document, branches in groupby(batch, key=lambda branch: branch.opened.document):
             trunk = cache.append(document, start)
-            for branch in branches:
-                branch.slot = cache.append(branch.placeholders, cache.append(branch.question, trunk), attend=False)
-        growing = batch
-        for _ in range(self._max_new_tokens):
-            logits_RV = cache.read([branch.slot for branch in growing])
-            chosen = logits_RV.argmax(dim=-1).tolist()
-            pairs = [(branch, token) for branch, token in zip(growing, chosen, strict=True) if token not in stops]
-            for branch, token in pairs:
-                branch.reply.append(token)
-            growing = [branch for branch, _ in pairs if len(branch.reply) < self._max_new_tokens]
-            for branch in growing:
-                branch.slot = cache.append((branch.reply[-1],), branch.slot)
-            if not growing:
-                return
+            slots.extend(cache.append(branch.opened.question, trunk) for branch in branches)
+        first = batch[0].opened
+        if first.verdict:
+            return self._say_both(cache, slots, first)
+        if self._reasoning_limit is None:
+            return self._grow(cache, [cache.append(first.placeholders, slot, attend=first.attends) for slot in slots])
+        opening, stops = self._task.prompt.before_answer, self._stops()
+        reasoned = reason(cache, slots, self._tokenizer, opening, limit=self._reasoning_limit, stops=stops)
+        answers = self._grow(cache, [cache.append(first.opening, found.slot) for found in reasoned])
+        lead = self._text(list(first.opening))
+        return [found.text + lead + answer for found, answer in zip(reasoned, answers, strict=True)]
+
+    def _say_both(self, cache: PrefixCache, slots: list[int], opened: OpenReply) -> list[str]:
+        """Two replies, one after the other; the second only after a "yes"."""
+        said, verdict = self._grow(cache, slots), opened.verdict
+        assert verdict is not None
+        going_on = [index for index, reply in enumerate(said) if self._task.prompt.verdict(reply)]
+        begun = []
+        for index in going_on:
+            turn = cache.append((*verdict.opening, *verdict.yes, *verdict.turn), slots[index])
+            begun.append(cache.append(opened.placeholders, turn, attend=opened.attends))
+        for index, reply in zip(going_on, self._grow(cache, begun), strict=True):
+            said[index] += "\n" + reply
+        return said
+
+    def _grow(self, cache: PrefixCache, slots: list[int]) -> list[str]:
+        """A reply below each slot, to its end."""
+        grown = grow(cache, slots, likeliest, limits=self._max_new_tokens, stop_tokens=set(self._stops()))
+        return [self._text(growth.tokens) for growth in grown]

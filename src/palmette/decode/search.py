@@ -26,6 +26,8 @@ class Search:
     Attributes:
         frontier: {node: log-probability of reaching it} for nodes whose next token has not been looked at.
         ended: {index of string: log-probability}, its end included (nats).
+        refused: log odds of "no" against "yes" in a turn before this one, where there is such a turn: all other log-probabilities
+            are those after "yes".
         num_passes: forward passes that looked at this search.
     """
 
@@ -33,6 +35,7 @@ class Search:
         self.trie = trie
         self.frontier: dict[int, float] = {0: 0.0}
         self.ended: dict[int, float] = {}
+        self.refused = -math.inf
         self.num_passes = 0
 
     def absorb(self, node: int, logprobs: Mapping[int, float], end: float) -> None:
@@ -51,8 +54,8 @@ class Search:
 
     @property
     def abstain(self) -> float:
-        """Log-probability of no answer."""
-        return self.ended[0]
+        """Log-probability of no answer, in either turn."""
+        return log_sum_exp((self.refused, self.ended[0]))
 
     @property
     def best_span(self) -> float:
@@ -67,16 +70,17 @@ class Search:
     @property
     def evidence(self) -> Evidence:
         """What a decision rests on, as far as this window goes."""
-        best, abstain = self.best_span - self.abstain, self.abstain
+        abstain = self.abstain
+        best = self.best_span - abstain
         scored = log_sum_exp(value for string, value in self.ended.items() if string) - abstain
         unscored = log_sum_exp(self.frontier.values()) - abstain
         return Evidence(best, best, self.bound - abstain, scored, unscored)
 
     def scores(self) -> WindowScores:
         """What was found, as odds against no answer."""
-        evidence, trie = self.evidence, self.trie
+        evidence, trie, abstain = self.evidence, self.trie, self.abstain
         spans = {
-            trie.strings[string]: (trie.places[string], value - self.abstain)
+            trie.strings[string]: (trie.places[string], value - abstain)
             for string, value in self.ended.items()
             if string
         }

@@ -18,13 +18,14 @@ from palmette.data.records import Document, Question, check_document, check_ques
 from palmette.decode.posterior import Decision, SpanPosterior, WindowScores
 from palmette.decode.prediction import Prediction
 from palmette.decode.prefix_cache import PrefixCache
+from palmette.decode.reasoning import check_place, end_tokens, reason
 from palmette.decode.search import Search
 from palmette.decode.spans import cut_windows
 from palmette.decode.trie import SpanTrie, span_trie
 from palmette.errors import DataError, ModelError, PackingError
 from palmette.model.forward import check_positions, model_name
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
-from palmette.tasks.qa_prompt import QaPrompt
+from palmette.tasks.qa_prompt import NO, YES, QaPrompt
 from palmette.tree.chat import ChatTemplate
 
 # Stands for a text that does not matter; an empty one would let a template trim what stands beside it.
@@ -61,14 +62,29 @@ class Effort:
 
 
 @dataclass(eq=False, slots=True)
+class _Choice:
+    """A choice among the strings of a trie; `slots` says where in the cache its nodes are, `closing` is the token that ends each."""
+
+    search: Search
+    closing: int
+    slots: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True)
 class _Job:
-    """One question in one window; `slots` says where in the cache the trie's nodes are."""
+    """One question in one window: which span, and before that, in a conversation of two turns, whether there is one."""
 
     question: str
     reading: _Reading
     tokens: tuple[int, ...]
-    search: Search
-    slots: dict[int, int] = field(default_factory=dict)
+    answer: _Choice
+    verdict: _Choice | None = None
+
+    def settle_verdict(self) -> None:
+        """Once both turns have been looked at: no answer is also what the first one refuses."""
+        if self.verdict is not None:
+            yes, no = (self.verdict.search.ended[string] for string in (0, 1))
+            self.answer.search.refused = no - yes
 
 
 @dataclass(eq=False, slots=True)
@@ -91,9 +107,10 @@ class SpanDecoder:
         effort: how far to look.
         decision: how the posterior becomes an answer.
         template: the tokenizer's chat template, if it has been taken apart before.
+        reasoning_limit: let the model reason freely for up to so many tokens before its answer is opened; None: what `reasoning` says.
 
     Raises:
-        DataError: rationales were trained: they have to be written before there is an answer to look for.
+        DataError: rationales were trained, and no limit is set for writing them; or there is no place for free reasoning.
     """
 
     def __init__(
@@ -106,17 +123,20 @@ class SpanDecoder:
         decision: Decision | None = None,
         template: ChatTemplate | None = None,
         reasoning: Reasoning | None = None,
+        reasoning_limit: int | None = None,
     ) -> None:
-        self._model = model
+        self._model, self._tokenizer = model, tokenizer
         self._task = ExtractiveQa(template or ChatTemplate(tokenizer), prompt, reasoning=reasoning)
-        if self._task.reasoning.kind == "rationale":
+        if reasoning_limit is not None:
+            check_place(self._task)
+        elif self._task.reasoning.kind == "rationale":
             raise DataError(
-                "the span decoder does not write rationales, with which this model was trained", "Use --decoder greedy."
+                "this model was trained to write a rationale before its answer, which needs a limit",
+                "Set --reasoning-limit 60, say; or use --decoder greedy.",
             )
+        self._reasoning_limit = reasoning_limit
         self._effort, self._decision = effort or Effort(), decision or Decision()
-        opened = self._task.open_reply(_ANY, _ANY)
-        self._root, self._abstain, self._closing = opened.root, opened.abstain, opened.closing
-        self._placeholders, self._opening = opened.placeholders, opened.opening
+        self._opened = self._task.open_reply(_ANY, _ANY)
 
     def answer(self, document: str, questions: Sequence[str]) -> list[Prediction]:
         """Answer questions about one document, in their order.
@@ -149,7 +169,7 @@ class SpanDecoder:
             self._run(cache, jobs)
             for job in jobs:
                 scores = waiting.setdefault(job.question, [])
-                scores.append(job.search.scores())
+                scores.append(job.answer.search.scores())
                 if len(scores) == job.reading.num_windows:
                     yield job.question, SpanPosterior.merge(waiting.pop(job.question))
 
@@ -157,7 +177,9 @@ class SpanDecoder:
         """Jobs whose trees fit into the cache together, the questions of a window next to each other."""
         jobs: list[_Job] = []
         seen: set[str] = set()
-        used, room = 0, self._effort.tokens_per_batch - len(self._root)
+        opened, free = self._opened, self._reasoning_limit or 0
+        lead = opened.lead + free + (len(opened.verdict.no) if opened.verdict else 0)
+        used, room = 0, self._effort.tokens_per_batch - len(opened.root)
         for document in documents:
             asked = [(q.id, self._task.open_reply(_ANY, q.text).question) for q in document.questions]
             for question, _ in asked:
@@ -170,8 +192,8 @@ class SpanDecoder:
             for reading in self._readings(document) if asked else ():
                 begun = False
                 for question, tokens in asked:
-                    begun_reply = len(tokens) + len(self._placeholders) + len(self._opening)
-                    need = begun_reply + len(self._abstain) + self._reserve(reading.trie)
+                    begun_reply = len(tokens) + lead
+                    need = begun_reply + len(opened.abstain) + self._reserve(reading.trie)
                     alone = len(reading.tokens) + need
                     what = f"question {question!r} with a window of document {document.id!r}"
                     if alone > room:
@@ -179,15 +201,24 @@ class SpanDecoder:
                             f"{what} may need {alone} tokens; there is room for {room}",
                             "Raise tokens_per_batch, or lower window_tokens, max_passes or tokens_per_pass.",
                         )
-                    deepest = len(self._root) + len(reading.tokens) + begun_reply + reading.trie.depth
+                    deepest = len(opened.root) + len(reading.tokens) + begun_reply + reading.trie.depth
                     check_positions(self._model, deepest, what)
                     if used + (need if begun else alone) > room:
                         yield jobs
                         jobs, used, begun = [], 0, False
                     used, begun = used + (need if begun else alone), True
-                    jobs.append(_Job(question, reading, tokens, Search(reading.trie)))
+                    jobs.append(self._job(question, reading, tokens))
         if jobs:
             yield jobs
+
+    def _job(self, question: str, reading: _Reading, tokens: tuple[int, ...]) -> _Job:
+        answer, verdict = _Choice(Search(reading.trie), self._opened.closing), self._opened.verdict
+        if verdict is None:
+            return _Job(question, reading, tokens, answer)
+        trie = SpanTrie()
+        trie.add(verdict.yes, YES, -1)
+        trie.add(verdict.no, NO, -1)
+        return _Job(question, reading, tokens, answer, _Choice(Search(trie), verdict.closing))
 
     def _reserve(self, trie: SpanTrie) -> int:
         effort = self._effort
@@ -213,34 +244,55 @@ class SpanDecoder:
     def _run(self, cache: PrefixCache, jobs: list[_Job]) -> None:
         """Search all jobs to their end, pass by pass."""
         effort = self._effort
-        root = self._begin(cache)
+        planned: list[tuple[_Choice, int]] = []
+        for job, start in zip(jobs, self._ask(cache, jobs), strict=True):
+            if job.verdict is not None:
+                planned.extend((job.verdict, node) for node in range(len(job.verdict.search.trie)))
+            job.answer.slots[0] = cache.append(self._opened.opening, start)
+            planned.append((job.answer, 0))
+            planned.extend((job.answer, node) for node in job.reading.trie.path_to(0))
+        passes = 0
+        while planned:
+            for choice, node in planned:
+                _place(cache, choice, node)
+            self._look(cache, planned)
+            passes += 1
+            if passes == 1:
+                for job in jobs:
+                    job.settle_verdict()
+            if passes == effort.max_passes:
+                return
+            planned = [(job.answer, node) for job in jobs for node in self._plan(job.answer.search)]
+
+    def _ask(self, cache: PrefixCache, jobs: list[_Job]) -> list[int]:
+        """Add documents and questions to the cache; the slots below which the answers are opened."""
+        opened, root = self._opened, self._begin(cache)
         last: _Reading | None = None
-        planned: list[tuple[_Job, int]] = []
+        slots = []
         for job in jobs:
             if job.reading is not last:
                 last, trunk = job.reading, cache.append(job.reading.tokens, root)
-            asked = cache.append(self._placeholders, cache.append(job.tokens, trunk), attend=False)
-            job.slots[0] = cache.append(self._opening, asked)
-            planned.append((job, 0))
-            planned.extend((job, node) for node in job.reading.trie.path_to(0))
-        passes = 0
-        while planned:
-            for job, node in planned:
-                if node:
-                    trie = job.reading.trie
-                    job.slots[node] = cache.append((trie.token[node],), job.slots[trie.parent[node]])
-            self._look(cache, planned)
-            passes += 1
-            if passes == effort.max_passes:
-                return
-            planned = [(job, node) for job in jobs for node in self._plan(job.search)]
+            slot = cache.append(job.tokens, trunk)
+            if job.verdict is not None and opened.verdict is not None:
+                job.verdict.slots[0] = cache.append(opened.verdict.opening, slot)
+                for node in range(1, len(job.verdict.search.trie)):
+                    _place(cache, job.verdict, node)
+                yes = job.verdict.search.trie.path_to(0)[-1]
+                slot = cache.append(opened.verdict.turn, job.verdict.slots[yes])
+            slots.append(slot)
+        if self._reasoning_limit is None:
+            return [cache.append(opened.placeholders, slot, attend=opened.attends) for slot in slots]
+        opening, stops = self._task.prompt.before_answer, end_tokens(self._model, self._task)
+        reasoned = reason(cache, slots, self._tokenizer, opening, limit=self._reasoning_limit, stops=stops)
+        return [found.slot for found in reasoned]
 
     def _begin(self, cache: PrefixCache) -> int:
         """Forget all but the root, which all documents share; its last slot comes back."""
+        root = self._opened.root
         if cache.length:
-            cache.truncate(len(self._root))
-            return len(self._root) - 1
-        return cache.append(self._root, -1)
+            cache.truncate(len(root))
+            return len(root) - 1
+        return cache.append(root, -1)
 
     def _plan(self, search: Search) -> list[int]:
         max_tokens = self._effort.tokens_per_pass
@@ -261,15 +313,15 @@ class SpanDecoder:
             return search.best_span >= search.bound
         return self._decision.verdict(search.evidence)[1]
 
-    def _look(self, cache: PrefixCache, planned: Sequence[tuple[_Job, int]]) -> None:
+    def _look(self, cache: PrefixCache, planned: Sequence[tuple[_Choice, int]]) -> None:
         """One forward pass: the planned nodes, and what may follow each of them."""
-        logits_RV = cache.read([job.slots[node] for job, node in planned])
+        logits_RV = cache.read([choice.slots[node] for choice, node in planned])
         rows: list[int] = []
         tokens: list[int] = []
-        for row, (job, node) in enumerate(planned):
-            children = job.search.trie.children[node]
+        for row, (choice, node) in enumerate(planned):
+            children = choice.search.trie.children[node]
             rows.extend([row] * (len(children) + 1))
-            tokens.extend((self._closing, *children))
+            tokens.extend((choice.closing, *children))
         found = _logprobs(logits_RV, rows, tokens)
         if any(map(math.isnan, found)):
             raise ModelError(
@@ -277,11 +329,18 @@ class SpanDecoder:
                 "Load it in another dtype, or train it again with a lower learning rate.",
             )
         values = iter(found)
-        for job, node in planned:
+        for choice, node in planned:
             end = next(values)
-            job.search.absorb(node, {token: next(values) for token in job.search.trie.children[node]}, end)
-        for job in {id(job): job for job, _ in planned}.values():
-            job.search.num_passes += 1
+            choice.search.absorb(node, {token: next(values) for token in choice.search.trie.children[node]}, end)
+        for search in {id(choice.search): choice.search for choice, _ in planned}.values():
+            search.num_passes += 1
+
+
+def _place(cache: PrefixCache, choice: _Choice, node: int) -> None:
+    """Give a node of a trie its slot in the cache, below its parent's."""
+    if node not in choice.slots:
+        trie = choice.search.trie
+        choice.slots[node] = cache.append((trie.token[node],), choice.slots[trie.parent[node]])
 
 
 def _logprobs(logits_RV: torch.Tensor, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:

@@ -23,8 +23,8 @@ from palmette.data.records import DataSet, Document, Question
 from palmette.decode.posterior import Decision, SpanPosterior
 from palmette.errors import DataError, RunError
 from palmette.evaluate.guarantee import Guarantee, Judged, check_promise, choose_threshold
-from palmette.evaluate.squad_metrics import exact_match, gold_answers
 from palmette.run import write_json
+from palmette.tasks.answer_match import exact_match, gold_answers
 
 CALIBRATION = "calibration.json"
 _AGAIN = "Calibrate again with palmette calibrate, or decide with --no-calibration."

@@ -19,8 +19,9 @@ from palmette.data.records import Answer
 from palmette.errors import DataError
 from palmette.evaluate import report_charts as charts
 from palmette.evaluate.confidence import reliability_bins, risk_coverage
-from palmette.evaluate.squad_metrics import ScoredAnswer, normalize_answer
+from palmette.evaluate.squad_metrics import ScoredAnswer
 from palmette.run import write_bytes
+from palmette.tasks.answer_match import normalize_answer
 
 QUESTION_WORDS = ("what", "who", "when", "where", "which", "how", "why")
 _ALSO = {"whom": "who", "whose": "who"}

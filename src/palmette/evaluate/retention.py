@@ -23,6 +23,7 @@ from palmette.decode.prefix_cache import PrefixCache
 from palmette.errors import ModelError
 from palmette.evaluate.retention_probe import Probe
 from palmette.evaluate.retention_scores import ReplyScore, Retention, TextScore
+from palmette.evaluate.retention_texts import chat_prompts, passages, spread
 from palmette.model.forward import branch_logprobs, logits_at, model_name, score_tokens
 from palmette.progress import progress
 from palmette.tree.batch import PackedBatch
@@ -39,10 +40,17 @@ class Settings:
     Attributes:
         max_new_tokens: where a reply is cut.
         tokens_per_batch: the most tokens held at once; more only if one text, or one prompt with its reply, has more.
+        num_passages, num_prompts: how many of the built-in texts and chat prompts, see `spread`; all if None.
     """
 
     max_new_tokens: int = 48
     tokens_per_batch: int = 1024
+    num_passages: int | None = None
+    num_prompts: int | None = None
+
+    def probe(self, tokenizer: Any) -> Probe:
+        """The built-in texts and prompts, or the part of them that is asked for, as a tokenizer writes them."""
+        return Probe(tokenizer, spread(passages(), self.num_passages), spread(chat_prompts(), self.num_prompts))
 
 
 @dataclass(frozen=True)

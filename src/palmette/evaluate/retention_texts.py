@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
+Item = TypeVar("Item")
 PASSAGES, PROMPTS = "passages.json", "prompts.json"
 
 
@@ -40,6 +42,17 @@ def passages() -> tuple[Passage, ...]:
 def chat_prompts() -> tuple[ChatPrompt, ...]:
     """The chat prompts: short requests of many kinds, none of them about a given document."""
     return tuple(ChatPrompt(**row) for row in json.loads(_read(PROMPTS))["prompts"])
+
+
+def spread(items: Sequence[Item], count: int | None) -> tuple[Item, ...]:
+    """So many of the items, at even distances, so that each kind has its share where kinds stand together; all if None.
+
+    >>> spread("aabbcc", 3), spread("ab", 5)
+    (('a', 'b', 'c'), ('a', 'b'))
+    """
+    if count is None or count >= len(items):
+        return tuple(items)
+    return tuple(items[index * len(items) // count] for index in range(count))
 
 
 def hashes() -> dict[str, str]:

@@ -7,9 +7,6 @@ percent; auroc_answerable, ece, brier and aurc are on the scale 0 to 1. Letters:
 from __future__ import annotations
 
 import math
-import re
-import string
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,52 +17,7 @@ from palmette.data.records import Document, Question
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError
 from palmette.evaluate.confidence import Values, area_under_risk_coverage, auroc, expected_calibration_error
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def normalize_answer(text: str) -> str:
-    """Lower case, without punctuation, English articles and extra white space.
-
-    >>> normalize_answer("The  third Tower, 1882.")
-    'third tower 1882'
-    """
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
-
-
-def exact_match(prediction: str, gold: Sequence[str]) -> float:
-    """1.0 if the prediction equals one of the gold answers after normalisation, else 0.0; [""] is gold for "no answer"."""
-    return float(any(normalize_answer(prediction) == normalize_answer(answer) for answer in gold))
-
-
-def token_f1(prediction: str, gold: Sequence[str]) -> float:
-    """The best F1 of shared words against one of the gold answers; where either has no words, whether both have none.
-
-    >>> token_f1("granite blocks", ["blocks of grey granite"])
-    0.6666666666666666
-    """
-    return max(_f1(normalize_answer(prediction).split(), normalize_answer(answer).split()) for answer in gold)
-
-
-def _f1(prediction: list[str], gold: list[str]) -> float:
-    if not prediction or not gold:
-        return float(prediction == gold)
-    shared = sum((Counter(prediction) & Counter(gold)).values())
-    if not shared:
-        return 0.0
-    precision, recall = shared / len(prediction), shared / len(gold)
-    return 2 * precision * recall / (precision + recall)
-
-
-def gold_answers(question: Question) -> list[str]:
-    """Gold texts, as the official script takes them: those that do not normalise to nothing, or [""]."""
-    return [answer.text for answer in question.answers if normalize_answer(answer.text)] or [""]
-
-
-def strict_match(prediction: str, question: Question) -> float:
-    """1.0 if the prediction is one of the gold answers, letter for letter, else 0.0; "" is gold for "no answer"."""
-    return float(prediction in ([answer.text for answer in question.answers] or [""]))
+from palmette.tasks.answer_match import exact_match, gold_answers, strict_match, token_f1
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,10 +93,26 @@ class _Logprobs(torch.autograd.Function):
 
 def logits_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> torch.Tensor:
     """Logits [Q, V] at flat positions (row * T + column) of a packed batch."""
+    mask = _mask_of(model, batch)
+    return masked_logits(model, batch.token_BT, batch.position_BT, mask, flat_Q)
+
+
+def hidden_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> torch.Tensor:
+    """Hidden states [Q, D] at flat positions (row * T + column) of a packed batch, as the output layer reads them.
+
+    Arguments and errors as for `logits_at`; no logits are computed, and no gradient reaches the output layer.
+    """
+    mask = _mask_of(model, batch)
+    with _output_at(model, flat_Q, keep=True) as kept:
+        _masked_forward(model, batch.token_BT, batch.position_BT, mask)
+    return kept[0]
+
+
+def _mask_of(model: Any, batch: PackedBatch) -> torch.Tensor | BlockMask:
+    """A batch's mask in the form that the model's backend takes, once its branches are known to fit."""
     check_positions(model, batch.max_position + 1, "a branch")
     flex = model.config.get_text_config()._attn_implementation == BACKENDS["flex"]
-    mask = tree_mask(batch, model.dtype) if flex else batch.may_attend_BTT()
-    return masked_logits(model, batch.token_BT, batch.position_BT, mask, flat_Q)
+    return tree_mask(batch, model.dtype) if flex else batch.may_attend_BTT()
 
 
 def masked_logits(
@@ -120,6 +136,20 @@ def masked_logits(
     Raises:
         ModelError: the model's attention is not one of our backends, or did not receive the mask.
     """
+    with _output_at(model, flat_Q):
+        output = _masked_forward(model, token_BT, position_BT, may_attend_BTC, past_key_values)
+    logits: torch.Tensor = output.logits[0]
+    return logits
+
+
+def _masked_forward(
+    model: Any,
+    token_BT: torch.Tensor,
+    position_BT: torch.Tensor,
+    may_attend_BTC: torch.Tensor | BlockMask,
+    past_key_values: Any = None,
+) -> Any:
+    """The model's own output for rows of tokens under an explicit mask, whose arrival is checked."""
     backend = model.config.get_text_config()._attn_implementation
     name = model_name(model)
     if backend not in BACKENDS.values():
@@ -129,16 +159,14 @@ def masked_logits(
         )
     given = may_attend_BTC
     mask_B1TC = given if isinstance(given, BlockMask) else native_mask(given, backend, model.dtype)
-    with expect_mask(receipt_of(mask_B1TC), name, num_layers(model)), _output_at(model, flat_Q):
-        output = model(
+    with expect_mask(receipt_of(mask_B1TC), name, num_layers(model)):
+        return model(
             input_ids=token_BT,
             attention_mask=mask_B1TC,
             position_ids=position_BT,
             past_key_values=past_key_values,
             use_cache=past_key_values is not None,
         )
-    logits: torch.Tensor = output.logits[0]
-    return logits
 
 
 def branch_logprobs(batch: PackedBatch, scores: TokenScores) -> list[dict[tuple[str, str], torch.Tensor]]:
@@ -199,15 +227,23 @@ def check_positions(model: Any, num_positions: int, what: str) -> None:
 
 
 @contextmanager
-def _output_at(model: Any, flat_Q: torch.Tensor) -> Iterator[None]:
-    """Within the block, the output layer sees only the hidden states at these flat positions, as [1, Q, D]."""
+def _output_at(model: Any, flat_Q: torch.Tensor, *, keep: bool = False) -> Iterator[list[torch.Tensor]]:
+    """Within the block, the output layer sees only the hidden states at these flat positions, as [1, Q, D].
+
+    With `keep` it sees none of them, and they stand in the list, as [Q, D], once the model has run.
+    """
+    kept: list[torch.Tensor] = []
 
     def pick(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         hidden_BTD, *rest = inputs
-        return (hidden_BTD.flatten(0, 1)[flat_Q][None], *rest)
+        hidden_QD = hidden_BTD.flatten(0, 1)[flat_Q]
+        if keep:
+            kept.append(hidden_QD)
+            hidden_QD = hidden_QD.detach()[:0]
+        return (hidden_QD[None], *rest)
 
     handle = model.get_output_embeddings().register_forward_pre_hook(pick)
     try:
-        yield
+        yield kept
     finally:
         handle.remove()

@@ -24,6 +24,7 @@ from palmette.model.attention import BACKENDS, AttentionChoice
 from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, find_gguf
 from palmette.model.flex import use_flex
 from palmette.model.fused import fuse
+from palmette.model.pause import load_pause
 from palmette.model.quantize import Quantization, is_quantized, quantization_config
 
 DType = Literal["auto", "float32", "bfloat16"]
@@ -88,7 +89,7 @@ def load_model(
 
     Args:
         name: a hub id, a folder, or a GGUF file. The default id is served by the installed package if there is one.
-        adapter: folder with a peft adapter (safetensors) to put on top.
+        adapter: folder with a peft adapter (safetensors) to put on top, and pause tokens if it has any.
         revision: branch, tag or commit on the hub.
         dtype: "auto" picks what the hardware is fast at.
         attention: backend, "flex", "sdpa" or "eager"; "auto" is flex where a GPU and the model allow it, else sdpa.
@@ -121,6 +122,7 @@ def load_model(
         raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", way_out) from error
     if adapter is not None:
         model = _with_adapter(model, adapter)
+    load_pause(model, adapter or Path(folder))
     model = model.to(device).eval()
     if attention in ("auto", "flex"):
         use_flex(model, device, required=attention == "flex")

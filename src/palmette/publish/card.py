@@ -12,17 +12,10 @@ from typing import Literal
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from palmette.evaluate.names import HEADLINES
 from palmette.publish.public import Figures, Source
 
 Kind = Literal["adapter", "merged", "full"]
-_MEASURES = {
-    "exact": "exact match (EM)",
-    "f1": "F1",
-    "HasAns_exact": "EM, answerable",
-    "NoAns_exact": "EM, unanswerable",
-    "valid_json": "valid JSON",
-    "verbatim": "verbatim in the document",
-}
 _WHAT = {
     "adapter": "A LoRA adapter for [{base}](https://huggingface.co/{base})",
     "merged": "[{base}](https://huggingface.co/{base}) with a LoRA adapter merged into its weights",
@@ -102,7 +95,7 @@ def _results(figures: Figures) -> list[EvalResult]:
             dataset_type=re.sub(r"[^\w./-]", "-", figures.data),
             dataset_name=figures.data,
             metric_type=metric,
-            metric_name=f"{_MEASURES[key]}, {_decoder(figures)}",
+            metric_name=f"{HEADLINES[key]}, {_decoder(figures)}",
             metric_value=figures.metrics[key],
         )
         for key, metric in (("exact", "exact_match"), ("f1", "f1"))
@@ -129,7 +122,7 @@ def _figures(publication: Publication) -> str:
         return "## Figures\n\nNone were given. Measure it on documents of your own before relying on it."
     headings = [f"{figures.data}, {_decoder(figures)}" for figures in publication.figures]
     rows = [["percent", *headings], ["---", *("---:" for _ in headings)]]
-    for key, label in _MEASURES.items():
+    for key, label in HEADLINES.items():
         cells = [_figure(figures, key) for figures in publication.figures]
         if any(cell != "-" for cell in cells):
             rows.append([label, *cells])

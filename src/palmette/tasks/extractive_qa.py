@@ -10,27 +10,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal
 
 from palmette.data.records import Document, Question
 from palmette.errors import DataError
-from palmette.tasks.qa_prompt import ABSTAIN, QaPrompt, json_escape, load_prompt
+from palmette.tasks.qa_prompt import ABSTAIN, NO, YES, QaPrompt, json_escape, load_prompt
+from palmette.tasks.weights import Learn, check_weights, spare_first
 from palmette.tree.chat import ChatTemplate, Message, Piece
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 
-Learn = Literal["full", "assistant", "answer"] | Mapping[str, float]
 # What a token can belong to: the template and the words around what people wrote, these, and the parts of the reply.
-KINDS = ("template", "document", "question", "reasoning", "opening", "answer", "closing", "end")
-_REPLY = {"reasoning": 1.0, "opening": 1.0, "answer": 1.0, "closing": 1.0, "end": 1.0}
+KINDS = ("template", "document", "question", "verdict", "reasoning", "opening", "answer", "closing", "end")
+_REPLY = {"verdict": 1.0, "reasoning": 1.0, "opening": 1.0, "answer": 1.0, "closing": 1.0, "end": 1.0}
+# Stands for an answer that does not matter.
+_ANY = "."
 _LEARN: dict[str, dict[str, float]] = {
     "full": dict.fromkeys(KINDS, 1.0),
     "assistant": _REPLY,
     "answer": {**_REPLY, "reasoning": 0.0, "opening": 0.0},
 }
-_PLACEHOLDER = " blah"
-_REPLY_TAGS = ("reasoning", "opening")
+_BLAH, PAUSE = " blah", "<pause>"
+# What the parts of a reply are tagged with; a placeholder is never learned.
+_REPLY_TAGS = ("opening", "verdict", "closing", "end", "placeholder", "reasoning", "answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,22 @@ class Reasoning:
 
     Attributes:
         kind: "none"; "blah": placeholder tokens that no other token may look at and nothing learns, so that all they do is to move the answer
-            by their positions; "rationale": the reasoning that the data hold for each question, written by the model when it answers.
+            by their positions; "pause": placeholders with input embeddings of their own, which are learned, and which later tokens look at
+            (Goyal et al., 2023); "rationale": the reasoning that the data hold for each question, written by the model when it answers.
         tokens: how many placeholders.
+        shared: whether all pause tokens are the same one.
     """
 
-    kind: Literal["none", "blah", "rationale"] = "none"
+    kind: Literal["none", "blah", "pause", "rationale"] = "none"
     tokens: int = 5
+    shared: bool = True
+
+    @property
+    def pause_tokens(self) -> tuple[int, ...]:
+        """Token ids of the pause tokens: -1, -2, ..., which no vocabulary has, so nobody can write or generate them."""
+        if self.kind != "pause":
+            return ()
+        return (-1,) * self.tokens if self.shared else tuple(-1 - index for index in range(self.tokens))
 
 
 def learn_weights(learn: Learn) -> dict[str, float]:
@@ -58,14 +70,26 @@ def learn_weights(learn: Learn) -> dict[str, float]:
         DataError: an unknown kind, a weight below 0, or none above it.
     """
     weights = _LEARN[learn] if isinstance(learn, str) else dict(learn)
-    for kind, weight in weights.items():
-        if kind not in KINDS or not 0 <= weight < float("inf"):
-            raise DataError(
-                f"learn has the weight {weight} for {kind!r}", f"Kinds are {', '.join(KINDS)}; weights 0 or more."
-            )
-    if not any(weights.values()):
-        raise DataError("learn gives no kind of token a weight", "Give at least the answer one.")
+    check_weights(weights, KINDS)
     return weights
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVerdict:
+    """Tokens of the first of two turns, in which "yes" or "no" is about to be said.
+
+    Attributes:
+        opening: how the reply opens.
+        yes, no: the two verdicts.
+        closing: the token that ends either.
+        turn: what follows "yes", up to where the second reply begins.
+    """
+
+    opening: tuple[int, ...]
+    yes: tuple[int, ...]
+    no: tuple[int, ...]
+    closing: int
+    turn: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +99,10 @@ class OpenReply:
     Attributes:
         root: what all documents share, the system message and what follows it.
         document: the document, and what stands between it and any question.
-        question: one question, up to where the reply begins.
-        placeholders: tokens of the reply that only take up positions: nobody may look at them.
+        question: one question, up to where the (first) reply begins.
+        verdict: the turn before the answer's, if the prompt has two.
+        placeholders: tokens of the reply that stand before its opening.
+        attends: whether later tokens may look at the placeholders.
         opening: how the reply opens, up to the answer.
         abstain: the answer that says "not in here".
         closing: the token that ends an answer, whatever it was: the first one of the reply's closing, after which the format
@@ -86,10 +112,19 @@ class OpenReply:
     root: tuple[int, ...]
     document: tuple[int, ...]
     question: tuple[int, ...]
+    verdict: OpenVerdict | None
     placeholders: tuple[int, ...]
+    attends: bool
     opening: tuple[int, ...]
     abstain: tuple[int, ...]
     closing: int
+
+    @property
+    def lead(self) -> int:
+        """Tokens between a question and its answer."""
+        first = self.verdict
+        turn = len(first.opening) + len(first.yes) + len(first.turn) if first else 0
+        return turn + len(self.placeholders) + len(self.opening)
 
 
 class ExtractiveQa:
@@ -146,15 +181,35 @@ class ExtractiveQa:
 
     def open_reply(self, document: str, question: str) -> OpenReply:
         """The conversation up to the answer, parted where a decoder shares it."""
-        segments = self._segments(document, question, answer=ABSTAIN)
+        segments = self._segments(document, question, _ANY)
         tags = [segment.tag for segment in segments]
-        reply = next(index for index, tag in enumerate(tags) if tag in _REPLY_TAGS)
-        inner = [tags.index("opening"), tags.index("answer"), tags.index("closing")]
-        cuts = [0, tags.index("document"), tags.index("question"), reply, *inner]
-        root, text, asked, placeholders, opening, abstain = (
-            tuple(token for segment in segments[a:b] for token in segment.tokens) for a, b in pairwise(cuts)
+        first = next(index for index, tag in enumerate(tags) if tag in _REPLY_TAGS)
+        answer = tags.index("answer")
+        opening = max(index for index, tag in enumerate(tags[:answer]) if tag == "opening")
+        reply = opening - ("placeholder" in tags)
+        return OpenReply(
+            root=_tokens(segments[: tags.index("document")]),
+            document=_tokens(segments[tags.index("document") : tags.index("question")]),
+            question=_tokens(segments[tags.index("question") : first]),
+            verdict=self._open_verdict(segments, reply) if self.prompt.two_turns else None,
+            placeholders=_tokens(segments[reply:opening]),
+            attends=self.reasoning.kind == "pause",
+            opening=segments[opening].tokens,
+            abstain=self.template.encoder.content(ABSTAIN),
+            closing=segments[answer + 1].tokens[0],
         )
-        return OpenReply(root, text, asked, placeholders, opening, abstain, segments[cuts[-1]].tokens[0])
+
+    def _open_verdict(self, segments: list[Segment], reply: int) -> OpenVerdict:
+        """The first of two turns, out of a conversation whose second reply begins at segment `reply`."""
+        at = next(index for index, segment in enumerate(segments) if segment.tag == "verdict")
+        encode = self.template.encoder.content
+        return OpenVerdict(
+            opening=segments[at - 1].tokens,
+            yes=encode(YES),
+            no=encode(NO),
+            closing=segments[at + 1].tokens[0],
+            turn=_tokens(segments[at + 1 : reply]),
+        )
 
     def end_of_turn(self) -> int:
         """The token that ends the assistant's turn."""
@@ -185,7 +240,7 @@ class ExtractiveQa:
         return question.rationale.strip() + "\n"
 
     def _segments(self, document: str, question: str, answer: str, rationale: str = "") -> list[Segment]:
-        """The conversation as segments."""
+        """The conversation as segments; where the prompt has two turns and there is no answer, it ends with the first."""
         prompt = self.prompt
         user = (
             Piece(prompt.before_document),
@@ -195,34 +250,48 @@ class ExtractiveQa:
             Piece(question.strip(), tag="question"),
             Piece(prompt.after_question, tag="question"),
         )
+        turns = [Message("system", (Piece(prompt.system),)), Message("user", user)]
+        if prompt.two_turns:
+            turns.append(Message("assistant", self._verdict(NO if answer == ABSTAIN else YES)))
+            if answer == ABSTAIN:
+                return self.template.segments(turns)
+            turns.append(Message("user", (Piece(prompt.second_turn),)))
         reply = (
             *([Piece(rationale, tag="reasoning")] if rationale else []),
             Piece(prompt.before_answer, tag="opening"),
             Piece(json_escape(answer), tag="answer"),
             Piece(prompt.after_answer, tag="closing"),
         )
-        messages = (Message("system", (Piece(prompt.system),)), Message("user", user), Message("assistant", reply))
-        segments = self.template.segments(messages)
-        if self.reasoning.kind == "blah":
-            number = self.reasoning.tokens
-            tokens = self.template.encoder.content(_PLACEHOLDER)[:1] * number
-            placeholders = Segment(tokens, "content", _PLACEHOLDER * number, attend=False, tag="reasoning")
-            segments.insert([segment.tag for segment in segments].index("opening"), placeholders)
+        segments = self.template.segments([*turns, Message("assistant", reply)])
+        placeholders = self._placeholders()
+        if placeholders:
+            tags = [segment.tag for segment in segments]
+            opening = max(index for index, tag in enumerate(tags) if tag == "opening")
+            segments.insert(opening, placeholders)
         return segments
+
+    def _verdict(self, said: str) -> tuple[Piece, ...]:
+        """The first reply of two."""
+        before, after = self.prompt.before_verdict, self.prompt.after_verdict
+        return Piece(before, tag="opening"), Piece(said, tag="verdict"), Piece(after, tag="closing")
+
+    def _placeholders(self) -> Segment | None:
+        """What stands before the opening of the reply that holds the answer."""
+        number = self.reasoning.tokens
+        if self.reasoning.kind == "blah":
+            tokens = self.template.encoder.content(_BLAH)[:1] * number
+            return Segment(tokens, "content", _BLAH * number, attend=False, tag="placeholder")
+        pause = self.reasoning.pause_tokens
+        return Segment(pause, "template", PAUSE * number, tag="placeholder") if pause else None
+
+
+def _tokens(segments: Iterable[Segment]) -> tuple[int, ...]:
+    return tuple(token for segment in segments for token in segment.tokens)
 
 
 def _weighted(segments: list[Segment], weights: Mapping[str, float]) -> list[Segment]:
     """The segments with the weights of their kinds; the very first token, which nothing predicts, has none."""
-    weighted = [
-        replace(segment, learn=weights.get(segment.tag or "template", 0.0) if segment.attend else 0.0)
-        for segment in segments
-    ]
-    first = next(index for index, segment in enumerate(weighted) if segment.tokens)
-    opening = weighted[first]
-    if opening.learn:
-        alone = replace(opening, tokens=opening.tokens[:1], learn=0.0)
-        weighted[first : first + 1] = [alone, replace(opening, tokens=opening.tokens[1:], text="")]
-    return weighted
+    return spare_first([replace(segment, learn=weights.get(segment.tag or "template", 0.0)) for segment in segments])
 
 
 def training_answer(question: Question) -> str:

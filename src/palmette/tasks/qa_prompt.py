@@ -15,8 +15,10 @@ import yaml
 from palmette.errors import DataError
 
 ABSTAIN = "?"
+YES, NO = "yes", "no"
 DEFAULT_PROMPT = "plain"
 _LOOSE = re.compile(r'"answer"\s*:\s*"((?:[^"\\]|\\.)*\\?)', re.DOTALL)
+TWO_TURNS = ("before_verdict", "after_verdict", "second_turn")
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n?```", re.DOTALL)
 
 
@@ -32,6 +34,10 @@ class QaPrompt:
         before_answer: how the reply opens: up to and with the quote that opens the answer's JSON string.
         after_answer: how it closes, from the closing quote on.
         reasons: whether the reply may hold anything before the JSON.
+        before_verdict: for a prompt of two turns: how the first reply opens, which only says "yes" or "no": whether the document holds
+            the answer. After "no" the conversation ends. "" for a prompt of one turn.
+        after_verdict: how the first reply closes.
+        second_turn: what the user then says after "yes", to get the answer.
     """
 
     system: str
@@ -41,20 +47,46 @@ class QaPrompt:
     before_answer: str
     after_answer: str
     reasons: bool = False
+    before_verdict: str = ""
+    after_verdict: str = ""
+    second_turn: str = ""
 
     @property
     def sha256(self) -> str:
         """Hash of the prompt's words."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        said = {key: value for key, value in asdict(self).items() if value or key not in TWO_TURNS}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def two_turns(self) -> bool:
+        """Whether a first turn asks if there is an answer at all."""
+        return bool(self.second_turn)
+
+    def verdict(self, raw: str) -> bool | None:
+        """What the first reply of two says: whether the document holds the answer; None where it says nothing that can be read.
+
+        >>> [load_prompt("two_turn").verdict(raw) for raw in ('{"enough": "yes"}', '{"enough": "no"}', 'Yes.')]
+        [True, False, None]
+        """
+        said = raw.strip()
+        found = [word for word in (YES, NO) if said == f"{self.before_verdict}{word}{self.after_verdict}".strip()]
+        return found[0] == YES if found and self.two_turns else None
 
     def read(self, raw: str) -> Reply:
         """Read a reply strictly: JSON in a fenced block where the prompt asks for one, bare JSON elsewhere; see `read_reply`.
+
+        Of two replies, one after the other, the second is read; a first one that says "no" abstains.
 
         >>> load_prompt("json_think").read('It opened in 1882.\\n```json\\n{"answer": "1882"}\\n```')
         Reply(text='1882', valid=True)
         >>> load_prompt("json").read('It opened in 1882.\\n```json\\n{"answer": "1882"}\\n```').valid
         False
         """
+        if self.verdict(raw) is False:
+            return Reply("", True)
+        first = f"{self.before_verdict}{YES}{self.after_verdict}".strip()
+        if self.two_turns and raw.lstrip().startswith(first):
+            raw = raw.lstrip()[len(first) :].lstrip()
         blocks = list(_FENCED.finditer(raw)) if self.before_answer.lstrip().startswith("```") else []
         if not blocks:
             return read_reply(raw)
@@ -100,7 +132,7 @@ def load_prompt(name: str = DEFAULT_PROMPT) -> QaPrompt:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
             raise DataError(f"prompt {name!r} has the unknown key {key!r}", f"{hint}Known are: {', '.join(known)}.")
-    missing = [key for key in known if key not in values and key != "reasons"]
+    missing = [key for key in known if key not in values and key not in ("reasons", *TWO_TURNS)]
     wrong = [key for key, value in values.items() if not isinstance(value, bool if key == "reasons" else str)]
     if missing or wrong:
         what = f"lacks {missing[0]!r}" if missing else f"has {values[wrong[0]]!r} as {wrong[0]!r}"
@@ -112,8 +144,15 @@ def checked(prompt: QaPrompt, name: str) -> QaPrompt:
     """The prompt, if what its wrapper holds can be read back.
 
     Raises:
-        DataError: it cannot.
+        DataError: it cannot, or one of the texts for a first turn is missing.
     """
+    given = [key for key in TWO_TURNS if getattr(prompt, key)]
+    if given and len(given) < len(TWO_TURNS):
+        absent = next(key for key in TWO_TURNS if key not in given)
+        raise DataError(
+            f"prompt {name!r} has {given[0]!r} but no {absent!r}",
+            f"A prompt of two turns needs {', '.join(TWO_TURNS)}.",
+        )
     for answer in ("x", 'a "b"\n\\ c'):
         if prompt.read(prompt.before_answer + json_escape(answer) + prompt.after_answer) != Reply(answer, True):
             wrapper = f"{prompt.before_answer}...{prompt.after_answer}"

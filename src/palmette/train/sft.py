@@ -17,8 +17,6 @@ from transformers import TrainingArguments, set_seed
 
 from palmette import run
 from palmette.config import PromptSection, Recipe, load_recipe
-from palmette.data.records import DataSet, Document
-from palmette.data.source import read_source
 from palmette.errors import DataError, RunError
 from palmette.model.attention import skips_hidden
 from palmette.model.checks import check_model
@@ -26,10 +24,12 @@ from palmette.model.forward import check_positions
 from palmette.model.fused import describe
 from palmette.model.loading import LoadedModel, add_lora, load_model, weights_hash
 from palmette.model.memory import keep_freed_memory
+from palmette.model.pause import add_pause, load_pause, pause_of, save_pause, without_pause
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
-from palmette.tasks.qa_prompt import QaPrompt, checked, load_prompt
+from palmette.tasks.qa_prompt import TWO_TURNS, QaPrompt, checked, load_prompt
 from palmette.train.callbacks import MetricsLog, SaveOnInterrupt
-from palmette.train.plan import StepPlan, check_tree
+from palmette.train.plan import StepPlan
+from palmette.train.sources import Sources, build_trees, counted, read_sources
 from palmette.train.step import TreeTrainer, latest_checkpoint
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree, lay_out
@@ -50,7 +50,7 @@ class Job:
     """Everything a run needs, checked before anything is written."""
 
     recipe: Recipe
-    data: tuple[DataSet, ...]
+    data: Sources
     loaded: LoadedModel
     task: ExtractiveQa
     plan: StepPlan
@@ -61,9 +61,9 @@ class Job:
 def recipe_prompt(recipe: Recipe) -> QaPrompt:
     """The prompt that a recipe asks for."""
     changes = recipe.prompt.model_dump(exclude={"name"})
-    if None not in changes.values():  # as a run records it: the file that it once came from need not be there
-        return QaPrompt(**changes)
     changed = {key: value for key, value in changes.items() if value is not None}
+    if changes.keys() - changed.keys() <= set(TWO_TURNS):  # as a run records it: its file need not be there any more
+        return QaPrompt(**changed)
     return checked(replace(load_prompt(recipe.prompt.name), **changed), recipe.prompt.name)
 
 
@@ -74,8 +74,9 @@ def recipe_task(recipe: Recipe, tokenizer: Any) -> ExtractiveQa:
         TemplateError: the tokenizer's chat template cannot be taken apart.
         DataError: the prompt, or what is to be learned, makes no sense.
     """
-    reasoning = Reasoning(**recipe.reasoning.model_dump())
-    return ExtractiveQa(ChatTemplate(tokenizer), recipe_prompt(recipe), recipe.learn, reasoning)
+    reasoning = Reasoning(**recipe.reasoning.model_dump(exclude={"embedding_epochs"}))
+    learn = recipe.learn if recipe.data.kind == "qa" else "assistant"
+    return ExtractiveQa(ChatTemplate(tokenizer), recipe_prompt(recipe), learn, reasoning)
 
 
 def load_base(recipe: Recipe) -> LoadedModel:
@@ -159,29 +160,29 @@ def _check_one_process() -> None:
 def prepare(recipe: Recipe, say: Say, loaded: LoadedModel | None) -> Job:
     """Read the data, load and check the model, and build the trees; nothing is written."""
     keep_freed_memory()
-    data = tuple(
-        read_source(source, on_bad_record=recipe.data.on_bad_record, limit_documents=recipe.data.limit_documents)
-        for source in recipe.data.train
-    )
+    data = read_sources(recipe)
     loaded = loaded or load_base(recipe)
     task = recipe_task(recipe, loaded.tokenizer)
-    documents = [document for source in data for document in source.documents if document.questions]
-    trees, kept, dropped = _trees(task, documents, recipe)
+    learned = build_trees(data, task, recipe)
+    trees = learned.trees
     for tree in trees:
         check_positions(loaded.model, tree.num_positions, f"document {tree.name!r}")
     set_seed(recipe.train.seed)
     model = loaded.model
     if recipe.train.method == "lora":
         model = add_lora(model, **recipe.lora.model_dump())
+    num_pauses = len(set(task.reasoning.pause_tokens))
+    if num_pauses:
+        add_pause(model, num_pauses)
     check_model(model, training=True)
-    dropped = [reason for source in data for reason in source.dropped] + dropped
-    num_questions = sum(len(document.questions) for document in kept)
+    dropped = [reason for source in data for reason in source.dropped] + learned.dropped
     num_tokens = sum(tree.num_tokens for tree in trees)
-    say(f"{len(trees)} trees, {num_questions} questions, {num_tokens} tokens; {len(dropped)} dropped")
+    what = "turns of the assistant" if recipe.data.kind == "chat" else "questions"
+    say(f"{len(trees)} trees, {learned.num_questions} {what}, {num_tokens} tokens; {len(dropped)} dropped")
     say(f"computing in {model.dtype} with {describe(model)}".replace("torch.", ""))
     plan = _plan(trees, dropped, recipe, skips_hidden(model))
     resolved = _resolved(recipe, task.prompt, model.dtype)
-    return Job(resolved, data, replace(loaded, model=model), task, plan, tuple(dropped), num_questions)
+    return Job(resolved, data, replace(loaded, model=model), task, plan, tuple(dropped), learned.num_questions)
 
 
 def _plan(trees: list[PrefixTree], dropped: list[str], recipe: Recipe, one_row: bool) -> StepPlan:
@@ -212,50 +213,75 @@ def _resolved(recipe: Recipe, prompt: QaPrompt, dtype: torch.dtype) -> Recipe:
     )
 
 
-def _trees(
-    task: ExtractiveQa, documents: list[Document], recipe: Recipe
-) -> tuple[list[PrefixTree], list[Document], list[str]]:
-    """Training trees, the documents they are of, and the reasons for those left out."""
-    trees, kept, dropped = [], [], []
-    for document in documents:
-        tree = task.training_tree(document)
-        too_long = tree.num_tokens > recipe.train.row_tokens
-        if too_long and recipe.data.on_too_long == "drop":
-            dropped.append(f"{document.id}: {tree.num_tokens} tokens, limit {recipe.train.row_tokens}")
-            continue
-        check_tree(tree, recipe.train.row_tokens)
-        trees.append(tree)
-        kept.append(document)
-    return trees, kept, dropped
-
-
 def _train(job: Job, folder: Path, checkpoint: Path | None, say: Say) -> LoadedModel:
-    train, interrupt = job.recipe.train, SaveOnInterrupt()
-    log = MetricsLog(folder / run.METRICS_LOG, job.num_questions)
+    train = job.recipe.train
+    if job.recipe.reasoning.embedding_epochs:
+        _train_embeddings(job, folder, say)
+    say(f"training {trainable_share(job.loaded.model)} for {train.epochs} epochs of {job.plan.steps_per_epoch} steps")
+    _run_stage(job, folder, _Stage(run.CHECKPOINTS, run.METRICS_LOG, train.epochs), checkpoint)
+    _save_result(job, folder)
+    return replace(job.loaded, model=job.loaded.model.eval())
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A part of a run: where its checkpoints and its log are, and its passes over the data."""
+
+    checkpoints: str
+    log: str
+    epochs: int
+
+
+_EMBEDDINGS = _Stage("checkpoints-embeddings", "metrics-embeddings.jsonl", 0)
+
+
+def _train_embeddings(job: Job, folder: Path, say: Say) -> None:
+    """Train the embeddings of the pause tokens alone; what they have become is kept, and read where the run goes on."""
+    model, done = job.loaded.model, folder / run.EMBEDDINGS
+    if not done.is_dir():
+        stage = replace(_EMBEDDINGS, epochs=job.recipe.reasoning.embedding_epochs)
+        own = pause_of(model)
+        others = [p for p in model.parameters() if p.requires_grad and p is not own]
+        for parameter in others:
+            parameter.requires_grad_(False)
+        say(f"training {trainable_share(model)}, the pause tokens, for {stage.epochs} epochs")
+        interrupted = _run_stage(job, folder, stage, latest_checkpoint(folder / stage.checkpoints))
+        for parameter in others:
+            parameter.requires_grad_(True)
+        with run.whole_folder(done) as staging:
+            save_pause(model, staging)
+        shutil.rmtree(folder / stage.checkpoints, ignore_errors=True)
+        if interrupted:
+            raise Interrupted(folder, 0)
+    load_pause(model, done)
+
+
+def _run_stage(job: Job, folder: Path, stage: _Stage, checkpoint: Path | None) -> bool:
+    """Train; whether Ctrl-C came so late that all was done."""
+    interrupt = SaveOnInterrupt()
+    log = MetricsLog(folder / stage.log, job.num_questions)
     trainer = TreeTrainer(
         job.loaded.model,
-        training_arguments(job.recipe, folder),
+        training_arguments(job.recipe, folder / stage.checkpoints, stage.epochs),
         job.plan,
         callbacks=[log, interrupt],
-        keep_checkpoints=train.keep_checkpoints,
-        rehearsal=job.plan.largest_batch(train.epochs),
+        keep_checkpoints=job.recipe.train.keep_checkpoints,
+        rehearsal=job.plan.largest_batch(stage.epochs),
     )
-    say(f"training {trainable_share(job.loaded.model)} for {train.epochs} epochs of {job.plan.steps_per_epoch} steps")
     with interrupt.listening(), contextlib.closing(log):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.check_finite()
     if interrupt.interrupted and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(folder, trainer.state.global_step)
-    _save_result(job, folder)
-    return replace(job.loaded, model=job.loaded.model.eval())
+    return interrupt.interrupted
 
 
-def training_arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
-    """The `Trainer`'s arguments for a recipe."""
+def training_arguments(recipe: Recipe, checkpoints: Path, epochs: int) -> TrainingArguments:
+    """The `Trainer`'s arguments for a recipe, with checkpoints in a folder and so many passes over the data."""
     train = recipe.train
     return TrainingArguments(
-        output_dir=str(folder / run.CHECKPOINTS),
-        num_train_epochs=train.epochs,
+        output_dir=str(checkpoints),
+        num_train_epochs=epochs,
         learning_rate=train.learning_rate,
         weight_decay=train.weight_decay,
         lr_scheduler_type=train.schedule,
@@ -296,7 +322,9 @@ def _save_result(job: Job, folder: Path) -> None:
     """Write the adapter (or the whole model) whole or not at all, then delete the checkpoints."""
     adapter = job.recipe.train.method == "lora"
     with run.whole_folder(folder / (run.ADAPTER if adapter else run.FULL_MODEL)) as staging:
-        job.loaded.model.save_pretrained(staging)
+        model = job.loaded.model
+        model.save_pretrained(staging, **({} if adapter else {"state_dict": without_pause(model)}))
+        save_pause(model, staging)
         if adapter:
             _name_base(staging / "adapter_config.json", job.loaded.name)
         else:
@@ -325,15 +353,7 @@ def fingerprint(job: Job) -> dict[str, Any]:
             "attention": job.loaded.model.config.get_text_config()._attn_implementation,
             "layers": describe(job.loaded.model),
         },
-        "data": [
-            {
-                "source": source.source,
-                "sha256": source.sha256,
-                "documents": len(source.documents),
-                "questions": source.num_questions,
-            }
-            for source in job.data
-        ],
+        "data": [counted(source) for source in job.data],
         "dropped": list(job.dropped),
         "prompt_sha256": job.task.prompt.sha256,
         "trees": len(job.plan.trees),

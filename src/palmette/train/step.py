@@ -23,6 +23,7 @@ from palmette.errors import ModelError, RunError
 from palmette.model.forward import score_tokens
 from palmette.model.loading import ADAPTER_WEIGHTS
 from palmette.model.memory import ResidentLimit
+from palmette.model.pause import load_pause, save_pause
 from palmette.objectives.nll import weighted_nll
 from palmette.train.optimizer import MasterAdamW
 from palmette.train.plan import StepLoader, StepPlan
@@ -178,6 +179,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(self.model, PeftModel):
             self.model.save_pretrained(folder)
+            save_pause(self.model, folder)
         else:  # names as they are in memory: `save_pretrained` splits what some families fuse
             save_model(self.model, str(folder / _WEIGHTS))
 
@@ -214,6 +216,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         folder = Path(resume_from_checkpoint)
         if isinstance(self.model, PeftModel):
             set_peft_model_state_dict(self.model, load_file(folder / ADAPTER_WEIGHTS))
+            load_pause(self.model, folder)
             return
         load_model(self.model, folder / _WEIGHTS)
 

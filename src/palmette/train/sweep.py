@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field
@@ -17,7 +17,9 @@ from palmette.config import Positive, Recipe, Section, read_section, read_settin
 from palmette.errors import RecipeError
 
 SWEEP, CELLS, RUN = "sweep.yaml", "cells", "run"
-DecoderName = Literal["span", "greedy", "beam"]
+# With "-free-N" the model reasons freely for up to N tokens before its answer is opened.
+DecoderName = Annotated[str, Field(pattern=r"^(span|greedy|beam|(span|greedy)-free-[1-9][0-9]*)$")]
+_DECODERS = "evaluate.decoders"
 _MOST_LETTERS = 80
 
 
@@ -30,10 +32,13 @@ class EvaluateSection(Section):
 
     Attributes:
         data: a source with known answers.
-        decoders: how they are asked: the span decoder, or plain generation.
+        decoders: how they are asked: "span" (the span decoder), "greedy" or "beam" (plain generation); "span-free-N" and
+            "greedy-free-N" let the model reason freely for up to N tokens before its answer is opened.
         limit: use the first so many questions only.
         batch_size: prompts that beam search takes side by side.
         retention: measure what fine-tuning cost elsewhere too (`palmette eval retention`).
+        retention_passages, retention_prompts: on so many of the built-in texts and chat prompts, spread over their kinds; all if None.
+        retention_tokens: where a chat reply is cut.
     """
 
     data: str = "builtin:dev"
@@ -41,6 +46,9 @@ class EvaluateSection(Section):
     limit: Positive | None = None
     batch_size: Positive = 16
     retention: bool = False
+    retention_passages: Positive | None = None
+    retention_prompts: Positive | None = None
+    retention_tokens: Positive = 48
 
 
 class Sweep(Section):
@@ -50,8 +58,9 @@ class Sweep(Section):
         output: the folder for everything; a sweep that was stopped goes on in it.
         base: a recipe, as a file or as a map of settings; its output has no effect.
         vary: the values to try, by dotted key, such as train.learning_rate.
-        cells: settings by dotted key, for each named cell; instead of `vary`.
+        cells: settings by dotted key, for each named cell; instead of `vary`. With evaluate.decoders a cell has decoders of its own.
         seeds: values of train.seed; the base's own if there are none.
+        reference: the cell (by its name; of a grid, see `grid_name`) with which the others are compared, question by question.
         evaluate: what the cells are measured on.
     """
 
@@ -60,6 +69,7 @@ class Sweep(Section):
     vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
     cells: dict[str, dict[str, Any]] = Field(default_factory=dict)
     seeds: list[int] = Field(default_factory=list)
+    reference: str | None = None
     evaluate: EvaluateSection = EvaluateSection()
 
     def to_yaml(self) -> str:
@@ -75,11 +85,13 @@ class Cell:
         name: its cell's name, which all its seeds share.
         varied: the settings in which it differs from the base, by dotted key.
         recipe: all of them; the output is the run folder.
+        decoders: how it is asked.
     """
 
     name: str
     varied: Mapping[str, Any]
     recipe: Recipe
+    decoders: tuple[str, ...]
 
     @property
     def seed(self) -> int:
@@ -116,16 +128,31 @@ def cells_of(sweep: Sweep, source: str) -> list[Cell]:
     assert not isinstance(sweep.base, str)
     cells = []
     for name, varied in _combinations(sweep, source):
+        where = f"{source}, cell {name}"
+        decoders = tuple(_decoders(sweep, varied, where))
+        of_recipe = {key: value for key, value in varied.items() if key != _DECODERS}
         for chosen in [{"train.seed": seed} for seed in sweep.seeds] or [{}]:
-            settings = {**varied, **chosen}
-            where = f"{source}, cell {name}"
-            recipe = read_section(Recipe, _with(sweep.base, {"output": "", **settings}, where), where)
+            settings = {"output": "", **of_recipe, **chosen}
+            recipe = read_section(Recipe, _with(sweep.base, settings, where), where)
             folder = Path(sweep.output).expanduser() / CELLS / f"{name}_seed={recipe.train.seed}"
-            cells.append(Cell(name, varied, recipe.model_copy(update={"output": str(folder / RUN)})))
+            recipe = recipe.model_copy(update={"output": str(folder / RUN)})
+            cells.append(Cell(name, varied, recipe, decoders))
+    if sweep.reference is not None and sweep.reference not in {cell.name for cell in cells}:
+        known = ", ".join(dict.fromkeys(cell.name for cell in cells))
+        raise RecipeError(f"{source}: reference = {sweep.reference!r} is no cell of the sweep", f"Cells are: {known}.")
     twice = _first_repeated(cell.folder.name for cell in cells)
     if twice:
         raise RecipeError(f"{source}: the cell {twice} stands twice", "Take one of the equal values or seeds out.")
     return cells
+
+
+def _decoders(sweep: Sweep, varied: Mapping[str, Any], where: str) -> list[DecoderName]:
+    """How a cell is asked."""
+    if _DECODERS not in varied:
+        return sweep.evaluate.decoders
+    if not sweep.cells:
+        raise RecipeError(f"{where}: {_DECODERS} is not a setting to vary", "List all decoders under `evaluate`.")
+    return read_section(EvaluateSection, {"decoders": varied[_DECODERS]}, f"{where}, evaluate").decoders
 
 
 def _read(path: Path) -> str:

@@ -52,13 +52,13 @@ class _Skeleton:
     Attributes:
         text: `text[i]` stands before content i, the last one after all of them.
         trim_left, trim_right: what is trimmed off each content: None = all white space, else these characters.
-        lead: blanks between the generation prompt and the last content, which begin the reply.
+        lead: blanks between the generation prompt and each content of the assistant's, which begin the reply.
     """
 
     text: tuple[str, ...]
     trim_left: tuple[str | None, ...]
     trim_right: tuple[str | None, ...]
-    lead: str
+    lead: tuple[str, ...]
 
     def marks(self, encoder: TextEncoder) -> list[str]:
         """Ordinary text that parts the turns where no control token does."""
@@ -88,9 +88,10 @@ class ChatTemplate:
         self._skeletons: dict[tuple[str, ...], _Skeleton | None] = {}
 
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
-        """A conversation as segments, in order. It ends with the end-of-turn token of the last message, with its `learn` weight.
+        """A conversation as segments, in order, up to the end-of-turn token of the last message.
 
-        A system message that the template rejects or drops is put in front of the first user message. A piece of content makes
+        The tokens that end an assistant's turn are a segment of their own, tagged "end", with the largest `learn` weight of its
+        pieces. A system message that the template rejects or drops is put in front of the first user message. A piece of content makes
         exactly one segment, in the same order.
 
         Args:
@@ -113,35 +114,46 @@ class ChatTemplate:
         segments: list[Segment] = []
         marks = skeleton.marks(self.encoder)
         for index, message in enumerate(messages):
-            segments.extend(self._template_segment(skeleton.text[index], at_start=index == 0))
+            ended = messages[index - 1] if index and messages[index - 1].role == "assistant" else None
+            segments.extend(self._between(skeleton.text[index], ended, at_start=index == 0))
             _check_marks(message, marks)
             pieces = _trimmed(message.pieces, skeleton.trim_left[index], skeleton.trim_right[index])
-            if index == len(messages) - 1 and pieces:
-                pieces[0] = replace(pieces[0], text=skeleton.lead + pieces[0].text)
+            if skeleton.lead[index] and pieces:
+                pieces[0] = replace(pieces[0], text=skeleton.lead[index] + pieces[0].text)
             segments.extend(
                 Segment(self.encoder.content(p.text), "content", p.text, p.attend, p.learn, p.tag) for p in pieces
             )
-        learn = max((piece.learn for piece in messages[-1].pieces), default=0.0)
-        segments.append(self._end_of_turn(skeleton.text[-1], learn))
+        last = skeleton.text[-1]
+        segments.append(self._end_of_turn(last, messages[-1]) or self._end_of_sequence(last, messages[-1]))
         return segments
 
-    def _template_segment(self, text: str, *, at_start: bool) -> list[Segment]:
-        return [Segment(self.encoder.template(text, at_start=at_start), "template", text)] if text else []
+    def _between(self, text: str, ended: Message | None, *, at_start: bool) -> list[Segment]:
+        """Template text before a message: what ends the assistant's turn that stands there, and the rest."""
+        end = self._end_of_turn(text, ended) if ended else None
+        rest = text[len(end.text) :] if end else text
+        found = [Segment(self.encoder.template(rest, at_start=at_start), "template", rest)] if rest else []
+        return [end, *found] if end else found
 
-    def _end_of_turn(self, text: str, learn: float) -> Segment:
-        """What ends the assistant's turn: the template's text up to its first control token, or the tokenizer's end of sequence."""
+    def _end_of_turn(self, text: str, ended: Message) -> Segment | None:
+        """The template's text up to its first control token, which ends an assistant's turn; None where there is no such token."""
         tokens = self.encoder.template(text)
         for index, token in enumerate(tokens):
             if token in self.encoder.control_tokens:
                 name = self.encoder.control_tokens[token]
-                return Segment(tokens[: index + 1], "template", text[: text.find(name) + len(name)], True, learn, "end")
+                upto = text[: text.find(name) + len(name)]
+                return Segment(tokens[: index + 1], "template", upto, True, _learned(ended), "end")
+        return None
+
+    def _end_of_sequence(self, text: str, ended: Message) -> Segment:
+        """The whole of the text, where it has no control token, and the tokenizer's end of sequence."""
+        tokens = self.encoder.template(text)
         eos, eos_id = self._tokenizer.eos_token, self._tokenizer.eos_token_id
         if eos is None or eos_id is None:
             raise TemplateError(
                 f"nothing ends the assistant's turn: the template closes it with {text!r} and the tokenizer has no eos_token",
                 "Set tokenizer.eos_token, or close the turn with a control token.",
             )
-        return Segment((*tokens, int(eos_id)), "template", text + eos, True, learn, "end")
+        return Segment((*tokens, int(eos_id)), "template", text + eos, True, _learned(ended), "end")
 
     def _skeleton(self, roles: tuple[str, ...]) -> _Skeleton | None:
         if roles not in self._skeletons:
@@ -171,9 +183,12 @@ class ChatTemplate:
         right: list[str | None] = [""] * len(roles)
         for trim in ("\n", None):  # white space includes the newline, so it has the last word
             _note_trimmed(plain, padded[trim] or (), trim, left, right)
-        lead = _lead(plain, probes, prompt)
-        text = (*plain[:-2], plain[-2].removesuffix(lead), plain[-1])
-        return _Skeleton(text, tuple(left), tuple(right), lead)
+        blanks = _lead(plain, probes, prompt)
+        lead = [
+            blanks if role == "assistant" and plain[index].endswith(blanks) else "" for index, role in enumerate(roles)
+        ]
+        text = [part.removesuffix(blank) for part, blank in zip(plain, [*lead, ""], strict=True)]
+        return _Skeleton(tuple(text), tuple(left), tuple(right), tuple(lead))
 
     def _render(self, roles: tuple[str, ...], contents: list[str], *, add_generation_prompt: bool = False) -> str:
         conversation = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
@@ -185,6 +200,11 @@ class ChatTemplate:
             date_string=_FIXED_DATE,
         )
         return str(rendered)
+
+
+def _learned(message: Message) -> float:
+    """The largest weight of a message's pieces."""
+    return max((piece.learn for piece in message.pieces), default=0.0)
 
 
 def _check_marks(message: Message, marks: list[str]) -> None:

@@ -1,0 +1,294 @@
+"""Conversations to learn from: JSON Lines, or data sets of the Hugging Face hub.
+
+A row has `messages` (or `conversations`), a list of turns, or `prompt` and `completion`, each a text or a list of turns. A turn is
+{"role": ..., "content": ...}, or {"from": ..., "value": ...} as in ShareGPT. Content is a text, or a list of parts, each a text or
+
+    {"text": ..., "learn": 0.0, "attend": true}
+
+where `learn` is the weight of this part's tokens in the loss (as the recipe says if left out), and `attend` whether later tokens may look at
+them. A turn may carry both too, for all of its parts. A row may have an `id`; other columns are passed over, except those that would change
+what a model is shown.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from palmette.data.records import check_unicode
+from palmette.data.source import OnBad, open_rows
+from palmette.errors import DataError
+
+Role = Literal["system", "user", "assistant"]
+# What data sets call the three.
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+}
+_TURN_KEYS = ("role", "from", "content", "value", "learn", "attend")
+_PART_KEYS = ("text", "type", "learn", "attend")
+_REFUSED = ("system", "tools", "functions")
+_FORMAT = "Each row needs 'messages' (a list of {'role': ..., 'content': ...}), or 'prompt' and 'completion'."
+_PARTS = "Content is text, or a list of parts, each text or {'text': ..., 'learn': ..., 'attend': ...}."
+_EXAMPLE = "HuggingFaceTB/smoltalk:train"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A run of characters of a turn.
+
+    Attributes:
+        text: the characters.
+        learn: weight of their tokens in the loss; None = as the recipe says.
+        attend: whether later tokens may look at theirs.
+    """
+
+    text: str
+    learn: float | None = None
+    attend: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one side says in one go."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Turns, of which the assistant has the last.
+
+    Attributes:
+        id: unique in its data set.
+        turns: at least one.
+        prompt_turns: how many of them, from the first on, are a prompt, so that the assistant's turns among them are given, not learned.
+    """
+
+    id: str
+    turns: tuple[Turn, ...]
+    prompt_turns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSet:
+    """Conversations read from one source.
+
+    Attributes:
+        source: where they came from, as the user named it.
+        conversations: what was read.
+        sha256: hash of the source's bytes, or the hub's fingerprint.
+        dropped: records left out under the policy "drop", with the reason of each.
+    """
+
+    source: str
+    conversations: tuple[Conversation, ...]
+    sha256: str
+    dropped: tuple[str, ...] = field(default=())
+
+
+def read_chat(
+    source: str, *, default_split: str = "train", on_bad_record: OnBad = "error", limit: int | None = None
+) -> ChatSet:
+    """Read and check conversations.
+
+    Args:
+        source: a .jsonl file, or a hub data set.
+        default_split: the split of a hub data set whose name gives none after a colon.
+        on_bad_record: "error" stops at the first bad conversation; "drop" leaves it out and counts it.
+        limit: read at most so many.
+
+    Raises:
+        DataError: no such source, a bad record, an id that occurs twice, or nothing left.
+    """
+    digest, rows = open_rows(source, default_split=default_split, columns=_FORMAT, example=_EXAMPLE)
+    conversations: list[Conversation] = []
+    dropped: list[str] = []
+    seen: set[str] = set()
+    for found in parse_chat(rows, source):
+        if limit is not None and len(conversations) >= limit:
+            break
+        if isinstance(found, Conversation) and found.id in seen:
+            found = DataError(
+                f"{source}: the conversation id {found.id!r} stands twice", "Give every conversation an id of its own."
+            )
+        if isinstance(found, Conversation):
+            seen.add(found.id)
+            conversations.append(found)
+        elif on_bad_record == "error":
+            raise found
+        else:
+            dropped.append(found.problem)
+    if not conversations:
+        raise DataError(f"{source}: no conversation ({len(dropped)} dropped)", _FORMAT)
+    return ChatSet(source, tuple(conversations), digest, tuple(dropped))
+
+
+def parse_chat(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Conversation | DataError]:
+    """Conversations from rows, in order; a row that breaks the format comes as its error."""
+    for number, row in enumerate(rows, start=1):
+        try:
+            yield row if isinstance(row, DataError) else _conversation(row, number, source)
+        except DataError as error:
+            yield error
+
+
+def is_chat(row: dict[str, Any]) -> bool:
+    """Whether a row is meant as a conversation.
+
+    >>> is_chat({"messages": []}), is_chat({"question": "When?", "context": "At 7:40."})
+    (True, False)
+    """
+    return "messages" in row or "conversations" in row or {"prompt", "completion"} <= row.keys()
+
+
+def holds_chat(source: str) -> bool:
+    """Whether a source is a JSON Lines file whose first row is meant as a conversation."""
+    path = Path(source).expanduser()
+    if path.suffix != ".jsonl" or not path.is_file():
+        return False
+    _, rows = open_rows(source, default_split="train", columns=_FORMAT, example=_EXAMPLE)
+    return any(isinstance(row, dict) and is_chat(row) for row in islice(rows, 1))
+
+
+def _conversation(row: dict[str, Any], number: int, source: str) -> Conversation:
+    identifier = f"row-{number}" if row.get("id") is None else row["id"]
+    if isinstance(identifier, bool) or not isinstance(identifier, str | int):
+        raise DataError(
+            f"{source}: row {number} has the id {identifier!r}, a {type(identifier).__name__}",
+            "Make it text or a number.",
+        )
+    check_unicode(str(identifier), f"{source}: row {number}, in its id,")
+    where = f"{source}: conversation {str(identifier)!r}"
+    for key in _REFUSED:
+        if row.get(key):
+            raise DataError(
+                f"{where} has {key!r} beside its turns, which would be left out",
+                "Write it into a first turn with the role system, or take it out.",
+            )
+    for key in ("messages", "conversations"):
+        if key in row:
+            conversation = Conversation(str(identifier), _turns(row[key], f"{where}, {key!r}"))
+            break
+    else:
+        if not is_chat(row):
+            raise DataError(f"{where} has only {', '.join(map(repr, sorted(row.keys() - {'id'}))) or 'an id'}", _FORMAT)
+        prompt = turns_of(row["prompt"], "user", f"{where}, 'prompt'")
+        reply = turns_of(row["completion"], "assistant", f"{where}, 'completion'")
+        conversation = Conversation(str(identifier), (*prompt, *reply), len(prompt))
+    _check_roles(conversation, where)
+    return conversation
+
+
+def turns_of(value: Any, role: Role, where: str) -> tuple[Turn, ...]:
+    """A prompt or a completion: a list of turns, or the content of one.
+
+    Args:
+        value: what the row holds.
+        role: whose it is, if it is the content of one turn.
+        where: how messages name the place.
+
+    Raises:
+        DataError: it breaks the format, or a turn is empty.
+    """
+    if isinstance(value, list) and any(isinstance(part, dict) and {"role", "from"} & part.keys() for part in value):
+        return _turns(value, where)
+    turn = Turn(role, _parts({"content": value}, where))
+    _check_text(turn, where)
+    return (turn,)
+
+
+def _turns(values: Any, where: str) -> tuple[Turn, ...]:
+    if not isinstance(values, list) or not values:
+        what = "an empty list" if values == [] else f"{type(values).__name__}, not a list of turns"
+        raise DataError(f"{where} is {what}", _FORMAT)
+    return tuple(_turn(value, f"{where}, turn {number}") for number, value in enumerate(values, start=1))
+
+
+def _turn(value: Any, where: str) -> Turn:
+    if not isinstance(value, dict):
+        raise DataError(f"{where} is {type(value).__name__}, not an object", _FORMAT)
+    _check_keys(value, _TURN_KEYS, where)
+    name = value.get("role", value.get("from"))
+    if not isinstance(name, str) or name not in _ROLES:
+        raise DataError(
+            f"{where} has the role {name!r}", "Roles are system, user (human) and assistant (gpt); leave others out."
+        )
+    turn = Turn(_ROLES[name], _parts(value, where))
+    _check_text(turn, where)
+    return turn
+
+
+def _parts(turn: dict[str, Any], where: str) -> tuple[Part, ...]:
+    """The parts of a turn's content; what the turn says of all of them holds where a part says nothing."""
+    content = turn.get("content", turn.get("value"))
+    if not isinstance(content, str | list):
+        raise DataError(f"{where} has the content {content!r}", _PARTS)
+    given = Part("", _weight(turn, None, where), _attended(turn, True, where))
+    if isinstance(content, str):
+        return (Part(content, given.learn, given.attend),)
+    return tuple(_part(part, given, f"{where}, part {number}") for number, part in enumerate(content, start=1))
+
+
+def _part(value: Any, given: Part, where: str) -> Part:
+    if isinstance(value, str):
+        value = {"text": value}
+    if not isinstance(value, dict) or not isinstance(value.get("text"), str):
+        raise DataError(f"{where} is {value!r}, which has no text", _PARTS)
+    _check_keys(value, _PART_KEYS, where)
+    if value.get("type", "text") != "text":
+        raise DataError(f"{where} is of the type {value['type']!r}", "Only text can be learned from.")
+    if not value["text"]:
+        raise DataError(f"{where} is empty", "Take it out.")
+    return Part(value["text"], _weight(value, given.learn, where), _attended(value, given.attend, where))
+
+
+def _weight(values: dict[str, Any], default: float | None, where: str) -> float | None:
+    learn = values.get("learn")
+    if learn is None:
+        return default
+    if isinstance(learn, bool) or not isinstance(learn, int | float) or not 0 <= learn < float("inf"):
+        raise DataError(f"{where} has learn = {learn!r}", "Give a weight of 0 or more: 0 = not learned, 1 = as usual.")
+    return float(learn)
+
+
+def _attended(values: dict[str, Any], default: bool, where: str) -> bool:
+    attend = values.get("attend")
+    if attend is None:
+        return default
+    if not isinstance(attend, bool):
+        raise DataError(f"{where} has attend = {attend!r}", "Write true, or false to hide it from later tokens.")
+    return attend
+
+
+def _check_keys(values: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+    """Refuse what would be passed over though somebody meant it; keys of empty columns do not count."""
+    for key, value in values.items():
+        if key not in known and value not in (None, "", [], {}):
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise DataError(f"{where} has the unknown key {key!r}", f"{hint}Known: {', '.join(known)}.")
+
+
+def _check_text(turn: Turn, where: str) -> None:
+    text = "".join(part.text for part in turn.parts)
+    if not text.strip():
+        raise DataError(f"{where} ({turn.role}) is empty", "Take the turn out, or write what was said.")
+    for part in turn.parts:
+        check_unicode(part.text, f"{where} ({turn.role})")
+
+
+def _check_roles(conversation: Conversation, where: str) -> None:
+    roles = [turn.role for turn in conversation.turns]
+    if "assistant" not in roles:
+        raise DataError(f"{where} has no turn of the assistant, so there is nothing to learn", "Take it out.")
+    if roles[-1] != "assistant":
+        raise DataError(f"{where} ends with a turn of the {roles[-1]}", "End it with the assistant's.")

@@ -1,0 +1,391 @@
+"""Human preferences: completions of one prompt ranked best first, and single completions found good or bad.
+
+Rows come from JSON Lines or a hub data set, under the names that TRL uses:
+
+- `prompt`, `chosen`, `rejected`: a pair, with an optional `margin` (how much better, 0 or more);
+- `chosen`, `rejected` as whole conversations: the prompt is all but their last messages, and must be the same;
+- `prompt`, `ranked`: two or more completions, best first;
+- `prompt`, `completions` with `ranks` (1 = best) or `scores` (highest = best); a tie says nothing about the two, and is refused;
+- `prompt`, `completion`, `label` (true or false): a verdict.
+
+A prompt is text (a user's message) or a list of messages that ends with the user's; a completion is the text of the assistant's
+reply, or a list of messages that ends with it. Messages are written as in `data/chat.py`. Other columns are passed over.
+
+Where we deviate from TRL: text is not continued as it is, but stands in a chat; a completion is one reply and never several turns;
+a prompt is never guessed from what two texts have in common.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Generic, Literal, TypeVar
+
+from palmette.data.chat import Part, Role, Turn, turns_of
+from palmette.data.records import check_unicode
+from palmette.data.source import OnBad, open_rows
+from palmette.errors import DataError
+
+Reason = Literal["format", "empty", "identical", "prompt differs", "tied", "same id", "too long"]
+_COMPARISON = "Each row needs 'prompt', 'chosen' and 'rejected', or 'prompt' and 'ranked' (a list, best first)."
+_VERDICT = "Each row needs 'prompt', 'completion' and 'label' (true or false)."
+# The columns by which a row's form is known.
+_FORMS = ("chosen", "ranked", "completions")
+
+
+class PreferenceError(DataError):
+    """A preference record that says nothing, or contradicts itself.
+
+    Args:
+        reason: what kind of problem it is, for counting.
+        problem, way_out: see `PalmetteError`.
+    """
+
+    def __init__(self, reason: Reason, problem: str, way_out: str) -> None:
+        super().__init__(problem, way_out)
+        self.reason: Reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Completions of one prompt, ranked by somebody.
+
+    Attributes:
+        id: unique in its data set.
+        prompt: the conversation up to the reply.
+        completions: two or more replies, best first.
+        margin: of a pair, by how much the first is better (on the scale of the rewards); None where nobody said.
+    """
+
+    id: str
+    prompt: tuple[Turn, ...]
+    completions: tuple[str, ...]
+    margin: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One completion of a prompt, found good (True) or bad."""
+
+    id: str
+    prompt: tuple[Turn, ...]
+    completion: str
+    label: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A record that was left out: what kind of problem it has, and which record and problem it is."""
+
+    reason: Reason
+    problem: str
+
+
+Record = TypeVar("Record", Comparison, Verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceSet(Generic[Record]):
+    """Records read from one source.
+
+    Attributes:
+        source: where they came from, as the user named it.
+        records: what was read.
+        sha256: hash of the source's bytes, or the hub's fingerprint.
+        dropped: records left out under the policy "drop".
+    """
+
+    source: str
+    records: tuple[Record, ...]
+    sha256: str
+    dropped: tuple[Dropped, ...] = field(default=())
+
+    @property
+    def counts(self) -> dict[Reason, int]:
+        """How many records were left out, by reason, the most frequent first."""
+        return count_reasons(self.dropped)
+
+
+def unpaired(comparison: Comparison) -> tuple[Verdict, Verdict]:
+    """A pair as two verdicts: the first good, the second bad.
+
+    Raises:
+        PreferenceError: it ranks more than two, of which nobody said where good ends.
+    """
+    if len(comparison.completions) != 2:
+        raise PreferenceError(
+            "format",
+            f"record {comparison.id!r} ranks {len(comparison.completions)} completions, so which are good is not known",
+            "Give pairs, or verdicts: 'prompt', 'completion', 'label'.",
+        )
+    good, bad = comparison.completions
+    return (
+        Verdict(f"{comparison.id}/0", comparison.prompt, good, True),
+        Verdict(f"{comparison.id}/1", comparison.prompt, bad, False),
+    )
+
+
+def read_comparisons(
+    source: str, *, default_split: str = "train", on_bad_record: OnBad = "error", limit: int | None = None
+) -> PreferenceSet[Comparison]:
+    """Read and check pairs and ranked lists.
+
+    Args:
+        source: a .jsonl file or a hub data set, see the module.
+        default_split: the split of a hub data set whose name gives none after a colon.
+        on_bad_record: "error" refuses the source; "drop" leaves bad records out and counts them.
+        limit: keep at most so many records, the first ones; later ones are not looked at.
+
+    Raises:
+        DataError: no such source, a bad record (the message names the first and counts them all), or nothing left.
+    """
+    digest, rows = open_rows(
+        source, default_split=default_split, columns=_COMPARISON, example="trl-lib/ultrafeedback_binarized"
+    )
+    return _collect(parse_comparisons(rows, source), source, digest, on_bad_record, limit)
+
+
+def read_verdicts(
+    source: str, *, default_split: str = "train", on_bad_record: OnBad = "error", limit: int | None = None
+) -> PreferenceSet[Verdict]:
+    """Read and check verdicts; arguments and errors as for `read_comparisons`."""
+    digest, rows = open_rows(source, default_split=default_split, columns=_VERDICT, example="trl-lib/kto-mix-14k")
+    return _collect(parse_verdicts(rows, source), source, digest, on_bad_record, limit)
+
+
+def parse_comparisons(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Comparison | DataError]:
+    """Comparisons from rows, in order; a bad row comes as its error.
+
+    >>> row = {"id": 7, "prompt": "When?", "chosen": "At 7:40.", "rejected": "No."}
+    >>> found = next(parse_comparisons([row], "a.jsonl"))
+    >>> found.id, [turn_text(turn) for turn in found.prompt], found.completions
+    ('7', ['When?'], ('At 7:40.', 'No.'))
+    >>> print(next(parse_comparisons([{**row, "rejected": " At 7:40."}], "a.jsonl")).problem)
+    a.jsonl: row 1, '7': 'chosen' and 'rejected' are the same, 'At 7:40.'
+    """
+    return _parse(rows, source, _comparison)
+
+
+def parse_verdicts(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Verdict | DataError]:
+    """Verdicts from rows, in order; a bad row comes as its error.
+
+    >>> row = {"prompt": [{"role": "user", "content": "When?"}], "completion": "At 7:40.", "label": True}
+    >>> found = next(parse_verdicts([row], "a.jsonl"))
+    >>> found.id, found.completion, found.label
+    ('row-1', 'At 7:40.', True)
+    """
+    return _parse(rows, source, _verdict)
+
+
+def _parse(
+    rows: Iterable[dict[str, Any] | DataError], source: str, build: Callable[[dict[str, Any], str, str], Record]
+) -> Iterator[Record | DataError]:
+    seen: dict[str, int] = {}
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, DataError):
+            yield row
+            continue
+        identifier = f"row-{number}" if row.get("id") is None else str(row["id"])
+        where = f"{source}: row {number}, {identifier!r}"
+        try:
+            if not isinstance(row.get("id"), str | int | None):
+                raise PreferenceError("format", f"{where}: the id is {type(row['id']).__name__}", "Make it text.")
+            check_unicode(identifier, where)
+            if identifier in seen:
+                raise PreferenceError(
+                    "same id", f"{where} has the id of row {seen[identifier]}", "Give every record an id of its own."
+                )
+            yield build(row, identifier, where)
+        except DataError as error:
+            yield error
+            continue
+        seen[identifier] = number
+
+
+def _collect(
+    found: Iterable[Record | DataError], source: str, digest: str, on_bad_record: OnBad, limit: int | None
+) -> PreferenceSet[Record]:
+    records: list[Record] = []
+    errors: list[DataError] = []
+    for record in found:
+        if limit is not None and len(records) >= limit:
+            break
+        if isinstance(record, DataError):
+            errors.append(record)
+        else:
+            records.append(record)
+    dropped = tuple(Dropped(getattr(error, "reason", "format"), error.problem) for error in errors)
+    read = PreferenceSet(source, tuple(records), digest, dropped)
+    if errors and on_bad_record == "error":
+        raise DataError(
+            f"{errors[0].problem} (bad records in all: {say_counts(read.counts)}; good ones: {len(records)})",
+            f"{errors[0].way_out} Or set data.on_bad_record: drop.",
+        )
+    if not records:
+        lost = f"all were dropped: {say_counts(read.counts)}; first {errors[0].problem}" if errors else "it has no row"
+        raise DataError(f"{source}: no record is left; {lost}", "Mend the records, or give another source.")
+    return read
+
+
+def count_reasons(dropped: Iterable[Dropped]) -> dict[Reason, int]:
+    """How many records were left out, by reason, the most frequent first."""
+    return dict(Counter(record.reason for record in dropped).most_common())
+
+
+def say_counts(counts: dict[Reason, int]) -> str:
+    """Counts by reason in words: "3 identical, 1 empty"."""
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
+
+
+def _comparison(row: dict[str, Any], identifier: str, where: str) -> Comparison:
+    sides = _ordered_sides(row, where)
+    prompt, texts = _prompt_and_texts(row.get("prompt"), sides, where)
+    names = [name for name, _ in sides]
+    stripped = [text.strip() for text in texts]
+    for index, text in enumerate(stripped):
+        if text in stripped[:index]:
+            twin = names[stripped.index(text)]
+            raise PreferenceError(
+                "identical",
+                f"{where}: {twin!r} and {names[index]!r} are the same, {_short(text)}",
+                "Take the record out, or one of the two.",
+            )
+    return Comparison(identifier, prompt, tuple(texts), _margin(row.get("margin"), len(texts), where))
+
+
+def _verdict(row: dict[str, Any], identifier: str, where: str) -> Verdict:
+    label = row.get("label")
+    if row.get("completion") is None or not isinstance(label, bool):
+        what = f"'label' is {label!r}, not true or false" if row.get("completion") is not None else "no 'completion'"
+        raise PreferenceError("format", f"{where}: {what}", _VERDICT)
+    prompt, (text,) = _prompt_and_texts(row.get("prompt"), [("completion", row["completion"])], where)
+    return Verdict(identifier, prompt, text, label)
+
+
+def _ordered_sides(row: dict[str, Any], where: str) -> list[tuple[str, Any]]:
+    """What a row compares, best first, each with its name for messages."""
+    forms = [name for name in _FORMS if row.get(name) is not None]
+    if len(forms) != 1:
+        what = "both " + " and ".join(map(repr, forms)) if forms else "none of 'chosen', 'ranked' and 'completions'"
+        raise PreferenceError("format", f"{where} has {what}", _COMPARISON)
+    (form,) = forms
+    if form == "chosen":
+        return [("chosen", row["chosen"]), ("rejected", row.get("rejected"))]
+    found = row[form]
+    if not isinstance(found, list) or len(found) < 2:
+        what = f"{len(found)} in a list" if isinstance(found, list) else type(found).__name__
+        raise PreferenceError("format", f"{where}: {form!r} is {what}, not a list of two or more", _COMPARISON)
+    sides = [(f"{form}[{index}]", side) for index, side in enumerate(found)]
+    return sides if form == "ranked" else [sides[index] for index in _order(row, len(sides), where)]
+
+
+def _order(row: dict[str, Any], count: int, where: str) -> list[int]:
+    """The indices of `completions`, best first, by `ranks` or `scores`."""
+    given = [name for name in ("ranks", "scores") if row.get(name) is not None]
+    if len(given) != 1:
+        raise PreferenceError(
+            "format",
+            f"{where}: 'completions' has {' and '.join(map(repr, given)) or 'neither ranks nor scores'} beside it",
+            "Give either 'ranks' (1 = best) or 'scores' (highest = best).",
+        )
+    values = row[given[0]]
+    if not isinstance(values, list) or len(values) != count or not all(map(_is_number, values)):
+        raise PreferenceError(
+            "format",
+            f"{where}: {given[0]!r} is {_short(values)}, not a list of {count} finite numbers",
+            "Give one number for each of the 'completions'.",
+        )
+    order = sorted(range(count), key=lambda index: values[index], reverse=given[0] == "scores")
+    for index, other in pairwise(order):
+        if values[index] == values[other]:
+            raise PreferenceError(
+                "tied",
+                f"{where}: completions {min(index, other)} and {max(index, other)} are tied, {given[0]!r} {values[index]}",
+                "Keep one of those that are tied: a tie says nothing about which is better.",
+            )
+    return order
+
+
+def _prompt_and_texts(prompt: Any, sides: list[tuple[str, Any]], where: str) -> tuple[tuple[Turn, ...], list[str]]:
+    """The prompt that all sides share, and the text of each."""
+    found: list[tuple[str, tuple[Turn, ...]]] = []
+    if prompt is not None:
+        found.append(("prompt", _turns(prompt, "user", f"{where}, in 'prompt'")))
+    texts = []
+    for name, side in sides:
+        *before, reply = _turns(side, "assistant", f"{where}, in {name!r}")
+        if reply.role != "assistant":
+            raise PreferenceError(
+                "format", f"{where}: {name!r} ends with the message of the {reply.role}", "It must be the assistant's."
+            )
+        if before or prompt is None:
+            found.append((name, tuple(before)))
+        texts.append(turn_text(reply))
+    (name, shared), *others = found
+    for other, turns in others:
+        if turns != shared:
+            raise PreferenceError(
+                "prompt differs",
+                f"{where}: the prompt of {other!r} is not that of {name!r}: {_difference(turns, shared)}",
+                "Completions are compared under one prompt, and are one reply each.",
+            )
+    if not shared or shared[-1].role != "user":
+        last = f"ends with the message of the {shared[-1].role}" if shared else "is missing"
+        raise PreferenceError("format", f"{where}: the prompt {last}", "Give a 'prompt' that ends with the user's.")
+    return shared, texts
+
+
+def _turns(value: Any, role: Role, where: str) -> tuple[Turn, ...]:
+    """Text as one turn of this role, or messages as turns, each in one part; none of them empty."""
+    messages = value if isinstance(value, list) else [{"content": value}]
+    for message in messages:
+        held = message.get("content", message.get("value")) if isinstance(message, dict) else message
+        if held == [] or (isinstance(held, str) and not held.strip()):
+            raise PreferenceError("empty", f"{where} is empty, or holds an empty message", "Take the record out.")
+    if not messages:
+        raise PreferenceError("empty", f"{where} is an empty list", "Take the record out.")
+    turns = turns_of(value, role, where)
+    for turn in turns:
+        if any(part.learn is not None or not part.attend for part in turn.parts):
+            raise PreferenceError(
+                "format", f"{where} has 'learn' or 'attend' in it", "Preferences have no masks: take them out."
+            )
+    return tuple(Turn(turn.role, (Part(turn_text(turn)),)) for turn in turns)
+
+
+def turn_text(turn: Turn) -> str:
+    """What a turn says, all of its parts together."""
+    return "".join(part.text for part in turn.parts)
+
+
+def _margin(value: Any, count: int, where: str) -> float | None:
+    if value is None:
+        return None
+    if count != 2:
+        raise PreferenceError("format", f"{where} has a 'margin' and {count} completions", "Margins are for pairs.")
+    if not _is_number(value) or value < 0:
+        raise PreferenceError(
+            "format", f"{where}: 'margin' is {_short(value)}", "Give a number, 0 or more: how much better 'chosen' is."
+        )
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _difference(turns: tuple[Turn, ...], shared: tuple[Turn, ...]) -> str:
+    """Where two prompts part."""
+    if len(turns) != len(shared):
+        return f"{len(turns)} messages and {len(shared)}"
+    index = next(index for index, (a, b) in enumerate(zip(turns, shared, strict=True)) if a != b)
+    one, other = (f"{_short(turn_text(side[index]))} ({side[index].role})" for side in (turns, shared))
+    return f"message {index + 1} is {one} and {other}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,154 @@
+"""Scalar heads on a language model: the reward of a branch, the value of a place in it.
+
+A head reads the hidden state that the output layer would read, at chosen positions of a packed batch, so branches share their prompt as they
+do for log-probabilities. It belongs to the model, as a module of its own: whatever trains the model's parameters trains it too. On disk it
+stands beside the adapter, as safetensors. Letters: B rows, T tokens of a row, N branches, P and Q positions, D hidden.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from palmette.errors import ModelError
+from palmette.model.forward import hidden_at, model_name
+from palmette.tree.batch import PackedBatch
+from palmette.tree.branches import Branches
+
+Purpose = Literal["reward", "value"]
+PURPOSES: tuple[Purpose, ...] = ("reward", "value")
+
+
+class ScalarHead(torch.nn.Module):
+    """A number for each hidden state: weight . hidden + bias, in float32 at least.
+
+    Weights begin as draws from a normal distribution of variance 1 / (D + 1), as in Stiennon et al. (2020), appendix B; the bias as 0.
+
+    Args:
+        hidden_size: D.
+        seed: of the weights.
+    """
+
+    def __init__(self, hidden_size: int, seed: int = 0) -> None:
+        super().__init__()
+        drawn_D = torch.randn(hidden_size, generator=torch.Generator().manual_seed(seed))
+        self.weight = torch.nn.Parameter(drawn_D / (hidden_size + 1) ** 0.5)
+        self.bias = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, hidden_QD: torch.Tensor) -> torch.Tensor:
+        """One number for each row [Q]."""
+        wide = torch.promote_types(hidden_QD.dtype, self.weight.dtype)
+        return hidden_QD.to(wide) @ self.weight.to(wide) + self.bias.to(wide)
+
+
+def add_head(model: Any, purpose: Purpose, seed: int = 0) -> ScalarHead:
+    """Give a model a new head, which is trainable.
+
+    Args:
+        model: a causal language model, with an adapter or without.
+        purpose: what it is for; a model has at most one head for each purpose.
+        seed: of its weights.
+
+    Raises:
+        ModelError: the model has such a head already.
+    """
+    if head_of(model, purpose) is not None:
+        raise ModelError(f"{model_name(model)} has a {purpose} head already", "Go on with it, or load the model anew.")
+    head = ScalarHead(_hidden_size(model), seed).to(model.device)
+    model.add_module(_name(purpose), head)
+    return head
+
+
+def head_of(model: Any, purpose: Purpose) -> ScalarHead | None:
+    """A model's head, if it has one for this purpose."""
+    found: ScalarHead | None = getattr(model, _name(purpose), None)
+    return found
+
+
+def scalars_at(
+    model: Any, batch: PackedBatch, row_P: torch.Tensor, column_P: torch.Tensor, purpose: Purpose
+) -> torch.Tensor:
+    """What a head says [P] at places of a packed batch, in one forward pass.
+
+    Args:
+        model: a model with a head for this purpose.
+        batch: the packed trees, on the model's device.
+        row_P: rows of the places.
+        column_P: their columns.
+        purpose: which head.
+
+    Raises:
+        ModelError: the model has no such head; or as for `hidden_at`.
+    """
+    head = head_of(model, purpose)
+    if head is None:
+        raise ModelError(
+            f"{model_name(model)} has no {purpose} head", f"Train one, or load a run with {_file(purpose)}."
+        )
+    flat_Q, inverse_P = torch.unique(row_P * batch.token_BT.shape[1] + column_P, return_inverse=True)
+    scalar_Q: torch.Tensor = head(hidden_at(model, batch, flat_Q))
+    return scalar_Q[inverse_P]
+
+
+def branch_rewards(model: Any, batch: PackedBatch, branches: Branches) -> torch.Tensor:
+    """The reward of each branch [N]: what the reward head says at its last token, which ends the turn (Stiennon et al., 2020).
+
+    Raises:
+        ModelError: the model has no reward head; or as for `hidden_at`.
+    """
+    return scalars_at(model, batch, branches.row_N, branches.last_N, "reward")
+
+
+def save_heads(model: Any, folder: Path) -> None:
+    """Write a model's heads beside its other weights, a file for each, if it has any; a file appears whole or not at all."""
+    for purpose in PURPOSES:
+        head = head_of(model, purpose)
+        if head is not None:
+            part = folder / f".{_file(purpose)}"
+            save_file({name: tensor.contiguous() for name, tensor in head.state_dict().items()}, part)
+            part.replace(folder / _file(purpose))
+
+
+def load_head(model: Any, folder: Path, purpose: Purpose) -> ScalarHead:
+    """Give a model the head that a folder holds; a head that it has already takes over the folder's weights.
+
+    Raises:
+        ModelError: there is none in the folder, it is damaged, or it was made for another model.
+    """
+    path = folder / _file(purpose)
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"cannot read the {purpose} head {path}: {error}",
+            f"Give the folder of a run that trained a {purpose} head.",
+        ) from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    expected = {"weight": (_hidden_size(model),), "bias": ()}
+    if shapes != expected:
+        raise ModelError(
+            f"{path} holds {shapes}; {model_name(model)} needs {expected}",
+            "Give the model that the head was trained on.",
+        )
+    if not all(bool(tensor.isfinite().all()) for tensor in found.values()):
+        raise ModelError(f"{path} holds numbers that are not finite", "Train the head again.")
+    head = head_of(model, purpose) or add_head(model, purpose)
+    head.load_state_dict(found)
+    return head
+
+
+def _hidden_size(model: Any) -> int:
+    """D, the width of what the output layer reads."""
+    return int(model.get_output_embeddings().in_features)
+
+
+def _name(purpose: Purpose) -> str:
+    return f"{purpose}_head"
+
+
+def _file(purpose: Purpose) -> str:
+    return f"{purpose}_head.safetensors"

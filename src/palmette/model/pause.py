@@ -1,0 +1,104 @@
+"""Pause tokens (Goyal et al., 2023, "Think before you speak"): input embeddings that are learned, for tokens that no vocabulary has.
+
+Their ids are -1, -2, ...: no text is tokenised to them, and no output layer can generate them. They stand beside the model's own input
+embeddings, which stay as they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from palmette.errors import ModelError
+
+PAUSE_WEIGHTS = "pause.safetensors"
+_NAME = "pause_ND"
+
+
+class _WithPause:
+    """What is mixed into the class of an input embedding: rows [N, D] of its own for the ids -1 to -N."""
+
+    pause_ND: torch.nn.Parameter
+
+    def forward(self, token_BT: torch.Tensor) -> torch.Tensor:
+        embedded_BTD: torch.Tensor = super().forward(token_BT.clamp(min=0))  # type: ignore[misc]
+        own_BT = token_BT < 0
+        if not bool(own_BT.any()):
+            return embedded_BTD
+        return embedded_BTD.index_put((own_BT,), self.pause_ND[-1 - token_BT[own_BT]].to(embedded_BTD.dtype))
+
+
+def add_pause(model: Any, count: int) -> torch.nn.Parameter:
+    """Give a model `count` pause tokens; their embeddings [N, D], which are trainable, come back.
+
+    They begin as draws from a normal distribution with the mean and the deviation of the vocabulary's embeddings, in each dimension.
+
+    Raises:
+        ModelError: the input embedding carries an adapter, or has pause tokens already.
+    """
+    embedding = model.get_input_embeddings()
+    if isinstance(embedding, BaseTunerLayer):
+        raise ModelError(
+            "pause tokens have no place beside an adapter on the input embedding",
+            "Take it out of lora.targets; all-linear leaves it alone.",
+        )
+    if pause_of(model) is not None:
+        raise ModelError("the model has pause tokens already", "Start from the model without them.")
+    with torch.no_grad():
+        token_V = torch.arange(embedding.num_embeddings, device=embedding.weight.device)
+        own_VD = embedding(token_V).float()
+        rows_ND = own_VD.mean(0) + own_VD.std(0) * torch.randn(count, own_VD.shape[1], device=own_VD.device)
+    embedding.__class__ = type(f"{type(embedding).__name__}WithPause", (_WithPause, type(embedding)), {})
+    parameter = torch.nn.Parameter(rows_ND.to(embedding.weight.dtype))
+    embedding.register_parameter(_NAME, parameter)
+    return parameter
+
+
+def pause_of(model: Any) -> torch.nn.Parameter | None:
+    """The embeddings [N, D] of a model's pause tokens, if it has any."""
+    found: torch.nn.Parameter | None = getattr(model.get_input_embeddings(), _NAME, None)
+    return found
+
+
+def save_pause(model: Any, folder: Path) -> None:
+    """Write the embeddings of a model's pause tokens beside its other weights, if it has any."""
+    rows_ND = pause_of(model)
+    if rows_ND is not None:
+        save_file({_NAME: rows_ND.detach().contiguous()}, folder / PAUSE_WEIGHTS)
+
+
+def load_pause(model: Any, folder: Path) -> None:
+    """Give a model the pause tokens that a folder holds, if it holds any.
+
+    Raises:
+        ModelError: the file is damaged, or made for another model.
+    """
+    path = folder / PAUSE_WEIGHTS
+    if not path.is_file():
+        return
+    try:
+        rows_ND = load_file(path)[_NAME]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ModelError(
+            f"cannot read the pause tokens {path}: {error}", "Give the folder of a finished run."
+        ) from error
+    own_D = model.get_input_embeddings().weight.shape[1]
+    if rows_ND.dim() != 2 or rows_ND.shape[1] != own_D:
+        raise ModelError(
+            f"{path} holds embeddings of shape {tuple(rows_ND.shape)}; those of the model have {own_D} numbers each",
+            "Give the model that the run was made from.",
+        )
+    present = pause_of(model)
+    parameter = add_pause(model, len(rows_ND)) if present is None else present
+    with torch.no_grad():
+        parameter.copy_(rows_ND)
+
+
+def without_pause(model: Any) -> dict[str, torch.Tensor]:
+    """The state of a model as others know it: without its pause tokens."""
+    return {name: tensor for name, tensor in model.state_dict().items() if name.rpartition(".")[2] != _NAME}

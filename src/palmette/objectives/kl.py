@@ -1,0 +1,97 @@
+"""How far a policy went from its reference: estimates from samples, a coefficient that adapts, and when to stop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from palmette.objectives.branches import check_denominator
+
+Estimator = Literal["k1", "k2", "k3"]
+
+
+def kl_estimate(policy_P: torch.Tensor, reference_P: torch.Tensor, estimator: Estimator) -> torch.Tensor:
+    """One-sample estimates [P] of KL(policy || reference) at each token (nats), for tokens sampled from the policy.
+
+    With ratio = reference / policy:
+
+        k1   -log ratio               unbiased; may be negative; summed along a branch it is log(policy / reference)
+        k2   (log ratio)^2 / 2        biased, little spread
+        k3   ratio - 1 - log ratio    unbiased, never negative
+
+    Source: Schulman (2020), "Approximating KL divergence", whose names these are. Ziegler et al. (2019) and Ouyang et al. (2022) put k1
+    into the reward; Shao et al. (2024, GRPO), equation 4, put k3 into the loss.
+
+    Args:
+        policy_P: log-probabilities of the sampled tokens under the policy (nats).
+        reference_P: the same under the reference.
+        estimator: which.
+
+    Raises:
+        ValueError: `estimator` is none of them.
+    """
+    log_ratio_P = reference_P - policy_P
+    if estimator == "k1":
+        return -log_ratio_P
+    if estimator == "k2":
+        return log_ratio_P**2 / 2
+    if estimator == "k3":
+        return torch.expm1(log_ratio_P) - log_ratio_P
+    raise ValueError(f"estimator must be 'k1', 'k2' or 'k3', not {estimator!r}")
+
+
+@dataclass(frozen=True)
+class AdaptiveKL:
+    """A controller that holds the KL divergence near a target. Source: Ziegler et al. (2019), section 2.2.
+
+    Attributes:
+        target: KL divergence aimed at, per reply (nats, summed over its tokens); positive.
+        gain: K of the paper: by which share a full error moves the coefficient in one step.
+        limit: errors count at most so much, as a share of the target.
+
+    Raises:
+        ValueError: one of them is not positive.
+    """
+
+    target: float
+    gain: float = 0.1
+    limit: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not min(self.target, self.gain, self.limit) > 0:
+            raise ValueError(f"target, gain and limit must be positive: {self}")
+
+    def next_coefficient(self, coefficient: float, kl: float) -> float:
+        """The coefficient after a step: coefficient * (1 + gain * clip(kl / target - 1, -limit, limit)).
+
+        Args:
+            coefficient: that of the step.
+            kl: the KL divergence that it led to, per reply (nats), a mean over the whole step.
+        """
+        error = max(-self.limit, min(self.limit, kl / self.target - 1))
+        return coefficient * (1 + self.gain * error)
+
+
+def mean_reply_kl(kl_P: torch.Tensor, num_replies: int) -> float:
+    """KL divergence per reply (nats): estimates of all learned tokens summed, divided by the replies. What `AdaptiveKL` steers.
+
+    Args:
+        kl_P: estimates of `kl_estimate`, of this micro-batch or of the whole step.
+        num_replies: replies of the whole step; so what micro-batches give adds up.
+
+    Raises:
+        ValueError: there is no reply.
+    """
+    check_denominator(num_replies, "replies")
+    return float(kl_P.detach().sum()) / num_replies
+
+
+def kl_ran_away(kl: float, limit: float) -> bool:
+    """Whether training should stop: the KL divergence (nats, in the unit of the limit) is above it, or no number.
+
+    None of the papers has such a stop; a policy this far off mostly exploits the reward model (Gao et al., 2022).
+    """
+    return not math.isfinite(kl) or kl > limit
