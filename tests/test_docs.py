@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from palmette.config import load_recipe
+from palmette.train.sweep import load_sweep
 from tests.test_layers import MAY_IMPORT
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +40,12 @@ def test_the_picture_of_the_tree_is_current(generate: ModuleType) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("sweep", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.name)
+def test_sweeps_are_valid(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert len(load_sweep(sweep)[1]) > 1
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.name)

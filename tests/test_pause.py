@@ -30,6 +30,7 @@ from palmette.tree.prefix_tree import Node, PrefixTree, lay_out
 from palmette.tree.segments import Segment
 from tests.conftest import PATHS, on_path, squad_file, tiny_llama
 from tests.test_cli import palmette
+from tests.test_publish import push
 from tests.test_reasoning import DOCUMENT, task_with
 from tests.test_sft import adapter, assert_same, quiet, recipe
 
@@ -263,3 +264,13 @@ def test_by_the_command_line(tiny_folder: Path, tmp_path: Path, monkeypatch: pyt
         options = ("--model", tmp_path / "run", "--data", tmp_path / "data.json", "--out", tmp_path / decoder)
         assert palmette(monkeypatch, "eval", "squad", *options, "--decoder", decoder) == 0
     assert load_file(tmp_path / "run" / "adapter" / PAUSE_WEIGHTS)["pause_ND"].shape == (1, 32)
+
+
+def test_a_card_names_no_program_that_would_leave_them_out(
+    straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert push(monkeypatch, straight, "--dry-run", tmp_path / "card") == 0
+    card = (tmp_path / "card" / "README.md").read_text()
+    assert "Not with other programs: tokens stand before its answers that no vocabulary has" in card
+    assert "from_pretrained" not in card
+    assert (tmp_path / "card" / PAUSE_WEIGHTS).is_file()

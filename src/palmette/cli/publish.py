@@ -32,7 +32,7 @@ from palmette.publish.public import (
     read_figures,
     sources_of,
 )
-from palmette.train.sft import recipe_task
+from palmette.train.sft import recipe_prompt, recipe_task
 
 _CARD = "README.md"
 _EXAMPLE = Document("example", "The ferry leaves at 7:40 from pier 3.", (Question("0", "When does the ferry leave?"),))
@@ -130,7 +130,19 @@ def _publication(
         prompt=_example_prompt(source),
         calibrated=_calibrated(source),
         version=source.manifest["versions"].get("palmette", __version__),
+        only_here=_only_here(source.recipe),
     )
+
+
+def _only_here(recipe: Recipe) -> str:
+    """Why no other program can ask a run's model as it was trained; "" if one can."""
+    if recipe_prompt(recipe).two_turns:
+        return "it is asked in two turns, whether there is an answer and which"
+    kinds = {
+        "blah": "placeholders stand before its answers that later tokens must not look at",
+        "pause": "tokens stand before its answers that no vocabulary has (pause.safetensors)",
+    }
+    return kinds.get(recipe.reasoning.kind, "")
 
 
 def _recipe(source: _Run) -> str:

@@ -39,6 +39,7 @@ class Publication:
         prompt: a whole prompt as the model got them in training.
         calibrated: whether a calibration goes with it.
         version: of palmette.
+        only_here: why no other program can ask it as it was trained; "" if one can.
     """
 
     to: str
@@ -52,6 +53,7 @@ class Publication:
     prompt: str
     calibrated: bool
     version: str
+    only_here: str = ""
 
 
 def model_card(publication: Publication) -> str:
@@ -163,9 +165,14 @@ def _use(publication: Publication) -> str:
     )
     calibrated = " It decides as calibrated." if publication.calibrated else ""
     library = "transformers and peft" if publication.kind == "adapter" else "transformers"
-    return (
+    own = (
         f"## Use\n\nWith palmette, whose span decoder gives a span of the document with its place and a probability.{calibrated}\n\n"
-        f"{_fenced(commands, 'sh')}\n\nWith {library}. The prompt has to be the one of the training, to the letter:\n\n"
+        f"{_fenced(commands, 'sh')}\n\n"
+    )
+    if publication.only_here:
+        return f"{own}Not with other programs: {publication.only_here}."
+    return (
+        f"{own}With {library}. The prompt has to be the one of the training, to the letter:\n\n"
         f"{_fenced(_python(publication), 'python')}\n\n"
         "Text of a document that looks like a control token of the chat template would act as one here; palmette keeps it text."
     )
