@@ -13,6 +13,7 @@ from palmette.data.records import Question
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
 from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.endpoint.answers import EndpointDecoder
 from palmette.errors import DataError, ModelError
 from palmette.model.forward import logits_at
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
@@ -20,7 +21,9 @@ from palmette.tasks.qa_prompt import Reply, checked, load_prompt
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
+from tests.chat_server import Act, ChatServer, says
 from tests.conftest import tiny_llama
+from tests.test_endpoint import client_of
 from tests.test_reasoning import DOCUMENT, task_with
 from tests.test_text_is_text import TEMPLATES
 
@@ -239,3 +242,29 @@ def test_what_cannot_be_is_refused(tokenizer: Any) -> None:
         GenerationDecoder(model, tokenizer, task_with(tokenizer, Reasoning(), "json_think"), reasoning_limit=9)
     with pytest.raises(DataError, match="asks for JSON alone"):
         GreedyDecoder(model, tokenizer, task_with(tokenizer, Reasoning()), reasoning_limit=9)
+
+
+def test_a_server_is_asked_again_only_after_a_yes() -> None:
+    prompt, said = (
+        load_prompt("two_turn"),
+        {"Of what?": '{"enough":"yes"}', "Who?": '{"enough": "no"}', "Why?": "Perhaps."},
+    )
+
+    def answer(request: dict[str, Any]) -> Act:
+        messages = request["messages"]
+        if len(messages) == 2:
+            return says(next(reply for question, reply in said.items() if question in messages[1]["content"]))
+        assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
+        assert [message["content"] for message in messages[2:]] == [said["Of what?"], prompt.second_turn]
+        return says('{"answer": "granite"}')
+
+    document = replace(DOCUMENT, questions=(*DOCUMENT.questions, Question("q3", "Why?", ())))
+    with ChatServer(answer) as server:
+        found = dict(EndpointDecoder(client_of(server), prompt).predict([document]))
+        assert len(server.asked) == 4
+    assert [(found[id_].text, found[id_].valid_json) for id_ in ("q1", "q2", "q3")] == [
+        ("granite", True),
+        ("", True),
+        ("Perhaps.", False),
+    ]
+    assert found["q1"].start == DOCUMENT.text.index("granite")

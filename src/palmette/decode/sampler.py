@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
@@ -27,7 +26,7 @@ from palmette.decode.prefix_cache import PrefixCache
 from palmette.decode.rollouts import Rollout, Sampling, check_prompts, checked_keys, cut_at, decode, said
 from palmette.decode.trie import SpanTrie
 from palmette.errors import ModelError
-from palmette.model.forward import check_positions, model_name
+from palmette.model.forward import check_positions, evaluating, model_name
 
 _ROWS = 64  # of logits that are worked on at once
 _LIKELIEST = 512  # tokens among which a nucleus mostly lies; sorting a whole vocabulary takes longer than a pass of a small model
@@ -99,7 +98,7 @@ class Sampler:
         found: list[Rollout] = []
         for batch in batches:
             chooser = _Chooser(self._model, sampling, [(keys[prompt], index) for prompt, index in batch.samples])
-            with _evaluating(self._model):
+            with evaluating(self._model):
                 slots = _read_in(cache, batch, prompts, last)
                 growths = grow(
                     cache,
@@ -267,15 +266,3 @@ def _nucleus(probability_RV: torch.Tensor, top_p: float) -> torch.Tensor:
     equal_RV = probability_RV == border_R1
     kept_RV = (probability_RV > border_R1) | (equal_RV & (equal_RV.cumsum(dim=-1) <= num_equal_R1))
     return probability_RV * kept_RV
-
-
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Within the block the model is in evaluation mode; afterwards every part is in the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

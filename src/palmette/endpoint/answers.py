@@ -12,6 +12,7 @@ from typing import Literal
 from palmette.data.records import Document, Question
 from palmette.decode.generation import prediction_of
 from palmette.decode.prediction import Prediction
+from palmette.endpoint.cache import Completion
 from palmette.endpoint.client import Client
 from palmette.endpoint.transport import EndpointError, RequestError
 from palmette.tasks.qa_prompt import QaPrompt, Reply
@@ -20,7 +21,7 @@ NO_REPLY = "(no reply)"
 
 
 class EndpointDecoder:
-    """Answers by asking a server, a request for each question.
+    """Answers by asking a server, a request for each question; where the prompt has two turns, a second one after a "yes".
 
     An empty reply, or none, is the answer `NO_REPLY`, which is wrong everywhere: as an empty answer it would be taken for a refusal.
 
@@ -53,21 +54,50 @@ class EndpointDecoder:
         asked = [(document, question) for document in documents for question in document.questions]
         requests = [qa_messages(self._prompt, document, question) for document, question in asked]
         self.failures = {}
+        going_on: dict[int, str] = {}
         for index, result in self._client.complete_all(requests):
-            document, question = asked[index]
-            if isinstance(result, RequestError):
-                self.failures[question.id] = result
-                if self._on_failure == "broken":
-                    yield question.id, prediction_of(Reply(NO_REPLY, False), "", document)
+            raw = _text(result)
+            if raw and self._prompt.verdict(raw):
+                going_on[index] = raw
                 continue
-            raw = result.text.strip() or result.refusal.strip()
-            yield question.id, prediction_of(self._read(raw) if raw else Reply(NO_REPLY, False), raw, document)
+            yield from self._predicted(asked[index], result)
+        second = [
+            [
+                *requests[index],
+                {"role": "assistant", "content": said},
+                {"role": "user", "content": self._prompt.second_turn},
+            ]
+            for index, said in going_on.items()
+        ]
+        begun = list(going_on.items())
+        for number, result in self._client.complete_all(second) if second else ():
+            index, said = begun[number]
+            yield from self._predicted(asked[index], result, said)
         if self.failures and self._on_failure == "error":
             first, error = next(iter(self.failures.items()))
             raise EndpointError(
                 f"{len(self.failures)} of {len(asked)} questions got no answer, {first!r} among them: {error.problem}",
                 f"{error.way_out} Or count them as broken replies: --allow-failures.",
             )
+
+    def _predicted(
+        self, asked: tuple[Document, Question], result: Completion | RequestError, before: str = ""
+    ) -> Iterator[tuple[str, Prediction]]:
+        """The prediction of a reply, after the one `before` it; of a failure only where it counts as a broken reply."""
+        document, question = asked
+        if isinstance(result, RequestError):
+            self.failures[question.id] = result
+            if self._on_failure == "broken":
+                yield question.id, prediction_of(Reply(NO_REPLY, False), "", document)
+            return
+        said = _text(result)
+        raw = f"{before}\n{said}" if before and said else said
+        yield question.id, prediction_of(self._read(raw) if raw else Reply(NO_REPLY, False), raw, document)
+
+
+def _text(result: Completion | RequestError) -> str:
+    """What a server replied, or why it would not; "" if it said nothing."""
+    return "" if isinstance(result, RequestError) else result.text.strip() or result.refusal.strip()
 
 
 def qa_messages(prompt: QaPrompt, document: Document, question: Question) -> list[dict[str, str]]:

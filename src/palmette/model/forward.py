@@ -247,3 +247,15 @@ def _output_at(model: Any, flat_Q: torch.Tensor, *, keep: bool = False) -> Itera
         yield kept
     finally:
         handle.remove()
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Within the block the model is in evaluation mode; afterwards every part is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -7,6 +7,7 @@ stands beside the adapter, as safetensors. Letters: B rows, T tokens of a row, N
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,6 +112,12 @@ def save_heads(model: Any, folder: Path) -> None:
             part = folder / f".{_file(purpose)}"
             save_file({name: tensor.contiguous() for name, tensor in head.state_dict().items()}, part)
             part.replace(folder / _file(purpose))
+
+
+def without_heads(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A model's state without its heads, as others know the model."""
+    names = {_name(purpose) for purpose in PURPOSES}
+    return {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in names}
 
 
 def load_head(model: Any, folder: Path, purpose: Purpose) -> ScalarHead:

@@ -18,7 +18,7 @@ from palmette import run
 from palmette.data.records import Document, Question
 from palmette.decode.rollouts import Rollout, RolloutSource, Sampling
 from palmette.endpoint.answers import qa_messages
-from palmette.errors import DataError, RunError
+from palmette.errors import RunError
 from palmette.progress import progress
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.rewards import QaReward
@@ -72,11 +72,7 @@ class PreferenceMaker:
     form: Form = "pairs"
 
     def __post_init__(self) -> None:
-        if self.task.prompt.two_turns or self.task.reasoning.kind not in ("none", "rationale"):
-            raise DataError(
-                "a model with two turns or placeholders does not give its answer in one reply of its own",
-                "Take a model trained with reasoning.kind none or rationale, and a prompt of one turn.",
-            )
+        self.task.check_one_reply()
 
     def settings(self) -> dict[str, Any]:
         """What the output depends on, besides the model and the data."""

@@ -211,6 +211,18 @@ class ExtractiveQa:
             turn=_tokens(segments[at + 1 : reply]),
         )
 
+    def check_one_reply(self) -> None:
+        """Refuse a task whose answer the model does not say in one reply of its own, and nothing but that.
+
+        Raises:
+            DataError: there are two turns, or placeholders stand in the reply.
+        """
+        if self.prompt.two_turns or self.reasoning.kind not in ("none", "rationale"):
+            raise DataError(
+                "a model with two turns or placeholders does not give its answer in one reply of its own",
+                "Take a model trained with reasoning.kind none or rationale, and a prompt of one turn.",
+            )
+
     def end_of_turn(self) -> int:
         """The token that ends the assistant's turn."""
         return self._segments("", "", answer=ABSTAIN)[-1].tokens[-1]

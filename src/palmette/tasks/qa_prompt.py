@@ -65,12 +65,26 @@ class QaPrompt:
     def verdict(self, raw: str) -> bool | None:
         """What the first reply of two says: whether the document holds the answer; None where it says nothing that can be read.
 
-        >>> [load_prompt("two_turn").verdict(raw) for raw in ('{"enough": "yes"}', '{"enough": "no"}', 'Yes.')]
+        >>> [load_prompt("two_turn").verdict(raw) for raw in ('{"enough": "yes"}', '{"enough":"no"}', 'Yes.')]
         [True, False, None]
         """
+        found, rest = self._first_turn(raw)
+        return found if not rest else None
+
+    def _first_turn(self, raw: str) -> tuple[bool | None, str]:
+        """The verdict that a reply begins with, if it does, and what follows."""
         said = raw.strip()
-        found = [word for word in (YES, NO) if said == f"{self.before_verdict}{word}{self.after_verdict}".strip()]
-        return found[0] == YES if found and self.two_turns else None
+        for word in (YES, NO) if self.two_turns else ():
+            wanted = f"{self.before_verdict}{word}{self.after_verdict}".strip()
+            if said.startswith(wanted):
+                return word == YES, said[len(wanted) :].lstrip()
+            try:  # JSON may be written with other blanks
+                value, end = json.JSONDecoder().raw_decode(said)
+                if value == json.loads(wanted):
+                    return word == YES, said[end:].lstrip()
+            except (ValueError, RecursionError):
+                continue
+        return None, said
 
     def read(self, raw: str) -> Reply:
         """Read a reply strictly: JSON in a fenced block where the prompt asks for one, bare JSON elsewhere; see `read_reply`.
@@ -82,11 +96,11 @@ class QaPrompt:
         >>> load_prompt("json").read('It opened in 1882.\\n```json\\n{"answer": "1882"}\\n```').valid
         False
         """
-        if self.verdict(raw) is False:
-            return Reply("", True)
-        first = f"{self.before_verdict}{YES}{self.after_verdict}".strip()
-        if self.two_turns and raw.lstrip().startswith(first):
-            raw = raw.lstrip()[len(first) :].lstrip()
+        if self.two_turns:
+            found, rest = self._first_turn(raw)
+            if found is False and not rest:
+                return Reply("", True)
+            raw = rest if found else raw
         blocks = list(_FENCED.finditer(raw)) if self.before_answer.lstrip().startswith("```") else []
         if not blocks:
             return read_reply(raw)

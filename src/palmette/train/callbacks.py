@@ -17,17 +17,20 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from palmette.progress import progress
 from palmette.run import append_line, read_log, write_text
 
+TALLY = "tally"  # where a trainer's logs hold what an objective counted
+
 
 class MetricsLog(TrainerCallback):  # type: ignore[misc]
     """Appends one JSON line per optimizer step to a file, and draws the progress bar.
 
     Args:
         path: the file. On resuming, lines after the checkpoint's step are dropped, since those steps are taken again.
-        questions_per_epoch: for the rate shown.
+        questions_per_epoch: for the rate shown; of whatever is counted.
+        unit: what is counted.
     """
 
-    def __init__(self, path: Path, questions_per_epoch: int) -> None:
-        self._path, self._questions = path, questions_per_epoch
+    def __init__(self, path: Path, questions_per_epoch: int, unit: str = "questions") -> None:
+        self._path, self._questions, self._unit = path, questions_per_epoch, unit
         self._bar: Any = None
         self._started = self._seconds = 0.0
 
@@ -48,10 +51,10 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: dict[str, float] | None = None,
+        logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """One line per step."""
+        """One line per step; what an objective counted (`step.Tally`) stands in it too."""
         if not logs or "loss" not in logs:
             return
         seconds = self._seconds + time.monotonic() - self._started
@@ -60,14 +63,16 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
             "step": state.global_step,
             "epoch": round(float(state.epoch or 0), 4),
             "loss": float(logs["loss"]),
+            **logs.get(TALLY, {}),
             "grad_norm": float(logs["grad_norm"]),
             "learning_rate": float(logs["learning_rate"]),
             "seconds": round(seconds, 2),
-            "questions_per_second": round(questions / seconds, 3) if seconds else None,
+            f"{self._unit}_per_second": round(questions / seconds, 3) if seconds else None,
             "resident_mib": round(psutil.Process().memory_info().rss / 2**20),
         }
         append_line(self._path, json.dumps(line))
-        self._bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['questions_per_second']} questions/s")
+        rate = line[f"{self._unit}_per_second"]
+        self._bar.set_postfix_str(f"loss {line['loss']:.3f}, {rate} {self._unit}/s")
         self._bar.update(state.global_step - self._bar.n)
 
     def close(self) -> None:

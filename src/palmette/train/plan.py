@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -12,8 +14,31 @@ from palmette.tree.packing import padded_length, plan_batches, plan_single_rows
 from palmette.tree.prefix_tree import PrefixTree
 
 
+class Plan(Protocol):
+    """The optimizer steps of a run, whatever they are made of.
+
+    Steps are asked for in order, each just before it is taken, with the weights as they are then: a plan may sample from the model.
+    On resuming, steps that were taken before are not asked for again. So a step must be a function of (epoch, step), of the weights,
+    and of what `save` wrote. Random numbers come from generators of the plan's own: the global state is the model's (dropout).
+
+    Attributes:
+        steps_per_epoch: how many steps an epoch has.
+    """
+
+    steps_per_epoch: int
+
+    def step_batches(self, epoch: int, step: int) -> list[PackedBatch]:
+        """The packed batches of one step of one epoch, both counted from 0."""
+
+    def save(self, folder: Path) -> None:
+        """Write into a checkpoint's folder what later steps need besides the weights: rollouts that several steps learn from, say."""
+
+    def load(self, folder: Path) -> None:
+        """Take up what `save` wrote, on resuming from that checkpoint."""
+
+
 class StepPlan:
-    """The optimizer steps of a run: each epoch in an order of its own, `trees_per_step` trees a step.
+    """The optimizer steps of a run over given trees: each epoch in an order of its own, `trees_per_step` trees a step.
 
     Args:
         trees: what is learned.
@@ -23,9 +48,10 @@ class StepPlan:
         seed: of the order.
         one_row: put the trees of a forward pass into one row. It is faster where attention skips what nobody may look at (on a
             CPU), and slower where its cost is the square of the row (a dense mask). Numbers are the same either way.
+        learns: whether each tree must have learned tokens; those of a reward model have none.
 
     Raises:
-        PackingError: no trees, a tree longer than a row, or one that learns nothing.
+        PackingError: no trees, a tree longer than a row, or one that learns nothing although it should.
     """
 
     def __init__(
@@ -37,11 +63,12 @@ class StepPlan:
         tokens_per_batch: int,
         seed: int,
         one_row: bool = False,
+        learns: bool = True,
     ) -> None:
         if not trees:
             raise PackingError("there is nothing to train on", "Give documents with questions.")
         for tree in trees:
-            check_tree(tree, row_tokens)
+            check_tree(tree, row_tokens, learns=learns)
         self.trees = list(trees)
         self._lengths = [tree.num_tokens for tree in trees]
         self._trees_per_step, self._seed = trees_per_step, seed
@@ -61,6 +88,12 @@ class StepPlan:
         return [
             PackedBatch.from_trees([[self.trees[chosen[i]] for i in row] for row in batch_rows]) for batch_rows in plan
         ]
+
+    def save(self, folder: Path) -> None:
+        """Nothing: the trees are given, and their order is a function of the seed."""
+
+    def load(self, folder: Path) -> None:
+        """Nothing; see `save`."""
 
     def largest_batch(self, num_epochs: int) -> PackedBatch:
         """The packed batch whose trees have the most tokens, of all steps of so many epochs; the first of them on a tie."""
@@ -84,8 +117,8 @@ class StepPlan:
         return plan_batches(lengths, row_tokens=row_tokens, tokens_per_batch=self._tokens_per_batch)
 
 
-def check_tree(tree: PrefixTree, row_tokens: int) -> None:
-    """Check that a tree fits into a row and learns something.
+def check_tree(tree: PrefixTree, row_tokens: int, *, learns: bool = True) -> None:
+    """Check that a tree fits into a row and, if it should, learns something.
 
     Raises:
         PackingError: it does not; the message names the tree.
@@ -95,7 +128,7 @@ def check_tree(tree: PrefixTree, row_tokens: int) -> None:
             f"the tree of {tree.name!r} has {tree.num_tokens} tokens, more than train.row_tokens = {row_tokens}",
             "Raise train.row_tokens, split the document, or set data.on_too_long: drop.",
         )
-    if not tree.learn_weight > 0:
+    if learns and not tree.learn_weight > 0:
         raise PackingError(
             f"the tree of {tree.name!r} has no learned token", "Give its branches a learn mask, or take it out."
         )
@@ -122,7 +155,7 @@ class StepSampler:
 class StepDataset(torch.utils.data.Dataset[list[PackedBatch]]):
     """The steps of a plan, by (epoch, step)."""
 
-    def __init__(self, plan: StepPlan) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
 
     def __getitem__(self, key: tuple[int, int]) -> list[PackedBatch]:
@@ -135,7 +168,7 @@ class StepDataset(torch.utils.data.Dataset[list[PackedBatch]]):
 class StepLoader(torch.utils.data.DataLoader[list[PackedBatch]]):
     """Loads one optimizer step at a time, without touching the global random state."""
 
-    def __init__(self, plan: StepPlan) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.steps = StepSampler(plan.steps_per_epoch)
         super().__init__(
             StepDataset(plan),

@@ -1,7 +1,7 @@
 """The step that every stage shares, on transformers' `Trainer`: micro-batches of one optimizer step, one denominator, safe checkpoints.
 
 Processes divide the micro-batches of a step among them; gradients are summed, not averaged, because the loss is already divided by
-the learned weight of the whole step. Not covered: sharded models (FSDP, DeepSpeed).
+the denominator of the whole step. Not covered: sharded models (FSDP, DeepSpeed).
 """
 
 from __future__ import annotations
@@ -21,15 +21,20 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from palmette.errors import ModelError, RunError
 from palmette.model.forward import score_tokens
+from palmette.model.heads import PURPOSES, head_of, load_head, save_heads
 from palmette.model.loading import ADAPTER_WEIGHTS
 from palmette.model.memory import ResidentLimit
 from palmette.model.pause import load_pause, save_pause
 from palmette.objectives.nll import weighted_nll
+from palmette.train.callbacks import TALLY
 from palmette.train.optimizer import MasterAdamW
-from palmette.train.plan import StepLoader, StepPlan
+from palmette.train.plan import Plan, StepLoader
 from palmette.tree.batch import PackedBatch
 
+# A loss is a function of (model, batch, denominator of its step); the denominator is the sum of the measures of the step's batches.
 Objective = Callable[[Any, PackedBatch, float], torch.Tensor]
+Measure = Callable[[PackedBatch], float]
+BeforeStep = Callable[[Any, list[PackedBatch]], None]
 _COMPLETE, _WEIGHTS = "trainer_state.json", "model.safetensors"
 
 
@@ -37,6 +42,33 @@ def nll_objective(model: Any, batch: PackedBatch, denominator: float) -> torch.T
     """This batch's share of the step's negative log-likelihood (nats per unit of learned weight)."""
     scores = score_tokens(model, batch)
     return weighted_nll(scores.logprob_P, batch.learn_BT[scores.row_P, scores.column_P], denominator)
+
+
+def learn_weight(batch: PackedBatch) -> float:
+    """The sum of a batch's learn weights."""
+    return batch.learn_weight
+
+
+class Tally:
+    """Numbers beside the loss, added up over the micro-batches of a step; their means go into metrics.jsonl. Of this process alone."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, float]] = {}
+
+    def add(self, name: str, total: torch.Tensor | float, count: float) -> None:
+        """Add `total`, the sum of `count` values (or of values whose weights add up to it)."""
+        before, number = self._sums.get(name, (0.0, 0.0))
+        self._sums[name] = (before + float(total), number + count)
+
+    def note(self, name: str, value: float) -> None:
+        """Set a number that belongs to the step as a whole."""
+        self._sums[name] = (float(value), 1.0)
+
+    def take(self) -> dict[str, float]:
+        """The means, in the order in which they were first added; what was added is forgotten."""
+        means = {name: total / count for name, (total, count) in self._sums.items() if count}
+        self._sums.clear()
+        return means
 
 
 class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hide its type
@@ -47,9 +79,13 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         args: training arguments; their batch size and gradient accumulation have no effect, since the plan holds whole steps.
         plan: the optimizer steps.
         objective: loss of one packed batch, given the denominator of its step.
+        measure: a batch's part of that denominator; its learned weight unless said otherwise.
+        before_step: called once a step with the model, in evaluation mode and without gradients, and with all batches of the step:
+            for what a loss needs to know of the whole step (KTO's reference point, old log-probabilities).
+        tally: what the objective counts besides; logged with each step.
         callbacks: as for `Trainer`.
-        rehearsal: a batch to go through before the first step, there and back, without learning from it: the largest one, so that
-            memory that does not suffice shows now, and does not grow later.
+        rehearsal: a batch to go through before the first step and its `before_step`, there and back, without learning from it: the
+            largest one, so that memory that does not suffice shows now, and does not grow later.
 
     Raises:
         ModelError: nothing is trainable, or the loss is not finite.
@@ -60,9 +96,12 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         self,
         model: Any,
         args: TrainingArguments,
-        plan: StepPlan,
+        plan: Plan,
         *,
         objective: Objective = nll_objective,
+        measure: Measure = learn_weight,
+        before_step: BeforeStep | None = None,
+        tally: Tally | None = None,
         callbacks: Sequence[TrainerCallback] = (),
         keep_checkpoints: int = 2,
         rehearsal: PackedBatch | None = None,
@@ -71,7 +110,9 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         self.remove_callback(PrinterCallback)
         self._loader = StepLoader(plan)
         self.train_dataset = self._loader.dataset
-        self._objective = objective
+        self._plan = plan
+        self._objective, self._measure, self._before_step = objective, measure, before_step
+        self._tally = tally or Tally()
         self._keep = keep_checkpoints
         self._rehearsal = rehearsal
         self._memory = ResidentLimit()
@@ -100,15 +141,17 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         """Forward and backward of all micro-batches of one optimizer step.
 
         Returns:
-            The step's loss: summed over its micro-batches and processes, divided by its learned weight.
+            The step's loss: summed over its micro-batches and processes, divided by its denominator.
         """
-        self.model.train()
         assert self._masters is not None
-        denominator = sum(batch.learn_weight for batch in inputs)
+        with self.accelerator.no_sync(model):
+            self._rehearse()
+        self._look_ahead(inputs)
+        self.model.train()
+        denominator = sum(self._measure(batch) for batch in inputs)
         total = torch.zeros((), dtype=torch.float32, device=self.args.device)
         mine = inputs[self.args.process_index :: self.args.world_size]
         with self.accelerator.no_sync(model):
-            self._rehearse()
             for batch in mine:
                 loss = self._objective(self.model, batch.to(self.args.device), denominator)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -120,14 +163,23 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
             raise self._exploded("the loss")
         return total
 
+    def _look_ahead(self, inputs: list[PackedBatch]) -> None:
+        if self._before_step is None:
+            return
+        self.model.eval()
+        with torch.no_grad():
+            self._before_step(self.model, [batch.to(self.args.device) for batch in inputs])
+
     def _rehearse(self) -> None:
         """Go through the rehearsal once; neither gradients nor the random state are left changed."""
         batch, self._rehearsal = self._rehearsal, None
         if batch is None:
             return
+        self.model.train()
         with torch.random.fork_rng():
-            self._objective(self.model, batch.to(self.args.device), batch.learn_weight).backward()  # type: ignore[no-untyped-call]
+            self._objective(self.model, batch.to(self.args.device), self._measure(batch)).backward()  # type: ignore[no-untyped-call]
         self.model.zero_grad(set_to_none=True)
+        self._tally.take()
         self._memory.reached()
 
     def _sum_over_processes(self, total: torch.Tensor) -> None:
@@ -169,6 +221,11 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         if self._masters is not None and not self._masters.finite:
             raise self._exploded("a weight")
 
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        """Log a step, with what the objective counted."""
+        counted = self._tally.take() if "loss" in logs else {}
+        super().log({**logs, TALLY: counted} if counted else logs, start_time)
+
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted here."""
         return 0
@@ -180,8 +237,10 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         if isinstance(self.model, PeftModel):
             self.model.save_pretrained(folder)
             save_pause(self.model, folder)
+            save_heads(self.model, folder)
         else:  # names as they are in memory: `save_pretrained` splits what some families fuse
             save_model(self.model, str(folder / _WEIGHTS))
+        self._plan.save(folder)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging or super()._get_output_dir(trial))
@@ -217,8 +276,12 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         if isinstance(self.model, PeftModel):
             set_peft_model_state_dict(self.model, load_file(folder / ADAPTER_WEIGHTS))
             load_pause(self.model, folder)
-            return
-        load_model(self.model, folder / _WEIGHTS)
+            for purpose in PURPOSES:
+                if head_of(self.model, purpose) is not None:
+                    load_head(self.model, folder, purpose)
+        else:
+            load_model(self.model, folder / _WEIGHTS)
+        self._plan.load(folder)
 
 
 def checkpoints(folder: Path) -> list[Path]:
