@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 OUT ?= runs/quickstart
 
-.PHONY: quickstart smoke test check lint types format bench bench-decode bench-train docs clean
+.PHONY: quickstart smoke test check lint types format bench bench-decode bench-train bench-preferences docs clean
 
 quickstart: .venv/run.stamp
 	$(BIN)/palmette quickstart --out $(OUT)
@@ -47,6 +47,12 @@ bench-decode: .venv/bench.stamp
 bench-train: DATA = builtin:train
 bench-train: .venv/bench.stamp
 	$(BIN)/python benchmarks/train.py --data "$(DATA)" $(ARGS)
+
+# Preferences against TRL: DPO, reward models, GRPO updates; the last lines are the ratios. ARGS="--kinds grpo" measures one of them alone.
+# benchmarks/preferences.py says more.
+bench-preferences: DATA = builtin:train
+bench-preferences: .venv/bench.stamp
+	$(BIN)/python benchmarks/preferences.py --data "$(DATA)" $(ARGS)
 
 LLAMA_CMAKE := -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
 

@@ -78,7 +78,8 @@ def work(model: Any, count: dict[str, int]) -> int:
     vocabulary x hidden for each learned token. The embedding, norms and the softmax are left out.
     """
     config = model.config.get_text_config()
-    ends = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
+    outer = [model.get_input_embeddings(), model.get_output_embeddings()]
+    ends = {id(layer.weight) for layer in outer if layer is not None}  # a model that classifies has no output layer
     matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in ends]
     frozen = sum(p.numel() for p in matrices if not p.requires_grad)
     trained = sum(p.numel() for p in matrices if p.requires_grad)

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import torch
-from match import Match
+from match import Contest
 
 GIB = 2**30
 # Palmette's side is in memory too, and the estimate below is one.
@@ -109,7 +109,7 @@ def tokens_that_fit(config: Any, dtype: torch.dtype) -> int:
     return int(MEMORY_SHARE * free_memory()) // bytes_per_token(config, dtype)
 
 
-def fastest(match: Match, settings: Sequence[str]) -> str:
+def fastest(match: Contest, settings: Sequence[str]) -> str:
     """The setting with the quickest turn; one that fails is left out, and said to be."""
     seconds: dict[str, float] = {}
     for setting in settings:

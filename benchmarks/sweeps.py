@@ -18,8 +18,8 @@ from typing import Any
 from match import Match
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-from peers import PALMETTE
 from settings import Limits
+from side import PALMETTE
 from workload import Workload
 
 SWEEPS = {

@@ -37,8 +37,8 @@ from typing import Any
 
 import torch
 from match import HERE, Match, Result
-from peers import PALMETTE
 from settings import GIB, Limits, fastest, setting_of_trl, tokens_that_fit
+from side import PALMETTE
 from sweeps import SWEEPS, plot, sweep
 from transformers import AutoConfig
 from workload import Documents, Workload
@@ -70,6 +70,16 @@ def matmul_peak(dtype: torch.dtype) -> float:
     return best
 
 
+def matmul_peaks() -> dict[torch.dtype, float]:
+    """`matmul_peak` of the dtypes that are computed in."""
+    return {name: matmul_peak(name) for name in (torch.bfloat16, torch.float32)}
+
+
+def said_of(peaks: dict[torch.dtype, float]) -> str:
+    """These peaks in words."""
+    return "matmul peak: " + ", ".join(f"{str(name)[6:]} {peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items())
+
+
 def setting_lines() -> list[str]:
     """Versions, commit, machine, and those of the processor's flags that matter to matrix products."""
     versions = []
@@ -93,14 +103,14 @@ def named(side: str) -> str:
     return "Palmette" if side == PALMETTE else f"TRL {side}"
 
 
-def table(results: dict[str, Result], peak: float) -> str:
-    """The results as Markdown; `peak` in operations per second."""
+def table(results: dict[str, Result], peak: float, counted: str = "questions") -> str:
+    """The results as Markdown; `peak` in operations per second, `counted` is what the first rate counts."""
     rows = []
     for side, result in results.items():
         memory = [turn["memory"] / GIB for turn in result.turns]
         cells = {
             "side": named(side),
-            "questions/s (least to most)": spread_of(result.rates("questions")),
+            f"{counted}/s (least to most)": spread_of(result.rates(counted)),
             "learned tokens/s (least to most)": spread_of(result.rates("learned")),
             "tokens/s": f"{result.rate('tokens'):.0f}",
             "share of matmul peak": f"{100 * result.rate('flops', 'forward_backward') / peak:.0f} %",
@@ -114,6 +124,11 @@ def table(results: dict[str, Result], peak: float) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def computed_by(results: dict[str, Result]) -> str:
+    """How each side computed, in words."""
+    return "computed by: " + ", ".join(f"{named(side)} {result.end['path']}" for side, result in results.items())
+
+
 def spread_of(rates: Sequence[float]) -> str:
     """Median, least and most.
 
@@ -123,21 +138,40 @@ def spread_of(rates: Sequence[float]) -> str:
     return f"{statistics.median(rates):.2f} ({min(rates):.2f} to {max(rates):.2f})"
 
 
-def check_losses(untouched: float, losses: dict[str, float]) -> None:
-    """Refuse results of sides that have learned something else.
-
-    Palmette keeps float32 masters and TRL does not, so their losses are close, not equal: a twentieth of what was learned, or 0.02 nats
-    after a few steps, is let pass.
+def need_trl() -> None:
+    """Refuse to go on without the version of TRL that is compared with.
 
     Raises:
-        SystemExit: a loss is further than that from Palmette's.
+        SystemExit: it is not installed.
     """
-    most = max(0.02, (untouched - losses[PALMETTE]) / 20)
+    if TRL_VERSION not in {found.version for found in metadata.distributions(name="trl")}:
+        raise SystemExit(MISSING)
+
+
+def most_apart(untouched: float, loss: float) -> float:
+    """How far a loss may be from Palmette's after training (nats): a twentieth of what was learned, or 0.02 after a few steps."""
+    return max(0.02, (untouched - loss) / 20)
+
+
+def check_losses(untouched: float, losses: dict[str, float], what: str = "held-out loss") -> None:
+    """Refuse results of sides that have learned something else.
+
+    Palmette keeps float32 masters and TRL does not, so their losses are close, not equal.
+
+    Args:
+        untouched: the loss before training (nats).
+        losses: of all sides, after it.
+        what: how messages name it.
+
+    Raises:
+        SystemExit: a loss is further from Palmette's than `most_apart`.
+    """
+    most = most_apart(untouched, losses[PALMETTE])
     for side, loss in losses.items():
         # The other way round, NaN would pass.
         if not abs(loss - losses[PALMETTE]) <= most:
             raise SystemExit(
-                f"the sides have not learned the same: held-out loss {losses[PALMETTE]:.4f} of Palmette, {loss:.4f} of {named(side)}, "
+                f"the sides have not learned the same: {what} {losses[PALMETTE]:.4f} of Palmette, {loss:.4f} of {named(side)}, "
                 f"further apart than {most:.4f} (before training: {untouched:.4f}). So their speeds do not compare."
             )
 
@@ -149,15 +183,18 @@ def headline(results: dict[str, Result], setting: str | None) -> str:
         results: of all sides.
         setting: TRL's; None where Palmette ran alone.
     """
-    palmette, medians = results[PALMETTE], f"medians of {len(results[PALMETTE].turns)} turns"
+    palmette = results[PALMETTE]
     if setting is None:
-        return f"Palmette, {medians}:\nquestions/s {palmette.rate('questions'):.2f}"
-    trl = results[setting]
-    ratios = [a / b for a, b in zip(palmette.rates("questions"), trl.rates("questions"), strict=True)]
-    return (
-        f"Palmette over {named(setting)}, questions per second, {medians}; turn by turn {min(ratios):.1f} to {max(ratios):.1f}:\n"
-        f"ratio {palmette.rate('questions') / trl.rate('questions'):.1f}"
-    )
+        return f"Palmette, medians of {len(palmette.turns)} turns:\nquestions/s {palmette.rate('questions'):.2f}"
+    said, ratio = compared(palmette, results[setting], "questions")
+    return f"Palmette over {named(setting)}, {said}:\nratio {ratio:.1f}"
+
+
+def compared(palmette: Result, trl: Result, counted: str) -> tuple[str, float]:
+    """Palmette's rate over TRL's: in words what is divided and how it varies, and the ratio of the medians."""
+    ratios = [a / b for a, b in zip(palmette.rates(counted), trl.rates(counted), strict=True)]
+    said = f"{counted} per second, medians of {len(ratios)} turns; turn by turn {min(ratios):.1f} to {max(ratios):.1f}"
+    return said, palmette.rate(counted) / trl.rate(counted)
 
 
 def limits_of(task: Workload, documents: Documents, step: int, memory_tokens: int) -> Limits:
@@ -255,25 +292,22 @@ def sweep_all(
 def main() -> None:
     """Measure and print."""
     options = arguments()
-    if not options.palmette_only and TRL_VERSION not in {found.version for found in metadata.distributions(name="trl")}:
-        raise SystemExit(MISSING)
+    if not options.palmette_only:
+        need_trl()
     dtype, said = fast_dtype(), setting_lines()
     source, tokenizer = read_source(options.data), load_tokenizer(options.model)
     said.append(f"{options.model}, {dtype}, {options.data} (sha256 {source.sha256[:12]})")
     print("\n".join(said), flush=True)
     config = AutoConfig.from_pretrained(tokenizer.name_or_path)
     task = Workload(tokenizer, source.documents, options.held_out)
-    peaks = {name: matmul_peak(name) for name in (torch.bfloat16, torch.float32)}
+    peaks = matmul_peaks()
     results, setting, longest = compete(options, task, tokens_that_fit(config, dtype))
-    peaks = {name: max(peak, matmul_peak(name)) for name, peak in peaks.items()}
-    print("matmul peak: " + ", ".join(f"{str(name)[6:]} {peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()))
+    peaks = {name: max(peak, now) for (name, peak), now in zip(peaks.items(), matmul_peaks().values(), strict=True)}
+    print(said_of(peaks))
     print(table(results, peaks[dtype]))
     untouched = results[PALMETTE].end["untouched"]
     print(f"held-out loss before training: {untouched:.4f}")
-    print(
-        "computed by: " + ", ".join(f"{named(side)} {result.end['path']}" for side, result in results.items()),
-        flush=True,
-    )
+    print(computed_by(results), flush=True)
     check_losses(untouched, {side: result.end["loss"] for side, result in results.items()})
     trl = (setting.split(":")[0], int(setting.split(":")[1]) * longest) if setting else None
     swept = sweep_all(options, task, config, trl)

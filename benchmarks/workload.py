@@ -6,17 +6,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, TypeVar
 
 from palmette.data.records import Answer, Document, Question
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tree.chat import ChatTemplate
 
 Documents = Sequence[Document]
+Asked = TypeVar("Asked")
 
 
-def spread(documents: Documents, num: int) -> list[Document]:
-    """So many of the documents, evenly spread.
+def spread(documents: Sequence[Asked], num: int) -> list[Asked]:
+    """So many of the documents (or of what was made of them), evenly spread.
 
     Raises:
         SystemExit: there are fewer.

@@ -127,6 +127,9 @@ trainer = TreeTrainer(model, args, plan(4096, 1))
 trainer.train()
 if args.process_index == 0:
     save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, out + "/weights.safetensors")
+if torch.distributed.is_initialized():  # else the first process to end may take the other's connection away
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 """
 
 

@@ -395,3 +395,15 @@ def test_recipes_lose_their_paths_and_nothing_else() -> None:
 
 def test_names_in_tables_are_no_markdown() -> None:
     assert escape("a|b*c_[d]<e>") == r"a\|b\*c\_\[d\]\<e\>"
+
+
+def test_no_card_is_made_up_for_other_stages(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "stage": "dpo"}))
+    assert push(monkeypatch, copy, "--dry-run", tmp_path / "card") == 2
+    assert "by `train dpo`" in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "card").exists()

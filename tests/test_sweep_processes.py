@@ -24,7 +24,7 @@ def test_two_processes_share_a_sweep(tiny_folder: Path, tmp_path: Path) -> None:
     started = [
         subprocess.Popen([sys.executable, "-c", code, str(file)], stdout=PIPE, stderr=PIPE, text=True) for _ in range(2)
     ]
-    told = [process.communicate(timeout=100) for process in started]
+    told = [process.communicate(timeout=600) for process in started]
     assert [process.returncode for process in started] == [0, 0], told
     for seed in range(4):
         lines = [f"base_seed={seed}: {decoder}: EM" for decoder in ("greedy", "span")]

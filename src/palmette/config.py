@@ -55,14 +55,15 @@ class DataSection(Section):
 
     Attributes:
         train: sources, read one after the other.
-        kind: "qa": questions about documents; "chat": conversations (`data/chat.py` says in which form).
+        kind: "qa": questions about documents; "chat": conversations (`data/chat.py` says in which form); "preferences": for the
+            stages that learn from them (`train/preference_recipes.py`).
         on_bad_record: "error", or "drop" to leave bad questions, documents and conversations out and count them.
         on_too_long: "error", or "drop" to leave trees over train.row_tokens out and count them.
         limit_documents: use at most so many documents or conversations of each source.
     """
 
     train: Annotated[list[str], Field(min_length=1)] = ["builtin:train"]
-    kind: Literal["qa", "chat"] = "qa"
+    kind: Literal["qa", "chat", "preferences"] = "qa"
     on_bad_record: Literal["error", "drop"] = "error"
     on_too_long: Literal["error", "drop"] = "error"
     limit_documents: Positive | None = None
@@ -249,11 +250,30 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: no such file, not YAML, an unknown key (naming the nearest), or a value out of bounds.
     """
+    return read_recipe(Recipe, path)
+
+
+def read_recipe(kind: type[AnySection], path: Path) -> AnySection:
+    """Read a recipe of a kind; errors as for `load_recipe`."""
+    return read_section(kind, read_settings(_read(path), str(path)), str(path))
+
+
+def load_run_recipe(path: Path) -> Recipe:
+    """What the recipe of a run of any stage shares with those of all stages: model, prompt, data, training.
+
+    Raises:
+        RecipeError: as for `load_recipe`, but for sections that only some stages have.
+    """
+    settings = read_settings(_read(path), str(path))
+    shared = {key: value for key, value in settings.items() if key in Recipe.model_fields}
+    return read_section(Recipe, shared, str(path))
+
+
+def _read(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}", "Check the path.") from error
-    return parse_recipe(text, str(path))
 
 
 def parse_recipe(text: str, source: str) -> Recipe:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from palmette import run
 from palmette.cli.show import stdout
-from palmette.config import ModelSection, Recipe, load_recipe
+from palmette.config import ModelSection, Recipe, load_run_recipe
 from palmette.data.chat import holds_chat, read_chat
 from palmette.data.source import read_source
 from palmette.errors import DataError
@@ -30,7 +30,7 @@ def run_inspect(model: str, data: str | None, document: int, questions: int, *, 
     """Print one document with some of its questions, packed; or a conversation, with some others that open alike."""
     folder = Path(model).expanduser()
     is_run = run.is_run(folder)
-    recipe = load_recipe(folder / run.RECIPE) if is_run else Recipe(output="", model=ModelSection(name=model))
+    recipe = load_run_recipe(folder / run.RECIPE) if is_run else Recipe(output="", model=ModelSection(name=model))
     data = data or recipe.data.train[0]
     settings = recipe.model
     tokenizer = load_tokenizer(settings.name, revision=settings.revision, trust_remote_code=settings.trust_remote_code)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from palmette import __version__
+from palmette.cli.alignment import eval_reward, train_dpo, train_grpo, train_kto, train_ppo, train_reward
 from palmette.cli.baseline import baseline_app
 from palmette.cli.endpoint import eval_endpoint
 from palmette.cli.synth import synth_app
@@ -28,6 +29,12 @@ app.add_typer(eval_app, name="eval")
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(synth_app, name="synth")
 eval_app.command("endpoint")(eval_endpoint)
+train_app.command("reward")(train_reward)
+train_app.command("dpo")(train_dpo)
+train_app.command("kto")(train_kto)
+train_app.command("grpo")(train_grpo)
+train_app.command("ppo")(train_ppo)
+eval_app.command("reward")(eval_reward)
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ModelOption = Annotated[str, typer.Option(help="A run folder, a model folder, a GGUF file, or a hub id.")]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from palmette import run
-from palmette.config import Recipe, load_recipe
+from palmette.config import Recipe, load_run_recipe
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
 from palmette.decode.posterior import Decision
@@ -17,9 +17,11 @@ from palmette.errors import RunError
 from palmette.evaluate.calibration import CALIBRATION, Calibration
 from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
+from palmette.model.heads import has_head
 from palmette.model.loading import LoadedModel, load_model, merge_lora, weights_hash
 from palmette.model.pause import PAUSE_WEIGHTS, pause_of
 from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.train.beginning import trained_folder as trained_folder
 from palmette.train.sft import recipe_task
 
 DecoderName = Literal["span", "greedy", "beam"]
@@ -133,7 +135,9 @@ def open_model(name: str, attention: AttentionChoice | None = None, *, calibrate
         loaded = load_model(name, attention=attention or "auto")
         check_model(loaded.model, training=False)
         return Opened(loaded, recipe_task(Recipe(output=""), loaded.tokenizer))
-    recipe, trained = load_recipe(folder / run.RECIPE), trained_folder(folder)
+    recipe, trained = load_run_recipe(folder / run.RECIPE), trained_folder(folder)
+    if has_head(trained, "reward"):
+        raise RunError(f"{folder} is a reward model, which gives no answers", "Try palmette eval reward.")
     full = trained.name == run.FULL_MODEL
     loaded = load_model(
         str(trained) if full else recipe.model.name,
@@ -156,16 +160,3 @@ def open_model(name: str, attention: AttentionChoice | None = None, *, calibrate
     known = calibrated and (trained / CALIBRATION).is_file()
     calibration = Calibration.read(trained) if known else None
     return Opened(loaded, task, weights, calibration)
-
-
-def trained_folder(folder: Path) -> Path:
-    """Where a run keeps what it trained: its adapter, or its full model.
-
-    Raises:
-        RunError: it is no run folder, or the run is not finished.
-    """
-    run.check_run(folder)
-    found = [path for path in (folder / run.FULL_MODEL, folder / run.ADAPTER) if path.is_dir()]
-    if not found:
-        raise RunError(f"{folder} is not finished", f"Go on with: palmette train sft --resume {folder}")
-    return found[0]

@@ -14,7 +14,7 @@ from palmette import __version__, run
 from palmette.cli.evaluate import MADE_BY
 from palmette.cli.opening import trained_folder
 from palmette.cli.show import invoked_as, stderr
-from palmette.config import Recipe, load_recipe
+from palmette.config import Recipe, load_run_recipe
 from palmette.data.records import Document, Question
 from palmette.errors import RunError
 from palmette.evaluate.calibration import CALIBRATION
@@ -42,7 +42,7 @@ def run_merge(folder: Path, out: Path, dtype: MergeDType) -> None:
     """`palmette merge`."""
     written = str(merge_run(folder, out, dtype)).removeprefix("torch.")
     news = stderr()
-    if load_recipe(folder / run.RECIPE).model.quantization:
+    if load_run_recipe(folder / run.RECIPE).model.quantization:
         news.print(
             "the adapter was trained on a base in few bits, and merged onto the base as it is: evaluate it again"
         )
@@ -100,13 +100,14 @@ def _read(folder: Path, *, merged: bool, base_model: str | None) -> _Run:
     full = trained.name == run.FULL_MODEL
     if merged:
         mergeable(folder)
-    recipe = load_recipe(folder / run.RECIPE)
-    if recipe.data.kind == "chat":
+    recipe = load_run_recipe(folder / run.RECIPE)
+    manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
+    stage = manifest.get("stage", "sft")
+    if recipe.data.kind != "qa" or stage != "sft":
         raise RunError(
-            f"{folder} was trained on conversations, and the card would describe questions about documents",
+            f"{folder} was trained on {recipe.data.kind} data by `train {stage}`; a card would tell of fine-tuning on documents and questions",
             "Merge it (palmette merge), and write its card by hand.",
         )
-    manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     kind: Kind = "merged" if merged else "full" if full else "adapter"
     return _Run(folder, trained, kind, recipe, manifest, hub_base(recipe.model.name, base_model))
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from palmette import run
 from palmette.cli.opening import trained_folder
 from palmette.cli.show import stderr, stdout
-from palmette.config import Recipe, load_recipe
+from palmette.config import Recipe, load_run_recipe
 from palmette.errors import RunError
 from palmette.evaluate.plots import plot_retention
 from palmette.evaluate.retention import Settings, adapter_retention, compare, observe
@@ -37,7 +37,7 @@ def run_eval_retention(
     if out is not None:
         run.check_absent(out)
     folder = Path(model).expanduser()
-    recipe = load_recipe(folder / run.RECIPE) if run.is_run(folder) else None
+    recipe = load_run_recipe(folder / run.RECIPE) if run.is_run(folder) else None
     if recipe is None and base is None:
         raise RunError(
             f"{model!r} is not a run folder, so nothing says which model it was made from",
@@ -61,7 +61,7 @@ def retention_of_run(folder: Path, settings: Settings) -> dict[str, Any]:
         folder: the run folder.
         settings: how to measure.
     """
-    recipe = load_recipe(folder / run.RECIPE)
+    recipe = load_run_recipe(folder / run.RECIPE)
     result, made_by = _measure(str(folder), recipe, None, _options(recipe, None, None), settings)
     return _record(result, str(folder), made_by, settings)
 

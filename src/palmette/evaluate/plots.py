@@ -32,13 +32,14 @@ class SweepPoint:
     perplexity_ratio: float
 
 
-def plot_loss(metrics_log: Path, out: Path, title: str) -> None:
+def plot_loss(metrics_log: Path, out: Path, title: str, *, unit: str = "loss (nats per learned token)") -> None:
     """The loss of each optimizer step as a PNG: single steps pale, their running mean on top.
 
     Args:
         metrics_log: the run's metrics.jsonl.
         out: where the PNG goes.
         title: the plot's title.
+        unit: what the loss is counted in.
     """
     from matplotlib.figure import Figure
 
@@ -53,10 +54,37 @@ def plot_loss(metrics_log: Path, out: Path, title: str) -> None:
     axes = figure.subplots()
     axes.plot(steps, losses, color=PALE, linewidth=1, label="step")
     axes.plot(steps, means, color=DARK, linewidth=2, label=f"mean of {window} steps")
-    axes.set(xlabel="optimizer step", ylabel="loss (nats per learned token)", title=title)
+    axes.set(xlabel="optimizer step", ylabel=unit, title=title)
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
+    save(figure, out)
+
+
+def plot_rollouts(metrics_log: Path, out: Path, title: str) -> None:
+    """What a policy earned, and how far it went for it, as a PNG: reward, KL divergence, entropy, and length over the optimizer steps.
+
+    Args:
+        metrics_log: metrics.jsonl of a run that learned from rollouts; a figure that it did not count stays empty.
+        out: where the PNG goes.
+        title: the plot's title.
+    """
+    from matplotlib.figure import Figure
+
+    lines = read_log(metrics_log)
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    figure.suptitle(title)
+    shown = {
+        "reward": "reward a reply",
+        "kl": "KL divergence to the reference (nats a reply)",
+        "entropy": "entropy (nats a token)",
+        "reply_tokens": "tokens a reply",
+    }
+    for axes, (name, label) in zip(figure.subplots(2, 2).flat, shown.items(), strict=True):
+        counted = [(line["step"], line[name]) for line in lines if name in line]
+        axes.plot([step for step, _ in counted], [value for _, value in counted], color=DARK, linewidth=1)
+        axes.set(xlabel="optimizer step", ylabel=label)
+        axes.spines[["top", "right"]].set_visible(False)
     save(figure, out)
 
 

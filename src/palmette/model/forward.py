@@ -48,6 +48,13 @@ def score_tokens(model: Any, batch: PackedBatch, selected_BT: torch.Tensor | Non
         PackingError: no token is selected, or a selected one has no predictor.
         ModelError: the model's attention did not receive the mask, or its sliding window is shorter than a branch.
     """
+    return score_with_states(model, batch, selected_BT)[0]
+
+
+def score_with_states(
+    model: Any, batch: PackedBatch, selected_BT: torch.Tensor | None = None
+) -> tuple[TokenScores, torch.Tensor]:
+    """As `score_tokens`, and in the same pass the hidden states [P, D] that predicted the tokens, as the output layer read them."""
     selected_BT = batch.learn_BT != 0 if selected_BT is None else selected_BT
     row_P, column_P = selected_BT.nonzero(as_tuple=True)
     predictor_P = batch.predictor_BT[row_P, column_P]
@@ -56,9 +63,11 @@ def score_tokens(model: Any, batch: PackedBatch, selected_BT: torch.Tensor | Non
     if bool((predictor_P < 0).any()):
         raise PackingError("a scored token is the first of its tree: nothing predicts it", "Leave it out.")
     flat_Q, inverse_P = torch.unique(row_P * batch.token_BT.shape[1] + predictor_P, return_inverse=True)
-    logits_QV = logits_at(model, batch, flat_Q)
+    mask = _mask_of(model, batch)
+    with _output_at(model, flat_Q) as states:
+        logits_QV: torch.Tensor = _masked_forward(model, batch.token_BT, batch.position_BT, mask).logits[0]
     logprob_P: torch.Tensor = _Logprobs.apply(logits_QV, inverse_P, batch.token_BT[row_P, column_P])  # type: ignore[no-untyped-call]
-    return TokenScores(row_P, column_P, logprob_P)
+    return TokenScores(row_P, column_P, logprob_P), states[0][inverse_P]
 
 
 class _Logprobs(torch.autograd.Function):
@@ -103,9 +112,9 @@ def hidden_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> torch.Ten
     Arguments and errors as for `logits_at`; no logits are computed, and no gradient reaches the output layer.
     """
     mask = _mask_of(model, batch)
-    with _output_at(model, flat_Q, keep=True) as kept:
+    with _output_at(model, flat_Q, states_only=True) as states:
         _masked_forward(model, batch.token_BT, batch.position_BT, mask)
-    return kept[0]
+    return states[0]
 
 
 def _mask_of(model: Any, batch: PackedBatch) -> torch.Tensor | BlockMask:
@@ -227,24 +236,24 @@ def check_positions(model: Any, num_positions: int, what: str) -> None:
 
 
 @contextmanager
-def _output_at(model: Any, flat_Q: torch.Tensor, *, keep: bool = False) -> Iterator[list[torch.Tensor]]:
+def _output_at(model: Any, flat_Q: torch.Tensor, *, states_only: bool = False) -> Iterator[list[torch.Tensor]]:
     """Within the block, the output layer sees only the hidden states at these flat positions, as [1, Q, D].
 
-    With `keep` it sees none of them, and they stand in the list, as [Q, D], once the model has run.
+    They stand in the list, as [Q, D], once the model has run. With `states_only` the output layer sees none of them.
     """
-    kept: list[torch.Tensor] = []
+    states: list[torch.Tensor] = []
 
     def pick(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         hidden_BTD, *rest = inputs
         hidden_QD = hidden_BTD.flatten(0, 1)[flat_Q]
-        if keep:
-            kept.append(hidden_QD)
+        states.append(hidden_QD)
+        if states_only:
             hidden_QD = hidden_QD.detach()[:0]
         return (hidden_QD[None], *rest)
 
     handle = model.get_output_embeddings().register_forward_pre_hook(pick)
     try:
-        yield kept
+        yield states
     finally:
         handle.remove()
 

@@ -120,6 +120,11 @@ def without_heads(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in names}
 
 
+def has_head(folder: Path, purpose: Purpose) -> bool:
+    """Whether a folder holds a head for this purpose."""
+    return (folder / _file(purpose)).is_file()
+
+
 def load_head(model: Any, folder: Path, purpose: Purpose) -> ScalarHead:
     """Give a model the head that a folder holds; a head that it has already takes over the folder's weights.
 

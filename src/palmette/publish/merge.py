@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from palmette import run
-from palmette.config import Recipe, load_recipe
+from palmette.config import Recipe, load_run_recipe
 from palmette.errors import ModelError, RunError
 from palmette.model.loading import ADAPTER_WEIGHTS, LoadedModel, load_model, merge_lora, weights_hash
 
@@ -61,7 +61,7 @@ def mergeable(folder: Path) -> Recipe:
         raise RunError(
             f"{adapter} holds {more[0]}, which a plain model has no place for", "Publish the adapter instead."
         )
-    return load_recipe(folder / run.RECIPE)
+    return load_run_recipe(folder / run.RECIPE)
 
 
 def merged_model(folder: Path, recipe: Recipe) -> LoadedModel:

@@ -97,10 +97,10 @@ class QaPrompt:
         False
         """
         if self.two_turns:
-            found, rest = self._first_turn(raw)
-            if found is False and not rest:
+            verdict, rest = self._first_turn(raw)
+            if verdict is False and not rest:
                 return Reply("", True)
-            raw = rest if found else raw
+            raw = rest if verdict else raw
         blocks = list(_FENCED.finditer(raw)) if self.before_answer.lstrip().startswith("```") else []
         if not blocks:
             return read_reply(raw)

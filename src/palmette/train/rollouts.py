@@ -12,33 +12,35 @@ Letters: N samples (a group of them answers one question), P their tokens, one s
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
 
 from palmette.data.records import Document, Question
-from palmette.decode.rollouts import Finish, RolloutSource, Sampling
+from palmette.decode.rollouts import Finish, Rollout, RolloutSource, Sampling
 from palmette.errors import PackingError
-from palmette.model.forward import TokenScores, evaluating, score_tokens
 from palmette.objectives.advantages import flat_groups
-from palmette.objectives.branches import places
 from palmette.tasks.extractive_qa import ExtractiveQa
-from palmette.tree.batch import PackedBatch
-from palmette.tree.branches import find_branches
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 
 REPLY = "reply"  # tag of what was sampled
+JUDGED = "model"  # what the reward of a reward model is called
+
+# What a reward model says of replies, each with what was asked about which document.
+Judge = Callable[[Sequence[tuple[Document, Question, str]]], Sequence[float]]
 
 
 class Reward(Protocol):
     """What replies are worth: parts by name, and their weighted sum (`tasks.rewards.QaReward`)."""
 
-    def parts(self, raw: str, question: Question) -> dict[str, float]: ...
+    def parts(self, raw: str, question: Question) -> dict[str, float]:
+        """Each reward of a reply, not weighted, by name."""
 
-    def total(self, parts: Mapping[str, float]) -> float: ...
+    def total(self, parts: Mapping[str, float]) -> float:
+        """Their weighted sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Asked:
 
     Attributes:
         name: of its tree; no two are alike.
+        document: the document; of its questions only those in `questions` are asked.
         questions: what is asked.
         first_key: number of the first question in the whole data; with the seed it determines the draws, and so on for the others.
         root: tokens that all documents share.
@@ -55,6 +58,7 @@ class Asked:
     """
 
     name: str
+    document: Document
     questions: tuple[Question, ...]
     first_key: int
     root: tuple[int, ...]
@@ -68,6 +72,16 @@ class Asked:
 
     def tree(self, replies: Sequence[Sequence[tuple[str, tuple[int, ...]]]]) -> PrefixTree:
         """The prefix tree of replies.
+
+        One question, [4] after [1] and [2, 3], with the replies [5, 9] and [6]:
+
+        >>> from palmette.tree.prefix_tree import lay_out
+        >>> asked = Asked("d", Document("d", "", ()), (Question("q", ""),), 0, (1,), (2, 3), ((4,),))
+        >>> row = lay_out(asked.tree([[("0", (5, 9)), ("1", (6,))]]))
+        >>> row.token, row.predictor
+        ([1, 2, 3, 4, 5, 9, 6], [-1, 0, 1, 2, 3, 4, 3])
+        >>> row.learn, row.nodes[-1]
+        ([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0], ('d', '1'))
 
         Args:
             replies: for each question its replies, as (name of the leaf, tokens).
@@ -133,7 +147,7 @@ def ask_documents(
         for part in _parts(fitting, num_samples * max_new_tokens, most_questions, room):
             keys, questions, ends = zip(*part, strict=True)
             name = f"{document.id}#{len(found)}"
-            found.append(Asked(name, questions, keys[0], opened.root, opened.document, ends))
+            found.append(Asked(name, document, questions, keys[0], opened.root, opened.document, ends))
     return found, dropped
 
 
@@ -162,7 +176,7 @@ class Sample:
         tokens: every token that was drawn, the end token among them.
         text: what was said.
         finish: what ended it: "end", or "length" where it was cut.
-        rewards: by name, not weighted.
+        rewards: by name, not weighted; "model" is that of a reward model.
         reward: the weighted sum.
     """
 
@@ -188,6 +202,7 @@ class RolloutBatch:
         samples: all replies, by document, question, and index.
         num_samples: replies to each question.
         scored: numbers for each token of the samples, by name (log-probabilities, say) [P].
+        notes: numbers for the batch as a whole, by name.
     """
 
     number: int
@@ -195,6 +210,7 @@ class RolloutBatch:
     samples: tuple[Sample, ...]
     num_samples: int
     scored: dict[str, torch.Tensor] = field(default_factory=dict)
+    notes: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         expected = self.num_samples * sum(len(one.questions) for one in self.asked)
@@ -275,7 +291,8 @@ class RolloutBatch:
             name: {"dtype": str(value_P.dtype).removeprefix("torch."), "values": value_P.tolist()}
             for name, value_P in self.scored.items()
         }
-        return {"number": self.number, "samples": [asdict(sample) for sample in self.samples], "scored": scored}
+        samples = [asdict(sample) for sample in self.samples]
+        return {"number": self.number, "samples": samples, "scored": scored, "notes": self.notes}
 
     @classmethod
     def from_json(
@@ -287,7 +304,7 @@ class RolloutBatch:
             name: torch.tensor(held["values"], dtype=getattr(torch, held["dtype"]), device=device)
             for name, held in values["scored"].items()
         }
-        return cls(values["number"], tuple(asked), samples, num_samples, scored)
+        return cls(values["number"], tuple(asked), samples, num_samples, scored, dict(values["notes"]))
 
 
 @dataclass(frozen=True)
@@ -296,17 +313,21 @@ class RolloutMaker:
 
     Attributes:
         source: what samples.
-        reward: what replies are worth.
+        reward: what replies are worth by rule; None: nothing.
         num_samples: replies to each question.
         max_new_tokens: the most tokens of a reply.
         seed: of the run; with the number of the batch, the question's and the sample's it determines each draw.
+        judge: what a reward model says of replies; None: there is none.
+        judge_weight: how much that counts.
     """
 
     source: RolloutSource
-    reward: Reward
+    reward: Reward | None
     num_samples: int
     max_new_tokens: int
     seed: int
+    judge: Judge | None = None
+    judge_weight: float = 1.0
 
     def make(self, asked: Sequence[Asked], number: int) -> RolloutBatch:
         """Sample with the weights as they are.
@@ -319,65 +340,20 @@ class RolloutMaker:
             PackingError, ModelError: see `RolloutSource.sample`.
         """
         prompts = [prompt for one in asked for prompt in one.prompts]
-        questions = [question for one in asked for question in one.questions]
+        questions = [(one.document, question) for one in asked for question in one.questions]
         keys = [one.first_key + index for one in asked for index in range(len(one.questions))]
         sampling = Sampling(max_new_tokens=self.max_new_tokens, seed=self.seed * 1_000_003 + number)
         groups = list(self.source.sample(prompts, self.num_samples, sampling, keys=keys))
-        samples = []
-        for question, group in zip(questions, groups, strict=True):
-            for rollout in group:
-                parts = self.reward.parts(rollout.text, question)
-                samples.append(Sample(rollout.tokens, rollout.text, rollout.finish, parts, self.reward.total(parts)))
+        replies = [(*which, rollout) for which, group in zip(questions, groups, strict=True) for rollout in group]
+        judged: Sequence[float | None] = [None] * len(replies)
+        if self.judge is not None:
+            judged = self.judge([(document, question, rollout.text) for document, question, rollout in replies])
+        samples = [self._sample(*reply, score) for reply, score in zip(replies, judged, strict=True)]
         return RolloutBatch(number, tuple(asked), tuple(samples), self.num_samples)
 
-
-@dataclass(frozen=True)
-class Places:
-    """Where the scored tokens of a packed batch belong.
-
-    Attributes:
-        branch_P: the branch of the batch that each lies on.
-        sample_N: the sample that each of the batch's branches is.
-        flat_P: the place of each token among the tokens of all samples.
-    """
-
-    branch_P: torch.Tensor
-    sample_N: torch.Tensor
-    flat_P: torch.Tensor
-
-
-def find_places(batch: PackedBatch, scores: TokenScores, rollouts: RolloutBatch) -> Places:
-    """Where the scored tokens of a packed batch of rollouts belong.
-
-    Raises:
-        PackingError: a scored token is no reply's own.
-    """
-    branches = find_branches(batch)
-    branch_P = branches.of_tokens(batch, scores.row_P, scores.column_P)
-    sample_N = torch.tensor([int(leaf) for _, leaf in branches.names], device=branch_P.device)
-    first_P = rollouts.first_N.to(branch_P.device)[sample_N][branch_P]
-    return Places(branch_P, sample_N, first_P + places(branch_P))
-
-
-@torch.no_grad()
-def reply_logprobs(model: Any, batches: Sequence[PackedBatch], rollouts: RolloutBatch) -> torch.Tensor:
-    """The log-probability of each token of all replies [P] (nats), by the forward pass of training, without dropout.
-
-    Sampling gives them too, but rounds other sums (docs/rollouts.md); so a ratio of policies would not be 1 where they are the same.
-
-    Args:
-        model: the policy; or with its adapter off the reference.
-        batches: the packed trees of the rollouts, all of them.
-        rollouts: whose replies.
-    """
-    found_P: torch.Tensor | None = None
-    with evaluating(model):
-        for batch in batches:
-            scores = score_tokens(model, batch.to(model.device))
-            flat_P = find_places(batch.to(model.device), scores, rollouts).flat_P
-            if found_P is None:
-                found_P = scores.logprob_P.new_full((len(rollouts.branch_P),), torch.nan)
-            found_P[flat_P] = scores.logprob_P
-    if found_P is None or bool(found_P.isnan().any()):
-        raise PackingError("some replies were not scored, or have no probability", "Lower train.learning_rate.")
-    return found_P
+    def _sample(self, _: Document, question: Question, rollout: Rollout, score: float | None) -> Sample:
+        parts = self.reward.parts(rollout.text, question) if self.reward is not None else {}
+        total = self.reward.total(parts) if self.reward is not None else 0.0
+        if score is not None:
+            parts, total = {**parts, JUDGED: score}, total + self.judge_weight * score
+        return Sample(rollout.tokens, rollout.text, rollout.finish, parts, total)

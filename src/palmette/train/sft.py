@@ -24,8 +24,9 @@ from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
 from palmette.tasks.qa_prompt import TWO_TURNS, QaPrompt, checked, load_prompt
 from palmette.train import stage
 from palmette.train.sources import Sources, build_trees, counted, read_sources
+from palmette.train.stage import AnyRecipe, Job, Part, dtype_name, main_part, trainable_share
 from palmette.train.stage import Interrupted as Interrupted
-from palmette.train.stage import Job, Part, Say, dtype_name, main_part, trainable_share
+from palmette.train.stage import Say as Say
 from palmette.train.stage import load_base as load_base
 from palmette.train.stage import training_arguments as training_arguments
 from palmette.train.step import latest_checkpoint
@@ -98,12 +99,12 @@ def prepare(recipe: Recipe, say: Say, loaded: LoadedModel | None) -> Job:
     say(f"{len(trees)} trees, {learned.num_questions} {what}, {num_tokens} tokens; {len(dropped)} dropped")
     say(f"computing in {model.dtype} with {describe(model)}".replace("torch.", ""))
     plan = stage.step_plan(trees, dropped, recipe, one_row=skips_hidden(model))
-    resolved, loaded = _resolved(recipe, task.prompt, model.dtype), replace(loaded, model=model)
+    resolved, loaded = settled(recipe, task.prompt, model.dtype), replace(loaded, model=model)
     made_of = _fingerprint(resolved, data, loaded, task.prompt, trees, dropped, learned.num_questions)
     return Job("sft", resolved, loaded, plan, learned.num_questions, "questions", made_of)
 
 
-def _resolved(recipe: Recipe, prompt: QaPrompt, dtype: torch.dtype) -> Recipe:
+def settled(recipe: AnyRecipe, prompt: QaPrompt, dtype: torch.dtype) -> AnyRecipe:
     """The recipe with what defaults and hardware decided, so that a run keeps its meaning when they change."""
     name: Any = dtype_name(dtype)
     return recipe.model_copy(

@@ -43,6 +43,10 @@ def read_sources(recipe: Recipe) -> Sources:
         DataError: see `read_source` and `read_chat`; or a file holds conversations, and the recipe does not say so.
     """
     data = recipe.data
+    if data.kind == "preferences":
+        raise DataError(
+            "data.kind: preferences is for the stages that learn from them", "Use palmette train reward, dpo or kto."
+        )
     if data.kind == "chat":
         return tuple(
             read_chat(source, on_bad_record=data.on_bad_record, limit=data.limit_documents) for source in data.train

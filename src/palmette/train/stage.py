@@ -148,7 +148,8 @@ def resume(
     Args:
         folder: the run folder.
         load: reads the stage's recipe.
-        prepare, train: as for `start`.
+        prepare: as for `start`.
+        train: as for `start`.
         say: called with a line about each stage.
         way_out: what to do with a run that is finished, {} for its folder.
 
@@ -212,7 +213,8 @@ def step_plan(
         trees: what is learned.
         dropped: what was left out, with reasons, for the message.
         recipe: how they are packed.
-        one_row, learns: see `StepPlan`.
+        one_row: see `StepPlan`.
+        learns: see `StepPlan`.
 
     Raises:
         DataError: nothing is left.

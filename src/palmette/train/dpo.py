@@ -1,0 +1,94 @@
+"""DPO and IPO: pairs of completions, held against a reference. Both sides of a pair, or all of a ranked list, share their prompt."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palmette.config import read_recipe
+from palmette.data.preference import Comparison
+from palmette.model.loading import LoadedModel
+from palmette.objectives.dpo import dpo_loss
+from palmette.objectives.reward import ranked_pairs
+from palmette.tasks.preference import PreferenceTrees, ranking
+from palmette.train import stage
+from palmette.train.preference import PreferenceJob, comparisons_of, make_job
+from palmette.train.preference_recipes import DpoRecipe, DpoSection
+from palmette.train.reference import Name, looked_up, score_branches, stage_reference
+from palmette.train.stage import Say
+from palmette.train.step import Tally
+from palmette.tree.batch import PackedBatch
+from palmette.tree.branches import find_branches
+
+DpoJob = PreferenceJob[DpoRecipe, Comparison]
+
+
+def train_dpo(recipe: DpoRecipe, say: Say) -> LoadedModel:
+    """Run a recipe from the start; see `stage.start`."""
+    return stage.start(recipe, partial(prepare, say=say), partial(_train, say=say))
+
+
+def resume_dpo(folder: Path, say: Say) -> LoadedModel:
+    """Go on with a run from its latest checkpoint; see `stage.resume`."""
+    return stage.resume(
+        folder, partial(read_recipe, DpoRecipe), partial(prepare, say=say), partial(_train, say=say), say
+    )
+
+
+def prepare(recipe: DpoRecipe, say: Say) -> DpoJob:
+    """Read, load and check everything; nothing is written."""
+    comparisons, sources = comparisons_of(recipe)
+    other = recipe.dpo.reference
+    return make_job("dpo", recipe, comparisons, sources, PreferenceTrees.of_comparison, say, reference=other)
+
+
+def _train(job: DpoJob, folder: Path, checkpoint: Path | None, say: Say) -> LoadedModel:
+    section, tally = job.recipe.dpo, Tally()
+    reference = stage_reference(job, job.plan, section.reference, folder, say)
+    stage.say_training(job, say)
+    objective = DpoObjective(section, reference, tally)
+    stage.run_part(job, folder, stage.main_part(job), checkpoint, objective=objective, measure=num_pairs, tally=tally)
+    return stage.save_result(job, folder)
+
+
+def num_pairs(batch: PackedBatch) -> float:
+    """How many pairs of completions a batch compares; a ranked list of K has K (K - 1) / 2."""
+    return float(len(ranked_pairs(*ranking(find_branches(batch)))[0]))
+
+
+class DpoObjective:
+    """The loss of the pairs of a batch, each counted as one; see `objectives/dpo.py`.
+
+    Args:
+        section: the recipe's settings.
+        reference: log-probabilities of all branches under the reference.
+        tally: where rewards, margin and accuracy go.
+    """
+
+    def __init__(self, section: DpoSection, reference: dict[Name, float], tally: Tally) -> None:
+        self._section, self._reference, self._tally = section, reference, tally
+
+    def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
+        """The batch's share of the step's loss; the denominator is the number of pairs of the step."""
+        section, scores = self._section, score_branches(model, batch)
+        chosen_M, rejected_M, _ = ranked_pairs(*ranking(scores.branches))
+        found = dpo_loss(
+            scores.logprob_N,
+            looked_up(self._reference, scores),
+            chosen_M,
+            rejected_M,
+            denominator,
+            beta=section.beta,
+            kind=section.loss,
+            label_smoothing=section.label_smoothing,
+            num_tokens_N=scores.num_tokens_N if section.length_normalised else None,
+        )
+        count = len(chosen_M)
+        self._tally.add("chosen_reward", found.chosen_reward_M.sum(), count)
+        self._tally.add("rejected_reward", found.rejected_reward_M.sum(), count)
+        self._tally.add("margin", found.margin_M.sum(), count)
+        self._tally.add("accuracy", found.accuracy * count, count)
+        return found.loss

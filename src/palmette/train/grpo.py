@@ -1,0 +1,189 @@
+"""GRPO and RLOO on verifiable rewards: the policy answers questions several times, and learns from which answers earned more.
+
+Replies are drawn with the weights of the moment (`train/rollout_plan.py`), rewarded by rule (`tasks/rewards.py`) or by a reward model, and
+learned from on prefix trees (`train/rollouts.py`). The reference is the policy as it was before the first step.
+
+Followed: Shao et al. (2024), "DeepSeekMath"; Ahmadian et al. (2024), "Back to basics". Deviations:
+
+1. A document's questions are asked together, since they share its tokens; so prompts of a step are not independent draws from the data.
+2. The reference stays what it was; Shao et al. set it anew at each of their iterations, in which they also train the reward model.
+3. Tokens count the same by default (`grpo.average`); in Shao et al. replies do.
+4. Rewards may come by rule, and a reply's advantage is that of all its tokens: outcome supervision (their section 4.1.2), never of steps.
+5. Training stops where the KL divergence runs away (`grpo.kl_limit`); in none of the papers.
+
+Not covered: several processes; prompts of two turns, and placeholders before the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palmette.config import read_recipe
+from palmette.model.loading import LoadedModel
+from palmette.objectives.advantages import group_advantages
+from palmette.objectives.branches import branch_sum
+from palmette.objectives.grpo import average, grpo_loss, rloo_loss
+from palmette.objectives.kl import kl_estimate
+from palmette.objectives.ppo import PolicyLoss
+from palmette.train import stage
+from palmette.train.policy import Method, PolicyJob, make_job, num_updates, train_job
+from palmette.train.reply_tokens import Kept, Leash, ReplyTokens, read_replies, score_rollouts
+from palmette.train.rollout_plan import RolloutPlan
+from palmette.train.rollout_recipes import GrpoRecipe, GrpoSection
+from palmette.train.rollouts import RolloutBatch
+from palmette.train.stage import Say
+from palmette.train.step import Tally
+from palmette.tree.batch import PackedBatch
+from palmette.tree.branches import find_branches
+
+OLD, REFERENCE = "old", "reference"
+
+
+def train_grpo(recipe: GrpoRecipe, say: Say) -> LoadedModel:
+    """Run a recipe from the start; see `stage.start`."""
+    return stage.start(recipe, partial(prepare, say=say), partial(train_job, say=say))
+
+
+def resume_grpo(folder: Path, say: Say) -> LoadedModel:
+    """Go on with a run from its latest checkpoint, to the same parameters as if it had not stopped; see `stage.resume`."""
+    load = partial(read_recipe, GrpoRecipe)
+    return stage.resume(folder, load, partial(prepare, say=say), partial(train_job, say=say), say)
+
+
+def prepare(recipe: GrpoRecipe, say: Say) -> PolicyJob:
+    """Read, load and check everything; nothing is written. Errors as for `make_job`."""
+    return make_job("grpo", recipe, say, _method)
+
+
+def _method(recipe: GrpoRecipe, model: Any, end_tokens: list[int]) -> Method:
+    needed = needed_scores(recipe.grpo, num_updates(recipe))
+    kept = Kept(model)
+
+    def score(rollouts: RolloutBatch, batches: Sequence[PackedBatch], _: RolloutBatch | None) -> None:
+        if OLD in needed:
+            rollouts.scored[OLD] = score_rollouts(model, batches, rollouts, end_tokens)[0]
+        if REFERENCE in needed:
+            with kept():
+                rollouts.scored[REFERENCE] = score_rollouts(model, batches, rollouts, end_tokens)[0]
+
+    most = recipe.rollouts.max_new_tokens
+    return Method(score, partial(GrpoLearner, recipe.grpo, max_new_tokens=most, end_tokens=end_tokens))
+
+
+def needed_scores(settings: GrpoSection, num_updates: int) -> tuple[str, ...]:
+    """The log-probabilities that have to be scored before rollouts are learned from.
+
+    Where each reply is learned from once, the policy that sampled is the policy that learns, and its own pass gives both.
+
+    Args:
+        settings: the objective.
+        num_updates: optimizer steps over one batch of rollouts.
+    """
+    rloo_kl = settings.objective == "rloo" and settings.kl_coefficient > 0
+    old = num_updates > 1 or rloo_kl
+    reference = settings.kl_coefficient > 0 or settings.kl_limit is not None
+    return (*((OLD,) if old else ()), *((REFERENCE,) if reference else ()))
+
+
+def reply_advantages(settings: GrpoSection, rollouts: RolloutBatch) -> torch.Tensor:
+    """The advantage of each sample over the others to its question [N] (float64)."""
+    reward_N = rollouts.reward_N
+    if settings.objective == "grpo":
+        return group_advantages(reward_N, rollouts.group_N, baseline="mean", scale=settings.scale or "group")
+    if settings.kl_coefficient:
+        kl_P = kl_estimate(rollouts.scored[OLD], rollouts.scored[REFERENCE], "k1").cpu()
+        kl_N = branch_sum(kl_P, rollouts.branch_P, len(reward_N))
+        reward_N = reward_N - settings.kl_coefficient * kl_N.to(reward_N.dtype)
+    return group_advantages(reward_N, rollouts.group_N, baseline="leave_one_out")
+
+
+class GrpoLearner:
+    """The objective over the packed trees of rollouts, with what is counted beside it.
+
+    Call `before_step` with all batches of a step first. The loss is that of `objectives.grpo`; beside it `tally` gets, for metrics.jsonl,
+    what the rollouts earned (`RolloutBatch.summary`) and, of the step:
+
+        kl          KL(policy || reference), k3 (nats a reply)
+        entropy     of the policy, estimated from the sampled tokens (nats a token)
+        clip_share  share of the tokens (of the replies, for rloo) whose gradient the clip took away; weighted as the loss
+        old_kl      KL(policy that sampled || policy), k3 (nats a token; a reply for rloo); weighted as the loss
+
+    Args:
+        settings: the objective.
+        plan: whose rollouts are learned from.
+        max_new_tokens: the most tokens of a reply.
+        end_tokens: tokens that end a reply.
+    """
+
+    def __init__(
+        self, settings: GrpoSection, plan: RolloutPlan, *, max_new_tokens: int, end_tokens: Collection[int]
+    ) -> None:
+        self._settings, self._plan = settings, plan
+        self._max_new_tokens, self._end_tokens = max_new_tokens, frozenset(end_tokens)
+        self.tally = Tally()
+        self._leash = Leash(settings.kl_limit, "grpo.kl_limit", self.tally)
+        self._advantage_N = torch.zeros(0)
+
+    def measure(self, batch: PackedBatch) -> float:
+        """A batch's part of the step's denominator."""
+        num_branches = len(find_branches(batch))
+        if self._settings.objective == "rloo":
+            return num_branches
+        kind = self._settings.average or "token"
+        weight, most = batch.learn_weight, self._max_new_tokens
+        return average(kind, learn_weight=weight, num_branches=num_branches, max_tokens=most)[1]
+
+    def before_step(self, _: Any, batches: list[PackedBatch]) -> None:
+        """Note what the whole step needs to know."""
+        rollouts = self._plan.rollouts
+        self._advantage_N = reply_advantages(self._settings, rollouts)
+        self._leash.begin(batches)
+        for name, value in rollouts.summary().items():
+            self.tally.note(name, value)
+
+    def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
+        """This batch's share of the step's loss.
+
+        Raises:
+            ModelError: this was the step's last batch, and the policy is too far from its reference.
+            PackingError, ValueError: see `read_replies`.
+        """
+        rollouts = self._plan.rollouts
+        tokens = read_replies(model, batch, rollouts, self._end_tokens)
+        policy_P, reference_P = tokens.policy_P.detach(), tokens.of(rollouts, REFERENCE)
+        old_P = tokens.of(rollouts, OLD)
+        loss = self._loss(tokens, policy_P if old_P is None else old_P, reference_P, denominator)
+        share = (batch.learn_weight if self._counts_tokens else len(tokens.sample_N)) / denominator
+        self.tally.add("clip_share", loss.clip_share, share)
+        self.tally.add("old_kl", loss.old_kl, share)
+        self.tally.add("entropy", -policy_P.sum(), len(policy_P))
+        self._leash.add(tokens, reference_P)
+        return loss.loss
+
+    @property
+    def _counts_tokens(self) -> bool:
+        """Whether a token counts the same however long its reply is."""
+        return self._settings.objective == "grpo" and self._settings.average != "branch"
+
+    def _loss(
+        self, tokens: ReplyTokens, old_P: torch.Tensor, reference_P: torch.Tensor | None, denominator: float
+    ) -> PolicyLoss:
+        settings = self._settings
+        advantage_N = self._advantage_N.to(tokens.policy_P)[tokens.sample_N]
+        clip_low, clip_high = settings.clip_low, settings.clip_high
+        given = (tokens.policy_P, old_P, advantage_N, tokens.branch_P, tokens.weight_P, denominator)
+        if settings.objective == "rloo":
+            return rloo_loss(*given, clip_low=clip_low, clip_high=clip_high)
+        return grpo_loss(
+            *given,
+            per="token" if self._counts_tokens else "branch",
+            clip_low=clip_low,
+            clip_high=clip_high,
+            reference_P=reference_P,
+            kl_coefficient=settings.kl_coefficient,
+        )

@@ -1,0 +1,152 @@
+"""KTO: single completions found good or bad, held against a reference.
+
+Its reference point, how far the policy went from the reference as a whole, is taken over the whole optimizer step before anything of it is
+learned: each completion is put under another prompt as well (`tasks.preference.mismatched`), and scored there without gradients and
+without dropout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palmette.config import read_recipe
+from palmette.data.preference import Verdict
+from palmette.model.attention import skips_hidden
+from palmette.model.loading import LoadedModel
+from palmette.objectives.kto import kto_loss, reference_point
+from palmette.tasks.preference import OTHER, PreferenceTrees, labels, mismatched
+from palmette.train import stage
+from palmette.train.plan import StepPlan
+from palmette.train.preference import PreferenceJob, make_job, verdicts_of
+from palmette.train.preference_recipes import KtoRecipe, KtoSection
+from palmette.train.reference import Name, looked_up, score_branches, stage_reference
+from palmette.train.stage import Say
+from palmette.train.step import Tally
+from palmette.tree.batch import PackedBatch
+from palmette.tree.branches import find_branches
+from palmette.tree.prefix_tree import PrefixTree
+
+KtoJob = PreferenceJob[KtoRecipe, Verdict]
+
+
+def train_kto(recipe: KtoRecipe, say: Say) -> LoadedModel:
+    """Run a recipe from the start; see `stage.start`."""
+    return stage.start(recipe, partial(prepare, say=say), partial(_train, say=say))
+
+
+def resume_kto(folder: Path, say: Say) -> LoadedModel:
+    """Go on with a run from its latest checkpoint; see `stage.resume`."""
+    return stage.resume(
+        folder, partial(read_recipe, KtoRecipe), partial(prepare, say=say), partial(_train, say=say), say
+    )
+
+
+def prepare(recipe: KtoRecipe, say: Say) -> KtoJob:
+    """Read, load and check everything; nothing is written. The trees hold the mismatched completions too; the plan's do not."""
+    verdicts, sources = verdicts_of(recipe, pairs=recipe.kto.pairs)
+    others = {verdict.id: other for verdict, other in zip(verdicts, mismatched(verdicts), strict=True)}
+
+    def tree_of(builder: PreferenceTrees, verdict: Verdict) -> PrefixTree:
+        return builder.of_verdict(verdict, others[verdict.id])
+
+    return make_job(
+        "kto",
+        recipe,
+        verdicts,
+        sources,
+        tree_of,
+        say,
+        reference=recipe.kto.reference,
+        learned=partial(_only, other=False),
+    )
+
+
+def _only(tree: PrefixTree, *, other: bool) -> PrefixTree:
+    """A tree with the mismatched completion alone, or with the judged one alone."""
+    kept = tuple(leaf for leaf in tree.root.children if (leaf.name == OTHER) == other)
+    return replace(tree, root=replace(tree.root, children=kept))
+
+
+def _train(job: KtoJob, folder: Path, checkpoint: Path | None, say: Say) -> LoadedModel:
+    section, tally = job.recipe.kto, Tally()
+
+    def plan_of(trees: list[PrefixTree]) -> StepPlan:
+        return stage.step_plan(trees, (), job.recipe, one_row=skips_hidden(job.loaded.model))
+
+    reference = stage_reference(job, plan_of(list(job.trees)), section.reference, folder, say)
+    stage.say_training(job, say)
+    others = {tree.name: _only(tree, other=True) for tree in job.trees}
+    objective = KtoObjective(section, reference, tally, others, plan_of)
+    stage.run_part(
+        job,
+        folder,
+        stage.main_part(job),
+        checkpoint,
+        objective=objective,
+        measure=num_verdicts,
+        before_step=objective.look_ahead,
+        tally=tally,
+    )
+    return stage.save_result(job, folder)
+
+
+def num_verdicts(batch: PackedBatch) -> float:
+    """How many verdicts a batch holds."""
+    return float(len(find_branches(batch)))
+
+
+class KtoObjective:
+    """The loss of the verdicts of a batch; see `objectives/kto.py`.
+
+    Args:
+        section: the recipe's settings.
+        reference: log-probabilities of all branches under the reference, the mismatched ones among them.
+        tally: where rewards and the reference point go.
+        others: the mismatched completion of each verdict, under its prompt, by the verdict's name.
+        plan_of: packs trees of one step.
+    """
+
+    def __init__(
+        self,
+        section: KtoSection,
+        reference: dict[Name, float],
+        tally: Tally,
+        others: dict[str, PrefixTree],
+        plan_of: Callable[[list[PrefixTree]], StepPlan],
+    ) -> None:
+        self._section, self._reference, self._tally = section, reference, tally
+        self._others, self._plan_of = others, plan_of
+        self._baseline = 0.0
+
+    def look_ahead(self, model: Any, batches: list[PackedBatch]) -> None:
+        """Take the reference point (nats) over the whole step."""
+        trees = [self._others[name] for batch in batches for name in find_branches(batch).by_tree()]
+        scores = [score_branches(model, batch.to(model.device)) for batch in self._plan_of(trees).step_batches(0, 0)]
+        policy_N = torch.cat([one.logprob_N for one in scores])
+        reference_N = torch.cat([looked_up(self._reference, one) for one in scores])
+        self._baseline = reference_point(policy_N, reference_N)
+        self._tally.note("kl", self._baseline)
+
+    def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
+        """The batch's share of the step's loss; the denominator is the number of verdicts of the step."""
+        section, scores = self._section, score_branches(model, batch)
+        _, good_N = labels(scores.branches)
+        found = kto_loss(
+            scores.logprob_N,
+            looked_up(self._reference, scores),
+            good_N,
+            denominator,
+            baseline=self._baseline,
+            beta=section.beta,
+            desirable_weight=section.desirable_weight,
+            undesirable_weight=section.undesirable_weight,
+        )
+        self._tally.add("desirable_reward", found.reward_N[good_N].sum(), int(good_N.sum()))
+        self._tally.add("undesirable_reward", found.reward_N[~good_N].sum(), int((~good_N).sum()))
+        return found.loss

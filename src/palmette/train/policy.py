@@ -1,0 +1,237 @@
+"""What the stages share in which a policy learns from its own replies: a recipe to a job, and the job trained.
+
+A stage says how rollouts are scored before they are learned from, and what learns (`Method`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from palmette.data.records import DataSet, Document, Question
+from palmette.decode.reasoning import end_tokens
+from palmette.decode.rollouts import Sampling, check_prompts
+from palmette.decode.sampler import Sampler
+from palmette.errors import DataError
+from palmette.model.attention import skips_hidden
+from palmette.model.checks import check_model
+from palmette.model.forward import check_positions
+from palmette.model.fused import describe
+from palmette.model.loading import LoadedModel, weights_hash
+from palmette.model.memory import keep_freed_memory
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.qa_prompt import QaPrompt
+from palmette.tasks.rewards import QaReward
+from palmette.train import stage
+from palmette.train.beginning import begin, trained_folder
+from palmette.train.reward import load_reward
+from palmette.train.rollout_plan import SAMPLES, RolloutPlan, Score
+from palmette.train.rollout_recipes import RolloutRecipe
+from palmette.train.rollouts import Asked, Judge, RolloutMaker, ask_documents
+from palmette.train.sft import recipe_task, settled
+from palmette.train.sources import counted, read_sources
+from palmette.train.stage import Job, Say
+from palmette.train.step import Tally
+from palmette.tree.batch import PackedBatch
+
+AnyRollouts = TypeVar("AnyRollouts", bound=RolloutRecipe)
+
+
+class Learner(Protocol):
+    """An objective over the packed trees of rollouts, with what is counted beside it; see `TreeTrainer`."""
+
+    tally: Tally
+
+    def measure(self, batch: PackedBatch) -> float:
+        """A batch's part of the step's denominator."""
+
+    def before_step(self, model: Any, batches: list[PackedBatch]) -> None:
+        """Note what the whole step needs to know."""
+
+    def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
+        """The batch's share of the step's loss."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a stage learns.
+
+    Attributes:
+        score: scores new rollouts; see `RolloutPlan`.
+        learner: makes the objective over a plan's rollouts.
+    """
+
+    score: Score
+    learner: Callable[[RolloutPlan], Learner]
+
+
+@dataclass(frozen=True)
+class PolicyJob(Job):
+    """A job over rollouts.
+
+    Attributes:
+        plan: its steps.
+        learner: the objective.
+        shown: questions of each batch of rollouts that samples.jsonl gets.
+    """
+
+    plan: RolloutPlan
+    learner: Learner
+    shown: int
+
+
+def num_updates(recipe: RolloutRecipe) -> int:
+    """The most optimizer steps that learn from one batch of rollouts."""
+    documents, trees = recipe.rollouts.documents or recipe.train.trees_per_step, recipe.train.trees_per_step
+    return -(-documents // min(trees, documents)) * recipe.rollouts.passes
+
+
+def make_job(
+    name: str, recipe: AnyRollouts, say: Say, method_of: Callable[[AnyRollouts, Any, list[int]], Method]
+) -> PolicyJob:
+    """Read the data, load and check the models, and build all prompts; nothing is written.
+
+    Args:
+        name: the stage.
+        recipe: its recipe.
+        say: called with a line about each stage.
+        method_of: how the stage learns, given the recipe, the model, and the tokens that end a reply.
+
+    Raises:
+        PalmetteError: bad data, an unknown reward, an unfit model, or prompts that do not fit.
+    """
+    keep_freed_memory()
+    data = [source for source in read_sources(recipe) if isinstance(source, DataSet)]
+    begun = begin(recipe, recipe.start)
+    recipe, loaded = begun.recipe, begun.loaded
+    model, rollouts = loaded.model, recipe.rollouts
+    task = recipe_task(recipe, loaded.tokenizer)
+    asked, left_out = _ask(recipe, data, task, model)
+    ends = end_tokens(model, task)
+    method = method_of(recipe, model, ends)
+    check_model(model, training=True)
+    dropped = [reason for source in data for reason in source.dropped] + left_out
+    number = sum(len(one.questions) for one in asked)
+    say(
+        f"{number} questions about documents in {len(asked)} parts, {rollouts.samples} replies each; {len(dropped)} dropped"
+    )
+    say(f"computing in {model.dtype} with {describe(model)}".replace("torch.", ""))
+    sampler = Sampler(model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=rollouts.tokens_per_batch)
+    plan = _plan(recipe, model, asked, _maker(recipe, sampler, task.prompt), method.score)
+    made_of = {
+        "stage": name,
+        "seed": recipe.train.seed,
+        "model": stage.model_fingerprint(recipe, loaded),
+        **begun.fingerprint,
+        **_judged_by(rollouts.reward_model),
+        "data": [counted(source) for source in data],
+        "dropped": dropped,
+        "prompt_sha256": task.prompt.sha256,
+        "questions": number,
+        "prompts_sha256": hashlib.sha256(repr([one.prompts for one in asked]).encode()).hexdigest(),
+    }
+    recipe, learner = settled(recipe, task.prompt, model.dtype), method.learner(plan)
+    return PolicyJob(name, recipe, loaded, plan, number, "questions", made_of, learner, rollouts.shown)
+
+
+def train_job(job: PolicyJob, folder: Path, checkpoint: Path | None, say: Say) -> LoadedModel:
+    """Train a job in its run folder, from a checkpoint if one is given; what came out is saved."""
+    taken = int(checkpoint.name.partition("-")[2]) if checkpoint else 0
+    job.plan.keep_samples(folder / SAMPLES, taken, job.shown)
+    stage.say_training(job, say)
+    learner = job.learner
+    stage.run_part(
+        job,
+        folder,
+        stage.main_part(job),
+        checkpoint,
+        objective=learner,
+        measure=learner.measure,
+        before_step=learner.before_step,
+        tally=learner.tally,
+    )
+    return stage.save_result(job, folder)
+
+
+def _ask(
+    recipe: RolloutRecipe, data: Sequence[DataSet], task: ExtractiveQa, model: Any
+) -> tuple[list[Asked], list[str]]:
+    """The prompts of a recipe, and what was left out."""
+    rollouts = recipe.rollouts
+    asked, left_out = ask_documents(
+        [document for source in data for document in source.documents],
+        task,
+        num_samples=rollouts.samples,
+        max_new_tokens=rollouts.max_new_tokens,
+        most_questions=rollouts.questions,
+        row_tokens=recipe.train.row_tokens,
+        on_too_long=recipe.data.on_too_long,
+    )
+    prompts = [prompt for one in asked for prompt in one.prompts]
+    if not prompts:
+        lost = f"all was dropped, first {left_out[0]}" if left_out else "the documents have no questions"
+        raise DataError(f"nothing is left to ask: {lost}", "Raise train.row_tokens, or give documents with questions.")
+    sampling = Sampling(max_new_tokens=rollouts.max_new_tokens)
+    check_prompts(prompts, sampling, rollouts.tokens_per_batch, "rollouts.tokens_per_batch")
+    check_positions(model, max(map(len, prompts)) + rollouts.max_new_tokens, "the longest prompt, with its reply,")
+    return asked, left_out
+
+
+def _maker(recipe: RolloutRecipe, sampler: Sampler, prompt: QaPrompt) -> RolloutMaker:
+    rollouts = recipe.rollouts
+    return RolloutMaker(
+        sampler,
+        QaReward(prompt, rollouts.rewards) if rollouts.rewards else None,
+        rollouts.samples,
+        rollouts.max_new_tokens,
+        recipe.train.seed,
+        _judge(rollouts.reward_model, prompt),
+        rollouts.reward_model_weight,
+    )
+
+
+def _judge(reward_model: str | None, prompt: QaPrompt) -> Judge | None:
+    """What a reward model says of replies; it reads the prompt as messages, as it learned to."""
+    if reward_model is None:
+        return None
+    opened = load_reward(Path(reward_model).expanduser())
+
+    def judge(replies: Sequence[tuple[Document, Question, str]]) -> list[float]:
+        said = []
+        for document, question, reply in replies:
+            parts = (prompt.before_document, document.text.strip(), prompt.before_question, question.text.strip())
+            user = {"role": "user", "content": "".join((*parts, prompt.after_question))}
+            said.append(([{"role": "system", "content": prompt.system}, user], reply))
+        return opened.scores(said)
+
+    return judge
+
+
+def _judged_by(reward_model: str | None) -> dict[str, Any]:
+    """The reward model, for the manifest, with the hash of its weights."""
+    if reward_model is None:
+        return {}
+    trained = trained_folder(Path(reward_model).expanduser())
+    return {"reward_model": {"run": reward_model, "sha256": weights_hash(str(trained))}}
+
+
+def _plan(recipe: RolloutRecipe, model: Any, asked: Sequence[Asked], maker: RolloutMaker, score: Score) -> RolloutPlan:
+    train, rollouts = recipe.train, recipe.rollouts
+    return RolloutPlan(
+        model,
+        asked,
+        maker,
+        score=score,
+        documents=rollouts.documents or train.trees_per_step,
+        trees_per_step=train.trees_per_step,
+        passes=rollouts.passes,
+        row_tokens=train.row_tokens,
+        tokens_per_batch=train.tokens_per_batch,
+        one_row=skips_hidden(model),
+        seed=train.seed,
+    )

@@ -1,0 +1,190 @@
+"""PPO: the policy answers questions, and each token is learned by how much better things went after it than a value function expected.
+
+Policy, value function and reference are one backbone: one pass over a tree gives log-probabilities, and values through a head that reads the
+hidden states which predict the tokens; the reference is the policy as it was before the first step. Policy and value share one adapter, so the
+value loss, times `ppo.value_coefficient`, moves what both rest on; adapters of their own are not here.
+
+For each batch of rollouts, before any of it is learned (`add_advantages`): the score of each reply, by rule or by a reward model, after the
+end-of-sequence rule, goes to its last token, a KL penalty to each token; generalised advantage estimation; advantages whitened over all tokens
+of all replies. Then `rollouts.passes` times over the batch, in steps of train.trees_per_step documents: clipped policy and value losses.
+
+The papers followed, and deviations from them, stand in `objectives/ppo.py`. Those of this loop:
+
+1. Value function and policy share all their parameters but the head (as in Ziegler et al., 2019; apart in InstructGPT, which starts the value
+   function from the reward model). The head begins at 0, so the first advantages are what is still to be earned.
+2. Each question is answered several times, since replies share its tokens; replies to one question are not held against each other.
+3. Values after a reply that was cut are 0, like those after one that ended; the end-of-sequence rule says what a cut costs.
+4. Minibatches are cut by documents, in an order of each pass's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palmette.config import read_recipe
+from palmette.model.heads import add_head, head_of
+from palmette.model.loading import LoadedModel
+from palmette.objectives.advantages import gae, whiten
+from palmette.objectives.kl import AdaptiveKL, kl_estimate, mean_reply_kl
+from palmette.objectives.ppo import (
+    clipped_policy_loss,
+    clipped_value_loss,
+    explained_variance,
+    score_replies,
+    shape_rewards,
+)
+from palmette.train import stage
+from palmette.train.policy import Method, PolicyJob, make_job, train_job
+from palmette.train.reply_tokens import Kept, Leash, read_replies, score_rollouts
+from palmette.train.rollout_plan import RolloutPlan
+from palmette.train.rollout_recipes import PpoRecipe, PpoSection
+from palmette.train.rollouts import RolloutBatch
+from palmette.train.stage import Say
+from palmette.train.step import Tally
+from palmette.tree.batch import PackedBatch
+
+OLD, REFERENCE, VALUE, ADVANTAGE, RETURN = "old", "reference", "value", "advantage", "return"
+COEFFICIENT, REPLY_KL, EXPLAINED = "kl_coefficient", "reply_kl", "explained_variance"
+
+
+def train_ppo(recipe: PpoRecipe, say: Say) -> LoadedModel:
+    """Run a recipe from the start; see `stage.start`."""
+    return stage.start(recipe, partial(prepare, say=say), partial(train_job, say=say))
+
+
+def resume_ppo(folder: Path, say: Say) -> LoadedModel:
+    """Go on with a run from its latest checkpoint, to the same parameters as if it had not stopped; see `stage.resume`."""
+    load = partial(read_recipe, PpoRecipe)
+    return stage.resume(folder, load, partial(prepare, say=say), partial(train_job, say=say), say)
+
+
+def prepare(recipe: PpoRecipe, say: Say) -> PolicyJob:
+    """Read, load and check everything; nothing is written. Errors as for `make_job`."""
+    return make_job("ppo", recipe, say, _method)
+
+
+def _method(recipe: PpoRecipe, model: Any, end_tokens: list[int]) -> Method:
+    settings = recipe.ppo
+    kept = Kept(model)
+    head = add_head(model, "value", recipe.train.seed)
+    torch.nn.init.zeros_(head.weight)
+
+    def score(rollouts: RolloutBatch, batches: Sequence[PackedBatch], before: RolloutBatch | None) -> None:
+        old_P, value_P = score_rollouts(model, batches, rollouts, end_tokens, head)
+        assert value_P is not None
+        with kept():
+            reference_P, _ = score_rollouts(model, batches, rollouts, end_tokens)
+        coefficient = next_coefficient(settings, before.notes if before else None)
+        add_advantages(settings, rollouts, old_P, value_P, reference_P, coefficient)
+
+    return Method(score, partial(PpoLearner, settings, end_tokens=end_tokens))
+
+
+def next_coefficient(settings: PpoSection, before: dict[str, float] | None) -> float:
+    """The KL coefficient of new rollouts, given what was noted of those before them, if there were any."""
+    if before is None or settings.kl_target is None:
+        return settings.kl_coefficient
+    controller = AdaptiveKL(settings.kl_target, settings.kl_gain)
+    return controller.next_coefficient(before[COEFFICIENT], before[REPLY_KL])
+
+
+def add_advantages(
+    settings: PpoSection,
+    rollouts: RolloutBatch,
+    old_P: torch.Tensor,
+    value_P: torch.Tensor,
+    reference_P: torch.Tensor,
+    coefficient: float,
+) -> None:
+    """Note in rollouts what their tokens learn from, before any of it is cut into minibatches.
+
+    Args:
+        settings: the objective.
+        rollouts: sampled and rewarded.
+        old_P: log-probability of each token under the policy that sampled it (nats).
+        value_P: value of the state that each token was chosen in.
+        reference_P: log-probabilities under the reference (nats).
+        coefficient: of the KL penalty.
+    """
+    number, branch_P = len(rollouts.samples), rollouts.branch_P.to(old_P.device)
+    reward_N, ended_N = rollouts.reward_N.to(old_P), rollouts.ended_N.to(old_P.device)
+    score_N = score_replies(reward_N, ended_N, rule=settings.unfinished, amount=settings.unfinished_amount)
+    reward_P = shape_rewards(score_N, old_P, reference_P, branch_P, kl_coefficient=coefficient)
+    value_P = value_P.to(old_P)
+    advantage_P, return_P = gae(reward_P, value_P, branch_P, number, gamma=settings.gamma, lam=settings.lam)
+    weight_P = torch.ones_like(old_P)
+    white_P = whiten(advantage_P, weight_P)
+    scored = {OLD: old_P, REFERENCE: reference_P, VALUE: value_P, ADVANTAGE: white_P, RETURN: return_P}
+    rollouts.scored.update(scored)
+    kl = mean_reply_kl(kl_estimate(old_P, reference_P, "k1"), number)
+    rollouts.notes.update({"score": float(score_N.mean()), COEFFICIENT: coefficient, REPLY_KL: kl})
+    explained = explained_variance(value_P, return_P, weight_P)
+    if explained is not None:
+        rollouts.notes[EXPLAINED] = explained
+
+
+class PpoLearner:
+    """The objective over the packed trees of rollouts, with what is counted beside it.
+
+    Call `before_step` with all batches of a step first. The loss is `clipped_policy_loss` + value_coefficient * `clipped_value_loss`, means
+    over the tokens of the step; beside it `tally` gets, for metrics.jsonl, what the rollouts earned (`RolloutBatch.summary`), of them
+
+        score               mean reward after the end-of-sequence rule
+        kl_coefficient      of the penalty in their rewards
+        reply_kl            KL(policy that sampled || reference), k1 (nats a reply): what an adaptive coefficient steers
+        explained_variance  share of the returns' variance that the values explained when they were sampled; left out where undefined
+
+    and, of the step, kl, entropy, clip_share, old_kl (a token), as for `GrpoLearner`, and value_loss.
+
+    Args:
+        settings: the objective.
+        plan: whose rollouts are learned from.
+        end_tokens: tokens that end a reply.
+    """
+
+    def __init__(self, settings: PpoSection, plan: RolloutPlan, *, end_tokens: Collection[int]) -> None:
+        self._settings, self._plan, self._end_tokens = settings, plan, frozenset(end_tokens)
+        self.tally = Tally()
+        self._leash = Leash(settings.kl_limit, "ppo.kl_limit", self.tally)
+
+    def measure(self, batch: PackedBatch) -> float:
+        """A batch's part of the step's denominator: its learned tokens."""
+        return batch.learn_weight
+
+    def before_step(self, _: Any, batches: list[PackedBatch]) -> None:
+        """Note what the whole step needs to know."""
+        rollouts = self._plan.rollouts
+        self._leash.begin(batches)
+        for name, value in {**rollouts.summary(), **rollouts.notes}.items():
+            self.tally.note(name, value)
+
+    def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
+        """This batch's share of the step's loss.
+
+        Raises:
+            ModelError: this was the step's last batch, and the policy is too far from its reference.
+            PackingError, ValueError: see `read_replies`.
+        """
+        settings, rollouts = self._settings, self._plan.rollouts
+        head = head_of(model, "value")
+        assert head is not None
+        tokens = read_replies(model, batch, rollouts, self._end_tokens)
+        old_P, reference_P, old_value_P, advantage_P, return_P = (
+            rollouts.scored[name][tokens.flat_P] for name in (OLD, REFERENCE, VALUE, ADVANTAGE, RETURN)
+        )
+        weight_P = tokens.weight_P
+        policy = clipped_policy_loss(tokens.policy_P, old_P, advantage_P, weight_P, denominator, clip=settings.clip)
+        value_P = head(tokens.state_PD).to(old_value_P.dtype)
+        value_loss = clipped_value_loss(value_P, old_value_P, return_P, weight_P, denominator, clip=settings.value_clip)
+        share = batch.learn_weight / denominator
+        self.tally.add("clip_share", policy.clip_share, share)
+        self.tally.add("old_kl", policy.old_kl, share)
+        self.tally.add("value_loss", value_loss.detach(), share)
+        self.tally.add("entropy", -tokens.policy_P.detach().sum(), len(tokens.policy_P))
+        self._leash.add(tokens, reference_P)
+        return policy.loss + settings.value_coefficient * value_loss

@@ -1,0 +1,189 @@
+"""Log-probabilities of branches under the policy, and under the reference: computed once, before anything is learned, and kept on disk.
+
+Letters: N branches, P learned tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palmette import run
+from palmette.config import load_run_recipe
+from palmette.errors import ModelError
+from palmette.model.forward import evaluating, score_tokens
+from palmette.model.loading import LoadedModel, load_model, load_tokenizer, weights_hash
+from palmette.objectives.branches import branch_counts, branch_sum
+from palmette.progress import progress
+from palmette.train.beginning import trained_folder
+from palmette.train.plan import StepPlan
+from palmette.train.stage import Job, Say, load_base
+from palmette.tree.batch import PackedBatch
+from palmette.tree.branches import Branches, find_branches
+
+Name = tuple[str, str]  # of a branch: its tree's, its leaf's
+REFERENCE = "reference.jsonl"
+
+
+@dataclass(frozen=True)
+class BranchScores:
+    """What a model says of the branches of a batch.
+
+    Attributes:
+        branches: the branches.
+        logprob_N: log-probability of each (nats, summed over its learned tokens).
+        num_tokens_N: how many these are.
+    """
+
+    branches: Branches
+    logprob_N: torch.Tensor
+    num_tokens_N: torch.Tensor
+
+
+def score_branches(model: Any, batch: PackedBatch) -> BranchScores:
+    """Score the branches of a batch in one forward pass; errors as for `score_tokens` and `find_branches`."""
+    scores, branches = score_tokens(model, batch), find_branches(batch)
+    branch_P = branches.of_tokens(batch, scores.row_P, scores.column_P)
+    count = len(branches)
+    return BranchScores(branches, branch_sum(scores.logprob_P, branch_P, count), branch_counts(branch_P, count))
+
+
+def stage_reference(job: Job, plan: StepPlan, other: str | None, folder: Path, say: Say) -> dict[Name, float]:
+    """What a run holds its policy against: log-probabilities of all branches of a plan under the reference, kept in the run folder.
+
+    To be called before the job's model learns anything, or takes up a checkpoint.
+
+    Args:
+        job: the run; its model as it is now is the reference, unless there is another.
+        plan: the steps over all trees.
+        other: another run or model.
+        folder: the run folder.
+        say: called with a line about it.
+
+    Raises:
+        PalmetteError: the other model cannot be loaded, or the file cannot be written.
+    """
+    made_of = [job.fingerprint.get(name) for name in (["reference"] if other else ["model", "start"])]
+
+    def opened() -> LoadedModel:
+        say(f"scoring all branches under {other or 'the model as it is'}")
+        return open_reference(other, job.recipe.model.dtype) if other else job.loaded
+
+    return reference_scores(plan, json.dumps(made_of), folder / REFERENCE, opened)
+
+
+def reference_scores(
+    plan: StepPlan, weights: str, cache: Path, open_reference: Callable[[], LoadedModel]
+) -> dict[Name, float]:
+    """Log-probabilities (nats) of all branches of a plan under the reference, from the file if they stand there.
+
+    A batch is found again by the hash of weights and tokens, and is written as soon as it is computed. Batches are those of the plan's
+    first epoch, so where policy and reference agree, they agree to the last bit there.
+
+    Args:
+        plan: the steps over all trees.
+        weights: names the reference's weights.
+        cache: the file.
+        open_reference: gives the reference; not called if nothing is missing.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    known = _read(cache)
+    found: dict[Name, float] = {}
+    bar: Any = None
+    model: Any = None
+    for step in range(plan.steps_per_epoch):
+        for batch in plan.step_batches(0, step):
+            key = _key(batch, weights)
+            if key not in known:
+                model = open_reference().model if model is None else model
+                bar = progress(plan.steps_per_epoch, "reference", "steps") if bar is None else bar
+                known[key] = _scored(model, batch)
+                run.append_line(cache, json.dumps({"batch": key, "logprob": known[key]}))
+            found |= dict(zip(find_branches(batch).names, known[key], strict=True))
+        if bar is not None:
+            bar.update(step + 1 - bar.n)
+    if bar is not None:
+        bar.close()
+    return found
+
+
+def _read(cache: Path) -> dict[str, list[float]]:
+    """What stands in the file; a line that was cut off is taken out, so that more can be added."""
+    if not cache.is_file():
+        return {}
+    lines = run.read_log(cache)
+    run.write_text(cache, "".join(json.dumps(line) + "\n" for line in lines))
+    return {line["batch"]: line["logprob"] for line in lines}
+
+
+def _key(batch: PackedBatch, weights: str) -> str:
+    digest = hashlib.sha256(weights.encode())
+    for row in batch.rows:
+        digest.update(repr((row.token, row.attend, row.learn, row.predictor, row.nodes)).encode())
+    return digest.hexdigest()
+
+
+def _scored(model: Any, batch: PackedBatch) -> list[float]:
+    with torch.no_grad(), evaluating(model):
+        scored: list[float] = score_branches(model, batch.to(model.device)).logprob_N.tolist()
+    return scored
+
+
+def looked_up(found: Mapping[Name, float], scores: BranchScores) -> torch.Tensor:
+    """The reference's log-probabilities [N] of the branches that the policy scored."""
+    values = [found[name] for name in scores.branches.names]
+    return torch.tensor(values, dtype=scores.logprob_N.dtype, device=scores.logprob_N.device)
+
+
+def reference_fingerprint(name: str, tokenizer: Any) -> dict[str, Any]:
+    """What a reference other than the run's own model is made of, for the manifest.
+
+    Args:
+        name: a finished run, or a model by name.
+        tokenizer: the policy's.
+
+    Raises:
+        RunError: the run is not finished.
+        ModelError: there is no such model, or its tokens are not the policy's.
+    """
+    folder = Path(name).expanduser()
+    of_run = run.is_run(folder)
+    recipe = load_run_recipe(folder / run.RECIPE) if of_run else None
+    own = load_tokenizer(recipe.model.name if recipe else name)
+    if own.get_vocab() != tokenizer.get_vocab():
+        raise ModelError(
+            f"the reference {name!r} has other tokens than the model that is trained",
+            "Give a reference of the same family, or none.",
+        )
+    hashes = [weights_hash(str(folder))]
+    if recipe is not None:
+        hashes = [weights_hash(str(trained_folder(folder))), weights_hash(recipe.model.name)]
+    return {"reference": {"name": name, "sha256": hashes}}
+
+
+def open_reference(name: str, dtype: Any) -> LoadedModel:
+    """The model of a finished run, or one by name.
+
+    Args:
+        name: as for `reference_fingerprint`.
+        dtype: of a model by name; a run has its own.
+
+    Raises:
+        RunError, ModelError: as for `reference_fingerprint`.
+    """
+    folder = Path(name).expanduser()
+    if not run.is_run(folder):
+        return load_model(name, dtype=dtype)
+    recipe, trained = load_run_recipe(folder / run.RECIPE), trained_folder(folder)
+    if trained.name == run.FULL_MODEL:
+        model = recipe.model.model_copy(update={"name": str(trained), "revision": None})
+        return load_base(recipe.model_copy(update={"model": model}))
+    return load_base(recipe, trained)

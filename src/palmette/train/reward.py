@@ -1,0 +1,208 @@
+"""Reward models: a number at the last token of each completion, learned from comparisons; and what was learned, loaded again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palmette import run
+from palmette.config import Recipe, load_run_recipe, read_recipe
+from palmette.data.chat import turns_of
+from palmette.data.preference import Comparison, Verdict
+from palmette.errors import DataError, RunError
+from palmette.model.attention import AttentionChoice, skips_hidden
+from palmette.model.checks import check_model
+from palmette.model.forward import check_positions, evaluating
+from palmette.model.heads import branch_rewards, has_head, load_head
+from palmette.model.loading import LoadedModel
+from palmette.objectives.reward import bradley_terry_loss, pair_accuracy, plackett_luce_loss, ranked_pairs
+from palmette.progress import progress
+from palmette.tasks.preference import PreferenceTrees, ranking
+from palmette.train import stage
+from palmette.train.beginning import trained_folder
+from palmette.train.plan import StepPlan
+from palmette.train.preference import PreferenceJob, comparisons_of, make_job
+from palmette.train.preference_recipes import RewardRecipe, RewardSection
+from palmette.train.stage import Say, load_base
+from palmette.train.step import Tally
+from palmette.tree.batch import PackedBatch
+from palmette.tree.branches import find_branches
+from palmette.tree.chat import ChatTemplate
+from palmette.tree.prefix_tree import PrefixTree
+
+RewardJob = PreferenceJob[RewardRecipe, Comparison]
+Messages = str | Sequence[Mapping[str, Any]]
+_TREES = 64  # that are packed at a time
+_TRY = "palmette eval reward --model {} --data FILE"
+
+
+def train_reward(recipe: RewardRecipe, say: Say) -> LoadedModel:
+    """Run a recipe from the start; see `stage.start`."""
+    return stage.start(recipe, partial(prepare, say=say), partial(_train, say=say))
+
+
+def resume_reward(folder: Path, say: Say) -> LoadedModel:
+    """Go on with a run from its latest checkpoint; see `stage.resume`."""
+    load = partial(read_recipe, RewardRecipe)
+    return stage.resume(folder, load, partial(prepare, say=say), partial(_train, say=say), say, way_out=_TRY)
+
+
+def prepare(recipe: RewardRecipe, say: Say) -> RewardJob:
+    """Read, load and check everything; nothing is written."""
+    comparisons, sources = comparisons_of(recipe)
+    if recipe.reward.margins and all(comparison.margin is None for comparison in comparisons):
+        raise DataError(
+            "reward.margins is set, and no record has a 'margin'", "Take it out, or give the records margins."
+        )
+    return make_job("reward", recipe, comparisons, sources, PreferenceTrees.of_comparison, say)
+
+
+def _train(job: RewardJob, folder: Path, checkpoint: Path | None, say: Say) -> LoadedModel:
+    tally = Tally()
+    margins = {record.id: record.margin or 0.0 for record in job.records} if job.recipe.reward.margins else None
+    objective = RewardObjective(job.recipe.reward, margins, tally)
+    stage.say_training(job, say)
+    stage.run_part(
+        job, folder, stage.main_part(job), checkpoint, objective=objective, measure=num_comparisons, tally=tally
+    )
+    return stage.save_result(job, folder)
+
+
+def num_comparisons(batch: PackedBatch) -> float:
+    """How many comparisons a batch holds, pairs or ranked lists."""
+    return float(len(find_branches(batch).by_tree()))
+
+
+class RewardObjective:
+    """The loss of the comparisons of a batch, each counted as one; see `objectives/reward.py`.
+
+    Args:
+        section: the recipe's settings.
+        margins: the margin of each record; None where they have no part.
+        tally: where rewards, their margin, and accuracy go.
+    """
+
+    def __init__(self, section: RewardSection, margins: dict[str, float] | None, tally: Tally) -> None:
+        self._section, self._margins, self._tally = section, margins, tally
+
+    def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
+        """The batch's share of the step's loss; the denominator is the number of comparisons of the step."""
+        branches = find_branches(batch)
+        reward_N, (rank_N, list_N) = branch_rewards(model, batch, branches), ranking(branches)
+        chosen_M, rejected_M, weight_M = ranked_pairs(rank_N, list_N)
+        lead_M = (reward_N[chosen_M] - reward_N[rejected_M]).detach()
+        self._tally.add("reward", reward_N.detach().sum(), len(reward_N))
+        self._tally.add("margin", lead_M.sum(), len(lead_M))
+        self._tally.add("accuracy", pair_accuracy(lead_M) * len(lead_M), len(lead_M))
+        if self._section.loss == "plackett_luce":
+            return plackett_luce_loss(reward_N, rank_N, list_N, denominator)
+        margin_M = None
+        if self._margins is not None:
+            margin_N = torch.tensor([self._margins[tree] for tree, _ in branches.names], device=reward_N.device)
+            margin_M = margin_N.to(reward_N.dtype)[chosen_M]
+        return bradley_terry_loss(
+            reward_N,
+            chosen_M,
+            rejected_M,
+            denominator,
+            margin_M=margin_M,
+            weight_M=weight_M,
+            centring=self._section.centring,
+        )
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A reward model, ready to score.
+
+    Attributes:
+        loaded: the model with its adapter and its head, and its tokenizer.
+        recipe: how it was trained.
+    """
+
+    loaded: LoadedModel
+    recipe: Recipe
+
+    def scores(self, replies: Sequence[tuple[Messages, str]]) -> list[float]:
+        """The reward of each reply.
+
+        Args:
+            replies: (prompt, completion); a prompt is text, or messages as in `data/chat.py` that end with the user's.
+
+        Raises:
+            DataError: a prompt is none.
+            TemplateError, PackingError, ModelError: as for `score_trees`.
+        """
+        builder = PreferenceTrees(ChatTemplate(self.loaded.tokenizer), learned=False)
+        trees = []
+        for index, (prompt, completion) in enumerate(replies):
+            turns = turns_of(prompt, "user", f"prompt {index}")
+            if turns[-1].role != "user":
+                raise DataError(f"prompt {index} ends with the message of the {turns[-1].role}", "End with the user's.")
+            trees.append(builder.of_verdict(Verdict(str(index), turns, completion, label=True)))
+        return [reward for (reward,) in self.score_trees(trees)]
+
+    def score_trees(self, trees: Sequence[PrefixTree]) -> list[list[float]]:
+        """The reward of each leaf, in the order of the leaves; a prompt is read once for all of its completions.
+
+        Args:
+            trees: as `PreferenceTrees` without learning builds them; their names differ.
+
+        Raises:
+            PackingError: there are none.
+            ModelError: one is longer than the model reads.
+        """
+        model, train = self.loaded.model, self.recipe.train
+        for tree in trees:
+            check_positions(model, tree.num_positions, f"record {tree.name!r}")
+        plan = StepPlan(
+            trees,
+            trees_per_step=_TREES,
+            row_tokens=max([train.row_tokens, *(tree.num_tokens for tree in trees)]),
+            tokens_per_batch=train.tokens_per_batch,
+            seed=0,
+            one_row=skips_hidden(model),
+            learns=False,
+        )
+        found: dict[tuple[str, str], float] = {}
+        bar = progress(plan.steps_per_epoch, "rewards", "batches")
+        with torch.no_grad(), evaluating(model):
+            for step in range(plan.steps_per_epoch):
+                for batch in plan.step_batches(0, step):
+                    branches = find_branches(batch)
+                    reward_N = branch_rewards(model, batch.to(model.device), branches)
+                    found |= dict(zip(branches.names, reward_N.tolist(), strict=True))
+                bar.update(1)
+        bar.close()
+        return [[found[tree.name, leaf.name] for leaf in tree.root.children] for tree in trees]
+
+
+def load_reward(folder: Path, attention: AttentionChoice | None = None) -> RewardModel:
+    """The reward model of a finished run: base, adapter and head together.
+
+    Args:
+        folder: the run folder.
+        attention: the attention backend; the run's own if None.
+
+    Raises:
+        RunError: it is no finished run, or not one of a reward model.
+        ModelError: the base is missing or cannot honour a tree's mask, or the head was made for another model.
+    """
+    trained, recipe = trained_folder(folder), load_run_recipe(folder / run.RECIPE)
+    if not has_head(trained, "reward"):
+        raise RunError(f"{folder} is not a reward model's run", "Train one: palmette train reward RECIPE")
+    changes: dict[str, Any] = {"attention": attention or recipe.model.attention}
+    full = trained.name == run.FULL_MODEL
+    if full:
+        changes |= {"name": str(trained), "revision": None}
+    named = recipe.model_copy(update={"model": recipe.model.model_copy(update=changes)})
+    loaded = load_base(named, None if full else trained)
+    check_model(loaded.model, training=False)
+    load_head(loaded.model, trained, "reward")
+    loaded.model.eval()
+    return RewardModel(loaded, recipe)

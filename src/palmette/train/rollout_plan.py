@@ -1,0 +1,166 @@
+"""The optimizer steps of a policy that learns from its own replies: each batch of rollouts is sampled just before the first step that
+learns from it, with the weights of that moment.
+
+Documents are taken in an order of each epoch's own. A batch is sampled from `documents` of them and gone through `passes` times, in steps of
+`trees_per_step` documents. So steps are known by (epoch, step) although their replies are not, and a run may stop after any of them: a
+checkpoint keeps the rollouts that later steps still learn from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palmette import run
+from palmette.errors import RunError
+from palmette.train.plan import StepPlan
+from palmette.train.rollouts import Asked, RolloutBatch, RolloutMaker
+from palmette.tree.batch import PackedBatch
+
+ROLLOUTS, SAMPLES = "rollouts.json", "samples.jsonl"
+
+Score = Callable[[RolloutBatch, Sequence[PackedBatch], RolloutBatch | None], None]
+
+
+class RolloutPlan:
+    """The steps of a run over rollouts; a `train/plan.py:Plan`.
+
+    Args:
+        model: the policy, as it is trained.
+        asked: what is asked in an epoch.
+        maker: samples and rewards.
+        score: called with new rollouts, their packed batches, and the rollouts before them, if there were any: adds numbers to the new
+            ones' `scored` and `notes`, with the weights as they are.
+        documents: of a batch of rollouts.
+        trees_per_step: documents of an optimizer step.
+        passes: how often each batch of rollouts is gone through.
+        row_tokens, tokens_per_batch, one_row: see `StepPlan`.
+        seed: of all orders.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        asked: Sequence[Asked],
+        maker: RolloutMaker,
+        *,
+        score: Score,
+        documents: int,
+        trees_per_step: int,
+        passes: int,
+        row_tokens: int,
+        tokens_per_batch: int,
+        one_row: bool,
+        seed: int,
+    ) -> None:
+        self._model, self._asked, self._maker, self._score = model, list(asked), maker, score
+        self._documents, self._trees_per_step, self._passes = documents, min(trees_per_step, documents), passes
+        self._seed = seed
+        self._row_tokens, self._tokens_per_batch, self._one_row = row_tokens, tokens_per_batch, one_row
+        self._samples: tuple[Path, int] | None = None
+        self._current: tuple[RolloutBatch, StepPlan] | None = None
+        full, rest = divmod(len(self._asked), documents)
+        self._steps_per_batch = self._steps_over(documents)
+        self._batches_per_epoch = full + bool(rest)
+        self.steps_per_epoch = full * self._steps_per_batch + self._steps_over(rest)
+
+    def _steps_over(self, documents: int) -> int:
+        """Optimizer steps that learn from rollouts of so many documents."""
+        return -(-documents // self._trees_per_step) * self._passes
+
+    @property
+    def rollouts(self) -> RolloutBatch:
+        """What the present step learns from.
+
+        Raises:
+            ValueError: nothing was sampled yet.
+        """
+        if self._current is None:
+            raise ValueError("no step has been asked for yet")
+        return self._current[0]
+
+    def keep_samples(self, path: Path, step: int, most: int) -> None:
+        """From now on write the first `most` questions of each batch of rollouts, with a reply, to a JSON Lines file.
+
+        Args:
+            path: the file; lines of steps after `step` are dropped, since these are taken again.
+            step: the optimizer steps taken so far.
+            most: questions of each batch.
+        """
+        lines = run.read_log(path) if path.is_file() else []
+        kept = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines if line["step"] <= step]
+        run.write_text(path, "".join(kept))
+        self._samples = (path, most)
+
+    def asked_in(self, number: int) -> list[Asked]:
+        """What batch `number` of the run asks."""
+        epoch, index = divmod(number, self._batches_per_epoch)
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        order: list[int] = torch.randperm(len(self._asked), generator=generator).tolist()
+        return [self._asked[i] for i in order[index * self._documents : (index + 1) * self._documents]]
+
+    def step_batches(self, epoch: int, step: int) -> list[PackedBatch]:
+        """The packed batches of one step; new rollouts are sampled if it is the first that learns from them."""
+        index, update = divmod(step, self._steps_per_batch)
+        number = epoch * self._batches_per_epoch + index
+        if self._current is None or self._current[0].number != number:
+            if update:
+                raise RunError(
+                    f"the rollouts that step {step} of epoch {epoch} learns from are lost", "Start a new run."
+                )
+            self._sample(number, epoch * self.steps_per_epoch + step + 1)
+        assert self._current is not None
+        steps = self._current[1]
+        return steps.step_batches(
+            number * self._passes + update // steps.steps_per_epoch, update % steps.steps_per_epoch
+        )
+
+    def _sample(self, number: int, step: int) -> None:
+        """Sample batch `number`, before optimizer step `step` (from 1)."""
+        rollouts = self._maker.make(self.asked_in(number), number)
+        steps = self._steps(rollouts)
+        # The batches of the first pass, so that there the ratio of policies that agree is 1 to the last bit.
+        first = number * self._passes
+        batches = [batch for part in range(steps.steps_per_epoch) for batch in steps.step_batches(first, part)]
+        self._score(rollouts, batches, self._current[0] if self._current else None)
+        self._current = rollouts, steps
+        if self._samples is not None:
+            path, most = self._samples
+            for line in rollouts.shown(most):
+                run.append_line(path, json.dumps({"step": step, **line}, ensure_ascii=False))
+
+    def _steps(self, rollouts: RolloutBatch) -> StepPlan:
+        return StepPlan(
+            rollouts.trees(),
+            trees_per_step=self._trees_per_step,
+            row_tokens=self._row_tokens,
+            tokens_per_batch=self._tokens_per_batch,
+            seed=self._seed,
+            one_row=self._one_row,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the present rollouts."""
+        if self._current is not None:
+            run.write_json(folder / ROLLOUTS, self._current[0].to_json())
+
+    def load(self, folder: Path) -> None:
+        """Take them up again.
+
+        Raises:
+            RunError: they cannot be read.
+        """
+        path = folder / ROLLOUTS
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            asked = self.asked_in(values["number"])
+            rollouts = RolloutBatch.from_json(values, asked, self._maker.num_samples, self._model.device)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(
+                f"{path} cannot be read: {error}", "Remove this checkpoint, and resume once more."
+            ) from error
+        self._current = rollouts, self._steps(rollouts)
