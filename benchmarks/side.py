@@ -290,7 +290,6 @@ def take_part(
     side.trainer.training_step = turns.watch(side.trainer.training_step)
     side.trainer.train()
     peak = memory_peak()
+    learned = {"rows_sha256": side.rows_sha256, "dtype": str(side.model.dtype).removeprefix("torch.")}
     untouched, loss = losses(side)
-    dtype = str(side.model.dtype).removeprefix("torch.")
-    learned = {"rows_sha256": side.rows_sha256, "dtype": dtype}
     channel.send(peak=peak, untouched=untouched, loss=loss, path=side.path, **learned)

@@ -18,6 +18,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+import palmette.model.loading
 from palmette.data.records import Answer, Document, Question
 from palmette.data.source import read_source
 
@@ -234,8 +235,8 @@ def test_the_classifier_begins_as_palmettes_model(
     bench: SimpleNamespace, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same adapter in the weights' dtype, the same head in float32, which reads bfloat16."""
-    for where in ("palmette.model.loading.fast_dtype", "preference_trl.fast_dtype"):
-        monkeypatch.setattr(where, lambda _="auto": torch.bfloat16)
+    for module in (bench.preference_trl, palmette.model.loading):
+        monkeypatch.setattr(module, "fast_dtype", lambda _="auto": torch.bfloat16)
     job = make_job(bench, "reward", tiny_folder, tmp_path)
     ours, (theirs, _) = bench.preference_lessons.adapted(job).model, bench.preference_trl.classifier(job)
     adapter = {name: value for name, value in ours.named_parameters() if ".lora_" in name}

@@ -23,14 +23,14 @@ from transformers import PreTrainedTokenizerFast
 
 from palmette.data.records import Answer, Document, Question
 from palmette.data.source import read_source
-from palmette.endpoint.answers import NO_REPLY, EndpointDecoder, qa_messages
+from palmette.endpoint.answers import NO_REPLY, EndpointDecoder
 from palmette.endpoint.cache import AnswerCache
 from palmette.endpoint.client import Client, Endpoint
 from palmette.endpoint.pace import Pace, Stopped, retry_after
 from palmette.endpoint.replies import Passing, read_completion
 from palmette.endpoint.transport import EndpointError, RequestError, check_url
 from palmette.evaluate.squad import evaluate_squad
-from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
 from palmette.tasks.qa_prompt import load_prompt
 from palmette.tree.chat import ChatTemplate
 from tests.chat_server import Act, ChatServer, completion, fails, says

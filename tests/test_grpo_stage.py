@@ -13,9 +13,9 @@ import torch
 from palmette.config import read_section
 from palmette.data.records import Question
 from palmette.data.source import read_source
-from palmette.endpoint.answers import qa_messages
 from palmette.errors import DataError, ModelError, PackingError, RecipeError, RunError
 from palmette.model.loading import weights_hash
+from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.qa_prompt import Reply, load_prompt
 from palmette.tasks.rewards import REWARDS
 from palmette.train.grpo import resume_grpo, train_grpo

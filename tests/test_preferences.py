@@ -13,10 +13,9 @@ import pytest
 from palmette.data.preference import read_comparisons
 from palmette.data.records import Answer, Document, Question
 from palmette.decode.rollouts import Rollout, Sampling
-from palmette.endpoint.answers import qa_messages
 from palmette.errors import DataError
 from palmette.synth.preferences import PreferenceMaker, make_preferences
-from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
+from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning, qa_messages
 from palmette.tasks.qa_prompt import load_prompt
 from palmette.tasks.rewards import QaReward
 from palmette.tree.chat import ChatTemplate

@@ -15,6 +15,7 @@ from palmette.decode.prediction import Prediction
 from palmette.endpoint.cache import Completion
 from palmette.endpoint.client import Client
 from palmette.endpoint.transport import EndpointError, RequestError
+from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.qa_prompt import QaPrompt, Reply
 
 NO_REPLY = "(no reply)"
@@ -98,16 +99,3 @@ class EndpointDecoder:
 def _text(result: Completion | RequestError) -> str:
     """What a server replied, or why it would not; "" if it said nothing."""
     return "" if isinstance(result, RequestError) else result.text.strip() or result.refusal.strip()
-
-
-def qa_messages(prompt: QaPrompt, document: Document, question: Question) -> list[dict[str, str]]:
-    r"""The conversation up to the reply, as chat messages.
-
-    >>> prompt = QaPrompt("Be brief.", "Document:\n", "\n\nQuestion:\n", "", "", "")
-    >>> ferry = Document("a", "It leaves at 7:40.", ())
-    >>> [message["content"] for message in qa_messages(prompt, ferry, Question("q", "When?"))]
-    ['Be brief.', 'Document:\nIt leaves at 7:40.\n\nQuestion:\nWhen?']
-    """
-    user = (prompt.before_document, document.text.strip(), prompt.before_question, question.text.strip())
-    content = "".join((*user, prompt.after_question))
-    return [{"role": "system", "content": prompt.system}, {"role": "user", "content": content}]

@@ -17,10 +17,9 @@ from typing import Any, Literal
 from palmette import run
 from palmette.data.records import Document, Question
 from palmette.decode.rollouts import Rollout, RolloutSource, Sampling
-from palmette.endpoint.answers import qa_messages
 from palmette.errors import RunError
 from palmette.progress import progress
-from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
 from palmette.tasks.rewards import QaReward
 
 Form = Literal["pairs", "ranked"]

@@ -324,3 +324,16 @@ def training_answer(question: Question) -> str:
 def training_trees(task: ExtractiveQa, documents: Iterable[Document]) -> list[PrefixTree]:
     """One training tree for each document that has questions."""
     return [task.training_tree(document) for document in documents if document.questions]
+
+
+def qa_messages(prompt: QaPrompt, document: Document, question: Question) -> list[dict[str, str]]:
+    r"""The conversation up to the reply, as chat messages.
+
+    >>> prompt = QaPrompt("Be brief.", "Document:\n", "\n\nQuestion:\n", "", "", "")
+    >>> ferry = Document("a", "It leaves at 7:40.", ())
+    >>> [message["content"] for message in qa_messages(prompt, ferry, Question("q", "When?"))]
+    ['Be brief.', 'Document:\nIt leaves at 7:40.\n\nQuestion:\nWhen?']
+    """
+    user = (prompt.before_document, document.text.strip(), prompt.before_question, question.text.strip())
+    content = "".join((*user, prompt.after_question))
+    return [{"role": "system", "content": prompt.system}, {"role": "user", "content": content}]

@@ -24,7 +24,7 @@ from palmette.model.forward import check_positions
 from palmette.model.fused import describe
 from palmette.model.loading import LoadedModel, weights_hash
 from palmette.model.memory import keep_freed_memory
-from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
 from palmette.tasks.qa_prompt import QaPrompt
 from palmette.tasks.rewards import QaReward
 from palmette.train import stage
@@ -202,12 +202,9 @@ def _judge(reward_model: str | None, prompt: QaPrompt) -> Judge | None:
     opened = load_reward(Path(reward_model).expanduser())
 
     def judge(replies: Sequence[tuple[Document, Question, str]]) -> list[float]:
-        said = []
-        for document, question, reply in replies:
-            parts = (prompt.before_document, document.text.strip(), prompt.before_question, question.text.strip())
-            user = {"role": "user", "content": "".join((*parts, prompt.after_question))}
-            said.append(([{"role": "system", "content": prompt.system}, user], reply))
-        return opened.scores(said)
+        return opened.scores(
+            [(qa_messages(prompt, document, question), reply) for document, question, reply in replies]
+        )
 
     return judge
 
