@@ -21,8 +21,8 @@ sources):
   which no setting turns off.
 - The output layer of DPO and GRPO scores all positions on a CPU, prompts too; `:learned-head` after a setting patches that, as in peers.py.
 
-Held-out losses are measured by Palmette's forward pass, in trees and in float32, on both sides; what a reward model of TRL's has learned is put into one of
-Palmette's for that.
+Held-out losses are measured by Palmette's forward pass, in trees and in float32, on both sides; what a reward model of TRL's has learned is
+put into one of Palmette's for that.
 
     python benchmarks/preference_peers.py JOB.json     # as benchmarks/preferences.py does
 """

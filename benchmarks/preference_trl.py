@@ -15,7 +15,7 @@ from preference_lessons import DPO, GRPO, PreferenceJob, adapted, tokens_of
 from transformers import Trainer, set_seed
 
 from palmette.model.heads import ScalarHead, head_of
-from palmette.model.loading import fast_dtype, load_tokenizer
+from palmette.model.loading import fast_dtype, load_tokenizer, without_alias_warning
 from palmette.tree.prefix_tree import PrefixTree
 
 Example = dict[str, Any]
@@ -122,7 +122,8 @@ def classifier(job: PreferenceJob) -> tuple[Any, Any]:
         modules_to_save=["score"],
     )
     set_seed(recipe.train.seed)
-    return get_peft_model(base, config, autocast_adapter_dtype=False), tokenizer
+    with without_alias_warning():
+        return get_peft_model(base, config, autocast_adapter_dtype=False), tokenizer
 
 
 def _widened(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
