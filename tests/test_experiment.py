@@ -200,3 +200,9 @@ def test_names_in_the_templates_are_filled_in(experiment: ModuleType, template: 
     names = {"train": "T", "rationales": "R", "dev": "D", "output": "O"}
     assert "$" in str(settings)
     assert "$" not in str(experiment.filled(settings, names))
+
+
+def test_baselines_are_read_off_their_evaluations(table: ModuleType) -> None:
+    one = {"exact": 57.64, "f1": 58.0, "valid_json": None, "intervals": {"exact": [50.0, 61.26]}}
+    _, _, line = table._baselines([("encoder_minilm", one)])
+    assert line == "| encoder minilm | - | 57.6 (50.0 to 61.3) | - | - | 58.0 |"

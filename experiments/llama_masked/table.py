@@ -2,8 +2,8 @@
 
     python experiments/llama_masked/table.py runs/llama_masked [docs/results.md]
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`; what stands there before is replaced, everything else stays. The plot of
-the learning rates is copied beside the page.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; what stands there before is replaced, everything else stays. Evaluations
+under the folder's baselines/ make a table of their own. The plot of the learning rates is copied beside the page.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from palmette import run
 from palmette.cli.sweep_table import Row, Spread, markdown, settings, tables_of
 from palmette.config import read_section
 from palmette.evaluate.bootstrap import Difference
+from palmette.evaluate.squad import METRICS
 from palmette.train.sweep import CELLS, RUN, Sweep
 
-PAGE, PLAN, PLOT = "docs/results.md", "plan.json", "forgetting.png"
+PAGE, PLAN, PLOT, BASELINES = "docs/results.md", "plan.json", "forgetting.png", "baselines"
 _BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Record = Mapping[str, Any]
 
@@ -68,9 +69,34 @@ def tables(folder: Path) -> dict[str, list[str]]:
     if "learning_rate" in records:
         answers, costs = tables_of(*_rows(records["learning_rate"]))
         found["learning-rate"] = [*markdown(*answers), "", *markdown(*costs)]
+    measured = sorted((folder / BASELINES).glob(f"*/{METRICS}"))
+    if measured:
+        found["baselines"] = _baselines([(path.parent.name, _read(path)) for path in measured])
     if records:
         found["budget"] = _budget(plan, records, folder)
     return found
+
+
+def _baselines(measured: Sequence[tuple[str, Record]]) -> list[str]:
+    """Evaluations of other models on the same questions, a line each; what an evaluation does not have is a dash."""
+    names = {
+        "valid_json": "valid JSON",
+        "exact": "EM",
+        "correct_no_answer": "correct no answer",
+        "correct_has_answer": "correct has answer",
+        "f1": "F1",
+    }
+    lines = [f"| baseline | {' | '.join(names.values())} |", "|---" * (len(names) + 1) + "|"]
+    for folder, metrics in measured:
+        cells = []
+        for key in names:
+            value, interval = metrics.get(key), metrics["intervals"].get(key)
+            shown = "-" if value is None else f"{value:.1f}"
+            cells.append(
+                f"{shown} ({interval[0]:.1f} to {interval[1]:.1f})" if value is not None and interval else shown
+            )
+        lines.append(f"| {folder.replace('_', ' ')} | {' | '.join(cells)} |")
+    return lines
 
 
 def _read(path: Path) -> dict[str, Any]:
