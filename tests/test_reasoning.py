@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,11 @@ def test_a_run_keeps_its_reasoning(
         out = tmp_path / decoder
         options = ("--model", tmp_path / "run", "--data", tmp_path / "data.json", "--out", out, "--decoder", decoder)
         assert palmette(monkeypatch, "eval", "squad", *options) == 0
+        assert json.loads((out / "evaluation.json").read_text())["reasoning_limit"] is None
+        free = ("--model", tmp_path / "run", "--data", tmp_path / "data.json", "--out", tmp_path / f"{decoder}-free")
+        assert palmette(monkeypatch, "eval", "squad", *free, "--decoder", decoder, "--reasoning-limit", "2") == 0
+        about = json.loads((tmp_path / f"{decoder}-free" / "evaluation.json").read_text())
+        assert (about["decoder"], about["reasoning_limit"]) == (decoder, 2)
     assert seen
     assert set(seen) == {Reasoning("blah", 3)}
     capsys.readouterr()

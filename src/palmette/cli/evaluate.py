@@ -62,7 +62,8 @@ def run_eval_squad(
         result = evaluate_squad(answers, source.documents)
         title = f"{Path(model).name} on {Path(data).name}"
         result.write(staging, title, subtitle(model, data, decoder), loss_of(Path(model).expanduser()))
-        run.write_json(staging / MADE_BY, made_by(opened, source, model, decoder, opened.effort(max_words)))
+        about = made_by(opened, source, model, decoder, opened.effort(max_words), reasoning_limit)
+        run.write_json(staging / MADE_BY, about)
     _tell(result, Path(model).name, out)
     if decoder == "span":
         fitted = opened.calibration
@@ -71,13 +72,16 @@ def run_eval_squad(
         )
 
 
-def made_by(opened: Opened, source: DataSet, model: str, decoder: DecoderName, effort: Effort) -> dict[str, Any]:
+def made_by(
+    opened: Opened, source: DataSet, model: str, decoder: DecoderName, effort: Effort, reasoning_limit: int | None
+) -> dict[str, Any]:
     """What an evaluation's figures depend on."""
     span = {"effort": asdict(effort), "decision": asdict(opened.decision)} if decoder == "span" else {}
     return {
         **run.environment(),
         "model": model,
         "decoder": decoder,
+        "reasoning_limit": reasoning_limit,
         **span,
         "calibrated_on": opened.calibration.source if opened.calibration else None,
         **opened.fitted_for(effort),

@@ -256,17 +256,15 @@ def _measure(cell: Cell, decoder: str, sweep: Sweep, source: DataSet, say: Say) 
     """
     model = str(cell.folder / RUN)
     opened = open_model(model, calibrated=False)
-    plain, _, limit = decoder.partition("-free-")
+    plain, _, tokens = decoder.partition("-free-")
+    limit = int(tokens) if tokens else None
     kind = cast("DecoderName", plain)  # as the sweep's section has checked
     try:
         with run.whole_folder(cell.folder / decoder) as staging:
-            answers = opened.decoder(
-                kind, batch_size=sweep.evaluate.batch_size, reasoning_limit=int(limit) if limit else None
-            )
+            answers = opened.decoder(kind, batch_size=sweep.evaluate.batch_size, reasoning_limit=limit)
             result = evaluate_squad(answers, source.documents, what=f"answering, {decoder}")
             result.write(staging, cell.folder.name, subtitle(model, source.source, decoder), loss_of(Path(model)))
-            about = made_by(opened, source, model, kind, opened.effort())
-            run.write_json(staging / MADE_BY, {**about, "reasoning_limit": int(limit) if limit else None})
+            run.write_json(staging / MADE_BY, made_by(opened, source, model, kind, opened.effort(), limit))
     except (DataError, ModelError) as error:
         run.write_json(cell.folder / refusal(decoder), {"error": str(error)})
         say(f"{decoder}: refused: {error}")
