@@ -51,16 +51,19 @@ class PreferenceJob(Job):
         kind: one of KINDS.
         completions: of each prompt.
         learning_rate: the peak.
+        tokens_per_batch: the most tokens of a forward pass of Palmette's.
     """
 
     kind: str
     completions: int
     learning_rate: float
+    tokens_per_batch: int
 
     def recipe(self) -> Recipe:
-        """As for fine-tuning, with the learning rate."""
+        """As for fine-tuning, with the learning rate and the size of batches."""
         recipe = super().recipe()
-        train = recipe.train.model_copy(update={"learning_rate": self.learning_rate})
+        changes = {"learning_rate": self.learning_rate, "tokens_per_batch": self.tokens_per_batch}
+        train = recipe.train.model_copy(update=changes)
         return recipe.model_copy(update={"train": train})
 
     @property

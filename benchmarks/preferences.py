@@ -11,7 +11,7 @@ Prints a table for each; the last lines are the ratios alone: Palmette over TRL,
 which TRL need not be there, they are Palmette's examples per second. An example is a pair, or for GRPO a completion.
 
     python benchmarks/preferences.py [--kinds dpo reward grpo] [--documents 8] [--groups 2] [--samples 8] [--steps 2] [--repeats 3]
-        [--data builtin:train] [--micro-batch 0] [--learned-head] [--palmette-only] [--json PATH]
+        [--data builtin:train] [--micro-batch 0] [--tokens-per-batch 4096] [--learned-head] [--palmette-only] [--json PATH]
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from train import (
 from transformers import AutoConfig
 from workload import spread
 
+from palmette.config import TrainSection
 from palmette.data.records import Document
 from palmette.data.source import read_source
 from palmette.model.embedded import DEFAULT_MODEL
@@ -177,7 +178,12 @@ def race(options: argparse.Namespace, kind: str, documents: Sequence[Document], 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = {"data": str(folder / "train.json"), "held_out": str(folder / "held_out.json")}
-        asked = {"kind": kind, "completions": completions_of(options, kind), "learning_rate": options.learning_rate}
+        asked = {
+            "kind": kind,
+            "completions": completions_of(options, kind),
+            "learning_rate": options.learning_rate,
+            "tokens_per_batch": options.tokens_per_batch,
+        }
         job = PreferenceJob(
             "", options.model, **files, folder="", documents=step, warmup=1, steps=options.steps, **asked
         )
@@ -245,6 +251,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--micro-batch", type=int, default=0, help="examples of TRL's micro-batches; 0 tries some")
     parser.add_argument("--micro-batch-tokens", type=positive, default=6144, help="the most that is tried")
+    parser.add_argument(
+        "--tokens-per-batch",
+        type=positive,
+        default=TrainSection().tokens_per_batch,
+        help="the most tokens of a forward pass of Palmette's: what its memory depends on",
+    )
     parser.add_argument("--learned-head", action="store_true", help="add a patched TRL as a third side (see peers.py)")
     parser.add_argument("--palmette-only", action="store_true", help="leave TRL out")
     parser.add_argument("--json", type=Path, help="file for all results")
@@ -267,6 +279,7 @@ def main() -> None:
         need_trl()
     said, source, tokenizer = setting_lines(), read_source(options.data), load_tokenizer(options.model)
     said.append(f"{options.model}, {fast_dtype()}, {options.data} (sha256 {source.sha256[:12]})")
+    said.append(f"Palmette's forward passes: at most {options.tokens_per_batch} tokens")
     print("\n".join(said))
     peaks = matmul_peaks()
     print(said_of(peaks), flush=True)

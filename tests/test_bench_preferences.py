@@ -172,6 +172,7 @@ def make_job(bench: SimpleNamespace, kind: str, tiny_folder: Path, folder: Path)
     assert len(groups) == 8
     data, held_out = str(folder / "train.json"), str(folder / "held_out.json")
     shared = {"documents": 2, "warmup": 1, "steps": 1, "kind": kind, "completions": num, "learning_rate": 0.02}
+    shared |= {"tokens_per_batch": 4096}
     job = bench.preference_lessons.PreferenceJob(
         side="", model=str(tiny_folder), data=data, held_out=held_out, folder=str(folder), **shared
     )

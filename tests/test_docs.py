@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import yaml
 
+from palmette.cli.chain_recipe import load_chain
 from palmette.config import Recipe, read_recipe
 from palmette.train.preference_recipes import DpoRecipe, KtoRecipe, RewardRecipe
 from palmette.train.rollout_recipes import GrpoRecipe, PpoRecipe
@@ -58,7 +59,20 @@ def test_sweeps_are_valid(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(load_sweep(sweep)[1]) > 1
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("chain", [ROOT / "recipes" / "rlhf.yaml", *(ROOT / "experiments").glob("*/chain.yaml")])
+def test_chains_are_valid(chain: Path) -> None:
+    """All of their stages' recipes too, and every stage is built on, or makes a policy."""
+    _, stages = load_chain(chain)
+    built_on = {name for stage in stages for name in stage.needs}
+    assert {stage.kind for stage in stages} >= {"dpo", "ppo", "grpo"}
+    measured_with = {"held-out"}  # what reward models are measured on
+    assert {stage.name for stage in stages if not stage.makes_policy} <= built_on | measured_with
+
+
+RECIPES = sorted(set((ROOT / "recipes").glob("*.yaml")) - {ROOT / "recipes" / "rlhf.yaml"})
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
 def test_recipes_are_valid(recipe: Path) -> None:
     assert read_recipe(KINDS.get(recipe.stem, Recipe), recipe).output.startswith("runs/")
     assert yaml.safe_load(recipe.read_text())["output"]

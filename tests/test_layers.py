@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "evaluate": {"errors", "run", "progress", "data", "tree", "tasks", "model", "objectives", "decode"},
     "baselines": {"errors", "run", "progress", "data", "tasks", "model", "decode", "train", "evaluate"},
     "endpoint": {"errors", "run", "progress", "data", "tasks", "decode"},
-    "synth": {"errors", "run", "progress", "data", "tasks", "decode", "endpoint"},
+    "synth": {"errors", "config", "run", "progress", "data", "tasks", "decode", "endpoint"},
     "publish": {"errors", "config", "run", "model", "evaluate"},
     "cli": {
         "errors",

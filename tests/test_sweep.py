@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import yaml
 
+from palmette.cli.measure import first_questions
 from palmette.cli.opening import Opened
 from palmette.cli.retention import retention_of_run
-from palmette.cli.sweep import first_questions
-from palmette.cli.sweep_table import Row, Spread, plot_learning_rates
+from palmette.cli.run_table import Row, Spread
+from palmette.cli.sweep_table import plot_learning_rates
 from palmette.config import Recipe
 from palmette.data.source import read_source
 from palmette.errors import DataError, RecipeError
@@ -261,7 +262,7 @@ def test_ctrl_c_in_training_and_in_answering(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("palmette.cli.sweep.evaluate_squad", stop)
+        patch.setattr("palmette.cli.measure.evaluate_squad", stop)
         assert palmette(patch, "sweep", file) == 130
     assert (run / "adapter").is_dir()
     assert {path.name for path in run.parent.iterdir()} == {"cell.json", "run"}

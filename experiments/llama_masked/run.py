@@ -10,20 +10,15 @@ table.py then writes the tables.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
-import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
 from palmette import run
 from palmette.config import read_settings
-from palmette.data.records import DataSet, Document
 from palmette.data.source import read_source
 from palmette.data.squad import dump_squad
 from palmette.errors import PalmetteError, RunError
@@ -31,6 +26,9 @@ from palmette.synth.quotes import quote_rationales
 from palmette.train.sweep import load_sweep
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent))
+from steps import about, filled, run_side_by_side, thinned  # noqa: E402
+
 SWEEPS = {"cells": "cells.yaml", "learning-rate": "learning_rate.yaml"}
 PLAN = "plan.json"
 _EVERYTHING = 10_000  # words of a rationale: all are kept, so that every cell learns from the same questions
@@ -109,41 +107,6 @@ def prepare(given: argparse.Namespace) -> None:
         run.write_text(folder / template, yaml.safe_dump(settings, sort_keys=False))
 
 
-def thinned(source: DataSet, every: int) -> DataSet:
-    """Every so manyth document, the first one included, so that all articles have their share."""
-    return replace(source, documents=tuple(document for document in source.documents if document.questions)[::every])
-
-
-def about(source: DataSet, every: int) -> dict[str, Any]:
-    """What was taken of a source."""
-    return {
-        "source": Path(source.source).name,
-        "sha256": source.sha256,
-        "every": every,
-        "documents": len(source.documents),
-        "articles": len({document.title for document in source.documents}),
-        "questions": source.num_questions,
-        "answerable": sum(answerable(document) for document in source.documents),
-    }
-
-
-def answerable(document: Document) -> int:
-    """How many of its questions a document answers."""
-    return sum(question.answerable for question in document.questions)
-
-
-def filled(value: Any, names: dict[str, str]) -> Any:
-    """A template's settings with the names in place of what begins with $."""
-    if isinstance(value, dict):
-        return {key: filled(inner, names) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [filled(inner, names) for inner in value]
-    if isinstance(value, str) and value.startswith("$"):
-        name, slash, rest = value[1:].partition("/")
-        return names[name] + slash + rest
-    return value
-
-
 def choose(settings: dict[str, Any], cells: list[str] | None, seeds: list[int] | None) -> None:
     """Keep some of the cells and seeds; the others can be added later.
 
@@ -185,36 +148,10 @@ def budget(files: list[Path], jobs: int) -> str:
 
 
 def run_sweep(file: Path, jobs: int, *, retry_failed: bool) -> int:
-    """`palmette sweep` in several processes; the first one speaks here, the others into a log beside the sweep.
-
-    Returns:
-        The worst exit code: 0, or 1 if a run failed.
-    """
-    command = [str(Path(sys.executable).with_name("palmette")), "sweep", str(file)]
-    command += ["--retry-failed"] if retry_failed else []
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    env = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", **os.environ}
-    workers = []
-    with contextlib.ExitStack() as logs:
-        for number in range(1, jobs + 1):
-            place = file.with_name(f"{file.stem}-{number}.log")
-            log = None if number == 1 else logs.enter_context(place.open("w", encoding="utf-8"))
-            workers.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))
-    try:
-        codes = [worker.wait() for worker in workers]
-    except KeyboardInterrupt:  # which the workers have got too
-        for worker in workers:
-            worker.wait()
-        stop()
-    if any(code not in (0, 1) for code in codes):
-        stop(max(map(abs, codes)))
-    return max(codes)
-
-
-def stop(code: int = 130) -> NoReturn:
-    """End, and say how to go on."""
-    print("stopped; the same command goes on", file=sys.stderr)
-    sys.exit(code)
+    """`palmette sweep` in several processes; the worst exit code."""
+    return run_side_by_side(
+        ["sweep", str(file), *(["--retry-failed"] if retry_failed else [])], file.with_suffix(""), jobs
+    )
 
 
 if __name__ == "__main__":

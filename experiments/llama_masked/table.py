@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.cli.sweep_table import Row, Spread, markdown, settings, tables_of
+from palmette.cli.run_table import Row, Spread, Table, markdown, tables_of
+from palmette.cli.sweep_table import keys_of, settings
 from palmette.config import read_section
 from palmette.evaluate.bootstrap import Difference
 from palmette.evaluate.squad import METRICS
@@ -61,13 +62,13 @@ def tables(folder: Path) -> dict[str, list[str]]:
     if "cells" in records:
         sweep, rows = _rows(records["cells"])
         for decoder in sweep.evaluate.decoders:
-            answers, _ = tables_of(sweep, [row for row in rows if row.decoder.partition("-free-")[0] == decoder])
-            found[decoder] = markdown(*answers)
-        found["costs"] = markdown(*tables_of(sweep, rows)[1])
+            asked = [row for row in rows if row.decoder.partition("-free-")[0] == decoder]
+            found[decoder] = markdown(*_tables(sweep, asked)[0])
+        found["costs"] = markdown(*_tables(sweep, rows)[-1])
         found["settings"] = [f"- {name}: {settings(varied)}" for name, varied in sweep.cells.items()]
         found["failed"] = _failed(records["cells"]) or ["Nothing failed, and no decoder refused."]
     if "learning_rate" in records:
-        answers, costs = tables_of(*_rows(records["learning_rate"]))
+        answers, costs = _tables(*_rows(records["learning_rate"]))
         found["learning-rate"] = [*markdown(*answers), "", *markdown(*costs)]
     measured = sorted((folder / BASELINES).glob(f"*/{METRICS}"))
     if measured:
@@ -75,6 +76,10 @@ def tables(folder: Path) -> dict[str, list[str]]:
     if records:
         found["budget"] = _budget(plan, records, folder)
     return found
+
+
+def _tables(sweep: Sweep, rows: Sequence[Row]) -> list[Table]:
+    return tables_of(rows, keys_of(sweep), sweep.reference)
 
 
 def _baselines(measured: Sequence[tuple[str, Record]]) -> list[str]:

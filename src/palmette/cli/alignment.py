@@ -97,6 +97,7 @@ def _train(
 ) -> Path:
     """Run or resume a stage; its folder."""
     from palmette import run
+    from palmette.cli.report import leave_page
     from palmette.cli.show import stderr
     from palmette.config import read_recipe
     from palmette.evaluate.plots import plot_loss
@@ -117,6 +118,7 @@ def _train(
         raise typer.Exit(130) from stop
     plot_loss(folder / run.METRICS_LOG, folder / "loss.png", title=f"Training loss, {folder.name}", unit="loss")
     news.print(f"done: {folder}")
+    leave_page(folder)
     return folder
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from palmette import run
 from palmette.cli.opening import DecoderName, open_model
+from palmette.cli.report import leave_page
 from palmette.cli.show import highlighted, invoked_as, stderr, stdout
 from palmette.config import load_recipe
 from palmette.data.records import Document, Question, check_document, check_question
@@ -43,6 +44,7 @@ def run_train_sft(recipe: Path | None, resume: Path | None) -> None:
         raise typer.Exit(130) from stop
     plot_loss(folder / run.METRICS_LOG, folder / LOSS_PLOT, title=f"Training loss, {folder.name}")
     news.print(f"done: {folder}")
+    leave_page(folder)
     news.print(f'try it: {invoked_as()} ask --model {folder} --document FILE "QUESTION"')
 
 

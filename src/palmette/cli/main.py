@@ -12,7 +12,9 @@ import typer
 from palmette import __version__
 from palmette.cli.alignment import eval_reward, train_dpo, train_grpo, train_kto, train_ppo, train_reward
 from palmette.cli.baseline import baseline_app
+from palmette.cli.divergence import eval_divergence
 from palmette.cli.endpoint import eval_endpoint
+from palmette.cli.report import report
 from palmette.cli.synth import synth_app
 from palmette.errors import PalmetteError
 
@@ -35,6 +37,8 @@ train_app.command("kto")(train_kto)
 train_app.command("grpo")(train_grpo)
 train_app.command("ppo")(train_ppo)
 eval_app.command("reward")(eval_reward)
+app.command("report")(report)
+eval_app.command("divergence")(eval_divergence)
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 ModelOption = Annotated[str, typer.Option(help="A run folder, a model folder, a GGUF file, or a hub id.")]
@@ -101,6 +105,19 @@ def train_sft(
     from palmette.cli.commands import run_train_sft
 
     run_train_sft(recipe, resume)
+
+
+@train_app.command("rlhf")
+def train_rlhf(
+    recipe: Annotated[Path, typer.Argument(help="The chain, a YAML file: output, stages, seeds, evaluate.")],
+) -> None:
+    """Run a chain of stages that build on one another, such as fine-tuning, preferences, DPO, reward model, PPO; one table at the end.
+
+    A chain that was stopped goes on with the same command; given in several terminals at once, they share its seeds.
+    """
+    from palmette.cli.chain import run_chain
+
+    run_chain(recipe)
 
 
 @app.command()

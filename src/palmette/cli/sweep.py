@@ -4,46 +4,45 @@ from __future__ import annotations
 
 import gc
 import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import typer
 
 from palmette import run
 from palmette.cli.commands import LOSS_PLOT
-from palmette.cli.evaluate import HELD_OUT_SPLIT, MADE_BY, loss_of, made_by, subtitle
-from palmette.cli.lock import locked
-from palmette.cli.opening import DecoderName, open_model
-from palmette.cli.retention import RESULT as RETENTION
-from palmette.cli.retention import retention_of_run
+from palmette.cli.evaluate import HELD_OUT_SPLIT
+from palmette.cli.lock import Unit, locked, share_work
+from palmette.cli.measure import (
+    ERROR,
+    failure,
+    first_questions,
+    measure,
+    measure_elsewhere,
+    refusal,
+    unmeasured,
+    unmeasured_elsewhere,
+)
+from palmette.cli.run_table import rich_table, tables_of
 from palmette.cli.show import invoked_as, stderr, stdout
 from palmette.cli.sweep_table import (
-    ERROR,
     Outcome,
     failures_of,
+    keys_of,
     read_outcome,
-    refusal,
-    rich_table,
     rows_of,
-    tables_of,
     write_results,
 )
 from palmette.config import Recipe
-from palmette.data.records import DataSet, Document
+from palmette.data.records import DataSet
 from palmette.data.source import read_source
-from palmette.errors import DataError, ModelError, PalmetteError, RunError
+from palmette.errors import RunError
 from palmette.evaluate.plots import plot_loss
-from palmette.evaluate.retention import Settings
-from palmette.evaluate.squad import evaluate_squad
-from palmette.model.loading import first_line
 from palmette.train.sft import Interrupted, Say, resume_sft, train_sft
-from palmette.train.sweep import RUN, SWEEP, Cell, Sweep, load_sweep
+from palmette.train.sweep import SWEEP, Cell, Sweep, load_sweep
 
 _ASKED = "cell.json"
-_PAUSE = 2.0  # seconds between looks at what other processes are at work on
 
 
 def run_sweep(file: Path, *, retry_failed: bool) -> None:
@@ -61,7 +60,8 @@ def run_sweep(file: Path, *, retry_failed: bool) -> None:
         return outcomes
 
     try:
-        _work_through_all(cells, sweep, source, news.print, results, retry_failed=retry_failed)
+        failed = {cell.folder for cell in cells if _failures(cell)} if retry_failed else set()
+        share_work([_unit(cell, sweep, source, again=cell.folder in failed) for cell in cells], news.print, results)
     except (Interrupted, KeyboardInterrupt) as stop:
         results()
         news.print(f"stopped; go on with: {invoked_as()} sweep {file}")
@@ -69,50 +69,8 @@ def run_sweep(file: Path, *, retry_failed: bool) -> None:
     _tell(folder, sweep, results())
 
 
-def _work_through_all(
-    cells: Sequence[Cell],
-    sweep: Sweep,
-    source: DataSet,
-    news: Say,
-    results: Callable[[], object],
-    *,
-    retry_failed: bool,
-) -> None:
-    """Every cell in turn; one that another process is at work on is left out, and looked at again in the end until it is free."""
-    failed = {cell.folder for cell in cells if _failures(cell)} if retry_failed else set()
-    left, told = list(enumerate(cells, 1)), False
-    while left:
-        busy = []
-        for number, cell in left:
-            say = _with_prefix(news, f"[{number}/{len(cells)}] {cell.folder.name}: ")
-            with locked(cell.folder, wait=False) as mine:
-                if mine:
-                    if work_through(cell, sweep, source, say, retry_failed=cell.folder in failed):
-                        results()
-                    continue
-            busy.append((number, cell))
-            if not told:
-                say("another process is at work on it; looked at again in the end")
-        if busy == left:
-            time.sleep(_PAUSE)
-        left, told = busy, True
-
-
-def _with_prefix(say: Say, prefix: str) -> Say:
-    return lambda line: say(prefix + line)
-
-
-def first_questions(source: DataSet, limit: int | None) -> DataSet:
-    """The first so many questions of a data set, with their documents."""
-    if limit is None:
-        return source
-    kept: list[Document] = []
-    for document in source.documents:
-        questions = document.questions[:limit]
-        limit -= len(questions)
-        if questions:
-            kept.append(replace(document, questions=questions))
-    return replace(source, documents=tuple(kept))
+def _unit(cell: Cell, sweep: Sweep, source: DataSet, *, again: bool) -> Unit:
+    return Unit(cell.folder, lambda say: work_through(cell, sweep, source, say, retry_failed=again))
 
 
 def prepare(folder: Path, sweep: Sweep, cells: Sequence[Cell], measured_on: dict[str, Any]) -> None:
@@ -190,57 +148,33 @@ def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_f
     if retry_failed:
         for file in _failures(cell):
             file.unlink()
-    failure = cell.folder / ERROR
-    if failure.is_file():
+    if (cell.folder / ERROR).is_file():
         say("failed before; kept so (--retry-failed tries again)")
         return False
-    left = [
-        name
-        for name in cell.decoders
-        if not (cell.folder / name).is_dir() and not (cell.folder / refusal(name)).is_file()
-    ]
-    retention = _retention_left(cell, sweep)
+    left = unmeasured(cell.folder, cell.decoders)
+    retention = unmeasured_elsewhere(cell.folder, sweep.evaluate)
     if not left and retention is None:
         say("finished before")
         return False
     try:
         _train(cell, say)
         for decoder in left:
-            _measure(cell, decoder, sweep, source, say)
+            measure(cell.folder, str(cell.run), decoder, source, sweep.evaluate.batch_size, say)
         if retention:
-            found = retention_of_run(cell.folder / RUN, retention)
-            run.write_json(cell.folder / RETENTION, found)
-            say(f"retention: perplexity x {found['perplexity_ratio']:.3f}, KL {found['kl']:.3f}")
+            measure_elsewhere(cell.folder, cell.run, retention, say)
     except Interrupted:
         raise
     except Exception as error:  # whatever went wrong in one cell, memory say, the others are worth having
-        text = str(error) if isinstance(error, PalmetteError) else f"{type(error).__name__}: {first_line(error)}"
-        run.write_json(failure, {"error": text})
+        text = failure(error)
+        run.write_json(cell.folder / ERROR, {"error": text})
         say(f"failed: {text}")
     finally:
         gc.collect()  # a trainer and its model hold each other
     return True
 
 
-def _retention_left(cell: Cell, sweep: Sweep) -> Settings | None:
-    """How to measure retention, unless nobody asks for it or it was measured in this way before."""
-    section, kept = sweep.evaluate, cell.folder / RETENTION
-    settings = Settings(
-        max_new_tokens=section.retention_tokens,
-        num_passages=section.retention_passages,
-        num_prompts=section.retention_prompts,
-    )
-    if not section.retention:
-        return None
-    if kept.is_file():
-        before = json.loads(kept.read_text(encoding="utf-8"))["made_by"]["settings"]
-        if {**asdict(Settings()), **before} == asdict(settings):
-            return None
-    return settings
-
-
 def _train(cell: Cell, say: Say) -> None:
-    folder = cell.folder / RUN
+    folder = cell.run
     if not folder.exists():
         train_sft(cell.recipe, say)
     elif not any((folder / name).is_dir() for name in (run.ADAPTER, run.FULL_MODEL)):
@@ -249,31 +183,10 @@ def _train(cell: Cell, say: Say) -> None:
         plot_loss(folder / run.METRICS_LOG, folder / LOSS_PLOT, title=f"Training loss, {cell.folder.name}")
 
 
-def _measure(cell: Cell, decoder: str, sweep: Sweep, source: DataSet, say: Say) -> None:
-    """Answer the questions, from the files of the run, so that a cell that was stopped is measured as any other.
-
-    A decoder that cannot do with how the model was trained is written down with what it says; other decoders may.
-    """
-    model = str(cell.folder / RUN)
-    opened = open_model(model, calibrated=False)
-    plain, _, tokens = decoder.partition("-free-")
-    limit = int(tokens) if tokens else None
-    kind = cast("DecoderName", plain)  # as the sweep's section has checked
-    try:
-        with run.whole_folder(cell.folder / decoder) as staging:
-            answers = opened.decoder(kind, batch_size=sweep.evaluate.batch_size, reasoning_limit=limit)
-            result = evaluate_squad(answers, source.documents, what=f"answering, {decoder}")
-            result.write(staging, cell.folder.name, subtitle(model, source.source, decoder), loss_of(Path(model)))
-            run.write_json(staging / MADE_BY, made_by(opened, source, model, kind, opened.effort(), limit))
-    except (DataError, ModelError) as error:
-        run.write_json(cell.folder / refusal(decoder), {"error": str(error)})
-        say(f"{decoder}: refused: {error}")
-        return
-    say(f"{decoder}: EM {result.metrics['exact']:.1f}, F1 {result.metrics['f1']:.1f}")
-
-
 def _tell(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
-    for headings, lines in tables_of(sweep, rows_of(outcomes, sweep.reference), intervals=False):
+    for headings, lines in tables_of(
+        rows_of(outcomes, sweep.reference), keys_of(sweep), sweep.reference, intervals=False
+    ):
         stdout().print(rich_table(headings, lines), "")
     failed = [outcome for outcome in outcomes if outcome.error]
     news = stderr()

@@ -10,37 +10,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import rich.table
-
 from palmette import run
+from palmette.cli.measure import DIVERGENCE, ERROR, refusal
 from palmette.cli.retention import RESULT as RETENTION
-from palmette.evaluate.bootstrap import Difference
+from palmette.cli.run_table import MEASURES, Row, Spread, markdown, number, tables_of
 from palmette.evaluate.plots import SweepPoint, plot_forgetting
 from palmette.evaluate.seeds import Seeds, pooled_difference, pooled_intervals
 from palmette.evaluate.squad import METRICS
-from palmette.train.sweep import RUN, Cell, Sweep, show
+from palmette.train.sweep import Cell, Sweep, show
 
-ERROR = "error.json"
-# Columns: percent; then the loss in nats per learned token, a ratio, KL in nats per token, seconds.
-ANSWERS = {
-    "valid_json": "valid JSON",
-    "exact": "EM",
-    "exact_of_valid_json": "EM of valid JSON",
-    "correct_no_answer": "correct no answer",
-    "correct_has_answer": "correct has answer",
-    "f1": "F1",
-}
-COSTS = {
-    "final_loss": "final loss",
-    "perplexity_ratio": "perplexity elsewhere",
-    "kl": "KL elsewhere",
-    "training_seconds": "training s",
-    "answering_seconds": "answering s",
-}
-MEASURES = {**ANSWERS, **COSTS}
-_WITH_INTERVAL = ("exact", "f1")
-Table = tuple[list[str], list[list[str]]]  # headings, lines
-_DIGITS = {"final_loss": 3, "perplexity_ratio": 3, "kl": 3}
 _COLOURS = ("#3b6b2e", "#b5651d", "#2f5d8a", "#8a2f5d", "#6b6b2e", "#2e6b6b")
 
 
@@ -61,65 +39,19 @@ class Outcome:
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation of `count` values; no deviation of a single one."""
-
-    mean: float
-    deviation: float | None
-    count: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """That of one value or more.
-
-        >>> Spread.of([1.0, 3.0])
-        Spread(mean=2.0, deviation=1.4142135623730951, count=2)
-        """
-        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
-
-
-@dataclass(frozen=True)
-class Row:
-    """One cell under one decoder, over its seeds.
-
-    Attributes:
-        name: the cell's name.
-        varied: its settings.
-        learning_rate: its learning rate.
-        decoder: the decoder.
-        seeds: those that were measured; none where the decoder refused.
-        spreads: mean and spread of each measure over the seeds.
-        intervals: of the means over questions, see `pooled_intervals`.
-        difference: EM less that of the sweep's reference, over the seeds that both have; None where there is nothing to compare.
-    """
-
-    name: str
-    varied: Mapping[str, Any]
-    learning_rate: float
-    decoder: str
-    seeds: tuple[int, ...]
-    spreads: Mapping[str, Spread]
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    difference: Difference | None = None
-
-
-def refusal(decoder: str) -> str:
-    """The file, in a cell's folder, that says why a decoder refused its model."""
-    return f"{decoder}-error.json"
-
-
 def read_outcome(cell: Cell) -> Outcome:
     """What a cell's folder holds."""
     folder = cell.folder
     if (folder / ERROR).is_file():
         return Outcome(cell, {}, _read(folder / ERROR)["error"])
     found, refused = {}, {}
-    elsewhere = _read(folder / RETENTION) if (folder / RETENTION).is_file() else {}
+    besides: dict[str, Any] = {}
+    for file in (folder / RETENTION, folder / DIVERGENCE):
+        besides |= _read(file) if file.is_file() else {}
     for decoder in cell.decoders:
         if (folder / decoder).is_dir():
             values = _read(folder / decoder / METRICS)
-            values = {**elsewhere, **values, **_training(folder / RUN), "answering_seconds": values["seconds"]}
+            values = {**besides, **values, **_training(cell.run), "answering_seconds": values["seconds"]}
             found[decoder] = {name: float(values[name]) for name in MEASURES if values.get(name) is not None}
         elif (folder / refusal(decoder)).is_file():
             refused[decoder] = _read(folder / refusal(decoder))["error"]
@@ -251,7 +183,7 @@ def _page(
         "chat prompts, see `palmette eval retention`; perplexity as a multiple of the untouched model's, KL from it in nats per token."
     )
     lines = [f"# Sweep {name}", "", told, ""]
-    for table in tables_of(sweep, rows):
+    for table in tables_of(rows, keys_of(sweep), sweep.reference):
         lines += [*markdown(*table), ""]
     lines += [f"- {cell}: {settings(varied)}" for cell, varied in sweep.cells.items()] + ([""] if sweep.cells else [])
     lines += [*pictures, ""] if pictures else []
@@ -266,54 +198,9 @@ def settings(varied: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} = {show(value)}" for key, value in varied.items()) or "the base"
 
 
-def tables_of(sweep: Sweep, rows: Sequence[Row], *, intervals: bool = True) -> list[Table]:
-    """The answers, and what they cost: headings, and one line of cells for each row.
-
-    Each line begins with what varied, the decoder, and the number of seeds.
-
-    Args:
-        sweep: what was asked for.
-        rows: what was found.
-        intervals: whether they are shown; without them a line fits a terminal.
-    """
-    keys = [] if sweep.cells else list(sweep.vary)
-    first = [*(["cell"] if sweep.cells else keys), "decoder", "seeds"]
-    begin = [
-        [
-            *([row.name] if sweep.cells else [show(row.varied[key]) for key in keys]),
-            row.decoder,
-            str(len(row.seeds)),
-        ]
-        for row in rows
-    ]
-    tables = []
-    for measures in (ANSWERS, COSTS):
-        used = {measure: label for measure, label in measures.items() if any(measure in row.spreads for row in rows)}
-        headings = [*first, *used.values()]
-        lines = [
-            [*start, *(_figure(row, key, intervals) for key in used)] for start, row in zip(begin, rows, strict=True)
-        ]
-        if measures is ANSWERS and sweep.reference is not None:
-            headings.append(f"EM - {sweep.reference}")
-            lines = [[*line, _difference(row, intervals)] for line, row in zip(lines, rows, strict=True)]
-        tables.append((headings, lines))
-    return tables
-
-
-def _figure(row: Row, measure: str, with_interval: bool) -> str:
-    number = _number(measure, row.spreads.get(measure))
-    if not with_interval or measure not in _WITH_INTERVAL or measure not in row.intervals:
-        return number
-    low, high = row.intervals[measure]
-    return f"{number} ({low:.1f} to {high:.1f})"
-
-
-def _difference(row: Row, with_interval: bool) -> str:
-    """A row's EM less that of the reference."""
-    found = row.difference
-    if found is None:
-        return "-"
-    return f"{found.value:+.1f}" + (f" ({found.low:+.1f} to {found.high:+.1f})" if with_interval else "")
+def keys_of(sweep: Sweep) -> list[str] | None:
+    """The settings that name a cell in tables; None where cells have names."""
+    return None if sweep.cells else list(sweep.vary)
 
 
 def _runs_table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
@@ -321,35 +208,11 @@ def _runs_table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]
     for outcome in outcomes:
         for decoder, measures in outcome.measures.items():
             spreads = {key: Spread.of([value]) for key, value in measures.items()}
-            lines.append([outcome.cell.folder.name, decoder, *(_number(key, spreads.get(key)) for key in MEASURES)])
+            lines.append([outcome.cell.folder.name, decoder, *(number(key, spreads.get(key)) for key in MEASURES)])
         if not outcome.measures:
             state = "failed" if outcome.error else "refused" if outcome.refused else "not yet"
             lines.append([outcome.cell.folder.name, state, *("-" for _ in MEASURES)])
     return ["run", "decoder", *MEASURES.values()], lines
-
-
-def _number(measure: str, spread: Spread | None) -> str:
-    if spread is None:
-        return "-"
-    digits = _DIGITS.get(measure, 1)
-    deviation = "" if spread.deviation is None else f" ± {spread.deviation:.{digits}f}"
-    return f"{spread.mean:.{digits}f}{deviation}"
-
-
-def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    """A table's lines in Markdown."""
-    rows = [headings, ["---" for _ in headings], *lines]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-
-
-def rich_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> rich.table.Table:
-    """The same for a terminal."""
-    table = rich.table.Table(show_edge=False, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in MEASURES.values() else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*line)
-    return table
 
 
 def plot_learning_rates(rows: Sequence[Row], out: Path, title: str) -> bool:

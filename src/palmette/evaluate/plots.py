@@ -55,7 +55,44 @@ def plot_loss(metrics_log: Path, out: Path, title: str, *, unit: str = "loss (na
     axes.plot(steps, losses, color=PALE, linewidth=1, label="step")
     axes.plot(steps, means, color=DARK, linewidth=2, label=f"mean of {window} steps")
     axes.set(xlabel="optimizer step", ylabel=unit, title=title)
-    axes.set_ylim(bottom=0)
+    if min(losses) >= 0:  # a policy's loss may lie below
+        axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    save(figure, out)
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """A policy.
+
+    Attributes:
+        name: its name; points of one name get one colour.
+        kl: how far it is from the reference (nats a reply).
+        exact: what its sampled replies earn (percent).
+    """
+
+    name: str
+    kl: float
+    exact: float
+
+
+def plot_frontier(points: Sequence[FrontierPoint], out: Path, reference: str) -> None:
+    """What policies gained, and how far they went for it, as a PNG: exact match of sampled replies against the KL divergence.
+
+    Args:
+        points: the policies.
+        out: where the PNG goes.
+        reference: what they are held against.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(point.name for point in points):
+        own = [point for point in points if point.name == name]
+        axes.plot([point.kl for point in own], [point.exact for point in own], "o", label=name)
+    axes.set(xlabel=f"KL divergence from {reference} (nats a reply)", ylabel="exact match of sampled replies (%)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     save(figure, out)

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-import jinja2
-from markupsafe import Markup
 
 from palmette.data.records import Answer
 from palmette.errors import DataError
 from palmette.evaluate import report_charts as charts
 from palmette.evaluate.confidence import reliability_bins, risk_coverage
+from palmette.evaluate.page import render_page, script_json, write_page
 from palmette.evaluate.squad_metrics import ScoredAnswer
-from palmette.run import write_bytes
 from palmette.tasks.answer_match import normalize_answer
 
 QUESTION_WORDS = ("what", "who", "when", "where", "which", "how", "why")
@@ -132,24 +125,21 @@ def write_report(path: Path, report: Report) -> None:
     """
     if not report.scored:
         raise DataError("there is no question to report on", "Give a data set with questions.")
-    write_bytes(path, render_report(report).encode("utf-8", "replace"))  # half surrogates become question marks
+    write_page(path, render_report(report))
 
 
 def render_report(report: Report) -> str:
     """The report as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    style, script = Markup(_template("report.css")), Markup(_template("report.js"))
     unsure, below = find_unsure(report.scored)
     data = example_data(report.scored, unsure)
     labels = [tuple(example["in"]) for example in data["examples"]]
-    return environment.get_template("report.html").render(
+    return render_page(
+        "report.html",
+        styles=("page.css", "report.css"),
+        scripts=("report.js",),
+        title=report.title,
+        subtitle=report.subtitle,
         report=report,
-        style=style,
-        script=script,
-        style_hash=_integrity(style),
-        script_hash=_integrity(script),
         main_figures=_shown_figures(_MAIN_FIGURES, report),
         further_figures=_shown_figures(_FURTHER_FIGURES, report),
         charts=_charts(report),
@@ -166,18 +156,6 @@ def render_report(report: Report) -> str:
         has_probability=any(answer.prediction.probability is not None for answer in report.scored),
         data=script_json(data),
     )
-
-
-def script_json(value: Any) -> Markup:
-    """JSON that may stand in a script element whatever its strings hold.
-
-    >>> print(script_json({"text": "</script><!--"}))
-    {"text":"\\u003c/script\\u003e\\u003c!--"}
-    """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
 
 
 def find_unsure(scored: Sequence[ScoredAnswer]) -> tuple[frozenset[int], float | None]:
@@ -311,7 +289,7 @@ def _shown_figures(figures: Iterable[_Figure], report: Report) -> list[dict[str,
                 "meaning": figure.meaning,
                 "unit": figure.unit,
                 "value": f"{value:,.{figure.digits}f}",
-                "interval": " to ".join(f"{end:,.{figure.digits}f}" for end in interval) if interval else "",
+                "range": " to ".join(f"{end:,.{figure.digits}f}" for end in interval) if interval else "",
                 "bar": charts.interval_bar(float(value), interval) if figure.unit == "%" else "",
             }
         )
@@ -342,12 +320,3 @@ def _charts(report: Report) -> list[dict[str, Any]]:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 5)
-
-
-def _integrity(source: str) -> str:
-    digest = hashlib.sha256(source.encode("utf-8")).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
-
-
-def _template(name: str) -> str:
-    return resources.files("palmette.evaluate").joinpath("templates", name).read_text(encoding="utf-8")

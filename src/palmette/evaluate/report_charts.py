@@ -1,9 +1,10 @@
-"""The charts of report.html: small SVG drawings that take their colours from the page around them."""
+"""The charts of pages: small SVG drawings that take their colours from the page around them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 from markupsafe import Markup
@@ -25,6 +26,20 @@ _DOT = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="3.5"/>')
 _TITLE = Markup("<title>{}</title>")
 
 Scale = Callable[[float], float]
+Points = Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class StepLine:
+    """A figure over the optimizer steps, for a chart.
+
+    Attributes:
+        points: (step, value), by rising step; at least one.
+        name: what sets it apart from another line of the chart.
+    """
+
+    points: Points
+    name: str = ""
 
 
 def risk_coverage_chart(points: Sequence[tuple[float, float]]) -> Markup:
@@ -79,30 +94,103 @@ def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
     return _figure("reliability", "Stated probability against the share that was right", described, parts)
 
 
-def loss_chart(loss: Sequence[tuple[int, float]]) -> Markup:
-    """The training loss: single steps pale, their running mean over a twentieth of the run on top.
+def loss_chart(loss: Points) -> Markup:
+    """The training loss.
 
     Args:
         loss: (optimizer step, nats per learned token), by rising step.
     """
-    window = max(1, len(loss) // 20)
-    sums = [0.0, *accumulate(value for _, value in loss)]
+    return steps_chart("loss", [StepLine(loss)], title="Training loss", label="loss (nats per learned token)")
+
+
+def steps_chart(
+    name: str,
+    lines: Sequence[StepLine],
+    *,
+    title: str,
+    label: str,
+    guides: Sequence[float] = (),
+    least: float | None = None,
+) -> Markup:
+    """Figures over the optimizer steps: single steps pale, their running mean over a twentieth of the run on top.
+
+    Args:
+        name: letters and digits that no other chart of the page has.
+        lines: one or two figures of the same unit.
+        title: what is shown.
+        label: of the axis, with the unit.
+        guides: values to mark by dashed lines; those beyond the drawing are left out.
+        least: what lies below is drawn here.
+    """
+    means = [_running_means(line.points) for line in lines]
+    ticks, last = _step_ticks(lines, least), max(1, *(line.points[-1][0] for line in lines))
+    x, y = _scale(0, last, _LEFT, WIDTH - _RIGHT), _scale(ticks[0], ticks[-1], HEIGHT - _BOTTOM, _TOP)
+    x_ticks = [tick for tick in _ticks(_nice_top(last)) if tick <= last]
+    parts = [_axes(x, y, x_ticks, ticks, "optimizer step", label)]
+    shown = (guide for guide in guides if ticks[0] <= guide <= ticks[-1])
+    parts += [_LINE.format("guide", x(0), y(guide), x(last), y(guide)) for guide in shown]
+    styles = ("", " other")
+    pale, dark = [_envelope(line.points) for line in lines], [_thinned(values) for values in means]
+    for kind, paths in (("pale", pale), ("curve", dark)):
+        for style, path in zip(styles, paths, strict=False):
+            at = ((x(step), y(value if least is None else max(value, least))) for step, value in path)
+            parts.append(_PATH.format(kind + style, _path(at)))
+    ends = [values[-1] if least is None else (values[-1][0], max(values[-1][1], least)) for values in means]
+    highest = max(value for _, value in ends)
+    for line, style, (step, value), (_, true) in zip(lines, styles, ends, (m[-1] for m in means), strict=False):
+        parts.append(_DOT.format("dot" + style, x(step), y(value)))
+        shift = -10 if value == highest else 18
+        parts.append(_TEXT.format("value", x(step), y(value) + shift, "end", f"{line.name} {readable(true)}".strip()))
+    described = " ".join(_described(line, values[-1][1]) for line, values in zip(lines, means, strict=True))
+    return _figure(name, title, described, parts)
+
+
+def axis_ends(lines: Sequence[StepLine], least: float | None) -> tuple[float, float]:
+    """The lowest and the highest value that `steps_chart` draws."""
+    ticks = _step_ticks(lines, least)
+    return ticks[0], ticks[-1]
+
+
+def _step_ticks(lines: Sequence[StepLine], least: float | None) -> list[float]:
+    values = [value for line in lines for _, value in line.points]
+    drawn = values if least is None else [max(value, least) for value in values]
+    return _ticks_between(min(0.0, *drawn), max(0.0, *drawn))
+
+
+def window_of(num_points: int) -> int:
+    """How many points a running mean is taken over: a twentieth, at least one."""
+    return max(1, num_points // 20)
+
+
+def _running_means(points: Points) -> list[tuple[int, float]]:
+    window = window_of(len(points))
+    sums = [0.0, *accumulate(value for _, value in points)]
     first = [max(0, end - window) for end in range(1, len(sums))]
-    means = [
-        (step, (sums[end] - sums[a]) / (end - a)) for end, (a, (step, _)) in enumerate(zip(first, loss, strict=True), 1)
+    return [
+        (step, (sums[end] - sums[a]) / (end - a))
+        for end, (a, (step, _)) in enumerate(zip(first, points, strict=True), 1)
     ]
-    top, last = _nice_top(max(value for _, value in loss)), max(loss[-1][0], 1)
-    x, y = _scale(0, last, _LEFT, WIDTH - _RIGHT), _scale(0, top, HEIGHT - _BOTTOM, _TOP)
-    ticks = [tick for tick in _ticks(_nice_top(last)) if tick <= last]
-    parts = [_axes(x, y, ticks, _ticks(top), "optimizer step", "loss (nats per learned token)")]
-    for style, line in (("pale", loss), ("curve", means)):
-        parts.append(_PATH.format(style, _path((x(step), y(value)) for step, value in _thinned(line))))
-    parts.append(_DOT.format("dot", x(last), y(means[-1][1])))
-    parts.append(_TEXT.format("value", x(last), y(means[-1][1]) - 10, "end", f"{means[-1][1]:.3f}"))
-    described = (
-        f"From {loss[0][1]:.3f} at step {loss[0][0]} to a mean of {means[-1][1]:.3f} over the last {window} steps."
-    )
-    return _figure("loss", "Training loss", described, parts)
+
+
+def _described(line: StepLine, mean: float) -> str:
+    (first, value), window = line.points[0], window_of(len(line.points))
+    end = f"a mean of {readable(mean)} over the last {window} steps" if window > 1 else readable(mean)
+    words = f"rom {readable(value)} at step {first} to {end}."
+    return f"{line.name}: f{words}" if line.name else f"F{words}"
+
+
+def readable(value: float) -> str:
+    """A figure in few characters, and at least three digits that count.
+
+    >>> [readable(value) for value in (12345.6, 98.765, 0.5, 0.00004)]
+    ['12,346', '98.8', '0.500', '4e-5']
+    """
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    return f"{value:.3f}" if size >= 0.1 else _plain(f"{value:.3g}")
 
 
 def share_bar(percent: float | None) -> Markup:
@@ -135,13 +223,13 @@ def _figure(name: str, title: str, described: str, parts: Iterable[Markup]) -> M
 
 
 def _axes(x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str, y_label: str) -> Markup:
-    left, right, floor = _LEFT, WIDTH - _RIGHT, y(0)
+    left, right, floor = _LEFT, WIDTH - _RIGHT, HEIGHT - _BOTTOM
     parts = [_TEXT.format("label", 0, 14, "start", y_label)]
     for tick in y_ticks:
         parts.append(_LINE.format("axis" if tick == 0 else "grid", left, y(tick), right, y(tick)))
-        parts.append(_TEXT.format("tick", left - 6, y(tick) + 4, "end", f"{tick:g}"))
+        parts.append(_TEXT.format("tick", left - 6, y(tick) + 4, "end", _short(tick)))
     if x_label:
-        parts += [_TEXT.format("tick", x(tick), floor + 16, "middle", f"{tick:g}") for tick in x_ticks]
+        parts += [_TEXT.format("tick", x(tick), floor + 16, "middle", _short(tick)) for tick in x_ticks]
         parts.append(_TEXT.format("label", (left + right) / 2, floor + 36, "middle", x_label))
     return Markup("").join(parts)
 
@@ -159,6 +247,17 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     if len(points) <= _MAX_POINTS:
         return list(points)
     return [points[round(index * (len(points) - 1) / (_MAX_POINTS - 1))] for index in range(_MAX_POINTS)]
+
+
+def _envelope(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most `_MAX_POINTS` points, the least and the greatest of each stretch: no peak is lost."""
+    if len(points) <= _MAX_POINTS:
+        return list(points)
+    count, kept = _MAX_POINTS // 2, list[tuple[float, float]]()
+    for index in range(count):
+        stretch = points[index * len(points) // count : (index + 1) * len(points) // count]
+        kept += sorted({min(stretch, key=lambda point: point[1]), max(stretch, key=lambda point: point[1])})
+    return kept
 
 
 def _step(high: float) -> float:
@@ -186,10 +285,28 @@ def _ticks(high: float) -> list[float]:
     return [round(index * step, 10) for index in range(int(high / step + 1e-9) + 1)]
 
 
-def _short(num: int) -> str:
-    """A count in few characters.
+def _ticks_between(low: float, high: float) -> list[float]:
+    """Round numbers that enclose `low`, which is 0 or less, and `high`, which is 0 or more.
 
-    >>> _short(950), _short(12034)
-    ('950', '12k')
+    >>> _ticks_between(0.0, 58.0), _ticks_between(-0.7, 0.2), _ticks_between(0.0, 0.0)
+    ([0.0, 20.0, 40.0, 60.0], [-0.8, -0.6, -0.4, -0.2, 0.0, 0.2], [0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
     """
-    return str(num) if num < 10_000 else f"{num / 1000:.0f}k"
+    if low == high:
+        return _ticks(1.0)
+    step = _step(high - low)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [float(f"{index * step:.10g}") for index in range(first, last + 1)]
+
+
+def _short(value: float) -> str:
+    """A number in few characters.
+
+    >>> _short(950), _short(12034), _short(0.00005), _short(-0.5)
+    ('950', '12k', '5e-5', '-0.5')
+    """
+    return _plain(f"{value:g}") if abs(value) < 10_000 else f"{value / 1000:.0f}k"
+
+
+def _plain(text: str) -> str:
+    """Exponents without zeros before them."""
+    return text.replace("e-0", "e-").replace("e+0", "e")

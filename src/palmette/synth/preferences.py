@@ -1,35 +1,48 @@
-"""Preferences of a model's own: several answers to each question, drawn under different settings, ranked by a verifiable reward.
+"""Preferences of a model's own: several answers to each question, drawn under different settings, ranked by a weighted sum of rewards.
 
-The work file beside the output gets a line for each question as it is done, so a job that was stopped goes on where it was; the draws of a
-question depend on the seed and on its place in the data alone, so the output is the same as without the stop. Not covered: rewards from
-a reward model or from people; two processes writing one output.
+Rewards are verifiable ones, what a reward model says, or both; what people say has a module of its own (`synth/verdicts.py`). The work file
+beside the output gets a line for each question as it is done, so a job that was stopped goes on where it was: the draws of a question depend
+on the seed and on its place in the data alone, and which questions are sampled and scored together on their places too, so the output
+is the same as without the stop, to the last bit. Not covered: two processes at one work file, which must be held by the caller.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from palmette import run
 from palmette.data.records import Document, Question
 from palmette.decode.rollouts import Rollout, RolloutSource, Sampling
 from palmette.errors import RunError
 from palmette.progress import progress
+from palmette.synth.preference_settings import Form
 from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
 from palmette.tasks.rewards import QaReward
 
-Form = Literal["pairs", "ranked"]
 REASONS = {
     "too few": "fewer than two different answers that came to their end and say anything",
     "tied": "all of its answers have the same reward",
+    "near": "the rewards of its best and its worst answer differ by less than min_margin",
+    "unjudged": "nobody judged an answer to it",
+    "all good": "none of the answers judged was found bad",
+    "all bad": "none of the answers judged was found good",
 }
+MOST_RANKED = 9  # answers of a list; people who rank, too, were given 4 to 9 (Ouyang et al., 2022, 3.5)
 _QUESTIONS = 32  # that are sampled together: what a stop may cost
 _DIGITS = 6
+_ROUNDING = 1e-9  # of weighted sums: a margin of 0.3 is 0.3 or more, though 0.7 - 0.4 is a little less
+_UNSAID = {"min_margin": 0.0}  # what a work file was begun with that does not say so
+_MODEL = "model"  # what the reward of a reward model is called, as where a policy learns from it
 Line = dict[str, Any]
+
+# What a reward model says of answers, each with what was asked about which document.
+Judge = Callable[[Sequence[tuple[Document, Question, str]]], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,7 @@ class Preferences:
     Attributes:
         rows: the records, as `palmette.data.preference` reads them.
         counts: questions left out, by the reason, a key of `REASONS`.
-        mean_reward: over all answers of all questions; None where there is no question.
+        mean_reward: over all answers of all questions; None where no answer has one.
     """
 
     rows: tuple[Line, ...]
@@ -54,32 +67,42 @@ class PreferenceMaker:
     Attributes:
         source: what samples.
         task: what prompts are made with.
-        reward: what ranks.
+        reward: what ranks by rule; None: nothing does.
         samplings: the settings, with different seeds.
         num_samples: answers of each question under each setting.
-        form: "pairs": the best and the worst answer; "ranked": the first answer at each reward, best first.
+        form: "pairs": the best and the worst answer; "ranked": the first answer at each reward, best first, `MOST_RANKED` of them at most.
+        min_margin: answers whose rewards differ by less are not compared.
+        judge: what a reward model says of answers; None: there is none.
+        judge_weight: how much that counts.
 
     Raises:
         DataError: the task writes more into its replies than the model says.
+        ValueError: nothing ranks.
     """
 
     source: RolloutSource
     task: ExtractiveQa
-    reward: QaReward
+    reward: QaReward | None
     samplings: tuple[Sampling, ...]
     num_samples: int
     form: Form = "pairs"
+    min_margin: float = 0.0
+    judge: Judge | None = None
+    judge_weight: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.reward is None and self.judge is None:
+            raise ValueError("answers need a reward, or a judge, to be ranked by")
         self.task.check_one_reply()
 
     def settings(self) -> dict[str, Any]:
-        """What the output depends on, besides the model and the data."""
+        """What the output depends on, besides the models and the data."""
         return {
             "samplings": [asdict(sampling) for sampling in self.samplings],
             "num_samples": self.num_samples,
-            "reward": dict(self.reward.weights),
+            "reward": dict(self.reward.weights) if self.reward is not None else {},
             "form": self.form,
+            "min_margin": self.min_margin,
             "prompt_sha256": self.task.prompt.sha256,
             "reasoning": asdict(self.task.reasoning),
         }
@@ -99,18 +122,30 @@ class PreferenceMaker:
         drawn = [
             list(self.source.sample(prompts, self.num_samples, sampling, keys=keys)) for sampling in self.samplings
         ]
-        for (_, document, question), *groups in zip(asked, *drawn, strict=True):
-            samples = [
-                self._sample(rollout, setting, question) for setting, group in enumerate(groups) for rollout in group
-            ]
+        said = [
+            [(setting, rollout) for setting, group in enumerate(groups) for rollout in group]
+            for groups in zip(*drawn, strict=True)
+        ]
+        replies = [
+            (document, question, rollout.text)
+            for (_, document, question), answers in zip(asked, said, strict=True)
+            for _, rollout in answers
+        ]
+        judged: Sequence[float | None] = [None] * len(replies) if self.judge is None else self.judge(replies)
+        scores = iter(judged)
+        for (_, document, question), answers in zip(asked, said, strict=True):
+            samples = [self._sample(rollout, setting, question, next(scores)) for setting, rollout in answers]
             yield self._line(document, question, samples)
 
-    def _sample(self, rollout: Rollout, setting: int, question: Question) -> Line:
-        parts = self.reward.parts(rollout.text, question)
+    def _sample(self, rollout: Rollout, setting: int, question: Question, score: float | None) -> Line:
+        parts = self.reward.parts(rollout.text, question) if self.reward is not None else {}
+        total = self.reward.total(parts) if self.reward is not None else 0.0
+        if score is not None:
+            parts, total = {**parts, _MODEL: score}, total + self.judge_weight * score
         own = rollout.sampling_logprobs
         return {
             "text": rollout.text,
-            "reward": self.reward.total(parts),
+            "reward": total,
             "rewards": parts,
             "tokens": rollout.tokens,
             "logprobs": _rounded(rollout.logprobs),
@@ -122,8 +157,7 @@ class PreferenceMaker:
         }
 
     def _line(self, document: Document, question: Question, samples: Sequence[Line]) -> Line:
-        rewards = [sample["reward"] for sample in samples]
-        line: Line = {"id": question.id, "rewards": rewards}
+        line: Line = {"id": question.id, "rewards": [sample["reward"] for sample in samples]}
         fit: dict[str, Line] = {}
         for sample in samples:
             # What was cut did not say that it ends there, and must not be taught to.
@@ -132,16 +166,36 @@ class PreferenceMaker:
         first: dict[float, Line] = {}
         for sample in fit.values():
             first.setdefault(sample["reward"], sample)
-        if len(fit) < 2 or len(first) < 2:
-            return {**line, "reason": "too few" if len(fit) < 2 else "tied"}
         ranked = sorted(first.values(), key=lambda sample: -sample["reward"])
-        best, worst = ranked[0], ranked[-1]
-        said: Line = {"ranked": [sample["text"] for sample in ranked]}
+        apart = self._apart(ranked)
+        if len(apart) < 2:
+            return {**line, "reason": "too few" if len(fit) < 2 else "tied" if len(ranked) < 2 else "near"}
+        said: Line = {"ranked": [sample["text"] for sample in spread(apart, MOST_RANKED)]}
         if self.form == "pairs":
+            best, worst = ranked[0], ranked[-1]
             margin = best["reward"] - worst["reward"]
             said = {"chosen": best["text"], "rejected": worst["text"], "margin": margin}
         prompt = qa_messages(self.task.prompt, document, question)
         return {**line, "row": {"id": question.id, "prompt": prompt, **said, "samples": list(samples)}}
+
+    def _apart(self, ranked: Sequence[Line]) -> list[Line]:
+        """Of answers, best first, those that are far enough below the one kept before."""
+        kept: list[Line] = []
+        for sample in ranked:
+            if not kept or kept[-1]["reward"] - sample["reward"] >= self.min_margin - _ROUNDING:
+                kept.append(sample)
+        return kept
+
+
+def spread(ranked: Sequence[Line], most: int) -> list[Line]:
+    """At most so many (2 or more) of a list, the first and the last among them, evenly spread over it.
+
+    >>> spread([{"reward": reward} for reward in (5, 4, 3, 2, 1)], 3)
+    [{'reward': 5}, {'reward': 3}, {'reward': 1}]
+    """
+    if len(ranked) <= most:
+        return list(ranked)
+    return [ranked[index * (len(ranked) - 1) // (most - 1)] for index in range(most)]
 
 
 def make_preferences(
@@ -162,15 +216,19 @@ def make_preferences(
     """
     pairs = ((document, question) for document in documents for question in document.questions)
     asked = [(place, document, question) for place, (document, question) in enumerate(pairs)]
-    done = _begin(work, {**about, **maker.settings()})
-    waiting = [one for one in asked if one[2].id not in done]
+    done = begin_work(work, {**about, **maker.settings()})
     with progress(len(asked), "preferences", "questions") as bar:
-        bar.update(len(asked) - len(waiting))
-        for start in range(0, len(waiting), _QUESTIONS):
-            for line in maker.lines(waiting[start : start + _QUESTIONS]):
-                run.append_line(work, json.dumps(line, ensure_ascii=False))
-                done[line["id"]] = line
-                bar.update()
+        bar.update(len(done))
+        for start in range(0, len(asked), _QUESTIONS):
+            together = asked[start : start + _QUESTIONS]
+            if all(question.id in done for _, _, question in together):
+                continue
+            # Those of them that are done are drawn again: other sums are rounded where fewer are read together.
+            for line in maker.lines(together):
+                if line["id"] not in done:
+                    run.append_line(work, json.dumps(line, ensure_ascii=False))
+                    done[line["id"]] = line
+                    bar.update()
     lines = [done[question.id] for _, _, question in asked]
     rewards = [reward for line in lines for reward in line["rewards"]]
     return Preferences(
@@ -180,27 +238,40 @@ def make_preferences(
     )
 
 
-def _begin(work: Path, settings: Mapping[str, Any]) -> dict[str, Line]:
-    """What the work file holds, by question; a new one gets the settings, an old one is compared with them."""
+def begin_work(work: Path, settings: Mapping[str, Any]) -> dict[str, Line]:
+    """What a work file holds, by question; a new or empty one gets the settings, an old one is compared with them.
+
+    The file stays the one that it is, since it may be held by a lock: no other is put in its place.
+
+    Raises:
+        RunError: it was begun with other settings, or cannot be read or written.
+    """
     now = json.loads(json.dumps(settings))
-    if not work.exists():
-        run.write_text(work, json.dumps({"settings": now}, ensure_ascii=False) + "\n")
-        return {}
     try:
-        head, *lines = run.read_log(work)
+        raw = work.read_bytes() if work.exists() else b""
+        size = raw.rfind(b"\n") + 1  # a last line that was cut off while it was written goes
+        head, *lines = [json.loads(line) for line in raw[:size].splitlines()] if size else [{"settings": now}]
+        first = json.dumps(head, ensure_ascii=False)
+        if not size and not first.encode().startswith(raw):
+            raise ValueError("it holds no settings")
         begun = head["settings"]
         done = {line["id"]: line for line in lines}
         names = sorted(begun.keys() | now.keys())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{work} cannot be read: {error}", "Remove it to start anew.") from error
     for name in names:
-        if begun.get(name) != now.get(name):
+        if begun.get(name, _UNSAID.get(name)) != now.get(name):
             raise RunError(
                 f"{work} was begun with {name} = {begun.get(name)!r}, not {now.get(name)!r}",
                 "Give the options that it was begun with, or another name for the output; or remove it to start anew.",
             )
-    # A last line that was cut off while it was written goes.
-    run.write_text(work, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in (head, *lines)))
+    if size < len(raw):
+        try:
+            os.truncate(work, size)
+        except OSError as error:
+            raise RunError(f"cannot write {work}: {error.strerror}", "Choose another output.") from error
+    if not size:
+        run.append_line(work, first)
     return done
 
 

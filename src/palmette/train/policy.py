@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
 
-from palmette.data.records import DataSet, Document, Question
+from palmette.data.records import DataSet
 from palmette.decode.reasoning import end_tokens
 from palmette.decode.rollouts import Sampling, check_prompts
 from palmette.decode.sampler import Sampler
@@ -24,7 +25,7 @@ from palmette.model.forward import check_positions
 from palmette.model.fused import describe
 from palmette.model.loading import LoadedModel, weights_hash
 from palmette.model.memory import keep_freed_memory
-from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
+from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import QaPrompt
 from palmette.tasks.rewards import QaReward
 from palmette.train import stage
@@ -128,7 +129,7 @@ def make_job(
         "seed": recipe.train.seed,
         "model": stage.model_fingerprint(recipe, loaded),
         **begun.fingerprint,
-        **_judged_by(rollouts.reward_model),
+        **judged_by(rollouts.reward_model),
         "data": [counted(source) for source in data],
         "dropped": dropped,
         "prompt_sha256": task.prompt.sha256,
@@ -199,17 +200,10 @@ def _judge(reward_model: str | None, prompt: QaPrompt) -> Judge | None:
     """What a reward model says of replies; it reads the prompt as messages, as it learned to."""
     if reward_model is None:
         return None
-    opened = load_reward(Path(reward_model).expanduser())
-
-    def judge(replies: Sequence[tuple[Document, Question, str]]) -> list[float]:
-        return opened.scores(
-            [(qa_messages(prompt, document, question), reply) for document, question, reply in replies]
-        )
-
-    return judge
+    return partial(load_reward(Path(reward_model).expanduser()).score_answers, prompt)
 
 
-def _judged_by(reward_model: str | None) -> dict[str, Any]:
+def judged_by(reward_model: str | None) -> dict[str, Any]:
     """The reward model, for the manifest, with the hash of its weights."""
     if reward_model is None:
         return {}

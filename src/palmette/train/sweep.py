@@ -101,7 +101,12 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Where the run and what was measured on it are kept."""
-        return Path(self.recipe.output).parent
+        return self.run.parent
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+        return Path(self.recipe.output)
 
 
 def load_sweep(path: Path) -> tuple[Sweep, list[Cell]]:

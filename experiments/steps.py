@@ -1,0 +1,88 @@
+"""What the experiments share: data thinned, templates filled in, and a command in several processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from palmette.data.records import DataSet, Document
+
+
+def thinned(source: DataSet, every: int, first: int = 0) -> DataSet:
+    """Every so manyth document from the first one wanted (0: the very first), so that all articles have their share."""
+    return replace(
+        source, documents=tuple(document for document in source.documents if document.questions)[first::every]
+    )
+
+
+def about(source: DataSet, every: int, first: int = 0) -> dict[str, Any]:
+    """What was taken of a source."""
+    return {
+        "source": Path(source.source).name,
+        "sha256": source.sha256,
+        "every": every,
+        **({"first": first} if first else {}),
+        "documents": len(source.documents),
+        "articles": len({document.title for document in source.documents}),
+        "questions": source.num_questions,
+        "answerable": sum(answerable(document) for document in source.documents),
+    }
+
+
+def answerable(document: Document) -> int:
+    """How many of its questions a document answers."""
+    return sum(question.answerable for question in document.questions)
+
+
+def filled(value: Any, names: dict[str, str]) -> Any:
+    """A template's settings with the names in place of what begins with $."""
+    if isinstance(value, dict):
+        return {key: filled(inner, names) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [filled(inner, names) for inner in value]
+    if isinstance(value, str) and value.startswith("$"):
+        name, slash, rest = value[1:].partition("/")
+        return names[name] + slash + rest
+    return value
+
+
+def run_side_by_side(words: list[str], logs: Path, jobs: int) -> int:
+    """A `palmette` command in several processes that share its work; the first one speaks here, the others into log files.
+
+    Args:
+        words: the command, without `palmette`.
+        logs: begins the names of the log files.
+        jobs: processes; each gets its share of the cores.
+
+    Returns:
+        The worst exit code: 0, or 1 if a run failed.
+    """
+    command = [str(Path(sys.executable).with_name("palmette")), *words]
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    env = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", **os.environ}
+    workers = []
+    with contextlib.ExitStack() as files:
+        for number in range(1, jobs + 1):
+            place = logs.with_name(f"{logs.name}-{number}.log")
+            log = None if number == 1 else files.enter_context(place.open("w", encoding="utf-8"))
+            workers.append(subprocess.Popen(command, env=env, stdout=log, stderr=log))
+    try:
+        codes = [worker.wait() for worker in workers]
+    except KeyboardInterrupt:  # which the workers have got too
+        for worker in workers:
+            worker.wait()
+        stop()
+    if any(code not in (0, 1) for code in codes):
+        stop(max(map(abs, codes)))
+    return max(codes)
+
+
+def stop(code: int = 130) -> NoReturn:
+    """End, and say how to go on."""
+    print("stopped; the same command goes on", file=sys.stderr)
+    sys.exit(code)

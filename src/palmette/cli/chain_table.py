@@ -1,0 +1,144 @@
+"""What a chain found: a table of its policies over all seeds, its reward models, and what failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from palmette import run
+from palmette.cli.chain_recipe import Chain, Stage
+from palmette.cli.measure import ERROR
+from palmette.cli.run_table import Spread, markdown, rich_table, tables_of
+from palmette.cli.show import stderr, stdout
+from palmette.cli.sweep_table import Outcome, failures_of, read_outcome, rows_of
+from palmette.evaluate.plots import FrontierPoint, plot_frontier
+
+RANKING, PAGE, RECORD, FRONTIER = "ranking.json", "chain.md", "chain.json", "frontier.png"
+_RANKING = {
+    "accuracy": ("accuracy, percent", 100.0, 1),
+    "log_loss": ("log loss, nats", 1.0, 3),
+    "margin": ("margin", 1.0, 3),
+    "calibration_error": ("calibration error, percent", 100.0, 1),
+    "comparisons": ("comparisons", 1.0, 0),
+}
+_TOLD = (
+    "Answers: percent; where there are several seeds, mean ± sample standard deviation. In brackets: 95 % intervals by bootstrap over "
+    "documents, all seeds together. Correct no answer: of the questions without an answer, those refused; correct has answer: of the others, "
+    "those answered letter for letter with a reference answer. Sampled: replies drawn at temperature 1, percent; KL a reply: "
+    "KL(policy || {reference}) in nats; entropy in nats. Final loss: of the stage's own objective, mean over the last tenth of its steps, "
+    "so only losses of one kind compare. Training s: of that stage alone."
+)
+
+
+def outcomes_of(chain: Chain, stages: Sequence[Stage]) -> list[Outcome]:
+    """What is known so far of the policies, in the order of the stages, seeds together."""
+    decoders = tuple(chain.evaluate.decoders)
+    names = list(dict.fromkeys(stage.name for stage in stages))
+    policies = [stage for stage in stages if stage.makes_policy]
+    return [read_outcome(stage.cell(decoders)) for stage in sorted(policies, key=lambda stage: names.index(stage.name))]
+
+
+def write_results(folder: Path, chain: Chain, stages: Sequence[Stage], measured_on: Mapping[str, Any]) -> None:
+    """Write chain.md, chain.json and, where samples were measured, frontier.png into a folder."""
+    outcomes = outcomes_of(chain, stages)
+    rows = rows_of(outcomes, chain.reference)
+    rankings = _rankings(stages)
+    failed = _failed(stages, outcomes)
+    run.write_json(
+        folder / RECORD,
+        {
+            **run.environment(),
+            "chain": chain.model_dump(),
+            "measured_on": dict(measured_on),
+            "stages": [asdict(row) for row in rows],
+            "rewards": {name: [asdict(spread) for spread in spreads.values()] for name, spreads in rankings.items()},
+            "failed": failed,
+        },
+    )
+    told = f"Measured on {measured_on['data']}, {measured_on['questions']} questions, seeds {', '.join(map(str, chain.seeds))}."
+    lines = [f"# Chain {folder.name}", "", told, _TOLD.format(reference=chain.reference), ""]
+    for table in tables_of(rows, None, chain.reference):
+        lines += [*markdown(*table), ""]
+    if points := _points(outcomes):
+        plot_frontier(points, folder / FRONTIER, reference=str(chain.reference))
+        lines += [f"![What sampled replies earn, against how far the policy went]({FRONTIER})", ""]
+    if rankings:
+        lines += ["## Reward models", "", *markdown(*_ranking_table(rankings)), ""]
+    lines += ["## Stages", "", *(f"- {name}: {_in_words(values)}" for name, values in chain.stages.items()), ""]
+    lines += ["## Failed or refused", "", *(f"- {text}" for text in failed), ""] if failed else []
+    run.write_text(folder / PAGE, "\n".join(lines))
+
+
+def _points(outcomes: Sequence[Outcome]) -> list[FrontierPoint]:
+    """Each policy by what its samples earn and how far it is from the reference."""
+    found = []
+    for outcome in outcomes:
+        values = next(iter(outcome.measures.values()), {})
+        if "reply_kl" in values and "sampled_exact" in values:
+            found.append(FrontierPoint(outcome.cell.name, values["reply_kl"], values["sampled_exact"]))
+    return found
+
+
+def _rankings(stages: Sequence[Stage]) -> dict[str, dict[str, Spread]]:
+    """What the reward models are worth, by stage and figure, over the seeds."""
+    values: dict[str, list[dict[str, Any]]] = {}
+    for stage in stages:
+        if (stage.place / RANKING).is_file():
+            found = json.loads((stage.place / RANKING).read_text(encoding="utf-8"))
+            values.setdefault(stage.name, []).append(found)
+    return {
+        name: {figure: Spread.of([scale * one[figure] for one in found]) for figure, (_, scale, _) in _RANKING.items()}
+        for name, found in values.items()
+    }
+
+
+def _ranking_table(rankings: Mapping[str, Mapping[str, Spread]]) -> tuple[list[str], list[list[str]]]:
+    headings = ["stage", *(label for label, _, _ in _RANKING.values())]
+    lines = []
+    for name, spreads in rankings.items():
+        cells = []
+        for figure, (_, _, digits) in _RANKING.items():
+            spread = spreads[figure]
+            deviation = "" if spread.deviation is None else f" ± {spread.deviation:.{digits}f}"
+            cells.append(f"{spread.mean:.{digits}f}{deviation}")
+        lines.append([name, *cells])
+    return headings, lines
+
+
+def _failed(stages: Sequence[Stage], outcomes: Sequence[Outcome]) -> list[str]:
+    """What went wrong, in words: of stages, and of decoders that refused what a stage made."""
+    found = []
+    for stage in stages:
+        if (stage.place / ERROR).is_file():
+            error = json.loads((stage.place / ERROR).read_text(encoding="utf-8"))["error"]
+            found.append(f"failed: {stage.name}, seed {stage.seed}: {error}")
+    return found + [text for outcome in outcomes if not outcome.error for text in failures_of(outcome)]
+
+
+def _in_words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in values.items())
+
+
+def tell(folder: Path, chain: Chain, stages: Sequence[Stage]) -> None:
+    """Show the table, and say what failed.
+
+    Raises:
+        typer.Exit: something failed.
+    """
+    outcomes = outcomes_of(chain, stages)
+    rows = rows_of(outcomes, chain.reference)
+    for headings, lines in tables_of(rows, None, chain.reference, intervals=False):
+        stdout().print(rich_table(headings, lines), "")
+    if rankings := _rankings(stages):
+        stdout().print(rich_table(*_ranking_table(rankings)), "")
+    news, failed = stderr(), _failed(stages, outcomes)
+    for text in failed:
+        news.print(text)
+    news.print(f"the table is in {folder / PAGE}")
+    if failed:
+        raise typer.Exit(1)

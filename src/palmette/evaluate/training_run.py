@@ -1,0 +1,188 @@
+"""What a training run left in its folder, finished or not, read as data: its log, its recipe, and what it said over time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import yaml
+
+from palmette import run
+from palmette.errors import RunError
+
+SAMPLES, FIRST_LOG = "samples.jsonl", "metrics-embeddings.jsonl"
+PLACES = ("step", "epoch")  # where in the run a line of the log belongs, and no figures
+
+Points = list[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A reply that was sampled while a policy learned.
+
+    Attributes:
+        step: the optimizer step before which it was sampled, from 1.
+        question: the question's id.
+        asked: the question.
+        gold: accepted answers; none where the document does not answer.
+        reply: what the model said.
+        ended: whether it came to its end; else it was cut at the length limit.
+        rewards: parts of the reward by name, not weighted.
+        reward: the weighted sum.
+    """
+
+    step: int
+    question: str
+    asked: str
+    gold: tuple[str, ...]
+    reply: str
+    ended: bool
+    rewards: Mapping[str, float]
+    reward: float
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training run.
+
+    Attributes:
+        name: of its folder.
+        stage: as in `palmette train STAGE`.
+        manifest: versions, model, data.
+        recipe: the recipe's values.
+        lines: of metrics.jsonl, by rising step; at least one.
+        first_lines: of metrics-embeddings.jsonl, if pause tokens were trained alone before the rest.
+        samples: of samples.jsonl, by rising step.
+        finished: whether its adapter or model is there.
+        written: when the log was last written (UTC).
+    """
+
+    name: str
+    stage: str
+    manifest: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    lines: Sequence[Mapping[str, Any]]
+    first_lines: Sequence[Mapping[str, Any]]
+    samples: Sequence[Sample]
+    finished: bool
+    written: datetime
+
+    @property
+    def keys(self) -> list[str]:
+        """The names of the figures that its log holds, in the order in which they first occur."""
+        return [key for key in dict.fromkeys(key for line in self.lines for key in line) if key not in PLACES]
+
+    def points(self, key: str) -> Points:
+        """A figure over the optimizer steps, where it is a finite number."""
+        found = [(line["step"], line.get(key)) for line in self.lines]
+        return [(step, float(value)) for step, value in found if is_number(value) and math.isfinite(value)]
+
+    def num_broken(self, key: str) -> int:
+        """In how many steps a figure is infinite or not a number (NaN)."""
+        values = (line.get(key) for line in self.lines)
+        return sum(is_number(value) and not math.isfinite(value) for value in values)
+
+    def setting(self, section: str, name: str) -> Any:
+        """A setting of the recipe; None where it is not there."""
+        found = self.recipe.get(section)
+        return found.get(name) if isinstance(found, Mapping) else None
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps taken."""
+        return int(self.lines[-1]["step"])
+
+    @property
+    def num_epochs(self) -> float:
+        """Passes over the data so far."""
+        found = self.lines[-1].get("epoch")
+        return float(found) if is_number(found) else 0.0
+
+    @property
+    def num_planned(self) -> int | None:
+        """About how many steps it was to take, by the epochs of its recipe; None where that cannot be told."""
+        epochs = self.setting("train", "epochs")
+        if not is_number(epochs) or not self.num_epochs:
+            return None
+        return max(self.num_steps, round(self.num_steps * epochs / self.num_epochs))
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value of a log is a number, be it finite or not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def read_training_run(folder: Path) -> TrainingRun:
+    """Read a run folder.
+
+    Raises:
+        RunError: it is none, it has taken no step yet, or a file of it cannot be read.
+    """
+    run.check_run(folder)
+    log = folder / run.METRICS_LOG
+    lines = _lines(log) if log.is_file() else []
+    if not lines:
+        raise RunError(f"{folder} has taken no step yet: there is nothing to show", "Wait for its first step.")
+    try:
+        manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
+        recipe = yaml.safe_load((folder / run.RECIPE).read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise RunError(f"{folder}: recipe or manifest cannot be read: {error}", "Put it back as it was.") from error
+    first = folder / FIRST_LOG
+    return TrainingRun(
+        name=folder.resolve().name,
+        stage=manifest.get("stage", "sft"),
+        manifest=manifest,
+        recipe=recipe,
+        lines=lines,
+        first_lines=_lines(first) if first.is_file() else [],
+        samples=_samples(folder / SAMPLES),
+        finished=(folder / run.ADAPTER).is_dir() or (folder / run.FULL_MODEL).is_dir(),
+        written=datetime.fromtimestamp(log.stat().st_mtime, UTC),
+    )
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = run.read_log(path)
+    except ValueError as error:
+        raise RunError(f"{path} cannot be read: {error}", "Put it back as it was.") from error
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            raise RunError(f"{path}: line {number} has no step", "Put it back as it was.")
+    return sorted(lines, key=lambda line: line["step"])
+
+
+def _samples(path: Path) -> list[Sample]:
+    """The samples of a run. Replies may hold line separators of Unicode, which end no line here; a last line cut off is left out."""
+    if not path.is_file():
+        return []
+    found: list[Sample] = []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            if line:
+                found.append(_sample(json.loads(line)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if number == len(lines):
+                break
+            raise RunError(f"{path}: line {number} is no sample: {error}", "Put it back as it was.") from error
+    return sorted(found, key=lambda sample: sample.step)
+
+
+def _sample(line: dict[str, Any]) -> Sample:
+    return Sample(
+        int(line["step"]),
+        str(line["question"]),
+        str(line["asked"]),
+        tuple(str(answer) for answer in line["gold"]),
+        str(line["reply"]),
+        line["finish"] != "length",
+        {str(name): float(value) for name, value in line["rewards"].items()},
+        float(line["reward"]),
+    )

@@ -1,0 +1,175 @@
+"""Preferences out of verdicts: answers that people found good, held against answers to the same question that they found bad.
+
+Nothing is sampled: the answers stand in the file, JSON Lines (or a hub data set), a verdict a line, with a `label`, true or false. What
+was said, and to which question, stands there in one of these ways:
+
+- `prompt`, `completion`: as `palmette.data.preference` reads verdicts; the prompt is the question's, as chat messages;
+- `reply`: what the model said, as it stands;
+- `answer`: the answer alone, "?" (or nothing, beside a `refusal`) for none; it is written as the prompt asks for it;
+- `prediction`: a map with `text` or `reply`.
+
+But for the first, the question is named by its id, under `question` or `id`. So the lines of answers.jsonl (`palmette eval squad`), of
+samples.jsonl (`train grpo`, `train ppo`) and, where ids are the data's, of `palmette predict` will do, a label added to each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from palmette.data.chat import Turn, turns_of
+from palmette.data.preference import Verdict, parse_verdicts
+from palmette.data.records import Document, Question
+from palmette.data.source import open_rows
+from palmette.errors import DataError
+from palmette.synth.preferences import Line, Preferences
+from palmette.tasks.extractive_qa import qa_messages
+from palmette.tasks.qa_prompt import ABSTAIN, QaPrompt, json_escape
+
+_COLUMNS = (
+    "Each row needs a 'label' (true or false), a question's id as 'question' (or 'id'), and a 'reply' or an 'answer'."
+)
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What people said of answers.
+
+    Attributes:
+        source: where it came from, as the user named it.
+        sha256: hash of the source's bytes, or the hub's fingerprint.
+        number: verdicts in all, those that repeat another one too.
+        answers: by question, each answer that was judged, with its verdict: True = good.
+    """
+
+    source: str
+    sha256: str
+    number: int
+    answers: Mapping[str, Mapping[str, bool]]
+
+
+def read_judged(source: str, documents: Sequence[Document], prompt: QaPrompt) -> Verdicts:
+    """Read and check verdicts on answers.
+
+    Args:
+        source: a .jsonl file or a hub data set, see the module.
+        documents: documents with their questions, whose ids differ.
+        prompt: what questions were asked with, and how an answer is written.
+
+    Raises:
+        DataError: no such source; a verdict that breaks the format, whose answer is empty, or that is on none of the questions; two that
+            contradict each other; or none at all.
+    """
+    digest, rows = open_rows(source, default_split="train", columns=_COLUMNS, example="trl-lib/kto-mix-14k")
+    messages = {q.id: qa_messages(prompt, document, q) for document in documents for q in document.questions}
+    found = [_spelled_out(row, number, source, messages, prompt) for number, row in enumerate(rows, start=1)]
+    if not found:
+        raise DataError(f"{source} holds no verdict", _COLUMNS)
+    asked: dict[tuple[Turn, ...], str] = {}
+    for identifier, said in messages.items():
+        asked.setdefault(turns_of(said, "user", f"question {identifier!r}"), identifier)
+    answers: dict[str, dict[str, Verdict]] = {}
+    for (named, _), verdict in zip(found, parse_verdicts((row for _, row in found), source), strict=True):
+        if isinstance(verdict, DataError):
+            raise verdict
+        question = named if named is not None else asked.get(verdict.prompt)
+        if question is None:
+            raise DataError(
+                f"{source}: the prompt of {verdict.id!r} is that of none of the {len(messages)} questions of the data",
+                "Give the messages that the question is asked with (--model takes a run's prompt), or name it by its id.",
+            )
+        _note(verdict, question, answers.setdefault(question, {}), source)
+    kept = {
+        question: {verdict.completion: verdict.label for verdict in judged.values()}
+        for question, judged in answers.items()
+    }
+    return Verdicts(source, digest, len(found), kept)
+
+
+def judged_preferences(
+    answers: Mapping[str, Mapping[str, bool]], documents: Sequence[Document], prompt: QaPrompt
+) -> Preferences:
+    """Pairs of a good and a bad answer; questions that lack the one or the other are left out and counted.
+
+    Every answer stands in a pair, and no pair stands twice: with 3 good and 2 bad ones, g0 b0, g1 b1, g2 b0.
+
+    Args:
+        answers: as `Verdicts` has them.
+        documents: documents with the questions to take.
+        prompt: what questions are asked with.
+    """
+    rows: list[Line] = []
+    counts: Counter[str] = Counter()
+    for document in documents:
+        for question in document.questions:
+            judged = answers.get(question.id, {})
+            good, bad = ([answer for answer, label in judged.items() if label is side] for side in (True, False))
+            if good and bad:
+                rows.extend(_pairs(document, question, good, bad, prompt))
+            else:
+                counts["unjudged" if not judged else "all good" if good else "all bad"] += 1
+    return Preferences(tuple(rows), dict(counts), None)
+
+
+def _pairs(
+    document: Document, question: Question, good: Sequence[str], bad: Sequence[str], prompt: QaPrompt
+) -> Iterator[Line]:
+    number = max(len(good), len(bad))
+    for index in range(number):
+        yield {
+            "id": question.id if number == 1 else f"{question.id}/{index}",
+            "prompt": qa_messages(prompt, document, question),
+            "chosen": good[index % len(good)],
+            "rejected": bad[index % len(bad)],
+        }
+
+
+def _note(verdict: Verdict, question: str, judged: dict[str, Verdict], source: str) -> None:
+    """Add a verdict to those on a question's answers."""
+    other = judged.setdefault(verdict.completion.strip(), verdict)
+    if other.label != verdict.label:
+        said = [f"{one.id!r} finds it {'good' if one.label else 'bad'}" for one in (other, verdict)]
+        raise DataError(
+            f"{source}: two verdicts on the answer {verdict.completion.strip()!r} to question {question!r}: {' and '.join(said)}",
+            "Keep the one that holds.",
+        )
+
+
+def _spelled_out(
+    row: Row | DataError, number: int, source: str, messages: Mapping[str, list[dict[str, str]]], prompt: QaPrompt
+) -> tuple[str | None, Row | DataError]:
+    """The question that a row names by its id, if it does, and the row as prompt, completion and label."""
+    if isinstance(row, DataError) or "completion" in row:
+        return None, row
+    where = f"{source}: row {number}"
+    given = [row[key] for key in ("question", "id") if isinstance(row.get(key), str | int)]
+    named = next((str(name) for name in given if str(name) in messages), None)
+    if named is None:
+        what = " or ".join(map(repr, given)) or "that this row should name"
+        problem = f"{where}: none of the {len(messages)} questions of the data has the id {what}"
+        return None, DataError(problem, f"Give the data that the answers are to. {_COLUMNS}")
+    try:
+        said = _said(row, f"{where}, question {named!r},", prompt)
+    except DataError as error:
+        return None, error
+    spelled = {"prompt": messages[named], "completion": said, "label": row.get("label")}
+    return named, {"id": f"{named}, row {number}", **spelled}
+
+
+def _said(row: Row, where: str, prompt: QaPrompt) -> Any:
+    """The reply that a row holds; an answer alone is written as the prompt asks for it."""
+    prediction = row.get("prediction")
+    given: Row = prediction if isinstance(prediction, dict) else row
+    if given.get("reply"):  # it is empty where the reply's format was forced
+        return given["reply"]
+    answer = given.get("answer", given.get("text"))
+    if not answer and given.get("refusal"):
+        answer = ABSTAIN
+    if not isinstance(answer, str) or not answer.strip():
+        raise DataError(
+            f"{where} holds no reply and no answer", f'Take it out, or write it; "{ABSTAIN}" says there is none.'
+        )
+    return prompt.before_answer + json_escape(answer) + prompt.after_answer
