@@ -1,16 +1,20 @@
-"""What the experiments share: data thinned, templates filled in, and a command in several processes."""
+"""What the experiments share: data thinned, templates filled in, a command in several processes, and tables put into a page."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from palmette.data.records import DataSet, Document
+
+PLACE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def thinned(source: DataSet, every: int, first: int = 0) -> DataSet:
@@ -86,3 +90,13 @@ def stop(code: int = 130) -> NoReturn:
     """End, and say how to go on."""
     print("stopped; the same command goes on", file=sys.stderr)
     sys.exit(code)
+
+
+def written(text: str, found: Mapping[str, Sequence[str]]) -> str:
+    """A page with its tables filled in; one of which nothing is known yet stays as it is."""
+    return PLACE.sub(
+        lambda match: (
+            match[1] + "\n" + "\n".join(found[match[2]]) + "\n\n" + match[3] if match[2] in found else match[0]
+        ),
+        text,
+    )

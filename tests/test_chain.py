@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from palmette.cli.chain_recipe import load_chain
+from palmette.cli.evaluate import loss_of
 from palmette.data.records import Question
 from palmette.errors import RecipeError
 from palmette.model.loading import weights_hash
@@ -127,7 +128,13 @@ def test_the_table_holds_what_was_measured(finished: Path) -> None:
     for name, spreads in by_name.items():
         place = finished / "seed=0" / name
         assert spreads["exact"]["mean"] == json.loads((place / "greedy" / "metrics.json").read_text())["exact"]
-        assert spreads["reply_kl"]["mean"] == json.loads((place / "divergence.json").read_text())["reply_kl"]
+        sampled = json.loads((place / "divergence.json").read_text())
+        assert spreads["reply_kl"]["mean"] == sampled["reply_kl"]
+        assert spreads["sampled_f1"]["mean"] == 100 * sampled["sampled_f1"]
+        low, high = sampled["intervals"]["reply_kl"]
+        line = f"| {name} | 0 | {100 * sampled['sampled_exact']:.1f} ("
+        assert line in (finished / "chain.md").read_text()
+        assert f"| {sampled['reply_kl']:.3f} ({low:.3f} to {high:.3f}) |" in (finished / "chain.md").read_text()
     assert by_name["tuned"]["reply_kl"]["mean"] == 0, "it is the reference"
     assert by_name["dpo"]["reply_kl"]["mean"] != 0
     ranking = json.loads((finished / "seed=0" / "judge" / "ranking.json").read_text())
@@ -141,7 +148,7 @@ def test_the_table_holds_what_was_measured(finished: Path) -> None:
 def test_what_is_done_is_not_done_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.stat().st_mtime_ns for path in (finished / "seed=0").rglob("adapter_model.safetensors")}
     assert len(before) == 5
-    for name in ("measure", "measure_divergence", "measure_rewards", "write_preferences"):
+    for name in ("measure", "measure_divergence", "score_comparisons", "write_preferences"):
         monkeypatch.setattr(f"palmette.cli.chain.{name}", lambda *_, **__: pytest.fail("done again"))
     assert palmette(monkeypatch, "train", "rlhf", finished.with_suffix(".yaml")) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -282,3 +289,10 @@ def test_mistakes_are_named_before_anything_runs(tmp_path: Path, case: str) -> N
     with pytest.raises(RecipeError, match=message) as caught:
         load_chain(chain_file(tmp_path / "c.yaml", values))
     assert "\n" not in str(caught.value)
+
+
+def test_only_losses_in_nats_per_token_are_shown_beside_answers(finished: Path) -> None:
+    seed = finished / "seed=0"
+    assert [step for step, _ in loss_of(seed / "tuned" / "run")] == [1, 2]
+    assert loss_of(seed / "grpo" / "run") == loss_of(seed / "dpo" / "run") == loss_of(seed) == []
+    assert (seed / "grpo" / "run" / "training.html").is_file()

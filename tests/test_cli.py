@@ -53,6 +53,7 @@ def test_train_writes_a_run_with_a_plot(run_folder: Path) -> None:
         "manifest.json",
         "metrics.jsonl",
         "recipe.yaml",
+        "training.html",
     }
     assert yaml.safe_load((run_folder / "recipe.yaml").read_text())["train"]["learning_rate"] > 0
 

@@ -9,7 +9,6 @@ under the folder's baselines/ make a table of their own. The plot of the learnin
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,8 +23,10 @@ from palmette.evaluate.bootstrap import Difference
 from palmette.evaluate.squad import METRICS
 from palmette.train.sweep import CELLS, RUN, Sweep
 
+sys.path.append(str(Path(__file__).parents[1]))
+from steps import written
+
 PAGE, PLAN, PLOT, BASELINES = "docs/results.md", "plan.json", "forgetting.png", "baselines"
-_BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Record = Mapping[str, Any]
 
 
@@ -38,16 +39,6 @@ def main() -> None:
     if plot.is_file():
         shutil.copyfile(plot, page.with_name(PLOT))
     run.write_text(page, written(page.read_text(encoding="utf-8"), tables(folder)))
-
-
-def written(text: str, found: Mapping[str, Sequence[str]]) -> str:
-    """A page with its tables filled in; one of which nothing is known yet stays as it is."""
-    return _BLOCK.sub(
-        lambda match: (
-            match[1] + "\n" + "\n".join(found[match[2]]) + "\n\n" + match[3] if match[2] in found else match[0]
-        ),
-        text,
-    )
 
 
 def tables(folder: Path) -> dict[str, list[str]]:

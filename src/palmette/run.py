@@ -64,7 +64,8 @@ def append_line(path: Path, line: str) -> None:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a JSON Lines log; a last line that was cut off while it was written is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    # Not splitlines, which also parts at characters that JSON leaves as they are, such as U+2028.
+    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
     try:
         return [json.loads(line) for line in lines]
     except json.JSONDecodeError:
@@ -121,6 +122,13 @@ def check_run(path: Path) -> None:
         raise RunError(
             f"{path} is not a run folder: it has no {missing[0]}", "Give a folder that `palmette train` made."
         )
+
+
+def stage_of(path: Path) -> str:
+    """The stage that made a run folder; "sft" where nothing says so, as in a folder of an encoder."""
+    manifest = path / MANIFEST
+    values = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+    return str(values.get("stage", "sft"))
 
 
 def is_run(path: Path) -> bool:

@@ -55,7 +55,8 @@ def train_grpo(recipe: RecipeArgument = None, resume: ResumeOption = None) -> No
     from palmette.train.grpo import resume_grpo, train_grpo
     from palmette.train.rollout_recipes import GrpoRecipe
 
-    _train_policy(GrpoRecipe, train_grpo, resume_grpo, recipe, resume)
+    folder = _train(GrpoRecipe, train_grpo, resume_grpo, recipe, resume)
+    _say_next(f'ask --model {folder} --document FILE "QUESTION"')
 
 
 def train_ppo(recipe: RecipeArgument = None, resume: ResumeOption = None) -> None:
@@ -64,22 +65,7 @@ def train_ppo(recipe: RecipeArgument = None, resume: ResumeOption = None) -> Non
     from palmette.train.ppo import resume_ppo, train_ppo
     from palmette.train.rollout_recipes import PpoRecipe
 
-    _train_policy(PpoRecipe, train_ppo, resume_ppo, recipe, resume)
-
-
-def _train_policy(
-    kind: type[Any],
-    train: Callable[..., Any],
-    go_on: Callable[..., Any],
-    recipe: Path | None,
-    resume: Path | None,
-) -> None:
-    """Run or resume a stage that learns from rollouts, and plot what they earned."""
-    from palmette import run
-    from palmette.evaluate.plots import plot_rollouts
-
-    folder = _train(kind, train, go_on, recipe, resume)
-    plot_rollouts(folder / run.METRICS_LOG, folder / "rollouts.png", title=f"Rollouts, {folder.name}")
+    folder = _train(PpoRecipe, train_ppo, resume_ppo, recipe, resume)
     _say_next(f'ask --model {folder} --document FILE "QUESTION"')
 
 
@@ -96,11 +82,9 @@ def _train(
     resume: Path | None,
 ) -> Path:
     """Run or resume a stage; its folder."""
-    from palmette import run
-    from palmette.cli.report import leave_page
+    from palmette.cli.report import draw_run
     from palmette.cli.show import stderr
     from palmette.config import read_recipe
-    from palmette.evaluate.plots import plot_loss
     from palmette.train.stage import Interrupted
 
     news = stderr()
@@ -116,9 +100,8 @@ def _train(
     except Interrupted as stop:
         news.print(str(stop))
         raise typer.Exit(130) from stop
-    plot_loss(folder / run.METRICS_LOG, folder / "loss.png", title=f"Training loss, {folder.name}", unit="loss")
     news.print(f"done: {folder}")
-    leave_page(folder)
+    draw_run(folder)
     return folder
 
 
@@ -143,19 +126,13 @@ def eval_reward(
 ) -> None:
     """Measure a reward model on comparisons: accuracy, and whether its probabilities can be believed."""
     from palmette import run
+    from palmette.cli.measure import score_comparisons
     from palmette.cli.show import stdout
-    from palmette.data.preference import read_comparisons
     from palmette.evaluate.reward_metrics import reward_metrics
-    from palmette.tasks.preference import PreferenceTrees
-    from palmette.train.reward import load_reward
-    from palmette.tree.chat import ChatTemplate
 
     if out is not None:
         run.check_absent(out.expanduser())
-    source = read_comparisons(data, limit=limit)
-    opened = load_reward(model.expanduser(), attention)
-    builder = PreferenceTrees(ChatTemplate(opened.loaded.tokenizer), learned=False)
-    rewards = opened.score_trees([builder.of_comparison(comparison) for comparison in source.records])
+    opened, source, rewards = score_comparisons(model.expanduser(), data, limit, attention)
     found = reward_metrics(rewards)
     _show(found)
     if _was_learned(model.expanduser(), source.sha256):

@@ -16,7 +16,6 @@ from palmette import run
 from palmette.cli.chain_recipe import CHAIN, STAGE_PREFIX, Chain, Kind, Stage, load_chain
 from palmette.cli.chain_table import RANKING, tell, write_results
 from palmette.cli.divergence import DivergenceSettings, measure_divergence
-from palmette.cli.draw import draw_run
 from palmette.cli.evaluate import HELD_OUT_SPLIT
 from palmette.cli.lock import Unit, locked, share_work
 from palmette.cli.measure import (
@@ -26,15 +25,17 @@ from palmette.cli.measure import (
     first_questions,
     measure,
     measure_elsewhere,
-    measure_rewards,
+    score_comparisons,
     unmeasured,
     unmeasured_elsewhere,
 )
 from palmette.cli.preferences import write_preferences
+from palmette.cli.report import draw_run
 from palmette.cli.show import invoked_as, stderr
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import RunError
+from palmette.evaluate.reward_metrics import reward_metrics
 from palmette.model.loading import weights_hash
 from palmette.synth.preference_settings import PreferenceSettings
 from palmette.train.beginning import trained_folder
@@ -206,7 +207,7 @@ class _Seed:
             go_on(stage.result, say)
         else:
             return
-        draw_run(stage.result)
+        draw_run(stage.result, stage.name)
 
     def _check_built_on(self, stage: Stage) -> None:
         """Write down what a stage builds on, or check that it is still the same."""
@@ -226,7 +227,7 @@ class _Seed:
         section = self.chain.evaluate
         if stage.kind == "reward" and section.comparisons and not (stage.place / RANKING).is_file():
             self.worked = True
-            found = measure_rewards(stage.result, self._made(section.comparisons))
+            found = reward_metrics(score_comparisons(stage.result, self._made(section.comparisons))[2])
             run.write_json(stage.place / RANKING, found.to_json())
             say(f"accuracy {100 * found.accuracy:.1f} % of {found.comparisons} comparisons")
         if not stage.makes_policy:
@@ -248,9 +249,8 @@ class _Seed:
         settings = DivergenceSettings(samples=samples, seed=stage.seed)
         found = measure_divergence(str(stage.result), str(reference.result), self.source, settings).to_json()
         run.write_json(stage.place / DIVERGENCE, found)
-        say(
-            f"KL from {reference.name} {found['reply_kl']:.3f} nats a reply, EM of samples {found['sampled_exact']:.1f}"
-        )
+        exact = 100 * found["sampled_exact"]
+        say(f"KL from {reference.name} {found['reply_kl']:.3f} nats a reply, EM of samples {exact:.1f}")
 
     def _made(self, source: str) -> str:
         """A source; a stage that makes preferences stands for its file."""

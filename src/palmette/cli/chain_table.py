@@ -12,7 +12,7 @@ import typer
 
 from palmette import run
 from palmette.cli.chain_recipe import Chain, Stage
-from palmette.cli.measure import ERROR
+from palmette.cli.measure import DIVERGENCE, ERROR
 from palmette.cli.run_table import Spread, markdown, rich_table, tables_of
 from palmette.cli.show import stderr, stdout
 from palmette.cli.sweep_table import Outcome, failures_of, read_outcome, rows_of
@@ -25,6 +25,15 @@ _RANKING = {
     "margin": ("margin", 1.0, 3),
     "calibration_error": ("calibration error, percent", 100.0, 1),
     "comparisons": ("comparisons", 1.0, 0),
+}
+# Of replies sampled from a run: label, scale, digits.
+_SAMPLED = {
+    "sampled_exact": ("EM", 100.0, 1),
+    "sampled_f1": ("F1", 100.0, 1),
+    "sampled_abstained": ("abstained", 100.0, 1),
+    "reply_kl": ("KL a reply", 1.0, 3),
+    "entropy": ("entropy a token", 1.0, 3),
+    "reply_tokens": ("tokens a reply", 1.0, 1),
 }
 _TOLD = (
     "Answers: percent; where there are several seeds, mean ± sample standard deviation. In brackets: 95 % intervals by bootstrap over "
@@ -67,6 +76,9 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[Stage], measured_
     if points := _points(outcomes):
         plot_frontier(points, folder / FRONTIER, reference=str(chain.reference))
         lines += [f"![What sampled replies earn, against how far the policy went]({FRONTIER})", ""]
+    if sampled := _sampled(stages):
+        headings = ["stage", "seed", *(label for label, _, _ in _SAMPLED.values())]
+        lines += ["## Replies sampled from each run", "", *markdown(headings, sampled), ""]
     if rankings:
         lines += ["## Reward models", "", *markdown(*_ranking_table(rankings)), ""]
     lines += ["## Stages", "", *(f"- {name}: {_in_words(values)}" for name, values in chain.stages.items()), ""]
@@ -82,6 +94,22 @@ def _points(outcomes: Sequence[Outcome]) -> list[FrontierPoint]:
         if "reply_kl" in values and "sampled_exact" in values:
             found.append(FrontierPoint(outcome.cell.name, values["reply_kl"], values["sampled_exact"]))
     return found
+
+
+def _sampled(stages: Sequence[Stage]) -> list[list[str]]:
+    """What was sampled from each run, with 95 % intervals: lines of a table."""
+    lines = []
+    for stage in sorted(stages, key=lambda stage: [one.name for one in stages].index(stage.name)):
+        if not (stage.place / DIVERGENCE).is_file():
+            continue
+        found = json.loads((stage.place / DIVERGENCE).read_text(encoding="utf-8"))
+        cells = []
+        for name, (_, scale, digits) in _SAMPLED.items():
+            low, high = found["intervals"].get(name, (None, None))
+            interval = "" if low is None else f" ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
+            cells.append(f"{scale * found[name]:.{digits}f}{interval}")
+        lines.append([stage.name, str(stage.seed), *cells])
+    return lines
 
 
 def _rankings(stages: Sequence[Stage]) -> dict[str, dict[str, Spread]]:

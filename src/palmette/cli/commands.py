@@ -11,20 +11,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from palmette import run
 from palmette.cli.opening import DecoderName, open_model
-from palmette.cli.report import leave_page
+from palmette.cli.report import draw_run
 from palmette.cli.show import highlighted, invoked_as, stderr, stdout
 from palmette.config import load_recipe
 from palmette.data.records import Document, Question, check_document, check_question
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError
-from palmette.evaluate.plots import plot_loss
 from palmette.model.attention import AttentionChoice
 from palmette.tasks.qa_prompt import describe_prompts, load_prompt
 from palmette.train.sft import Interrupted, resume_sft, train_sft
-
-LOSS_PLOT = "loss.png"
 
 
 def run_train_sft(recipe: Path | None, resume: Path | None) -> None:
@@ -42,9 +38,8 @@ def run_train_sft(recipe: Path | None, resume: Path | None) -> None:
     except Interrupted as stop:
         news.print(str(stop))
         raise typer.Exit(130) from stop
-    plot_loss(folder / run.METRICS_LOG, folder / LOSS_PLOT, title=f"Training loss, {folder.name}")
     news.print(f"done: {folder}")
-    leave_page(folder)
+    draw_run(folder)
     news.print(f'try it: {invoked_as()} ask --model {folder} --document FILE "QUESTION"')
 
 

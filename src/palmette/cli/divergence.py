@@ -148,7 +148,7 @@ def measure_divergence(model: str, reference: str, source: DataSet, settings: Di
     from palmette.train.sources import counted
 
     recipes = [_run_recipe(name) for name in (model, reference)]
-    dtype = next((recipe.model.dtype for recipe in recipes if recipe is not None), "auto")
+    dtype: DType = next((recipe.model.dtype for recipe in recipes if recipe is not None), "auto")
     drawn = _draw(model, recipes[0], reference, dtype, source, settings)
     gc.collect()  # the policy is gone before the reference comes
     loaded, made_of = _open(reference, dtype)

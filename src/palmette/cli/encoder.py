@@ -21,6 +21,7 @@ from palmette.baselines.encoder_training import (
 )
 from palmette.baselines.threshold import NullThreshold, fit_null_threshold
 from palmette.cli.evaluate import HELD_OUT_SPLIT, MADE_BY, loss_of, subtitle
+from palmette.cli.report import LOSS_PLOT
 from palmette.cli.show import metrics_table, stderr, stdout
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
@@ -28,7 +29,7 @@ from palmette.errors import DataError
 from palmette.evaluate.plots import plot_loss
 from palmette.evaluate.squad import REPORT, evaluate_squad
 
-LOSS_PLOT, KIND = "loss.png", "encoder with a span head"
+KIND = "encoder with a span head"
 
 
 def run_baseline_encoder(

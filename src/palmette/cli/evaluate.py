@@ -108,9 +108,11 @@ def subtitle(model: str, data: str, decoder: str) -> str:
 
 
 def loss_of(folder: Path) -> list[tuple[int, float]]:
-    """The training loss of a run folder; nothing for anything else."""
+    """The training loss of a run folder, in nats per learned token; nothing for anything else, nor of stages that have another loss."""
     log = folder / run.METRICS_LOG
-    return [(line["step"], line["loss"]) for line in run.read_log(log)] if log.is_file() else []
+    if not log.is_file() or run.stage_of(folder) != "sft":
+        return []
+    return [(line["step"], line["loss"]) for line in run.read_log(log)]
 
 
 def _tell(result: Evaluation, name: str, out: Path) -> None:

@@ -20,7 +20,7 @@ def locked(folder: Path, *, wait: bool) -> Iterator[bool]:
     It binds only those who ask for it too. Where there is no such lock (Windows), nothing guards the folder.
 
     Args:
-        folder: an existing folder; nothing is written into it.
+        folder: an existing folder or file; nothing is written into it.
         wait: whether to wait until it is free.
 
     Yields:

@@ -13,15 +13,15 @@ from palmette.cli.evaluate import MADE_BY, loss_of, made_by, subtitle
 from palmette.cli.opening import DecoderName, open_model
 from palmette.cli.retention import RESULT as RETENTION
 from palmette.cli.retention import retention_of_run
-from palmette.data.preference import read_comparisons
+from palmette.data.preference import Comparison, PreferenceSet, read_comparisons
 from palmette.data.records import DataSet, Document
 from palmette.errors import DataError, ModelError, PalmetteError
 from palmette.evaluate.retention import Settings
-from palmette.evaluate.reward_metrics import RewardMetrics, reward_metrics
 from palmette.evaluate.squad import evaluate_squad
+from palmette.model.attention import AttentionChoice
 from palmette.model.loading import first_line
 from palmette.tasks.preference import PreferenceTrees
-from palmette.train.reward import load_reward
+from palmette.train.reward import RewardModel, load_reward
 from palmette.train.stage import Say
 from palmette.train.sweep import EvaluateSection
 from palmette.tree.chat import ChatTemplate
@@ -111,14 +111,21 @@ def measure_elsewhere(place: Path, model: Path, settings: Settings, say: Say) ->
     say(f"retention: perplexity x {found['perplexity_ratio']:.3f}, KL {found['kl']:.3f}")
 
 
-def measure_rewards(model: Path, data: str) -> RewardMetrics:
-    """How well a reward model agrees with comparisons.
+def score_comparisons(
+    model: Path, data: str, limit: int | None = None, attention: AttentionChoice | None = None
+) -> tuple[RewardModel, PreferenceSet[Comparison], list[list[float]]]:
+    """Have a reward model score the completions of comparisons.
 
     Args:
         model: its run.
-        data: the comparisons, as `palmette eval reward` takes them.
+        data: the comparisons.
+        limit: use the first so many only.
+        attention: attention backend; the run's own if None.
+
+    Returns:
+        The reward model, the comparisons, and the reward of each one's completions.
     """
-    opened = load_reward(model)
+    source = read_comparisons(data, limit=limit)
+    opened = load_reward(model, attention)
     builder = PreferenceTrees(ChatTemplate(opened.loaded.tokenizer), learned=False)
-    comparisons = read_comparisons(data).records
-    return reward_metrics(opened.score_trees([builder.of_comparison(comparison) for comparison in comparisons]))
+    return opened, source, opened.score_trees([builder.of_comparison(comparison) for comparison in source.records])

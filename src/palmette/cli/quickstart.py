@@ -12,13 +12,12 @@ from rich.console import Console
 from rich.text import Text
 
 from palmette import run
-from palmette.cli.commands import LOSS_PLOT
 from palmette.cli.evaluate import calibrate, loss_of, subtitle
 from palmette.cli.opening import Opened, trained_folder
+from palmette.cli.report import draw_run
 from palmette.cli.show import answer_text, invoked_as, metrics_table, stderr, stdout
 from palmette.config import DataSection, Recipe, TrainSection
 from palmette.data.source import read_source
-from palmette.evaluate.plots import plot_loss
 from palmette.evaluate.squad import REPORT, Evaluation, evaluate_squad
 from palmette.model.loading import merge_lora, weights_hash
 from palmette.train.sft import Interrupted, load_base, recipe_task, train_sft
@@ -82,7 +81,7 @@ def _write(out: Path, before: Mapping[str, Evaluation], after: Evaluation) -> No
             evaluation.write(staging, f"Quickstart, {name}", subtitle(model, HELD_OUT, decoder))
     title = "Quickstart, fine-tuned and calibrated"
     after.write(out, title, subtitle(str(out), HELD_OUT, "span"), loss_of(out))
-    plot_loss(out / run.METRICS_LOG, out / LOSS_PLOT, title="Training loss, quickstart")
+    draw_run(out)
 
 
 def _show(console: Console, before: Mapping[str, Evaluation], after: Evaluation) -> None:

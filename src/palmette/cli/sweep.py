@@ -11,7 +11,6 @@ from typing import Any
 import typer
 
 from palmette import run
-from palmette.cli.commands import LOSS_PLOT
 from palmette.cli.evaluate import HELD_OUT_SPLIT
 from palmette.cli.lock import Unit, locked, share_work
 from palmette.cli.measure import (
@@ -24,6 +23,7 @@ from palmette.cli.measure import (
     unmeasured,
     unmeasured_elsewhere,
 )
+from palmette.cli.report import LOSS_PLOT, draw_run
 from palmette.cli.run_table import rich_table, tables_of
 from palmette.cli.show import invoked_as, stderr, stdout
 from palmette.cli.sweep_table import (
@@ -38,7 +38,6 @@ from palmette.config import Recipe
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import RunError
-from palmette.evaluate.plots import plot_loss
 from palmette.train.sft import Interrupted, Say, resume_sft, train_sft
 from palmette.train.sweep import SWEEP, Cell, Sweep, load_sweep
 
@@ -180,7 +179,7 @@ def _train(cell: Cell, say: Say) -> None:
     elif not any((folder / name).is_dir() for name in (run.ADAPTER, run.FULL_MODEL)):
         resume_sft(folder, say)
     if not (folder / LOSS_PLOT).is_file():
-        plot_loss(folder / run.METRICS_LOG, folder / LOSS_PLOT, title=f"Training loss, {cell.folder.name}")
+        draw_run(folder, cell.folder.name)
 
 
 def _tell(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome]) -> None:

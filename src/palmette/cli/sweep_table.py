@@ -45,9 +45,10 @@ def read_outcome(cell: Cell) -> Outcome:
     if (folder / ERROR).is_file():
         return Outcome(cell, {}, _read(folder / ERROR)["error"])
     found, refused = {}, {}
-    besides: dict[str, Any] = {}
-    for file in (folder / RETENTION, folder / DIVERGENCE):
-        besides |= _read(file) if file.is_file() else {}
+    besides = _read(folder / RETENTION) if (folder / RETENTION).is_file() else {}
+    if (folder / DIVERGENCE).is_file():
+        sampled = _read(folder / DIVERGENCE)
+        besides |= {key: 100 * value if key.startswith("sampled_") else value for key, value in sampled.items()}
     for decoder in cell.decoders:
         if (folder / decoder).is_dir():
             values = _read(folder / decoder / METRICS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic
@@ -84,8 +83,9 @@ def trained_folder(folder: Path) -> Path:
     run.check_run(folder)
     found = [path for path in (folder / run.FULL_MODEL, folder / run.ADAPTER) if path.is_dir()]
     if not found:
-        stage = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8")).get("stage", "sft")
-        raise RunError(f"{folder} is not finished", f"Go on with: palmette train {stage} --resume {folder}")
+        raise RunError(
+            f"{folder} is not finished", f"Go on with: palmette train {run.stage_of(folder)} --resume {folder}"
+        )
     return found[0]
 
 
