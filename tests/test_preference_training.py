@@ -345,6 +345,21 @@ def test_a_stage_goes_on_from_a_run(tuned: Path, tiny_folder: Path, pairs: Path,
     assert manifest["start"] == {"run": str(tuned), "sha256": weights_hash(str(tuned / "adapter"))}
 
 
+def test_a_base_with_a_name_of_the_hub_is_not_asked_for_there(
+    tuned: Path, tiny_folder: Path, pairs: Path, tmp_path: Path
+) -> None:
+    """peft warns where it cannot reach the hub, at each checkpoint; here a warning is an error."""
+    start = tmp_path / "tuned"
+    shutil.copytree(tuned, start)
+    config = start / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": "nobody/nothing"}))
+    made = recipe("dpo", tiny_folder, pairs, tmp_path / "dpo", start=str(start), train__epochs=1)
+    values = {key: value for key, value in made.model_dump().items() if key in ("output", "data", "start", "train")}
+    train_dpo(read_section(DpoRecipe, values, "r.yaml"), quiet)
+    saved = json.loads((tmp_path / "dpo" / "adapter" / "adapter_config.json").read_text())
+    assert saved["base_model_name_or_path"] == str(tiny_folder)
+
+
 def test_a_run_with_all_weights_trained_is_the_base_of_a_new_adapter(
     tiny_folder: Path, pairs: Path, tmp_path: Path
 ) -> None:

@@ -180,11 +180,15 @@ def _with_adapter(model: Any, folder: Path) -> Any:
         raise ModelError(f"{folder} holds no {ADAPTER_WEIGHTS}", "Give the folder of a finished run.")
     try:
         with without_alias_warning():
-            return PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+            adapted = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
     except _UNREADABLE as error:
         raise ModelError(
             f"cannot load the adapter {folder}: {first_line(error)}", "Give the folder of a finished run of this model."
         ) from error
+    for config in adapted.peft_config.values():
+        # Where the base was found here; under a hub id peft would ask the hub about it at every checkpoint.
+        config.base_model_name_or_path = model.name_or_path
+    return adapted
 
 
 def add_lora(
