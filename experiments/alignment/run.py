@@ -1,4 +1,4 @@
-"""The experiment of docs/results.md on preferences: fine-tuning, then DPO, KTO, PPO against a reward model, and GRPO, on a part of SQuAD v2.
+"""The experiment of docs/results.md on preferences: fine-tuning, then DPO, PPO against a reward model, and GRPO, on a part of SQuAD v2.
 
     python experiments/alignment/run.py --train train.json --data dev.json --output runs/alignment --jobs 2
 
@@ -92,7 +92,7 @@ def prepare(given: argparse.Namespace) -> Path:
     if "held-out" not in settings["stages"]:
         del settings["evaluate"]["comparisons"]
     settings["seeds"] = given.seeds or settings["seeds"]
-    if given.model:
+    if given.model and "fine-tuned" in settings["stages"]:
         settings["stages"]["fine-tuned"]["model"] = {"name": given.model}
     file = folder / CHAIN
     run.write_text(file, yaml.safe_dump(settings, sort_keys=False))

@@ -18,7 +18,7 @@ from palmette import run
 from palmette.cli.chain_table import FRONTIER, PAGE
 
 sys.path.append(str(Path(__file__).parents[1]))
-from steps import written
+from steps import PLACE, written
 
 RESULTS, PLAN, PLOT = "docs/results.md", "plan.json", "alignment.png"
 
@@ -36,7 +36,10 @@ def main() -> None:
     chain = (folder / "chain" / PAGE).read_text(encoding="utf-8").splitlines()
     plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     found = {"alignment-data": data_table(plan), "alignment": tables_in(chain)}
-    run.write_text(page, written(page.read_text(encoding="utf-8"), found))
+    text = page.read_text(encoding="utf-8")
+    for name in found.keys() - {match[2] for match in PLACE.finditer(text)}:
+        sys.exit(f"error: {page} has no place for the table {name}. Write <!-- table: {name} --> and <!-- end -->.")
+    run.write_text(page, written(text, found))
 
 
 def data_table(plan: dict[str, Any]) -> list[str]:

@@ -126,7 +126,7 @@ def eval_reward(
 ) -> None:
     """Measure a reward model on comparisons: accuracy, and whether its probabilities can be believed."""
     from palmette import run
-    from palmette.cli.measure import score_comparisons
+    from palmette.cli.measure import score_comparisons, was_learned
     from palmette.cli.show import stdout
     from palmette.evaluate.reward_metrics import reward_metrics
 
@@ -135,20 +135,11 @@ def eval_reward(
     opened, source, rewards = score_comparisons(model.expanduser(), data, limit, attention)
     found = reward_metrics(rewards)
     _show(found)
-    if _was_learned(model.expanduser(), source.sha256):
+    if was_learned(model.expanduser(), source.sha256):
         stdout().print("the run was trained on these very comparisons: this says nothing about others")
     if out is not None:
         names = [comparison.id for comparison in source.records]
         _write(out.expanduser(), model, opened, source, found, dict(zip(names, rewards, strict=True)))
-
-
-def _was_learned(folder: Path, sha256: str) -> bool:
-    import json
-
-    from palmette import run
-
-    manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
-    return sha256 in [source["sha256"] for source in manifest["data"]]
 
 
 def _show(found: RewardMetrics) -> None:

@@ -4,39 +4,25 @@ from __future__ import annotations
 
 import gc
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from palmette import run
-from palmette.cli.chain_recipe import CHAIN, STAGE_PREFIX, Chain, Kind, Stage, load_chain
-from palmette.cli.chain_table import RANKING, tell, write_results
-from palmette.cli.divergence import DivergenceSettings, measure_divergence
+from palmette.cli.chain_measure import MEASURING_ERROR, Measuring, inputs
+from palmette.cli.chain_recipe import CHAIN, Chain, Kind, Stage, load_chain
+from palmette.cli.chain_table import tell, write_results
 from palmette.cli.evaluate import HELD_OUT_SPLIT
 from palmette.cli.lock import Unit, locked, share_work
-from palmette.cli.measure import (
-    DIVERGENCE,
-    ERROR,
-    failure,
-    first_questions,
-    measure,
-    measure_elsewhere,
-    score_comparisons,
-    unmeasured,
-    unmeasured_elsewhere,
-)
+from palmette.cli.measure import ERROR, failure, first_questions
 from palmette.cli.preferences import write_preferences
-from palmette.cli.report import draw_run
 from palmette.cli.show import invoked_as, stderr
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import RunError
-from palmette.evaluate.reward_metrics import reward_metrics
-from palmette.model.loading import weights_hash
 from palmette.synth.preference_settings import PreferenceSettings
 from palmette.train.beginning import trained_folder
 from palmette.train.dpo import resume_dpo, train_dpo
@@ -64,7 +50,7 @@ def run_chain(file: Path) -> None:
     folder, news = Path(chain.output).expanduser(), stderr()
     source = first_questions(read_source(chain.evaluate.data, default_split=HELD_OUT_SPLIT), chain.evaluate.limit)
     measured_on = {"data": source.source, "sha256": source.sha256, "questions": source.num_questions}
-    _prepare(folder, chain, stages, measured_on)
+    _prepare(folder, chain, stages)
 
     def results() -> None:
         with locked(folder, wait=True):  # else another process could read before us and write after us
@@ -81,15 +67,13 @@ def run_chain(file: Path) -> None:
     tell(folder, chain, stages)
 
 
-def _prepare(folder: Path, chain: Chain, stages: Sequence[Stage], measured_on: dict[str, Any]) -> None:
-    """Write down what each stage is, or check that it is still the same; stages may be added.
+def _prepare(folder: Path, chain: Chain, stages: Sequence[Stage]) -> None:
+    """Make the folders, and check that what was begun is still asked for in the same way; the other stages may be changed, and some added.
 
     Raises:
-        RunError: a stage was begun with other settings, or with other data to measure it on; or the folder holds something else; or a
-            run that is to be built on is not finished.
+        RunError: a stage was begun with other settings; or the folder holds something else; or a run that is to be built on is not
+            finished.
     """
-    if folder.exists() and not (folder / CHAIN).is_file() and any(folder.iterdir()):
-        raise RunError(f"{folder} exists already, and holds no chain", "Choose another output.")
     for stage in stages:
         if stage.kind == "run":
             trained_folder(stage.result)
@@ -97,18 +81,22 @@ def _prepare(folder: Path, chain: Chain, stages: Sequence[Stage], measured_on: d
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot create {folder}: {error.strerror}", "Choose another output.") from error
-    with locked(folder, wait=True):
-        asked = {
-            stage.place: json.loads(json.dumps({"settings": chain.stages[stage.name], "evaluate": measured_on}))
-            for stage in stages
-        }
-        for place, now in asked.items():
-            if (place / _ASKED).is_file():
-                _check_same(place, json.loads((place / _ASKED).read_text(encoding="utf-8")), now)
+    with locked(folder, wait=True):  # else another process could be seen writing
+        if not (folder / CHAIN).is_file() and any(folder.iterdir()):
+            raise RunError(f"{folder} exists already, and holds no chain", "Choose another output.")
+        for stage in stages:
+            if (stage.place / _ASKED).is_file():
+                before = json.loads((stage.place / _ASKED).read_text(encoding="utf-8"))
+                _check_same(stage.place, before["settings"], _asked(chain, stage))
         run.write_text(folder / CHAIN, chain.to_yaml())
-        for place, now in asked.items():
-            place.mkdir(parents=True, exist_ok=True)
-            run.write_json(place / _ASKED, now)
+        for stage in stages:
+            stage.place.mkdir(parents=True, exist_ok=True)
+
+
+def _asked(chain: Chain, stage: Stage) -> dict[str, Any]:
+    """A stage's settings as the recipe has them, as JSON gives them back."""
+    asked: dict[str, Any] = json.loads(json.dumps(chain.stages[stage.name]))
+    return asked
 
 
 def _check_same(place: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -131,30 +119,25 @@ def _flat(values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
     return flat
 
 
-@dataclass
 class _Seed:
     """All stages of a chain under one seed.
 
-    Attributes:
+    Args:
         chain: the chain.
         stages: its stages under this seed.
         source: the questions that policies are measured on.
-        failed: the stages that are not there, by name, with what went wrong.
-        worked: whether there was anything to do.
     """
 
-    chain: Chain
-    stages: Sequence[Stage]
-    source: DataSet
-    failed: dict[str, str] = field(default_factory=dict)
-    worked: bool = False
+    def __init__(self, chain: Chain, stages: Sequence[Stage], source: DataSet) -> None:
+        self._chain, self._stages, self._source = chain, stages, source
+        self._began = time.time()
 
     def unit(self) -> Unit:
         """The work, for one process."""
-        return Unit(self.stages[0].place.parent, self.work)
+        return Unit(self._stages[0].place.parent, self.work)
 
     def work(self, say: Say) -> bool:
-        """Make what is not made yet, then measure what is not measured yet.
+        """Make what is not made yet, then measure what is not measured yet. Failures are written down; what builds on them is left out.
 
         Returns:
             Whether there was anything to do.
@@ -162,108 +145,70 @@ class _Seed:
         Raises:
             Interrupted, KeyboardInterrupt: Ctrl-C.
         """
-        self.failed, self.worked = {}, False
-        for do in (self._make, self._measure):
-            for stage in self.stages:
-                if stage.name not in self.failed:
-                    self._try(do, stage, lambda line, name=stage.name: say(f"{name}: {line}"))  # type: ignore[misc]
-        return self.worked
-
-    def _try(self, do: Callable[[Stage, Say], None], stage: Stage, say: Say) -> None:
-        """Do something for a stage; a failure is written down, and what builds on it is left out."""
-        lost = [name for name in stage.needs if name in self.failed]
-        error = f"it builds on {lost[0]}, which failed" if lost else None
-        if error is None:
+        worked, failed = False, set[str]()
+        for stage in self._stages:
+            error = stage.place / ERROR
+            if self._is_new(error):  # another process has just tried
+                failed.add(stage.name)
+                continue
             try:
-                do(stage, say)
+                lost = [name for name in stage.needs if name in failed]
+                if lost:
+                    raise RunError(f"it builds on {lost[0]}, which failed", "Mend that stage first.")
+                worked |= self._make(stage, _named(say, stage))
+                error.unlink(missing_ok=True)
             except Interrupted:
                 raise
             except Exception as caught:  # whatever went wrong in one stage, those that do not need it are worth having
-                error = failure(caught)
+                worked = True
+                failed.add(stage.name)
+                run.write_json(error, {"error": failure(caught)})
+                say(f"{stage.name}: failed: {failure(caught)}")
             finally:
                 gc.collect()  # a trainer and its model hold each other
-        if error is not None:
-            self.failed[stage.name] = error
-            self.worked = True
-            run.write_json(stage.place / ERROR, {"error": error})
-            say(f"failed: {error}")
+        there = {stage.name: stage for stage in self._stages if stage.name not in failed}
+        measuring = Measuring(self._chain, there, self._source)
+        for stage in there.values():
+            if not self._is_new(stage.place / MEASURING_ERROR):
+                worked |= measuring.measure(stage, _named(say, stage))
+        return worked
 
-    def _make(self, stage: Stage, say: Say) -> None:
-        (stage.place / ERROR).unlink(missing_ok=True)
-        self._check_built_on(stage)
-        if stage.kind == "run":
-            return
+    def _is_new(self, error: Path) -> bool:
+        """Whether an error was written down after this process began."""
+        try:
+            return error.stat().st_mtime >= self._began
+        except FileNotFoundError:
+            return False
+
+    def _make(self, stage: Stage, say: Say) -> bool:
+        """Make what a stage makes, or go on with it; whether there was anything to do."""
+        built_on = inputs(stage, {one.name: one for one in self._stages})
+        self._check_built_on(stage, built_on)
+        run.write_json(stage.place / _ASKED, {"settings": _asked(self._chain, stage)})
+        run.write_json(stage.place / _BUILT_ON, built_on)
         if isinstance(stage.settings, PreferenceSettings):
-            if not stage.result.is_file():
-                self.worked = True
-                write_preferences(stage.settings, stage.result)
-            return
-        begin, go_on = _TRAINERS[stage.kind]
-        if not stage.result.exists():
-            self.worked = True
-            begin(stage.settings, say)
-        elif not any((stage.result / name).is_dir() for name in (run.ADAPTER, run.FULL_MODEL)):
-            self.worked = True
-            go_on(stage.result, say)
+            if stage.result.is_file():
+                return False
+            write_preferences(stage.settings, stage.result)
+        elif stage.kind == "run" or any((stage.result / name).is_dir() for name in (run.ADAPTER, run.FULL_MODEL)):
+            return False
+        elif stage.result.exists():
+            _TRAINERS[stage.kind][1](stage.result, say)
         else:
-            return
-        draw_run(stage.result, stage.name)
+            _TRAINERS[stage.kind][0](stage.settings, say)
+        return True
 
-    def _check_built_on(self, stage: Stage) -> None:
-        """Write down what a stage builds on, or check that it is still the same."""
-        known = {one.name: one for one in self.stages}
-        now = {name: _hash(known[name]) for name in stage.needs}
+    def _check_built_on(self, stage: Stage, now: Mapping[str, str | None]) -> None:
+        """Refuse a stage that was made of something else than there is now."""
         file = stage.place / _BUILT_ON
-        before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else now
+        before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         for name, found in now.items():
-            if before.get(name) != found:
+            if name in before and before[name] != found:
                 raise RunError(
                     f"{stage.place} was built on another {name} than there is now",
                     f"Remove {stage.place}, so that it is made anew; or put {name} back as it was.",
                 )
-        run.write_json(file, now)
-
-    def _measure(self, stage: Stage, say: Say) -> None:
-        section = self.chain.evaluate
-        if stage.kind == "reward" and section.comparisons and not (stage.place / RANKING).is_file():
-            self.worked = True
-            found = reward_metrics(score_comparisons(stage.result, self._made(section.comparisons))[2])
-            run.write_json(stage.place / RANKING, found.to_json())
-            say(f"accuracy {100 * found.accuracy:.1f} % of {found.comparisons} comparisons")
-        if not stage.makes_policy:
-            return
-        for decoder in unmeasured(stage.place, section.decoders):
-            self.worked = True
-            measure(stage.place, str(stage.result), decoder, self.source, section.batch_size, say)
-        if section.samples and not (stage.place / DIVERGENCE).is_file():
-            self.worked = True
-            self._measure_divergence(stage, section.samples, say)
-        if retention := unmeasured_elsewhere(stage.place, section):
-            self.worked = True
-            measure_elsewhere(stage.place, stage.result, retention, say)
-
-    def _measure_divergence(self, stage: Stage, samples: int, say: Say) -> None:
-        reference = next(one for one in self.stages if one.name == self.chain.reference)
-        if reference.name in self.failed:
-            return
-        settings = DivergenceSettings(samples=samples, seed=stage.seed)
-        found = measure_divergence(str(stage.result), str(reference.result), self.source, settings).to_json()
-        run.write_json(stage.place / DIVERGENCE, found)
-        exact = 100 * found["sampled_exact"]
-        say(f"KL from {reference.name} {found['reply_kl']:.3f} nats a reply, EM of samples {exact:.1f}")
-
-    def _made(self, source: str) -> str:
-        """A source; a stage that makes preferences stands for its file."""
-        if not source.startswith(STAGE_PREFIX):
-            return source
-        name = source.removeprefix(STAGE_PREFIX)
-        if name in self.failed:
-            raise RunError(f"evaluate.comparisons: {name} failed", "Mend that stage first.")
-        return str(next(stage.result for stage in self.stages if stage.name == name))
 
 
-def _hash(stage: Stage) -> str | None:
-    """What names the content of a stage's result."""
-    if stage.kind == "preferences":
-        return sha256(stage.result.read_bytes()).hexdigest()
-    return weights_hash(str(trained_folder(stage.result)))
+def _named(say: Say, stage: Stage) -> Say:
+    return lambda line: say(f"{stage.name}: {line}")

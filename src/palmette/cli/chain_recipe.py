@@ -58,11 +58,15 @@ class ChainEvaluation(EvaluateSection):
     Attributes:
         samples: replies to each question that are drawn at temperature 1, for how far a policy went from the chain's reference and what
             it earns (`palmette eval divergence`); None: that is not measured.
+        max_new_tokens: where these replies are cut.
+        tokens_per_batch: the most tokens that drawing and scoring them holds at once.
         comparisons: what reward models are measured on (`palmette eval reward`): a source, or a stage that makes preferences; None:
             they are not.
     """
 
     samples: Positive | None = 2
+    max_new_tokens: Positive = 64
+    tokens_per_batch: Annotated[int, Field(ge=64)] = 4096
     comparisons: str | None = None
 
 
@@ -118,9 +122,14 @@ class Stage:
         return self.place / (PREFERENCES if self.kind == "preferences" else RUN)
 
     @property
+    def makes_reward_model(self) -> bool:
+        """Whether what it makes gives rewards; a run that is not there is taken for a policy."""
+        return self.kind == "reward" or (self.kind == "run" and run.stage_of(self.result) == "reward")
+
+    @property
     def makes_policy(self) -> bool:
         """Whether questions can be put to what it makes."""
-        return self.kind not in ("preferences", "reward")
+        return self.kind != "preferences" and not self.makes_reward_model
 
     def cell(self, decoders: tuple[str, ...]) -> ChainCell:
         """The stage as a cell of a table."""
@@ -187,6 +196,7 @@ def _stages(chain: Chain, seed: int, source: str) -> list[Stage]:
         place = Path(chain.output).expanduser() / f"seed={seed}" / name
         needs: list[str] = []
         resolved = _resolve(given, found, needs, where)
+        _check_reads_preferences(kind, given, where)
         settings = read_section(SETTINGS[kind], _with_own(resolved, kind, seed, place, where), where)
         found[name] = Stage(name, kind, seed, place, settings, tuple(dict.fromkeys(needs)))
     return list(found.values())
@@ -237,13 +247,12 @@ def _resolve(values: Any, known: Mapping[str, Stage], needs: list[str], where: s
             f"Stages before it: {', '.join(known) or 'none'}.",
         )
     stage = known[name]
-    wanted, fits = (
-        ("preferences", stage.kind == "preferences")
-        if key in _DATA
-        else ("a reward model", stage.kind in ("reward", "run"))
-        if key in _JUDGES
-        else ("a policy", stage.makes_policy)
-    )
+    if key in _DATA:
+        wanted, fits = "preferences", stage.kind == "preferences"
+    elif key in _JUDGES:
+        wanted, fits = "a reward model", stage.makes_reward_model or _is_missing(stage)
+    else:
+        wanted, fits = "a policy", stage.makes_policy
     if not fits:
         raise RecipeError(
             f"{where}: {key} = {values!r} asks for {wanted}, and that stage is of kind {stage.kind}",
@@ -251,6 +260,23 @@ def _resolve(values: Any, known: Mapping[str, Stage], needs: list[str], where: s
         )
     needs.append(name)
     return str(stage.result)
+
+
+def _is_missing(stage: Stage) -> bool:
+    """Whether a stage is a run that is not there, which will be said as such."""
+    return stage.kind == "run" and not run.is_run(stage.result)
+
+
+def _check_reads_preferences(kind: Kind, values: Mapping[str, Any], where: str) -> None:
+    """Refuse comparisons that a stage makes where comparisons are not what is learned from."""
+    data = values.get("data", {})
+    sources = data.get("train", []) if isinstance(data, Mapping) else []
+    named = [source for source in sources if isinstance(source, str) and source.startswith(STAGE_PREFIX)]
+    kto = values.get("kto", {})
+    pairs = isinstance(kto, Mapping) and kto.get("pairs") is True
+    if named and kind not in ("dpo", "reward") and not (kind == "kto" and pairs):
+        way_out = "Set kto.pairs: true." if kind == "kto" else "Give data of another form."
+        raise RecipeError(f"{where}: data.train = {named[0]!r} holds comparisons, which {kind} does not read", way_out)
 
 
 def _check_comparisons(chain: Chain, source: str) -> None:

@@ -11,14 +11,15 @@ from typing import Any
 import typer
 
 from palmette import run
+from palmette.cli.chain_measure import MEASURING_ERROR, RANKING
 from palmette.cli.chain_recipe import Chain, Stage
-from palmette.cli.measure import DIVERGENCE, ERROR
+from palmette.cli.measure import DIVERGENCE, ERROR, refusal
 from palmette.cli.run_table import Spread, markdown, rich_table, tables_of
 from palmette.cli.show import stderr, stdout
-from palmette.cli.sweep_table import Outcome, failures_of, read_outcome, rows_of
+from palmette.cli.sweep_table import Outcome, read_outcome, rows_of
 from palmette.evaluate.plots import FrontierPoint, plot_frontier
 
-RANKING, PAGE, RECORD, FRONTIER = "ranking.json", "chain.md", "chain.json", "frontier.png"
+PAGE, RECORD, FRONTIER = "chain.md", "chain.json", "frontier.png"
 _RANKING = {
     "accuracy": ("accuracy, percent", 100.0, 1),
     "log_loss": ("log loss, nats", 1.0, 3),
@@ -34,13 +35,14 @@ _SAMPLED = {
     "reply_kl": ("KL a reply", 1.0, 3),
     "entropy": ("entropy a token", 1.0, 3),
     "reply_tokens": ("tokens a reply", 1.0, 1),
+    "ended": ("ended", 100.0, 1),
 }
 _TOLD = (
     "Answers: percent; where there are several seeds, mean ± sample standard deviation. In brackets: 95 % intervals by bootstrap over "
     "documents, all seeds together. Correct no answer: of the questions without an answer, those refused; correct has answer: of the others, "
-    "those answered letter for letter with a reference answer. Sampled: replies drawn at temperature 1, percent; KL a reply: "
-    "KL(policy || {reference}) in nats; entropy in nats. Final loss: of the stage's own objective, mean over the last tenth of its steps, "
-    "so only losses of one kind compare. Training s: of that stage alone."
+    "those answered letter for letter with a reference answer. Sampled: replies drawn at temperature 1 and cut after {most} tokens, percent; "
+    "KL a reply: KL(policy || {reference}) in nats; entropy in nats. Final loss: of the stage's own objective, mean over the last tenth of "
+    "its steps, so only losses of one kind compare. Training s: of that stage alone."
 )
 
 
@@ -57,7 +59,7 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[Stage], measured_
     outcomes = outcomes_of(chain, stages)
     rows = rows_of(outcomes, chain.reference)
     rankings = _rankings(stages)
-    failed = _failed(stages, outcomes)
+    failed, refused = _failed(stages), _refused(stages, chain.evaluate.decoders)
     run.write_json(
         folder / RECORD,
         {
@@ -65,12 +67,20 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[Stage], measured_
             "chain": chain.model_dump(),
             "measured_on": dict(measured_on),
             "stages": [asdict(row) for row in rows],
-            "rewards": {name: [asdict(spread) for spread in spreads.values()] for name, spreads in rankings.items()},
+            "rewards": {
+                name: {figure: asdict(spread) for figure, spread in spreads.items()}
+                for name, spreads in rankings.items()
+            },
+            "runs": [
+                {"stage": one.cell.name, "seed": one.cell.seed, "measures": dict(one.measures)} for one in outcomes
+            ],
             "failed": failed,
+            "refused": refused,
         },
     )
     told = f"Measured on {measured_on['data']}, {measured_on['questions']} questions, seeds {', '.join(map(str, chain.seeds))}."
-    lines = [f"# Chain {folder.name}", "", told, _TOLD.format(reference=chain.reference), ""]
+    about = _TOLD.format(reference=chain.reference, most=chain.evaluate.max_new_tokens)
+    lines = [f"# Chain {folder.name}", "", told, about, ""]
     for table in tables_of(rows, None, chain.reference):
         lines += [*markdown(*table), ""]
     if points := _points(outcomes):
@@ -82,7 +92,8 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[Stage], measured_
     if rankings:
         lines += ["## Reward models", "", *markdown(*_ranking_table(rankings)), ""]
     lines += ["## Stages", "", *(f"- {name}: {_in_words(values)}" for name, values in chain.stages.items()), ""]
-    lines += ["## Failed or refused", "", *(f"- {text}" for text in failed), ""] if failed else []
+    if failed or refused:
+        lines += ["## Failed or refused", "", *(f"- {text}" for text in [*failed, *refused]), ""]
     run.write_text(folder / PAGE, "\n".join(lines))
 
 
@@ -100,9 +111,9 @@ def _sampled(stages: Sequence[Stage]) -> list[list[str]]:
     """What was sampled from each run, with 95 % intervals: lines of a table."""
     lines = []
     for stage in sorted(stages, key=lambda stage: [one.name for one in stages].index(stage.name)):
-        if not (stage.place / DIVERGENCE).is_file():
+        found = _read(stage.place / DIVERGENCE)
+        if found is None:
             continue
-        found = json.loads((stage.place / DIVERGENCE).read_text(encoding="utf-8"))
         cells = []
         for name, (_, scale, digits) in _SAMPLED.items():
             low, high = found["intervals"].get(name, (None, None))
@@ -116,8 +127,8 @@ def _rankings(stages: Sequence[Stage]) -> dict[str, dict[str, Spread]]:
     """What the reward models are worth, by stage and figure, over the seeds."""
     values: dict[str, list[dict[str, Any]]] = {}
     for stage in stages:
-        if (stage.place / RANKING).is_file():
-            found = json.loads((stage.place / RANKING).read_text(encoding="utf-8"))
+        found = _read(stage.place / RANKING)
+        if found is not None:
             values.setdefault(stage.name, []).append(found)
     return {
         name: {figure: Spread.of([scale * one[figure] for one in found]) for figure, (_, scale, _) in _RANKING.items()}
@@ -138,14 +149,30 @@ def _ranking_table(rankings: Mapping[str, Mapping[str, Spread]]) -> tuple[list[s
     return headings, lines
 
 
-def _failed(stages: Sequence[Stage], outcomes: Sequence[Outcome]) -> list[str]:
-    """What went wrong, in words: of stages, and of decoders that refused what a stage made."""
+def _failed(stages: Sequence[Stage]) -> list[str]:
+    """What went wrong, in words: stages that were not made, figures that could not be measured."""
     found = []
     for stage in stages:
-        if (stage.place / ERROR).is_file():
-            error = json.loads((stage.place / ERROR).read_text(encoding="utf-8"))["error"]
-            found.append(f"failed: {stage.name}, seed {stage.seed}: {error}")
-    return found + [text for outcome in outcomes if not outcome.error for text in failures_of(outcome)]
+        error, errors = _read(stage.place / ERROR), _read(stage.place / MEASURING_ERROR)
+        named = f"{stage.name}, seed {stage.seed}"
+        found += [f"failed: {named}: {error['error']}"] if error else []
+        found += [f"not measured: {named}: {text}" for text in (errors["errors"] if errors else [])]
+    return found
+
+
+def _refused(stages: Sequence[Stage], decoders: Sequence[str]) -> list[str]:
+    """What decoders said that could not do with what a stage made."""
+    files = [(stage, name, _read(stage.place / refusal(name))) for stage in stages for name in decoders]
+    return [f"refused: {stage.name}, seed {stage.seed}, {name}: {told['error']}" for stage, name, told in files if told]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A file's JSON; None where it is not there, or no more."""
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return values
 
 
 def _in_words(values: Mapping[str, Any]) -> str:
@@ -164,8 +191,8 @@ def tell(folder: Path, chain: Chain, stages: Sequence[Stage]) -> None:
         stdout().print(rich_table(headings, lines), "")
     if rankings := _rankings(stages):
         stdout().print(rich_table(*_ranking_table(rankings)), "")
-    news, failed = stderr(), _failed(stages, outcomes)
-    for text in failed:
+    news, failed = stderr(), _failed(stages)
+    for text in [*failed, *_refused(stages, chain.evaluate.decoders)]:
         news.print(text)
     news.print(f"the table is in {folder / PAGE}")
     if failed:

@@ -87,14 +87,18 @@ def measure(place: Path, model: str, decoder: str, source: DataSet, batch_size: 
     say(f"{decoder}: EM {result.metrics['exact']:.1f}, F1 {result.metrics['f1']:.1f}")
 
 
-def unmeasured_elsewhere(place: Path, section: EvaluateSection) -> Settings | None:
-    """How to measure retention, unless nobody asks for it or it was measured in this way before."""
-    kept = place / RETENTION
-    settings = Settings(
+def retention_settings(section: EvaluateSection) -> Settings:
+    """How retention is measured."""
+    return Settings(
         max_new_tokens=section.retention_tokens,
         num_passages=section.retention_passages,
         num_prompts=section.retention_prompts,
     )
+
+
+def unmeasured_elsewhere(place: Path, section: EvaluateSection) -> Settings | None:
+    """How to measure retention, unless nobody asks for it or it was measured in this way before."""
+    kept, settings = place / RETENTION, retention_settings(section)
     if not section.retention:
         return None
     if kept.is_file():
@@ -129,3 +133,9 @@ def score_comparisons(
     opened = load_reward(model, attention)
     builder = PreferenceTrees(ChatTemplate(opened.loaded.tokenizer), learned=False)
     return opened, source, opened.score_trees([builder.of_comparison(comparison) for comparison in source.records])
+
+
+def was_learned(folder: Path, sha256: str) -> bool:
+    """Whether a run was trained on a source of this hash."""
+    manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
+    return sha256 in [source["sha256"] for source in manifest["data"]]

@@ -201,7 +201,7 @@ def _maker(settings: PreferenceSettings) -> tuple[PreferenceMaker, dict[str, Any
     reward = QaReward(task.prompt, settings.reward) if settings.reward else None
     judge, judged_by = _judge(settings, task.prompt)
     samplings = tuple(
-        Sampling(value, settings.top_p, settings.max_new_tokens, seed=settings.seed + index)
+        Sampling(value, settings.top_p, settings.max_new_tokens, seed=settings.seed * 1_000_003 + index)
         for index, value in enumerate(settings.temperatures)
     )
     maker = PreferenceMaker(
@@ -264,6 +264,7 @@ def _prompt(model: str | None) -> QaPrompt:
     """A run's prompt; the default one where there is no run.
 
     Raises:
+        RunError: what is named is no run.
         DataError: it has two turns.
     """
     from palmette import run
@@ -271,7 +272,9 @@ def _prompt(model: str | None) -> QaPrompt:
     from palmette.train.sft import recipe_prompt
 
     recipe = Recipe(output="")
-    if model is not None and run.is_run(folder := Path(model).expanduser()):
+    if model is not None:
+        folder = Path(model).expanduser()
+        run.check_run(folder)
         recipe = load_run_recipe(folder / run.RECIPE)
     prompt = recipe_prompt(recipe)
     if prompt.two_turns:

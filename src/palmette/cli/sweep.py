@@ -78,10 +78,10 @@ def prepare(folder: Path, sweep: Sweep, cells: Sequence[Cell], measured_on: dict
     Raises:
         RunError: a cell was begun with other settings, or with other data to measure it on; or the folder holds something else.
     """
-    if folder.exists() and not (folder / SWEEP).is_file() and any(folder.iterdir()):
-        raise RunError(f"{folder} exists already, and holds no sweep", "Choose another output.")
     _make(folder)
-    with locked(folder, wait=True):
+    with locked(folder, wait=True):  # else another process could be seen writing
+        if not (folder / SWEEP).is_file() and any(folder.iterdir()):
+            raise RunError(f"{folder} exists already, and holds no sweep", "Choose another output.")
         asked = {cell.folder: _asked(cell, measured_on) for cell in cells}
         for place, now in asked.items():
             if place.exists():

@@ -163,7 +163,9 @@ def _samples(path: Path) -> list[Sample]:
     if not path.is_file():
         return []
     found: list[Sample] = []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_text(encoding="utf-8", errors="replace").split(
+        "\n"
+    )  # the last line may be cut within a character
     for number, line in enumerate(lines, 1):
         try:
             if line:

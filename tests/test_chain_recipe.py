@@ -1,0 +1,58 @@
+"""Recipes of chains: what contradicts itself is named before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palmette.cli.chain_recipe import load_chain
+from palmette.errors import RecipeError
+from tests.test_chain import chain_file
+
+DPO = {"kind": "dpo", "start": "stage:a", "data": {"train": ["stage:p"]}}
+PAIRS = {"kind": "preferences", "model": "stage:a", "data": "builtin:dev"}
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no stages": ({"stages": {}}, "stages = {}"),
+    "kind": ({"stages": {"a": {"kind": "dop"}}}, "stage a: kind = 'dop'. Give one of: run, sft, preferences"),
+    "later stage": (
+        {"stages": {"d": DPO, "a": {"kind": "sft"}}},
+        "start = 'stage:a' names no stage before it. .*: none",
+    ),
+    "not a policy": (
+        {"stages": {"a": {"kind": "sft"}, "p": PAIRS, "d": {**DPO, "start": "stage:p"}}},
+        "start = 'stage:p' asks for a policy, and that stage is of kind preferences",
+    ),
+    "no reader of comparisons": (
+        {"stages": {"a": {"kind": "sft"}, "p": PAIRS, "k": {**DPO, "kind": "kto"}}},
+        "data.train = 'stage:p' holds comparisons, which kto does not read. Set kto.pairs: true",
+    ),
+    "not preferences": (
+        {"stages": {"a": {"kind": "sft"}, "d": {**DPO, "data": {"train": ["stage:a"]}}}},
+        "data.train = 'stage:a' asks for preferences, and that stage is of kind sft",
+    ),
+    "not a reward model": (
+        {"stages": {"a": {"kind": "sft"}, "g": {"kind": "grpo", "rollouts": {"reward_model": "stage:a"}}}},
+        "rollouts.reward_model = 'stage:a' asks for a reward model",
+    ),
+    "output": ({"stages": {"a": {"kind": "sft", "output": "x"}}}, "stage a: output is not a setting of a stage"),
+    "seed": ({"stages": {"a": {"kind": "sft", "train": {"seed": 1}}}}, "stage a: the seed is not a setting of a stage"),
+    "seed twice": ({"seeds": [1, 1], "stages": {"a": {"kind": "sft"}}}, "has a seed twice"),
+    "name": ({"stages": {"../a": {"kind": "sft"}}}, "the name is no name of a folder"),
+    "key": ({"stages": {"a": {"kind": "sft", "trian": {}}}}, "stage a: unknown key 'trian'. Did you mean 'train'"),
+    "no map": ({"stages": {"a": {"kind": "sft", "train": 3}}}, "stage a: train = 3 is not a map of settings"),
+    "reference": ({"reference": "p", "stages": {"a": {"kind": "sft"}, "p": PAIRS}}, "no stage that makes a policy"),
+    "comparisons": (
+        {"stages": {"a": {"kind": "sft"}}, "evaluate": {"comparisons": "stage:a"}},
+        "evaluate.comparisons = 'stage:a' names no stage that makes preferences",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD))
+def test_mistakes_are_named_before_anything_runs(tmp_path: Path, case: str) -> None:
+    values, message = BAD[case]
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_chain(chain_file(tmp_path / "c.yaml", values))
+    assert "\n" not in str(caught.value)
