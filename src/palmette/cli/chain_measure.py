@@ -156,7 +156,7 @@ class Measuring:
                 made_of = {"weights": weights, "data": _data_hash(data) if data else None}
                 yield _Figure(RANKING, made_of, partial(_rank, stage, data))
             return
-        asked = {"weights": weights, "data": self._source.sha256, "questions": self._source.num_questions}
+        asked: Noted = {"weights": weights, "data": self._source.sha256, "questions": self._source.num_questions}
         for decoder in section.decoders:
             do = partial(measure, place, str(stage.result), decoder, self._source, section.batch_size)
             yield _Figure(decoder, asked, do)
@@ -168,8 +168,8 @@ class Measuring:
                 seed=stage.seed,
                 tokens_per_batch=section.tokens_per_batch,
             )
-            made_of = {**asked, "reference": result_hash(reference), "settings": asdict(drawn)}
-            yield _Figure(DIVERGENCE, made_of, partial(self._diverge, stage, reference, drawn))
+            drawn_of: Noted = {**asked, "reference": result_hash(reference), "settings": asdict(drawn)}
+            yield _Figure(DIVERGENCE, drawn_of, partial(self._diverge, stage, reference, drawn))
         if section.retention:
             settings = retention_settings(section)
             do = partial(measure_elsewhere, place, stage.result, settings)
