@@ -366,4 +366,4 @@ def test_only_losses_in_nats_per_token_are_shown_beside_answers(finished: Path) 
     seed = finished / "seed=0"
     assert [step for step, _ in loss_of(seed / "tuned" / "run")] == [1, 2]
     assert loss_of(seed / "grpo" / "run") == loss_of(seed / "dpo" / "run") == loss_of(seed) == []
-    assert (seed / "grpo" / "run" / "training.html").is_file()
+    assert "<h1>GRPO, grpo</h1>" in (seed / "grpo" / "run" / "training.html").read_text()

@@ -135,7 +135,7 @@ def read_training_run(folder: Path) -> TrainingRun:
         raise RunError(f"{folder}: recipe or manifest cannot be read: {error}", "Put it back as it was.") from error
     first = folder / FIRST_LOG
     return TrainingRun(
-        name=folder.resolve().name,
+        name=_name(folder.resolve()),
         stage=manifest.get("stage", "sft"),
         manifest=manifest,
         recipe=recipe,
@@ -145,6 +145,11 @@ def read_training_run(folder: Path) -> TrainingRun:
         finished=(folder / run.ADAPTER).is_dir() or (folder / run.FULL_MODEL).is_dir(),
         written=datetime.fromtimestamp(log.stat().st_mtime, UTC),
     )
+
+
+def _name(folder: Path) -> str:
+    """A run's name; within a sweep or a chain all run folders have the same one, and their cell's or stage's folder tells them apart."""
+    return folder.parent.name if folder.name == "run" else folder.name
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
