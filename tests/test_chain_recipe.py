@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from palmette.cli.chain_measure import inputs
 from palmette.cli.chain_recipe import load_chain
 from palmette.errors import RecipeError
 from tests.test_chain import chain_file
@@ -48,6 +49,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "evaluate.comparisons = 'stage:a' names no stage that makes preferences",
     ),
 }
+
+
+def test_files_and_runs_among_the_settings_are_watched_and_words_are_not(tmp_path: Path) -> None:
+    """By sha256sum of the file; a prompt's words are longer than any file's name may be, or begin like a home."""
+    data = tmp_path / "data.jsonl"
+    data.write_text("1\n")
+    prompt = {"system": "Answer. " * 100, "before_question": "~nobody at all"}
+    stages = {"a": {"kind": "sft", "prompt": prompt, "data": {"train": [str(data), "builtin:train"]}}}
+    _, (stage,) = load_chain(chain_file(tmp_path / "c.yaml", {"stages": stages}))
+    digest = "4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865"
+    assert inputs(stage, {}) == {str(data): digest}
 
 
 @pytest.mark.parametrize("case", sorted(BAD))

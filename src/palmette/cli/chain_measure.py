@@ -61,14 +61,23 @@ def inputs(stage: Stage, known: Mapping[str, Stage]) -> dict[str, str | None]:
     found = {name: result_hash(known[name]) for name in stage.needs}
     theirs = {str(known[name].result) for name in stage.needs}
     for text in sorted(set(_texts(stage.settings.model_dump(exclude={"output"})))):
-        path = Path(text).expanduser()
-        if not text or text in theirs:
+        path = _place(text)
+        if path is None or text in theirs:
             continue
         if path.is_file():
             found[text] = sha256(path.read_bytes()).hexdigest()
         elif run.is_run(path):
             found[text] = weights_hash(str(trained_folder(path)))
     return found
+
+
+def _place(text: str) -> Path | None:
+    """The file or folder that a text names, if it names one."""
+    try:
+        path = Path(text).expanduser()
+        return path if text and path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long for a name, say, as the words of a prompt may be
+        return None
 
 
 def _texts(values: Any) -> Iterator[str]:
