@@ -68,7 +68,7 @@ def sample_line(step: int, question: str, reply: str, reward: float, **more: Any
 def write_run(
     folder: Path, stage: str, lines: list[dict[str, Any]], samples: list[dict[str, Any]] | None = None, **recipe: Any
 ) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     manifest = {
         "created": "2026-11-22T06:33:06+00:00",
         "model": {"name": "tiny <model>"},
@@ -234,9 +234,9 @@ def test_a_short_run_is_not_held_against_its_beginning(tmp_path: Path) -> None:
 def test_the_headline_says_what_the_log_says(tmp_path: Path) -> None:
     """20 steps of 2 s over half an epoch of 1,000 tokens: 12.5 tokens a second, shown as 12. A twentieth of 20 steps is one."""
     lines = log_lines(20, loss=lambda step: 21.0 - step, comparisons_per_second=3.25)
-    folder = write_run(tmp_path / "run", "dpo", lines)
+    folder = write_run(tmp_path / "mine", "dpo", lines)
     html = page_of(read_training_run(folder))
-    assert "<h1>DPO, run</h1>" in html
+    assert "<h1>DPO, mine</h1>" in html
     words = text_of(html)
     assert "tiny &lt;model&gt;, from runs/before, on builtin:train; begun 2026-11-22 06:33 UTC; not finished" in words
     assert "not finished: 20 of about 40 steps" in words
@@ -352,14 +352,16 @@ def test_the_command_writes_the_page_of_an_unfinished_run_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A last line that is being written is left out; so is a half sample."""
-    folder = write_run(tmp_path / "run", "grpo", log_lines(20, clip_share=0.5), [sample_line(1, "a", "said", 1.0)])
+    folder = write_run(
+        tmp_path / "stage" / "run", "grpo", log_lines(20, clip_share=0.5), [sample_line(1, "a", "said", 1.0)]
+    )
     for name in ("metrics.jsonl", "samples.jsonl"):
         with (folder / name).open("a") as stream:
             stream.write('{"step": 21, "lo')
     (folder / TRAINING).write_text("old")
     assert palmette(monkeypatch, "report", folder) == 0
     html = (folder / TRAINING).read_text(encoding="utf-8")
-    assert "<h1>GRPO, run</h1>" in html
+    assert "<h1>GRPO, stage</h1>" in html
     told = capsys.readouterr().err
     assert f"look at {folder / TRAINING}" in told
     assert "warning: In the last tenth of the steps, the clip share is above 30.0 %. Here: 50.0 %." in told
