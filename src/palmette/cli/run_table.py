@@ -74,7 +74,7 @@ class Row:
         seeds: those that were measured; none where the decoder refused.
         spreads: mean and spread of each measure over the seeds.
         intervals: of the means over questions, see `pooled_intervals`.
-        difference: EM less that of the sweep's reference, over the seeds that both have; None where there is nothing to compare.
+        difference: EM less that of the reference, over the seeds that both have; None where there is nothing to compare.
     """
 
     name: str
@@ -90,7 +90,8 @@ class Row:
 def tables_of(
     rows: Sequence[Row], keys: Sequence[str] | None, reference: str | None, *, intervals: bool = True
 ) -> list[Table]:
-    """The answers, what was sampled, and what it cost: headings, and one line of cells for each row; groups without a figure are left out.
+    """The answers, what was sampled, and what it cost: headings, and one line of cells for each row. What was sampled is
+    left out where nothing was.
 
     Each line begins with what varied, the decoder, and the number of seeds.
 

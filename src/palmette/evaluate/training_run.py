@@ -168,9 +168,8 @@ def _samples(path: Path) -> list[Sample]:
     if not path.is_file():
         return []
     found: list[Sample] = []
-    lines = path.read_text(encoding="utf-8", errors="replace").split(
-        "\n"
-    )  # the last line may be cut within a character
+    # The last line may be cut within a character.
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines, 1):
         try:
             if line:
