@@ -19,12 +19,12 @@ from pathlib import Path
 
 from rivals import LlamaServer, PromptLookup, SubstringGrammar
 
-from palmette.cli.opening import NUM_BEAMS, Opened, open_model
 from palmette.data.records import Document
 from palmette.data.source import read_source
 from palmette.decode.generation import GenerationDecoder, prediction_of
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.evaluate.squad_metrics import score_answers, summarize
+from palmette.inference.answerer import NUM_BEAMS, Opened, open_model
 from palmette.run import machine
 from palmette.tasks.qa_prompt import read_reply
 

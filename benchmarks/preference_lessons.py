@@ -21,16 +21,17 @@ from palmette.model.attention import BACKENDS, skips_hidden
 from palmette.model.forward import score_tokens
 from palmette.model.heads import ScalarHead, add_head, head_of
 from palmette.model.loading import LoadedModel, load_model, load_tokenizer
-from palmette.train.beginning import begin
+from palmette.rollouts.batch import RolloutBatch, Sample
+from palmette.rollouts.questions import Asked
 from palmette.train.dpo import DpoObjective, num_pairs
 from palmette.train.grpo import OLD, GrpoLearner
 from palmette.train.plan import Plan, StepPlan
-from palmette.train.preference_recipes import DpoSection, RewardSection
+from palmette.train.recipes.preferences import DpoSection, RewardSection
+from palmette.train.recipes.rollouts import GrpoSection
 from palmette.train.reference import reference_scores
 from palmette.train.reward import RewardObjective, num_comparisons
-from palmette.train.rollout_recipes import GrpoSection
-from palmette.train.rollouts import Asked, RolloutBatch, Sample
 from palmette.train.stage import step_plan
+from palmette.train.start import begin
 from palmette.train.step import BeforeStep, Measure, Objective, Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches

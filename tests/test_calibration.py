@@ -12,8 +12,6 @@ from palmette.data.records import Answer, DataSet, Document, Question
 from palmette.decode.posterior import Decision, SpanPosterior, WindowScores
 from palmette.errors import DataError, RunError
 from palmette.evaluate.calibration import (
-    CALIBRATION,
-    Calibration,
     Case,
     check_data,
     fit,
@@ -21,9 +19,9 @@ from palmette.evaluate.calibration import (
     fit_temperature,
     halves,
     negative_log_likelihood,
-    text_hash,
 )
 from palmette.evaluate.guarantee import Judged, choose_threshold, smallest_sample
+from palmette.inference.calibration import CALIBRATION, Calibration, text_hash
 
 
 def case(number: int, log_odds: float, *, answerable: bool, document: int | None = None) -> Case:

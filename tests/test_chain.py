@@ -14,12 +14,12 @@ import pytest
 import torch
 import yaml
 
-from palmette.cli import chain
-from palmette.cli.chain_recipe import load_chain
-from palmette.cli.evaluate import loss_of
 from palmette.data.records import Question
 from palmette.errors import DataError, RecipeError
 from palmette.model.loading import weights_hash
+from palmette.pages.evaluation.heading import loss_of
+from palmette.studies.chain import runner as chain
+from palmette.studies.chain.recipe import load_chain
 from palmette.tasks.qa_prompt import Reply
 from palmette.tasks.rewards import REWARDS
 from palmette.train.step import checkpoints
@@ -156,8 +156,8 @@ def test_what_is_done_is_not_done_again(finished: Path, monkeypatch: pytest.Monk
     before = {path: path.stat().st_mtime_ns for path in (finished / "seed=0").rglob("adapter_model.safetensors")}
     assert len(before) == 5
     for name in ("measure", "measure_divergence", "score_comparisons", "draw_run"):
-        monkeypatch.setattr(f"palmette.cli.chain_measure.{name}", lambda *_, **__: pytest.fail("done again"))
-    monkeypatch.setattr("palmette.cli.chain.write_preferences", lambda *_, **__: pytest.fail("done again"))
+        monkeypatch.setattr(f"palmette.studies.chain.measuring.{name}", lambda *_, **__: pytest.fail("done again"))
+    monkeypatch.setattr("palmette.studies.chain.runner.write_preferences", lambda *_, **__: pytest.fail("done again"))
     assert palmette(monkeypatch, "train", "rlhf", finished.with_suffix(".yaml")) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -259,7 +259,7 @@ def test_what_cannot_be_measured_leaves_all_else(
         raise DataError("it has two turns", "Take one.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("palmette.cli.chain_measure.measure_divergence", broken)
+        patch.setattr("palmette.studies.chain.measuring.measure_divergence", broken)
         assert palmette(patch, "train", "rlhf", file) == 1
     page = (folder / "chain.md").read_text()
     assert "- not measured: dpo, seed 0: divergence.json: it has two turns" in page
@@ -274,7 +274,7 @@ def test_what_is_measured_of_something_else_is_measured_anew(
 ) -> None:
     """Another reference, other comparisons; answers, which do not depend on them, are kept."""
     folder, values = copied(finished, tmp_path / "c")
-    monkeypatch.setattr("palmette.cli.chain_measure.measure", lambda *_: pytest.fail("answered again"))
+    monkeypatch.setattr("palmette.studies.chain.measuring.measure", lambda *_: pytest.fail("answered again"))
     other = tmp_path / "one.jsonl"
     other.write_text((folder / "seed=0" / "held-out" / "preferences.jsonl").read_text().splitlines()[0] + "\n")
     values["evaluate"] |= {"comparisons": str(other)}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from palmette.cli.chain_measure import inputs
-from palmette.cli.chain_recipe import load_chain
 from palmette.errors import RecipeError
+from palmette.studies.chain.measuring import inputs
+from palmette.studies.chain.recipe import load_chain
 from tests.test_chain import chain_file
 
 DPO = {"kind": "dpo", "start": "stage:a", "data": {"train": ["stage:p"]}}

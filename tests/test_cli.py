@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from palmette.cli.console import answer_text
 from palmette.cli.main import main
-from palmette.cli.show import answer_text
 from palmette.data.source import read_source
 from palmette.decode.generation import prediction_of
 from palmette.evaluate.squad_metrics import ScoredAnswer, score_answers

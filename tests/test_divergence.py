@@ -18,19 +18,20 @@ import yaml
 from transformers import LlamaForCausalLM
 
 import palmette.cli.divergence as command
-from palmette.cli.divergence import DivergenceSettings, measure_divergence
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
-from palmette.decode.rollouts import Rollout, Sampling
-from palmette.decode.sampler import Sampler
 from palmette.errors import ModelError, PackingError, RecipeError, RunError
-from palmette.evaluate.divergence import Divergence, ScoredReply, ratio_intervals
+from palmette.evaluate.divergence.measure import DivergenceSettings, measure_divergence
+from palmette.evaluate.divergence.result import Divergence, ScoredReply, ratio_intervals
 from palmette.model import loading
 from palmette.model.loading import weights_hash
+from palmette.rollouts.batch import RolloutBatch
+from palmette.rollouts.maker import RolloutMaker
+from palmette.rollouts.sampler import Sampler
+from palmette.rollouts.sampling import Rollout, Sampling
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import load_prompt
 from palmette.train import reference as reference_module
-from palmette.train.rollouts import RolloutBatch, RolloutMaker
 from palmette.tree.chat import ChatTemplate
 from tests.conftest import squad_file, tiny_llama
 from tests.test_cli import palmette

@@ -10,11 +10,11 @@ from types import ModuleType
 import pytest
 import yaml
 
-from palmette.cli.chain_recipe import load_chain
 from palmette.config import Recipe, read_recipe
-from palmette.train.preference_recipes import DpoRecipe, KtoRecipe, RewardRecipe
-from palmette.train.rollout_recipes import GrpoRecipe, PpoRecipe
-from palmette.train.sweep import load_sweep
+from palmette.studies.chain.recipe import load_chain
+from palmette.studies.sweep.recipe import load_sweep
+from palmette.train.recipes.preferences import DpoRecipe, KtoRecipe, RewardRecipe
+from palmette.train.recipes.rollouts import GrpoRecipe, PpoRecipe
 from tests.test_layers import MAY_IMPORT
 
 ROOT = Path(__file__).parents[1]

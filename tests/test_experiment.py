@@ -16,7 +16,7 @@ import pytest
 from palmette.config import read_settings
 from palmette.data.source import read_source
 from palmette.errors import RunError
-from palmette.train.sweep import load_sweep
+from palmette.studies.sweep.recipe import load_sweep
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments" / "llama_masked"

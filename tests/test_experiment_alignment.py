@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from palmette.cli.chain_recipe import load_chain
 from palmette.config import Recipe
 from palmette.data.source import read_source
 from palmette.errors import RunError
+from palmette.studies.chain.recipe import load_chain
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "alignment"
 

@@ -14,15 +14,16 @@ from palmette.config import read_section
 from palmette.data.records import Question
 from palmette.data.source import read_source
 from palmette.errors import DataError, ModelError, PackingError, RecipeError, RunError
+from palmette.inference.reward_model import load_reward
 from palmette.model.loading import weights_hash
 from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.qa_prompt import Reply, load_prompt
 from palmette.tasks.rewards import REWARDS
 from palmette.train.grpo import resume_grpo, train_grpo
-from palmette.train.preference_recipes import RewardRecipe
-from palmette.train.reply_tokens import Kept
-from palmette.train.reward import load_reward, train_reward
-from palmette.train.rollout_recipes import GrpoRecipe
+from palmette.train.recipes.preferences import RewardRecipe
+from palmette.train.recipes.rollouts import GrpoRecipe
+from palmette.train.reward import train_reward
+from palmette.train.snapshot import Kept
 from palmette.train.stage import Interrupted
 from palmette.train.step import checkpoints
 from tests.conftest import squad_file, tiny_llama

@@ -12,12 +12,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from palmette.cli.opening import open_model
 from palmette.config import parse_recipe
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import DataError, ModelError, RecipeError, RunError
+from palmette.inference.answerer import open_model
 from palmette.model.forward import logits_at
 from palmette.model.loading import add_lora, load_model
 from palmette.model.pause import PAUSE_WEIGHTS, add_pause, load_pause, pause_of, save_pause, without_pause

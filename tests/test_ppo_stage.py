@@ -13,17 +13,19 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from palmette.cli.opening import open_model
 from palmette.config import read_section
-from palmette.decode.sampler import Sampler
 from palmette.errors import ModelError, RecipeError
+from palmette.inference.answerer import open_model
 from palmette.model.heads import add_head, head_of
+from palmette.rollouts.batch import RolloutBatch
+from palmette.rollouts.maker import RolloutMaker
+from palmette.rollouts.questions import ask_documents
+from palmette.rollouts.sampler import Sampler
+from palmette.rollouts.scoring import score_rollouts
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.rewards import REWARDS
 from palmette.train.ppo import PpoLearner, add_advantages, next_coefficient, resume_ppo, train_ppo
-from palmette.train.reply_tokens import score_rollouts
-from palmette.train.rollout_recipes import PpoRecipe, PpoSection
-from palmette.train.rollouts import RolloutBatch, RolloutMaker, ask_documents
+from palmette.train.recipes.rollouts import PpoRecipe, PpoSection
 from palmette.train.stage import Interrupted
 from palmette.tree.chat import ChatTemplate
 from tests.conftest import SMALL, squad_file, tiny_llama, with_exact_norms

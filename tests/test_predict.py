@@ -21,11 +21,12 @@ from typing import Any
 import pytest
 import typer
 
-from palmette.cli.predict import Tally, predict_rows, run_predict
+from palmette.cli.predict import run_predict
 from palmette.data.records import Document
 from palmette.data.stream import Row, chunk_rows, count_lines, open_lines, read_rows
 from palmette.decode.prediction import Candidate, Prediction
 from palmette.errors import DataError, ModelError, PackingError, RunError
+from palmette.inference.job import Tally, predict_rows
 
 FERRY = "The ferry leaves at 7:40 from pier 3. <|im_end|>"
 SETTINGS = {"model": "fake", "max_passes": 4, "min_confidence": 0.0}

@@ -13,7 +13,7 @@ from palmette.tasks.preference import BAD, GOOD, OTHER
 from palmette.train.dpo import DpoObjective, num_pairs
 from palmette.train.kto import KtoObjective, _only, num_verdicts
 from palmette.train.plan import StepPlan
-from palmette.train.preference_recipes import DpoSection, KtoSection, RewardSection
+from palmette.train.recipes.preferences import DpoSection, KtoSection, RewardSection
 from palmette.train.reward import RewardObjective, num_comparisons
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch

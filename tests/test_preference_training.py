@@ -15,18 +15,19 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from palmette.cli.opening import open_model
 from palmette.config import Recipe, load_run_recipe, read_recipe, read_section
 from palmette.data.chat import Part, Turn
 from palmette.data.preference import Comparison, read_comparisons, read_verdicts
 from palmette.errors import DataError, ModelError, PalmetteError, RecipeError, RunError
+from palmette.inference.answerer import open_model
+from palmette.inference.reward_model import load_reward
 from palmette.model.loading import load_model, weights_hash
 from palmette.tasks.preference import GOOD, PreferenceTrees, mismatched
 from palmette.train import reference
 from palmette.train.dpo import resume_dpo, train_dpo
 from palmette.train.kto import resume_kto, train_kto
-from palmette.train.preference_recipes import DpoRecipe, KtoRecipe, RewardRecipe
-from palmette.train.reward import load_reward, resume_reward, train_reward
+from palmette.train.recipes.preferences import DpoRecipe, KtoRecipe, RewardRecipe
+from palmette.train.reward import resume_reward, train_reward
 from palmette.train.sft import train_sft
 from palmette.train.stage import Interrupted
 from palmette.tree.chat import ChatTemplate

@@ -12,8 +12,8 @@ import pytest
 
 from palmette.data.preference import read_comparisons
 from palmette.data.records import Answer, Document, Question
-from palmette.decode.rollouts import Rollout, Sampling
 from palmette.errors import DataError
+from palmette.rollouts.sampling import Rollout, Sampling
 from palmette.synth.preferences import PreferenceMaker, make_preferences
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning, qa_messages
 from palmette.tasks.qa_prompt import load_prompt
@@ -119,7 +119,7 @@ def test_the_command_goes_on_where_it_was_stopped(
 ) -> None:
     """Stopped by Ctrl-C after the first question, in the midst of a line; the same file as without the stop."""
     script = Script([[RIGHT, NONE, "broken"]])
-    monkeypatch.setattr("palmette.decode.sampler.Sampler", lambda *_, **__: script)
+    monkeypatch.setattr("palmette.rollouts.sampler.Sampler", lambda *_, **__: script)
     monkeypatch.setattr("palmette.synth.preferences._QUESTIONS", 1)
     data = squad_file(tmp_path / "a.json")
     words = ("synth", "preferences", data, "--model", tiny_folder, "--samples", 3, "--temperature", 1)

@@ -13,23 +13,24 @@ from typing import Any
 
 import pytest
 
-from palmette.cli.lock import locked
-from palmette.cli.preferences import synth_preferences, write_preferences
+from palmette.cli.preferences import synth_preferences
 from palmette.config import read_section
 from palmette.data.preference import read_comparisons
 from palmette.data.records import Document, Question
 from palmette.data.source import read_source
-from palmette.decode.rollouts import Sampling
 from palmette.errors import DataError, RecipeError, RunError
+from palmette.inference.reward_model import RewardModel, load_reward
+from palmette.lock import locked
 from palmette.model.loading import weights_hash
+from palmette.rollouts.maker import JUDGED
+from palmette.rollouts.sampling import Sampling
+from palmette.synth.preference_job import write_preferences
 from palmette.synth.preference_settings import PreferenceSettings
 from palmette.synth.preferences import Judge, PreferenceMaker, Preferences, begin_work, make_preferences
 from palmette.synth.verdicts import judged_preferences, read_judged
 from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
 from palmette.tasks.qa_prompt import load_prompt
 from palmette.tasks.rewards import QaReward, parse_weights
-from palmette.train.reward import RewardModel, load_reward
-from palmette.train.rollouts import JUDGED
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree
 from tests import test_grpo_stage
@@ -209,7 +210,7 @@ def test_the_command_ranks_by_a_reward_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Each answer earns 2 * what the reward model says of it after the question as messages, and nothing else."""
-    monkeypatch.setattr("palmette.decode.sampler.Sampler", lambda *_, **__: Script([["abcabc", "17", "granite?"]]))
+    monkeypatch.setattr("palmette.rollouts.sampler.Sampler", lambda *_, **__: Script([["abcabc", "17", "granite?"]]))
     data, out = squad_file(tmp_path / "a.json"), tmp_path / "out.jsonl"
     words = ("synth", "preferences", data, "--model", tiny_folder, "--samples", 3, "--temperature", 1, "--out", out)
     ranking = ("--reward", "none", "--reward-model", reward_run, "--reward-model-weight", 2)

@@ -15,9 +15,9 @@ from palmette.config import Recipe, parse_recipe
 from palmette.data.records import Answer, Document, Question
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import DataError, RecipeError
+from palmette.inference.task import recipe_prompt
 from palmette.tasks.extractive_qa import KINDS, ExtractiveQa, learn_weights
 from palmette.tasks.qa_prompt import describe_prompts, load_prompt, prompt_names
-from palmette.train.sft import recipe_prompt
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import lay_out
 from tests.conftest import tiny_llama

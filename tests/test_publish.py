@@ -17,10 +17,10 @@ from huggingface_hub import ModelCard
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from palmette.cli.publish import _EXAMPLE
 from palmette.errors import ModelError, RunError
 from palmette.model.loading import without_alias_warning
 from palmette.publish.card import escape
+from palmette.publish.folder import _EXAMPLE
 from palmette.publish.hub import base_licence, check_name
 from palmette.publish.merge import merge_run
 from palmette.publish.public import hub_base, public_recipe, sources_of

@@ -17,7 +17,9 @@ import pytest
 from palmette.data.records import Answer, Document, Question
 from palmette.decode.prediction import Candidate, Prediction
 from palmette.errors import DataError
-from palmette.evaluate.report import (
+from palmette.evaluate.squad_metrics import ScoredAnswer, score_answers
+from palmette.pages.charts import loss_chart, risk_coverage_chart
+from palmette.pages.evaluation.report import (
     Report,
     by_answer_length,
     by_answer_position,
@@ -29,8 +31,6 @@ from palmette.evaluate.report import (
     script_json,
     write_report,
 )
-from palmette.evaluate.report_charts import loss_chart, risk_coverage_chart
-from palmette.evaluate.squad_metrics import ScoredAnswer, score_answers
 from tests.chromium import Browser
 
 # Before "dawn" stand 5 code points of emoji (the astronaut is three) that are 9 UTF-16 units.

@@ -16,8 +16,7 @@ import yaml
 from transformers import PreTrainedTokenizerFast
 
 from palmette.errors import DataError, ModelError
-from palmette.evaluate.plots import SweepPoint, forgetting_figure, plot_forgetting
-from palmette.evaluate.retention import (
+from palmette.evaluate.retention.measure import (
     Settings,
     adapter_retention,
     compare,
@@ -26,10 +25,11 @@ from palmette.evaluate.retention import (
     observe,
     score_texts,
 )
-from palmette.evaluate.retention_probe import Probe, beginning
-from palmette.evaluate.retention_scores import ReplyScore, Retention, TextScore, total
-from palmette.evaluate.retention_texts import ChatPrompt, Passage, chat_prompts, hashes, passages
+from palmette.evaluate.retention.probe import Probe, beginning
+from palmette.evaluate.retention.scores import ReplyScore, Retention, TextScore, total
+from palmette.evaluate.retention.texts import ChatPrompt, Passage, chat_prompts, hashes, passages
 from palmette.model.loading import add_lora, load_model, weights_hash
+from palmette.pages.plots import SweepPoint, forgetting_figure, plot_forgetting
 from tests.conftest import squad_file, tiny_llama
 from tests.oracle import oracle
 from tests.test_cli import palmette

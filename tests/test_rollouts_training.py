@@ -14,18 +14,20 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palmette.data.records import Answer, Document, Question
-from palmette.decode.sampler import Sampler
 from palmette.errors import DataError, ModelError, PackingError, RunError
+from palmette.rollouts import batch as rollouts_module
+from palmette.rollouts.batch import RolloutBatch, Sample
+from palmette.rollouts.maker import RolloutMaker
+from palmette.rollouts.questions import Asked, ask_documents
+from palmette.rollouts.sampler import Sampler
+from palmette.rollouts.scoring import score_rollouts
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
 from palmette.tasks.qa_prompt import load_prompt
 from palmette.tasks.rewards import QaReward
-from palmette.train import rollouts as rollouts_module
 from palmette.train.grpo import GrpoLearner, needed_scores, reply_advantages
 from palmette.train.plan import StepPlan
-from palmette.train.reply_tokens import score_rollouts
+from palmette.train.recipes.rollouts import GrpoSection
 from palmette.train.rollout_plan import RolloutPlan
-from palmette.train.rollout_recipes import GrpoSection
-from palmette.train.rollouts import Asked, RolloutBatch, RolloutMaker, Sample, ask_documents
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment

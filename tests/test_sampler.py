@@ -14,11 +14,11 @@ import torch
 from scipy.stats import chisquare
 
 from palmette.decode.prefix_cache import PrefixCache
-from palmette.decode.rollouts import Rollout, Sampling, cut_at, said
-from palmette.decode.sampler import Sampler, draw
 from palmette.errors import ModelError, PackingError
 from palmette.model.forward import score_tokens
 from palmette.model.loading import load_model
+from palmette.rollouts.sampler import Sampler, draw
+from palmette.rollouts.sampling import Rollout, Sampling, cut_at, said
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment

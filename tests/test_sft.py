@@ -18,8 +18,8 @@ from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from palmette.config import Recipe, load_recipe
 from palmette.data.source import read_source
 from palmette.errors import DataError, ModelError, PackingError, RunError
-from palmette.evaluate.plots import plot_loss
 from palmette.model.loading import add_lora, load_model, weights_hash
+from palmette.pages.plots import plot_loss
 from palmette.run import whole_folder
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import load_prompt

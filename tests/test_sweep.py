@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 import yaml
 
-from palmette.cli.measure import first_questions
-from palmette.cli.opening import Opened
-from palmette.cli.retention import retention_of_run
-from palmette.cli.run_table import Row, Spread
-from palmette.cli.sweep_table import plot_learning_rates
 from palmette.config import Recipe
 from palmette.data.source import read_source
 from palmette.errors import DataError, RecipeError
-from palmette.evaluate.retention import Settings
+from palmette.evaluate.retention.measure import Settings
+from palmette.evaluate.retention.run import retention_of_run
+from palmette.inference.answerer import Opened
 from palmette.run import read_log
+from palmette.studies.measuring import first_questions
+from palmette.studies.sweep.recipe import load_sweep
+from palmette.studies.sweep.table import plot_learning_rates
+from palmette.studies.tables import Row, Spread
 from palmette.train.sft import train_sft
 from palmette.train.step import checkpoints
-from palmette.train.sweep import load_sweep
 from tests.conftest import squad_file
 from tests.test_cli import palmette
 from tests.test_sft import adapter, assert_same, on_step, quiet
@@ -216,7 +216,7 @@ def test_what_it_cost_elsewhere_is_measured_and_drawn(
     settings["output"] = str(copied)
     file = tmp_path / "again.yaml"
     file.write_text(yaml.safe_dump(settings))
-    monkeypatch.setattr("palmette.cli.sweep.train_sft", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("palmette.studies.sweep.runner.train_sft", lambda *_: pytest.fail("trained again"))
     assert palmette(monkeypatch, "sweep", file) == 0
     assert (copied / "forgetting.png").read_bytes()[:4] == b"\x89PNG"
     record = json.loads((copied / "sweep.json").read_text())
@@ -262,7 +262,7 @@ def test_ctrl_c_in_training_and_in_answering(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("palmette.cli.measure.evaluate_squad", stop)
+        patch.setattr("palmette.studies.measuring.evaluate_squad", stop)
         assert palmette(patch, "sweep", file) == 130
     assert (run / "adapter").is_dir()
     assert {path.name for path in run.parent.iterdir()} == {"cell.json", "run"}
@@ -287,7 +287,9 @@ def test_a_failure_is_written_down_and_the_others_go_on(
     assert "- failed: explodes_seed=0: " in (tmp_path / "s" / "sweep.md").read_text()
     assert palmette(monkeypatch, "sweep", file) == 1
     assert "kept so" in capsys.readouterr().err
-    monkeypatch.setattr("palmette.cli.sweep._train", lambda cell, say: (_ for _ in ()).throw(MemoryError("no room")))
+    monkeypatch.setattr(
+        "palmette.studies.sweep.runner._train", lambda cell, say: (_ for _ in ()).throw(MemoryError("no room"))
+    )
     assert palmette(monkeypatch, "sweep", file, "--retry-failed") == 1
     assert "MemoryError: no room" in capsys.readouterr().err
 

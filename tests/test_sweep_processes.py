@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from palmette.cli.lock import locked
+from palmette.lock import locked
 from palmette.run import read_log
 from tests.test_cli import palmette
 from tests.test_sweep import small, sweep_file
@@ -40,7 +40,9 @@ def test_a_cell_of_another_process_comes_last(
     """The first cell is held until the second one is done and looked at once more; then the first is trained too."""
     file = sweep_file(tmp_path / "s.yaml", seeds=[0, 1], **small(tiny_folder, tmp_path))
     with monkeypatch.context() as patch:
-        patch.setattr("palmette.cli.sweep._train", lambda cell, say: (_ for _ in ()).throw(MemoryError("no room")))
+        patch.setattr(
+            "palmette.studies.sweep.runner._train", lambda cell, say: (_ for _ in ()).throw(MemoryError("no room"))
+        )
         assert palmette(patch, "sweep", file) == 1  # makes the folders
     capsys.readouterr()
     first = tmp_path / "s" / "cells" / "base_seed=0"
@@ -52,7 +54,7 @@ def test_a_cell_of_another_process_comes_last(
         waits.append(seconds)
         held.close()
 
-    monkeypatch.setattr("palmette.cli.lock.time", SimpleNamespace(sleep=let_go))
+    monkeypatch.setattr("palmette.lock.time", SimpleNamespace(sleep=let_go))
     assert palmette(monkeypatch, "sweep", file, "--retry-failed") == 0
     err = capsys.readouterr().err
     assert err.count("base_seed=0: another process is at work on it") == 1
@@ -62,7 +64,7 @@ def test_a_cell_of_another_process_comes_last(
 
 def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:
     code = (
-        "import sys, os, signal; from pathlib import Path; from palmette.cli.lock import locked\n"
+        "import sys, os, signal; from pathlib import Path; from palmette.lock import locked\n"
         "with locked(Path(sys.argv[1]), wait=False) as mine:\n"
         "    print(mine, flush=True); sys.stdin.read()\n"
     )

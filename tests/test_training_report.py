@@ -15,14 +15,15 @@ import yaml
 
 from palmette.data.records import Answer, Document, Question
 from palmette.errors import RunError
-from palmette.evaluate.report_charts import StepLine, axis_ends, steps_chart
-from palmette.evaluate.training_figures import OTHERS, STAGES, figure_groups, not_drawable
-from palmette.evaluate.training_report import TRAINING, render_training_report, write_training_report
-from palmette.evaluate.training_run import TrainingRun, read_training_run
-from palmette.evaluate.training_samples import came_again, spread_out, story, to_cards, to_moments
-from palmette.evaluate.training_warnings import Finding, find_warnings
+from palmette.pages.charts import StepLine, axis_ends, steps_chart
+from palmette.pages.training.figures import OTHERS, STAGES, figure_groups, not_drawable
+from palmette.pages.training.report import TRAINING, render_training_report, write_training_report
+from palmette.pages.training.run import TrainingRun, read_training_run
+from palmette.pages.training.samples import came_again, spread_out, story, to_cards, to_moments
+from palmette.pages.training.warnings import Finding, find_warnings
+from palmette.rollouts.batch import RolloutBatch, Sample
+from palmette.rollouts.questions import Asked
 from palmette.train import ppo
-from palmette.train.rollouts import Asked, RolloutBatch, Sample
 from tests.chromium import Browser
 from tests.conftest import squad_file
 from tests.test_cli import palmette

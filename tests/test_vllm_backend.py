@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from palmette.decode import vllm_backend
-from palmette.decode.rollouts import Rollout, RolloutSource, Sampling
-from palmette.decode.sampler import Sampler
-from palmette.decode.vllm_backend import VllmSampler
 from palmette.errors import ModelError, PackingError
+from palmette.rollouts import vllm as vllm_backend
+from palmette.rollouts.sampler import Sampler
+from palmette.rollouts.sampling import Rollout, RolloutSource, Sampling
+from palmette.rollouts.vllm import VllmSampler
 from tests.test_sampler import Letters
 
 END = 9

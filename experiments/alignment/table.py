@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.cli.chain_table import FRONTIER, PAGE
+from palmette.studies.chain.table import FRONTIER, PAGE
 
 sys.path.append(str(Path(__file__).parents[1]))
 from steps import PLACE, written

@@ -22,8 +22,8 @@ from palmette.config import read_settings
 from palmette.data.source import read_source
 from palmette.data.squad import dump_squad
 from palmette.errors import PalmetteError, RunError
+from palmette.studies.sweep.recipe import load_sweep
 from palmette.synth.quotes import quote_rationales
-from palmette.train.sweep import load_sweep
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent))

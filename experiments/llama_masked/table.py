@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.cli.run_table import Row, Spread, Table, markdown, tables_of
-from palmette.cli.sweep_table import keys_of, settings
 from palmette.config import read_section
 from palmette.evaluate.bootstrap import Difference
 from palmette.evaluate.squad import METRICS
-from palmette.train.sweep import CELLS, RUN, Sweep
+from palmette.studies.sweep.recipe import CELLS, RUN, Sweep
+from palmette.studies.sweep.table import keys_of, settings
+from palmette.studies.tables import Row, Spread, Table, markdown, tables_of
 
 sys.path.append(str(Path(__file__).parents[1]))
 from steps import written

@@ -56,7 +56,7 @@ class DataSection(Section):
     Attributes:
         train: sources, read one after the other.
         kind: "qa": questions about documents; "chat": conversations (`data/chat.py` says in which form); "preferences": for the
-            stages that learn from them (`train/preference_recipes.py`).
+            stages that learn from them (`train/recipes/preferences.py`).
         on_bad_record: "error", or "drop" to leave bad questions, documents and conversations out and count them.
         on_too_long: "error", or "drop" to leave trees over train.row_tokens out and count them.
         limit_documents: use at most so many documents or conversations of each source.

@@ -18,6 +18,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from palmette import run
 from palmette.errors import RunError
 
 RECIPE, MANIFEST, METRICS_LOG = "recipe.yaml", "manifest.json", "metrics.jsonl"
@@ -171,3 +172,18 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor()
+
+
+def trained_folder(folder: Path) -> Path:
+    """Where a run keeps what it trained: its adapter, or its full model.
+
+    Raises:
+        RunError: it is no run folder, or the run is not finished.
+    """
+    run.check_run(folder)
+    found = [path for path in (folder / run.FULL_MODEL, folder / run.ADAPTER) if path.is_dir()]
+    if not found:
+        raise RunError(
+            f"{folder} is not finished", f"Go on with: palmette train {run.stage_of(folder)} --resume {folder}"
+        )
+    return found[0]

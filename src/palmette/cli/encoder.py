@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from palmette import run
-from palmette.baselines.encoder import EncoderDecoder, load_encoder
 from palmette.baselines.encoder_training import (
-    SETTINGS,
     EncoderInterrupted,
     EncoderSettings,
     resume_encoder,
     train_encoder,
-    trained_encoder,
 )
-from palmette.baselines.threshold import NullThreshold, fit_null_threshold
-from palmette.cli.evaluate import HELD_OUT_SPLIT, MADE_BY, loss_of, subtitle
-from palmette.cli.report import LOSS_PLOT
-from palmette.cli.show import metrics_table, stderr, stdout
-from palmette.data.records import DataSet
+from palmette.baselines.evaluation import _check_apart, _evaluate
+from palmette.cli.console import stderr
 from palmette.data.source import read_source
-from palmette.errors import DataError
-from palmette.evaluate.plots import plot_loss
-from palmette.evaluate.squad import REPORT, evaluate_squad
-
-KIND = "encoder with a span head"
+from palmette.evaluate.record import HELD_OUT_SPLIT
+from palmette.pages.plots import plot_loss
+from palmette.pages.training.pictures import LOSS_PLOT
 
 
 def run_baseline_encoder(
@@ -87,86 +77,3 @@ def _train(out: Path | None, resume: Path | None, settings: EncoderSettings | No
         raise typer.Exit(130) from stop
     plot_loss(folder / run.METRICS_LOG, folder / LOSS_PLOT, title=f"Training loss, {folder.name}")
     return folder
-
-
-def _check_apart(source: DataSet, held_out: DataSet, train: str | None, folder: Path | None) -> None:
-    """Before anything is trained: a threshold is fitted on data that is neither learned nor reported on."""
-    learned = {read_source(train, limit_documents=1).sha256} if train else set()
-    if folder is not None and (folder / run.MANIFEST).is_file():
-        manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
-        learned |= {part["sha256"] for part in manifest.get("data", [])}
-    for use, hashes in (("evaluated", {source.sha256}), ("trained", learned)):
-        if held_out.sha256 in hashes:
-            raise DataError(f"--threshold {held_out.source} is also {use} on", "Fit the threshold on other data.")
-
-
-def _evaluate(
-    model: str,
-    source: DataSet,
-    held_out: DataSet | None,
-    into: Path,
-    out: Path,
-    reading: dict[str, int],
-    batch_size: int,
-) -> None:
-    """Evaluate a run, or any model with a span head, and write the files of an evaluation.
-
-    Args:
-        model: what `--model` names.
-        source: the data.
-        held_out: what to fit the threshold on; None for the run's own, or 0.
-        into: where the files are written.
-        out: where they will stand in the end.
-        reading: how documents are cut and how long answers may be, where that is not as in training.
-        batch_size: windows read side by side.
-    """
-    decoder, fitted = _decoder(model, reading, batch_size, source.source)
-    if held_out is not None:
-        fitted = fit_null_threshold(decoder, held_out)
-        fitted.write(into)
-    if fitted is not None:
-        fitted.check_unseen(source)
-        decoder = replace(decoder, threshold=fitted.value)
-    result = evaluate_squad(decoder, source.documents)
-    name = Path(model).name
-    title = f"{name} on {Path(source.source).name}"
-    result.write(into, title, subtitle(model, source.source, KIND), loss_of(Path(model).expanduser()))
-    run.write_json(into / MADE_BY, _made_by(decoder, fitted, source, model))
-    stdout().print(metrics_table({name: result.metrics}, result.intervals))
-    news = stderr()
-    news.print(f"{len(result.scored)} questions in {result.seconds:.0f} s; files in {out}; look at {out / REPORT}")
-    news.print(f"threshold {fitted.value:.3f}, fitted on {fitted.source}" if fitted else "threshold 0, not fitted")
-
-
-def _decoder(
-    model: str, reading: dict[str, int], batch_size: int, source: str
-) -> tuple[EncoderDecoder, NullThreshold | None]:
-    """What answers, and the threshold fitted for it, if there is one. A run reads as it was trained to, unless told otherwise."""
-    folder = Path(model).expanduser()
-    is_run = (folder / SETTINGS).is_file()
-    settings = EncoderSettings.read(folder) if is_run else EncoderSettings(model, "")
-    settings = replace(settings, **reading)  # type: ignore[arg-type]  # integers, by the names of integers
-    encoder = load_encoder(str(trained_encoder(folder)) if is_run else model, settings.windowing)
-    decoder = EncoderDecoder(
-        encoder,
-        settings.windowing,
-        max_answer_tokens=settings.max_answer_tokens,
-        batch_size=batch_size,
-        source=source,
-    )
-    return decoder, NullThreshold.read(folder) if is_run else None
-
-
-def _made_by(decoder: EncoderDecoder, fitted: NullThreshold | None, source: DataSet, model: str) -> dict[str, Any]:
-    """What the figures depend on."""
-    return {
-        **run.environment(),
-        "model": model,
-        "decoder": KIND,
-        "max_tokens": decoder.windowing.max_tokens,
-        "stride": decoder.windowing.stride,
-        "max_answer_tokens": decoder.max_answer_tokens,
-        "threshold": decoder.threshold,
-        "threshold_fitted_on": fitted.source if fitted else None,
-        "data": {"source": source.source, "sha256": source.sha256, "questions": source.num_questions},
-    }

@@ -110,7 +110,7 @@ def _parameter(text: str) -> tuple[str, Any]:
 @contextlib.contextmanager
 def going_on_later(client: Client) -> Iterator[None]:
     """Tell what was used, however the block ends; and that the same command goes on, if it ends early."""
-    from palmette.cli.show import stderr
+    from palmette.cli.console import stderr
 
     try:
         yield
@@ -193,7 +193,7 @@ def _evaluate(
     client: Client, prompt: QaPrompt, source: DataSet, out: Path, *, loose: bool, allow_failures: bool
 ) -> None:
     from palmette import run
-    from palmette.cli.show import metrics_table, stderr, stdout
+    from palmette.cli.console import metrics_table, stderr, stdout
     from palmette.endpoint.answers import EndpointDecoder
     from palmette.evaluate.squad import REPORT, evaluate_squad
 

@@ -10,15 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from palmette import run
-from palmette.cli.show import stdout
+from palmette.cli.console import stdout
 from palmette.config import ModelSection, Recipe, load_run_recipe
 from palmette.data.chat import holds_chat, read_chat
 from palmette.data.source import read_source
 from palmette.errors import DataError
+from palmette.inference.task import recipe_task
 from palmette.model.loading import load_tokenizer
 from palmette.tasks.chat import Chat, opening
 from palmette.tasks.extractive_qa import PAUSE
-from palmette.train.sft import recipe_task
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree

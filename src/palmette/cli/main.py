@@ -10,12 +10,12 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from palmette import __version__
-from palmette.cli.alignment import eval_reward, train_dpo, train_grpo, train_kto, train_ppo, train_reward
 from palmette.cli.baseline import baseline_app
 from palmette.cli.divergence import eval_divergence
 from palmette.cli.endpoint import eval_endpoint
 from palmette.cli.report import report
 from palmette.cli.synth import synth_app
+from palmette.cli.train import eval_reward, train_dpo, train_grpo, train_kto, train_ppo, train_reward
 from palmette.errors import PalmetteError
 
 app = typer.Typer(
@@ -102,7 +102,7 @@ def train_sft(
     """Fine-tune a model on questions about documents, as a recipe says."""
     if (recipe is None) == (resume is None):
         raise typer.BadParameter("give either a recipe or --resume RUN")
-    from palmette.cli.commands import run_train_sft
+    from palmette.cli.ask import run_train_sft
 
     run_train_sft(recipe, resume)
 
@@ -115,7 +115,7 @@ def train_rlhf(
 
     A chain that was stopped goes on with the same command; given in several terminals at once, they share its seeds.
     """
-    from palmette.cli.chain import run_chain
+    from palmette.studies.chain.runner import run_chain
 
     run_chain(recipe)
 
@@ -131,7 +131,7 @@ def sweep(
 
     A sweep that was stopped goes on; given in several terminals at once, they share its runs.
     """
-    from palmette.cli.sweep import run_sweep
+    from palmette.studies.sweep.runner import run_sweep
 
     run_sweep(file, retry_failed=retry_failed)
 
@@ -218,7 +218,7 @@ def eval_squad(
     reasoning_limit: ReasoningLimitOption = None,
 ) -> None:
     """Answer a data set; write predictions.json, na_prob.json, metrics.json, answers.jsonl and report.html."""
-    from palmette.cli.evaluate import run_eval_squad
+    from palmette.cli.eval import run_eval_squad
 
     run_eval_squad(
         model,
@@ -246,7 +246,7 @@ def eval_predictions(
     ] = None,
 ) -> None:
     """Score prediction files of the official SQuAD v2 format, whoever made them."""
-    from palmette.cli.evaluate import run_eval_predictions
+    from palmette.cli.eval import run_eval_predictions
 
     run_eval_predictions(data, predictions, na_prob, out)
 
@@ -271,7 +271,7 @@ def eval_retention(
 ) -> None:
     """Measure what fine-tuning cost elsewhere: perplexity on general text, KL divergence on chat prompts."""
     from palmette.cli.retention import run_eval_retention
-    from palmette.evaluate.retention import Settings
+    from palmette.evaluate.retention.measure import Settings
 
     run_eval_retention(model, base, out, attention, dtype, Settings(max_new_tokens=max_new_tokens))
 
@@ -283,7 +283,7 @@ def compare_runs(
     show: Annotated[int, typer.Option(min=0, help="How many changed questions to show, each way.")] = 5,
 ) -> None:
     """Compare two evaluations: differences with intervals, and the questions that changed, both ways."""
-    from palmette.cli.evaluate import run_compare
+    from palmette.cli.eval import run_compare
 
     run_compare(first, second, show)
 
@@ -301,7 +301,7 @@ def calibrate(
     attention: AttentionOption = None,
 ) -> None:
     """Fit temperature and thresholds of the span decoder, and keep them beside the run's weights."""
-    from palmette.cli.evaluate import run_calibrate
+    from palmette.cli.eval import run_calibrate
 
     run_calibrate(model.expanduser(), data, attention, max_words, target_error, confidence)
 
@@ -318,7 +318,7 @@ def ask(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a question, for programs.")] = False,
 ) -> None:
     """Answer questions about a document, with the answer shown in its place."""
-    from palmette.cli.commands import run_ask
+    from palmette.cli.ask import run_ask
 
     settings = {"calibrated": calibration, "as_json": as_json}
     run_ask(model, document, questions, attention, decoder=decoder, max_words=max_words, **settings)
@@ -344,7 +344,7 @@ def prompts(
     name: Annotated[Optional[str], typer.Argument(help="Show this one in full.")] = None,  # noqa: UP045
 ) -> None:
     """List the prompts that a recipe can name."""
-    from palmette.cli.commands import run_prompts
+    from palmette.cli.ask import run_prompts
 
     run_prompts(name)
 

@@ -1,105 +1,23 @@
-"""`palmette predict`: a file of questions answered line by line, in a job that a kill at any moment neither harms nor repeats.
-
-Rows are answered in chunks. Where a chunk ends depends on the input alone, and a chunk's lines are appended to the output and forced to
-disk together; so the output always is whole chunks, and perhaps a piece of one more, which the next start cuts off and answers again.
-A manifest beside the output holds what the answers depend on. Not covered: an output that several machines write at once.
-"""
+"""`palmette predict`: a file of questions answered line by line."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import itertools
-import json
-import math
-import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from io import RawIOBase
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from palmette import __version__, run
-from palmette.cli.show import stderr
-from palmette.data.records import Document
-from palmette.data.stream import Row, chunk_rows, count_lines, documents_of, open_lines, read_rows
-from palmette.decode.prediction import Decoder, Prediction
-from palmette.errors import PalmetteError, RunError
-from palmette.progress import progress
+from palmette import run
+from palmette.cli.console import stderr
+from palmette.data.stream import count_lines, open_lines, read_rows
 
 if TYPE_CHECKING:  # these need torch
-    from palmette.cli.opening import Opened
     from palmette.decode.posterior import Decision
+    from palmette.inference.answerer import Opened
     from palmette.model.attention import AttentionChoice
-
-ROWS_PER_CHUNK = 128
-CHARACTERS_PER_CHUNK = 1_000_000
-NUM_CANDIDATES = 3
-_DIGITS = 6
-_GO_ON = "Give the input and the options that it was begun with, or another name for the output to start anew."
-
-Record = dict[str, Any]
-
-
-@dataclass
-class Tally:
-    """What is in the output so far.
-
-    Attributes:
-        answered: rows with an answer.
-        absent, unsure: rows that were refused, by the reason.
-        broken: rows with a reply that was not in the format asked for.
-        errors: rows that could not be answered.
-        first_error: line of the first of them in the input.
-        earlier: how many of all these rows were there before this start.
-        seconds: time spent on the others.
-        interrupted: whether Ctrl-C came before the end.
-    """
-
-    answered: int = 0
-    absent: int = 0
-    unsure: int = 0
-    broken: int = 0
-    errors: int = 0
-    first_error: int | None = None
-    earlier: int = 0
-    seconds: float = 0.0
-    interrupted: bool = False
-
-    @property
-    def rows(self) -> int:
-        """All rows."""
-        return self.answered + self.absent + self.unsure + self.broken + self.errors
-
-    def add(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Count lines of the output."""
-        for record in records:
-            refusal = record.get("refusal")
-            if "error" in record:
-                self.errors += 1
-                self.first_error = self.first_error or record["line"]
-            elif record.get("answer") is not None:
-                self.answered += 1
-            else:
-                self.absent += refusal == "absent"
-                self.unsure += refusal == "unsure"
-                self.broken += refusal not in ("absent", "unsure")
-
-    def summary(self, out: Path) -> str:
-        """What to tell the user at the end."""
-        counts = f"{self.answered} answered, {self.absent + self.unsure} refused ({self.absent} absent, {self.unsure} unsure)"
-        counts += f", {self.broken} with a broken reply" if self.broken else ""
-        counts += f", {self.errors} with an error" + (f", the first in line {self.first_error}" if self.errors else "")
-        new = self.rows - self.earlier
-        if self.interrupted:
-            return f"stopped; {self.rows} rows are safe in {out}: {counts}. Give the same command again to go on."
-        if self.earlier and not new:
-            return f"{out} is finished already, nothing to do; {self.rows} rows: {counts}"
-        rate = f"; {new} rows in {self.seconds:.0f} s, {new / max(self.seconds, 1e-9):.1f} a second"
-        return f"done: {self.rows} rows in {out}: {counts}{rate}"
+from palmette.inference.job import ROWS_PER_CHUNK, Record, _check_output, predict_rows
 
 
 def run_predict(
@@ -132,7 +50,7 @@ def run_predict(
     out = out.expanduser()
     _check_output(out)
     with open_lines(source) as lines:
-        from palmette.cli.opening import open_model
+        from palmette.inference.answerer import open_model
 
         opened = open_model(model, attention, calibrated=calibrated)
         effort, chosen = opened.effort(max_words), decision or opened.decision
@@ -148,221 +66,6 @@ def run_predict(
     stderr().print(tally.summary(out))
     if tally.interrupted:
         raise typer.Exit(130)
-
-
-def predict_rows(
-    decoder: Decoder,
-    rows: Iterable[Row],
-    out: Path,
-    settings: Mapping[str, Any],
-    *,
-    about: Mapping[str, Any] | None = None,
-    num_lines: Callable[[], int] = lambda: 0,
-    max_rows: int = ROWS_PER_CHUNK,
-    max_characters: int = CHARACTERS_PER_CHUNK,
-) -> Tally:
-    """Answer rows into a file, one line each, in order; go on where an earlier start was stopped.
-
-    Args:
-        decoder: what answers.
-        rows: the input from its first row; no more than a chunk is read ahead.
-        out: the file.
-        settings: what the answers depend on; going on with others is refused.
-        about: what else the manifest tells.
-        num_lines: how many lines the input has, for the estimate; 0 if that is not known.
-        max_rows: how many rows fill a chunk.
-        max_characters: how many characters of documents fill one.
-
-    Raises:
-        RunError: the output belongs to another job or another input, is being written by another process, or cannot be written.
-    """
-    everything = {"palmette": __version__, **settings, "max_rows": max_rows, "max_characters": max_characters}
-    _check_output(out)
-    _begin(out, everything, about or {})
-    chunks, tally = chunk_rows(rows, max_rows=max_rows, max_characters=max_characters), Tally()
-    with _locked(out) as stream:
-        size, waiting = _read_finished(out, chunks, tally)
-        if not waiting:
-            return tally
-        started = time.perf_counter()
-        try:
-            with _writing(out):
-                stream.truncate(size)
-            for records in _work(decoder, itertools.chain([waiting], chunks), num_lines()):
-                with _writing(out):
-                    _append(stream, records)
-                tally.add(records)
-        except KeyboardInterrupt:
-            tally.interrupted = True
-        tally.seconds = time.perf_counter() - started
-    return tally
-
-
-def _work(decoder: Decoder, chunks: Iterable[list[Row]], num_lines: int) -> Iterator[list[Record]]:
-    """The lines of the output, chunk by chunk."""
-    with contextlib.closing(progress(num_lines, "predict", "rows")) as bar:
-        for chunk in chunks:
-            if not bar.n:
-                bar.n = bar.initial = chunk[0].line - 1
-            answers: dict[str, Prediction | PalmetteError] = {}
-            for key, answer in _answers(decoder, documents_of(chunk)):
-                bar.update(key not in answers)
-                answers[key] = answer
-            yield [_record(row, answers) for row in chunk]
-            bar.update(chunk[-1].line - bar.n)  # bad rows and blank lines are done too
-
-
-def _answers(decoder: Decoder, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction | PalmetteError]]:
-    """What the decoder answers; where it raises, halves of the documents, then of the questions, until the bad one stands alone."""
-    if not documents:
-        return
-    try:
-        yield from decoder.predict(documents)
-        return
-    except PalmetteError as error:
-        only = documents[0]
-        if len(documents) == 1 and len(only.questions) == 1:
-            yield only.questions[0].id, error
-            return
-    if len(documents) > 1:
-        middle = len(documents) // 2
-        halves = [documents[:middle], documents[middle:]]
-    else:
-        middle = len(only.questions) // 2
-        halves = [[replace(only, questions=part)] for part in (only.questions[:middle], only.questions[middle:])]
-    for half in halves:
-        yield from _answers(decoder, half)
-
-
-def _record(row: Row, answers: Mapping[str, Prediction | PalmetteError]) -> Record:
-    """A row's line of the output."""
-    head: Record = {"line": row.line, "id": row.id}
-    if row.error:
-        return {**head, "error": row.error}
-    answer = answers[row.key]
-    if isinstance(answer, PalmetteError):
-        return {**head, "error": str(answer)}
-    if not all(math.isfinite(p) for p in (answer.probability, answer.no_answer_probability) if p is not None):
-        return {**head, "error": f"{row.key}: the model's probabilities are not numbers"}
-    return {
-        **head,
-        "question": row.question,
-        "answer": answer.text or None,
-        "refusal": answer.refusal or None,
-        "start": answer.start,
-        "end": answer.end,
-        "probability": _rounded(answer.probability),
-        "no_answer_probability": _rounded(answer.no_answer_probability),
-        "certified": answer.certified,
-        "candidates": [
-            {**asdict(candidate), "probability": _rounded(candidate.probability)}
-            for candidate in answer.candidates[:NUM_CANDIDATES]
-        ],
-    }
-
-
-def _rounded(probability: float | None) -> float | None:
-    return None if probability is None else round(probability, _DIGITS)
-
-
-def _manifest(out: Path) -> Path:
-    return out.with_name(out.name + ".manifest.json")
-
-
-def _check_output(out: Path) -> None:
-    if str(out) == "-":
-        raise RunError("the output cannot be standard output, which cannot be resumed", "Give a file.")
-    if not _manifest(out).is_file():
-        run.check_absent(out)
-
-
-def _begin(out: Path, settings: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """Write the manifest of a new output; compare that of an old one."""
-    path = _manifest(out)
-    if not out.exists():
-        with _writing(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
-        run.write_json(path, {"settings": settings, **about})
-        return
-    try:
-        begun = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        names = sorted(begun.keys() | settings.keys())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path} cannot be read: {error}", "Give another name for the output.") from error
-    now = json.loads(json.dumps(settings))
-    for name in names:
-        if begun.get(name) != now.get(name):
-            raise RunError(f"{out} was begun with {name} = {begun.get(name)!r}, not {now.get(name)!r}", _GO_ON)
-
-
-@contextlib.contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        way_out = "Free some space and give the same command again, or choose another folder."
-        raise RunError(f"cannot write {out}: {error.strerror}", way_out) from error
-
-
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[RawIOBase]:
-    """The output, to append to, for this process alone."""
-    with _writing(out):
-        stream = out.open("ab", buffering=0)
-    with stream:
-        with contextlib.suppress(ImportError):  # Windows has no fcntl; there nothing guards the file
-            import fcntl
-
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                way_out = "Wait for it, or give another name for the output."
-                raise RunError(f"another process is writing {out}", way_out) from error
-        yield stream
-
-
-def _append(stream: RawIOBase, records: Iterable[Record]) -> None:
-    rest = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode("utf-8")
-    while rest:
-        rest = rest[stream.write(rest) or 0 :]
-    os.fsync(stream.fileno())
-
-
-def _read_finished(out: Path, chunks: Iterator[list[Row]], tally: Tally) -> tuple[int, list[Row] | None]:
-    """Compare the output with the input, in step.
-
-    Returns:
-        The size of the finished chunks in bytes, and the first chunk that is not finished, None if all are.
-    """
-    size = 0
-    with out.open("rb") as stream:
-        for chunk in chunks:
-            records, end = [], size
-            for row in chunk:
-                line = stream.readline()
-                if not line.endswith(b"\n"):
-                    return size, chunk
-                records.append(_read_record(line, row, out))
-                end += len(line)
-            size = end
-            tally.add(records)
-            tally.earlier = tally.rows
-        if stream.read(1):
-            raise RunError(f"{out} has more lines than the input has rows", _GO_ON)
-    return size, None
-
-
-def _read_record(line: bytes, row: Row, out: Path) -> Record:
-    try:
-        record: Record = {**json.loads(line)}
-        wrong = row.disagreement(record)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RunError(
-            f"{out}: what stands there for {row.key} of the input is not a line of answers", _GO_ON
-        ) from error
-    if wrong is not None:
-        raise RunError(f"{out} was not made from this input: {wrong!r} differs at {row.key} of the input", _GO_ON)
-    return record
 
 
 def _model_settings(model: str, opened: Opened) -> Record:

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from palmette import __version__, run
-from palmette.cli.evaluate import MADE_BY
-from palmette.cli.opening import trained_folder
-from palmette.cli.show import invoked_as, stderr
-from palmette.config import Recipe, load_run_recipe
-from palmette.data.records import Document, Question
-from palmette.errors import RunError
-from palmette.evaluate.calibration import CALIBRATION
-from palmette.evaluate.squad import METRICS
-from palmette.model.loading import load_tokenizer, weights_hash
-from palmette.publish.card import Kind, Publication, model_card
-from palmette.publish.hub import base_licence, check_name, upload
-from palmette.publish.merge import ORIGIN, MergeDType, merge_run, mergeable, merged_model, origin, write_merged
-from palmette.publish.public import (
-    check_licence,
-    hub_base,
-    public_manifest,
-    public_recipe,
-    public_source,
-    read_figures,
-    sources_of,
-)
-from palmette.train.sft import recipe_prompt, recipe_task
-
-_CARD = "README.md"
-_EXAMPLE = Document("example", "The ferry leaves at 7:40 from pier 3.", (Question("0", "When does the ferry leave?"),))
+from palmette import run
+from palmette.cli.console import invoked_as, stderr
+from palmette.config import load_run_recipe
+from palmette.publish.card import model_card
+from palmette.publish.folder import _fill, _publication, _read
+from palmette.publish.hub import check_name, upload
+from palmette.publish.merge import MergeDType, merge_run
 
 
 def run_merge(folder: Path, out: Path, dtype: MergeDType) -> None:
@@ -47,18 +24,6 @@ def run_merge(folder: Path, out: Path, dtype: MergeDType) -> None:
             "the adapter was trained on a base in few bits, and merged onto the base as it is: evaluate it again"
         )
     news.print(f"merged into {out}, in {written}; transformers loads it as any model, and so does {invoked_as()}")
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What is to be published, read once."""
-
-    folder: Path
-    trained: Path
-    kind: Kind
-    recipe: Recipe
-    manifest: dict[str, Any]
-    base: str
 
 
 def run_push(
@@ -93,98 +58,3 @@ def run_push(
         _fill(staging, source, publication, card, dtype)
         news.print(f"uploading {', '.join(sorted(path.name for path in staging.iterdir()))}")
         news.print(f"done: {upload(staging, to, private=private, update=update)}")
-
-
-def _read(folder: Path, *, merged: bool, base_model: str | None) -> _Run:
-    trained = trained_folder(folder)
-    full = trained.name == run.FULL_MODEL
-    if merged:
-        mergeable(folder)
-    recipe = load_run_recipe(folder / run.RECIPE)
-    manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
-    stage = manifest.get("stage", "sft")
-    if recipe.data.kind != "qa" or stage != "sft":
-        raise RunError(
-            f"{folder} was trained on {recipe.data.kind} data by `train {stage}`; a card would tell of fine-tuning on documents and questions",
-            "Merge it (palmette merge), and write its card by hand.",
-        )
-    kind: Kind = "merged" if merged else "full" if full else "adapter"
-    return _Run(folder, trained, kind, recipe, manifest, hub_base(recipe.model.name, base_model))
-
-
-def _publication(
-    source: _Run, to: str, evaluations: Sequence[Path], licence: str | None, data_licences: Sequence[str]
-) -> Publication:
-    weights = weights_hash(str(source.trained))
-    stated = licence or base_licence(source.recipe.model.name) or base_licence(source.base)
-    if stated is None:
-        raise RunError(f"the licence of {source.base} is not known here", "Give one: --licence LICENCE.")
-    return Publication(
-        to=to,
-        kind=source.kind,
-        base=source.base,
-        quantization=source.recipe.model.quantization,
-        licence=check_licence(stated),
-        sources=sources_of(source.manifest, data_licences),
-        recipe=_recipe(source),
-        figures=[read_figures(folder.expanduser(), weights, MADE_BY, METRICS) for folder in evaluations],
-        prompt=_example_prompt(source),
-        calibrated=_calibrated(source),
-        version=source.manifest["versions"].get("palmette", __version__),
-        only_here=_only_here(source.recipe),
-    )
-
-
-def _only_here(recipe: Recipe) -> str:
-    """Why no other program can ask a run's model as it was trained; "" if one can."""
-    if recipe_prompt(recipe).two_turns:
-        return "it is asked in two turns, whether there is an answer and which"
-    kinds = {
-        "blah": "placeholders stand before its answers that later tokens must not look at",
-        "pause": "tokens stand before its answers that no vocabulary has (pause.safetensors)",
-    }
-    return kinds.get(recipe.reasoning.kind, "")
-
-
-def _recipe(source: _Run) -> str:
-    return public_recipe(source.recipe.to_yaml(), source.base, source.manifest)
-
-
-def _calibrated(source: _Run) -> bool:
-    """A calibration holds for the very weights that it was fitted with, so not for merged ones."""
-    return source.kind != "merged" and (source.trained / CALIBRATION).is_file()
-
-
-def _example_prompt(source: _Run) -> str:
-    """A whole prompt, as the tokenizer's own text."""
-    model = source.recipe.model
-    name = str(source.trained) if source.kind == "full" else model.name
-    options = {} if source.kind == "full" else {"revision": model.revision}
-    tokenizer = load_tokenizer(name, trust_remote_code=model.trust_remote_code, **options)
-    task = recipe_task(source.recipe, tokenizer)
-    tokens = task.prompt_tokens(_EXAMPLE, _EXAMPLE.questions[0])
-    return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-
-def _fill(staging: Path, source: _Run, publication: Publication, card: str, dtype: MergeDType) -> None:
-    """Write everything that is to be uploaded into a folder."""
-    manifest = public_manifest(source.manifest, source.base)
-    if source.kind == "merged":
-        write_merged(merged_model(source.folder, source.recipe), source.recipe, staging, dtype)
-        made_of = origin(source.folder, source.recipe.model_dump(), manifest)
-        public = {key: made_of[key] for key in ("adapter_sha256", "merged_onto")}
-        run.write_json(staging / ORIGIN, {**public, "palmette": __version__})
-    else:
-        shutil.copytree(source.trained, staging, ignore=shutil.ignore_patterns(_CARD, ".*"), dirs_exist_ok=True)
-    if source.kind == "adapter":
-        _rewrite(staging / "adapter_config.json", {"base_model_name_or_path": source.base})
-    if _calibrated(source):
-        fitted = json.loads((staging / CALIBRATION).read_text(encoding="utf-8"))
-        _rewrite(staging / CALIBRATION, {"source": public_source(fitted["source"], fitted["sha256"])})
-    run.write_text(staging / run.RECIPE, publication.recipe)
-    run.write_json(staging / run.MANIFEST, manifest)
-    run.write_text(staging / _CARD, card)
-
-
-def _rewrite(path: Path, changes: dict[str, Any]) -> None:
-    run.write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})

@@ -12,15 +12,17 @@ from rich.console import Console
 from rich.text import Text
 
 from palmette import run
-from palmette.cli.evaluate import calibrate, loss_of, subtitle
-from palmette.cli.opening import Opened, trained_folder
-from palmette.cli.report import draw_run
-from palmette.cli.show import answer_text, invoked_as, metrics_table, stderr, stdout
+from palmette.cli.console import answer_text, invoked_as, metrics_table, stderr, stdout
 from palmette.config import DataSection, Recipe, TrainSection
 from palmette.data.source import read_source
+from palmette.evaluate.calibration import calibrate
 from palmette.evaluate.squad import REPORT, Evaluation, evaluate_squad
+from palmette.inference.answerer import Opened, trained_folder
+from palmette.inference.task import recipe_task
 from palmette.model.loading import merge_lora, weights_hash
-from palmette.train.sft import Interrupted, load_base, recipe_task, train_sft
+from palmette.pages.evaluation.heading import loss_of, subtitle
+from palmette.pages.training.pictures import draw_run
+from palmette.train.sft import Interrupted, load_base, train_sft
 
 HELD_OUT, CALIBRATED_ON = "builtin:test", "builtin:dev"
 NUM_EXAMPLES = 3

@@ -130,7 +130,7 @@ def _write(
 ) -> None:
     """The data with their rationales, and a report beside them."""
     from palmette import run
-    from palmette.cli.show import stderr
+    from palmette.cli.console import stderr
     from palmette.data.rows import dump_rows
     from palmette.data.squad import dump_squad
 
@@ -167,7 +167,7 @@ def _about(source: DataSet, done: Rationales, max_words: int) -> dict[str, Any]:
 def _tell(done: Rationales, source: DataSet) -> None:
     from rich.table import Table
 
-    from palmette.cli.show import stdout
+    from palmette.cli.console import stdout
     from palmette.synth.rationales import REASONS
 
     table = Table(show_edge=False, pad_edge=False)

@@ -7,13 +7,10 @@ remembers the documents it was fitted on, so that nobody reports figures on them
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +18,14 @@ from scipy import optimize
 
 from palmette.data.records import DataSet, Document, Question
 from palmette.decode.posterior import Decision, SpanPosterior
-from palmette.errors import DataError, RunError
-from palmette.evaluate.guarantee import Guarantee, Judged, check_promise, choose_threshold
-from palmette.run import write_json
+from palmette.decode.span_decoder import Effort
+from palmette.errors import DataError
+from palmette.evaluate.guarantee import Judged, check_promise, choose_threshold
+from palmette.inference.answerer import Opened
+from palmette.inference.calibration import Calibration, text_hash
+from palmette.progress import progress
 from palmette.tasks.answer_match import exact_match, gold_answers
 
-CALIBRATION = "calibration.json"
-_AGAIN = "Calibrate again with palmette calibrate, or decide with --no-calibration."
 _LOWEST, _HIGHEST = 0.02, 50.0
 
 
@@ -42,81 +40,6 @@ class Case:
     def right(self, text: str) -> bool:
         """Whether a text matches the answer exactly, after normalisation; "" is right where there is none."""
         return exact_match(text, gold_answers(self.question)) == 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Fitted numbers, and what they were fitted on.
-
-    Attributes:
-        decision: the temperature and thresholds.
-        guarantee: the promise that `decision.min_confidence` keeps, if one was asked for.
-        source, sha256: the data.
-        documents: hashes of the documents' texts.
-        num_questions: questions they were fitted and tested on.
-        fitted_for: what the answers depend on besides the documents (weights, prompt, dtype, longest span).
-        created: when, in UTC.
-    """
-
-    decision: Decision
-    guarantee: Guarantee | None
-    source: str
-    sha256: str
-    documents: tuple[str, ...]
-    num_questions: int
-    fitted_for: dict[str, Any]
-    created: str
-
-    def write(self, folder: Path) -> None:
-        """Write `calibration.json` beside the weights."""
-        write_json(folder / CALIBRATION, asdict(self))
-
-    @classmethod
-    def read(cls, folder: Path) -> Calibration:
-        """Read the calibration beside some weights.
-
-        Raises:
-            RunError: it cannot be read.
-        """
-        path = folder / CALIBRATION
-        try:
-            value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            guarantee = Guarantee(**value.pop("guarantee")) if value["guarantee"] else value.pop("guarantee")
-            documents = tuple(value.pop("documents"))
-            found = cls(decision=Decision(**value.pop("decision")), guarantee=guarantee, documents=documents, **value)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RunError(f"cannot read {path}: {error}", _AGAIN) from error
-        return found
-
-    def check_fits(self, present: Mapping[str, Any]) -> None:
-        """Refuse to decide by numbers that were fitted for something else.
-
-        Raises:
-            RunError: naming what differs.
-        """
-        for name in sorted(self.fitted_for.keys() | present.keys()):
-            fitted, now = self.fitted_for.get(name), present.get(name)
-            if fitted != now:
-                raise RunError(f"the calibration was fitted for {name} = {fitted!r}, and this is {now!r}", _AGAIN)
-
-    def check_unseen(self, documents: Sequence[Document], source: str) -> None:
-        """Refuse to report figures on documents that the calibration was fitted on.
-
-        Raises:
-            DataError: naming one of them.
-        """
-        fitted = set(self.documents)
-        seen = [document.id for document in documents if text_hash(document) in fitted]
-        if seen:
-            raise DataError(
-                f"{source}: {len(seen)} of {len(documents)} documents, {seen[0]!r} among them, were used to calibrate this model",
-                "Evaluate on other documents, or with --no-calibration.",
-            )
-
-
-def text_hash(document: Document) -> str:
-    """Hash of a document's text."""
-    return hashlib.sha256(document.text.encode("utf-8")).hexdigest()
 
 
 def check_data(
@@ -239,3 +162,17 @@ def fit_max_no_answer(cases: Sequence[Case], decision: Decision) -> float:
     totals[1:-1][np.diff(doubts[order]) == 0.0] = -math.inf
     best = int(np.argmax(totals))
     return float((edges[best] + edges[best + 1]) / 2)
+
+
+def calibrate(
+    opened: Opened, source: DataSet, effort: Effort, target_error: float | None = None, confidence: float = 0.95
+) -> Calibration:
+    """Answer a data set, and fit the calibration to it."""
+    decoder = opened.span_decoder(effort, Decision(max_no_answer=1.0))
+    posteriors = {}
+    with progress(source.num_questions, "calibrating", "questions") as bar:
+        for question, posterior in decoder.posteriors(source.documents):
+            posteriors[question] = posterior
+            bar.update()
+    cases = [Case(d, q, posteriors[q.id]) for d in source.documents for q in d.questions]
+    return fit(cases, source, opened.fitted_for(effort), target_error=target_error, confidence=confidence)

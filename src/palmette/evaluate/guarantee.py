@@ -18,6 +18,7 @@ import numpy as np
 from scipy import stats
 
 from palmette.errors import DataError
+from palmette.inference.calibration import Guarantee
 
 _STEPS = 20
 
@@ -28,26 +29,6 @@ class Judged:
 
     confidence: float
     wrong: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Guarantee:
-    """A threshold that was tested.
-
-    Attributes:
-        target_error: the largest share of wrong answers promised.
-        confidence: of the promise.
-        min_confidence: answers less probable than this are not given.
-        num_answered, num_wrong: what the testing half showed at this threshold.
-        num_tested: questions of the testing half.
-    """
-
-    target_error: float
-    confidence: float
-    min_confidence: float
-    num_answered: int
-    num_wrong: int
-    num_tested: int
 
 
 def check_promise(target_error: float, confidence: float) -> None:

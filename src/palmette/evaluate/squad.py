@@ -16,8 +16,8 @@ from palmette.decode.prediction import Candidate, Decoder, Prediction
 from palmette.errors import RunError
 from palmette.evaluate.bootstrap import intervals
 from palmette.evaluate.official import write_official
-from palmette.evaluate.report import Report, write_report
 from palmette.evaluate.squad_metrics import ScoredAnswer, score_answers, summarize
+from palmette.pages.evaluation.report import Report, write_report
 from palmette.progress import progress
 from palmette.run import write_json, write_text
 

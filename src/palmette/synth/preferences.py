@@ -18,9 +18,9 @@ from typing import Any
 
 from palmette import run
 from palmette.data.records import Document, Question
-from palmette.decode.rollouts import Rollout, RolloutSource, Sampling
 from palmette.errors import RunError
 from palmette.progress import progress
+from palmette.rollouts.sampling import Rollout, RolloutSource, Sampling
 from palmette.synth.preference_settings import Form
 from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
 from palmette.tasks.rewards import QaReward

@@ -16,7 +16,7 @@ from palmette.objectives.reward import ranked_pairs
 from palmette.tasks.preference import PreferenceTrees, ranking
 from palmette.train import stage
 from palmette.train.preference import PreferenceJob, comparisons_of, make_job
-from palmette.train.preference_recipes import DpoRecipe, DpoSection
+from palmette.train.recipes.preferences import DpoRecipe, DpoSection
 from palmette.train.reference import Name, looked_up, score_branches, stage_reference
 from palmette.train.stage import Say
 from palmette.train.step import Tally

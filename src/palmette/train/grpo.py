@@ -1,7 +1,7 @@
 """GRPO and RLOO on verifiable rewards: the policy answers questions several times, and learns from which answers earned more.
 
 Replies are drawn with the weights of the moment (`train/rollout_plan.py`), rewarded by rule (`tasks/rewards.py`) or by a reward model, and
-learned from on prefix trees (`train/rollouts.py`). The reference is the policy as it was before the first step.
+learned from on prefix trees (`rollouts/batch.py`). The reference is the policy as it was before the first step.
 
 Followed: Shao et al. (2024), "DeepSeekMath"; Ahmadian et al. (2024), "Back to basics". Deviations:
 
@@ -30,12 +30,14 @@ from palmette.objectives.branches import branch_sum
 from palmette.objectives.grpo import average, grpo_loss, rloo_loss
 from palmette.objectives.kl import kl_estimate
 from palmette.objectives.ppo import PolicyLoss
+from palmette.rollouts.batch import RolloutBatch
+from palmette.rollouts.scoring import ReplyTokens, read_replies, score_rollouts
 from palmette.train import stage
+from palmette.train.kl_limit import Leash
 from palmette.train.policy import Method, PolicyJob, make_job, num_updates, train_job
-from palmette.train.reply_tokens import Kept, Leash, ReplyTokens, read_replies, score_rollouts
+from palmette.train.recipes.rollouts import GrpoRecipe, GrpoSection
 from palmette.train.rollout_plan import RolloutPlan
-from palmette.train.rollout_recipes import GrpoRecipe, GrpoSection
-from palmette.train.rollouts import RolloutBatch
+from palmette.train.snapshot import Kept
 from palmette.train.stage import Say
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch

@@ -24,7 +24,7 @@ from palmette.tasks.preference import OTHER, PreferenceTrees, labels, mismatched
 from palmette.train import stage
 from palmette.train.plan import StepPlan
 from palmette.train.preference import PreferenceJob, make_job, verdicts_of
-from palmette.train.preference_recipes import KtoRecipe, KtoSection
+from palmette.train.recipes.preferences import KtoRecipe, KtoSection
 from palmette.train.reference import Name, looked_up, score_branches, stage_reference
 from palmette.train.stage import Say
 from palmette.train.step import Tally

@@ -16,27 +16,30 @@ import torch
 
 from palmette.data.records import DataSet
 from palmette.decode.reasoning import end_tokens
-from palmette.decode.rollouts import Sampling, check_prompts
-from palmette.decode.sampler import Sampler
 from palmette.errors import DataError
+from palmette.inference.reward_model import load_reward
+from palmette.inference.task import recipe_task
 from palmette.model.attention import skips_hidden
 from palmette.model.checks import check_model
 from palmette.model.forward import check_positions
 from palmette.model.fused import describe
 from palmette.model.loading import LoadedModel, weights_hash
 from palmette.model.memory import keep_freed_memory
+from palmette.rollouts.maker import Judge, RolloutMaker
+from palmette.rollouts.questions import Asked, ask_documents
+from palmette.rollouts.sampler import Sampler
+from palmette.rollouts.sampling import Sampling, check_prompts
+from palmette.run import trained_folder
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import QaPrompt
 from palmette.tasks.rewards import QaReward
 from palmette.train import stage
-from palmette.train.beginning import begin, trained_folder
-from palmette.train.reward import load_reward
+from palmette.train.recipes.rollouts import RolloutRecipe
 from palmette.train.rollout_plan import SAMPLES, RolloutPlan, Score
-from palmette.train.rollout_recipes import RolloutRecipe
-from palmette.train.rollouts import Asked, Judge, RolloutMaker, ask_documents
-from palmette.train.sft import recipe_task, settled
+from palmette.train.sft import settled
 from palmette.train.sources import counted, read_sources
 from palmette.train.stage import Job, Say
+from palmette.train.start import begin
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch
 

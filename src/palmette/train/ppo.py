@@ -38,12 +38,14 @@ from palmette.objectives.ppo import (
     score_replies,
     shape_rewards,
 )
+from palmette.rollouts.batch import RolloutBatch
+from palmette.rollouts.scoring import read_replies, score_rollouts
 from palmette.train import stage
+from palmette.train.kl_limit import Leash
 from palmette.train.policy import Method, PolicyJob, make_job, train_job
-from palmette.train.reply_tokens import Kept, Leash, read_replies, score_rollouts
+from palmette.train.recipes.rollouts import PpoRecipe, PpoSection
 from palmette.train.rollout_plan import RolloutPlan
-from palmette.train.rollout_recipes import PpoRecipe, PpoSection
-from palmette.train.rollouts import RolloutBatch
+from palmette.train.snapshot import Kept
 from palmette.train.stage import Say
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from palmette.data.preference import Comparison, PreferenceSet, Verdict, read_comparisons, read_verdicts, unpaired
+from palmette.inference.reference import reference_fingerprint
 from palmette.model.attention import skips_hidden
 from palmette.model.checks import check_model
 from palmette.model.forward import check_positions
@@ -16,11 +17,10 @@ from palmette.model.loading import LoadedModel
 from palmette.model.memory import keep_freed_memory
 from palmette.tasks.preference import Grown, PreferenceTrees, grow
 from palmette.train import stage
-from palmette.train.beginning import begin
 from palmette.train.plan import StepPlan
-from palmette.train.preference_recipes import AnyPreferences
-from palmette.train.reference import reference_fingerprint
+from palmette.train.recipes.preferences import AnyPreferences
 from palmette.train.stage import Job, Say
+from palmette.train.start import begin
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree
 

@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from palmette import run
-from palmette.config import Recipe, load_run_recipe, read_recipe
-from palmette.data.chat import turns_of
-from palmette.data.preference import Comparison, Verdict
-from palmette.data.records import Document, Question
-from palmette.errors import DataError, RunError
-from palmette.model.attention import AttentionChoice, skips_hidden
-from palmette.model.checks import check_model
-from palmette.model.forward import check_positions, evaluating
-from palmette.model.heads import branch_rewards, has_head, load_head
+from palmette.config import read_recipe
+from palmette.data.preference import Comparison
+from palmette.errors import DataError
+from palmette.model.heads import branch_rewards
 from palmette.model.loading import LoadedModel
 from palmette.objectives.reward import bradley_terry_loss, pair_accuracy, plackett_luce_loss, ranked_pairs
-from palmette.progress import progress
-from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.preference import PreferenceTrees, ranking
-from palmette.tasks.qa_prompt import QaPrompt
 from palmette.train import stage
-from palmette.train.beginning import trained_folder
-from palmette.train.plan import StepPlan
 from palmette.train.preference import PreferenceJob, comparisons_of, make_job
-from palmette.train.preference_recipes import RewardRecipe, RewardSection
-from palmette.train.stage import Say, load_base
+from palmette.train.recipes.preferences import RewardRecipe, RewardSection
+from palmette.train.stage import Say
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches
-from palmette.tree.chat import ChatTemplate
-from palmette.tree.prefix_tree import PrefixTree
-from palmette.tree.segments import Segment
 
 RewardJob = PreferenceJob[RewardRecipe, Comparison]
-Messages = str | Sequence[Mapping[str, Any]]
-_TREES = 64  # that are packed at a time
 _TRY = "palmette eval reward --model {} --data FILE"
 
 
@@ -118,139 +100,3 @@ class RewardObjective:
             weight_M=weight_M,
             centring=self._section.centring,
         )
-
-
-@dataclass(frozen=True)
-class RewardModel:
-    """A reward model, ready to score.
-
-    Attributes:
-        loaded: the model with its adapter and its head, and its tokenizer.
-        recipe: how it was trained.
-    """
-
-    loaded: LoadedModel
-    recipe: Recipe
-
-    def scores(self, replies: Sequence[tuple[Messages, str]], *, quiet: bool = False) -> list[float]:
-        """The reward of each reply; a prompt is read once for all replies to it that fit into a forward pass.
-
-        Args:
-            replies: (prompt, completion); a prompt is text, or messages as in `data/chat.py` that end with the user's.
-            quiet: draw no progress bar.
-
-        Raises:
-            DataError: a prompt is none.
-            TemplateError, PackingError, ModelError: as for `score_trees`.
-        """
-        builder = PreferenceTrees(ChatTemplate(self.loaded.tokenizer), learned=False)
-        trees = []
-        for index, (prompt, completion) in enumerate(replies):
-            turns = turns_of(prompt, "user", f"prompt {index}")
-            if turns[-1].role != "user":
-                raise DataError(f"prompt {index} ends with the message of the {turns[-1].role}", "End with the user's.")
-            trees.append(builder.of_verdict(Verdict(str(index), turns, completion, label=True)))
-        groups = _by_prompt(trees, self.recipe.train.tokens_per_batch)
-        scored = self.score_trees([_joined([trees[index] for index in group]) for group in groups], quiet=quiet)
-        found = {
-            index: reward
-            for group, rewards in zip(groups, scored, strict=True)
-            for index, reward in zip(group, rewards, strict=True)
-        }
-        return [found[index] for index in range(len(trees))]
-
-    def score_answers(self, prompt: QaPrompt, replies: Sequence[tuple[Document, Question, str]]) -> list[float]:
-        """The reward of each reply to a question about a document, quietly; the prompt stands as messages, as the model learned to read it.
-
-        Raises: as for `scores`.
-        """
-        asked = [(qa_messages(prompt, document, question), reply) for document, question, reply in replies]
-        return self.scores(asked, quiet=True)
-
-    def score_trees(self, trees: Sequence[PrefixTree], *, quiet: bool = False) -> list[list[float]]:
-        """The reward of each leaf, in the order of the leaves; a prompt is read once for all of its completions.
-
-        Args:
-            trees: as `PreferenceTrees` without learning builds them; their names differ.
-            quiet: draw no progress bar.
-
-        Raises:
-            PackingError: there are none.
-            ModelError: one is longer than the model reads.
-        """
-        model, train = self.loaded.model, self.recipe.train
-        for tree in trees:
-            check_positions(model, tree.num_positions, f"record {tree.name!r}")
-        plan = StepPlan(
-            trees,
-            trees_per_step=_TREES,
-            row_tokens=max([train.row_tokens, *(tree.num_tokens for tree in trees)]),
-            tokens_per_batch=train.tokens_per_batch,
-            seed=0,
-            one_row=skips_hidden(model),
-            learns=False,
-        )
-        found: dict[tuple[str, str], float] = {}
-        bar = None if quiet else progress(plan.steps_per_epoch, "rewards", "batches")
-        with torch.no_grad(), evaluating(model):
-            for step in range(plan.steps_per_epoch):
-                for batch in plan.step_batches(0, step):
-                    branches = find_branches(batch)
-                    reward_N = branch_rewards(model, batch.to(model.device), branches)
-                    found |= dict(zip(branches.names, reward_N.tolist(), strict=True))
-                if bar is not None:
-                    bar.update(1)
-        if bar is not None:
-            bar.close()
-        return [[found[tree.name, leaf.name] for leaf in tree.root.children] for tree in trees]
-
-
-def _by_prompt(trees: Sequence[PrefixTree], most_tokens: int) -> list[list[int]]:
-    """Indices of trees of one completion each that have the same prompt, together of at most so many tokens, but at least one tree."""
-    groups: list[list[int]] = []
-    latest: dict[tuple[Segment, ...], int] = {}
-    tokens: list[int] = []
-    for index, tree in enumerate(trees):
-        own = tree.num_tokens - tree.root.num_tokens
-        group = latest.get(tree.root.segments)
-        if group is not None and tokens[group] + own <= most_tokens:
-            groups[group].append(index)
-            tokens[group] += own
-            continue
-        latest[tree.root.segments] = len(groups)
-        groups.append([index])
-        tokens.append(tree.num_tokens)
-    return groups
-
-
-def _joined(trees: Sequence[PrefixTree]) -> PrefixTree:
-    """Trees of one completion each, below the prompt that they share; the leaves are named by their places."""
-    leaves = (leaf for tree in trees for leaf in tree.root.children)
-    named = tuple(replace(leaf, name=str(place)) for place, leaf in enumerate(leaves))
-    return PrefixTree(replace(trees[0].root, children=named), trees[0].name)
-
-
-def load_reward(folder: Path, attention: AttentionChoice | None = None) -> RewardModel:
-    """The reward model of a finished run: base, adapter and head together.
-
-    Args:
-        folder: the run folder.
-        attention: the attention backend; the run's own if None.
-
-    Raises:
-        RunError: it is no finished run, or not one of a reward model.
-        ModelError: the base is missing or cannot honour a tree's mask, or the head was made for another model.
-    """
-    trained, recipe = trained_folder(folder), load_run_recipe(folder / run.RECIPE)
-    if not has_head(trained, "reward"):
-        raise RunError(f"{folder} is not a reward model's run", "Train one: palmette train reward RECIPE")
-    changes: dict[str, Any] = {"attention": attention or recipe.model.attention}
-    full = trained.name == run.FULL_MODEL
-    if full:
-        changes |= {"name": str(trained), "revision": None}
-    named = recipe.model_copy(update={"model": recipe.model.model_copy(update=changes)})
-    loaded = load_base(named, None if full else trained)
-    check_model(loaded.model, training=False)
-    load_head(loaded.model, trained, "reward")
-    loaded.model.eval()
-    return RewardModel(loaded, recipe)

@@ -17,8 +17,10 @@ import torch
 
 from palmette import run
 from palmette.errors import RunError
+from palmette.rollouts.batch import RolloutBatch
+from palmette.rollouts.maker import RolloutMaker
+from palmette.rollouts.questions import Asked
 from palmette.train.plan import StepPlan
-from palmette.train.rollouts import Asked, RolloutBatch, RolloutMaker
 from palmette.tree.batch import PackedBatch
 
 ROLLOUTS, SAMPLES = "rollouts.json", "samples.jsonl"

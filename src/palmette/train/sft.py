@@ -13,6 +13,8 @@ from transformers import set_seed
 
 from palmette import run
 from palmette.config import PromptSection, Recipe, load_recipe
+from palmette.inference.base import load_base as load_base
+from palmette.inference.task import recipe_task
 from palmette.model.attention import skips_hidden
 from palmette.model.checks import check_model
 from palmette.model.forward import check_positions
@@ -20,41 +22,17 @@ from palmette.model.fused import describe
 from palmette.model.loading import LoadedModel, add_lora
 from palmette.model.memory import keep_freed_memory
 from palmette.model.pause import add_pause, load_pause, pause_of, save_pause
-from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
-from palmette.tasks.qa_prompt import TWO_TURNS, QaPrompt, checked, load_prompt
+from palmette.tasks.qa_prompt import QaPrompt
 from palmette.train import stage
 from palmette.train.sources import Sources, build_trees, counted, read_sources
 from palmette.train.stage import AnyRecipe, Job, Part, dtype_name, main_part, trainable_share
 from palmette.train.stage import Interrupted as Interrupted
 from palmette.train.stage import Say as Say
-from palmette.train.stage import load_base as load_base
 from palmette.train.stage import training_arguments as training_arguments
 from palmette.train.step import latest_checkpoint
-from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree
 
 _EMBEDDINGS = Part("checkpoints-embeddings", "metrics-embeddings.jsonl", 0)
-
-
-def recipe_prompt(recipe: Recipe) -> QaPrompt:
-    """The prompt that a recipe asks for."""
-    changes = recipe.prompt.model_dump(exclude={"name"})
-    changed = {key: value for key, value in changes.items() if value is not None}
-    if changes.keys() - changed.keys() <= set(TWO_TURNS):  # as a run records it: its file need not be there any more
-        return QaPrompt(**changed)
-    return checked(replace(load_prompt(recipe.prompt.name), **changed), recipe.prompt.name)
-
-
-def recipe_task(recipe: Recipe, tokenizer: Any) -> ExtractiveQa:
-    """The task of a recipe, for a model's tokenizer.
-
-    Raises:
-        TemplateError: the tokenizer's chat template cannot be taken apart.
-        DataError: the prompt, or what is to be learned, makes no sense.
-    """
-    reasoning = Reasoning(**recipe.reasoning.model_dump(exclude={"embedding_epochs"}))
-    learn = recipe.learn if recipe.data.kind == "qa" else "assistant"
-    return ExtractiveQa(ChatTemplate(tokenizer), recipe_prompt(recipe), learn, reasoning)
 
 
 def train_sft(recipe: Recipe, say: Say, *, loaded: LoadedModel | None = None) -> LoadedModel:

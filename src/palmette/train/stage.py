@@ -40,7 +40,7 @@ from palmette.config import Recipe
 from palmette.errors import DataError, RunError
 from palmette.model.fused import describe
 from palmette.model.heads import save_heads, without_heads
-from palmette.model.loading import LoadedModel, load_model, weights_hash
+from palmette.model.loading import LoadedModel, weights_hash
 from palmette.model.pause import save_pause, without_pause
 from palmette.train.callbacks import MetricsLog, SaveOnInterrupt
 from palmette.train.plan import Plan, StepPlan
@@ -186,22 +186,6 @@ def _check_one_process() -> None:
             f"this stage was started as one of {processes} processes, and it writes its run folder alone",
             "Start it without torchrun or accelerate launch.",
         )
-
-
-def load_base(recipe: Recipe, adapter: Path | None = None) -> LoadedModel:
-    """The model that a recipe names, with an adapter on it if one is given."""
-    model = recipe.model
-    return load_model(
-        model.name,
-        adapter=adapter,
-        revision=model.revision,
-        dtype=model.dtype,
-        attention=model.attention,
-        quantization=model.quantization,
-        fused=model.fused,
-        trust_remote_code=model.trust_remote_code,
-        overrides=model.overrides,
-    )
 
 
 def step_plan(

@@ -1,0 +1,1 @@
+"""How far a policy has gone from its reference model."""

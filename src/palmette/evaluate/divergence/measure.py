@@ -1,0 +1,287 @@
+"""How far a policy has gone from its reference, and what its sampled completions earn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palmette.errors import ModelError, PackingError, RunError
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    import torch
+
+    from palmette.config import Recipe
+    from palmette.data.records import DataSet
+    from palmette.evaluate.divergence.result import Divergence, ScoredReply
+    from palmette.model.loading import DType, LoadedModel
+    from palmette.rollouts.batch import RolloutBatch
+    from palmette.rollouts.maker import RolloutMaker
+    from palmette.rollouts.questions import Asked
+    from palmette.tasks.extractive_qa import ExtractiveQa
+    from palmette.tasks.qa_prompt import QaPrompt
+    from palmette.tree.batch import PackedBatch
+
+_PARTS = 8  # of documents with their questions, sampled and scored side by side
+
+
+@dataclass(frozen=True)
+class DivergenceSettings:
+    """What is sampled, and how it is scored.
+
+    Attributes:
+        samples: replies to each question.
+        max_new_tokens: longer replies are cut.
+        seed: of all draws.
+        tokens_per_batch: the most tokens held at once; a document with one question and all replies to it has to fit.
+        rewards: weights of the verifiable rewards; each is reported by itself too, whatever it weighs.
+    """
+
+    samples: int = 2
+    max_new_tokens: int = 64
+    seed: int = 0
+    tokens_per_batch: int = 4096
+    rewards: Mapping[str, float] = field(default_factory=lambda: {"exact": 1.0, "valid_json": 0.2})
+
+
+@dataclass(frozen=True)
+class _Portion:
+    """Replies that were sampled side by side, in packed batches, with the policy's log-probabilities [P] (float64)."""
+
+    rollouts: RolloutBatch
+    batches: Sequence[PackedBatch]
+    policy_P: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """All replies of the policy, how they are read, the tokens that end them, and what drew them."""
+
+    portions: tuple[_Portion, ...]
+    prompt: QaPrompt
+    end_tokens: Sequence[int]
+    made_of: dict[str, Any]
+
+
+def measure_divergence(model: str, reference: str, source: DataSet, settings: DivergenceSettings) -> Divergence:
+    """How far a policy is from its reference on a data set, and what it earns there.
+
+    Args:
+        model: the policy: a finished run, or a model by name. Prompts are those of its own run.
+        reference: what it is held against; the same.
+        source: questions with known answers.
+        settings: how to measure.
+
+    Raises:
+        RunError: a run is not finished, or is a reward model.
+        ModelError: a model cannot be loaded, or the reference reads the prompts as other tokens.
+        DataError: the policy does not say its answer in one reply of its own.
+        PackingError: a question with its replies does not fit.
+        RecipeError: an unknown reward, or none that counts.
+    """
+    import gc
+
+    from palmette import run
+    from palmette.evaluate.divergence.result import Divergence
+    from palmette.progress import progress
+    from palmette.rollouts.scoring import score_rollouts
+    from palmette.train.sources import counted
+
+    recipes = [_run_recipe(name) for name in (model, reference)]
+    dtype: DType = next((recipe.model.dtype for recipe in recipes if recipe is not None), "auto")
+    drawn = _draw(model, recipes[0], reference, dtype, source, settings)
+    gc.collect()  # the policy is gone before the reference comes
+    loaded, made_of = _open(reference, dtype)
+    replies: list[ScoredReply] = []
+    with progress(source.num_questions, "reference", "questions") as bar:
+        for portion in drawn.portions:
+            reference_P, _ = score_rollouts(loaded.model, portion.batches, portion.rollouts, drawn.end_tokens)
+            replies.extend(_scored(portion, reference_P.cpu().double(), drawn.prompt))
+            bar.update(_num_questions(portion))
+    made_by = {
+        **run.environment(),
+        "model": drawn.made_of,
+        "reference": made_of,
+        "prompt_sha256": drawn.prompt.sha256,
+        "settings": asdict(settings),
+        "data": counted(source),
+    }
+    return Divergence(tuple(replies), made_by)
+
+
+def _run_recipe(name: str) -> Recipe | None:
+    """The recipe of a finished run that answers; None for a model by name."""
+    from palmette import run
+    from palmette.config import load_run_recipe
+    from palmette.model.heads import has_head
+    from palmette.run import trained_folder
+
+    folder = Path(name).expanduser()
+    if not run.is_run(folder):
+        return None
+    if has_head(trained_folder(folder), "reward"):
+        raise RunError(f"{folder} is a reward model, which gives no answers", "Try palmette eval reward.")
+    return load_run_recipe(folder / run.RECIPE)
+
+
+def _open(name: str, dtype: DType) -> tuple[LoadedModel, dict[str, Any]]:
+    """A model, its adapter not merged, and what it is made of."""
+    from palmette import run
+    from palmette.inference.reference import open_reference
+    from palmette.model.checks import check_model
+    from palmette.model.loading import weights_hash
+    from palmette.run import trained_folder
+    from palmette.train.stage import dtype_name
+
+    loaded, folder = open_reference(name, dtype), Path(name).expanduser()
+    check_model(loaded.model, training=False)
+    made_of = {
+        "name": name,
+        "weights": weights_hash(str(trained_folder(folder) if run.is_run(folder) else loaded.folder)),
+        "base": loaded.name,
+        "base_sha256": weights_hash(loaded.folder),
+        "dtype": dtype_name(loaded.model.dtype),
+    }
+    return loaded, made_of
+
+
+def _draw(
+    model: str, recipe: Recipe | None, reference: str, dtype: DType, source: DataSet, settings: DivergenceSettings
+) -> _Drawn:
+    """The policy's replies, sampled and scored; when this returns, nothing holds the policy any more."""
+    from palmette.config import Recipe
+    from palmette.decode.reasoning import end_tokens
+    from palmette.inference.task import recipe_prompt, recipe_task
+    from palmette.model.forward import check_positions
+    from palmette.progress import progress
+    from palmette.rollouts.maker import RolloutMaker
+    from palmette.rollouts.sampler import Sampler
+    from palmette.tasks.rewards import REWARDS, QaReward
+
+    recipe = recipe or Recipe(output="")
+    reward = QaReward(recipe_prompt(recipe), {**dict.fromkeys(REWARDS, 0.0), **settings.rewards})
+    loaded, made_of = _open(model, dtype)
+    task = recipe_task(recipe, loaded.tokenizer)
+    asked = _ask(task, source, settings)
+    _check_reads_alike(reference, recipe, task, loaded.tokenizer, source)
+    longest = max(len(prompt) for one in asked for prompt in one.prompts)
+    check_positions(loaded.model, longest + settings.max_new_tokens, "the longest prompt, with its reply,")
+    ends = end_tokens(loaded.model, task)
+    sampler = Sampler(loaded.model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=settings.tokens_per_batch)
+    maker = RolloutMaker(sampler, reward, settings.samples, settings.max_new_tokens, settings.seed)
+    portions: list[_Portion] = []
+    with progress(source.num_questions, "sampling", "questions") as bar:
+        for portion in _portions(loaded.model, maker, asked, ends, settings):
+            portions.append(portion)
+            bar.update(_num_questions(portion))
+    return _Drawn(tuple(portions), task.prompt, ends, made_of)
+
+
+def _ask(task: ExtractiveQa, source: DataSet, settings: DivergenceSettings) -> list[Asked]:
+    """All questions, in parts whose replies fit."""
+    from palmette.rollouts.questions import ask_documents
+
+    asked, left_out = ask_documents(
+        source.documents,
+        task,
+        num_samples=settings.samples,
+        max_new_tokens=settings.max_new_tokens,
+        most_questions=source.num_questions,
+        row_tokens=settings.tokens_per_batch,
+        on_too_long="drop",
+    )
+    if left_out:
+        raise PackingError(
+            f"{len(left_out)} questions do not fit, first: {left_out[0]}",
+            "Raise --tokens-per-batch, or lower --samples or --max-new-tokens.",
+        )
+    return asked
+
+
+def _check_reads_alike(reference: str, recipe: Recipe, task: ExtractiveQa, tokenizer: Any, source: DataSet) -> None:
+    """Refuse a reference to which the policy's tokens mean something else.
+
+    Raises:
+        ModelError: its tokenizer has other tokens, or makes other tokens of a prompt.
+    """
+    from palmette import run
+    from palmette.inference.task import recipe_task
+    from palmette.model.loading import load_tokenizer
+    from palmette.run import trained_folder
+
+    own = _run_recipe(reference)
+    if own is None:
+        other = load_tokenizer(reference)
+    else:
+        trained, section = trained_folder(Path(reference).expanduser()), own.model
+        options = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
+        full = trained.name == run.FULL_MODEL
+        other = load_tokenizer(str(trained)) if full else load_tokenizer(section.name, **options)
+    way_out = "Give a reference of the same family: the run or model that the policy began from, say."
+    if other.get_vocab() != tokenizer.get_vocab():
+        raise ModelError(f"the reference {reference!r} has other tokens than the policy", way_out)
+    theirs = recipe_task(recipe, other)
+    for document in source.documents:
+        for question in document.questions:
+            if task.prompt_tokens(document, question) != theirs.prompt_tokens(document, question):
+                raise ModelError(
+                    f"the reference {reference!r} reads the prompt of question {question.id!r} as other tokens than the policy",
+                    way_out,
+                )
+
+
+def _portions(
+    policy: Any, maker: RolloutMaker, asked: Sequence[Asked], ends: Sequence[int], settings: DivergenceSettings
+) -> Iterator[_Portion]:
+    """Replies, a few documents at a time; how many does not change what is drawn."""
+    from palmette.model.attention import skips_hidden
+    from palmette.rollouts.scoring import score_rollouts
+    from palmette.train.plan import StepPlan
+
+    for start in range(0, len(asked), _PARTS):
+        rollouts = maker.make(asked[start : start + _PARTS], 0)
+        trees = rollouts.trees()
+        plan = StepPlan(
+            trees,
+            trees_per_step=len(trees),
+            row_tokens=settings.tokens_per_batch,
+            tokens_per_batch=settings.tokens_per_batch,
+            seed=settings.seed,
+            one_row=skips_hidden(policy),
+        )
+        batches = plan.step_batches(0, 0)
+        policy_P, _ = score_rollouts(policy, batches, rollouts, ends)
+        yield _Portion(rollouts, batches, policy_P.cpu().double())
+
+
+def _num_questions(portion: _Portion) -> int:
+    return sum(len(one.questions) for one in portion.rollouts.asked)
+
+
+def _scored(portion: _Portion, reference_P: torch.Tensor, prompt: QaPrompt) -> Iterator[ScoredReply]:
+    """The replies of a portion, with what both models say of them."""
+    from palmette.evaluate.divergence.result import ScoredReply
+    from palmette.objectives.branches import branch_sum
+    from palmette.objectives.kl import kl_estimate
+
+    rollouts, policy_P = portion.rollouts, portion.policy_P
+    values = (policy_P, reference_P, kl_estimate(policy_P, reference_P, "k3"))
+    sums = [branch_sum(value_P, rollouts.branch_P, len(rollouts.samples)).tolist() for value_P in values]
+    asked = [(one.document.id, question.id) for one in rollouts.asked for question in one.questions]
+    for index, (sample, logprob, reference_logprob, k3) in enumerate(zip(rollouts.samples, *sums, strict=True)):
+        question, number = divmod(index, rollouts.num_samples)
+        said = prompt.read(sample.text)
+        yield ScoredReply(
+            *asked[question],
+            sample=number,
+            text=sample.text,
+            finish=sample.finish,
+            num_tokens=len(sample.tokens),
+            logprob=logprob,
+            reference_logprob=reference_logprob,
+            kl_k3=k3,
+            rewards=sample.rewards,
+            reward=sample.reward,
+            abstained=said.valid and said.text == "",
+        )

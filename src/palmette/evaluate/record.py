@@ -1,0 +1,30 @@
+"""What the figures of an evaluation depend on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from palmette import run
+from palmette.data.records import DataSet
+from palmette.decode.span_decoder import Effort
+from palmette.inference.answerer import DecoderName, Opened
+
+HELD_OUT_SPLIT, MADE_BY = "validation", "evaluation.json"
+
+
+def made_by(
+    opened: Opened, source: DataSet, model: str, decoder: DecoderName, effort: Effort, reasoning_limit: int | None
+) -> dict[str, Any]:
+    """What an evaluation's figures depend on."""
+    span = {"effort": asdict(effort), "decision": asdict(opened.decision)} if decoder == "span" else {}
+    return {
+        **run.environment(),
+        "model": model,
+        "decoder": decoder,
+        "reasoning_limit": reasoning_limit,
+        **span,
+        "calibrated_on": opened.calibration.source if opened.calibration else None,
+        **opened.fitted_for(effort),
+        "data": {"source": source.source, "sha256": source.sha256, "questions": source.num_questions},
+    }

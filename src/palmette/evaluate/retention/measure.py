@@ -1,0 +1,256 @@
+"""Retention: what fine-tuning cost elsewhere, on texts and chat prompts that have nothing to do with the task.
+
+Measured before and after: perplexity and bits per byte of general text, and how far the tuned model's next-token distributions
+have moved along the untouched model's own greedy replies (KL divergence). All of it is scored as prefix trees without branches.
+
+Not covered: knowledge and skills as such (no benchmark is run), conversations of several turns, languages other than English. The
+sets are small, twelve texts and two dozen prompts: they show forgetting, and do not rank models that hardly differ.
+
+Letters: P reply tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+
+from palmette.decode.prefix_cache import PrefixCache
+from palmette.errors import ModelError
+from palmette.evaluate.retention.probe import Probe
+from palmette.evaluate.retention.scores import ReplyScore, Retention, TextScore
+from palmette.evaluate.retention.texts import chat_prompts, passages, spread
+from palmette.model.forward import branch_logprobs, logits_at, model_name, score_tokens
+from palmette.progress import progress
+from palmette.tree.batch import PackedBatch
+from palmette.tree.packing import padded_length, plan_batches
+from palmette.tree.prefix_tree import PrefixTree
+
+_ROWS = 64  # of logits that are worked on at once
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How it is measured.
+
+    Attributes:
+        max_new_tokens: where a reply is cut.
+        tokens_per_batch: the most tokens held at once; more only if one text, or one prompt with its reply, has more.
+        num_passages, num_prompts: how many of the built-in texts and chat prompts, see `spread`; all if None.
+    """
+
+    max_new_tokens: int = 48
+    tokens_per_batch: int = 1024
+    num_passages: int | None = None
+    num_prompts: int | None = None
+
+    def probe(self, tokenizer: Any) -> Probe:
+        """The built-in texts and prompts, or the part of them that is asked for, as a tokenizer writes them."""
+        return Probe(tokenizer, spread(passages(), self.num_passages), spread(chat_prompts(), self.num_prompts))
+
+
+@dataclass(frozen=True)
+class Untouched:
+    """What has to be known of the untouched model; it need not stay in memory.
+
+    Attributes:
+        texts: its scores of the passages.
+        replies: its greedy replies to the prompts, as tokens.
+        logprobs: its log-probabilities [P, V] along these replies, batch by batch, on the CPU. They are kept whole, in float32: two
+            dozen replies of 48 tokens and a vocabulary of 49,152 take 226 MB at most.
+    """
+
+    texts: tuple[TextScore, ...]
+    replies: tuple[tuple[int, ...], ...]
+    logprobs: tuple[torch.Tensor, ...]
+
+
+@torch.inference_mode()
+def observe(model: Any, probe: Probe, settings: Settings | None = None) -> Untouched:
+    """Measure the untouched model.
+
+    Args:
+        model: a causal language model with one of our attention backends, in evaluation mode.
+        probe: texts and prompts.
+        settings: how to measure.
+
+    Raises:
+        ModelError: a text or a reply is longer than the model was made for, or its numbers are not finite.
+    """
+    settings = settings or Settings()
+    texts = score_texts(model, probe, settings)
+    replies = greedy_replies(model, probe, settings)
+    batches = _batches(probe.reply_trees(replies), settings)
+    logprobs = tuple(_reply_logprobs(model, batch.to(model.device)).cpu() for batch in batches)
+    return Untouched(tuple(texts), tuple(replies), logprobs)
+
+
+@torch.inference_mode()
+def compare(untouched: Untouched, model: Any, probe: Probe, settings: Settings | None = None) -> Retention:
+    """Measure a tuned model beside the untouched one; arguments and errors as for `observe`, with the same settings.
+
+    Raises:
+        ModelError: also where the tuned model has a smaller vocabulary.
+    """
+    settings = settings or Settings()
+    texts = score_texts(model, probe, settings)
+    replies = greedy_replies(model, probe, settings)
+    found: dict[str, list[float]] = {prompt.id: [] for prompt in probe.prompts}
+    batches = _batches(probe.reply_trees(untouched.replies), settings)
+    for batch, logprob_PV in zip(batches, untouched.logprobs, strict=True):
+        tuned_PV = _reply_logprobs(model, batch.to(model.device))
+        divergences = kl_divergence(logprob_PV.to(tuned_PV.device), tuned_PV).tolist()
+        for name, divergence in zip(_owners(batch), divergences, strict=True):
+            found[name].append(divergence)
+    scored = [
+        ReplyScore(
+            prompt.id,
+            prompt.kind,
+            num_tokens=len(found[prompt.id]),
+            kl=math.fsum(found[prompt.id]) / len(found[prompt.id]),
+            unchanged=old == new,
+            untouched=_text(probe.tokenizer, old),
+            tuned=_text(probe.tokenizer, new),
+        )
+        for prompt, old, new in zip(probe.prompts, untouched.replies, replies, strict=True)
+    ]
+    return Retention(untouched.texts, tuple(texts), tuple(scored))
+
+
+def adapter_retention(model: Any, probe: Probe, settings: Settings | None = None) -> Retention:
+    """Retention of a peft model: with its adapter off it *is* the untouched one, so one model in memory is enough.
+
+    Args:
+        model: a peft model whose adapter is not merged, in evaluation mode.
+        probe: texts and prompts.
+        settings: how to measure.
+    """
+    with model.disable_adapter():
+        untouched = observe(model, probe, settings)
+    return compare(untouched, model, probe, settings)
+
+
+@torch.inference_mode()
+def score_texts(model: Any, probe: Probe, settings: Settings) -> list[TextScore]:
+    """How well a model predicts the passages.
+
+    Raises:
+        ModelError: a passage is longer than the model was made for, or the numbers are not finite.
+    """
+    nll: dict[str, float] = {}
+    with progress(len(probe.trees), "general text", "passages") as bar:
+        for batch in _batches(probe.trees, settings):
+            placed = batch.to(model.device)
+            for branches in branch_logprobs(placed, score_tokens(model, placed)):
+                nll.update({tree: -float(logprob) for (tree, _), logprob in branches.items()})
+                bar.update(len(branches))
+    if not all(map(math.isfinite, nll.values())):
+        raise _broken(model)
+    counts = [int(tree.learn_weight) for tree in probe.trees]
+    return [
+        TextScore(text.id, count, num_bytes, nll[text.id])
+        for text, count, num_bytes in zip(probe.texts, counts, probe.num_bytes, strict=True)
+    ]
+
+
+def kl_divergence(untouched_PV: torch.Tensor, tuned_PV: torch.Tensor) -> torch.Tensor:
+    """KL(untouched || tuned) of each row (nats), exact over the whole vocabulary.
+
+    Tokens that only the tuned model has (added ones) have probability 0 in the untouched one and add nothing to the sum.
+
+    >>> p, q = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.25, 0.25, 0.5]])
+    >>> kl_divergence(p.log(), q.log()) / math.log(2)
+    tensor([0.2500])
+
+    Args:
+        untouched_PV: log-probabilities.
+        tuned_PV: log-probabilities over the same tokens and possibly more.
+
+    Raises:
+        ModelError: the tuned model has fewer tokens.
+    """
+    num_tokens = untouched_PV.shape[1]
+    if tuned_PV.shape[1] < num_tokens:
+        raise ModelError(
+            f"the tuned model has {tuned_PV.shape[1]} tokens and the untouched one {num_tokens}",
+            "Give the very model that was fine-tuned as --base.",
+        )
+    pairs = zip(torch.split(untouched_PV, _ROWS), torch.split(tuned_PV, _ROWS), strict=True)
+    return torch.cat([(p.exp() * (p - q[:, :num_tokens])).sum(dim=-1) for p, q in pairs])
+
+
+def _reply_logprobs(model: Any, batch: PackedBatch) -> torch.Tensor:
+    """Log-probabilities [P, V] of what follows, at every position that predicts a reply token, in at least float32."""
+    row_P, column_P = (batch.learn_BT != 0).nonzero(as_tuple=True)
+    flat_P = row_P * batch.token_BT.shape[1] + batch.predictor_BT[row_P, column_P]
+    logits_PV = logits_at(model, batch, flat_P)
+    if not bool(torch.isfinite(logits_PV).all()):
+        raise _broken(model)
+    return torch.log_softmax(logits_PV, dim=-1, dtype=torch.promote_types(logits_PV.dtype, torch.float32))
+
+
+def _owners(batch: PackedBatch) -> list[str]:
+    """The tree of each learned token, in the order of `_reply_logprobs`."""
+    places = (batch.learn_BT != 0).nonzero().tolist()
+    return [batch.rows[row].nodes[int(batch.node_BT[row, column])][0] for row, column in places]
+
+
+def _batches(trees: Sequence[PrefixTree], settings: Settings) -> Iterator[PackedBatch]:
+    """Trees in packed batches; the same trees give the same batches."""
+    lengths = [tree.num_tokens for tree in trees]
+    row_tokens = padded_length(max(lengths))
+    for rows in plan_batches(lengths, row_tokens=row_tokens, tokens_per_batch=settings.tokens_per_batch):
+        yield PackedBatch.from_trees([[trees[index] for index in row] for row in rows])
+
+
+@torch.inference_mode()
+def greedy_replies(model: Any, probe: Probe, settings: Settings) -> list[tuple[int, ...]]:
+    """The model's greedy replies to the prompts, as tokens, up to and with the end of the turn if it comes.
+
+    Raises:
+        ModelError: a prompt with its reply is longer than the model was made for.
+    """
+    eos = model.generation_config.eos_token_id
+    own = [] if eos is None else eos if isinstance(eos, list) else [eos]
+    stops = {probe.end_of_turn, *map(int, own)}
+    prompts = probe.prompt_tokens()
+    needs = [len(prompt) + settings.max_new_tokens for prompt in prompts]
+    cache = PrefixCache(model, max(settings.tokens_per_batch, *needs))
+    replies: list[tuple[int, ...]] = []
+    with progress(len(prompts), "chat replies", "prompts") as bar:
+        while len(replies) < len(prompts):
+            start = len(replies)
+            fitting = sum(used <= cache.capacity for used in accumulate(needs[start:]))
+            replies.extend(_grow(cache, prompts[start : start + fitting], stops, settings.max_new_tokens))
+            bar.update(fitting)
+    return replies
+
+
+def _grow(cache: PrefixCache, prompts: Sequence[Sequence[int]], stops: set[int], limit: int) -> list[tuple[int, ...]]:
+    """A reply to each prompt, all grown side by side, by the likeliest next token again and again."""
+    cache.truncate(0)
+    replies: list[list[int]] = [[] for _ in prompts]
+    # Where the last token of each unfinished reply stands.
+    slots = {index: cache.append(prompt, -1) for index, prompt in enumerate(prompts)}
+    for _ in range(limit):
+        chosen = cache.read(list(slots.values())).argmax(dim=-1).tolist()
+        for index, token in zip(list(slots), chosen, strict=True):
+            replies[index].append(token)
+            above = slots.pop(index)
+            if token not in stops:
+                slots[index] = cache.append((token,), above)
+        if not slots:
+            break
+    return [tuple(reply) for reply in replies]
+
+
+def _text(tokenizer: Any, tokens: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def _broken(model: Any) -> ModelError:
+    return ModelError(f"{model_name(model)} gives numbers that are not finite", "Train it with a lower learning rate.")

@@ -1,0 +1,97 @@
+"""The texts and prompts of retention as prefix trees, for one tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from palmette.errors import DataError, ModelError
+from palmette.evaluate.retention.texts import ChatPrompt, Passage, chat_prompts, passages
+from palmette.tree.chat import ChatTemplate, Message, Piece
+from palmette.tree.prefix_tree import Node, PrefixTree
+from palmette.tree.segments import Segment, TextEncoder
+
+
+class Probe:
+    """The texts and prompts as one tokenizer writes them.
+
+    Args:
+        tokenizer: the models' tokenizer.
+        texts: general texts; the built-in ones if None.
+        prompts: chat prompts; the built-in ones if None.
+
+    Raises:
+        TemplateError: the tokenizer has no chat template, or cannot keep text apart from control tokens.
+        DataError: a text is so short that none of its tokens is predicted.
+    """
+
+    def __init__(
+        self, tokenizer: Any, texts: Sequence[Passage] | None = None, prompts: Sequence[ChatPrompt] | None = None
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.texts = tuple(passages() if texts is None else texts)
+        self.prompts = tuple(chat_prompts() if prompts is None else prompts)
+        template = ChatTemplate(tokenizer)
+        begin = beginning(tokenizer)
+        made = [_text_tree(tokenizer, template.encoder, begin, passage) for passage in self.texts]
+        self.trees, self.num_bytes = [tree for tree, _ in made], [num_bytes for _, num_bytes in made]
+        self.opened = [_opened(template, prompt) for prompt in self.prompts]
+        self.end_of_turn = _conversation(template, "")[-1].tokens[-1]
+
+    def prompt_tokens(self) -> list[list[int]]:
+        """Each prompt up to where the reply begins."""
+        return [[token for segment in segments for token in segment.tokens] for segments in self.opened]
+
+    def reply_trees(self, replies: Sequence[tuple[int, ...]]) -> list[PrefixTree]:
+        """Each prompt with a reply, whose tokens are marked as learned."""
+        return [
+            PrefixTree(Node((*opened, Segment(reply, learn=1.0))), prompt.id)
+            for opened, reply, prompt in zip(self.opened, replies, self.prompts, strict=True)
+        ]
+
+    def check_same(self, other: Probe) -> None:
+        """Refuse to compare models that do not read the same tokens.
+
+        Raises:
+            ModelError: another tokenizer or chat template.
+        """
+        if (self.trees, self.opened, self.end_of_turn) != (other.trees, other.opened, other.end_of_turn):
+            raise ModelError(
+                "the two models have different tokenizers or chat templates, so their distributions cannot be compared",
+                "Give the very model that was fine-tuned as --base.",
+            )
+
+
+def beginning(tokenizer: Any) -> tuple[int, ...]:
+    """What the tokenizer itself puts before a plain text: its BOS token, or nothing.
+
+    A BOS token that it has but does not put there (SmolLM2's opens a chat turn) would make a plain text into something else.
+    """
+    put = tokenizer("")["input_ids"]
+    return tuple(put[:1]) if put and put[0] == tokenizer.bos_token_id else ()
+
+
+def _text_tree(
+    tokenizer: Any, encoder: TextEncoder, begin: tuple[int, ...], passage: Passage
+) -> tuple[PrefixTree, int]:
+    """A passage as a tree without branches, and how many bytes its predicted tokens stand for."""
+    tokens = encoder.content(passage.text)
+    first = begin or tokens[:1]
+    rest = tokens if begin else tokens[1:]
+    if not rest:
+        raise DataError(f"passage {passage.id!r} has no token that anything predicts", "Use a longer text.")
+    unseen = "" if begin else str(tokenizer.decode(list(first), clean_up_tokenization_spaces=False))
+    num_bytes = len(passage.text.encode()) - len(unseen.encode())
+    return PrefixTree(Node((Segment(first), Segment(rest, learn=1.0))), passage.id), num_bytes
+
+
+def _conversation(template: ChatTemplate, text: str) -> list[Segment]:
+    # A reply has to be there for the template to write what follows it; which one does not matter.
+    reply = Piece(".", tag="reply")
+    return template.segments([Message("user", (Piece(text),)), Message("assistant", (reply,))])
+
+
+def _opened(template: ChatTemplate, prompt: ChatPrompt) -> tuple[Segment, ...]:
+    """The conversation up to where the reply begins."""
+    segments = _conversation(template, prompt.text)
+    return tuple(segments[: next(i for i, segment in enumerate(segments) if segment.tag == "reply")])

@@ -1,0 +1,115 @@
+"""What calibration fitted, kept beside the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from palmette.data.records import Document
+from palmette.decode.posterior import Decision
+from palmette.errors import DataError, RunError
+from palmette.run import write_json
+
+CALIBRATION = "calibration.json"
+
+
+_AGAIN = "Calibrate again with palmette calibrate, or decide with --no-calibration."
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Fitted numbers, and what they were fitted on.
+
+    Attributes:
+        decision: the temperature and thresholds.
+        guarantee: the promise that `decision.min_confidence` keeps, if one was asked for.
+        source, sha256: the data.
+        documents: hashes of the documents' texts.
+        num_questions: questions they were fitted and tested on.
+        fitted_for: what the answers depend on besides the documents (weights, prompt, dtype, longest span).
+        created: when, in UTC.
+    """
+
+    decision: Decision
+    guarantee: Guarantee | None
+    source: str
+    sha256: str
+    documents: tuple[str, ...]
+    num_questions: int
+    fitted_for: dict[str, Any]
+    created: str
+
+    def write(self, folder: Path) -> None:
+        """Write `calibration.json` beside the weights."""
+        write_json(folder / CALIBRATION, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Calibration:
+        """Read the calibration beside some weights.
+
+        Raises:
+            RunError: it cannot be read.
+        """
+        path = folder / CALIBRATION
+        try:
+            value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            guarantee = Guarantee(**value.pop("guarantee")) if value["guarantee"] else value.pop("guarantee")
+            documents = tuple(value.pop("documents"))
+            found = cls(decision=Decision(**value.pop("decision")), guarantee=guarantee, documents=documents, **value)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunError(f"cannot read {path}: {error}", _AGAIN) from error
+        return found
+
+    def check_fits(self, present: Mapping[str, Any]) -> None:
+        """Refuse to decide by numbers that were fitted for something else.
+
+        Raises:
+            RunError: naming what differs.
+        """
+        for name in sorted(self.fitted_for.keys() | present.keys()):
+            fitted, now = self.fitted_for.get(name), present.get(name)
+            if fitted != now:
+                raise RunError(f"the calibration was fitted for {name} = {fitted!r}, and this is {now!r}", _AGAIN)
+
+    def check_unseen(self, documents: Sequence[Document], source: str) -> None:
+        """Refuse to report figures on documents that the calibration was fitted on.
+
+        Raises:
+            DataError: naming one of them.
+        """
+        fitted = set(self.documents)
+        seen = [document.id for document in documents if text_hash(document) in fitted]
+        if seen:
+            raise DataError(
+                f"{source}: {len(seen)} of {len(documents)} documents, {seen[0]!r} among them, were used to calibrate this model",
+                "Evaluate on other documents, or with --no-calibration.",
+            )
+
+
+def text_hash(document: Document) -> str:
+    """Hash of a document's text."""
+    return hashlib.sha256(document.text.encode("utf-8")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """A threshold that was tested.
+
+    Attributes:
+        target_error: the largest share of wrong answers promised.
+        confidence: of the promise.
+        min_confidence: answers less probable than this are not given.
+        num_answered, num_wrong: what the testing half showed at this threshold.
+        num_tested: questions of the testing half.
+    """
+
+    target_error: float
+    confidence: float
+    min_confidence: float
+    num_answered: int
+    num_wrong: int
+    num_tested: int

@@ -1,0 +1,1 @@
+"""Everything that writes HTML or draws plots."""

@@ -1,0 +1,268 @@
+"""training.html: one self-contained file that shows a training run of any stage, finished or not, from what stands in its folder."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from palmette.pages.charts import StepLine, axis_ends, readable, steps_chart, window_of
+from palmette.pages.page import render_page, write_page
+from palmette.pages.training.figures import (
+    PER_SECOND,
+    SECONDS,
+    SPEED,
+    STAGES,
+    Figure,
+    Groups,
+    figure_groups,
+    not_drawable,
+)
+from palmette.pages.training.run import FIRST_LOG, Points, TrainingRun, is_number, read_training_run
+from palmette.pages.training.samples import came_again, spread_out, story, to_cards, to_moments
+from palmette.pages.training.warnings import Finding, find_warnings
+
+TRAINING = "training.html"
+_MAIN = {
+    "reward": ("accuracy", "margin"),
+    "dpo": ("accuracy", "margin"),
+    "kto": ("desirable_reward", "undesirable_reward"),
+    "grpo": ("reward", "kl"),
+    "ppo": ("reward", "kl"),
+}
+_MAIN_NAMES = {
+    "desirable_reward": "Reward of good ones",
+    "undesirable_reward": "Reward of bad ones",
+    "kl": "KL divergence",
+}
+_MODELS = {"start": "starts from", "reference": "reference", "reward_model": "reward model"}
+
+
+def write_training_report(folder: Path) -> list[Finding]:
+    """Write a run's page into its folder, anew from the files there.
+
+    Returns:
+        What its rules for warning signs found, those that warn first.
+
+    Raises:
+        RunError: it is no run folder, it has taken no step yet, or a file cannot be read or written.
+    """
+    run = read_training_run(folder)
+    findings = find_warnings(run)
+    write_page(folder / TRAINING, render_training_report(run, findings))
+    return findings
+
+
+def render_training_report(run: TrainingRun, findings: list[Finding]) -> str:
+    """The page of a run as HTML."""
+    groups = figure_groups(run)
+    cards = to_cards(run.samples)
+    moments, again = to_moments(cards), came_again(cards)
+    return render_page(
+        "training.html",
+        styles=("page.css", "training.css"),
+        scripts=("training.js",),
+        title=f"{STAGES.get(run.stage, run.stage)}, {run.name}",
+        subtitle=_subtitle(run),
+        main_figures=list(_main_figures(run, groups)),
+        last_values=list(_last_values(run, groups)),
+        raised=[finding for finding in findings if finding.raised],
+        findings=findings,
+        groups=[*_chart_groups(run, groups), *_first_part(run)],
+        unknown=not_drawable(run),
+        story=story(moments, again),
+        moments=spread_out(moments),
+        num_moments=len(moments),
+        again=again,
+        rewards=sorted((card.sample.reward, card.reward) for card in cards),
+        about=list(_about(run)),
+    )
+
+
+def _subtitle(run: TrainingRun) -> str:
+    """Model, start, data, and how far it is."""
+    model = run.manifest.get("model", {}).get("name", "a model")
+    start = run.manifest.get("start", {}).get("run")
+    data = ", ".join(str(source.get("source")) for source in run.manifest.get("data", ()))
+    created = str(run.manifest.get("created", ""))[:16].replace("T", " ")
+    told = f"{model}{f', from {start},' if start else ''} on {data}; begun {created} UTC"
+    if run.finished:
+        return f"{told}; finished."
+    planned = f" of about {run.num_planned:,}" if run.num_planned is not None else ""
+    written = f"{run.written:%Y-%m-%d %H:%M} UTC"
+    return f"{told}; not finished: {run.num_steps:,}{planned} steps, the last one logged {written}."
+
+
+def _main_figures(run: TrainingRun, groups: Groups) -> Iterator[dict[str, Any]]:
+    planned = run.num_planned
+    left = planned is not None and not run.finished and planned > run.num_steps
+    yield _figure(
+        "Steps",
+        f"{run.num_steps:,}",
+        f"of about {planned:,}" if left else "",
+        f"Optimizer steps; {run.num_epochs:.3g} pass{'' if run.num_epochs == 1 else 'es'} over the data.",
+    )
+    seconds = run.points(SECONDS)
+    if seconds:
+        value, unit = _time(seconds[-1][1])
+        yield _figure("Time", value, unit, "Wall time of training, without breaks.")
+    yield from _rates(run, seconds)
+    held = [key for key in (*_MAIN.get(run.stage, ()), "loss") if run.points(key)]
+    for key in held[:2]:
+        yield _main_figure(run, groups, key)
+
+
+def _main_figure(run: TrainingRun, groups: Groups, key: str) -> dict[str, Any]:
+    """How a figure ended, and how it began."""
+    figure = next(figure for figures in groups.values() for figure in figures if key in figure.keys)
+    first, last = (readable(figure.scale * value) for value in _ends(run.points(key)))
+    unit = "%" if figure.label.startswith("%") else ""
+    meaning = "At the end." if unit else f"At the end; {figure.label}."
+    return _figure(_MAIN_NAMES.get(key, figure.title), last, unit, meaning, f"{first} at first")
+
+
+def _rates(run: TrainingRun, seconds: Points) -> Iterator[dict[str, Any]]:
+    """Examples a second, and tokens where it is known how many an epoch has."""
+    rates = [key for key in run.keys if key.endswith(PER_SECOND) and run.points(key)]
+    tokens = run.manifest.get("tokens")
+    spent = seconds[-1][1] if seconds else 0.0
+    also = (
+        f" {tokens * run.num_epochs / spent:,.0f} tokens a second, each counted once in its tree."
+        if is_number(tokens) and spent
+        else ""
+    )
+    for key in rates:
+        name = key.removesuffix(PER_SECOND).replace("_", " ").capitalize()
+        yield _figure(name, readable(run.points(key)[-1][1]), "/s", f"On average.{also}")
+
+
+def _last_values(run: TrainingRun, groups: Groups) -> Iterator[dict[str, Any]]:
+    """Every figure but those of speed: its last values, and its first ones."""
+    for figure in (figure for name, figures in groups.items() if name != SPEED for figure in figures):
+        for key, name in zip(figure.keys, figure.names, strict=True):
+            first, last = (readable(figure.scale * value) for value in _ends(run.points(key)))
+            title = f"{figure.title}, {name}" if name else figure.title
+            yield _figure(title, last, "", figure.label, f"{first} at first")
+
+
+def _figure(name: str, value: str, unit: str, meaning: str, aside: str = "") -> dict[str, Any]:
+    return {"name": name, "value": value, "unit": unit, "meaning": meaning, "range": aside, "bar": ""}
+
+
+def _ends(points: Points) -> tuple[float, float]:
+    """The means over the first and the last twentieth."""
+    window, values = window_of(len(points)), [value for _, value in points]
+    return statistics.fmean(values[:window]), statistics.fmean(values[-window:])
+
+
+def _chart_groups(run: TrainingRun, groups: Groups, name: str = "steps") -> list[dict[str, Any]]:
+    """The charts by group; the names of their drawings begin with `name`."""
+    numbers = {figure.keys: number for number, figure in enumerate(f for figures in groups.values() for f in figures)}
+    return [
+        {
+            "name": group,
+            "charts": [_chart(run, figure, f"{name}{numbers[figure.keys]}") for figure in figures],
+        }
+        for group, figures in groups.items()
+    ]
+
+
+def _first_part(run: TrainingRun) -> list[dict[str, Any]]:
+    """What was trained before all the rest, with a log of its own."""
+    if not run.first_lines:
+        return []
+    first = replace(run, lines=run.first_lines, stage="sft")
+    learning = {"Learning": figure_groups(first)["Learning"]}
+    (found,) = _chart_groups(first, learning, "first")
+    return [{**found, "name": f"Before: pause tokens alone ({FIRST_LOG})"}]
+
+
+def _chart(run: TrainingRun, figure: Figure, name: str) -> dict[str, Any]:
+    lines = [StepLine(_scaled(run, figure, key), called) for key, called in zip(figure.keys, figure.names, strict=True)]
+    drawing = steps_chart(
+        name,
+        lines,
+        title=figure.title,
+        label=figure.label,
+        guides=[guide.value for guide in figure.guides],
+        least=figure.least,
+    )
+    notes = [figure.reading, *_guides(figure, lines), *_left_out(run, figure, lines)]
+    return {"title": figure.title, "drawing": drawing, "note": " ".join(notes)}
+
+
+def _scaled(run: TrainingRun, figure: Figure, key: str) -> Points:
+    """A figure in the unit of its axis; the time since the beginning as the time of each step."""
+    points = run.points(key)
+    if key == SECONDS:
+        before = [(0, 0.0), *points[:-1]]
+        return [
+            (step, (now - past) / max(1, step - last)) for (step, now), (last, past) in zip(points, before, strict=True)
+        ]
+    return [(step, figure.scale * value) for step, value in points]
+
+
+def _guides(figure: Figure, lines: list[StepLine]) -> Iterator[str]:
+    """What dashed lines mean, and the values that the drawing does not reach."""
+    bottom, top = axis_ends(lines, figure.least)
+    for guide in figure.guides:
+        words = guide.meaning if guide.meaning.startswith("ln 2") else f"{guide.value:.3g}, {guide.meaning}"
+        yield f"{'Dashed' if bottom <= guide.value <= top else 'Beyond the drawing'}: {words}."
+
+
+def _left_out(run: TrainingRun, figure: Figure, lines: list[StepLine]) -> Iterator[str]:
+    """In how many steps a figure is not known, or beyond what is drawn."""
+    for key, line in zip(figure.keys, lines, strict=True):
+        name = f"{line.name}: " if line.name else ""
+        if len(line.points) < len(run.lines):
+            yield f"{name}Known in {len(line.points):,} of {len(run.lines):,} steps."
+        broken = run.num_broken(key)
+        if broken:
+            yield f"{name}Infinite or not a number in {broken:,}."
+        low = [value for _, value in line.points if figure.least is not None and value < figure.least]
+        if low:
+            yield f"{name}Drawn at {figure.least:g} where it is less, in {len(low):,} steps (least: {readable(min(low))})."
+
+
+def _time(seconds: float) -> tuple[str, str]:
+    """A time in the unit that suits it.
+
+    >>> _time(75.0), _time(375.0), _time(9000.0)
+    (('75', 's'), ('6.2', 'min'), ('2.5', 'h'))
+    """
+    if seconds < 90:
+        return f"{seconds:.0f}", "s"
+    return (f"{seconds / 60:.1f}", "min") if seconds < 5400 else (f"{seconds / 3600:.1f}", "h")
+
+
+def _about(run: TrainingRun) -> Iterator[tuple[str, str]]:
+    """What the run was made of, in words."""
+    manifest = run.manifest
+    yield "model", _told(manifest.get("model", {}))
+    for key, words in _MODELS.items():
+        if key in manifest:
+            yield words, _told(manifest[key])
+    for source in manifest.get("data", ()):
+        yield "data", _told(source)
+    dropped = manifest.get("dropped", ())
+    yield "left out", f"{len(dropped):,} records" + (f"; first: {dropped[0]}" if dropped else "")
+    for section in (run.stage, "rollouts", "train", "lora"):
+        if isinstance(run.recipe.get(section), Mapping):
+            yield section, _told(run.recipe[section])
+    for key in ("machine", "versions"):
+        yield key, _told(manifest.get(key, {}))
+    yield "command", " ".join(str(word) for word in manifest.get("command", ()))
+
+
+def _told(values: Any, *, inner: bool = False) -> str:
+    """Settings in a line; what is not set is left out, and hashes are cut."""
+    if not isinstance(values, Mapping):
+        return str(values)
+    parts = (
+        f"{name} {value[:12] if name.endswith('sha256') else _told(value, inner=True)}"
+        for name, value in values.items()
+        if value is not None and value != {}
+    )
+    return f"({', '.join(parts)})" if inner else ", ".join(parts)

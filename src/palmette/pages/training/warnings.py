@@ -1,0 +1,253 @@
+"""Warning signs of a training run, by simple rules over its log; each says what it asks for and what it found.
+
+The end of a run is its last tenth of steps, its beginning the first tenth (of those in which the figure is known).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from palmette.pages.training.run import TrainingRun
+
+MAX_CLIP_SHARE = 0.3
+MAX_FLAT_GROUPS = 0.5
+MIN_ENDED = 0.9
+MIN_ACCURACY = 0.5
+_FEWEST = 10  # steps that a rule needs which compares beginning and end
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule that was looked at.
+
+    Attributes:
+        rule: when it warns.
+        found: the numbers.
+        raised: whether it warns.
+        advice: what the warning means, and what to do about it.
+    """
+
+    rule: str
+    found: str
+    raised: bool
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    key: str
+    name: str
+    limit: float
+    above: bool
+    advice: str
+    percent: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    key: str
+    name: str
+    advice: str
+    factor: float  # the end may be so many times the beginning: no less if below 1, no more if above
+    change: str  # what it did if it went beyond
+    stages: tuple[str, ...] = ()  # all, if there are none
+
+
+_LIMITS = (
+    _Limit(
+        "clip_share",
+        "the clip share",
+        MAX_CLIP_SHARE,
+        True,
+        "The policy runs ahead of its replies: lower train.learning_rate or rollouts.passes.",
+    ),
+    _Limit(
+        "explained_variance",
+        "the explained variance",
+        0.0,
+        False,
+        "The values are worse than a constant, and advantages with them: raise ppo.value_coefficient, or give the value function more steps.",
+        False,
+    ),
+    _Limit(
+        "flat_groups",
+        "the share of questions whose replies all earned the same",
+        MAX_FLAT_GROUPS,
+        True,
+        "Most questions teach nothing: too easy, or too hard. Choose others, raise rollouts.samples, or reward part of the way (f1, say).",
+    ),
+    _Limit(
+        "ended",
+        "the share of replies that came to their end",
+        MIN_ENDED,
+        False,
+        "Replies are cut: raise rollouts.max_new_tokens. A reply that is cut learns no end.",
+    ),
+    _Limit(
+        "accuracy",
+        "the accuracy",
+        MIN_ACCURACY,
+        False,
+        "Worse than chance on its own training data: look at the data (are the sides swapped?), or lower train.learning_rate.",
+    ),
+)
+_CHANGES = (
+    _Change(
+        "entropy",
+        "the entropy",
+        "The policy all but stopped exploring, its replies are alike: raise the KL coefficient, lower train.learning_rate, or stop earlier.",
+        0.25,
+        "fell below a quarter of what it was",
+    ),
+    _Change(
+        "loss",
+        "the loss",
+        "It did not learn, or unlearned again: lower train.learning_rate.",
+        1.0,
+        "rose",
+        ("sft", "reward", "dpo", "kto"),
+    ),
+    _Change(
+        "grad_norm",
+        "the gradient norm",
+        "Training grows unstable: lower train.learning_rate.",
+        5.0,
+        "rose to over 5 times what it was",
+    ),
+)
+
+
+def find_warnings(run: TrainingRun) -> list[Finding]:
+    """Every rule that a run's figures allow to look at, those that warn first."""
+    found = [
+        *_broken(run),
+        *_limits(run),
+        *_changes(run),
+        *_distance(run),
+        *_earned(run),
+        *_gamed(run),
+        *_unlikely(run),
+    ]
+    return sorted(found, key=lambda finding: not finding.raised)
+
+
+def _beginning(run: TrainingRun, key: str) -> float | None:
+    """The mean of a figure over the first tenth of its steps; None where it is known nowhere."""
+    points = run.points(key)
+    return statistics.fmean(value for _, value in points[: max(1, len(points) // 10)]) if points else None
+
+
+def _ending(run: TrainingRun, key: str) -> float | None:
+    """The mean of a figure over the last tenth of its steps; None where it is known nowhere."""
+    points = run.points(key)
+    return statistics.fmean(value for _, value in points[-max(1, len(points) // 10) :]) if points else None
+
+
+def _both(run: TrainingRun, key: str) -> tuple[float, float] | None:
+    """A figure at the beginning and at the end; None where it is known in too few steps."""
+    first, last = _beginning(run, key), _ending(run, key)
+    if first is None or last is None or len(run.points(key)) < _FEWEST:
+        return None
+    return first, last
+
+
+def _broken(run: TrainingRun) -> Iterator[Finding]:
+    broken = {key: run.num_broken(key) for key in run.keys}
+    named = ", ".join(f"{key} in {count} of {len(run.lines)} steps" for key, count in broken.items() if count)
+    yield Finding(
+        "A figure is infinite or not a number.",
+        named or f"all are finite, in all of {len(run.lines)} steps",
+        bool(named),
+        "Lower train.learning_rate, or set model.dtype: float32. These steps are missing from the charts.",
+    )
+
+
+def _limits(run: TrainingRun) -> Iterator[Finding]:
+    for rule in _LIMITS:
+        value = _ending(run, rule.key)
+        if value is None:
+            continue
+        shown, limit = (f"{100 * x:.1f} %" if rule.percent else f"{x:.3g}" for x in (value, rule.limit))
+        side = "above" if rule.above else "below"
+        raised = value > rule.limit if rule.above else value < rule.limit
+        yield Finding(f"In the last tenth of the steps, {rule.name} is {side} {limit}.", shown, raised, rule.advice)
+
+
+def _changes(run: TrainingRun) -> Iterator[Finding]:
+    for rule in _CHANGES:
+        ends = _both(run, rule.key)
+        if ends is None or (rule.stages and run.stage not in rule.stages):
+            continue
+        first, last = ends
+        raised = last < rule.factor * first if rule.factor < 1 else last > rule.factor * first
+        words = f"From the first to the last tenth of the steps, {rule.name} {rule.change}."
+        yield Finding(words, f"{first:.3g} became {last:.3g}", raised, rule.advice)
+
+
+def _distance(run: TrainingRun) -> Iterator[Finding]:
+    target, limit = run.setting(run.stage, "kl_target"), run.setting(run.stage, "kl_limit")
+    reached, kl = _ending(run, "reply_kl"), _ending(run, "kl")
+    if target is not None and reached is not None:
+        yield Finding(
+            f"In the last tenth of the steps, the KL divergence is above twice its target, 2 x {target:g} nats a reply.",
+            f"{reached:.3g} nats a reply",
+            reached > 2 * target,
+            "The coefficient does not keep up: raise ppo.kl_coefficient or ppo.kl_gain, or lower train.learning_rate.",
+        )
+    if limit is not None and kl is not None:
+        yield Finding(
+            f"In the last tenth of the steps, the KL divergence is above half of where the run stops, {run.stage}.kl_limit = {limit:g}.",
+            f"{kl:.3g} nats a reply",
+            kl > limit / 2,
+            "The policy is about to run away: raise the KL coefficient, or lower train.learning_rate.",
+        )
+
+
+def _earned(run: TrainingRun) -> Iterator[Finding]:
+    ends = _both(run, "reward") if run.stage in ("grpo", "ppo") else None
+    if ends is None:
+        return
+    spread = _spread(run, "reward")
+    yield Finding(
+        "Replies earn less in the last tenth of the steps than in the first, by more than single steps scatter (their standard deviation).",
+        f"{ends[0]:.3g} became {ends[1]:.3g}; single steps scatter by {spread:.3g}",
+        ends[1] < ends[0] - spread,
+        "It unlearned what it is rewarded for: lower train.learning_rate, or look at the samples.",
+    )
+
+
+def _gamed(run: TrainingRun) -> Iterator[Finding]:
+    """A reward model whose score rises while a reward by rule falls."""
+    judged = _both(run, "reward_model")
+    if judged is None:
+        return
+    spread = _spread(run, "reward_model")
+    for key in run.keys:
+        ends = _both(run, key) if key.startswith("reward_") and key != "reward_model" else None
+        if ends is None:
+            continue
+        yield Finding(
+            f"The reward model's score rose and {key} fell, each by more than single steps scatter.",
+            f"the score went from {judged[0]:.3g} to {judged[1]:.3g}, {key} from {ends[0]:.3g} to {ends[1]:.3g}",
+            judged[1] > judged[0] + spread and ends[1] < ends[0] - _spread(run, key),
+            "The policy exploits the reward model: stop earlier, raise the KL coefficient, or give the rule more weight.",
+        )
+
+
+def _unlikely(run: TrainingRun) -> Iterator[Finding]:
+    """Of pairs: whether what was preferred became less likely too."""
+    chosen = _ending(run, "chosen_reward")
+    if chosen is None:
+        return
+    yield Finding(
+        "In the last tenth of the steps, the reward of chosen completions is below 0.",
+        f"{chosen:.3g}",
+        chosen < 0,
+        "Preferred completions became less likely than under the reference: lower train.learning_rate, or fine-tune on them first.",
+    )
+
+
+def _spread(run: TrainingRun, key: str) -> float:
+    return statistics.pstdev(value for _, value in run.points(key))

@@ -1,0 +1,1 @@
+"""Completions sampled from a policy, rewarded, and arranged as prefix trees."""

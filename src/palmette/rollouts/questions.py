@@ -1,0 +1,140 @@
+"""Documents parted into prompts whose completions fit into a row, and the prefix tree of each part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from palmette.data.records import Document, Question
+from palmette.errors import PackingError
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tree.prefix_tree import Node, PrefixTree
+from palmette.tree.segments import Segment
+
+REPLY = "reply"  # tag of what was sampled
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A document with the questions about it that are asked together.
+
+    Attributes:
+        name: of its tree; no two are alike.
+        document: the document; of its questions only those in `questions` are asked.
+        questions: what is asked.
+        first_key: number of the first question in the whole data; with the seed it determines the draws, and so on for the others.
+        root: tokens that all documents share.
+        trunk: tokens of the document, and of what stands between it and any question.
+        ends: tokens of each question, up to where the reply begins.
+    """
+
+    name: str
+    document: Document
+    questions: tuple[Question, ...]
+    first_key: int
+    root: tuple[int, ...]
+    trunk: tuple[int, ...]
+    ends: tuple[tuple[int, ...], ...]
+
+    @property
+    def prompts(self) -> list[tuple[int, ...]]:
+        """Tokens of each question with all that stands before it."""
+        return [self.root + self.trunk + end for end in self.ends]
+
+    def tree(self, replies: Sequence[Sequence[tuple[str, tuple[int, ...]]]]) -> PrefixTree:
+        """The prefix tree of replies.
+
+        One question, [4] after [1] and [2, 3], with the replies [5, 9] and [6]:
+
+        >>> from palmette.tree.prefix_tree import lay_out
+        >>> asked = Asked("d", Document("d", "", ()), (Question("q", ""),), 0, (1,), (2, 3), ((4,),))
+        >>> row = lay_out(asked.tree([[("0", (5, 9)), ("1", (6,))]]))
+        >>> row.token, row.predictor
+        ([1, 2, 3, 4, 5, 9, 6], [-1, 0, 1, 2, 3, 4, 3])
+        >>> row.learn, row.nodes[-1]
+        ([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0], ('d', '1'))
+
+        Args:
+            replies: for each question its replies, as (name of the leaf, tokens).
+        """
+        below = tuple(
+            Node(
+                (Segment(end, tag="question"),),
+                tuple(Node((Segment(tokens, learn=1.0, tag=REPLY),), name=name) for name, tokens in group),
+                question.id,
+            )
+            for question, end, group in zip(self.questions, self.ends, replies, strict=True)
+        )
+        return PrefixTree(Node((Segment(self.root), Segment(self.trunk, tag="document")), below), self.name)
+
+
+def ask_documents(
+    documents: Sequence[Document],
+    task: ExtractiveQa,
+    *,
+    num_samples: int,
+    max_new_tokens: int,
+    most_questions: int,
+    row_tokens: int,
+    on_too_long: Literal["error", "drop"] = "error",
+) -> tuple[list[Asked], list[str]]:
+    """Documents parted so that the tree of each part fits into a row, whatever is sampled; and what was left out, with reasons.
+
+    Args:
+        documents: documents; those without questions are passed over.
+        task: what prompts are made with.
+        num_samples: replies to each question.
+        max_new_tokens: the most tokens of a reply.
+        most_questions: the most questions of a part.
+        row_tokens: the most tokens of a tree.
+        on_too_long: what to do about a question whose tree alone has more: refuse it, or leave it out.
+
+    Raises:
+        DataError: the model would not say its answer in one reply of its own.
+        PackingError: a question with its replies does not fit.
+    """
+    task.check_one_reply()
+    found: list[Asked] = []
+    dropped: list[str] = []
+    key = 0
+    for document in documents:
+        fitting: list[tuple[int, Question, tuple[int, ...]]] = []
+        for question in document.questions:
+            opened = task.open_reply(document.text, question.text)
+            shared = len(opened.root) + len(opened.document)
+            alone = shared + len(opened.question) + num_samples * max_new_tokens
+            key += 1
+            if alone <= row_tokens:
+                fitting.append((key - 1, question, opened.question))
+                continue
+            problem = f"question {question.id!r} with {num_samples} replies needs up to {alone} tokens"
+            if on_too_long == "error":
+                raise PackingError(
+                    f"{problem}, more than train.row_tokens = {row_tokens}",
+                    "Raise train.row_tokens, lower rollouts.samples or rollouts.max_new_tokens, or set data.on_too_long: drop.",
+                )
+            dropped.append(f"{problem}, limit {row_tokens}")
+        room = row_tokens - shared if fitting else 0
+        for part in _parts(fitting, num_samples * max_new_tokens, most_questions, room):
+            keys, questions, ends = zip(*part, strict=True)
+            name = f"{document.id}#{len(found)}"
+            found.append(Asked(name, document, questions, keys[0], opened.root, opened.document, ends))
+    return found, dropped
+
+
+def _parts(
+    fitting: Sequence[tuple[int, Question, tuple[int, ...]]], reply_tokens: int, most: int, room: int
+) -> Iterator[list[tuple[int, Question, tuple[int, ...]]]]:
+    """Runs of questions with consecutive numbers, no more than `most`, whose tokens fit into the room."""
+    part: list[tuple[int, Question, tuple[int, ...]]] = []
+    used = 0
+    for one in fitting:
+        need = len(one[2]) + reply_tokens
+        if part and (len(part) == most or used + need > room or one[0] != part[-1][0] + 1):
+            yield part
+            part, used = [], 0
+        part.append(one)
+        used += need
+    if part:
+        yield part

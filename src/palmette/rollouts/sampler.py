@@ -1,0 +1,268 @@
+"""Sampling rollouts on the prefix tree: all samples of a prompt share its keys and values, prompts share what they begin with, and
+completions grow as branches, one token of each in a pass.
+
+Every sample has random numbers of its own, determined by the seed, its prompt's key and its index. One of them decides each token: the one
+in whose stretch of the cumulative distribution, taken in the order of the vocabulary, it falls. So how prompts share batches changes a
+sample only where the logits' rounding moves a border across that number.
+
+Not covered: placeholders (attend = False) between prompt and completion.
+
+Letters: R growing branches, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+import torch
+
+from palmette.decode.growth import Growth, grow
+from palmette.decode.prefix_cache import PrefixCache
+from palmette.decode.trie import SpanTrie
+from palmette.errors import ModelError
+from palmette.model.forward import check_positions, evaluating, model_name
+from palmette.rollouts.sampling import Rollout, Sampling, check_prompts, checked_keys, cut_at, decode, said
+
+_ROWS = 64  # of logits that are worked on at once
+_LIKELIEST = 512  # tokens among which a nucleus mostly lies; sorting a whole vocabulary takes longer than a pass of a small model
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Samples that grow side by side.
+
+    Attributes:
+        trie: the tokens of their prompts; those of node n stand at slot n - 1 of the cache.
+        samples: (prompt, index of the sample), in their order.
+        reserved: tokens that their completions may need.
+    """
+
+    trie: SpanTrie = field(default_factory=SpanTrie)
+    samples: list[tuple[int, int]] = field(default_factory=list)
+    reserved: int = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """The most tokens that it comes to hold."""
+        return len(self.trie) - 1 + self.reserved
+
+
+class Sampler:
+    """Samples completions of prompts.
+
+    Args:
+        model: a causal language model with one of our attention backends. It is in evaluation mode while it samples.
+        tokenizer: its tokenizer, for texts and stop strings.
+        end_tokens: tokens that end a completion, such as the template's end of a turn.
+        tokens_per_batch: tokens of a prefix tree held at once, which bounds memory: keys and values of so many tokens, and a mask of
+            its square in bytes. A prompt counts once for all its samples; each sample counts with `max_new_tokens`.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, end_tokens: Collection[int], tokens_per_batch: int = 8192
+    ) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        self._end_tokens, self._tokens_per_batch = frozenset(end_tokens), tokens_per_batch
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        num_samples: int,
+        sampling: Sampling,
+        *,
+        keys: Sequence[int] | None = None,
+    ) -> Iterator[list[Rollout]]:
+        """Sample completions; see `RolloutSource.sample`. What cannot be sampled is refused before anything is."""
+        keys = checked_keys(len(prompts), num_samples, keys)
+        check_prompts(prompts, sampling, self._tokens_per_batch, "tokens_per_batch")
+        deepest = max(map(len, prompts), default=0) + sampling.max_new_tokens
+        check_positions(self._model, deepest, "the longest prompt, with its completion,")
+        batches = list(_plan(prompts, num_samples, sampling.max_new_tokens, self._tokens_per_batch))
+        return self._rollouts(batches, prompts, num_samples, sampling, keys)
+
+    def _rollouts(
+        self,
+        batches: Sequence[_Batch],
+        prompts: Sequence[Sequence[int]],
+        num_samples: int,
+        sampling: Sampling,
+        keys: Sequence[int],
+    ) -> Iterator[list[Rollout]]:
+        cache = PrefixCache(self._model, max((batch.num_tokens for batch in batches), default=0))
+        last: Sequence[int] = ()
+        found: list[Rollout] = []
+        for batch in batches:
+            chooser = _Chooser(self._model, sampling, [(keys[prompt], index) for prompt, index in batch.samples])
+            with evaluating(self._model):
+                slots = _read_in(cache, batch, prompts, last)
+                growths = grow(
+                    cache,
+                    slots,
+                    chooser.choose,
+                    limits=sampling.max_new_tokens,
+                    stop_tokens=self._end_tokens,
+                    stop=self._stop_rule(sampling),
+                )
+            last = prompts[batch.samples[0][0]]
+            for row, growth in enumerate(growths):
+                found.append(self._rollout(growth, chooser, row))
+                if len(found) == num_samples:
+                    yield found
+                    found = []
+
+    def _stop_rule(self, sampling: Sampling) -> Any:
+        if not sampling.stop:
+            return None
+        return lambda _, tokens: cut_at(decode(self._tokenizer, tokens), sampling.stop) is not None
+
+    def _rollout(self, growth: Growth, chooser: _Chooser, row: int) -> Rollout:
+        tokens = (*growth.tokens, *(() if growth.end is None else (growth.end,)))
+        text, num_text_tokens = said(self._tokenizer, tokens, growth.reason, chooser.sampling.stop)
+        key, index = chooser.samples[row]
+        return Rollout(
+            tokens=tokens,
+            logprobs=tuple(chooser.logprobs[row]),
+            sampling_logprobs=tuple(chooser.sampling_logprobs[row]),
+            text=text,
+            num_text_tokens=num_text_tokens,
+            finish=growth.reason,
+            sampling=chooser.sampling,
+            key=key,
+            index=index,
+        )
+
+
+def _plan(
+    prompts: Sequence[Sequence[int]], num_samples: int, max_new_tokens: int, tokens_per_batch: int
+) -> Iterator[_Batch]:
+    """Batches in the order of the prompts; a prompt's samples are parted where they do not fit together."""
+    batch = _Batch()
+    for prompt, tokens in enumerate(prompts):
+        for index in range(num_samples):
+            need = len(tokens) - _num_shared(batch.trie, tokens) + max_new_tokens
+            if batch.samples and batch.num_tokens + need > tokens_per_batch:
+                yield batch
+                batch = _Batch()
+            batch.trie.grow(tokens)
+            batch.samples.append((prompt, index))
+            batch.reserved += max_new_tokens
+    if batch.samples:
+        yield batch
+
+
+def _num_shared(trie: SpanTrie, tokens: Sequence[int]) -> int:
+    """How many leading tokens the trie holds already."""
+    node = 0
+    for count, token in enumerate(tokens):
+        following = trie.children[node].get(token)
+        if following is None:
+            return count
+        node = following
+    return len(tokens)
+
+
+def _read_in(cache: PrefixCache, batch: _Batch, prompts: Sequence[Sequence[int]], last: Sequence[int]) -> list[int]:
+    """Append a batch's prompts, each shared beginning once; the slots at which its samples begin come back.
+
+    What its first prompt has in common with the first one of the batch before (`last`) stays in the cache, short of what has to be read
+    again because a sample begins there.
+    """
+    order = list(dict.fromkeys(prompt for prompt, _ in batch.samples))
+    first = prompts[order[0]]
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+    cache.truncate(min(common, *(len(prompts[prompt]) - 1 for prompt in order)))
+    begins: dict[int, int] = {}
+    for prompt in order:
+        tokens, slots = prompts[prompt], [node - 1 for node in batch.trie.grow(prompts[prompt])]
+        held = sum(slot < cache.length for slot in slots)
+        begins[prompt] = cache.append(tokens[held:], slots[held - 1] if held else -1)
+    return [begins[prompt] for prompt, _ in batch.samples]
+
+
+class _Chooser:
+    """Draws the next token of every sample and notes its log-probabilities.
+
+    Args:
+        model: whose logits they are, for messages.
+        sampling: how tokens are drawn.
+        samples: (key, index) of each sample.
+    """
+
+    def __init__(self, model: Any, sampling: Sampling, samples: Sequence[tuple[int, int]]) -> None:
+        self._model = model
+        self.sampling, self.samples = sampling, samples
+        self.logprobs: list[list[float]] = [[] for _ in samples]
+        self.sampling_logprobs: list[list[float]] = [[] for _ in samples]
+        self._generators = [np.random.default_rng((sampling.seed, key, index)) for key, index in samples]
+
+    def choose(self, logits_RV: torch.Tensor, rows: Sequence[int]) -> list[int]:
+        """One token for each row.
+
+        Raises:
+            ModelError: the logits are no numbers.
+        """
+        uniform = [self._generators[row].random() for row in rows]
+        uniform_R = torch.tensor(uniform, dtype=torch.float64, device=logits_RV.device)
+        parts = zip(torch.split(logits_RV, _ROWS), torch.split(uniform_R, _ROWS), strict=True)
+        drawn = [draw(part_RV, part_R, self.sampling.temperature, self.sampling.top_p) for part_RV, part_R in parts]
+        tokens, logprobs, sampling_logprobs = (torch.cat(values).tolist() for values in zip(*drawn, strict=True))
+        if any(map(math.isnan, logprobs)):
+            raise ModelError(
+                f"{model_name(self._model)} gives probabilities that are no numbers",
+                "Load it in another dtype, or train it again with a lower learning rate.",
+            )
+        for row, logprob, sampling_logprob in zip(rows, logprobs, sampling_logprobs, strict=True):
+            self.logprobs[row].append(logprob)
+            self.sampling_logprobs[row].append(sampling_logprob)
+        return list(tokens)
+
+
+def draw(
+    logits_RV: torch.Tensor, uniform_R: torch.Tensor, temperature: float, top_p: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One token for each row of logits.
+
+    Args:
+        logits_RV: what the model said.
+        uniform_R: a number from 0 up to but not 1 for each, in float64.
+        temperature: as in `Sampling`.
+        top_p: as in `Sampling`.
+
+    Returns:
+        [R] each: the tokens; their log-probabilities under the softmax of the logits, in at least float32 (as in
+        `palmette.model.forward.score_tokens`); and under the distribution they were drawn from.
+    """
+    wide_RV = logits_RV.to(torch.promote_types(logits_RV.dtype, torch.float32))
+    if temperature == 0:
+        token_R = wide_RV.argmax(dim=-1)
+        sampling_logprob_R = torch.zeros_like(uniform_R)
+    else:
+        probability_RV = torch.softmax(wide_RV.double() / temperature, dim=-1)
+        if top_p < 1:
+            probability_RV = _nucleus(probability_RV, top_p)
+        reached_RV = probability_RV.cumsum(dim=-1)
+        total_R = reached_RV[:, -1]
+        point_R = torch.minimum(uniform_R * total_R, torch.nextafter(total_R, torch.zeros_like(total_R)))
+        # The first token at which more than the point is reached; it has a probability, or nothing would be added there.
+        token_R = torch.searchsorted(reached_RV, point_R[:, None], right=True)[:, 0].clamp(max=wide_RV.shape[1] - 1)
+        sampling_logprob_R = (probability_RV.gather(1, token_R[:, None])[:, 0] / total_R).log()
+    logprob_R = wide_RV.gather(1, token_R[:, None])[:, 0] - torch.logsumexp(wide_RV, dim=-1)
+    return token_R, logprob_R, sampling_logprob_R
+
+
+def _nucleus(probability_RV: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Probabilities with 0 outside the smallest set of likeliest tokens that reaches `top_p`; lower ids first where they are equal."""
+    value_RK = probability_RV.topk(min(_LIKELIEST, probability_RV.shape[1])).values
+    if bool((value_RK.sum(dim=-1) < top_p).any()):
+        value_RK = probability_RV.sort(dim=-1, descending=True).values
+    kept_RK = torch.nn.functional.pad(value_RK.cumsum(dim=-1)[:, :-1], (1, 0)) < top_p
+    border_R1 = value_RK.gather(1, kept_RK.sum(dim=-1, keepdim=True) - 1)
+    num_equal_R1 = (kept_RK & (value_RK == border_R1)).sum(dim=-1, keepdim=True)
+    equal_RV = probability_RV == border_R1
+    kept_RV = (probability_RV > border_R1) | (equal_RV & (equal_RV.cumsum(dim=-1) <= num_equal_R1))
+    return probability_RV * kept_RV

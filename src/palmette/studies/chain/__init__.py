@@ -1,0 +1,1 @@
+"""Stages that build on one another, trained and measured together."""

@@ -1,0 +1,228 @@
+"""What the stages of a chain have made, measured: answers, sampled replies, reward models on comparisons; and by which hashes that is known.
+
+Each figure is noted with what it was measured of (weights, data, reference, settings). Where any of that has changed, it is measured anew.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from palmette import run
+from palmette.data.records import DataSet
+from palmette.errors import DataError, RunError
+from palmette.evaluate.comparisons import score_comparisons, was_learned
+from palmette.evaluate.divergence.measure import DivergenceSettings, measure_divergence
+from palmette.evaluate.retention.run import RESULT as RETENTION
+from palmette.evaluate.reward_metrics import reward_metrics
+from palmette.model.loading import weights_hash
+from palmette.pages.training.pictures import draw_run
+from palmette.pages.training.report import TRAINING
+from palmette.run import trained_folder
+from palmette.studies.chain.recipe import STAGE_PREFIX, Chain, Stage
+from palmette.studies.measuring import DIVERGENCE, failure, measure, measure_elsewhere, refusal, retention_settings
+from palmette.studies.sweep.recipe import RUN
+from palmette.train.stage import Interrupted, Say
+
+RANKING, MEASURING_ERROR = "ranking.json", "measuring-error.json"
+_NOTED = "measured.json"
+Noted = dict[str, Any]
+
+
+def result_hash(stage: Stage) -> str | None:
+    """What names the content of what a stage has made."""
+    if stage.kind == "preferences":
+        return sha256(stage.result.read_bytes()).hexdigest()
+    return weights_hash(str(trained_folder(stage.result)))
+
+
+def inputs(stage: Stage, known: Mapping[str, Stage]) -> dict[str, str | None]:
+    """Hashes of what a stage is made of: the stages that it names, and files and runs of this machine; of a run, the run itself.
+
+    Args:
+        stage: the stage.
+        known: the stages by name; those that it needs are there.
+    """
+    found = {name: result_hash(known[name]) for name in stage.needs}
+    theirs = {str(known[name].result) for name in stage.needs}
+    for text in sorted(set(_texts(stage.settings.model_dump(exclude={"output"})))):
+        path = _place(text)
+        if path is None or text in theirs:
+            continue
+        if path.is_file():
+            found[text] = sha256(path.read_bytes()).hexdigest()
+        elif run.is_run(path):
+            found[text] = weights_hash(str(trained_folder(path)))
+    return found
+
+
+def _place(text: str) -> Path | None:
+    """The file or folder that a text names, if it names one."""
+    try:
+        path = Path(text).expanduser()
+        return path if text and path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long for a name, say, as the words of a prompt may be
+        return None
+
+
+def _texts(values: Any) -> Iterator[str]:
+    """All texts among settings."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, Mapping):
+        for value in values.values():
+            yield from _texts(value)
+    elif isinstance(values, list):
+        for value in values:
+            yield from _texts(value)
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """Something to measure.
+
+    Attributes:
+        name: the file or folder that it leaves beside the run.
+        made_of: what it depends on.
+        do: measures it.
+    """
+
+    name: str
+    made_of: Noted
+    do: Callable[[Say], None]
+
+
+class Measuring:
+    """What is measured of the stages of a chain under one seed.
+
+    Args:
+        chain: the chain.
+        stages: the stages that are there, by name.
+        source: the questions that policies are asked.
+    """
+
+    def __init__(self, chain: Chain, stages: Mapping[str, Stage], source: DataSet) -> None:
+        self._chain, self._stages, self._source = chain, stages, source
+
+    def measure(self, stage: Stage, say: Say) -> bool:
+        """Measure what is not measured yet. What cannot be measured is written down, and everything else is measured all the same.
+
+        Returns:
+            Whether there was anything to do.
+
+        Raises:
+            Interrupted, KeyboardInterrupt: Ctrl-C.
+        """
+        noted_file, errors, worked = stage.place / _NOTED, [], False
+        noted: Noted = json.loads(noted_file.read_text(encoding="utf-8")) if noted_file.is_file() else {}
+        for figure in self._figures(stage):
+            if noted.get(figure.name) == figure.made_of and _is_there(stage.place, figure.name):
+                continue
+            worked = True
+            _remove(stage.place, figure.name)
+            try:
+                figure.do(say)
+                noted[figure.name] = figure.made_of
+                run.write_json(noted_file, noted)
+            except Interrupted:
+                raise
+            except Exception as caught:  # the other figures are worth having
+                errors.append(f"{figure.name}: {failure(caught)}")
+                say(f"cannot be measured: {errors[-1]}")
+            finally:
+                gc.collect()
+        if errors:
+            run.write_json(stage.place / MEASURING_ERROR, {"errors": errors})
+        else:
+            (stage.place / MEASURING_ERROR).unlink(missing_ok=True)
+        return worked
+
+    def _figures(self, stage: Stage) -> Iterator[_Figure]:
+        section, place = self._chain.evaluate, stage.place
+        if stage.kind == "preferences":
+            return
+        weights = result_hash(stage)
+        if stage.kind != "run":
+            yield _Figure(f"{RUN}/{TRAINING}", {"weights": weights}, lambda _: draw_run(stage.result, stage.name))
+        if stage.makes_reward_model:
+            if section.comparisons:
+                data = self._comparisons(section.comparisons)
+                made_of = {"weights": weights, "data": _data_hash(data) if data else None}
+                yield _Figure(RANKING, made_of, partial(_rank, stage, data))
+            return
+        asked: Noted = {"weights": weights, "data": self._source.sha256, "questions": self._source.num_questions}
+        for decoder in section.decoders:
+            do = partial(measure, place, str(stage.result), decoder, self._source, section.batch_size)
+            yield _Figure(decoder, asked, do)
+        reference = self._stages.get(str(self._chain.reference))
+        if section.samples and reference is not None:
+            drawn = DivergenceSettings(
+                samples=section.samples,
+                max_new_tokens=section.max_new_tokens,
+                seed=stage.seed,
+                tokens_per_batch=section.tokens_per_batch,
+            )
+            drawn_of: Noted = {**asked, "reference": result_hash(reference), "settings": asdict(drawn)}
+            yield _Figure(DIVERGENCE, drawn_of, partial(self._diverge, stage, reference, drawn))
+        if section.retention:
+            settings = retention_settings(section)
+            do = partial(measure_elsewhere, place, stage.result, settings)
+            yield _Figure(RETENTION, {"weights": weights, "settings": asdict(settings)}, do)
+
+    def _comparisons(self, named: str) -> str | None:
+        """A source of comparisons; a stage that makes preferences stands for its file; None if that failed."""
+        if not named.startswith(STAGE_PREFIX):
+            return named
+        name = named.removeprefix(STAGE_PREFIX)
+        return str(self._stages[name].result) if name in self._stages else None
+
+    def _diverge(self, stage: Stage, reference: Stage, settings: DivergenceSettings, say: Say) -> None:
+        found = measure_divergence(str(stage.result), str(reference.result), self._source, settings).to_json()
+        run.write_json(stage.place / DIVERGENCE, found)
+        exact = 100 * found["sampled_exact"]
+        say(f"KL from {reference.name} {found['reply_kl']:.3f} nats a reply, EM of samples {exact:.1f}")
+
+
+def _rank(stage: Stage, data: str | None, say: Say) -> None:
+    """Measure a reward model on comparisons.
+
+    Raises:
+        RunError: the stage that makes them failed.
+        DataError: it was trained on them.
+    """
+    if data is None:
+        raise RunError("the stage that evaluate.comparisons names failed", "Mend that stage first.")
+    _, source, rewards = score_comparisons(stage.result, data)
+    if was_learned(stage.result, source.sha256):
+        raise DataError(
+            f"evaluate.comparisons: {data} is what the reward model was trained on", "Name comparisons of other data."
+        )
+    found = reward_metrics(rewards)
+    run.write_json(stage.place / RANKING, {**found.to_json(), "data": {"source": data, "sha256": source.sha256}})
+    say(f"accuracy {100 * found.accuracy:.1f} % of {found.comparisons} comparisons")
+
+
+def _data_hash(data: str) -> str:
+    """The hash of a file; of anything else its name."""
+    path = Path(data).expanduser()
+    return sha256(path.read_bytes()).hexdigest() if path.is_file() else data
+
+
+def _is_there(place: Path, name: str) -> bool:
+    """Whether a figure was measured, or refused by its decoder."""
+    return (place / name).exists() or (place / refusal(name)).is_file()
+
+
+def _remove(place: Path, name: str) -> None:
+    """Take away a figure that was measured of something else."""
+    if (place / name).is_dir():
+        shutil.rmtree(place / name)
+    for file in (place / name, place / refusal(name)):
+        file.unlink(missing_ok=True)

@@ -1,0 +1,293 @@
+"""Recipes of chains: stages of training that build on one another, as `palmette train rlhf` runs them.
+
+A stage names what it builds on as `stage:NAME`: a run where a run is asked for (start, model, rollouts.reward_model, dpo.reference), made
+preferences where data are. So everything is known, and checked, before the first stage begins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+
+from palmette import run
+from palmette.config import Positive, Recipe, Section, load_run_recipe, read_section, read_settings
+from palmette.errors import RecipeError
+from palmette.studies.evaluation import EvaluateSection
+from palmette.studies.sweep.recipe import RUN, Cell
+from palmette.synth.preference_settings import PreferenceSettings
+from palmette.train.recipes.preferences import DpoRecipe, KtoRecipe, RewardRecipe
+from palmette.train.recipes.rollouts import GrpoRecipe, PpoRecipe
+
+CHAIN, STAGE_PREFIX, PREFERENCES = "chain.yaml", "stage:", "preferences.jsonl"
+Kind = Literal["run", "sft", "preferences", "reward", "dpo", "kto", "grpo", "ppo"]
+
+
+class FinishedRun(Section):
+    """A run that is finished already, to be measured, and to build on.
+
+    Attributes:
+        run: its folder.
+    """
+
+    run: str
+
+
+SETTINGS: dict[Kind, type[Section]] = {
+    "run": FinishedRun,
+    "sft": Recipe,
+    "preferences": PreferenceSettings,
+    "reward": RewardRecipe,
+    "dpo": DpoRecipe,
+    "kto": KtoRecipe,
+    "grpo": GrpoRecipe,
+    "ppo": PpoRecipe,
+}
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,60}")
+# Where made preferences may be named, and where reward models may; anywhere else it is a policy.
+_DATA, _JUDGES = {"data.train"}, {"rollouts.reward_model", "reward_model"}
+
+
+class ChainEvaluation(EvaluateSection):
+    """What the policies of a chain are measured on.
+
+    Attributes:
+        samples: replies to each question that are drawn at temperature 1, for how far a policy went from the chain's reference and what
+            it earns (`palmette eval divergence`); None: that is not measured.
+        max_new_tokens: where these replies are cut.
+        tokens_per_batch: the most tokens that drawing and scoring them holds at once.
+        comparisons: what reward models are measured on (`palmette eval reward`): a source, or a stage that makes preferences; None:
+            they are not.
+    """
+
+    samples: Positive | None = 2
+    max_new_tokens: Positive = 64
+    tokens_per_batch: Annotated[int, Field(ge=64)] = 4096
+    comparisons: str | None = None
+
+
+class Chain(Section):
+    """A chain.
+
+    Attributes:
+        output: the folder for everything; a chain that was stopped goes on in it.
+        stages: by name, in the order in which they run: `kind`, and the settings of a recipe of that kind, without output and seed.
+        seeds: all stages are run with each.
+        reference: the stage, one that makes a policy, that the others are compared with; the first such, if None.
+        evaluate: what the policies are measured on.
+    """
+
+    output: str
+    stages: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = Field(
+        default_factory=lambda: [0]
+    )
+    reference: str | None = None
+    evaluate: ChainEvaluation = ChainEvaluation()
+
+    def to_yaml(self) -> str:
+        """The whole chain, defaults included, as YAML."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage under one seed.
+
+    Attributes:
+        name: the stage's name, which all seeds share.
+        kind: what it does.
+        seed: of all its draws.
+        place: where it keeps what it makes, and what was measured on that.
+        settings: its recipe, with the folders and files of other stages in the place of their names.
+        needs: the stages that it builds on, by name.
+    """
+
+    name: str
+    kind: Kind
+    seed: int
+    place: Path
+    settings: Section
+    needs: tuple[str, ...]
+
+    @property
+    def result(self) -> Path:
+        """What it makes: a run folder, or a file of preferences."""
+        if isinstance(self.settings, FinishedRun):
+            return Path(self.settings.run).expanduser()
+        return self.place / (PREFERENCES if self.kind == "preferences" else RUN)
+
+    @property
+    def makes_reward_model(self) -> bool:
+        """Whether what it makes gives rewards; a run that is not there is taken for a policy."""
+        return self.kind == "reward" or (self.kind == "run" and run.stage_of(self.result) == "reward")
+
+    @property
+    def makes_policy(self) -> bool:
+        """Whether questions can be put to what it makes."""
+        return self.kind != "preferences" and not self.makes_reward_model
+
+    def cell(self, decoders: tuple[str, ...]) -> ChainCell:
+        """The stage as a cell of a table."""
+        own = self.settings if isinstance(self.settings, Recipe) else load_run_recipe(self.result / run.RECIPE)
+        train = own.train.model_copy(update={"seed": self.seed})
+        recipe = own.model_copy(update={"output": str(self.result), "train": train})
+        return ChainCell(self.name, {}, recipe, decoders, self.place)
+
+
+@dataclass(frozen=True)
+class ChainCell(Cell):
+    """A stage's run in a table, which may lie elsewhere.
+
+    Attributes:
+        place: where what was measured is kept.
+    """
+
+    place: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where what was measured is kept."""
+        return self.place
+
+
+def load_chain(path: Path) -> tuple[Chain, list[Stage]]:
+    """Read a chain and the recipes of all its stages, so that nothing runs before all of them are known to be well-formed.
+
+    Returns:
+        The chain, its reference filled in, and its stages under the first seed, then under the next.
+
+    Raises:
+        RecipeError: no such file, not YAML, an unknown key (naming the nearest), a value out of bounds, or a stage that builds on one
+            that is not there, that comes later, or that makes something else.
+    """
+    source = str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read {path}: {error}", "Check the path.") from error
+    chain = read_section(Chain, read_settings(text, source), source)
+    if len(set(chain.seeds)) < len(chain.seeds):
+        raise RecipeError(f"{source}: seeds = {chain.seeds!r} has a seed twice", "Take one out.")
+    stages = [stage for seed in chain.seeds for stage in _stages(chain, seed, source)]
+    policies = list(dict.fromkeys(stage.name for stage in stages if stage.makes_policy))
+    if chain.reference is None:
+        chain = chain.model_copy(update={"reference": policies[0] if policies else None})
+    elif chain.reference not in policies:
+        raise RecipeError(
+            f"{source}: reference = {chain.reference!r} is no stage that makes a policy",
+            f"Those are: {', '.join(policies) or 'none'}.",
+        )
+    _check_comparisons(chain, source)
+    return chain, stages
+
+
+def _stages(chain: Chain, seed: int, source: str) -> list[Stage]:
+    found: dict[str, Stage] = {}
+    for name, values in chain.stages.items():
+        where = f"{source}, stage {name}"
+        if not _NAME.fullmatch(name):
+            raise RecipeError(f"{where}: the name is no name of a folder", "Use letters, digits, - and _ only.")
+        kind, given = _kind(values, where)
+        place = Path(chain.output).expanduser() / f"seed={seed}" / name
+        needs: list[str] = []
+        resolved = _resolve(given, found, needs, where)
+        _check_reads_preferences(kind, given, where)
+        settings = read_section(SETTINGS[kind], _with_own(resolved, kind, seed, place, where), where)
+        found[name] = Stage(name, kind, seed, place, settings, tuple(dict.fromkeys(needs)))
+    return list(found.values())
+
+
+def _kind(values: Mapping[str, Any], where: str) -> tuple[Kind, dict[str, Any]]:
+    """A stage's kind, and its other settings."""
+    kind = values.get("kind")
+    if kind not in SETTINGS:
+        raise RecipeError(f"{where}: kind = {kind!r}", f"Give one of: {', '.join(SETTINGS)}.")
+    return kind, {key: value for key, value in values.items() if key != "kind"}
+
+
+def _with_own(values: dict[str, Any], kind: Kind, seed: int, place: Path, where: str) -> dict[str, Any]:
+    """Settings with what the chain sets for all stages."""
+    if "output" in values:
+        raise RecipeError(f"{where}: output is not a setting of a stage", "Set `output` of the chain.")
+    train = values.get("train", {})
+    if "seed" in values or (isinstance(train, Mapping) and "seed" in train):
+        raise RecipeError(f"{where}: the seed is not a setting of a stage", "Use `seeds` of the chain.")
+    if kind == "run":
+        return values
+    if kind == "preferences":
+        return values if "verdicts" in values else {**values, "seed": seed}  # with verdicts nothing is drawn
+    # Anything but a map is left for the recipe to refuse.
+    return {
+        **values,
+        "output": str(place / RUN),
+        "train": {**train, "seed": seed} if isinstance(train, Mapping) else train,
+    }
+
+
+def _resolve(values: Any, known: Mapping[str, Stage], needs: list[str], where: str, key: str = "") -> Any:
+    """Settings with what other stages make in the place of their names; these are added to `needs`."""
+    if isinstance(values, Mapping):
+        return {
+            name: _resolve(value, known, needs, where, f"{key}.{name}" if key else str(name))
+            for name, value in values.items()
+        }
+    if isinstance(values, list):
+        return [_resolve(value, known, needs, where, key) for value in values]
+    if not isinstance(values, str) or not values.startswith(STAGE_PREFIX):
+        return values
+    name = values.removeprefix(STAGE_PREFIX)
+    if name not in known:
+        raise RecipeError(
+            f"{where}: {key} = {values!r} names no stage before it",
+            f"Stages before it: {', '.join(known) or 'none'}.",
+        )
+    stage = known[name]
+    if key in _DATA:
+        wanted, fits = "preferences", stage.kind == "preferences"
+    elif key in _JUDGES:
+        wanted, fits = "a reward model", stage.makes_reward_model or _is_missing(stage)
+    else:
+        wanted, fits = "a policy", stage.makes_policy
+    if not fits:
+        raise RecipeError(
+            f"{where}: {key} = {values!r} asks for {wanted}, and that stage is of kind {stage.kind}",
+            "Name another stage.",
+        )
+    needs.append(name)
+    return str(stage.result)
+
+
+def _is_missing(stage: Stage) -> bool:
+    """Whether a stage is a run that is not there, which will be said as such."""
+    return stage.kind == "run" and not run.is_run(stage.result)
+
+
+def _check_reads_preferences(kind: Kind, values: Mapping[str, Any], where: str) -> None:
+    """Refuse comparisons that a stage makes where comparisons are not what is learned from."""
+    data = values.get("data", {})
+    sources = data.get("train", []) if isinstance(data, Mapping) else []
+    named = [source for source in sources if isinstance(source, str) and source.startswith(STAGE_PREFIX)]
+    kto = values.get("kto", {})
+    pairs = isinstance(kto, Mapping) and kto.get("pairs") is True
+    if named and kind not in ("dpo", "reward") and not (kind == "kto" and pairs):
+        way_out = "Set kto.pairs: true." if kind == "kto" else "Give data of another form."
+        raise RecipeError(f"{where}: data.train = {named[0]!r} holds comparisons, which {kind} does not read", way_out)
+
+
+def _check_comparisons(chain: Chain, source: str) -> None:
+    """Refuse comparisons of a stage that makes none."""
+    named = chain.evaluate.comparisons
+    if named is None or not named.startswith(STAGE_PREFIX):
+        return
+    makers = [name for name, values in chain.stages.items() if values.get("kind") == "preferences"]
+    if named.removeprefix(STAGE_PREFIX) not in makers:
+        raise RecipeError(
+            f"{source}: evaluate.comparisons = {named!r} names no stage that makes preferences",
+            f"Those are: {', '.join(makers) or 'none'}.",
+        )

@@ -1,0 +1,215 @@
+"""`palmette train rlhf`: a chain of stages from its recipe to its table; what is finished is kept, what was stopped goes on."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from palmette import run
+from palmette.cli.console import invoked_as, stderr
+from palmette.data.records import DataSet
+from palmette.data.source import read_source
+from palmette.errors import RunError
+from palmette.evaluate.record import HELD_OUT_SPLIT
+from palmette.lock import locked
+from palmette.run import trained_folder
+from palmette.studies.chain.measuring import MEASURING_ERROR, Measuring, inputs
+from palmette.studies.chain.recipe import CHAIN, Chain, Kind, Stage, load_chain
+from palmette.studies.chain.table import tell, write_results
+from palmette.studies.measuring import ERROR, failure, first_questions
+from palmette.studies.work_sharing import Unit, share_work
+from palmette.synth.preference_job import write_preferences
+from palmette.synth.preference_settings import PreferenceSettings
+from palmette.train.dpo import resume_dpo, train_dpo
+from palmette.train.grpo import resume_grpo, train_grpo
+from palmette.train.kto import resume_kto, train_kto
+from palmette.train.ppo import resume_ppo, train_ppo
+from palmette.train.reward import resume_reward, train_reward
+from palmette.train.sft import resume_sft, train_sft
+from palmette.train.stage import Interrupted, Say
+
+_ASKED, _BUILT_ON = "stage.json", "built_on.json"
+_TRAINERS: dict[Kind, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "sft": (train_sft, resume_sft),
+    "reward": (train_reward, resume_reward),
+    "dpo": (train_dpo, resume_dpo),
+    "kto": (train_kto, resume_kto),
+    "grpo": (train_grpo, resume_grpo),
+    "ppo": (train_ppo, resume_ppo),
+}
+
+
+def run_chain(file: Path) -> None:
+    """`palmette train rlhf`."""
+    chain, stages = load_chain(file)
+    folder, news = Path(chain.output).expanduser(), stderr()
+    source = first_questions(read_source(chain.evaluate.data, default_split=HELD_OUT_SPLIT), chain.evaluate.limit)
+    measured_on = {"data": source.source, "sha256": source.sha256, "questions": source.num_questions}
+    _prepare(folder, chain, stages)
+
+    def results() -> None:
+        with locked(folder, wait=True):  # else another process could read before us and write after us
+            write_results(folder, chain, stages, measured_on)
+
+    units = [_Seed(chain, [stage for stage in stages if stage.seed == seed], source).unit() for seed in chain.seeds]
+    try:
+        share_work(units, news.print, results)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        results()
+        news.print(f"stopped; go on with: {invoked_as()} train rlhf {file}")
+        raise typer.Exit(130) from stop
+    results()
+    tell(folder, chain, stages)
+
+
+def _prepare(folder: Path, chain: Chain, stages: Sequence[Stage]) -> None:
+    """Make the folders, and check that what was begun is still asked for in the same way; the other stages may be changed, and some added.
+
+    Raises:
+        RunError: a stage was begun with other settings; or the folder holds something else; or a run that is to be built on is not
+            finished.
+    """
+    for stage in stages:
+        if stage.kind == "run":
+            trained_folder(stage.result)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot create {folder}: {error.strerror}", "Choose another output.") from error
+    with locked(folder, wait=True):  # else another process could be seen writing
+        if not (folder / CHAIN).is_file() and any(folder.iterdir()):
+            raise RunError(f"{folder} exists already, and holds no chain", "Choose another output.")
+        for stage in stages:
+            if (stage.place / _ASKED).is_file():
+                before = json.loads((stage.place / _ASKED).read_text(encoding="utf-8"))
+                _check_same(stage.place, before["settings"], _asked(chain, stage))
+        run.write_text(folder / CHAIN, chain.to_yaml())
+        for stage in stages:
+            stage.place.mkdir(parents=True, exist_ok=True)
+
+
+def _asked(chain: Chain, stage: Stage) -> dict[str, Any]:
+    """A stage's settings as the recipe has them, as JSON gives them back."""
+    asked: dict[str, Any] = json.loads(json.dumps(chain.stages[stage.name]))
+    return asked
+
+
+def _check_same(place: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    flat = [_flat(values) for values in (before, now)]
+    for key in sorted({*flat[0], *flat[1]}):
+        was, became = (values.get(key) for values in flat)
+        if was != became:
+            raise RunError(
+                f"{place} was begun with {key} = {was!r}, and now it is {became!r}",
+                "Put it back, choose another output, or remove that folder.",
+            )
+
+
+def _flat(values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+    """Settings by dotted key."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        dotted = f"{key}.{name}" if key else name
+        flat |= _flat(value, dotted) if isinstance(value, Mapping) else {dotted: value}
+    return flat
+
+
+class _Seed:
+    """All stages of a chain under one seed.
+
+    Args:
+        chain: the chain.
+        stages: its stages under this seed.
+        source: the questions that policies are measured on.
+    """
+
+    def __init__(self, chain: Chain, stages: Sequence[Stage], source: DataSet) -> None:
+        self._chain, self._stages, self._source = chain, stages, source
+        self._began = time.time()
+
+    def unit(self) -> Unit:
+        """The work, for one process."""
+        return Unit(self._stages[0].place.parent, self.work)
+
+    def work(self, say: Say) -> bool:
+        """Make what is not made yet, then measure what is not measured yet. Failures are written down; what builds on them is left out.
+
+        Returns:
+            Whether there was anything to do.
+
+        Raises:
+            Interrupted, KeyboardInterrupt: Ctrl-C.
+        """
+        worked, failed = False, set[str]()
+        for stage in self._stages:
+            error = stage.place / ERROR
+            if self._is_new(error):  # another process has just tried
+                failed.add(stage.name)
+                continue
+            try:
+                lost = [name for name in stage.needs if name in failed]
+                if lost:
+                    raise RunError(f"it builds on {lost[0]}, which failed", "Mend that stage first.")
+                worked |= self._make(stage, _named(say, stage))
+                error.unlink(missing_ok=True)
+            except Interrupted:
+                raise
+            except Exception as caught:  # whatever went wrong in one stage, those that do not need it are worth having
+                worked = True
+                failed.add(stage.name)
+                run.write_json(error, {"error": failure(caught)})
+                say(f"{stage.name}: failed: {failure(caught)}")
+            finally:
+                gc.collect()  # a trainer and its model hold each other
+        there = {stage.name: stage for stage in self._stages if stage.name not in failed}
+        measuring = Measuring(self._chain, there, self._source)
+        for stage in there.values():
+            if not self._is_new(stage.place / MEASURING_ERROR):
+                worked |= measuring.measure(stage, _named(say, stage))
+        return worked
+
+    def _is_new(self, error: Path) -> bool:
+        """Whether an error was written down after this process began."""
+        try:
+            return error.stat().st_mtime >= self._began
+        except FileNotFoundError:
+            return False
+
+    def _make(self, stage: Stage, say: Say) -> bool:
+        """Make what a stage makes, or go on with it; whether there was anything to do."""
+        built_on = inputs(stage, {one.name: one for one in self._stages})
+        self._check_built_on(stage, built_on)
+        run.write_json(stage.place / _ASKED, {"settings": _asked(self._chain, stage)})
+        run.write_json(stage.place / _BUILT_ON, built_on)
+        if isinstance(stage.settings, PreferenceSettings):
+            if stage.result.is_file():
+                return False
+            write_preferences(stage.settings, stage.result)
+        elif stage.kind == "run" or any((stage.result / name).is_dir() for name in (run.ADAPTER, run.FULL_MODEL)):
+            return False
+        elif stage.result.exists():
+            _TRAINERS[stage.kind][1](stage.result, say)
+        else:
+            _TRAINERS[stage.kind][0](stage.settings, say)
+        return True
+
+    def _check_built_on(self, stage: Stage, now: Mapping[str, str | None]) -> None:
+        """Refuse a stage that was made of something else than there is now."""
+        file = stage.place / _BUILT_ON
+        before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        for name, found in now.items():
+            if name in before and before[name] != found:
+                raise RunError(
+                    f"{stage.place} was built on another {name} than there is now",
+                    f"Remove {stage.place}, so that it is made anew; or put {name} back as it was.",
+                )
+
+
+def _named(say: Say, stage: Stage) -> Say:
+    return lambda line: say(f"{stage.name}: {line}")

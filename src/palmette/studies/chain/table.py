@@ -1,0 +1,199 @@
+"""What a chain found: a table of its policies over all seeds, its reward models, and what failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from palmette import run
+from palmette.cli.console import stderr, stdout
+from palmette.pages.plots import FrontierPoint, plot_frontier
+from palmette.studies.chain.measuring import MEASURING_ERROR, RANKING
+from palmette.studies.chain.recipe import Chain, Stage
+from palmette.studies.measuring import DIVERGENCE, ERROR, refusal
+from palmette.studies.sweep.table import Outcome, read_outcome, rows_of
+from palmette.studies.tables import Spread, markdown, rich_table, tables_of
+
+PAGE, RECORD, FRONTIER = "chain.md", "chain.json", "frontier.png"
+_RANKING = {
+    "accuracy": ("accuracy, percent", 100.0, 1),
+    "log_loss": ("log loss, nats", 1.0, 3),
+    "margin": ("margin", 1.0, 3),
+    "calibration_error": ("calibration error, percent", 100.0, 1),
+    "comparisons": ("comparisons", 1.0, 0),
+}
+# Of replies sampled from a run: label, scale, digits.
+_SAMPLED = {
+    "sampled_exact": ("EM", 100.0, 1),
+    "sampled_f1": ("F1", 100.0, 1),
+    "sampled_abstained": ("abstained", 100.0, 1),
+    "reply_kl": ("KL a reply", 1.0, 3),
+    "entropy": ("entropy a token", 1.0, 3),
+    "reply_tokens": ("tokens a reply", 1.0, 1),
+    "ended": ("ended", 100.0, 1),
+}
+_TOLD = (
+    "Answers: percent; where there are several seeds, mean ± sample standard deviation. In brackets: 95 % intervals by bootstrap over "
+    "documents, all seeds together. Correct no answer: of the questions without an answer, those refused; correct has answer: of the others, "
+    "those answered letter for letter with a reference answer. Sampled: replies drawn at temperature 1 and cut after {most} tokens, percent; "
+    "KL a reply: KL(policy || {reference}) in nats; entropy in nats. Final loss: of the stage's own objective, mean over the last tenth of "
+    "its steps, so only losses of one kind compare. Training s: of that stage alone."
+)
+
+
+def outcomes_of(chain: Chain, stages: Sequence[Stage]) -> list[Outcome]:
+    """What is known so far of the policies, in the order of the stages, seeds together."""
+    decoders = tuple(chain.evaluate.decoders)
+    names = list(dict.fromkeys(stage.name for stage in stages))
+    policies = [stage for stage in stages if stage.makes_policy]
+    return [read_outcome(stage.cell(decoders)) for stage in sorted(policies, key=lambda stage: names.index(stage.name))]
+
+
+def write_results(folder: Path, chain: Chain, stages: Sequence[Stage], measured_on: Mapping[str, Any]) -> None:
+    """Write chain.md, chain.json and, where samples were measured, frontier.png into a folder."""
+    outcomes = outcomes_of(chain, stages)
+    rows = rows_of(outcomes, chain.reference)
+    rankings = _rankings(stages)
+    failed, refused = _failed(stages), _refused(stages, chain.evaluate.decoders)
+    run.write_json(
+        folder / RECORD,
+        {
+            **run.environment(),
+            "chain": chain.model_dump(),
+            "measured_on": dict(measured_on),
+            "stages": [asdict(row) for row in rows],
+            "rewards": {
+                name: {figure: asdict(spread) for figure, spread in spreads.items()}
+                for name, spreads in rankings.items()
+            },
+            "runs": [
+                {"stage": one.cell.name, "seed": one.cell.seed, "measures": dict(one.measures)} for one in outcomes
+            ],
+            "failed": failed,
+            "refused": refused,
+        },
+    )
+    told = f"Measured on {measured_on['data']}, {measured_on['questions']} questions, seeds {', '.join(map(str, chain.seeds))}."
+    about = _TOLD.format(reference=chain.reference, most=chain.evaluate.max_new_tokens)
+    lines = [f"# Chain {folder.name}", "", told, about, ""]
+    for table in tables_of(rows, None, chain.reference):
+        lines += [*markdown(*table), ""]
+    if points := _points(outcomes):
+        plot_frontier(points, folder / FRONTIER, reference=str(chain.reference))
+        lines += [f"![What sampled replies earn, against how far the policy went]({FRONTIER})", ""]
+    if sampled := _sampled(stages):
+        headings = ["stage", "seed", *(label for label, _, _ in _SAMPLED.values())]
+        lines += ["## Replies sampled from each run", "", *markdown(headings, sampled), ""]
+    if rankings:
+        lines += ["## Reward models", "", *markdown(*_ranking_table(rankings)), ""]
+    lines += ["## Stages", "", *(f"- {name}: {_in_words(values)}" for name, values in chain.stages.items()), ""]
+    if failed or refused:
+        lines += ["## Failed or refused", "", *(f"- {text}" for text in [*failed, *refused]), ""]
+    run.write_text(folder / PAGE, "\n".join(lines))
+
+
+def _points(outcomes: Sequence[Outcome]) -> list[FrontierPoint]:
+    """Each policy by what its samples earn and how far it is from the reference."""
+    found = []
+    for outcome in outcomes:
+        values = next(iter(outcome.measures.values()), {})
+        if "reply_kl" in values and "sampled_exact" in values:
+            found.append(FrontierPoint(outcome.cell.name, values["reply_kl"], values["sampled_exact"]))
+    return found
+
+
+def _sampled(stages: Sequence[Stage]) -> list[list[str]]:
+    """What was sampled from each run, with 95 % intervals: lines of a table."""
+    lines = []
+    for stage in sorted(stages, key=lambda stage: [one.name for one in stages].index(stage.name)):
+        found = _read(stage.place / DIVERGENCE)
+        if found is None:
+            continue
+        cells = []
+        for name, (_, scale, digits) in _SAMPLED.items():
+            low, high = found["intervals"].get(name, (None, None))
+            interval = "" if low is None else f" ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
+            cells.append(f"{scale * found[name]:.{digits}f}{interval}")
+        lines.append([stage.name, str(stage.seed), *cells])
+    return lines
+
+
+def _rankings(stages: Sequence[Stage]) -> dict[str, dict[str, Spread]]:
+    """What the reward models are worth, by stage and figure, over the seeds."""
+    values: dict[str, list[dict[str, Any]]] = {}
+    for stage in stages:
+        found = _read(stage.place / RANKING)
+        if found is not None:
+            values.setdefault(stage.name, []).append(found)
+    return {
+        name: {figure: Spread.of([scale * one[figure] for one in found]) for figure, (_, scale, _) in _RANKING.items()}
+        for name, found in values.items()
+    }
+
+
+def _ranking_table(rankings: Mapping[str, Mapping[str, Spread]]) -> tuple[list[str], list[list[str]]]:
+    headings = ["stage", *(label for label, _, _ in _RANKING.values())]
+    lines = []
+    for name, spreads in rankings.items():
+        cells = []
+        for figure, (_, _, digits) in _RANKING.items():
+            spread = spreads[figure]
+            deviation = "" if spread.deviation is None else f" ± {spread.deviation:.{digits}f}"
+            cells.append(f"{spread.mean:.{digits}f}{deviation}")
+        lines.append([name, *cells])
+    return headings, lines
+
+
+def _failed(stages: Sequence[Stage]) -> list[str]:
+    """What went wrong, in words: stages that were not made, figures that could not be measured."""
+    found = []
+    for stage in stages:
+        error, errors = _read(stage.place / ERROR), _read(stage.place / MEASURING_ERROR)
+        named = f"{stage.name}, seed {stage.seed}"
+        found += [f"failed: {named}: {error['error']}"] if error else []
+        found += [f"not measured: {named}: {text}" for text in (errors["errors"] if errors else [])]
+    return found
+
+
+def _refused(stages: Sequence[Stage], decoders: Sequence[str]) -> list[str]:
+    """What decoders said that could not do with what a stage made."""
+    files = [(stage, name, _read(stage.place / refusal(name))) for stage in stages for name in decoders]
+    return [f"refused: {stage.name}, seed {stage.seed}, {name}: {told['error']}" for stage, name, told in files if told]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A file's JSON; None where it is not there, or no more."""
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return values
+
+
+def _in_words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in values.items())
+
+
+def tell(folder: Path, chain: Chain, stages: Sequence[Stage]) -> None:
+    """Show the table, and say what failed.
+
+    Raises:
+        typer.Exit: something failed.
+    """
+    outcomes = outcomes_of(chain, stages)
+    rows = rows_of(outcomes, chain.reference)
+    for headings, lines in tables_of(rows, None, chain.reference, intervals=False):
+        stdout().print(rich_table(headings, lines), "")
+    if rankings := _rankings(stages):
+        stdout().print(rich_table(*_ranking_table(rankings)), "")
+    news, failed = stderr(), _failed(stages)
+    for text in [*failed, *_refused(stages, chain.evaluate.decoders)]:
+        news.print(text)
+    news.print(f"the table is in {folder / PAGE}")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""One recipe trained and measured under varied settings."""

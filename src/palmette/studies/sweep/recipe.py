@@ -1,0 +1,199 @@
+"""Sweeps: one recipe with some settings varied, as a list of cells, each a recipe of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field
+
+from palmette.config import Recipe, Section, read_section, read_settings
+from palmette.errors import RecipeError
+from palmette.studies.evaluation import DecoderName, EvaluateSection
+
+SWEEP, CELLS, RUN = "sweep.yaml", "cells", "run"
+_DECODERS = "evaluate.decoders"
+_MOST_LETTERS = 80
+
+
+class Sweep(Section):
+    """A sweep: every combination of the values in `vary`, or the `cells` by name, each with every seed.
+
+    Attributes:
+        output: the folder for everything; a sweep that was stopped goes on in it.
+        base: a recipe, as a file or as a map of settings; its output has no effect.
+        vary: the values to try, by dotted key, such as train.learning_rate.
+        cells: settings by dotted key, for each named cell; instead of `vary`. With evaluate.decoders a cell has decoders of its own.
+        seeds: values of train.seed; the base's own if there are none.
+        reference: the cell (by its name; of a grid, see `grid_name`) with which the others are compared, question by question.
+        evaluate: what the cells are measured on.
+    """
+
+    output: str
+    base: str | dict[str, Any] = Field(default_factory=dict)
+    vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    cells: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    seeds: list[int] = Field(default_factory=list)
+    reference: str | None = None
+    evaluate: EvaluateSection = EvaluateSection()
+
+    def to_yaml(self) -> str:
+        """The whole sweep, defaults included, as YAML."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep.
+
+    Attributes:
+        name: its cell's name, which all its seeds share.
+        varied: the settings in which it differs from the base, by dotted key.
+        recipe: all of them; the output is the run folder.
+        decoders: how it is asked.
+    """
+
+    name: str
+    varied: Mapping[str, Any]
+    recipe: Recipe
+    decoders: tuple[str, ...]
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return self.recipe.train.seed
+
+    @property
+    def folder(self) -> Path:
+        """Where the run and what was measured on it are kept."""
+        return self.run.parent
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+        return Path(self.recipe.output)
+
+
+def load_sweep(path: Path) -> tuple[Sweep, list[Cell]]:
+    """Read a sweep and the recipes of all its cells, so that nothing runs before all of them are known to be well-formed.
+
+    Returns:
+        The sweep with its base written out, and its cells, in the order in which they run: seeds vary fastest.
+
+    Raises:
+        RecipeError: no such file, not YAML, an unknown key (naming the nearest), a value out of bounds, or a cell that stands twice.
+    """
+    source = str(path)
+    sweep = read_section(Sweep, read_settings(_read(path), source), source)
+    if sweep.vary and sweep.cells:
+        raise RecipeError(f"{source} has both `vary` and `cells`", "Keep one of them.")
+    if isinstance(sweep.base, str):
+        base = read_settings(_read(Path(sweep.base).expanduser()), sweep.base)
+        sweep = sweep.model_copy(update={"base": base})
+    return sweep, cells_of(sweep, source)
+
+
+def cells_of(sweep: Sweep, source: str) -> list[Cell]:
+    """The cells of a sweep whose base is a map; arguments and errors as for `load_sweep`."""
+    assert not isinstance(sweep.base, str)
+    cells = []
+    for name, varied in _combinations(sweep, source):
+        where = f"{source}, cell {name}"
+        decoders = tuple(_decoders(sweep, varied, where))
+        of_recipe = {key: value for key, value in varied.items() if key != _DECODERS}
+        for chosen in [{"train.seed": seed} for seed in sweep.seeds] or [{}]:
+            settings = {"output": "", **of_recipe, **chosen}
+            recipe = read_section(Recipe, _with(sweep.base, settings, where), where)
+            folder = Path(sweep.output).expanduser() / CELLS / f"{name}_seed={recipe.train.seed}"
+            recipe = recipe.model_copy(update={"output": str(folder / RUN)})
+            cells.append(Cell(name, varied, recipe, decoders))
+    if sweep.reference is not None and sweep.reference not in {cell.name for cell in cells}:
+        known = ", ".join(dict.fromkeys(cell.name for cell in cells))
+        raise RecipeError(f"{source}: reference = {sweep.reference!r} is no cell of the sweep", f"Cells are: {known}.")
+    twice = _first_repeated(cell.folder.name for cell in cells)
+    if twice:
+        raise RecipeError(f"{source}: the cell {twice} stands twice", "Take one of the equal values or seeds out.")
+    return cells
+
+
+def _decoders(sweep: Sweep, varied: Mapping[str, Any], where: str) -> list[DecoderName]:
+    """How a cell is asked."""
+    if _DECODERS not in varied:
+        return sweep.evaluate.decoders
+    if not sweep.cells:
+        raise RecipeError(f"{where}: {_DECODERS} is not a setting to vary", "List all decoders under `evaluate`.")
+    return read_section(EvaluateSection, {"decoders": varied[_DECODERS]}, f"{where}, evaluate").decoders
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read {path}: {error}", "Check the path.") from error
+
+
+def _combinations(sweep: Sweep, source: str) -> list[tuple[str, dict[str, Any]]]:
+    """(name, settings by dotted key) of every cell."""
+    if sweep.cells:
+        cells = [(_plain(name), varied) for name, varied in sweep.cells.items()]
+    else:
+        values = [dict(zip(sweep.vary, chosen, strict=True)) for chosen in itertools.product(*sweep.vary.values())]
+        cells = [(grid_name(varied), varied) for varied in values]
+    for name, varied in cells:
+        for key in varied:
+            if key in ("output", "train.seed"):
+                way_out = "Set `output` of the sweep." if key == "output" else "Use `seeds`."
+                raise RecipeError(f"{source}, cell {name}: {key} is not a setting to vary", way_out)
+    return cells
+
+
+def grid_name(varied: Mapping[str, Any]) -> str:
+    """A cell's name from its settings; the last parts of the keys, where these differ.
+
+    >>> grid_name({"train.learning_rate": 1e-4, "lora.targets": ["q_proj", "v_proj"]})
+    'learning_rate=0.0001_targets=q_proj+v_proj'
+    """
+    last = [key.rpartition(".")[2] for key in varied]
+    keys = last if len(set(last)) == len(last) else list(varied)
+    return _plain("_".join(f"{key}={show(value)}" for key, value in zip(keys, varied.values(), strict=True)) or "base")
+
+
+def show(value: Any) -> str:
+    """A setting's value, for names and tables."""
+    return "+".join(map(show, value)) if isinstance(value, list) else str(value)
+
+
+def _plain(name: str) -> str:
+    """A name as a folder's; what had to be changed or cut leaves a hash, so that two names stay two."""
+    plain = re.sub(r"[^\w.=+-]", "-", name)[:_MOST_LETTERS].lstrip(".")
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _with(base: Mapping[Any, Any], settings: Mapping[str, Any], source: str) -> dict[Any, Any]:
+    """The base with settings put in by dotted key; the base stays as it is."""
+    result = dict(base)
+    for key, value in settings.items():
+        *sections, last = key.split(".")
+        place = result
+        for index, section in enumerate(sections):
+            inner = place.get(section, {})
+            if not isinstance(inner, Mapping):
+                raise RecipeError(
+                    f"{source}: {'.'.join(sections[: index + 1])} is not a map of settings, so {key!r} cannot be set",
+                    "Name a setting as section.key, such as train.learning_rate.",
+                )
+            place[section] = dict(inner)
+            place = place[section]
+        place[last] = value
+    return result
+
+
+def _first_repeated(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]

@@ -1,0 +1,191 @@
+"""`palmette sweep`: train and measure each cell of a sweep; what is finished is kept, what was stopped goes on."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from palmette import run
+from palmette.cli.console import invoked_as, stderr, stdout
+from palmette.config import Recipe
+from palmette.data.records import DataSet
+from palmette.data.source import read_source
+from palmette.errors import RunError
+from palmette.evaluate.record import HELD_OUT_SPLIT
+from palmette.lock import locked
+from palmette.pages.training.pictures import LOSS_PLOT, draw_run
+from palmette.studies.measuring import (
+    ERROR,
+    failure,
+    first_questions,
+    measure,
+    measure_elsewhere,
+    refusal,
+    unmeasured,
+    unmeasured_elsewhere,
+)
+from palmette.studies.sweep.recipe import SWEEP, Cell, Sweep, load_sweep
+from palmette.studies.sweep.table import Outcome, failures_of, keys_of, read_outcome, rows_of, write_results
+from palmette.studies.tables import rich_table, tables_of
+from palmette.studies.work_sharing import Unit, share_work
+from palmette.train.sft import Interrupted, Say, resume_sft, train_sft
+
+_ASKED = "cell.json"
+
+
+def run_sweep(file: Path, *, retry_failed: bool) -> None:
+    """`palmette sweep`."""
+    sweep, cells = load_sweep(file)
+    folder, news = Path(sweep.output).expanduser(), stderr()
+    source = first_questions(read_source(sweep.evaluate.data, default_split=HELD_OUT_SPLIT), sweep.evaluate.limit)
+    measured_on = {"data": source.source, "sha256": source.sha256, "questions": source.num_questions}
+    prepare(folder, sweep, cells, measured_on)
+
+    def results() -> list[Outcome]:
+        with locked(folder, wait=True):  # else another process could read before us and write after us
+            outcomes = [read_outcome(cell) for cell in cells]
+            write_results(folder, sweep, outcomes, measured_on)
+        return outcomes
+
+    try:
+        failed = {cell.folder for cell in cells if _failures(cell)} if retry_failed else set()
+        share_work([_unit(cell, sweep, source, again=cell.folder in failed) for cell in cells], news.print, results)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        results()
+        news.print(f"stopped; go on with: {invoked_as()} sweep {file}")
+        raise typer.Exit(130) from stop
+    _tell(folder, sweep, results())
+
+
+def _unit(cell: Cell, sweep: Sweep, source: DataSet, *, again: bool) -> Unit:
+    return Unit(cell.folder, lambda say: work_through(cell, sweep, source, say, retry_failed=again))
+
+
+def prepare(folder: Path, sweep: Sweep, cells: Sequence[Cell], measured_on: dict[str, Any]) -> None:
+    """Write down what each cell is, or check that it is still the same; cells may be added.
+
+    Raises:
+        RunError: a cell was begun with other settings, or with other data to measure it on; or the folder holds something else.
+    """
+    _make(folder)
+    with locked(folder, wait=True):  # else another process could be seen writing
+        if not (folder / SWEEP).is_file() and any(folder.iterdir()):
+            raise RunError(f"{folder} exists already, and holds no sweep", "Choose another output.")
+        asked = {cell.folder: _asked(cell, measured_on) for cell in cells}
+        for place, now in asked.items():
+            if place.exists():
+                _check_same(place, now)
+        run.write_text(folder / SWEEP, sweep.to_yaml())
+        for place, now in asked.items():
+            if not place.exists():
+                with run.whole_folder(place) as staging:
+                    run.write_json(staging / _ASKED, now)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot create {folder}: {error.strerror}", "Choose another output.") from error
+
+
+def _asked(cell: Cell, measured_on: dict[str, Any]) -> dict[str, Any]:
+    """Every setting of a cell, flat, as JSON gives it back."""
+    asked: dict[str, Any] = json.loads(json.dumps({"evaluate": measured_on, **_flat(cell.recipe)}))
+    return asked
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, values in recipe.model_dump(exclude={"output"}).items():
+        flat |= (
+            {f"{section}.{key}": value for key, value in values.items()}
+            if isinstance(values, dict)
+            else {section: values}
+        )
+    return flat
+
+
+def _check_same(place: Path, now: dict[str, Any]) -> None:
+    before, default = json.loads((place / _ASKED).read_text(encoding="utf-8")), _flat(Recipe(output=""))
+    for key in sorted({*before, *now}):
+        # A setting that did not exist yet when the cell was begun was as it is by default.
+        was = before[key] if key in before else default.get(key)
+        if was != now.get(key):
+            raise RunError(
+                f"{place} was begun with {key} = {was!r}, and now it is {now.get(key)!r}",
+                "Put it back, choose another output, or remove that folder.",
+            )
+
+
+def _failures(cell: Cell) -> list[Path]:
+    """What is written down of a cell that failed, or of decoders that refused its model."""
+    names = [ERROR, *map(refusal, cell.decoders)]
+    return [cell.folder / name for name in names if (cell.folder / name).is_file()]
+
+
+def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_failed: bool) -> bool:
+    """Do what is left to do of a cell; a failure is written down.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        Interrupted, KeyboardInterrupt: Ctrl-C.
+    """
+    if retry_failed:
+        for file in _failures(cell):
+            file.unlink()
+    if (cell.folder / ERROR).is_file():
+        say("failed before; kept so (--retry-failed tries again)")
+        return False
+    left = unmeasured(cell.folder, cell.decoders)
+    retention = unmeasured_elsewhere(cell.folder, sweep.evaluate)
+    if not left and retention is None:
+        say("finished before")
+        return False
+    try:
+        _train(cell, say)
+        for decoder in left:
+            measure(cell.folder, str(cell.run), decoder, source, sweep.evaluate.batch_size, say)
+        if retention:
+            measure_elsewhere(cell.folder, cell.run, retention, say)
+    except Interrupted:
+        raise
+    except Exception as error:  # whatever went wrong in one cell, memory say, the others are worth having
+        text = failure(error)
+        run.write_json(cell.folder / ERROR, {"error": text})
+        say(f"failed: {text}")
+    finally:
+        gc.collect()  # a trainer and its model hold each other
+    return True
+
+
+def _train(cell: Cell, say: Say) -> None:
+    folder = cell.run
+    if not folder.exists():
+        train_sft(cell.recipe, say)
+    elif not any((folder / name).is_dir() for name in (run.ADAPTER, run.FULL_MODEL)):
+        resume_sft(folder, say)
+    if not (folder / LOSS_PLOT).is_file():
+        draw_run(folder, cell.folder.name)
+
+
+def _tell(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
+    for headings, lines in tables_of(
+        rows_of(outcomes, sweep.reference), keys_of(sweep), sweep.reference, intervals=False
+    ):
+        stdout().print(rich_table(headings, lines), "")
+    failed = [outcome for outcome in outcomes if outcome.error]
+    news = stderr()
+    for outcome in outcomes:
+        for text in failures_of(outcome):
+            news.print(text)
+    news.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs finished; the table is in {folder / 'sweep.md'}")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,258 @@
+"""What a sweep found: figures of each run, their mean and spread over seeds, as a table, as JSON, and as a plot."""
+
+from __future__ import annotations
+
+import io
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from palmette import run
+from palmette.evaluate.retention.run import RESULT as RETENTION
+from palmette.evaluate.seeds import Seeds, pooled_difference, pooled_intervals
+from palmette.evaluate.squad import METRICS
+from palmette.pages.plots import SweepPoint, plot_forgetting
+from palmette.studies.measuring import DIVERGENCE, ERROR, refusal
+from palmette.studies.sweep.recipe import Cell, Sweep, show
+from palmette.studies.tables import MEASURES, Row, Spread, markdown, number, tables_of
+
+_COLOURS = ("#3b6b2e", "#b5651d", "#2f5d8a", "#8a2f5d", "#6b6b2e", "#2e6b6b")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known of a cell so far.
+
+    Attributes:
+        cell: the cell.
+        measures: for each decoder that was asked, the values of `MEASURES` that exist.
+        error: why it failed, if it did.
+        refused: what decoders said that could not do with its model.
+    """
+
+    cell: Cell
+    measures: Mapping[str, Mapping[str, float]]
+    error: str | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_outcome(cell: Cell) -> Outcome:
+    """What a cell's folder holds."""
+    folder = cell.folder
+    if (folder / ERROR).is_file():
+        return Outcome(cell, {}, _read(folder / ERROR)["error"])
+    found, refused = {}, {}
+    besides = _read(folder / RETENTION) if (folder / RETENTION).is_file() else {}
+    if (folder / DIVERGENCE).is_file():
+        sampled = _read(folder / DIVERGENCE)
+        besides |= {key: 100 * value if key.startswith("sampled_") else value for key, value in sampled.items()}
+    for decoder in cell.decoders:
+        if (folder / decoder).is_dir():
+            values = _read(folder / decoder / METRICS)
+            values = {**besides, **values, **_training(cell.run), "answering_seconds": values["seconds"]}
+            found[decoder] = {name: float(values[name]) for name in MEASURES if values.get(name) is not None}
+        elif (folder / refusal(decoder)).is_file():
+            refused[decoder] = _read(folder / refusal(decoder))["error"]
+    return Outcome(cell, found, refused=refused)
+
+
+def failures_of(outcome: Outcome) -> list[str]:
+    """What went wrong with a cell, in words."""
+    name = outcome.cell.folder.name
+    lines = [f"failed: {name}: {outcome.error}"] if outcome.error else []
+    return lines + [f"refused: {name}, {decoder}: {text}" for decoder, text in outcome.refused.items()]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def _training(folder: Path) -> dict[str, float]:
+    """The loss over the last tenth of a run's steps, and the seconds that it trained, interruptions left out."""
+    lines = run.read_log(folder / run.METRICS_LOG)
+    last = lines[-max(1, len(lines) // 10) :]
+    return {"final_loss": statistics.fmean(line["loss"] for line in last), "training_seconds": lines[-1]["seconds"]}
+
+
+def rows_of(outcomes: Iterable[Outcome], reference: str | None = None) -> list[Row]:
+    """Finished runs, grouped over seeds, in the order of the cells.
+
+    Args:
+        outcomes: what is known of each cell.
+        reference: the name of the cell that the others are compared with.
+    """
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        for decoder in [*outcome.measures, *outcome.refused]:
+            groups.setdefault((outcome.cell.name, decoder), []).append(outcome)
+    rows = []
+    for (name, decoder), asked in groups.items():
+        members = [outcome for outcome in asked if decoder in outcome.measures]
+        answers = _answers(members, decoder)
+        other = _reference(groups, reference, decoder) if name != reference else ()
+        compared = pooled_difference(answers, other) if answers and other else {}
+        values = {key: [m.measures[decoder][key] for m in members if key in m.measures[decoder]] for key in MEASURES}
+        rows.append(
+            Row(
+                name,
+                asked[0].cell.varied,
+                asked[0].cell.recipe.train.learning_rate,
+                decoder,
+                seeds=tuple(member.cell.seed for member in members),
+                spreads={key: Spread.of(found) for key, found in values.items() if found},
+                intervals=pooled_intervals(answers),
+                difference=compared.get("exact"),
+            )
+        )
+    return rows
+
+
+def _reference(groups: Mapping[tuple[str, str], Sequence[Outcome]], reference: str | None, decoder: str) -> Seeds:
+    """The reference's answers under the same decoder; if it was not asked to reason freely, under that decoder without."""
+    for name in (decoder, decoder.partition("-free-")[0]):
+        members = [outcome for outcome in groups.get((reference or "", name), []) if name in outcome.measures]
+        if members:
+            return _answers(members, name)
+    return ()
+
+
+def _answers(members: Iterable[Outcome], decoder: str) -> Seeds:
+    return tuple((member.cell.seed, member.cell.folder / decoder) for member in members)
+
+
+def write_results(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome], measured_on: Mapping[str, Any]) -> None:
+    """Write sweep.md, sweep.json and, where the learning rate varies, sweep.png into a folder; and forgetting.png, if retention was
+    measured too.
+    """
+    rows = rows_of(outcomes, sweep.reference)
+    record = {
+        "sweep": sweep.model_dump(),
+        "measured_on": dict(measured_on),
+        "runs": [_run_record(outcome) for outcome in outcomes],
+        "cells": [asdict(row) for row in rows],
+    }
+    run.write_json(folder / "sweep.json", record)
+    pictures = []
+    if plot_learning_rates(rows, folder / "sweep.png", f"{folder.name}, {measured_on['data']}"):
+        pictures.append("![EM against the learning rate](sweep.png)")
+        if points := _sweep_points(outcomes, sweep.evaluate.decoders[0]):
+            plot_forgetting(points, folder / "forgetting.png")
+            pictures.append("![EM, and what it cost elsewhere, against the learning rate](forgetting.png)")
+    run.write_text(folder / "sweep.md", _page(folder.name, sweep, rows, outcomes, measured_on, pictures))
+
+
+def _sweep_points(outcomes: Iterable[Outcome], decoder: str) -> list[SweepPoint]:
+    """The runs whose retention was measured, by their exact match under one decoder."""
+    measured = [(o.cell.recipe.train.learning_rate, o.measures[decoder]) for o in outcomes if decoder in o.measures]
+    return [
+        SweepPoint(rate, values["exact"], values["kl"], values["perplexity_ratio"])
+        for rate, values in measured
+        if "kl" in values
+    ]
+
+
+def _run_record(outcome: Outcome) -> dict[str, Any]:
+    cell = outcome.cell
+    return {
+        "cell": cell.name,
+        "varied": dict(cell.varied),
+        "seed": cell.seed,
+        "folder": cell.folder.name,
+        "measures": {name: dict(values) for name, values in outcome.measures.items()},
+        "error": outcome.error,
+        "refused": dict(outcome.refused),
+    }
+
+
+def _page(
+    name: str,
+    sweep: Sweep,
+    rows: Sequence[Row],
+    outcomes: Sequence[Outcome],
+    measured_on: Mapping[str, Any],
+    pictures: Sequence[str],
+) -> str:
+    told = (
+        f"Measured on {measured_on['data']}, {measured_on['questions']} questions, in percent. Where a cell has several seeds: mean ± "
+        "sample standard deviation. In brackets: 95 % intervals by bootstrap over documents, all seeds of a cell together. Correct no "
+        "answer: of the questions without an answer, those refused; correct has answer: of the others, those answered letter for letter "
+        "with a reference answer. Final loss: nats per learned token, mean over the last tenth of the steps. Elsewhere: general text and "
+        "chat prompts, see `palmette eval retention`; perplexity as a multiple of the untouched model's, KL from it in nats per token."
+    )
+    lines = [f"# Sweep {name}", "", told, ""]
+    for table in tables_of(rows, keys_of(sweep), sweep.reference):
+        lines += [*markdown(*table), ""]
+    lines += [f"- {cell}: {settings(varied)}" for cell, varied in sweep.cells.items()] + ([""] if sweep.cells else [])
+    lines += [*pictures, ""] if pictures else []
+    lines += ["## Every run", "", *markdown(*_runs_table(outcomes)), ""]
+    failed = [f"- {text}" for outcome in outcomes for text in failures_of(outcome)]
+    lines += ["## Failed or refused", "", *failed, ""] if failed else []
+    return "\n".join(lines)
+
+
+def settings(varied: Mapping[str, Any]) -> str:
+    """Settings in words."""
+    return ", ".join(f"{key} = {show(value)}" for key, value in varied.items()) or "the base"
+
+
+def keys_of(sweep: Sweep) -> list[str] | None:
+    """The settings that name a cell in tables; None where cells have names."""
+    return None if sweep.cells else list(sweep.vary)
+
+
+def _runs_table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
+    lines = []
+    for outcome in outcomes:
+        for decoder, measures in outcome.measures.items():
+            spreads = {key: Spread.of([value]) for key, value in measures.items()}
+            lines.append([outcome.cell.folder.name, decoder, *(number(key, spreads.get(key)) for key in MEASURES)])
+        if not outcome.measures:
+            state = "failed" if outcome.error else "refused" if outcome.refused else "not yet"
+            lines.append([outcome.cell.folder.name, state, *("-" for _ in MEASURES)])
+    return ["run", "decoder", *MEASURES.values()], lines
+
+
+def plot_learning_rates(rows: Sequence[Row], out: Path, title: str) -> bool:
+    """EM against the learning rate as a PNG, one line for each decoder and each combination of what else varied.
+
+    Bars are standard deviations over seeds.
+
+    Returns:
+        Whether the learning rate varies at all; else nothing is written.
+    """
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        if not row.seeds:
+            continue
+        rest = {key: value for key, value in row.varied.items() if key != "train.learning_rate"}
+        lines.setdefault(f"{row.decoder}, {settings(rest)}" if rest else row.decoder, []).append(row)
+    if not any(len({row.learning_rate for row in line}) > 1 for line in lines.values()):
+        return False
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for index, (label, members) in enumerate(lines.items()):
+        line = sorted(members, key=lambda row: row.learning_rate)
+        axes.errorbar(
+            [row.learning_rate for row in line],
+            [row.spreads["exact"].mean for row in line],
+            yerr=[row.spreads["exact"].deviation or 0.0 for row in line],
+            color=_COLOURS[index % len(_COLOURS)],
+            linestyle=("-", "--", ":")[index // len(_COLOURS) % 3],
+            marker="o",
+            capsize=3,
+            label=label,
+        )
+    axes.set(xlabel="learning rate", ylabel="exact match (%)", title=title, xscale="log")
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small")
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150)
+    run.write_bytes(out, stream.getvalue())
+    return True

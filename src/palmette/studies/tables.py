@@ -1,0 +1,167 @@
+"""Figures of runs as tables: mean and spread over seeds, with intervals, for pages and for terminals."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import rich.table
+
+from palmette.evaluate.bootstrap import Difference
+from palmette.studies.sweep.recipe import show
+
+# Columns: percent; then the loss in nats per learned token, a ratio, KL in nats per token, seconds.
+ANSWERS = {
+    "valid_json": "valid JSON",
+    "exact": "EM",
+    "exact_of_valid_json": "EM of valid JSON",
+    "correct_no_answer": "correct no answer",
+    "correct_has_answer": "correct has answer",
+    "f1": "F1",
+}
+COSTS = {
+    "final_loss": "final loss",
+    "perplexity_ratio": "perplexity elsewhere",
+    "kl": "KL elsewhere",
+    "training_seconds": "training s",
+    "answering_seconds": "answering s",
+}
+# What the model says when it is sampled from (percent), and how far it went from where it began (nats).
+SAMPLED = {
+    "sampled_exact": "EM sampled",
+    "sampled_f1": "F1 sampled",
+    "sampled_valid_json": "valid JSON sampled",
+    "sampled_abstained": "abstained sampled",
+    "reply_kl": "KL a reply",
+    "entropy": "entropy a token",
+}
+GROUPS = (ANSWERS, SAMPLED, COSTS)
+MEASURES = {name: label for group in GROUPS for name, label in group.items()}
+_WITH_INTERVAL = ("exact", "f1")
+Table = tuple[list[str], list[list[str]]]  # headings, lines
+_DIGITS = {"final_loss": 3, "perplexity_ratio": 3, "kl": 3, "reply_kl": 3, "entropy": 3}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation of `count` values; no deviation of a single one."""
+
+    mean: float
+    deviation: float | None
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """That of one value or more.
+
+        >>> Spread.of([1.0, 3.0])
+        Spread(mean=2.0, deviation=1.4142135623730951, count=2)
+        """
+        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell under one decoder, over its seeds.
+
+    Attributes:
+        name: the cell's name.
+        varied: its settings.
+        learning_rate: its learning rate.
+        decoder: the decoder.
+        seeds: those that were measured; none where the decoder refused.
+        spreads: mean and spread of each measure over the seeds.
+        intervals: of the means over questions, see `pooled_intervals`.
+        difference: EM less that of the reference, over the seeds that both have; None where there is nothing to compare.
+    """
+
+    name: str
+    varied: Mapping[str, Any]
+    learning_rate: float
+    decoder: str
+    seeds: tuple[int, ...]
+    spreads: Mapping[str, Spread]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    difference: Difference | None = None
+
+
+def tables_of(
+    rows: Sequence[Row], keys: Sequence[str] | None, reference: str | None, *, intervals: bool = True
+) -> list[Table]:
+    """The answers, what was sampled, and what it cost: headings, and one line of cells for each row. What was sampled is
+    left out where nothing was.
+
+    Each line begins with what varied, the decoder, and the number of seeds.
+
+    Args:
+        rows: what was found.
+        keys: the settings that varied; None: cells are named.
+        reference: the cell that the others are compared with.
+        intervals: whether they are shown; without them a line fits a terminal.
+    """
+    first = [*(["cell"] if keys is None else keys), "decoder", "seeds"]
+    begin = [
+        [
+            *([row.name] if keys is None else [show(row.varied[key]) for key in keys]),
+            row.decoder,
+            str(len(row.seeds)),
+        ]
+        for row in rows
+    ]
+    tables = []
+    for measures in GROUPS:
+        used = {measure: label for measure, label in measures.items() if any(measure in row.spreads for row in rows)}
+        if not used and measures is SAMPLED:
+            continue
+        headings = [*first, *used.values()]
+        lines = [
+            [*start, *(_figure(row, key, intervals) for key in used)] for start, row in zip(begin, rows, strict=True)
+        ]
+        if measures is ANSWERS and reference is not None:
+            headings.append(f"EM - {reference}")
+            lines = [[*line, _difference(row, intervals)] for line, row in zip(lines, rows, strict=True)]
+        tables.append((headings, lines))
+    return tables
+
+
+def _figure(row: Row, measure: str, with_interval: bool) -> str:
+    shown = number(measure, row.spreads.get(measure))
+    if not with_interval or measure not in _WITH_INTERVAL or measure not in row.intervals:
+        return shown
+    low, high = row.intervals[measure]
+    return f"{shown} ({low:.1f} to {high:.1f})"
+
+
+def _difference(row: Row, with_interval: bool) -> str:
+    """A row's EM less that of the reference."""
+    found = row.difference
+    if found is None:
+        return "-"
+    return f"{found.value:+.1f}" + (f" ({found.low:+.1f} to {found.high:+.1f})" if with_interval else "")
+
+
+def number(measure: str, spread: Spread | None) -> str:
+    """A measure's mean, with its standard deviation if there is one, and a dash where it was not measured."""
+    if spread is None:
+        return "-"
+    digits = _DIGITS.get(measure, 1)
+    deviation = "" if spread.deviation is None else f" ± {spread.deviation:.{digits}f}"
+    return f"{spread.mean:.{digits}f}{deviation}"
+
+
+def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """A table's lines in Markdown."""
+    rows = [headings, ["---" for _ in headings], *lines]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+
+
+def rich_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> rich.table.Table:
+    """The same for a terminal."""
+    table = rich.table.Table(show_edge=False, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in MEASURES.values() else "left", overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    return table

@@ -1,0 +1,221 @@
+"""Preferences written to a file, in a job that goes on where it was stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palmette.errors import DataError, RunError
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from palmette.data.records import DataSet
+    from palmette.synth.preference_settings import PreferenceSettings
+    from palmette.synth.preferences import PreferenceMaker, Preferences
+    from palmette.tasks.qa_prompt import QaPrompt
+
+WORK, REPORT = ".work", ".report.json"
+
+
+def write_preferences(settings: PreferenceSettings, out: Path) -> None:
+    """Make preferences as settings say, and write them with a report beside them; a job that was stopped goes on.
+
+    Args:
+        settings: the settings.
+        out: the .jsonl to write. Until it is there, a work file beside it keeps what is done.
+
+    Raises:
+        RunError: it exists, is being written by another process, was begun with other settings, or cannot be written.
+        DataError: bad data or verdicts, or no preference comes of them.
+        PalmetteError: an unfit model or reward model, or a prompt that does not fit.
+    """
+    from palmette import run
+    from palmette.cli.console import stderr
+
+    out = out.expanduser()
+    if out.suffix != ".jsonl":
+        raise DataError(f"{out} does not end in .jsonl", "Name a file that can be read back.")
+    run.check_absent(out)
+    with _held(out) as work:
+        done, about, source = (_sampled if settings.verdicts is None else _judged)(settings, work)
+        report = out.with_name(out.name + REPORT)
+        _report(done, about, report)
+        _tell(done, source)
+        if not done.rows and settings.verdicts is None:
+            way_out = f"See {report}; draw more, at a higher temperature."
+            raise DataError("no question has answers of different rewards", way_out)
+        if not done.rows:
+            raise DataError("no question has both a good and a bad answer", f"See {report}; judge more answers.")
+        run.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in done.rows))
+        work.unlink()
+    stderr().print(f"{len(done.rows)} records in {out}; how they were made, in {report}")
+
+
+@contextlib.contextmanager
+def _held(out: Path) -> Iterator[Path]:
+    """The work file of an output, for this process alone.
+
+    It goes away only when the output is there, or while nothing stands in it, so whoever comes to hold it later looks whether it still is.
+    """
+    from palmette import run
+    from palmette.lock import locked
+
+    work = out.with_name(out.name + WORK)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work.touch()
+    except OSError as error:
+        raise RunError(f"cannot write {work}: {error.strerror}", "Choose another output.") from error
+    with locked(work, wait=False) as mine:
+        if not mine or not work.exists():
+            raise RunError(f"another process is writing {out}", "Wait for it, or give another name for the output.")
+        try:
+            run.check_absent(out)  # the other process may have finished it in the meantime
+            yield work
+        finally:
+            if work.exists() and not work.stat().st_size:
+                work.unlink()
+
+
+def _sampled(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict[str, Any], DataSet]:
+    """Preferences among a model's own answers, how they were made, and to which questions."""
+    from palmette.data.source import read_source
+    from palmette.synth.preferences import make_preferences
+
+    source = read_source(settings.data, limit_documents=settings.limit)
+    maker, about = _maker(settings)
+    about |= {"data": _counted(source)}
+    done = make_preferences(maker, source.documents, work, about)
+    return done, {**about, **maker.settings()}, source
+
+
+def _maker(settings: PreferenceSettings) -> tuple[PreferenceMaker, dict[str, Any]]:
+    """How preferences are made, and what names the models."""
+    from palmette.decode.reasoning import end_tokens
+    from palmette.inference.answerer import open_model
+    from palmette.model.loading import weights_hash
+    from palmette.rollouts.sampler import Sampler
+    from palmette.rollouts.sampling import Sampling
+    from palmette.synth.preferences import PreferenceMaker
+    from palmette.tasks.rewards import QaReward
+
+    assert settings.model is not None
+    opened = open_model(settings.model, settings.attention, calibrated=False)
+    loaded, task = opened.loaded, opened.task
+    ends = end_tokens(loaded.model, task)
+    reward = QaReward(task.prompt, settings.reward) if settings.reward else None
+    judge, judged_by = _judge(settings, task.prompt)
+    samplings = tuple(
+        Sampling(value, settings.top_p, settings.max_new_tokens, seed=settings.seed * 1_000_003 + index)
+        for index, value in enumerate(settings.temperatures)
+    )
+    maker = PreferenceMaker(
+        Sampler(loaded.model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=settings.tokens_per_batch),
+        task,
+        reward,
+        samplings,
+        settings.samples,
+        settings.form,
+        settings.min_margin,
+        judge,
+        settings.reward_model_weight,
+    )
+    about = {
+        "model": settings.model,
+        "weights_sha256": weights_hash(loaded.folder),
+        "adapter_sha256": opened.weights,
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        **judged_by,
+    }
+    return maker, about
+
+
+def _judge(settings: PreferenceSettings, prompt: QaPrompt) -> tuple[Any, dict[str, Any]]:
+    """What the reward model says of answers, and what names it; nothing where there is none."""
+    if settings.reward_model is None:
+        return None, {}
+    from palmette.inference.reward_model import load_reward
+    from palmette.train.policy import judged_by
+
+    opened = load_reward(Path(settings.reward_model).expanduser(), settings.attention)
+    named = judged_by(settings.reward_model)["reward_model"]
+    about = {"reward_model": {**named, "weight": settings.reward_model_weight}}
+    return partial(opened.score_answers, prompt), about
+
+
+def _judged(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict[str, Any], DataSet]:
+    """Preferences among answers that people judged, how they were made, and to which questions."""
+    from palmette.data.source import read_source
+    from palmette.synth.preferences import begin_work
+    from palmette.synth.verdicts import judged_preferences, read_judged
+
+    assert settings.verdicts is not None
+    whole = read_source(settings.data)  # a verdict may be on a question beyond the limit
+    source = replace(whole, documents=whole.documents[: settings.limit])
+    prompt = _prompt(settings.model)
+    verdicts = read_judged(settings.verdicts, whole.documents, prompt)
+    about = {
+        "model": settings.model,
+        "data": _counted(source),
+        "verdicts": {"source": verdicts.source, "sha256": verdicts.sha256, "verdicts": verdicts.number},
+        "form": settings.form,
+        "prompt_sha256": prompt.sha256,
+    }
+    begin_work(work, about)  # which another job may have begun
+    return judged_preferences(verdicts.answers, source.documents, prompt), about, source
+
+
+def _prompt(model: str | None) -> QaPrompt:
+    """A run's prompt; the default one where there is no run.
+
+    Raises:
+        RunError: what is named is no run.
+        DataError: it has two turns.
+    """
+    from palmette import run
+    from palmette.config import Recipe, load_run_recipe
+    from palmette.inference.task import recipe_prompt
+
+    recipe = Recipe(output="")
+    if model is not None:
+        folder = Path(model).expanduser()
+        run.check_run(folder)
+        recipe = load_run_recipe(folder / run.RECIPE)
+    prompt = recipe_prompt(recipe)
+    if prompt.two_turns:
+        raise DataError("a prompt of two turns has no answer in one reply", "Take a run whose prompt has one turn.")
+    return prompt
+
+
+def _counted(source: DataSet) -> dict[str, Any]:
+    return {"source": source.source, "sha256": source.sha256, "questions": source.num_questions}
+
+
+def _report(done: Preferences, about: dict[str, Any], path: Path) -> None:
+    """How preferences were made, and what came of it."""
+    from palmette import run
+    from palmette.synth.preferences import REASONS
+
+    found = {
+        "kept": len(done.rows),
+        "left_out": done.counts,
+        "reasons": {reason: REASONS[reason] for reason in done.counts},
+        "mean_reward": done.mean_reward,
+    }
+    run.write_json(path, {**run.environment(), **about, **found})
+
+
+def _tell(done: Preferences, source: DataSet) -> None:
+    from palmette.cli.console import stdout
+    from palmette.synth.preferences import REASONS
+
+    console = stdout()
+    reward = "" if done.mean_reward is None else f"; the mean reward of all answers is {done.mean_reward:.3f}"
+    number = source.num_questions - sum(done.counts.values())
+    console.print(f"preferences for {number} of {source.num_questions} questions{reward}")
+    for reason, count in done.counts.items():
+        console.print(f"  left out: {count} {reason} ({REASONS[reason]})")

@@ -1,0 +1,1 @@
+"""Recipes of the stages that have sections of their own."""

@@ -1,0 +1,184 @@
+"""Recipes of the stages that learn from rollouts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from palmette.config import Fraction, Positive, Recipe, Section
+
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+def _rewards() -> dict[str, float]:
+    return {"exact": 1.0, "valid_json": 0.2}
+
+
+class RolloutSection(Section):
+    """What is sampled and rewarded.
+
+    Attributes:
+        samples: replies to each question.
+        max_new_tokens: longer replies are cut; they learn no end.
+        questions: the most questions asked about a document at a time; fewer where their replies might not fit into train.row_tokens.
+        documents: documents asked about before anything is learned from the replies; train.trees_per_step if None.
+        passes: how often each batch of rollouts is gone through.
+        tokens_per_batch: the most tokens that sampling holds at once.
+        rewards: weights of abstention, exact, f1, valid_json; {} with a reward model alone.
+        reward_model: a finished run of `palmette train reward`, whose score of each reply is added.
+        reward_model_weight: how much that score counts.
+        shown: questions of each batch of rollouts whose first reply is kept in samples.jsonl.
+    """
+
+    samples: Positive = 8
+    max_new_tokens: Positive = 48
+    questions: Positive = 4
+    documents: Positive | None = None
+    passes: Positive = 1
+    tokens_per_batch: Positive = 8192
+    rewards: dict[str, NonNegative] = Field(default_factory=_rewards)
+    reward_model: str | None = None
+    reward_model_weight: Annotated[float, Field(gt=0)] = 1.0
+    shown: Annotated[int, Field(ge=0)] = 2
+
+    @model_validator(mode="after")
+    def _something_is_rewarded(self) -> RolloutSection:
+        if not self.rewards and self.reward_model is None:
+            raise PydanticCustomError(
+                "contradiction",
+                "rollouts.rewards is empty, and there is no rollouts.reward_model",
+                {"way_out": "Give a reward, such as rollouts.rewards: {exact: 1}."},
+            )
+        return self
+
+
+class GrpoSection(Section):
+    """How rewards become a loss.
+
+    Attributes:
+        objective: "grpo" (Shao et al., 2024): a reply's reward against the mean of its question's, each token clipped by itself, the KL
+            divergence to the reference in the loss. "rloo" (Ahmadian et al., 2024): against the mean of the others, a reply clipped as
+            a whole, the KL divergence in the reward.
+        scale: of grpo: advantages are divided by the standard deviation of the question's rewards ("group", if None), of all rewards of
+            the batch ("batch"), or not ("none").
+        average: of grpo: each token counts the same ("token", if None), or each reply ("branch"), or a token counts the same in every
+            step ("constant").
+        clip_low, clip_high: the ratio of policies profits from going as far as 1 - clip_low and 1 + clip_high.
+        kl_coefficient: weight of the KL divergence to the reference, per nat.
+        kl_limit: the run stops where the policy is further from the reference (nats a reply); None: it does not.
+    """
+
+    objective: Literal["grpo", "rloo"] = "grpo"
+    scale: Literal["none", "group", "batch"] | None = None
+    average: Literal["token", "branch", "constant"] | None = None
+    clip_low: Annotated[float, Field(ge=0, le=1)] = 0.2
+    clip_high: NonNegative = 0.2
+    kl_coefficient: NonNegative = 0.04
+    kl_limit: Annotated[float, Field(gt=0)] | None = 25.0
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> GrpoSection:
+        for name in ("scale", "average") if self.objective == "rloo" else ():
+            if getattr(self, name) is not None:
+                raise PydanticCustomError(
+                    "contradiction",
+                    "grpo.{name} has no meaning with grpo.objective = rloo",
+                    {"name": name, "way_out": f"Take grpo.{name} out, or set grpo.objective: grpo."},
+                )
+        return self
+
+
+class RolloutRecipe(Recipe):
+    """A run that learns from its own replies.
+
+    Attributes:
+        start: a finished run to start from, as for the stages that learn from preferences (`train/recipes/preferences.py`).
+        learn: has no part here: every token of a reply is learned.
+        rollouts: what is sampled and rewarded.
+    """
+
+    start: str | None = None
+    learn: Literal["assistant"] = "assistant"
+    rollouts: RolloutSection = RolloutSection()
+
+    @model_validator(mode="after")
+    def _asks_about_documents(self) -> RolloutRecipe:
+        if self.data.kind != "qa":
+            raise PydanticCustomError(
+                "contradiction",
+                "data.kind = {kind} holds no questions whose answers could be rewarded",
+                {"kind": self.data.kind, "way_out": "Give questions about documents, and data.kind: qa."},
+            )
+        return self
+
+
+class GrpoRecipe(RolloutRecipe):
+    """A run in which each reply is held against the others to its question."""
+
+    grpo: GrpoSection = GrpoSection()
+
+    @model_validator(mode="after")
+    def _replies_have_others(self) -> GrpoRecipe:
+        if self.rollouts.samples < 2:
+            raise PydanticCustomError(
+                "contradiction",
+                "rollouts.samples = {samples} leaves no other reply to hold one against",
+                {"samples": self.rollouts.samples, "way_out": "Give 2 or more."},
+            )
+        return self
+
+
+class PpoSection(Section):
+    """How rewards become losses of policy and value function (`train/ppo.py`).
+
+    Attributes:
+        kl_coefficient: penalty on each token for the KL divergence to the reference, in units of reward per nat; the first one, with a
+            kl_target.
+        kl_target: the KL divergence to hold (nats a reply), by a coefficient that adapts after each batch of rollouts (Ziegler et al., 2019);
+            None: the coefficient stays.
+        kl_gain: by which share a full error moves the coefficient.
+        kl_limit: the run stops where the policy is further from the reference (nats a reply); None: it does not.
+        clip: the ratio of policies profits from going as far as 1 - clip and 1 + clip.
+        value_clip: how far a value profits from moving, in units of reward; None: any way.
+        value_coefficient: weight of the value loss.
+        gamma: discount a token.
+        lam: lambda of generalised advantage estimation.
+        unfinished: what a reply that was cut gets: "penalty", its reward less unfinished_amount; "score", unfinished_amount instead.
+        unfinished_amount: in units of reward.
+    """
+
+    kl_coefficient: NonNegative = 0.05
+    kl_target: Annotated[float, Field(gt=0)] | None = None
+    kl_gain: Annotated[float, Field(gt=0)] = 0.1
+    kl_limit: Annotated[float, Field(gt=0)] | None = 25.0
+    clip: Annotated[float, Field(ge=0, le=1)] = 0.2
+    value_clip: NonNegative | None = 0.2
+    value_coefficient: NonNegative = 0.1
+    gamma: Fraction = 1.0
+    lam: Fraction = 0.95
+    unfinished: Literal["penalty", "score"] = "penalty"
+    unfinished_amount: float = 1.0
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> PpoSection:
+        if self.unfinished == "penalty" and self.unfinished_amount < 0:
+            raise PydanticCustomError(
+                "contradiction",
+                "ppo.unfinished_amount = {amount} would reward replies that were cut",
+                {"amount": self.unfinished_amount, "way_out": "Give 0 or more, or set ppo.unfinished: score."},
+            )
+        if self.kl_target is not None and not self.kl_coefficient:
+            raise PydanticCustomError(
+                "contradiction",
+                "ppo.kl_coefficient = 0 cannot adapt to ppo.kl_target",
+                {"way_out": "Give a coefficient to begin with, or take ppo.kl_target out."},
+            )
+        return self
+
+
+class PpoRecipe(RolloutRecipe):
+    """A run in which each token is held against what a value function expected."""
+
+    ppo: PpoSection = PpoSection()

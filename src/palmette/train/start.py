@@ -1,0 +1,106 @@
+"""What a stage begins from: a model by name with a fresh adapter, or a finished run, whose adapter goes on being trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic
+
+from transformers import set_seed
+
+from palmette import run
+from palmette.config import Recipe, Section, load_run_recipe
+from palmette.errors import RecipeError
+from palmette.inference.base import load_base
+from palmette.model.loading import LoadedModel, add_lora, weights_hash
+from palmette.model.pause import pause_of
+from palmette.run import trained_folder
+from palmette.train.stage import AnyRecipe
+
+# Settings of a model that say how it is computed, and not which it is.
+_COMPUTING = ("attention", "dtype", "fused", "trust_remote_code")
+
+
+@dataclass(frozen=True)
+class Beginning(Generic[AnyRecipe]):
+    """A model about to be trained.
+
+    Attributes:
+        recipe: the recipe; of a run to start from, its model, adapter settings and prompt stand in it.
+        loaded: the model with its trainable parameters marked. As it is now, it is what a KL penalty or DPO refers to.
+        fingerprint: the run that it starts from, with the hash of its weights; empty without one.
+    """
+
+    recipe: AnyRecipe
+    loaded: LoadedModel
+    fingerprint: dict[str, Any]
+
+
+def begin(recipe: AnyRecipe, start: str | None) -> Beginning[AnyRecipe]:
+    """Load what a stage begins from.
+
+    An adapter is continued, not merged: what comes out is one adapter on the base that the run before it had, however many stages there
+    were, and every command that takes a run takes it. Pause tokens of the run are kept, and stay as they are.
+
+    Args:
+        recipe: the stage's recipe.
+        start: a finished run folder, or None for `recipe.model` with a fresh adapter (or with all its weights).
+
+    Raises:
+        RunError: it is no finished run.
+        RecipeError: the recipe contradicts the run.
+        ModelError: the model cannot be loaded.
+    """
+    if start is None:
+        return Beginning(recipe, _fresh(recipe, load_base(recipe)), {})
+    folder = Path(start).expanduser()
+    trained = trained_folder(folder)
+    recipe = _taken_over(recipe, load_run_recipe(folder / run.RECIPE), trained, start)
+    made_of = {"start": {"run": start, "sha256": weights_hash(str(trained))}}
+    if trained.name == run.FULL_MODEL:
+        return Beginning(recipe, _fresh(recipe, load_base(recipe)), made_of)
+    loaded = load_base(recipe, trained)
+    set_seed(recipe.train.seed)
+    loaded.model.set_adapter(loaded.model.active_adapter)  # to be trained on
+    rows = pause_of(loaded.model)
+    if rows is not None:
+        rows.requires_grad_(False)
+    return Beginning(recipe, loaded, made_of)
+
+
+def _fresh(recipe: Recipe, loaded: LoadedModel) -> LoadedModel:
+    """A model to be trained in full, or with a new adapter."""
+    set_seed(recipe.train.seed)
+    if recipe.train.method == "full":
+        return loaded
+    return replace(loaded, model=add_lora(loaded.model, **recipe.lora.model_dump()))
+
+
+def _taken_over(recipe: AnyRecipe, before: Recipe, trained: Path, start: str) -> AnyRecipe:
+    """The recipe with what the run before it settles; what the recipe itself says of that must agree."""
+    full = trained.name == run.FULL_MODEL
+    if not full and recipe.train.method == "full":
+        raise RecipeError(
+            f"start = {start!r} has an adapter, and train.method = full would train the weights under it",
+            f"Use train.method: lora; or `palmette merge {start}` first, and name the merged model in model.name.",
+        )
+    model = before.model.model_copy(update={"name": str(trained), "revision": None}) if full else before.model
+    settled: dict[str, Any] = {"model": model, "prompt": before.prompt, "reasoning": before.reasoning}
+    if not full:
+        settled["lora"] = before.lora
+    for name in sorted(settled.keys() & recipe.model_fields_set):
+        settled[name] = _agreed(name, getattr(recipe, name), settled[name], start)
+    return recipe.model_copy(update=settled)
+
+
+def _agreed(name: str, own: Section, of_run: Section, start: str) -> Section:
+    """The run's section, with what the recipe's own says of how a model is computed; all else that it says must be as the run's."""
+    said = {key: getattr(own, key) for key in sorted(own.model_fields_set) if getattr(own, key) is not None}
+    free = {key: value for key, value in said.items() if name == "model" and key in _COMPUTING}
+    for key, value in said.items():
+        if key not in free and value != getattr(of_run, key):
+            raise RecipeError(
+                f"{name}.{key} = {value!r}; start = {start!r} has {getattr(of_run, key)!r}",
+                f"Take {name}.{key} out: what the run used is taken over.",
+            )
+    return of_run.model_copy(update=free)
