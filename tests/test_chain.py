@@ -17,7 +17,7 @@ import yaml
 from palmette.data.records import Question
 from palmette.errors import DataError, RecipeError
 from palmette.model.loading import weights_hash
-from palmette.pages.evaluation.heading import loss_of
+from palmette.pages.evaluation.folder import loss_of
 from palmette.studies.chain import runner as chain
 from palmette.studies.chain.recipe import load_chain
 from palmette.tasks.qa_prompt import Reply

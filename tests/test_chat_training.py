@@ -18,7 +18,8 @@ from palmette.data.chat import Conversation, parse_chat
 from palmette.data.source import read_source
 from palmette.errors import DataError, PackingError, RecipeError, TemplateError
 from palmette.tasks.chat import Chat
-from palmette.train.sft import Interrupted, resume_sft, train_sft
+from palmette.train.sft import resume_sft, train_sft
+from palmette.train.stage import Interrupted
 from palmette.train.step import nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate

@@ -14,7 +14,8 @@ from palmette.config import LoraSection
 from palmette.errors import ModelError
 from palmette.model.fused import describe, fuse
 from palmette.model.loading import add_lora
-from palmette.train.sft import Interrupted, resume_sft, train_sft
+from palmette.train.sft import resume_sft, train_sft
+from palmette.train.stage import Interrupted
 from tests.conftest import tiny_llama
 from tests.test_sft import adapter, assert_same, on_step, quiet, recipe
 

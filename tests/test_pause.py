@@ -24,7 +24,8 @@ from palmette.model.pause import PAUSE_WEIGHTS, add_pause, load_pause, pause_of,
 from palmette.publish.merge import merge_run
 from palmette.tasks.extractive_qa import Reasoning
 from palmette.train import callbacks, sft
-from palmette.train.sft import Interrupted, resume_sft, train_sft
+from palmette.train.sft import resume_sft, train_sft
+from palmette.train.stage import Interrupted
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree, lay_out
 from palmette.tree.segments import Segment

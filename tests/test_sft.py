@@ -24,7 +24,8 @@ from palmette.run import whole_folder
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import load_prompt
 from palmette.train.callbacks import MetricsLog
-from palmette.train.sft import Interrupted, resume_sft, train_sft
+from palmette.train.sft import resume_sft, train_sft
+from palmette.train.stage import Interrupted
 from palmette.train.step import TreeTrainer, checkpoints, nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
+
+Say = Callable[[str], None]  # what is called with a line of news
 
 
 class _Lines:

@@ -18,7 +18,6 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from palmette import run
 from palmette.errors import RunError
 
 RECIPE, MANIFEST, METRICS_LOG = "recipe.yaml", "manifest.json", "metrics.jsonl"
@@ -178,12 +177,15 @@ def trained_folder(folder: Path) -> Path:
     """Where a run keeps what it trained: its adapter, or its full model.
 
     Raises:
-        RunError: it is no run folder, or the run is not finished.
+        RunError: the folder is not a run folder, or the run is not finished.
     """
-    run.check_run(folder)
-    found = [path for path in (folder / run.FULL_MODEL, folder / run.ADAPTER) if path.is_dir()]
-    if not found:
-        raise RunError(
-            f"{folder} is not finished", f"Go on with: palmette train {run.stage_of(folder)} --resume {folder}"
-        )
-    return found[0]
+    check_run(folder)
+    if not is_finished(folder):
+        way_out = f"Continue it with: palmette train {stage_of(folder)} --resume {folder}"
+        raise RunError(f"{folder} is not finished", way_out)
+    return folder / (FULL_MODEL if (folder / FULL_MODEL).is_dir() else ADAPTER)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run folder holds what the run was to train, an adapter or a full model."""
+    return any((folder / name).is_dir() for name in (ADAPTER, FULL_MODEL))

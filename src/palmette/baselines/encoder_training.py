@@ -131,7 +131,7 @@ def resume_encoder(folder: Path, say: Say) -> None:
         RunError: it is finished, or its data or encoder are others by now.
     """
     settings = EncoderSettings.read(folder)
-    if (folder / run.FULL_MODEL).is_dir():
+    if run.is_finished(folder):
         raise RunError(f"{folder} is finished", f"Evaluate it with --model {folder}.")
     job = _prepare(settings)
     try:
@@ -152,7 +152,7 @@ def trained_encoder(folder: Path) -> Path:
     Raises:
         RunError: the run is not finished.
     """
-    if not (folder / run.FULL_MODEL).is_dir():
+    if not run.is_finished(folder):
         raise RunError(
             f"{folder} is not finished", f"Go on with: palmette baseline encoder --resume {folder} --data DATA"
         )
@@ -283,14 +283,7 @@ def _fingerprint(job: _Job) -> dict[str, Any]:
         "encoder": {"name": encoder.name, "sha256": weights_hash(encoder.folder), "dtype": "float32"},
         "drawn_at_random": list(encoder.fresh),
         "weights_left_out": list(encoder.left_out),
-        "data": [
-            {
-                "source": data.source,
-                "sha256": data.sha256,
-                "documents": len(data.documents),
-                "questions": data.num_questions,
-            }
-        ],
+        "data": [data.describe()],
         "windows": len(job.examples),
         "windows_without_answer": absent,
     }

@@ -15,18 +15,18 @@ from palmette.baselines.encoder_training import (
     trained_encoder,
 )
 from palmette.baselines.threshold import NullThreshold, fit_null_threshold
-from palmette.cli.console import metrics_table, stderr, stdout
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import DataError
 from palmette.evaluate.record import MADE_BY
-from palmette.evaluate.squad import REPORT, evaluate_squad
-from palmette.pages.evaluation.heading import loss_of, subtitle
+from palmette.evaluate.squad import Evaluation, evaluate_squad
+from palmette.pages.evaluation.folder import REPORT, loss_of, subtitle, write_evaluation
+from palmette.progress import Say
 
 KIND = "encoder with a span head"
 
 
-def _check_apart(source: DataSet, held_out: DataSet, train: str | None, folder: Path | None) -> None:
+def check_apart(source: DataSet, held_out: DataSet, train: str | None, folder: Path | None) -> None:
     """Before anything is trained: a threshold is fitted on data that is neither learned nor reported on."""
     learned = {read_source(train, limit_documents=1).sha256} if train else set()
     if folder is not None and (folder / run.MANIFEST).is_file():
@@ -37,7 +37,7 @@ def _check_apart(source: DataSet, held_out: DataSet, train: str | None, folder: 
             raise DataError(f"--threshold {held_out.source} is also {use} on", "Fit the threshold on other data.")
 
 
-def _evaluate(
+def evaluate_encoder(
     model: str,
     source: DataSet,
     held_out: DataSet | None,
@@ -45,7 +45,8 @@ def _evaluate(
     out: Path,
     reading: dict[str, int],
     batch_size: int,
-) -> None:
+    say: Say,
+) -> Evaluation:
     """Evaluate a run, or any model with a span head, and write the files of an evaluation.
 
     Args:
@@ -56,6 +57,7 @@ def _evaluate(
         out: where they will stand in the end.
         reading: how documents are cut and how long answers may be, where that is not as in training.
         batch_size: windows read side by side.
+        say: called with a line about what was done.
     """
     decoder, fitted = _decoder(model, reading, batch_size, source.source)
     if held_out is not None:
@@ -67,12 +69,11 @@ def _evaluate(
     result = evaluate_squad(decoder, source.documents)
     name = Path(model).name
     title = f"{name} on {Path(source.source).name}"
-    result.write(into, title, subtitle(model, source.source, KIND), loss_of(Path(model).expanduser()))
+    write_evaluation(result, into, title, subtitle(model, source.source, KIND), loss_of(Path(model).expanduser()))
     run.write_json(into / MADE_BY, _made_by(decoder, fitted, source, model))
-    stdout().print(metrics_table({name: result.metrics}, result.intervals))
-    news = stderr()
-    news.print(f"{len(result.scored)} questions in {result.seconds:.0f} s; files in {out}; look at {out / REPORT}")
-    news.print(f"threshold {fitted.value:.3f}, fitted on {fitted.source}" if fitted else "threshold 0, not fitted")
+    say(f"{len(result.scored)} questions in {result.seconds:.0f} s; files in {out}; look at {out / REPORT}")
+    say(f"threshold {fitted.value:.3f}, fitted on {fitted.source}" if fitted else "threshold 0, not fitted")
+    return result
 
 
 def _decoder(
@@ -105,5 +106,5 @@ def _made_by(decoder: EncoderDecoder, fitted: NullThreshold | None, source: Data
         "max_answer_tokens": decoder.max_answer_tokens,
         "threshold": decoder.threshold,
         "threshold_fitted_on": fitted.source if fitted else None,
-        "data": {"source": source.source, "sha256": source.sha256, "questions": source.num_questions},
+        "data": source.describe(),
     }

@@ -20,7 +20,8 @@ from palmette.inference.answerer import DecoderName, open_model
 from palmette.model.attention import AttentionChoice
 from palmette.pages.training.pictures import draw_run
 from palmette.tasks.qa_prompt import describe_prompts, load_prompt
-from palmette.train.sft import Interrupted, resume_sft, train_sft
+from palmette.train.sft import resume_sft, train_sft
+from palmette.train.stage import Interrupted
 
 
 def run_train_sft(recipe: Path | None, resume: Path | None) -> None:
@@ -39,7 +40,7 @@ def run_train_sft(recipe: Path | None, resume: Path | None) -> None:
         news.print(str(stop))
         raise typer.Exit(130) from stop
     news.print(f"done: {folder}")
-    draw_run(folder)
+    draw_run(folder, news.print)
     news.print(f'try it: {invoked_as()} ask --model {folder} --document FILE "QUESTION"')
 
 

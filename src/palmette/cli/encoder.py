@@ -14,8 +14,8 @@ from palmette.baselines.encoder_training import (
     resume_encoder,
     train_encoder,
 )
-from palmette.baselines.evaluation import _check_apart, _evaluate
-from palmette.cli.console import stderr
+from palmette.baselines.evaluation import check_apart, evaluate_encoder
+from palmette.cli.console import metrics_table, stderr, stdout
 from palmette.data.source import read_source
 from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.pages.plots import plot_loss
@@ -52,15 +52,19 @@ def run_baseline_encoder(
     source = read_source(data, default_split=HELD_OUT_SPLIT, limit_documents=limit)
     held_out = read_source(threshold, default_split=HELD_OUT_SPLIT, limit_documents=limit) if threshold else None
     if held_out is not None:
-        _check_apart(source, held_out, train, resume or (Path(model).expanduser() if model else None))
+        check_apart(source, held_out, train, resume or (Path(model).expanduser() if model else None))
     given = {name: value for name, value in reading.items() if value is not None}
     if model is not None:
         assert out is not None
         with run.whole_folder(out) as staging:
-            _evaluate(model, source, held_out, staging, out, given, training["batch_size"])
+            result = evaluate_encoder(
+                model, source, held_out, staging, out, given, training["batch_size"], stderr().print
+            )
+        stdout().print(metrics_table({Path(model).name: result.metrics}, result.intervals))
         return
     folder = _train(out, resume, EncoderSettings(encoder, train, limit, **training, **given) if train else None)
-    _evaluate(str(folder), source, held_out, folder, folder, {}, training["batch_size"])
+    result = evaluate_encoder(str(folder), source, held_out, folder, folder, {}, training["batch_size"], stderr().print)
+    stdout().print(metrics_table({folder.name: result.metrics}, result.intervals))
 
 
 def _train(out: Path | None, resume: Path | None, settings: EncoderSettings | None) -> Path:

@@ -195,7 +195,8 @@ def _evaluate(
     from palmette import run
     from palmette.cli.console import metrics_table, stderr, stdout
     from palmette.endpoint.answers import EndpointDecoder
-    from palmette.evaluate.squad import REPORT, evaluate_squad
+    from palmette.evaluate.squad import evaluate_squad
+    from palmette.pages.evaluation.folder import REPORT, write_evaluation
 
     name = client.endpoint.model
     decoder = EndpointDecoder(client, prompt, loose=loose, on_failure="broken" if allow_failures else "error")
@@ -203,7 +204,7 @@ def _evaluate(
         result = evaluate_squad(decoder, source.documents)
         day = datetime.now(UTC).date().isoformat()
         title = f"{name} on {Path(source.source).name}"
-        result.write(staging, title, f"{name} behind an endpoint, on {source.source}, {day}")
+        write_evaluation(result, staging, title, f"{name} behind an endpoint, on {source.source}, {day}")
         about = {
             **run.environment(),
             **client.about(),
@@ -211,7 +212,7 @@ def _evaluate(
             "loose": loose,
             "prompt_sha256": prompt.sha256,
             "failures": {question: error.problem for question, error in decoder.failures.items()},
-            "data": {"source": source.source, "sha256": source.sha256, "questions": source.num_questions},
+            "data": source.describe(),
         }
         run.write_json(staging / "evaluation.json", about)
     stdout().print(metrics_table({name: result.metrics}, result.intervals))

@@ -18,11 +18,12 @@ from palmette.evaluate.bootstrap import Difference, paired_difference
 from palmette.evaluate.calibration import calibrate, check_data
 from palmette.evaluate.official import read_official
 from palmette.evaluate.record import HELD_OUT_SPLIT, MADE_BY, made_by
-from palmette.evaluate.squad import REPORT, Evaluation, evaluate_squad, score
+from palmette.evaluate.squad import Evaluation, evaluate_squad, score
 from palmette.evaluate.squad_metrics import ScoredAnswer
-from palmette.inference.answerer import DecoderName, open_model, trained_folder
+from palmette.inference.answerer import DecoderName, open_model
 from palmette.model.attention import AttentionChoice
-from palmette.pages.evaluation.heading import loss_of, subtitle
+from palmette.pages.evaluation.folder import REPORT, loss_of, subtitle, write_evaluation
+from palmette.run import trained_folder
 
 
 def run_eval_squad(
@@ -55,7 +56,7 @@ def run_eval_squad(
     with run.whole_folder(out) as staging:
         result = evaluate_squad(answers, source.documents)
         title = f"{Path(model).name} on {Path(data).name}"
-        result.write(staging, title, subtitle(model, data, decoder), loss_of(Path(model).expanduser()))
+        write_evaluation(result, staging, title, subtitle(model, data, decoder), loss_of(Path(model).expanduser()))
         about = made_by(opened, source, model, decoder, opened.effort(max_words), reasoning_limit)
         run.write_json(staging / MADE_BY, about)
     _tell(result, Path(model).name, out)
@@ -72,8 +73,11 @@ def run_eval_predictions(data: str, predictions: Path, na_prob: Path | None, out
     source = read_source(data, default_split=HELD_OUT_SPLIT)
     result = score(source.documents, read_official(source.documents, predictions, na_prob))
     with run.whole_folder(out) as staging:
-        result.write(
-            staging, f"{predictions.name} on {Path(data).name}", subtitle(str(predictions), data, "predictions read")
+        write_evaluation(
+            result,
+            staging,
+            f"{predictions.name} on {Path(data).name}",
+            subtitle(str(predictions), data, "predictions read"),
         )
     _tell(result, predictions.name, out)
 

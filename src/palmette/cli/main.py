@@ -14,6 +14,7 @@ from palmette.cli.baseline import baseline_app
 from palmette.cli.divergence import eval_divergence
 from palmette.cli.endpoint import eval_endpoint
 from palmette.cli.report import report
+from palmette.cli.studies import chain, sweep
 from palmette.cli.synth import synth_app
 from palmette.cli.train import eval_reward, train_dpo, train_grpo, train_kto, train_ppo, train_reward
 from palmette.errors import PalmetteError
@@ -38,6 +39,9 @@ train_app.command("grpo")(train_grpo)
 train_app.command("ppo")(train_ppo)
 eval_app.command("reward")(eval_reward)
 app.command("report")(report)
+app.command("sweep")(sweep)
+app.command("chain")(chain)
+train_app.command("rlhf", hidden=True)(chain)
 eval_app.command("divergence")(eval_divergence)
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -105,35 +109,6 @@ def train_sft(
     from palmette.cli.ask import run_train_sft
 
     run_train_sft(recipe, resume)
-
-
-@train_app.command("rlhf")
-def train_rlhf(
-    recipe: Annotated[Path, typer.Argument(help="The chain, a YAML file: output, stages, seeds, evaluate.")],
-) -> None:
-    """Run a chain of stages that build on one another, such as fine-tuning, preferences, DPO, reward model, PPO; one table at the end.
-
-    A chain that was stopped goes on with the same command; given in several terminals at once, they share its seeds.
-    """
-    from palmette.studies.chain.runner import run_chain
-
-    run_chain(recipe)
-
-
-@app.command()
-def sweep(
-    file: Annotated[Path, typer.Argument(help="The sweep, a YAML file: output, base, vary or cells, seeds, evaluate.")],
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try runs that failed again; else they are kept as failed.")
-    ] = False,
-) -> None:
-    """Train and measure a recipe under varied settings; one table at the end.
-
-    A sweep that was stopped goes on; given in several terminals at once, they share its runs.
-    """
-    from palmette.studies.sweep.runner import run_sweep
-
-    run_sweep(file, retry_failed=retry_failed)
 
 
 @app.command()

@@ -12,6 +12,7 @@ import typer
 from palmette import run
 from palmette.cli.console import stderr
 from palmette.data.stream import count_lines, open_lines, read_rows
+from palmette.model.loading import dtype_name
 
 if TYPE_CHECKING:  # these need torch
     from palmette.decode.posterior import Decision
@@ -83,6 +84,6 @@ def _model_settings(model: str, opened: Opened) -> Record:
         "adapter": str(config.parent) if adapted else None,
         "adapter_sha256": adapter.hexdigest() if adapted else None,
         "prompt_sha256": opened.task.prompt.sha256,
-        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "dtype": dtype_name(loaded.model.dtype),
         "attention": loaded.model.config._attn_implementation,
     }

@@ -75,6 +75,7 @@ def synth_preferences(
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
 ) -> None:
     """Draw several answers to each question from one model and rank them by rewards, or take answers that people judged; write preferences."""
+    from palmette.cli.console import stdout
     from palmette.config import read_section
     from palmette.synth.preference_settings import PreferenceSettings
     from palmette.tasks.rewards import parse_weights
@@ -97,4 +98,4 @@ def synth_preferences(
         "attention": attention,
         "seed": seed,
     }
-    write_preferences(read_section(PreferenceSettings, settings, "synth preferences"), out)
+    write_preferences(read_section(PreferenceSettings, settings, "synth preferences"), out, stdout().print)

@@ -9,6 +9,7 @@ from pathlib import Path
 from palmette import run
 from palmette.cli.console import invoked_as, stderr
 from palmette.config import load_run_recipe
+from palmette.model.loading import dtype_name
 from palmette.publish.card import model_card
 from palmette.publish.folder import _fill, _publication, _read
 from palmette.publish.hub import check_name, upload
@@ -17,7 +18,7 @@ from palmette.publish.merge import MergeDType, merge_run
 
 def run_merge(folder: Path, out: Path, dtype: MergeDType) -> None:
     """`palmette merge`."""
-    written = str(merge_run(folder, out, dtype)).removeprefix("torch.")
+    written = dtype_name(merge_run(folder, out, dtype))
     news = stderr()
     if load_run_recipe(folder / run.RECIPE).model.quantization:
         news.print(

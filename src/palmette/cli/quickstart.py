@@ -16,13 +16,16 @@ from palmette.cli.console import answer_text, invoked_as, metrics_table, stderr,
 from palmette.config import DataSection, Recipe, TrainSection
 from palmette.data.source import read_source
 from palmette.evaluate.calibration import calibrate
-from palmette.evaluate.squad import REPORT, Evaluation, evaluate_squad
-from palmette.inference.answerer import Opened, trained_folder
+from palmette.evaluate.squad import Evaluation, evaluate_squad
+from palmette.inference.answerer import Opened
+from palmette.inference.base import load_base
 from palmette.inference.task import recipe_task
 from palmette.model.loading import merge_lora, weights_hash
-from palmette.pages.evaluation.heading import loss_of, subtitle
+from palmette.pages.evaluation.folder import REPORT, loss_of, subtitle, write_evaluation
 from palmette.pages.training.pictures import draw_run
-from palmette.train.sft import Interrupted, load_base, train_sft
+from palmette.run import trained_folder
+from palmette.train.sft import train_sft
+from palmette.train.stage import Interrupted
 
 HELD_OUT, CALIBRATED_ON = "builtin:test", "builtin:dev"
 NUM_EXAMPLES = 3
@@ -80,10 +83,10 @@ def _write(out: Path, before: Mapping[str, Evaluation], after: Evaluation) -> No
     for name, evaluation in before.items():
         decoder = "greedy" if name.endswith("greedy") else "span"
         with run.whole_folder(out / name.replace(", ", "-")) as staging:
-            evaluation.write(staging, f"Quickstart, {name}", subtitle(model, HELD_OUT, decoder))
+            write_evaluation(evaluation, staging, f"Quickstart, {name}", subtitle(model, HELD_OUT, decoder))
     title = "Quickstart, fine-tuned and calibrated"
-    after.write(out, title, subtitle(str(out), HELD_OUT, "span"), loss_of(out))
-    draw_run(out)
+    write_evaluation(after, out, title, subtitle(str(out), HELD_OUT, "span"), loss_of(out))
+    draw_run(out, stderr().print)
 
 
 def _show(console: Console, before: Mapping[str, Evaluation], after: Evaluation) -> None:

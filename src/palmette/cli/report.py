@@ -1,4 +1,4 @@
-"""`palmette report`, and the pictures and the page that each training command leaves."""
+"""`palmette report`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder of `palmette t
 
     Every training command writes it at its end; this shows a run that is still going on, or was stopped.
     """
-    leave_page(run.expanduser())
-
-
-def leave_page(folder: Path) -> None:
-    """Write a run's page, and say where it is and what it warns of."""
     from palmette.cli.console import stderr
-    from palmette.pages.training.report import TRAINING, write_training_report
+    from palmette.pages.training.pictures import leave_page
 
-    news = stderr()
-    for finding in write_training_report(folder):
-        if finding.raised:
-            news.print(f"warning: {finding.rule} Here: {finding.found}. {finding.advice}")
-    news.print(f"look at {folder / TRAINING}")
+    leave_page(run.expanduser(), stderr().print)

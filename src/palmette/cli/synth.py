@@ -156,7 +156,7 @@ def _about(source: DataSet, done: Rationales, max_words: int) -> dict[str, Any]:
     ]
     return {
         "max_words": max_words,
-        "data": {"source": source.source, "sha256": source.sha256, "questions": source.num_questions},
+        "data": source.describe(),
         "kept": done.num_kept,
         "dropped": done.counts,
         "reasons": {reason: REASONS[reason] for reason in done.counts},

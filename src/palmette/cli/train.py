@@ -101,7 +101,7 @@ def _train(
         news.print(str(stop))
         raise typer.Exit(130) from stop
     news.print(f"done: {folder}")
-    draw_run(folder)
+    draw_run(folder, news.print)
     return folder
 
 
@@ -185,7 +185,7 @@ def _write(
             "model": str(model),
             "weights_sha256": weights_hash(str(trained_folder(model.expanduser()))),
             "base": opened.loaded.name,
-            "data": {"source": source.source, "sha256": source.sha256},
+            "data": source.describe(),
         }
         run.write_json(staging / "metrics.json", {**run.environment(), **about, **found.to_json()})
         lines = (json.dumps({"id": name, "rewards": given}) + "\n" for name, given in rewards.items())

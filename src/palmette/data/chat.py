@@ -94,6 +94,16 @@ class ChatSet:
     sha256: str
     dropped: tuple[str, ...] = field(default=())
 
+    @property
+    def num_turns(self) -> int:
+        """Turns of the assistant."""
+        return sum(turn.role == "assistant" for conversation in self.conversations for turn in conversation.turns)
+
+    def describe(self) -> dict[str, Any]:
+        """What names the conversations in manifests. The assistant's turns count as questions; see `DataSet.describe`."""
+        counts = {"documents": len(self.conversations), "questions": self.num_turns}
+        return {"source": self.source, "sha256": self.sha256, **counts}
+
 
 def read_chat(
     source: str, *, default_split: str = "train", on_bad_record: OnBad = "error", limit: int | None = None

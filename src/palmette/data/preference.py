@@ -108,6 +108,10 @@ class PreferenceSet(Generic[Record]):
         """How many records were left out, by reason, the most frequent first."""
         return count_reasons(self.dropped)
 
+    def describe(self) -> dict[str, Any]:
+        """What names the records in manifests and reports; see `DataSet.describe`."""
+        return {"source": self.source, "sha256": self.sha256, "records": len(self.records)}
+
 
 def unpaired(comparison: Comparison) -> tuple[Verdict, Verdict]:
     """A pair as two verdicts: the first good, the second bad.

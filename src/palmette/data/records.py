@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from palmette.errors import DataError
 
@@ -69,6 +70,11 @@ class DataSet:
     def num_questions(self) -> int:
         """Questions of all documents."""
         return sum(len(document.questions) for document in self.documents)
+
+    def describe(self) -> dict[str, Any]:
+        """What names the data set in manifests and reports: its source, its hash, and how much it holds."""
+        counts = {"documents": len(self.documents), "questions": self.num_questions}
+        return {"source": self.source, "sha256": self.sha256, **counts}
 
 
 def check_document(document: Document, source: str) -> None:

@@ -26,5 +26,5 @@ def made_by(
         **span,
         "calibrated_on": opened.calibration.source if opened.calibration else None,
         **opened.fitted_for(effort),
-        "data": {"source": source.source, "sha256": source.sha256, "questions": source.num_questions},
+        "data": source.describe(),
     }

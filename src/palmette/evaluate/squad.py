@@ -17,11 +17,10 @@ from palmette.errors import RunError
 from palmette.evaluate.bootstrap import intervals
 from palmette.evaluate.official import write_official
 from palmette.evaluate.squad_metrics import ScoredAnswer, score_answers, summarize
-from palmette.pages.evaluation.report import Report, write_report
 from palmette.progress import progress
 from palmette.run import write_json, write_text
 
-METRICS, ANSWERS, DOCUMENTS, REPORT = "metrics.json", "answers.jsonl", "documents.jsonl", "report.html"
+METRICS, ANSWERS, DOCUMENTS = "metrics.json", "answers.jsonl", "documents.jsonl"
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,11 @@ class Evaluation:
         several = len({answer.document.id for answer in self.scored}) > 1
         return intervals(self.scored) if several else {}
 
-    def write(self, folder: Path, title: str, subtitle: str, loss: Sequence[tuple[int, float]] = ()) -> None:
-        """Write predictions and no-answer probabilities in the official format, metrics, answers, documents, and the report.
+    def write(self, folder: Path) -> None:
+        """Write predictions and no-answer probabilities in the official format, metrics, answers, and documents.
 
         Args:
-            folder: where they go; it exists.
-            title: the report's heading.
-            subtitle: model, data and date in words.
-            loss: (optimizer step, nats per learned token) of the training, for the report.
+            folder: where they go. It exists.
         """
         documents = list({answer.document.id: answer.document for answer in self.scored}.values())
         write_official(folder, documents, {answer.question.id: answer.prediction for answer in self.scored})
@@ -63,8 +59,6 @@ class Evaluation:
         write_text(folder / ANSWERS, "".join(_line(_answer_record(answer)) for answer in self.scored))
         texts = [{"id": document.id, "title": document.title, "text": document.text} for document in documents]
         write_text(folder / DOCUMENTS, "".join(_line(record) for record in texts))
-        report = Report(title, subtitle, self.scored, self.metrics, self.intervals, loss)
-        write_report(folder / REPORT, report)
 
     @classmethod
     def read(cls, folder: Path) -> Evaluation:

@@ -19,9 +19,9 @@ from palmette.inference.task import recipe_task
 from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
 from palmette.model.heads import has_head
-from palmette.model.loading import LoadedModel, load_model, merge_lora, weights_hash
+from palmette.model.loading import LoadedModel, dtype_name, load_model, merge_lora, weights_hash
 from palmette.model.pause import PAUSE_WEIGHTS, pause_of
-from palmette.run import trained_folder as trained_folder
+from palmette.run import trained_folder
 from palmette.tasks.extractive_qa import ExtractiveQa
 
 DecoderName = Literal["span", "greedy", "beam"]
@@ -113,7 +113,7 @@ class Opened:
             "weights": self.weights,
             "prompt_sha256": self.task.prompt.sha256,
             "reasoning": asdict(self.task.reasoning),
-            "dtype": str(self.loaded.model.dtype).removeprefix("torch."),
+            "dtype": dtype_name(self.loaded.model.dtype),
             "max_words": effort.max_words,
         }
 

@@ -14,19 +14,19 @@ from palmette.config import Recipe, load_run_recipe
 from palmette.data.chat import turns_of
 from palmette.data.preference import Verdict
 from palmette.data.records import Document, Question
-from palmette.errors import DataError, RunError
+from palmette.errors import DataError, PackingError, RunError
 from palmette.inference.base import load_base
 from palmette.model.attention import AttentionChoice, skips_hidden
 from palmette.model.checks import check_model
 from palmette.model.forward import check_positions, evaluating
 from palmette.model.heads import branch_rewards, has_head, load_head
-from palmette.model.loading import LoadedModel
+from palmette.model.loading import LoadedModel, weights_hash
 from palmette.progress import progress
 from palmette.run import trained_folder
 from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.preference import PreferenceTrees
 from palmette.tasks.qa_prompt import QaPrompt
-from palmette.train.plan import StepPlan
+from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree
@@ -99,25 +99,25 @@ class RewardModel:
         model, train = self.loaded.model, self.recipe.train
         for tree in trees:
             check_positions(model, tree.num_positions, f"record {tree.name!r}")
-        plan = StepPlan(
-            trees,
-            trees_per_step=_TREES,
-            row_tokens=max([train.row_tokens, *(tree.num_tokens for tree in trees)]),
-            tokens_per_batch=train.tokens_per_batch,
-            seed=0,
-            one_row=skips_hidden(model),
-            learns=False,
-        )
+        if not trees:
+            raise PackingError("there is nothing to score", "Give at least one completion.")
+        row_tokens = max([train.row_tokens, *(tree.num_tokens for tree in trees)])
         found: dict[tuple[str, str], float] = {}
-        bar = None if quiet else progress(plan.steps_per_epoch, "rewards", "batches")
+        bar = None if quiet else progress(len(trees), "rewards", "prompts")
         with torch.no_grad(), evaluating(model):
-            for step in range(plan.steps_per_epoch):
-                for batch in plan.step_batches(0, step):
+            for start in range(0, len(trees), _TREES):
+                chunk = trees[start : start + _TREES]
+                for batch in PackedBatch.pack(
+                    chunk,
+                    row_tokens=row_tokens,
+                    tokens_per_batch=train.tokens_per_batch,
+                    one_row=skips_hidden(model),
+                ):
                     branches = find_branches(batch)
                     reward_N = branch_rewards(model, batch.to(model.device), branches)
                     found |= dict(zip(branches.names, reward_N.tolist(), strict=True))
                 if bar is not None:
-                    bar.update(1)
+                    bar.update(len(chunk))
         if bar is not None:
             bar.close()
         return [[found[tree.name, leaf.name] for leaf in tree.root.children] for tree in trees]
@@ -172,3 +172,11 @@ def load_reward(folder: Path, attention: AttentionChoice | None = None) -> Rewar
     load_head(loaded.model, trained, "reward")
     loaded.model.eval()
     return RewardModel(loaded, recipe)
+
+
+def judged_by(reward_model: str | None) -> dict[str, Any]:
+    """The reward model, for the manifest, with the hash of its weights."""
+    if reward_model is None:
+        return {}
+    trained = trained_folder(Path(reward_model).expanduser())
+    return {"reward_model": {"run": reward_model, "sha256": weights_hash(str(trained))}}

@@ -6,12 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from palmette.config import Recipe
-from palmette.inference.base import load_base as load_base
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
 from palmette.tasks.qa_prompt import TWO_TURNS, QaPrompt, checked, load_prompt
-from palmette.train.stage import Interrupted as Interrupted
-from palmette.train.stage import Say as Say
-from palmette.train.stage import training_arguments as training_arguments
 from palmette.tree.chat import ChatTemplate
 
 

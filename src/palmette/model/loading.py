@@ -262,3 +262,12 @@ def weights_hash(folder: str) -> str | None:
             while block := stream.read(1 << 24):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """A dtype as recipes name it.
+
+    >>> dtype_name(torch.bfloat16)
+    'bfloat16'
+    """
+    return str(dtype).removeprefix("torch.")

@@ -15,7 +15,6 @@ from palmette.data.records import Document, Question
 from palmette.errors import RunError
 from palmette.evaluate.record import MADE_BY
 from palmette.evaluate.squad import METRICS
-from palmette.inference.answerer import trained_folder
 from palmette.inference.calibration import CALIBRATION
 from palmette.inference.task import recipe_prompt, recipe_task
 from palmette.model.loading import load_tokenizer, weights_hash
@@ -31,6 +30,7 @@ from palmette.publish.public import (
     read_figures,
     sources_of,
 )
+from palmette.run import trained_folder
 
 _CARD = "README.md"
 

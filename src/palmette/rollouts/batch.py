@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from palmette.model.loading import dtype_name
 from palmette.objectives.advantages import flat_groups
 from palmette.rollouts.questions import Asked
 from palmette.rollouts.sampling import Finish
@@ -144,7 +145,7 @@ class RolloutBatch:
     def to_json(self) -> dict[str, Any]:
         """All but the prompts, which the data give again. Numbers survive exactly."""
         scored = {
-            name: {"dtype": str(value_P.dtype).removeprefix("torch."), "values": value_P.tolist()}
+            name: {"dtype": dtype_name(value_P.dtype), "values": value_P.tolist()}
             for name, value_P in self.scored.items()
         }
         samples = [asdict(sample) for sample in self.samples]

@@ -18,9 +18,9 @@ from palmette.evaluate.retention.run import retention_of_run
 from palmette.evaluate.squad import evaluate_squad
 from palmette.inference.answerer import DecoderName, open_model
 from palmette.model.loading import first_line
-from palmette.pages.evaluation.heading import loss_of, subtitle
+from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
+from palmette.progress import Say
 from palmette.studies.evaluation import EvaluateSection
-from palmette.train.stage import Say
 
 DIVERGENCE, ERROR = "divergence.json", "error.json"
 
@@ -74,7 +74,7 @@ def measure(place: Path, model: str, decoder: str, source: DataSet, batch_size: 
         with run.whole_folder(place / decoder) as staging:
             answers = opened.decoder(kind, batch_size=batch_size, reasoning_limit=limit)
             result = evaluate_squad(answers, source.documents, what=f"answering, {decoder}")
-            result.write(staging, place.name, subtitle(model, source.source, decoder), loss_of(Path(model)))
+            write_evaluation(result, staging, place.name, subtitle(model, source.source, decoder), loss_of(Path(model)))
             run.write_json(staging / MADE_BY, made_by(opened, source, model, kind, opened.effort(), limit))
     except (DataError, ModelError) as error:
         run.write_json(place / refusal(decoder), {"error": str(error)})

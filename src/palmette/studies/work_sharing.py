@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palmette.lock import locked
-
-Say = Callable[[str], None]
-
+from palmette.progress import Say
 
 _PAUSE = 2.0  # seconds between looks at what other processes are at work on
 

@@ -8,24 +8,37 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from palmette import run
+from palmette.config import Recipe, load_run_recipe
+from palmette.data.records import DataSet
+from palmette.data.source import read_source
+from palmette.decode.reasoning import end_tokens
 from palmette.errors import DataError, RunError
-
-if TYPE_CHECKING:  # commands import what they need when they run
-    from palmette.data.records import DataSet
-    from palmette.synth.preference_settings import PreferenceSettings
-    from palmette.synth.preferences import PreferenceMaker, Preferences
-    from palmette.tasks.qa_prompt import QaPrompt
+from palmette.inference.answerer import open_model
+from palmette.inference.reward_model import judged_by, load_reward
+from palmette.inference.task import recipe_prompt
+from palmette.lock import locked
+from palmette.model.loading import dtype_name, weights_hash
+from palmette.progress import Say
+from palmette.rollouts.sampler import Sampler
+from palmette.rollouts.sampling import Sampling
+from palmette.synth.preference_settings import PreferenceSettings
+from palmette.synth.preferences import REASONS, PreferenceMaker, Preferences, begin_work, make_preferences
+from palmette.synth.verdicts import judged_preferences, read_judged
+from palmette.tasks.qa_prompt import QaPrompt
+from palmette.tasks.rewards import QaReward
 
 WORK, REPORT = ".work", ".report.json"
 
 
-def write_preferences(settings: PreferenceSettings, out: Path) -> None:
+def write_preferences(settings: PreferenceSettings, out: Path, say: Say) -> None:
     """Make preferences as settings say, and write them with a report beside them; a job that was stopped goes on.
 
     Args:
         settings: the settings.
+        say: called with lines about what was made.
         out: the .jsonl to write. Until it is there, a work file beside it keeps what is done.
 
     Raises:
@@ -33,8 +46,6 @@ def write_preferences(settings: PreferenceSettings, out: Path) -> None:
         DataError: bad data or verdicts, or no preference comes of them.
         PalmetteError: an unfit model or reward model, or a prompt that does not fit.
     """
-    from palmette import run
-    from palmette.cli.console import stderr
 
     out = out.expanduser()
     if out.suffix != ".jsonl":
@@ -44,7 +55,7 @@ def write_preferences(settings: PreferenceSettings, out: Path) -> None:
         done, about, source = (_sampled if settings.verdicts is None else _judged)(settings, work)
         report = out.with_name(out.name + REPORT)
         _report(done, about, report)
-        _tell(done, source)
+        _tell(done, source, say)
         if not done.rows and settings.verdicts is None:
             way_out = f"See {report}; draw more, at a higher temperature."
             raise DataError("no question has answers of different rewards", way_out)
@@ -52,7 +63,7 @@ def write_preferences(settings: PreferenceSettings, out: Path) -> None:
             raise DataError("no question has both a good and a bad answer", f"See {report}; judge more answers.")
         run.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in done.rows))
         work.unlink()
-    stderr().print(f"{len(done.rows)} records in {out}; how they were made, in {report}")
+    say(f"{len(done.rows)} records in {out}; how they were made, in {report}")
 
 
 @contextlib.contextmanager
@@ -61,8 +72,6 @@ def _held(out: Path) -> Iterator[Path]:
 
     It goes away only when the output is there, or while nothing stands in it, so whoever comes to hold it later looks whether it still is.
     """
-    from palmette import run
-    from palmette.lock import locked
 
     work = out.with_name(out.name + WORK)
     try:
@@ -83,25 +92,16 @@ def _held(out: Path) -> Iterator[Path]:
 
 def _sampled(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict[str, Any], DataSet]:
     """Preferences among a model's own answers, how they were made, and to which questions."""
-    from palmette.data.source import read_source
-    from palmette.synth.preferences import make_preferences
 
     source = read_source(settings.data, limit_documents=settings.limit)
     maker, about = _maker(settings)
-    about |= {"data": _counted(source)}
+    about |= {"data": source.describe()}
     done = make_preferences(maker, source.documents, work, about)
     return done, {**about, **maker.settings()}, source
 
 
 def _maker(settings: PreferenceSettings) -> tuple[PreferenceMaker, dict[str, Any]]:
     """How preferences are made, and what names the models."""
-    from palmette.decode.reasoning import end_tokens
-    from palmette.inference.answerer import open_model
-    from palmette.model.loading import weights_hash
-    from palmette.rollouts.sampler import Sampler
-    from palmette.rollouts.sampling import Sampling
-    from palmette.synth.preferences import PreferenceMaker
-    from palmette.tasks.rewards import QaReward
 
     assert settings.model is not None
     opened = open_model(settings.model, settings.attention, calibrated=False)
@@ -128,7 +128,7 @@ def _maker(settings: PreferenceSettings) -> tuple[PreferenceMaker, dict[str, Any
         "model": settings.model,
         "weights_sha256": weights_hash(loaded.folder),
         "adapter_sha256": opened.weights,
-        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "dtype": dtype_name(loaded.model.dtype),
         **judged_by,
     }
     return maker, about
@@ -138,8 +138,6 @@ def _judge(settings: PreferenceSettings, prompt: QaPrompt) -> tuple[Any, dict[st
     """What the reward model says of answers, and what names it; nothing where there is none."""
     if settings.reward_model is None:
         return None, {}
-    from palmette.inference.reward_model import load_reward
-    from palmette.train.policy import judged_by
 
     opened = load_reward(Path(settings.reward_model).expanduser(), settings.attention)
     named = judged_by(settings.reward_model)["reward_model"]
@@ -149,9 +147,6 @@ def _judge(settings: PreferenceSettings, prompt: QaPrompt) -> tuple[Any, dict[st
 
 def _judged(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict[str, Any], DataSet]:
     """Preferences among answers that people judged, how they were made, and to which questions."""
-    from palmette.data.source import read_source
-    from palmette.synth.preferences import begin_work
-    from palmette.synth.verdicts import judged_preferences, read_judged
 
     assert settings.verdicts is not None
     whole = read_source(settings.data)  # a verdict may be on a question beyond the limit
@@ -160,7 +155,7 @@ def _judged(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict
     verdicts = read_judged(settings.verdicts, whole.documents, prompt)
     about = {
         "model": settings.model,
-        "data": _counted(source),
+        "data": source.describe(),
         "verdicts": {"source": verdicts.source, "sha256": verdicts.sha256, "verdicts": verdicts.number},
         "form": settings.form,
         "prompt_sha256": prompt.sha256,
@@ -176,9 +171,6 @@ def _prompt(model: str | None) -> QaPrompt:
         RunError: what is named is no run.
         DataError: it has two turns.
     """
-    from palmette import run
-    from palmette.config import Recipe, load_run_recipe
-    from palmette.inference.task import recipe_prompt
 
     recipe = Recipe(output="")
     if model is not None:
@@ -191,14 +183,8 @@ def _prompt(model: str | None) -> QaPrompt:
     return prompt
 
 
-def _counted(source: DataSet) -> dict[str, Any]:
-    return {"source": source.source, "sha256": source.sha256, "questions": source.num_questions}
-
-
 def _report(done: Preferences, about: dict[str, Any], path: Path) -> None:
     """How preferences were made, and what came of it."""
-    from palmette import run
-    from palmette.synth.preferences import REASONS
 
     found = {
         "kept": len(done.rows),
@@ -209,13 +195,10 @@ def _report(done: Preferences, about: dict[str, Any], path: Path) -> None:
     run.write_json(path, {**run.environment(), **about, **found})
 
 
-def _tell(done: Preferences, source: DataSet) -> None:
-    from palmette.cli.console import stdout
-    from palmette.synth.preferences import REASONS
+def _tell(done: Preferences, source: DataSet, say: Say) -> None:
 
-    console = stdout()
     reward = "" if done.mean_reward is None else f"; the mean reward of all answers is {done.mean_reward:.3f}"
     number = source.num_questions - sum(done.counts.values())
-    console.print(f"preferences for {number} of {source.num_questions} questions{reward}")
+    say(f"preferences for {number} of {source.num_questions} questions{reward}")
     for reason, count in done.counts.items():
-        console.print(f"  left out: {count} {reason} ({REASONS[reason]})")
+        say(f"  left out: {count} {reason} ({REASONS[reason]})")

@@ -13,12 +13,12 @@ from palmette.data.preference import Comparison
 from palmette.model.loading import LoadedModel
 from palmette.objectives.dpo import dpo_loss
 from palmette.objectives.reward import ranked_pairs
+from palmette.progress import Say
 from palmette.tasks.preference import PreferenceTrees, ranking
 from palmette.train import stage
 from palmette.train.preference import PreferenceJob, comparisons_of, make_job
 from palmette.train.recipes.preferences import DpoRecipe, DpoSection
 from palmette.train.reference import Name, looked_up, score_branches, stage_reference
-from palmette.train.stage import Say
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches

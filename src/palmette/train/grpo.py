@@ -30,6 +30,7 @@ from palmette.objectives.branches import branch_sum
 from palmette.objectives.grpo import average, grpo_loss, rloo_loss
 from palmette.objectives.kl import kl_estimate
 from palmette.objectives.ppo import PolicyLoss
+from palmette.progress import Say
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.scoring import ReplyTokens, read_replies, score_rollouts
 from palmette.train import stage
@@ -38,7 +39,6 @@ from palmette.train.policy import Method, PolicyJob, make_job, num_updates, trai
 from palmette.train.recipes.rollouts import GrpoRecipe, GrpoSection
 from palmette.train.rollout_plan import RolloutPlan
 from palmette.train.snapshot import Kept
-from palmette.train.stage import Say
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches

@@ -20,13 +20,13 @@ from palmette.data.preference import Verdict
 from palmette.model.attention import skips_hidden
 from palmette.model.loading import LoadedModel
 from palmette.objectives.kto import kto_loss, reference_point
+from palmette.progress import Say
 from palmette.tasks.preference import OTHER, PreferenceTrees, labels, mismatched
 from palmette.train import stage
 from palmette.train.plan import StepPlan
 from palmette.train.preference import PreferenceJob, make_job, verdicts_of
 from palmette.train.recipes.preferences import KtoRecipe, KtoSection
 from palmette.train.reference import Name, looked_up, score_branches, stage_reference
-from palmette.train.stage import Say
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import torch
 
 from palmette.errors import PackingError
 from palmette.tree.batch import PackedBatch
-from palmette.tree.packing import padded_length, plan_batches, plan_single_rows
+from palmette.tree.packing import plan_packing
 from palmette.tree.prefix_tree import PrefixTree
+
+
+class PackingLimits(TypedDict):
+    """How trees are packed; see `plan_packing`."""
+
+    row_tokens: int
+    tokens_per_batch: int
+    one_row: bool
 
 
 class Plan(Protocol):
@@ -72,7 +80,7 @@ class StepPlan:
         self.trees = list(trees)
         self._lengths = [tree.num_tokens for tree in trees]
         self._trees_per_step, self._seed = trees_per_step, seed
-        self._row_tokens, self._tokens_per_batch, self._one_row = row_tokens, tokens_per_batch, one_row
+        self._limits = PackingLimits(row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=one_row)
         self.steps_per_epoch = -(-len(trees) // trees_per_step)
 
     def step_trees(self, epoch: int, step: int) -> list[int]:
@@ -83,11 +91,8 @@ class StepPlan:
 
     def step_batches(self, epoch: int, step: int) -> list[PackedBatch]:
         """The packed batches of one step."""
-        chosen = self.step_trees(epoch, step)
-        plan = self._plan(chosen)
-        return [
-            PackedBatch.from_trees([[self.trees[chosen[i]] for i in row] for row in batch_rows]) for batch_rows in plan
-        ]
+        chosen = [self.trees[index] for index in self.step_trees(epoch, step)]
+        return PackedBatch.pack(chosen, **self._limits)
 
     def save(self, folder: Path) -> None:
         """Nothing: the trees are given, and their order is a function of the seed."""
@@ -108,13 +113,7 @@ class StepPlan:
         return self.step_batches(*found[:2])[found[2]]
 
     def _plan(self, chosen: list[int]) -> list[list[list[int]]]:
-        if self._one_row:
-            trees = [self.trees[index] for index in chosen]
-            return plan_single_rows(trees, tokens_per_batch=self._tokens_per_batch)
-        lengths = [self._lengths[index] for index in chosen]
-        # A dense mask costs the square of the row: rows are no longer than the longest tree.
-        row_tokens = min(self._row_tokens, padded_length(max(lengths)))
-        return plan_batches(lengths, row_tokens=row_tokens, tokens_per_batch=self._tokens_per_batch)
+        return plan_packing([self.trees[index] for index in chosen], **self._limits)
 
 
 def check_tree(tree: PrefixTree, row_tokens: int, *, learns: bool = True) -> None:

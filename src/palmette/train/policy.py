@@ -17,19 +17,19 @@ import torch
 from palmette.data.records import DataSet
 from palmette.decode.reasoning import end_tokens
 from palmette.errors import DataError
-from palmette.inference.reward_model import load_reward
+from palmette.inference.reward_model import judged_by, load_reward
 from palmette.inference.task import recipe_task
 from palmette.model.attention import skips_hidden
 from palmette.model.checks import check_model
 from palmette.model.forward import check_positions
 from palmette.model.fused import describe
-from palmette.model.loading import LoadedModel, weights_hash
+from palmette.model.loading import LoadedModel
 from palmette.model.memory import keep_freed_memory
+from palmette.progress import Say
 from palmette.rollouts.maker import Judge, RolloutMaker
 from palmette.rollouts.questions import Asked, ask_documents
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling, check_prompts
-from palmette.run import trained_folder
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import QaPrompt
 from palmette.tasks.rewards import QaReward
@@ -37,8 +37,8 @@ from palmette.train import stage
 from palmette.train.recipes.rollouts import RolloutRecipe
 from palmette.train.rollout_plan import SAMPLES, RolloutPlan, Score
 from palmette.train.sft import settled
-from palmette.train.sources import counted, read_sources
-from palmette.train.stage import Job, Say
+from palmette.train.sources import read_sources
+from palmette.train.stage import Job
 from palmette.train.start import begin
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch
@@ -133,7 +133,7 @@ def make_job(
         "model": stage.model_fingerprint(recipe, loaded),
         **begun.fingerprint,
         **judged_by(rollouts.reward_model),
-        "data": [counted(source) for source in data],
+        "data": [source.describe() for source in data],
         "dropped": dropped,
         "prompt_sha256": task.prompt.sha256,
         "questions": number,
@@ -204,14 +204,6 @@ def _judge(reward_model: str | None, prompt: QaPrompt) -> Judge | None:
     if reward_model is None:
         return None
     return partial(load_reward(Path(reward_model).expanduser()).score_answers, prompt)
-
-
-def judged_by(reward_model: str | None) -> dict[str, Any]:
-    """The reward model, for the manifest, with the hash of its weights."""
-    if reward_model is None:
-        return {}
-    trained = trained_folder(Path(reward_model).expanduser())
-    return {"reward_model": {"run": reward_model, "sha256": weights_hash(str(trained))}}
 
 
 def _plan(recipe: RolloutRecipe, model: Any, asked: Sequence[Asked], maker: RolloutMaker, score: Score) -> RolloutPlan:

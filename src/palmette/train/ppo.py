@@ -38,6 +38,7 @@ from palmette.objectives.ppo import (
     score_replies,
     shape_rewards,
 )
+from palmette.progress import Say
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.scoring import read_replies, score_rollouts
 from palmette.train import stage
@@ -46,7 +47,6 @@ from palmette.train.policy import Method, PolicyJob, make_job, train_job
 from palmette.train.recipes.rollouts import PpoRecipe, PpoSection
 from palmette.train.rollout_plan import RolloutPlan
 from palmette.train.snapshot import Kept
-from palmette.train.stage import Say
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch
 

@@ -13,13 +13,14 @@ from palmette.model.checks import check_model
 from palmette.model.forward import check_positions
 from palmette.model.fused import describe
 from palmette.model.heads import add_head
-from palmette.model.loading import LoadedModel
+from palmette.model.loading import LoadedModel, dtype_name
 from palmette.model.memory import keep_freed_memory
+from palmette.progress import Say
 from palmette.tasks.preference import Grown, PreferenceTrees, grow
 from palmette.train import stage
 from palmette.train.plan import StepPlan
 from palmette.train.recipes.preferences import AnyPreferences
-from palmette.train.stage import Job, Say
+from palmette.train.stage import Job
 from palmette.train.start import begin
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree
@@ -77,7 +78,7 @@ def _collected(sets: Sequence[PreferenceSet[Record]]) -> tuple[list[Record], lis
         records += [one if alone else replace(one, id=f"{number}: {one.id}") for one in found.records]
     sources = [
         Source(
-            {"source": found.source, "sha256": found.sha256, "records": len(found.records)},
+            found.describe(),
             tuple(dropped.problem for dropped in found.dropped),
         )
         for found in sets
@@ -123,7 +124,7 @@ def make_job(
     tokens = stage.tree_fingerprint(grown.trees)
     say(f"{len(grown.trees)} trees, {tokens['tokens']} tokens; {len(dropped)} dropped")
     say(f"computing in {model.dtype} with {describe(model)}".replace("torch.", ""))
-    dtype: Any = stage.dtype_name(model.dtype)
+    dtype: Any = dtype_name(model.dtype)
     resolved = recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": dtype})})
     fingerprint = {
         "stage": name,

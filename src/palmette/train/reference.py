@@ -19,9 +19,9 @@ from palmette.inference.reference import open_reference
 from palmette.model.forward import evaluating, score_tokens
 from palmette.model.loading import LoadedModel
 from palmette.objectives.branches import branch_counts, branch_sum
-from palmette.progress import progress
+from palmette.progress import Say, progress
 from palmette.train.plan import StepPlan
-from palmette.train.stage import Job, Say
+from palmette.train.stage import Job
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import Branches, find_branches
 

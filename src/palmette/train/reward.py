@@ -14,11 +14,11 @@ from palmette.errors import DataError
 from palmette.model.heads import branch_rewards
 from palmette.model.loading import LoadedModel
 from palmette.objectives.reward import bradley_terry_loss, pair_accuracy, plackett_luce_loss, ranked_pairs
+from palmette.progress import Say
 from palmette.tasks.preference import PreferenceTrees, ranking
 from palmette.train import stage
 from palmette.train.preference import PreferenceJob, comparisons_of, make_job
 from palmette.train.recipes.preferences import RewardRecipe, RewardSection
-from palmette.train.stage import Say
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches

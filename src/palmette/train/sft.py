@@ -13,22 +13,20 @@ from transformers import set_seed
 
 from palmette import run
 from palmette.config import PromptSection, Recipe, load_recipe
-from palmette.inference.base import load_base as load_base
+from palmette.inference.base import load_base
 from palmette.inference.task import recipe_task
 from palmette.model.attention import skips_hidden
 from palmette.model.checks import check_model
 from palmette.model.forward import check_positions
 from palmette.model.fused import describe
-from palmette.model.loading import LoadedModel, add_lora
+from palmette.model.loading import LoadedModel, add_lora, dtype_name
 from palmette.model.memory import keep_freed_memory
 from palmette.model.pause import add_pause, load_pause, pause_of, save_pause
+from palmette.progress import Say
 from palmette.tasks.qa_prompt import QaPrompt
 from palmette.train import stage
-from palmette.train.sources import Sources, build_trees, counted, read_sources
-from palmette.train.stage import AnyRecipe, Job, Part, dtype_name, main_part, trainable_share
-from palmette.train.stage import Interrupted as Interrupted
-from palmette.train.stage import Say as Say
-from palmette.train.stage import training_arguments as training_arguments
+from palmette.train.sources import Sources, build_trees, read_sources
+from palmette.train.stage import AnyRecipe, Interrupted, Job, Part, main_part, trainable_share
 from palmette.train.step import latest_checkpoint
 from palmette.tree.prefix_tree import PrefixTree
 
@@ -140,7 +138,7 @@ def _fingerprint(
     return {
         "seed": recipe.train.seed,
         "model": stage.model_fingerprint(recipe, loaded),
-        "data": [counted(source) for source in data],
+        "data": [source.describe() for source in data],
         "dropped": dropped,
         "prompt_sha256": prompt.sha256,
         "trees": len(trees),

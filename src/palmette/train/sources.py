@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from palmette.config import Recipe
 from palmette.data.chat import ChatSet, Conversation, holds_chat, read_chat
@@ -115,13 +114,3 @@ def _fits(tree: PrefixTree, recipe: Recipe, dropped: list[str]) -> bool:
         return False
     check_tree(tree, limit)
     return True
-
-
-def counted(source: DataSet | ChatSet) -> dict[str, Any]:
-    """A source as a manifest names it; of conversations, the assistant's turns are its questions."""
-    if isinstance(source, DataSet):
-        documents, questions = len(source.documents), source.num_questions
-    else:
-        documents = len(source.conversations)
-        questions = sum(turn.role == "assistant" for c in source.conversations for turn in c.turns)
-    return {"source": source.source, "sha256": source.sha256, "documents": documents, "questions": questions}

@@ -32,7 +32,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
-import torch
 from transformers import TrainingArguments
 
 from palmette import run
@@ -40,15 +39,14 @@ from palmette.config import Recipe
 from palmette.errors import DataError, RunError
 from palmette.model.fused import describe
 from palmette.model.heads import save_heads, without_heads
-from palmette.model.loading import LoadedModel, weights_hash
+from palmette.model.loading import LoadedModel, dtype_name, weights_hash
 from palmette.model.pause import save_pause, without_pause
+from palmette.progress import Say
 from palmette.train.callbacks import MetricsLog, SaveOnInterrupt
 from palmette.train.plan import Plan, StepPlan
 from palmette.train.step import BeforeStep, Measure, Objective, Tally, TreeTrainer, latest_checkpoint
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import PrefixTree, lay_out
-
-Say = Callable[[str], None]
 
 
 class Interrupted(Exception):
@@ -159,7 +157,7 @@ def resume(
     """
     run.check_run(folder)
     recipe = load(folder / run.RECIPE).model_copy(update={"output": str(folder)})
-    if (folder / run.ADAPTER).is_dir() or (folder / run.FULL_MODEL).is_dir():
+    if run.is_finished(folder):
         raise RunError(f"{folder} is finished", f"Try it: {way_out.format(folder)}")
     checkpoint = latest_checkpoint(folder / run.CHECKPOINTS)
     say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting again")
@@ -345,8 +343,3 @@ def tree_bytes(tree: PrefixTree) -> bytes:
     """The tokens and masks of a tree, for hashing."""
     row = lay_out(tree)
     return repr((row.token, row.attend, row.learn, row.predictor)).encode()
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """A dtype as recipes name it."""
-    return str(dtype).removeprefix("torch.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from palmette.tree.packing import padded_length
+from palmette.tree.packing import padded_length, plan_packing
 from palmette.tree.prefix_tree import Layout, PrefixTree, lay_out
 
 
@@ -64,6 +64,24 @@ class PackedBatch:
             node_BT=node_BT,
             rows=layouts,
         )
+
+    @classmethod
+    def pack(
+        cls, trees: Sequence[PrefixTree], *, row_tokens: int, tokens_per_batch: int, one_row: bool = False
+    ) -> list[PackedBatch]:
+        """Pack trees into as few batches as a token budget allows; see `plan_packing` for the arguments.
+
+        >>> from palmette.tree.prefix_tree import Node
+        >>> from palmette.tree.segments import Segment
+        >>> trees = [PrefixTree(Node((Segment((token,) * 20),)), str(token)) for token in (5, 6, 7)]
+        >>> [[layout.nodes for layout in batch.rows] for batch in cls.pack(trees, row_tokens=64, tokens_per_batch=64)]
+        [[[('5', ''), ('6', ''), ('7', '')]]]
+
+        Raises:
+            PackingError: a tree is longer than `row_tokens`, or learns its very first token.
+        """
+        plan = plan_packing(trees, row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=one_row)
+        return [cls.from_trees([[trees[index] for index in row] for row in rows]) for rows in plan]
 
     def may_attend_BTT(self) -> torch.Tensor:
         """The attention mask: True at [b, i, j] where token i of row b may look at token j.

@@ -66,6 +66,34 @@ def plan_batches(lengths: Sequence[int], *, row_tokens: int, tokens_per_batch: i
     return [[rows[row] for row in order[start:end]] for start, end in _cut(widths, least)]
 
 
+def plan_packing(
+    trees: Sequence[PrefixTree], *, row_tokens: int, tokens_per_batch: int, one_row: bool
+) -> list[list[list[int]]]:
+    """Choose rows and batches for trees as their attention backend prefers.
+
+    Args:
+        trees: the trees.
+        row_tokens: the most tokens of a row, unless `one_row`.
+        tokens_per_batch: the most tokens of a batch; see `plan_batches` and `plan_single_rows` for what counts.
+        one_row: put the trees of a batch into one row. This is faster where attention skips what nobody may look at (on a CPU), and
+            slower where its cost is the square of the row (a dense mask). Numbers are the same either way.
+
+    Returns:
+        Batches of rows of indices into `trees`. Every index occurs exactly once.
+
+    Raises:
+        PackingError: a tree is longer than `row_tokens`.
+    """
+    if not trees:
+        return []
+    if one_row:
+        return plan_single_rows(trees, tokens_per_batch=tokens_per_batch)
+    lengths = [tree.num_tokens for tree in trees]
+    # A dense mask costs the square of the row: rows are no longer than the longest tree.
+    row_tokens = min(row_tokens, padded_length(max(lengths)))
+    return plan_batches(lengths, row_tokens=row_tokens, tokens_per_batch=tokens_per_batch)
+
+
 def _cut(widths: Sequence[int], tokens_per_batch: int) -> list[tuple[int, int]]:
     """Cut rows, longest first, into batches of at most so many tokens: (first row, one past the last)."""
     cuts: list[tuple[int, int]] = []

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from palmette import run
+from palmette.config import Recipe, load_run_recipe
+from palmette.data.records import DataSet
+from palmette.decode.reasoning import end_tokens
 from palmette.errors import ModelError, PackingError, RunError
-
-if TYPE_CHECKING:  # commands import what they need when they run
-    import torch
-
-    from palmette.config import Recipe
-    from palmette.data.records import DataSet
-    from palmette.evaluate.divergence.result import Divergence, ScoredReply
-    from palmette.model.loading import DType, LoadedModel
-    from palmette.rollouts.batch import RolloutBatch
-    from palmette.rollouts.maker import RolloutMaker
-    from palmette.rollouts.questions import Asked
-    from palmette.tasks.extractive_qa import ExtractiveQa
-    from palmette.tasks.qa_prompt import QaPrompt
-    from palmette.tree.batch import PackedBatch
+from palmette.evaluate.divergence.result import Divergence, ScoredReply
+from palmette.inference.reference import open_reference
+from palmette.inference.task import recipe_prompt, recipe_task
+from palmette.model.attention import skips_hidden
+from palmette.model.checks import check_model
+from palmette.model.forward import check_positions
+from palmette.model.heads import has_head
+from palmette.model.loading import DType, LoadedModel, dtype_name, load_tokenizer, weights_hash
+from palmette.objectives.branches import branch_sum
+from palmette.objectives.kl import kl_estimate
+from palmette.progress import progress
+from palmette.rollouts.batch import RolloutBatch
+from palmette.rollouts.maker import RolloutMaker
+from palmette.rollouts.questions import Asked, ask_documents
+from palmette.rollouts.sampler import Sampler
+from palmette.rollouts.scoring import score_rollouts
+from palmette.run import trained_folder
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.qa_prompt import QaPrompt
+from palmette.tasks.rewards import REWARDS, QaReward
+from palmette.tree.batch import PackedBatch
 
 _PARTS = 8  # of documents with their questions, sampled and scored side by side
 
@@ -80,13 +94,6 @@ def measure_divergence(model: str, reference: str, source: DataSet, settings: Di
         PackingError: a question with its replies does not fit.
         RecipeError: an unknown reward, or none that counts.
     """
-    import gc
-
-    from palmette import run
-    from palmette.evaluate.divergence.result import Divergence
-    from palmette.progress import progress
-    from palmette.rollouts.scoring import score_rollouts
-    from palmette.train.sources import counted
 
     recipes = [_run_recipe(name) for name in (model, reference)]
     dtype: DType = next((recipe.model.dtype for recipe in recipes if recipe is not None), "auto")
@@ -105,17 +112,13 @@ def measure_divergence(model: str, reference: str, source: DataSet, settings: Di
         "reference": made_of,
         "prompt_sha256": drawn.prompt.sha256,
         "settings": asdict(settings),
-        "data": counted(source),
+        "data": source.describe(),
     }
     return Divergence(tuple(replies), made_by)
 
 
 def _run_recipe(name: str) -> Recipe | None:
     """The recipe of a finished run that answers; None for a model by name."""
-    from palmette import run
-    from palmette.config import load_run_recipe
-    from palmette.model.heads import has_head
-    from palmette.run import trained_folder
 
     folder = Path(name).expanduser()
     if not run.is_run(folder):
@@ -127,12 +130,6 @@ def _run_recipe(name: str) -> Recipe | None:
 
 def _open(name: str, dtype: DType) -> tuple[LoadedModel, dict[str, Any]]:
     """A model, its adapter not merged, and what it is made of."""
-    from palmette import run
-    from palmette.inference.reference import open_reference
-    from palmette.model.checks import check_model
-    from palmette.model.loading import weights_hash
-    from palmette.run import trained_folder
-    from palmette.train.stage import dtype_name
 
     loaded, folder = open_reference(name, dtype), Path(name).expanduser()
     check_model(loaded.model, training=False)
@@ -150,14 +147,6 @@ def _draw(
     model: str, recipe: Recipe | None, reference: str, dtype: DType, source: DataSet, settings: DivergenceSettings
 ) -> _Drawn:
     """The policy's replies, sampled and scored; when this returns, nothing holds the policy any more."""
-    from palmette.config import Recipe
-    from palmette.decode.reasoning import end_tokens
-    from palmette.inference.task import recipe_prompt, recipe_task
-    from palmette.model.forward import check_positions
-    from palmette.progress import progress
-    from palmette.rollouts.maker import RolloutMaker
-    from palmette.rollouts.sampler import Sampler
-    from palmette.tasks.rewards import REWARDS, QaReward
 
     recipe = recipe or Recipe(output="")
     reward = QaReward(recipe_prompt(recipe), {**dict.fromkeys(REWARDS, 0.0), **settings.rewards})
@@ -180,7 +169,6 @@ def _draw(
 
 def _ask(task: ExtractiveQa, source: DataSet, settings: DivergenceSettings) -> list[Asked]:
     """All questions, in parts whose replies fit."""
-    from palmette.rollouts.questions import ask_documents
 
     asked, left_out = ask_documents(
         source.documents,
@@ -205,10 +193,6 @@ def _check_reads_alike(reference: str, recipe: Recipe, task: ExtractiveQa, token
     Raises:
         ModelError: its tokenizer has other tokens, or makes other tokens of a prompt.
     """
-    from palmette import run
-    from palmette.inference.task import recipe_task
-    from palmette.model.loading import load_tokenizer
-    from palmette.run import trained_folder
 
     own = _run_recipe(reference)
     if own is None:
@@ -235,22 +219,15 @@ def _portions(
     policy: Any, maker: RolloutMaker, asked: Sequence[Asked], ends: Sequence[int], settings: DivergenceSettings
 ) -> Iterator[_Portion]:
     """Replies, a few documents at a time; how many does not change what is drawn."""
-    from palmette.model.attention import skips_hidden
-    from palmette.rollouts.scoring import score_rollouts
-    from palmette.train.plan import StepPlan
 
     for start in range(0, len(asked), _PARTS):
         rollouts = maker.make(asked[start : start + _PARTS], 0)
-        trees = rollouts.trees()
-        plan = StepPlan(
-            trees,
-            trees_per_step=len(trees),
+        batches = PackedBatch.pack(
+            rollouts.trees(),
             row_tokens=settings.tokens_per_batch,
             tokens_per_batch=settings.tokens_per_batch,
-            seed=settings.seed,
             one_row=skips_hidden(policy),
         )
-        batches = plan.step_batches(0, 0)
         policy_P, _ = score_rollouts(policy, batches, rollouts, ends)
         yield _Portion(rollouts, batches, policy_P.cpu().double())
 
@@ -261,9 +238,6 @@ def _num_questions(portion: _Portion) -> int:
 
 def _scored(portion: _Portion, reference_P: torch.Tensor, prompt: QaPrompt) -> Iterator[ScoredReply]:
     """The replies of a portion, with what both models say of them."""
-    from palmette.evaluate.divergence.result import ScoredReply
-    from palmette.objectives.branches import branch_sum
-    from palmette.objectives.kl import kl_estimate
 
     rollouts, policy_P = portion.rollouts, portion.policy_P
     values = (policy_P, reference_P, kl_estimate(policy_P, reference_P, "k3"))

@@ -12,10 +12,10 @@ from palmette.config import Recipe, load_run_recipe
 from palmette.evaluate.retention.measure import Settings, adapter_retention, compare, observe
 from palmette.evaluate.retention.scores import Retention
 from palmette.evaluate.retention.texts import hashes
-from palmette.inference.answerer import trained_folder
 from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
-from palmette.model.loading import DType, LoadedModel, load_model, weights_hash
+from palmette.model.loading import DType, LoadedModel, dtype_name, load_model, weights_hash
+from palmette.run import trained_folder
 
 RESULT, PLOT = "retention.json", "retention.png"
 
@@ -113,4 +113,4 @@ def _weights(loaded: LoadedModel, trained: Path | None) -> dict[str, Any]:
 
 
 def _dtype(loaded: LoadedModel) -> str:
-    return str(loaded.model.dtype).removeprefix("torch.")
+    return dtype_name(loaded.model.dtype)

@@ -1,31 +1,42 @@
-"""The pictures of a finished run."""
+"""The pictures and the page that a training run leaves."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from palmette.cli.report import leave_page
+from palmette import run
+from palmette.pages.plots import plot_loss, plot_rollouts
+from palmette.pages.training.report import TRAINING, write_training_report
+from palmette.progress import Say
 
 LOSS_PLOT, ROLLOUTS_PLOT = "loss.png", "rollouts.png"
-
-
 _ROLLOUT_STAGES = ("grpo", "ppo")
 
 
-def draw_run(folder: Path, name: str | None = None) -> None:
+def draw_run(folder: Path, say: Say, name: str | None = None) -> None:
     """Draw a finished run's training: its loss, and what its rollouts earned if it learned from them; and write its page.
 
     Args:
         folder: the run folder.
+        say: called with a line about the page.
         name: what the pictures call it; the folder's name if None.
     """
-    from palmette import run
-    from palmette.pages.plots import plot_loss, plot_rollouts
-
     stage = run.stage_of(folder)
     log = folder / run.METRICS_LOG
     unit = "loss (nats per learned token)" if stage == "sft" else "loss"
     plot_loss(log, folder / LOSS_PLOT, title=f"Training loss, {name or folder.name}", unit=unit)
     if stage in _ROLLOUT_STAGES:
         plot_rollouts(log, folder / ROLLOUTS_PLOT, title=f"Rollouts, {name or folder.name}")
-    leave_page(folder)
+    leave_page(folder, say)
+
+
+def leave_page(folder: Path, say: Say) -> None:
+    """Write the page of a run, finished or not, and say where it is and what it warns of.
+
+    Raises:
+        RunError: see `write_training_report`.
+    """
+    for finding in write_training_report(folder):
+        if finding.raised:
+            say(f"warning: {finding.rule} Here: {finding.found}. {finding.advice}")
+    say(f"look at {folder / TRAINING}")

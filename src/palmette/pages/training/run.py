@@ -142,7 +142,7 @@ def read_training_run(folder: Path) -> TrainingRun:
         lines=lines,
         first_lines=_lines(first) if first.is_file() else [],
         samples=_samples(folder / SAMPLES),
-        finished=(folder / run.ADAPTER).is_dir() or (folder / run.FULL_MODEL).is_dir(),
+        finished=run.is_finished(folder),
         written=datetime.fromtimestamp(log.stat().st_mtime, UTC),
     )
 

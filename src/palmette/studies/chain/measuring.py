@@ -25,11 +25,12 @@ from palmette.evaluate.reward_metrics import reward_metrics
 from palmette.model.loading import weights_hash
 from palmette.pages.training.pictures import draw_run
 from palmette.pages.training.report import TRAINING
+from palmette.progress import Say
 from palmette.run import trained_folder
 from palmette.studies.chain.recipe import STAGE_PREFIX, Chain, Stage
 from palmette.studies.measuring import DIVERGENCE, failure, measure, measure_elsewhere, refusal, retention_settings
 from palmette.studies.sweep.recipe import RUN
-from palmette.train.stage import Interrupted, Say
+from palmette.train.stage import Interrupted
 
 RANKING, MEASURING_ERROR = "ranking.json", "measuring-error.json"
 _NOTED = "measured.json"
@@ -150,7 +151,9 @@ class Measuring:
             return
         weights = result_hash(stage)
         if stage.kind != "run":
-            yield _Figure(f"{RUN}/{TRAINING}", {"weights": weights}, lambda _: draw_run(stage.result, stage.name))
+            yield _Figure(
+                f"{RUN}/{TRAINING}", {"weights": weights}, lambda say: draw_run(stage.result, say, stage.name)
+            )
         if stage.makes_reward_model:
             if section.comparisons:
                 data = self._comparisons(section.comparisons)

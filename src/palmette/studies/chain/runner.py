@@ -6,23 +6,23 @@ import gc
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from palmette import run
-from palmette.cli.console import invoked_as, stderr
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import RunError
 from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.lock import locked
+from palmette.progress import Say
 from palmette.run import trained_folder
 from palmette.studies.chain.measuring import MEASURING_ERROR, Measuring, inputs
 from palmette.studies.chain.recipe import CHAIN, Chain, Kind, Stage, load_chain
-from palmette.studies.chain.table import tell, write_results
+from palmette.studies.chain.table import PAGE, failures_of_stages, refusals_of_stages, terminal_tables, write_results
 from palmette.studies.measuring import ERROR, failure, first_questions
+from palmette.studies.tables import Table
 from palmette.studies.work_sharing import Unit, share_work
 from palmette.synth.preference_job import write_preferences
 from palmette.synth.preference_settings import PreferenceSettings
@@ -32,7 +32,7 @@ from palmette.train.kto import resume_kto, train_kto
 from palmette.train.ppo import resume_ppo, train_ppo
 from palmette.train.reward import resume_reward, train_reward
 from palmette.train.sft import resume_sft, train_sft
-from palmette.train.stage import Interrupted, Say
+from palmette.train.stage import Interrupted
 
 _ASKED, _BUILT_ON = "stage.json", "built_on.json"
 _TRAINERS: dict[Kind, tuple[Callable[..., Any], Callable[..., Any]]] = {
@@ -45,10 +45,54 @@ _TRAINERS: dict[Kind, tuple[Callable[..., Any], Callable[..., Any]]] = {
 }
 
 
-def run_chain(file: Path) -> None:
-    """`palmette train rlhf`."""
+@dataclass(frozen=True)
+class ChainResult:
+    """A chain that was worked through.
+
+    Attributes:
+        folder: where everything is.
+        chain: the chain.
+        stages: its stages, under every seed.
+    """
+
+    folder: Path
+    chain: Chain
+    stages: Sequence[Stage]
+
+    @property
+    def page(self) -> Path:
+        """The table, as Markdown."""
+        return self.folder / PAGE
+
+    @property
+    def tables(self) -> list[Table]:
+        """The figures of all stages, as headings and lines."""
+        return terminal_tables(self.chain, self.stages)
+
+    @property
+    def failures(self) -> list[str]:
+        """Stages that failed, and figures that could not be measured, in words."""
+        return failures_of_stages(self.stages)
+
+    @property
+    def refusals(self) -> list[str]:
+        """What decoders refused, in words."""
+        return refusals_of_stages(self.stages, self.chain.evaluate.decoders)
+
+
+def run_chain(file: Path, say: Say) -> ChainResult:
+    """Run and measure what is left of a chain, and write its table.
+
+    Args:
+        file: the chain, a YAML file.
+        say: called with a line about each stage.
+
+    Raises:
+        Interrupted, KeyboardInterrupt: Ctrl-C. The table holds what is finished.
+        PalmetteError: the chain cannot be read, or contradicts its folder.
+    """
     chain, stages = load_chain(file)
-    folder, news = Path(chain.output).expanduser(), stderr()
+    folder = Path(chain.output).expanduser()
     source = first_questions(read_source(chain.evaluate.data, default_split=HELD_OUT_SPLIT), chain.evaluate.limit)
     measured_on = {"data": source.source, "sha256": source.sha256, "questions": source.num_questions}
     _prepare(folder, chain, stages)
@@ -59,13 +103,12 @@ def run_chain(file: Path) -> None:
 
     units = [_Seed(chain, [stage for stage in stages if stage.seed == seed], source).unit() for seed in chain.seeds]
     try:
-        share_work(units, news.print, results)
-    except (Interrupted, KeyboardInterrupt) as stop:
+        share_work(units, say, results)
+    except (Interrupted, KeyboardInterrupt):
         results()
-        news.print(f"stopped; go on with: {invoked_as()} train rlhf {file}")
-        raise typer.Exit(130) from stop
+        raise
     results()
-    tell(folder, chain, stages)
+    return ChainResult(folder, chain, stages)
 
 
 def _prepare(folder: Path, chain: Chain, stages: Sequence[Stage]) -> None:
@@ -190,8 +233,8 @@ class _Seed:
         if isinstance(stage.settings, PreferenceSettings):
             if stage.result.is_file():
                 return False
-            write_preferences(stage.settings, stage.result)
-        elif stage.kind == "run" or any((stage.result / name).is_dir() for name in (run.ADAPTER, run.FULL_MODEL)):
+            write_preferences(stage.settings, stage.result, say)
+        elif stage.kind == "run" or run.is_finished(stage.result):
             return False
         elif stage.result.exists():
             _TRAINERS[stage.kind][1](stage.result, say)

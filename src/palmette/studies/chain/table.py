@@ -8,16 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from palmette import run
-from palmette.cli.console import stderr, stdout
 from palmette.pages.plots import FrontierPoint, plot_frontier
 from palmette.studies.chain.measuring import MEASURING_ERROR, RANKING
 from palmette.studies.chain.recipe import Chain, Stage
 from palmette.studies.measuring import DIVERGENCE, ERROR, refusal
 from palmette.studies.sweep.table import Outcome, read_outcome, rows_of
-from palmette.studies.tables import Spread, markdown, rich_table, tables_of
+from palmette.studies.tables import Spread, Table, markdown, tables_of
 
 PAGE, RECORD, FRONTIER = "chain.md", "chain.json", "frontier.png"
 _RANKING = {
@@ -59,7 +56,7 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[Stage], measured_
     outcomes = outcomes_of(chain, stages)
     rows = rows_of(outcomes, chain.reference)
     rankings = _rankings(stages)
-    failed, refused = _failed(stages), _refused(stages, chain.evaluate.decoders)
+    failed, refused = failures_of_stages(stages), refusals_of_stages(stages, chain.evaluate.decoders)
     run.write_json(
         folder / RECORD,
         {
@@ -149,7 +146,7 @@ def _ranking_table(rankings: Mapping[str, Mapping[str, Spread]]) -> tuple[list[s
     return headings, lines
 
 
-def _failed(stages: Sequence[Stage]) -> list[str]:
+def failures_of_stages(stages: Sequence[Stage]) -> list[str]:
     """What went wrong, in words: stages that were not made, figures that could not be measured."""
     found = []
     for stage in stages:
@@ -160,7 +157,7 @@ def _failed(stages: Sequence[Stage]) -> list[str]:
     return found
 
 
-def _refused(stages: Sequence[Stage], decoders: Sequence[str]) -> list[str]:
+def refusals_of_stages(stages: Sequence[Stage], decoders: Sequence[str]) -> list[str]:
     """What decoders said that could not do with what a stage made."""
     files = [(stage, name, _read(stage.place / refusal(name))) for stage in stages for name in decoders]
     return [f"refused: {stage.name}, seed {stage.seed}, {name}: {told['error']}" for stage, name, told in files if told]
@@ -179,21 +176,9 @@ def _in_words(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} = {value}" for key, value in values.items())
 
 
-def tell(folder: Path, chain: Chain, stages: Sequence[Stage]) -> None:
-    """Show the table, and say what failed.
-
-    Raises:
-        typer.Exit: something failed.
-    """
-    outcomes = outcomes_of(chain, stages)
-    rows = rows_of(outcomes, chain.reference)
-    for headings, lines in tables_of(rows, None, chain.reference, intervals=False):
-        stdout().print(rich_table(headings, lines), "")
-    if rankings := _rankings(stages):
-        stdout().print(rich_table(*_ranking_table(rankings)), "")
-    news, failed = stderr(), _failed(stages)
-    for text in [*failed, *_refused(stages, chain.evaluate.decoders)]:
-        news.print(text)
-    news.print(f"the table is in {folder / PAGE}")
-    if failed:
-        raise typer.Exit(1)
+def terminal_tables(chain: Chain, stages: Sequence[Stage]) -> list[Table]:
+    """The figures of all stages, as headings and lines: of policies, then of reward models if there are any."""
+    rows = rows_of(outcomes_of(chain, stages), chain.reference)
+    tables = list(tables_of(rows, None, chain.reference, intervals=False))
+    rankings = _rankings(stages)
+    return [*tables, _ranking_table(rankings)] if rankings else tables

@@ -5,13 +5,11 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from palmette import run
-from palmette.cli.console import invoked_as, stderr, stdout
 from palmette.config import Recipe
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
@@ -19,6 +17,7 @@ from palmette.errors import RunError
 from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.lock import locked
 from palmette.pages.training.pictures import LOSS_PLOT, draw_run
+from palmette.progress import Say
 from palmette.studies.measuring import (
     ERROR,
     failure,
@@ -31,17 +30,59 @@ from palmette.studies.measuring import (
 )
 from palmette.studies.sweep.recipe import SWEEP, Cell, Sweep, load_sweep
 from palmette.studies.sweep.table import Outcome, failures_of, keys_of, read_outcome, rows_of, write_results
-from palmette.studies.tables import rich_table, tables_of
+from palmette.studies.tables import Table, tables_of
 from palmette.studies.work_sharing import Unit, share_work
-from palmette.train.sft import Interrupted, Say, resume_sft, train_sft
+from palmette.train.sft import resume_sft, train_sft
+from palmette.train.stage import Interrupted
 
 _ASKED = "cell.json"
 
 
-def run_sweep(file: Path, *, retry_failed: bool) -> None:
-    """`palmette sweep`."""
+@dataclass(frozen=True)
+class SweepResult:
+    """A sweep that was worked through.
+
+    Attributes:
+        folder: where everything is.
+        sweep: the sweep.
+        outcomes: what became of each cell.
+    """
+
+    folder: Path
+    sweep: Sweep
+    outcomes: Sequence[Outcome]
+
+    @property
+    def num_failed(self) -> int:
+        """Runs that failed."""
+        return sum(outcome.error is not None for outcome in self.outcomes)
+
+    @property
+    def failures(self) -> list[str]:
+        """What failed, and what decoders refused, in words."""
+        return [text for outcome in self.outcomes for text in failures_of(outcome)]
+
+    @property
+    def tables(self) -> list[Table]:
+        """The figures of all cells, as headings and lines."""
+        rows = rows_of(self.outcomes, self.sweep.reference)
+        return tables_of(rows, keys_of(self.sweep), self.sweep.reference, intervals=False)
+
+
+def run_sweep(file: Path, say: Say, *, retry_failed: bool = False) -> SweepResult:
+    """Train and measure what is left of a sweep, and write its table.
+
+    Args:
+        file: the sweep, a YAML file.
+        say: called with a line about each run.
+        retry_failed: whether runs that failed before are tried again.
+
+    Raises:
+        Interrupted, KeyboardInterrupt: Ctrl-C. The table holds what is finished.
+        PalmetteError: the sweep cannot be read, or contradicts its folder.
+    """
     sweep, cells = load_sweep(file)
-    folder, news = Path(sweep.output).expanduser(), stderr()
+    folder = Path(sweep.output).expanduser()
     source = first_questions(read_source(sweep.evaluate.data, default_split=HELD_OUT_SPLIT), sweep.evaluate.limit)
     measured_on = {"data": source.source, "sha256": source.sha256, "questions": source.num_questions}
     prepare(folder, sweep, cells, measured_on)
@@ -54,12 +95,11 @@ def run_sweep(file: Path, *, retry_failed: bool) -> None:
 
     try:
         failed = {cell.folder for cell in cells if _failures(cell)} if retry_failed else set()
-        share_work([_unit(cell, sweep, source, again=cell.folder in failed) for cell in cells], news.print, results)
-    except (Interrupted, KeyboardInterrupt) as stop:
+        share_work([_unit(cell, sweep, source, again=cell.folder in failed) for cell in cells], say, results)
+    except (Interrupted, KeyboardInterrupt):
         results()
-        news.print(f"stopped; go on with: {invoked_as()} sweep {file}")
-        raise typer.Exit(130) from stop
-    _tell(folder, sweep, results())
+        raise
+    return SweepResult(folder, sweep, results())
 
 
 def _unit(cell: Cell, sweep: Sweep, source: DataSet, *, again: bool) -> Unit:
@@ -170,22 +210,7 @@ def _train(cell: Cell, say: Say) -> None:
     folder = cell.run
     if not folder.exists():
         train_sft(cell.recipe, say)
-    elif not any((folder / name).is_dir() for name in (run.ADAPTER, run.FULL_MODEL)):
+    elif not run.is_finished(folder):
         resume_sft(folder, say)
     if not (folder / LOSS_PLOT).is_file():
-        draw_run(folder, cell.folder.name)
-
-
-def _tell(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
-    for headings, lines in tables_of(
-        rows_of(outcomes, sweep.reference), keys_of(sweep), sweep.reference, intervals=False
-    ):
-        stdout().print(rich_table(headings, lines), "")
-    failed = [outcome for outcome in outcomes if outcome.error]
-    news = stderr()
-    for outcome in outcomes:
-        for text in failures_of(outcome):
-            news.print(text)
-    news.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs finished; the table is in {folder / 'sweep.md'}")
-    if failed:
-        raise typer.Exit(1)
+        draw_run(folder, say, cell.folder.name)

@@ -1,0 +1,79 @@
+"""`palmette sweep` and `palmette chain`: many runs made and measured together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Table = tuple[list[str], list[list[str]]]  # headings, lines
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="The sweep, a YAML file: output, base, vary or cells, seeds, evaluate.")],
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try runs that failed again; else they are kept as failed.")
+    ] = False,
+) -> None:
+    """Train and measure a recipe under varied settings; one table at the end.
+
+    A sweep that was stopped goes on; given in several terminals at once, they share its runs.
+    """
+    from palmette.cli.console import stderr
+    from palmette.studies.sweep.runner import run_sweep
+    from palmette.train.stage import Interrupted
+
+    news = stderr()
+    try:
+        result = run_sweep(file, news.print, retry_failed=retry_failed)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        raise _stopped(f"sweep {file}") from stop
+    _print_tables(result.tables)
+    for text in result.failures:
+        news.print(text)
+    total = len(result.outcomes)
+    news.print(f"{total - result.num_failed} of {total} runs finished; the table is in {result.folder / 'sweep.md'}")
+    if result.num_failed:
+        raise typer.Exit(1)
+
+
+def chain(
+    recipe: Annotated[Path, typer.Argument(help="The chain, a YAML file: output, stages, seeds, evaluate.")],
+) -> None:
+    """Run a chain of stages that build on one another, such as fine-tuning, preferences, DPO, reward model, PPO; one table at the end.
+
+    A chain that was stopped goes on with the same command; given in several terminals at once, they share its seeds.
+    """
+    from palmette.cli.console import stderr
+    from palmette.studies.chain.runner import run_chain
+    from palmette.train.stage import Interrupted
+
+    news = stderr()
+    try:
+        result = run_chain(recipe, news.print)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        raise _stopped(f"chain {recipe}") from stop
+    _print_tables(result.tables)
+    for text in [*result.failures, *result.refusals]:
+        news.print(text)
+    news.print(f"the table is in {result.page}")
+    if result.failures:
+        raise typer.Exit(1)
+
+
+def _stopped(words: str) -> typer.Exit:
+    """Say how to continue; the exit after Ctrl-C."""
+    from palmette.cli.console import invoked_as, stderr
+
+    stderr().print(f"stopped; continue with: {invoked_as()} {words}")
+    return typer.Exit(130)
+
+
+def _print_tables(tables: Sequence[Table]) -> None:
+    from palmette.cli.console import stdout
+    from palmette.studies.tables import rich_table
+
+    for headings, lines in tables:
+        stdout().print(rich_table(headings, lines), "")

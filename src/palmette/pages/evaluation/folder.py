@@ -1,0 +1,47 @@
+"""The folder that an evaluation leaves: files for programs, and the report for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from palmette import run
+from palmette.evaluate.squad import Evaluation
+from palmette.pages.evaluation.report import Report, write_report
+
+REPORT = "report.html"
+
+
+def write_evaluation(
+    evaluation: Evaluation, folder: Path, title: str, subtitle: str, loss: Sequence[tuple[int, float]] = ()
+) -> None:
+    """Write what `Evaluation.write` writes, and the report.
+
+    Args:
+        evaluation: the answers and their scores.
+        folder: where everything goes. It exists.
+        title: the report's heading.
+        subtitle: model, data and date in words.
+        loss: the training loss for the report, as (optimizer step, nats per learned token).
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    evaluation.write(folder)
+    report = Report(title, subtitle, evaluation.scored, evaluation.metrics, evaluation.intervals, loss)
+    write_report(folder / REPORT, report)
+
+
+def subtitle(model: str, data: str, decoder: str) -> str:
+    """Model, data, decoder and day, for a report."""
+    kind = "span decoder" if decoder == "span" else decoder
+    return f"{model}, {kind}, on {data}, {datetime.now(UTC).date().isoformat()}"
+
+
+def loss_of(folder: Path) -> list[tuple[int, float]]:
+    """The training loss of a run folder, in nats per learned token; nothing for anything else, nor of stages that have another loss."""
+    log = folder / run.METRICS_LOG
+    if not log.is_file() or run.stage_of(folder) != "sft":
+        return []
+    return [(line["step"], line["loss"]) for line in run.read_log(log)]
