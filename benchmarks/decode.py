@@ -24,9 +24,9 @@ from palmette.data.source import read_source
 from palmette.decode.generation import GenerationDecoder, prediction_of
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.evaluate.squad_metrics import score_answers, summarize
-from palmette.inference.answerer import NUM_BEAMS, Opened, open_model
+from palmette.inference.answerer import NUM_BEAMS, Answerer, load_answerer
 from palmette.run import machine
-from palmette.tasks.qa_prompt import read_reply
+from palmette.tasks.qa_prompt import read_completion
 
 SPAN, GREEDY, LLAMA = "span decoder", "greedy", "llama.cpp"
 BATCH_SIZES = (8, 16, 32)
@@ -56,7 +56,7 @@ def decoded(decoder: Decoder) -> Answer:
     return lambda documents: dict(decoder.predict(documents))
 
 
-def generated(opened: Opened, *, num_beams: int = 1, batch_size: int = 16) -> Answer:
+def generated(opened: Answerer, *, num_beams: int = 1, batch_size: int = 16) -> Answer:
     """Plain generation, without the pass that scores abstention."""
     model, tokenizer, task = opened.loaded.model, opened.loaded.tokenizer, opened.task
     return decoded(
@@ -65,12 +65,12 @@ def generated(opened: Opened, *, num_beams: int = 1, batch_size: int = 16) -> An
 
 
 def replied(rival: PromptLookup | SubstringGrammar | LlamaServer) -> Answer:
-    """A rival's raw replies, read strictly."""
+    """A rival's raw completions, read strictly."""
 
     def answer(documents: Sequence[Document]) -> Mapping[str, Prediction]:
-        raw = rival.replies(documents)
+        raw = rival.completions(documents)
         return {
-            question.id: prediction_of(read_reply(raw[question.id]), raw[question.id], document)
+            question.id: prediction_of(read_completion(raw[question.id]), raw[question.id], document)
             for document in documents
             for question in document.questions
         }
@@ -78,7 +78,7 @@ def replied(rival: PromptLookup | SubstringGrammar | LlamaServer) -> Answer:
     return answer
 
 
-def best_greedy(opened: Opened, documents: Sequence[Document]) -> Way:
+def best_greedy(opened: Answerer, documents: Sequence[Document]) -> Way:
     """Greedy generation at the batch size that is fastest on a part of the documents."""
     trials = {}
     for batch_size in BATCH_SIZES:
@@ -89,7 +89,7 @@ def best_greedy(opened: Opened, documents: Sequence[Document]) -> Way:
     return Way(f"{GREEDY}, batch {best}", generated(opened, batch_size=best))
 
 
-def measure(opened: Opened, documents: Sequence[Document], repeats: int, skip: Sequence[str]) -> list[Way]:
+def measure(opened: Answerer, documents: Sequence[Document], repeats: int, skip: Sequence[str]) -> list[Way]:
     """Run every way; the quick ones in turn, the slow ones once."""
     model, tokenizer, task = opened.loaded.model, opened.loaded.tokenizer, opened.task
     greedy, span = best_greedy(opened, documents), Way(SPAN, decoded(opened.span_decoder()))
@@ -119,7 +119,7 @@ def measure(opened: Opened, documents: Sequence[Document], repeats: int, skip: S
     return ways
 
 
-def _llama(opened: Opened, documents: Sequence[Document], repeats: int) -> list[Way]:
+def _llama(opened: Answerer, documents: Sequence[Document], repeats: int) -> list[Way]:
     with tempfile.TemporaryDirectory() as folder:
         opened.loaded.model.save_pretrained(folder)
         opened.loaded.tokenizer.save_pretrained(folder)
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--skip", nargs="*", default=[], choices=["llama", "grammar", "lookup", "beam"])
     options = parser.parse_args()
-    opened = open_model(options.model, calibrated=False)
+    opened = load_answerer(options.model, calibrated=False)
     documents = spread(read_source(options.data).documents, options.documents)
     num_questions = sum(len(document.questions) for document in documents)
     print(

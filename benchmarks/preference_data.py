@@ -36,7 +36,7 @@ class Group:
     Attributes:
         id: the document's.
         prompt: what the user says.
-        completions: replies, all different; the first one is right.
+        completions: completions, all different; the first one is right.
         rewards: 1 for each that holds the answer, else 0.
         old: for each completion the log-probability of each of its tokens under the policy that "sampled" it (nats); None where nobody asks.
     """

@@ -21,8 +21,8 @@ from palmette.model.attention import BACKENDS, skips_hidden
 from palmette.model.forward import score_tokens
 from palmette.model.heads import ScalarHead, add_head, head_of
 from palmette.model.loading import LoadedModel, load_model, load_tokenizer
-from palmette.rollouts.batch import RolloutBatch, Sample
-from palmette.rollouts.questions import Asked
+from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
+from palmette.rollouts.questions import PromptGroup
 from palmette.train.dpo import DpoObjective, num_pairs
 from palmette.train.grpo import OLD, GrpoLearner
 from palmette.train.plan import Plan, StepPlan
@@ -31,7 +31,7 @@ from palmette.train.recipes.rollouts import GrpoSection
 from palmette.train.reference import reference_scores
 from palmette.train.reward import RewardObjective, num_comparisons
 from palmette.train.stage import step_plan
-from palmette.train.start import begin
+from palmette.train.start import load_start
 from palmette.train.step import BeforeStep, Measure, Objective, Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches
@@ -92,7 +92,7 @@ class PreferenceJob(Job):
 def adapted(job: PreferenceJob) -> LoadedModel:
     """Palmette's model with a fresh adapter, and a fresh head for rewards, as the stages begin."""
     recipe = job.recipe()
-    loaded = begin(recipe, None).loaded
+    loaded = load_start(recipe, None).loaded
     if job.kind == "reward":
         add_head(loaded.model, "reward", recipe.train.seed)
     return loaded
@@ -124,7 +124,7 @@ def lesson_of(job: PreferenceJob, groups: Sequence[Group], loaded: LoadedModel, 
     plan, tally = job.plan(trees, one_row=one_row, whole=whole), Tally()
     if job.kind == "grpo":
         given = GivenRollouts(job, groups, plan, one_row=one_row)
-        # Only the constant average, which is not asked for, would need to know how long replies may be.
+        # Only the constant average, which is not asked for, would need to know how long completions may be.
         learner = GrpoLearner(GRPO, given, max_new_tokens=1, end_tokens=ends_of(trees))
         return Lesson(given, learner, learner.measure, learner.tally, learner.before_step)
     if job.kind == "reward":
@@ -179,7 +179,7 @@ def as_rollouts(number: int, groups: Sequence[Group], trees: Sequence[PrefixTree
         root, *trunk, end = (segment.tokens for segment in tree.root.segments)
         question = Question(f"{group.id}?", group.prompt)
         asked.append(
-            Asked(
+            PromptGroup(
                 name=tree.name,
                 document=Document(group.id, group.prompt, (question,)),
                 questions=(question,),
@@ -190,7 +190,7 @@ def as_rollouts(number: int, groups: Sequence[Group], trees: Sequence[PrefixTree
             )
         )
         for text, reward, child in zip(group.completions, group.rewards, tree.root.children, strict=True):
-            samples.append(Sample(tokens_of(child), text, "end", {"given": reward}, reward))
+            samples.append(RewardedCompletion(tokens_of(child), text, "end", {"given": reward}, reward))
     old = [value for group in groups for values in group.old or () for value in values]
     scored = {OLD: torch.tensor(old)} if old else {}
     return RolloutBatch(number, tuple(asked), tuple(samples), len(groups[0].completions), scored)

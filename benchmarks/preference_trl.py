@@ -32,17 +32,17 @@ def examples_of(job: PreferenceJob, groups: Sequence[Group], step: Sequence[Pref
     advantage, old = advantages(groups), old_logprobs(groups)
     for tree in step:
         prompt = list(tokens_of(tree.root))
-        replies = {child.name: list(tokens_of(child)) for child in tree.root.children}
-        rows = {name: as_row(prompt, reply, job.learned) for name, reply in replies.items()}
+        completions = {child.name: list(tokens_of(child)) for child in tree.root.children}
+        rows = {name: as_row(prompt, completion, job.learned) for name, completion in completions.items()}
         if job.kind == "grpo":
-            for name, reply in replies.items():
+            for name, completion in completions.items():
                 given = {"advantage": advantage[tree.name, name], "old": old[tree.name, name]}
-                found.append({"prompt_ids": prompt, "completion_ids": reply, **given, "rows": [rows[name]]})
+                found.append({"prompt_ids": prompt, "completion_ids": completion, **given, "rows": [rows[name]]})
         elif job.kind == "dpo":
-            sides = {"chosen_ids": replies["0"], "rejected_ids": replies["1"]}
+            sides = {"chosen_ids": completions["0"], "rejected_ids": completions["1"]}
             found.append({"prompt_ids": prompt, **sides, "rows": list(rows.values())})
         else:
-            sides = {"chosen_ids": prompt + replies["0"], "rejected_ids": prompt + replies["1"]}
+            sides = {"chosen_ids": prompt + completions["0"], "rejected_ids": prompt + completions["1"]}
             found.append({**sides, "rows": list(rows.values())})
     for one in found:
         one["length"] = max(len(tokens) for tokens, _ in one["rows"])
@@ -51,9 +51,11 @@ def examples_of(job: PreferenceJob, groups: Sequence[Group], step: Sequence[Pref
     return sorted(found, key=lambda one: (-one["length"], one["rows"]))
 
 
-def as_row(prompt: list[int], reply: list[int], learned: bool) -> Row:
-    """A prompt with its reply as a plain row."""
-    return tuple(prompt + reply), (-100,) * len(prompt) + (tuple(reply) if learned else (-100,) * len(reply))
+def as_row(prompt: list[int], completion: list[int], learned: bool) -> Row:
+    """A prompt with its completion as a plain row."""
+    return tuple(prompt + completion), (-100,) * len(prompt) + (
+        tuple(completion) if learned else (-100,) * len(completion)
+    )
 
 
 def build_trainer(job: PreferenceJob, options: dict[str, Any], examples: Sequence[Example]) -> Built:

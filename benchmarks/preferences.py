@@ -164,10 +164,10 @@ def documents_of(options: argparse.Namespace, kind: str) -> int:
 def sizes_in_words(trees: Sequence[PrefixTree]) -> str:
     """How long prompts and completions are."""
     prompts = [len(tokens_of(tree.root)) for tree in trees]
-    replies = [len(tokens_of(child)) for tree in trees for child in tree.root.children]
+    completions = [len(tokens_of(child)) for tree in trees for child in tree.root.children]
     return ", ".join(
         f"{what} of {statistics.median(lengths):.0f} ({min(lengths)} to {max(lengths)}) tokens"
-        for what, lengths in (("prompts", prompts), ("completions", replies))
+        for what, lengths in (("prompts", prompts), ("completions", completions))
     )
 
 

@@ -1,6 +1,6 @@
 """Other ways to have one model answer extractive questions, for comparison with the span decoder.
 
-Each rival sets itself up when it is made (the server: when it is entered), so that `replies` holds the answering alone:
+Each rival sets itself up when it is made (the server: when it is entered), so that `completions` holds the answering alone:
 
 - `PromptLookup`: greedy generation that guesses ahead from the prompt (transformers).
 - `SubstringGrammar`: greedy generation under a grammar that allows spans of the document only (llguidance).
@@ -62,8 +62,8 @@ class Rival(Protocol):
 
     name: str
 
-    def replies(self, documents: Sequence[Document]) -> dict[str, str]:
-        """The raw reply to every question of the documents, by the question's id."""
+    def completions(self, documents: Sequence[Document]) -> dict[str, str]:
+        """The raw completion to every question of the documents, by the question's id."""
 
 
 class PromptLookup:
@@ -82,21 +82,21 @@ class PromptLookup:
         self.name = "greedy, prompt lookup"
         self._model, self._tokenizer, self._task, self._guesses = model, tokenizer, task, guesses
 
-    def replies(self, documents: Sequence[Document]) -> dict[str, str]:
-        """The raw reply to every question of the documents, by the question's id."""
+    def completions(self, documents: Sequence[Document]) -> dict[str, str]:
+        """The raw completion to every question of the documents, by the question's id."""
         config = _config(self._model, self._task, prompt_lookup_num_tokens=self._guesses)
-        replies = {}
+        completions = {}
         for document in documents:
             for question in document.questions:
                 prompt = self._task.prompt_tokens(document, question)
-                replies[question.id] = _generate(self._model, self._tokenizer, [prompt], config)[0]
-        return replies
+                completions[question.id] = _generate(self._model, self._tokenizer, [prompt], config)[0]
+        return completions
 
 
 class SubstringGrammar:
     """Greedy generation in batches, where each row may only write JSON that holds a span of its document, or "?".
 
-    A span begins and ends at the edge of a word or a punctuation mark. What the grammar forces at the beginning of the reply stands
+    A span begins and ends at the edge of a word or a punctuation mark. What the grammar forces at the beginning of the completion stands
     in the prompt already. Grammars are compiled while answering, one for each document.
 
     Args:
@@ -117,9 +117,9 @@ class SubstringGrammar:
             tokenizer, n_vocab=model.get_output_embeddings().weight.shape[0], eos_token=task.end_of_turn()
         )
 
-    def replies(self, documents: Sequence[Document]) -> dict[str, str]:
-        """The raw reply to every question of the documents, by the question's id."""
-        questions, config, replies = [], _config(self._model, self._task), {}
+    def completions(self, documents: Sequence[Document]) -> dict[str, str]:
+        """The raw completion to every question of the documents, by the question's id."""
+        questions, config, completions = [], _config(self._model, self._task), {}
         for document in documents:
             matcher, forced = self._begin(document)
             for question in document.questions:
@@ -131,8 +131,8 @@ class SubstringGrammar:
             processor = _GrammarProcessor(self._library, matchers, self._task.end_of_turn())
             ends = _generate(self._model, self._tokenizer, list(prompts), config, processor)
             for name, forced, end in zip(names, begun, ends, strict=True):
-                replies[name] = self._tokenizer.decode(forced) + end
-        return replies
+                completions[name] = self._tokenizer.decode(forced) + end
+        return completions
 
     def _begin(self, document: Document) -> tuple[Any, list[int]]:
         """The grammar of one document, and the tokens that it forces first, which it has read already."""
@@ -144,7 +144,7 @@ class SubstringGrammar:
 
 
 def lark_grammar(text: str) -> str:
-    r"""The grammar of replies about a text: words and punctuation marks in the order of the text, as JSON writes them.
+    r"""The grammar of completions about a text: words and punctuation marks in the order of the text, as JSON writes them.
 
     >>> print(lark_grammar('A "b"'))
     start: "{\"answer\": \"" ANSWER "\"}"
@@ -194,7 +194,7 @@ class LlamaServer:
         weights: the numbers' form: f16, bf16 or q8_0.
         slots: questions answered side by side.
         threads: of the server.
-        context: tokens of a prompt with its reply, at most.
+        context: tokens of a prompt with its completion, at most.
 
     Raises:
         ImportError: llama.cpp or the built-in model's package is not installed.
@@ -252,14 +252,14 @@ class LlamaServer:
                 self._process.wait()
             self._process = None
 
-    def replies(self, documents: Sequence[Document]) -> dict[str, str]:
-        """The raw reply to every question of the documents, by the question's id."""
+    def completions(self, documents: Sequence[Document]) -> dict[str, str]:
+        """The raw completion to every question of the documents, by the question's id."""
         waiting: queue.SimpleQueue[Document] = queue.SimpleQueue()
         for document in sorted(documents, key=lambda document: -len(document.questions)):
             waiting.put(document)
         with ThreadPoolExecutor(self._slots) as pool:
             parts = list(pool.map(lambda slot: dict(self._serve(slot, waiting)), range(self._slots)))
-        return {name: reply for part in parts for name, reply in part.items()}
+        return {name: completion for part in parts for name, completion in part.items()}
 
     def _serve(self, slot: int, waiting: queue.SimpleQueue[Document]) -> Iterator[tuple[str, str]]:
         """Answer documents until none waits."""

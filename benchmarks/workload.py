@@ -13,10 +13,10 @@ from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tree.chat import ChatTemplate
 
 Documents = Sequence[Document]
-Asked = TypeVar("Asked")
+PromptGroup = TypeVar("PromptGroup")
 
 
-def spread(documents: Sequence[Asked], num: int) -> list[Asked]:
+def spread(documents: Sequence[PromptGroup], num: int) -> list[PromptGroup]:
     """So many of the documents (or of what was made of them), evenly spread.
 
     Raises:

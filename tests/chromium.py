@@ -17,8 +17,8 @@ class Browser:
     """A headless Chromium, spoken to over two pipes by the DevTools protocol."""
 
     def __init__(self, program: str, profile: Path) -> None:
-        (commands, self._write), (self._read, replies) = os.pipe(), os.pipe()
-        high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (commands, replies)]
+        (commands, self._write), (self._read, completions) = os.pipe(), os.pipe()
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (commands, completions)]
         flags = (
             "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars --remote-debugging-pipe"
         )
@@ -29,7 +29,7 @@ class Browser:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for fd in (commands, replies, *high):
+        for fd in (commands, completions, *high):
             os.close(fd)
         self._buffer, self._last, self._session = b"", 0, ""
         self.events: list[dict[str, Any]] = []
@@ -47,10 +47,10 @@ class Browser:
         if self._session:
             message["sessionId"] = self._session
         os.write(self._write, json.dumps(message).encode() + b"\0")
-        while (reply := self._receive()).get("id") != self._last:
-            self.events.append(reply)
-        assert "error" not in reply, (method, reply["error"])
-        return reply["result"]
+        while (completion := self._receive()).get("id") != self._last:
+            self.events.append(completion)
+        assert "error" not in completion, (method, completion["error"])
+        return completion["result"]
 
     def _receive(self, seconds: float = 60.0) -> dict[str, Any]:
         end = time.monotonic() + seconds
@@ -82,9 +82,9 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """What an expression gives, awaited."""
-        reply = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in reply, reply
-        return reply["result"].get("value")
+        completion = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in completion, completion
+        return completion["result"].get("value")
 
     def complaints(self) -> list[dict[str, Any]]:
         """Exceptions, console errors and warnings, and requests for anything but the page."""

@@ -20,7 +20,7 @@ from palmette.evaluate.calibration import (
     halves,
     negative_log_likelihood,
 )
-from palmette.evaluate.guarantee import Judged, choose_threshold, smallest_sample
+from palmette.evaluate.guarantee import JudgedAnswer, choose_threshold, smallest_sample
 from palmette.inference.calibration import CALIBRATION, Calibration, text_hash
 
 
@@ -83,11 +83,11 @@ def test_the_smallest_sample_is_the_smallest(target: float, confidence: float) -
     assert (1 - target) ** size <= 1 - confidence < (1 - target) ** (size - 1)
 
 
-def simulate(generator: np.random.Generator, size: int, slope: float) -> list[Judged]:
+def simulate(generator: np.random.Generator, size: int, slope: float) -> list[JudgedAnswer]:
     """Answers whose chance to be wrong falls with their confidence: (1 - confidence)^slope."""
     confidence = generator.uniform(size=size)
     wrong = generator.uniform(size=size) < (1 - confidence) ** slope
-    return [Judged(float(c), bool(w)) for c, w in zip(confidence, wrong, strict=True)]
+    return [JudgedAnswer(float(c), bool(w)) for c, w in zip(confidence, wrong, strict=True)]
 
 
 def true_error(threshold: float, slope: float) -> float:
@@ -120,13 +120,13 @@ def test_the_promise_holds(slope: float, target: float, size: int) -> None:
 def test_a_promise_that_cannot_be_kept_is_refused() -> None:
     """Half of all answers are wrong whatever their confidence."""
     generator = np.random.default_rng(6)
-    coins = [[Judged(float(c), bool(w > 0.5)) for c, w in generator.uniform(size=(300, 2))] for _ in range(2)]
+    coins = [[JudgedAnswer(float(c), bool(w > 0.5)) for c, w in generator.uniform(size=(300, 2))] for _ in range(2)]
     with pytest.raises(DataError, match=r"no threshold is shown to keep the promise: .* answers were wrong"):
         choose_threshold(*coins, 0.05, 0.95)
 
 
 def test_too_small_a_set_is_refused_with_the_number_it_needs() -> None:
-    sure = [Judged(0.9, False)] * 58
+    sure = [JudgedAnswer(0.9, False)] * 58
     with pytest.raises(DataError, match=r"too small: .* at least 59 answers, and the halves have 58 and 58"):
         choose_threshold(sure, sure, 0.05, 0.95)
     enough = choose_threshold([*sure, sure[0]], [*sure, sure[0]], 0.05, 0.95)

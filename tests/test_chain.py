@@ -20,7 +20,7 @@ from palmette.model.loading import weights_hash
 from palmette.pages.evaluation.folder import loss_of
 from palmette.studies.chain import runner as chain
 from palmette.studies.chain.recipe import load_chain
-from palmette.tasks.qa_prompt import Reply
+from palmette.tasks.qa_prompt import ParsedAnswer
 from palmette.tasks.rewards import REWARDS
 from palmette.train.step import checkpoints
 from tests.conftest import squad_file
@@ -30,20 +30,20 @@ from tests.test_sft import adapter, assert_same, on_step
 
 @pytest.fixture(autouse=True)
 def letters_are_rewarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reward that tells replies of a random model apart."""
+    """A reward that tells completions of a random model apart."""
     monkeypatch.setitem(REWARDS, "letters", _letters)
 
 
-def _letters(reply: Reply, _: Question) -> float:
-    return sum("a" <= character <= "z" for character in reply.text) / max(len(reply.text), 1)
+def _letters(completion: ParsedAnswer, _: Question) -> float:
+    return sum("a" <= character <= "z" for character in completion.text) / max(len(completion.text), 1)
 
 
 def verdict_file(path: Path, questions: int = 3) -> Path:
     """A good and a bad answer to each of the first questions of `squad_file`."""
     lines = [
-        {"question": name, "reply": reply, "label": label}
+        {"question": name, "completion": completion, "label": label}
         for name, good, bad in (("q1", "granite", "white"), ("q2", "no", "granite"), ("q3", "7:40", "3"))
-        for reply, label in ((json.dumps({"answer": good}), True), (json.dumps({"answer": bad}), False))
+        for completion, label in ((json.dumps({"answer": good}), True), (json.dumps({"answer": bad}), False))
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines[: 2 * questions]))
     return path
@@ -135,14 +135,14 @@ def test_the_table_holds_what_was_measured(finished: Path) -> None:
         place = finished / "seed=0" / name
         assert spreads["exact"]["mean"] == json.loads((place / "greedy" / "metrics.json").read_text())["exact"]
         sampled = json.loads((place / "divergence.json").read_text())
-        assert spreads["reply_kl"]["mean"] == sampled["reply_kl"]
+        assert spreads["completion_kl"]["mean"] == sampled["completion_kl"]
         assert spreads["sampled_f1"]["mean"] == 100 * sampled["sampled_f1"]
-        low, high = sampled["intervals"]["reply_kl"]
+        low, high = sampled["intervals"]["completion_kl"]
         line = f"| {name} | 0 | {100 * sampled['sampled_exact']:.1f} ("
         assert line in (finished / "chain.md").read_text()
-        assert f"| {sampled['reply_kl']:.3f} ({low:.3f} to {high:.3f}) |" in (finished / "chain.md").read_text()
-    assert by_name["tuned"]["reply_kl"]["mean"] == 0, "it is the reference"
-    assert by_name["dpo"]["reply_kl"]["mean"] != 0
+        assert f"| {sampled['completion_kl']:.3f} ({low:.3f} to {high:.3f}) |" in (finished / "chain.md").read_text()
+    assert by_name["tuned"]["completion_kl"]["mean"] == 0, "it is the reference"
+    assert by_name["dpo"]["completion_kl"]["mean"] != 0
     ranking = json.loads((finished / "seed=0" / "judge" / "ranking.json").read_text())
     page = (finished / "chain.md").read_text()
     assert f"| judge | {100 * ranking['accuracy']:.1f} |" in page
@@ -250,7 +250,7 @@ def test_what_another_process_has_just_tried_is_not_tried_again(
 def test_what_cannot_be_measured_leaves_all_else(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sampled replies that cannot be scored; answers, and what builds on the stage, stay."""
+    """Sampled completions that cannot be scored; answers, and what builds on the stage, stay."""
     folder, values = copied(finished, tmp_path / "c")
     values["evaluate"] |= {"samples": 3}
     file = chain_file(tmp_path / "c.yaml", values)
@@ -281,7 +281,7 @@ def test_what_is_measured_of_something_else_is_measured_anew(
     file = chain_file(tmp_path / "c.yaml", {**values, "reference": "dpo"})
     assert palmette(monkeypatch, "train", "rlhf", file) == 0
     found = {
-        name: json.loads((folder / "seed=0" / name / "divergence.json").read_text())["reply_kl"]
+        name: json.loads((folder / "seed=0" / name / "divergence.json").read_text())["completion_kl"]
         for name in ("tuned", "dpo")
     }
     assert found["dpo"] == 0

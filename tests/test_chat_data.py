@@ -72,7 +72,7 @@ def test_parts_carry_weights_and_masks() -> None:
     assert turns_of({"messages": [ASKED, whole]})[1].parts == (Part("At 7:40.", 0.0),)
 
 
-def test_a_prompt_may_be_a_conversation_whose_replies_are_given() -> None:
+def test_a_prompt_may_be_a_conversation_whose_completions_are_given() -> None:
     (found,) = parse_chat([{"prompt": [ASKED, SAID, ASKED], "completion": "At 7:40."}], "test")
     assert found == Conversation("row-1", (ASKED_TURN, SAID_TURN, ASKED_TURN, SAID_TURN), 3)
 

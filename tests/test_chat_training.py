@@ -144,7 +144,7 @@ def test_the_weight_of_each_token_is_that_of_its_characters(style: str, case: st
     assert not all(attended for *_, attended in found)
 
 
-def test_the_replies_of_a_prompt_are_given(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_completions_of_a_prompt_are_given(tokenizer: PreTrainedTokenizerFast) -> None:
     turns = [{"role": "user", "content": "When?"}, {"role": "assistant", "content": "At 7:40."}]
     (prompted,) = conversations([{"prompt": [*turns, turns[0]], "completion": "At noon."}])
 

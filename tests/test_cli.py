@@ -17,7 +17,7 @@ from palmette.cli.main import main
 from palmette.data.source import read_source
 from palmette.decode.generation import prediction_of
 from palmette.evaluate.squad_metrics import ScoredAnswer, score_answers
-from palmette.tasks.qa_prompt import Reply
+from palmette.tasks.qa_prompt import ParsedAnswer
 from tests.conftest import squad_file
 
 
@@ -89,11 +89,11 @@ def test_ask_answers_on_standard_output(
 FERRY = "Page one: 17:40 is no hour.\x0c[red]Ferries[/red] leave\r\nat 7:40 from pier 3. :100:"
 
 
-def ask_with_reply(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, reply: str, *words: str
+def ask_with_completion(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, completion: str, *words: str
 ) -> str:
-    """What `ask` prints where the model replies so."""
-    monkeypatch.setattr("palmette.decode.greedy.GreedyDecoder.replies", lambda *_: [(0, reply)])
+    """What `ask` prints where the model completions so."""
+    monkeypatch.setattr("palmette.decode.greedy.GreedyDecoder.completions", lambda *_: [(0, completion)])
     (folder / "ferry.txt").write_bytes(FERRY.encode())
     run = ["ask", "--model", str(folder / "run"), "--document", str(folder / "ferry.txt"), "When [bold]exactly[/bold]?"]
     assert palmette(monkeypatch, *run, "--decoder", "greedy", *words) == 0
@@ -104,24 +104,24 @@ def test_ask_shows_the_answer_in_its_place(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Markup, emoji codes and control characters of a document are text, and do not shift the mark."""
-    shown = ask_with_reply(monkeypatch, capsys, run_folder.parent, '{"answer": "7:40"}')
+    shown = ask_with_completion(monkeypatch, capsys, run_folder.parent, '{"answer": "7:40"}')
     assert "When [bold]exactly[/bold]?" in shown
     assert "Page one: 17:40 is no hour. [red]Ferries[/red] leave \nat »7:40« from pier 3. :100:" in shown
-    record = json.loads(ask_with_reply(monkeypatch, capsys, run_folder.parent, '{"answer": "7:40"}', "--json"))
+    record = json.loads(ask_with_completion(monkeypatch, capsys, run_folder.parent, '{"answer": "7:40"}', "--json"))
     assert (record["answer"], record["valid_json"]) == ("7:40", True)
     assert FERRY.encode().decode()[record["start"] : record["end"]] == "7:40"
     assert record["start"] > FERRY.index("17:40") + 5
 
 
-def test_ask_says_what_is_wrong_with_a_reply(
+def test_ask_says_what_is_wrong_with_a_completion(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for reply, words in (
+    for completion, words in (
         ('{"answer": "?"}', "not in the document"),
         ('{"answer": "8:15"}', "these words do not stand in the document"),
-        ("At 7:40.", "did not reply in the format asked for: At 7:40."),
+        ("At 7:40.", "did not completion in the format asked for: At 7:40."),
     ):
-        assert words in ask_with_reply(monkeypatch, capsys, run_folder.parent, reply)
+        assert words in ask_with_completion(monkeypatch, capsys, run_folder.parent, completion)
 
 
 def test_a_scored_answer_shows_both_spans() -> None:
@@ -131,8 +131,8 @@ def test_a_scored_answer_shows_both_spans() -> None:
     other = document.text.split()[0]
 
     def scored(text: str) -> ScoredAnswer:
-        reply = prediction_of(Reply(text, True), "", document)
-        return score_answers([replace(document, questions=(question,))], {question.id: reply})[0]
+        completion = prediction_of(ParsedAnswer(text, True), "", document)
+        return score_answers([replace(document, questions=(question,))], {question.id: completion})[0]
 
     wrong = scored(other)
     shown = answer_text(wrong, brackets=True).plain
@@ -168,7 +168,7 @@ def test_inspect_shows_what_the_loss_sees(
     assert palmette(monkeypatch, "inspect", "--model", tiny_folder, "--questions", "1") == 0
     shown = (
         capsys.readouterr().out
-    )  # no terminal, so learned tokens stand between brackets: the reply, to the last token
+    )  # no terminal, so learned tokens stand between brackets: the completion, to the last token
     assert "".join(re.findall("»(.*?)«", shown)) == '{"answer": "?"}<|im_end|>'
 
 

@@ -22,7 +22,7 @@ from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import ModelError, PackingError, RecipeError, RunError
 from palmette.evaluate.divergence.measure import DivergenceSettings, measure_divergence
-from palmette.evaluate.divergence.result import Divergence, ScoredReply, ratio_intervals
+from palmette.evaluate.divergence.result import Divergence, ScoredCompletion, ratio_intervals
 from palmette.model import loading
 from palmette.model.loading import weights_hash
 from palmette.rollouts.batch import RolloutBatch
@@ -39,12 +39,12 @@ from tests.tokenizers import CHATML, STYLES
 
 FEW = DivergenceSettings(samples=3, max_new_tokens=6, seed=4)
 FIGURES = {
-    "reply_kl",
-    "reply_kl_k3",
+    "completion_kl",
+    "completion_kl_k3",
     "token_kl",
     "token_kl_k3",
     "entropy",
-    "reply_tokens",
+    "completion_tokens",
     "ended",
     "reward",
     "sampled_exact",
@@ -55,9 +55,9 @@ FIGURES = {
 }
 
 
-def reply(document: str, num_tokens: int, logprob: float, reference: float, **changes: Any) -> ScoredReply:
+def completion(document: str, num_tokens: int, logprob: float, reference: float, **changes: Any) -> ScoredCompletion:
     settings = {"kl_k3": 0.5, "rewards": {"exact": 0.0}, "reward": 0.0, "abstained": False, "finish": "end"}
-    return ScoredReply(
+    return ScoredCompletion(
         document,
         "q",
         0,
@@ -70,24 +70,24 @@ def reply(document: str, num_tokens: int, logprob: float, reference: float, **ch
 
 
 # Document a: 2 + 4 tokens, log ratios 1 and -3. Document b: 4 tokens, log ratio 5.
-REPLIES = (
-    reply("a", 2, -3.0, -4.0, rewards={"exact": 1.0}, reward=2.0),
-    reply("a", 4, -7.0, -4.0, kl_k3=1.0, abstained=True),
-    reply("b", 4, -2.0, -7.0, kl_k3=3.0, finish="length"),
+COMPLETIONS = (
+    completion("a", 2, -3.0, -4.0, rewards={"exact": 1.0}, reward=2.0),
+    completion("a", 4, -7.0, -4.0, kl_k3=1.0, abstained=True),
+    completion("b", 4, -2.0, -7.0, kl_k3=3.0, finish="length"),
 )
 
 
 def test_figures_by_hand() -> None:
     """Log ratios 1, -3, 5 over 10 tokens; log-probabilities -12 in all."""
-    found = Divergence(REPLIES, {"model": "m"})
+    found = Divergence(COMPLETIONS, {"model": "m"})
     assert found.measures == pytest.approx(
         {
-            "reply_kl": 1.0,
-            "reply_kl_k3": 1.5,
+            "completion_kl": 1.0,
+            "completion_kl_k3": 1.5,
             "token_kl": 0.3,
             "token_kl_k3": 0.45,
             "entropy": 1.2,
-            "reply_tokens": 10 / 3,
+            "completion_tokens": 10 / 3,
             "ended": 2 / 3,
             "reward": 2 / 3,
             "sampled_exact": 1 / 3,
@@ -95,29 +95,29 @@ def test_figures_by_hand() -> None:
         }
     )
     written = json.loads(json.dumps(found.to_json()))
-    assert {key: written[key] for key in ("documents", "questions", "replies", "made_by")} == {
+    assert {key: written[key] for key in ("documents", "questions", "completions", "made_by")} == {
         "documents": 2,
         "questions": 2,
-        "replies": 3,
+        "completions": 3,
         "made_by": {"model": "m"},
     }
     assert [line["kl"] for line in found.lines()] == [1.0, -3.0, 5.0]
-    with pytest.raises(ValueError, match="no reply"):
+    with pytest.raises(ValueError, match="no completion"):
         Divergence(())
 
 
-def test_intervals_draw_documents_with_all_their_replies() -> None:
+def test_intervals_draw_documents_with_all_their_completions() -> None:
     """Of two documents a quarter of the samples hold only one, a quarter only the other: so the ends are the figures of each alone.
 
-    Drawn reply by reply, the entropy could not be that of document a alone at one end and of b at the other.
+    Drawn completion by completion, the entropy could not be that of document a alone at one end and of b at the other.
     """
-    found = Divergence(REPLIES).intervals
-    assert found["reply_kl"] == pytest.approx((-1.0, 5.0))
+    found = Divergence(COMPLETIONS).intervals
+    assert found["completion_kl"] == pytest.approx((-1.0, 5.0))
     assert found["token_kl"] == pytest.approx((-2 / 6, 5 / 4))
     assert found["entropy"] == pytest.approx((2 / 4, 10 / 6))
     assert found["ended"] == pytest.approx((0.0, 1.0))
-    assert found.keys() == Divergence(REPLIES).measures.keys()
-    assert Divergence(REPLIES[:2]).intervals == {}
+    assert found.keys() == Divergence(COMPLETIONS).measures.keys()
+    assert Divergence(COMPLETIONS[:2]).intervals == {}
 
 
 def test_intervals_have_the_width_of_the_normal_approximation() -> None:
@@ -140,7 +140,7 @@ def base(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def policy(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The base with noise on its weights; a quarter of the vocabulary ends a reply."""
+    """The base with noise on its weights; a quarter of the vocabulary ends a completion."""
     model = tiny(tokenizer)
     model.generation_config.eos_token_id = list(range(len(tokenizer) // 4))
     torch.manual_seed(5)
@@ -181,7 +181,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[RolloutBatch]:
 
 
 def by_hand(folder: Path, tokenizer: Any, source: DataSet, drawn: list[RolloutBatch]) -> list[float]:
-    """Log-probabilities of all replies, each in a row of its own after its whole prompt, through transformers as it is."""
+    """Log-probabilities of all completions, each in a row of its own after its whole prompt, through transformers as it is."""
     model, task = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), ExtractiveQa(ChatTemplate(tokenizer))
     prompts = [task.prompt_tokens(document, q) for document in source.documents for q in document.questions]
     samples = [sample for rollouts in drawn for sample in rollouts.samples]
@@ -197,7 +197,7 @@ def by_hand(folder: Path, tokenizer: Any, source: DataSet, drawn: list[RolloutBa
 
 @pytest.mark.usefixtures("float32")
 @pytest.mark.parametrize("parts", [1, 8])
-def test_replies_score_as_in_rows_of_their_own(
+def test_completions_score_as_in_rows_of_their_own(
     base: Path,
     policy: Path,
     tokenizer: Any,
@@ -206,50 +206,50 @@ def test_replies_score_as_in_rows_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
     parts: int,
 ) -> None:
-    """Both models, each reply; so the divergence is the mean of the differences. In float32, of sums around 15 nats."""
+    """Both models, each completion; so the divergence is the mean of the differences. In float32, of sums around 15 nats."""
     monkeypatch.setattr(command, "_PARTS", parts)
     found = measure_divergence(str(policy), str(base), source, FEW)
     assert len(drawn) == (2 if parts == 1 else 1)
     assert len({sample.finish for rollouts in drawn for sample in rollouts.samples}) == 2
     ours, theirs = (by_hand(folder, tokenizer, source, drawn) for folder in (policy, base))
-    assert [one.logprob for one in found.replies] == pytest.approx(ours, abs=1e-3)
-    assert [one.reference_logprob for one in found.replies] == pytest.approx(theirs, abs=1e-3)
+    assert [one.logprob for one in found.completions] == pytest.approx(ours, abs=1e-3)
+    assert [one.reference_logprob for one in found.completions] == pytest.approx(theirs, abs=1e-3)
     gaps = [p - q for p, q in zip(ours, theirs, strict=True)]
     assert max(map(abs, gaps)) > 0.3
-    assert found.measures["reply_kl"] == pytest.approx(sum(gaps) / 9, abs=1e-3)
+    assert found.measures["completion_kl"] == pytest.approx(sum(gaps) / 9, abs=1e-3)
     num_tokens = sum(len(sample.tokens) for rollouts in drawn for sample in rollouts.samples)
     assert found.measures["token_kl"] == pytest.approx(sum(gaps) / num_tokens, abs=1e-3)
     assert found.measures["entropy"] == pytest.approx(-sum(ours) / num_tokens, abs=1e-3)
-    assert found.measures["reply_tokens"] == pytest.approx(num_tokens / 9)
-    assert [(one.question, one.sample) for one in found.replies] == [
+    assert found.measures["completion_tokens"] == pytest.approx(num_tokens / 9)
+    assert [(one.question, one.sample) for one in found.completions] == [
         (q, n) for q in ("q1", "q2", "q3") for n in range(3)
     ]
     assert found.to_json()["made_by"]["reference"]["weights"] == weights_hash(str(base))
 
 
-def test_how_replies_are_batched_changes_no_draw(
+def test_how_completions_are_batched_changes_no_draw(
     base: Path, policy: Path, source: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = measure_divergence(str(policy), str(base), source, FEW)
     monkeypatch.setattr(command, "_PARTS", 1)
     apart = measure_divergence(str(policy), str(base), source, FEW)
-    assert [one.text for one in apart.replies] == [one.text for one in together.replies]
+    assert [one.text for one in apart.completions] == [one.text for one in together.completions]
     other = measure_divergence(str(policy), str(base), source, replace(FEW, seed=5))
-    assert [one.text for one in other.replies] != [one.text for one in together.replies]
+    assert [one.text for one in other.completions] != [one.text for one in together.completions]
 
 
 def test_a_policy_is_exactly_0_away_from_itself(policy: Path, source: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_PARTS", 1)
     found = measure_divergence(str(policy), str(policy), source, FEW)
-    for name in ("reply_kl", "reply_kl_k3", "token_kl", "token_kl_k3"):
+    for name in ("completion_kl", "completion_kl_k3", "token_kl", "token_kl_k3"):
         assert found.measures[name] == 0.0
         assert found.intervals[name] == (0.0, 0.0)
-    assert {one.kl for one in found.replies} == {one.kl_k3 for one in found.replies} == {0.0}
+    assert {one.kl for one in found.completions} == {one.kl_k3 for one in found.completions} == {0.0}
     assert found.measures["entropy"] > 1
 
 
 def constant(folder: Path, tokenizer: Any, probabilities: dict[int, float]) -> Path:
-    """A model that gives these tokens these probabilities wherever it is asked; token 5 ends a reply.
+    """A model that gives these tokens these probabilities wherever it is asked; token 5 ends a completion.
 
     Every embedding is a vector of ones, no layer adds anything to it, and the last norm leaves it as it is (but for its epsilon), so row
     v of the output layer gives hidden size * weight. What is not named has about e^-30.
@@ -274,8 +274,8 @@ def test_a_known_shift_of_the_probabilities(
 ) -> None:
     """Tokens 10, 11 and the end come with p = 0.5, 0.3, 0.2 under the policy, and q = 0.25, 0.5, 0.25 under the reference.
 
-    A reply has (1 - 0.8^4) / 0.2 = 2.952 of at most 4 tokens on average, and each is worth KL(p || q) = 0.5 ln 2 + 0.3 ln 0.6 + 0.2 ln 0.8
-    = 0.1487 nats (Wald's identity): 0.439 nats a reply. The entropy is 1.030 nats a token. A reply's log ratio deviates by about 1, so
+    A completion has (1 - 0.8^4) / 0.2 = 2.952 of at most 4 tokens on average, and each is worth KL(p || q) = 0.5 ln 2 + 0.3 ln 0.6 + 0.2 ln 0.8
+    = 0.1487 nats (Wald's identity): 0.439 nats a completion. The entropy is 1.030 nats a token. A completion's log ratio deviates by about 1, so
     the mean of 900 by 0.033; four of these are allowed.
     """
     p, q = {10: 0.5, 11: 0.3, 5: 0.2}, {10: 0.25, 11: 0.5, 5: 0.25}
@@ -285,13 +285,13 @@ def test_a_known_shift_of_the_probabilities(
     said = [sample.tokens for rollouts in drawn for sample in rollouts.samples]
     assert {token for tokens in said for token in tokens} == {5, 10, 11}
     ratios = [sum(math.log(p[token] / q[token]) for token in tokens) for tokens in said]
-    assert [one.kl for one in found.replies] == pytest.approx(ratios, abs=1e-4)
+    assert [one.kl for one in found.completions] == pytest.approx(ratios, abs=1e-4)
     k3 = [sum(q[token] / p[token] - 1 + math.log(p[token] / q[token]) for token in tokens) for tokens in said]
-    assert [one.kl_k3 for one in found.replies] == pytest.approx(k3, abs=1e-4)
+    assert [one.kl_k3 for one in found.completions] == pytest.approx(k3, abs=1e-4)
     divergence = sum(share * math.log(share / q[token]) for token, share in p.items())
-    for name in ("reply_kl", "reply_kl_k3"):
+    for name in ("completion_kl", "completion_kl_k3"):
         assert found.measures[name] == pytest.approx(2.952 * divergence, abs=0.13)
-    assert found.measures["reply_tokens"] == pytest.approx(2.952, abs=0.16)
+    assert found.measures["completion_tokens"] == pytest.approx(2.952, abs=0.16)
     assert found.measures["ended"] == pytest.approx(1 - 0.8**4, abs=0.07)
     assert found.measures["entropy"] == pytest.approx(1.030, abs=0.05)
 
@@ -304,7 +304,7 @@ SAID = (
 )
 
 
-def test_what_sampled_replies_earn(
+def test_what_sampled_completions_earn(
     base: Path, tokenizer: Any, source: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exact: 1 0, 1 0, 0 1. F1: 1 0, 1 0, 2/3 1, since "7:40 from" has one word too many. All but "7" are valid, and that one was cut."""
@@ -344,7 +344,7 @@ def test_what_sampled_replies_earn(
         "reward": (3 + 0.5 * 5) / 6,
     }
     assert {name: found.measures[name] for name in expected} == pytest.approx(expected)
-    assert [one.text for one in found.replies] == [text for texts in SAID for text in texts]
+    assert [one.text for one in found.completions] == [text for texts in SAID for text in texts]
 
 
 @pytest.fixture(scope="module")
@@ -373,23 +373,23 @@ def test_the_command_writes_all_or_nothing(
     words += ["--reward", "f1=2"]
     assert palmette(monkeypatch, *words) == 0
     shown = capsys.readouterr().out
-    assert {path.name for path in out.iterdir()} == {"divergence.json", "replies.jsonl"}
+    assert {path.name for path in out.iterdir()} == {"divergence.json", "completions.jsonl"}
     written = json.loads((out / "divergence.json").read_text())
-    assert FIGURES | {"intervals", "documents", "questions", "replies", "made_by"} == written.keys()
-    assert (written["documents"], written["questions"], written["replies"], written["intervals"]) == (1, 2, 4, {})
+    assert FIGURES | {"intervals", "documents", "questions", "completions", "made_by"} == written.keys()
+    assert (written["documents"], written["questions"], written["completions"], written["intervals"]) == (1, 2, 4, {})
     made_by = written["made_by"]
     assert made_by["prompt_sha256"] == load_prompt("json_think").sha256
     assert made_by["model"]["weights"] == weights_hash(str(run_folder / "adapter"))
     assert made_by["model"]["base_sha256"] == made_by["reference"]["weights"] == weights_hash(str(base))
     assert made_by["settings"]["rewards"] == {"f1": 2.0}
-    lines = [json.loads(line) for line in (out / "replies.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (out / "completions.jsonl").read_text().splitlines()]
     assert [(line["question"], line["sample"]) for line in lines] == [("q1", 0), ("q1", 1), ("q2", 0), ("q2", 1)]
     assert max(abs(line["kl"]) for line in lines) > 1e-3
     assert all(line["kl"] == line["logprob"] - line["reference_logprob"] for line in lines)
-    assert written["reply_kl"] == pytest.approx(sum(line["kl"] for line in lines) / 4)
+    assert written["completion_kl"] == pytest.approx(sum(line["kl"] for line in lines) / 4)
     assert all(line["reward"] == 2 * line["rewards"]["f1"] for line in lines)
-    (row,) = re.findall(r"^KL to the reference, nats a reply[ │]+(-?\d+\.\d{3})", shown, re.MULTILINE)
-    assert float(row) == pytest.approx(written["reply_kl"], abs=6e-4)
+    (row,) = re.findall(r"^KL to the reference, nats a completion[ │]+(-?\d+\.\d{3})", shown, re.MULTILINE)
+    assert float(row) == pytest.approx(written["completion_kl"], abs=6e-4)
     assert palmette(monkeypatch, *words) == 2
     assert "exists already" in capsys.readouterr().err
 
@@ -449,5 +449,7 @@ def test_what_cannot_be_measured_is_refused_before_a_model_is_loaded(
 
 
 def test_questions_that_do_not_fit_are_refused(base: Path, source: DataSet) -> None:
-    with pytest.raises(PackingError, match="3 questions do not fit, first: question 'q1' with 3 replies needs up to"):
+    with pytest.raises(
+        PackingError, match="3 questions do not fit, first: question 'q1' with 3 completions needs up to"
+    ):
         measure_divergence(str(base), str(base), source, replace(FEW, tokens_per_batch=64))

@@ -17,13 +17,13 @@ from palmette.errors import DataError, ModelError, PackingError, RecipeError, Ru
 from palmette.inference.reward_model import load_reward
 from palmette.model.loading import weights_hash
 from palmette.tasks.extractive_qa import qa_messages
-from palmette.tasks.qa_prompt import Reply, load_prompt
+from palmette.tasks.qa_prompt import ParsedAnswer, load_prompt
 from palmette.tasks.rewards import REWARDS
 from palmette.train.grpo import resume_grpo, train_grpo
 from palmette.train.recipes.preferences import RewardRecipe
 from palmette.train.recipes.rollouts import GrpoRecipe
 from palmette.train.reward import train_reward
-from palmette.train.snapshot import Kept
+from palmette.train.snapshot import ParameterSnapshot
 from palmette.train.stage import Interrupted
 from palmette.train.step import checkpoints
 from tests.conftest import squad_file, tiny_llama
@@ -31,9 +31,9 @@ from tests.test_cli import palmette
 from tests.test_sft import adapter, assert_same, on_step, quiet
 
 
-def letters(reply: Reply, _: Question) -> float:
+def letters(completion: ParsedAnswer, _: Question) -> float:
     """The share of letters in what was said: a reward that tells a random model something from the start."""
-    return sum("a" <= character <= "z" for character in reply.text) / max(len(reply.text), 1)
+    return sum("a" <= character <= "z" for character in completion.text) / max(len(completion.text), 1)
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ def test_a_run_leaves_what_a_stranger_needs(finished: Path) -> None:
         for name in (
             "reward",
             "reward_letters",
-            "reply_tokens",
+            "completion_tokens",
             "ended",
             "flat_groups",
             "kl",
@@ -116,14 +116,16 @@ def test_a_run_leaves_what_a_stranger_needs(finished: Path) -> None:
         assert 0 <= line["clip_share"] <= 1
         assert line["kl"] >= 0
     assert lines[0]["old_kl"] != lines[3]["old_kl"]
-    # The four steps over one batch of rollouts learn from the same replies.
+    # The four steps over one batch of rollouts learn from the same completions.
     rewards = [line["reward"] for line in lines]
     assert rewards[:4] == [rewards[0]] * 4
     assert rewards[4:] == [rewards[4]] * 4
     assert rewards[0] != rewards[4]
     shown = log(finished, "samples.jsonl")
     assert [line["step"] for line in shown] == [1, 1, 5, 5]
-    assert all(line["reward"] == pytest.approx(letters(Reply(line["reply"], False), None)) for line in shown)  # type: ignore[arg-type]
+    assert all(
+        line["reward"] == pytest.approx(letters(ParsedAnswer(line["completion"], False), None)) for line in shown
+    )  # type: ignore[arg-type]
     manifest = json.loads((finished / "manifest.json").read_text())
     assert (manifest["questions"], manifest["data"][0]["documents"]) == (3, 2)
 
@@ -170,7 +172,9 @@ def test_what_is_rewarded_is_learned(tiny_folder: Path, data: str, tmp_path: Pat
 def test_a_policy_that_runs_away_stops_the_run(tiny_folder: Path, data: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     changes: dict[str, Any] = {"grpo": {"kl_limit": 1e-4}, "train__learning_rate": 0.1, "train__warmup": 0.0}
-    with pytest.raises(ModelError, match=r"nats a reply away from its reference, more than grpo\.kl_limit = 0\.0001"):
+    with pytest.raises(
+        ModelError, match=r"nats a completion away from its reference, more than grpo\.kl_limit = 0\.0001"
+    ):
         train_grpo(recipe(tiny_folder, data, out, **changes), quiet)
     assert not (out / "adapter").exists()
     assert checkpoints(out / "checkpoints")
@@ -200,7 +204,7 @@ def test_the_reference_is_the_model_before() -> None:
     token = torch.tensor([[1, 2, 3]])
     with torch.no_grad():
         before = model(input_ids=token).logits
-        kept = Kept(model)
+        kept = ParameterSnapshot(model)
         for parameter in model.parameters():
             parameter.add_(0.1)
         now = model(input_ids=token).logits
@@ -219,10 +223,10 @@ def test_bad_jobs_leave_nothing_behind(tiny_folder: Path, data: str, tmp_path: P
         (PackingError, r"rollouts\.tokens_per_batch is 64", {"rollouts__tokens_per_batch": 64}),
         (
             ModelError,
-            "the longest prompt, with its reply, needs",
+            "the longest prompt, with its completion, needs",
             {"model__overrides": {"max_position_embeddings": 64}},
         ),
-        (DataError, "in one reply of its own", {"reasoning": {"kind": "blah"}}),
+        (DataError, "in one completion of its own", {"reasoning": {"kind": "blah"}}),
     ):
         with pytest.raises(error, match=message):
             train_grpo(recipe(tiny_folder, data, out, **changes), quiet)
@@ -233,7 +237,7 @@ def test_contradictions_in_recipes_are_refused() -> None:
     for values, message in (
         ({"grpo": {"objective": "rloo", "scale": "none"}}, r"grpo\.scale has no meaning"),
         ({"data": {"kind": "chat"}}, r"data\.kind = chat holds no questions"),
-        ({"rollouts": {"samples": 1}}, r"rollouts\.samples = 1 leaves no other reply"),
+        ({"rollouts": {"samples": 1}}, r"rollouts\.samples = 1 leaves no other completion"),
         ({"grpo": {"kl_coeficient": 0.1}}, "Did you mean 'kl_coefficient'"),
     ):
         with pytest.raises(RecipeError, match=message):
@@ -258,7 +262,7 @@ def test_damaged_rollouts_are_explained(
 def test_a_reward_model_is_mixed_in_by_the_command(
     reward_run: Path, tiny_folder: Path, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    """Each reply earns 2 * its letters + 0.5 * what the reward model says of it after the prompt as messages."""
+    """Each completion earns 2 * its letters + 0.5 * what the reward model says of it after the prompt as messages."""
     out = tmp_path / "run"
     rollouts = {"samples": 2, "max_new_tokens": 5, "rewards": {"letters": 2.0}, "shown": 9}
     settings = {
@@ -276,7 +280,7 @@ def test_a_reward_model_is_mixed_in_by_the_command(
     prompts = {q.id: qa_messages(load_prompt(), document, q) for document in documents for q in document.questions}
     shown = log(out, "samples.jsonl")
     assert len(shown) == 3
-    said = load_reward(reward_run).scores([(prompts[line["question"]], line["reply"]) for line in shown])
+    said = load_reward(reward_run).scores([(prompts[line["question"]], line["completion"]) for line in shown])
     for line, score in zip(shown, said, strict=True):
         assert line["rewards"]["model"] == pytest.approx(score, abs=1e-5)  # float32, in other rows
         assert line["reward"] == pytest.approx(2 * line["rewards"]["letters"] + 0.5 * score, abs=1e-5)

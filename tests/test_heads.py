@@ -25,8 +25,8 @@ from tests.conftest import PATHS, on_path, tiny_llama, with_exact_norms
 SHARED = (1, 2, 3)
 
 
-def tree(name: str, prompt: tuple[int, ...], *replies: tuple[int, ...], learn: float = 0.0) -> PrefixTree:
-    leaves = tuple(Node((Segment(tokens, learn=learn),), name=str(rank)) for rank, tokens in enumerate(replies))
+def tree(name: str, prompt: tuple[int, ...], *completions: tuple[int, ...], learn: float = 0.0) -> PrefixTree:
+    leaves = tuple(Node((Segment(tokens, learn=learn),), name=str(rank)) for rank, tokens in enumerate(completions))
     return PrefixTree(Node((Segment(SHARED), Segment(prompt)), leaves), name)
 
 
@@ -112,8 +112,8 @@ def test_values_before_every_learned_token_equal_plain_hidden_states(path: str) 
     value_P = scalars_at(model, batch, row_P, predictor_P, "value")
     branch_P = find_branches(batch).of_tokens(batch, row_P, column_P)
     expected = []
-    for reply, prompt in (((6, 7, 8), (4, 5)), ((9,), (4, 5)), ((11, 12), (10,))):
-        hidden_TD = plain.model(input_ids=torch.tensor([[*SHARED, *prompt, *reply]])).last_hidden_state[0]
+    for completion, prompt in (((6, 7, 8), (4, 5)), ((9,), (4, 5)), ((11, 12), (10,))):
+        hidden_TD = plain.model(input_ids=torch.tensor([[*SHARED, *prompt, *completion]])).last_hidden_state[0]
         expected.append(hidden_TD[len(SHARED) + len(prompt) - 1 : -1] @ head.weight)
     for branch, values in enumerate(expected):
         torch.testing.assert_close(value_P[branch_P == branch], values, rtol=1e-11, atol=1e-11)

@@ -81,7 +81,7 @@ def test_a_summary_without_probabilities() -> None:
         "stone": Prediction("granite"),
         "tower": refuse(),
         "who": refuse(),
-        "why": Prediction("Because of 1882", valid_json=False, reply="Because of 1882"),
+        "why": Prediction("Because of 1882", valid_json=False, completion="Because of 1882"),
     }
     assert summarize(score_answers([DOCUMENT], predictions)) == {
         "exact": pytest.approx(100 * 2 / 5),
@@ -263,7 +263,7 @@ DOCUMENTS = [
 
 def test_official_files_come_back_as_they_went(tmp_path: Path) -> None:
     predictions = {
-        "q3": Prediction("Grüße", no_answer_probability=0.1, valid_json=False, reply="Grüße"),
+        "q3": Prediction("Grüße", no_answer_probability=0.1, valid_json=False, completion="Grüße"),
         "q1": Prediction("granite", start=13, end=20, probability=0.7, no_answer_probability=0.25),
         "q2": Prediction("", refusal="absent", probability=0.9, no_answer_probability=1 / 3),
     }

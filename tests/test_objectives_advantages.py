@@ -123,7 +123,7 @@ def test_grpo_advantages_equal_trl(scale: Any) -> None:
 
 
 def test_rloo_advantages_equal_trl() -> None:
-    """Without and with a KL penalty in the rewards: k1, summed over replies of three tokens."""
+    """Without and with a KL penalty in the rewards: k1, summed over completions of three tokens."""
     theirs = trl_advantages(RLOOTrainer, REWARD_N, 4, normalize_advantages=False, beta=0.0)
     ours = group_advantages(REWARD_N, GROUP_N, baseline="leave_one_out")
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
@@ -136,7 +136,7 @@ def test_rloo_advantages_equal_trl() -> None:
 
 
 def test_leave_one_out_by_hand() -> None:
-    """Rewards 1, 2, 6: against the means 4, 3.5, 1.5 of the others. Groups in any order; a reply alone learns nothing."""
+    """Rewards 1, 2, 6: against the means 4, 3.5, 1.5 of the others. Groups in any order; a completion alone learns nothing."""
     reward_N, group_N = torch.tensor([1.0, 9.0, 2.0, 6.0]).double(), torch.tensor([1, 0, 1, 1])
     assert group_advantages(reward_N, group_N, baseline="leave_one_out").tolist() == [-3.0, 0.0, -1.5, 4.5]
     assert flat_groups(reward_N, group_N).tolist() == [True, False]

@@ -36,15 +36,15 @@ def ours(kind: Any, weight_P: torch.Tensor, seed: int = 0, **settings: Any) -> t
     return loss, policy_P
 
 
-@pytest.mark.parametrize("learned", ["all", "some", "no token of one reply"])
+@pytest.mark.parametrize("learned", ["all", "some", "no token of one completion"])
 @pytest.mark.parametrize("kl_coefficient", [0.0, 0.3])
 @pytest.mark.parametrize(("kind", "loss_type"), [("token", "dapo"), ("branch", "grpo"), ("constant", "dr_grpo")])
 def test_grpo_equals_trl(kind: str, loss_type: str, kl_coefficient: float, learned: str) -> None:
     weight_P = ONES.clone()
     if learned != "all":
         weight_P[[1, 4, 5, 6]] = 0
-    if learned == "no token of one reply":
-        weight_P[2] = 0  # the only token of branch 1; TRL's mean over replies counts such a reply as 0 too
+    if learned == "no token of one completion":
+        weight_P[2] = 0  # the only token of branch 1; TRL's mean over completions counts such a completion as 0 too
     mine, policy_P = ours(kind, weight_P, kl_coefficient=kl_coefficient, clip_high=0.28)
     theirs, logged = trl_grpo_loss(
         policy_P,
@@ -81,7 +81,7 @@ def test_rloo_equals_trl() -> None:
 
 @pytest.mark.parametrize("kind", ["token", "branch", "constant"])
 def test_before_the_first_update_it_is_the_policy_gradient(kind: Any) -> None:
-    """Ratio 1: the gradient of each token's log-probability is -advantage / denominator, a reply's share of it for "branch"."""
+    """Ratio 1: the gradient of each token's log-probability is -advantage / denominator, a completion's share of it for "branch"."""
     policy_P, _, _ = rollout()
     per, denominator = average(kind, learn_weight=12, num_branches=5, max_tokens=6)
     assert (per, denominator) == {"token": ("token", 12), "branch": ("branch", 5), "constant": ("token", 30)}[kind]
@@ -111,7 +111,7 @@ def test_the_kl_term_pulls_towards_the_reference() -> None:
 
 @given(cut=st.integers(0, 5), seed=st.integers(0, 99), kind=st.sampled_from(["token", "branch", "constant"]))
 def test_micro_batches_add_up(cut: int, seed: int, kind: Any) -> None:
-    """Five replies cut between any two, losses and what is logged; the mean of the parts' own means is another number."""
+    """Five completions cut between any two, losses and what is logged; the mean of the parts' own means is another number."""
     policy_P, old_P, reference_P = rollout(seed)
     per, denominator = average(kind, learn_weight=12, num_branches=5, max_tokens=6)
 
@@ -160,7 +160,7 @@ def test_finite_differences(kind: Any) -> None:
     assert torch.autograd.gradcheck(lambda x: rloo_loss(x, old_P, ADVANTAGE, BRANCH_P, ONES, 5).loss, (rollout()[0],))
 
 
-def test_a_reply_is_one_action_under_rloo() -> None:
+def test_a_completion_is_one_action_under_rloo() -> None:
     """Two tokens whose ratios 1.5 and 1/1.5 cancel: clipped apart, not clipped together."""
     policy_P = torch.tensor([1.5, 1 / 1.5], dtype=torch.float64).log()
     tokens = (policy_P, torch.zeros(2).double(), torch.ones(1).double(), torch.zeros(2, dtype=torch.long), ONES[:2])

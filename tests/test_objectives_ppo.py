@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from palmette.objectives.advantages import gae, whiten
 from palmette.objectives.branches import branch_sum
-from palmette.objectives.kl import AdaptiveKL, kl_estimate, kl_ran_away, mean_reply_kl
+from palmette.objectives.kl import AdaptiveKL, kl_estimate, kl_ran_away, mean_completion_kl
 from palmette.objectives.nll import weighted_nll
 from palmette.objectives.ppo import (
     check_ends_learned,
     clipped_policy_loss,
     clipped_value_loss,
+    completions_ended,
     explained_variance,
-    replies_ended,
-    score_replies,
+    score_completions,
     shape_rewards,
     token_entropy,
 )
@@ -126,7 +126,7 @@ def test_kl_estimates_by_hand() -> None:
         kl_estimate(policy_P, reference_P, "k4")  # type: ignore[arg-type]
 
 
-def test_the_score_goes_to_the_last_token_of_its_own_reply() -> None:
+def test_the_score_goes_to_the_last_token_of_its_own_completion() -> None:
     """Branches that alternate, of 3, 1 and 2 tokens; policy and reference agree."""
     branch_P = torch.tensor([0, 2, 0, 1, 0, 2])
     same_P = torch.zeros(6).double()
@@ -155,12 +155,12 @@ def test_unlearned_tokens_have_no_part() -> None:
 
 
 def test_values_are_read_at_predictors() -> None:
-    """A prompt with two replies, one worth 1, the other 0; a critic that knows them after their first token, and 1/2 before.
+    """A prompt with two completions, one worth 1, the other 0; a critic that knows them after their first token, and 1/2 before.
 
     So only first tokens have an advantage, +1/2 and -1/2. Read at the tokens themselves, values are one position late.
     """
-    replies = tuple(Node((Segment(tokens, learn=1.0),)) for tokens in ((7, 8, 2), (9, 2)))
-    tree = PrefixTree(Node((Segment((5, 6)),), replies))
+    completions = tuple(Node((Segment(tokens, learn=1.0),)) for tokens in ((7, 8, 2), (9, 2)))
+    tree = PrefixTree(Node((Segment((5, 6)),), completions))
     batch = PackedBatch.from_trees([[tree]])
     row_P, column_P = (batch.learn_BT != 0).nonzero(as_tuple=True)
     assert batch.token_BT[row_P, column_P].tolist() == [7, 8, 2, 9, 2]
@@ -181,7 +181,7 @@ def test_values_are_read_at_predictors() -> None:
 
 
 def test_a_rewarded_end_is_learned() -> None:
-    """A policy that ends with probability 0.1 at every place, and a reply [word, end] with advantage 1 a token.
+    """A policy that ends with probability 0.1 at every place, and a completion [word, end] with advantage 1 a token.
 
     d log p(end) / d logit = 0.9 and d log p(word) / d logit = -0.1, so the logit's gradient is -(0.9 - 0.1) / 2 and the policy ends sooner.
     Without the end token in the loss it is +0.1 / 2, and the policy forgets how to end; that is refused.
@@ -207,17 +207,17 @@ def test_a_rewarded_end_is_learned() -> None:
 
 def test_the_end_of_sequence_rule() -> None:
     token_P, branch_P = torch.tensor([4, 2, 4, 2, 4, 3]), torch.tensor([0, 0, 1, 2, 2, 1])
-    ended_N = replies_ended(token_P, branch_P, 3, {2, 3})
+    ended_N = completions_ended(token_P, branch_P, 3, {2, 3})
     assert ended_N.tolist() == [True, True, False]
     score_N = double(1, 2, 3)
-    assert score_replies(score_N, ended_N, rule="penalty", amount=1.5).tolist() == [1, 2, 1.5]
-    assert score_replies(score_N, ended_N, rule="score", amount=-1).tolist() == [1, 2, -1]
+    assert score_completions(score_N, ended_N, rule="penalty", amount=1.5).tolist() == [1, 2, 1.5]
+    assert score_completions(score_N, ended_N, rule="score", amount=-1).tolist() == [1, 2, -1]
     with pytest.raises(ValueError, match="rule must be"):
-        score_replies(score_N, ended_N, rule="none", amount=0)  # type: ignore[arg-type]
+        score_completions(score_N, ended_N, rule="none", amount=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="penalty must be"):
-        score_replies(score_N, ended_N, rule="penalty", amount=-1)
+        score_completions(score_N, ended_N, rule="penalty", amount=-1)
     with pytest.raises(ValueError, match="must be an end token"):
-        replies_ended(token_P, branch_P, 3, ())
+        completions_ended(token_P, branch_P, 3, ())
 
 
 @given(cut=st.integers(0, 12), seed=st.integers(0, 99))
@@ -287,14 +287,14 @@ def test_the_adaptive_coefficient() -> None:
             AdaptiveKL(**settings)
 
 
-def test_kl_of_replies_and_when_it_ran_away() -> None:
-    """Replies of 1 and 3 tokens, 0.5 nats each: 2 nats over two replies, whatever the order or the cut."""
+def test_kl_of_completions_and_when_it_ran_away() -> None:
+    """Completions of 1 and 3 tokens, 0.5 nats each: 2 nats over two completions, whatever the order or the cut."""
     kl_P = torch.full((4,), 0.5)
-    assert mean_reply_kl(kl_P, 2) == 1.0 == mean_reply_kl(kl_P[:1], 2) + mean_reply_kl(kl_P[1:], 2)
+    assert mean_completion_kl(kl_P, 2) == 1.0 == mean_completion_kl(kl_P[:1], 2) + mean_completion_kl(kl_P[1:], 2)
     assert float(branch_sum(kl_P, torch.tensor([0, 1, 1, 1]), 2).mean()) == 1.0
     assert [kl_ran_away(kl, 10.0) for kl in (-1.0, 10.0, 10.1, math.inf, math.nan)] == [False, False, True, True, True]
-    with pytest.raises(ValueError, match="number of replies"):
-        mean_reply_kl(kl_P, 0)
+    with pytest.raises(ValueError, match="number of completions"):
+        mean_completion_kl(kl_P, 0)
 
 
 @pytest.mark.parametrize("settings", [{"denominator": 0}, {"clip": -0.1}])

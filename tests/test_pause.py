@@ -17,7 +17,7 @@ from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import DataError, ModelError, RecipeError, RunError
-from palmette.inference.answerer import open_model
+from palmette.inference.answerer import load_answerer
 from palmette.model.forward import logits_at
 from palmette.model.loading import add_lora, load_model
 from palmette.model.pause import PAUSE_WEIGHTS, add_pause, load_pause, pause_of, save_pause, without_pause
@@ -101,7 +101,7 @@ def test_decoders_write_them_in(tokenizer: Any) -> None:
     found = {
         id_: {text: odds for text, _, odds in posterior.spans} for id_, posterior in decoder.posteriors([DOCUMENT])
     }
-    opened = task.open_reply(DOCUMENT.text, question.text)
+    opened = task.open_completion(DOCUMENT.text, question.text)
     before = (*opened.root, *opened.document, *opened.question, -1, -2, -3, *opened.opening)
     logprobs = {}
     for text, tokens in (("granite", task.template.encoder.content("granite")), ("?", opened.abstain)):
@@ -113,11 +113,11 @@ def test_decoders_write_them_in(tokenizer: Any) -> None:
         logprobs[text] = sum(float(logits[i, token]) for i, token in enumerate(said))
     assert found["q1"]["granite"] == pytest.approx(logprobs["granite"] - logprobs["?"], abs=1e-9)
     asked = [(DOCUMENT, question)]
-    replies = [
-        dict(GreedyDecoder(model, tokenizer, t, max_new_tokens=6).replies(asked))
+    completions = [
+        dict(GreedyDecoder(model, tokenizer, t, max_new_tokens=6).completions(asked))
         for t in (task, task_with(tokenizer, Reasoning()))
     ]
-    assert replies[0] != replies[1], "the pauses change nothing"
+    assert completions[0] != completions[1], "the pauses change nothing"
     with pytest.raises(ModelError, match="in one go"):
         GenerationDecoder(model, tokenizer, task)
     with pytest.raises(DataError, match="does not reason freely"):
@@ -161,7 +161,7 @@ def test_the_first_stage_trains_the_embeddings_alone(
 
 
 def test_a_loaded_run_has_them(straight: Path, tiny_folder: Path) -> None:
-    opened = open_model(str(straight))
+    opened = load_answerer(str(straight))
     rows = pause_of(opened.loaded.model)
     assert rows is not None
     assert torch.equal(rows, load_file(straight / "adapter" / PAUSE_WEIGHTS)["pause_ND"])
@@ -211,7 +211,7 @@ def test_full_fine_tuning_keeps_them_beside_a_plain_model(tiny_folder: Path, tmp
     train_sft(with_pauses(tiny_folder, out, train__method="full", reasoning__embedding_epochs=0), quiet)
     plain = load_file(out / "model" / "model.safetensors")
     assert not [name for name in plain if "pause" in name]
-    rows = pause_of(open_model(str(out)).loaded.model)
+    rows = pause_of(load_answerer(str(out)).loaded.model)
     assert rows is not None
     assert torch.equal(rows, load_file(out / "model" / PAUSE_WEIGHTS)["pause_ND"])
 
@@ -241,7 +241,7 @@ def test_a_run_without_its_pauses_is_refused(straight: Path, tmp_path: Path) -> 
     shutil.copytree(straight, copy)
     (copy / "adapter" / PAUSE_WEIGHTS).unlink()
     with pytest.raises(RunError, match=r"holds no pause\.safetensors"):
-        open_model(str(copy))
+        load_answerer(str(copy))
 
 
 def test_inspect_shows_them(

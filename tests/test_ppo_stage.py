@@ -15,11 +15,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from palmette.config import read_section
 from palmette.errors import ModelError, RecipeError
-from palmette.inference.answerer import open_model
+from palmette.inference.answerer import load_answerer
 from palmette.model.heads import add_head, head_of
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.maker import RolloutMaker
-from palmette.rollouts.questions import ask_documents
+from palmette.rollouts.questions import group_prompts
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.scoring import score_rollouts
 from palmette.tasks.extractive_qa import ExtractiveQa
@@ -53,7 +53,7 @@ def model(tokenizer: Any) -> Any:
 def made(model: Any, task: ExtractiveQa, tokenizer: Any) -> RolloutBatch:
     """Rollouts whose policies and values were a little off the present ones, so that ratios and values are clipped."""
     limits = {"num_samples": 4, "max_new_tokens": LENGTH, "most_questions": 3, "row_tokens": 4096}
-    asked, _ = ask_documents(DOCUMENTS, task, **limits)
+    asked, _ = group_prompts(DOCUMENTS, task, **limits)
     source = Sampler(model, tokenizer, end_tokens=ends(model))
     rollouts = RolloutMaker(source, Letters(), 4, LENGTH, seed=3).make(asked, 0)
     assert {sample.finish for sample in rollouts.samples} == {"end", "length"}
@@ -85,7 +85,7 @@ def targets(rollouts: RolloutBatch) -> tuple[list[float], list[float]]:
 
 
 def plain_loss(model: Any, task: ExtractiveQa, rollouts: RolloutBatch) -> tuple[Any, torch.Tensor, torch.Tensor]:
-    """One reply a row through transformers as it is: the model with a head, PPO's loss, and how many of the terms were clipped."""
+    """One completion a row through transformers as it is: the model with a head, PPO's loss, and how many of the terms were clipped."""
     config = LlamaConfig(**{**SMALL, "vocab_size": model.config.vocab_size}, max_position_embeddings=4096)
     stock = with_exact_norms(LlamaForCausalLM(config).double())
     stock.add_module("value_head", torch.nn.Linear(SMALL["hidden_size"], 1, dtype=torch.float64))
@@ -145,7 +145,7 @@ def test_what_is_noted_of_rollouts(made: RolloutBatch) -> None:
     )  # whitening adds 1e-8 to the variance
     assert made.scored["return"].tolist() == pytest.approx(returns, rel=1e-9)
     gaps = made.scored["old"] - made.scored["reference"]
-    assert made.notes["reply_kl"] == pytest.approx(float(gaps.sum()) / 12)
+    assert made.notes["completion_kl"] == pytest.approx(float(gaps.sum()) / 12)
     misses = [a - b for a, b in zip(returns, made.scored["value"].tolist(), strict=True)]
     explained = 1 - statistics.pvariance(misses) / statistics.pvariance(returns)
     assert made.notes["explained_variance"] == pytest.approx(explained)
@@ -157,9 +157,9 @@ def test_the_coefficient_adapts() -> None:
     """Ziegler et al. (2019), section 2.2: twice the target is an error of 1, cut to 0.2; times the gain 0.5."""
     settings = PpoSection(kl_coefficient=0.2, kl_target=3.0, kl_gain=0.5)
     assert next_coefficient(settings, None) == 0.2
-    assert next_coefficient(settings, {"kl_coefficient": 0.4, "reply_kl": 6.0}) == pytest.approx(0.4 * 1.1)
-    assert next_coefficient(settings, {"kl_coefficient": 0.4, "reply_kl": 2.7}) == pytest.approx(0.4 * 0.95)
-    assert next_coefficient(PpoSection(), {"kl_coefficient": 0.4, "reply_kl": 6.0}) == 0.05
+    assert next_coefficient(settings, {"kl_coefficient": 0.4, "completion_kl": 6.0}) == pytest.approx(0.4 * 1.1)
+    assert next_coefficient(settings, {"kl_coefficient": 0.4, "completion_kl": 2.7}) == pytest.approx(0.4 * 0.95)
+    assert next_coefficient(PpoSection(), {"kl_coefficient": 0.4, "completion_kl": 6.0}) == 0.05
 
 
 @pytest.fixture(autouse=True)
@@ -200,11 +200,11 @@ def test_it_adapts_stops_and_resumes_bit_equal(
     lines = log(straight)
     assert [line["kl_coefficient"] for line in lines[:4]] == [0.05] * 4
     assert lines[4]["kl_coefficient"] == pytest.approx(
-        0.05 * (1 + 0.1 * max(-0.2, min(0.2, lines[0]["reply_kl"] / 0.5 - 1)))
+        0.05 * (1 + 0.1 * max(-0.2, min(0.2, lines[0]["completion_kl"] / 0.5 - 1)))
     )
     assert {"score", "value_loss", "explained_variance", "kl", "old_kl", "clip_share", "entropy"} <= lines[4].keys()
     assert json.loads((straight / "manifest.json").read_text())["stage"] == "ppo"
-    assert open_model(str(straight)).task.prompt.sha256  # answers questions like any other run
+    assert load_answerer(str(straight)).task.prompt.sha256  # answers questions like any other run
 
 
 def test_what_is_rewarded_is_learned(tiny_folder: Path, data: str, tmp_path: Path) -> None:
@@ -224,7 +224,9 @@ def test_a_policy_that_runs_away_stops_the_run(tiny_folder: Path, data: str, tmp
     changes: dict[str, Any] = {"ppo": {"kl_limit": 1e-4}, "lora": {"rank": 2}}
     changes["model"] = {"name": str(tiny_folder), "dtype": "bfloat16"}
     train = {"epochs": 2, "learning_rate": 0.1, "warmup": 0.0}
-    with pytest.raises(ModelError, match=r"nats a reply away from its reference, more than ppo\.kl_limit = 0\.0001"):
+    with pytest.raises(
+        ModelError, match=r"nats a completion away from its reference, more than ppo\.kl_limit = 0\.0001"
+    ):
         train_ppo(recipe(tiny_folder, data, tmp_path / "run", train, **changes), quiet)
     assert not (tmp_path / "run" / "adapter").exists()
     first = log(tmp_path / "run")[0]

@@ -33,7 +33,7 @@ PAIR = {"prompt": "When?", "chosen": "At 7:40.", "rejected": "Never."}
 VERDICT = {"prompt": "When?", "completion": "At 7:40.", "label": True}
 
 
-def reply(text: str) -> dict[str, str]:
+def completion(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
 
 
@@ -48,13 +48,17 @@ def said(prompt: tuple[Turn, ...]) -> list[tuple[str, str]]:
 
 WAYS = {
     "text": PAIR,
-    "messages": {"prompt": [ASKED], "chosen": [reply("At 7:40.")], "rejected": [reply("Never.")]},
-    "implicit prompt": {"chosen": [ASKED, reply("At 7:40.")], "rejected": [ASKED, reply("Never.")]},
-    "prompt said twice": {"prompt": "When?", "chosen": [ASKED, reply("At 7:40.")], "rejected": [reply("Never.")]},
+    "messages": {"prompt": [ASKED], "chosen": [completion("At 7:40.")], "rejected": [completion("Never.")]},
+    "implicit prompt": {"chosen": [ASKED, completion("At 7:40.")], "rejected": [ASKED, completion("Never.")]},
+    "prompt said twice": {
+        "prompt": "When?",
+        "chosen": [ASKED, completion("At 7:40.")],
+        "rejected": [completion("Never.")],
+    },
     "null columns": {**PAIR, "ranked": None, "margin": None, "id": None},
     "ranked": {"prompt": "When?", "ranked": ["At 7:40.", "Never."]},
     "ranks": {"prompt": "When?", "completions": ["Never.", "At 7:40."], "ranks": [2, 1]},
-    "scores": {"prompt": "When?", "completions": ["Never.", [reply("At 7:40.")]], "scores": [-0.5, 3]},
+    "scores": {"prompt": "When?", "completions": ["Never.", [completion("At 7:40.")]], "scores": [-0.5, 3]},
     "ShareGPT": {
         "prompt": [{"from": "human", "value": "When?"}],
         "chosen": [{"from": "gpt", "value": "At 7:40."}],
@@ -75,7 +79,7 @@ def test_every_convention_says_the_same(tmp_path: Path, way: str) -> None:
 def test_long_prompts_lists_and_margins_are_kept(tmp_path: Path) -> None:
     rows = [
         {"id": "talk", "prompt": TALK, "ranked": ["a", "b", "c", "d"]},
-        {"id": 7, "chosen": [*TALK, reply(" a\n")], "rejected": [*TALK, reply("b")], "margin": 2},
+        {"id": 7, "chosen": [*TALK, completion(" a\n")], "rejected": [*TALK, completion("b")], "margin": 2},
         {"id": "ties are far apart", "prompt": "x", "completions": ["a", "b", "c"], "ranks": [3, 1, 2]},
     ]
     path = lines(tmp_path / "a.jsonl", *rows)
@@ -93,7 +97,7 @@ def test_long_prompts_lists_and_margins_are_kept(tmp_path: Path) -> None:
 
 def test_the_implicit_prompt_is_that_of_trl() -> None:
     trl = pytest.importorskip("trl.data_utils")
-    row = {"chosen": [*TALK, reply("At 7:40.")], "rejected": [*TALK, reply("Never.")]}
+    row = {"chosen": [*TALK, completion("At 7:40.")], "rejected": [*TALK, completion("Never.")]}
     expected = trl.extract_prompt(row)
     (record,) = parse_comparisons([row], "memory")
     assert isinstance(record, Comparison)
@@ -101,7 +105,7 @@ def test_the_implicit_prompt_is_that_of_trl() -> None:
     assert record.completions == (expected["chosen"][0]["content"], expected["rejected"][0]["content"])
 
 
-@pytest.mark.parametrize("completion", ["At 7:40.", [reply("At 7:40.")], [ASKED, reply("At 7:40.")]])
+@pytest.mark.parametrize("completion", ["At 7:40.", [completion("At 7:40.")], [ASKED, completion("At 7:40.")]])
 @pytest.mark.parametrize("label", [True, False])
 def test_verdicts_are_read(tmp_path: Path, completion: Any, label: bool) -> None:
     path = lines(tmp_path / "a.jsonl", {"prompt": [ASKED], "completion": completion, "label": label})
@@ -124,8 +128,8 @@ def test_a_pair_gives_the_verdicts_that_trl_makes_of_it() -> None:
 
 
 def test_hub_rows_go_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    talk = {"chosen": [ASKED, reply("At 7:40.")], "rejected": [ASKED, reply("Never.")], "score_chosen": 8.0}
-    made = datasets.Dataset.from_list([talk, {**talk, "rejected": [ASKED, reply("At 7:40.")]}])
+    talk = {"chosen": [ASKED, completion("At 7:40.")], "rejected": [ASKED, completion("Never.")], "score_chosen": 8.0}
+    made = datasets.Dataset.from_list([talk, {**talk, "rejected": [ASKED, completion("At 7:40.")]}])
     asked = []
 
     def load(name: str, split: str) -> datasets.Dataset:
@@ -150,33 +154,33 @@ BAD = {
         r"'ranked\[0\]' and 'ranked\[2\]' are the same",
     ),
     "empty side": ({**PAIR, "rejected": " \n"}, "empty", "in 'rejected' is empty"),
-    "empty message": ({**PAIR, "chosen": [reply("")]}, "empty", "in 'chosen' is empty"),
+    "empty message": ({**PAIR, "chosen": [completion("")]}, "empty", "in 'chosen' is empty"),
     "no messages": ({**PAIR, "chosen": []}, "empty", "in 'chosen' is an empty list"),
     "empty prompt": ({**PAIR, "prompt": ""}, "empty", "in 'prompt' is empty"),
     "empty in a list": ({"prompt": "x", "ranked": ["a", ""]}, "empty", r"in 'ranked\[1\]' is empty"),
     "prompt differs": (
-        {"chosen": [ASKED, reply("a")], "rejected": [{"role": "user", "content": "Where?"}, reply("b")]},
+        {"chosen": [ASKED, completion("a")], "rejected": [{"role": "user", "content": "Where?"}, completion("b")]},
         "prompt differs",
         r"the prompt of 'rejected' is not that of 'chosen': message 1 is 'Where\?' \(user\) and 'When\?' \(user\)",
     ),
     "prompt differs in length": (
-        {"chosen": [ASKED, reply("a")], "rejected": [ASKED, reply("b"), ASKED, reply("c")]},
+        {"chosen": [ASKED, completion("a")], "rejected": [ASKED, completion("b"), ASKED, completion("c")]},
         "prompt differs",
-        "3 messages and 1.* one reply each",
+        "3 messages and 1.* one completion each",
     ),
     "prompt differs from the given one": (
-        {"prompt": "Where?", "chosen": [ASKED, reply("a")], "rejected": "b"},
+        {"prompt": "Where?", "chosen": [ASKED, completion("a")], "rejected": "b"},
         "prompt differs",
         "the prompt of 'chosen' is not that of 'prompt'",
     ),
     "prompt on one side": (
-        {"chosen": [ASKED, reply("a")], "rejected": "b"},
+        {"chosen": [ASKED, completion("a")], "rejected": "b"},
         "prompt differs",
         "'rejected' .* 'chosen': 0 messages and 1",
     ),
     "no prompt": ({"chosen": "a", "rejected": "b"}, "format", "the prompt is missing.* Give a 'prompt'"),
-    "prompt ends with a reply": (
-        {**PAIR, "prompt": [ASKED, reply("No.")]},
+    "prompt ends with a completion": (
+        {**PAIR, "prompt": [ASKED, completion("No.")]},
         "format",
         "the prompt ends with the message of the assistant",
     ),
@@ -242,7 +246,7 @@ BAD_VERDICTS = {
     "no completion": ({"prompt": "x", "label": True}, "no 'completion'"),
     "empty": ({**VERDICT, "completion": ""}, "in 'completion' is empty"),
     "prompt differs": (
-        {**VERDICT, "completion": [{"role": "user", "content": "Where?"}, reply("a")]},
+        {**VERDICT, "completion": [{"role": "user", "content": "Where?"}, completion("a")]},
         "the prompt of 'completion' is not that of 'prompt'",
     ),
 }

@@ -27,8 +27,8 @@ SHARED = (1, 2, 3)
 Gradients = dict[str, torch.Tensor]
 
 
-def tree(name: str, prompt: tuple[int, ...], learn: float, **replies: tuple[int, ...]) -> PrefixTree:
-    leaves = tuple(Node((Segment(tokens, learn=learn),), name=leaf) for leaf, tokens in replies.items())
+def tree(name: str, prompt: tuple[int, ...], learn: float, **completions: tuple[int, ...]) -> PrefixTree:
+    leaves = tuple(Node((Segment(tokens, learn=learn),), name=leaf) for leaf, tokens in completions.items())
     return PrefixTree(Node((Segment(SHARED), Segment(prompt)), leaves), name)
 
 
@@ -57,11 +57,11 @@ def plain(model: Any, trees: list[PrefixTree]) -> dict[tuple[str, str], torch.Te
     found = {}
     for one in trees:
         for path in paths_of(one.root):
-            prompt, reply = ([t for s in node.segments for t in s.tokens] for node in path)
-            logits = model(input_ids=torch.tensor([prompt + reply]), use_cache=False).logits[0]
+            prompt, completion = ([t for s in node.segments for t in s.tokens] for node in path)
+            logits = model(input_ids=torch.tensor([prompt + completion]), use_cache=False).logits[0]
             logprob = torch.log_softmax(logits, dim=-1)
-            rows = torch.arange(len(prompt) - 1, len(prompt) + len(reply) - 1)
-            found[one.name, path[-1].name] = logprob[rows, torch.tensor(reply)]
+            rows = torch.arange(len(prompt) - 1, len(prompt) + len(completion) - 1)
+            found[one.name, path[-1].name] = logprob[rows, torch.tensor(completion)]
     return found
 
 

@@ -19,7 +19,7 @@ from palmette.config import Recipe, load_run_recipe, read_recipe, read_section
 from palmette.data.chat import Part, Turn
 from palmette.data.preference import Comparison, read_comparisons, read_verdicts
 from palmette.errors import DataError, ModelError, PalmetteError, RecipeError, RunError
-from palmette.inference.answerer import open_model
+from palmette.inference.answerer import load_answerer
 from palmette.inference.reward_model import load_reward
 from palmette.model.loading import load_model, weights_hash
 from palmette.tasks.preference import GOOD, PreferenceTrees, mismatched
@@ -278,15 +278,15 @@ def test_a_reward_model_learns_what_can_be_told_apart_and_is_loaded_whole(
     assert {path.name for path in run.iterdir()} == {"recipe.yaml", "manifest.json", "metrics.jsonl", "adapter"}
     assert log(run)[-1]["accuracy"] == 1.0
     opened = load_reward(run)
-    replies = [([{"role": "user", "content": "Where is the mill?"}], "Kindly follow the mill road.")]
-    polite, rude, again = opened.scores([*replies, ("Where is the mill?", "Go!"), *replies])
+    completions = [([{"role": "user", "content": "Where is the mill?"}], "Kindly follow the mill road.")]
+    polite, rude, again = opened.scores([*completions, ("Where is the mill?", "Go!"), *completions])
     assert polite > rude
     assert again == pytest.approx(polite, rel=1e-4)
     with torch.no_grad():  # the parts by hand: base, adapter, stock layers, and the head on the last hidden state
         loaded = load_model(str(tiny_folder), adapter=run / "adapter", dtype="float32", fused=False)
         builder = PreferenceTrees(ChatTemplate(loaded.tokenizer), learned=False)
         asked = Turn("user", (Part("Where is the mill?"),))
-        tree = builder.of_comparison(Comparison("x", (asked,), (replies[0][1], "Go!")))
+        tree = builder.of_comparison(Comparison("x", (asked,), (completions[0][1], "Go!")))
         head = load_file(run / "adapter" / "reward_head.safetensors")
         tokens = [t for node in (tree.root, tree.root.children[0]) for s in node.segments for t in s.tokens]
         hidden_D = loaded.model.base_model.model.model(input_ids=torch.tensor([tokens])).last_hidden_state[0, -1]
@@ -341,7 +341,7 @@ def test_a_stage_goes_on_from_a_run(tuned: Path, tiny_folder: Path, pairs: Path,
     moved = [float((two[name] - one[name]).abs().max()) for name in one]
     assert max(moved) > 0
     assert max(moved) < 0.01 < max(float(value.abs().max()) for value in one.values()), "it began anew"
-    assert open_model(str(out)).task.prompt == open_model(str(tuned)).task.prompt
+    assert load_answerer(str(out)).task.prompt == load_answerer(str(tuned)).task.prompt
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["start"] == {"run": str(tuned), "sha256": weights_hash(str(tuned / "adapter"))}
 
@@ -373,7 +373,7 @@ def test_a_run_with_all_weights_trained_is_the_base_of_a_new_adapter(
     assert log(out)[0]["loss"] == pytest.approx(math.log(2), abs=1e-7)
     assert load_run_recipe(out / "recipe.yaml").model.name == str(full / "model")
     assert json.loads((out / "manifest.json").read_text())["model"]["sha256"] == weights_hash(str(full / "model"))
-    assert open_model(str(out)).loaded.name == str(full / "model")
+    assert load_answerer(str(out)).loaded.name == str(full / "model")
 
 
 def test_the_reference_may_be_another_run(tuned: Path, tiny_folder: Path, pairs: Path, tmp_path: Path) -> None:
@@ -466,7 +466,7 @@ def test_bad_jobs_leave_nothing_behind(
     with pytest.raises(RunError, match="is not a reward model's run"):
         load_reward(finished["dpo"])
     with pytest.raises(RunError, match="is a reward model, which gives no answers"):
-        open_model(str(finished["reward"]))
+        load_answerer(str(finished["reward"]))
     with pytest.raises(RecipeError, match="unknown key 'dpo'"):
         resume_kto(finished["dpo"], quiet)
 

@@ -97,7 +97,7 @@ def without_thoughts(comparison: Comparison) -> Comparison:
 
 @pytest.mark.parametrize("style", sorted(STYLES))
 def test_every_branch_is_the_rendered_conversation(style: str) -> None:
-    """Tokens of each root-to-leaf path, and the learned ones among them: the reply and what ends it, nothing of the prompt."""
+    """Tokens of each root-to-leaf path, and the learned ones among them: the completion and what ends it, nothing of the prompt."""
     seen: Counter[str] = Counter()
     trees, unlearned = PreferenceTrees(TEMPLATES[style]), PreferenceTrees(TEMPLATES[style], learned=False)
 
@@ -131,7 +131,7 @@ def test_every_branch_is_the_rendered_conversation(style: str) -> None:
 @pytest.mark.parametrize("style", ["smollm2", "llama2"])
 @pytest.mark.parametrize("learned", [True, False])
 def test_packed_branches_are_those_of_rows_of_their_own(style: str, learned: bool) -> None:
-    """What a branch's last token sees is its conversation; and scored tokens go to the branch whose reply they are of."""
+    """What a branch's last token sees is its conversation; and scored tokens go to the branch whose completion they are of."""
     seen: Counter[str] = Counter()
     trees = PreferenceTrees(TEMPLATES[style], learned=learned)
 
@@ -152,8 +152,8 @@ def test_packed_branches_are_those_of_rows_of_their_own(style: str, learned: boo
             row, last = int(branches.row_N[index]), int(branches.last_N[index])
             assert batch.token_BT[row][may_attend_BTT[row, last]].tolist() == expected
             assert int(batch.position_BT[row, last]) == len(expected) - 1
-            reply = batch.token_BT[row_P, column_P][branch_P == index].tolist()
-            assert reply == (expected[prompt:] if learned else [])
+            completion = batch.token_BT[row_P, column_P][branch_P == index].tolist()
+            assert completion == (expected[prompt:] if learned else [])
         if learned:
             found = last_tokens(branch_P, len(branches))
             assert (row_P[found].tolist(), column_P[found].tolist()) == (
@@ -289,7 +289,7 @@ def test_what_a_template_cannot_hold_is_named() -> None:
 
 
 def verdict(name: str, asked: str, label: bool = True) -> Verdict:
-    return Verdict(name, (turn("user", asked),), f"reply {name}", label)
+    return Verdict(name, (turn("user", asked),), f"completion {name}", label)
 
 
 def test_verdicts_have_one_branch_and_that_of_another_prompt() -> None:

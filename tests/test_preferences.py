@@ -106,7 +106,7 @@ def test_answers_that_earn_the_same_say_nothing(task: ExtractiveQa, tmp_path: Pa
     assert [row["id"] for row in done.rows] == ["who", "where"]
 
 
-def test_replies_that_the_model_does_not_write_alone_are_refused(task: ExtractiveQa, tokenizer: Any) -> None:
+def test_completions_that_the_model_does_not_write_alone_are_refused(task: ExtractiveQa, tokenizer: Any) -> None:
     two_turns = ExtractiveQa(task.template, load_prompt("two_turn"))
     placeholders = ExtractiveQa(task.template, reasoning=Reasoning("blah"))
     for other in (two_turns, placeholders):

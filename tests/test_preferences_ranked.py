@@ -50,7 +50,7 @@ def task(tokenizer: Any) -> ExtractiveQa:
 
 def judge_of(scores: Mapping[str, float]) -> Judge:
     """Scores by what was said."""
-    return lambda replies: [scores[text] for _, _, text in replies]
+    return lambda completions: [scores[text] for _, _, text in completions]
 
 
 def made(
@@ -84,9 +84,9 @@ def test_a_judge_sees_each_answer_with_its_own_question(task: ExtractiveQa, tmp_
     """The scores of a batch go back to whom they belong to: each question prefers the answer that names it."""
     texts = [["when", "who"], ["where", "who"], ["when", "where"]]
 
-    def judge(replies: Sequence[tuple[Document, Question, str]]) -> list[float]:
-        assert all(document == DOCUMENT for document, _, _ in replies)
-        return [float(text == question.id) for _, question, text in replies]
+    def judge(completions: Sequence[tuple[Document, Question, str]]) -> list[float]:
+        assert all(document == DOCUMENT for document, _, _ in completions)
+        return [float(text == question.id) for _, question, text in completions]
 
     maker = PreferenceMaker(Script(texts), task, None, (Sampling(seed=0), Sampling(seed=0)), 2, judge=judge)
     rows = make_preferences(maker, [DOCUMENT], tmp_path / "w", {}).rows
@@ -127,9 +127,9 @@ def test_a_stop_amid_questions_that_are_judged_together_changes_nothing(
     texts = [["a\u2028bcd", "abc"], ["abcd", "a"], ["abcde", "ab"]]
     asked: list[int] = []
 
-    def judge(replies: Sequence[tuple[Document, Question, str]]) -> list[float]:
-        asked.append(len(replies))
-        return [len(text) + 1 / len(replies) for _, _, text in replies]
+    def judge(completions: Sequence[tuple[Document, Question, str]]) -> list[float]:
+        asked.append(len(completions))
+        return [len(text) + 1 / len(completions) for _, _, text in completions]
 
     maker = PreferenceMaker(Script(texts), task, None, (Sampling(seed=0),), 2, judge=judge)
     whole = make_preferences(maker, [DOCUMENT], tmp_path / "whole", {})
@@ -173,15 +173,15 @@ def test_a_work_file_is_compared_with_all_settings(tmp_path: Path) -> None:
         begin_work(work, {})
 
 
-def test_replies_to_one_prompt_share_it(
+def test_completions_to_one_prompt_share_it(
     reward_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Five replies to two prompts are two trees, at the rewards of each reply by itself; and a bar is drawn only if wanted."""
+    """Five completions to two prompts are two trees, at the rewards of each completion by itself; and a bar is drawn only if wanted."""
     opened = load_reward(reward_run)
     one, other = "What is the tower built of? " * 4, [{"role": "user", "content": "Who built it?"}]
-    replies: list[Any] = [(one, "abc"), (other, "abc"), (one, "17"), (one, "abc"), (other, "")]
+    completions: list[Any] = [(one, "abc"), (other, "abc"), (one, "17"), (one, "abc"), (other, "")]
     capsys.readouterr()
-    alone = [opened.scores([reply], quiet=True)[0] for reply in replies]
+    alone = [opened.scores([completion], quiet=True)[0] for completion in completions]
     assert capsys.readouterr().err == ""
     seen: list[list[PrefixTree]] = []
     score_trees = RewardModel.score_trees
@@ -191,13 +191,13 @@ def test_replies_to_one_prompt_share_it(
         return score_trees(self, trees, **options)
 
     monkeypatch.setattr(RewardModel, "score_trees", spied)
-    assert opened.scores(replies) == pytest.approx(alone, abs=1e-5)  # float32, in other rows
+    assert opened.scores(completions) == pytest.approx(alone, abs=1e-5)  # float32, in other rows
     assert "rewards" in capsys.readouterr().err
     assert [len(tree.root.children) for tree in seen[0]] == [3, 2]
     assert len({round(reward, 4) for reward in alone}) == 4
     train = opened.recipe.train.model_copy(update={"tokens_per_batch": seen[0][0].root.num_tokens + 8})
     small = replace(opened, recipe=opened.recipe.model_copy(update={"train": train}))
-    assert small.scores(replies, quiet=True) == pytest.approx(alone, abs=1e-5)
+    assert small.scores(completions, quiet=True) == pytest.approx(alone, abs=1e-5)
     assert sum(len(tree.root.children) for tree in seen[1]) == 5
     assert len(seen[1]) > 2, "a tree must fit into a forward pass"
 
@@ -248,18 +248,18 @@ def verdicts(path: Path, *rows: Mapping[str, Any]) -> str:
 def test_verdicts_are_read_in_every_way_that_they_are_written(tmp_path: Path) -> None:
     prompt = load_prompt()
     messages = qa_messages(prompt, DOCUMENT, DOCUMENT.questions[1])
-    prediction = {"text": "pier 3", "refusal": "", "reply": ""}
+    prediction = {"text": "pier 3", "refusal": "", "completion": ""}
     read = read_judged(
         verdicts(
             tmp_path / "v.jsonl",
-            {"question": "when", "asked": "When?", "reply": RIGHT, "label": True},  # of samples.jsonl
+            {"question": "when", "asked": "When?", "completion": RIGHT, "label": True},  # of samples.jsonl
             {"id": "when", "question": "When?", "prediction": prediction, "label": False},  # of answers.jsonl
-            {"id": "when", "question": "When?", "prediction": {**prediction, "reply": "broken"}, "label": False},
+            {"id": "when", "question": "When?", "prediction": {**prediction, "completion": "broken"}, "label": False},
             {"id": "who", "question": "Who?", "answer": None, "refusal": "absent", "label": True},  # of predict
             {"question": "who", "answer": 'the "mate"', "label": False},
             {"id": "a", "prompt": messages, "completion": [{"role": "assistant", "content": WRONG}], "label": False},
             {"question": "where", "answer": "?", "label": True},
-            {"question": "when", "reply": f" {RIGHT}", "label": True},  # somebody else finds the same
+            {"question": "when", "completion": f" {RIGHT}", "label": True},  # somebody else finds the same
         ),
         [DOCUMENT],
         prompt,
@@ -296,24 +296,27 @@ def test_good_answers_are_preferred_to_bad_ones(tmp_path: Path) -> None:
     assert done.mean_reward is None
 
 
-GOOD = {"question": "when", "reply": RIGHT, "label": True}
+GOOD = {"question": "when", "completion": RIGHT, "label": True}
 REFUSED: dict[str, tuple[list[Mapping[str, Any]], str]] = {
     "unknown question": (
-        [GOOD, {"question": "why", "reply": "x", "label": True}],
+        [GOOD, {"question": "why", "completion": "x", "label": True}],
         r"row 2: none of .* has the id 'why'",
     ),
-    "no question": ([{"reply": "x", "label": True}], "row 1: none of the 3 questions"),
+    "no question": ([{"completion": "x", "label": True}], "row 1: none of the 3 questions"),
     "unknown prompt": (
         [{"id": "a", "prompt": "When?", "completion": "x", "label": True}],
         "the prompt of 'a' is that of none",
     ),
     "contradiction": (
-        [GOOD, {**GOOD, "reply": f"{RIGHT} ", "label": False}],
+        [GOOD, {**GOOD, "completion": f"{RIGHT} ", "label": False}],
         r"question 'when': 'when, row 1' finds it good and 'when, row 2' finds it bad",
     ),
-    "empty reply": ([{**GOOD, "reply": ""}], "row 1, question 'when', holds no reply"),
-    "blank reply": ([{**GOOD, "reply": " "}], "row 1, 'when, row 1', in 'completion' is empty"),
-    "broken reply": ([{"id": "when", "answer": None, "refusal": None, "label": True}], "holds no reply and no answer"),
+    "empty completion": ([{**GOOD, "completion": ""}], "row 1, question 'when', holds no completion"),
+    "blank completion": ([{**GOOD, "completion": " "}], "row 1, 'when, row 1', in 'completion' is empty"),
+    "broken completion": (
+        [{"id": "when", "answer": None, "refusal": None, "label": True}],
+        "holds no completion and no answer",
+    ),
     "no label": ([{**GOOD, "label": 1}], "row 1, 'when, row 1': 'label' is 1"),
     "nothing": ([], "holds no verdict"),
 }

@@ -1,4 +1,4 @@
-"""Prompts as data, replies read as each of them asks, and which tokens the loss sees."""
+"""Prompts as data, completions read as each of them asks, and which tokens the loss sees."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_prompts_are_listed() -> None:
         ("json_think", "```json\ngranite\n```", None, False),
     ],
 )
-def test_replies_are_read_as_the_prompt_asks(prompt: str, raw: str, text: str | None, valid: bool) -> None:
+def test_completions_are_read_as_the_prompt_asks(prompt: str, raw: str, text: str | None, valid: bool) -> None:
     found = load_prompt(prompt).read(raw)
     assert (found.text, found.valid) == (raw.strip() if text is None else text, valid)
     loose = load_prompt(prompt).read_loosely(raw)
@@ -62,8 +62,8 @@ def test_replies_are_read_as_the_prompt_asks(prompt: str, raw: str, text: str | 
 
 
 @pytest.mark.parametrize("name", ["plain", "json", "json_think"])
-def test_a_trained_reply_is_what_reading_and_prompting_expect(name: str, tokenizer: Any) -> None:
-    """Prompt and learned reply together are the branch; the reply's text reads as the answer."""
+def test_a_trained_completion_is_what_reading_and_prompting_expect(name: str, tokenizer: Any) -> None:
+    """Prompt and learned completion together are the branch; the completion's text reads as the answer."""
     task = ExtractiveQa(ChatTemplate(tokenizer), load_prompt(name))
     tree = task.training_tree(DOCUMENT)
     for question, branch, answer in zip(DOCUMENT.questions, tree.root.children, ("granite", ""), strict=True):
@@ -74,8 +74,8 @@ def test_a_trained_reply_is_what_reading_and_prompting_expect(name: str, tokeniz
         learned = [token for segment in segments for token in segment.tokens if segment.learn]
         assert learned == tokens[len(prompt) :]
         assert learned[-1] == task.end_of_turn()
-        reply = task.prompt.read(tokenizer.decode(learned[:-1]))
-        assert (reply.text, reply.valid) == (answer, True)
+        completion = task.prompt.read(tokenizer.decode(learned[:-1]))
+        assert (completion.text, completion.valid) == (answer, True)
 
 
 @pytest.mark.parametrize("name", ["plain", "json", "json_think"])
@@ -114,9 +114,9 @@ def test_what_is_learned_by_kind(tokenizer: Any) -> None:
     """`full` leaves out the very first token, which nothing predicts; it stands in a segment of the template."""
     kinds = [kind for kind in KINDS if kind not in ("reasoning", "verdict")]
     nothing = {kind: {0.0} for kind in kinds}
-    reply = {"opening": {1.0}, "answer": {1.0}, "closing": {1.0}, "end": {1.0}}
-    assert learned_kinds("assistant", tokenizer) == {**nothing, **reply}
-    assert learned_kinds("answer", tokenizer) == {**nothing, **reply, "opening": {0.0}}
+    completion = {"opening": {1.0}, "answer": {1.0}, "closing": {1.0}, "end": {1.0}}
+    assert learned_kinds("assistant", tokenizer) == {**nothing, **completion}
+    assert learned_kinds("answer", tokenizer) == {**nothing, **completion, "opening": {0.0}}
     assert learned_kinds("full", tokenizer) == {**{kind: {1.0} for kind in kinds}, "template": {0.0, 1.0}}
     assert learned_kinds({"answer": 2.0, "question": 0.5}, tokenizer) == {
         **nothing,

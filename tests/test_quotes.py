@@ -73,7 +73,7 @@ def test_sentences(text: str) -> None:
 
 
 def test_the_built_in_corpus_passes_what_a_teacher_has_to_pass() -> None:
-    """Judged as a teacher's replies are; and every answer stands in its quotation, found by another road than its offset."""
+    """Judged as a teacher's completions are; and every answer stands in its quotation, found by another road than its offset."""
     source = read_source("builtin:dev")
     done = quote_rationales(source.documents, max_words=80)
     assert quote_rationales(source.documents, max_words=80) == done

@@ -49,7 +49,7 @@ def test_placeholders_only_move_what_follows(tokenizer: Any) -> None:
     assert [with_blah.token[index] for index in seen] == without.token
     moved = [with_blah.position[i] - without.position[k] for k, i in enumerate(seen)]
     learned = [learn > 0 for learn in without.learn]
-    assert moved == [4 if is_reply else 0 for is_reply in learned]
+    assert moved == [4 if is_completion else 0 for is_completion in learned]
 
 
 @pytest.mark.parametrize("learn", ["full", "assistant", {"reasoning": 1.0, "answer": 1.0}])
@@ -89,26 +89,26 @@ def test_spans_after_placeholders_are_those_of_a_row_with_a_gap(tokenizer: Any) 
     assert abs(odds["blah"] - odds["none"]) > 1e-6, "the placeholders change nothing at all"
 
 
-def test_greedy_replies_grow_after_placeholders(tokenizer: Any) -> None:
-    """Token by token on a packed row of prompt, placeholders and the reply so far."""
+def test_greedy_completions_grow_after_placeholders(tokenizer: Any) -> None:
+    """Token by token on a packed row of prompt, placeholders and the completion so far."""
     model = tiny_llama(torch.float64, vocab_size=len(tokenizer), initializer_range=0.2)
     task = task_with(tokenizer, BLAH)
     asked = [(DOCUMENT, question) for question in DOCUMENT.questions]
-    found = dict(GreedyDecoder(model, tokenizer, task, max_new_tokens=4).replies(asked))
+    found = dict(GreedyDecoder(model, tokenizer, task, max_new_tokens=4).completions(asked))
     for index, (document, question) in enumerate(asked):
-        opened, reply = task.open_reply(document.text, question.text), ()
+        opened, completion = task.open_completion(document.text, question.text), ()
         assert len(opened.placeholders) == 4
         for _ in range(4):
             prompt = Segment((*opened.root, *opened.document, *opened.question))
-            parts = (prompt, Segment(opened.placeholders, attend=False), Segment(reply))
+            parts = (prompt, Segment(opened.placeholders, attend=False), Segment(completion))
             batch = PackedBatch.from_trees([[PrefixTree(Node(parts))]])
-            last = len(prompt.tokens) + 4 + len(reply) - 1
+            last = len(prompt.tokens) + 4 + len(completion) - 1
             with torch.no_grad():
                 best = int(logits_at(model, batch, torch.tensor([last])).argmax())
             if best == task.end_of_turn():
                 break
-            reply = (*reply, best)
-        assert found[index] == tokenizer.decode(list(reply))
+            completion = (*completion, best)
+        assert found[index] == tokenizer.decode(list(completion))
 
 
 def test_rationales_are_learned_or_only_read(tokenizer: Any) -> None:
@@ -119,11 +119,11 @@ def test_rationales_are_learned_or_only_read(tokenizer: Any) -> None:
         for question, branch in zip(questions, tree.root.children, strict=True):
             (reasoning,) = [segment for segment in branch.segments if segment.tag == "reasoning"]
             assert (reasoning.text, reasoning.learn, reasoning.attend) == (f"{question.rationale}\n", weight, True)
-            reply = branch.segments[branch.segments.index(reasoning) :]
-            text = tokenizer.decode([token for segment in reply[:-1] for token in segment.tokens])
+            completion = branch.segments[branch.segments.index(reasoning) :]
+            text = tokenizer.decode([token for segment in completion[:-1] for token in segment.tokens])
             answer = question.answers[0].text if question.answers else ""
             assert (task.prompt.read(text).text, task.prompt.read(text).valid) == (answer, True)
-            assert task.prompt_tokens(DOCUMENT, question)[-1] != reply[0].tokens[0]
+            assert task.prompt_tokens(DOCUMENT, question)[-1] != completion[0].tokens[0]
 
 
 def test_what_cannot_be_is_refused(tokenizer: Any) -> None:
@@ -134,7 +134,7 @@ def test_what_cannot_be_is_refused(tokenizer: Any) -> None:
     model = tiny_llama(vocab_size=len(tokenizer))
     with pytest.raises(DataError, match="needs a limit"):
         SpanDecoder(model, tokenizer, load_prompt("json_think"), reasoning=Reasoning("rationale"))
-    with pytest.raises(ModelError, match="writes a reply in one go"):
+    with pytest.raises(ModelError, match="writes a completion in one go"):
         GenerationDecoder(model, tokenizer, task_with(tokenizer, BLAH))
 
 
@@ -158,13 +158,13 @@ def test_a_run_keeps_its_reasoning(
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
     assert palmette(monkeypatch, "train", "sft", tmp_path / "recipe.yaml") == 0
     seen: list[Reasoning] = []
-    build = ExtractiveQa.open_reply
+    build = ExtractiveQa.open_completion
 
     def noted(self: ExtractiveQa, document: str, question: str) -> Any:
         seen.append(self.reasoning)
         return build(self, document, question)
 
-    monkeypatch.setattr(ExtractiveQa, "open_reply", noted)
+    monkeypatch.setattr(ExtractiveQa, "open_completion", noted)
     for decoder in ("span", "greedy"):
         out = tmp_path / decoder
         options = ("--model", tmp_path / "run", "--data", tmp_path / "data.json", "--out", out, "--decoder", decoder)

@@ -20,13 +20,13 @@ from palmette.evaluate.retention.measure import (
     Settings,
     adapter_retention,
     compare,
-    greedy_replies,
+    greedy_completions,
     kl_divergence,
     observe,
     score_texts,
 )
 from palmette.evaluate.retention.probe import Probe, beginning
-from palmette.evaluate.retention.scores import ReplyScore, Retention, TextScore, total
+from palmette.evaluate.retention.scores import CompletionScore, Retention, TextScore, total
 from palmette.evaluate.retention.texts import ChatPrompt, Passage, chat_prompts, hashes, passages
 from palmette.model.loading import add_lora, load_model, weights_hash
 from palmette.pages.plots import SweepPoint, forgetting_figure, plot_forgetting
@@ -135,7 +135,7 @@ def test_how_texts_are_batched_changes_nothing(probe: Probe) -> None:
     one, many = (observe(model_of(probe), probe, replace(FEW, tokens_per_batch=n)) for n in (4096, 64))
     assert len(one.logprobs) < len(many.logprobs)
     assert [s.nll for s in one.texts] == pytest.approx([s.nll for s in many.texts], rel=1e-9)
-    assert one.replies == many.replies
+    assert one.completions == many.completions
     torch.manual_seed(1)
     tuned = model_of(probe)
     torch.nn.init.normal_(tuned.lm_head.weight, std=0.4)
@@ -143,7 +143,7 @@ def test_how_texts_are_batched_changes_nothing(probe: Probe) -> None:
         compare(untouched, tuned, probe, replace(FEW, tokens_per_batch=n)) for untouched, n in ((one, 4096), (many, 64))
     ]
     assert found[0].kl > 0.1
-    assert [r.kl for r in found[0].replies] == pytest.approx([r.kl for r in found[1].replies], rel=1e-9)
+    assert [r.kl for r in found[0].completions] == pytest.approx([r.kl for r in found[1].completions], rel=1e-9)
 
 
 def test_a_bos_token_predicts_the_first_token_where_the_tokenizer_writes_one() -> None:
@@ -199,29 +199,29 @@ def test_two_known_models(probe: Probe) -> None:
     logit_V = torch.zeros(vocabulary, dtype=torch.float64)
     logit_V[token] = math.log(vocabulary - 1)
     untouched = observe(with_logits(probe, logit_V), probe, FEW)
-    assert untouched.replies == ((token,) * 6,) * 3
+    assert untouched.completions == ((token,) * 6,) * 3
     found = compare(untouched, with_logits(probe, torch.zeros_like(logit_V)), probe, FEW)
     # The norm's epsilon, 1e-6, scales the logits by 1 - 5e-7.
     assert found.kl == pytest.approx(math.log(vocabulary) - math.log(2) - math.log(vocabulary - 1) / 2, rel=1e-5)
     assert found.kl > 1.0
     assert found.unchanged == 0.0
-    assert [reply.num_tokens for reply in found.replies] == [6, 6, 6]
+    assert [completion.num_tokens for completion in found.completions] == [6, 6, 6]
     assert total(found.after).perplexity == pytest.approx(vocabulary, rel=1e-9)
 
 
-def test_a_reply_ends_with_the_end_of_the_turn(probe: Probe) -> None:
-    """The token that ends the turn is likeliest: it is the whole reply, and its distribution counts."""
+def test_a_completion_ends_with_the_end_of_the_turn(probe: Probe) -> None:
+    """The token that ends the turn is likeliest: it is the whole completion, and its distribution counts."""
     logit_V = torch.zeros(len(probe.tokenizer), dtype=torch.float64)
     logit_V[probe.end_of_turn] = 5.0
     model = with_logits(probe, logit_V)
     untouched = observe(model, probe, FEW)
-    assert untouched.replies == ((probe.end_of_turn,),) * 3
+    assert untouched.completions == ((probe.end_of_turn,),) * 3
     found = compare(untouched, model, probe, FEW)
     assert (found.kl, found.unchanged, found.perplexity_ratio) == (0.0, 100.0, 1.0)
-    assert {reply.untouched for reply in found.replies} == {"<|im_end|>"}
+    assert {completion.untouched for completion in found.completions} == {"<|im_end|>"}
 
 
-def test_replies_are_greedy(probe: Probe) -> None:
+def test_completions_are_greedy(probe: Probe) -> None:
     """By hand, one prompt a row, without a cache; room for one prompt at a time, and for all."""
     plain = model_of(probe, backend="sdpa")
     expected = []
@@ -232,27 +232,27 @@ def test_replies_are_greedy(probe: Probe) -> None:
                 made.append(int(plain(input_ids=torch.tensor([[*tokens, *made]])).logits[0, -1].argmax()))
         expected.append(tuple(made))
     for room in (1, 4096):
-        assert greedy_replies(model_of(probe), probe, replace(FEW, tokens_per_batch=room)) == expected
+        assert greedy_completions(model_of(probe), probe, replace(FEW, tokens_per_batch=room)) == expected
 
 
-def test_kl_by_hand_along_the_replies(probe: Probe) -> None:
-    """Against stock attention: the untouched model's reply after its prompt, one prompt a row."""
+def test_kl_by_hand_along_the_completions(probe: Probe) -> None:
+    """Against stock attention: the untouched model's completion after its prompt, one prompt a row."""
     tuned = with_adapter(probe, trained=True)
     found = adapter_retention(tuned, probe, FEW)
     before, after = model_of(probe, backend="sdpa"), with_adapter(probe, trained=True)
     after.get_base_model().set_attn_implementation("sdpa")
     with tuned.disable_adapter():
-        replies = observe(tuned, probe, FEW).replies
+        completions = observe(tuned, probe, FEW).completions
     sums, count = 0.0, 0
-    for reply, score, prompt in zip(replies, found.replies, probe.prompt_tokens(), strict=True):
-        row = torch.tensor([[*prompt, *reply]])
+    for completion, score, prompt in zip(completions, found.completions, probe.prompt_tokens(), strict=True):
+        row = torch.tensor([[*prompt, *completion]])
         places = slice(len(prompt) - 1, row.shape[1] - 1)
         with torch.no_grad():
             p, q = (torch.softmax(model(input_ids=row).logits[0, places], dim=-1) for model in (before, after))
         divergence = (p * (p.log() - q.log())).sum(dim=-1)
         assert score.kl == pytest.approx(float(divergence.mean()), rel=1e-9)
-        assert score.num_tokens == len(reply)
-        sums, count = sums + float(divergence.sum()), count + len(reply)
+        assert score.num_tokens == len(completion)
+        sums, count = sums + float(divergence.sum()), count + len(completion)
     assert found.kl == pytest.approx(sums / count, rel=1e-9)
     assert found.kl > 0.01
 
@@ -281,12 +281,15 @@ def test_figures_of_a_comparison_by_hand() -> None:
     """KL: (2 * 0.1 + 6 * 0.5) / 8 = 0.4, by tokens. Perplexity: 4 before, 8 after; one of two passages got worse."""
     before = (TextScore("a", 4, 8, 4 * math.log(4)), TextScore("b", 4, 8, 4 * math.log(4)))
     after = (TextScore("a", 4, 8, 4 * math.log(16)), before[1])
-    replies = (ReplyScore("x", "k", 2, 0.1, True, "s", "s"), ReplyScore("y", "k", 6, 0.5, False, "s", "t"))
-    found = Retention(before, after, replies).summary()
+    completions = (
+        CompletionScore("x", "k", 2, 0.1, True, "s", "s"),
+        CompletionScore("y", "k", 6, 0.5, False, "s", "t"),
+    )
+    found = Retention(before, after, completions).summary()
     assert found["kl"] == pytest.approx(0.4)
     assert found["perplexity_ratio"] == pytest.approx(2.0)
     assert (found["passages_worse"], found["passages"], found["text_tokens"]) == (1, 2, 8)
-    assert (found["replies_unchanged"], found["reply_tokens"]) == (50.0, 8)
+    assert (found["completions_unchanged"], found["completion_tokens"]) == (50.0, 8)
     assert found["tuned"] == {"perplexity": pytest.approx(8.0), "bits_per_byte": pytest.approx(1.5)}
 
 

@@ -42,7 +42,7 @@ def test_a_mixture_is_the_weighted_sum() -> None:
     assert reward.parts("1882", YEAR) == {"f1": 1.0, "valid_json": 0.0}
 
 
-def test_replies_are_read_as_the_prompt_asks() -> None:
+def test_completions_are_read_as_the_prompt_asks() -> None:
     reward = QaReward(load_prompt("json"), {"exact": 1.0, "valid_json": 1.0})
     assert reward('```json\n{"answer": "1882"}\n```', YEAR) == 2
     assert reward('Well: ```json\n{"answer": "1882"}\n```', YEAR) == 0

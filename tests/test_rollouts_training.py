@@ -16,15 +16,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from palmette.data.records import Answer, Document, Question
 from palmette.errors import DataError, ModelError, PackingError, RunError
 from palmette.rollouts import batch as rollouts_module
-from palmette.rollouts.batch import RolloutBatch, Sample
+from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
 from palmette.rollouts.maker import RolloutMaker
-from palmette.rollouts.questions import Asked, ask_documents
+from palmette.rollouts.questions import PromptGroup, group_prompts
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.scoring import score_rollouts
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
 from palmette.tasks.qa_prompt import load_prompt
 from palmette.tasks.rewards import QaReward
-from palmette.train.grpo import GrpoLearner, needed_scores, reply_advantages
+from palmette.train.grpo import GrpoLearner, completion_advantages, needed_scores
 from palmette.train.plan import StepPlan
 from palmette.train.recipes.rollouts import GrpoSection
 from palmette.train.rollout_plan import RolloutPlan
@@ -44,7 +44,7 @@ LENGTH = 6
 
 
 class Letters:
-    """A reward that nobody could mistake for another: the length of the reply, modulo 5."""
+    """A reward that nobody could mistake for another: the length of the completion, modulo 5."""
 
     def parts(self, raw: str, _: Question) -> dict[str, float]:
         return {"length": float(len(raw) % 5)}
@@ -59,9 +59,9 @@ def task(tokenizer: Any) -> ExtractiveQa:
 
 
 @pytest.fixture(scope="module")
-def asked(task: ExtractiveQa) -> list[Asked]:
+def asked(task: ExtractiveQa) -> list[PromptGroup]:
     limits = {"num_samples": 4, "max_new_tokens": LENGTH, "most_questions": 3, "row_tokens": 4096}
-    found, dropped = ask_documents(DOCUMENTS, task, **limits)
+    found, dropped = group_prompts(DOCUMENTS, task, **limits)
     assert (len(found), dropped) == (2, [])
     return found
 
@@ -72,7 +72,7 @@ def model(tokenizer: Any) -> Any:
 
 
 def ends(model: Any) -> range:
-    """A quarter of the vocabulary, so that some replies end and some are cut."""
+    """A quarter of the vocabulary, so that some completions end and some are cut."""
     return range(model.config.vocab_size // 4)
 
 
@@ -82,7 +82,7 @@ def maker(model: Any, tokenizer: Any) -> RolloutMaker:
 
 
 @pytest.fixture(scope="module")
-def made(model: Any, asked: list[Asked], maker: RolloutMaker) -> RolloutBatch:
+def made(model: Any, asked: list[PromptGroup], maker: RolloutMaker) -> RolloutBatch:
     """Rollouts whose old and reference policies are a little off the present one, so that some ratios are clipped."""
     rollouts = maker.make(asked, 0)
     assert {sample.finish for sample in rollouts.samples} == {"end", "length"}
@@ -118,7 +118,7 @@ def step(model: Any, learn: GrpoLearner, batches: list[Any]) -> tuple[torch.Tens
 
 
 def stock_logprobs(model: Any, task: ExtractiveQa, rollouts: RolloutBatch) -> tuple[Any, torch.Tensor]:
-    """One reply a row, after its whole prompt, through transformers as it is: the model, and the log-probabilities of the replies' tokens."""
+    """One completion a row, after its whole prompt, through transformers as it is: the model, and the log-probabilities of the completions' tokens."""
     stock = LlamaForCausalLM(
         LlamaConfig(**{**SMALL, "vocab_size": model.config.vocab_size}, max_position_embeddings=4096)
     )
@@ -187,9 +187,9 @@ def test_a_step_on_the_tree_is_that_of_plain_rows(
     assert tallies[0]["entropy"] == pytest.approx(-float(stock_P.detach().mean()), rel=1e-9)
     if kind == "token":
         assert tallies[0]["clip_share"] == pytest.approx(logged["clip_ratio/region_mean"][0], rel=1e-6)
-        # TRL logs k3 a token; here it is of a reply.
-        per_reply = logged["kl"][0] * len(branch_P) / len(made.samples)
-        assert tallies[0]["kl"] == pytest.approx(per_reply, rel=1e-6)
+        # TRL logs k3 a token; here it is of a completion.
+        per_completion = logged["kl"][0] * len(branch_P) / len(made.samples)
+        assert tallies[0]["kl"] == pytest.approx(per_completion, rel=1e-6)
 
 
 def test_scored_once_more_they_are_what_the_sampler_said(model: Any, made: RolloutBatch, maker: RolloutMaker) -> None:
@@ -201,9 +201,9 @@ def test_scored_once_more_they_are_what_the_sampler_said(model: Any, made: Rollo
     assert score_rollouts(model, packed(made), made, ends(model))[0].tolist() == pytest.approx(said, abs=1e-9)
 
 
-def without_end(self: Asked, replies: Any) -> PrefixTree:
-    """The tree with a classic bug: the last token of each reply is not learned."""
-    tree = TREE(self, replies)
+def without_end(self: PromptGroup, completions: Any) -> PrefixTree:
+    """The tree with a classic bug: the last token of each completion is not learned."""
+    tree = TREE(self, completions)
 
     def cut(leaf: Node) -> Node:
         (whole,) = leaf.segments
@@ -214,14 +214,14 @@ def without_end(self: Asked, replies: Any) -> PrefixTree:
     return PrefixTree(Node(tree.root.segments, below), tree.name)
 
 
-def with_prompt(self: Asked, replies: Any) -> PrefixTree:
+def with_prompt(self: PromptGroup, completions: Any) -> PrefixTree:
     """The tree with another one: the question is learned too."""
-    tree = TREE(self, replies)
+    tree = TREE(self, completions)
     below = tuple(Node((Segment(q.segments[0].tokens, learn=1.0),), q.children, q.name) for q in tree.root.children)
     return PrefixTree(Node(tree.root.segments, below), tree.name)
 
 
-TREE = Asked.tree
+TREE = PromptGroup.tree
 
 
 @pytest.mark.parametrize(
@@ -234,12 +234,12 @@ TREE = Asked.tree
 def test_classic_bugs_are_caught(
     model: Any, made: RolloutBatch, monkeypatch: pytest.MonkeyPatch, bug: Any, error: Any, message: str
 ) -> None:
-    monkeypatch.setattr(Asked, "tree", bug)
+    monkeypatch.setattr(PromptGroup, "tree", bug)
     with pytest.raises(error, match=message):
         step(model, learner(model, made), packed(made))
 
 
-def test_nothing_but_replies_is_learned(made: RolloutBatch) -> None:
+def test_nothing_but_completions_is_learned(made: RolloutBatch) -> None:
     (batch,) = packed(made)
     learned = batch.token_BT[batch.learn_BT != 0].tolist()
     assert sorted(learned) == sorted(token for sample in made.samples for token in sample.tokens)
@@ -254,7 +254,9 @@ def test_a_policy_too_far_from_its_reference_stops(model: Any, made: RolloutBatc
     stock = learner(model, made, kl_limit=1000.0)
     step(model, stock, packed(made, 64))
     reached = stock.tally.take()["kl"]
-    with pytest.raises(ModelError, match=r"is \d+\.\d nats a reply away from its reference, more than grpo\.kl_limit"):
+    with pytest.raises(
+        ModelError, match=r"is \d+\.\d nats a completion away from its reference, more than grpo\.kl_limit"
+    ):
         step(model, learner(model, made, kl_limit=reached * 0.99), packed(made, 64))
     step(model, learner(model, made, kl_limit=reached * 1.01), packed(made, 64))
 
@@ -267,8 +269,8 @@ def test_which_scores_are_needed() -> None:
 
 
 def test_the_kl_of_rloo_is_in_the_reward(made: RolloutBatch) -> None:
-    """Reward - 0.5 * log(old / reference) of the whole reply, against the mean of the others."""
-    advantage_N = reply_advantages(GrpoSection(objective="rloo", kl_coefficient=0.5), made)
+    """Reward - 0.5 * log(old / reference) of the whole completion, against the mean of the others."""
+    advantage_N = completion_advantages(GrpoSection(objective="rloo", kl_coefficient=0.5), made)
     gaps = (made.scored["old"] - made.scored["reference"]).tolist()
     rewards, at = [], 0
     for sample in made.samples:
@@ -284,28 +286,28 @@ def test_documents_are_parted_where_rows_are_full(task: ExtractiveQa) -> None:
     texts = ["A?", "B?", "x" * 400, "C?"]
     document = Document("d", "Text.", tuple(Question(text[:1], text) for text in texts))
     limits: dict[str, Any] = {"num_samples": 2, "max_new_tokens": 10, "most_questions": 9}
-    opened = [task.open_reply("Text.", text) for text in texts]
+    opened = [task.open_completion("Text.", text) for text in texts]
     shared = len(opened[0].root) + len(opened[0].document)
     two = shared + len(opened[0].question) + len(opened[1].question) + 2 * 20
-    found, dropped = ask_documents([document], task, row_tokens=two, on_too_long="drop", **limits)
+    found, dropped = group_prompts([document], task, row_tokens=two, on_too_long="drop", **limits)
     assert [([q.id for q in one.questions], one.first_key) for one in found] == [(["A", "B"], 0), (["C"], 3)]
     assert found[0].prompts[1] == tuple(task.prompt_tokens(document, document.questions[1]))
     assert dropped == [
-        f"question 'x' with 2 replies needs up to {shared + len(opened[2].question) + 20} tokens, limit {two}"
+        f"question 'x' with 2 completions needs up to {shared + len(opened[2].question) + 20} tokens, limit {two}"
     ]
-    with pytest.raises(PackingError, match="question 'x' with 2 replies needs up to"):
-        ask_documents([document], task, row_tokens=two, **limits)
-    alone, _ = ask_documents([document], task, row_tokens=two - 1, on_too_long="drop", **limits)
+    with pytest.raises(PackingError, match="question 'x' with 2 completions needs up to"):
+        group_prompts([document], task, row_tokens=two, **limits)
+    alone, _ = group_prompts([document], task, row_tokens=two - 1, on_too_long="drop", **limits)
     assert [len(one.questions) for one in alone] == [1, 1, 1]
-    one_by_one, _ = ask_documents([document], task, row_tokens=4096, **{**limits, "most_questions": 1})
+    one_by_one, _ = group_prompts([document], task, row_tokens=4096, **{**limits, "most_questions": 1})
     assert [len(one.questions) for one in one_by_one] == [1, 1, 1, 1]
     blah = ExtractiveQa(task.template, reasoning=Reasoning("blah"))
-    with pytest.raises(DataError, match="in one reply of its own"):
-        ask_documents([document], blah, row_tokens=4096, **limits)
+    with pytest.raises(DataError, match="in one completion of its own"):
+        group_prompts([document], blah, row_tokens=4096, **limits)
 
 
-def test_what_rollouts_say_of_themselves(asked: list[Asked]) -> None:
-    """Three questions with four replies each: "when" is answered rightly twice, "who" always, "what" never."""
+def test_what_rollouts_say_of_themselves(asked: list[PromptGroup]) -> None:
+    """Three questions with four completions each: "when" is answered rightly twice, "who" always, "what" never."""
     reward = QaReward(load_prompt(), {"exact": 1.0, "valid_json": 0.5})
     right, none, junk = '{"answer": "7:40"}', '{"answer": "?"}', "7"
     samples = []
@@ -315,20 +317,22 @@ def test_what_rollouts_say_of_themselves(asked: list[Asked]) -> None:
         for text in texts:
             parts = reward.parts(text, question)
             finish: Any = "length" if text == junk else "end"
-            samples.append(Sample((5,) * (2 if text == junk else 3), text, finish, parts, reward.total(parts)))
+            samples.append(
+                RewardedCompletion((5,) * (2 if text == junk else 3), text, finish, parts, reward.total(parts))
+            )
     found = RolloutBatch(7, tuple(asked), tuple(samples), 4)
     assert found.summary() == pytest.approx(
         {
             "reward": (2 + 4 + 0.5 * 7) / 12,
             "reward_exact": 6 / 12,
             "reward_valid_json": 7 / 12,
-            "reply_tokens": (7 * 3 + 5 * 2) / 12,
+            "completion_tokens": (7 * 3 + 5 * 2) / 12,
             "ended": 7 / 12,
             "flat_groups": 2 / 3,
         }
     )
     shown = found.shown(2)
-    assert [(line["question"], line["gold"], line["reply"], line["reward"]) for line in shown] == [
+    assert [(line["question"], line["gold"], line["completion"], line["reward"]) for line in shown] == [
         ("when", ["7:40"], right, 1.5),
         ("who", [], none, 1.5),
     ]
@@ -336,7 +340,7 @@ def test_what_rollouts_say_of_themselves(asked: list[Asked]) -> None:
     assert (again.samples, again.number) == (found.samples, 7)
 
 
-def plan(model: Any, asked: list[Asked], maker: RolloutMaker) -> RolloutPlan:
+def plan(model: Any, asked: list[PromptGroup], maker: RolloutMaker) -> RolloutPlan:
     def score(rollouts: RolloutBatch, batches: Any, before: RolloutBatch | None) -> None:
         rollouts.scored["old"] = score_rollouts(model, batches, rollouts, ends(model))[0]
         rollouts.notes["before"] = before.notes["before"] + 1 if before else 0.5
@@ -345,12 +349,12 @@ def plan(model: Any, asked: list[Asked], maker: RolloutMaker) -> RolloutPlan:
     return RolloutPlan(model, asked, maker, score=score, one_row=True, seed=0, **settings)
 
 
-def test_rollouts_are_sampled_once_and_survive_a_stop(tokenizer: Any, asked: list[Asked], tmp_path: Path) -> None:
+def test_rollouts_are_sampled_once_and_survive_a_stop(tokenizer: Any, asked: list[PromptGroup], tmp_path: Path) -> None:
     """Three documents, two at a time, twice over, in steps of one: 2 * 2 + 1 * 2 = 6 steps, new samples before the first and the fifth."""
     model = tiny_llama(torch.float32, vocab_size=len(tokenizer))
     source = Sampler(model, tokenizer, end_tokens=ends(model))
     maker = RolloutMaker(source, Letters(), 4, LENGTH, seed=3)
-    third = Asked("f", asked[1].document, asked[1].questions, 9, asked[1].root, asked[1].trunk, asked[1].ends)
+    third = PromptGroup("f", asked[1].document, asked[1].questions, 9, asked[1].root, asked[1].trunk, asked[1].ends)
     first = plan(model, [*asked, third], maker)
     assert first.steps_per_epoch == 6
     first.keep_samples(tmp_path / "samples.jsonl", 0, 1)
@@ -387,8 +391,8 @@ def test_rollouts_are_sampled_once_and_survive_a_stop(tokenizer: Any, asked: lis
         plan(model, [*asked, third], maker).step_batches(0, 3)
 
 
-def test_draws_depend_on_seed_batch_and_question_alone(asked: list[Asked], maker: RolloutMaker) -> None:
-    def texts(number: int, which: list[Asked]) -> list[str]:
+def test_draws_depend_on_seed_batch_and_question_alone(asked: list[PromptGroup], maker: RolloutMaker) -> None:
+    def texts(number: int, which: list[PromptGroup]) -> list[str]:
         return [sample.text for sample in maker.make(which, number).samples]
 
     both = texts(0, asked)

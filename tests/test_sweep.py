@@ -18,7 +18,7 @@ from palmette.data.source import read_source
 from palmette.errors import DataError, RecipeError
 from palmette.evaluate.retention.measure import Settings
 from palmette.evaluate.retention.run import retention_of_run
-from palmette.inference.answerer import Opened
+from palmette.inference.answerer import Answerer
 from palmette.run import read_log
 from palmette.studies.measuring import first_questions
 from palmette.studies.sweep.recipe import load_sweep
@@ -222,7 +222,7 @@ def test_what_it_cost_elsewhere_is_measured_and_drawn(
     record = json.loads((copied / "sweep.json").read_text())
     for one in record["runs"]:
         kept = json.loads((copied / "cells" / one["folder"] / "retention.json").read_text())
-        assert (kept["passages"], kept["replies"]) == (3, 4)
+        assert (kept["passages"], kept["completions"]) == (3, 4)
         assert one["measures"]["greedy"]["kl"] == kept["kl"] >= 0
         assert one["measures"]["span"]["perplexity_ratio"] == kept["perplexity_ratio"] > 0
     gentle, rough = (
@@ -299,16 +299,16 @@ def test_a_decoder_that_refuses_leaves_the_others_alone(
 ) -> None:
     """Its row has dashes, its reason stands below the tables, and it is asked again on --retry-failed only."""
     file = sweep_file(tmp_path / "s.yaml", seeds=[0, 1], **small(tiny_folder, tmp_path))
-    asked, real = [], Opened.decoder
+    asked, real = [], Answerer.decoder
 
-    def refuse(self: Opened, name: Any, **options: Any) -> Any:
+    def refuse(self: Answerer, name: Any, **options: Any) -> Any:
         if name == "span":
             asked.append(name)
             raise DataError("not with this model", "Use another.")
         return real(self, name, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Opened, "decoder", refuse)
+        patch.setattr(Answerer, "decoder", refuse)
         assert palmette(patch, "sweep", file) == 0
         assert "refused: base_seed=1, span: not with this model. Use another." in capsys.readouterr().err
         assert palmette(patch, "sweep", file) == 0

@@ -90,7 +90,7 @@ def test_bad_rationales_are_dropped_with_their_reason(case: str) -> None:
 def test_every_reason_is_tested() -> None:
     assert {reason for *_, reason in DROPPED.values()} | {"failed"} == set(REASONS)
     found = judge(RequestError("too long", "Cut it."), Document("f", FERRY, ()), WHEN, max_words=20)
-    assert (found.rationale, found.reason, found.reply) == ("", "failed", "too long")
+    assert (found.rationale, found.reason, found.completion) == ("", "failed", "too long")
 
 
 def test_the_teacher_is_told_what_training_learns() -> None:
@@ -148,7 +148,7 @@ def test_rationales_are_written_and_read_back(
     report = json.loads(out.with_name(out.name + ".report.json").read_text())
     assert (report["kept"], report["dropped"], report["used"]["asked"]) == (2, {"refused": 1}, 3)
     assert report["dropped_questions"] == [
-        {"id": "q3", "reason": "refused", "reply": "I'm sorry, I can't help with that."}
+        {"id": "q3", "reason": "refused", "completion": "I'm sorry, I can't help with that."}
     ]
     assert (report["used"]["prompt_tokens"], report["used"]["completion_tokens"]) == (33, 21)
     assert synth(teacher, data, out, monkeypatch) == 2

@@ -25,8 +25,8 @@ texts = st.one_of(
 
 
 def conversation(system: str, user: str, answer: str) -> list[Message]:
-    reply = (Piece('{"answer": "', learn=1.0), Piece(answer, learn=1.0, tag="answer"), Piece('"}', learn=1.0))
-    return [Message("system", (Piece(system),)), Message("user", (Piece(user),)), Message("assistant", reply)]
+    completion = (Piece('{"answer": "', learn=1.0), Piece(answer, learn=1.0, tag="answer"), Piece('"}', learn=1.0))
+    return [Message("system", (Piece(system),)), Message("user", (Piece(user),)), Message("assistant", completion)]
 
 
 def decoded(tokenizer: PreTrainedTokenizerFast, segments: list[Segment]) -> str:

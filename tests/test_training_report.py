@@ -21,8 +21,8 @@ from palmette.pages.training.report import TRAINING, render_training_report, wri
 from palmette.pages.training.run import TrainingRun, read_training_run
 from palmette.pages.training.samples import came_again, spread_out, story, to_cards, to_moments
 from palmette.pages.training.warnings import Finding, find_warnings
-from palmette.rollouts.batch import RolloutBatch, Sample
-from palmette.rollouts.questions import Asked
+from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
+from palmette.rollouts.questions import PromptGroup
 from palmette.train import ppo
 from tests.chromium import Browser
 from tests.conftest import squad_file
@@ -37,8 +37,8 @@ COUNTED_IN = {
     "reward": ["reward.py"],
     "dpo": ["dpo.py"],
     "kto": ["kto.py"],
-    "grpo": ["grpo.py", "reply_tokens.py"],
-    "ppo": ["ppo.py", "reply_tokens.py"],
+    "grpo": ["grpo.py", "completion_tokens.py"],
+    "ppo": ["ppo.py", "completion_tokens.py"],
 }
 
 
@@ -53,12 +53,12 @@ def log_lines(num: int, **series: Any) -> list[dict[str, Any]]:
     return lines
 
 
-def sample_line(step: int, question: str, reply: str, reward: float, **more: Any) -> dict[str, Any]:
+def sample_line(step: int, question: str, completion: str, reward: float, **more: Any) -> dict[str, Any]:
     asked = {"question": question, "asked": f"What about {question}?", "gold": ["dawn", "Dawn", "dawn"]}
     return {
         "step": step,
         **asked,
-        "reply": reply,
+        "completion": completion,
         "finish": "end",
         "rewards": {"exact": reward},
         "reward": reward,
@@ -107,11 +107,11 @@ def counted(stage: str) -> set[str]:
     for name in COUNTED_IN.get(stage, []):
         found |= set(re.findall(r"tally\.(?:add|note)\(\"(\w+)\"", (TRAIN / name).read_text(encoding="utf-8")))
     if stage in ("grpo", "ppo"):
-        asked = Asked("d", Document("d", "", ()), (Question("q", "", (Answer("a", 0),)),), 0, (1,), (2,), ((3,),))
+        asked = PromptGroup("d", Document("d", "", ()), (Question("q", "", (Answer("a", 0),)),), 0, (1,), (2,), ((3,),))
         parts = {"exact": 1.0, "f1": 1.0, "valid_json": 1.0, "abstention": 1.0, "model": 0.3}
-        found |= RolloutBatch(0, (asked,), (Sample((4,), "a", "end", parts, 1.0),), 1).summary().keys()
+        found |= RolloutBatch(0, (asked,), (RewardedCompletion((4,), "a", "end", parts, 1.0),), 1).summary().keys()
     if stage == "ppo":
-        found |= {"score", ppo.COEFFICIENT, ppo.REPLY_KL, ppo.EXPLAINED}
+        found |= {"score", ppo.COEFFICIENT, ppo.COMPLETION_KL, ppo.EXPLAINED}
     return found
 
 
@@ -183,11 +183,17 @@ def last_two(before: float, after: float) -> list[float]:
         (
             "ppo",
             "twice its target",
-            {"reply_kl": last_two(20.0, 7.9)},
-            {"reply_kl": last_two(0.0, 8.1)},
-            "8.1 nats a reply",
+            {"completion_kl": last_two(20.0, 7.9)},
+            {"completion_kl": last_two(0.0, 8.1)},
+            "8.1 nats a completion",
         ),
-        ("ppo", "where the run stops", {"kl": last_two(20.0, 12.4)}, {"kl": last_two(0.0, 12.6)}, "12.6 nats a reply"),
+        (
+            "ppo",
+            "where the run stops",
+            {"kl": last_two(20.0, 12.4)},
+            {"kl": last_two(0.0, 12.6)},
+            "12.6 nats a completion",
+        ),
         # 18 times 1 and twice 0.5 have the mean 0.95 and the standard deviation sqrt(0.9 * 0.05^2 + 0.1 * 0.45^2) = 0.15.
         (
             "grpo",
@@ -311,11 +317,11 @@ def test_samples_are_arranged_by_moment_and_question(tmp_path: Path) -> None:
     assert [card.level for card in cards] == [0, 1, 2, 3, 4, 4]
     moments, again = to_moments(cards), came_again(cards)
     assert [(moment.step, len(moment.cards)) for moment in moments] == [(1, 2), (5, 2), (9, 2)]
-    assert [[card.sample.reply for card in one] for one in again] == [["b1", "b2", "b3"], ["first", "last"]]
+    assert [[card.sample.completion for card in one] for one in again] == [["b1", "b2", "b3"], ["first", "last"]]
     followed = story(moments, again)
     assert [strip.title for strip in followed] == ["What about b?", "What about a?"]
-    assert [strip.title for strip in story(moments, [])] == ["Beginning, step 1", "Middle, step 5", "End, step 9"]
-    assert [strip.title for strip in story(moments[:2], [])] == ["Beginning, step 1", "End, step 5"]
+    assert [strip.title for strip in story(moments, [])] == ["StartingPoint, step 1", "Middle, step 5", "End, step 9"]
+    assert [strip.title for strip in story(moments[:2], [])] == ["StartingPoint, step 1", "End, step 5"]
     assert [moment.step for moment in spread_out(moments, 2)] == [1, 9]
     html = page_of(read_training_run(tmp_path / "run"))
     assert html.count("cut at the length limit") == 2  # followed, and step by step
@@ -326,7 +332,7 @@ def test_text_of_the_model_stays_text(tmp_path: Path) -> None:
     """It also may hold U+2028, which ends a line for Python's splitlines, but not in JSON Lines."""
     line = sample_line(1, MARKUP, MARKUP, 1.0, gold=[MARKUP], rewards={MARKUP: 1.0})
     run = read(tmp_path, "grpo", log_lines(2, **{MARKUP: 1.0}), [line])
-    assert [sample.reply for sample in run.samples] == [MARKUP]
+    assert [sample.completion for sample in run.samples] == [MARKUP]
     html = page_of(run)
     page = _Page(html)
     assert "&lt;img src=x onerror=alert(1)&gt;" in html
@@ -431,7 +437,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 SHOWN = (
     "Array.from(document.querySelectorAll('#moments article')).filter((e) => e.offsetParent)"
-    ".map((e) => e.querySelector('.reply').textContent)"
+    ".map((e) => e.querySelector('.completion').textContent)"
 )
 
 

@@ -17,7 +17,7 @@ from palmette.endpoint.answers import EndpointDecoder
 from palmette.errors import DataError, ModelError
 from palmette.model.forward import logits_at
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
-from palmette.tasks.qa_prompt import Reply, checked, load_prompt
+from palmette.tasks.qa_prompt import ParsedAnswer, checked, load_prompt
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
@@ -64,17 +64,17 @@ def test_the_tree_is_the_conversation(tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("learn", "replies"),
+    ("learn", "completions"),
     [
         ("assistant", ['{"enough": "yes"}<|im_end|>{"answer": "granite"}<|im_end|>', '{"enough": "no"}<|im_end|>']),
         ("answer", ['yes"}<|im_end|>granite"}<|im_end|>', 'no"}<|im_end|>']),
     ],
 )
-def test_both_turns_are_learned(tokenizer: Any, learn: Any, replies: list[str]) -> None:
+def test_both_turns_are_learned(tokenizer: Any, learn: Any, completions: list[str]) -> None:
     tree = task_with(tokenizer, Reasoning(), "two_turn", learn=learn).training_tree(DOCUMENT)
-    for branch, reply in zip(tree.root.children, replies, strict=True):
+    for branch, completion in zip(tree.root.children, completions, strict=True):
         learned = [token for segment in branch.segments if segment.learn for token in segment.tokens]
-        assert tokenizer.decode(learned) == reply
+        assert tokenizer.decode(learned) == completion
 
 
 @pytest.mark.parametrize("style", sorted(TEMPLATES))
@@ -82,10 +82,10 @@ def test_no_and_yes_open_alike_in_every_template(style: str) -> None:
     """What a decoder forces before the verdict is what was learned before either."""
     task = ExtractiveQa(TEMPLATES[style], load_prompt("two_turn"))
     tree = task.training_tree(DOCUMENT)
-    opened = task.open_reply(DOCUMENT.text, DOCUMENT.questions[0].text)
+    opened = task.open_completion(DOCUMENT.text, DOCUMENT.questions[0].text)
     assert opened.verdict is not None
     yes, no = branch_tokens(tree, 0), branch_tokens(tree, 1)
-    question = [opened.question, task.open_reply(DOCUMENT.text, DOCUMENT.questions[1].text).question]
+    question = [opened.question, task.open_completion(DOCUMENT.text, DOCUMENT.questions[1].text).question]
     forced = [(*opened.root, *opened.document, *asked, *opened.verdict.opening) for asked in question]
     assert tuple(yes[: len(forced[0]) + 1]) == (*forced[0], opened.verdict.yes[0])
     assert tuple(no[: len(forced[1]) + 1]) == (*forced[1], opened.verdict.no[0])
@@ -100,7 +100,7 @@ def test_the_span_decoder_weighs_both_turns(tokenizer: Any) -> None:
     task, question = task_with(tokenizer, Reasoning(), "two_turn"), DOCUMENT.questions[0]
     decoder = SpanDecoder(model, tokenizer, load_prompt("two_turn"), effort=EVERYTHING)
     ((_, posterior),) = decoder.posteriors([replace(DOCUMENT, questions=(question,))])
-    opened = task.open_reply(DOCUMENT.text, question.text)
+    opened = task.open_completion(DOCUMENT.text, question.text)
     verdict = opened.verdict
     assert verdict is not None
     asked = (*opened.root, *opened.document, *opened.question, *verdict.opening)
@@ -146,36 +146,36 @@ def test_greedy_asks_again_only_after_a_yes(tokenizer: Any, monkeypatch: pytest.
         ("", True),
         ("Perhaps.", False),
     ]
-    assert found["q1"].reply == '{"enough": "yes"}\n{"answer": "granite"}'
+    assert found["q1"].completion == '{"enough": "yes"}\n{"answer": "granite"}'
 
 
-def test_greedy_grows_the_second_reply_below_the_first(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second reply is what plain generation would write after the whole conversation so far."""
+def test_greedy_grows_the_second_completion_below_the_first(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second completion is what plain generation would write after the whole conversation so far."""
     model, plain = (
         tiny_llama(torch.float64, name, vocab_size=len(tokenizer), initializer_range=0.2)
         for name in ("palmette_sdpa", "sdpa")
     )
     task, question = task_with(tokenizer, Reasoning(), "two_turn"), DOCUMENT.questions[0]
     monkeypatch.setattr(type(task.prompt), "verdict", lambda self, raw: True)
-    found = dict(GreedyDecoder(model, tokenizer, task, max_new_tokens=5).replies([(DOCUMENT, question)]))[0]
-    opened = task.open_reply(DOCUMENT.text, question.text)
+    found = dict(GreedyDecoder(model, tokenizer, task, max_new_tokens=5).completions([(DOCUMENT, question)]))[0]
+    opened = task.open_completion(DOCUMENT.text, question.text)
     assert opened.verdict is not None
     row = [*opened.root, *opened.document, *opened.question]
     row += [*opened.verdict.opening, *opened.verdict.yes, *opened.verdict.turn]
-    reply: list[int] = []
+    completion: list[int] = []
     for _ in range(5):
         with torch.no_grad():
-            best = int(plain(torch.tensor([[*row, *reply]])).logits[0, -1].argmax())
+            best = int(plain(torch.tensor([[*row, *completion]])).logits[0, -1].argmax())
         if best == task.end_of_turn():
             break
-        reply.append(best)
-    assert found.rpartition("\n")[2] == tokenizer.decode(reply)
+        completion.append(best)
+    assert found.rpartition("\n")[2] == tokenizer.decode(completion)
 
 
-def test_reading_replies_of_two_turns() -> None:
+def test_reading_completions_of_two_turns() -> None:
     prompt = load_prompt("two_turn")
-    assert prompt.read('{"enough": "no"}') == Reply("", True)
-    assert prompt.read('{"enough": "yes"}\n{"answer": "1882"}') == Reply("1882", True)
+    assert prompt.read('{"enough": "no"}') == ParsedAnswer("", True)
+    assert prompt.read('{"enough": "yes"}\n{"answer": "1882"}') == ParsedAnswer("1882", True)
     assert not prompt.read('{"enough": "yes"}').valid
     assert not prompt.read('{"enough": "maybe"}').valid
     with pytest.raises(DataError, match="has 'before_verdict' but no 'second_turn'"):
@@ -187,7 +187,7 @@ def test_free_reasoning_is_what_the_model_writes_by_itself(tokenizer: Any, limit
     """Reasoning, then the forced opening, then the spans: each in a row of its own, without a cache."""
     model = tiny_llama(torch.float64, vocab_size=len(tokenizer), initializer_range=0.2)
     task, question = task_with(tokenizer, Reasoning(), "json_think"), DOCUMENT.questions[0]
-    opened = task.open_reply(DOCUMENT.text, question.text)
+    opened = task.open_completion(DOCUMENT.text, question.text)
     before = (*opened.root, *opened.document, *opened.question)
     reasoning: tuple[int, ...] = ()
     for _ in range(limit):
@@ -207,8 +207,8 @@ def test_free_reasoning_is_what_the_model_writes_by_itself(tokenizer: Any, limit
         tokens = task.template.encoder.content(text)
         assert odds == pytest.approx(logprob(model, forced, (*tokens, opened.closing)) - absent, abs=1e-9)
     greedy = GreedyDecoder(model, tokenizer, task, max_new_tokens=4, reasoning_limit=limit)
-    reply = dict(greedy.replies([(DOCUMENT, question)]))[0]
-    assert reply.startswith(tokenizer.decode(list(reasoning)) + task.prompt.before_answer)
+    completion = dict(greedy.completions([(DOCUMENT, question)]))[0]
+    assert completion.startswith(tokenizer.decode(list(reasoning)) + task.prompt.before_answer)
 
 
 def test_reasoning_ends_where_the_model_opens_its_answer(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,9 +227,9 @@ def test_reasoning_ends_where_the_model_opens_its_answer(tokenizer: Any, monkeyp
 
     monkeypatch.setattr(reasoning, "grow", scripted)
     asked = [(DOCUMENT, DOCUMENT.questions[0])]
-    reply = dict(GreedyDecoder(model, tokenizer, task, max_new_tokens=3, reasoning_limit=99).replies(asked))[0]
-    assert reply.startswith("So: " + task.prompt.before_answer)
-    assert reply.count(task.prompt.before_answer) == 1
+    completion = dict(GreedyDecoder(model, tokenizer, task, max_new_tokens=3, reasoning_limit=99).completions(asked))[0]
+    assert completion.startswith("So: " + task.prompt.before_answer)
+    assert completion.count(task.prompt.before_answer) == 1
 
 
 def test_what_cannot_be_is_refused(tokenizer: Any) -> None:
@@ -253,7 +253,7 @@ def test_a_server_is_asked_again_only_after_a_yes() -> None:
     def answer(request: dict[str, Any]) -> Act:
         messages = request["messages"]
         if len(messages) == 2:
-            return says(next(reply for question, reply in said.items() if question in messages[1]["content"]))
+            return says(next(completion for question, completion in said.items() if question in messages[1]["content"]))
         assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
         assert [message["content"] for message in messages[2:]] == [said["Of what?"], prompt.second_turn]
         return says('{"answer": "granite"}')

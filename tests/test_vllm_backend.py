@@ -15,7 +15,7 @@ import torch
 from palmette.errors import ModelError, PackingError
 from palmette.rollouts import vllm as vllm_backend
 from palmette.rollouts.sampler import Sampler
-from palmette.rollouts.sampling import Rollout, RolloutSource, Sampling
+from palmette.rollouts.sampling import Rollout, RolloutSampler, Sampling
 from palmette.rollouts.vllm import VllmSampler
 from tests.test_sampler import Letters
 
@@ -38,18 +38,18 @@ class Output:
 
 
 class Engine:
-    """Notes how it was made and what it was asked, and replies with what it is told to."""
+    """Notes how it was made and what it was asked, and completions with what it is told to."""
 
     made: dict[str, Any]
     asked: tuple[Any, ...]
-    replies: list[list[Output]]
+    completions: list[list[Output]]
 
     def __init__(self, **options: Any) -> None:
         Engine.made = options
 
     def generate(self, prompts: Any, params: Any, *, use_tqdm: bool, lora_request: Any) -> list[Any]:
         Engine.asked = (prompts, params, use_tqdm, lora_request)
-        return [SimpleNamespace(outputs=outputs) for outputs in Engine.replies]
+        return [SimpleNamespace(outputs=outputs) for outputs in Engine.completions]
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_it_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch, vllm
 
 def test_what_is_asked_of_vllm(vllm: None) -> None:
     """Prompts as tokens, never as text; log-probabilities before temperature; the model's own penalties off."""
-    source: RolloutSource = VllmSampler(
+    source: RolloutSampler = VllmSampler(
         "m", Letters(), end_tokens={END}, max_model_len=20, adapter=Path("a"), dtype="bfloat16"
     )
     made = dict(Engine.made)
@@ -90,7 +90,7 @@ def test_what_is_asked_of_vllm(vllm: None) -> None:
         "enable_lora": True,
         "dtype": "bfloat16",
     }
-    Engine.replies = [[], []]
+    Engine.completions = [[], []]
     sampling = Sampling(0.7, 0.9, 12, ("x", "yz"), seed=3)
     assert list(source.sample([(1, 2), [3]], 4, sampling, keys=[5, 6])) == [[], []]
     prompts, params, _, lora = Engine.asked
@@ -117,7 +117,7 @@ def test_what_is_asked_of_vllm(vllm: None) -> None:
 def test_what_vllm_says_becomes_rollouts(vllm: None) -> None:
     """Tokens 0, 1, 2 say "aa", "ab", "ac": the stop string "bac" cuts two tokens to the text "aaa"."""
     source = VllmSampler("m", Letters(), end_tokens=[END], max_model_len=20)
-    Engine.replies = [
+    Engine.completions = [
         [
             Output(1, (0, 1, 2), "aaa", "stop", "bac"),
             Output(0, (0, 1, END), "aaab", "stop", END),
@@ -140,7 +140,7 @@ def test_what_vllm_says_becomes_rollouts(vllm: None) -> None:
             rollout(2, (0, 1), "aa", 1, "end", common),
             rollout(3, (2, 2), "acac", 2, "length", common),
         ]
-    Engine.replies = [[Output(0, (0,), "aa", "abort")]]
+    Engine.completions = [[Output(0, (0,), "aa", "abort")]]
     with pytest.raises(ModelError, match="for the reason 'abort'"):
         list(source.sample([(1, 2)], 1, Sampling(max_new_tokens=5)))
 
@@ -154,8 +154,8 @@ def test_prompts_are_checked_before_anything_is_asked(vllm: None) -> None:
 
 
 def test_both_samplers_have_one_interface() -> None:
-    """mypy checks the types where a `RolloutSource` is asked for; here, that the names of the arguments are the same."""
+    """mypy checks the types where a `RolloutSampler` is asked for; here, that the names of the arguments are the same."""
     import inspect
 
-    names = [list(inspect.signature(kind.sample).parameters) for kind in (RolloutSource, Sampler, VllmSampler)]
+    names = [list(inspect.signature(kind.sample).parameters) for kind in (RolloutSampler, Sampler, VllmSampler)]
     assert names[0] == names[1] == names[2]

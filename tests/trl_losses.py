@@ -177,7 +177,7 @@ def trl_advantages(
     reference_NT: torch.Tensor | None = None,
     **settings: Any,
 ) -> torch.Tensor:
-    """Advantages of replies that come in groups of `num_generations`, all replies of one length."""
+    """Advantages of completions that come in groups of `num_generations`, all completions of one length."""
     policy_NT = reward_N[:, None] if policy_NT is None else policy_NT
     reference = object()
     prompts = [[1]] * len(reward_N)

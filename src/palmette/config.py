@@ -174,7 +174,7 @@ class Recipe(Section):
 
     Attributes:
         output: the run folder, which must not exist yet.
-        learn: which tokens the loss sees: "full" (every token), "assistant" (the whole reply), "answer" (the answer and what ends
+        learn: which tokens the loss sees: "full" (every token), "assistant" (the whole completion), "answer" (the answer and what ends
             it), or weights by kind (template, document, question, verdict, reasoning, opening, answer, closing, end).
             Of conversations: every token, all turns of the assistant, the last one, or weights by kind (template, system, user,
             assistant, end).

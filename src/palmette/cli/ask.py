@@ -16,7 +16,7 @@ from palmette.config import load_recipe
 from palmette.data.records import Document, Question, check_document, check_question
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError
-from palmette.inference.answerer import DecoderName, open_model
+from palmette.inference.answerer import DecoderName, load_answerer
 from palmette.model.attention import AttentionChoice
 from palmette.pages.training.pictures import draw_run
 from palmette.tasks.qa_prompt import describe_prompts, load_prompt
@@ -61,7 +61,7 @@ def run_ask(
     check_document(asked, document)
     for question in asked.questions:
         check_question(question, asked, document)
-    opened = open_model(model, attention, calibrated=calibrated and decoder == "span")
+    opened = load_answerer(model, attention, calibrated=calibrated and decoder == "span")
     predictions = dict(opened.decoder(decoder, effort=opened.effort(max_words)).predict([asked]))
     for question in asked.questions:
         _show_answer(asked, question, predictions[question.id], as_json=as_json)
@@ -86,7 +86,9 @@ def _show_answer(document: Document, question: Question, found: Prediction, *, a
     console = stdout()
     console.print(question.text, style="bold")
     if not found.valid_json:
-        console.print(f"  the model did not reply in the format asked for: {found.reply.strip()}", style="red")
+        console.print(
+            f"  the model did not completion in the format asked for: {found.completion.strip()}", style="red"
+        )
         return
     console.print(f"  {found.text or _REFUSALS[found.refusal]}", style="green")
     if found.text and found.start is None:

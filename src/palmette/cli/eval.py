@@ -20,7 +20,7 @@ from palmette.evaluate.official import read_official
 from palmette.evaluate.record import HELD_OUT_SPLIT, MADE_BY, made_by
 from palmette.evaluate.squad import Evaluation, evaluate_squad, score
 from palmette.evaluate.squad_metrics import ScoredAnswer
-from palmette.inference.answerer import DecoderName, open_model
+from palmette.inference.answerer import DecoderName, load_answerer
 from palmette.model.attention import AttentionChoice
 from palmette.pages.evaluation.folder import REPORT, loss_of, subtitle, write_evaluation
 from palmette.run import trained_folder
@@ -43,7 +43,7 @@ def run_eval_squad(
     """`palmette eval squad`."""
     run.check_absent(out)
     source = read_source(data, default_split=HELD_OUT_SPLIT, limit_documents=limit)
-    opened = open_model(model, attention, calibrated=calibrated and decoder == "span")
+    opened = load_answerer(model, attention, calibrated=calibrated and decoder == "span")
     if opened.calibration:
         opened.calibration.check_unseen(source.documents, data)
     answers = opened.decoder(
@@ -101,7 +101,7 @@ def run_calibrate(
     source = read_source(data, default_split=HELD_OUT_SPLIT)
     _check_not_trained_on(model, source)
     check_data(source.documents, data, target_error=target_error, confidence=confidence)
-    opened = open_model(str(model), attention, calibrated=False)
+    opened = load_answerer(str(model), attention, calibrated=False)
     calibration = calibrate(opened, source, opened.effort(max_words), target_error, confidence)
     calibration.write(folder)
     decision, promise = calibration.decision, calibration.guarantee

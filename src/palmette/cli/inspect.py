@@ -17,7 +17,7 @@ from palmette.data.source import read_source
 from palmette.errors import DataError
 from palmette.inference.task import recipe_task
 from palmette.model.loading import load_tokenizer
-from palmette.tasks.chat import Chat, opening
+from palmette.tasks.chat import Chat, leading_turns
 from palmette.tasks.extractive_qa import PAUSE
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
@@ -64,7 +64,7 @@ def _chat_tree(recipe: Recipe, tokenizer: Any, data: str, number: int, conversat
     if number >= len(found):
         raise DataError(f"{data} has {len(found)} conversations, no number {number}", "Count from 0.")
     chosen = found[number]
-    others = [other for other in found if other is not chosen and opening(other) == opening(chosen)]
+    others = [other for other in found if other is not chosen and leading_turns(other) == leading_turns(chosen)]
     # Another recipe's kinds of tokens say nothing about conversations.
     learn = recipe.learn if recipe.data.kind == "chat" or isinstance(recipe.learn, str) else "assistant"
     return Chat(ChatTemplate(tokenizer), learn).trees([chosen, *others[: conversations - 1]])[0]

@@ -242,7 +242,7 @@ def eval_retention(
         Optional[Literal["auto", "float32", "bfloat16"]],  # noqa: UP045
         typer.Option(help="Of both models; the run's own, or auto."),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Where a chat reply is cut.")] = 48,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Where a chat completion is cut.")] = 48,
 ) -> None:
     """Measure what fine-tuning cost elsewhere: perplexity on general text, KL divergence on chat prompts."""
     from palmette.cli.retention import run_eval_retention

@@ -16,7 +16,7 @@ from palmette.model.loading import dtype_name
 
 if TYPE_CHECKING:  # these need torch
     from palmette.decode.posterior import Decision
-    from palmette.inference.answerer import Opened
+    from palmette.inference.answerer import Answerer
     from palmette.model.attention import AttentionChoice
 from palmette.inference.job import ROWS_PER_CHUNK, Record, _check_output, predict_rows
 
@@ -51,9 +51,9 @@ def run_predict(
     out = out.expanduser()
     _check_output(out)
     with open_lines(source) as lines:
-        from palmette.inference.answerer import open_model
+        from palmette.inference.answerer import load_answerer
 
-        opened = open_model(model, attention, calibrated=calibrated)
+        opened = load_answerer(model, attention, calibrated=calibrated)
         effort, chosen = opened.effort(max_words), decision or opened.decision
         tally = predict_rows(
             opened.span_decoder(effort, decision),
@@ -69,7 +69,7 @@ def run_predict(
         raise typer.Exit(130)
 
 
-def _model_settings(model: str, opened: Opened) -> Record:
+def _model_settings(model: str, opened: Answerer) -> Record:
     """What names a model, its adapter and its prompt."""
     from palmette.model.loading import weights_hash
 

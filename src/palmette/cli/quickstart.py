@@ -17,7 +17,7 @@ from palmette.config import DataSection, Recipe, TrainSection
 from palmette.data.source import read_source
 from palmette.evaluate.calibration import calibrate
 from palmette.evaluate.squad import Evaluation, evaluate_squad
-from palmette.inference.answerer import Opened
+from palmette.inference.answerer import Answerer
 from palmette.inference.base import load_base
 from palmette.inference.task import recipe_task
 from palmette.model.loading import merge_lora, weights_hash
@@ -43,7 +43,7 @@ def run_quickstart(out: Path, *, smoke: bool) -> None:
     documents = read_source(HELD_OUT, limit_documents=1 if smoke else None).documents
     say(f"loading {recipe.model.name} (the first time, it is converted to safetensors)")
     loaded = load_base(recipe)
-    opened = Opened(loaded, recipe_task(recipe, loaded.tokenizer))
+    opened = Answerer(loaded, recipe_task(recipe, loaded.tokenizer))
     say(f"answering {sum(len(d.questions) for d in documents)} questions of {HELD_OUT} with the untouched model")
     before = {
         "untouched, greedy": evaluate_squad(opened.decoder("greedy"), documents, what="untouched model, greedy"),
@@ -56,7 +56,7 @@ def run_quickstart(out: Path, *, smoke: bool) -> None:
         say(str(stop))
         say(f"then evaluate it with: {invoked_as()} eval squad --model {out} --data {HELD_OUT} --out {out}/test")
         raise typer.Exit(130) from stop
-    opened = Opened(merge_lora(trained), opened.task, weights_hash(str(trained_folder(out))))
+    opened = Answerer(merge_lora(trained), opened.task, weights_hash(str(trained_folder(out))))
     if not smoke:
         say(f"calibrating on {CALIBRATED_ON}")
         calibration = calibrate(opened, read_source(CALIBRATED_ON), opened.effort())

@@ -62,9 +62,9 @@ def _table(result: Retention) -> Table:
     table.add_row(
         "bits per byte, general text", f"{before['bits_per_byte']:.3f}", f"{after['bits_per_byte']:.3f}", f"{bits:+.3f}"
     )
-    table.add_row("KL on chat replies (nats per token)", "0.000", f"{found['kl']:.3f}", f"{found['kl']:+.3f}")
-    unchanged = found["replies_unchanged"]
-    table.add_row("greedy replies unchanged (%)", "100.0", f"{unchanged:.1f}", f"{unchanged - 100.0:+.1f}")
+    table.add_row("KL on chat completions (nats per token)", "0.000", f"{found['kl']:.3f}", f"{found['kl']:+.3f}")
+    unchanged = found["completions_unchanged"]
+    table.add_row("greedy completions unchanged (%)", "100.0", f"{unchanged:.1f}", f"{unchanged - 100.0:+.1f}")
     return table
 
 
@@ -72,5 +72,5 @@ def _remark(result: Retention) -> str:
     found = result.summary()
     return (
         f"{found['passages_worse']} of {found['passages']} passages ({found['text_tokens']} tokens) have become less likely; "
-        f"KL over {found['reply_tokens']} tokens of {found['replies']} replies of the untouched model"
+        f"KL over {found['completion_tokens']} tokens of {found['completions']} completions of the untouched model"
     )

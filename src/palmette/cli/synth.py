@@ -139,7 +139,9 @@ def _write(
     run.write_json(report, {**run.environment(), **teacher, **_about(source, done, max_words)})
     _tell(done, source)
     if not done.num_kept:
-        raise DataError("no rationale is fit to learn from", f"Look at the replies in {report}; take an abler teacher.")
+        raise DataError(
+            "no rationale is fit to learn from", f"Look at the completions in {report}; take an abler teacher."
+        )
     documents = done.documents if keep_all else done.with_rationale_only()
     run.write_text(out, dump_squad(documents) if out.suffix == ".json" else dump_rows(documents))
     num_questions = sum(len(document.questions) for document in documents)
@@ -150,7 +152,7 @@ def _about(source: DataSet, done: Rationales, max_words: int) -> dict[str, Any]:
     from palmette.synth.rationales import REASONS
 
     dropped = [
-        {"id": question, "reason": verdict.reason, "reply": verdict.reply}
+        {"id": question, "reason": verdict.reason, "completion": verdict.completion}
         for question, verdict in done.verdicts.items()
         if verdict.reason
     ]

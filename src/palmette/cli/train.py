@@ -50,7 +50,7 @@ def train_kto(recipe: RecipeArgument = None, resume: ResumeOption = None) -> Non
 
 
 def train_grpo(recipe: RecipeArgument = None, resume: ResumeOption = None) -> None:
-    """Train a model on its own replies, by GRPO or RLOO: what earns more than the other replies to its question is learned."""
+    """Train a model on its own completions, by GRPO or RLOO: what earns more than the other completions to its question is learned."""
     _check_either(recipe, resume)
     from palmette.train.grpo import resume_grpo, train_grpo
     from palmette.train.recipes.rollouts import GrpoRecipe
@@ -60,7 +60,7 @@ def train_grpo(recipe: RecipeArgument = None, resume: ResumeOption = None) -> No
 
 
 def train_ppo(recipe: RecipeArgument = None, resume: ResumeOption = None) -> None:
-    """Train a model on its own replies, by PPO: each token by how much better things went than a value function expected."""
+    """Train a model on its own completions, by PPO: each token by how much better things went than a value function expected."""
     _check_either(recipe, resume)
     from palmette.train.ppo import resume_ppo, train_ppo
     from palmette.train.recipes.rollouts import PpoRecipe

@@ -192,8 +192,8 @@ def _conversation(row: dict[str, Any], number: int, source: str) -> Conversation
         if not is_chat(row):
             raise DataError(f"{where} has only {', '.join(map(repr, sorted(row.keys() - {'id'}))) or 'an id'}", _FORMAT)
         prompt = turns_of(row["prompt"], "user", f"{where}, 'prompt'")
-        reply = turns_of(row["completion"], "assistant", f"{where}, 'completion'")
-        conversation = Conversation(str(identifier), (*prompt, *reply), len(prompt))
+        completion = turns_of(row["completion"], "assistant", f"{where}, 'completion'")
+        conversation = Conversation(str(identifier), (*prompt, *completion), len(prompt))
     _check_roles(conversation, where)
     return conversation
 

@@ -9,9 +9,9 @@ Rows come from JSON Lines or a hub data set, under the names that TRL uses:
 - `prompt`, `completion`, `label` (true or false): a verdict.
 
 A prompt is text (a user's message) or a list of messages that ends with the user's; a completion is the text of the assistant's
-reply, or a list of messages that ends with it. Messages are written as in `data/chat.py`. Other columns are passed over.
+completion, or a list of messages that ends with it. Messages are written as in `data/chat.py`. Other columns are passed over.
 
-Where we deviate from TRL: text is not continued as it is, but stands in a chat; a completion is one reply and never several turns;
+Where we deviate from TRL: text is not continued as it is, but stands in a chat; a completion is one completion and never several turns;
 a prompt is never guessed from what two texts have in common.
 """
 
@@ -55,8 +55,8 @@ class Comparison:
 
     Attributes:
         id: unique in its data set.
-        prompt: the conversation up to the reply.
-        completions: two or more replies, best first.
+        prompt: the conversation up to the completion.
+        completions: two or more completions, best first.
         margin: of a pair, by how much the first is better (on the scale of the rewards); None where nobody said.
     """
 
@@ -77,7 +77,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class DroppedRecord:
     """A record that was left out: what kind of problem it has, and which record and problem it is."""
 
     reason: Reason
@@ -101,7 +101,7 @@ class PreferenceSet(Generic[Record]):
     source: str
     records: tuple[Record, ...]
     sha256: str
-    dropped: tuple[Dropped, ...] = field(default=())
+    dropped: tuple[DroppedRecord, ...] = field(default=())
 
     @property
     def counts(self) -> dict[Reason, int]:
@@ -221,7 +221,7 @@ def _collect(
             errors.append(record)
         else:
             records.append(record)
-    dropped = tuple(Dropped(getattr(error, "reason", "format"), error.problem) for error in errors)
+    dropped = tuple(DroppedRecord(getattr(error, "reason", "format"), error.problem) for error in errors)
     read = PreferenceSet(source, tuple(records), digest, dropped)
     if errors and on_bad_record == "error":
         raise DataError(
@@ -234,7 +234,7 @@ def _collect(
     return read
 
 
-def count_reasons(dropped: Iterable[Dropped]) -> dict[Reason, int]:
+def count_reasons(dropped: Iterable[DroppedRecord]) -> dict[Reason, int]:
     """How many records were left out, by reason, the most frequent first."""
     return dict(Counter(record.reason for record in dropped).most_common())
 
@@ -320,21 +320,23 @@ def _prompt_and_texts(prompt: Any, sides: list[tuple[str, Any]], where: str) -> 
         found.append(("prompt", _turns(prompt, "user", f"{where}, in 'prompt'")))
     texts = []
     for name, side in sides:
-        *before, reply = _turns(side, "assistant", f"{where}, in {name!r}")
-        if reply.role != "assistant":
+        *before, completion = _turns(side, "assistant", f"{where}, in {name!r}")
+        if completion.role != "assistant":
             raise PreferenceError(
-                "format", f"{where}: {name!r} ends with the message of the {reply.role}", "It must be the assistant's."
+                "format",
+                f"{where}: {name!r} ends with the message of the {completion.role}",
+                "It must be the assistant's.",
             )
         if before or prompt is None:
             found.append((name, tuple(before)))
-        texts.append(turn_text(reply))
+        texts.append(turn_text(completion))
     (name, shared), *others = found
     for other, turns in others:
         if turns != shared:
             raise PreferenceError(
                 "prompt differs",
                 f"{where}: the prompt of {other!r} is not that of {name!r}: {_difference(turns, shared)}",
-                "Completions are compared under one prompt, and are one reply each.",
+                "Completions are compared under one prompt, and are one completion each.",
             )
     if not shared or shared[-1].role != "user":
         last = f"ends with the message of the {shared[-1].role}" if shared else "is missing"

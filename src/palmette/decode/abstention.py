@@ -21,9 +21,9 @@ from palmette.tree.prefix_tree import PrefixTree
 def abstention_probabilities(
     model: Any, task: ExtractiveQa, documents: Sequence[Document], *, tokens_per_batch: int = 4096
 ) -> Iterator[dict[str, float]]:
-    """The probability of replying "?" to each question, given that the reply opens as the format asks.
+    """The probability of replying "?" to each question, given that the completion opens as the format asks.
 
-    It is exact: the product of the probabilities of the reply's tokens, from "?" to the end of the turn.
+    It is exact: the product of the probabilities of the completion's tokens, from "?" to the end of the turn.
 
     Args:
         model: a causal language model with one of our attention backends, in evaluation mode.

@@ -1,4 +1,4 @@
-"""Plain generation, as people do today: a chat prompt for each question, JSON asked for, the reply taken as it comes."""
+"""Plain generation, as people do today: a chat prompt for each question, JSON asked for, the completion taken as it comes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from palmette.decode.reasoning import check_place, end_tokens
 from palmette.errors import ModelError
 from palmette.model.forward import check_positions
 from palmette.tasks.extractive_qa import ExtractiveQa
-from palmette.tasks.qa_prompt import Reply
+from palmette.tasks.qa_prompt import ParsedAnswer
 
 
-class ReplyDecoder(ABC):
-    """Answers by replies of free text, read as the prompt asks for them.
+class CompletionDecoder(ABC):
+    """Answers by completions of free text, read as the prompt asks for them.
 
     Args:
         model: a causal language model in evaluation mode.
         tokenizer: its tokenizer.
         task: what the prompts are made with.
-        max_new_tokens: where an endless reply is cut.
-        loose: whether to read an answer out of broken JSON; such a reply still counts as not valid.
+        max_new_tokens: where an endless completion is cut.
+        loose: whether to read an answer out of broken JSON; such a completion still counts as not valid.
         score_abstention: whether to find the probability of no answer too, in a pass of its own.
         reasoning_limit: let the model reason freely for up to so many tokens, then write the opening of its answer in; None: what the
             task says stands before the answer.
@@ -56,18 +56,18 @@ class ReplyDecoder(ABC):
         self._score_abstention = score_abstention
 
     @abstractmethod
-    def replies(self, questions: Sequence[tuple[Document, Question]]) -> Iterator[tuple[int, str]]:
-        """(index into `questions`, the reply's text), as they are found.
+    def completions(self, questions: Sequence[tuple[Document, Question]]) -> Iterator[tuple[int, str]]:
+        """(index into `questions`, the completion's text), as they are found.
 
         Raises:
-            ModelError: a prompt with its reply is longer than the model was made for.
+            ModelError: a prompt with its completion is longer than the model was made for.
         """
 
     def predict(self, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction]]:
         """(question id, prediction) for every question, as they are found.
 
         Raises:
-            ModelError: a prompt with its reply is longer than the model was made for.
+            ModelError: a prompt with its completion is longer than the model was made for.
         """
         asked = [(document, question) for document in documents for question in document.questions]
         no_answer: dict[str, float] = {}
@@ -75,7 +75,7 @@ class ReplyDecoder(ABC):
         if self._score_abstention and not free:  # since there is no reasoning yet
             for batch in abstention_probabilities(self._model, self._task, documents):
                 no_answer.update(batch)
-        for index, raw in self.replies(asked):
+        for index, raw in self.completions(asked):
             document, question = asked[index]
             # Reasoning was cut off where it opened an answer, so the first opening is the one that was written in.
             opened = raw.find(self._task.prompt.before_answer.strip()) if self._reasoning_limit is not None else 0
@@ -88,20 +88,20 @@ class ReplyDecoder(ABC):
         return str(self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _check_length(self, num_prompt_tokens: int, document: Document, question: Question) -> None:
-        what = f"question {question.id!r} about document {document.id!r}, with its reply,"
+        what = f"question {question.id!r} about document {document.id!r}, with its completion,"
         check_positions(self._model, num_prompt_tokens + self._max_new_tokens, what)
 
 
-class GenerationDecoder(ReplyDecoder):
+class GenerationDecoder(CompletionDecoder):
     """Answers by transformers' own generation, greedy or beam search, each prompt in a row of its own.
 
     Args:
-        model, tokenizer, task, options: as for `ReplyDecoder`.
+        model, tokenizer, task, options: as for `CompletionDecoder`.
         num_beams: 1 is greedy. Beams are ranked by the sum of their log-probabilities, not by its mean.
         batch_size: prompts generated side by side; prompts of similar length share a batch.
 
     Raises:
-        ModelError: something has to be written into the reply before the answer, or the conversation has two turns.
+        ModelError: something has to be written into the completion before the answer, or the conversation has two turns.
     """
 
     def __init__(
@@ -117,13 +117,13 @@ class GenerationDecoder(ReplyDecoder):
         super().__init__(model, tokenizer, task, **options)
         if task.reasoning.kind in ("blah", "pause") or task.prompt.two_turns or self._reasoning_limit is not None:
             raise ModelError(
-                "transformers' generation writes a reply in one go: no placeholders, second turn or forced opening within it",
+                "transformers' generation writes a completion in one go: no placeholders, second turn or forced opening within it",
                 "Use --decoder greedy, or span.",
             )
         self._num_beams, self._batch_size = num_beams, batch_size
 
-    def replies(self, questions: Sequence[tuple[Document, Question]]) -> Iterator[tuple[int, str]]:
-        """(index into `questions`, the reply's text), batch by batch, longest prompts first; see `ReplyDecoder`."""
+    def completions(self, questions: Sequence[tuple[Document, Question]]) -> Iterator[tuple[int, str]]:
+        """(index into `questions`, the completion's text), batch by batch, longest prompts first; see `CompletionDecoder`."""
         prompts = [self._task.prompt_tokens(document, question) for document, question in questions]
         for prompt, asked in zip(prompts, questions, strict=True):
             self._check_length(len(prompt), *asked)
@@ -145,24 +145,24 @@ class GenerationDecoder(ReplyDecoder):
                 yield index, self._text(kept)
 
 
-def prediction_of(reply: Reply, raw: str, document: Document, no_answer: float | None = None) -> Prediction:
-    """A generated reply as a prediction; its words are looked up in the document.
+def prediction_of(completion: ParsedAnswer, raw: str, document: Document, no_answer: float | None = None) -> Prediction:
+    """A generated completion as a prediction; its words are looked up in the document.
 
     Args:
-        reply: what was read out of it.
-        raw: the reply itself.
+        completion: what was read out of it.
+        raw: the completion itself.
         document: what was asked about.
         no_answer: the probability that the document does not answer, if it is known.
     """
-    start = find_span(document.text, reply.text)
+    start = find_span(document.text, completion.text)
     return Prediction(
-        text=reply.text,
-        refusal="" if reply.text or not reply.valid else "absent",
+        text=completion.text,
+        refusal="" if completion.text or not completion.valid else "absent",
         start=start if start >= 0 else None,
-        end=start + len(reply.text) if start >= 0 else None,
+        end=start + len(completion.text) if start >= 0 else None,
         no_answer_probability=None if no_answer is None else min(1.0, no_answer),
-        valid_json=reply.valid,
-        reply=raw,
+        valid_json=completion.valid,
+        completion=raw,
     )
 
 
@@ -179,5 +179,5 @@ def _generate(model: Any, prompts: list[list[int]], config: GenerationConfig) ->
         output = model.generate(input_ids=tokens, attention_mask=mask)
     finally:
         model.generation_config = own
-    replies: list[list[int]] = output[:, width:].tolist()
-    return replies
+    completions: list[list[int]] = output[:, width:].tolist()
+    return completions

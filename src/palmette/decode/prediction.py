@@ -35,7 +35,7 @@ class Prediction:
     Attributes:
         text: the answer given; "" if none is.
         refusal: why none is given: "absent" (the document does not say), "unsure" (a span is likelier, but not enough so);
-            "" if one is, or if the reply was broken.
+            "" if one is, or if the completion was broken.
         start, end: where the answer stands in the document (its first place); None for no answer, or one not found there.
         probability: of the answer given, or that there is none; None where the decoder gives no probabilities.
         no_answer_probability: that the document does not answer.
@@ -44,8 +44,8 @@ class Prediction:
             probabilities are no lower than the ones given here, and no more than 1 / (1 - unscored) times as high.
         certified: whether the decision is proved to be what scoring every allowed span would have decided.
         num_passes: forward passes until the decision.
-        valid_json: whether the reply had the format asked for; None where nobody knows.
-        reply: the reply as generated; "" where the format was forced.
+        valid_json: whether the completion had the format asked for; None where nobody knows.
+        completion: the completion as generated; "" where the format was forced.
     """
 
     text: str
@@ -59,7 +59,7 @@ class Prediction:
     certified: bool = False
     num_passes: int = 0
     valid_json: bool | None = True
-    reply: str = ""
+    completion: str = ""
 
 
 class Decoder(Protocol):

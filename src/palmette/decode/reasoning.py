@@ -13,7 +13,7 @@ from palmette.tasks.extractive_qa import ExtractiveQa
 
 
 def end_tokens(model: Any, task: ExtractiveQa) -> list[int]:
-    """Tokens that end a reply: the template's end of a turn, and whatever else the model ends sequences with."""
+    """Tokens that end a completion: the template's end of a turn, and whatever else the model ends sequences with."""
     eos = model.generation_config.eos_token_id
     own = [] if eos is None else eos if isinstance(eos, list) else [eos]
     return sorted({task.end_of_turn(), *map(int, own)})
@@ -38,7 +38,7 @@ def check_place(task: ExtractiveQa) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Reasoned:
+class FreeReasoning:
     """What was written before the opening of an answer.
 
     Attributes:
@@ -52,7 +52,7 @@ class Reasoned:
 
 def reason(
     cache: PrefixCache, slots: Sequence[int], tokenizer: Any, opening: str, *, limit: int, stops: Collection[int]
-) -> list[Reasoned]:
+) -> list[FreeReasoning]:
     """Let a model reason below each slot, greedily.
 
     It ends where the model opens its answer by itself, which is cut off again (the caller writes the opening in, in the tokens that were
@@ -77,5 +77,5 @@ def reason(
         tokens = growth.tokens
         at = text(tokens).find(opens)
         kept = len(tokens) if at < 0 else max(n for n in range(len(tokens)) if len(text(tokens[:n])) <= at)
-        found.append(Reasoned(growth.slots[kept], text(tokens[:kept])))
+        found.append(FreeReasoning(growth.slots[kept], text(tokens[:kept])))
     return found

@@ -1,8 +1,8 @@
 """The span decoder: the most probable span of a document, or "?", in a few forward passes, with a proof.
 
-The reply's wrapper is forced, so an answer is one of the document's spans, or "?". The first pass reads a document with all its
+The completion's wrapper is forced, so an answer is one of the document's spans, or "?". The first pass reads a document with all its
 questions, each followed by "?"; every later one adds the likeliest branches of the document's span trie to the same prefix tree.
-The probability of a string is that of its tokens and of the token that ends it, given the reply's opening.
+The probability of a string is that of its tokens and of the token that ends it, given the completion's opening.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class SpanDecoder:
             )
         self._reasoning_limit = reasoning_limit
         self._effort, self._decision = effort or Effort(), decision or Decision()
-        self._opened = self._task.open_reply(_ANY, _ANY)
+        self._opened = self._task.open_completion(_ANY, _ANY)
 
     def answer(self, document: str, questions: Sequence[str]) -> list[Prediction]:
         """Answer questions about one document, in their order.
@@ -181,7 +181,7 @@ class SpanDecoder:
         lead = opened.lead + free + (len(opened.verdict.no) if opened.verdict else 0)
         used, room = 0, self._effort.tokens_per_batch - len(opened.root)
         for document in documents:
-            asked = [(q.id, self._task.open_reply(_ANY, q.text).question) for q in document.questions]
+            asked = [(q.id, self._task.open_completion(_ANY, q.text).question) for q in document.questions]
             for question, _ in asked:
                 if question in seen:
                     raise DataError(
@@ -192,8 +192,8 @@ class SpanDecoder:
             for reading in self._readings(document) if asked else ():
                 begun = False
                 for question, tokens in asked:
-                    begun_reply = len(tokens) + lead
-                    need = begun_reply + len(opened.abstain) + self._reserve(reading.trie)
+                    begun_completion = len(tokens) + lead
+                    need = begun_completion + len(opened.abstain) + self._reserve(reading.trie)
                     alone = len(reading.tokens) + need
                     what = f"question {question!r} with a window of document {document.id!r}"
                     if alone > room:
@@ -201,7 +201,7 @@ class SpanDecoder:
                             f"{what} may need {alone} tokens; there is room for {room}",
                             "Raise tokens_per_batch, or lower window_tokens, max_passes or tokens_per_pass.",
                         )
-                    deepest = len(opened.root) + len(reading.tokens) + begun_reply + reading.trie.depth
+                    deepest = len(opened.root) + len(reading.tokens) + begun_completion + reading.trie.depth
                     check_positions(self._model, deepest, what)
                     if used + (need if begun else alone) > room:
                         yield jobs
@@ -236,7 +236,7 @@ class SpanDecoder:
             overlap_tokens=effort.overlap_tokens,
         )
         for window in windows:
-            tokens = self._task.open_reply(document.text[window.start : window.end], _ANY).document
+            tokens = self._task.open_completion(document.text[window.start : window.end], _ANY).document
             trie = span_trie(encoder, document.text, window, effort.max_words)
             yield _Reading(tokens, trie, len(windows))
 

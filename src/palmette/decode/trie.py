@@ -1,4 +1,4 @@
-"""A trie over the tokens of the strings that a reply may hold."""
+"""A trie over the tokens of the strings that a completion may hold."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class SpanTrie:
 
 
 def span_trie(encoder: TextEncoder, text: str, window: Window, max_words: int) -> SpanTrie:
-    """The trie of "?", string 0, and of the spans of a window, each with the tokens that it has by itself in a reply.
+    """The trie of "?", string 0, and of the spans of a window, each with the tokens that it has by itself in a completion.
 
     Args:
         encoder: the tokenizer.
@@ -92,7 +92,7 @@ def span_trie(encoder: TextEncoder, text: str, window: Window, max_words: int) -
     trie.add(encoder.content(ABSTAIN), ABSTAIN, -1)
     runs = list(window.runs(max_words))
     escaped = [json_escape(text[start : ends[-1]]) for start, ends in runs]
-    # Most text needs no escaping, and then a prefix is as long in the reply as in the document.
+    # Most text needs no escaping, and then a prefix is as long in the completion as in the document.
     lengths = [
         [end - start for end in ends]
         if len(string) == ends[-1] - start

@@ -16,7 +16,7 @@ from palmette.endpoint.cache import Completion
 from palmette.endpoint.client import Client
 from palmette.endpoint.transport import EndpointError, RequestError
 from palmette.tasks.extractive_qa import qa_messages
-from palmette.tasks.qa_prompt import QaPrompt, Reply
+from palmette.tasks.qa_prompt import ParsedAnswer, QaPrompt
 
 NO_REPLY = "(no reply)"
 
@@ -89,11 +89,11 @@ class EndpointDecoder:
         if isinstance(result, RequestError):
             self.failures[question.id] = result
             if self._on_failure == "broken":
-                yield question.id, prediction_of(Reply(NO_REPLY, False), "", document)
+                yield question.id, prediction_of(ParsedAnswer(NO_REPLY, False), "", document)
             return
         said = _text(result)
         raw = f"{before}\n{said}" if before and said else said
-        yield question.id, prediction_of(self._read(raw) if raw else Reply(NO_REPLY, False), raw, document)
+        yield question.id, prediction_of(self._read(raw) if raw else ParsedAnswer(NO_REPLY, False), raw, document)
 
 
 def _text(result: Completion | RequestError) -> str:

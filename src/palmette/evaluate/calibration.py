@@ -20,8 +20,8 @@ from palmette.data.records import DataSet, Document, Question
 from palmette.decode.posterior import Decision, SpanPosterior
 from palmette.decode.span_decoder import Effort
 from palmette.errors import DataError
-from palmette.evaluate.guarantee import Judged, check_promise, choose_threshold
-from palmette.inference.answerer import Opened
+from palmette.evaluate.guarantee import JudgedAnswer, check_promise, choose_threshold
+from palmette.inference.answerer import Answerer
 from palmette.inference.calibration import Calibration, text_hash
 from palmette.progress import progress
 from palmette.tasks.answer_match import exact_match, gold_answers
@@ -113,12 +113,12 @@ def halves(documents: Sequence[Document]) -> tuple[list[Document], list[Document
     return first, [document for document in documents if order[text_hash(document)] % 2]
 
 
-def judge(case: Case, decision: Decision) -> Judged | None:
+def judge(case: Case, decision: Decision) -> JudgedAnswer | None:
     """The answer that a decision gives before any minimum of confidence; None if it gives none."""
     prediction = decision.decide(case.posterior)
     if not prediction.text:
         return None
-    return Judged(float(prediction.probability or 0.0), not case.right(prediction.text))
+    return JudgedAnswer(float(prediction.probability or 0.0), not case.right(prediction.text))
 
 
 def negative_log_likelihood(cases: Sequence[Case], temperature: float) -> float:
@@ -165,7 +165,7 @@ def fit_max_no_answer(cases: Sequence[Case], decision: Decision) -> float:
 
 
 def calibrate(
-    opened: Opened, source: DataSet, effort: Effort, target_error: float | None = None, confidence: float = 0.95
+    opened: Answerer, source: DataSet, effort: Effort, target_error: float | None = None, confidence: float = 0.95
 ) -> Calibration:
     """Answer a data set, and fit the calibration to it."""
     decoder = opened.span_decoder(effort, Decision(max_no_answer=1.0))

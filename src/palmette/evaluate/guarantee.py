@@ -24,7 +24,7 @@ _STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedAnswer:
     """An answer that could be given, and whether it is wrong."""
 
     confidence: float
@@ -61,7 +61,7 @@ def upper_bound(wrong: int, answered: int, confidence: float) -> float:
 
 
 def choose_threshold(
-    chooses: Sequence[Judged], tests: Sequence[Judged], target_error: float, confidence: float
+    chooses: Sequence[JudgedAnswer], tests: Sequence[JudgedAnswer], target_error: float, confidence: float
 ) -> Guarantee:
     """The loosest threshold that passes.
 
@@ -98,7 +98,7 @@ def choose_threshold(
     return passed
 
 
-def _sequence(chooses: Sequence[Judged], num_tests: int, target_error: float, confidence: float) -> list[float]:
+def _sequence(chooses: Sequence[JudgedAnswer], num_tests: int, target_error: float, confidence: float) -> list[float]:
     """Thresholds from strict to loose, beginning with the one most likely to pass by what the choosing half shows."""
     ordered = sorted(chooses, key=lambda judged: -judged.confidence)
     num_wrong = np.cumsum([judged.wrong for judged in ordered])

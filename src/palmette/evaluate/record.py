@@ -8,13 +8,13 @@ from typing import Any
 from palmette import run
 from palmette.data.records import DataSet
 from palmette.decode.span_decoder import Effort
-from palmette.inference.answerer import DecoderName, Opened
+from palmette.inference.answerer import Answerer, DecoderName
 
 HELD_OUT_SPLIT, MADE_BY = "validation", "evaluation.json"
 
 
 def made_by(
-    opened: Opened, source: DataSet, model: str, decoder: DecoderName, effort: Effort, reasoning_limit: int | None
+    opened: Answerer, source: DataSet, model: str, decoder: DecoderName, effort: Effort, reasoning_limit: int | None
 ) -> dict[str, Any]:
     """What an evaluation's figures depend on."""
     span = {"effort": asdict(effort), "decision": asdict(opened.decision)} if decoder == "span" else {}

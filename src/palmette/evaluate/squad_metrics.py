@@ -27,7 +27,7 @@ class ScoredAnswer:
     Attributes:
         question: what was asked.
         document: what it was asked about.
-        prediction: what was answered; a broken reply counts as the text it reads.
+        prediction: what was answered; a broken completion counts as the text it reads.
         exact, f1: the official scores, 0 to 1.
         strict_exact: 1.0 if the answer is a gold answer letter for letter, else 0.0.
     """
@@ -92,8 +92,8 @@ def question_values(scored: Sequence[ScoredAnswer]) -> dict[str, Values]:
 
     - exact, f1, HasAns_*, NoAns_*: the official scores, of all, answerable and unanswerable questions, in percent.
     - strict_exact: the answer is a gold answer letter for letter, in percent.
-    - valid_json: the reply had its format, in percent, where that is known; exact_of_valid_json: exact among those.
-    - verbatim: of answers given in a valid reply, those that stand in the document letter for letter, in percent.
+    - valid_json: the completion had its format, in percent, where that is known; exact_of_valid_json: exact among those.
+    - verbatim: of answers given in a valid completion, those that stand in the document letter for letter, in percent.
     - correct_no_answer: of unanswerable questions, those refused; correct_has_answer: strict_exact of answerable ones; in
       percent.
     - answered: questions with an answer, in percent; certified: decisions proved, in percent of those whose passes were counted.

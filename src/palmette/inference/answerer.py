@@ -29,7 +29,7 @@ NUM_BEAMS = 10
 
 
 @dataclass(frozen=True)
-class Opened:
+class Answerer:
     """A model ready to answer.
 
     Attributes:
@@ -118,7 +118,7 @@ class Opened:
         }
 
 
-def open_model(name: str, attention: AttentionChoice | None = None, *, calibrated: bool = True) -> Opened:
+def load_answerer(name: str, attention: AttentionChoice | None = None, *, calibrated: bool = True) -> Answerer:
     """Open a run folder or a model by name.
 
     Args:
@@ -134,7 +134,7 @@ def open_model(name: str, attention: AttentionChoice | None = None, *, calibrate
     if not run.is_run(folder):
         loaded = load_model(name, attention=attention or "auto")
         check_model(loaded.model, training=False)
-        return Opened(loaded, recipe_task(Recipe(output=""), loaded.tokenizer))
+        return Answerer(loaded, recipe_task(Recipe(output=""), loaded.tokenizer))
     recipe, trained = load_run_recipe(folder / run.RECIPE), trained_folder(folder)
     if has_head(trained, "reward"):
         raise RunError(f"{folder} is a reward model, which gives no answers", "Try palmette eval reward.")
@@ -159,4 +159,4 @@ def open_model(name: str, attention: AttentionChoice | None = None, *, calibrate
     weights = weights_hash(str(trained))
     known = calibrated and (trained / CALIBRATION).is_file()
     calibration = Calibration.read(trained) if known else None
-    return Opened(loaded, task, weights, calibration)
+    return Answerer(loaded, task, weights, calibration)

@@ -42,7 +42,7 @@ class Tally:
     Attributes:
         answered: rows with an answer.
         absent, unsure: rows that were refused, by the reason.
-        broken: rows with a reply that was not in the format asked for.
+        broken: rows with a completion that was not in the format asked for.
         errors: rows that could not be answered.
         first_error: line of the first of them in the input.
         earlier: how many of all these rows were there before this start.
@@ -82,7 +82,7 @@ class Tally:
     def summary(self, out: Path) -> str:
         """What to tell the user at the end."""
         counts = f"{self.answered} answered, {self.absent + self.unsure} refused ({self.absent} absent, {self.unsure} unsure)"
-        counts += f", {self.broken} with a broken reply" if self.broken else ""
+        counts += f", {self.broken} with a broken completion" if self.broken else ""
         counts += f", {self.errors} with an error" + (f", the first in line {self.first_error}" if self.errors else "")
         new = self.rows - self.earlier
         if self.interrupted:

@@ -50,11 +50,11 @@ class RewardModel:
     loaded: LoadedModel
     recipe: Recipe
 
-    def scores(self, replies: Sequence[tuple[Messages, str]], *, quiet: bool = False) -> list[float]:
-        """The reward of each reply; a prompt is read once for all replies to it that fit into a forward pass.
+    def scores(self, completions: Sequence[tuple[Messages, str]], *, quiet: bool = False) -> list[float]:
+        """The reward of each completion; a prompt is read once for all completions to it that fit into a forward pass.
 
         Args:
-            replies: (prompt, completion); a prompt is text, or messages as in `data/chat.py` that end with the user's.
+            completions: (prompt, completion); a prompt is text, or messages as in `data/chat.py` that end with the user's.
             quiet: draw no progress bar.
 
         Raises:
@@ -63,7 +63,7 @@ class RewardModel:
         """
         builder = PreferenceTrees(ChatTemplate(self.loaded.tokenizer), learned=False)
         trees = []
-        for index, (prompt, completion) in enumerate(replies):
+        for index, (prompt, completion) in enumerate(completions):
             turns = turns_of(prompt, "user", f"prompt {index}")
             if turns[-1].role != "user":
                 raise DataError(f"prompt {index} ends with the message of the {turns[-1].role}", "End with the user's.")
@@ -77,12 +77,14 @@ class RewardModel:
         }
         return [found[index] for index in range(len(trees))]
 
-    def score_answers(self, prompt: QaPrompt, replies: Sequence[tuple[Document, Question, str]]) -> list[float]:
-        """The reward of each reply to a question about a document, quietly; the prompt stands as messages, as the model learned to read it.
+    def score_answers(self, prompt: QaPrompt, completions: Sequence[tuple[Document, Question, str]]) -> list[float]:
+        """The reward of each completion to a question about a document, quietly; the prompt stands as messages, as the model learned to read it.
 
         Raises: as for `scores`.
         """
-        asked = [(qa_messages(prompt, document, question), reply) for document, question, reply in replies]
+        asked = [
+            (qa_messages(prompt, document, question), completion) for document, question, completion in completions
+        ]
         return self.scores(asked, quiet=True)
 
     def score_trees(self, trees: Sequence[PrefixTree], *, quiet: bool = False) -> list[list[float]]:

@@ -210,7 +210,7 @@ def check_positions(model: Any, num_positions: int, what: str) -> None:
 
     Args:
         model: a causal language model.
-        num_positions: tokens of the longest branch, or of a prompt with its reply.
+        num_positions: tokens of the longest branch, or of a prompt with its completion.
         what: what they belong to, for the message.
 
     Raises:

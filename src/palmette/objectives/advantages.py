@@ -29,7 +29,7 @@ def gae(
         delta_t = reward_t + gamma * value_(t+1) - value_t
         advantage_t = delta_t + gamma * lam * advantage_(t+1),      return_t = advantage_t + value_t
 
-    Source: Schulman et al. (2016), equations 11, 12 and 16. After the last token the value is 0: the reply is over.
+    Source: Schulman et al. (2016), equations 11, 12 and 16. After the last token the value is 0: the completion is over.
 
     Args:
         reward_P: reward for each token.
@@ -39,7 +39,7 @@ def gae(
         num_branches: N.
         gamma: discount a token, from 0 to 1.
         lam: lambda, from 0 (one step, least variance) to 1 (return less value, least bias).
-        last_value_N: value after the last token, for replies that were cut off rather than ended; 0 if None.
+        last_value_N: value after the last token, for completions that were cut off rather than ended; 0 if None.
 
     Raises:
         ValueError: `gamma` or `lam` is not from 0 to 1.
@@ -102,18 +102,18 @@ def group_advantages(
     scale: Literal["none", "group", "batch"] = "none",
     epsilon: float = 1e-4,
 ) -> torch.Tensor:
-    """Advantages of replies to the same prompt over each other [N], in units of reward, or of standard deviations with a scale.
+    """Advantages of completions to the same prompt over each other [N], in units of reward, or of standard deviations with a scale.
 
     GRPO: baseline "mean", scale "group" (Shao et al., 2024, section 4.1.2). Dr. GRPO: "mean", "none" (Liu et al., 2025). RLOO:
     "leave_one_out", "none" (Kool et al., 2019; Ahmadian et al., 2024): the mean of the *others*, which makes the advantage
     K / (K - 1) times that under the mean of all K.
 
-    A group whose rewards are all equal, one of a single reply among them, has advantage exactly 0: it teaches nothing, though it still counts
+    A group whose rewards are all equal, one of a single completion among them, has advantage exactly 0: it teaches nothing, though it still counts
     in the denominators. `flat_groups` finds them; count them in the metrics.
 
     Args:
-        reward_N: reward of each reply.
-        group_N: which prompt each reply answers: an index from 0, in any order; no group may be cut apart.
+        reward_N: reward of each completion.
+        group_N: which prompt each completion answers: an index from 0, in any order; no group may be cut apart.
         baseline: what a reward is held against.
         scale: divide by the standard deviation (with Bessel's correction) of the rewards of the group, of all rewards, or not.
         epsilon: added to the standard deviation (1e-4, as TRL does).
@@ -140,7 +140,7 @@ def group_advantages(
 
 
 def flat_groups(reward_N: torch.Tensor, group_N: torch.Tensor) -> torch.Tensor:
-    """Which groups have rewards without any spread [G] (bool), those of no or one reply among them."""
+    """Which groups have rewards without any spread [G] (bool), those of no or one completion among them."""
     num_groups = int(group_N.max()) + 1 if len(group_N) else 0
     low_G = reward_N.new_full((num_groups,), torch.inf).scatter_reduce(0, group_N, reward_N, "amin")
     high_G = reward_N.new_full((num_groups,), -torch.inf).scatter_reduce(0, group_N, reward_N, "amax")

@@ -1,7 +1,7 @@
-"""Policy losses over groups of replies, without a value function: GRPO and its relatives, RLOO.
+"""Policy losses over groups of completions, without a value function: GRPO and its relatives, RLOO.
 
-Letters: P learned tokens, N branches (replies). Log-probabilities as in `ppo`: `old` under the policy that sampled, `policy` under the one
-being trained, `reference`. Advantages come from `group_advantages`, one for each reply.
+Letters: P learned tokens, N branches (completions). Log-probabilities as in `ppo`: `old` under the policy that sampled, `policy` under the one
+being trained, `reference`. Advantages come from `group_advantages`, one for each completion.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def average(
     """How a loss is averaged over the whole optimizer step: the arguments `per` and `denominator` of `grpo_loss`.
 
     Args:
-        kind: "token": each token counts the same (DAPO, Yu et al., 2025, equation 8). "branch": each reply counts the same, its tokens the
-            less the longer it is (GRPO, Shao et al., 2024, equation 3). "constant": divided by replies times the longest length
+        kind: "token": each token counts the same (DAPO, Yu et al., 2025, equation 8). "branch": each completion counts the same, its tokens the
+            less the longer it is (GRPO, Shao et al., 2024, equation 3). "constant": divided by completions times the longest length
             allowed, so that a token counts the same whatever lengths the others of its step have (Dr. GRPO, Liu et al., 2025).
         learn_weight: sum of the learn weights over the whole step.
-        num_branches: replies of the whole step, flat groups among them.
-        max_tokens: the most tokens of a reply that sampling allows; for "constant" only.
+        num_branches: completions of the whole step, flat groups among them.
+        max_tokens: the most tokens of a completion that sampling allows; for "constant" only.
 
     Raises:
         ValueError: `kind` is unknown, `max_tokens` is missing, or the denominator is not positive.
@@ -38,7 +38,9 @@ def average(
     if kind == "constant" and max_tokens is None:
         raise ValueError("a constant denominator needs max_tokens")
     denominators = {"token": learn_weight, "branch": num_branches, "constant": num_branches * (max_tokens or 0)}
-    check_denominator(denominators[kind], {"token": "learned tokens", "branch": "replies"}.get(kind, "possible tokens"))
+    check_denominator(
+        denominators[kind], {"token": "learned tokens", "branch": "completions"}.get(kind, "possible tokens")
+    )
     return ("branch" if kind == "branch" else "token"), float(denominators[kind])
 
 
@@ -64,9 +66,9 @@ def grpo_loss(
     Args:
         policy_P: log-probabilities under the policy being trained (nats).
         old_P: the same when the tokens were sampled (before the first update: `policy_P.detach()`); no gradient flows into it.
-        advantage_N: advantage of each reply, shared by its tokens.
-        branch_P: the branch of each token. All tokens of a reply must be in one micro-batch.
-        weight_P: learn weights; a token of weight 0 has no part. Replies to be left out (cut off, say) have it throughout.
+        advantage_N: advantage of each completion, shared by its tokens.
+        branch_P: the branch of each token. All tokens of a completion must be in one micro-batch.
+        weight_P: learn weights; a token of weight 0 has no part. Completions to be left out (cut off, say) have it throughout.
         denominator: from `average`, over the whole optimizer step.
         per: from `average`.
         clip_low: see `clipped_surrogate`.
@@ -77,7 +79,7 @@ def grpo_loss(
     Raises:
         ValueError: the denominator is not positive, the clip range is none, the coefficient is negative, or the reference is missing.
     """
-    check_denominator(denominator, "learned tokens or replies")
+    check_denominator(denominator, "learned tokens or completions")
     if kl_coefficient < 0 or (kl_coefficient and reference_P is None):
         raise ValueError("kl_coefficient must be 0 or more, and needs reference_P")
     share_P = token_shares(weight_P.to(policy_P.dtype), branch_P, len(advantage_N), per) / denominator
@@ -104,26 +106,26 @@ def rloo_loss(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
 ) -> PolicyLoss:
-    """Sum over replies of the clipped surrogate, with the ratio of the whole reply, / denominator; lower is better.
+    """Sum over completions of the clipped surrogate, with the ratio of the whole completion, / denominator; lower is better.
 
-    Source: Ahmadian et al. (2024), "Back to basics": a reply is one action, and the gradient that of REINFORCE while the policy has not
+    Source: Ahmadian et al. (2024), "Back to basics": a completion is one action, and the gradient that of REINFORCE while the policy has not
     moved (ratio 1). The clip for later updates is TRL's, not the paper's. KL belongs into the rewards before `group_advantages`: subtract
     coefficient * `branch_sum` of k1.
 
     Args:
-        policy_P: log-probabilities under the policy being trained (nats); summed along each reply with their weights.
+        policy_P: log-probabilities under the policy being trained (nats); summed along each completion with their weights.
         old_P: the same when the tokens were sampled; no gradient flows into it.
-        advantage_N: advantage of each reply, with the baseline "leave_one_out".
-        branch_P: the branch of each token. All tokens of a reply must be in one micro-batch.
+        advantage_N: advantage of each completion, with the baseline "leave_one_out".
+        branch_P: the branch of each token. All tokens of a completion must be in one micro-batch.
         weight_P: learn weights; a token of weight 0 has no part.
-        denominator: number of replies over the whole optimizer step.
-        clip_low: see `clipped_surrogate`; of the whole reply's ratio.
+        denominator: number of completions over the whole optimizer step.
+        clip_low: see `clipped_surrogate`; of the whole completion's ratio.
         clip_high: the same.
 
     Raises:
         ValueError: the denominator is not positive, or the clip range is none.
     """
-    check_denominator(denominator, "replies")
+    check_denominator(denominator, "completions")
     log_ratio_P = weight_P.to(policy_P.dtype) * (policy_P - old_P.detach())
     loss_N, clipped_N = clipped_surrogate(
         branch_sum(log_ratio_P, branch_P, len(advantage_N)), advantage_N, clip_low, clip_high

@@ -48,7 +48,7 @@ class AdaptiveKL:
     """A controller that holds the KL divergence near a target. Source: Ziegler et al. (2019), section 2.2.
 
     Attributes:
-        target: KL divergence aimed at, per reply (nats, summed over its tokens); positive.
+        target: KL divergence aimed at, per completion (nats, summed over its tokens); positive.
         gain: K of the paper: by which share a full error moves the coefficient in one step.
         limit: errors count at most so much, as a share of the target.
 
@@ -69,24 +69,24 @@ class AdaptiveKL:
 
         Args:
             coefficient: that of the step.
-            kl: the KL divergence that it led to, per reply (nats), a mean over the whole step.
+            kl: the KL divergence that it led to, per completion (nats), a mean over the whole step.
         """
         error = max(-self.limit, min(self.limit, kl / self.target - 1))
         return coefficient * (1 + self.gain * error)
 
 
-def mean_reply_kl(kl_P: torch.Tensor, num_replies: int) -> float:
-    """KL divergence per reply (nats): estimates of all learned tokens summed, divided by the replies. What `AdaptiveKL` steers.
+def mean_completion_kl(kl_P: torch.Tensor, num_completions: int) -> float:
+    """KL divergence per completion (nats): estimates of all learned tokens summed, divided by the completions. What `AdaptiveKL` steers.
 
     Args:
         kl_P: estimates of `kl_estimate`, of this micro-batch or of the whole step.
-        num_replies: replies of the whole step; so what micro-batches give adds up.
+        num_completions: completions of the whole step; so what micro-batches give adds up.
 
     Raises:
-        ValueError: there is no reply.
+        ValueError: there is no completion.
     """
-    check_denominator(num_replies, "replies")
-    return float(kl_P.detach().sum()) / num_replies
+    check_denominator(num_completions, "completions")
+    return float(kl_P.detach().sum()) / num_completions
 
 
 def kl_ran_away(kl: float, limit: float) -> bool:

@@ -1,28 +1,28 @@
-"""Proximal policy optimisation of replies against a reward: rewards a token, clipped losses, and what to watch.
+"""Proximal policy optimisation of completions against a reward: rewards a token, clipped losses, and what to watch.
 
-Letters: P learned tokens (what the policy chose), N branches (replies), V vocabulary. Rollouts carry three log-probabilities for each token:
+Letters: P learned tokens (what the policy chose), N branches (completions), V vocabulary. Rollouts carry three log-probabilities for each token:
 `old` under the policy that sampled it, `policy` under the one being trained (equal to `old` before the first update), and `reference`.
 
 Followed: Schulman et al. (2017), "PPO"; Ziegler et al. (2019), "Ziegler" below; Ouyang et al. (2022), "InstructGPT". Deviations of these
 functions (those of the training loop are its own to list):
 
-1. The reward of a reply goes to its last token, and a KL penalty to each token, as in Ziegler's code; its sum over the reply is the paper's
+1. The reward of a completion goes to its last token, and a KL penalty to each token, as in Ziegler's code; its sum over the completion is the paper's
    -coefficient * log(policy / reference) with the estimator k1. With k3, an option of ours, the sum is an estimate of the same mean.
 2. gamma = 1 and lambda = 0.95 by default, as for language in Ziegler's code; PPO's own tasks discount by 0.99.
 3. Advantages are whitened over the learned tokens of all rollouts (Ziegler's code; in none of the papers), before any minibatch is cut.
 4. Rewards are not whitened or scaled, although Ziegler's code scales them: the KL coefficient keeps its meaning.
 5. The value loss is clipped around the old value, and halved (OpenAI's code); PPO, equation 9, has the plain squared error.
-6. Sums over learned tokens are divided by their number in the whole optimizer step, not by replies times a fixed length: long replies weigh
+6. Sums over learned tokens are divided by their number in the whole optimizer step, not by completions times a fixed length: long completions weigh
    more, padding does not exist, and cutting a step into micro-batches changes nothing.
 7. The KL coefficient may adapt (`AdaptiveKL`, Ziegler, section 2.2); InstructGPT keeps it fixed (0.02). PPO's own penalty variant (its
    section 4), where KL(old || policy) is in the loss, is not here.
-8. A reply without an end token is penalised or gets a fixed score (`score_replies`). Ziegler gives a fixed low score to replies that lack
+8. A completion without an end token is penalised or gets a fixed score (`score_completions`). Ziegler gives a fixed low score to completions that lack
    a full stop where one is due; InstructGPT does not say.
 9. No pre-training gradients are mixed in (the last term of InstructGPT, equation 2).
 10. Training can stop where the KL divergence runs away (`kl_ran_away`); in none of the papers.
 11. An entropy bonus is possible (PPO, equation 9) and off by default, as in Ziegler and InstructGPT.
 
-Worked by hand: one reply of two tokens, score 1, coefficient 0.1, gamma 1, lambda 0.95.
+Worked by hand: one completion of two tokens, score 1, coefficient 0.1, gamma 1, lambda 0.95.
 
     log-probabilities   old (-0.5, -1.0), reference (-0.7, -0.9), so k1 = old - reference = (0.2, -0.1)
     rewards             (-0.1 * 0.2, -0.1 * -0.1 + 1) = (-0.02, 1.01)
@@ -68,9 +68,9 @@ class PolicyLoss:
 
     Attributes:
         loss: with gradient.
-        clip_share: share of the tokens (of the replies, for RLOO) whose gradient the clip took away; weighted as the loss. Where the
+        clip_share: share of the tokens (of the completions, for RLOO) whose gradient the clip took away; weighted as the loss. Where the
             denominator is constant, it and the KL divergences are shares of the possible tokens: times denominator / learn weight.
-        old_kl: KL(old || policy) from the sampled tokens, k3 (nats a token; a reply for RLOO); weighted as the loss.
+        old_kl: KL(old || policy) from the sampled tokens, k3 (nats a token; a completion for RLOO); weighted as the loss.
         reference_kl: KL(policy || reference), k3 (nats a token), where the loss has a KL term; else 0.
     """
 
@@ -80,19 +80,19 @@ class PolicyLoss:
     reference_kl: torch.Tensor
 
 
-def replies_ended(
+def completions_ended(
     token_P: torch.Tensor, branch_P: torch.Tensor, num_branches: int, end_tokens: Collection[int]
 ) -> torch.Tensor:
-    """Which replies end with an end token [N] (bool).
+    """Which completions end with an end token [N] (bool).
 
     Args:
         token_P: ids of the learned tokens, the end token among them: it is a choice of the policy like any other.
         branch_P: the branch of each token.
         num_branches: N.
-        end_tokens: ids that end a reply.
+        end_tokens: ids that end a completion.
 
     Raises:
-        ValueError: there are no end tokens, or a reply has no token.
+        ValueError: there are no end tokens, or a completion has no token.
     """
     if not end_tokens:
         raise ValueError("there must be an end token")
@@ -107,34 +107,34 @@ def check_ends_learned(
     ended_N: torch.Tensor,
     end_tokens: Collection[int],
 ) -> None:
-    """Refuse rollouts in which a reply that the sampler saw ending does not learn its end: such a policy forgets to stop.
+    """Refuse rollouts in which a completion that the sampler saw ending does not learn its end: such a policy forgets to stop.
 
     Args:
         token_P: ids of the tokens that the loss is going to see.
         weight_P: their learn weights.
         branch_P: the branch of each.
-        ended_N: which replies ended, as the sampler says (not as read off these tokens).
-        end_tokens: ids that end a reply.
+        ended_N: which completions ended, as the sampler says (not as read off these tokens).
+        end_tokens: ids that end a completion.
 
     Raises:
-        ValueError: the last token of a reply that ended is no end token, or has weight 0; the message names the branch.
+        ValueError: the last token of a completion that ended is no end token, or has weight 0; the message names the branch.
     """
     num_branches = len(ended_N)
     learned_N = weight_P[last_tokens(branch_P, num_branches)] > 0
-    missing_N = ended_N & ~(replies_ended(token_P, branch_P, num_branches, end_tokens) & learned_N)
+    missing_N = ended_N & ~(completions_ended(token_P, branch_P, num_branches, end_tokens) & learned_N)
     if bool(missing_N.any()):
         raise ValueError(f"branch {int(missing_N.nonzero()[0])} ended, but its end token is not learned")
 
 
-def score_replies(
+def score_completions(
     score_N: torch.Tensor, ended_N: torch.Tensor, *, rule: Literal["penalty", "score"], amount: float
 ) -> torch.Tensor:
-    """Scores after the end-of-sequence rule [N]; those of replies that ended stay.
+    """Scores after the end-of-sequence rule [N]; those of completions that ended stay.
 
     Args:
         score_N: scores of the reward model.
-        ended_N: which replies ended with an end token.
-        rule: a reply without one gets, "penalty": its score less `amount`; "score": `amount` instead of its score.
+        ended_N: which completions ended with an end token.
+        rule: a completion without one gets, "penalty": its score less `amount`; "score": `amount` instead of its score.
         amount: in units of reward; a penalty must be 0 or more.
 
     Raises:
@@ -157,10 +157,10 @@ def shape_rewards(
     kl_coefficient: float,
     estimator: Estimator = "k1",
 ) -> torch.Tensor:
-    """Rewards a token [P]: -coefficient * KL estimate at each token, and the score of the reply on top at its last token.
+    """Rewards a token [P]: -coefficient * KL estimate at each token, and the score of the completion on top at its last token.
 
     Args:
-        score_N: scores of the replies, after the end-of-sequence rule.
+        score_N: scores of the completions, after the end-of-sequence rule.
         old_P: log-probabilities under the policy that sampled (nats).
         reference_P: the same under the reference. Where `old_P` is the greater one, the token is penalised.
         branch_P: the branch of each token.
@@ -168,7 +168,7 @@ def shape_rewards(
         estimator: see `kl_estimate`.
 
     Raises:
-        ValueError: the coefficient is negative, a reply has no token, or the estimator is unknown.
+        ValueError: the coefficient is negative, a completion has no token, or the estimator is unknown.
     """
     if kl_coefficient < 0:
         raise ValueError(f"kl_coefficient must be 0 or more, not {kl_coefficient}")
@@ -179,7 +179,7 @@ def shape_rewards(
 def clipped_surrogate(
     log_ratio: torch.Tensor, advantage: torch.Tensor, clip_low: float, clip_high: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """PPO's loss for each token or reply, and whether the clip took its gradient away (bool). Schulman et al. (2017), equation 7.
+    """PPO's loss for each token or completion, and whether the clip took its gradient away (bool). Schulman et al. (2017), equation 7.
 
         -min(ratio * advantage, clip(ratio, 1 - clip_low, 1 + clip_high) * advantage)
 

@@ -22,7 +22,7 @@ class SweepPoint:
     Attributes:
         learning_rate: peak learning rate; above 0.
         exact: exact match on the task, in percent.
-        kl: KL divergence from the untouched model on chat replies, in nats per token.
+        kl: KL divergence from the untouched model on chat completions, in nats per token.
         perplexity_ratio: perplexity on general text, divided by that of the untouched model; above 0.
     """
 
@@ -68,8 +68,8 @@ class FrontierPoint:
 
     Attributes:
         name: its name; points of one name get one colour.
-        kl: how far it is from the reference (nats a reply).
-        exact: what its sampled replies earn (percent).
+        kl: how far it is from the reference (nats a completion).
+        exact: what its sampled completions earn (percent).
     """
 
     name: str
@@ -78,7 +78,7 @@ class FrontierPoint:
 
 
 def plot_frontier(points: Sequence[FrontierPoint], out: Path, reference: str) -> None:
-    """What policies gained, and how far they went for it, as a PNG: exact match of sampled replies against the KL divergence.
+    """What policies gained, and how far they went for it, as a PNG: exact match of sampled completions against the KL divergence.
 
     Args:
         points: the policies.
@@ -92,7 +92,9 @@ def plot_frontier(points: Sequence[FrontierPoint], out: Path, reference: str) ->
     for name in dict.fromkeys(point.name for point in points):
         own = [point for point in points if point.name == name]
         axes.plot([point.kl for point in own], [point.exact for point in own], "o", label=name)
-    axes.set(xlabel=f"KL divergence from {reference} (nats a reply)", ylabel="exact match of sampled replies (%)")
+    axes.set(
+        xlabel=f"KL divergence from {reference} (nats a completion)", ylabel="exact match of sampled completions (%)"
+    )
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     save(figure, out)
@@ -112,10 +114,10 @@ def plot_rollouts(metrics_log: Path, out: Path, title: str) -> None:
     figure = Figure(figsize=(10, 6), layout="constrained")
     figure.suptitle(title)
     shown = {
-        "reward": "reward a reply",
-        "kl": "KL divergence to the reference (nats a reply)",
+        "reward": "reward a completion",
+        "kl": "KL divergence to the reference (nats a completion)",
         "entropy": "entropy (nats a token)",
-        "reply_tokens": "tokens a reply",
+        "completion_tokens": "tokens a completion",
     }
     for axes, (name, label) in zip(figure.subplots(2, 2).flat, shown.items(), strict=True):
         counted = [(line["step"], line[name]) for line in lines if name in line]
@@ -154,11 +156,13 @@ def plot_retention(result: Retention, out: Path, title: str) -> None:
     texts.set_yticks(rows, [b.id for b, _ in pairs])
     texts.set(xlabel="perplexity", title="General text")
     texts.legend(frameon=False)
-    replies = sorted(result.replies, key=lambda reply: reply.kl)
-    colours = [PALE if reply.unchanged else CLAY for reply in replies]
-    prompts.barh(range(len(replies)), [reply.kl for reply in replies], color=colours)
-    prompts.set_yticks(range(len(replies)), [reply.id for reply in replies])
-    prompts.set(xlabel="KL from untouched (nats per token)", title="Chat replies (pale: greedy reply unchanged)")
+    completions = sorted(result.completions, key=lambda completion: completion.kl)
+    colours = [PALE if completion.unchanged else CLAY for completion in completions]
+    prompts.barh(range(len(completions)), [completion.kl for completion in completions], color=colours)
+    prompts.set_yticks(range(len(completions)), [completion.id for completion in completions])
+    prompts.set(
+        xlabel="KL from untouched (nats per token)", title="Chat completions (pale: greedy completion unchanged)"
+    )
     for axes in (texts, prompts):
         axes.spines[["top", "right"]].set_visible(False)
     save(figure, out)
@@ -194,7 +198,7 @@ def forgetting_figure(points: Sequence[SweepPoint], *, untouched_exact: float | 
     if untouched_exact is not None:
         task.axhline(untouched_exact, color=GREY, linestyle="--", linewidth=1, label="untouched")
     task.set(xscale="log", ylabel="exact match (%)", title="Learned on the task")
-    _curve(cost, [(p.learning_rate, p.kl) for p in points], CLAY, "s", "chat replies: KL from untouched")
+    _curve(cost, [(p.learning_rate, p.kl) for p in points], CLAY, "s", "chat completions: KL from untouched")
     rises = [(p.learning_rate, math.log(p.perplexity_ratio)) for p in points]
     _curve(cost, rises, BLUE, "^", "general text: ln of the perplexity ratio")
     cost.axhline(0.0, color=GREY, linestyle="--", linewidth=1)

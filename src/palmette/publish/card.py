@@ -115,7 +115,7 @@ def _summary(publication: Publication) -> str:
     few_bits = f" (kept in {publication.quantization} while training)" if publication.quantization else ""
     return (
         f"# {publication.to.partition('/')[2]}\n\n{what}{few_bits}, for one task: answer a question about a document with the words "
-        "of that document, or say that it does not answer. The reply is a JSON object with the answer under one key."
+        "of that document, or say that it does not answer. The completion is a JSON object with the answer under one key."
     )
 
 

@@ -1,10 +1,10 @@
-"""Rollouts that a policy learns from: replies sampled with the weights of the moment, rewarded, and hung below their prompts as prefix trees.
+"""Rollouts that a policy learns from: completions sampled with the weights of the moment, rewarded, and hung below their prompts as prefix trees.
 
-A tree has a document as its trunk, its questions below that, and the sampled replies of each question as leaves. So the policy, the policy
-that sampled, and the reference read a document and a question once for all their replies. Every token of a reply is learned, the one that ended
-it among them; a reply that was cut at the length limit has no end, and learns none. Nothing of a prompt is learned.
+A tree has a document as its trunk, its questions below that, and the sampled completions of each question as leaves. So the policy, the policy
+that sampled, and the reference read a document and a question once for all their completions. Every token of a completion is learned, the one that ended
+it among them; a completion that was cut at the length limit has no end, and learns none. Nothing of a prompt is learned.
 
-Replies are drawn at temperature 1 from all tokens, so that they come from the very policy that learns.
+Completions are drawn at temperature 1 from all tokens, so that they come from the very policy that learns.
 
 Letters: N samples (a group of them answers one question), P their tokens, one sample's after the other's, without padding.
 """
@@ -20,14 +20,14 @@ import torch
 
 from palmette.model.loading import dtype_name
 from palmette.objectives.advantages import flat_groups
-from palmette.rollouts.questions import Asked
+from palmette.rollouts.questions import PromptGroup
 from palmette.rollouts.sampling import Finish
 from palmette.tree.prefix_tree import PrefixTree
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """A reply that was sampled, and what it is worth.
+class RewardedCompletion:
+    """A completion that was sampled, and what it is worth.
 
     Attributes:
         tokens: every token that was drawn, the end token among them.
@@ -56,15 +56,15 @@ class RolloutBatch:
     Attributes:
         number: which one of the run it is, from 0.
         asked: what was asked.
-        samples: all replies, by document, question, and index.
-        num_samples: replies to each question.
+        samples: all completions, by document, question, and index.
+        num_samples: completions to each question.
         scored: numbers for each token of the samples, by name (log-probabilities, say) [P].
         notes: numbers for the batch as a whole, by name.
     """
 
     number: int
-    asked: tuple[Asked, ...]
-    samples: tuple[Sample, ...]
+    asked: tuple[PromptGroup, ...]
+    samples: tuple[RewardedCompletion, ...]
     num_samples: int
     scored: dict[str, torch.Tensor] = field(default_factory=dict)
     notes: dict[str, float] = field(default_factory=dict)
@@ -114,14 +114,14 @@ class RolloutBatch:
         return found
 
     def summary(self) -> dict[str, float]:
-        """Means over the samples: rewards, tokens, share that came to an end; and the share of questions whose replies earned all the same."""
+        """Means over the samples: rewards, tokens, share that came to an end; and the share of questions whose completions earned all the same."""
         number = len(self.samples)
         names = self.samples[0].rewards
         parts = {f"reward_{name}": sum(sample.rewards[name] for sample in self.samples) / number for name in names}
         return {
             "reward": float(self.reward_N.mean()),
             **parts,
-            "reply_tokens": len(self.branch_P) / number,
+            "completion_tokens": len(self.branch_P) / number,
             "ended": float(self.ended_N.double().mean()),
             "flat_groups": float(flat_groups(self.reward_N, self.group_N).double().mean()),
         }
@@ -134,7 +134,7 @@ class RolloutBatch:
                 "question": question.id,
                 "asked": question.text,
                 "gold": [answer.text for answer in question.answers],
-                "reply": sample.text,
+                "completion": sample.text,
                 "finish": sample.finish,
                 "rewards": sample.rewards,
                 "reward": sample.reward,
@@ -153,10 +153,16 @@ class RolloutBatch:
 
     @classmethod
     def from_json(
-        cls, values: Mapping[str, Any], asked: Sequence[Asked], num_samples: int, device: torch.device | str = "cpu"
+        cls,
+        values: Mapping[str, Any],
+        asked: Sequence[PromptGroup],
+        num_samples: int,
+        device: torch.device | str = "cpu",
     ) -> RolloutBatch:
         """What `to_json` made, below the prompts that it was made of."""
-        samples = tuple(Sample(**{**sample, "tokens": tuple(sample["tokens"])}) for sample in values["samples"])
+        samples = tuple(
+            RewardedCompletion(**{**sample, "tokens": tuple(sample["tokens"])}) for sample in values["samples"]
+        )
         scored = {
             name: torch.tensor(held["values"], dtype=getattr(torch, held["dtype"]), device=device)
             for name, held in values["scored"].items()

@@ -12,11 +12,11 @@ from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 
-REPLY = "reply"  # tag of what was sampled
+COMPLETION = "completion"  # tag of what was sampled
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PromptGroup:
     """A document with the questions about it that are asked together.
 
     Attributes:
@@ -26,7 +26,7 @@ class Asked:
         first_key: number of the first question in the whole data; with the seed it determines the draws, and so on for the others.
         root: tokens that all documents share.
         trunk: tokens of the document, and of what stands between it and any question.
-        ends: tokens of each question, up to where the reply begins.
+        ends: tokens of each question, up to where the completion begins.
     """
 
     name: str
@@ -42,13 +42,13 @@ class Asked:
         """Tokens of each question with all that stands before it."""
         return [self.root + self.trunk + end for end in self.ends]
 
-    def tree(self, replies: Sequence[Sequence[tuple[str, tuple[int, ...]]]]) -> PrefixTree:
-        """The prefix tree of replies.
+    def tree(self, completions: Sequence[Sequence[tuple[str, tuple[int, ...]]]]) -> PrefixTree:
+        """The prefix tree of completions.
 
-        One question, [4] after [1] and [2, 3], with the replies [5, 9] and [6]:
+        One question, [4] after [1] and [2, 3], with the completions [5, 9] and [6]:
 
         >>> from palmette.tree.prefix_tree import lay_out
-        >>> asked = Asked("d", Document("d", "", ()), (Question("q", ""),), 0, (1,), (2, 3), ((4,),))
+        >>> asked = PromptGroup("d", Document("d", "", ()), (Question("q", ""),), 0, (1,), (2, 3), ((4,),))
         >>> row = lay_out(asked.tree([[("0", (5, 9)), ("1", (6,))]]))
         >>> row.token, row.predictor
         ([1, 2, 3, 4, 5, 9, 6], [-1, 0, 1, 2, 3, 4, 3])
@@ -56,20 +56,20 @@ class Asked:
         ([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0], ('d', '1'))
 
         Args:
-            replies: for each question its replies, as (name of the leaf, tokens).
+            completions: for each question its completions, as (name of the leaf, tokens).
         """
         below = tuple(
             Node(
                 (Segment(end, tag="question"),),
-                tuple(Node((Segment(tokens, learn=1.0, tag=REPLY),), name=name) for name, tokens in group),
+                tuple(Node((Segment(tokens, learn=1.0, tag=COMPLETION),), name=name) for name, tokens in group),
                 question.id,
             )
-            for question, end, group in zip(self.questions, self.ends, replies, strict=True)
+            for question, end, group in zip(self.questions, self.ends, completions, strict=True)
         )
         return PrefixTree(Node((Segment(self.root), Segment(self.trunk, tag="document")), below), self.name)
 
 
-def ask_documents(
+def group_prompts(
     documents: Sequence[Document],
     task: ExtractiveQa,
     *,
@@ -78,37 +78,37 @@ def ask_documents(
     most_questions: int,
     row_tokens: int,
     on_too_long: Literal["error", "drop"] = "error",
-) -> tuple[list[Asked], list[str]]:
+) -> tuple[list[PromptGroup], list[str]]:
     """Documents parted so that the tree of each part fits into a row, whatever is sampled; and what was left out, with reasons.
 
     Args:
         documents: documents; those without questions are passed over.
         task: what prompts are made with.
-        num_samples: replies to each question.
-        max_new_tokens: the most tokens of a reply.
+        num_samples: completions to each question.
+        max_new_tokens: the most tokens of a completion.
         most_questions: the most questions of a part.
         row_tokens: the most tokens of a tree.
         on_too_long: what to do about a question whose tree alone has more: refuse it, or leave it out.
 
     Raises:
-        DataError: the model would not say its answer in one reply of its own.
-        PackingError: a question with its replies does not fit.
+        DataError: the model would not say its answer in one completion of its own.
+        PackingError: a question with its completions does not fit.
     """
-    task.check_one_reply()
-    found: list[Asked] = []
+    task.check_one_completion()
+    found: list[PromptGroup] = []
     dropped: list[str] = []
     key = 0
     for document in documents:
         fitting: list[tuple[int, Question, tuple[int, ...]]] = []
         for question in document.questions:
-            opened = task.open_reply(document.text, question.text)
+            opened = task.open_completion(document.text, question.text)
             shared = len(opened.root) + len(opened.document)
             alone = shared + len(opened.question) + num_samples * max_new_tokens
             key += 1
             if alone <= row_tokens:
                 fitting.append((key - 1, question, opened.question))
                 continue
-            problem = f"question {question.id!r} with {num_samples} replies needs up to {alone} tokens"
+            problem = f"question {question.id!r} with {num_samples} completions needs up to {alone} tokens"
             if on_too_long == "error":
                 raise PackingError(
                     f"{problem}, more than train.row_tokens = {row_tokens}",
@@ -119,18 +119,18 @@ def ask_documents(
         for part in _parts(fitting, num_samples * max_new_tokens, most_questions, room):
             keys, questions, ends = zip(*part, strict=True)
             name = f"{document.id}#{len(found)}"
-            found.append(Asked(name, document, questions, keys[0], opened.root, opened.document, ends))
+            found.append(PromptGroup(name, document, questions, keys[0], opened.root, opened.document, ends))
     return found, dropped
 
 
 def _parts(
-    fitting: Sequence[tuple[int, Question, tuple[int, ...]]], reply_tokens: int, most: int, room: int
+    fitting: Sequence[tuple[int, Question, tuple[int, ...]]], completion_tokens: int, most: int, room: int
 ) -> Iterator[list[tuple[int, Question, tuple[int, ...]]]]:
     """Runs of questions with consecutive numbers, no more than `most`, whose tokens fit into the room."""
     part: list[tuple[int, Question, tuple[int, ...]]] = []
     used = 0
     for one in fitting:
-        need = len(one[2]) + reply_tokens
+        need = len(one[2]) + completion_tokens
         if part and (len(part) == most or used + need > room or one[0] != part[-1][0] + 1):
             yield part
             part, used = [], 0

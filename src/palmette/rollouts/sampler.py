@@ -77,7 +77,7 @@ class Sampler:
         *,
         keys: Sequence[int] | None = None,
     ) -> Iterator[list[Rollout]]:
-        """Sample completions; see `RolloutSource.sample`. What cannot be sampled is refused before anything is."""
+        """Sample completions; see `RolloutSampler.sample`. What cannot be sampled is refused before anything is."""
         keys = checked_keys(len(prompts), num_samples, keys)
         check_prompts(prompts, sampling, self._tokens_per_batch, "tokens_per_batch")
         deepest = max(map(len, prompts), default=0) + sampling.max_new_tokens

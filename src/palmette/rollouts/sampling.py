@@ -83,7 +83,7 @@ class Rollout:
     index: int
 
 
-class RolloutSource(Protocol):
+class RolloutSampler(Protocol):
     """Whatever samples completions."""
 
     def sample(

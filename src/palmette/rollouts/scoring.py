@@ -1,6 +1,6 @@
-"""The replies in packed batches of rollouts, as objectives see them: whose each token is, what is known of it, and how far the policy strayed.
+"""The completions in packed batches of rollouts, as objectives see them: whose each token is, what is known of it, and how far the policy strayed.
 
-Letters: P tokens of replies, N replies, D hidden.
+Letters: P tokens of completions, N completions, D hidden.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from palmette.tree.branches import find_branches
 
 
 @dataclass(frozen=True)
-class ReplyTokens:
-    """The learned tokens of a packed batch of rollouts, all of them of replies.
+class CompletionTokens:
+    """The learned tokens of a packed batch of rollouts, all of them of completions.
 
     Attributes:
         policy_P: log-probability of each (nats), with gradient.
@@ -46,18 +46,20 @@ class ReplyTokens:
         return None if value_P is None else value_P[self.flat_P]
 
 
-def read_replies(model: Any, batch: PackedBatch, rollouts: RolloutBatch, end_tokens: Collection[int]) -> ReplyTokens:
-    """Score the replies of a packed batch in one forward pass.
+def read_completions(
+    model: Any, batch: PackedBatch, rollouts: RolloutBatch, end_tokens: Collection[int]
+) -> CompletionTokens:
+    """Score the completions of a packed batch in one forward pass.
 
     Args:
         model: the policy.
         batch: packed trees of the rollouts, on the model's device.
-        rollouts: whose replies they are.
-        end_tokens: tokens that end a reply.
+        rollouts: whose completions they are.
+        end_tokens: tokens that end a completion.
 
     Raises:
         PackingError: a token of a prompt is learned.
-        ValueError: a token of a reply, such as the one that ended it, is not.
+        ValueError: a token of a completion, such as the one that ended it, is not.
         ModelError: as for `score_tokens`.
     """
     scores, state_PD = score_with_states(model, batch)
@@ -75,14 +77,14 @@ def read_replies(model: Any, batch: PackedBatch, rollouts: RolloutBatch, end_tok
     ended_N = rollouts.ended_N.to(branch_P.device)[sample_N]
     check_ends_learned(token_P, weight_P, branch_P, ended_N, end_tokens)
     flat_P = rollouts.first_N.to(branch_P.device)[sample_N][branch_P] + places(branch_P)
-    return ReplyTokens(scores.logprob_P, state_PD, weight_P.to(scores.logprob_P.dtype), branch_P, sample_N, flat_P)
+    return CompletionTokens(scores.logprob_P, state_PD, weight_P.to(scores.logprob_P.dtype), branch_P, sample_N, flat_P)
 
 
 @torch.no_grad()
 def score_rollouts(
     model: Any, batches: Sequence[PackedBatch], rollouts: RolloutBatch, end_tokens: Collection[int], head: Any = None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Score all replies with the forward pass of training, without dropout.
+    """Score all completions with the forward pass of training, without dropout.
 
     Sampling gives log-probabilities too, but rounds other sums (docs/rollouts.md); so a ratio of policies would not be 1 where they are the
     same.
@@ -90,21 +92,21 @@ def score_rollouts(
     Args:
         model: the policy, or the reference.
         batches: the packed trees of the rollouts, all of them.
-        rollouts: whose replies.
-        end_tokens: tokens that end a reply.
+        rollouts: whose completions.
+        end_tokens: tokens that end a completion.
         head: a value head on the model, if there is one.
 
     Returns:
         [P] each: log-probabilities (nats), and what the head says of the states that the tokens were chosen in.
 
     Raises:
-        PackingError: a reply has no probability.
+        PackingError: a completion has no probability.
     """
     number = len(rollouts.branch_P)
     logprob_P, value_P = torch.full((number,), torch.nan), None
     with evaluating(model):
         for batch in batches:
-            tokens = read_replies(model, batch.to(model.device), rollouts, end_tokens)
+            tokens = read_completions(model, batch.to(model.device), rollouts, end_tokens)
             logprob_P = logprob_P.to(tokens.policy_P)
             logprob_P[tokens.flat_P] = tokens.policy_P
             if head is not None:
@@ -112,5 +114,5 @@ def score_rollouts(
                 value_P = found_P.new_full((number,), torch.nan) if value_P is None else value_P
                 value_P[tokens.flat_P] = found_P
     if not bool(logprob_P.isfinite().all()):
-        raise PackingError("some replies have no probability any more", "Lower train.learning_rate.")
+        raise PackingError("some completions have no probability any more", "Lower train.learning_rate.")
     return logprob_P, value_P

@@ -71,7 +71,7 @@ class VllmSampler:
         *,
         keys: Sequence[int] | None = None,
     ) -> Iterator[list[Rollout]]:
-        """Sample completions; see `RolloutSource.sample`. `sampling_logprobs` are None unless temperature and top_p are 1."""
+        """Sample completions; see `RolloutSampler.sample`. `sampling_logprobs` are None unless temperature and top_p are 1."""
         keys = checked_keys(len(prompts), num_samples, keys)
         check_prompts(prompts, sampling, self._max_model_len, "max_model_len")
         requests = [{"prompt_token_ids": list(prompt)} for prompt in prompts]

@@ -27,7 +27,7 @@ class EvaluateSection(Section):
         batch_size: prompts that beam search takes side by side.
         retention: measure what fine-tuning cost elsewhere too (`palmette eval retention`).
         retention_passages, retention_prompts: on so many of the built-in texts and chat prompts, spread over their kinds; all if None.
-        retention_tokens: where a chat reply is cut.
+        retention_tokens: where a chat completion is cut.
     """
 
     data: str = "builtin:dev"

@@ -16,7 +16,7 @@ from palmette.evaluate.retention.measure import Settings
 from palmette.evaluate.retention.run import RESULT as RETENTION
 from palmette.evaluate.retention.run import retention_of_run
 from palmette.evaluate.squad import evaluate_squad
-from palmette.inference.answerer import DecoderName, open_model
+from palmette.inference.answerer import DecoderName, load_answerer
 from palmette.model.loading import first_line
 from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
 from palmette.progress import Say
@@ -66,7 +66,7 @@ def measure(place: Path, model: str, decoder: str, source: DataSet, batch_size: 
         batch_size: prompts that beam search takes side by side.
         say: called with the result in a line.
     """
-    opened = open_model(model, calibrated=False)
+    opened = load_answerer(model, calibrated=False)
     plain, _, tokens = decoder.partition("-free-")
     limit = int(tokens) if tokens else None
     kind = cast("DecoderName", plain)  # as the recipe's section has checked
@@ -92,7 +92,7 @@ def retention_settings(section: EvaluateSection) -> Settings:
     )
 
 
-def unmeasured_elsewhere(place: Path, section: EvaluateSection) -> Settings | None:
+def unmeasured_retention(place: Path, section: EvaluateSection) -> Settings | None:
     """How to measure retention, unless nobody asks for it or it was measured in this way before."""
     kept, settings = place / RETENTION, retention_settings(section)
     if not section.retention:
@@ -104,7 +104,7 @@ def unmeasured_elsewhere(place: Path, section: EvaluateSection) -> Settings | No
     return settings
 
 
-def measure_elsewhere(place: Path, model: Path, settings: Settings, say: Say) -> None:
+def measure_retention(place: Path, model: Path, settings: Settings, say: Say) -> None:
     """What training cost a run elsewhere, written into a folder."""
     found = retention_of_run(model, settings)
     run.write_json(place / RETENTION, found)

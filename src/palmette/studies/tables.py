@@ -23,8 +23,8 @@ ANSWERS = {
 }
 COSTS = {
     "final_loss": "final loss",
-    "perplexity_ratio": "perplexity elsewhere",
-    "kl": "KL elsewhere",
+    "perplexity_ratio": "perplexity, retention",
+    "kl": "KL, retention",
     "training_seconds": "training s",
     "answering_seconds": "answering s",
 }
@@ -34,14 +34,14 @@ SAMPLED = {
     "sampled_f1": "F1 sampled",
     "sampled_valid_json": "valid JSON sampled",
     "sampled_abstained": "abstained sampled",
-    "reply_kl": "KL a reply",
+    "completion_kl": "KL a completion",
     "entropy": "entropy a token",
 }
 GROUPS = (ANSWERS, SAMPLED, COSTS)
 MEASURES = {name: label for group in GROUPS for name, label in group.items()}
 _WITH_INTERVAL = ("exact", "f1")
 Table = tuple[list[str], list[list[str]]]  # headings, lines
-_DIGITS = {"final_loss": 3, "perplexity_ratio": 3, "kl": 3, "reply_kl": 3, "entropy": 3}
+_DIGITS = {"final_loss": 3, "perplexity_ratio": 3, "kl": 3, "completion_kl": 3, "entropy": 3}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.decode.reasoning import end_tokens
 from palmette.errors import DataError, RunError
-from palmette.inference.answerer import open_model
+from palmette.inference.answerer import load_answerer
 from palmette.inference.reward_model import judged_by, load_reward
 from palmette.inference.task import recipe_prompt
 from palmette.lock import locked
@@ -104,7 +104,7 @@ def _maker(settings: PreferenceSettings) -> tuple[PreferenceMaker, dict[str, Any
     """How preferences are made, and what names the models."""
 
     assert settings.model is not None
-    opened = open_model(settings.model, settings.attention, calibrated=False)
+    opened = load_answerer(settings.model, settings.attention, calibrated=False)
     loaded, task = opened.loaded, opened.task
     ends = end_tokens(loaded.model, task)
     reward = QaReward(task.prompt, settings.reward) if settings.reward else None
@@ -179,7 +179,9 @@ def _prompt(model: str | None) -> QaPrompt:
         recipe = load_run_recipe(folder / run.RECIPE)
     prompt = recipe_prompt(recipe)
     if prompt.two_turns:
-        raise DataError("a prompt of two turns has no answer in one reply", "Take a run whose prompt has one turn.")
+        raise DataError(
+            "a prompt of two turns has no answer in one completion", "Take a run whose prompt has one turn."
+        )
     return prompt
 
 

@@ -20,7 +20,7 @@ from palmette import run
 from palmette.data.records import Document, Question
 from palmette.errors import RunError
 from palmette.progress import progress
-from palmette.rollouts.sampling import Rollout, RolloutSource, Sampling
+from palmette.rollouts.sampling import Rollout, RolloutSampler, Sampling
 from palmette.synth.preference_settings import Form
 from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
 from palmette.tasks.rewards import QaReward
@@ -76,11 +76,11 @@ class PreferenceMaker:
         judge_weight: how much that counts.
 
     Raises:
-        DataError: the task writes more into its replies than the model says.
+        DataError: the task writes more into its completions than the model says.
         ValueError: nothing ranks.
     """
 
-    source: RolloutSource
+    source: RolloutSampler
     task: ExtractiveQa
     reward: QaReward | None
     samplings: tuple[Sampling, ...]
@@ -93,7 +93,7 @@ class PreferenceMaker:
     def __post_init__(self) -> None:
         if self.reward is None and self.judge is None:
             raise ValueError("answers need a reward, or a judge, to be ranked by")
-        self.task.check_one_reply()
+        self.task.check_one_completion()
 
     def settings(self) -> dict[str, Any]:
         """What the output depends on, besides the models and the data."""
@@ -115,7 +115,7 @@ class PreferenceMaker:
 
         Raises:
             PackingError: a prompt does not fit.
-            ModelError: a prompt with its reply is longer than the model was made for.
+            ModelError: a prompt with its completion is longer than the model was made for.
         """
         prompts = [self.task.prompt_tokens(document, question) for _, document, question in asked]
         keys = [place for place, _, _ in asked]
@@ -126,12 +126,12 @@ class PreferenceMaker:
             [(setting, rollout) for setting, group in enumerate(groups) for rollout in group]
             for groups in zip(*drawn, strict=True)
         ]
-        replies = [
+        completions = [
             (document, question, rollout.text)
             for (_, document, question), answers in zip(asked, said, strict=True)
             for _, rollout in answers
         ]
-        judged: Sequence[float | None] = [None] * len(replies) if self.judge is None else self.judge(replies)
+        judged: Sequence[float | None] = [None] * len(completions) if self.judge is None else self.judge(completions)
         scores = iter(judged)
         for (_, document, question), answers in zip(asked, said, strict=True):
             samples = [self._sample(rollout, setting, question, next(scores)) for setting, rollout in answers]
@@ -212,7 +212,7 @@ def make_preferences(
     Raises:
         RunError: the work file belongs to another job, or cannot be read or written.
         PackingError: a prompt does not fit.
-        ModelError: a prompt with its reply is longer than the model was made for.
+        ModelError: a prompt with its completion is longer than the model was made for.
     """
     pairs = ((document, question) for document in documents for question in document.questions)
     asked = [(place, document, question) for place, (document, question) in enumerate(pairs)]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from palmette.data.records import Answer, Document, Question
-from palmette.synth.rationales import Rationales, Verdict
+from palmette.synth.rationales import RationaleCheck, Rationales
 from palmette.tasks.extractive_qa import training_answer
 
 ANSWERED = 'The document says: "{quote}" This answers the question.'
@@ -39,7 +39,7 @@ def quote_rationales(documents: Sequence[Document], *, max_words: int) -> Ration
     Raises:
         DataError: a question's answer stands for no answer.
     """
-    verdicts: dict[str, Verdict] = {}
+    verdicts: dict[str, RationaleCheck] = {}
     done = []
     for document in documents:
         spans = sentences(document.text)
@@ -47,7 +47,7 @@ def quote_rationales(documents: Sequence[Document], *, max_words: int) -> Ration
         for question in document.questions:
             text = _rationale(document, question, spans, weights)
             too_long = len(text.split()) > max_words
-            verdicts[question.id] = Verdict("" if too_long else text, "too long" if too_long else "", text)
+            verdicts[question.id] = RationaleCheck("" if too_long else text, "too long" if too_long else "", text)
         questions = tuple(replace(q, rationale=verdicts[q.id].rationale or None) for q in document.questions)
         done.append(replace(document, questions=questions))
     return Rationales(tuple(done), verdicts)

@@ -22,8 +22,8 @@ from palmette.tasks.extractive_qa import training_answer
 
 REASONS = {
     "failed": "the server would not answer the request",
-    "cut off": "the reply was cut at max_tokens",
-    "refused": "an empty reply, one that the server marks as a refusal or as filtered, or one that begins by declining",
+    "cut off": "the completion was cut at max_tokens",
+    "refused": "an empty completion, one that the server marks as a refusal or as filtered, or one that begins by declining",
     "no conclusion": "the last line is not `Answer: ...`, or nothing stands before it",
     "contradicts": "the conclusion is not the right answer, or not `none` where the document does not answer",
     "answer not mentioned": "the right answer does not stand in the reasoning as whole words (case and blanks aside)",
@@ -66,18 +66,18 @@ _LEADING = re.compile(r"[\s\"'*_]*(?:(?:that|the|an?)\s+)?[\"'*_]*", re.IGNORECA
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is made of a teacher's reply.
+class RationaleCheck:
+    """What is made of a teacher's completion.
 
     Attributes:
         rationale: the reasoning to learn from, the conclusion taken off; "" if it is dropped.
         reason: why it is dropped, a key of `REASONS`; "" if it is kept.
-        reply: what the teacher wrote, or why it did not.
+        completion: what the teacher wrote, or why it did not.
     """
 
     rationale: str
     reason: str
-    reply: str
+    completion: str
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Rationales:
     """
 
     documents: tuple[Document, ...]
-    verdicts: dict[str, Verdict]
+    verdicts: dict[str, RationaleCheck]
 
     @property
     def num_kept(self) -> int:
@@ -143,7 +143,7 @@ def make_rationales(client: Client, documents: Sequence[Document], *, max_words:
     """
     asked = [(document, question) for document in documents for question in document.questions]
     requests = [teacher_messages(document, question) for document, question in asked]
-    found: dict[str, Verdict] = {}
+    found: dict[str, RationaleCheck] = {}
     with progress(len(asked), "rationales", "questions") as bar:
         for index, result in client.complete_all(requests):
             document, question = asked[index]
@@ -158,34 +158,36 @@ def make_rationales(client: Client, documents: Sequence[Document], *, max_words:
     return Rationales(done, verdicts)
 
 
-def _with_rationale(question: Question, verdict: Verdict) -> Question:
+def _with_rationale(question: Question, verdict: RationaleCheck) -> Question:
     return replace(question, rationale=verdict.rationale or None)
 
 
-def judge(result: Completion | RequestError, document: Document, question: Question, *, max_words: int) -> Verdict:
-    """What is made of a teacher's reply; see `REASONS`.
+def judge(
+    result: Completion | RequestError, document: Document, question: Question, *, max_words: int
+) -> RationaleCheck:
+    """What is made of a teacher's completion; see `REASONS`.
 
     Args:
-        result: the reply, or why there is none.
+        result: the completion, or why there is none.
         document: what was asked about.
         question: what was asked, with its right answers.
         max_words: longer rationales are dropped.
     """
     if isinstance(result, RequestError):
-        return Verdict("", "failed", result.problem)
+        return RationaleCheck("", "failed", result.problem)
     text = _THINKING.sub("", result.text, count=1).strip()
     if result.truncated:
-        return Verdict("", "cut off", text)
+        return RationaleCheck("", "cut off", text)
     if (
         result.refusal.strip()
         or result.finish_reason == "content_filter"
         or not text
         or _DECLINING.match(_straight(text))
     ):
-        return Verdict("", "refused", text or result.refusal)
+        return RationaleCheck("", "refused", text or result.refusal)
     rationale, conclusion = _part(text)
     reason = _fault(rationale, conclusion, document, question, max_words)
-    return Verdict("" if reason else rationale, reason, text)
+    return RationaleCheck("" if reason else rationale, reason, text)
 
 
 def _part(text: str) -> tuple[str, str]:

@@ -4,9 +4,9 @@ Nothing is sampled: the answers stand in the file, JSON Lines (or a hub data set
 was said, and to which question, stands there in one of these ways:
 
 - `prompt`, `completion`: as `palmette.data.preference` reads verdicts; the prompt is the question's, as chat messages;
-- `reply`: what the model said, as it stands;
+- `completion`: what the model said, as it stands;
 - `answer`: the answer alone, "?" (or nothing, beside a `refusal`) for none; it is written as the prompt asks for it;
-- `prediction`: a map with `text` or `reply`.
+- `prediction`: a map with `text` or `completion`.
 
 But for the first, the question is named by its id, under `question` or `id`. So the lines of answers.jsonl (`palmette eval squad`), of
 samples.jsonl (`train grpo`, `train ppo`) and, where ids are the data's, of `palmette predict` will do, a label added to each.
@@ -28,9 +28,7 @@ from palmette.synth.preferences import Line, Preferences
 from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.qa_prompt import ABSTAIN, QaPrompt, json_escape
 
-_COLUMNS = (
-    "Each row needs a 'label' (true or false), a question's id as 'question' (or 'id'), and a 'reply' or an 'answer'."
-)
+_COLUMNS = "Each row needs a 'label' (true or false), a question's id as 'question' (or 'id'), and a 'completion' or an 'answer'."
 Row = dict[str, Any]
 
 
@@ -160,16 +158,16 @@ def _spelled_out(
 
 
 def _said(row: Row, where: str, prompt: QaPrompt) -> Any:
-    """The reply that a row holds; an answer alone is written as the prompt asks for it."""
+    """The completion that a row holds; an answer alone is written as the prompt asks for it."""
     prediction = row.get("prediction")
     given: Row = prediction if isinstance(prediction, dict) else row
-    if given.get("reply"):  # it is empty where the reply's format was forced
-        return given["reply"]
+    if given.get("completion"):  # it is empty where the completion's format was forced
+        return given["completion"]
     answer = given.get("answer", given.get("text"))
     if not answer and given.get("refusal"):
         answer = ABSTAIN
     if not isinstance(answer, str) or not answer.strip():
         raise DataError(
-            f"{where} holds no reply and no answer", f'Take it out, or write it; "{ABSTAIN}" says there is none.'
+            f"{where} holds no completion and no answer", f'Take it out, or write it; "{ABSTAIN}" says there is none.'
         )
     return prompt.before_answer + json_escape(answer) + prompt.after_answer

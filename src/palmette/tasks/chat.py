@@ -18,7 +18,7 @@ from palmette.tree.segments import Segment
 
 # What a token can belong to: the template, a turn, or the tokens that end an assistant's turn.
 KINDS = ("template", "system", "user", "assistant", "end")
-_REPLY = {"assistant": 1.0, "end": 1.0}
+_COMPLETION = {"assistant": 1.0, "end": 1.0}
 
 
 class Chat:
@@ -41,7 +41,7 @@ class Chat:
         self.template = template
         self._learn = learn if isinstance(learn, str) else "assistant"
         self._by_kind = not isinstance(learn, str)
-        presets = {"full": dict.fromkeys(KINDS, 1.0), "assistant": _REPLY, "answer": _REPLY}
+        presets = {"full": dict.fromkeys(KINDS, 1.0), "assistant": _COMPLETION, "answer": _COMPLETION}
         self._weights = presets[learn] if isinstance(learn, str) else dict(learn)
         check_weights(self._weights, KINDS)
 
@@ -133,11 +133,11 @@ def join_chats(
     """
     groups: dict[tuple[Turn, ...], list[Sequel]] = {}
     for conversation, segments in weighted:
-        groups.setdefault(opening(conversation), []).append((conversation.id, segments))
+        groups.setdefault(leading_turns(conversation), []).append((conversation.id, segments))
     return [tree for sequels in groups.values() for tree in join(sequels, max_tokens)]
 
 
-def opening(conversation: Conversation) -> tuple[Turn, ...]:
+def leading_turns(conversation: Conversation) -> tuple[Turn, ...]:
     """The turns before the assistant's first; that one where it opens the conversation."""
     first = next(index for index, turn in enumerate(conversation.turns) if turn.role == "assistant")
     return conversation.turns[: max(first, 1)]

@@ -1,6 +1,6 @@
 """Extractive question answering as a prefix tree: the document is the trunk, each question with its answer a branch.
 
-The assistant's reply is a JSON object with one string, `{"answer": "..."}`, wrapped as the prompt says; "?" says that the document
+The assistant's completion is a JSON object with one string, `{"answer": "..."}`, wrapped as the prompt says; "?" says that the document
 does not answer. Opening, answer and closing are segments of their own, so that decoding can force the wrapper around the very
 tokens that were learned.
 """
@@ -20,19 +20,19 @@ from palmette.tree.chat import ChatTemplate, Message, Piece
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 
-# What a token can belong to: the template and the words around what people wrote, these, and the parts of the reply.
+# What a token can belong to: the template and the words around what people wrote, these, and the parts of the completion.
 KINDS = ("template", "document", "question", "verdict", "reasoning", "opening", "answer", "closing", "end")
-_REPLY = {"verdict": 1.0, "reasoning": 1.0, "opening": 1.0, "answer": 1.0, "closing": 1.0, "end": 1.0}
+_COMPLETION = {"verdict": 1.0, "reasoning": 1.0, "opening": 1.0, "answer": 1.0, "closing": 1.0, "end": 1.0}
 # Stands for an answer that does not matter.
 _ANY = "."
 _LEARN: dict[str, dict[str, float]] = {
     "full": dict.fromkeys(KINDS, 1.0),
-    "assistant": _REPLY,
-    "answer": {**_REPLY, "reasoning": 0.0, "opening": 0.0},
+    "assistant": _COMPLETION,
+    "answer": {**_COMPLETION, "reasoning": 0.0, "opening": 0.0},
 }
 _BLAH, PAUSE = " blah", "<pause>"
-# What the parts of a reply are tagged with; a placeholder is never learned.
-_REPLY_TAGS = ("opening", "verdict", "closing", "end", "placeholder", "reasoning", "answer")
+# What the parts of a completion are tagged with; a placeholder is never learned.
+_COMPLETION_TAGS = ("opening", "verdict", "closing", "end", "placeholder", "reasoning", "answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ def learn_weights(learn: Learn) -> dict[str, float]:
     """The loss weight of each kind of token, 0 where nothing is said.
 
     Args:
-        learn: "full": every token; "assistant": the whole reply, up to the end of the turn; "answer": the answer and what ends it, but
-            neither reasoning nor the reply's opening; or weights by kind. Placeholders are never learned.
+        learn: "full": every token; "assistant": the whole completion, up to the end of the turn; "answer": the answer and what ends it, but
+            neither reasoning nor the completion's opening; or weights by kind. Placeholders are never learned.
 
     Raises:
         DataError: an unknown kind, a weight below 0, or none above it.
@@ -79,10 +79,10 @@ class OpenVerdict:
     """Tokens of the first of two turns, in which "yes" or "no" is about to be said.
 
     Attributes:
-        opening: how the reply opens.
+        opening: how the completion opens.
         yes, no: the two verdicts.
         closing: the token that ends either.
-        turn: what follows "yes", up to where the second reply begins.
+        turn: what follows "yes", up to where the second completion begins.
     """
 
     opening: tuple[int, ...]
@@ -93,19 +93,19 @@ class OpenVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenReply:
+class OpenCompletion:
     """Tokens of a conversation in which the answer is about to be said.
 
     Attributes:
         root: what all documents share, the system message and what follows it.
         document: the document, and what stands between it and any question.
-        question: one question, up to where the (first) reply begins.
+        question: one question, up to where the (first) completion begins.
         verdict: the turn before the answer's, if the prompt has two.
-        placeholders: tokens of the reply that stand before its opening.
+        placeholders: tokens of the completion that stand before its opening.
         attends: whether later tokens may look at the placeholders.
-        opening: how the reply opens, up to the answer.
+        opening: how the completion opens, up to the answer.
         abstain: the answer that says "not in here".
-        closing: the token that ends an answer, whatever it was: the first one of the reply's closing, after which the format
+        closing: the token that ends an answer, whatever it was: the first one of the completion's closing, after which the format
             leaves no choice.
     """
 
@@ -158,7 +158,7 @@ class ExtractiveQa:
             )
 
     def training_tree(self, document: Document) -> PrefixTree:
-        """The document with all its questions; by default the reply's tokens are learned, up to the end of the turn.
+        """The document with all its questions; by default the completion's tokens are learned, up to the end of the turn.
 
         Where several answers are accepted, the most frequent one is learned (the first of them on a tie).
 
@@ -170,37 +170,37 @@ class ExtractiveQa:
     def abstention_tree(self, document: Document) -> PrefixTree:
         """The document with "?" as the answer to every question; only the answer and its closing carry a weight.
 
-        The log-probability of a branch is that of abstaining once the reply has been opened.
+        The log-probability of a branch is that of abstaining once the completion has been opened.
         """
         return self._tree(document, {q.id: ABSTAIN for q in document.questions}, learn_weights("answer"))
 
     def prompt_tokens(self, document: Document, question: Question) -> list[int]:
-        """The conversation up to where the assistant's reply begins, as token ids; placeholders are part of the reply."""
-        opened = self.open_reply(document.text, question.text)
+        """The conversation up to where the assistant's completion begins, as token ids; placeholders are part of the completion."""
+        opened = self.open_completion(document.text, question.text)
         return [*opened.root, *opened.document, *opened.question]
 
-    def open_reply(self, document: str, question: str) -> OpenReply:
+    def open_completion(self, document: str, question: str) -> OpenCompletion:
         """The conversation up to the answer, parted where a decoder shares it."""
         segments = self._segments(document, question, _ANY)
         tags = [segment.tag for segment in segments]
-        first = next(index for index, tag in enumerate(tags) if tag in _REPLY_TAGS)
+        first = next(index for index, tag in enumerate(tags) if tag in _COMPLETION_TAGS)
         answer = tags.index("answer")
         opening = max(index for index, tag in enumerate(tags[:answer]) if tag == "opening")
-        reply = opening - ("placeholder" in tags)
-        return OpenReply(
+        completion = opening - ("placeholder" in tags)
+        return OpenCompletion(
             root=_tokens(segments[: tags.index("document")]),
             document=_tokens(segments[tags.index("document") : tags.index("question")]),
             question=_tokens(segments[tags.index("question") : first]),
-            verdict=self._open_verdict(segments, reply) if self.prompt.two_turns else None,
-            placeholders=_tokens(segments[reply:opening]),
+            verdict=self._open_verdict(segments, completion) if self.prompt.two_turns else None,
+            placeholders=_tokens(segments[completion:opening]),
             attends=self.reasoning.kind == "pause",
             opening=segments[opening].tokens,
             abstain=self.template.encoder.content(ABSTAIN),
             closing=segments[answer + 1].tokens[0],
         )
 
-    def _open_verdict(self, segments: list[Segment], reply: int) -> OpenVerdict:
-        """The first of two turns, out of a conversation whose second reply begins at segment `reply`."""
+    def _open_verdict(self, segments: list[Segment], completion: int) -> OpenVerdict:
+        """The first of two turns, out of a conversation whose second completion begins at segment `completion`."""
         at = next(index for index, segment in enumerate(segments) if segment.tag == "verdict")
         encode = self.template.encoder.content
         return OpenVerdict(
@@ -208,18 +208,18 @@ class ExtractiveQa:
             yes=encode(YES),
             no=encode(NO),
             closing=segments[at + 1].tokens[0],
-            turn=_tokens(segments[at + 1 : reply]),
+            turn=_tokens(segments[at + 1 : completion]),
         )
 
-    def check_one_reply(self) -> None:
-        """Refuse a task whose answer the model does not say in one reply of its own, and nothing but that.
+    def check_one_completion(self) -> None:
+        """Refuse a task whose answer the model does not say in one completion of its own, and nothing but that.
 
         Raises:
-            DataError: there are two turns, or placeholders stand in the reply.
+            DataError: there are two turns, or placeholders stand in the completion.
         """
         if self.prompt.two_turns or self.reasoning.kind not in ("none", "rationale"):
             raise DataError(
-                "a model with two turns or placeholders does not give its answer in one reply of its own",
+                "a model with two turns or placeholders does not give its answer in one completion of its own",
                 "Take a model trained with reasoning.kind none or rationale, and a prompt of one turn.",
             )
 
@@ -268,13 +268,13 @@ class ExtractiveQa:
             if answer == ABSTAIN:
                 return self.template.segments(turns)
             turns.append(Message("user", (Piece(prompt.second_turn),)))
-        reply = (
+        completion = (
             *([Piece(rationale, tag="reasoning")] if rationale else []),
             Piece(prompt.before_answer, tag="opening"),
             Piece(json_escape(answer), tag="answer"),
             Piece(prompt.after_answer, tag="closing"),
         )
-        segments = self.template.segments([*turns, Message("assistant", reply)])
+        segments = self.template.segments([*turns, Message("assistant", completion)])
         placeholders = self._placeholders()
         if placeholders:
             tags = [segment.tag for segment in segments]
@@ -283,12 +283,12 @@ class ExtractiveQa:
         return segments
 
     def _verdict(self, said: str) -> tuple[Piece, ...]:
-        """The first reply of two."""
+        """The first completion of two."""
         before, after = self.prompt.before_verdict, self.prompt.after_verdict
         return Piece(before, tag="opening"), Piece(said, tag="verdict"), Piece(after, tag="closing")
 
     def _placeholders(self) -> Segment | None:
-        """What stands before the opening of the reply that holds the answer."""
+        """What stands before the opening of the completion that holds the answer."""
         number = self.reasoning.tokens
         if self.reasoning.kind == "blah":
             tokens = self.template.encoder.content(_BLAH)[:1] * number
@@ -327,7 +327,7 @@ def training_trees(task: ExtractiveQa, documents: Iterable[Document]) -> list[Pr
 
 
 def qa_messages(prompt: QaPrompt, document: Document, question: Question) -> list[dict[str, str]]:
-    r"""The conversation up to the reply, as chat messages.
+    r"""The conversation up to the completion, as chat messages.
 
     >>> prompt = QaPrompt("Be brief.", "Document:\n", "\n\nQuestion:\n", "", "", "")
     >>> ferry = Document("a", "It leaves at 7:40.", ())

@@ -1,7 +1,7 @@
 """Preferences as prefix trees: the prompt is the trunk, each completion a branch.
 
 A tree is named after its record, so that what is read off its branches finds its way back. The leaves of a comparison are "0", "1", ... in
-the order of its ranking, best first; that of a verdict is "good" or "bad", and may have one beside it, "other": the reply to another prompt.
+the order of its ranking, best first; that of a verdict is "good" or "bad", and may have one beside it, "other": the completion to another prompt.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from typing import Generic, Literal, TypeVar
 import torch
 
 from palmette.data.chat import Turn
-from palmette.data.preference import Comparison, Dropped, PreferenceError, Verdict, count_reasons, say_counts, turn_text
+from palmette.data.preference import (
+    Comparison,
+    DroppedRecord,
+    PreferenceError,
+    Verdict,
+    count_reasons,
+    say_counts,
+    turn_text,
+)
 from palmette.errors import DataError, TemplateError
 from palmette.tree.branches import Branches
 from palmette.tree.chat import ChatTemplate, Message, Piece
@@ -100,12 +108,12 @@ def _check_distinct(name: str, leaves: dict[str, tuple[Segment, ...]]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Grown(Generic[Record]):
+class TreeSet(Generic[Record]):
     """Trees, the records that they are of (in the same order), and what was left out."""
 
     trees: tuple[PrefixTree, ...]
     records: tuple[Record, ...]
-    dropped: tuple[Dropped, ...]
+    dropped: tuple[DroppedRecord, ...]
 
 
 def grow(
@@ -115,7 +123,7 @@ def grow(
     max_tokens: int,
     on_too_long: OnTooLong = "error",
     on_bad_record: OnTooLong = "error",
-) -> Grown[Record]:
+) -> TreeSet[Record]:
     """Trees of records, each within the length limit; a completion is never cut.
 
     Args:
@@ -130,14 +138,14 @@ def grow(
         TemplateError: the chat template cannot hold a record.
     """
     trees, kept = [], []
-    dropped: list[Dropped] = []
+    dropped: list[DroppedRecord] = []
     refused: list[PreferenceError] = []
     for record in records:
         try:
             tree = tree_of(record)
             _check_length(tree, max_tokens)
         except PreferenceError as error:
-            dropped.append(Dropped(error.reason, error.problem))
+            dropped.append(DroppedRecord(error.reason, error.problem))
             if (on_too_long if error.reason == "too long" else on_bad_record) == "error":
                 refused.append(error)
             continue
@@ -151,7 +159,7 @@ def grow(
     if not trees:
         lost = f"all were dropped: {say_counts(count_reasons(dropped))}" if dropped else "there are no records"
         raise DataError(f"nothing is left to train on: {lost}", "Mend the records, or raise train.row_tokens.")
-    return Grown(tuple(trees), tuple(kept), tuple(dropped))
+    return TreeSet(tuple(trees), tuple(kept), tuple(dropped))
 
 
 def _check_length(tree: PrefixTree, max_tokens: int) -> None:

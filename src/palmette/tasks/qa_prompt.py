@@ -1,4 +1,4 @@
-"""The words around documents, questions and answers, as data: one file for each prompt in `prompts/`; and the reading of replies."""
+"""The words around documents, questions and answers, as data: one file for each prompt in `prompts/`; and the reading of completions."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class QaPrompt:
         before_document: what stands before the document in the user's message.
         before_question: what stands between the document and a question.
         after_question: what stands after a question.
-        before_answer: how the reply opens: up to and with the quote that opens the answer's JSON string.
+        before_answer: how the completion opens: up to and with the quote that opens the answer's JSON string.
         after_answer: how it closes, from the closing quote on.
-        reasons: whether the reply may hold anything before the JSON.
-        before_verdict: for a prompt of two turns: how the first reply opens, which only says "yes" or "no": whether the document holds
+        reasons: whether the completion may hold anything before the JSON.
+        before_verdict: for a prompt of two turns: how the first completion opens, which only says "yes" or "no": whether the document holds
             the answer. After "no" the conversation ends. "" for a prompt of one turn.
-        after_verdict: how the first reply closes.
+        after_verdict: how the first completion closes.
         second_turn: what the user then says after "yes", to get the answer.
     """
 
@@ -63,7 +63,7 @@ class QaPrompt:
         return bool(self.second_turn)
 
     def verdict(self, raw: str) -> bool | None:
-        """What the first reply of two says: whether the document holds the answer; None where it says nothing that can be read.
+        """What the first completion of two says: whether the document holds the answer; None where it says nothing that can be read.
 
         >>> [load_prompt("two_turn").verdict(raw) for raw in ('{"enough": "yes"}', '{"enough":"no"}', 'Yes.')]
         [True, False, None]
@@ -72,7 +72,7 @@ class QaPrompt:
         return found if not rest else None
 
     def _first_turn(self, raw: str) -> tuple[bool | None, str]:
-        """The verdict that a reply begins with, if it does, and what follows."""
+        """The verdict that a completion begins with, if it does, and what follows."""
         said = raw.strip()
         for word in (YES, NO) if self.two_turns else ():
             wanted = f"{self.before_verdict}{word}{self.after_verdict}".strip()
@@ -86,42 +86,42 @@ class QaPrompt:
                 continue
         return None, said
 
-    def read(self, raw: str) -> Reply:
-        """Read a reply strictly: JSON in a fenced block where the prompt asks for one, bare JSON elsewhere; see `read_reply`.
+    def read(self, raw: str) -> ParsedAnswer:
+        """Read a completion strictly: JSON in a fenced block where the prompt asks for one, bare JSON elsewhere; see `read_completion`.
 
-        Of two replies, one after the other, the second is read; a first one that says "no" abstains.
+        Of two completions, one after the other, the second is read; a first one that says "no" abstains.
 
         >>> load_prompt("json_think").read('It opened in 1882.\\n```json\\n{"answer": "1882"}\\n```')
-        Reply(text='1882', valid=True)
+        ParsedAnswer(text='1882', valid=True)
         >>> load_prompt("json").read('It opened in 1882.\\n```json\\n{"answer": "1882"}\\n```').valid
         False
         """
         if self.two_turns:
             verdict, rest = self._first_turn(raw)
             if verdict is False and not rest:
-                return Reply("", True)
+                return ParsedAnswer("", True)
             raw = rest if verdict else raw
         blocks = list(_FENCED.finditer(raw)) if self.before_answer.lstrip().startswith("```") else []
         if not blocks:
-            return read_reply(raw)
+            return read_completion(raw)
         alone = not (raw[: blocks[-1].start()] + raw[blocks[-1].end() :]).strip()
         last = self.reasons and not raw[blocks[-1].end() :].strip()
-        found = read_reply(blocks[-1][1])
-        return found if found.valid and (alone or last) else Reply(raw.strip(), False)
+        found = read_completion(blocks[-1][1])
+        return found if found.valid and (alone or last) else ParsedAnswer(raw.strip(), False)
 
-    def read_loosely(self, raw: str) -> Reply:
-        """As `read`; out of a broken reply, what `read_reply_loosely` finds in it."""
+    def read_loosely(self, raw: str) -> ParsedAnswer:
+        """As `read`; out of a broken completion, what `read_completion_loosely` finds in it."""
         strict = self.read(raw)
-        return strict if strict.valid else Reply(read_reply_loosely(raw).text, False)
+        return strict if strict.valid else ParsedAnswer(read_completion_loosely(raw).text, False)
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """A model's reply, read as JSON.
+class ParsedAnswer:
+    """A model's completion, read as JSON.
 
     Attributes:
-        text: the answer; "" if the model abstains; the raw reply if it is not valid.
-        valid: whether the reply is a JSON object with one string under "answer".
+        text: the answer; "" if the model abstains; the raw completion if it is not valid.
+        valid: whether the completion is a JSON object with one string under "answer".
     """
 
     text: str
@@ -137,7 +137,7 @@ def load_prompt(name: str = DEFAULT_PROMPT) -> QaPrompt:
     """A prompt by its name, or from a YAML file of the same form.
 
     Raises:
-        DataError: there is no such prompt, or its file does not hold a prompt whose replies can be read.
+        DataError: there is no such prompt, or its file does not hold a prompt whose completions can be read.
     """
     values = {key: value for key, value in _values(name).items() if key != "about"}
     known = [field.name for field in fields(QaPrompt)]
@@ -168,7 +168,7 @@ def checked(prompt: QaPrompt, name: str) -> QaPrompt:
             f"A prompt of two turns needs {', '.join(TWO_TURNS)}.",
         )
     for answer in ("x", 'a "b"\n\\ c'):
-        if prompt.read(prompt.before_answer + json_escape(answer) + prompt.after_answer) != Reply(answer, True):
+        if prompt.read(prompt.before_answer + json_escape(answer) + prompt.after_answer) != ParsedAnswer(answer, True):
             wrapper = f"{prompt.before_answer}...{prompt.after_answer}"
             raise DataError(
                 f"prompt {name!r}: an answer written as {wrapper!r} could not be read back",
@@ -211,31 +211,31 @@ def json_escape(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
-def read_reply(raw: str) -> Reply:
-    """Read a reply strictly: one JSON object with the single key "answer" and a string.
+def read_completion(raw: str) -> ParsedAnswer:
+    """Read a completion strictly: one JSON object with the single key "answer" and a string.
 
-    >>> read_reply('{"answer": "?"}'), read_reply('It is 1882.')
-    (Reply(text='', valid=True), Reply(text='It is 1882.', valid=False))
+    >>> read_completion('{"answer": "?"}'), read_completion('It is 1882.')
+    (ParsedAnswer(text='', valid=True), ParsedAnswer(text='It is 1882.', valid=False))
     """
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
-        return Reply(raw.strip(), False)
+        return ParsedAnswer(raw.strip(), False)
     answer = value.get("answer") if isinstance(value, dict) and len(value) == 1 else None
     if isinstance(answer, str) and not any("\ud800" <= character <= "\udfff" for character in answer):
-        return Reply("" if answer == ABSTAIN else answer, True)
-    return Reply(raw.strip(), False)
+        return ParsedAnswer("" if answer == ABSTAIN else answer, True)
+    return ParsedAnswer(raw.strip(), False)
 
 
-def read_reply_loosely(raw: str) -> Reply:
-    r"""Read a reply, also out of broken JSON: what stands after "answer": up to the next quote, or to the end.
+def read_completion_loosely(raw: str) -> ParsedAnswer:
+    r"""Read a completion, also out of broken JSON: what stands after "answer": up to the next quote, or to the end.
 
-    A reply that is not what was asked for stays not valid, whatever is found in it.
+    A completion that is not what was asked for stays not valid, whatever is found in it.
 
-    >>> read_reply_loosely('Sure! {"answer": "in 1882", "source": 3}'), read_reply_loosely('{"answer": "the \\"An')
-    (Reply(text='in 1882', valid=False), Reply(text='the "An', valid=False))
+    >>> read_completion_loosely('Sure! {"answer": "in 1882", "source": 3}'), read_completion_loosely('{"answer": "the \\"An')
+    (ParsedAnswer(text='in 1882', valid=False), ParsedAnswer(text='the "An', valid=False))
     """
-    strict = read_reply(raw)
+    strict = read_completion(raw)
     found = None if strict.valid else _LOOSE.search(raw)
     if found is None:
         return strict
@@ -245,5 +245,5 @@ def read_reply_loosely(raw: str) -> Reply:
             answer = str(json.loads(f'"{text}"', strict=False))
         except ValueError:
             continue
-        return Reply("" if answer == ABSTAIN else answer.strip(), False)
-    return Reply(inner.strip(), False)
+        return ParsedAnswer("" if answer == ABSTAIN else answer.strip(), False)
+    return ParsedAnswer(inner.strip(), False)

@@ -1,4 +1,4 @@
-"""Verifiable rewards: what a reply to a question is worth, found by comparing it with the gold answers. Nothing here is learned."""
+"""Verifiable rewards: what a completion to a question is worth, found by comparing it with the gold answers. Nothing here is learned."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from dataclasses import dataclass
 from palmette.data.records import Question
 from palmette.errors import RecipeError
 from palmette.tasks.answer_match import exact_match, gold_answers, token_f1
-from palmette.tasks.qa_prompt import QaPrompt, Reply
+from palmette.tasks.qa_prompt import ParsedAnswer, QaPrompt
 
-Judge = Callable[[Reply, Question], float]
+Judge = Callable[[ParsedAnswer, Question], float]
 
 
-def exact_reward(reply: Reply, question: Question) -> float:
+def exact_reward(completion: ParsedAnswer, question: Question) -> float:
     """1 if the answer equals a gold answer after normalisation, or abstains where there is none; else 0."""
     if not question.answerable:
-        return abstention_reward(reply, question)
-    return exact_match(reply.text, gold_answers(question))
+        return abstention_reward(completion, question)
+    return exact_match(completion.text, gold_answers(question))
 
 
-def f1_reward(reply: Reply, question: Question) -> float:
+def f1_reward(completion: ParsedAnswer, question: Question) -> float:
     """The F1 of words against the nearest gold answer; 1 for abstaining where there is none; 0 to 1."""
     if not question.answerable:
-        return abstention_reward(reply, question)
-    return token_f1(reply.text, gold_answers(question))
+        return abstention_reward(completion, question)
+    return token_f1(completion.text, gold_answers(question))
 
 
-def valid_json_reward(reply: Reply, _: Question) -> float:
-    """1 if the reply has the format that the prompt asks for, else 0."""
-    return float(reply.valid)
+def valid_json_reward(completion: ParsedAnswer, _: Question) -> float:
+    """1 if the completion has the format that the prompt asks for, else 0."""
+    return float(completion.valid)
 
 
-def abstention_reward(reply: Reply, question: Question) -> float:
-    """1 if a valid reply abstains exactly where the document does not answer, else 0: answering rightly is not asked for."""
-    return float(reply.valid and (reply.text == "") != question.answerable)
+def abstention_reward(completion: ParsedAnswer, question: Question) -> float:
+    """1 if a valid completion abstains exactly where the document does not answer, else 0: answering rightly is not asked for."""
+    return float(completion.valid and (completion.text == "") != question.answerable)
 
 
 REWARDS: dict[str, Judge] = {
@@ -51,11 +51,11 @@ REWARDS: dict[str, Judge] = {
 class QaReward:
     """A weighted sum of rewards.
 
-    A broken reply counts as the text it reads, as in the official evaluation, with one deviation, since a policy would learn to profit
-    from it: a broken reply never counts as abstaining, not even an empty one, nor does a valid answer that normalises to nothing.
+    A broken completion counts as the text it reads, as in the official evaluation, with one deviation, since a policy would learn to profit
+    from it: a broken completion never counts as abstaining, not even an empty one, nor does a valid answer that normalises to nothing.
 
     Attributes:
-        prompt: how replies are read.
+        prompt: how completions are read.
         weights: of the rewards, by name; what is left out does not count.
 
     Raises:
@@ -78,21 +78,21 @@ class QaReward:
             raise RecipeError("no reward has a weight", f"Give at least one of {known} one.")
 
     def parts(self, raw: str, question: Question) -> dict[str, float]:
-        """Each reward of a reply, unweighted, by name.
+        """Each reward of a completion, unweighted, by name.
 
         Args:
             raw: what the model said.
             question: what was asked, with its gold answers.
         """
-        reply = self.prompt.read(raw)
-        return {name: REWARDS[name](reply, question) for name in self.weights}
+        completion = self.prompt.read(raw)
+        return {name: REWARDS[name](completion, question) for name in self.weights}
 
     def total(self, parts: Mapping[str, float]) -> float:
         """The weighted sum of `parts`."""
         return sum(weight * parts[name] for name, weight in self.weights.items())
 
     def __call__(self, raw: str, question: Question) -> float:
-        """What a reply is worth."""
+        """What a completion is worth."""
         return self.total(self.parts(raw, question))
 
 

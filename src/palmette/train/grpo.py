@@ -1,14 +1,14 @@
 """GRPO and RLOO on verifiable rewards: the policy answers questions several times, and learns from which answers earned more.
 
-Replies are drawn with the weights of the moment (`train/rollout_plan.py`), rewarded by rule (`tasks/rewards.py`) or by a reward model, and
+Completions are drawn with the weights of the moment (`train/rollout_plan.py`), rewarded by rule (`tasks/rewards.py`) or by a reward model, and
 learned from on prefix trees (`rollouts/batch.py`). The reference is the policy as it was before the first step.
 
 Followed: Shao et al. (2024), "DeepSeekMath"; Ahmadian et al. (2024), "Back to basics". Deviations:
 
 1. A document's questions are asked together, since they share its tokens; so prompts of a step are not independent draws from the data.
 2. The reference stays what it was; Shao et al. set it anew at each of their iterations, in which they also train the reward model.
-3. Tokens count the same by default (`grpo.average`); in Shao et al. replies do.
-4. Rewards may come by rule, and a reply's advantage is that of all its tokens: outcome supervision (their section 4.1.2), never of steps.
+3. Tokens count the same by default (`grpo.average`); in Shao et al. completions do.
+4. Rewards may come by rule, and a completion's advantage is that of all its tokens: outcome supervision (their section 4.1.2), never of steps.
 5. Training stops where the KL divergence runs away (`grpo.kl_limit`); in none of the papers.
 
 Not covered: several processes; prompts of two turns, and placeholders before the answer.
@@ -32,13 +32,13 @@ from palmette.objectives.kl import kl_estimate
 from palmette.objectives.ppo import PolicyLoss
 from palmette.progress import Say
 from palmette.rollouts.batch import RolloutBatch
-from palmette.rollouts.scoring import ReplyTokens, read_replies, score_rollouts
+from palmette.rollouts.scoring import CompletionTokens, read_completions, score_rollouts
 from palmette.train import stage
-from palmette.train.kl_limit import Leash
+from palmette.train.kl_limit import KlLimit
 from palmette.train.policy import Method, PolicyJob, make_job, num_updates, train_job
 from palmette.train.recipes.rollouts import GrpoRecipe, GrpoSection
 from palmette.train.rollout_plan import RolloutPlan
-from palmette.train.snapshot import Kept
+from palmette.train.snapshot import ParameterSnapshot
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches
@@ -64,7 +64,7 @@ def prepare(recipe: GrpoRecipe, say: Say) -> PolicyJob:
 
 def _method(recipe: GrpoRecipe, model: Any, end_tokens: list[int]) -> Method:
     needed = needed_scores(recipe.grpo, num_updates(recipe))
-    kept = Kept(model)
+    kept = ParameterSnapshot(model)
 
     def score(rollouts: RolloutBatch, batches: Sequence[PackedBatch], _: RolloutBatch | None) -> None:
         if OLD in needed:
@@ -80,7 +80,7 @@ def _method(recipe: GrpoRecipe, model: Any, end_tokens: list[int]) -> Method:
 def needed_scores(settings: GrpoSection, num_updates: int) -> tuple[str, ...]:
     """The log-probabilities that have to be scored before rollouts are learned from.
 
-    Where each reply is learned from once, the policy that sampled is the policy that learns, and its own pass gives both.
+    Where each completion is learned from once, the policy that sampled is the policy that learns, and its own pass gives both.
 
     Args:
         settings: the objective.
@@ -92,7 +92,7 @@ def needed_scores(settings: GrpoSection, num_updates: int) -> tuple[str, ...]:
     return (*((OLD,) if old else ()), *((REFERENCE,) if reference else ()))
 
 
-def reply_advantages(settings: GrpoSection, rollouts: RolloutBatch) -> torch.Tensor:
+def completion_advantages(settings: GrpoSection, rollouts: RolloutBatch) -> torch.Tensor:
     """The advantage of each sample over the others to its question [N] (float64)."""
     reward_N = rollouts.reward_N
     if settings.objective == "grpo":
@@ -110,16 +110,16 @@ class GrpoLearner:
     Call `before_step` with all batches of a step first. The loss is that of `objectives.grpo`; beside it `tally` gets, for metrics.jsonl,
     what the rollouts earned (`RolloutBatch.summary`) and, of the step:
 
-        kl          KL(policy || reference), k3 (nats a reply)
+        kl          KL(policy || reference), k3 (nats a completion)
         entropy     of the policy, estimated from the sampled tokens (nats a token)
-        clip_share  share of the tokens (of the replies, for rloo) whose gradient the clip took away; weighted as the loss
-        old_kl      KL(policy that sampled || policy), k3 (nats a token; a reply for rloo); weighted as the loss
+        clip_share  share of the tokens (of the completions, for rloo) whose gradient the clip took away; weighted as the loss
+        old_kl      KL(policy that sampled || policy), k3 (nats a token; a completion for rloo); weighted as the loss
 
     Args:
         settings: the objective.
         plan: whose rollouts are learned from.
-        max_new_tokens: the most tokens of a reply.
-        end_tokens: tokens that end a reply.
+        max_new_tokens: the most tokens of a completion.
+        end_tokens: tokens that end a completion.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class GrpoLearner:
         self._settings, self._plan = settings, plan
         self._max_new_tokens, self._end_tokens = max_new_tokens, frozenset(end_tokens)
         self.tally = Tally()
-        self._leash = Leash(settings.kl_limit, "grpo.kl_limit", self.tally)
+        self._kl_limit = KlLimit(settings.kl_limit, "grpo.kl_limit", self.tally)
         self._advantage_N = torch.zeros(0)
 
     def measure(self, batch: PackedBatch) -> float:
@@ -143,8 +143,8 @@ class GrpoLearner:
     def before_step(self, _: Any, batches: list[PackedBatch]) -> None:
         """Note what the whole step needs to know."""
         rollouts = self._plan.rollouts
-        self._advantage_N = reply_advantages(self._settings, rollouts)
-        self._leash.begin(batches)
+        self._advantage_N = completion_advantages(self._settings, rollouts)
+        self._kl_limit.begin(batches)
         for name, value in rollouts.summary().items():
             self.tally.note(name, value)
 
@@ -153,10 +153,10 @@ class GrpoLearner:
 
         Raises:
             ModelError: this was the step's last batch, and the policy is too far from its reference.
-            PackingError, ValueError: see `read_replies`.
+            PackingError, ValueError: see `read_completions`.
         """
         rollouts = self._plan.rollouts
-        tokens = read_replies(model, batch, rollouts, self._end_tokens)
+        tokens = read_completions(model, batch, rollouts, self._end_tokens)
         policy_P, reference_P = tokens.policy_P.detach(), tokens.of(rollouts, REFERENCE)
         old_P = tokens.of(rollouts, OLD)
         loss = self._loss(tokens, policy_P if old_P is None else old_P, reference_P, denominator)
@@ -164,16 +164,16 @@ class GrpoLearner:
         self.tally.add("clip_share", loss.clip_share, share)
         self.tally.add("old_kl", loss.old_kl, share)
         self.tally.add("entropy", -policy_P.sum(), len(policy_P))
-        self._leash.add(tokens, reference_P)
+        self._kl_limit.add(tokens, reference_P)
         return loss.loss
 
     @property
     def _counts_tokens(self) -> bool:
-        """Whether a token counts the same however long its reply is."""
+        """Whether a token counts the same however long its completion is."""
         return self._settings.objective == "grpo" and self._settings.average != "branch"
 
     def _loss(
-        self, tokens: ReplyTokens, old_P: torch.Tensor, reference_P: torch.Tensor | None, denominator: float
+        self, tokens: CompletionTokens, old_P: torch.Tensor, reference_P: torch.Tensor | None, denominator: float
     ) -> PolicyLoss:
         settings = self._settings
         advantage_N = self._advantage_N.to(tokens.policy_P)[tokens.sample_N]

@@ -1,4 +1,4 @@
-"""What the stages share in which a policy learns from its own replies: a recipe to a job, and the job trained.
+"""What the stages share in which a policy learns from its own completions: a recipe to a job, and the job trained.
 
 A stage says how rollouts are scored before they are learned from, and what learns (`Method`).
 """
@@ -27,7 +27,7 @@ from palmette.model.loading import LoadedModel
 from palmette.model.memory import keep_freed_memory
 from palmette.progress import Say
 from palmette.rollouts.maker import Judge, RolloutMaker
-from palmette.rollouts.questions import Asked, ask_documents
+from palmette.rollouts.questions import PromptGroup, group_prompts
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling, check_prompts
 from palmette.tasks.extractive_qa import ExtractiveQa
@@ -39,7 +39,7 @@ from palmette.train.rollout_plan import SAMPLES, RolloutPlan, Score
 from palmette.train.sft import settled
 from palmette.train.sources import read_sources
 from palmette.train.stage import Job
-from palmette.train.start import begin
+from palmette.train.start import load_start
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch
 
@@ -104,14 +104,14 @@ def make_job(
         name: the stage.
         recipe: its recipe.
         say: called with a line about each stage.
-        method_of: how the stage learns, given the recipe, the model, and the tokens that end a reply.
+        method_of: how the stage learns, given the recipe, the model, and the tokens that end a completion.
 
     Raises:
         PalmetteError: bad data, an unknown reward, an unfit model, or prompts that do not fit.
     """
     keep_freed_memory()
     data = [source for source in read_sources(recipe) if isinstance(source, DataSet)]
-    begun = begin(recipe, recipe.start)
+    begun = load_start(recipe, recipe.start)
     recipe, loaded = begun.recipe, begun.loaded
     model, rollouts = loaded.model, recipe.rollouts
     task = recipe_task(recipe, loaded.tokenizer)
@@ -122,7 +122,7 @@ def make_job(
     dropped = [reason for source in data for reason in source.dropped] + left_out
     number = sum(len(one.questions) for one in asked)
     say(
-        f"{number} questions about documents in {len(asked)} parts, {rollouts.samples} replies each; {len(dropped)} dropped"
+        f"{number} questions about documents in {len(asked)} parts, {rollouts.samples} completions each; {len(dropped)} dropped"
     )
     say(f"computing in {model.dtype} with {describe(model)}".replace("torch.", ""))
     sampler = Sampler(model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=rollouts.tokens_per_batch)
@@ -164,10 +164,10 @@ def train_job(job: PolicyJob, folder: Path, checkpoint: Path | None, say: Say) -
 
 def _ask(
     recipe: RolloutRecipe, data: Sequence[DataSet], task: ExtractiveQa, model: Any
-) -> tuple[list[Asked], list[str]]:
+) -> tuple[list[PromptGroup], list[str]]:
     """The prompts of a recipe, and what was left out."""
     rollouts = recipe.rollouts
-    asked, left_out = ask_documents(
+    asked, left_out = group_prompts(
         [document for source in data for document in source.documents],
         task,
         num_samples=rollouts.samples,
@@ -182,7 +182,7 @@ def _ask(
         raise DataError(f"nothing is left to ask: {lost}", "Raise train.row_tokens, or give documents with questions.")
     sampling = Sampling(max_new_tokens=rollouts.max_new_tokens)
     check_prompts(prompts, sampling, rollouts.tokens_per_batch, "rollouts.tokens_per_batch")
-    check_positions(model, max(map(len, prompts)) + rollouts.max_new_tokens, "the longest prompt, with its reply,")
+    check_positions(model, max(map(len, prompts)) + rollouts.max_new_tokens, "the longest prompt, with its completion,")
     return asked, left_out
 
 
@@ -200,13 +200,15 @@ def _maker(recipe: RolloutRecipe, sampler: Sampler, prompt: QaPrompt) -> Rollout
 
 
 def _judge(reward_model: str | None, prompt: QaPrompt) -> Judge | None:
-    """What a reward model says of replies; it reads the prompt as messages, as it learned to."""
+    """What a reward model says of completions; it reads the prompt as messages, as it learned to."""
     if reward_model is None:
         return None
     return partial(load_reward(Path(reward_model).expanduser()).score_answers, prompt)
 
 
-def _plan(recipe: RolloutRecipe, model: Any, asked: Sequence[Asked], maker: RolloutMaker, score: Score) -> RolloutPlan:
+def _plan(
+    recipe: RolloutRecipe, model: Any, asked: Sequence[PromptGroup], maker: RolloutMaker, score: Score
+) -> RolloutPlan:
     train, rollouts = recipe.train, recipe.rollouts
     return RolloutPlan(
         model,

@@ -4,16 +4,16 @@ Policy, value function and reference are one backbone: one pass over a tree give
 hidden states which predict the tokens; the reference is the policy as it was before the first step. Policy and value share one adapter, so the
 value loss, times `ppo.value_coefficient`, moves what both rest on; adapters of their own are not here.
 
-For each batch of rollouts, before any of it is learned (`add_advantages`): the score of each reply, by rule or by a reward model, after the
+For each batch of rollouts, before any of it is learned (`add_advantages`): the score of each completion, by rule or by a reward model, after the
 end-of-sequence rule, goes to its last token, a KL penalty to each token; generalised advantage estimation; advantages whitened over all tokens
-of all replies. Then `rollouts.passes` times over the batch, in steps of train.trees_per_step documents: clipped policy and value losses.
+of all completions. Then `rollouts.passes` times over the batch, in steps of train.trees_per_step documents: clipped policy and value losses.
 
 The papers followed, and deviations from them, stand in `objectives/ppo.py`. Those of this loop:
 
 1. Value function and policy share all their parameters but the head (as in Ziegler et al., 2019; apart in InstructGPT, which starts the value
    function from the reward model). The head begins at 0, so the first advantages are what is still to be earned.
-2. Each question is answered several times, since replies share its tokens; replies to one question are not held against each other.
-3. Values after a reply that was cut are 0, like those after one that ended; the end-of-sequence rule says what a cut costs.
+2. Each question is answered several times, since completions share its tokens; completions to one question are not held against each other.
+3. Values after a completion that was cut are 0, like those after one that ended; the end-of-sequence rule says what a cut costs.
 4. Minibatches are cut by documents, in an order of each pass's own.
 """
 
@@ -30,28 +30,28 @@ from palmette.config import read_recipe
 from palmette.model.heads import add_head, head_of
 from palmette.model.loading import LoadedModel
 from palmette.objectives.advantages import gae, whiten
-from palmette.objectives.kl import AdaptiveKL, kl_estimate, mean_reply_kl
+from palmette.objectives.kl import AdaptiveKL, kl_estimate, mean_completion_kl
 from palmette.objectives.ppo import (
     clipped_policy_loss,
     clipped_value_loss,
     explained_variance,
-    score_replies,
+    score_completions,
     shape_rewards,
 )
 from palmette.progress import Say
 from palmette.rollouts.batch import RolloutBatch
-from palmette.rollouts.scoring import read_replies, score_rollouts
+from palmette.rollouts.scoring import read_completions, score_rollouts
 from palmette.train import stage
-from palmette.train.kl_limit import Leash
+from palmette.train.kl_limit import KlLimit
 from palmette.train.policy import Method, PolicyJob, make_job, train_job
 from palmette.train.recipes.rollouts import PpoRecipe, PpoSection
 from palmette.train.rollout_plan import RolloutPlan
-from palmette.train.snapshot import Kept
+from palmette.train.snapshot import ParameterSnapshot
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch
 
 OLD, REFERENCE, VALUE, ADVANTAGE, RETURN = "old", "reference", "value", "advantage", "return"
-COEFFICIENT, REPLY_KL, EXPLAINED = "kl_coefficient", "reply_kl", "explained_variance"
+COEFFICIENT, COMPLETION_KL, EXPLAINED = "kl_coefficient", "completion_kl", "explained_variance"
 
 
 def train_ppo(recipe: PpoRecipe, say: Say) -> LoadedModel:
@@ -72,7 +72,7 @@ def prepare(recipe: PpoRecipe, say: Say) -> PolicyJob:
 
 def _method(recipe: PpoRecipe, model: Any, end_tokens: list[int]) -> Method:
     settings = recipe.ppo
-    kept = Kept(model)
+    kept = ParameterSnapshot(model)
     head = add_head(model, "value", recipe.train.seed)
     torch.nn.init.zeros_(head.weight)
 
@@ -92,7 +92,7 @@ def next_coefficient(settings: PpoSection, before: dict[str, float] | None) -> f
     if before is None or settings.kl_target is None:
         return settings.kl_coefficient
     controller = AdaptiveKL(settings.kl_target, settings.kl_gain)
-    return controller.next_coefficient(before[COEFFICIENT], before[REPLY_KL])
+    return controller.next_coefficient(before[COEFFICIENT], before[COMPLETION_KL])
 
 
 def add_advantages(
@@ -115,7 +115,7 @@ def add_advantages(
     """
     number, branch_P = len(rollouts.samples), rollouts.branch_P.to(old_P.device)
     reward_N, ended_N = rollouts.reward_N.to(old_P), rollouts.ended_N.to(old_P.device)
-    score_N = score_replies(reward_N, ended_N, rule=settings.unfinished, amount=settings.unfinished_amount)
+    score_N = score_completions(reward_N, ended_N, rule=settings.unfinished, amount=settings.unfinished_amount)
     reward_P = shape_rewards(score_N, old_P, reference_P, branch_P, kl_coefficient=coefficient)
     value_P = value_P.to(old_P)
     advantage_P, return_P = gae(reward_P, value_P, branch_P, number, gamma=settings.gamma, lam=settings.lam)
@@ -123,8 +123,8 @@ def add_advantages(
     white_P = whiten(advantage_P, weight_P)
     scored = {OLD: old_P, REFERENCE: reference_P, VALUE: value_P, ADVANTAGE: white_P, RETURN: return_P}
     rollouts.scored.update(scored)
-    kl = mean_reply_kl(kl_estimate(old_P, reference_P, "k1"), number)
-    rollouts.notes.update({"score": float(score_N.mean()), COEFFICIENT: coefficient, REPLY_KL: kl})
+    kl = mean_completion_kl(kl_estimate(old_P, reference_P, "k1"), number)
+    rollouts.notes.update({"score": float(score_N.mean()), COEFFICIENT: coefficient, COMPLETION_KL: kl})
     explained = explained_variance(value_P, return_P, weight_P)
     if explained is not None:
         rollouts.notes[EXPLAINED] = explained
@@ -138,7 +138,7 @@ class PpoLearner:
 
         score               mean reward after the end-of-sequence rule
         kl_coefficient      of the penalty in their rewards
-        reply_kl            KL(policy that sampled || reference), k1 (nats a reply): what an adaptive coefficient steers
+        completion_kl            KL(policy that sampled || reference), k1 (nats a completion): what an adaptive coefficient steers
         explained_variance  share of the returns' variance that the values explained when they were sampled; left out where undefined
 
     and, of the step, kl, entropy, clip_share, old_kl (a token), as for `GrpoLearner`, and value_loss.
@@ -146,13 +146,13 @@ class PpoLearner:
     Args:
         settings: the objective.
         plan: whose rollouts are learned from.
-        end_tokens: tokens that end a reply.
+        end_tokens: tokens that end a completion.
     """
 
     def __init__(self, settings: PpoSection, plan: RolloutPlan, *, end_tokens: Collection[int]) -> None:
         self._settings, self._plan, self._end_tokens = settings, plan, frozenset(end_tokens)
         self.tally = Tally()
-        self._leash = Leash(settings.kl_limit, "ppo.kl_limit", self.tally)
+        self._kl_limit = KlLimit(settings.kl_limit, "ppo.kl_limit", self.tally)
 
     def measure(self, batch: PackedBatch) -> float:
         """A batch's part of the step's denominator: its learned tokens."""
@@ -161,7 +161,7 @@ class PpoLearner:
     def before_step(self, _: Any, batches: list[PackedBatch]) -> None:
         """Note what the whole step needs to know."""
         rollouts = self._plan.rollouts
-        self._leash.begin(batches)
+        self._kl_limit.begin(batches)
         for name, value in {**rollouts.summary(), **rollouts.notes}.items():
             self.tally.note(name, value)
 
@@ -170,12 +170,12 @@ class PpoLearner:
 
         Raises:
             ModelError: this was the step's last batch, and the policy is too far from its reference.
-            PackingError, ValueError: see `read_replies`.
+            PackingError, ValueError: see `read_completions`.
         """
         settings, rollouts = self._settings, self._plan.rollouts
         head = head_of(model, "value")
         assert head is not None
-        tokens = read_replies(model, batch, rollouts, self._end_tokens)
+        tokens = read_completions(model, batch, rollouts, self._end_tokens)
         old_P, reference_P, old_value_P, advantage_P, return_P = (
             rollouts.scored[name][tokens.flat_P] for name in (OLD, REFERENCE, VALUE, ADVANTAGE, RETURN)
         )
@@ -188,5 +188,5 @@ class PpoLearner:
         self.tally.add("old_kl", policy.old_kl, share)
         self.tally.add("value_loss", value_loss.detach(), share)
         self.tally.add("entropy", -tokens.policy_P.detach().sum(), len(tokens.policy_P))
-        self._leash.add(tokens, reference_P)
+        self._kl_limit.add(tokens, reference_P)
         return policy.loss + settings.value_coefficient * value_loss

@@ -16,12 +16,12 @@ from palmette.model.heads import add_head
 from palmette.model.loading import LoadedModel, dtype_name
 from palmette.model.memory import keep_freed_memory
 from palmette.progress import Say
-from palmette.tasks.preference import Grown, PreferenceTrees, grow
+from palmette.tasks.preference import PreferenceTrees, TreeSet, grow
 from palmette.train import stage
 from palmette.train.plan import StepPlan
 from palmette.train.recipes.preferences import AnyPreferences
 from palmette.train.stage import Job
-from palmette.train.start import begin
+from palmette.train.start import load_start
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree
 
@@ -114,7 +114,7 @@ def make_job(
     """
     keep_freed_memory()
     learns = name != "reward"
-    beginning = begin(recipe, recipe.start)
+    beginning = load_start(recipe, recipe.start)
     recipe, model, train = beginning.recipe, beginning.loaded.model, beginning.recipe.train
     grown = _grown(recipe, beginning.loaded, records, tree_of, learns=learns)
     if not learns:
@@ -151,7 +151,7 @@ def _grown(
     tree_of: Callable[[PreferenceTrees, Record], PrefixTree],
     *,
     learns: bool,
-) -> Grown[Record]:
+) -> TreeSet[Record]:
     """The trees of records, none longer than the recipe and the model allow."""
     builder = PreferenceTrees(ChatTemplate(loaded.tokenizer), learned=learns)
     grown = grow(

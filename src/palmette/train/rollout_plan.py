@@ -1,8 +1,8 @@
-"""The optimizer steps of a policy that learns from its own replies: each batch of rollouts is sampled just before the first step that
+"""The optimizer steps of a policy that learns from its own completions: each batch of rollouts is sampled just before the first step that
 learns from it, with the weights of that moment.
 
 Documents are taken in an order of each epoch's own. A batch is sampled from `documents` of them and gone through `passes` times, in steps of
-`trees_per_step` documents. So steps are known by (epoch, step) although their replies are not, and a run may stop after any of them: a
+`trees_per_step` documents. So steps are known by (epoch, step) although their completions are not, and a run may stop after any of them: a
 checkpoint keeps the rollouts that later steps still learn from.
 """
 
@@ -19,7 +19,7 @@ from palmette import run
 from palmette.errors import RunError
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.maker import RolloutMaker
-from palmette.rollouts.questions import Asked
+from palmette.rollouts.questions import PromptGroup
 from palmette.train.plan import StepPlan
 from palmette.tree.batch import PackedBatch
 
@@ -47,7 +47,7 @@ class RolloutPlan:
     def __init__(
         self,
         model: Any,
-        asked: Sequence[Asked],
+        asked: Sequence[PromptGroup],
         maker: RolloutMaker,
         *,
         score: Score,
@@ -86,7 +86,7 @@ class RolloutPlan:
         return self._current[0]
 
     def keep_samples(self, path: Path, step: int, most: int) -> None:
-        """From now on write the first `most` questions of each batch of rollouts, with a reply, to a JSON Lines file.
+        """From now on write the first `most` questions of each batch of rollouts, with a completion, to a JSON Lines file.
 
         Args:
             path: the file; lines of steps after `step` are dropped, since these are taken again.
@@ -98,7 +98,7 @@ class RolloutPlan:
         run.write_text(path, "".join(kept))
         self._samples = (path, most)
 
-    def asked_in(self, number: int) -> list[Asked]:
+    def asked_in(self, number: int) -> list[PromptGroup]:
         """What batch `number` of the run asks."""
         epoch, index = divmod(number, self._batches_per_epoch)
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on extractive questions: one prefix tree per document, the loss on the replies only."""
+"""Supervised fine-tuning on extractive questions: one prefix tree per document, the loss on the completions only."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _train_embeddings(job: Job, folder: Path, say: Say) -> None:
 
 
 def _run_stage(job: Job, folder: Path, part: Part, checkpoint: Path | None) -> bool:
-    """Train on the replies; whether Ctrl-C came so late that all was done."""
+    """Train on the completions; whether Ctrl-C came so late that all was done."""
     return stage.run_part(job, folder, part, checkpoint)
 
 

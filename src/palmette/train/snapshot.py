@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class Kept:
+class ParameterSnapshot:
     """A model as it is now, in its trained parameters: the reference of a policy that is about to learn.
 
     A fresh adapter, which adds nothing yet, kept so is the model with its adapter off; and where a stage goes on with the adapter of a run

@@ -21,7 +21,7 @@ Sources = tuple[DataSet | ChatSet, ...]
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrainingSet:
     """What a run learns from.
 
     Attributes:
@@ -59,7 +59,7 @@ def read_sources(recipe: Recipe) -> Sources:
     )
 
 
-def build_trees(sources: Sources, task: ExtractiveQa, recipe: Recipe) -> Learned:
+def build_trees(sources: Sources, task: ExtractiveQa, recipe: Recipe) -> TrainingSet:
     """The training trees of a recipe's data, with what its policies leave out.
 
     Args:
@@ -74,17 +74,17 @@ def build_trees(sources: Sources, task: ExtractiveQa, recipe: Recipe) -> Learned
         conversations = [c for source in sources if isinstance(source, ChatSet) for c in source.conversations]
         return _chats(conversations, Chat(task.template, recipe.learn), recipe)
     documents = [d for source in sources if isinstance(source, DataSet) for d in source.documents if d.questions]
-    learned = Learned([], [], 0)
+    learned = TrainingSet([], [], 0)
     num_questions = 0
     for document in documents:
         tree = task.training_tree(document)
         if _fits(tree, recipe, learned.dropped):
             learned.trees.append(tree)
             num_questions += len(document.questions)
-    return Learned(learned.trees, learned.dropped, num_questions)
+    return TrainingSet(learned.trees, learned.dropped, num_questions)
 
 
-def _chats(conversations: Sequence[Conversation], task: Chat, recipe: Recipe) -> Learned:
+def _chats(conversations: Sequence[Conversation], task: Chat, recipe: Recipe) -> TrainingSet:
     weighted: list[tuple[Conversation, list[Segment]]] = []
     dropped: list[str] = []
     for conversation in conversations:
@@ -99,7 +99,7 @@ def _chats(conversations: Sequence[Conversation], task: Chat, recipe: Recipe) ->
         if _fits(alone, recipe, dropped):
             weighted.append((conversation, segments))
     num_turns = sum(turn.role == "assistant" for conversation, _ in weighted for turn in conversation.turns)
-    return Learned(join_chats(weighted, recipe.train.row_tokens), dropped, num_turns)
+    return TrainingSet(join_chats(weighted, recipe.train.row_tokens), dropped, num_turns)
 
 
 def _fits(tree: PrefixTree, recipe: Recipe, dropped: list[str]) -> bool:

@@ -89,7 +89,7 @@ class Part:
     epochs: int
 
 
-class Learning(TypedDict, total=False):
+class TrainerOptions(TypedDict, total=False):
     """How a part learns; see `TreeTrainer`."""
 
     objective: Objective
@@ -224,7 +224,7 @@ def main_part(job: Job) -> Part:
     return Part(run.CHECKPOINTS, run.METRICS_LOG, job.recipe.train.epochs)
 
 
-def run_part(job: Job, folder: Path, part: Part, checkpoint: Path | None, **learning: Unpack[Learning]) -> bool:
+def run_part(job: Job, folder: Path, part: Part, checkpoint: Path | None, **learning: Unpack[TrainerOptions]) -> bool:
     """Train, from a checkpoint if one is given; whether Ctrl-C came so late that all was done.
 
     Raises:

@@ -22,7 +22,7 @@ _COMPUTING = ("attention", "dtype", "fused", "trust_remote_code")
 
 
 @dataclass(frozen=True)
-class Beginning(Generic[AnyRecipe]):
+class StartingPoint(Generic[AnyRecipe]):
     """A model about to be trained.
 
     Attributes:
@@ -36,7 +36,7 @@ class Beginning(Generic[AnyRecipe]):
     fingerprint: dict[str, Any]
 
 
-def begin(recipe: AnyRecipe, start: str | None) -> Beginning[AnyRecipe]:
+def load_start(recipe: AnyRecipe, start: str | None) -> StartingPoint[AnyRecipe]:
     """Load what a stage begins from.
 
     An adapter is continued, not merged: what comes out is one adapter on the base that the run before it had, however many stages there
@@ -52,20 +52,20 @@ def begin(recipe: AnyRecipe, start: str | None) -> Beginning[AnyRecipe]:
         ModelError: the model cannot be loaded.
     """
     if start is None:
-        return Beginning(recipe, _fresh(recipe, load_base(recipe)), {})
+        return StartingPoint(recipe, _fresh(recipe, load_base(recipe)), {})
     folder = Path(start).expanduser()
     trained = trained_folder(folder)
     recipe = _taken_over(recipe, load_run_recipe(folder / run.RECIPE), trained, start)
     made_of = {"start": {"run": start, "sha256": weights_hash(str(trained))}}
     if trained.name == run.FULL_MODEL:
-        return Beginning(recipe, _fresh(recipe, load_base(recipe)), made_of)
+        return StartingPoint(recipe, _fresh(recipe, load_base(recipe)), made_of)
     loaded = load_base(recipe, trained)
     set_seed(recipe.train.seed)
     loaded.model.set_adapter(loaded.model.active_adapter)  # to be trained on
     rows = pause_of(loaded.model)
     if rows is not None:
         rows.requires_grad_(False)
-    return Beginning(recipe, loaded, made_of)
+    return StartingPoint(recipe, loaded, made_of)
 
 
 def _fresh(recipe: Recipe, loaded: LoadedModel) -> LoadedModel:

@@ -52,7 +52,7 @@ class _Skeleton:
     Attributes:
         text: `text[i]` stands before content i, the last one after all of them.
         trim_left, trim_right: what is trimmed off each content: None = all white space, else these characters.
-        lead: blanks between the generation prompt and each content of the assistant's, which begin the reply.
+        lead: blanks between the generation prompt and each content of the assistant's, which begin the completion.
     """
 
     text: tuple[str, ...]
@@ -218,7 +218,7 @@ def _check_marks(message: Message, marks: list[str]) -> None:
 
 
 def _lead(plain: tuple[str, ...], probes: list[str], prompt: str) -> str:
-    """Blanks that the template writes before the last content and its generation prompt leaves to the reply."""
+    """Blanks that the template writes before the last content and its generation prompt leaves to the completion."""
     written = "".join(text + probe for text, probe in zip(plain[:-2], probes, strict=False)) + plain[-2]
     rest = written.removeprefix(prompt) if prompt and written.startswith(prompt) else ""
     return rest if rest and not rest.strip(" ") else ""

@@ -15,7 +15,7 @@ from palmette.config import Recipe, load_run_recipe
 from palmette.data.records import DataSet
 from palmette.decode.reasoning import end_tokens
 from palmette.errors import ModelError, PackingError, RunError
-from palmette.evaluate.divergence.result import Divergence, ScoredReply
+from palmette.evaluate.divergence.result import Divergence, ScoredCompletion
 from palmette.inference.reference import open_reference
 from palmette.inference.task import recipe_prompt, recipe_task
 from palmette.model.attention import skips_hidden
@@ -28,7 +28,7 @@ from palmette.objectives.kl import kl_estimate
 from palmette.progress import progress
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.maker import RolloutMaker
-from palmette.rollouts.questions import Asked, ask_documents
+from palmette.rollouts.questions import PromptGroup, group_prompts
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.scoring import score_rollouts
 from palmette.run import trained_folder
@@ -45,10 +45,10 @@ class DivergenceSettings:
     """What is sampled, and how it is scored.
 
     Attributes:
-        samples: replies to each question.
-        max_new_tokens: longer replies are cut.
+        samples: completions to each question.
+        max_new_tokens: longer completions are cut.
         seed: of all draws.
-        tokens_per_batch: the most tokens held at once; a document with one question and all replies to it has to fit.
+        tokens_per_batch: the most tokens held at once; a document with one question and all completions to it has to fit.
         rewards: weights of the verifiable rewards; each is reported by itself too, whatever it weighs.
     """
 
@@ -60,8 +60,8 @@ class DivergenceSettings:
 
 
 @dataclass(frozen=True)
-class _Portion:
-    """Replies that were sampled side by side, in packed batches, with the policy's log-probabilities [P] (float64)."""
+class _Chunk:
+    """Completions that were sampled side by side, in packed batches, with the policy's log-probabilities [P] (float64)."""
 
     rollouts: RolloutBatch
     batches: Sequence[PackedBatch]
@@ -69,10 +69,10 @@ class _Portion:
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """All replies of the policy, how they are read, the tokens that end them, and what drew them."""
+class _SampledCompletions:
+    """All completions of the policy, how they are read, the tokens that end them, and what drew them."""
 
-    portions: tuple[_Portion, ...]
+    portions: tuple[_Chunk, ...]
     prompt: QaPrompt
     end_tokens: Sequence[int]
     made_of: dict[str, Any]
@@ -90,8 +90,8 @@ def measure_divergence(model: str, reference: str, source: DataSet, settings: Di
     Raises:
         RunError: a run is not finished, or is a reward model.
         ModelError: a model cannot be loaded, or the reference reads the prompts as other tokens.
-        DataError: the policy does not say its answer in one reply of its own.
-        PackingError: a question with its replies does not fit.
+        DataError: the policy does not say its answer in one completion of its own.
+        PackingError: a question with its completions does not fit.
         RecipeError: an unknown reward, or none that counts.
     """
 
@@ -100,11 +100,11 @@ def measure_divergence(model: str, reference: str, source: DataSet, settings: Di
     drawn = _draw(model, recipes[0], reference, dtype, source, settings)
     gc.collect()  # the policy is gone before the reference comes
     loaded, made_of = _open(reference, dtype)
-    replies: list[ScoredReply] = []
+    completions: list[ScoredCompletion] = []
     with progress(source.num_questions, "reference", "questions") as bar:
         for portion in drawn.portions:
             reference_P, _ = score_rollouts(loaded.model, portion.batches, portion.rollouts, drawn.end_tokens)
-            replies.extend(_scored(portion, reference_P.cpu().double(), drawn.prompt))
+            completions.extend(_scored(portion, reference_P.cpu().double(), drawn.prompt))
             bar.update(_num_questions(portion))
     made_by = {
         **run.environment(),
@@ -114,7 +114,7 @@ def measure_divergence(model: str, reference: str, source: DataSet, settings: Di
         "settings": asdict(settings),
         "data": source.describe(),
     }
-    return Divergence(tuple(replies), made_by)
+    return Divergence(tuple(completions), made_by)
 
 
 def _run_recipe(name: str) -> Recipe | None:
@@ -145,8 +145,8 @@ def _open(name: str, dtype: DType) -> tuple[LoadedModel, dict[str, Any]]:
 
 def _draw(
     model: str, recipe: Recipe | None, reference: str, dtype: DType, source: DataSet, settings: DivergenceSettings
-) -> _Drawn:
-    """The policy's replies, sampled and scored; when this returns, nothing holds the policy any more."""
+) -> _SampledCompletions:
+    """The policy's completions, sampled and scored; when this returns, nothing holds the policy any more."""
 
     recipe = recipe or Recipe(output="")
     reward = QaReward(recipe_prompt(recipe), {**dict.fromkeys(REWARDS, 0.0), **settings.rewards})
@@ -155,22 +155,22 @@ def _draw(
     asked = _ask(task, source, settings)
     _check_reads_alike(reference, recipe, task, loaded.tokenizer, source)
     longest = max(len(prompt) for one in asked for prompt in one.prompts)
-    check_positions(loaded.model, longest + settings.max_new_tokens, "the longest prompt, with its reply,")
+    check_positions(loaded.model, longest + settings.max_new_tokens, "the longest prompt, with its completion,")
     ends = end_tokens(loaded.model, task)
     sampler = Sampler(loaded.model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=settings.tokens_per_batch)
     maker = RolloutMaker(sampler, reward, settings.samples, settings.max_new_tokens, settings.seed)
-    portions: list[_Portion] = []
+    portions: list[_Chunk] = []
     with progress(source.num_questions, "sampling", "questions") as bar:
         for portion in _portions(loaded.model, maker, asked, ends, settings):
             portions.append(portion)
             bar.update(_num_questions(portion))
-    return _Drawn(tuple(portions), task.prompt, ends, made_of)
+    return _SampledCompletions(tuple(portions), task.prompt, ends, made_of)
 
 
-def _ask(task: ExtractiveQa, source: DataSet, settings: DivergenceSettings) -> list[Asked]:
-    """All questions, in parts whose replies fit."""
+def _ask(task: ExtractiveQa, source: DataSet, settings: DivergenceSettings) -> list[PromptGroup]:
+    """All questions, in parts whose completions fit."""
 
-    asked, left_out = ask_documents(
+    asked, left_out = group_prompts(
         source.documents,
         task,
         num_samples=settings.samples,
@@ -216,9 +216,9 @@ def _check_reads_alike(reference: str, recipe: Recipe, task: ExtractiveQa, token
 
 
 def _portions(
-    policy: Any, maker: RolloutMaker, asked: Sequence[Asked], ends: Sequence[int], settings: DivergenceSettings
-) -> Iterator[_Portion]:
-    """Replies, a few documents at a time; how many does not change what is drawn."""
+    policy: Any, maker: RolloutMaker, asked: Sequence[PromptGroup], ends: Sequence[int], settings: DivergenceSettings
+) -> Iterator[_Chunk]:
+    """Completions, a few documents at a time; how many does not change what is drawn."""
 
     for start in range(0, len(asked), _PARTS):
         rollouts = maker.make(asked[start : start + _PARTS], 0)
@@ -229,15 +229,15 @@ def _portions(
             one_row=skips_hidden(policy),
         )
         policy_P, _ = score_rollouts(policy, batches, rollouts, ends)
-        yield _Portion(rollouts, batches, policy_P.cpu().double())
+        yield _Chunk(rollouts, batches, policy_P.cpu().double())
 
 
-def _num_questions(portion: _Portion) -> int:
+def _num_questions(portion: _Chunk) -> int:
     return sum(len(one.questions) for one in portion.rollouts.asked)
 
 
-def _scored(portion: _Portion, reference_P: torch.Tensor, prompt: QaPrompt) -> Iterator[ScoredReply]:
-    """The replies of a portion, with what both models say of them."""
+def _scored(portion: _Chunk, reference_P: torch.Tensor, prompt: QaPrompt) -> Iterator[ScoredCompletion]:
+    """The completions of a portion, with what both models say of them."""
 
     rollouts, policy_P = portion.rollouts, portion.policy_P
     values = (policy_P, reference_P, kl_estimate(policy_P, reference_P, "k3"))
@@ -246,7 +246,7 @@ def _scored(portion: _Portion, reference_P: torch.Tensor, prompt: QaPrompt) -> I
     for index, (sample, logprob, reference_logprob, k3) in enumerate(zip(rollouts.samples, *sums, strict=True)):
         question, number = divmod(index, rollouts.num_samples)
         said = prompt.read(sample.text)
-        yield ScoredReply(
+        yield ScoredCompletion(
             *asked[question],
             sample=number,
             text=sample.text,

@@ -1,22 +1,22 @@
-"""How far a policy has gone from its reference, and what its sampled replies earn: figures over replies, with intervals.
+"""How far a policy has gone from its reference, and what its sampled completions earn: figures over completions, with intervals.
 
-Replies are drawn from the policy at temperature 1 from all tokens, so what holds on average for them estimates what holds for the policy:
+Completions are drawn from the policy at temperature 1 from all tokens, so what holds on average for them estimates what holds for the policy:
 
-    reply_kl                 KL(policy || reference), nats a reply: the mean over replies of log(policy / reference), summed along each;
+    completion_kl                 KL(policy || reference), nats a completion: the mean over completions of log(policy / reference), summed along each;
                              the estimate k1 of `objectives/kl.py`, without bias, and below 0 by chance where the two are close
-    reply_kl_k3              the same by k3 at each token, without bias too, and never below 0
-    token_kl, token_kl_k3    both sums over all replies, divided by the tokens of all replies
-    entropy                  -log(policy) over all replies, divided by their tokens (nats a token)
-    reply_tokens, ended      tokens of a reply, and the share of replies that came to an end before the limit
+    completion_kl_k3              the same by k3 at each token, without bias too, and never below 0
+    token_kl, token_kl_k3    both sums over all completions, divided by the tokens of all completions
+    entropy                  -log(policy) over all completions, divided by their tokens (nats a token)
+    completion_tokens, ended      tokens of a completion, and the share of completions that came to an end before the limit
     reward                   the weighted sum of rewards
     sampled_exact, ...       the mean of each verifiable reward (`tasks/rewards.py`), 0 to 1
-    sampled_abstained        the share of replies that are valid and abstain, rightly or not
+    sampled_abstained        the share of completions that are valid and abstain, rightly or not
 
-Replies are cut at a limit, so this is the divergence over so many first tokens, which is never more than that of whole replies. Figures a
+Completions are cut at a limit, so this is the divergence over so many first tokens, which is never more than that of whole completions. Figures a
 token are ratios of means. Intervals are 95 % percentile intervals by the bootstrap over documents (`evaluate/bootstrap.py` says why, and
-what they do not cover); a document's replies are drawn together.
+what they do not cover); a document's completions are drawn together.
 
-Letters: N replies, D documents, M measures, S samples.
+Letters: N completions, D documents, M measures, S samples.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _SAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredReply:
-    """A reply of the policy to a question.
+class ScoredCompletion:
+    """A completion of the policy to a question.
 
     Attributes:
         document, question: their ids.
-        sample: which of the question's replies it is, from 0.
+        sample: which of the question's completions it is, from 0.
         text: what was said.
         finish: what ended it: "end", or "length" where it was cut.
         num_tokens: its tokens, the one that ended it among them; one or more.
@@ -48,7 +48,7 @@ class ScoredReply:
         kl_k3: the estimates k3 of its tokens, summed (nats).
         rewards: verifiable rewards by name, not weighted.
         reward: their weighted sum.
-        abstained: whether it is a valid reply that abstains.
+        abstained: whether it is a valid completion that abstains.
     """
 
     document: str
@@ -66,7 +66,7 @@ class ScoredReply:
 
     @property
     def kl(self) -> float:
-        """The estimate k1 (nats): log(policy / reference) of the whole reply."""
+        """The estimate k1 (nats): log(policy / reference) of the whole completion."""
         return self.logprob - self.reference_logprob
 
 
@@ -75,59 +75,59 @@ class Divergence:
     """What was found of a policy and its reference.
 
     Attributes:
-        replies: all replies; each question has as many.
+        completions: all completions; each question has as many.
         made_by: what the figures depend on, for the record.
 
     Raises:
-        ValueError: there is no reply.
+        ValueError: there is no completion.
     """
 
-    replies: tuple[ScoredReply, ...]
+    completions: tuple[ScoredCompletion, ...]
     made_by: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.replies:
-            raise ValueError("there is no reply to measure")
+        if not self.completions:
+            raise ValueError("there is no completion to measure")
 
     @functools.cached_property
     def measures(self) -> dict[str, float]:
         """Every figure of the module's table, by name."""
-        return {name: float(of_N.sum() / per_N.sum()) for name, (of_N, per_N) in _columns(self.replies).items()}
+        return {name: float(of_N.sum() / per_N.sum()) for name, (of_N, per_N) in _columns(self.completions).items()}
 
     @functools.cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """The interval of each figure; {} for fewer than two documents, from which nothing can be learned about others."""
-        return ratio_intervals(_columns(self.replies), [reply.document for reply in self.replies])
+        return ratio_intervals(_columns(self.completions), [completion.document for completion in self.completions])
 
     def to_json(self) -> dict[str, Any]:
-        """All but the replies."""
+        """All but the completions."""
         return {
             **self.measures,
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
-            "documents": len({reply.document for reply in self.replies}),
-            "questions": len({(reply.document, reply.question) for reply in self.replies}),
-            "replies": len(self.replies),
+            "documents": len({completion.document for completion in self.completions}),
+            "questions": len({(completion.document, completion.question) for completion in self.completions}),
+            "completions": len(self.completions),
             "made_by": dict(self.made_by),
         }
 
     def lines(self) -> list[dict[str, Any]]:
-        """The replies, as JSON Lines hold them; `kl` is what k1 says of each."""
-        return [{**asdict(reply), "kl": reply.kl} for reply in self.replies]
+        """The completions, as JSON Lines hold them; `kl` is what k1 says of each."""
+        return [{**asdict(completion), "kl": completion.kl} for completion in self.completions]
 
 
 def ratio_intervals(
     columns: Mapping[str, tuple[Values, Values]], documents: Sequence[str], *, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of ratios of sums over replies, documents being drawn with all of their replies.
+    """Percentile intervals of ratios of sums over completions, documents being drawn with all of their completions.
 
-    Two documents of one reply each, which earned 0 and 1: a quarter of the samples hold only the one, a quarter only the other.
+    Two documents of one completion each, which earned 0 and 1: a quarter of the samples hold only the one, a quarter only the other.
 
     >>> ratio_intervals({"reward": (np.array([0.0, 1.0]), np.ones(2))}, ["a", "b"])
     {'reward': (0.0, 1.0)}
 
     Args:
         columns: what is summed, and what it is divided by [N], by name; every divisor is positive.
-        documents: the document of each reply.
+        documents: the document of each completion.
         seed: of the draws.
 
     Returns:
@@ -147,23 +147,32 @@ def ratio_intervals(
     return {name: (low, high) for name, (low, high) in zip(columns, ends, strict=True)}
 
 
-def _columns(replies: Sequence[ScoredReply]) -> dict[str, tuple[Values, Values]]:
-    """What each figure sums over the replies [N], and what it divides that by."""
-    kl_N, k3_N = np.array([reply.kl for reply in replies]), np.array([reply.kl_k3 for reply in replies])
-    logprob_N = np.array([reply.logprob for reply in replies])
-    num_tokens_N, one_N = np.array([float(reply.num_tokens) for reply in replies]), np.ones(len(replies))
-    a_reply = {
-        "reply_tokens": num_tokens_N,
-        "ended": np.array([float(reply.finish != "length") for reply in replies]),
-        "reward": np.array([reply.reward for reply in replies]),
-        **{f"sampled_{name}": np.array([r.rewards[name] for r in replies]) for name in sorted(replies[0].rewards)},
-        "sampled_abstained": np.array([float(reply.abstained) for reply in replies]),
+def _columns(completions: Sequence[ScoredCompletion]) -> dict[str, tuple[Values, Values]]:
+    """What each figure sums over the completions [N], and what it divides that by."""
+    kl_N, k3_N = (
+        np.array([completion.kl for completion in completions]),
+        np.array([completion.kl_k3 for completion in completions]),
+    )
+    logprob_N = np.array([completion.logprob for completion in completions])
+    num_tokens_N, one_N = (
+        np.array([float(completion.num_tokens) for completion in completions]),
+        np.ones(len(completions)),
+    )
+    a_completion = {
+        "completion_tokens": num_tokens_N,
+        "ended": np.array([float(completion.finish != "length") for completion in completions]),
+        "reward": np.array([completion.reward for completion in completions]),
+        **{
+            f"sampled_{name}": np.array([r.rewards[name] for r in completions])
+            for name in sorted(completions[0].rewards)
+        },
+        "sampled_abstained": np.array([float(completion.abstained) for completion in completions]),
     }
     return {
-        "reply_kl": (kl_N, one_N),
-        "reply_kl_k3": (k3_N, one_N),
+        "completion_kl": (kl_N, one_N),
+        "completion_kl_k3": (k3_N, one_N),
         "token_kl": (kl_N, num_tokens_N),
         "token_kl_k3": (k3_N, num_tokens_N),
         "entropy": (-logprob_N, num_tokens_N),
-        **{name: (of_N, one_N) for name, of_N in a_reply.items()},
+        **{name: (of_N, one_N) for name, of_N in a_completion.items()},
     }

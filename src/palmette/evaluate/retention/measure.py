@@ -1,12 +1,12 @@
 """Retention: what fine-tuning cost elsewhere, on texts and chat prompts that have nothing to do with the task.
 
 Measured before and after: perplexity and bits per byte of general text, and how far the tuned model's next-token distributions
-have moved along the untouched model's own greedy replies (KL divergence). All of it is scored as prefix trees without branches.
+have moved along the untouched model's own greedy completions (KL divergence). All of it is scored as prefix trees without branches.
 
 Not covered: knowledge and skills as such (no benchmark is run), conversations of several turns, languages other than English. The
 sets are small, twelve texts and two dozen prompts: they show forgetting, and do not rank models that hardly differ.
 
-Letters: P reply tokens, V vocabulary.
+Letters: P completion tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from palmette.decode.prefix_cache import PrefixCache
 from palmette.errors import ModelError
 from palmette.evaluate.retention.probe import Probe
-from palmette.evaluate.retention.scores import ReplyScore, Retention, TextScore
+from palmette.evaluate.retention.scores import CompletionScore, Retention, TextScore
 from palmette.evaluate.retention.texts import chat_prompts, passages, spread
 from palmette.model.forward import branch_logprobs, logits_at, model_name, score_tokens
 from palmette.progress import progress
@@ -38,8 +38,8 @@ class Settings:
     """How it is measured.
 
     Attributes:
-        max_new_tokens: where a reply is cut.
-        tokens_per_batch: the most tokens held at once; more only if one text, or one prompt with its reply, has more.
+        max_new_tokens: where a completion is cut.
+        tokens_per_batch: the most tokens held at once; more only if one text, or one prompt with its completion, has more.
         num_passages, num_prompts: how many of the built-in texts and chat prompts, see `spread`; all if None.
     """
 
@@ -59,13 +59,13 @@ class Untouched:
 
     Attributes:
         texts: its scores of the passages.
-        replies: its greedy replies to the prompts, as tokens.
-        logprobs: its log-probabilities [P, V] along these replies, batch by batch, on the CPU. They are kept whole, in float32: two
-            dozen replies of 48 tokens and a vocabulary of 49,152 take 226 MB at most.
+        completions: its greedy completions to the prompts, as tokens.
+        logprobs: its log-probabilities [P, V] along these completions, batch by batch, on the CPU. They are kept whole, in float32: two
+            dozen completions of 48 tokens and a vocabulary of 49,152 take 226 MB at most.
     """
 
     texts: tuple[TextScore, ...]
-    replies: tuple[tuple[int, ...], ...]
+    completions: tuple[tuple[int, ...], ...]
     logprobs: tuple[torch.Tensor, ...]
 
 
@@ -79,14 +79,14 @@ def observe(model: Any, probe: Probe, settings: Settings | None = None) -> Untou
         settings: how to measure.
 
     Raises:
-        ModelError: a text or a reply is longer than the model was made for, or its numbers are not finite.
+        ModelError: a text or a completion is longer than the model was made for, or its numbers are not finite.
     """
     settings = settings or Settings()
     texts = score_texts(model, probe, settings)
-    replies = greedy_replies(model, probe, settings)
-    batches = _batches(probe.reply_trees(replies), settings)
-    logprobs = tuple(_reply_logprobs(model, batch.to(model.device)).cpu() for batch in batches)
-    return Untouched(tuple(texts), tuple(replies), logprobs)
+    completions = greedy_completions(model, probe, settings)
+    batches = _batches(probe.completion_trees(completions), settings)
+    logprobs = tuple(_completion_logprobs(model, batch.to(model.device)).cpu() for batch in batches)
+    return Untouched(tuple(texts), tuple(completions), logprobs)
 
 
 @torch.inference_mode()
@@ -98,16 +98,16 @@ def compare(untouched: Untouched, model: Any, probe: Probe, settings: Settings |
     """
     settings = settings or Settings()
     texts = score_texts(model, probe, settings)
-    replies = greedy_replies(model, probe, settings)
+    completions = greedy_completions(model, probe, settings)
     found: dict[str, list[float]] = {prompt.id: [] for prompt in probe.prompts}
-    batches = _batches(probe.reply_trees(untouched.replies), settings)
+    batches = _batches(probe.completion_trees(untouched.completions), settings)
     for batch, logprob_PV in zip(batches, untouched.logprobs, strict=True):
-        tuned_PV = _reply_logprobs(model, batch.to(model.device))
+        tuned_PV = _completion_logprobs(model, batch.to(model.device))
         divergences = kl_divergence(logprob_PV.to(tuned_PV.device), tuned_PV).tolist()
         for name, divergence in zip(_owners(batch), divergences, strict=True):
             found[name].append(divergence)
     scored = [
-        ReplyScore(
+        CompletionScore(
             prompt.id,
             prompt.kind,
             num_tokens=len(found[prompt.id]),
@@ -116,7 +116,7 @@ def compare(untouched: Untouched, model: Any, probe: Probe, settings: Settings |
             untouched=_text(probe.tokenizer, old),
             tuned=_text(probe.tokenizer, new),
         )
-        for prompt, old, new in zip(probe.prompts, untouched.replies, replies, strict=True)
+        for prompt, old, new in zip(probe.prompts, untouched.completions, completions, strict=True)
     ]
     return Retention(untouched.texts, tuple(texts), tuple(scored))
 
@@ -183,8 +183,8 @@ def kl_divergence(untouched_PV: torch.Tensor, tuned_PV: torch.Tensor) -> torch.T
     return torch.cat([(p.exp() * (p - q[:, :num_tokens])).sum(dim=-1) for p, q in pairs])
 
 
-def _reply_logprobs(model: Any, batch: PackedBatch) -> torch.Tensor:
-    """Log-probabilities [P, V] of what follows, at every position that predicts a reply token, in at least float32."""
+def _completion_logprobs(model: Any, batch: PackedBatch) -> torch.Tensor:
+    """Log-probabilities [P, V] of what follows, at every position that predicts a completion token, in at least float32."""
     row_P, column_P = (batch.learn_BT != 0).nonzero(as_tuple=True)
     flat_P = row_P * batch.token_BT.shape[1] + batch.predictor_BT[row_P, column_P]
     logits_PV = logits_at(model, batch, flat_P)
@@ -194,7 +194,7 @@ def _reply_logprobs(model: Any, batch: PackedBatch) -> torch.Tensor:
 
 
 def _owners(batch: PackedBatch) -> list[str]:
-    """The tree of each learned token, in the order of `_reply_logprobs`."""
+    """The tree of each learned token, in the order of `_completion_logprobs`."""
     places = (batch.learn_BT != 0).nonzero().tolist()
     return [batch.rows[row].nodes[int(batch.node_BT[row, column])][0] for row, column in places]
 
@@ -208,11 +208,11 @@ def _batches(trees: Sequence[PrefixTree], settings: Settings) -> Iterator[Packed
 
 
 @torch.inference_mode()
-def greedy_replies(model: Any, probe: Probe, settings: Settings) -> list[tuple[int, ...]]:
-    """The model's greedy replies to the prompts, as tokens, up to and with the end of the turn if it comes.
+def greedy_completions(model: Any, probe: Probe, settings: Settings) -> list[tuple[int, ...]]:
+    """The model's greedy completions to the prompts, as tokens, up to and with the end of the turn if it comes.
 
     Raises:
-        ModelError: a prompt with its reply is longer than the model was made for.
+        ModelError: a prompt with its completion is longer than the model was made for.
     """
     eos = model.generation_config.eos_token_id
     own = [] if eos is None else eos if isinstance(eos, list) else [eos]
@@ -220,32 +220,32 @@ def greedy_replies(model: Any, probe: Probe, settings: Settings) -> list[tuple[i
     prompts = probe.prompt_tokens()
     needs = [len(prompt) + settings.max_new_tokens for prompt in prompts]
     cache = PrefixCache(model, max(settings.tokens_per_batch, *needs))
-    replies: list[tuple[int, ...]] = []
-    with progress(len(prompts), "chat replies", "prompts") as bar:
-        while len(replies) < len(prompts):
-            start = len(replies)
+    completions: list[tuple[int, ...]] = []
+    with progress(len(prompts), "chat completions", "prompts") as bar:
+        while len(completions) < len(prompts):
+            start = len(completions)
             fitting = sum(used <= cache.capacity for used in accumulate(needs[start:]))
-            replies.extend(_grow(cache, prompts[start : start + fitting], stops, settings.max_new_tokens))
+            completions.extend(_grow(cache, prompts[start : start + fitting], stops, settings.max_new_tokens))
             bar.update(fitting)
-    return replies
+    return completions
 
 
 def _grow(cache: PrefixCache, prompts: Sequence[Sequence[int]], stops: set[int], limit: int) -> list[tuple[int, ...]]:
-    """A reply to each prompt, all grown side by side, by the likeliest next token again and again."""
+    """A completion to each prompt, all grown side by side, by the likeliest next token again and again."""
     cache.truncate(0)
-    replies: list[list[int]] = [[] for _ in prompts]
-    # Where the last token of each unfinished reply stands.
+    completions: list[list[int]] = [[] for _ in prompts]
+    # Where the last token of each unfinished completion stands.
     slots = {index: cache.append(prompt, -1) for index, prompt in enumerate(prompts)}
     for _ in range(limit):
         chosen = cache.read(list(slots.values())).argmax(dim=-1).tolist()
         for index, token in zip(list(slots), chosen, strict=True):
-            replies[index].append(token)
+            completions[index].append(token)
             above = slots.pop(index)
             if token not in stops:
                 slots[index] = cache.append((token,), above)
         if not slots:
             break
-    return [tuple(reply) for reply in replies]
+    return [tuple(completion) for completion in completions]
 
 
 def _text(tokenizer: Any, tokens: Sequence[int]) -> str:

@@ -39,14 +39,14 @@ class Probe:
         self.end_of_turn = _conversation(template, "")[-1].tokens[-1]
 
     def prompt_tokens(self) -> list[list[int]]:
-        """Each prompt up to where the reply begins."""
+        """Each prompt up to where the completion begins."""
         return [[token for segment in segments for token in segment.tokens] for segments in self.opened]
 
-    def reply_trees(self, replies: Sequence[tuple[int, ...]]) -> list[PrefixTree]:
-        """Each prompt with a reply, whose tokens are marked as learned."""
+    def completion_trees(self, completions: Sequence[tuple[int, ...]]) -> list[PrefixTree]:
+        """Each prompt with a completion, whose tokens are marked as learned."""
         return [
-            PrefixTree(Node((*opened, Segment(reply, learn=1.0))), prompt.id)
-            for opened, reply, prompt in zip(self.opened, replies, self.prompts, strict=True)
+            PrefixTree(Node((*opened, Segment(completion, learn=1.0))), prompt.id)
+            for opened, completion, prompt in zip(self.opened, completions, self.prompts, strict=True)
         ]
 
     def check_same(self, other: Probe) -> None:
@@ -86,12 +86,12 @@ def _text_tree(
 
 
 def _conversation(template: ChatTemplate, text: str) -> list[Segment]:
-    # A reply has to be there for the template to write what follows it; which one does not matter.
-    reply = Piece(".", tag="reply")
-    return template.segments([Message("user", (Piece(text),)), Message("assistant", (reply,))])
+    # A completion has to be there for the template to write what follows it; which one does not matter.
+    completion = Piece(".", tag="completion")
+    return template.segments([Message("user", (Piece(text),)), Message("assistant", (completion,))])
 
 
 def _opened(template: ChatTemplate, prompt: ChatPrompt) -> tuple[Segment, ...]:
-    """The conversation up to where the reply begins."""
+    """The conversation up to where the completion begins."""
     segments = _conversation(template, prompt.text)
-    return tuple(segments[: next(i for i, segment in enumerate(segments) if segment.tag == "reply")])
+    return tuple(segments[: next(i for i, segment in enumerate(segments) if segment.tag == "completion")])

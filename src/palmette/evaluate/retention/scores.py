@@ -1,4 +1,4 @@
-"""What retention is measured in: scores of texts and replies, and the figures made from them."""
+"""What retention is measured in: scores of texts and completions, and the figures made from them."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ def total(scores: Iterable[TextScore]) -> TextScore:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyScore:
+class CompletionScore:
     """How far a tuned model has moved on one chat prompt.
 
     Attributes:
         id, kind: of the prompt.
-        num_tokens: tokens of the untouched model's reply, the end of the turn counted if it came.
+        num_tokens: tokens of the untouched model's completion, the end of the turn counted if it came.
         kl: KL(untouched || tuned) of the next token, mean over these tokens (nats).
-        unchanged: whether both models' greedy replies are the same, token for token.
-        untouched, tuned: the two replies.
+        unchanged: whether both models' greedy completions are the same, token for token.
+        untouched, tuned: the two completions.
     """
 
     id: str
@@ -78,12 +78,12 @@ class Retention:
 
     Attributes:
         before, after: the passages, scored by the untouched and by the tuned model, in one order.
-        replies: the chat prompts.
+        completions: the chat prompts.
     """
 
     before: tuple[TextScore, ...]
     after: tuple[TextScore, ...]
-    replies: tuple[ReplyScore, ...]
+    completions: tuple[CompletionScore, ...]
 
     @property
     def perplexity_ratio(self) -> float:
@@ -92,13 +92,13 @@ class Retention:
 
     @property
     def kl(self) -> float:
-        """KL(untouched || tuned), mean over the tokens of all replies (nats per token): 0 = nothing has moved."""
-        return math.fsum(r.kl * r.num_tokens for r in self.replies) / sum(r.num_tokens for r in self.replies)
+        """KL(untouched || tuned), mean over the tokens of all completions (nats per token): 0 = nothing has moved."""
+        return math.fsum(r.kl * r.num_tokens for r in self.completions) / sum(r.num_tokens for r in self.completions)
 
     @property
     def unchanged(self) -> float:
-        """Share of the greedy replies that are the same, token for token, in percent."""
-        return 100.0 * sum(r.unchanged for r in self.replies) / len(self.replies)
+        """Share of the greedy completions that are the same, token for token, in percent."""
+        return 100.0 * sum(r.unchanged for r in self.completions) / len(self.completions)
 
     def summary(self) -> dict[str, Any]:
         """The figures: everything the class says, and how many passages have become less likely."""
@@ -112,9 +112,9 @@ class Retention:
             "passages_worse": worse,
             "text_tokens": before.num_tokens,
             "kl": self.kl,
-            "replies": len(self.replies),
-            "replies_unchanged": self.unchanged,
-            "reply_tokens": sum(r.num_tokens for r in self.replies),
+            "completions": len(self.completions),
+            "completions_unchanged": self.unchanged,
+            "completion_tokens": sum(r.num_tokens for r in self.completions),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -129,4 +129,8 @@ class Retention:
             }
             for b, a in zip(self.before, self.after, strict=True)
         ]
-        return {**self.summary(), "by_passage": texts, "by_prompt": [asdict(reply) for reply in self.replies]}
+        return {
+            **self.summary(),
+            "by_passage": texts,
+            "by_prompt": [asdict(completion) for completion in self.completions],
+        }

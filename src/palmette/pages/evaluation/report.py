@@ -92,7 +92,7 @@ _FURTHER_FIGURES = (
     _Figure("correct_no_answer", "Refused, unanswerable", "refusals, where the document does not hold the answer"),
     _Figure("answered", "Answered", "questions that were given an answer instead of a refusal"),
     _Figure("verbatim", "Verbatim", "answers given that stand in the document letter for letter"),
-    _Figure("valid_json", "Valid JSON", "replies in the format asked for"),
+    _Figure("valid_json", "Valid JSON", "completions in the format asked for"),
     _Figure("certified", "Certified", "decisions proved to be what scoring every allowed span would have decided"),
     _Figure(
         "auroc_answerable",

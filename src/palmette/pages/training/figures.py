@@ -77,7 +77,7 @@ def figure_groups(run: TrainingRun) -> Groups:
     """
     drawable = [key for key in run.keys if run.points(key)]
     parts = [key for key in drawable if key.startswith("reward_")]
-    known: Groups = {**_of_stage(run, parts), "Learning": _learning(run), SPEED: _speed(drawable)}
+    known: Groups = {**_of_stage(run, parts), "TrainerOptions": _learning(run), SPEED: _speed(drawable)}
     groups: Groups = {}
     for name, figures in known.items():
         here = [found for figure in figures if (found := _known_part(figure, drawable))]
@@ -110,7 +110,7 @@ def _of_stage(run: TrainingRun, parts: Iterable[str]) -> Groups:
         return {
             "Rewards": _rewards(run, parts),
             "Distance and exploration": _distance(run),
-            "Replies": _replies(run),
+            "Completions": _completions(run),
             "Value function": _values(),
         }
     return {}
@@ -187,14 +187,14 @@ def _rewards(run: TrainingRun, parts: Iterable[str]) -> list[Figure]:
         Figure(
             ("reward",),
             "Reward",
-            "reward a reply",
-            "What replies earned, all parts by their weights. It jumps, since questions differ; what counts is that the dark line rises.",
+            "reward a completion",
+            "What completions earned, all parts by their weights. It jumps, since questions differ; what counts is that the dark line rises.",
         ),
         Figure(
             ("score",),
             "Reward after the end-of-sequence rule",
-            "reward a reply",
-            "The same with what replies that were cut lose (ppo.unfinished). Far below the reward: many are cut.",
+            "reward a completion",
+            "The same with what completions that were cut lose (ppo.unfinished). Far below the reward: many are cut.",
         ),
     ]
     return shown + [_part(key.removeprefix("reward_"), weights, run) for key in parts]
@@ -208,29 +208,29 @@ def _part(name: str, weights: Mapping[str, float], run: TrainingRun) -> Figure:
     title = title[0].upper() + title[1:]
     if name == "model":
         reading = f"{counts} If it rises while rewards by rule fall, the policy exploits the reward model."
-        return Figure((key,), title, "score a reply", reading)
+        return Figure((key,), title, "score a completion", reading)
     if name in REWARDS:
-        return Figure((key,), title, "% of replies" if name != "f1" else "%", counts, scale=100.0)
-    return Figure((key,), title, "reward a reply", counts)
+        return Figure((key,), title, "% of completions" if name != "f1" else "%", counts, scale=100.0)
+    return Figure((key,), title, "reward a completion", counts)
 
 
 def _distance(run: TrainingRun) -> list[Figure]:
     limit, target = (run.setting(run.stage, name) for name in ("kl_limit", "kl_target"))
     stop = (Guide(limit, f"{run.stage}.kl_limit, where the run stops"),) if limit is not None else ()
     aim = (Guide(target, "ppo.kl_target"), Guide(2 * target, "twice that")) if target is not None else ()
-    unit = "nats a reply" if run.setting("grpo", "objective") == "rloo" else "nats a token"
+    unit = "nats a completion" if run.setting("grpo", "objective") == "rloo" else "nats a token"
     return [
         Figure(
             ("kl",),
             "KL divergence to the reference",
-            "nats a reply",
+            "nats a completion",
             "What the reward was bought for. It may rise slowly and level off; a steep climb is a policy that runs away.",
             guides=stop,
         ),
         Figure(
-            ("reply_kl",),
-            "KL divergence when replies were sampled",
-            "nats a reply",
+            ("completion_kl",),
+            "KL divergence when completions were sampled",
+            "nats a completion",
             "What an adaptive coefficient steers. It may go below 0, being an estimate. Good: it stays near its target.",
             guides=aim,
         ),
@@ -244,12 +244,12 @@ def _distance(run: TrainingRun) -> list[Figure]:
             ("entropy",),
             "Entropy",
             "nats a token",
-            "How undecided the policy is. It falls as it learns; near 0 all replies are alike, and nothing new is found any more.",
+            "How undecided the policy is. It falls as it learns; near 0 all completions are alike, and nothing new is found any more.",
         ),
         _share(
             "clip_share",
             "Clip share",
-            "Tokens (rloo: replies) whose gradient the clip took away. 0 where each reply is learned from once; a few percent are usual.",
+            "Tokens (rloo: completions) whose gradient the clip took away. 0 where each completion is learned from once; a few percent are usual.",
             MAX_CLIP_SHARE,
             "too far a step at a time",
         ),
@@ -257,32 +257,32 @@ def _distance(run: TrainingRun) -> list[Figure]:
             ("old_kl",),
             "KL divergence to the policy that sampled",
             unit,
-            "How far the steps over one batch of replies went. Good is near 0; peaks go with a high clip share.",
+            "How far the steps over one batch of completions went. Good is near 0; peaks go with a high clip share.",
         ),
     ]
 
 
-def _replies(run: TrainingRun) -> list[Figure]:
+def _completions(run: TrainingRun) -> list[Figure]:
     most = run.setting("rollouts", "max_new_tokens")
     cut = (Guide(most, "rollouts.max_new_tokens, where they are cut"),) if most is not None else ()
     return [
         Figure(
-            ("reply_tokens",),
-            "Length of replies",
+            ("completion_tokens",),
+            "Length of completions",
             "tokens",
             "A steady climb or a collapse means that length itself is rewarded.",
             guides=cut,
         ),
         _share(
             "ended",
-            "Replies that came to their end",
+            "Completions that came to their end",
             "The others were cut, and learn no end. Good is near 100 %.",
             MIN_ENDED,
             "below, too many are cut",
         ),
         _share(
             "flat_groups",
-            "Questions whose replies all earned the same",
+            "Questions whose completions all earned the same",
             "They teach nothing. Rising to 100 %: the questions are learned, or hopeless.",
             MAX_FLAT_GROUPS,
             "half of the questions",
@@ -346,7 +346,7 @@ def _loss(run: TrainingRun) -> Figure:
         label, reading = "loss a verdict", "From 0 to the weight of a verdict; begins near half of it, and should fall."
     elif run.stage in ("grpo", "ppo"):
         label = "loss"
-        reading = "Says little: advantages are held against others, so it stays near 0 however well replies do. Jumps are a warning sign."
+        reading = "Says little: advantages are held against others, so it stays near 0 however well completions do. Jumps are a warning sign."
     return Figure(("loss",), "Loss", label, reading, guides=guides)
 
 
@@ -366,7 +366,7 @@ def _speed(keys: Iterable[str]) -> list[Figure]:
             (SECONDS,),
             "Time of a step",
             "seconds",
-            "Differs with the length of documents and replies. The first step may take longer.",
+            "Differs with the length of documents and completions. The first step may take longer.",
         ),
         Figure(
             (MEMORY,),

@@ -174,7 +174,7 @@ def _first_part(run: TrainingRun) -> list[dict[str, Any]]:
     if not run.first_lines:
         return []
     first = replace(run, lines=run.first_lines, stage="sft")
-    learning = {"Learning": figure_groups(first)["Learning"]}
+    learning = {"TrainerOptions": figure_groups(first)["TrainerOptions"]}
     (found,) = _chart_groups(first, learning, "first")
     return [{**found, "name": f"Before: pause tokens alone ({FIRST_LOG})"}]
 

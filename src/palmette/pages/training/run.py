@@ -23,14 +23,14 @@ Points = list[tuple[int, float]]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A reply that was sampled while a policy learned.
+    """A completion that was sampled while a policy learned.
 
     Attributes:
         step: the optimizer step before which it was sampled, from 1.
         question: the question's id.
         asked: the question.
         gold: accepted answers; none where the document does not answer.
-        reply: what the model said.
+        completion: what the model said.
         ended: whether it came to its end; else it was cut at the length limit.
         rewards: parts of the reward by name, not weighted.
         reward: the weighted sum.
@@ -40,7 +40,7 @@ class Sample:
     question: str
     asked: str
     gold: tuple[str, ...]
-    reply: str
+    completion: str
     ended: bool
     rewards: Mapping[str, float]
     reward: float
@@ -164,7 +164,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _samples(path: Path) -> list[Sample]:
-    """The samples of a run. Replies may hold line separators of Unicode, which end no line here; a last line cut off is left out."""
+    """The samples of a run. Completions may hold line separators of Unicode, which end no line here; a last line cut off is left out."""
     if not path.is_file():
         return []
     found: list[Sample] = []
@@ -187,7 +187,7 @@ def _sample(line: dict[str, Any]) -> Sample:
         str(line["question"]),
         str(line["asked"]),
         tuple(str(answer) for answer in line["gold"]),
-        str(line["reply"]),
+        str(line["completion"]),
         line["finish"] != "length",
         {str(name): float(value) for name, value in line["rewards"].items()},
         float(line["reward"]),

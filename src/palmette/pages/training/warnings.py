@@ -61,7 +61,7 @@ _LIMITS = (
         "the clip share",
         MAX_CLIP_SHARE,
         True,
-        "The policy runs ahead of its replies: lower train.learning_rate or rollouts.passes.",
+        "The policy runs ahead of its completions: lower train.learning_rate or rollouts.passes.",
     ),
     _Limit(
         "explained_variance",
@@ -73,17 +73,17 @@ _LIMITS = (
     ),
     _Limit(
         "flat_groups",
-        "the share of questions whose replies all earned the same",
+        "the share of questions whose completions all earned the same",
         MAX_FLAT_GROUPS,
         True,
         "Most questions teach nothing: too easy, or too hard. Choose others, raise rollouts.samples, or reward part of the way (f1, say).",
     ),
     _Limit(
         "ended",
-        "the share of replies that came to their end",
+        "the share of completions that came to their end",
         MIN_ENDED,
         False,
-        "Replies are cut: raise rollouts.max_new_tokens. A reply that is cut learns no end.",
+        "Completions are cut: raise rollouts.max_new_tokens. A completion that is cut learns no end.",
     ),
     _Limit(
         "accuracy",
@@ -97,7 +97,7 @@ _CHANGES = (
     _Change(
         "entropy",
         "the entropy",
-        "The policy all but stopped exploring, its replies are alike: raise the KL coefficient, lower train.learning_rate, or stop earlier.",
+        "The policy all but stopped exploring, its completions are alike: raise the KL coefficient, lower train.learning_rate, or stop earlier.",
         0.25,
         "fell below a quarter of what it was",
     ),
@@ -188,18 +188,18 @@ def _changes(run: TrainingRun) -> Iterator[Finding]:
 
 def _distance(run: TrainingRun) -> Iterator[Finding]:
     target, limit = run.setting(run.stage, "kl_target"), run.setting(run.stage, "kl_limit")
-    reached, kl = _ending(run, "reply_kl"), _ending(run, "kl")
+    reached, kl = _ending(run, "completion_kl"), _ending(run, "kl")
     if target is not None and reached is not None:
         yield Finding(
-            f"In the last tenth of the steps, the KL divergence is above twice its target, 2 x {target:g} nats a reply.",
-            f"{reached:.3g} nats a reply",
+            f"In the last tenth of the steps, the KL divergence is above twice its target, 2 x {target:g} nats a completion.",
+            f"{reached:.3g} nats a completion",
             reached > 2 * target,
             "The coefficient does not keep up: raise ppo.kl_coefficient or ppo.kl_gain, or lower train.learning_rate.",
         )
     if limit is not None and kl is not None:
         yield Finding(
             f"In the last tenth of the steps, the KL divergence is above half of where the run stops, {run.stage}.kl_limit = {limit:g}.",
-            f"{kl:.3g} nats a reply",
+            f"{kl:.3g} nats a completion",
             kl > limit / 2,
             "The policy is about to run away: raise the KL coefficient, or lower train.learning_rate.",
         )
@@ -211,7 +211,7 @@ def _earned(run: TrainingRun) -> Iterator[Finding]:
         return
     spread = _spread(run, "reward")
     yield Finding(
-        "Replies earn less in the last tenth of the steps than in the first, by more than single steps scatter (their standard deviation).",
+        "Completions earn less in the last tenth of the steps than in the first, by more than single steps scatter (their standard deviation).",
         f"{ends[0]:.3g} became {ends[1]:.3g}; single steps scatter by {spread:.3g}",
         ends[1] < ends[0] - spread,
         "It unlearned what it is rewarded for: lower train.learning_rate, or look at the samples.",

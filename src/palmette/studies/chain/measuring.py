@@ -1,4 +1,4 @@
-"""What the stages of a chain have made, measured: answers, sampled replies, reward models on comparisons; and by which hashes that is known.
+"""What the stages of a chain have made, measured: answers, sampled completions, reward models on comparisons; and by which hashes that is known.
 
 Each figure is noted with what it was measured of (weights, data, reference, settings). Where any of that has changed, it is measured anew.
 """
@@ -27,8 +27,8 @@ from palmette.pages.training.pictures import draw_run
 from palmette.pages.training.report import TRAINING
 from palmette.progress import Say
 from palmette.run import trained_folder
-from palmette.studies.chain.recipe import STAGE_PREFIX, Chain, Stage
-from palmette.studies.measuring import DIVERGENCE, failure, measure, measure_elsewhere, refusal, retention_settings
+from palmette.studies.chain.recipe import STAGE_PREFIX, Chain, ChainStage
+from palmette.studies.measuring import DIVERGENCE, failure, measure, measure_retention, refusal, retention_settings
 from palmette.studies.sweep.recipe import RUN
 from palmette.train.stage import Interrupted
 
@@ -37,14 +37,14 @@ _NOTED = "measured.json"
 Noted = dict[str, Any]
 
 
-def result_hash(stage: Stage) -> str | None:
+def result_hash(stage: ChainStage) -> str | None:
     """What names the content of what a stage has made."""
     if stage.kind == "preferences":
         return sha256(stage.result.read_bytes()).hexdigest()
     return weights_hash(str(trained_folder(stage.result)))
 
 
-def inputs(stage: Stage, known: Mapping[str, Stage]) -> dict[str, str | None]:
+def inputs(stage: ChainStage, known: Mapping[str, ChainStage]) -> dict[str, str | None]:
     """Hashes of what a stage is made of: the stages that it names, and files and runs of this machine; of a run, the run itself.
 
     Args:
@@ -100,7 +100,7 @@ class _Figure:
     do: Callable[[Say], None]
 
 
-class Measuring:
+class StageFigures:
     """What is measured of the stages of a chain under one seed.
 
     Args:
@@ -109,10 +109,10 @@ class Measuring:
         source: the questions that policies are asked.
     """
 
-    def __init__(self, chain: Chain, stages: Mapping[str, Stage], source: DataSet) -> None:
+    def __init__(self, chain: Chain, stages: Mapping[str, ChainStage], source: DataSet) -> None:
         self._chain, self._stages, self._source = chain, stages, source
 
-    def measure(self, stage: Stage, say: Say) -> bool:
+    def measure(self, stage: ChainStage, say: Say) -> bool:
         """Measure what is not measured yet. What cannot be measured is written down, and everything else is measured all the same.
 
         Returns:
@@ -145,7 +145,7 @@ class Measuring:
             (stage.place / MEASURING_ERROR).unlink(missing_ok=True)
         return worked
 
-    def _figures(self, stage: Stage) -> Iterator[_Figure]:
+    def _figures(self, stage: ChainStage) -> Iterator[_Figure]:
         section, place = self._chain.evaluate, stage.place
         if stage.kind == "preferences":
             return
@@ -176,7 +176,7 @@ class Measuring:
             yield _Figure(DIVERGENCE, drawn_of, partial(self._diverge, stage, reference, drawn))
         if section.retention:
             settings = retention_settings(section)
-            do = partial(measure_elsewhere, place, stage.result, settings)
+            do = partial(measure_retention, place, stage.result, settings)
             yield _Figure(RETENTION, {"weights": weights, "settings": asdict(settings)}, do)
 
     def _comparisons(self, named: str) -> str | None:
@@ -186,14 +186,14 @@ class Measuring:
         name = named.removeprefix(STAGE_PREFIX)
         return str(self._stages[name].result) if name in self._stages else None
 
-    def _diverge(self, stage: Stage, reference: Stage, settings: DivergenceSettings, say: Say) -> None:
+    def _diverge(self, stage: ChainStage, reference: ChainStage, settings: DivergenceSettings, say: Say) -> None:
         found = measure_divergence(str(stage.result), str(reference.result), self._source, settings).to_json()
         run.write_json(stage.place / DIVERGENCE, found)
         exact = 100 * found["sampled_exact"]
-        say(f"KL from {reference.name} {found['reply_kl']:.3f} nats a reply, EM of samples {exact:.1f}")
+        say(f"KL from {reference.name} {found['completion_kl']:.3f} nats a completion, EM of samples {exact:.1f}")
 
 
-def _rank(stage: Stage, data: str | None, say: Say) -> None:
+def _rank(stage: ChainStage, data: str | None, say: Say) -> None:
     """Measure a reward model on comparisons.
 
     Raises:

@@ -57,9 +57,9 @@ class ChainEvaluation(EvaluateSection):
     """What the policies of a chain are measured on.
 
     Attributes:
-        samples: replies to each question that are drawn at temperature 1, for how far a policy went from the chain's reference and what
+        samples: completions to each question that are drawn at temperature 1, for how far a policy went from the chain's reference and what
             it earns (`palmette eval divergence`); None: that is not measured.
-        max_new_tokens: where these replies are cut.
+        max_new_tokens: where these completions are cut.
         tokens_per_batch: the most tokens that drawing and scoring them holds at once.
         comparisons: what reward models are measured on (`palmette eval reward`): a source, or a stage that makes preferences; None:
             they are not.
@@ -96,7 +96,7 @@ class Chain(Section):
 
 
 @dataclass(frozen=True)
-class Stage:
+class ChainStage:
     """A stage under one seed.
 
     Attributes:
@@ -156,7 +156,7 @@ class ChainCell(Cell):
         return self.place
 
 
-def load_chain(path: Path) -> tuple[Chain, list[Stage]]:
+def load_chain(path: Path) -> tuple[Chain, list[ChainStage]]:
     """Read a chain and the recipes of all its stages, so that nothing runs before all of them are known to be well-formed.
 
     Returns:
@@ -187,8 +187,8 @@ def load_chain(path: Path) -> tuple[Chain, list[Stage]]:
     return chain, stages
 
 
-def _stages(chain: Chain, seed: int, source: str) -> list[Stage]:
-    found: dict[str, Stage] = {}
+def _stages(chain: Chain, seed: int, source: str) -> list[ChainStage]:
+    found: dict[str, ChainStage] = {}
     for name, values in chain.stages.items():
         where = f"{source}, stage {name}"
         if not _NAME.fullmatch(name):
@@ -199,7 +199,7 @@ def _stages(chain: Chain, seed: int, source: str) -> list[Stage]:
         resolved = _resolve(given, found, needs, where)
         _check_reads_preferences(kind, given, where)
         settings = read_section(SETTINGS[kind], _with_own(resolved, kind, seed, place, where), where)
-        found[name] = Stage(name, kind, seed, place, settings, tuple(dict.fromkeys(needs)))
+        found[name] = ChainStage(name, kind, seed, place, settings, tuple(dict.fromkeys(needs)))
     return list(found.values())
 
 
@@ -230,7 +230,7 @@ def _with_own(values: dict[str, Any], kind: Kind, seed: int, place: Path, where:
     }
 
 
-def _resolve(values: Any, known: Mapping[str, Stage], needs: list[str], where: str, key: str = "") -> Any:
+def _resolve(values: Any, known: Mapping[str, ChainStage], needs: list[str], where: str, key: str = "") -> Any:
     """Settings with what other stages make in the place of their names; these are added to `needs`."""
     if isinstance(values, Mapping):
         return {
@@ -263,7 +263,7 @@ def _resolve(values: Any, known: Mapping[str, Stage], needs: list[str], where: s
     return str(stage.result)
 
 
-def _is_missing(stage: Stage) -> bool:
+def _is_missing(stage: ChainStage) -> bool:
     """Whether a stage is a run that is not there, which will be said as such."""
     return stage.kind == "run" and not run.is_run(stage.result)
 

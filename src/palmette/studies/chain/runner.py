@@ -18,8 +18,8 @@ from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.lock import locked
 from palmette.progress import Say
 from palmette.run import trained_folder
-from palmette.studies.chain.measuring import MEASURING_ERROR, Measuring, inputs
-from palmette.studies.chain.recipe import CHAIN, Chain, Kind, Stage, load_chain
+from palmette.studies.chain.measuring import MEASURING_ERROR, StageFigures, inputs
+from palmette.studies.chain.recipe import CHAIN, Chain, ChainStage, Kind, load_chain
 from palmette.studies.chain.table import PAGE, failures_of_stages, refusals_of_stages, terminal_tables, write_results
 from palmette.studies.measuring import ERROR, failure, first_questions
 from palmette.studies.tables import Table
@@ -57,7 +57,7 @@ class ChainResult:
 
     folder: Path
     chain: Chain
-    stages: Sequence[Stage]
+    stages: Sequence[ChainStage]
 
     @property
     def page(self) -> Path:
@@ -111,7 +111,7 @@ def run_chain(file: Path, say: Say) -> ChainResult:
     return ChainResult(folder, chain, stages)
 
 
-def _prepare(folder: Path, chain: Chain, stages: Sequence[Stage]) -> None:
+def _prepare(folder: Path, chain: Chain, stages: Sequence[ChainStage]) -> None:
     """Make the folders, and check that what was begun is still asked for in the same way; the other stages may be changed, and some added.
 
     Raises:
@@ -137,7 +137,7 @@ def _prepare(folder: Path, chain: Chain, stages: Sequence[Stage]) -> None:
             stage.place.mkdir(parents=True, exist_ok=True)
 
 
-def _asked(chain: Chain, stage: Stage) -> dict[str, Any]:
+def _asked(chain: Chain, stage: ChainStage) -> dict[str, Any]:
     """A stage's settings as the recipe has them, as JSON gives them back."""
     asked: dict[str, Any] = json.loads(json.dumps(chain.stages[stage.name]))
     return asked
@@ -172,7 +172,7 @@ class _Seed:
         source: the questions that policies are measured on.
     """
 
-    def __init__(self, chain: Chain, stages: Sequence[Stage], source: DataSet) -> None:
+    def __init__(self, chain: Chain, stages: Sequence[ChainStage], source: DataSet) -> None:
         self._chain, self._stages, self._source = chain, stages, source
         self._began = time.time()
 
@@ -211,7 +211,7 @@ class _Seed:
             finally:
                 gc.collect()  # a trainer and its model hold each other
         there = {stage.name: stage for stage in self._stages if stage.name not in failed}
-        measuring = Measuring(self._chain, there, self._source)
+        measuring = StageFigures(self._chain, there, self._source)
         for stage in there.values():
             if not self._is_new(stage.place / MEASURING_ERROR):
                 worked |= measuring.measure(stage, _named(say, stage))
@@ -224,7 +224,7 @@ class _Seed:
         except FileNotFoundError:
             return False
 
-    def _make(self, stage: Stage, say: Say) -> bool:
+    def _make(self, stage: ChainStage, say: Say) -> bool:
         """Make what a stage makes, or go on with it; whether there was anything to do."""
         built_on = inputs(stage, {one.name: one for one in self._stages})
         self._check_built_on(stage, built_on)
@@ -242,7 +242,7 @@ class _Seed:
             _TRAINERS[stage.kind][0](stage.settings, say)
         return True
 
-    def _check_built_on(self, stage: Stage, now: Mapping[str, str | None]) -> None:
+    def _check_built_on(self, stage: ChainStage, now: Mapping[str, str | None]) -> None:
         """Refuse a stage that was made of something else than there is now."""
         file = stage.place / _BUILT_ON
         before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -254,5 +254,5 @@ class _Seed:
                 )
 
 
-def _named(say: Say, stage: Stage) -> Say:
+def _named(say: Say, stage: ChainStage) -> Say:
     return lambda line: say(f"{stage.name}: {line}")

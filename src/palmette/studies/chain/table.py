@@ -11,7 +11,7 @@ from typing import Any
 from palmette import run
 from palmette.pages.plots import FrontierPoint, plot_frontier
 from palmette.studies.chain.measuring import MEASURING_ERROR, RANKING
-from palmette.studies.chain.recipe import Chain, Stage
+from palmette.studies.chain.recipe import Chain, ChainStage
 from palmette.studies.measuring import DIVERGENCE, ERROR, refusal
 from palmette.studies.sweep.table import Outcome, read_outcome, rows_of
 from palmette.studies.tables import Spread, Table, markdown, tables_of
@@ -24,26 +24,26 @@ _RANKING = {
     "calibration_error": ("calibration error, percent", 100.0, 1),
     "comparisons": ("comparisons", 1.0, 0),
 }
-# Of replies sampled from a run: label, scale, digits.
+# Of completions sampled from a run: label, scale, digits.
 _SAMPLED = {
     "sampled_exact": ("EM", 100.0, 1),
     "sampled_f1": ("F1", 100.0, 1),
     "sampled_abstained": ("abstained", 100.0, 1),
-    "reply_kl": ("KL a reply", 1.0, 3),
+    "completion_kl": ("KL a completion", 1.0, 3),
     "entropy": ("entropy a token", 1.0, 3),
-    "reply_tokens": ("tokens a reply", 1.0, 1),
+    "completion_tokens": ("tokens a completion", 1.0, 1),
     "ended": ("ended", 100.0, 1),
 }
 _TOLD = (
     "Answers: percent; where there are several seeds, mean ± sample standard deviation. In brackets: 95 % intervals by bootstrap over "
     "documents, all seeds together. Correct no answer: of the questions without an answer, those refused; correct has answer: of the others, "
-    "those answered letter for letter with a reference answer. Sampled: replies drawn at temperature 1 and cut after {most} tokens, percent; "
-    "KL a reply: KL(policy || {reference}) in nats; entropy in nats. Final loss: of the stage's own objective, mean over the last tenth of "
+    "those answered letter for letter with a reference answer. Sampled: completions drawn at temperature 1 and cut after {most} tokens, percent; "
+    "KL a completion: KL(policy || {reference}) in nats; entropy in nats. Final loss: of the stage's own objective, mean over the last tenth of "
     "its steps, so only losses of one kind compare. Training s: of that stage alone."
 )
 
 
-def outcomes_of(chain: Chain, stages: Sequence[Stage]) -> list[Outcome]:
+def outcomes_of(chain: Chain, stages: Sequence[ChainStage]) -> list[Outcome]:
     """What is known so far of the policies, in the order of the stages, seeds together."""
     decoders = tuple(chain.evaluate.decoders)
     names = list(dict.fromkeys(stage.name for stage in stages))
@@ -51,7 +51,7 @@ def outcomes_of(chain: Chain, stages: Sequence[Stage]) -> list[Outcome]:
     return [read_outcome(stage.cell(decoders)) for stage in sorted(policies, key=lambda stage: names.index(stage.name))]
 
 
-def write_results(folder: Path, chain: Chain, stages: Sequence[Stage], measured_on: Mapping[str, Any]) -> None:
+def write_results(folder: Path, chain: Chain, stages: Sequence[ChainStage], measured_on: Mapping[str, Any]) -> None:
     """Write chain.md, chain.json and, where samples were measured, frontier.png into a folder."""
     outcomes = outcomes_of(chain, stages)
     rows = rows_of(outcomes, chain.reference)
@@ -82,10 +82,10 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[Stage], measured_
         lines += [*markdown(*table), ""]
     if points := _points(outcomes):
         plot_frontier(points, folder / FRONTIER, reference=str(chain.reference))
-        lines += [f"![What sampled replies earn, against how far the policy went]({FRONTIER})", ""]
+        lines += [f"![What sampled completions earn, against how far the policy went]({FRONTIER})", ""]
     if sampled := _sampled(stages):
         headings = ["stage", "seed", *(label for label, _, _ in _SAMPLED.values())]
-        lines += ["## Replies sampled from each run", "", *markdown(headings, sampled), ""]
+        lines += ["## Completions sampled from each run", "", *markdown(headings, sampled), ""]
     if rankings:
         lines += ["## Reward models", "", *markdown(*_ranking_table(rankings)), ""]
     lines += ["## Stages", "", *(f"- {name}: {_in_words(values)}" for name, values in chain.stages.items()), ""]
@@ -99,12 +99,12 @@ def _points(outcomes: Sequence[Outcome]) -> list[FrontierPoint]:
     found = []
     for outcome in outcomes:
         values = next(iter(outcome.measures.values()), {})
-        if "reply_kl" in values and "sampled_exact" in values:
-            found.append(FrontierPoint(outcome.cell.name, values["reply_kl"], values["sampled_exact"]))
+        if "completion_kl" in values and "sampled_exact" in values:
+            found.append(FrontierPoint(outcome.cell.name, values["completion_kl"], values["sampled_exact"]))
     return found
 
 
-def _sampled(stages: Sequence[Stage]) -> list[list[str]]:
+def _sampled(stages: Sequence[ChainStage]) -> list[list[str]]:
     """What was sampled from each run, with 95 % intervals: lines of a table."""
     lines = []
     for stage in sorted(stages, key=lambda stage: [one.name for one in stages].index(stage.name)):
@@ -120,7 +120,7 @@ def _sampled(stages: Sequence[Stage]) -> list[list[str]]:
     return lines
 
 
-def _rankings(stages: Sequence[Stage]) -> dict[str, dict[str, Spread]]:
+def _rankings(stages: Sequence[ChainStage]) -> dict[str, dict[str, Spread]]:
     """What the reward models are worth, by stage and figure, over the seeds."""
     values: dict[str, list[dict[str, Any]]] = {}
     for stage in stages:
@@ -146,7 +146,7 @@ def _ranking_table(rankings: Mapping[str, Mapping[str, Spread]]) -> tuple[list[s
     return headings, lines
 
 
-def failures_of_stages(stages: Sequence[Stage]) -> list[str]:
+def failures_of_stages(stages: Sequence[ChainStage]) -> list[str]:
     """What went wrong, in words: stages that were not made, figures that could not be measured."""
     found = []
     for stage in stages:
@@ -157,7 +157,7 @@ def failures_of_stages(stages: Sequence[Stage]) -> list[str]:
     return found
 
 
-def refusals_of_stages(stages: Sequence[Stage], decoders: Sequence[str]) -> list[str]:
+def refusals_of_stages(stages: Sequence[ChainStage], decoders: Sequence[str]) -> list[str]:
     """What decoders said that could not do with what a stage made."""
     files = [(stage, name, _read(stage.place / refusal(name))) for stage in stages for name in decoders]
     return [f"refused: {stage.name}, seed {stage.seed}, {name}: {told['error']}" for stage, name, told in files if told]
@@ -176,7 +176,7 @@ def _in_words(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} = {value}" for key, value in values.items())
 
 
-def terminal_tables(chain: Chain, stages: Sequence[Stage]) -> list[Table]:
+def terminal_tables(chain: Chain, stages: Sequence[ChainStage]) -> list[Table]:
     """The figures of all stages, as headings and lines: of policies, then of reward models if there are any."""
     rows = rows_of(outcomes_of(chain, stages), chain.reference)
     tables = list(tables_of(rows, None, chain.reference, intervals=False))

@@ -23,10 +23,10 @@ from palmette.studies.measuring import (
     failure,
     first_questions,
     measure,
-    measure_elsewhere,
+    measure_retention,
     refusal,
     unmeasured,
-    unmeasured_elsewhere,
+    unmeasured_retention,
 )
 from palmette.studies.sweep.recipe import SWEEP, Cell, Sweep, load_sweep
 from palmette.studies.sweep.table import Outcome, failures_of, keys_of, read_outcome, rows_of, write_results
@@ -185,7 +185,7 @@ def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_f
         say("failed before; kept so (--retry-failed tries again)")
         return False
     left = unmeasured(cell.folder, cell.decoders)
-    retention = unmeasured_elsewhere(cell.folder, sweep.evaluate)
+    retention = unmeasured_retention(cell.folder, sweep.evaluate)
     if not left and retention is None:
         say("finished before")
         return False
@@ -194,7 +194,7 @@ def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_f
         for decoder in left:
             measure(cell.folder, str(cell.run), decoder, source, sweep.evaluate.batch_size, say)
         if retention:
-            measure_elsewhere(cell.folder, cell.run, retention, say)
+            measure_retention(cell.folder, cell.run, retention, say)
     except Interrupted:
         raise
     except Exception as error:  # whatever went wrong in one cell, memory say, the others are worth having

@@ -20,16 +20,16 @@ class RolloutSection(Section):
     """What is sampled and rewarded.
 
     Attributes:
-        samples: replies to each question.
-        max_new_tokens: longer replies are cut; they learn no end.
-        questions: the most questions asked about a document at a time; fewer where their replies might not fit into train.row_tokens.
-        documents: documents asked about before anything is learned from the replies; train.trees_per_step if None.
+        samples: completions to each question.
+        max_new_tokens: longer completions are cut; they learn no end.
+        questions: the most questions asked about a document at a time; fewer where their completions might not fit into train.row_tokens.
+        documents: documents asked about before anything is learned from the completions; train.trees_per_step if None.
         passes: how often each batch of rollouts is gone through.
         tokens_per_batch: the most tokens that sampling holds at once.
         rewards: weights of abstention, exact, f1, valid_json; {} with a reward model alone.
-        reward_model: a finished run of `palmette train reward`, whose score of each reply is added.
+        reward_model: a finished run of `palmette train reward`, whose score of each completion is added.
         reward_model_weight: how much that score counts.
-        shown: questions of each batch of rollouts whose first reply is kept in samples.jsonl.
+        shown: questions of each batch of rollouts whose first completion is kept in samples.jsonl.
     """
 
     samples: Positive = 8
@@ -58,16 +58,16 @@ class GrpoSection(Section):
     """How rewards become a loss.
 
     Attributes:
-        objective: "grpo" (Shao et al., 2024): a reply's reward against the mean of its question's, each token clipped by itself, the KL
-            divergence to the reference in the loss. "rloo" (Ahmadian et al., 2024): against the mean of the others, a reply clipped as
+        objective: "grpo" (Shao et al., 2024): a completion's reward against the mean of its question's, each token clipped by itself, the KL
+            divergence to the reference in the loss. "rloo" (Ahmadian et al., 2024): against the mean of the others, a completion clipped as
             a whole, the KL divergence in the reward.
         scale: of grpo: advantages are divided by the standard deviation of the question's rewards ("group", if None), of all rewards of
             the batch ("batch"), or not ("none").
-        average: of grpo: each token counts the same ("token", if None), or each reply ("branch"), or a token counts the same in every
+        average: of grpo: each token counts the same ("token", if None), or each completion ("branch"), or a token counts the same in every
             step ("constant").
         clip_low, clip_high: the ratio of policies profits from going as far as 1 - clip_low and 1 + clip_high.
         kl_coefficient: weight of the KL divergence to the reference, per nat.
-        kl_limit: the run stops where the policy is further from the reference (nats a reply); None: it does not.
+        kl_limit: the run stops where the policy is further from the reference (nats a completion); None: it does not.
     """
 
     objective: Literal["grpo", "rloo"] = "grpo"
@@ -91,11 +91,11 @@ class GrpoSection(Section):
 
 
 class RolloutRecipe(Recipe):
-    """A run that learns from its own replies.
+    """A run that learns from its own completions.
 
     Attributes:
         start: a finished run to start from, as for the stages that learn from preferences (`train/recipes/preferences.py`).
-        learn: has no part here: every token of a reply is learned.
+        learn: has no part here: every token of a completion is learned.
         rollouts: what is sampled and rewarded.
     """
 
@@ -115,16 +115,16 @@ class RolloutRecipe(Recipe):
 
 
 class GrpoRecipe(RolloutRecipe):
-    """A run in which each reply is held against the others to its question."""
+    """A run in which each completion is held against the others to its question."""
 
     grpo: GrpoSection = GrpoSection()
 
     @model_validator(mode="after")
-    def _replies_have_others(self) -> GrpoRecipe:
+    def _completions_have_others(self) -> GrpoRecipe:
         if self.rollouts.samples < 2:
             raise PydanticCustomError(
                 "contradiction",
-                "rollouts.samples = {samples} leaves no other reply to hold one against",
+                "rollouts.samples = {samples} leaves no other completion to hold one against",
                 {"samples": self.rollouts.samples, "way_out": "Give 2 or more."},
             )
         return self
@@ -136,16 +136,16 @@ class PpoSection(Section):
     Attributes:
         kl_coefficient: penalty on each token for the KL divergence to the reference, in units of reward per nat; the first one, with a
             kl_target.
-        kl_target: the KL divergence to hold (nats a reply), by a coefficient that adapts after each batch of rollouts (Ziegler et al., 2019);
+        kl_target: the KL divergence to hold (nats a completion), by a coefficient that adapts after each batch of rollouts (Ziegler et al., 2019);
             None: the coefficient stays.
         kl_gain: by which share a full error moves the coefficient.
-        kl_limit: the run stops where the policy is further from the reference (nats a reply); None: it does not.
+        kl_limit: the run stops where the policy is further from the reference (nats a completion); None: it does not.
         clip: the ratio of policies profits from going as far as 1 - clip and 1 + clip.
         value_clip: how far a value profits from moving, in units of reward; None: any way.
         value_coefficient: weight of the value loss.
         gamma: discount a token.
         lam: lambda of generalised advantage estimation.
-        unfinished: what a reply that was cut gets: "penalty", its reward less unfinished_amount; "score", unfinished_amount instead.
+        unfinished: what a completion that was cut gets: "penalty", its reward less unfinished_amount; "score", unfinished_amount instead.
         unfinished_amount: in units of reward.
     """
 
@@ -166,7 +166,7 @@ class PpoSection(Section):
         if self.unfinished == "penalty" and self.unfinished_amount < 0:
             raise PydanticCustomError(
                 "contradiction",
-                "ppo.unfinished_amount = {amount} would reward replies that were cut",
+                "ppo.unfinished_amount = {amount} would reward completions that were cut",
                 {"amount": self.unfinished_amount, "way_out": "Give 0 or more, or set ppo.unfinished: score."},
             )
         if self.kl_target is not None and not self.kl_coefficient:
