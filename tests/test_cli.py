@@ -15,7 +15,7 @@ import yaml
 from palmette.cli.main import main
 from palmette.cli.show import answer_text
 from palmette.data.source import read_source
-from palmette.decode.generation import prediction_of
+from palmette.decode.prediction import prediction_of
 from palmette.evaluate.squad_metrics import ScoredAnswer, score_answers
 from palmette.tasks.qa_prompt import Reply
 from tests.conftest import squad_file

@@ -13,7 +13,7 @@ from palmette.data.records import Question
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
 from palmette.decode.span_decoder import Effort, SpanDecoder
-from palmette.endpoint.answers import EndpointDecoder
+from palmette.endpoint.decoder import EndpointDecoder
 from palmette.errors import DataError, ModelError
 from palmette.model.forward import logits_at
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
@@ -21,9 +21,8 @@ from palmette.tasks.qa_prompt import Reply, checked, load_prompt
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
-from tests.chat_server import Act, ChatServer, says
+from tests.chat_server import Act, ChatServer, client_of, says
 from tests.conftest import tiny_llama
-from tests.test_endpoint import client_of
 from tests.test_reasoning import DOCUMENT, task_with
 from tests.test_text_is_text import TEMPLATES
 

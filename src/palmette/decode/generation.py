@@ -11,12 +11,11 @@ from transformers import GenerationConfig
 
 from palmette.data.records import Document, Question
 from palmette.decode.abstention import abstention_probabilities
-from palmette.decode.prediction import Prediction, find_span
+from palmette.decode.prediction import Prediction, prediction_of
 from palmette.decode.reasoning import check_place, end_tokens
 from palmette.errors import ModelError
 from palmette.model.forward import check_positions
 from palmette.tasks.extractive_qa import ExtractiveQa
-from palmette.tasks.qa_prompt import Reply
 
 
 class ReplyDecoder(ABC):
@@ -143,27 +142,6 @@ class GenerationDecoder(ReplyDecoder):
             for index, tokens in zip(batch, _generate(self._model, [prompts[i] for i in batch], config), strict=True):
                 kept = tokens[: min((tokens.index(end) for end in stop if end in tokens), default=len(tokens))]
                 yield index, self._text(kept)
-
-
-def prediction_of(reply: Reply, raw: str, document: Document, no_answer: float | None = None) -> Prediction:
-    """A generated reply as a prediction; its words are looked up in the document.
-
-    Args:
-        reply: what was read out of it.
-        raw: the reply itself.
-        document: what was asked about.
-        no_answer: the probability that the document does not answer, if it is known.
-    """
-    start = find_span(document.text, reply.text)
-    return Prediction(
-        text=reply.text,
-        refusal="" if reply.text or not reply.valid else "absent",
-        start=start if start >= 0 else None,
-        end=start + len(reply.text) if start >= 0 else None,
-        no_answer_probability=None if no_answer is None else min(1.0, no_answer),
-        valid_json=reply.valid,
-        reply=raw,
-    )
 
 
 @torch.inference_mode()
