@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from palmette.data.records import Document
+from palmette.tasks.qa_prompt import ParsedAnswer
 
 Refusal = Literal["", "absent", "unsure"]
 
@@ -78,3 +79,24 @@ def find_span(text: str, answer: str) -> int:
     edges = [(r"(?<!\w)" if answer[:1].isalnum() else ""), (r"(?!\w)" if answer[-1:].isalnum() else "")]
     whole = re.search(edges[0] + re.escape(answer) + edges[1], text) if answer else None
     return whole.start() if whole else text.find(answer) if answer else -1
+
+
+def prediction_of(completion: ParsedAnswer, raw: str, document: Document, no_answer: float | None = None) -> Prediction:
+    """The prediction that a model's free text makes. Its answer is looked up in the document.
+
+    Args:
+        completion: the answer that was read out of the text.
+        raw: the text itself.
+        document: the document that was asked about.
+        no_answer: probability that the document does not answer, if it is known.
+    """
+    start = find_span(document.text, completion.text)
+    return Prediction(
+        text=completion.text,
+        refusal="" if completion.text or not completion.valid else "absent",
+        start=start if start >= 0 else None,
+        end=start + len(completion.text) if start >= 0 else None,
+        no_answer_probability=None if no_answer is None else min(1.0, no_answer),
+        valid_json=completion.valid,
+        completion=raw,
+    )
