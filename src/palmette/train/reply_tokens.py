@@ -87,8 +87,8 @@ def score_rollouts(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Score all replies with the forward pass of training, without dropout.
 
-    Sampling gives log-probabilities too, but rounds other sums (docs/rollouts.md); so a ratio of policies would not be 1 where they are the
-    same.
+    Sampling gives log-probabilities too, but rounds other sums (docs/explanation/own-completions.md). With those, a ratio of policies
+    would not be 1 where the policies are the same.
 
     Args:
         model: the policy, or the reference.
