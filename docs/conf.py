@@ -121,7 +121,7 @@ def _refuse_foreign_requests(app: Any, error: Exception | None) -> None:
     if error is not None:
         return
     folder = Path(app.outdir)
-    for path in sorted([*folder.rglob("*.html"), *folder.rglob("*.css")]):
+    for path in sorted([*folder.rglob("*.html"), *folder.rglob("*.css"), *folder.rglob("*.svg")]):
         text = path.read_text(encoding="utf-8")
         found = foreign_requests(text) if path.suffix == ".html" else foreign_styles(text)
         if found:
