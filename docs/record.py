@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import io
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from rich.console import Console
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 from rich.text import Text
 
 HERE = Path(__file__).parent
@@ -64,10 +64,12 @@ def answer(model: Path) -> str:
 def picture(output: str) -> str:
     """The command and its output as SVG."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    words = " \\\n    ".join(map(shlex.quote, QUESTIONS))
+    words = " \\\n    ".join(f'"{question}"' for question in QUESTIONS)
     console.print(Text(f"$ palmette ask --model runs/quickstart --document ferry.txt \\\n    {words}\n", style="bold"))
     console.print(Text.from_ansi(output))
-    return console.export_svg(title="palmette ask", code_format=FORMAT, unique_id="palmette")
+    return console.export_svg(
+        title="palmette ask", theme=DEFAULT_TERMINAL_THEME, code_format=FORMAT, unique_id="palmette"
+    )
 
 
 def main() -> None:
