@@ -8,6 +8,7 @@ import importlib.util
 import json
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -42,7 +43,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 
 # Records, which keep their wording, and pages that are made from code.
-KEPT = {"CHANGELOG.md", "docs/log.md", "docs/results.md"}
+KEPT = {"CHANGELOG.md", "docs/log.md"}
 GENERATED = {f"docs/reference/{name}.md" for name in ("commands", "recipes", "python-api", "source-tree")}
 
 
@@ -54,10 +55,17 @@ WRITTEN = [page for page in PAGES if _name(page) not in KEPT | GENERATED]
 GUIDES = [page for page in PAGES if _name(page) == "README.md" or page.parent.name in ("tutorial", "how-to")]
 
 
-def _without_code(text: str) -> str:
-    """A page without code blocks and code within lines."""
+def _lines_of_prose(page: Path) -> list[str]:
+    """The lines of a page without code blocks, tables, and what programs write into it."""
+    text = page.read_text(encoding="utf-8")
+    text = re.sub(r"^<!-- table: .*?^<!-- end -->", "", text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    return re.sub(r"`[^`\n]*`", "x", re.sub(r"(?:^ {4}.*\n)+", "", text, flags=re.MULTILINE))
+    return [line for line in text.splitlines() if not line.startswith(("|", "    "))]
+
+
+def _without_code(lines: Iterable[str]) -> str:
+    """Prose without the code within its lines."""
+    return re.sub(r"`[^`\n]*`", "x", "\n".join(lines))
 
 
 def _slugs(text: str) -> set[str]:
@@ -112,7 +120,9 @@ def test_the_picture_of_the_tree_is_current(generate: ModuleType) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_lead_somewhere(page: Path) -> None:
     """Files exist, and so do the headings that are named after a #."""
-    for target in re.findall(r"\]\(([^)\s]+)\)", _without_code(page.read_text(encoding="utf-8"))):
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if target.startswith("https://"):
             continue
         path, _, heading = target.partition("#")
@@ -228,20 +238,13 @@ def test_recipes_and_records_in_the_guides_are_valid(
 @pytest.mark.parametrize("page", WRITTEN, ids=_name)
 def test_lines_are_no_longer_than_100_characters(page: Path) -> None:
     """Tables and code aside, and lines that a link alone makes long."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for line in text.splitlines():
-        if len(line) > 100 and not line.startswith(("|", "    ")):
-            assert len(re.sub(r"\]\([^)]*\)", "]", line)) <= 100, line
+    for line in _lines_of_prose(page):
+        assert len(line) <= 100 or len(re.sub(r"\]\([^)]*\)", "]", line)) <= 100, line
 
 
 def test_sentences_are_short_ones() -> None:
     """At most one semicolon in a hundred sentences of prose; two semicolons mean three sentences."""
-    prose = "\n".join(
-        line
-        for page in WRITTEN
-        for line in _without_code(page.read_text(encoding="utf-8")).splitlines()
-        if not line.startswith("|")
-    )
+    prose = "\n".join(_without_code(_lines_of_prose(page)) for page in WRITTEN)
     sentences = len(re.findall(r"[.!?:](?=\s|$)", prose))
     assert sentences > 500
     assert prose.count(";") <= sentences / 100
