@@ -208,7 +208,9 @@ def test_the_command_ranks_by_a_reward_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Each answer earns 2 * what the reward model says of it after the question as messages, and nothing else."""
-    monkeypatch.setattr("palmette.synth.preference_job.Sampler", lambda *_, **__: Script([["abcabc", "17", "granite?"]]))
+    monkeypatch.setattr(
+        "palmette.synth.preference_job.Sampler", lambda *_, **__: Script([["abcabc", "17", "granite?"]])
+    )
     data, out = squad_file(tmp_path / "a.json"), tmp_path / "out.jsonl"
     words = ("synth", "preferences", data, "--model", tiny_folder, "--samples", 3, "--temperature", 1, "--out", out)
     ranking = ("--reward", "none", "--reward-model", reward_run, "--reward-model-weight", 2)

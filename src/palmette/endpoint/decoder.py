@@ -15,7 +15,7 @@ from palmette.endpoint.client import Client
 from palmette.endpoint.completion import Completion
 from palmette.endpoint.errors import EndpointError, RequestError
 from palmette.tasks.extractive_qa import qa_messages
-from palmette.tasks.qa_prompt import QaPrompt, ParsedAnswer
+from palmette.tasks.qa_prompt import ParsedAnswer, QaPrompt
 
 NO_COMPLETION = "(no reply)"
 
