@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from palmette.model.attention import BACKENDS
 from palmette.model.fused import describe, fuse
+from tests.chromium import HOW_TO_INSTALL, Browser, find_chromium
 from tests.tokenizers import CHATML, byte_level_tokenizer
 
 VOCABULARY = 61
@@ -96,6 +97,17 @@ def tiny_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.Tem
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium. Of one module only: while it runs, no test can start an event loop of its own."""
+    if not (program := find_chromium()):
+        pytest.skip(HOW_TO_INSTALL)
+    from playwright.sync_api import sync_playwright  # here, since other processes of tests import this module too
+
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program) as chromium:
+        yield Browser(chromium)
 
 
 def squad_file(path: Path, **changes: Any) -> Path:
