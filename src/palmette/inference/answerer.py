@@ -83,18 +83,19 @@ class Answerer:
         loose: bool = False,
         reasoning_limit: int | None = None,
     ) -> Decoder:
-        """A decoder for it.
+        """A decoder by its name.
 
         Args:
             name: "span", or "greedy" or "beam" for plain generation.
             effort: how far the span decoder looks.
-            batch_size: prompts that beam search takes side by side.
+            batch_size: how many prompts beam search takes at a time.
             loose: whether plain generation reads an answer out of broken JSON.
-            reasoning_limit: the model reasons freely for up to so many tokens before its answer is opened; None: as it was trained.
+            reasoning_limit: let the model reason freely for up to so many tokens before it answers. As it was trained if
+                None.
 
         Raises:
-            DataError: there is no place for free reasoning.
-            RunError: the model was calibrated for something else.
+            DataError: there is no place for free reasoning in the prompt.
+            RunError: the model was calibrated for another effort or reasoning limit.
         """
         if name == "span":
             return self.span_decoder(effort, reasoning_limit=reasoning_limit)
@@ -107,11 +108,17 @@ class Answerer:
     def span_decoder(
         self, effort: Effort | None = None, decision: Decision | None = None, reasoning_limit: int | None = None
     ) -> SpanDecoder:
-        """The span decoder; it decides as calibrated if nothing else is said.
+        """A span decoder, whose `predict(documents)` gives (question id, prediction) for every question.
+
+        Args:
+            effort: how far it looks. Up to `effort()` if None.
+            decision: how probabilities become answers. As calibrated if None.
+            reasoning_limit: let the model reason freely for up to so many tokens before it answers. As it was trained if
+                None.
 
         Raises:
-            DataError: there is no place for free reasoning.
-            RunError: it was calibrated for something else.
+            DataError: there is no place for free reasoning in the prompt.
+            RunError: the model was calibrated for another effort or reasoning limit.
         """
         effort = effort or self.effort()
         if self.calibration and decision is None:

@@ -49,15 +49,17 @@ class RewardModel:
     recipe: Recipe
 
     def scores(self, completions: Sequence[tuple[Messages, str]], *, quiet: bool = False) -> list[float]:
-        """The reward of each completion; a prompt is read once for all completions to it that fit into a forward pass.
+        """The reward of each completion. A prompt is read once for all its completions that fit into a forward pass.
 
         Args:
-            completions: (prompt, completion); a prompt is text, or messages as in `data/chat.py` that end with the user's.
-            quiet: draw no progress bar.
+            completions: pairs of a prompt and a completion. A prompt is a text, or messages with "role" and "content" that
+                end with the user's.
+            quiet: whether to draw no progress bar.
 
         Raises:
-            DataError: a prompt is none.
-            TemplateError, PackingError, ModelError: as for `score_trees`.
+            DataError: a prompt is malformed.
+            PackingError: there are no completions.
+            ModelError: a prompt with its completion is longer than the model reads.
         """
         builder = PreferenceTrees(ChatTemplate(self.loaded.tokenizer), learned=False)
         trees = []
