@@ -403,7 +403,7 @@ def test_a_run_goes_on_with_its_own_data_only(
     with pytest.raises(EncoderInterrupted):
         train_encoder(EncoderSettings(str(encoder_folder), str(data), batch_size=1, **READING), tmp_path / "run", str)
     squad_file(tmp_path / "data.json", question="What is the tower made of?")
-    with pytest.raises(RunError, match=r"data of .* now, and was "):
+    with pytest.raises(RunError, match=r"was begun with data.* = .*, and now it is "):
         resume_encoder(tmp_path / "run", str)
 
 

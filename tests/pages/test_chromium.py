@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests import chromium
+from tests.support import browser as chromium
 from tests.support.browser import Browser, find_chromium
 
 COMPLAINTS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -294,7 +295,9 @@ def test_what_was_built_on_may_not_change(
     kept = preferences.read_text()
     preferences.write_text(kept.replace("white", "black"))
     assert palmette(monkeypatch, "chain", file) == 1
-    assert "dpo was built on another pairs than there is now. Remove" in " ".join(capsys.readouterr().err.split())
+    assert re.search(
+        r"dpo was begun with pairs = '\w+', and now it is '\w+'", " ".join(capsys.readouterr().err.split())
+    )
     preferences.write_text(kept)
     shutil.rmtree(folder / "seed=0" / "grpo")
     values["stages"]["grpo"]["train"]["epochs"] = 2
@@ -315,7 +318,7 @@ def test_what_was_built_on_may_not_change(
     assert palmette(monkeypatch, "chain", file) == 0
     other.write_text(other.read_text().replace("granite", "marble"))
     assert palmette(monkeypatch, "chain", file) == 1
-    assert f"pairs was built on another {other}" in " ".join(capsys.readouterr().err.split())
+    assert f"pairs was begun with {other} = '" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_finished_run_may_begin_a_chain(

@@ -348,7 +348,7 @@ def test_a_sweep_that_has_changed_is_refused(
     settings["base"]["train"]["epochs"] = 2
     settings["evaluate"]["limit"] = 1
     assert palmette(monkeypatch, "sweep", sweep_file(tmp_path / "s.yaml", **settings)) == 2
-    assert "was begun with evaluate = " in capsys.readouterr().err
+    assert "was begun with evaluate.questions = " in capsys.readouterr().err
     settings["output"] = str(tmp_path)
     assert palmette(monkeypatch, "sweep", sweep_file(tmp_path / "s.yaml", **settings)) == 2
     assert "exists already, and holds no sweep" in capsys.readouterr().err

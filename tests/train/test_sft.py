@@ -227,7 +227,7 @@ def test_a_resume_with_other_data_is_refused(
     monkeypatch.undo()
     good = data.read_text()
     data.write_text(good.replace("Who built it?", "Who owns it?"))
-    with pytest.raises(RunError, match="data has changed since the run began"):
+    with pytest.raises(RunError, match="was begun with data = .*, and now it is "):
         resume_sft(tmp_path / "run", quiet)
     data.write_text(good)
     with (tmp_path / "run" / "metrics.jsonl").open("a") as stream:

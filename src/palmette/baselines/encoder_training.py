@@ -138,11 +138,9 @@ def resume_encoder(folder: Path, say: Say) -> None:
         manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"cannot read the manifest of {folder}: {error}", "Train anew in another folder.") from error
-    for name, value in _fingerprint(job).items():
-        if manifest.get(name) != value:
-            raise RunError(
-                f"{name} of {folder} is {value!r} now, and was {manifest.get(name)!r}", "Train anew in another folder."
-            )
+    now = _fingerprint(job)
+    before = {name: manifest[name] for name in now if name in manifest}
+    run.check_same(before, now, where=folder, way_out="Train again in another folder.")
     _train(job, folder, latest_checkpoint(folder / run.CHECKPOINTS), say)
 
 

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from palmette.cli.console import highlighted, invoked_as, stderr, stdout
 from palmette.config import load_recipe
-from palmette.data.records import Document, Question, check_document, check_question
+from palmette.data.records import Document, Question
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError
-from palmette.inference.answerer import DecoderName, load_answerer
+from palmette.inference.answerer import DecoderName, asked_document, load_answerer
 from palmette.model.attention import AttentionChoice
 from palmette.pages.training.pictures import draw_run
 from palmette.tasks.qa_prompt import describe_prompts, load_prompt
@@ -56,12 +56,8 @@ def run_ask(
     as_json: bool,
 ) -> None:
     """`palmette ask`."""
-    text = _read_document(document)
-    asked = Document(document, text, tuple(Question(str(i), question) for i, question in enumerate(questions)))
-    check_document(asked, document)
-    for question in asked.questions:
-        check_question(question, asked, document)
-    opened = load_answerer(model, attention, calibrated=calibrated and decoder == "span")
+    asked = asked_document(_read_document(document), questions, document)
+    opened = load_answerer(model, attention=attention, calibrated=calibrated and decoder == "span")
     predictions = dict(opened.decoder(decoder, effort=opened.effort(max_words)).predict([asked]))
     for question in asked.questions:
         _show_answer(asked, question, predictions[question.id], as_json=as_json)

@@ -203,7 +203,7 @@ def _judge(reward_model: str | None, prompt: QaPrompt) -> Judge | None:
     """What a reward model says of completions; it reads the prompt as messages, as it learned to."""
     if reward_model is None:
         return None
-    return partial(load_reward(Path(reward_model).expanduser()).score_answers, prompt)
+    return partial(load_reward(reward_model).score_answers, prompt)
 
 
 def _plan(

@@ -168,13 +168,9 @@ def resume(
 
 def _check_unchanged(folder: Path, now: dict[str, Any]) -> None:
     """Refuse to go on with other data, weights or words than the run began with."""
-    before = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
-    for key, value in now.items():
-        if before.get(key) != value:
-            raise RunError(
-                f"{folder}: {key} has changed since the run began: {before.get(key)!r} became {value!r}",
-                "Put it back as it was, or start a new run.",
-            )
+    manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
+    before = {key: manifest[key] for key in now if key in manifest}
+    run.check_same(before, now, where=folder, way_out="Put it back as it was, or start a new run.")
 
 
 def _check_one_process() -> None:

@@ -131,7 +131,8 @@ def _prepare(folder: Path, chain: Chain, stages: Sequence[ChainStage]) -> None:
         for stage in stages:
             if (stage.place / _ASKED).is_file():
                 before = json.loads((stage.place / _ASKED).read_text(encoding="utf-8"))
-                _check_same(stage.place, before["settings"], _asked(chain, stage))
+                way_out = "Put it back, choose another output, or remove that folder."
+                run.check_same(before["settings"], _asked(chain, stage), where=stage.place, way_out=way_out)
         run.write_text(folder / CHAIN, chain.to_yaml())
         for stage in stages:
             stage.place.mkdir(parents=True, exist_ok=True)
@@ -141,26 +142,6 @@ def _asked(chain: Chain, stage: ChainStage) -> dict[str, Any]:
     """A stage's settings as the recipe has them, as JSON gives them back."""
     asked: dict[str, Any] = json.loads(json.dumps(chain.stages[stage.name]))
     return asked
-
-
-def _check_same(place: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    flat = [_flat(values) for values in (before, now)]
-    for key in sorted({*flat[0], *flat[1]}):
-        was, became = (values.get(key) for values in flat)
-        if was != became:
-            raise RunError(
-                f"{place} was begun with {key} = {was!r}, and now it is {became!r}",
-                "Put it back, choose another output, or remove that folder.",
-            )
-
-
-def _flat(values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
-    """Settings by dotted key."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        dotted = f"{key}.{name}" if key else name
-        flat |= _flat(value, dotted) if isinstance(value, Mapping) else {dotted: value}
-    return flat
 
 
 class _Seed:
@@ -246,12 +227,10 @@ class _Seed:
         """Refuse a stage that was made of something else than there is now."""
         file = stage.place / _BUILT_ON
         before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        for name, found in now.items():
-            if name in before and before[name] != found:
-                raise RunError(
-                    f"{stage.place} was built on another {name} than there is now",
-                    f"Remove {stage.place}, so that it is made anew; or put {name} back as it was.",
-                )
+        known = {name: before[name] for name in now if name in before}
+        way_out = f"Put it back as it was, or remove {stage.place}, so that it is rebuilt."
+        # What was not noted then counts as what it is now.
+        run.check_same(known, now, where=stage.place, way_out=way_out, defaults=now)
 
 
 def _named(say: Say, stage: ChainStage) -> Say:

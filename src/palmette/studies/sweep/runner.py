@@ -135,32 +135,14 @@ def _make(folder: Path) -> None:
 
 
 def _asked(cell: Cell, measured_on: dict[str, Any]) -> dict[str, Any]:
-    """Every setting of a cell, flat, as JSON gives it back."""
-    asked: dict[str, Any] = json.loads(json.dumps({"evaluate": measured_on, **_flat(cell.recipe)}))
-    return asked
-
-
-def _flat(recipe: Recipe) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for section, values in recipe.model_dump(exclude={"output"}).items():
-        flat |= (
-            {f"{section}.{key}": value for key, value in values.items()}
-            if isinstance(values, dict)
-            else {section: values}
-        )
-    return flat
+    """Every setting of a cell, with the data that it is measured on."""
+    return {"evaluate": measured_on, **cell.recipe.model_dump(exclude={"output"})}
 
 
 def _check_same(place: Path, now: dict[str, Any]) -> None:
-    before, default = json.loads((place / _ASKED).read_text(encoding="utf-8")), _flat(Recipe(output=""))
-    for key in sorted({*before, *now}):
-        # A setting that did not exist yet when the cell was begun was as it is by default.
-        was = before[key] if key in before else default.get(key)
-        if was != now.get(key):
-            raise RunError(
-                f"{place} was begun with {key} = {was!r}, and now it is {now.get(key)!r}",
-                "Put it back, choose another output, or remove that folder.",
-            )
+    before = json.loads((place / _ASKED).read_text(encoding="utf-8"))
+    way_out = "Put it back, choose another output, or remove that folder."
+    run.check_same(before, now, where=place, way_out=way_out, defaults=Recipe(output="").model_dump())
 
 
 def _failures(cell: Cell) -> list[Path]:
