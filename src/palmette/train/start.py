@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 from transformers import set_seed
 
@@ -13,10 +13,11 @@ from palmette.config import Recipe, Section, load_run_recipe
 from palmette.errors import RecipeError
 from palmette.inference.base import load_base
 from palmette.model.loading import LoadedModel, add_lora, weights_hash
+from palmette.model.memory import keep_freed_memory
 from palmette.model.pause import pause_of
 from palmette.run import trained_folder
-from palmette.train.stage import AnyRecipe
 
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 # Settings of a model that say how it is computed, and not which it is.
 _COMPUTING = ("attention", "dtype", "fused", "trust_remote_code")
 
@@ -51,6 +52,7 @@ def load_start(recipe: AnyRecipe, start: str | None) -> StartingPoint[AnyRecipe]
         RecipeError: the recipe contradicts the run.
         ModelError: the model cannot be loaded.
     """
+    keep_freed_memory()
     if start is None:
         return StartingPoint(recipe, _fresh(recipe, load_base(recipe)), {})
     folder = Path(start).expanduser()
