@@ -16,7 +16,7 @@ import yaml
 from palmette.data.records import Answer, Document, Question
 from palmette.errors import RunError
 from palmette.pages.charts import StepLine, axis_ends, steps_chart
-from palmette.pages.training.figures import OTHERS, STAGES, figure_groups, not_drawable
+from palmette.pages.training.figures import OTHERS, figure_groups, not_drawable
 from palmette.pages.training.report import TRAINING, render_training_report, write_training_report
 from palmette.pages.training.run import TrainingRun, read_training_run
 from palmette.pages.training.samples import came_again, spread_out, story, to_cards, to_moments
@@ -24,6 +24,7 @@ from palmette.pages.training.warnings import Finding, find_warnings
 from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
 from palmette.rollouts.questions import PromptGroup
 from palmette.train import ppo
+from palmette.train.stages import STAGES
 from tests.support.browser import WIDTHS, Browser
 from tests.support.command import palmette
 from tests.support.data import squad_file
@@ -38,8 +39,8 @@ COUNTED_IN = {
     "reward": ["reward.py"],
     "dpo": ["dpo.py"],
     "kto": ["kto.py"],
-    "grpo": ["grpo.py", "completion_tokens.py"],
-    "ppo": ["ppo.py", "completion_tokens.py"],
+    "grpo": ["grpo.py", "kl_limit.py"],
+    "ppo": ["ppo.py", "kl_limit.py"],
 }
 
 
@@ -321,8 +322,8 @@ def test_samples_are_arranged_by_moment_and_question(tmp_path: Path) -> None:
     assert [[card.sample.completion for card in one] for one in again] == [["b1", "b2", "b3"], ["first", "last"]]
     followed = story(moments, again)
     assert [strip.title for strip in followed] == ["What about b?", "What about a?"]
-    assert [strip.title for strip in story(moments, [])] == ["StartingPoint, step 1", "Middle, step 5", "End, step 9"]
-    assert [strip.title for strip in story(moments[:2], [])] == ["StartingPoint, step 1", "End, step 5"]
+    assert [strip.title for strip in story(moments, [])] == ["Beginning, step 1", "Middle, step 5", "End, step 9"]
+    assert [strip.title for strip in story(moments[:2], [])] == ["Beginning, step 1", "End, step 5"]
     assert [moment.step for moment in spread_out(moments, 2)] == [1, 9]
     html = page_of(read_training_run(tmp_path / "run"))
     assert html.count("cut at the length limit") == 2  # followed, and step by step

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from palmette.config import Recipe
 from palmette.errors import DataError, RecipeError
 from palmette.model.loading import weights_hash
 from palmette.pages.evaluation.folder import loss_of
@@ -198,12 +199,16 @@ def test_a_failure_stops_only_what_builds_on_it(
     before = (folder / "seed=0" / "dpo" / "greedy" / "metrics.json").stat().st_mtime_ns
     tried = []
 
-    def broken(*_: Any) -> None:
+    original = chain.train
+
+    def broken(recipe: Recipe, say: Any) -> Any:
+        if recipe.stage != "reward":
+            return original(recipe, say)
         tried.append("judge")
         raise MemoryError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setitem(chain._TRAINERS, "reward", (broken, broken))
+        patch.setattr(chain, "train", broken)
         assert palmette(patch, "chain", file) == 1
     page = (folder / "chain.md").read_text()
     assert "- failed: judge, seed 1: MemoryError: no room" in page

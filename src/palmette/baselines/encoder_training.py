@@ -26,23 +26,13 @@ from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import ModelError, RunError
 from palmette.model.loading import weights_hash
-from palmette.train.callbacks import MetricsLog, SaveOnInterrupt
+from palmette.train.callbacks import MetricsLog, SaveOnInterrupt, TrainingInterrupted
 from palmette.train.step import latest_checkpoint
 
 SETTINGS = "encoder.json"
 Say = Callable[[str], object]
 _SAVE_EVERY, _KEEP = 500, 2
 _CHUNK = 32  # batches that are sorted by length together
-
-
-class EncoderInterrupted(Exception):
-    """Training was stopped by Ctrl-C, after saving. `step` is the step that was saved."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        self.folder, self.step = folder, step
-        super().__init__(
-            f"stopped after step {step}; go on with: palmette baseline encoder --resume {folder} --data DATA"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +104,7 @@ def train_encoder(settings: EncoderSettings, folder: Path, say: Say) -> None:
 
     Raises:
         PalmetteError: whatever is wrong with the data, the encoder or the folder.
-        EncoderInterrupted: Ctrl-C; `resume_encoder` goes on.
+        TrainingInterrupted: Ctrl-C; `resume_encoder` goes on.
     """
     run.check_absent(folder)
     job = _prepare(settings)
@@ -302,7 +292,8 @@ def _train(job: _Job, folder: Path, checkpoint: Path | None, say: Say) -> None:
     with interrupt.listening(), contextlib.closing(log):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interrupt.interrupted and trainer.state.global_step < trainer.state.max_steps:
-        raise EncoderInterrupted(folder, trainer.state.global_step)
+        command = f"baseline encoder --resume {folder} --data DATA"
+        raise TrainingInterrupted(folder, trainer.state.global_step, command)
     if not all(bool(torch.isfinite(parameter).all()) for parameter in job.encoder.model.parameters()):
         raise trainer.exploded("a weight")
     with run.whole_folder(folder / run.FULL_MODEL) as staging:

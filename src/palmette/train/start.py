@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 from transformers import set_seed
 
@@ -12,9 +12,10 @@ from palmette.errors import RecipeError
 from palmette.inference.base import load_base
 from palmette.inference.names import ModelSource, resolve_run
 from palmette.model.loading import LoadedModel, add_lora, weights_hash
+from palmette.model.memory import keep_freed_memory
 from palmette.model.pause import pause_of
-from palmette.train.stage import AnyRecipe
 
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 # Settings of a model that say how it is computed, and not which it is.
 _COMPUTING = ("attention", "dtype", "fused", "trust_remote_code")
 
@@ -49,6 +50,7 @@ def load_start(recipe: AnyRecipe, start: str | None) -> StartingPoint[AnyRecipe]
         RecipeError: the recipe contradicts the run.
         ModelError: the model cannot be loaded.
     """
+    keep_freed_memory()
     if start is None:
         return StartingPoint(recipe, _fresh(recipe, load_base(recipe)), {})
     source = resolve_run(start)

@@ -14,7 +14,7 @@ import pytest
 from palmette.endpoint.client import Client
 from palmette.endpoint.errors import EndpointError, RequestError
 from palmette.endpoint.settings import Endpoint
-from tests.chat_server import Act, ChatServer, client_of, fails, says, user
+from tests.support.chat_server import Act, ChatServer, client_of, fails, says, user
 
 
 @pytest.fixture

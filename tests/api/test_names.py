@@ -13,8 +13,8 @@ import palmette
 from palmette.errors import DataError, ModelError, RunError
 from palmette.evaluate.calibration import calibrate
 from palmette.evaluate.squad import evaluate_squad
-from tests import api_client
-from tests.api_support import ROOT, page_module, programs, quickstart
+from tests.support import api_client
+from tests.support.programs import ROOT, page_module, programs, quickstart
 
 NAMES = [
     "Answer",

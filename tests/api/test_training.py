@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import palmette
-from tests import api_client
-from tests.api_support import PAGE, page_module, programs, quickstart, readme_program, write_recipe
+from tests.support import api_client
+from tests.support.programs import PAGE, page_module, programs, quickstart, readme_program, write_recipe
 
 PLACES = ("harbour", "tower", "market", "station")
 

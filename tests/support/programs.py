@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from palmette.cli.main import main
-from tests.conftest import squad_file
+from tests.support.data import squad_file
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference" / "python-api.md"
 # The program that the README shows.
 PROGRAM = """\

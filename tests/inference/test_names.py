@@ -10,8 +10,7 @@ import yaml
 
 from palmette.errors import ModelError, RunError
 from palmette.inference.names import Kind, locate, model_kind, resolve_model, resolve_run
-
-SOURCE = Path(__file__).parents[1] / "src" / "palmette"
+from tests.support.paths import SOURCE
 
 
 def make_run(folder: Path, *parts: str, **recipe: object) -> Path:
