@@ -10,17 +10,21 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from palmette.model.attention import BACKENDS
+from palmette.model.embedded import convert_gguf, find_gguf
 from palmette.model.fused import describe, fuse
 from tests.chromium import HOW_TO_INSTALL, Browser, find_chromium
 from tests.tokenizers import CHATML, byte_level_tokenizer
 
 VOCABULARY = 61
 
-# Tiny tensors: threads only get in each other's way.
 torch.set_num_threads(1)
+# On a busy machine an example may take long, which is no fault of the code.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 # The shape of every tiny model: weights drawn far wider than usual, so that attention matters.
@@ -108,6 +112,13 @@ def browser() -> Iterator[Browser]:
 
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program) as chromium:
         yield Browser(chromium)
+
+
+@pytest.fixture(scope="session")
+def converted() -> None:
+    """The built-in model is in the cache: its first conversion shows progress, which is not what a test looks at."""
+    if file := find_gguf():
+        convert_gguf(file)
 
 
 def squad_file(path: Path, **changes: Any) -> Path:
