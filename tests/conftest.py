@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from tests.support.browser import HOW_TO_INSTALL, Browser, find_chromium
 from tests.support.models import tiny_llama
 from tests.support.tokenizers import CHATML, byte_level_tokenizer
 
@@ -48,3 +49,14 @@ def reward_run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from tests.support.runs import train_small_reward_model  # the stages take seconds to import
 
     return train_small_reward_model(tiny_folder, tmp_path_factory.mktemp("reward"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium. Of one module only: while it runs, no test can start an event loop of its own."""
+    if not (program := find_chromium()):
+        pytest.skip(HOW_TO_INSTALL)
+    from playwright.sync_api import sync_playwright  # here, since other processes of tests import this module too
+
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program) as chromium:
+        yield Browser(chromium)

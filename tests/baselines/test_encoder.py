@@ -17,7 +17,6 @@ from transformers import BertConfig, BertForQuestionAnswering, BertModel, PreTra
 from palmette.baselines import encoder_training
 from palmette.baselines.encoder import Encoder, EncoderDecoder, find_encoder, load_encoder, pad
 from palmette.baselines.encoder_training import (
-    EncoderInterrupted,
     EncoderSettings,
     LengthBatches,
     SpanTrainer,
@@ -30,7 +29,7 @@ from palmette.data.records import Answer, Document, Question
 from palmette.data.source import read_source
 from palmette.errors import DataError, ModelError, RunError
 from palmette.evaluate.squad import evaluate_squad
-from palmette.train.callbacks import SaveOnInterrupt
+from palmette.train.callbacks import SaveOnInterrupt, TrainingInterrupted
 from tests.support.command import palmette
 from tests.support.data import squad_file
 from tests.support.tokenizers import byte_level_tokenizer
@@ -377,7 +376,7 @@ def test_going_on_equals_not_stopping(encoder_folder: Path, tmp_path: Path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(encoder_training, "SaveOnInterrupt", AtStepFive)
-        with pytest.raises(EncoderInterrupted, match="stopped after step 5"):
+        with pytest.raises(TrainingInterrupted, match="stopped after step 5"):
             train_encoder(settings, tmp_path / "parts", str)
     assert not (tmp_path / "parts" / "model").exists()
     resume_encoder(tmp_path / "parts", str)
@@ -400,10 +399,10 @@ def test_a_run_goes_on_with_its_own_data_only(
 
     data = squad_file(tmp_path / "data.json")
     monkeypatch.setattr(encoder_training, "SaveOnInterrupt", AtOnce)
-    with pytest.raises(EncoderInterrupted):
+    with pytest.raises(TrainingInterrupted):
         train_encoder(EncoderSettings(str(encoder_folder), str(data), batch_size=1, **READING), tmp_path / "run", str)
     squad_file(tmp_path / "data.json", question="What is the tower made of?")
-    with pytest.raises(RunError, match=r"data of .* now, and was "):
+    with pytest.raises(RunError, match=r"was begun with data.* = .*, and now it is "):
         resume_encoder(tmp_path / "run", str)
 
 

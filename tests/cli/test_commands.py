@@ -14,7 +14,7 @@ import yaml
 
 from palmette.cli.console import answer_text
 from palmette.data.source import read_source
-from palmette.decode.generation import prediction_of
+from palmette.decode.prediction import prediction_of
 from palmette.evaluate.squad_metrics import ScoredAnswer, score_answers
 from palmette.tasks.qa_prompt import ParsedAnswer
 from tests.support.command import palmette

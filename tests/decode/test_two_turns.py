@@ -13,7 +13,7 @@ from palmette.data.records import Question
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
 from palmette.decode.span_decoder import Effort, SpanDecoder
-from palmette.endpoint.answers import EndpointDecoder
+from palmette.endpoint.decoder import EndpointDecoder
 from palmette.errors import DataError, ModelError
 from palmette.model.forward import logits_at
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning

@@ -17,12 +17,13 @@ import torch
 import yaml
 from transformers import LlamaForCausalLM
 
-import palmette.cli.divergence as command
+import palmette.evaluate.divergence.measure as command
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import ModelError, PackingError, RecipeError, RunError
 from palmette.evaluate.divergence.measure import DivergenceSettings, measure_divergence
 from palmette.evaluate.divergence.result import Divergence, ScoredCompletion, ratio_intervals
+from palmette.inference.names import ModelSource
 from palmette.model import loading
 from palmette.model.loading import weights_hash
 from palmette.rollouts.batch import RolloutBatch
@@ -31,7 +32,6 @@ from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Rollout, Sampling
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import load_prompt
-from palmette.train import reference as reference_module
 from palmette.tree.chat import ChatTemplate
 from tests.support.command import palmette
 from tests.support.data import squad_file
@@ -401,16 +401,16 @@ def test_memory_holds_one_model_at_a_time(
     """When the second is opened, the first is gone; a run is opened with its adapter beside the base, not merged into it."""
     opened: list[Any] = []
     held: list[bool] = []
-    open_reference = reference_module.open_reference
+    load_source = command.load_source
 
-    def spy(name: str, dtype: Any) -> Any:
+    def spy(model: ModelSource, **options: Any) -> Any:
         held.append(any(model() is not None for model in opened))
-        loaded = open_reference(name, dtype)
+        loaded = load_source(model, **options)
         opened.append(weakref.ref(loaded.model))
-        assert hasattr(loaded.model, "peft_config") == (name == str(run_folder))
+        assert hasattr(loaded.model, "peft_config") == (model.name == str(run_folder))
         return loaded
 
-    monkeypatch.setattr(reference_module, "open_reference", spy)
+    monkeypatch.setattr(command, "load_source", spy)
     measure_divergence(str(run_folder), str(base), source, FEW)
     assert held == [False, False]
 
@@ -434,7 +434,7 @@ def test_a_reference_that_reads_otherwise_is_refused(
 def test_what_cannot_be_measured_is_refused_before_a_model_is_loaded(
     run_folder: Path, base: Path, source: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reference_module, "open_reference", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(command, "load_source", lambda *_, **__: pytest.fail("a model was loaded"))
     shutil.copytree(run_folder, tmp_path / "unfinished")
     shutil.rmtree(tmp_path / "unfinished" / "adapter")
     shutil.copytree(run_folder, tmp_path / "reward")

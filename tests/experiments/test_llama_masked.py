@@ -59,7 +59,7 @@ def test_the_data_are_every_so_manyth_document(experiment: ModuleType, tmp_path:
     plan = json.loads((tmp_path / "x" / "plan.json").read_text())
     assert (plan["train"]["questions"], plan["data"]["source"]) == (len(asked), "builtin:dev")
     assert plan["train"]["answerable"] == sum(bool(answers) for _, answers in asked)
-    with pytest.raises(RunError, match="begun with other data"):
+    with pytest.raises(RunError, match=r"begun with train\.\w+ = "):
         experiment.prepare(given(tmp_path / "x", every=8))
 
 
@@ -207,3 +207,10 @@ def test_baselines_are_read_off_their_evaluations(table: ModuleType) -> None:
     one = {"exact": 57.64, "f1": 58.0, "valid_json": None, "intervals": {"exact": [50.0, 61.26]}}
     _, _, line = table._baselines([("encoder_minilm", one)])
     assert line == "| encoder minilm | - | 57.6 (50.0 to 61.3) | - | - | 58.0 |"
+
+
+def test_numbers_as_english_counts_with_them() -> None:
+    ordinal = sys.modules["steps"].ordinal
+    assert [ordinal(number) for number in (1, 2, 3, 4, 11, 12, 13, 21, 112)] == (
+        ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "112th"]
+    )

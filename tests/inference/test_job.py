@@ -21,7 +21,8 @@ from palmette.data.records import Document
 from palmette.data.stream import Row, chunk_rows, count_lines, open_lines, read_rows
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError, RunError
-from palmette.inference.job import predict_rows
+from palmette.inference.answerer import load_answerer
+from palmette.inference.job import predict_file, predict_rows
 from tests.support.paths import ROOT
 from tests.support.predicting import SETTINGS, Fake, many, predict, row
 
@@ -246,10 +247,13 @@ def test_what_belongs_to_another_job_is_refused(out: Path) -> None:
     predict([GOOD] * 6, out)
     before = out.read_bytes()
     refuse(
-        r"was begun with max_passes = 4, not None\. Give the input and the options", [GOOD] * 6, out, max_passes=None
+        r"was begun with max_passes = 4, and now it is None\. Give the input and the options",
+        [GOOD] * 6,
+        out,
+        max_passes=None,
     )
-    refuse("was begun with max_rows = 4, not 5", [GOOD] * 6, out, max_rows=5)
-    refuse("was begun with new = None, not 1", [GOOD] * 6, out, new=1)
+    refuse("was begun with max_rows = 4, and now it is 5", [GOOD] * 6, out, max_rows=5)
+    refuse("was begun with new = None, and now it is 1", [GOOD] * 6, out, new=1)
     out.write_bytes(b"[]\n" + before)
     refuse("is not a line of answers", [GOOD] * 6, out)
     out.write_bytes(before)
@@ -294,8 +298,8 @@ def test_the_command_with_a_model(
     source = tmp_path / "in.jsonl"
     source.write_text("\n".join(lines), encoding="utf-8")
     always = Decision(max_no_answer=1.0)
-    run_predict(str(tiny_folder), str(source), out, decision=always, max_rows=3)
-    assert "done: 7 rows" in capsys.readouterr().err
+    answerer = load_answerer(str(tiny_folder))
+    assert "done: 7 rows" in predict_file(answerer, str(source), out, decision=always, max_rows=3).summary(out)
     found = records(out)
     assert [record["line"] for record in found] == list(range(1, 8))
     assert "'line 3' is empty" in found.pop(2)["error"]
@@ -310,11 +314,11 @@ def test_the_command_with_a_model(
     out.write_bytes(whole[: len(whole) // 2])
     # A pipe that brings the same rows goes on as the file would.
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(source.read_bytes())))
-    run_predict(str(tiny_folder), "-", out, decision=always, max_rows=3)
+    again = predict_file(answerer, "-", out, decision=always, max_rows=3)
     assert out.read_bytes() == whole
-    assert "; 4 rows in" in capsys.readouterr().err
-    with pytest.raises(RunError, match=r"was begun with max_no_answer = 1\.0, not None"):
-        run_predict(str(tiny_folder), str(source), out, max_rows=3)
+    assert "; 4 rows in" in again.summary(out)
+    with pytest.raises(RunError, match=r"was begun with max_no_answer = 1\.0, and now it is None"):
+        predict_file(answerer, str(source), out, max_rows=3)
     with pytest.raises(DataError, match="cannot read the input"):
         run_predict(str(tiny_folder), str(tmp_path / "none.jsonl"), out)
     monkeypatch.setattr("palmette.decode.span_decoder.SpanDecoder.predict", Fake(stops=True).predict)

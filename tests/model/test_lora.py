@@ -14,8 +14,8 @@ from palmette.config import LoraSection
 from palmette.errors import ModelError
 from palmette.model.fused import describe, fuse
 from palmette.model.loading import add_lora
-from palmette.train.sft import resume_sft, train_sft
-from palmette.train.stage import Interrupted
+from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.run import resume, train
 from tests.support.models import tiny_llama
 from tests.support.recipes import sft_recipe as recipe
 from tests.support.runs import adapter, assert_same, on_step, quiet
@@ -98,12 +98,12 @@ def test_a_pattern_that_matches_nothing_is_refused(option: str) -> None:
 def test_what_is_trained_with_them_resumes_bit_equal(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    train_sft(recipe(tiny_folder, tmp_path / "straight", **options), quiet)
+    train(recipe(tiny_folder, tmp_path / "straight", **options), quiet)
     on_step(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Interrupted):
-        train_sft(recipe(tiny_folder, tmp_path / "stopped", **options), quiet)
+    with pytest.raises(TrainingInterrupted):
+        train(recipe(tiny_folder, tmp_path / "stopped", **options), quiet)
     monkeypatch.undo()
-    resume_sft(tmp_path / "stopped", quiet)
+    resume(tmp_path / "stopped", quiet)
     assert_same(adapter(tmp_path / "straight"), adapter(tmp_path / "stopped"))
     magnitudes = [name for name in adapter(tmp_path / "straight") if "magnitude" in name]
     assert bool(magnitudes) == ("lora__dora" in options)

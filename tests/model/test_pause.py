@@ -12,7 +12,6 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from palmette.config import parse_recipe
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
 from palmette.decode.span_decoder import Effort, SpanDecoder
@@ -24,14 +23,15 @@ from palmette.model.pause import PAUSE_WEIGHTS, add_pause, load_pause, pause_of,
 from palmette.publish.merge import merge_run
 from palmette.tasks.extractive_qa import Reasoning
 from palmette.train import callbacks, sft
-from palmette.train.sft import resume_sft, train_sft
-from palmette.train.stage import Interrupted
+from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.run import resume, train
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree, lay_out
 from palmette.tree.segments import Segment
 from tests.support.command import palmette, push
 from tests.support.data import squad_file
 from tests.support.models import PATHS, on_path, tiny_llama
+from tests.support.recipes import parse_recipe
 from tests.support.recipes import sft_recipe as recipe
 from tests.support.runs import adapter, assert_same, quiet
 from tests.support.tasks import DOCUMENT, task_with
@@ -134,7 +134,7 @@ def with_pauses(tiny_folder: Path, out: Path, **changes: Any) -> Any:
 def straight(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in two stages that was never stopped."""
     out = tmp_path_factory.mktemp("pauses") / "run"
-    train_sft(with_pauses(tiny_folder, out), quiet)
+    train(with_pauses(tiny_folder, out), quiet)
     return out
 
 
@@ -145,16 +145,16 @@ def test_the_first_stage_trains_the_embeddings_alone(
     assert first.shape == (3, 32)
     assert not torch.equal(first, last), "the second stage left the embeddings alone"
     assert len((straight / "metrics-embeddings.jsonl").read_text().splitlines()) == 2, "four documents, two a step"
-    run_stage, changed = sft._run_stage, []
+    run_steps, changed = sft.run_steps, []
 
     def noted(job: Any, *rest: Any) -> bool:
         named = {name: p.detach().clone() for name, p in job.loaded.model.named_parameters()}
-        found = run_stage(job, *rest)
+        found = run_steps(job, *rest)
         changed.append({name for name, p in job.loaded.model.named_parameters() if not torch.equal(p, named[name])})
         return found
 
-    monkeypatch.setattr(sft, "_run_stage", noted)
-    train_sft(with_pauses(tiny_folder, tmp_path / "run"), quiet)
+    monkeypatch.setattr(sft, "run_steps", noted)
+    train(with_pauses(tiny_folder, tmp_path / "run"), quiet)
     one, two = changed
     assert [name.rpartition(".")[2] for name in one] == ["pause_ND"]
     assert one < two
@@ -185,7 +185,7 @@ def test_resuming_either_stage_changes_nothing(
     longer = {"reasoning__embedding_epochs": epochs}
     if epochs > 1:
         straight = tmp_path / "straight"
-        train_sft(with_pauses(tiny_folder, straight, **longer), quiet)
+        train(with_pauses(tiny_folder, straight, **longer), quiet)
     out, seen = tmp_path / "run", []
     original = callbacks.MetricsLog.on_log
 
@@ -196,20 +196,20 @@ def test_resuming_either_stage_changes_nothing(
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(callbacks.MetricsLog, "on_log", interrupt)
-    with pytest.raises(Interrupted):
-        train_sft(with_pauses(tiny_folder, out, **longer), quiet)
+    with pytest.raises(TrainingInterrupted):
+        train(with_pauses(tiny_folder, out, **longer), quiet)
     assert seen == [1]
     # A signal is heeded at the end of the next step, which is the last of a first stage of one epoch.
     assert (out / "embeddings").is_dir() == (epochs == 1)
     assert not (out / "adapter").is_dir()
-    resume_sft(out, quiet)
+    resume(out, quiet)
     assert_same(adapter(straight), adapter(out))
     assert_same(load_file(straight / "adapter" / PAUSE_WEIGHTS), load_file(out / "adapter" / PAUSE_WEIGHTS))
 
 
 def test_full_fine_tuning_keeps_them_beside_a_plain_model(tiny_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    train_sft(with_pauses(tiny_folder, out, train__method="full", reasoning__embedding_epochs=0), quiet)
+    train(with_pauses(tiny_folder, out, train__method="full", reasoning__embedding_epochs=0), quiet)
     plain = load_file(out / "model" / "model.safetensors")
     assert not [name for name in plain if "pause" in name]
     rows = pause_of(load_answerer(str(out)).loaded.model)

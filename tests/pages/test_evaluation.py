@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page, expect
 
 from palmette.data.records import Answer, Document, Question
 from palmette.decode.prediction import Candidate, Prediction
@@ -28,7 +29,7 @@ from palmette.pages.evaluation.report import (
     script_json,
     write_report,
 )
-from tests.support.browser import Browser
+from tests.support.browser import WIDTHS, Browser
 from tests.support.html import Page as _Page
 
 # Before "dawn" stand 5 code points of emoji (the astronaut is three) that are 9 UTF-16 units.
@@ -260,31 +261,42 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return path.as_uri()
 
 
-QUESTIONS = "Array.from(document.querySelectorAll('#list h3'), (e) => e.textContent)"
-MARKED = (
-    "Array.from(document.querySelectorAll('#list > li')[%d].querySelectorAll('.passage mark.%s'), (e) => e.textContent)"
-)
+QUESTIONS = "#list h3"
+
+
+def marked(page: Page, number: int, kind: str) -> list[str]:
+    """The texts marked in the passage of a question, counted from 0."""
+    return page.locator("#list > li").nth(number).locator(f".passage mark.{kind}").all_text_contents()
+
+
+def brightness(page: Page, colour: str) -> float:
+    """The mean of red, green and blue of a colour of the page's body, from 0 (black) to 1."""
+    red, green, blue = re.findall(r"\d+", page.evaluate(f"getComputedStyle(document.body).{colour}"))
+    return (int(red) + int(green) + int(blue)) / (3 * 255)
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1400])
 def test_the_page_opens_quietly_and_fits(browser: Browser, url: str, width: int, dark: bool) -> None:
-    browser.open(url, width, dark=dark)
-    assert browser.run("[innerWidth, document.documentElement.scrollWidth]") == [width, width]
-    assert browser.run("document.querySelectorAll('.passage button').forEach((e) => e.click())") is None
-    assert browser.run("[innerWidth, document.documentElement.scrollWidth]") == [width, width]
-    assert len(browser.run(QUESTIONS)) == 20
+    page = browser.open(url, width, dark=dark)
+    text, ground = brightness(page, "color"), brightness(page, "backgroundColor")
+    assert (text - ground > 0.5) if dark else (ground - text > 0.5)
+    assert page.evaluate(WIDTHS) == [width, width]
+    whole = page.locator(".passage button", has_text="Show the whole document")
+    assert whole.count() > 0
+    whole.evaluate_all("(all) => all.forEach((button) => button.click())")
+    assert whole.count() == 0
+    assert page.evaluate(WIDTHS) == [width, width]
+    assert page.locator(QUESTIONS).count() == 20
     assert browser.complaints() == []
 
 
 @pytest.mark.browser
 def test_marks_hold_the_very_spans(browser: Browser, url: str) -> None:
     """Question 1 comes after astral characters; 4 overlaps: "two", "three four five", " six"; 8 is equal to another reference."""
-    browser.open(url, 390)
-    spans = [
-        (browser.run(MARKED % (n, "reference")), browser.run(MARKED % (n, "model"))) for n in (0, 1, 2, 3, 4, 6, 7)
-    ]
+    page = browser.open(url, 390)
+    spans = [(marked(page, n, "reference"), marked(page, n, "model")) for n in (0, 1, 2, 3, 4, 6, 7)]
     assert spans == [
         (["dawn"], ["dawn"]),
         (["</script>"], ["</script>"]),
@@ -294,70 +306,65 @@ def test_marks_hold_the_very_spans(browser: Browser, url: str) -> None:
         ([], ["All was quiet"]),
         (["the blue heron"], ["the blue heron"]),
     ]
-    shown = "document.querySelectorAll('#list > li')[%d].querySelector('.passage p').textContent"
-    assert browser.run(shown % 0) == EMOJI
-    assert (
-        browser.run("document.querySelectorAll('#list > li')[0].querySelector('.others').textContent")
-        == "10.0 %not in the document5.0 %landed"
-    )
+    first = page.locator("#list > li").first
+    assert first.locator(".passage p").text_content() == EMOJI
+    assert first.locator(".others").text_content() == "10.0 %not in the document5.0 %landed"
     assert browser.complaints() == []
 
 
 @pytest.mark.browser
 def test_long_documents_are_clipped_until_asked_for(browser: Browser, url: str) -> None:
-    browser.open(url, 1400)
-    passage = "document.querySelectorAll('#list > li')[7].querySelector('.passage')"
-    clipped = browser.run(f"{passage}.querySelector('p').textContent")
+    page = browser.open(url, 1400)
+    passage = page.locator("#list > li").nth(7).locator(".passage")
+    clipped = passage.locator("p").text_content() or ""
     assert clipped.startswith("[…] ")
     assert clipped.endswith(" […]")
     assert clipped[4:-4] in LONG
     assert len("the blue heron") + 300 <= len(clipped[4:-4]) < 400
-    browser.run(f"{passage}.querySelector('button').click()")
-    assert browser.run(f"{passage}.querySelector('p').textContent") == LONG
-    assert browser.run(f"{passage}.querySelector('button').getAttribute('aria-expanded')") == "true"
-    assert browser.run(MARKED % (7, "reference")) == ["the blue heron"]
+    passage.locator("button").click()
+    assert passage.locator("p").text_content() == LONG
+    assert passage.locator("button").get_attribute("aria-expanded") == "true"
+    assert marked(page, 7, "reference") == ["the blue heron"]
 
 
 @pytest.mark.browser
 def test_filters_search_and_paging_work(browser: Browser, url: str) -> None:
     """The page shows `sample` six times over: 48 questions, 24 of them wrong, the first two of each eight about the emoji."""
-    browser.open(url, 1400)
-    browser.run("document.querySelector('[data-filter=wrong]').click()")
-    assert browser.run("location.hash") == "#wrong"
-    assert browser.run("document.querySelector('[aria-pressed=true]').dataset.filter") == "wrong"
-    assert browser.run("found.textContent") == "24 questions, the first 20 shown"
-    assert browser.run("more.textContent") == "Show 4 more"
-    browser.run("more.click()")
-    wrong = browser.run(QUESTIONS)
-    assert (
-        wrong
-        == ["What comes first?", "In which order do they come?", "Name the last.", "Why did it come, and when?"] * 6
-    )
-    assert browser.run("more.hidden")
-    assert browser.run("document.activeElement === document.querySelectorAll('#list h3')[20]")
-    search = "query.value = '%s'; query.dispatchEvent(new Event('input')); new Promise((done) => setTimeout(done, 400))"
-    browser.run(search % "BLUE HERON")
-    assert browser.run(QUESTIONS) == ["Why did it come, and when?"] * 6
-    assert browser.run("location.hash") == "#wrong&q=BLUE+HERON"
-    browser.run(search % "no such words")
-    assert browser.run(QUESTIONS) == []
-    assert browser.run("found.textContent").startswith("No question fits")
+    page = browser.open(url, 1400)
+    questions, found, more = page.locator(QUESTIONS), page.locator("#found"), page.locator("#more")
+    page.locator("[data-filter=wrong]").click()
+    assert page.evaluate("location.hash") == "#wrong"
+    assert page.locator("[aria-pressed=true]").get_attribute("data-filter") == "wrong"
+    assert found.text_content() == "24 questions, the first 20 shown"
+    assert more.text_content() == "Show 4 more"
+    more.click()
+    wrong = ["What comes first?", "In which order do they come?", "Name the last.", "Why did it come, and when?"]
+    assert questions.all_text_contents() == wrong * 6
+    assert more.is_hidden()
+    expect(questions.nth(20)).to_be_focused()
+    search = page.get_by_label("Search questions and documents")
+    search.fill("BLUE HERON")  # looked for a moment after the last key
+    expect(questions).to_have_text(["Why did it come, and when?"] * 6)
+    assert page.evaluate("location.hash") == "#wrong&q=BLUE+HERON"
+    search.fill("no such words")
+    expect(questions).to_have_count(0)
+    assert (found.text_content() or "").startswith("No question fits")
     assert browser.complaints() == []
 
 
 @pytest.mark.browser
 def test_the_address_presets_filter_search_and_order(browser: Browser, url: str) -> None:
-    browser.open(f"{url}#right&q=they&order=surest", 390)
-    assert browser.run("query.value") == "they"
-    assert browser.run(QUESTIONS) == ["When did <i>they</i> land?"] * 6
-    browser.open(f"{url}#all&order=unsurest", 390)
-    assert browser.run(QUESTIONS)[::6] == [
+    page = browser.open(f"{url}#right&q=they&order=surest", 390)
+    assert page.locator("#query").input_value() == "they"
+    assert page.locator(QUESTIONS).all_text_contents() == ["When did <i>they</i> land?"] * 6
+    page = browser.open(f"{url}#all&order=unsurest", 390)
+    assert page.locator(QUESTIONS).all_text_contents()[::6] == [
         "Why did it come, and when?",
         "In which order do they come?",
         "What comes first?",
         "Name the last.",
     ]
-    browser.open(f"{url}#groups", 390)
-    assert browser.run("document.querySelector('[aria-pressed=true]').dataset.filter") == "all"
+    page = browser.open(f"{url}#groups", 390)
+    assert page.locator("[aria-pressed=true]").get_attribute("data-filter") == "all"
     browser.open(f"{url}#%E0%A4%A&q=%", 390)  # no valid escapes
     assert browser.complaints() == []

@@ -16,7 +16,7 @@ import yaml
 from palmette.data.records import Answer, Document, Question
 from palmette.errors import RunError
 from palmette.pages.charts import StepLine, axis_ends, steps_chart
-from palmette.pages.training.figures import OTHERS, STAGES, figure_groups, not_drawable
+from palmette.pages.training.figures import OTHERS, figure_groups, not_drawable
 from palmette.pages.training.report import TRAINING, render_training_report, write_training_report
 from palmette.pages.training.run import TrainingRun, read_training_run
 from palmette.pages.training.samples import came_again, spread_out, story, to_cards, to_moments
@@ -24,7 +24,8 @@ from palmette.pages.training.warnings import Finding, find_warnings
 from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
 from palmette.rollouts.questions import PromptGroup
 from palmette.train import ppo
-from tests.support.browser import Browser
+from palmette.train.stages import STAGES
+from tests.support.browser import WIDTHS, Browser
 from tests.support.command import palmette
 from tests.support.data import squad_file
 from tests.support.html import Page as _Page
@@ -38,8 +39,8 @@ COUNTED_IN = {
     "reward": ["reward.py"],
     "dpo": ["dpo.py"],
     "kto": ["kto.py"],
-    "grpo": ["grpo.py", "completion_tokens.py"],
-    "ppo": ["ppo.py", "completion_tokens.py"],
+    "grpo": ["grpo.py", "kl_limit.py"],
+    "ppo": ["ppo.py", "kl_limit.py"],
 }
 
 
@@ -321,8 +322,8 @@ def test_samples_are_arranged_by_moment_and_question(tmp_path: Path) -> None:
     assert [[card.sample.completion for card in one] for one in again] == [["b1", "b2", "b3"], ["first", "last"]]
     followed = story(moments, again)
     assert [strip.title for strip in followed] == ["What about b?", "What about a?"]
-    assert [strip.title for strip in story(moments, [])] == ["StartingPoint, step 1", "Middle, step 5", "End, step 9"]
-    assert [strip.title for strip in story(moments[:2], [])] == ["StartingPoint, step 1", "End, step 5"]
+    assert [strip.title for strip in story(moments, [])] == ["Beginning, step 1", "Middle, step 5", "End, step 9"]
+    assert [strip.title for strip in story(moments[:2], [])] == ["Beginning, step 1", "End, step 5"]
     assert [moment.step for moment in spread_out(moments, 2)] == [1, 9]
     html = page_of(read_training_run(tmp_path / "run"))
     assert html.count("cut at the length limit") == 2  # followed, and step by step
@@ -436,44 +437,43 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return (folder / TRAINING).as_uri()
 
 
-SHOWN = (
-    "Array.from(document.querySelectorAll('#moments article')).filter((e) => e.offsetParent)"
-    ".map((e) => e.querySelector('.completion').textContent)"
-)
+SHOWN = "#moments article:visible .completion"
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1400])
 def test_the_page_opens_quietly_and_fits(browser: Browser, url: str, width: int, dark: bool) -> None:
-    browser.open(url, width, dark=dark)
-    browser.run("document.querySelector('details').open = true; all.click()")
-    assert browser.run("[innerWidth, document.documentElement.scrollWidth]") == [width, width]
-    assert len(browser.run(SHOWN)) == 4
+    page = browser.open(url, width, dark=dark)
+    page.locator("summary").first.click()
+    page.locator("#all").click()
+    assert page.evaluate("document.querySelector('details').open")
+    assert page.evaluate(WIDTHS) == [width, width]
+    assert page.locator(SHOWN).count() == 4
     assert browser.complaints() == []
 
 
 @pytest.mark.browser
 def test_samples_are_gone_through_by_step_and_by_question(browser: Browser, url: str) -> None:
-    browser.open(url, 1400)
-    assert browser.run(SHOWN) == [MARKUP, "word" * 200]
-    assert browser.run("[shown.textContent, previous.disabled, next.disabled]") == ["step 1", True, False]
-    browser.run("next.click()")
-    assert browser.run(SHOWN) == ["nothing"]
-    browser.run("moment.value = '2'; moment.dispatchEvent(new Event('input'))")
-    assert browser.run(SHOWN) == ["dawn"]
-    assert browser.run("[shown.textContent, previous.disabled, next.disabled]") == ["step 9", False, True]
-    browser.run("follow.value = '0'; follow.dispatchEvent(new Event('change'))")
-    assert browser.run(SHOWN) == [MARKUP, "dawn"]
-    assert browser.run("[shown.textContent, moment.disabled, all.disabled]") == ["any step", True, True]
-    assert browser.run("document.querySelectorAll('img, #samples b').length") == 0
-    colours = browser.run(
-        "Array.from(document.querySelectorAll('#moments .sample'), (e) => getComputedStyle(e).borderLeftColor)"
+    page = browser.open(url, 1400)
+    completions, shown, all_steps = page.locator(SHOWN), page.locator("#shown"), page.locator("#all")
+    earlier, later, moment = page.locator("#previous"), page.locator("#next"), page.locator("#moment")
+    assert completions.all_text_contents() == [MARKUP, "word" * 200]
+    assert (shown.text_content(), earlier.is_disabled(), later.is_disabled()) == ("step 1", True, False)
+    later.click()
+    assert completions.all_text_contents() == ["nothing"]
+    moment.fill("2")
+    assert completions.all_text_contents() == ["dawn"]
+    assert (shown.text_content(), earlier.is_disabled(), later.is_disabled()) == ("step 9", False, True)
+    page.locator("#follow").select_option("0")
+    assert completions.all_text_contents() == [MARKUP, "dawn"]
+    assert (shown.text_content(), moment.is_disabled(), all_steps.is_disabled()) == ("any step", True, True)
+    assert page.locator("img, #samples b").count() == 0
+    colours = page.locator("#moments .sample").evaluate_all(
+        "(all) => all.map((e) => getComputedStyle(e).borderLeftColor)"
     )
     assert len(set(colours)) == 4
-    swatches = browser.run(
-        "Array.from(document.querySelectorAll('.swatch'), (e) => getComputedStyle(e).borderTopColor)"
-    )
+    swatches = page.locator(".swatch").evaluate_all("(all) => all.map((e) => getComputedStyle(e).borderTopColor)")
     assert len(set(swatches)) == 5
     assert set(colours) <= set(swatches)
     assert browser.complaints() == []

@@ -25,7 +25,7 @@ from palmette.publish.hub import base_licence, check_name
 from palmette.publish.merge import merge_run
 from palmette.publish.public import hub_base, public_recipe, sources_of
 from palmette.tasks.extractive_qa import ExtractiveQa
-from palmette.train.sft import train_sft
+from palmette.train.run import train
 from palmette.tree.chat import ChatTemplate
 from tests.support.command import BASE, palmette, push
 from tests.support.data import squad_file
@@ -39,7 +39,7 @@ def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("publish")
     data = squad_file(folder / "secret.json")
     changes = {"data__train": [str(data), "builtin:dev"], "data__limit_documents": 2, "lora__dropout": 0.0}
-    train_sft(recipe(tiny_folder, folder / "run", **changes, train__learning_rate=0.05), quiet)
+    train(recipe(tiny_folder, folder / "run", **changes, train__learning_rate=0.05), quiet)
     with pytest.MonkeyPatch.context() as patch:
         words = ["eval", "squad", "--model", folder / "run", "--data", "builtin:test", "--limit", "2"]
         assert palmette(patch, *words, "--out", folder / "eval") == 0
@@ -50,7 +50,7 @@ def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def full(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("full") / "run"
-    train_sft(recipe(tiny_folder, folder, train__method="full", train__epochs=1), quiet)
+    train(recipe(tiny_folder, folder, train__method="full", train__epochs=1), quiet)
     return folder
 
 
@@ -304,7 +304,7 @@ def test_a_repository_that_exists_is_not_touched_unasked(
 def test_what_is_missing_is_asked_for(
     trained: Path, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("palmette.cli.publish.base_licence", lambda name: None)
+    monkeypatch.setattr("palmette.publish.folder.base_licence", lambda name: None)
     evaluation, base, data = trained.parent / "eval", ["--base-model", BASE], ["--data-licence", "mit"]
     licence = ["--licence", "mit"]
     cases: list[tuple[list[str | Path], str]] = [

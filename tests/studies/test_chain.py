@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -14,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from palmette.config import Recipe
 from palmette.errors import DataError, RecipeError
 from palmette.model.loading import weights_hash
 from palmette.pages.evaluation.folder import loss_of
@@ -90,7 +92,7 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     file = chain_file(folder / "c.yaml", settings(tiny_folder, folder))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(REWARDS, "letters", letters)
-        assert palmette(patch, "train", "rlhf", file) == 0
+        assert palmette(patch, "chain", file) == 0
     return folder / "c"
 
 
@@ -149,7 +151,7 @@ def test_what_is_done_is_not_done_again(finished: Path, monkeypatch: pytest.Monk
     for name in ("measure", "measure_divergence", "score_comparisons", "draw_run"):
         monkeypatch.setattr(f"palmette.studies.chain.measuring.{name}", lambda *_, **__: pytest.fail("done again"))
     monkeypatch.setattr("palmette.studies.chain.runner.write_preferences", lambda *_, **__: pytest.fail("done again"))
-    assert palmette(monkeypatch, "train", "rlhf", finished.with_suffix(".yaml")) == 0
+    assert palmette(monkeypatch, "chain", finished.with_suffix(".yaml")) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -171,11 +173,11 @@ def test_ctrl_c_and_on_again_is_the_chain_that_nobody_stopped(
     file = chain_file(tmp_path / "c.yaml", values)
     with monkeypatch.context() as patch:
         on_step(patch, 1, lambda: signal.raise_signal(signal.SIGINT))
-        assert palmette(patch, "train", "rlhf", file) == 130
-    assert f"train rlhf {file}" in capsys.readouterr().err
+        assert palmette(patch, "chain", file) == 130
+    assert f"chain {file}" in capsys.readouterr().err
     run = tmp_path / "c" / "seed=0" / "dpo" / "run"
     assert [path.name for path in checkpoints(run / "checkpoints")] == ["checkpoint-1", "checkpoint-2"]
-    assert palmette(monkeypatch, "train", "rlhf", file) == 0
+    assert palmette(monkeypatch, "chain", file) == 0
     assert_same(adapter(run), adapter(finished / "seed=0" / "dpo" / "run"))
 
 
@@ -197,13 +199,17 @@ def test_a_failure_stops_only_what_builds_on_it(
     before = (folder / "seed=0" / "dpo" / "greedy" / "metrics.json").stat().st_mtime_ns
     tried = []
 
-    def broken(*_: Any) -> None:
+    original = chain.train
+
+    def broken(recipe: Recipe, say: Any) -> Any:
+        if recipe.stage != "reward":
+            return original(recipe, say)
         tried.append("judge")
         raise MemoryError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setitem(chain._TRAINERS, "reward", (broken, broken))
-        assert palmette(patch, "train", "rlhf", file) == 1
+        patch.setattr(chain, "train", broken)
+        assert palmette(patch, "chain", file) == 1
     page = (folder / "chain.md").read_text()
     assert "- failed: judge, seed 1: MemoryError: no room" in page
     assert "- failed: ppo, seed 1: it builds on judge, which failed" in page
@@ -213,7 +219,7 @@ def test_a_failure_stops_only_what_builds_on_it(
     assert tried == ["judge"]
     assert not torch.equal(*(next(iter(adapter(folder / f"seed={n}" / "dpo" / "run").values())) for n in (0, 1)))
     capsys.readouterr()
-    assert palmette(monkeypatch, "train", "rlhf", file) == 0
+    assert palmette(monkeypatch, "chain", file) == 0
     page = (folder / "chain.md").read_text()
     assert "failed:" not in page
     assert "| ppo | greedy | 2 |" in page
@@ -228,13 +234,13 @@ def test_what_another_process_has_just_tried_is_not_tried_again(
     error = folder / "seed=0" / "dpo" / "error.json"
     error.write_text('{"error": "no room"}')
     os.utime(error, (time.time() + 600, time.time() + 600))
-    assert palmette(monkeypatch, "train", "rlhf", chain_file(tmp_path / "c.yaml", values)) == 1
+    assert palmette(monkeypatch, "chain", chain_file(tmp_path / "c.yaml", values)) == 1
     page = (folder / "chain.md").read_text()
     assert "failed: dpo, seed 0: no room" in page
     assert "failed: grpo, seed 0: it builds on dpo" in page
     os.utime(error, (1, 1))
     os.utime(folder / "seed=0" / "grpo" / "error.json", (1, 1))
-    assert palmette(monkeypatch, "train", "rlhf", tmp_path / "c.yaml") == 0
+    assert palmette(monkeypatch, "chain", tmp_path / "c.yaml") == 0
     assert "failed" not in (folder / "chain.md").read_text()
 
 
@@ -251,12 +257,12 @@ def test_what_cannot_be_measured_leaves_all_else(
 
     with monkeypatch.context() as patch:
         patch.setattr("palmette.studies.chain.measuring.measure_divergence", broken)
-        assert palmette(patch, "train", "rlhf", file) == 1
+        assert palmette(patch, "chain", file) == 1
     page = (folder / "chain.md").read_text()
     assert "- not measured: dpo, seed 0: divergence.json: it has two turns" in page
     for name in ("tuned", "dpo", "ppo", "grpo"):
         assert f"| {name} | greedy | 1 |" in page
-    assert palmette(monkeypatch, "train", "rlhf", file) == 0
+    assert palmette(monkeypatch, "chain", file) == 0
     assert "not measured" not in (folder / "chain.md").read_text()
 
 
@@ -270,7 +276,7 @@ def test_what_is_measured_of_something_else_is_measured_anew(
     other.write_text((folder / "seed=0" / "held-out" / "preferences.jsonl").read_text().splitlines()[0] + "\n")
     values["evaluate"] |= {"comparisons": str(other)}
     file = chain_file(tmp_path / "c.yaml", {**values, "reference": "dpo"})
-    assert palmette(monkeypatch, "train", "rlhf", file) == 0
+    assert palmette(monkeypatch, "chain", file) == 0
     found = {
         name: json.loads((folder / "seed=0" / name / "divergence.json").read_text())["completion_kl"]
         for name in ("tuned", "dpo")
@@ -280,7 +286,7 @@ def test_what_is_measured_of_something_else_is_measured_anew(
     assert json.loads((folder / "seed=0" / "judge" / "ranking.json").read_text())["comparisons"] == 1
     values["evaluate"] |= {"comparisons": "stage:pairs"}
     capsys.readouterr()
-    assert palmette(monkeypatch, "train", "rlhf", chain_file(tmp_path / "c.yaml", {**values, "reference": "dpo"})) == 1
+    assert palmette(monkeypatch, "chain", chain_file(tmp_path / "c.yaml", {**values, "reference": "dpo"})) == 1
     assert "is what the reward model was trained on" in " ".join(capsys.readouterr().err.split())
 
 
@@ -293,14 +299,16 @@ def test_what_was_built_on_may_not_change(
     preferences = folder / "seed=0" / "pairs" / "preferences.jsonl"
     kept = preferences.read_text()
     preferences.write_text(kept.replace("white", "black"))
-    assert palmette(monkeypatch, "train", "rlhf", file) == 1
-    assert "dpo was built on another pairs than there is now. Remove" in " ".join(capsys.readouterr().err.split())
+    assert palmette(monkeypatch, "chain", file) == 1
+    assert re.search(
+        r"dpo was begun with pairs = '\w+', and now it is '\w+'", " ".join(capsys.readouterr().err.split())
+    )
     preferences.write_text(kept)
     shutil.rmtree(folder / "seed=0" / "grpo")
     values["stages"]["grpo"]["train"]["epochs"] = 2
-    assert palmette(monkeypatch, "train", "rlhf", chain_file(tmp_path / "c.yaml", values)) == 0
+    assert palmette(monkeypatch, "chain", chain_file(tmp_path / "c.yaml", values)) == 0
     values["stages"]["grpo"]["train"]["epochs"] = 5
-    assert palmette(monkeypatch, "train", "rlhf", chain_file(tmp_path / "c.yaml", values)) == 2
+    assert palmette(monkeypatch, "chain", chain_file(tmp_path / "c.yaml", values)) == 2
     assert "was begun with train.epochs = 2, and now it is 5" in capsys.readouterr().err
     values["stages"]["grpo"]["train"]["epochs"] = 2
     verdicts = Path(values["stages"]["pairs"]["verdicts"])
@@ -312,10 +320,10 @@ def test_what_was_built_on_may_not_change(
     asked = folder / "seed=0" / "pairs" / "stage.json"
     asked.write_text(asked.read_text().replace(str(verdicts), str(other)))
     file = chain_file(tmp_path / "c.yaml", values)
-    assert palmette(monkeypatch, "train", "rlhf", file) == 0
+    assert palmette(monkeypatch, "chain", file) == 0
     other.write_text(other.read_text().replace("granite", "marble"))
-    assert palmette(monkeypatch, "train", "rlhf", file) == 1
-    assert f"pairs was built on another {other}" in " ".join(capsys.readouterr().err.split())
+    assert palmette(monkeypatch, "chain", file) == 1
+    assert f"pairs was begun with {other} = '" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_finished_run_may_begin_a_chain(
@@ -331,7 +339,7 @@ def test_a_finished_run_may_begin_a_chain(
     stages = {"judge": judge, "tuned": {"kind": "run", "run": str(before)}, "dpo": dpo, "ppo": ppo}
     evaluate = {**values["evaluate"], "comparisons": str(finished / "seed=0" / "held-out" / "preferences.jsonl")}
     file = chain_file(tmp_path / "c.yaml", {"stages": stages, "evaluate": evaluate})
-    assert palmette(monkeypatch, "train", "rlhf", file) == 0
+    assert palmette(monkeypatch, "chain", file) == 0
     place = tmp_path / "c" / "seed=0"
     assert sorted(path.name for path in before.iterdir()) == files
     assert (place / "tuned" / "greedy" / "metrics.json").is_file()
@@ -349,7 +357,7 @@ def test_a_finished_run_may_begin_a_chain(
             )
         )
     stages["tuned"]["run"] = str(tmp_path)
-    assert palmette(monkeypatch, "train", "rlhf", chain_file(tmp_path / "d.yaml", {"stages": stages})) == 2
+    assert palmette(monkeypatch, "chain", chain_file(tmp_path / "d.yaml", {"stages": stages})) == 2
     assert "is not a run folder" in capsys.readouterr().err
 
 

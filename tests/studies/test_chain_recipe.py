@@ -16,7 +16,7 @@ DPO = {"kind": "dpo", "start": "stage:a", "data": {"train": ["stage:p"]}}
 PAIRS = {"kind": "preferences", "model": "stage:a", "data": "builtin:dev"}
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no stages": ({"stages": {}}, "stages = {}"),
-    "kind": ({"stages": {"a": {"kind": "dop"}}}, "stage a: kind = 'dop'. Give one of: run, sft, preferences"),
+    "kind": ({"stages": {"a": {"kind": "dop"}}}, "stage a: kind = 'dop'. Give one of: run, preferences, sft"),
     "later stage": (
         {"stages": {"d": DPO, "a": {"kind": "sft"}}},
         "start = 'stage:a' names no stage before it. .*: none",

@@ -24,7 +24,7 @@ from palmette.studies.measuring import first_questions
 from palmette.studies.sweep.recipe import load_sweep
 from palmette.studies.sweep.table import plot_learning_rates
 from palmette.studies.tables import Row, Spread
-from palmette.train.sft import train_sft
+from palmette.train.run import train
 from palmette.train.step import checkpoints
 from tests.support.command import palmette
 from tests.support.recipes import small_sweep as small
@@ -198,7 +198,7 @@ def test_what_it_cost_elsewhere_is_measured_and_drawn(
     settings["output"] = str(copied)
     file = tmp_path / "again.yaml"
     file.write_text(yaml.safe_dump(settings))
-    monkeypatch.setattr("palmette.studies.sweep.runner.train_sft", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("palmette.studies.sweep.runner.train", lambda *_: pytest.fail("trained again"))
     assert palmette(monkeypatch, "sweep", file) == 0
     assert (copied / "forgetting.png").read_bytes()[:4] == b"\x89PNG"
     record = json.loads((copied / "sweep.json").read_text())
@@ -250,7 +250,7 @@ def test_ctrl_c_in_training_and_in_answering(
     assert {path.name for path in run.parent.iterdir()} == {"cell.json", "run"}
     assert palmette(monkeypatch, "sweep", file) == 0
     (cell, _) = load_sweep(file)[1]
-    train_sft(cell.recipe.model_copy(update={"output": str(tmp_path / "straight")}), quiet)
+    train(cell.recipe.model_copy(update={"output": str(tmp_path / "straight")}), quiet)
     assert_same(adapter(tmp_path / "straight"), adapter(run))
 
 
@@ -348,7 +348,7 @@ def test_a_sweep_that_has_changed_is_refused(
     settings["base"]["train"]["epochs"] = 2
     settings["evaluate"]["limit"] = 1
     assert palmette(monkeypatch, "sweep", sweep_file(tmp_path / "s.yaml", **settings)) == 2
-    assert "was begun with evaluate = " in capsys.readouterr().err
+    assert "was begun with evaluate.questions = " in capsys.readouterr().err
     settings["output"] = str(tmp_path)
     assert palmette(monkeypatch, "sweep", sweep_file(tmp_path / "s.yaml", **settings)) == 2
     assert "exists already, and holds no sweep" in capsys.readouterr().err

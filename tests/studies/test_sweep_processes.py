@@ -55,7 +55,7 @@ def test_a_cell_of_another_process_comes_last(
         waits.append(seconds)
         held.close()
 
-    monkeypatch.setattr("palmette.lock.time", SimpleNamespace(sleep=let_go))
+    monkeypatch.setattr("palmette.studies.work_sharing.time", SimpleNamespace(sleep=let_go))
     assert palmette(monkeypatch, "sweep", file, "--retry-failed") == 0
     err = capsys.readouterr().err
     assert err.count("base_seed=0: another process is at work on it") == 1

@@ -1,94 +1,95 @@
-"""A headless Chromium for tests of pages, with nothing but the standard library."""
+"""Chromium for tests of pages: where it is, how it comes onto a Debian machine, and pages opened in it by Playwright.
+
+Playwright's own download of browsers is never used: it would fetch several hundred megabytes that Debian has as a package.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
 import os
-import select
+import shutil
 import subprocess
-import time
-from pathlib import Path
-from typing import Any
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser as Chromium
+    from playwright.sync_api import Page
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+HOW_TO_INSTALL = (
+    "there is no Chromium on this machine. Install it (Debian: apt-get install chromium) or Google Chrome, "
+    "or set CHROMIUM to the path of either."
+)
+INSTALL = (
+    ("apt-get", "-qq", "update"),
+    ("apt-get", "-qq", "install", "-y", "--no-install-recommends", "chromium"),
+)
+
+# Chromium reports a rejected promise in a task of its own, after the script that rejected it.
+SETTLED = "new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
+
+
+def find_chromium() -> str | None:
+    """The path of Chromium or Google Chrome: $CHROMIUM if it is set, else the first of `PROGRAMS` on the PATH."""
+    names = (os.environ["CHROMIUM"],) if os.environ.get("CHROMIUM") else PROGRAMS
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+def main() -> int:
+    """Install Chromium where it is missing, which takes Debian and root. The exit status is 0 if there is one in the end."""
+    if find_chromium() is None and not os.environ.get("CHROMIUM") and shutil.which("apt-get") and os.geteuid() == 0:
+        print("Installing Chromium for the browser tests: apt-get install chromium ...", flush=True)
+        for command in INSTALL:
+            subprocess.run(command, check=False, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    if find_chromium() is None:
+        print(f"The browser tests cannot run: {HOW_TO_INSTALL}", file=sys.stderr)
+        return 1
+    return 0
+
+
+WIDTHS = "[innerWidth, document.documentElement.scrollWidth]"  # as seen, as laid out
 
 
 class Browser:
-    """A headless Chromium, spoken to over two pipes by the DevTools protocol."""
+    """Opens pages in a headless Chromium, one at a time, and collects complaints about them."""
 
-    def __init__(self, program: str, profile: Path) -> None:
-        (commands, self._write), (self._read, completions) = os.pipe(), os.pipe()
-        high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (commands, completions)]
-        flags = (
-            "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars --remote-debugging-pipe"
+    def __init__(self, chromium: Chromium) -> None:
+        self._chromium = chromium
+        self._page: Page | None = None
+        self._complaints: list[str] = []
+
+    def open(self, url: str, width: int, *, dark: bool = False) -> Page:
+        """A loaded page in a context of its own, as a phone shows it if it is narrower than 800 pixels.
+
+        The page that was open before is closed, and the complaints start over.
+        """
+        if self._page is not None:
+            self._page.context.close()
+        self._complaints = []
+        context = self._chromium.new_context(
+            viewport={"width": width, "height": 850},
+            device_scale_factor=1,
+            is_mobile=width < 800,
+            color_scheme="dark" if dark else "light",
         )
-        line = f'exec "$0" {flags} --user-data-dir="$1" about:blank 3<&{high[0]} 4>&{high[1]}'
-        self._process = subprocess.Popen(
-            ["/bin/bash", "-c", line, program, str(profile)],
-            pass_fds=high,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for fd in (commands, completions, *high):
-            os.close(fd)
-        self._buffer, self._last, self._session = b"", 0, ""
-        self.events: list[dict[str, Any]] = []
+        context.set_default_timeout(20_000)  # milliseconds
+        self._page = page = context.new_page()
+        page.on("pageerror", lambda error: self._complaints.append(f"exception: {error}"))
+        page.on("console", lambda message: self._complaints.append(f"console: {message.type}: {message.text}"))
+        page.on("request", lambda request: self._check(request.url, url))
+        page.goto(url)
+        return page
 
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self.call("Browser.close")
-        self._process.wait(20)
-        os.close(self._write)
-        os.close(self._read)
+    def complaints(self) -> list[str]:
+        """Exceptions, whatever the page or Chromium wrote to the console, and requests for anything but the page itself."""
+        assert self._page is not None, "no page was opened"
+        self._page.evaluate(SETTLED)
+        return self._complaints
 
-    def call(self, method: str, **params: Any) -> Any:
-        self._last += 1
-        message = {"id": self._last, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while (completion := self._receive()).get("id") != self._last:
-            self.events.append(completion)
-        assert "error" not in completion, (method, completion["error"])
-        return completion["result"]
+    def _check(self, requested: str, url: str) -> None:
+        if requested.partition("#")[0] != url.partition("#")[0]:
+            self._complaints.append(f"request: {requested}")
 
-    def _receive(self, seconds: float = 60.0) -> dict[str, Any]:
-        end = time.monotonic() + seconds
-        while b"\0" not in self._buffer:
-            if not select.select([self._read], [], [], max(0.0, end - time.monotonic()))[0]:
-                raise TimeoutError("Chromium does not answer")
-            chunk = os.read(self._read, 1 << 16)
-            if not chunk:
-                raise OSError("Chromium has gone")
-            self._buffer += chunk
-        line, self._buffer = self._buffer.split(b"\0", 1)
-        return dict(json.loads(line))
 
-    def open(self, url: str, width: int, *, dark: bool = False) -> None:
-        """A page in a fresh tab, as a phone shows it if it is narrow."""
-        self._session, self.events = "", []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=850, deviceScaleFactor=1, mobile=width < 800
-        )
-        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[theme])
-        self.call("Page.navigate", url=url)
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._receive())
-
-    def run(self, script: str) -> Any:
-        """What an expression gives, awaited."""
-        completion = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in completion, completion
-        return completion["result"].get("value")
-
-    def complaints(self) -> list[dict[str, Any]]:
-        """Exceptions, console errors and warnings, and requests for anything but the page."""
-        names = {"Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"}
-        found = [event for event in self.events if event.get("method") in names]
-        sent = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
-        return found + [event for event in sent if not event["params"]["request"]["url"].startswith("file:")]
+if __name__ == "__main__":
+    sys.exit(main())

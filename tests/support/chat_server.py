@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -11,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
-from palmette.endpoint.cache import AnswerCache
-from palmette.endpoint.client import Client, Endpoint
+from palmette.endpoint.client import Client
+from palmette.endpoint.settings import Endpoint
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Act:
         drop: whether to hang up without a reply.
         cut: whether to hang up in the middle of the body.
         drip: seconds between single bytes of the body.
+        header_drip: seconds between headers, which never end.
     """
 
     status: int = 200
@@ -34,6 +36,7 @@ class Act:
     drop: bool = False
     cut: bool = False
     drip: float = 0.0
+    header_drip: float = 0.0
 
 
 def completion(text: str | None, **changes: Any) -> dict[str, Any]:
@@ -60,23 +63,41 @@ class ChatServer:
 
     Args:
         answer: what it does with a request's JSON, once `acts` is empty.
+        keep_alive: whether connections stay open after a response.
+        certificate: a PEM file with certificate and key, to serve HTTPS.
 
     Attributes:
         acts: what it does with the next requests.
         asked: the JSON of all requests so far.
         headers: their headers.
         times: when they came, in seconds.
+        paths: their paths, which are whole URLs if this server is asked as a proxy.
+        opened, closed: connections so far.
     """
 
-    def __init__(self, answer: Callable[[dict[str, Any]], Act] | None = None) -> None:
+    def __init__(
+        self,
+        answer: Callable[[dict[str, Any]], Act] | None = None,
+        *,
+        keep_alive: bool = False,
+        certificate: Path | None = None,
+    ) -> None:
         self.answer = answer or (lambda _: says("fine"))
         self.acts: list[Act] = []
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
+        self.paths: list[str] = []
+        self.opened = self.closed = 0
+        self._keep_alive = keep_alive
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        scheme = "https" if certificate else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
@@ -105,14 +126,29 @@ class ChatServer:
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1" if owner._keep_alive else "HTTP/1.0"
+
+            def setup(self) -> None:
+                owner.opened += 1
+                super().setup()
+
+            def finish(self) -> None:
+                super().finish()
+                owner.closed += 1
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                assert self.path == "/v1/chat/completions"
+                assert self.path.endswith("/v1/chat/completions")
+                owner.paths.append(self.path)
                 act = owner._take(json.loads(body), dict(self.headers))
                 time.sleep(act.delay)
                 if act.drop:
                     return
                 self.send_response(act.status)
+                while act.header_drip:
+                    self.send_header("X-Wait", "a little longer")
+                    self.flush_headers()
+                    time.sleep(act.header_drip)
                 for name, value in act.headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(act.body)))
@@ -142,5 +178,11 @@ class _Server(ThreadingHTTPServer):
 
 
 def client_of(server: ChatServer, cache: Path | None = None, **settings: Any) -> Client:
+    """A client that waits no longer than a test can."""
     settings = {"first_backoff": 0.01, "timeout": 5.0, **settings}
-    return Client(Endpoint(server.url, settings.pop("model", "m"), **settings), AnswerCache(cache) if cache else None)
+    return Client(Endpoint(server.url, settings.pop("model", "m"), **settings), cache)
+
+
+def user(text: str) -> list[dict[str, str]]:
+    """The messages of a request."""
+    return [{"role": "user", "content": text}]

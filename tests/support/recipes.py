@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from palmette.config import Recipe
+from palmette.config import Recipe, read_settings
+from palmette.train.stages import recipe_from
 from tests.support.data import squad_file
 
 
@@ -47,3 +48,8 @@ def small_sweep(tiny_folder: Path, folder: Path) -> dict[str, Any]:
         },
         "evaluate": {"data": str(data), "decoders": ["greedy", "span"], "limit": 2},
     }
+
+
+def parse_recipe(text: str, source: str) -> Recipe:
+    """A recipe of fine-tuning from YAML text. `source` is how messages name it."""
+    return recipe_from(read_settings(text, source), source, "sft")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from palmette.config import read_section
 from palmette.train.callbacks import MetricsLog
 from palmette.train.recipes.preferences import RewardRecipe
-from palmette.train.reward import train_reward
+from palmette.train.run import train
 
 
 def quiet(_: str) -> None:
@@ -58,5 +58,5 @@ def train_small_reward_model(tiny_folder: Path, folder: Path) -> Path:
         "lora": {"rank": 2},
         "train": {"epochs": 1, "learning_rate": 0.01},
     }
-    train_reward(read_section(RewardRecipe, values, "test"), quiet)
+    train(read_section(RewardRecipe, values, "test"), quiet)
     return folder / "run"

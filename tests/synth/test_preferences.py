@@ -84,7 +84,7 @@ def test_the_command_goes_on_where_it_was_stopped(
 ) -> None:
     """Stopped by Ctrl-C after the first question, in the midst of a line; the same file as without the stop."""
     script = Script([[RIGHT, NONE, "broken"]])
-    monkeypatch.setattr("palmette.rollouts.sampler.Sampler", lambda *_, **__: script)
+    monkeypatch.setattr("palmette.synth.preference_job.Sampler", lambda *_, **__: script)
     monkeypatch.setattr("palmette.synth.preferences._QUESTIONS", 1)
     data = squad_file(tmp_path / "a.json")
     words = ("synth", "preferences", data, "--model", tiny_folder, "--samples", 3, "--temperature", 1)

@@ -9,7 +9,7 @@ import pytest
 
 from palmette.data.records import Answer, Document, Question
 from palmette.data.source import read_source
-from palmette.endpoint.cache import Completion
+from palmette.endpoint.completion import Completion
 from palmette.synth.quotes import ANSWERED, UNANSWERED, around, quote_rationales, sentences
 from palmette.synth.rationales import judge, stands_in
 from palmette.tasks.extractive_qa import training_answer

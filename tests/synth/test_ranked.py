@@ -208,7 +208,9 @@ def test_the_command_ranks_by_a_reward_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Each answer earns 2 * what the reward model says of it after the question as messages, and nothing else."""
-    monkeypatch.setattr("palmette.rollouts.sampler.Sampler", lambda *_, **__: Script([["abcabc", "17", "granite?"]]))
+    monkeypatch.setattr(
+        "palmette.synth.preference_job.Sampler", lambda *_, **__: Script([["abcabc", "17", "granite?"]])
+    )
     data, out = squad_file(tmp_path / "a.json"), tmp_path / "out.jsonl"
     words = ("synth", "preferences", data, "--model", tiny_folder, "--samples", 3, "--temperature", 1, "--out", out)
     ranking = ("--reward", "none", "--reward-model", reward_run, "--reward-model-weight", 2)
@@ -367,14 +369,14 @@ def test_a_second_process_at_the_same_output_is_refused(tmp_path: Path) -> None:
     with locked(work, wait=False) as mine:
         assert mine
         with pytest.raises(RunError, match=r"another process is writing .*out\.jsonl\. Wait for it, or give another"):
-            write_preferences(settings, out)
+            write_preferences(settings, out, print)
         assert not out.exists()
         assert work.exists(), "it is the other's"
-        write_preferences(settings, tmp_path / "other.jsonl")
-    write_preferences(settings, out)
+        write_preferences(settings, tmp_path / "other.jsonl", print)
+    write_preferences(settings, out, print)
     assert out.read_bytes() == (tmp_path / "other.jsonl").read_bytes()
     with pytest.raises(DataError, match="no data file"):
-        write_preferences(settings.model_copy(update={"data": "none.json"}), tmp_path / "third.jsonl")
+        write_preferences(settings.model_copy(update={"data": "none.json"}), tmp_path / "third.jsonl", print)
     assert not list(tmp_path.glob("*.work")), "nothing was begun"
 
 

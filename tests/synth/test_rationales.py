@@ -14,8 +14,8 @@ import pytest
 
 from palmette.data.records import Answer, Document, Question
 from palmette.data.source import read_source
-from palmette.endpoint.cache import Completion
-from palmette.endpoint.transport import RequestError
+from palmette.endpoint.completion import Completion
+from palmette.endpoint.errors import RequestError
 from palmette.synth.rationales import REASONS, judge, teacher_messages
 from tests.support.chat_server import Act, ChatServer, fails, says
 from tests.support.command import palmette

@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from palmette.cli.main import app
-from palmette.config import Recipe, parse_recipe
+from palmette.config import Recipe
 from palmette.data.records import Answer, Document, Question
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import DataError, RecipeError
@@ -21,6 +21,7 @@ from palmette.tasks.qa_prompt import describe_prompts, load_prompt, prompt_names
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import lay_out
 from tests.support.models import tiny_llama
+from tests.support.recipes import parse_recipe
 
 DOCUMENT = Document(
     "tower",

@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from palmette.config import Recipe, load_recipe, parse_recipe
+from palmette.config import Recipe
 from palmette.data.chat import Conversation, parse_chat
 from palmette.data.source import read_source
 from palmette.errors import DataError, PackingError, RecipeError, TemplateError
 from palmette.tasks.chat import Chat
-from palmette.train.sft import resume_sft, train_sft
-from palmette.train.stage import Interrupted
+from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.run import resume, train
+from palmette.train.stages import read_recipe
 from palmette.train.step import nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
@@ -28,6 +29,7 @@ from tests.support.command import palmette
 from tests.support.data import chat_file
 from tests.support.models import tiny_llama
 from tests.support.oracle import oracle
+from tests.support.recipes import parse_recipe
 from tests.support.runs import on_step, quiet
 from tests.support.tokenizers import STYLES
 
@@ -298,7 +300,7 @@ def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(tiny_folder: Path, chats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four steps that was never stopped: three trees, two a step, two epochs."""
     out = tmp_path_factory.mktemp("chat-runs") / "straight"
-    train_sft(recipe(tiny_folder, chats, out), quiet)
+    train(recipe(tiny_folder, chats, out), quiet)
     return out
 
 
@@ -307,7 +309,7 @@ def test_a_run_says_what_it_learned_from(finished: Path, chats: Path) -> None:
     (data,) = manifest["data"]
     assert (data["source"], data["documents"], data["questions"]) == (str(chats), 6, 8)
     assert (manifest["trees"], manifest["questions"], manifest["dropped"]) == (3, 8, [])
-    assert load_recipe(finished / "recipe.yaml").data.kind == "chat"
+    assert read_recipe(finished / "recipe.yaml").data.kind == "chat"
     assert len((finished / "metrics.jsonl").read_text().splitlines()) == 4
 
 
@@ -316,7 +318,7 @@ def test_the_first_loss_of_a_run_is_that_of_plain_rows(
 ) -> None:
     """All trees in one step, before anything was learned; a new adapter changes nothing."""
     settings = recipe(tiny_folder, chats, tmp_path / "run", train={"epochs": 1, "trees_per_step": 3})
-    train_sft(settings, quiet)
+    train(settings, quiet)
     (line,) = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     total, weight = plain_loss(AutoModelForCausalLM.from_pretrained(tiny_folder), masked_rows(tokenizer, ROWS))
     assert line["loss"] == pytest.approx(total / weight, rel=1e-4)
@@ -328,10 +330,10 @@ def test_ctrl_c_saves_and_resume_is_bit_equal(
 ) -> None:
     out = tmp_path / "stopped"
     on_step(monkeypatch, step, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Interrupted):
-        train_sft(recipe(tiny_folder, chats, out), quiet)
+    with pytest.raises(TrainingInterrupted):
+        train(recipe(tiny_folder, chats, out), quiet)
     monkeypatch.undo()
-    resume_sft(out, quiet)
+    resume(out, quiet)
     straight, resumed = (load_file(run / "adapter" / "adapter_model.safetensors") for run in (finished, out))
     assert straight.keys() == resumed.keys()
     assert all(torch.equal(value, resumed[name]) for name, value in straight.items())
@@ -345,8 +347,8 @@ def test_what_is_left_out_is_counted(tiny_folder: Path, tmp_path: Path) -> None:
     path = chat_file(tmp_path / "mixed.jsonl", bad, ROWS[5], silent, long)
     lenient = {"on_bad_record": "drop", "on_too_long": "drop"}
     said: list[str] = []
-    train = {"row_tokens": 150, "epochs": 1}
-    train_sft(recipe(tiny_folder, path, tmp_path / "run", data=lenient, train=train), said.append)
+    section = {"row_tokens": 150, "epochs": 1}
+    train(recipe(tiny_folder, path, tmp_path / "run", data=lenient, train=section), said.append)
     dropped = json.loads((tmp_path / "run" / "manifest.json").read_text())["dropped"]
     assert len(dropped) == 3
     assert re.search("'unanswered' has no turn of the assistant", dropped[0])
@@ -358,14 +360,14 @@ def test_what_is_left_out_is_counted(tiny_folder: Path, tmp_path: Path) -> None:
         ({"limit_documents": 3, "on_bad_record": "drop"}, PackingError, "tree of 'long' has .* train.row_tokens = 150"),
     ):
         with pytest.raises(error, match=message):
-            train_sft(recipe(tiny_folder, path, tmp_path / "none", data=data, train=train), quiet)
+            train(recipe(tiny_folder, path, tmp_path / "none", data=data, train=section), quiet)
     good = chat_file(tmp_path / "silent.jsonl", silent)
     with pytest.raises(DataError, match="conversation 'silent' has nothing to learn"):
-        train_sft(recipe(tiny_folder, good, tmp_path / "none"), quiet)
+        train(recipe(tiny_folder, good, tmp_path / "none"), quiet)
     with pytest.raises(DataError, match="nothing is left to train on: all was dropped, first conversation 'silent'"):
-        train_sft(recipe(tiny_folder, good, tmp_path / "none", data={"on_bad_record": "drop"}), quiet)
+        train(recipe(tiny_folder, good, tmp_path / "none", data={"on_bad_record": "drop"}), quiet)
     with pytest.raises(DataError, match=r"mixed\.jsonl holds conversations, not questions.* Set data\.kind: chat"):
-        train_sft(recipe(tiny_folder, path, tmp_path / "none", data={"kind": "qa"}), quiet)
+        train(recipe(tiny_folder, path, tmp_path / "none", data={"kind": "qa"}), quiet)
     assert not (tmp_path / "none").exists()
 
 
@@ -381,8 +383,8 @@ def test_a_run_on_conversations_can_be_asked(
 ) -> None:
     """It is asked in the words of the recipe's prompt, whatever weights its conversations had."""
     out = tmp_path / "kinds"
-    train = {"epochs": 1, "trees_per_step": 3}
-    train_sft(recipe(tiny_folder, chats, out, train=train, learn={"user": 0.5, "assistant": 1.0}), quiet)
+    section = {"epochs": 1, "trees_per_step": 3}
+    train(recipe(tiny_folder, chats, out, train=section, learn={"user": 0.5, "assistant": 1.0}), quiet)
     (tmp_path / "ferry.txt").write_text("The ferry leaves at 7:40.")
     words: list[str | Path] = ["ask", "--model", out, "--document", tmp_path / "ferry.txt", "--json", "When?"]
     assert palmette(monkeypatch, *words) == 0

@@ -18,10 +18,10 @@ from palmette.model.loading import weights_hash
 from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.qa_prompt import ParsedAnswer, load_prompt
 from palmette.tasks.rewards import REWARDS
-from palmette.train.grpo import resume_grpo, train_grpo
+from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.recipes.rollouts import GrpoRecipe
+from palmette.train.run import resume, train
 from palmette.train.snapshot import ParameterSnapshot
-from palmette.train.stage import Interrupted
 from palmette.train.step import checkpoints
 from tests.support.command import palmette
 from tests.support.data import squad_file
@@ -64,7 +64,7 @@ def finished(tiny_folder: Path, data: str, tmp_path_factory: pytest.TempPathFact
     out = tmp_path_factory.mktemp("runs") / "straight"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(REWARDS, "letters", letters)
-        train_grpo(recipe(tiny_folder, data, out), quiet)
+        train(recipe(tiny_folder, data, out), quiet)
     return out
 
 
@@ -110,13 +110,13 @@ def test_a_stop_in_the_middle_of_rollouts_resumes_bit_equal(
     """The signal comes while a step is logged, and the next one is the last: the second of four over the rollouts, the fourth, the first."""
     out = tmp_path / "stopped"
     on_step(monkeypatch, step, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Interrupted, match=f"after step {step + 1}; go on with: palmette train grpo --resume"):
-        train_grpo(recipe(tiny_folder, data, out, train__save_every=0), quiet)
+    with pytest.raises(TrainingInterrupted, match=f"after step {step + 1}; go on with: palmette train grpo --resume"):
+        train(recipe(tiny_folder, data, out, train__save_every=0), quiet)
     (kept,) = [path for path in checkpoints(out / "checkpoints") if path.name == f"checkpoint-{step + 1}"]
     assert (kept / "rollouts.json").is_file()
     monkeypatch.undo()
     monkeypatch.setitem(REWARDS, "letters", letters)
-    resume_grpo(out, quiet)
+    resume(out, quiet)
     assert_same(adapter(finished), adapter(out))
     for name in ("metrics.jsonl", "samples.jsonl"):
         lines, wanted = log(out, name), log(finished, name)
@@ -133,7 +133,7 @@ def test_what_is_rewarded_is_learned(tiny_folder: Path, data: str, tmp_path: Pat
     changes |= {"train__epochs": 25, "train__trees_per_step": 2, "train__save_every": 99}
     out = tmp_path / "run"
     grpo = {"objective": objective, "kl_coefficient": 0.0, "kl_limit": None}
-    train_grpo(recipe(tiny_folder, data, out, grpo=grpo, **changes), quiet)
+    train(recipe(tiny_folder, data, out, grpo=grpo, **changes), quiet)
     rewards = [line["reward"] for line in log(out)]
     assert len(rewards) == 25
     first, last = sum(rewards[:3]) / 3, sum(rewards[-3:]) / 3
@@ -148,7 +148,7 @@ def test_a_policy_that_runs_away_stops_the_run(tiny_folder: Path, data: str, tmp
     with pytest.raises(
         ModelError, match=r"nats a completion away from its reference, more than grpo\.kl_limit = 0\.0001"
     ):
-        train_grpo(recipe(tiny_folder, data, out, **changes), quiet)
+        train(recipe(tiny_folder, data, out, **changes), quiet)
     assert not (out / "adapter").exists()
     assert checkpoints(out / "checkpoints")
 
@@ -157,12 +157,12 @@ def test_a_run_goes_on_from_another(tiny_folder: Path, data: str, tmp_path: Path
     """The reference is the run it starts from: the policy is there at first, without dropout; afterwards it has moved."""
     one_step: dict[str, Any] = {"rollouts__passes": 1, "train__trees_per_step": 2, "train__epochs": 1}
     first, second = tmp_path / "first", tmp_path / "second"
-    train_grpo(recipe(tiny_folder, data, first, lora__dropout=0.0, train__warmup=0.0, **one_step), quiet)
+    train(recipe(tiny_folder, data, first, lora__dropout=0.0, train__warmup=0.0, **one_step), quiet)
     settings = recipe(
         tiny_folder, data, second, start=str(first), train__warmup=0.0, **{**one_step, "train__epochs": 2}
     )
     values = settings.model_dump(exclude={"model", "lora", "prompt", "reasoning"})
-    train_grpo(read_section(GrpoRecipe, values, "test"), quiet)
+    train(read_section(GrpoRecipe, values, "test"), quiet)
     lines = log(second)
     assert lines[0]["kl"] == pytest.approx(0, abs=1e-6)
     assert lines[1]["kl"] > 1e-4
@@ -202,7 +202,7 @@ def test_bad_jobs_leave_nothing_behind(tiny_folder: Path, data: str, tmp_path: P
         (DataError, "in one completion of its own", {"reasoning": {"kind": "blah"}}),
     ):
         with pytest.raises(error, match=message):
-            train_grpo(recipe(tiny_folder, data, out, **changes), quiet)
+            train(recipe(tiny_folder, data, out, **changes), quiet)
         assert not out.exists()
 
 
@@ -222,13 +222,13 @@ def test_damaged_rollouts_are_explained(
 ) -> None:
     out = tmp_path / "run"
     on_step(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Interrupted):
-        train_grpo(recipe(tiny_folder, data, out), quiet)
+    with pytest.raises(TrainingInterrupted):
+        train(recipe(tiny_folder, data, out), quiet)
     (out / "checkpoints" / "checkpoint-2" / "rollouts.json").write_text("{")
     monkeypatch.undo()
     monkeypatch.setitem(REWARDS, "letters", letters)
     with pytest.raises(RunError, match=r"rollouts\.json cannot be read"):
-        resume_grpo(out, quiet)
+        resume(out, quiet)
 
 
 @pytest.mark.parametrize("stage", ["grpo", "ppo"])

@@ -24,9 +24,10 @@ from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.scoring import score_rollouts
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.rewards import REWARDS
-from palmette.train.ppo import PpoLearner, add_advantages, next_coefficient, resume_ppo, train_ppo
+from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.ppo import PpoLearner, add_advantages, next_coefficient
 from palmette.train.recipes.rollouts import PpoRecipe, PpoSection
-from palmette.train.stage import Interrupted
+from palmette.train.run import resume, train
 from palmette.tree.chat import ChatTemplate
 from tests.support.data import squad_file
 from tests.support.models import SMALL, tiny_llama, with_exact_norms
@@ -174,12 +175,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(squad_file(tmp_path_factory.mktemp("data") / "squad.json"))
 
 
-def recipe(tiny_folder: Path, data: str, out: Path, train: dict[str, Any], **sections: Any) -> PpoRecipe:
+def recipe(tiny_folder: Path, data: str, out: Path, section: dict[str, Any], **sections: Any) -> PpoRecipe:
     rollouts = {"samples": 3, "max_new_tokens": 5, "documents": 2, "passes": 2, "rewards": {"letters": 1.0}}
     common = {"model": {"name": str(tiny_folder), "dtype": "float32"}, "data": {"train": [data]}}
     settings = {"output": str(out), **common, **sections}
     settings["rollouts"] = {**rollouts, **sections.get("rollouts", {})}
-    return read_section(PpoRecipe, {**settings, "train": {"trees_per_step": 1, "learning_rate": 0.01, **train}}, "test")
+    return read_section(
+        PpoRecipe, {**settings, "train": {"trees_per_step": 1, "learning_rate": 0.01, **section}}, "test"
+    )
 
 
 def test_it_adapts_stops_and_resumes_bit_equal(
@@ -188,13 +191,13 @@ def test_it_adapts_stops_and_resumes_bit_equal(
     """Two epochs of four steps over one batch of rollouts each; the signal comes in step 2, so step 3 is the last, amid the first batch."""
     changes: dict[str, Any] = {"lora": {"rank": 2, "dropout": 0.2}, "ppo": {"kl_target": 0.5}}
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    train_ppo(recipe(tiny_folder, data, straight, {"epochs": 2}, **changes), quiet)
+    train(recipe(tiny_folder, data, straight, {"epochs": 2}, **changes), quiet)
     on_step(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Interrupted, match="after step 3; go on with: palmette train ppo --resume"):
-        train_ppo(recipe(tiny_folder, data, stopped, {"epochs": 2}, **changes), quiet)
+    with pytest.raises(TrainingInterrupted, match="after step 3; go on with: palmette train ppo --resume"):
+        train(recipe(tiny_folder, data, stopped, {"epochs": 2}, **changes), quiet)
     monkeypatch.undo()
     monkeypatch.setitem(REWARDS, "letters", letters)
-    resume_ppo(stopped, quiet)
+    resume(stopped, quiet)
     assert_same(adapter(straight), adapter(stopped))
     head = "adapter/value_head.safetensors"
     assert_same(load_file(straight / head), load_file(stopped / head))
@@ -212,8 +215,8 @@ def test_it_adapts_stops_and_resumes_bit_equal(
 def test_what_is_rewarded_is_learned(tiny_folder: Path, data: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     ppo = {"kl_coefficient": 0.0, "kl_limit": None, "unfinished_amount": 0.0}
-    train = {"epochs": 12, "method": "full", "trees_per_step": 2, "save_every": 99}
-    train_ppo(recipe(tiny_folder, data, out, train, ppo=ppo, rollouts={"samples": 8}), quiet)
+    section = {"epochs": 12, "method": "full", "trees_per_step": 2, "save_every": 99}
+    train(recipe(tiny_folder, data, out, section, ppo=ppo, rollouts={"samples": 8}), quiet)
     rewards = [line["reward"] for line in log(out)]
     assert len(rewards) == 24
     first, last = sum(rewards[:4]) / 4, sum(rewards[-4:]) / 4
@@ -225,11 +228,11 @@ def test_a_policy_that_runs_away_stops_the_run(tiny_folder: Path, data: str, tmp
     """In bfloat16, as real models are; the head stays in float32."""
     changes: dict[str, Any] = {"ppo": {"kl_limit": 1e-4}, "lora": {"rank": 2}}
     changes["model"] = {"name": str(tiny_folder), "dtype": "bfloat16"}
-    train = {"epochs": 2, "learning_rate": 0.1, "warmup": 0.0}
+    section = {"epochs": 2, "learning_rate": 0.1, "warmup": 0.0}
     with pytest.raises(
         ModelError, match=r"nats a completion away from its reference, more than ppo\.kl_limit = 0\.0001"
     ):
-        train_ppo(recipe(tiny_folder, data, tmp_path / "run", train, **changes), quiet)
+        train(recipe(tiny_folder, data, tmp_path / "run", section, **changes), quiet)
     assert not (tmp_path / "run" / "adapter").exists()
     first = log(tmp_path / "run")[0]
     assert (first["kl"], first["old_kl"]) == (0, 0)  # policy, old policy and reference agree to the last bit at first

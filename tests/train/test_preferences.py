@@ -6,7 +6,6 @@ import json
 import math
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from palmette.config import Recipe, load_run_recipe, read_recipe, read_section
+from palmette.config import Recipe, load_run_recipe, read_section
 from palmette.data.chat import Part, Turn
 from palmette.data.preference import Comparison, read_comparisons, read_verdicts
 from palmette.errors import DataError, ModelError, PalmetteError, RecipeError, RunError
@@ -24,12 +23,10 @@ from palmette.inference.reward_model import load_reward
 from palmette.model.loading import load_model, weights_hash
 from palmette.tasks.preference import GOOD, PreferenceTrees, mismatched
 from palmette.train import reference
-from palmette.train.dpo import resume_dpo, train_dpo
-from palmette.train.kto import resume_kto, train_kto
+from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.recipes.preferences import DpoRecipe, KtoRecipe, RewardRecipe
-from palmette.train.reward import resume_reward, train_reward
-from palmette.train.sft import train_sft
-from palmette.train.stage import Interrupted
+from palmette.train.run import resume, train
+from palmette.train.stages import read_recipe
 from palmette.tree.chat import ChatTemplate
 from tests.support.command import palmette
 from tests.support.models import tiny_llama
@@ -40,11 +37,7 @@ from tests.support.tokenizers import CHATML, byte_level_tokenizer
 from tests.support.trl_losses import trl_dpo_loss, trl_kto_loss
 
 PLACES = ("harbour", "tower", "market", "station", "bridge", "garden")
-STAGES: dict[str, tuple[type[Any], Callable[..., Any], Callable[..., Any]]] = {
-    "reward": (RewardRecipe, train_reward, resume_reward),
-    "dpo": (DpoRecipe, train_dpo, resume_dpo),
-    "kto": (KtoRecipe, train_kto, resume_kto),
-}
+STAGES: dict[str, type[Any]] = {"reward": RewardRecipe, "dpo": DpoRecipe, "kto": KtoRecipe}
 
 
 def rows(places: tuple[str, ...] = PLACES) -> list[dict[str, str]]:
@@ -101,7 +94,7 @@ def recipe(stage: str, tiny_folder: Path, data: Path, out: Path, **changes: Any)
             sections.pop(section, None)
         else:
             sections.setdefault(section, {})[name] = value
-    return read_section(STAGES[stage][0], {"output": str(out), **sections}, "r.yaml")
+    return read_section(STAGES[stage], {"output": str(out), **sections}, "r.yaml")
 
 
 def log(folder: Path) -> list[dict[str, Any]]:
@@ -112,7 +105,7 @@ def log(folder: Path) -> list[dict[str, Any]]:
 def finished(tiny_folder: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run of each stage that was never stopped."""
     folder = tmp_path_factory.mktemp("runs")
-    for stage, (_, train, _) in STAGES.items():
+    for stage in STAGES:
         train(recipe(stage, tiny_folder, pairs, folder / stage), quiet)
     return {stage: folder / stage for stage in STAGES}
 
@@ -133,10 +126,9 @@ def test_ctrl_c_saves_and_resume_is_bit_equal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped in the first epoch; what the reference says is read from the disk afterwards, and not computed again."""
-    kind, train, resume = STAGES[stage]
     out = tmp_path / "run"
     on_step(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Interrupted, match=f"stopped after step 2; go on with: palmette train {stage} --resume"):
+    with pytest.raises(TrainingInterrupted, match=f"stopped after step 2; go on with: palmette train {stage} --resume"):
         train(recipe(stage, tiny_folder, pairs, out), quiet)
     monkeypatch.undo()
     assert (out / reference.REFERENCE).is_file() == (stage != "reward")
@@ -151,7 +143,9 @@ def test_ctrl_c_saves_and_resume_is_bit_equal(
         }
     with pytest.raises(RunError, match="is finished"):
         resume(out, quiet)
-    assert read_recipe(kind, out / "recipe.yaml").model.dtype == "float32"
+    resolved = read_recipe(out / "recipe.yaml")
+    assert type(resolved) is STAGES[stage], "the resolved recipe says its stage"
+    assert resolved.model.dtype == "float32"
 
 
 def test_a_reference_that_was_cut_off_is_gone_on_with(
@@ -170,8 +164,8 @@ def test_a_reference_that_was_cut_off_is_gone_on_with(
 
     monkeypatch.setattr(reference, "_scored", cut)
     with pytest.raises(KeyboardInterrupt):
-        train_dpo(recipe("dpo", tiny_folder, pairs, out), quiet)
-    resume_dpo(out, quiet)
+        train(recipe("dpo", tiny_folder, pairs, out), quiet)
+    resume(out, quiet)
     whole = (finished["dpo"] / reference.REFERENCE).read_text()
     assert len(whole.splitlines()) > 2
     assert len(calls) == len(whole.splitlines()) + 1
@@ -181,7 +175,7 @@ def test_a_reference_that_was_cut_off_is_gone_on_with(
 
 def test_dpo_raises_the_margin_from_nothing(tiny_folder: Path, pairs: Path, tmp_path: Path) -> None:
     """At the reference the loss is ln 2 and every reward 0, here to the last bit, without dropout; then the chosen side leads."""
-    train_dpo(recipe("dpo", tiny_folder, pairs, tmp_path / "run", lora__dropout=0.0), quiet)
+    train(recipe("dpo", tiny_folder, pairs, tmp_path / "run", lora__dropout=0.0), quiet)
     first, *_, last = log(tmp_path / "run")
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-7)
     assert (first["margin"], first["chosen_reward"], first["accuracy"]) == (0.0, 0.0, 0.5)
@@ -218,7 +212,7 @@ def test_the_first_loss_of_dpo_is_trls(
 ) -> None:
     """Against another model as the reference, on plain rows through stock layers. float32 carries 7 digits."""
     changes = {"dpo__reference": str(other_folder), "train__trees_per_step": 6, "train__epochs": 1}
-    train_dpo(recipe("dpo", tiny_folder, pairs, tmp_path / "run", **changes), quiet)
+    train(recipe("dpo", tiny_folder, pairs, tmp_path / "run", **changes), quiet)
     trees = [of_tokens.of_comparison(one) for one in read_comparisons(str(pairs)).records]
     names = [(one.name, side) for side in ("0", "1") for one in trees]
     with torch.no_grad():
@@ -241,7 +235,7 @@ def test_the_first_loss_of_kto_is_trls(
     data = jsonl(tmp_path / "verdicts.jsonl", lines)
     changes = {"train__trees_per_step": 4, "train__epochs": 1}
     section = {"beta": 0.5, "undesirable_weight": 2.0, "reference": str(other_folder)}
-    train_kto(recipe("kto", tiny_folder, data, tmp_path / "run", kto=section, **changes), quiet)
+    train(recipe("kto", tiny_folder, data, tmp_path / "run", kto=section, **changes), quiet)
     found = read_verdicts(str(data)).records
     trees = [of_tokens.of_verdict(*both) for both in zip(found, mismatched(found), strict=True)]
     with torch.no_grad():
@@ -311,7 +305,7 @@ def test_a_reward_model_learns_what_can_be_told_apart_and_is_loaded_whole(
 def test_full_fine_tuning_keeps_the_head_beside_a_plain_model(tiny_folder: Path, pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     changes = {"train__method": "full", "train__learning_rate": 0.001, "train__epochs": 1}
-    train_reward(recipe("reward", tiny_folder, pairs, out, **changes), quiet)
+    train(recipe("reward", tiny_folder, pairs, out, **changes), quiet)
     assert not [name for name in load_file(out / "model" / "model.safetensors") if "head" in name and "lm" not in name]
     assert len(load_reward(out).scores([("Where?", "Here."), ("Where?", "Go!")])) == 2
 
@@ -321,7 +315,7 @@ def tuned(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fine-tuned run to start from."""
     out = tmp_path_factory.mktemp("tuned") / "run"
     changes = {"data__limit_documents": 2, "train__trees_per_step": 1, "prompt__name": "json", "lora__dropout": 0.0}
-    train_sft(sft_recipe(tiny_folder, out, **changes), quiet)
+    train(sft_recipe(tiny_folder, out, **changes), quiet)
     assert max(float(value.abs().max()) for name, value in adapter(out).items() if "lora_B" in name) > 0.01
     return out
 
@@ -332,7 +326,7 @@ def test_a_stage_goes_on_from_a_run(tuned: Path, tiny_folder: Path, pairs: Path,
     made = recipe("dpo", tiny_folder, pairs, out, start=str(tuned), train__learning_rate=1e-4)
     # As a recipe file that names neither model nor adapter.
     values = {key: value for key, value in made.model_dump().items() if key in ("output", "data", "start", "train")}
-    train_dpo(read_section(DpoRecipe, values, "r.yaml"), quiet)
+    train(read_section(DpoRecipe, values, "r.yaml"), quiet)
     assert log(out)[0]["loss"] == pytest.approx(math.log(2), abs=1e-7)
     settled, before = load_run_recipe(out / "recipe.yaml"), load_run_recipe(tuned / "recipe.yaml")
     assert (settled.model, settled.lora, settled.prompt) == (before.model, before.lora, before.prompt)
@@ -356,7 +350,7 @@ def test_a_base_with_a_name_of_the_hub_is_not_asked_for_there(
     config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": "nobody/nothing"}))
     made = recipe("dpo", tiny_folder, pairs, tmp_path / "dpo", start=str(start), train__epochs=1)
     values = {key: value for key, value in made.model_dump().items() if key in ("output", "data", "start", "train")}
-    train_dpo(read_section(DpoRecipe, values, "r.yaml"), quiet)
+    train(read_section(DpoRecipe, values, "r.yaml"), quiet)
     saved = json.loads((tmp_path / "dpo" / "adapter" / "adapter_config.json").read_text())
     assert saved["base_model_name_or_path"] == str(tiny_folder)
 
@@ -366,10 +360,10 @@ def test_a_run_with_all_weights_trained_is_the_base_of_a_new_adapter(
 ) -> None:
     full, out = tmp_path / "full", tmp_path / "dpo"
     changes = {"train__method": "full", "data__limit_documents": 2, "train__epochs": 1, "train__learning_rate": 0.001}
-    train_sft(sft_recipe(tiny_folder, full, **changes), quiet)
+    train(sft_recipe(tiny_folder, full, **changes), quiet)
     made = recipe("dpo", tiny_folder, pairs, out, start=str(full), lora__dropout=0.0, train__epochs=1)
     values = {key: value for key, value in made.model_dump().items() if key in ("output", "data", "start", "train")}
-    train_dpo(read_section(DpoRecipe, values, "r.yaml"), quiet)
+    train(read_section(DpoRecipe, values, "r.yaml"), quiet)
     assert log(out)[0]["loss"] == pytest.approx(math.log(2), abs=1e-7)
     assert load_run_recipe(out / "recipe.yaml").model.name == str(full / "model")
     assert json.loads((out / "manifest.json").read_text())["model"]["sha256"] == weights_hash(str(full / "model"))
@@ -385,7 +379,7 @@ def test_the_reference_may_be_another_run(tuned: Path, tiny_folder: Path, pairs:
         "train__trees_per_step": 6,
     }
     for name, start in (("from", str(tuned)), ("fresh", None)):
-        train_dpo(recipe("dpo", tiny_folder, pairs, tmp_path / name, **same, start=start), quiet)
+        train(recipe("dpo", tiny_folder, pairs, tmp_path / name, **same, start=start), quiet)
     assert log(tmp_path / "from")[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert abs(log(tmp_path / "fresh")[0]["loss"] - math.log(2)) > 0.01
     manifest = json.loads((tmp_path / "fresh" / "manifest.json").read_text())
@@ -399,7 +393,7 @@ def test_margins_come_from_the_records(tiny_folder: Path, tmp_path: Path) -> Non
     for margins in (False, True):
         out = tmp_path / str(margins)
         changes = {"train__epochs": 1, "lora__dropout": 0.0, "reward__margins": margins}
-        train_reward(recipe("reward", tiny_folder, data, out, **changes), quiet)
+        train(recipe("reward", tiny_folder, data, out, **changes), quiet)
         losses.append(log(out)[0]["loss"])
     lead = -math.log(math.expm1(losses[0]))
     assert losses[1] == pytest.approx(math.log1p(math.exp(5 - lead)), rel=1e-5)
@@ -417,7 +411,7 @@ def test_what_contradicts_the_run_to_start_from_is_refused(
         (RunError, "is not a run folder", {"start": str(tmp_path)}),
     ):
         with pytest.raises(error, match=message):
-            train_dpo(recipe("dpo", tiny_folder, pairs, out, **changes), quiet)
+            train(recipe("dpo", tiny_folder, pairs, out, **changes), quiet)
         assert not out.exists()
 
 
@@ -444,7 +438,7 @@ def test_bad_jobs_leave_nothing_behind(
     ]
     for stage, error, message, data, changes in cases:
         with pytest.raises(error, match=message):
-            STAGES[stage][1](recipe(stage, tiny_folder, data, out, **changes), quiet)
+            train(recipe(stage, tiny_folder, data, out, **changes), quiet)
         assert not out.exists(), message
     for stage, message, changes in (
         (
@@ -462,13 +456,13 @@ def test_bad_jobs_leave_nothing_behind(
         read_section(KtoRecipe, {"output": str(out)}, "r.yaml")
     sft = Recipe.model_validate({"output": str(out), "data": {"train": [str(pairs)], "kind": "preferences"}})
     with pytest.raises(DataError, match="for the stages that learn from them"):
-        train_sft(sft, quiet)
+        train(sft, quiet)
     with pytest.raises(RunError, match="is not a reward model's run"):
         load_reward(finished["dpo"])
     with pytest.raises(RunError, match="is a reward model, which gives no answers"):
         load_answerer(str(finished["reward"]))
-    with pytest.raises(RecipeError, match="unknown key 'dpo'"):
-        resume_kto(finished["dpo"], quiet)
+    with pytest.raises(RunError, match=r"is a run of the stage dpo, not of kto. Continue it with: palmette train dpo"):
+        resume(finished["dpo"], quiet, stage="kto")
 
 
 def test_records_of_several_sources_stay_apart(tiny_folder: Path, pairs: Path, tmp_path: Path) -> None:
@@ -479,7 +473,7 @@ def test_records_of_several_sources_stay_apart(tiny_folder: Path, pairs: Path, t
     second = jsonl(tmp_path / "b.jsonl", [{**lines[0], "chosen": "There."}, bad])
     out = tmp_path / "run"
     changes = {"data__train": [str(first), str(second)], "data__on_bad_record": "drop", "train__epochs": 1}
-    train_dpo(recipe("dpo", tiny_folder, pairs, out, **changes), quiet)
+    train(recipe("dpo", tiny_folder, pairs, out, **changes), quiet)
     manifest = json.loads((out / "manifest.json").read_text())
     assert [source["records"] for source in manifest["data"]] == [1, 1]
     assert manifest["trees"] == 2

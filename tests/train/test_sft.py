@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from palmette.config import load_recipe
 from palmette.data.source import read_source
 from palmette.errors import DataError, ModelError, PackingError, RunError
 from palmette.model.loading import add_lora, load_model, weights_hash
@@ -22,8 +21,9 @@ from palmette.pages.plots import plot_loss
 from palmette.run import whole_folder
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import load_prompt
-from palmette.train.sft import resume_sft, train_sft
-from palmette.train.stage import Interrupted
+from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.run import resume, train
+from palmette.train.stages import read_recipe
 from palmette.train.step import TreeTrainer, checkpoints, nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
@@ -37,7 +37,7 @@ from tests.support.runs import adapter, assert_same, on_step, quiet
 def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was never stopped."""
     out = tmp_path_factory.mktemp("runs") / "straight"
-    train_sft(recipe(tiny_folder, out), quiet)
+    train(recipe(tiny_folder, out), quiet)
     return out
 
 
@@ -71,9 +71,9 @@ def test_training_lowers_the_loss(finished: Path, tiny_folder: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_parameters(finished: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    train_sft(recipe(tiny_folder, tmp_path / "again"), quiet)
+    train(recipe(tiny_folder, tmp_path / "again"), quiet)
     assert_same(adapter(finished), adapter(tmp_path / "again"))
-    train_sft(recipe(tiny_folder, tmp_path / "other", train__seed=1), quiet)
+    train(recipe(tiny_folder, tmp_path / "other", train__seed=1), quiet)
     other = adapter(tmp_path / "other")
     assert any(not torch.equal(value, other[name]) for name, value in adapter(finished).items())
 
@@ -92,13 +92,13 @@ def test_the_rehearsal_leaves_no_trace(
     monkeypatch.setattr(
         TreeTrainer.__init__, "__kwdefaults__", {**TreeTrainer.__init__.__kwdefaults__, "objective": noted}
     )
-    train_sft(recipe(tiny_folder, tmp_path / "with"), quiet)
+    train(recipe(tiny_folder, tmp_path / "with"), quiet)
     assert len(seen) == 5
     assert seen[0] == max(seen[1:])
     assert len(set(seen)) > 1, "all batches are of one size"
     seen.clear()
     monkeypatch.setattr(TreeTrainer, "_rehearse", lambda _: None)
-    train_sft(recipe(tiny_folder, tmp_path / "without"), quiet)
+    train(recipe(tiny_folder, tmp_path / "without"), quiet)
     assert len(seen) == 4
     assert_same(adapter(tmp_path / "with"), adapter(tmp_path / "without"))
     assert_same(adapter(tmp_path / "with"), adapter(finished))
@@ -113,16 +113,16 @@ def test_ctrl_c_saves_and_resume_is_bit_equal(
     # The signal comes while step `step` is logged, so step + 1 is finished and saved.
     on_step(monkeypatch, step, lambda: signal.raise_signal(signal.SIGINT))
     if step == 3:  # then it comes in the last step, and there is nothing left to stop
-        train_sft(recipe(tiny_folder, out, train__save_every=0), quiet)
+        train(recipe(tiny_folder, out, train__save_every=0), quiet)
     else:
         with pytest.raises(
-            Interrupted, match=f"stopped after step {step + 1}; go on with: palmette train sft --resume"
+            TrainingInterrupted, match=f"stopped after step {step + 1}; go on with: palmette train sft --resume"
         ):
-            train_sft(recipe(tiny_folder, out, train__save_every=0), quiet)
+            train(recipe(tiny_folder, out, train__save_every=0), quiet)
         assert [path.name for path in checkpoints(out / "checkpoints")][-1] == f"checkpoint-{step + 1}"
         assert not (out / "adapter").exists()
         monkeypatch.undo()
-        resume_sft(out, quiet)
+        resume(out, quiet)
     assert signal.getsignal(signal.SIGINT) == before
     assert_same(adapter(finished), adapter(out))
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -146,17 +146,17 @@ def test_a_run_cut_off_at_any_moment_resumes_bit_equal(
 ) -> None:
     """Cut in step 3, after the checkpoint of step 2: step 3 is taken again."""
     changes = {"train__method": method, "model__dtype": dtype, "train__epochs": 1, "train__trees_per_step": 1}
-    train_sft(recipe(tiny_folder, tmp_path / "straight", **changes), quiet)
+    train(recipe(tiny_folder, tmp_path / "straight", **changes), quiet)
 
     def cut() -> None:
         raise PowerCutError
 
     on_step(monkeypatch, 3, cut)
     with pytest.raises(PowerCutError):
-        train_sft(recipe(tiny_folder, tmp_path / "cut", **changes), quiet)
+        train(recipe(tiny_folder, tmp_path / "cut", **changes), quiet)
     monkeypatch.undo()
     (tmp_path / "cut" / "checkpoints" / "checkpoint-99").mkdir()  # one that was cut off while it was written
-    resume_sft(tmp_path / "cut", quiet)
+    resume(tmp_path / "cut", quiet)
     name = "adapter/adapter_model.safetensors" if method == "lora" else "model/model.safetensors"
     resumed = load_file(tmp_path / "cut" / name)
     assert_same(load_file(tmp_path / "straight" / name), resumed)
@@ -171,12 +171,12 @@ def test_a_full_disk_while_saving_leaves_the_previous_checkpoint(
     on_step(monkeypatch, 2, lambda: limit_files(2048))
     try:
         with pytest.raises(RunError, match=r"cannot write the checkpoint of step 2 .* resume from checkpoint-1"):
-            train_sft(recipe(tiny_folder, out), quiet)
+            train(recipe(tiny_folder, out), quiet)
     finally:
         limit_files(None)
     monkeypatch.undo()
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["checkpoint-1"]
-    resume_sft(out, quiet)
+    resume(out, quiet)
     assert_same(adapter(finished), adapter(out))
 
 
@@ -193,12 +193,12 @@ def test_a_full_disk_at_the_end_leaves_no_half_written_adapter(
     monkeypatch.setattr(TreeTrainer, "_finalize_training", last)
     try:
         with pytest.raises(RunError, match=r"cannot write .*adapter"):
-            train_sft(recipe(tiny_folder, out), quiet)
+            train(recipe(tiny_folder, out), quiet)
     finally:
         limit_files(None)
     monkeypatch.undo()
     assert {path.name for path in out.iterdir()} == {"recipe.yaml", "manifest.json", "metrics.jsonl", "checkpoints"}
-    resume_sft(out, quiet)
+    resume(out, quiet)
     assert_same(adapter(finished), adapter(out))
 
 
@@ -222,22 +222,22 @@ def test_a_resume_with_other_data_is_refused(
 ) -> None:
     data = squad_file(tmp_path / "data.json")
     on_step(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Interrupted):
-        train_sft(recipe(tiny_folder, tmp_path / "run", data__train=[str(data)], train__epochs=3), quiet)
+    with pytest.raises(TrainingInterrupted):
+        train(recipe(tiny_folder, tmp_path / "run", data__train=[str(data)], train__epochs=3), quiet)
     monkeypatch.undo()
     good = data.read_text()
     data.write_text(good.replace("Who built it?", "Who owns it?"))
-    with pytest.raises(RunError, match="data has changed since the run began"):
-        resume_sft(tmp_path / "run", quiet)
+    with pytest.raises(RunError, match=r"was begun with data = .*, and now it is "):
+        resume(tmp_path / "run", quiet)
     data.write_text(good)
     with (tmp_path / "run" / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 3, "lo')  # cut off while it was written
-    resume_sft(tmp_path / "run", quiet)
+    resume(tmp_path / "run", quiet)
     assert (tmp_path / "run" / "adapter").is_dir()
 
 
 def test_the_resolved_recipe_names_the_words_and_the_dtype(finished: Path) -> None:
-    resolved = load_recipe(finished / "recipe.yaml")
+    resolved = read_recipe(finished / "recipe.yaml")
     assert resolved.model.dtype == "float32"
     assert resolved.prompt.model_dump() == {"name": "plain", **asdict(load_prompt())}
     base = json.loads((finished / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
@@ -250,7 +250,7 @@ def test_old_checkpoints_go_and_the_newest_stay(
     seen: list[list[str]] = []
     out = tmp_path / "run"
     on_step(monkeypatch, 4, lambda: seen.append([path.name for path in checkpoints(out / "checkpoints")]))
-    train_sft(recipe(tiny_folder, out, train__keep_checkpoints=2), quiet)
+    train(recipe(tiny_folder, out, train__keep_checkpoints=2), quiet)
     assert seen == [["checkpoint-2", "checkpoint-3"]]
 
 
@@ -271,14 +271,14 @@ def test_bad_jobs_leave_nothing_behind(finished: Path, tiny_folder: Path, tmp_pa
         (ModelError, "LoRA cannot be put on", {"lora__targets": ["nowhere"]}),
     ):
         with pytest.raises(error, match=message):
-            train_sft(recipe(tiny_folder, out, **changes), quiet)
+            train(recipe(tiny_folder, out, **changes), quiet)
         assert not out.exists()
     with pytest.raises(RunError, match="exists already"):
-        train_sft(recipe(tiny_folder, finished), quiet)
+        train(recipe(tiny_folder, finished), quiet)
     with pytest.raises(RunError, match="is finished"):
-        resume_sft(finished, quiet)
+        resume(finished, quiet)
     with pytest.raises(RunError, match=r"is not a run folder: it has no recipe\.yaml"):
-        resume_sft(tmp_path, quiet)
+        resume(tmp_path, quiet)
 
 
 def test_dropped_trees_are_counted_with_reasons(tiny_folder: Path, tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_dropped_trees_are_counted_with_reasons(tiny_folder: Path, tmp_path: Pat
     assert limit < longer
     said: list[str] = []
     changes = {"data__train": [str(path)], "train__row_tokens": limit, "data__on_too_long": "drop"}
-    train_sft(recipe(tiny_folder, tmp_path / "dropping", **changes), said.append)
+    train(recipe(tiny_folder, tmp_path / "dropping", **changes), said.append)
     manifest = json.loads((tmp_path / "dropping" / "manifest.json").read_text())
     assert manifest["dropped"] == [f"Harbour/0: {longer} tokens, limit {limit}"]
     assert any("1 trees, 1 questions" in line and "1 dropped" in line for line in said)
@@ -298,17 +298,17 @@ def test_dropped_trees_are_counted_with_reasons(tiny_folder: Path, tmp_path: Pat
 def test_numbers_that_explode_stop_the_run(tiny_folder: Path, tmp_path: Path) -> None:
     changes = {"train__learning_rate": 1e30, "train__max_grad_norm": 0.0, "train__warmup": 0.0}
     with pytest.raises(ModelError, match="is not finite at step"):
-        train_sft(recipe(tiny_folder, tmp_path / "many", **changes), quiet)
+        train(recipe(tiny_folder, tmp_path / "many", **changes), quiet)
     one_step = {**changes, "train__learning_rate": 3e38, "train__epochs": 1, "train__trees_per_step": 4}
     with pytest.raises(ModelError, match="is not finite at step"):
-        train_sft(recipe(tiny_folder, tmp_path / "last", **one_step, train__save_every=0), quiet)
+        train(recipe(tiny_folder, tmp_path / "last", **one_step, train__save_every=0), quiet)
     assert not (tmp_path / "last" / "adapter").exists()
 
 
 def test_several_processes_are_refused(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RunError, match="one of 2 processes"):
-        train_sft(recipe(tiny_folder, tmp_path / "two"), quiet)
+        train(recipe(tiny_folder, tmp_path / "two"), quiet)
 
 
 def test_a_mixture_of_experts_resumes_in_full(
@@ -324,10 +324,10 @@ def test_a_mixture_of_experts_resumes_in_full(
     tokenizer.save_pretrained(tmp_path / "moe")
     changes: dict[str, Any] = {"train__method": "full", "train__learning_rate": 0.001, "data__limit_documents": 2}
     changes["train__epochs"] = 3
-    train_sft(recipe(tmp_path / "moe", tmp_path / "straight", **changes), quiet)
+    train(recipe(tmp_path / "moe", tmp_path / "straight", **changes), quiet)
     on_step(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Interrupted):
-        train_sft(recipe(tmp_path / "moe", tmp_path / "stopped", **changes), quiet)
+    with pytest.raises(TrainingInterrupted):
+        train(recipe(tmp_path / "moe", tmp_path / "stopped", **changes), quiet)
     monkeypatch.undo()
-    resume_sft(tmp_path / "stopped", quiet)
+    resume(tmp_path / "stopped", quiet)
     assert_same(*(load_file(tmp_path / run / "model" / "model.safetensors") for run in ("straight", "stopped")))
