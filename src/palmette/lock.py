@@ -20,7 +20,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
     and does no harm. The lock is not re-entrant.
 
     Args:
-        path: the folder or file. It need not exist, but the folder that it stands in must.
+        path: the folder or file. It need not exist yet.
         wait: whether to wait until it is free.
 
     Yields:
