@@ -1,11 +1,13 @@
 """A promise about the answers given: at most so many wrong, with so much confidence.
 
-Fixed-sequence testing of thresholds (Learn then Test: Angelopoulos et al., 2021): the thresholds and their order are chosen on one
-half of the calibration questions; the other half tests them one by one, from strict to loose, each with an exact binomial test, and
-the first one that fails ends it. The chance that the last threshold to pass breaks the promise is at most 1 - confidence.
+The method is fixed-sequence testing of thresholds (Learn then Test: Angelopoulos et al., 2021). The thresholds and
+their order are chosen on one half of the calibration questions. The other half tests them one by one, from strict to
+loose, each with an exact binomial test. The first one that fails ends it. The chance that the last threshold to pass
+breaks the promise is at most 1 - confidence.
 
-What it rests on: the questions of the testing half, and those answered later, are drawn independently from the same source. Questions
-about one document are alike, so a promise from few documents says less than its number of questions suggests.
+What it rests on: the questions of the testing half, and those answered later, are drawn independently from the same
+source. Questions about one document are alike, so a promise from few documents says less than its number of questions
+suggests.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ def choose_threshold(
         confidence: of the promise, between 0 and 1.
 
     Raises:
-        DataError: a number out of range; too few answers to prove anything; or no threshold that passes.
+        DataError: a number is out of range, there are too few answers to prove anything, or no threshold passes.
     """
     check_promise(target_error, confidence)
     needed = smallest_sample(target_error, confidence)
