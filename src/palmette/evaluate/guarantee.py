@@ -80,8 +80,8 @@ def choose_threshold(
     needed = smallest_sample(target_error, confidence)
     if min(len(chooses), len(tests)) < needed:
         raise DataError(
-            f"the calibration set is too small: to promise at most {target_error:.1%} wrong with {confidence:.0%} confidence, each half "
-            f"needs at least {needed} answers, and the halves have {len(chooses)} and {len(tests)}",
+            f"the calibration set is too small: to promise at most {target_error:.1%} wrong with {confidence:.0%} "
+            f"confidence, each half needs at least {needed} answers, and they have {len(chooses)} and {len(tests)}",
             "Calibrate on more documents and questions, or promise less.",
         )
     passed: Guarantee | None = None
@@ -93,8 +93,8 @@ def choose_threshold(
         passed = Guarantee(target_error, confidence, threshold, len(given), wrong, len(tests))
     if passed is None:
         raise DataError(
-            f"no threshold is shown to keep the promise: at the first one tested {wrong} of {len(given)} answers were wrong, which allows "
-            f"up to {upper_bound(wrong, len(given), confidence):.1%}",
+            f"no threshold is shown to keep the promise: at the first one tested {wrong} of {len(given)} answers were "
+            f"wrong, which allows up to {upper_bound(wrong, len(given), confidence):.1%}",
             "Promise less, train further, or calibrate on more questions.",
         )
     return passed
@@ -113,7 +113,7 @@ def _sequence(chooses: Sequence[JudgedAnswer], num_tests: int, target_error: flo
 
 
 def _chance_to_pass(count: int, wrong: int, scale: float, target_error: float, confidence: float) -> float:
-    """The chance that as large a share of the testing half passes, if its errors are as frequent as the choosing half's."""
+    """The chance that as large a share of the testing half passes, if it has as many errors as the choosing half."""
     expected = round(count * scale)
     allowed = stats.binom.ppf(1 - confidence, expected, target_error)
     # The largest number of errors whose probability under the target is still at most 1 - confidence.
