@@ -81,7 +81,8 @@ def choose_threshold(
     if min(len(chooses), len(tests)) < needed:
         raise DataError(
             f"the calibration set is too small: to promise at most {target_error:.1%} wrong with {confidence:.0%} "
-            f"confidence, each half needs at least {needed} answers, and they have {len(chooses)} and {len(tests)}",
+            f"confidence, each half needs at least {needed} answers, "
+            f"and the halves have {len(chooses)} and {len(tests)}",
             "Calibrate on more documents and questions, or promise less.",
         )
     passed: Guarantee | None = None
