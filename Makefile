@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 OUT ?= runs/quickstart
 
-.PHONY: quickstart smoke test check lint types format bench bench-decode bench-train bench-preferences docs clean
+.PHONY: quickstart smoke test chromium check lint types format bench bench-decode bench-train bench-preferences docs docs-site clean
 
 quickstart: .venv/run.stamp
 	$(BIN)/palmette quickstart --out $(OUT)
@@ -14,8 +14,16 @@ quickstart: .venv/run.stamp
 smoke: .venv/run.stamp
 	$(BIN)/palmette quickstart --smoke --out $(OUT)
 
+# One process per core, four at most, since each takes a gigabyte or two. All tests of a file stay in one process, so that
+# the fixtures of a module are made once. ARGS="-n 0" runs all in one process, for --pdb or -s.
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -m "not network and not gpu" $(ARGS)
+	@$(BIN)/python -m tests.support.browser || true
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not network and not gpu" $(ARGS)
+
+# The browser tests need Chromium. As root on Debian this installs it. Elsewhere it says what to install, and fails.
+# `make test` then skips these tests.
+chromium: .venv/dev.stamp
+	@$(BIN)/python -m tests.support.browser
 
 check: lint types test
 
@@ -64,6 +72,15 @@ LLAMA_CMAKE := -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_
 # Pictures and command reference in docs/, from the code.
 docs: .venv/run.stamp
 	$(BIN)/python docs/generate.py
+
+# The documentation as a site in dist/docs-site. A broken link or reference, or a page that would load from another host, is an error.
+docs-site: .venv/docs.stamp
+	$(BIN)/python -m sphinx -W --keep-going -n -E -q -b html -d dist/docs-cache docs dist/docs-site
+	@echo "Open dist/docs-site/index.html"
+
+.venv/docs.stamp: .venv/bin/pip requirements-docs.lock
+	$(PIP) -r requirements-docs.lock
+	@touch $@
 
 clean:
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -24,6 +25,52 @@ _WAYS = (
 )
 
 
+def read_data(
+    source: str | os.PathLike[str],
+    *,
+    split: str = "validation",
+    limit: int | None = None,
+    on_bad_record: OnBad = "error",
+) -> DataSet:
+    """Read and check questions with known answers.
+
+    Args:
+        source: "builtin:train", "builtin:dev" or "builtin:test", a SQuAD v2 .json file, a .jsonl file, or a data set on
+            the Hugging Face hub such as "rajpurkar/squad_v2".
+        split: the split of a data set on the hub, unless its name gives one after a colon.
+        limit: read only so many documents, from the start.
+        on_bad_record: "error" stops at the first bad record. "drop" leaves bad records out and counts them in
+            `dropped`.
+
+    Returns:
+        The data set, with `documents`, `num_questions`, `source`, `sha256` and `dropped`.
+
+    Raises:
+        DataError: there is no such source, a record is bad, a question id occurs twice, or nothing is left.
+    """
+    name = os.fspath(source)
+    return read_source(name, default_split=split, on_bad_record=on_bad_record, limit_documents=limit)
+
+
+def check_documents(documents: Sequence[Document], source: str) -> None:
+    """Check documents with their questions, as `read_source` checks what it reads.
+
+    Args:
+        documents: the documents.
+        source: what messages call the whole.
+
+    Raises:
+        DataError: a bad record, a question id that occurs twice, or no question at all.
+    """
+    seen: dict[str, str] = {}
+    for document in documents:
+        _, errors = _checked(document, seen, source)
+        if errors:
+            raise errors[0]
+    if not seen:
+        raise DataError(f"{source}: no question in {len(documents)} documents", _WAYS)
+
+
 def read_source(
     source: str, *, default_split: str = "train", on_bad_record: OnBad = "error", limit_documents: int | None = None
 ) -> DataSet:
@@ -32,8 +79,8 @@ def read_source(
     Args:
         source: see the module.
         default_split: the split of a hub data set whose name gives none after a colon.
-        on_bad_record: "error" stops at the first bad record; "drop" leaves it out and counts it: a question, or a document with
-            all of its questions.
+        on_bad_record: "error" stops at the first bad record; "drop" leaves it out and counts it: a question, or a
+            document with all of its questions.
         limit_documents: read at most so many documents.
 
     Raises:
@@ -92,7 +139,8 @@ def open_rows(
         example: a hub data set that would do, for messages.
 
     Returns:
-        A hash of the source's bytes (or the hub's fingerprint), and the rows; a line that is not an object comes as its error.
+        A hash of the source's bytes (or the hub's fingerprint), and the rows; a line that is not an object comes as its
+        error.
 
     Raises:
         DataError: there is no such source, or it cannot be read.
