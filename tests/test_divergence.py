@@ -17,7 +17,7 @@ import torch
 import yaml
 from transformers import LlamaForCausalLM
 
-import palmette.cli.divergence as command
+import palmette.evaluate.divergence.measure as measuring
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import ModelError, PackingError, RecipeError, RunError
@@ -207,7 +207,7 @@ def test_completions_score_as_in_rows_of_their_own(
     parts: int,
 ) -> None:
     """Both models, each completion; so the divergence is the mean of the differences. In float32, of sums around 15 nats."""
-    monkeypatch.setattr(command, "_PARTS", parts)
+    monkeypatch.setattr(measuring, "_PARTS", parts)
     found = measure_divergence(str(policy), str(base), source, FEW)
     assert len(drawn) == (2 if parts == 1 else 1)
     assert len({sample.finish for rollouts in drawn for sample in rollouts.samples}) == 2
@@ -231,7 +231,7 @@ def test_how_completions_are_batched_changes_no_draw(
     base: Path, policy: Path, source: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = measure_divergence(str(policy), str(base), source, FEW)
-    monkeypatch.setattr(command, "_PARTS", 1)
+    monkeypatch.setattr(measuring, "_PARTS", 1)
     apart = measure_divergence(str(policy), str(base), source, FEW)
     assert [one.text for one in apart.completions] == [one.text for one in together.completions]
     other = measure_divergence(str(policy), str(base), source, replace(FEW, seed=5))
@@ -239,7 +239,7 @@ def test_how_completions_are_batched_changes_no_draw(
 
 
 def test_a_policy_is_exactly_0_away_from_itself(policy: Path, source: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "_PARTS", 1)
+    monkeypatch.setattr(measuring, "_PARTS", 1)
     found = measure_divergence(str(policy), str(policy), source, FEW)
     for name in ("completion_kl", "completion_kl_k3", "token_kl", "token_kl_k3"):
         assert found.measures[name] == 0.0

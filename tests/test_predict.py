@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from palmette.cli.predict import run_predict
 from palmette.data.records import Document
 from palmette.data.stream import Row, chunk_rows, count_lines, open_lines, read_rows
 from palmette.decode.prediction import Candidate, Prediction
 from palmette.errors import DataError, ModelError, PackingError, RunError
 from palmette.inference.job import Tally, predict_rows
+from palmette.inference.prediction_file import predict_file
+from tests.test_cli import palmette
 
 FERRY = "The ferry leaves at 7:40 from pier 3. <|im_end|>"
 SETTINGS = {"model": "fake", "max_passes": 4, "min_confidence": 0.0}
@@ -371,8 +371,8 @@ def test_the_command_with_a_model(
     source = tmp_path / "in.jsonl"
     source.write_text("\n".join(lines), encoding="utf-8")
     always = Decision(max_no_answer=1.0)
-    run_predict(str(tiny_folder), str(source), out, decision=always, max_rows=3)
-    assert "done: 7 rows" in capsys.readouterr().err
+    done = predict_file(str(tiny_folder), str(source), out, decision=always, max_rows=3)
+    assert "done: 7 rows" in done.summary(out)
     found = records(out)
     assert [record["line"] for record in found] == list(range(1, 8))
     assert "'line 3' is empty" in found.pop(2)["error"]
@@ -387,15 +387,13 @@ def test_the_command_with_a_model(
     out.write_bytes(whole[: len(whole) // 2])
     # A pipe that brings the same rows goes on as the file would.
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(source.read_bytes())))
-    run_predict(str(tiny_folder), "-", out, decision=always, max_rows=3)
+    done = predict_file(str(tiny_folder), "-", out, decision=always, max_rows=3)
     assert out.read_bytes() == whole
-    assert "; 4 rows in" in capsys.readouterr().err
+    assert "; 4 rows in" in done.summary(out)
     with pytest.raises(RunError, match=r"was begun with max_no_answer = 1\.0, not None"):
-        run_predict(str(tiny_folder), str(source), out, max_rows=3)
+        predict_file(str(tiny_folder), str(source), out, max_rows=3)
     with pytest.raises(DataError, match="cannot read the input"):
-        run_predict(str(tiny_folder), str(tmp_path / "none.jsonl"), out)
+        predict_file(str(tiny_folder), str(tmp_path / "none.jsonl"), out)
     monkeypatch.setattr("palmette.decode.span_decoder.SpanDecoder.predict", Fake(stops=True).predict)
-    with pytest.raises(typer.Exit) as caught:
-        run_predict(str(tiny_folder), str(source), out.with_name("new.jsonl"))
-    assert caught.value.exit_code == 130
+    assert palmette(monkeypatch, "predict", source, out.with_name("new.jsonl"), "--model", tiny_folder) == 130
     assert "stopped; 0 rows are safe" in capsys.readouterr().err

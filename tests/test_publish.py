@@ -310,7 +310,7 @@ def test_a_repository_that_exists_is_not_touched_unasked(
 def test_what_is_missing_is_asked_for(
     trained: Path, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("palmette.cli.publish.base_licence", lambda name: None)
+    monkeypatch.setattr("palmette.publish.folder.base_licence", lambda name: None)
     evaluation, base, data = trained.parent / "eval", ["--base-model", BASE], ["--data-licence", "mit"]
     licence = ["--licence", "mit"]
     cases: list[tuple[list[str | Path], str]] = [

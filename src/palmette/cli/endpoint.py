@@ -162,7 +162,7 @@ def eval_endpoint(
     price_out: PriceOutOption = None,
     cache: CacheOption = None,
 ) -> None:
-    """Answer a data set with a chat model behind an endpoint; write what `eval squad` writes."""
+    """Answer a data set with a chat model behind an endpoint, and write the same files as `eval squad`."""
     from palmette import run
     from palmette.data.source import read_source
     from palmette.tasks.qa_prompt import load_prompt

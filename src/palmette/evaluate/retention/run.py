@@ -9,6 +9,7 @@ from typing import Any
 
 from palmette import run
 from palmette.config import Recipe, load_run_recipe
+from palmette.errors import RunError
 from palmette.evaluate.retention.measure import Settings, adapter_retention, compare, observe
 from palmette.evaluate.retention.scores import Retention
 from palmette.evaluate.retention.texts import hashes
@@ -27,9 +28,42 @@ def retention_of_run(folder: Path, settings: Settings) -> dict[str, Any]:
         folder: the run folder.
         settings: how to measure.
     """
-    recipe = load_run_recipe(folder / run.RECIPE)
-    result, made_by = _measure(str(folder), recipe, None, _options(recipe, None, None), settings)
-    return _record(result, str(folder), made_by, settings)
+    return retention_of_model(str(folder), settings)[1]
+
+
+def retention_of_model(
+    model: str,
+    settings: Settings,
+    *,
+    base: str | None = None,
+    attention: AttentionChoice | None = None,
+    dtype: DType | None = None,
+) -> tuple[Retention, dict[str, Any]]:
+    """What fine-tuning a model has cost on general text and chats.
+
+    Args:
+        model: a finished run, or a tuned model by name.
+        settings: how to measure.
+        base: the untouched model. The one that the run started from if None.
+        attention: the attention backend of both. The run's own, or "auto", if None.
+        dtype: the dtype of both. The run's own, or "auto", if None.
+
+    Returns:
+        The retention, and the same with what it depends on, to be written as JSON.
+
+    Raises:
+        RunError: the run is not finished, or the model is not a run and no base is given.
+        ModelError: a model cannot be loaded, or the two read text as different tokens.
+    """
+    folder = Path(model).expanduser()
+    recipe = load_run_recipe(folder / run.RECIPE) if run.is_run(folder) else None
+    if recipe is None and base is None:
+        raise RunError(
+            f"{model!r} is not a run folder, so nothing says which model it was made from",
+            "Name the untouched model: --base NAME.",
+        )
+    result, made_by = _measure(model, recipe, base, _options(recipe, attention, dtype), settings)
+    return result, _record(result, model, made_by, settings)
 
 
 def _measure(
