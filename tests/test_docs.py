@@ -40,7 +40,7 @@ def generate() -> ModuleType:
 
 
 def test_the_command_reference_is_current(generate: ModuleType) -> None:
-    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == generate.commands(), "run `make docs`"
+    assert (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8") == generate.commands(), "run `make docs`"
 
 
 def test_the_picture_of_the_tree_is_current(generate: ModuleType) -> None:

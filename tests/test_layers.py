@@ -104,21 +104,3 @@ def test_files_and_functions_stay_readable() -> None:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 60, (path, node.name)
-
-
-def test_the_readme_names_every_file_of_the_package() -> None:
-    """The folder tree in the README has one line for each module, and for nothing else."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = readme.split("<!-- tree -->")[1]
-    named, folder = set(), ""
-    for line in block.splitlines():
-        found = re.match(r"( *)([\w.]+(?:/$|\.py +# \S))", line)
-        if not found:
-            continue
-        indent, name = len(found[1]), found[2].split()[0]
-        if name.endswith("/"):
-            folder = name if indent == 6 else ""
-        elif name.endswith(".py"):
-            named.add(f"{folder}{name}" if indent == 8 else name)
-    present = {str(path.relative_to(SOURCE)) for path in FILES if path.name != "__init__.py"}
-    assert named == present

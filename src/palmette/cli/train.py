@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from palmette.cli.options import PATH
+from palmette.cli.options import PATH, expanded_path
 
 RecipeArgument = Annotated[
     Path | None, typer.Argument(help="The recipe, a YAML file.", **{**PATH, "metavar": "RECIPE"})
@@ -104,7 +104,7 @@ def _train(
         else:
             assert recipe is not None
             loaded = read_recipe(kind, recipe)
-            folder = Path(loaded.output).expanduser()
+            folder = expanded_path(loaded.output)
             train(loaded, news.print)
     except Interrupted as stop:
         news.print(str(stop))
