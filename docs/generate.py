@@ -128,7 +128,7 @@ def _draw_mask(axes: Axes, batch: PackedBatch, words: list[str]) -> None:
 
 def main() -> None:
     """Write all of them."""
-    from api_reference import python_api
+    from api import python_api
     from recipe_reference import recipes
     from source_tree import source_tree
 

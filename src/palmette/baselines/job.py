@@ -56,7 +56,7 @@ def run_encoder_job(job: EncoderJob, say: Say) -> tuple[str, Evaluation]:
     Raises:
         DataError: the data cannot be read, or the threshold would be fitted on data that are learned or evaluated on.
         RunError: the folder exists or cannot be written, or the run cannot be continued.
-        EncoderInterrupted: training was stopped. It was saved before.
+        TrainingInterrupted: training was stopped. It was saved before.
     """
     source = read_source(job.data, default_split=HELD_OUT_SPLIT, limit_documents=job.limit)
     held_out = None

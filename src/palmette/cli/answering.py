@@ -44,14 +44,9 @@ def ask(
 
     Each answer is shown in its place in the document.
     """
-    from palmette.data.records import Document, Question, check_document, check_question
-    from palmette.inference.answerer import load_answerer
+    from palmette.inference.answerer import asked_document, load_answerer
 
-    text = _read_document(document)
-    asked = Document(document, text, tuple(Question(str(i), question) for i, question in enumerate(questions)))
-    check_document(asked, document)
-    for question in asked.questions:
-        check_question(question, asked, document)
+    asked = asked_document(_read_document(document), questions, document)
     answerer = load_answerer(model, attention=attention, calibrated=calibration and decoder == "span")
     predictions = dict(answerer.decoder(decoder, effort=answerer.effort(max_words)).predict([asked]))
     for question in asked.questions:
@@ -78,9 +73,12 @@ def predict(
     A bad line of the input becomes an error line of the output. A job that was stopped continues with the same command.
     """
     from palmette.cli.console import stderr
-    from palmette.inference.prediction_file import predict_file
+    from palmette.inference.answerer import load_answerer
+    from palmette.inference.job import check_job, predict_file
 
-    tally = predict_file(model, source, out, attention=attention, max_words=max_words, calibrated=calibration)
+    check_job(source, out)
+    answerer = load_answerer(model, attention=attention, calibrated=calibration)
+    tally = predict_file(answerer, source, out, max_words=max_words)
     stderr().print(tally.summary(out))
     if tally.interrupted:
         raise typer.Exit(130)

@@ -54,9 +54,10 @@ def baseline_encoder(
         raise typer.BadParameter("give one of --train DATA, --model FOLDER and --resume RUN")
     if (out is None) is (resume is None):
         raise typer.BadParameter("give --out FOLDER, unless --resume RUN takes the results")
-    from palmette.baselines.encoder_training import EncoderInterrupted, EncoderSettings
+    from palmette.baselines.encoder_training import EncoderSettings
     from palmette.baselines.job import EncoderJob, run_encoder_job
     from palmette.cli.console import metrics_table, stderr, stdout
+    from palmette.train.callbacks import TrainingInterrupted
 
     asked = {"max_tokens": max_tokens, "stride": stride, "max_answer_tokens": max_answer_tokens}
     reading = {name: value for name, value in asked.items() if value is not None}
@@ -67,7 +68,7 @@ def baseline_encoder(
     job = EncoderJob(data, training, model, resume, out, threshold, limit, reading, batch_size)
     try:
         name, result = run_encoder_job(job, stderr().print)
-    except EncoderInterrupted as stop:
+    except TrainingInterrupted as stop:
         stderr().print(str(stop))
         raise typer.Exit(130) from stop
     stdout().print(metrics_table({name: result.metrics}, result.intervals))

@@ -35,8 +35,7 @@ class Command:
 
     def function(self) -> Any:
         """The command's function, its module imported."""
-        module, _, name = self.target.partition(":")
-        found = getattr(import_module(f"palmette.cli.{module}"), name)
+        found = _imported(self.target)
         return found(*self.arguments) if self.arguments else found
 
 
@@ -46,12 +45,26 @@ class Group:
 
     Attributes:
         help: what its own help and that of its parent say of it.
-        commands: its commands, by name, in the order of its help.
+        commands: its commands, by name, in the order of its help. Or "module:function", which is imported when the group is
+            called, or its help is asked for, and gives them.
+        hidden: whether the help of its parent leaves it out.
     """
 
     help: str
-    commands: Mapping[str, Command]
+    commands: Mapping[str, Command] | str
     hidden: bool = False
+
+    def table(self) -> Mapping[str, Command]:
+        """Its commands."""
+        if not isinstance(self.commands, str):
+            return self.commands
+        commands: Mapping[str, Command] = _imported(self.commands)()
+        return commands
+
+
+def _imported(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(import_module(f"palmette.cli.{module}"), name)
 
 
 Table = Mapping[str, Command | Group]
@@ -126,7 +139,7 @@ class _Commands(Mapping[str, Any]):
 
 def _make(name: str, entry: Command | Group) -> Any:
     if isinstance(entry, Group):
-        return get_group(lazy_app(entry.commands, name=name, help=entry.help))
+        return get_group(lazy_app(entry.table(), name=name, help=entry.help))
     single = typer.Typer(**_SETTINGS)
     single.command(name, cls=PlainCommand, hidden=entry.hidden)(entry.function())
     return get_command(single)

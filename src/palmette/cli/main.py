@@ -12,29 +12,6 @@ from palmette import __version__
 from palmette.cli.lazy import Command, Group, lazy_app
 from palmette.errors import PalmetteError
 
-_TRAIN = {
-    "sft": Command("train:train_sft", "Fine-tune a model on questions about documents, or on conversations."),
-    "reward": Command(
-        "train:train_reward",
-        "Train a reward model on comparisons. It gives each completion of a prompt a number, higher for better ones.",
-    ),
-    "dpo": Command("train:train_dpo", "Train a model to prefer what people preferred, by DPO or IPO, on comparisons."),
-    "kto": Command("train:train_kto", "Train a model on completions that people judged good or bad, by KTO."),
-    "grpo": Command(
-        "train:train_grpo",
-        "Train a model on its own completions, by GRPO or RLOO. It learns those that earn more than the others to their "
-        "question.",
-    ),
-    "ppo": Command(
-        "train:train_ppo",
-        "Train a model on its own completions, by PPO. A value function says what each token was expected to earn.",
-    ),
-    "rlhf": Command(
-        "studies:chain",
-        "Run training stages that build on one another.",
-        hidden=True,
-    ),
-}
 _EVAL = {
     "squad": Command(
         "evaluation:eval_squad",
@@ -43,7 +20,7 @@ _EVAL = {
     "predictions": Command("evaluation:eval_predictions", "Score prediction files of the official SQuAD v2 format."),
     "endpoint": Command(
         "endpoint:eval_endpoint",
-        "Answer a data set with a chat model behind an endpoint, and write the same files as `eval squad`.",
+        "Answer a data set with a chat model behind an endpoint.",
     ),
     "retention": Command(
         "evaluation:eval_retention",
@@ -67,7 +44,7 @@ _BASELINE = {
 _SYNTH = {
     "rationales": Command(
         "synth:synth_rationales",
-        "Ask a teacher that knows the answers for the reasoning. Refusals and contradictions are dropped and counted.",
+        "Ask a teacher that knows the answers for the reasoning.",
     ),
     "quotes": Command(
         "synth:synth_quotes",
@@ -85,7 +62,7 @@ COMMANDS: dict[str, Command | Group] = {
     ),
     "ask": Command("answering:ask", "Answer questions about a document."),
     "predict": Command("answering:predict", "Answer a file of questions line by line."),
-    "train": Group("Train a model, one stage at a time.", _TRAIN),
+    "train": Group("Train a model, one stage at a time.", "train:stage_commands"),
     "report": Command(
         "evaluation:report",
         "Write the page of a training run again.",

@@ -32,7 +32,7 @@ def quickstart(
     from palmette.cli.console import invoked_as, stderr, stdout
     from palmette.pages.evaluation.folder import REPORT
     from palmette.studies.quickstart import HELD_OUT, run_quickstart
-    from palmette.train.stage import Interrupted
+    from palmette.train.callbacks import TrainingInterrupted
 
     news, started = stderr(), time.monotonic()
 
@@ -41,7 +41,7 @@ def quickstart(
 
     try:
         found = run_quickstart(out, say, smoke=smoke)
-    except Interrupted as stop:
+    except TrainingInterrupted as stop:
         say(str(stop))
         say(f"then evaluate it with: {invoked_as()} eval squad --model {out} --data {HELD_OUT} --out {out}/test")
         raise typer.Exit(130) from stop

@@ -7,24 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palmette.cli.endpoint import (
-    CacheOption,
-    ConcurrencyOption,
-    KeyOption,
-    NameOption,
-    ParameterOption,
-    PriceInOption,
-    PriceOutOption,
-    RateOption,
-    RetriesOption,
-    TemperatureOption,
-    TimeoutOption,
-    TokensOption,
-    UrlOption,
-    going_on_later,
-    open_client,
-)
+from palmette.cli.endpoint import CacheOption, endpoint_options, open_client, reporting_usage
 from palmette.cli.options import DATA, MODEL, PATH, AttentionOption, LimitOption, SeedOption, TokensPerBatchOption
+from palmette.endpoint.settings import Endpoint
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.data.records import DataSet
@@ -46,48 +31,27 @@ KeepAllOption = Annotated[
 RationaleWordsOption = Annotated[int, typer.Option("--max-words", min=1, help="Longest rationale, in words.")]
 
 
+@endpoint_options(max_tokens=512)
 def synth_rationales(
+    *,
     data: SourceArgument,
     out: OutArgument,
-    url: UrlOption,
-    model: NameOption,
-    key_variable: KeyOption = None,
+    endpoint: Endpoint,
     keep_all: KeepAllOption = False,
     max_words: RationaleWordsOption = 120,
     limit: LimitOption = None,
-    max_tokens: TokensOption = 512,
-    temperature: TemperatureOption = 0.0,
-    parameter: ParameterOption = None,
-    concurrency: ConcurrencyOption = 4,
-    requests_per_minute: RateOption = None,
-    timeout: TimeoutOption = 120.0,
-    max_retries: RetriesOption = 6,
-    price_in: PriceInOption = None,
-    price_out: PriceOutOption = None,
     cache: CacheOption = None,
 ) -> None:
-    """Ask a teacher that knows the answers for the reasoning. Refusals and contradictions are dropped and counted."""
+    """Ask a teacher that knows the answers for the reasoning.
+
+    Refusals and contradictions are dropped and counted.
+    """
     from palmette.synth.rationale_file import read_questions
     from palmette.synth.rationales import make_rationales, prompt_sha256
 
     source = read_questions(data, out, limit)
-    client = open_client(
-        url,
-        model,
-        out,
-        cache=cache,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        parameters=parameter,
-        key_variable=key_variable,
-        concurrency=concurrency,
-        requests_per_minute=requests_per_minute,
-        timeout=timeout,
-        max_retries=max_retries,
-        price_in=price_in,
-        price_out=price_out,
-    )
-    with going_on_later(client):
+    client = open_client(endpoint, cache, out)
+    with reporting_usage(client):
         done = make_rationales(client, source.documents, max_words=max_words)
     _write(done, source, out, {**client.about(), "prompt_sha256": prompt_sha256()}, keep_all, max_words)
 
@@ -212,7 +176,7 @@ def _write(
 
     stdout().print(_table(done, source))
     count = write_rationales(done, source, out, teacher, keep_all=keep_all, max_words=max_words)
-    stderr().print(f"{count} questions in {out}; what was dropped, and why, in {report_of(out)}")
+    stderr().print(f"{count} questions in {out}. What was dropped, and why, is in {report_of(out)}.")
 
 
 def _table(done: Rationales, source: DataSet) -> Any:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from palmette import run
-from palmette.config import ModelSection, Recipe, load_run_recipe
+from palmette.config import Recipe
 from palmette.data.chat import holds_chat, read_chat
 from palmette.data.source import read_source
 from palmette.errors import DataError
+from palmette.inference.base import source_tokenizer
+from palmette.inference.names import resolve_model
 from palmette.inference.task import recipe_task
-from palmette.model.loading import load_tokenizer
 from palmette.tasks.chat import Chat, leading_turns
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
@@ -60,12 +60,10 @@ def training_example(model: str, data: str | None, number: int, num_branches: in
         ModelError: there is no such tokenizer.
         RecipeError: the recipe of the run cannot be read.
     """
-    folder = Path(model).expanduser()
-    is_run = run.is_run(folder)
-    recipe = load_run_recipe(folder / run.RECIPE) if is_run else Recipe(output="", model=ModelSection(name=model))
+    source = resolve_model(model, finished=False)
+    recipe = source.recipe or Recipe(output="")
     data = data or recipe.data.train[0]
-    section = recipe.model
-    tokenizer = load_tokenizer(section.name, revision=section.revision, trust_remote_code=section.trust_remote_code)
+    tokenizer = source_tokenizer(source)
     if _is_chat(data, recipe):
         tree = _chat_tree(recipe, tokenizer, data, number, num_branches)
         return Example(PackedBatch.from_trees([[tree]]), tokenizer, "conversation")

@@ -11,15 +11,14 @@ from palmette.config import DataSection, Recipe, TrainSection
 from palmette.data.source import read_source
 from palmette.evaluate.calibration import calibrate
 from palmette.evaluate.squad import Evaluation, evaluate_squad
-from palmette.inference.answerer import Answerer
+from palmette.inference.answerer import Answerer, load_answerer
 from palmette.inference.base import load_base
 from palmette.inference.task import recipe_task
-from palmette.model.loading import merge_lora, weights_hash
 from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
 from palmette.pages.training.pictures import draw_run
 from palmette.progress import Say
 from palmette.run import trained_folder
-from palmette.train.sft import train_sft
+from palmette.train.run import train
 
 HELD_OUT, CALIBRATED_ON = "builtin:test", "builtin:dev"
 
@@ -47,7 +46,7 @@ def run_quickstart(out: Path, say: Say, *, smoke: bool = False) -> Quickstart:
 
     Raises:
         RunError: the folder exists or cannot be written.
-        Interrupted: training was stopped. It was saved before.
+        TrainingInterrupted: training was stopped. It was saved before.
     """
     run.check_absent(out)
     recipe = quickstart_recipe(out, smoke=smoke)
@@ -60,9 +59,10 @@ def run_quickstart(out: Path, say: Say, *, smoke: bool = False) -> Quickstart:
         "untouched, greedy": evaluate_squad(answerer.decoder("greedy"), documents, what="untouched model, greedy"),
         "untouched": evaluate_squad(answerer.decoder(), documents, what="untouched model, span decoder"),
     }
+    del loaded, answerer  # training loads the model again, with an adapter on it
     say(f"fine-tuning on {', '.join(recipe.data.train)}, one prefix tree per document")
-    trained = train_sft(recipe, say, loaded=loaded)
-    answerer = Answerer(merge_lora(trained), answerer.task, weights_hash(str(trained_folder(out))))
+    train(recipe, say)
+    answerer = load_answerer(str(out))
     if not smoke:
         say(f"calibrating on {CALIBRATED_ON}")
         calibration = calibrate(answerer, read_source(CALIBRATED_ON), answerer.effort())

@@ -76,7 +76,7 @@ def write_rationales(
     if not done.num_kept:
         raise DataError(
             "no rationale is fit to learn from",
-            f"Look at the completions in {report_of(out)}, or use a more capable teacher.",
+            f"Read the completions in {report_of(out)}. A more capable teacher may help.",
         )
     documents = done.documents if keep_all else done.with_rationale_only()
     run.write_text(out, dump_squad(documents) if out.suffix == ".json" else dump_rows(documents))

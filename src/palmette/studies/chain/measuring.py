@@ -30,7 +30,7 @@ from palmette.run import trained_folder
 from palmette.studies.chain.recipe import STAGE_PREFIX, Chain, ChainStage
 from palmette.studies.measuring import DIVERGENCE, failure, measure, measure_retention, refusal, retention_settings
 from palmette.studies.sweep.recipe import RUN
-from palmette.train.stage import Interrupted
+from palmette.train.callbacks import TrainingInterrupted
 
 RANKING, MEASURING_ERROR = "ranking.json", "measuring-error.json"
 _NOTED = "measured.json"
@@ -119,7 +119,7 @@ class StageFigures:
             Whether there was anything to do.
 
         Raises:
-            Interrupted, KeyboardInterrupt: Ctrl-C.
+            TrainingInterrupted, KeyboardInterrupt: Ctrl-C.
         """
         noted_file, errors, worked = stage.place / _NOTED, [], False
         noted: Noted = json.loads(noted_file.read_text(encoding="utf-8")) if noted_file.is_file() else {}
@@ -132,7 +132,7 @@ class StageFigures:
                 figure.do(say)
                 noted[figure.name] = figure.made_of
                 run.write_json(noted_file, noted)
-            except Interrupted:
+            except TrainingInterrupted:
                 raise
             except Exception as caught:  # the other figures are worth having
                 errors.append(f"{figure.name}: {failure(caught)}")

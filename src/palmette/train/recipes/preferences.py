@@ -75,6 +75,7 @@ class RewardSection(Section):
 class RewardRecipe(PreferenceRecipe):
     """A reward model: an adapter and a head."""
 
+    stage: str = "reward"
     reward: RewardSection = RewardSection()
 
 
@@ -109,6 +110,7 @@ class DpoSection(Section):
 class DpoRecipe(PreferenceRecipe):
     """A run of DPO or IPO."""
 
+    stage: str = "dpo"
     dpo: DpoSection = DpoSection()
 
 
@@ -133,4 +135,5 @@ class KtoSection(Section):
 class KtoRecipe(PreferenceRecipe):
     """A run of KTO."""
 
+    stage: str = "kto"
     kto: KtoSection = KtoSection()
