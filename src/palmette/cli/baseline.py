@@ -10,6 +10,18 @@ import typer
 from palmette.cli.options import DATA, MODEL, PATH, SOURCES, LimitOption, SeedOption
 
 
+WindowOption = Annotated[
+    int | None, typer.Option(min=8, help="Tokens of a window. By default 384, or as the run was trained.")
+]
+StrideOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Tokens that neighbouring windows share. By default 128, or as the run was trained."),
+]
+AnswerOption = Annotated[
+    int | None, typer.Option(min=1, help="Longest answer, in tokens. By default 30, or as the run was trained.")
+]
+
+
 def baseline_encoder(
     data: Annotated[str, typer.Option(help=f"Questions to evaluate on: {SOURCES}.", **DATA)],
     train: Annotated[str | None, typer.Option(help="Questions to train on, such as builtin:train.", **DATA)] = None,
@@ -34,16 +46,9 @@ def baseline_encoder(
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 5e-5,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows of an optimizer step.")] = 16,
     seed: SeedOption = 0,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=8, help="Tokens of a window. By default 384, or as the run was trained.")
-    ] = None,
-    stride: Annotated[
-        int | None,
-        typer.Option(min=0, help="Tokens that neighbouring windows share. By default 128, or as the run was trained."),
-    ] = None,
-    max_answer_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer, in tokens. By default 30, or as the run was trained.")
-    ] = None,
+    max_tokens: WindowOption = None,
+    stride: StrideOption = None,
+    max_answer_tokens: AnswerOption = None,
     limit: LimitOption = None,
 ) -> None:
     """Train and evaluate an encoder with a span head.

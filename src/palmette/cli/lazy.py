@@ -109,6 +109,13 @@ class LazyGroup(TyperGroup):
         super().__init__(**attributes)
         self.commands = cast("MutableMapping[str, Any]", _Commands(self.table))
 
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option --help. It is False where it is not given, since typer would import pydantic to read None."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False
+        return option
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # as typer calls it
         """The names of the commands. Nothing is imported."""
         return list(self.table)

@@ -21,9 +21,8 @@ SourceArgument = Annotated[
     str,
     typer.Argument(help="The questions: builtin:train, a SQuAD v2 .json, a .jsonl, or a hub data set.", **DATA),
 ]
-OutArgument = Annotated[
-    Path,
-    typer.Argument(help="The .jsonl, or SQuAD v2 .json, to write. It must not exist.", **{**PATH, "metavar": "OUT"}),
+RationalesOption = Annotated[
+    Path, typer.Option("--out", help="The .jsonl, or SQuAD v2 .json, to write. It must not exist.", **PATH)
 ]
 KeepAllOption = Annotated[
     bool, typer.Option("--keep-all", help="Keep questions whose rationale was dropped, without a rationale.")
@@ -35,7 +34,7 @@ RationaleWordsOption = Annotated[int, typer.Option("--max-words", min=1, help="L
 def synth_rationales(
     *,
     data: SourceArgument,
-    out: OutArgument,
+    out: RationalesOption,
     endpoint: Endpoint,
     keep_all: KeepAllOption = False,
     max_words: RationaleWordsOption = 120,
@@ -58,7 +57,7 @@ def synth_rationales(
 
 def synth_quotes(
     data: SourceArgument,
-    out: OutArgument,
+    out: RationalesOption,
     keep_all: KeepAllOption = False,
     max_words: RationaleWordsOption = 120,
     limit: LimitOption = None,
@@ -78,11 +77,7 @@ def synth_quotes(
 def synth_preferences(
     data: SourceArgument,
     out: Annotated[
-        Path,
-        typer.Argument(
-            help="The .jsonl to write. It must not exist. A job that was stopped continues.",
-            **{**PATH, "metavar": "OUT"},
-        ),
+        Path, typer.Option(help="The .jsonl to write. It must not exist. A job that was stopped continues.", **PATH)
     ],
     model: Annotated[
         str | None,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from palmette import run
-from palmette.progress import Say
 from palmette.publish.card import model_card
 from palmette.publish.folder import _fill, _publication, _read
 from palmette.publish.hub import check_name, upload
@@ -40,7 +39,9 @@ class PushSettings:
     update: bool = False
 
 
-def push_run(folder: Path, to: str, settings: PushSettings, say: Say, *, dry_run: Path | None = None) -> None:
+def push_run(
+    folder: Path, to: str, settings: PushSettings, say: Callable[[str], object], *, dry_run: Path | None = None
+) -> None:
     """Upload a finished run with a model card.
 
     Args:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from palmette import run
 from palmette.data.source import read_source
+from palmette.evaluate.answers import evaluate
 from palmette.evaluate.official import read_official
 from palmette.evaluate.record import HELD_OUT_SPLIT, MADE_BY, made_by
-from palmette.evaluate.squad import Evaluation, evaluate_squad, score
+from palmette.evaluate.squad import Evaluation, score
 from palmette.inference.answerer import DecoderName, load_answerer
 from palmette.model.attention import AttentionChoice
 from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
@@ -61,21 +62,20 @@ def evaluate_model(model: str, data: str, out: Path, settings: AnswerSettings) -
     source = read_source(data, default_split=HELD_OUT_SPLIT, limit_documents=settings.limit)
     calibrated = settings.calibrated and settings.decoder == "span"
     answerer = load_answerer(model, attention=settings.attention, calibrated=calibrated)
-    if answerer.calibration:
-        answerer.calibration.check_unseen(source.documents, data)
-    effort = answerer.effort(settings.max_words)
-    decoder = answerer.decoder(
-        settings.decoder,
-        effort=effort,
-        batch_size=settings.batch_size,
-        loose=settings.loose,
-        reasoning_limit=settings.reasoning_limit,
-    )
     with run.whole_folder(out) as staging:
-        result = evaluate_squad(decoder, source.documents)
+        result = evaluate(
+            answerer,
+            source,
+            decoder=settings.decoder,
+            max_words=settings.max_words,
+            batch_size=settings.batch_size,
+            loose=settings.loose,
+            reasoning_limit=settings.reasoning_limit,
+        )
         title = f"{Path(model).name} on {Path(data).name}"
         loss = loss_of(Path(model).expanduser())
         write_evaluation(result, staging, title, subtitle(model, data, settings.decoder), loss)
+        effort = answerer.effort(settings.max_words)
         about = made_by(answerer, source, model, settings.decoder, effort, settings.reasoning_limit)
         run.write_json(staging / MADE_BY, about)
     return result, answerer.calibration.source if answerer.calibration else None
