@@ -22,6 +22,7 @@ from palmette.inference.task import recipe_prompt
 from palmette.lock import locked
 from palmette.model.loading import dtype_name, weights_hash
 from palmette.progress import Say
+from palmette.rollouts.rewards import RewardMixture, Scorer
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling
 from palmette.synth.preference_settings import PreferenceSettings
@@ -107,8 +108,8 @@ def _maker(settings: PreferenceSettings) -> tuple[PreferenceMaker, dict[str, Any
     opened = load_answerer(settings.model, settings.attention, calibrated=False)
     loaded, task = opened.loaded, opened.task
     ends = end_tokens(loaded.model, task)
-    reward = QaReward(task.prompt, settings.reward) if settings.reward else None
-    judge, judged_by = _judge(settings, task.prompt)
+    rules = QaReward(task.prompt, settings.reward) if settings.reward else None
+    scorer, made_by = _scorer(settings, task.prompt)
     samplings = tuple(
         Sampling(value, settings.top_p, settings.max_new_tokens, seed=settings.seed * 1_000_003 + index)
         for index, value in enumerate(settings.temperatures)
@@ -116,26 +117,24 @@ def _maker(settings: PreferenceSettings) -> tuple[PreferenceMaker, dict[str, Any
     maker = PreferenceMaker(
         Sampler(loaded.model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=settings.tokens_per_batch),
         task,
-        reward,
+        RewardMixture(rules, scorer, settings.reward_model_weight),
         samplings,
         settings.samples,
         settings.form,
         settings.min_margin,
-        judge,
-        settings.reward_model_weight,
     )
     about = {
         "model": settings.model,
         "weights_sha256": weights_hash(loaded.folder),
         "adapter_sha256": opened.weights,
         "dtype": dtype_name(loaded.model.dtype),
-        **judged_by,
+        **made_by,
     }
     return maker, about
 
 
-def _judge(settings: PreferenceSettings, prompt: QaPrompt) -> tuple[Any, dict[str, Any]]:
-    """What the reward model says of answers, and what names it; nothing where there is none."""
+def _scorer(settings: PreferenceSettings, prompt: QaPrompt) -> tuple[Scorer | None, dict[str, Any]]:
+    """The reward model that scores answers, if there is one, and its record for the report."""
     if settings.reward_model is None:
         return None, {}
 

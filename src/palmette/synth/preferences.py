@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from palmette import run
 from palmette.data.records import Document, Question
 from palmette.errors import RunError
 from palmette.progress import progress
+from palmette.rollouts.rewards import CompletionReward, RewardMixture
 from palmette.rollouts.sampling import Rollout, RolloutSampler, Sampling
 from palmette.synth.preference_settings import Form
 from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
-from palmette.tasks.rewards import QaReward
 
 REASONS = {
     "too few": "fewer than two different answers that came to their end and say anything",
@@ -38,11 +38,7 @@ _QUESTIONS = 32  # that are sampled together: what a stop may cost
 _DIGITS = 6
 _ROUNDING = 1e-9  # of weighted sums: a margin of 0.3 is 0.3 or more, though 0.7 - 0.4 is a little less
 _UNSAID = {"min_margin": 0.0}  # what a work file was begun with that does not say so
-_MODEL = "model"  # what the reward of a reward model is called, as where a policy learns from it
 Line = dict[str, Any]
-
-# What a reward model says of answers, each with what was asked about which document.
-Judge = Callable[[Sequence[tuple[Document, Question, str]]], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -65,34 +61,27 @@ class PreferenceMaker:
     """Draws answers and ranks them.
 
     Attributes:
-        source: what samples.
-        task: what prompts are made with.
-        reward: what ranks by rule; None: nothing does.
+        sampler: samples answers.
+        task: builds the prompts.
+        rewards: what answers are ranked by.
         samplings: the settings, with different seeds.
         num_samples: answers of each question under each setting.
         form: "pairs": the best and the worst answer; "ranked": the first answer at each reward, best first, `MOST_RANKED` of them at most.
         min_margin: answers whose rewards differ by less are not compared.
-        judge: what a reward model says of answers; None: there is none.
-        judge_weight: how much that counts.
 
     Raises:
         DataError: the task writes more into its completions than the model says.
-        ValueError: nothing ranks.
     """
 
-    source: RolloutSampler
+    sampler: RolloutSampler
     task: ExtractiveQa
-    reward: QaReward | None
+    rewards: RewardMixture
     samplings: tuple[Sampling, ...]
     num_samples: int
     form: Form = "pairs"
     min_margin: float = 0.0
-    judge: Judge | None = None
-    judge_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.reward is None and self.judge is None:
-            raise ValueError("answers need a reward, or a judge, to be ranked by")
         self.task.check_one_completion()
 
     def settings(self) -> dict[str, Any]:
@@ -100,7 +89,7 @@ class PreferenceMaker:
         return {
             "samplings": [asdict(sampling) for sampling in self.samplings],
             "num_samples": self.num_samples,
-            "reward": dict(self.reward.weights) if self.reward is not None else {},
+            "reward": self.rewards.rule_weights,
             "form": self.form,
             "min_margin": self.min_margin,
             "prompt_sha256": self.task.prompt.sha256,
@@ -120,7 +109,7 @@ class PreferenceMaker:
         prompts = [self.task.prompt_tokens(document, question) for _, document, question in asked]
         keys = [place for place, _, _ in asked]
         drawn = [
-            list(self.source.sample(prompts, self.num_samples, sampling, keys=keys)) for sampling in self.samplings
+            list(self.sampler.sample(prompts, self.num_samples, sampling, keys=keys)) for sampling in self.samplings
         ]
         said = [
             [(setting, rollout) for setting, group in enumerate(groups) for rollout in group]
@@ -131,30 +120,10 @@ class PreferenceMaker:
             for (_, document, question), answers in zip(asked, said, strict=True)
             for _, rollout in answers
         ]
-        judged: Sequence[float | None] = [None] * len(completions) if self.judge is None else self.judge(completions)
-        scores = iter(judged)
+        rewards = iter(self.rewards.reward(completions))
         for (_, document, question), answers in zip(asked, said, strict=True):
-            samples = [self._sample(rollout, setting, question, next(scores)) for setting, rollout in answers]
+            samples = [_sample_line(rollout, setting, next(rewards)) for setting, rollout in answers]
             yield self._line(document, question, samples)
-
-    def _sample(self, rollout: Rollout, setting: int, question: Question, score: float | None) -> Line:
-        parts = self.reward.parts(rollout.text, question) if self.reward is not None else {}
-        total = self.reward.total(parts) if self.reward is not None else 0.0
-        if score is not None:
-            parts, total = {**parts, _MODEL: score}, total + self.judge_weight * score
-        own = rollout.sampling_logprobs
-        return {
-            "text": rollout.text,
-            "reward": total,
-            "rewards": parts,
-            "tokens": rollout.tokens,
-            "logprobs": _rounded(rollout.logprobs),
-            "sampling_logprobs": None if own is None else _rounded(own),
-            "finish": rollout.finish,
-            "setting": setting,
-            "key": rollout.key,
-            "index": rollout.index,
-        }
 
     def _line(self, document: Document, question: Question, samples: Sequence[Line]) -> Line:
         line: Line = {"id": question.id, "rewards": [sample["reward"] for sample in samples]}
@@ -273,6 +242,23 @@ def begin_work(work: Path, settings: Mapping[str, Any]) -> dict[str, Line]:
     if not size:
         run.append_line(work, first)
     return done
+
+
+def _sample_line(rollout: Rollout, setting: int, reward: CompletionReward) -> Line:
+    """A sample as the output keeps it."""
+    own = rollout.sampling_logprobs
+    return {
+        "text": rollout.text,
+        "reward": reward.total,
+        "rewards": reward.parts,
+        "tokens": rollout.tokens,
+        "logprobs": _rounded(rollout.logprobs),
+        "sampling_logprobs": None if own is None else _rounded(own),
+        "finish": rollout.finish,
+        "setting": setting,
+        "key": rollout.key,
+        "index": rollout.index,
+    }
 
 
 def _rounded(values: Sequence[float]) -> list[float]:

@@ -26,8 +26,9 @@ from palmette.model.fused import describe
 from palmette.model.loading import LoadedModel
 from palmette.model.memory import keep_freed_memory
 from palmette.progress import Say
-from palmette.rollouts.maker import Judge, RolloutMaker
+from palmette.rollouts.maker import RolloutMaker
 from palmette.rollouts.questions import PromptGroup, group_prompts
+from palmette.rollouts.rewards import RewardMixture, Scorer
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling, check_prompts
 from palmette.tasks.extractive_qa import ExtractiveQa
@@ -188,19 +189,13 @@ def _ask(
 
 def _maker(recipe: RolloutRecipe, sampler: Sampler, prompt: QaPrompt) -> RolloutMaker:
     rollouts = recipe.rollouts
-    return RolloutMaker(
-        sampler,
-        QaReward(prompt, rollouts.rewards) if rollouts.rewards else None,
-        rollouts.samples,
-        rollouts.max_new_tokens,
-        recipe.train.seed,
-        _judge(rollouts.reward_model, prompt),
-        rollouts.reward_model_weight,
-    )
+    rules = QaReward(prompt, rollouts.rewards) if rollouts.rewards else None
+    rewards = RewardMixture(rules, _scorer(rollouts.reward_model, prompt), rollouts.reward_model_weight)
+    return RolloutMaker(sampler, rewards, rollouts.samples, rollouts.max_new_tokens, recipe.train.seed)
 
 
-def _judge(reward_model: str | None, prompt: QaPrompt) -> Judge | None:
-    """What a reward model says of completions; it reads the prompt as messages, as it learned to."""
+def _scorer(reward_model: str | None, prompt: QaPrompt) -> Scorer | None:
+    """The reward model that scores completions, if there is one. It reads the prompt as messages, as it learned to."""
     if reward_model is None:
         return None
     return partial(load_reward(Path(reward_model).expanduser()).score_answers, prompt)

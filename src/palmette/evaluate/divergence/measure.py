@@ -29,6 +29,7 @@ from palmette.progress import progress
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.maker import RolloutMaker
 from palmette.rollouts.questions import PromptGroup, group_prompts
+from palmette.rollouts.rewards import RewardMixture
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.scoring import score_rollouts
 from palmette.run import trained_folder
@@ -158,7 +159,7 @@ def _draw(
     check_positions(loaded.model, longest + settings.max_new_tokens, "the longest prompt, with its completion,")
     ends = end_tokens(loaded.model, task)
     sampler = Sampler(loaded.model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=settings.tokens_per_batch)
-    maker = RolloutMaker(sampler, reward, settings.samples, settings.max_new_tokens, settings.seed)
+    maker = RolloutMaker(sampler, RewardMixture(reward), settings.samples, settings.max_new_tokens, settings.seed)
     portions: list[_Chunk] = []
     with progress(source.num_questions, "sampling", "questions") as bar:
         for portion in _portions(loaded.model, maker, asked, ends, settings):
