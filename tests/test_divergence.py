@@ -21,8 +21,9 @@ import palmette.cli.divergence as command
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import ModelError, PackingError, RecipeError, RunError
+from palmette.evaluate.bootstrap import ratio_intervals
 from palmette.evaluate.divergence.measure import DivergenceSettings, measure_divergence
-from palmette.evaluate.divergence.result import Divergence, ScoredCompletion, ratio_intervals
+from palmette.evaluate.divergence.result import Divergence, ScoredCompletion
 from palmette.model import loading
 from palmette.model.loading import weights_hash
 from palmette.rollouts.batch import RolloutBatch

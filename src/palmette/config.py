@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from palmette.errors import RecipeError
+from palmette.files import format_yaml, parse_yaml
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -21,6 +20,10 @@ class Section(BaseModel):
     """A part of a recipe: frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    def to_yaml(self) -> str:
+        """All settings as YAML, defaults included."""
+        return format_yaml(self.model_dump())
 
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -219,30 +222,6 @@ class Recipe(Section):
             )
         return self
 
-    def to_yaml(self) -> str:
-        """The whole recipe, defaults included, as YAML."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML whose maps hold each key once; plain YAML keeps the last and drops the others."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The map of a node."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", node.value[index][0].start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1 takes 1e-4 for a word, since it wants a point in every float.
-_UniqueKeyLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe.
@@ -255,7 +234,7 @@ def load_recipe(path: Path) -> Recipe:
 
 def read_recipe(kind: type[AnySection], path: Path) -> AnySection:
     """Read a recipe of a kind; errors as for `load_recipe`."""
-    return read_section(kind, read_settings(_read(path), str(path)), str(path))
+    return read_section(kind, read_file(path), str(path))
 
 
 def load_run_recipe(path: Path) -> Recipe:
@@ -264,16 +243,22 @@ def load_run_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: as for `load_recipe`, but for sections that only some stages have.
     """
-    settings = read_settings(_read(path), str(path))
+    settings = read_file(path)
     shared = {key: value for key, value in settings.items() if key in Recipe.model_fields}
     return read_section(Recipe, shared, str(path))
 
 
-def _read(path: Path) -> str:
+def read_file(path: Path) -> dict[Any, Any]:
+    """The map of settings in a YAML file.
+
+    Raises:
+        RecipeError: no such file, not UTF-8, or as for `read_settings`.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}", "Check the path.") from error
+    return read_settings(text, str(path))
 
 
 def parse_recipe(text: str, source: str) -> Recipe:
@@ -292,9 +277,9 @@ def read_settings(text: str, source: str) -> dict[Any, Any]:
         RecipeError: not YAML, no map, or a key that stands twice.
     """
     try:
-        values = yaml.load(text, Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"{source} is not YAML: {error}", "Mend the line it names.") from error
+        values = parse_yaml(text)
+    except ValueError as error:
+        raise RecipeError(f"{source} is not YAML: {error}", "Fix the line it names.") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{source} holds no settings", "Start with `output: runs/NAME`.")
     return values

@@ -24,6 +24,7 @@ from palmette.baselines.windows import EncodedWindow, Windowing, check_length, c
 from palmette.data.records import Document
 from palmette.decode.prediction import Prediction
 from palmette.errors import ModelError
+from palmette.files import expand
 from palmette.model.loading import first_line
 
 MAX_ANSWER_TOKENS = 30
@@ -62,7 +63,7 @@ def find_encoder(name: str) -> str:
     >>> find_encoder("google-bert/bert-base-cased")
     'google-bert/bert-base-cased'
     """
-    path = Path(name).expanduser()
+    path = expand(name)
     if path.is_dir():
         return str(path)
     name = SHORT_NAMES.get(name, name)

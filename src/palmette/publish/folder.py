@@ -15,6 +15,7 @@ from palmette.data.records import Document, Question
 from palmette.errors import RunError
 from palmette.evaluate.record import MADE_BY
 from palmette.evaluate.squad import METRICS
+from palmette.files import expand
 from palmette.inference.calibration import CALIBRATION
 from palmette.inference.task import recipe_prompt, recipe_task
 from palmette.model.loading import load_tokenizer, weights_hash
@@ -82,7 +83,7 @@ def _publication(
         licence=check_licence(stated),
         sources=sources_of(source.manifest, data_licences),
         recipe=_recipe(source),
-        figures=[read_figures(folder.expanduser(), weights, MADE_BY, METRICS) for folder in evaluations],
+        figures=[read_figures(expand(folder), weights, MADE_BY, METRICS) for folder in evaluations],
         prompt=_example_prompt(source),
         calibrated=_calibrated(source),
         version=source.manifest["versions"].get("palmette", __version__),

@@ -9,6 +9,7 @@ from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
 from palmette.rollouts.questions import PromptGroup
 from palmette.rollouts.rewards import RewardMixture
 from palmette.rollouts.sampling import RolloutSampler, Sampling
+from palmette.seeds import derive_seed
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class RolloutMaker:
         prompts = [prompt for group in groups for prompt in group.prompts]
         questions = [(group.document, question) for group in groups for question in group.questions]
         keys = [group.first_key + index for group in groups for index in range(len(group.questions))]
-        sampling = Sampling(max_new_tokens=self.max_new_tokens, seed=self.seed * 1_000_003 + number)
+        sampling = Sampling(max_new_tokens=self.max_new_tokens, seed=derive_seed(self.seed, number))
         drawn = list(self.sampler.sample(prompts, self.num_samples, sampling, keys=keys))
         rollouts = [rollout for of_question in drawn for rollout in of_question]
         rewards = self.rewards.reward(

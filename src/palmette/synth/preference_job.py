@@ -16,6 +16,7 @@ from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.decode.reasoning import end_tokens
 from palmette.errors import DataError, RunError
+from palmette.files import expand
 from palmette.inference.answerer import load_answerer
 from palmette.inference.reward_model import judged_by, load_reward
 from palmette.inference.task import recipe_prompt
@@ -25,6 +26,7 @@ from palmette.progress import Say
 from palmette.rollouts.rewards import RewardMixture, Scorer
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling
+from palmette.seeds import derive_seed
 from palmette.synth.preference_settings import PreferenceSettings
 from palmette.synth.preferences import REASONS, PreferenceMaker, Preferences, begin_work, make_preferences
 from palmette.synth.verdicts import judged_preferences, read_judged
@@ -48,7 +50,7 @@ def write_preferences(settings: PreferenceSettings, out: Path, say: Say) -> None
         PalmetteError: an unfit model or reward model, or a prompt that does not fit.
     """
 
-    out = out.expanduser()
+    out = expand(out)
     if out.suffix != ".jsonl":
         raise DataError(f"{out} does not end in .jsonl", "Name a file that can be read back.")
     run.check_absent(out)
@@ -111,7 +113,7 @@ def _maker(settings: PreferenceSettings) -> tuple[PreferenceMaker, dict[str, Any
     rules = QaReward(task.prompt, settings.reward) if settings.reward else None
     scorer, made_by = _scorer(settings, task.prompt)
     samplings = tuple(
-        Sampling(value, settings.top_p, settings.max_new_tokens, seed=settings.seed * 1_000_003 + index)
+        Sampling(value, settings.top_p, settings.max_new_tokens, seed=derive_seed(settings.seed, index))
         for index, value in enumerate(settings.temperatures)
     )
     maker = PreferenceMaker(
@@ -138,7 +140,7 @@ def _scorer(settings: PreferenceSettings, prompt: QaPrompt) -> tuple[Scorer | No
     if settings.reward_model is None:
         return None, {}
 
-    opened = load_reward(Path(settings.reward_model).expanduser(), settings.attention)
+    opened = load_reward(expand(settings.reward_model), settings.attention)
     named = judged_by(settings.reward_model)["reward_model"]
     about = {"reward_model": {**named, "weight": settings.reward_model_weight}}
     return partial(opened.score_answers, prompt), about
@@ -173,7 +175,7 @@ def _prompt(model: str | None) -> QaPrompt:
 
     recipe = Recipe(output="")
     if model is not None:
-        folder = Path(model).expanduser()
+        folder = expand(model)
         run.check_run(folder)
         recipe = load_run_recipe(folder / run.RECIPE)
     prompt = recipe_prompt(recipe)

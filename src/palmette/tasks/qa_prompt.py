@@ -8,11 +8,9 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
-from pathlib import Path
-
-import yaml
 
 from palmette.errors import DataError
+from palmette.files import expand, parse_yaml
 
 ABSTAIN = "?"
 YES, NO = "yes", "no"
@@ -183,15 +181,15 @@ def describe_prompts() -> list[tuple[str, str]]:
 
 
 def _values(name: str) -> dict[str, object]:
-    file = _folder().joinpath(f"{name}.yaml") if name in prompt_names() else Path(name).expanduser()
+    file = _folder().joinpath(f"{name}.yaml") if name in prompt_names() else expand(name)
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         near = difflib.get_close_matches(name, prompt_names(), n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         names = ", ".join(prompt_names())
         raise DataError(f"there is no prompt {name!r}", f"{hint}Known are: {names}; or give a YAML file.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot read the prompt {name!r}: {error}", "Give a YAML file of texts.") from error
     if not isinstance(values, dict):
         raise DataError(f"prompt {name!r} holds no texts", "See those that `palmette prompts` shows.")

@@ -17,6 +17,7 @@ import torch
 from palmette.data.records import DataSet
 from palmette.decode.reasoning import end_tokens
 from palmette.errors import DataError
+from palmette.files import expand
 from palmette.inference.reward_model import judged_by, load_reward
 from palmette.inference.task import recipe_task
 from palmette.model.attention import skips_hidden
@@ -198,7 +199,7 @@ def _scorer(reward_model: str | None, prompt: QaPrompt) -> Scorer | None:
     """The reward model that scores completions, if there is one. It reads the prompt as messages, as it learned to."""
     if reward_model is None:
         return None
-    return partial(load_reward(Path(reward_model).expanduser()).score_answers, prompt)
+    return partial(load_reward(expand(reward_model)).score_answers, prompt)
 
 
 def _plan(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from palmette.data.records import DataSet
 from palmette.decode.reasoning import end_tokens
 from palmette.errors import ModelError, PackingError, RunError
 from palmette.evaluate.divergence.result import Divergence, ScoredCompletion
+from palmette.files import expand
 from palmette.inference.reference import open_reference
 from palmette.inference.task import recipe_prompt, recipe_task
 from palmette.model.attention import skips_hidden
@@ -121,7 +121,7 @@ def measure_divergence(model: str, reference: str, source: DataSet, settings: Di
 def _run_recipe(name: str) -> Recipe | None:
     """The recipe of a finished run that answers; None for a model by name."""
 
-    folder = Path(name).expanduser()
+    folder = expand(name)
     if not run.is_run(folder):
         return None
     if has_head(trained_folder(folder), "reward"):
@@ -132,7 +132,7 @@ def _run_recipe(name: str) -> Recipe | None:
 def _open(name: str, dtype: DType) -> tuple[LoadedModel, dict[str, Any]]:
     """A model, its adapter not merged, and what it is made of."""
 
-    loaded, folder = open_reference(name, dtype), Path(name).expanduser()
+    loaded, folder = open_reference(name, dtype), expand(name)
     check_model(loaded.model, training=False)
     made_of = {
         "name": name,
@@ -199,7 +199,7 @@ def _check_reads_alike(reference: str, recipe: Recipe, task: ExtractiveQa, token
     if own is None:
         other = load_tokenizer(reference)
     else:
-        trained, section = trained_folder(Path(reference).expanduser()), own.model
+        trained, section = trained_folder(expand(reference)), own.model
         options = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
         full = trained.name == run.FULL_MODEL
         other = load_tokenizer(str(trained)) if full else load_tokenizer(section.name, **options)

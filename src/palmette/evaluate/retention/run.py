@@ -12,6 +12,7 @@ from palmette.config import Recipe, load_run_recipe
 from palmette.evaluate.retention.measure import Settings, adapter_retention, compare, observe
 from palmette.evaluate.retention.scores import Retention
 from palmette.evaluate.retention.texts import hashes
+from palmette.files import expand
 from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
 from palmette.model.loading import DType, LoadedModel, dtype_name, load_model, weights_hash
@@ -35,7 +36,7 @@ def retention_of_run(folder: Path, settings: Settings) -> dict[str, Any]:
 def _measure(
     model: str, recipe: Recipe | None, base: str | None, options: dict[str, Any], settings: Settings
 ) -> tuple[Retention, dict[str, Any]]:
-    trained = trained_folder(Path(model).expanduser()) if recipe else None
+    trained = trained_folder(expand(model)) if recipe else None
     if recipe and trained and base is None and trained.name == run.ADAPTER:
         return _one_model(recipe, trained, options, settings)
     return _two_models(model, recipe, trained, base, options, settings)

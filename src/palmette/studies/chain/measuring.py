@@ -17,11 +17,12 @@ from typing import Any
 
 from palmette import run
 from palmette.data.records import DataSet
-from palmette.errors import DataError, RunError
+from palmette.errors import DataError, PalmetteError, RunError
 from palmette.evaluate.comparisons import score_comparisons, was_learned
 from palmette.evaluate.divergence.measure import DivergenceSettings, measure_divergence
 from palmette.evaluate.retention.run import RESULT as RETENTION
 from palmette.evaluate.reward_metrics import reward_metrics
+from palmette.files import expand
 from palmette.model.loading import weights_hash
 from palmette.pages.training.pictures import draw_run
 from palmette.pages.training.report import TRAINING
@@ -67,9 +68,9 @@ def inputs(stage: ChainStage, known: Mapping[str, ChainStage]) -> dict[str, str 
 def _place(text: str) -> Path | None:
     """The file or folder that a text names, if it names one."""
     try:
-        path = Path(text).expanduser()
+        path = expand(text)
         return path if text and path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # too long for a name, say, as the words of a prompt may be
+    except (OSError, PalmetteError, ValueError):  # too long for a name, say, as the words of a prompt may be
         return None
 
 
@@ -214,7 +215,7 @@ def _rank(stage: ChainStage, data: str | None, say: Say) -> None:
 
 def _data_hash(data: str) -> str:
     """The hash of a file; of anything else its name."""
-    path = Path(data).expanduser()
+    path = expand(data)
     return sha256(path.read_bytes()).hexdigest() if path.is_file() else data
 
 
