@@ -28,9 +28,9 @@ from palmette.pages.evaluation.report import (
     find_unsure,
     nearest_answer,
     render_report,
-    script_json,
     write_report,
 )
+from palmette.pages.page import script_json
 from tests.chromium import Browser
 
 # Before "dawn" stand 5 code points of emoji (the astronaut is three) that are 9 UTF-16 units.

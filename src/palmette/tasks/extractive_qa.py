@@ -321,11 +321,6 @@ def training_answer(question: Question) -> str:
     return max(counts, key=lambda text: counts[text]) if counts else ABSTAIN
 
 
-def training_trees(task: ExtractiveQa, documents: Iterable[Document]) -> list[PrefixTree]:
-    """One training tree for each document that has questions."""
-    return [task.training_tree(document) for document in documents if document.questions]
-
-
 def qa_messages(prompt: QaPrompt, document: Document, question: Question) -> list[dict[str, str]]:
     r"""The conversation up to the completion, as chat messages.
 
