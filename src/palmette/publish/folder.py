@@ -32,6 +32,7 @@ from palmette.publish.public import (
     sources_of,
 )
 from palmette.run import trained_folder
+from palmette.tree.segments import decode_tokens
 
 _CARD = "README.md"
 
@@ -119,7 +120,7 @@ def _example_prompt(source: _Run) -> str:
     tokenizer = load_tokenizer(name, trust_remote_code=model.trust_remote_code, **options)
     task = recipe_task(source.recipe, tokenizer)
     tokens = task.prompt_tokens(_EXAMPLE, _EXAMPLE.questions[0])
-    return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    return decode_tokens(tokenizer, tokens)
 
 
 def _fill(staging: Path, source: _Run, publication: Publication, card: str, dtype: MergeDType) -> None:

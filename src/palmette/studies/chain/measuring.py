@@ -1,6 +1,6 @@
 """What the stages of a chain have made, measured: answers, sampled completions, reward models on comparisons; and by which hashes that is known.
 
-Each figure is noted with what it was measured of (weights, data, reference, settings). Where any of that has changed, it is measured anew.
+Each figure is noted with what it was measured of (weights, data, reference, settings). Where any of that has changed, it is measured again.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from palmette.studies.sweep.recipe import RUN
 from palmette.train.stage import Interrupted
 
 RANKING, MEASURING_ERROR = "ranking.json", "measuring-error.json"
-_NOTED = "measured.json"
-Noted = dict[str, Any]
+_MEASURED = "measured.json"
+Inputs = dict[str, Any]  # what a figure was measured of
 
 
 def result_hash(stage: ChainStage) -> str | None:
@@ -97,7 +97,7 @@ class _Figure:
     """
 
     name: str
-    made_of: Noted
+    made_of: Inputs
     do: Callable[[Say], None]
 
 
@@ -122,17 +122,17 @@ class StageFigures:
         Raises:
             Interrupted, KeyboardInterrupt: Ctrl-C.
         """
-        noted_file, errors, worked = stage.place / _NOTED, [], False
-        noted: Noted = json.loads(noted_file.read_text(encoding="utf-8")) if noted_file.is_file() else {}
+        record, errors, worked = stage.place / _MEASURED, [], False
+        measured: Inputs = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         for figure in self._figures(stage):
-            if noted.get(figure.name) == figure.made_of and _is_there(stage.place, figure.name):
+            if measured.get(figure.name) == figure.made_of and _is_there(stage.place, figure.name):
                 continue
             worked = True
             _remove(stage.place, figure.name)
             try:
                 figure.do(say)
-                noted[figure.name] = figure.made_of
-                run.write_json(noted_file, noted)
+                measured[figure.name] = figure.made_of
+                run.write_json(record, measured)
             except Interrupted:
                 raise
             except Exception as caught:  # the other figures are worth having
@@ -161,10 +161,10 @@ class StageFigures:
                 made_of = {"weights": weights, "data": _data_hash(data) if data else None}
                 yield _Figure(RANKING, made_of, partial(_rank, stage, data))
             return
-        asked: Noted = {"weights": weights, "data": self._source.sha256, "questions": self._source.num_questions}
+        answered: Inputs = {"weights": weights, "data": self._source.sha256, "questions": self._source.num_questions}
         for decoder in section.decoders:
             do = partial(measure, place, str(stage.result), decoder, self._source, section.batch_size)
-            yield _Figure(decoder, asked, do)
+            yield _Figure(decoder, answered, do)
         reference = self._stages.get(str(self._chain.reference))
         if section.samples and reference is not None:
             drawn = DivergenceSettings(
@@ -173,7 +173,7 @@ class StageFigures:
                 seed=stage.seed,
                 tokens_per_batch=section.tokens_per_batch,
             )
-            drawn_of: Noted = {**asked, "reference": result_hash(reference), "settings": asdict(drawn)}
+            drawn_of: Inputs = {**answered, "reference": result_hash(reference), "settings": asdict(drawn)}
             yield _Figure(DIVERGENCE, drawn_of, partial(self._diverge, stage, reference, drawn))
         if section.retention:
             settings = retention_settings(section)
@@ -202,7 +202,7 @@ def _rank(stage: ChainStage, data: str | None, say: Say) -> None:
         DataError: it was trained on them.
     """
     if data is None:
-        raise RunError("the stage that evaluate.comparisons names failed", "Mend that stage first.")
+        raise RunError("the stage that evaluate.comparisons names failed", "Fix that stage first.")
     _, source, rewards = score_comparisons(stage.result, data)
     if was_learned(stage.result, source.sha256):
         raise DataError(

@@ -149,12 +149,14 @@ def grid_name(varied: Mapping[str, Any]) -> str:
     """
     last = [key.rpartition(".")[2] for key in varied]
     keys = last if len(set(last)) == len(last) else list(varied)
-    return _plain("_".join(f"{key}={show(value)}" for key, value in zip(keys, varied.values(), strict=True)) or "base")
+    return _plain(
+        "_".join(f"{key}={format_value(value)}" for key, value in zip(keys, varied.values(), strict=True)) or "base"
+    )
 
 
-def show(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A setting's value, for names and tables."""
-    return "+".join(map(show, value)) if isinstance(value, list) else str(value)
+    return "+".join(map(format_value, value)) if isinstance(value, list) else str(value)
 
 
 def _plain(name: str) -> str:

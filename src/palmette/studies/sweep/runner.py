@@ -29,7 +29,7 @@ from palmette.studies.measuring import (
     unmeasured_retention,
 )
 from palmette.studies.sweep.recipe import SWEEP, Cell, Sweep, load_sweep
-from palmette.studies.sweep.table import Outcome, failures_of, keys_of, read_outcome, rows_of, write_results
+from palmette.studies.sweep.table import Outcome, failures_of, read_outcome, rows_of, varied_keys, write_results
 from palmette.studies.tables import Table, tables_of
 from palmette.studies.work_sharing import Unit, share_work
 from palmette.train.sft import resume_sft, train_sft
@@ -66,7 +66,7 @@ class SweepResult:
     def tables(self) -> list[Table]:
         """The figures of all cells, as headings and lines."""
         rows = rows_of(self.outcomes, self.sweep.reference)
-        return tables_of(rows, keys_of(self.sweep), self.sweep.reference, intervals=False)
+        return tables_of(rows, varied_keys(self.sweep), self.sweep.reference, intervals=False)
 
 
 def run_sweep(file: Path, say: Say, *, retry_failed: bool = False) -> SweepResult:
