@@ -197,7 +197,7 @@ def test_a_step_on_the_tree_is_that_of_plain_rows(
 
 def test_scored_once_more_they_are_what_the_sampler_said(model: Any, made: RolloutBatch, maker: RolloutMaker) -> None:
     """In float64 the two differ by the order of sums alone."""
-    prompts = [prompt for one in made.asked for prompt in one.prompts]
+    prompts = [prompt for one in made.groups for prompt in one.prompts]
     sampling = {"max_new_tokens": LENGTH, "seed": 3 * 1_000_003}
     groups = maker.sampler.sample(prompts, 4, rollouts_module.Sampling(**sampling), keys=[0, 1, 2])
     said = [logprob for group in groups for rollout in group for logprob in rollout.logprobs]

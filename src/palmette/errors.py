@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class PalmetteError(Exception):
-    """A problem that the user can mend.
+    """A problem that the user can fix.
 
     Args:
         problem: what is wrong, naming the record, the value and the limit.

@@ -2,7 +2,7 @@
 
 The questions of a document stand or fall together, so documents are drawn with replacement, each with all of its questions
 (Davison and Hinkley, 1997, section 3.8; Field and Welsh, 2007). Measures that are means over questions need only each document's
-sum and count, so a sample is one product of the drawn counts with these; other measures are computed anew on the drawn
+sum and count, so a sample is one product of the drawn counts with these; other measures are computed again on the drawn
 questions. Both see the same draws.
 
 Intervals are percentile intervals. Not covered: they are somewhat narrow for few documents (below about 30), and they say nothing
@@ -251,7 +251,7 @@ def _aligned(a: Sequence[ScoredAnswer], b: Sequence[ScoredAnswer]) -> list[Score
     for one, other in zip(a, aligned, strict=True):
         if (one.question, one.document.text) != (other.question, other.document.text):
             raise DataError(
-                f"question {one.question.id!r} has another text, document or reference in the second run",
+                f"question {one.question.id!r} has another text, document or gold answer in the second run",
                 "Compare runs on the same version of the data.",
             )
     return aligned

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from palmette.errors import ModelError
+from palmette.files import expand
 from palmette.model.attention import BACKENDS, AttentionChoice
 from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, find_gguf
 from palmette.model.flex import use_flex
@@ -150,7 +151,7 @@ def first_line(error: Exception) -> str:
 
 
 def _resolve(name: str) -> str:
-    path = Path(name).expanduser()
+    path = expand(name)
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"there is no GGUF file {name!r}", "Check the path.")

@@ -151,7 +151,7 @@ def checked_keys(num_prompts: int, num_samples: int, keys: Sequence[int] | None)
     return keys
 
 
-def said(tokenizer: Any, tokens: Sequence[int], finish: Finish, stop: Sequence[str]) -> tuple[str, int]:
+def completion_text(tokenizer: Any, tokens: Sequence[int], finish: Finish, stop: Sequence[str]) -> tuple[str, int]:
     """The text of a completion, without what ended it, and how many leading tokens lie within it.
 
     Args:

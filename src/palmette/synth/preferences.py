@@ -37,7 +37,7 @@ MOST_RANKED = 9  # answers of a list; people who rank, too, were given 4 to 9 (O
 _QUESTIONS = 32  # that are sampled together: what a stop may cost
 _DIGITS = 6
 _ROUNDING = 1e-9  # of weighted sums: a margin of 0.3 is 0.3 or more, though 0.7 - 0.4 is a little less
-_UNSAID = {"min_margin": 0.0}  # what a work file was begun with that does not say so
+_DEFAULTS = {"min_margin": 0.0}  # settings of work files that were begun before the setting existed
 Line = dict[str, Any]
 
 
@@ -96,32 +96,32 @@ class PreferenceMaker:
             "reasoning": asdict(self.task.reasoning),
         }
 
-    def lines(self, asked: Sequence[tuple[int, Document, Question]]) -> Iterator[Line]:
+    def lines(self, questions: Sequence[tuple[int, Document, Question]]) -> Iterator[Line]:
         """What came of each question, in their order.
 
         Args:
-            asked: place in the data, document and question of each.
+            questions: place in the data, document and question of each.
 
         Raises:
             PackingError: a prompt does not fit.
             ModelError: a prompt with its completion is longer than the model was made for.
         """
-        prompts = [self.task.prompt_tokens(document, question) for _, document, question in asked]
-        keys = [place for place, _, _ in asked]
+        prompts = [self.task.prompt_tokens(document, question) for _, document, question in questions]
+        keys = [place for place, _, _ in questions]
         drawn = [
             list(self.sampler.sample(prompts, self.num_samples, sampling, keys=keys)) for sampling in self.samplings
         ]
-        said = [
+        answers_of = [
             [(setting, rollout) for setting, group in enumerate(groups) for rollout in group]
             for groups in zip(*drawn, strict=True)
         ]
         completions = [
             (document, question, rollout.text)
-            for (_, document, question), answers in zip(asked, said, strict=True)
+            for (_, document, question), answers in zip(questions, answers_of, strict=True)
             for _, rollout in answers
         ]
         rewards = iter(self.rewards.reward(completions))
-        for (_, document, question), answers in zip(asked, said, strict=True):
+        for (_, document, question), answers in zip(questions, answers_of, strict=True):
             samples = [_sample_line(rollout, setting, next(rewards)) for setting, rollout in answers]
             yield self._line(document, question, samples)
 
@@ -136,18 +136,18 @@ class PreferenceMaker:
         for sample in fit.values():
             first.setdefault(sample["reward"], sample)
         ranked = sorted(first.values(), key=lambda sample: -sample["reward"])
-        apart = self._apart(ranked)
-        if len(apart) < 2:
+        separated = self._separated(ranked)
+        if len(separated) < 2:
             return {**line, "reason": "too few" if len(fit) < 2 else "tied" if len(ranked) < 2 else "near"}
-        said: Line = {"ranked": [sample["text"] for sample in spread(apart, MOST_RANKED)]}
+        record: Line = {"ranked": [sample["text"] for sample in spread(separated, MOST_RANKED)]}
         if self.form == "pairs":
             best, worst = ranked[0], ranked[-1]
             margin = best["reward"] - worst["reward"]
-            said = {"chosen": best["text"], "rejected": worst["text"], "margin": margin}
+            record = {"chosen": best["text"], "rejected": worst["text"], "margin": margin}
         prompt = qa_messages(self.task.prompt, document, question)
-        return {**line, "row": {"id": question.id, "prompt": prompt, **said, "samples": list(samples)}}
+        return {**line, "row": {"id": question.id, "prompt": prompt, **record, "samples": list(samples)}}
 
-    def _apart(self, ranked: Sequence[Line]) -> list[Line]:
+    def _separated(self, ranked: Sequence[Line]) -> list[Line]:
         """Of answers, best first, those that are far enough below the one kept before."""
         kept: list[Line] = []
         for sample in ranked:
@@ -184,12 +184,12 @@ def make_preferences(
         ModelError: a prompt with its completion is longer than the model was made for.
     """
     pairs = ((document, question) for document in documents for question in document.questions)
-    asked = [(place, document, question) for place, (document, question) in enumerate(pairs)]
+    questions = [(place, document, question) for place, (document, question) in enumerate(pairs)]
     done = begin_work(work, {**about, **maker.settings()})
-    with progress(len(asked), "preferences", "questions") as bar:
+    with progress(len(questions), "preferences", "questions") as bar:
         bar.update(len(done))
-        for start in range(0, len(asked), _QUESTIONS):
-            together = asked[start : start + _QUESTIONS]
+        for start in range(0, len(questions), _QUESTIONS):
+            together = questions[start : start + _QUESTIONS]
             if all(question.id in done for _, _, question in together):
                 continue
             # Those of them that are done are drawn again: other sums are rounded where fewer are read together.
@@ -198,7 +198,7 @@ def make_preferences(
                     run.append_line(work, json.dumps(line, ensure_ascii=False))
                     done[line["id"]] = line
                     bar.update()
-    lines = [done[question.id] for _, _, question in asked]
+    lines = [done[question.id] for _, _, question in questions]
     rewards = [reward for line in lines for reward in line["rewards"]]
     return Preferences(
         tuple(line["row"] for line in lines if "row" in line),
@@ -215,24 +215,24 @@ def begin_work(work: Path, settings: Mapping[str, Any]) -> dict[str, Line]:
     Raises:
         RunError: it was begun with other settings, or cannot be read or written.
     """
-    now = json.loads(json.dumps(settings))
+    current = json.loads(json.dumps(settings))
     try:
         raw = work.read_bytes() if work.exists() else b""
         size = raw.rfind(b"\n") + 1  # a last line that was cut off while it was written goes
-        head, *lines = [json.loads(line) for line in raw[:size].splitlines()] if size else [{"settings": now}]
+        head, *lines = [json.loads(line) for line in raw[:size].splitlines()] if size else [{"settings": current}]
         first = json.dumps(head, ensure_ascii=False)
         if not size and not first.encode().startswith(raw):
             raise ValueError("it holds no settings")
-        begun = head["settings"]
+        recorded = head["settings"]
         done = {line["id"]: line for line in lines}
-        names = sorted(begun.keys() | now.keys())
+        names = sorted(recorded.keys() | current.keys())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{work} cannot be read: {error}", "Remove it to start anew.") from error
+        raise RunError(f"{work} cannot be read: {error}", "Remove it to start again.") from error
     for name in names:
-        if begun.get(name, _UNSAID.get(name)) != now.get(name):
+        if recorded.get(name, _DEFAULTS.get(name)) != current.get(name):
             raise RunError(
-                f"{work} was begun with {name} = {begun.get(name)!r}, not {now.get(name)!r}",
-                "Give the options that it was begun with, or another name for the output; or remove it to start anew.",
+                f"{work} was begun with {name} = {recorded.get(name)!r}, not {current.get(name)!r}",
+                "Give the options that it was begun with, or another name for the output; or remove it to start again.",
             )
     if size < len(raw):
         try:

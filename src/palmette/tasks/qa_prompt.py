@@ -52,8 +52,8 @@ class QaPrompt:
     @property
     def sha256(self) -> str:
         """Hash of the prompt's words."""
-        said = {key: value for key, value in asdict(self).items() if value or key not in TWO_TURNS}
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        values = {key: value for key, value in asdict(self).items() if value or key not in TWO_TURNS}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     @property
     def two_turns(self) -> bool:
@@ -71,18 +71,18 @@ class QaPrompt:
 
     def _first_turn(self, raw: str) -> tuple[bool | None, str]:
         """The verdict that a completion begins with, if it does, and what follows."""
-        said = raw.strip()
+        text = raw.strip()
         for word in (YES, NO) if self.two_turns else ():
             wanted = f"{self.before_verdict}{word}{self.after_verdict}".strip()
-            if said.startswith(wanted):
-                return word == YES, said[len(wanted) :].lstrip()
+            if text.startswith(wanted):
+                return word == YES, text[len(wanted) :].lstrip()
             try:  # JSON may be written with other blanks
-                value, end = json.JSONDecoder().raw_decode(said)
+                value, end = json.JSONDecoder().raw_decode(text)
                 if value == json.loads(wanted):
-                    return word == YES, said[end:].lstrip()
+                    return word == YES, text[end:].lstrip()
             except (ValueError, RecursionError):
                 continue
-        return None, said
+        return None, text
 
     def read(self, raw: str) -> ParsedAnswer:
         """Read a completion strictly: JSON in a fenced block where the prompt asks for one, bare JSON elsewhere; see `read_completion`.

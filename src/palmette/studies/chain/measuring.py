@@ -209,7 +209,7 @@ def _rank(stage: ChainStage, data: str | None, say: Say) -> None:
             f"evaluate.comparisons: {data} is what the reward model was trained on", "Name comparisons of other data."
         )
     found = reward_metrics(rewards)
-    run.write_json(stage.place / RANKING, {**found.to_json(), "data": {"source": data, "sha256": source.sha256}})
+    run.write_json(stage.place / RANKING, {**found.to_json(), "data": source.describe()})
     say(f"accuracy {100 * found.accuracy:.1f} % of {found.comparisons} comparisons")
 
 

@@ -38,7 +38,7 @@ _SAMPLED = {
 _NOTE = (
     "Answers: percent; where there are several seeds, mean ± sample standard deviation. In brackets: 95 % intervals by bootstrap over "
     "documents, all seeds together. Correct no answer: of the questions without an answer, those refused; correct has answer: of the others, "
-    "those answered letter for letter with a reference answer. Sampled: completions drawn at temperature 1 and cut after {most} tokens, percent; "
+    "those answered letter for letter with a gold answer. Sampled: completions drawn at temperature 1 and cut after {most} tokens, percent; "
     "KL a completion: KL(policy || {reference}) in nats; entropy in nats. Final loss: of the stage's own objective, mean over the last tenth of "
     "its steps, so only losses of one kind compare. Training s: of that stage alone."
 )
@@ -96,7 +96,7 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[ChainStage], meas
 
 
 def _points(outcomes: Sequence[Outcome]) -> list[FrontierPoint]:
-    """Each policy by what its samples earn and how far it is from the reference."""
+    """Each policy by what its samples earn and its KL divergence from the stage that the chain compares with."""
     found = []
     for outcome in outcomes:
         values = next(iter(outcome.measures.values()), {})

@@ -180,7 +180,7 @@ def _page(
         f"Measured on {measured_on['data']}, {measured_on['questions']} questions, in percent. Where a cell has several seeds: mean ± "
         "sample standard deviation. In brackets: 95 % intervals by bootstrap over documents, all seeds of a cell together. Correct no "
         "answer: of the questions without an answer, those refused; correct has answer: of the others, those answered letter for letter "
-        "with a reference answer. Final loss: nats per learned token, mean over the last tenth of the steps. Elsewhere: general text and "
+        "with a gold answer. Final loss: nats per learned token, mean over the last tenth of the steps. Elsewhere: general text and "
         "chat prompts, see `palmette eval retention`; perplexity as a multiple of the untouched model's, KL from it in nats per token."
     )
     lines = [f"# Sweep {name}", "", note, ""]
