@@ -14,6 +14,8 @@ from palmette.files import format_yaml, parse_yaml
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Above0 = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
@@ -27,6 +29,16 @@ class Section(BaseModel):
 
 
 AnySection = TypeVar("AnySection", bound=Section)
+
+
+def contradiction(problem: str, way_out: str) -> PydanticCustomError:
+    """Two settings that contradict each other, as a validator of a section raises it.
+
+    Args:
+        problem: names both settings with their values.
+        way_out: what to do about it.
+    """
+    return PydanticCustomError("contradiction", "{problem}", {"problem": problem, "way_out": way_out})
 
 
 class ModelSection(Section):
@@ -195,30 +207,24 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _settings_agree(self) -> Recipe:
         if self.model.quantization is not None and self.train.method == "full":
-            raise PydanticCustomError(
-                "contradiction",
-                "model.quantization = {bits} keeps weights that train.method = full would train",
-                {"bits": self.model.quantization, "way_out": "Use train.method: lora, or take model.quantization out."},
+            raise contradiction(
+                f"model.quantization = {self.model.quantization} keeps weights that train.method = full would train",
+                "Use train.method: lora, or take model.quantization out.",
             )
         if self.reasoning.embedding_epochs and self.reasoning.kind != "pause":
-            raise PydanticCustomError(
-                "contradiction",
-                "reasoning.embedding_epochs = {epochs} trains embeddings that reasoning.kind = {kind} does not have",
-                {
-                    "epochs": self.reasoning.embedding_epochs,
-                    "kind": self.reasoning.kind,
-                    "way_out": "Use reasoning.kind: pause, or take reasoning.embedding_epochs out.",
-                },
+            raise contradiction(
+                f"reasoning.embedding_epochs = {self.reasoning.embedding_epochs} trains embeddings that "
+                f"reasoning.kind = {self.reasoning.kind} does not have",
+                "Use reasoning.kind: pause, or take reasoning.embedding_epochs out.",
             )
         return self
 
     @model_validator(mode="after")
     def _conversations_hold_their_reasoning(self) -> Recipe:
         if self.data.kind == "chat" and self.reasoning.kind != "none":
-            raise PydanticCustomError(
-                "contradiction",
-                "reasoning.kind = {kind} has no place in conversations (data.kind = chat)",
-                {"kind": self.reasoning.kind, "way_out": "Write it into the conversations, and take reasoning out."},
+            raise contradiction(
+                f"reasoning.kind = {self.reasoning.kind} has no place in conversations (data.kind = chat)",
+                "Write it into the conversations, and take reasoning out.",
             )
         return self
 

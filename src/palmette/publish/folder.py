@@ -32,7 +32,6 @@ from palmette.publish.public import (
     sources_of,
 )
 from palmette.run import trained_folder
-from palmette.tree.segments import decode_tokens
 
 _CARD = "README.md"
 
@@ -120,7 +119,7 @@ def _example_prompt(finished: _Run) -> str:
     tokenizer = load_tokenizer(name, trust_remote_code=model.trust_remote_code, **options)
     task = recipe_task(finished.recipe, tokenizer)
     tokens = task.prompt_tokens(_EXAMPLE, _EXAMPLE.questions[0])
-    return decode_tokens(tokenizer, tokens)
+    return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def _fill(staging: Path, finished: _Run, publication: Publication, card: str, dtype: MergeDType) -> None:
