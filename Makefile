@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 OUT ?= runs/quickstart
 
-.PHONY: quickstart smoke test check lint types format bench bench-decode bench-train bench-preferences docs clean
+.PHONY: quickstart smoke test check lint types format bench bench-decode bench-train bench-preferences docs docs-site clean
 
 quickstart: .venv/run.stamp
 	$(BIN)/palmette quickstart --out $(OUT)
@@ -64,6 +64,15 @@ LLAMA_CMAKE := -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_
 # Pictures and command reference in docs/, from the code.
 docs: .venv/run.stamp
 	$(BIN)/python docs/generate.py
+
+# The documentation as a site in dist/docs-site. A broken link or reference, or a page that would load from another host, is an error.
+docs-site: .venv/docs.stamp
+	$(BIN)/python -m sphinx -W --keep-going -n -E -q -b html -d dist/docs-cache docs dist/docs-site
+	@echo "Open dist/docs-site/index.html"
+
+.venv/docs.stamp: .venv/bin/pip requirements-docs.lock
+	$(PIP) -r requirements-docs.lock
+	@touch $@
 
 clean:
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

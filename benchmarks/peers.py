@@ -60,29 +60,28 @@ from palmette.data.source import read_source
 from palmette.model.attention import BACKENDS
 from palmette.model.loading import add_lora, load_model, load_tokenizer
 from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.train.loop import training_arguments
 from palmette.train.plan import StepPlan
 from palmette.train.sft import prepare
-from palmette.train.stage import training_arguments
 from palmette.train.step import TreeTrainer, nll_objective
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree
 
 
-def learned_trees(source: str, tokenizer: Any) -> list[PrefixTree]:
-    """One training tree for each document that has questions."""
-    task = ExtractiveQa(ChatTemplate(tokenizer))
-    return [task.training_tree(document) for document in read_source(source).documents if document.questions]
-
-
 def palmette_side(job: Job, turns: Turns) -> Side:
     """Palmette's trainer, as `palmette train sft` sets it up."""
     recipe = job.recipe()
-    ready = prepare(recipe, lambda line: print(line, file=sys.stderr), None)
+    ready = prepare(recipe, lambda line: print(line, file=sys.stderr))
     arguments = training_arguments(recipe, Path(job.folder), recipe.train.epochs)
     arguments.save_strategy = "no"
     model = ready.loaded.model
     trainer = TreeTrainer(model, arguments, ready.plan, callbacks=[turns])
     return tree_side(trainer, ready.plan)
+
+
+def training_trees(task: ExtractiveQa, source: str) -> list[PrefixTree]:
+    """One training tree for each document of a source that has questions."""
+    return [task.training_tree(document) for document in read_source(source).documents if document.questions]
 
 
 def trl_side(job: Job, turns: Turns) -> Side:
@@ -93,7 +92,7 @@ def trl_side(job: Job, turns: Turns) -> Side:
     kind, size, *extra = job.side.split(":")
     recipe = job.recipe()
     loaded = load_model(job.model)
-    trees = learned_trees(job.data, loaded.tokenizer)
+    trees = training_trees(ExtractiveQa(ChatTemplate(loaded.tokenizer)), job.data)
     train = recipe.train
     plan = StepPlan(
         trees,
@@ -125,7 +124,8 @@ def held_out_losses(model: Any, source: str, tokenizer_of: str) -> tuple[float, 
     """Loss on the held-out questions without the adapter and with it (nats per learned token), by the same code on both sides."""
     model.get_base_model().set_attn_implementation(BACKENDS["sdpa"])
     model.eval()
-    trees = learned_trees(source, load_tokenizer(tokenizer_of))
+    task = ExtractiveQa(ChatTemplate(load_tokenizer(tokenizer_of)))
+    trees = training_trees(task, source)
     plan = StepPlan(trees, trees_per_step=len(trees), row_tokens=ROW_TOKENS, tokens_per_batch=4096, seed=0)
     batches = [batch.to(model.device) for batch in plan.step_batches(0, 0)]
     denominator = sum(batch.learn_weight for batch in batches)

@@ -25,12 +25,12 @@ from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
 from palmette.rollouts.questions import PromptGroup
 from palmette.train.dpo import DpoObjective, num_pairs
 from palmette.train.grpo import OLD, GrpoLearner
+from palmette.train.job import step_plan
 from palmette.train.plan import Plan, StepPlan
 from palmette.train.recipes.preferences import DpoSection, RewardSection
 from palmette.train.recipes.rollouts import GrpoSection
 from palmette.train.reference import reference_scores
 from palmette.train.reward import RewardObjective, num_comparisons
-from palmette.train.stage import step_plan
 from palmette.train.start import load_start
 from palmette.train.step import BeforeStep, Measure, Objective, Tally
 from palmette.tree.batch import PackedBatch

@@ -22,8 +22,8 @@ from transformers import TrainerCallback, TrainerState
 
 from palmette.config import DataSection, ModelSection, Recipe, TrainSection
 from palmette.model.fused import describe
+from palmette.train.loop import training_arguments
 from palmette.train.plan import Plan, StepPlan
-from palmette.train.stage import training_arguments
 from palmette.tree.prefix_tree import PrefixTree
 
 PALMETTE = "palmette"

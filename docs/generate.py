@@ -1,4 +1,4 @@
-"""Writes docs/commands.md (the help of every command) and docs/tree.svg (a packed tree and its mask) from the code itself."""
+"""Writes docs/reference/commands.md (the help of every command) and docs/tree.svg (a packed tree and its mask) from the code itself."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _draw_mask(axes: Axes, batch: PackedBatch, words: list[str]) -> None:
 
 def main() -> None:
     """Write both."""
-    (HERE / "commands.md").write_text(commands(), encoding="utf-8")
+    (HERE / "reference" / "commands.md").write_text(commands(), encoding="utf-8")
     (HERE / "tree.svg").write_bytes(picture())
 
 

@@ -18,10 +18,20 @@ PLACE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def thinned(source: DataSet, every: int, first: int = 0) -> DataSet:
-    """Every so manyth document from the first one wanted (0: the very first), so that all articles have their share."""
+    """Every n-th document, from the first one wanted (0: the very first), so that all articles have their share."""
     return replace(
         source, documents=tuple(document for document in source.documents if document.questions)[first::every]
     )
+
+
+def ordinal(number: int) -> str:
+    """A number as English counts with it.
+
+    >>> [ordinal(number) for number in (1, 2, 3, 4, 11, 12, 13, 21, 112)]
+    ['1st', '2nd', '3rd', '4th', '11th', '12th', '13th', '21st', '112th']
+    """
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 def about(source: DataSet, every: int, first: int = 0) -> dict[str, Any]:

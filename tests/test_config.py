@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from palmette.config import Recipe, load_recipe, parse_recipe
+from palmette.config import Recipe
 from palmette.errors import RecipeError
+from palmette.train.stages import read_recipe
+from tests.support.recipes import parse_recipe
 
 BAD = {
     "unknown key": ("output: r\ntrain: {epoch: 3}", "unknown key 'train.epoch'. Did you mean 'epochs'"),
@@ -45,7 +47,7 @@ def test_bad_recipes_are_explained_in_one_line(case: str) -> None:
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"cannot read the recipe .*none\.yaml"):
-        load_recipe(tmp_path / "none.yaml")
+        read_recipe(tmp_path / "none.yaml")
 
 
 def test_the_resolved_recipe_reads_back_as_itself() -> None:

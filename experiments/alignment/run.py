@@ -75,8 +75,8 @@ def prepare(given: argparse.Namespace) -> Path:
     taken = {name: (thinned(*part), part[1], part[2]) for name, part in parts.items()}
     plan = {"model": given.model, **{name: about(*part) for name, part in taken.items()}}
     if (folder / PLAN).is_file():
-        if json.loads((folder / PLAN).read_text(encoding="utf-8")) != plan:
-            raise RunError(f"{folder} was begun with other data or another model", "Choose another --output.")
+        begun = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        run.check_same(begun, plan, where=folder, way_out="Choose another --output.")
     else:
         folder.mkdir(parents=True, exist_ok=True)
         for name, (source, _, _) in taken.items():

@@ -18,7 +18,7 @@ from palmette import run
 from palmette.studies.chain.table import FRONTIER, PAGE
 
 sys.path.append(str(Path(__file__).parents[1]))
-from steps import PLACE, written
+from steps import PLACE, ordinal, written
 
 RESULTS, PLAN, PLOT = "docs/results.md", "plan.json", "alignment.png"
 
@@ -51,7 +51,9 @@ def data_table(plan: dict[str, Any]) -> list[str]:
     for name, part in plan.items():
         if name == "model":
             continue
-        taken = f"every {part['every']}. paragraph" + (f", from number {part['first']}" if "first" in part else "")
+        taken = f"every {ordinal(part['every'])} paragraph" + (
+            f", from number {part['first']}" if "first" in part else ""
+        )
         figures = [part[key] for key in ("articles", "documents", "questions", "answerable")]
         lines.append(f"| {name} | {part['source']} | {taken} | {' | '.join(map(str, figures))} |")
     return lines

@@ -85,8 +85,8 @@ def prepare(given: argparse.Namespace) -> None:
     train, data = thinned(read_source(given.train), given.every), thinned(read_source(given.data), given.every_data)
     plan = {"train": about(train, given.every), "data": about(data, given.every_data), "model": given.model}
     if (folder / PLAN).is_file():
-        if json.loads((folder / PLAN).read_text(encoding="utf-8")) != plan:
-            raise RunError(f"{folder} was begun with other data or another model", "Choose another --output.")
+        begun = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        run.check_same(begun, plan, where=folder, way_out="Choose another --output.")
     else:
         folder.mkdir(parents=True, exist_ok=True)
         rationales = quote_rationales(train.documents, max_words=_EVERYTHING)

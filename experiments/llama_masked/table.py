@@ -24,7 +24,7 @@ from palmette.studies.sweep.table import format_settings, varied_keys
 from palmette.studies.tables import Row, Spread, Table, markdown, tables_of
 
 sys.path.append(str(Path(__file__).parents[1]))
-from steps import written
+from steps import ordinal, written
 
 PAGE, PLAN, PLOT, BASELINES = "docs/results.md", "plan.json", "forgetting.png", "baselines"
 Record = Mapping[str, Any]
@@ -123,7 +123,9 @@ def _budget(plan: Record, records: Mapping[str, Record], folder: Path) -> list[s
     for name in ("train", "data"):
         part = plan[name]
         numbers = [str(part[key]) for key in ("articles", "documents", "questions", "answerable")]
-        lines.append(f"| {name} | {part['source']} | every {part['every']}. paragraph | {' | '.join(numbers)} |")
+        lines.append(
+            f"| {name} | {part['source']} | every {ordinal(part['every'])} paragraph | {' | '.join(numbers)} |"
+        )
     lines += ["", "| sweep | runs | finished | training, min | answering, min |", "|---|---|---|---|---|"]
     for name, record in records.items():
         runs = [one for one in record["runs"] if one["measures"]]

@@ -185,10 +185,11 @@ class TrainSection(Section):
 
 
 class Recipe(Section):
-    """A fine-tuning run.
+    """A fine-tuning run, and what the recipes of all other stages have in common with it.
 
     Attributes:
         output: the run folder, which must not exist yet.
+        stage: the training stage, as in `palmette train STAGE`. Each kind of recipe has one, its default.
         learn: which tokens the loss sees: "full" (every token), "assistant" (the whole completion), "answer" (the answer and what ends
             it), or weights by kind (template, document, question, verdict, reasoning, opening, answer, closing, end).
             Of conversations: every token, all turns of the assistant, the last one, or weights by kind (template, system, user,
@@ -196,6 +197,7 @@ class Recipe(Section):
     """
 
     output: str
+    stage: str = "sft"
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
     prompt: PromptSection = PromptSection()
@@ -203,6 +205,16 @@ class Recipe(Section):
     reasoning: ReasoningSection = ReasoningSection()
     lora: LoraSection = LoraSection()
     train: TrainSection = TrainSection()
+
+    @model_validator(mode="after")
+    def _is_of_its_stage(self) -> Recipe:
+        own = type(self).model_fields["stage"].default
+        if self.stage != own:
+            raise contradiction(
+                f"stage = {self.stage}, but this is a recipe of the stage {own}",
+                f"Write stage: {own}, or leave it out.",
+            )
+        return self
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Recipe:
@@ -229,28 +241,16 @@ class Recipe(Section):
         return self
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe.
-
-    Raises:
-        RecipeError: no such file, not YAML, an unknown key (naming the nearest), or a value out of bounds.
-    """
-    return read_recipe(Recipe, path)
-
-
-def read_recipe(kind: type[AnySection], path: Path) -> AnySection:
-    """Read a recipe of a kind; errors as for `load_recipe`."""
-    return read_section(kind, read_file(path), str(path))
-
-
 def load_run_recipe(path: Path) -> Recipe:
     """What the recipe of a run of any stage shares with those of all stages: model, prompt, data, training.
 
+    Its own stage, and the sections that only this stage has, are left out. `run.stage_of` says which stage it is.
+
     Raises:
-        RecipeError: as for `load_recipe`, but for sections that only some stages have.
+        RecipeError: no such file, not YAML, or a value out of bounds.
     """
     settings = read_file(path)
-    shared = {key: value for key, value in settings.items() if key in Recipe.model_fields}
+    shared = {key: value for key, value in settings.items() if key in Recipe.model_fields and key != "stage"}
     return read_section(Recipe, shared, str(path))
 
 
@@ -265,15 +265,6 @@ def read_file(path: Path) -> dict[Any, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}", "Check the path.") from error
     return read_settings(text, str(path))
-
-
-def parse_recipe(text: str, source: str) -> Recipe:
-    """Read a recipe from YAML text; `source` is how messages name it.
-
-    Raises:
-        RecipeError: as for `load_recipe`.
-    """
-    return read_section(Recipe, read_settings(text, source), source)
 
 
 def read_settings(text: str, source: str) -> dict[Any, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 class PalmetteError(Exception):
-    """A problem that the user can fix.
+    """A problem that the user can fix. All errors of palmette that users can cause are of this class.
 
     Args:
-        problem: what is wrong, naming the record, the value and the limit.
+        problem: what is wrong, with the record, the value and the limit.
         way_out: what to do about it.
     """
 

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -171,6 +171,53 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor()
+
+
+def check_same(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    *,
+    where: str | Path,
+    way_out: str,
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
+    """Check that something is continued with the settings that it was begun with.
+
+    Settings are compared as JSON holds them, one by one, under dotted names such as `train.epochs`. A setting that one side
+    lacks counts as its default, so a setting that a later version of palmette adds does not stop old work. Without a default
+    it counts as None.
+
+    Args:
+        before: the settings that it was begun with, as read from JSON. Names may be dotted already.
+        now: the settings of now.
+        where: what was begun, for the message.
+        way_out: what to do about a difference, for the message.
+        defaults: the value of a setting that nobody named. Settings may be nested or dotted here, too.
+
+    Raises:
+        RunError: a setting differs. The message names it and both values.
+
+    >>> check_same({"train.epochs": 2}, {"train": {"epochs": 2}, "seed": 0}, where="x", way_out="y", defaults={"seed": 0})
+    """
+    was, now_is, unsaid = (_flat(json.loads(json.dumps(values))) for values in (before, now, defaults or {}))
+    for key in sorted({*was, *now_is}):
+        old, new = (side.get(key, unsaid.get(key)) for side in (was, now_is))
+        if old != new and not (_is_parent(key, old, now_is) or _is_parent(key, new, was)):
+            raise RunError(f"{where} was begun with {key} = {old!r}, and now it is {new!r}", way_out)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name. An empty map stays as it is."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+    return flat
+
+
+def _is_parent(key: str, value: Any, others: Mapping[str, Any]) -> bool:
+    """Whether a setting is an empty map that the other side has settings in, which are compared by themselves."""
+    return value == {} and any(other.startswith(f"{key}.") for other in others)
 
 
 def trained_folder(folder: Path) -> Path:

@@ -27,23 +27,13 @@ from palmette.data.source import read_source
 from palmette.errors import ModelError, RunError
 from palmette.model.loading import weights_hash
 from palmette.seeds import derive_seed
-from palmette.train.callbacks import MetricsLog, SaveOnInterrupt
+from palmette.train.callbacks import MetricsLog, SaveOnInterrupt, TrainingInterrupted
 from palmette.train.step import latest_checkpoint
 
 SETTINGS = "encoder.json"
 Say = Callable[[str], object]
 _SAVE_EVERY, _KEEP = 500, 2
 _CHUNK = 32  # batches that are sorted by length together
-
-
-class EncoderInterrupted(Exception):
-    """Training was stopped by Ctrl-C, after saving. `step` is the step that was saved."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        self.folder, self.step = folder, step
-        super().__init__(
-            f"stopped after step {step}; go on with: palmette baseline encoder --resume {folder} --data DATA"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +105,7 @@ def train_encoder(settings: EncoderSettings, folder: Path, say: Say) -> None:
 
     Raises:
         PalmetteError: whatever is wrong with the data, the encoder or the folder.
-        EncoderInterrupted: Ctrl-C; `resume_encoder` goes on.
+        TrainingInterrupted: Ctrl-C; `resume_encoder` goes on.
     """
     run.check_absent(folder)
     job = _prepare(settings)
@@ -139,11 +129,9 @@ def resume_encoder(folder: Path, say: Say) -> None:
         manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"cannot read the manifest of {folder}: {error}", "Train anew in another folder.") from error
-    for name, value in _fingerprint(job).items():
-        if manifest.get(name) != value:
-            raise RunError(
-                f"{name} of {folder} is {value!r} now, and was {manifest.get(name)!r}", "Train anew in another folder."
-            )
+    now = _fingerprint(job)
+    before = {name: manifest[name] for name in now if name in manifest}
+    run.check_same(before, now, where=folder, way_out="Train again in another folder.")
     _train(job, folder, latest_checkpoint(folder / run.CHECKPOINTS), say)
 
 
@@ -306,7 +294,8 @@ def _train(job: _Job, folder: Path, checkpoint: Path | None, say: Say) -> None:
     with interrupt.listening(), contextlib.closing(log):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interrupt.interrupted and trainer.state.global_step < trainer.state.max_steps:
-        raise EncoderInterrupted(folder, trainer.state.global_step)
+        command = f"baseline encoder --resume {folder} --data DATA"
+        raise TrainingInterrupted(folder, trainer.state.global_step, command)
     if not all(bool(torch.isfinite(parameter).all()) for parameter in job.encoder.model.parameters()):
         raise trainer.exploded("a weight")
     with run.whole_folder(folder / run.FULL_MODEL) as staging:

@@ -1,4 +1,4 @@
-"""The bodies of `train sft`, `ask` and `prompts`."""
+"""The bodies of `ask` and `prompts`."""
 
 from __future__ import annotations
 
@@ -11,37 +11,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from palmette.cli.console import highlighted, invoked_as, stderr, stdout
-from palmette.config import load_recipe
-from palmette.data.records import Document, Question, check_document, check_question
+from palmette.cli.console import highlighted, stdout
+from palmette.data.records import Document, Question
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError
-from palmette.inference.answerer import DecoderName, load_answerer
+from palmette.inference.answerer import DecoderName, asked_document, load_answerer
 from palmette.model.attention import AttentionChoice
-from palmette.pages.training.pictures import draw_run
 from palmette.tasks.qa_prompt import describe_prompts, load_prompt
-from palmette.train.sft import resume_sft, train_sft
-from palmette.train.stage import Interrupted
-
-
-def run_train_sft(recipe: Path | None, resume: Path | None) -> None:
-    """`palmette train sft`."""
-    news = stderr()
-    try:
-        if resume is not None:
-            folder = resume
-            resume_sft(folder, news.print)
-        else:
-            assert recipe is not None
-            loaded_recipe = load_recipe(recipe)
-            folder = Path(loaded_recipe.output).expanduser()
-            train_sft(loaded_recipe, news.print)
-    except Interrupted as stop:
-        news.print(str(stop))
-        raise typer.Exit(130) from stop
-    news.print(f"done: {folder}")
-    draw_run(folder, news.print)
-    news.print(f'try it: {invoked_as()} ask --model {folder} --document FILE "QUESTION"')
 
 
 def run_ask(
@@ -56,12 +32,8 @@ def run_ask(
     as_json: bool,
 ) -> None:
     """`palmette ask`."""
-    text = _read_document(document)
-    asked = Document(document, text, tuple(Question(str(i), question) for i, question in enumerate(questions)))
-    check_document(asked, document)
-    for question in asked.questions:
-        check_question(question, asked, document)
-    opened = load_answerer(model, attention, calibrated=calibrated and decoder == "span")
+    asked = asked_document(_read_document(document), questions, document)
+    opened = load_answerer(model, attention=attention, calibrated=calibrated and decoder == "span")
     predictions = dict(opened.decoder(decoder, effort=opened.effort(max_words)).predict([asked]))
     for question in asked.questions:
         _show_answer(asked, question, predictions[question.id], as_json=as_json)

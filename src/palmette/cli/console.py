@@ -28,6 +28,8 @@ def stdout() -> Console:
 def invoked_as() -> str:
     """How this command was called, for commands to try next: its path, unless it is on the PATH."""
     called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return "python -m palmette"
     if shutil.which(called.name) == str(called):
         return called.name
     with contextlib.suppress(ValueError):

@@ -8,18 +8,14 @@ from typing import Any
 import typer
 
 from palmette import run
-from palmette.baselines.encoder_training import (
-    EncoderInterrupted,
-    EncoderSettings,
-    resume_encoder,
-    train_encoder,
-)
+from palmette.baselines.encoder_training import EncoderSettings, resume_encoder, train_encoder
 from palmette.baselines.evaluation import check_apart, evaluate_encoder
 from palmette.cli.console import metrics_table, stderr, stdout
 from palmette.data.source import read_source
 from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.pages.plots import plot_loss
 from palmette.pages.training.pictures import LOSS_PLOT
+from palmette.train.callbacks import TrainingInterrupted
 
 
 def run_baseline_encoder(
@@ -76,7 +72,7 @@ def _train(out: Path | None, resume: Path | None, settings: EncoderSettings | No
             resume_encoder(folder, news.print)
         else:
             train_encoder(settings, folder, news.print)
-    except EncoderInterrupted as stop:
+    except TrainingInterrupted as stop:
         news.print(str(stop))
         raise typer.Exit(130) from stop
     plot_loss(folder / run.METRICS_LOG, folder / LOSS_PLOT, title=f"Training loss, {folder.name}")

@@ -1,17 +1,18 @@
-"""What commands that ask an endpoint share: their options and the news at their end; and `palmette eval endpoint`."""
+"""`palmette eval endpoint`, and what commands that ask a server share: their options and the lines at their end."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from palmette.errors import RecipeError
+from palmette.endpoint.settings import Endpoint, request_parameters
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.data.records import DataSet
@@ -20,165 +21,54 @@ if TYPE_CHECKING:  # commands import what they need when they run
 
 ANSWER_TOKENS = 256
 
-UrlOption = Annotated[
-    str, typer.Option("--endpoint", help="Base URL of an OpenAI-compatible server: http://localhost:8080/v1.")
-]
-NameOption = Annotated[str, typer.Option("--model-name", help="The model's name on the server.")]
-KeyOption = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--key-variable", help="NAME of the environment variable with the API key; none is sent without."),
-]
-TokensOption = Annotated[int, typer.Option("--max-tokens", min=1, help="Where a reply is cut.")]
-TemperatureOption = Annotated[float, typer.Option("--temperature", min=0.0, help="Of sampling; 0 is greedy.")]
-ParameterOption = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--parameter", help="NAME=JSON in every request, again and again; NAME=null takes one out (temperature=null)."
-    ),
-]
-ConcurrencyOption = Annotated[int, typer.Option("--concurrency", min=1, help="Requests under way at once.")]
-RateOption = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--requests-per-minute", min=0.01, help="Send at most so many."),
-]
-TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for a reply.")]
-RetriesOption = Annotated[
-    int, typer.Option("--max-retries", min=0, help="Further tries of a request, with growing pauses.")
-]
-PriceInOption = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--price-in", min=0.0, help="Of a million prompt tokens, in any currency."),
-]
-PriceOutOption = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--price-out", min=0.0, help="Of a million completion tokens."),
-]
 CacheOption = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--cache", help="Folder that keeps every answer; OUT.cache if not given."),
+    typer.Option("--cache", help="Folder that stores every completion. OUT.cache if not given."),
 ]
 
 
-def open_client(
-    url: str,
-    model: str,
-    out: Path,
+def read_endpoint(
     *,
-    cache: Path | None,
-    max_tokens: int,
-    temperature: float,
-    parameters: list[str] | None,
-    **settings: Any,
-) -> Client:
-    """A client with its cache.
-
-    Args:
-        url: base URL.
-        model: the model's name on the server.
-        out: what the command writes; the cache stands beside it if no other is given.
-        cache: where answers are kept.
-        max_tokens: where a reply is cut.
-        temperature: of sampling.
-        parameters: NAME=JSON, for every request.
-        settings: the other attributes of `Endpoint`.
-
-    Raises:
-        PalmetteError: the URL, a parameter, the key or the cache is no good.
-    """
-    from palmette.endpoint.cache import AnswerCache
-    from palmette.endpoint.client import Client, Endpoint
-
-    chosen = {"max_tokens": max_tokens, "temperature": temperature, **dict(map(_parameter, parameters or []))}
-    given = {name: value for name, value in chosen.items() if value is not None}
-    # A client refuses what it cannot use before the cache's folder is made.
-    client = Client(Endpoint(url, model, parameters=given, **settings))
-    client.cache = AnswerCache((cache or out.with_name(out.name + ".cache")).expanduser())
-    return client
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    way_out = "Give NAME=JSON: top_p=0.9, or reasoning_effort='\"low\"'."
-    if not equals or not name.strip():
-        raise RecipeError(f"the parameter {text!r} has no name or no value", way_out)
-    try:
-        return name.strip(), json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(f"the value of the parameter {name!r} is not JSON: {value!r}", way_out) from error
-
-
-@contextlib.contextmanager
-def going_on_later(client: Client) -> Iterator[None]:
-    """Tell what was used, however the block ends; and that the same command goes on, if it ends early."""
-    from palmette.cli.console import stderr
-
-    try:
-        yield
-    except BaseException as error:
-        kept = client.tally.asked + client.tally.cached
-        stderr().print(usage(client))
-        if kept and client.cache:
-            stderr().print(f"{kept} answers are kept in {client.cache.folder}: the same command goes on from there")
-        if isinstance(error, KeyboardInterrupt):
-            raise typer.Exit(130) from None
-        raise
-    stderr().print(usage(client))
-
-
-def usage(client: Client) -> str:
-    """What was asked and used, in a line."""
-    tally, cost = client.tally, client.tally.cost(client.endpoint)
-    words = f"{tally.asked} requests answered, {tally.cached} more from the cache, {tally.failed} failed, {tally.retries} retries; "
-    words += f"tokens: {tally.prompt_tokens} in, {tally.completion_tokens} out"
-    words += f" (not counted by the server for {tally.uncounted} requests)" if tally.uncounted else ""
-    words += "" if cost is None else f"; cost {cost:.4f}"
-    words += f"; {tally.truncated} replies were cut at max_tokens" if tally.truncated else ""
-    return words
-
-
-def eval_endpoint(
-    data: Annotated[str, typer.Option(help="builtin:test, a SQuAD v2 .json, a .jsonl, or a hub data set.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results, which must not exist.")],
-    url: UrlOption,
-    model: NameOption,
-    key_variable: KeyOption = None,
-    prompt: Annotated[str, typer.Option(help="A prompt by name, or a YAML file; see `palmette prompts`.")] = "plain",
-    loose: Annotated[
-        bool, typer.Option("--loose", help="Read an answer out of broken JSON too (it stays not valid).")
-    ] = False,
-    allow_failures: Annotated[
-        bool,
-        typer.Option("--allow-failures", help="Count questions that the server will not answer as broken replies."),
-    ] = False,
-    limit: Annotated[Optional[int], typer.Option(min=1, help="Use the first N documents only.")] = None,  # noqa: UP045
-    max_tokens: TokensOption = ANSWER_TOKENS,
-    temperature: TemperatureOption = 0.0,
-    parameter: ParameterOption = None,
-    concurrency: ConcurrencyOption = 4,
-    requests_per_minute: RateOption = None,
-    timeout: TimeoutOption = 120.0,
-    max_retries: RetriesOption = 6,
-    price_in: PriceInOption = None,
-    price_out: PriceOutOption = None,
-    cache: CacheOption = None,
-) -> None:
-    """Answer a data set with a chat model behind an endpoint; write what `eval squad` writes."""
-    from palmette import run
-    from palmette.data.source import read_source
-    from palmette.tasks.qa_prompt import load_prompt
-
-    run.check_absent(out)
-    words = load_prompt(prompt)
-    source = read_source(data, default_split="validation", limit_documents=limit)
-    client = open_client(
+    url: Annotated[
+        str, typer.Option("--endpoint", help="Base URL of an OpenAI-compatible server: http://localhost:8080/v1.")
+    ],
+    model_name: Annotated[str, typer.Option(help="The model's name on the server.")],
+    key_variable: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="NAME of the environment variable with the API key. No key is sent without it."),
+    ] = Endpoint.key_variable,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.")] = ANSWER_TOKENS,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature. 0 is greedy.")] = 0.0,
+    parameter: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="NAME=JSON to send with every request. May be given several times. NAME=null removes a parameter."
+        ),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = Endpoint.concurrency,
+    requests_per_minute: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=0.01, help="Limit on the requests sent in a minute."),
+    ] = Endpoint.requests_per_minute,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a response.")] = Endpoint.timeout,
+    max_retries: Annotated[
+        int, typer.Option(min=0, help="Further attempts at a request that failed, with growing pauses.")
+    ] = Endpoint.max_retries,
+    price_in: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=0.0, help="Price of a million prompt tokens, in any currency."),
+    ] = Endpoint.price_in,
+    price_out: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=0.0, help="Price of a million completion tokens."),
+    ] = Endpoint.price_out,
+) -> Endpoint:
+    """The endpoint that the options of a command describe. This signature is their only list."""
+    return Endpoint(
         url,
-        model,
-        out,
-        cache=cache,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        parameters=parameter,
-        key_variable=key_variable,
+        model_name,
+        key_variable,
+        request_parameters(max_tokens, temperature, parameter or ()),
         concurrency=concurrency,
         requests_per_minute=requests_per_minute,
         timeout=timeout,
@@ -186,7 +76,88 @@ def eval_endpoint(
         price_in=price_in,
         price_out=price_out,
     )
-    _evaluate(client, words, source, out, loose=loose, allow_failures=allow_failures)
+
+
+def endpoint_options(*, max_tokens: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator that replaces a command's parameter `endpoint` by the options of `read_endpoint`.
+
+    Args:
+        max_tokens: default of --max-tokens.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        options = dict(inspect.signature(read_endpoint, eval_str=True).parameters)
+        options["max_tokens"] = options["max_tokens"].replace(default=max_tokens)
+        parameters: list[inspect.Parameter] = []
+        for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+            parameters.extend(options.values() if name == "endpoint" else [parameter])
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            command(endpoint=read_endpoint(**{name: given.pop(name) for name in options}), **given)
+
+        keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+        run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in keyword}
+        return run
+
+    return decorate
+
+
+def open_client(endpoint: Endpoint, cache: Path | None, out: Path) -> Client:
+    """A client whose cache is the given folder, or stands beside the command's output."""
+    from palmette.endpoint.client import Client
+
+    return Client(endpoint, cache or out.with_name(out.name + ".cache"))
+
+
+@contextlib.contextmanager
+def reporting_usage(client: Client) -> Iterator[None]:
+    """Print what was used, however the block ends. If it ends early, say that the same command continues."""
+    from palmette.cli.console import stderr
+
+    usage = client.usage
+    try:
+        yield
+    except BaseException as error:
+        stderr().print(usage.summary(client.endpoint))
+        if (stored := usage.asked + usage.cached) and client.cache:
+            stderr().print(
+                f"{stored} answers are kept in {client.cache.folder}. The same command continues from there."
+            )
+        if isinstance(error, KeyboardInterrupt):
+            raise typer.Exit(130) from None
+        raise
+    stderr().print(usage.summary(client.endpoint))
+
+
+@endpoint_options(max_tokens=ANSWER_TOKENS)
+def eval_endpoint(
+    *,
+    data: Annotated[str, typer.Option(help="builtin:test, a SQuAD v2 .json, a .jsonl, or a hub data set.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results, which must not exist.")],
+    endpoint: Endpoint,
+    prompt: Annotated[str, typer.Option(help="A prompt's name, or a YAML file. See `palmette prompts`.")] = "plain",
+    loose: Annotated[
+        bool, typer.Option("--loose", help="Read an answer out of broken JSON too. It still counts as invalid.")
+    ] = False,
+    allow_failures: Annotated[
+        bool,
+        typer.Option("--allow-failures", help="Count questions that the server does not answer as broken completions."),
+    ] = False,
+    limit: Annotated[Optional[int], typer.Option(min=1, help="Use the first N documents only.")] = None,  # noqa: UP045
+    cache: CacheOption = None,
+) -> None:
+    """Answer a data set with a chat model behind an endpoint, and write the same files as `eval squad`."""
+    from palmette import run
+    from palmette.data.source import read_source
+    from palmette.tasks.qa_prompt import load_prompt
+
+    run.check_absent(out)
+    wording = load_prompt(prompt)
+    source = read_source(data, default_split="validation", limit_documents=limit)
+    client = open_client(endpoint, cache, out)
+    _evaluate(client, wording, source, out, loose=loose, allow_failures=allow_failures)
 
 
 def _evaluate(
@@ -194,13 +165,13 @@ def _evaluate(
 ) -> None:
     from palmette import run
     from palmette.cli.console import metrics_table, stderr, stdout
-    from palmette.endpoint.answers import EndpointDecoder
+    from palmette.endpoint.decoder import EndpointDecoder
     from palmette.evaluate.squad import evaluate_squad
     from palmette.pages.evaluation.folder import REPORT, write_evaluation
 
     name = client.endpoint.model
     decoder = EndpointDecoder(client, prompt, loose=loose, on_failure="broken" if allow_failures else "error")
-    with run.whole_folder(out) as staging, going_on_later(client):
+    with run.whole_folder(out) as staging, reporting_usage(client):
         result = evaluate_squad(decoder, source.documents)
         day = datetime.now(UTC).date().isoformat()
         title = f"{name} on {Path(source.source).name}"
@@ -216,7 +187,7 @@ def _evaluate(
         }
         run.write_json(staging / "evaluation.json", about)
     stdout().print(metrics_table({name: result.metrics}, result.intervals))
-    failed = f"; {len(decoder.failures)} without a reply" if decoder.failures else ""
+    failed = f" {len(decoder.failures)} without a reply." if decoder.failures else ""
     stderr().print(
-        f"{len(result.scored)} questions in {result.seconds:.0f} s{failed}; files in {out}; look at {out / REPORT}"
+        f"{len(result.scored)} questions in {result.seconds:.0f} s.{failed} Files in {out}. Open {out / REPORT}."
     )

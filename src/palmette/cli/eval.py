@@ -43,7 +43,7 @@ def run_eval_squad(
     """`palmette eval squad`."""
     run.check_absent(out)
     source = read_source(data, default_split=HELD_OUT_SPLIT, limit_documents=limit)
-    opened = load_answerer(model, attention, calibrated=calibrated and decoder == "span")
+    opened = load_answerer(model, attention=attention, calibrated=calibrated and decoder == "span")
     if opened.calibration:
         opened.calibration.check_unseen(source.documents, data)
     answers = opened.decoder(
@@ -101,7 +101,7 @@ def run_calibrate(
     source = read_source(data, default_split=HELD_OUT_SPLIT)
     _check_not_trained_on(model, source)
     check_data(source.documents, data, target_error=target_error, confidence=confidence)
-    opened = load_answerer(str(model), attention, calibrated=False)
+    opened = load_answerer(model, attention=attention, calibrated=False)
     calibration = calibrate(opened, source, opened.effort(max_words), target_error, confidence)
     calibration.write(folder)
     decision, promise = calibration.decision, calibration.guarantee

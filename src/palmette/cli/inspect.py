@@ -9,14 +9,14 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from palmette import run
 from palmette.cli.console import stdout
-from palmette.config import ModelSection, Recipe, load_run_recipe
+from palmette.config import Recipe
 from palmette.data.chat import holds_chat, read_chat
 from palmette.data.source import read_source
 from palmette.errors import DataError
+from palmette.inference.base import source_tokenizer
+from palmette.inference.names import resolve_model
 from palmette.inference.task import recipe_task
-from palmette.model.loading import load_tokenizer
 from palmette.tasks.chat import Chat, leading_turns
 from palmette.tasks.extractive_qa import PAUSE
 from palmette.tree.batch import PackedBatch
@@ -28,12 +28,10 @@ LEARNED, WEIGHTED, SEEN, HIDDEN = "black on green", "black on yellow", "", "stri
 
 def run_inspect(model: str, data: str | None, document: int, questions: int, *, table: bool) -> None:
     """Print one document with some of its questions, packed; or a conversation, with some others that open alike."""
-    folder = Path(model).expanduser()
-    is_run = run.is_run(folder)
-    recipe = load_run_recipe(folder / run.RECIPE) if is_run else Recipe(output="", model=ModelSection(name=model))
+    source = resolve_model(model, finished=False)
+    recipe = source.recipe or Recipe(output="")
     data = data or recipe.data.train[0]
-    settings = recipe.model
-    tokenizer = load_tokenizer(settings.name, revision=settings.revision, trust_remote_code=settings.trust_remote_code)
+    tokenizer = source_tokenizer(source)
     chat = _is_chat(data, recipe)
     tree = (_chat_tree if chat else _document_tree)(recipe, tokenizer, data, document, questions)
     batch = PackedBatch.from_trees([[tree]])

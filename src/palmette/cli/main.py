@@ -16,8 +16,9 @@ from palmette.cli.endpoint import eval_endpoint
 from palmette.cli.report import report
 from palmette.cli.studies import chain, sweep
 from palmette.cli.synth import synth_app
-from palmette.cli.train import eval_reward, train_dpo, train_grpo, train_kto, train_ppo, train_reward
+from palmette.cli.train import eval_reward, stage_command
 from palmette.errors import PalmetteError
+from palmette.train.stages import STAGES
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,11 +33,8 @@ app.add_typer(eval_app, name="eval")
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(synth_app, name="synth")
 eval_app.command("endpoint")(eval_endpoint)
-train_app.command("reward")(train_reward)
-train_app.command("dpo")(train_dpo)
-train_app.command("kto")(train_kto)
-train_app.command("grpo")(train_grpo)
-train_app.command("ppo")(train_ppo)
+for stage in STAGES:
+    train_app.command(stage)(stage_command(stage))
 eval_app.command("reward")(eval_reward)
 app.command("report")(report)
 app.command("sweep")(sweep)
@@ -94,21 +92,6 @@ def quickstart(
     from palmette.cli.quickstart import run_quickstart
 
     run_quickstart(out, smoke=smoke)
-
-
-@train_app.command("sft")
-def train_sft(
-    recipe: Annotated[Optional[Path], typer.Argument(help="The recipe, a YAML file.")] = None,  # noqa: UP045
-    resume: Annotated[
-        Optional[Path], typer.Option(help="Go on with this run folder instead.")  # noqa: UP045
-    ] = None,
-) -> None:
-    """Fine-tune a model on questions about documents, as a recipe says."""
-    if (recipe is None) == (resume is None):
-        raise typer.BadParameter("give either a recipe or --resume RUN")
-    from palmette.cli.ask import run_train_sft
-
-    run_train_sft(recipe, resume)
 
 
 @app.command()

@@ -17,15 +17,14 @@ from palmette.config import DataSection, Recipe, TrainSection
 from palmette.data.source import read_source
 from palmette.evaluate.calibration import calibrate
 from palmette.evaluate.squad import Evaluation, evaluate_squad
-from palmette.inference.answerer import Answerer
+from palmette.inference.answerer import Answerer, load_answerer
 from palmette.inference.base import load_base
 from palmette.inference.task import recipe_task
-from palmette.model.loading import merge_lora, weights_hash
 from palmette.pages.evaluation.folder import REPORT, loss_of, subtitle, write_evaluation
 from palmette.pages.training.pictures import draw_run
 from palmette.run import trained_folder
-from palmette.train.sft import train_sft
-from palmette.train.stage import Interrupted
+from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.run import train
 
 HELD_OUT, CALIBRATED_ON = "builtin:test", "builtin:dev"
 NUM_EXAMPLES = 3
@@ -49,14 +48,15 @@ def run_quickstart(out: Path, *, smoke: bool) -> None:
         "untouched, greedy": evaluate_squad(opened.decoder("greedy"), documents, what="untouched model, greedy"),
         "untouched": evaluate_squad(opened.decoder(), documents, what="untouched model, span decoder"),
     }
+    del loaded, opened  # training loads the model again, with an adapter on it
     say(f"fine-tuning on {', '.join(recipe.data.train)}, one prefix tree per document")
     try:
-        trained = train_sft(recipe, say, loaded=loaded)
-    except Interrupted as stop:
+        train(recipe, say)
+    except TrainingInterrupted as stop:
         say(str(stop))
         say(f"then evaluate it with: {invoked_as()} eval squad --model {out} --data {HELD_OUT} --out {out}/test")
         raise typer.Exit(130) from stop
-    opened = Answerer(merge_lora(trained), opened.task, weights_hash(str(trained_folder(out))))
+    opened = load_answerer(str(out))
     if not smoke:
         say(f"calibrating on {CALIBRATED_ON}")
         calibration = calibrate(opened, read_source(CALIBRATED_ON), opened.effort())

@@ -8,10 +8,8 @@ from rich.table import Table
 
 from palmette import run
 from palmette.cli.console import stderr, stdout
-from palmette.config import load_run_recipe
-from palmette.errors import RunError
 from palmette.evaluate.retention.measure import Settings
-from palmette.evaluate.retention.run import PLOT, RESULT, _measure, _options, _record
+from palmette.evaluate.retention.run import PLOT, RESULT, retention_of_model
 from palmette.evaluate.retention.scores import Retention
 from palmette.model.attention import AttentionChoice
 from palmette.model.loading import DType
@@ -29,21 +27,13 @@ def run_eval_retention(
     """`palmette eval retention`."""
     if out is not None:
         run.check_absent(out)
-    folder = Path(model).expanduser()
-    recipe = load_run_recipe(folder / run.RECIPE) if run.is_run(folder) else None
-    if recipe is None and base is None:
-        raise RunError(
-            f"{model!r} is not a run folder, so nothing says which model it was made from",
-            "Name the untouched model: --base NAME.",
-        )
-    options = _options(recipe, attention, dtype)
-    result, made_by = _measure(model, recipe, base, options, settings)
+    result, record = retention_of_model(model, settings, base=base, attention=attention, dtype=dtype)
     stdout().print(_table(result))
     stderr().print(_remark(result))
     if out is not None:
         with run.whole_folder(out) as staging:
-            run.write_json(staging / RESULT, _record(result, model, made_by, settings))
-            plot_retention(result, staging / PLOT, title=f"Retention of {folder.name}")
+            run.write_json(staging / RESULT, record)
+            plot_retention(result, staging / PLOT, title=f"Retention of {Path(model).name}")
         stderr().print(f"written: {out}")
 
 

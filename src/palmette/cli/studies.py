@@ -23,12 +23,12 @@ def sweep(
     """
     from palmette.cli.console import stderr
     from palmette.studies.sweep.runner import run_sweep
-    from palmette.train.stage import Interrupted
+    from palmette.train.callbacks import TrainingInterrupted
 
     news = stderr()
     try:
         result = run_sweep(file, news.print, retry_failed=retry_failed)
-    except (Interrupted, KeyboardInterrupt) as stop:
+    except (TrainingInterrupted, KeyboardInterrupt) as stop:
         raise _stopped(f"sweep {file}") from stop
     _print_tables(result.tables)
     for text in result.failures:
@@ -48,12 +48,12 @@ def chain(
     """
     from palmette.cli.console import stderr
     from palmette.studies.chain.runner import run_chain
-    from palmette.train.stage import Interrupted
+    from palmette.train.callbacks import TrainingInterrupted
 
     news = stderr()
     try:
         result = run_chain(recipe, news.print)
-    except (Interrupted, KeyboardInterrupt) as stop:
+    except (TrainingInterrupted, KeyboardInterrupt) as stop:
         raise _stopped(f"chain {recipe}") from stop
     _print_tables(result.tables)
     for text in [*result.failures, *result.refusals]:

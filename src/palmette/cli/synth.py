@@ -1,4 +1,4 @@
-"""`palmette synth`: reasoning for every question of a data set, written by a teacher behind an endpoint, or quoted by rule."""
+"""`palmette synth`: reasoning for every question of a data set, written by a teacher behind an endpoint or quoted by rule."""
 
 from __future__ import annotations
 
@@ -7,24 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from palmette.cli.endpoint import (
-    CacheOption,
-    ConcurrencyOption,
-    KeyOption,
-    NameOption,
-    ParameterOption,
-    PriceInOption,
-    PriceOutOption,
-    RateOption,
-    RetriesOption,
-    TemperatureOption,
-    TimeoutOption,
-    TokensOption,
-    UrlOption,
-    going_on_later,
-    open_client,
-)
+from palmette.cli.endpoint import CacheOption, endpoint_options, open_client, reporting_usage
 from palmette.cli.preferences import synth_preferences
+from palmette.endpoint.settings import Endpoint
 from palmette.errors import DataError, RunError
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -48,45 +33,20 @@ LimitOption = Annotated[Optional[int], typer.Option(min=1, help="Use the first N
 
 
 @synth_app.command("rationales")
+@endpoint_options(max_tokens=RATIONALE_TOKENS)
 def synth_rationales(
+    *,
     data: DataArgument,
     out: OutOption,
-    url: UrlOption,
-    model: NameOption,
-    key_variable: KeyOption = None,
+    endpoint: Endpoint,
     keep_all: KeepOption = False,
     max_words: WordsOption = MAX_WORDS,
     limit: LimitOption = None,
-    max_tokens: TokensOption = RATIONALE_TOKENS,
-    temperature: TemperatureOption = 0.0,
-    parameter: ParameterOption = None,
-    concurrency: ConcurrencyOption = 4,
-    requests_per_minute: RateOption = None,
-    timeout: TimeoutOption = 120.0,
-    max_retries: RetriesOption = 6,
-    price_in: PriceInOption = None,
-    price_out: PriceOutOption = None,
     cache: CacheOption = None,
 ) -> None:
-    """Ask a teacher that knows the answers for the reasoning; drop and count what refuses or contradicts."""
+    """Ask a teacher that knows the answers for the reasoning. Refusals and contradictions are dropped and counted."""
     out, source = _opened(data, out, limit)
-    client = open_client(
-        url,
-        model,
-        out,
-        cache=cache,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        parameters=parameter,
-        key_variable=key_variable,
-        concurrency=concurrency,
-        requests_per_minute=requests_per_minute,
-        timeout=timeout,
-        max_retries=max_retries,
-        price_in=price_in,
-        price_out=price_out,
-    )
-    _synthesize(client, source, out, keep_all=keep_all, max_words=max_words)
+    _synthesize(open_client(endpoint, cache, out), source, out, keep_all=keep_all, max_words=max_words)
 
 
 @synth_app.command("quotes")
@@ -120,7 +80,7 @@ def _opened(data: str, out: Path, limit: int | None) -> tuple[Path, DataSet]:
 def _synthesize(client: Client, source: DataSet, out: Path, *, keep_all: bool, max_words: int) -> None:
     from palmette.synth.rationales import make_rationales, prompt_sha256
 
-    with going_on_later(client):
+    with reporting_usage(client):
         done = make_rationales(client, source.documents, max_words=max_words)
     _write(done, source, out, {**client.about(), "prompt_sha256": prompt_sha256()}, keep_all, max_words)
 
@@ -140,12 +100,12 @@ def _write(
     _tell(done, source)
     if not done.num_kept:
         raise DataError(
-            "no rationale is fit to learn from", f"Look at the completions in {report}; take an abler teacher."
+            "no rationale is fit to learn from", f"Read the completions in {report}. A more capable teacher may help."
         )
     documents = done.documents if keep_all else done.with_rationale_only()
     run.write_text(out, dump_squad(documents) if out.suffix == ".json" else dump_rows(documents))
     num_questions = sum(len(document.questions) for document in documents)
-    stderr().print(f"{num_questions} questions in {out}; what was dropped, and why, in {report}")
+    stderr().print(f"{num_questions} questions in {out}. What was dropped, and why, is in {report}.")
 
 
 def _about(source: DataSet, done: Rationales, max_words: int) -> dict[str, Any]:

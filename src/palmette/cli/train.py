@@ -1,4 +1,4 @@
-"""`palmette train reward`, `train dpo`, `train kto`, `train grpo`, `train ppo`, and `palmette eval reward`."""
+"""`palmette train STAGE`, a command for each row of the table of stages, and `palmette eval reward`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import typer
+
+from palmette.train.stages import STAGES, Stage, read_recipe
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.evaluate.reward_metrics import RewardMetrics
@@ -19,96 +21,39 @@ ResumeOption = Annotated[
 ]
 
 
-def train_reward(recipe: RecipeArgument = None, resume: ResumeOption = None) -> None:
-    """Train a reward model on comparisons: a number for each completion of a prompt, greater for better ones."""
-    _check_either(recipe, resume)
-    from palmette.train.recipes.preferences import RewardRecipe
-    from palmette.train.reward import resume_reward, train_reward
+def stage_command(name: str) -> Callable[..., None]:
+    """The command `palmette train NAME`, made from its row of the table of stages."""
+    stage = STAGES[name]
 
-    folder = _train(RewardRecipe, train_reward, resume_reward, recipe, resume)
-    _say_next(f"eval reward --model {folder} --data FILE")
+    def command(recipe: RecipeArgument = None, resume: ResumeOption = None) -> None:
+        if (recipe is None) == (resume is None):
+            raise typer.BadParameter("give either a recipe or --resume RUN")
+        _run_stage(stage, recipe, resume)
 
-
-def train_dpo(recipe: RecipeArgument = None, resume: ResumeOption = None) -> None:
-    """Train a model to prefer what people preferred, by DPO or IPO, on comparisons."""
-    _check_either(recipe, resume)
-    from palmette.train.dpo import resume_dpo, train_dpo
-    from palmette.train.recipes.preferences import DpoRecipe
-
-    folder = _train(DpoRecipe, train_dpo, resume_dpo, recipe, resume)
-    _say_next(f'ask --model {folder} --document FILE "QUESTION"')
+    command.__name__, command.__doc__ = f"train_{name}", stage.help
+    return command
 
 
-def train_kto(recipe: RecipeArgument = None, resume: ResumeOption = None) -> None:
-    """Train a model on completions that people found good or bad, by KTO."""
-    _check_either(recipe, resume)
-    from palmette.train.kto import resume_kto, train_kto
-    from palmette.train.recipes.preferences import KtoRecipe
-
-    folder = _train(KtoRecipe, train_kto, resume_kto, recipe, resume)
-    _say_next(f'ask --model {folder} --document FILE "QUESTION"')
-
-
-def train_grpo(recipe: RecipeArgument = None, resume: ResumeOption = None) -> None:
-    """Train a model on its own completions, by GRPO or RLOO: what earns more than the other completions to its question is learned."""
-    _check_either(recipe, resume)
-    from palmette.train.grpo import resume_grpo, train_grpo
-    from palmette.train.recipes.rollouts import GrpoRecipe
-
-    folder = _train(GrpoRecipe, train_grpo, resume_grpo, recipe, resume)
-    _say_next(f'ask --model {folder} --document FILE "QUESTION"')
-
-
-def train_ppo(recipe: RecipeArgument = None, resume: ResumeOption = None) -> None:
-    """Train a model on its own completions, by PPO: each token by how much better things went than a value function expected."""
-    _check_either(recipe, resume)
-    from palmette.train.ppo import resume_ppo, train_ppo
-    from palmette.train.recipes.rollouts import PpoRecipe
-
-    folder = _train(PpoRecipe, train_ppo, resume_ppo, recipe, resume)
-    _say_next(f'ask --model {folder} --document FILE "QUESTION"')
-
-
-def _check_either(recipe: Path | None, resume: Path | None) -> None:
-    if (recipe is None) == (resume is None):
-        raise typer.BadParameter("give either a recipe or --resume RUN")
-
-
-def _train(
-    kind: type[Any],
-    train: Callable[..., Any],
-    go_on: Callable[..., Any],
-    recipe: Path | None,
-    resume: Path | None,
-) -> Path:
-    """Run or resume a stage; its folder."""
-    from palmette.cli.console import stderr
-    from palmette.config import read_recipe
+def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
+    """Run or resume a stage, draw its run, and say what to try next."""
+    from palmette.cli.console import invoked_as, stderr
     from palmette.pages.training.pictures import draw_run
-    from palmette.train.stage import Interrupted
+    from palmette.train.callbacks import TrainingInterrupted
+    from palmette.train.run import resume, train
 
     news = stderr()
     try:
-        if resume is not None:
-            folder = resume.expanduser()
-            go_on(folder, news.print)
+        if resumed is not None:
+            finished = resume(resumed, news.print, stage=stage.name)
         else:
             assert recipe is not None
-            loaded = read_recipe(kind, recipe)
-            folder = Path(loaded.output).expanduser()
-            train(loaded, news.print)
-    except Interrupted as stop:
+            finished = train(read_recipe(recipe, stage.name), news.print)
+    except TrainingInterrupted as stop:
         news.print(str(stop))
         raise typer.Exit(130) from stop
-    news.print(f"done: {folder}")
-    draw_run(folder, news.print)
-    return folder
-
-
-def _say_next(words: str) -> None:
-    from palmette.cli.console import invoked_as, stderr
-
-    stderr().print(f"try it: {invoked_as()} {words}")
+    news.print(f"done: {finished.folder}")
+    draw_run(finished.folder, news.print)
+    news.print(f"try it: {invoked_as()} {stage.next_step.format(finished.folder)}")
 
 
 def eval_reward(

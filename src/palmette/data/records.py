@@ -10,7 +10,12 @@ from palmette.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A span of a document: its text, and the index of its first character."""
+    """A known answer: a span of a document.
+
+    Attributes:
+        text: its text, exactly as in the document.
+        start: the index of its first character in the document.
+    """
 
     text: str
     start: int
@@ -21,11 +26,11 @@ class Question:
     """A question about a document.
 
     Attributes:
-        id: unique in its data set.
+        id: an id that is unique in its data set.
         text: the question.
-        answers: accepted spans; empty where the document does not answer it.
+        answers: the accepted answers. Empty where the document does not answer the question.
         plausible: for an unanswerable question, spans that a careless reader might give.
-        rationale: reasoning that leads to the answer, or to there being none; None where nobody wrote one.
+        rationale: reasoning that leads to the answer, or to there being none. None where nobody wrote one.
     """
 
     id: str
@@ -42,7 +47,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text and the questions about it."""
+    """A text and the questions about it.
+
+    Attributes:
+        id: an id, for messages and reports.
+        text: the text.
+        questions: the questions.
+        title: the title, if it has one.
+    """
 
     id: str
     text: str

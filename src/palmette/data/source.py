@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -23,6 +24,51 @@ _WAYS = (
     "Give builtin:train, builtin:dev, builtin:test, a SQuAD v2 .json file, a .jsonl file, "
     "or a hub data set such as rajpurkar/squad_v2:validation."
 )
+
+
+def read_data(
+    source: str | os.PathLike[str],
+    *,
+    split: str = "validation",
+    limit: int | None = None,
+    on_bad_record: OnBad = "error",
+) -> DataSet:
+    """Read and check questions with known answers.
+
+    Args:
+        source: "builtin:train", "builtin:dev" or "builtin:test", a SQuAD v2 .json file, a .jsonl file, or a data set on the
+            Hugging Face hub such as "rajpurkar/squad_v2".
+        split: the split of a data set on the hub, unless its name gives one after a colon.
+        limit: read only so many documents, from the start.
+        on_bad_record: "error" stops at the first bad record. "drop" leaves bad records out and counts them in `dropped`.
+
+    Returns:
+        The data set, with `documents`, `num_questions`, `source`, `sha256` and `dropped`.
+
+    Raises:
+        DataError: there is no such source, a record is bad, a question id occurs twice, or nothing is left.
+    """
+    name = os.fspath(source)
+    return read_source(name, default_split=split, on_bad_record=on_bad_record, limit_documents=limit)
+
+
+def check_documents(documents: Sequence[Document], source: str) -> None:
+    """Check documents with their questions, as `read_source` checks what it reads.
+
+    Args:
+        documents: the documents.
+        source: what messages call the whole.
+
+    Raises:
+        DataError: a bad record, a question id that occurs twice, or no question at all.
+    """
+    seen: dict[str, str] = {}
+    for document in documents:
+        _, errors = _checked(document, seen, source)
+        if errors:
+            raise errors[0]
+    if not seen:
+        raise DataError(f"{source}: no question in {len(documents)} documents", _WAYS)
 
 
 def read_source(

@@ -11,12 +11,11 @@ from transformers import GenerationConfig
 
 from palmette.data.records import Document, Question
 from palmette.decode.abstention import abstention_probabilities
-from palmette.decode.prediction import Prediction, find_span
+from palmette.decode.prediction import Prediction, prediction_of
 from palmette.decode.reasoning import check_place, end_tokens
 from palmette.errors import ModelError
 from palmette.model.forward import check_positions
 from palmette.tasks.extractive_qa import ExtractiveQa
-from palmette.tasks.qa_prompt import ParsedAnswer
 from palmette.tree.segments import decode_tokens
 
 
@@ -144,27 +143,6 @@ class GenerationDecoder(CompletionDecoder):
             for index, tokens in zip(batch, _generate(self._model, [prompts[i] for i in batch], config), strict=True):
                 kept = tokens[: min((tokens.index(end) for end in stop if end in tokens), default=len(tokens))]
                 yield index, self._text(kept)
-
-
-def prediction_of(completion: ParsedAnswer, raw: str, document: Document, no_answer: float | None = None) -> Prediction:
-    """A generated completion as a prediction; its words are looked up in the document.
-
-    Args:
-        completion: what was read out of it.
-        raw: the completion itself.
-        document: what was asked about.
-        no_answer: the probability that the document does not answer, if it is known.
-    """
-    start = find_span(document.text, completion.text)
-    return Prediction(
-        text=completion.text,
-        refusal="" if completion.text or not completion.valid else "absent",
-        start=start if start >= 0 else None,
-        end=start + len(completion.text) if start >= 0 else None,
-        no_answer_probability=None if no_answer is None else min(1.0, no_answer),
-        valid_json=completion.valid,
-        completion=raw,
-    )
 
 
 @torch.inference_mode()

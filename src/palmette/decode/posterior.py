@@ -122,13 +122,17 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How a posterior becomes an answer; the defaults answer with what is most probable.
+    """How probabilities become answers. With the defaults, the most probable outcome is the answer.
 
     Attributes:
-        temperature: the log odds of an answer against none, log Z, are divided by it: above 1 makes the model less sure whether
-            there is an answer. How probable one span is among all spans stays as it is.
-        max_no_answer: answer where the probability of no answer is no more than this; None: where a span is likelier than "?".
-        min_confidence: say nothing ("unsure") where the answer is less probable than this.
+        temperature: divides the log odds of an answer against none. Above 1 the model is less sure whether there is an answer.
+            How probable one span is among all spans does not change.
+        max_no_answer: answer where the probability of no answer is at most this. With None, answer where a span is likelier
+            than no answer.
+        min_confidence: refuse as "unsure" where the answer is less probable than this.
+
+    Raises:
+        ValueError: the temperature is not above 0.
     """
 
     temperature: float = 1.0

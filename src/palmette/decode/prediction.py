@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from palmette.data.records import Document
+from palmette.tasks.qa_prompt import ParsedAnswer
 
 Refusal = Literal["", "absent", "unsure"]
 
@@ -17,9 +18,9 @@ class Candidate:
     """A span of a document as a possible answer.
 
     Attributes:
-        text: its text, document[start:end] letter for letter.
-        start, end: the first place among those where it was scored.
-        probability: of being the answer.
+        text: its text, exactly document[start:end].
+        start, end: its first position among those where it was scored, in characters.
+        probability: the probability that it is the answer.
     """
 
     text: str
@@ -30,22 +31,23 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One answer.
+    """The answer to one question, or its refusal.
 
     Attributes:
-        text: the answer given; "" if none is.
-        refusal: why none is given: "absent" (the document does not say), "unsure" (a span is likelier, but not enough so);
-            "" if one is, or if the completion was broken.
-        start, end: where the answer stands in the document (its first place); None for no answer, or one not found there.
-        probability: of the answer given, or that there is none; None where the decoder gives no probabilities.
-        no_answer_probability: that the document does not answer.
-        candidates: the best spans, best first, whether or not one was given.
+        text: the answer. "" if none is given.
+        refusal: why no answer is given. "absent": the document does not hold it. "unsure": a span is likelier than no answer,
+            but not likely enough. "" if an answer is given, or if the completion was broken.
+        start, end: the first position of the answer in the document, in characters. None without an answer, or for one that
+            does not stand in the document.
+        probability: the probability of the answer given, or that there is none. None where the decoder gives no probabilities.
+        no_answer_probability: the probability that the document does not answer the question.
+        candidates: the best spans, best first, whether or not one of them was given.
         unscored: the share of the probability that was not looked into. It counts against all others: with temperature 1 true
-            probabilities are no lower than the ones given here, and no more than 1 / (1 - unscored) times as high.
-        certified: whether the decision is proved to be what scoring every allowed span would have decided.
-        num_passes: forward passes until the decision.
-        valid_json: whether the completion had the format asked for; None where nobody knows.
-        completion: the completion as generated; "" where the format was forced.
+            probabilities are no lower than the ones given here, and at most 1 / (1 - unscored) times as high.
+        certified: whether the decision is proved to be the one that scoring every allowed span would lead to.
+        num_passes: the number of forward passes until the decision.
+        valid_json: whether the completion had the format asked for. None where nobody knows.
+        completion: the completion as generated. "" where the format was forced.
     """
 
     text: str
@@ -78,3 +80,24 @@ def find_span(text: str, answer: str) -> int:
     edges = [(r"(?<!\w)" if answer[:1].isalnum() else ""), (r"(?!\w)" if answer[-1:].isalnum() else "")]
     whole = re.search(edges[0] + re.escape(answer) + edges[1], text) if answer else None
     return whole.start() if whole else text.find(answer) if answer else -1
+
+
+def prediction_of(completion: ParsedAnswer, raw: str, document: Document, no_answer: float | None = None) -> Prediction:
+    """The prediction that a model's free text makes. Its answer is looked up in the document.
+
+    Args:
+        completion: the answer that was read out of the text.
+        raw: the text itself.
+        document: the document that was asked about.
+        no_answer: probability that the document does not answer, if it is known.
+    """
+    start = find_span(document.text, completion.text)
+    return Prediction(
+        text=completion.text,
+        refusal="" if completion.text or not completion.valid else "absent",
+        start=start if start >= 0 else None,
+        end=start + len(completion.text) if start >= 0 else None,
+        no_answer_probability=None if no_answer is None else min(1.0, no_answer),
+        valid_json=completion.valid,
+        completion=raw,
+    )

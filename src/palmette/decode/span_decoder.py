@@ -34,17 +34,21 @@ _ANY = "."
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How far the decoder looks.
+    """How far the span decoder looks.
 
     Attributes:
-        max_words: the longest span, in words (punctuation marks count).
-        max_passes: forward passes after which it stops without a proof; None: as many as it takes, with room kept for all spans of a
-            window, so short documents only, or a large `tokens_per_batch`.
-        tokens_per_pass: branch tokens that one question may add in a pass; None: all there are, so that every span is scored.
-        window_tokens: about how many tokens of a document are read in one go.
+        max_words: the longest span, in words. Punctuation marks count.
+        max_passes: the number of forward passes after which it stops without a proof. With None it takes as many as the proof
+            needs, and keeps room for all spans of a window. That suits short documents, or a large `tokens_per_batch`.
+        tokens_per_pass: the most branch tokens that one question may add in a pass. With None it adds all there are, so that
+            every span is scored.
+        window_tokens: about how many tokens of a document are read at a time.
         overlap_tokens: about how many of them neighbouring windows share.
-        tokens_per_batch: tokens of a prefix tree held at once, which bounds memory: keys and values of so many tokens, and a mask of
-            its square in bytes.
+        tokens_per_batch: the most tokens of a prefix tree held at once. This bounds memory: the keys and values of so many
+            tokens, and a mask of the square of that number in bytes.
+
+    Raises:
+        ValueError: `max_words`, `max_passes`, `tokens_per_pass` or `window_tokens` is below 1.
     """
 
     max_words: int = 30

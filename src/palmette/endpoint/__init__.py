@@ -1,1 +1,1 @@
-"""Models behind an OpenAI-compatible endpoint: a client for chat completions, and a decoder that asks it."""
+"""Models behind an OpenAI-compatible server: a client for chat completions, and a decoder that answers with it."""

@@ -1,8 +1,8 @@
-"""Answers kept on disk, one file each, named by the hash of what was asked: a job that was killed asks nothing twice.
+"""Completions on disk, one file each, named by the hash of the request. A job that was stopped asks nothing twice.
 
-The hash covers the base URL, the model's name, the messages and all parameters. The URL counts because a model's name means something only
-on its server (llama.cpp's answers to any name). What it does *not* cover: another model behind the same URL and name. The API key is
-neither hashed nor kept. The files hold the messages, documents included, and the replies.
+The hash covers the base URL, the model's name, the messages and all parameters. The URL counts because a model's name means something
+only on its server: llama.cpp answers to any name. Not covered: a different model behind the same URL and name. The API key is neither
+hashed nor stored. The files contain the messages, which include the documents, and the completions.
 """
 
 from __future__ import annotations
@@ -10,59 +10,33 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from palmette import run
+from palmette.endpoint.completion import Completion
 from palmette.errors import RunError
 
 _VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """A chat completion.
-
-    Attributes:
-        text: what the model said.
-        finish_reason: why it ended, as the server says: "stop", "length" (cut at max_tokens), "content_filter", ...
-        refusal: the server's own field for a refusal; "" if it is not there.
-        prompt_tokens, completion_tokens: what was used; None where the server does not count.
-        model: the name under which the model served it.
-        from_cache: whether it was asked at an earlier time.
-    """
-
-    text: str
-    finish_reason: str
-    refusal: str = ""
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    model: str = ""
-    from_cache: bool = False
-
-    @property
-    def truncated(self) -> bool:
-        """Whether it was cut before its end."""
-        return self.finish_reason == "length"
-
-
-class AnswerCache:
-    """A folder of answers; any number of threads and processes may share it.
+class CompletionCache:
+    """A folder of completions, which any number of processes may share.
 
     Args:
-        folder: where they are kept; created if it is not there.
+        folder: where they are stored. It is created if it does not exist.
 
     Raises:
-        RunError: it cannot be created.
+        RunError: the folder cannot be created.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._create(folder)
+        self.folder = folder.expanduser()
+        self._create(self.folder)
 
     def read(self, url: str, request: Mapping[str, Any]) -> Completion | None:
-        """The answer to a request, if it is there; a file that cannot be read counts as none, and is written anew."""
+        """The stored completion of a request. A file that cannot be read counts as missing and is written again."""
         try:
             record = json.loads(self._path(url, request).read_text(encoding="utf-8"))
             if record["request"] == request and record["url"] == url:
@@ -72,7 +46,7 @@ class AnswerCache:
         return None
 
     def write(self, url: str, request: Mapping[str, Any], completion: Completion) -> None:
-        """Keep an answer.
+        """Store a completion.
 
         Raises:
             RunError: it cannot be written.

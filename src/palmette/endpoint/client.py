@@ -1,301 +1,249 @@
-"""A client for the chat completions of any server that speaks OpenAI's protocol: hosted models, vLLM, llama.cpp, `transformers serve`.
+"""A client for chat completions of any server that speaks OpenAI's protocol: hosted models, vLLM, llama.cpp, `transformers serve`.
 
-Failures that may pass are tried again with growing pauses, and Retry-After is honoured by all threads; every answer is kept on disk
-(`endpoint/cache.py`), so a job that was stopped goes on where it was. The API key is read from an environment variable, whose name is
-given, and appears in no message, file or cache. What is *not* covered: streaming, tools, images, several choices for one request; tokens of
-exchanges that broke off, which a server may bill and nobody reports; equal requests under way at the same moment, which are both asked.
+Failures that may pass are tried again with growing pauses, and a Retry-After header holds back all requests. Completions are stored on
+disk (`cache.py`), so a job that was stopped continues where it was. The API key is read from an environment variable and appears in no
+message, file or cache.
+
+Requests run as tasks of one event loop in a thread of its own. That thread and all connections end with the job.
+
+Not covered: streaming, tools, images, several choices for one request. Tokens of broken exchanges, which a server may bill, are not
+counted. Equal requests under way at the same moment are all sent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import queue
-import re
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from palmette.endpoint.cache import AnswerCache, Completion
-from palmette.endpoint.pace import Pace, Stopped, backoff, retry_after
-from palmette.endpoint.replies import Passing, completion_in, unlikely_to_start
-from palmette.endpoint.transport import Broken, EndpointError, HttpReply, RequestError, check_url, post_json
+import anyio
+import httpx2
+from anyio.from_thread import start_blocking_portal
+from anyio.lowlevel import checkpoint
 
-RESERVED = ("model", "messages", "stream", "n", "tools", "functions")
+from palmette.endpoint.cache import CompletionCache
+from palmette.endpoint.completion import Completion, read_response
+from palmette.endpoint.errors import EndpointError, RequestError, TransientError
+from palmette.endpoint.pace import Pace, backoff, retry_after
+from palmette.endpoint.settings import RESERVED, Endpoint, check_url, read_key
+from palmette.endpoint.transport import Response, open_http, post
+from palmette.endpoint.usage import Usage
+
 LONGEST_RETRY_AFTER = 600.0
 MAX_FAILURES_IN_A_ROW = 8
 SECONDS_TO_FINISH = 5.0
 LONG_KEY = 16
-_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,39}")
+_LATER = "Run the same command again later. Stored completions are not asked again."
 
 Messages = Sequence[Mapping[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A server, a model on it, and how to treat them.
+class _Job:
+    """The tasks of one job, and how they stop.
 
-    Attributes:
-        url: base URL, such as http://localhost:8080/v1.
-        model: the model's name on the server.
-        key_variable: NAME of the environment variable that holds the API key; None for a server that asks for none.
-        parameters: of every request: max_tokens, temperature, seed, ...
-        concurrency: requests under way at once.
-        requests_per_minute: at most so many are sent; None for no limit.
-        timeout: seconds of silence after which an exchange is given up.
-        max_retries: further tries of one request.
-        first_backoff: seconds, the longest pause after a first failure.
-        price_in, price_out: of a million prompt and completion tokens, in any currency; None if unknown.
+    Args:
+        http: the HTTP client that they share.
     """
 
-    url: str
-    model: str
-    key_variable: str | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    concurrency: int = 4
-    requests_per_minute: float | None = None
-    timeout: float = 120.0
-    max_retries: int = 6
-    first_backoff: float = 1.0
-    price_in: float | None = None
-    price_out: float | None = None
+    def __init__(self, http: httpx2.AsyncClient) -> None:
+        self.http, self.tasks = http, anyio.create_task_group()
+        self._under_way: set[anyio.CancelScope] = set()
 
+    def stop(self) -> None:
+        """Cancel all tasks. Exchanges under way get a few seconds to finish."""
+        self.tasks.cancel_scope.cancel()
+        for exchange in self._under_way:
+            exchange.deadline = min(exchange.deadline, anyio.current_time() + SECONDS_TO_FINISH)
 
-@dataclass
-class Tally:
-    """What a job asked and used.
+    @contextlib.contextmanager
+    def exchange(self, seconds: float) -> Iterator[None]:
+        """Protect an exchange from cancellation.
 
-    Attributes:
-        asked: requests answered by the server now.
-        cached: requests answered from the cache.
-        failed: requests without an answer.
-        retries: further tries.
-        truncated: answers, cached ones too, that were cut at max_tokens.
-        prompt_tokens, completion_tokens: of the requests asked now.
-        cached_prompt_tokens, cached_completion_tokens: of those answered from the cache, when they were asked.
-        uncounted: requests asked now whose tokens the server did not count.
-    """
-
-    asked: int = 0
-    cached: int = 0
-    failed: int = 0
-    retries: int = 0
-    truncated: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_prompt_tokens: int = 0
-    cached_completion_tokens: int = 0
-    uncounted: int = 0
-
-    def add(self, completion: Completion) -> None:
-        """Count an answer."""
-        self.truncated += completion.truncated
-        tokens = (completion.prompt_tokens or 0, completion.completion_tokens or 0)
-        if completion.from_cache:
-            self.cached += 1
-            self.cached_prompt_tokens += tokens[0]
-            self.cached_completion_tokens += tokens[1]
-            return
-        self.asked += 1
-        self.uncounted += completion.prompt_tokens is None or completion.completion_tokens is None
-        self.prompt_tokens += tokens[0]
-        self.completion_tokens += tokens[1]
-
-    def cost(self, endpoint: Endpoint) -> float | None:
-        """What the requests asked now cost by the prices given; None without prices."""
-        if endpoint.price_in is None and endpoint.price_out is None:
-            return None
-        prices = (endpoint.price_in or 0.0, endpoint.price_out or 0.0)
-        return (self.prompt_tokens * prices[0] + self.completion_tokens * prices[1]) / 1e6
+        Raises:
+            TimeoutError: it took longer than `seconds`, or longer than a stopped job allows.
+        """
+        with anyio.fail_after(seconds, shield=True) as scope:
+            self._under_way.add(scope)
+            try:
+                yield
+            finally:
+                self._under_way.discard(scope)
 
 
 class Client:
-    """Asks one model behind an endpoint. Once a job was broken off, its client asks nothing more.
+    """Asks one model behind an endpoint. A client serves one job at a time.
 
     Args:
-        endpoint: the server and the model.
-        cache: where answers are kept; None for nowhere.
+        endpoint: the server, the model and the limits.
+        cache: folder where completions are stored. None stores nothing.
 
     Raises:
-        EndpointError: the URL, the parameters or the key's variable are no good.
+        EndpointError: the URL, a parameter or the key's variable is not valid.
+        RunError: the cache cannot be created.
     """
 
-    def __init__(self, endpoint: Endpoint, cache: AnswerCache | None = None) -> None:
-        self.endpoint, self.cache, self.tally = endpoint, cache, Tally()
-        self._url, self._key = check_url(endpoint.url), _read_key(endpoint.key_variable)
-        if reserved := sorted(endpoint.parameters.keys() & set(RESERVED)):
+    def __init__(self, endpoint: Endpoint, cache: Path | None = None) -> None:
+        self.endpoint, self.usage = endpoint, Usage()
+        self._url, self._key = check_url(endpoint.url), read_key(endpoint.key_variable)
+        if reserved := sorted(endpoint.parameters.keys() & RESERVED):
             raise EndpointError(f"the parameter {reserved[0]!r} cannot be set", "Leave it out.")
-        self._pace, self._lock = Pace(endpoint.requests_per_minute), threading.Lock()
+        self.cache = None if cache is None else CompletionCache(cache)
+        self._pace = Pace(endpoint.requests_per_minute)
         self._reached, self._failures, self._answers = False, 0, 0
 
     def about(self) -> dict[str, Any]:
-        """What a report tells: the server, the model, its parameters, what was used and what it cost."""
+        """What a report says: the server, the model, its parameters, what was used and what it cost."""
         return {
             "endpoint": self._url,
             "model": self.endpoint.model,
             "parameters": dict(self.endpoint.parameters),
-            "used": asdict(self.tally),
-            "cost": self.tally.cost(self.endpoint),
+            "used": asdict(self.usage),
+            "cost": self.usage.cost(self.endpoint),
         }
 
     def complete(self, messages: Messages) -> Completion:
-        """The answer to one request, from the cache or from the server.
+        """The completion of one request, from the cache or from the server.
 
         Raises:
-            RequestError: the server would not answer it, or not within the tries.
+            RequestError: the server refuses the request, or did not answer it in all attempts.
             EndpointError: the server cannot be used.
-            RunError: the answer cannot be kept.
+            RunError: the completion cannot be stored.
         """
+        ((_, result),) = self.complete_all([messages])
+        if isinstance(result, RequestError):
+            raise result
+        return result
+
+    def complete_all(self, requests: Sequence[Messages]) -> Iterator[tuple[int, Completion | RequestError]]:
+        """(index, completion or the reason why there is none) for every request, in the order in which they are answered.
+
+        If the caller stops early, for example by Ctrl-C, requests under way get a few seconds to be answered and stored.
+
+        Raises:
+            EndpointError: the server cannot be used.
+            RunError: a completion cannot be stored.
+        """
+        http = open_http(self._url, self._key, self.endpoint.timeout, self.endpoint.concurrency)
+        results: queue.SimpleQueue[tuple[int, Completion | Exception] | None] = queue.SimpleQueue()
+        with start_blocking_portal() as portal:
+            job = portal.call(_Job, http)
+            done = portal.start_task_soon(self._run, job, requests, results.put)
+            done.add_done_callback(lambda _: results.put(None))
+            try:
+                while (item := results.get()) is not None:
+                    index, result = item
+                    if isinstance(result, Exception) and not isinstance(result, RequestError):
+                        raise result
+                    yield index, result
+                done.result()
+            finally:
+                portal.call(job.stop)
+
+    async def _run(
+        self, job: _Job, requests: Sequence[Messages], tell: Callable[[tuple[int, Completion | Exception]], None]
+    ) -> None:
+        """Answer all requests, by as many tasks as may be under way at once. An error that ends the job is told like a result."""
+        waiting = iter(enumerate(requests))
+
+        async def work() -> None:
+            for index, messages in waiting:
+                await checkpoint()
+                try:
+                    tell((index, await self._complete(job, messages)))
+                except RequestError as error:
+                    tell((index, error))
+                except Exception as error:
+                    job.stop()
+                    tell((index, error))
+
+        async with job.http, job.tasks:
+            for _ in range(min(self.endpoint.concurrency, len(requests))):
+                job.tasks.start_soon(work)
+
+    async def _complete(self, job: _Job, messages: Messages) -> Completion:
+        """The completion of one request, from the cache or from the server."""
         request = {
             "model": self.endpoint.model,
             "messages": list(messages),
             **self.endpoint.parameters,
             "stream": False,
         }
-        found = self.cache.read(self._url, request) if self.cache else None
-        if found is None:
-            found = self._ask_until_answered(json.dumps(request).encode("utf-8"))
+        completion = self.cache.read(self._url, request) if self.cache else None
+        if completion is None:
+            completion = await self._ask(job, json.dumps(request).encode("utf-8"))
             if self.cache:
-                self.cache.write(self._url, request, found)
-        with self._lock:
-            self.tally.add(found)
-        return found
+                self.cache.write(self._url, request, completion)
+        self.usage.add(completion)
+        return completion
 
-    def complete_all(self, requests: Sequence[Messages]) -> Iterator[tuple[int, Completion | RequestError]]:
-        """(index, answer or why there is none) for every request, as they come in.
-
-        Where the caller stops early (Ctrl-C), answers under way get a few seconds to arrive and be kept.
-
-        Raises:
-            EndpointError: the server cannot be used.
-            RunError: an answer cannot be kept.
-        """
-        done: queue.SimpleQueue[tuple[int, Completion | BaseException]] = queue.SimpleQueue()
-        waiting = iter(range(len(requests)))  # its `next` is atomic
-
-        def work() -> None:
-            for index in waiting:
-                if self._pace.stopped:
-                    return
-                try:
-                    done.put((index, self.complete(requests[index])))
-                except Stopped:
-                    return
-                except RequestError as error:
-                    done.put((index, error))
-                except BaseException as error:  # the caller's thread raises it
-                    done.put((index, error))
-                    return
-
-        count = min(self.endpoint.concurrency, len(requests))
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
-        for thread in threads:
-            thread.start()
-        finished = 0
-        try:
-            for _ in requests:
-                index, result = done.get()
-                if isinstance(result, BaseException) and not isinstance(result, RequestError):
-                    raise result
-                yield index, result
-                finished += 1
-        finally:
-            if finished < len(requests):
-                self._pace.stop()
-            deadline = time.monotonic() + SECONDS_TO_FINISH
-            for thread in threads:
-                thread.join(max(0.0, deadline - time.monotonic()))
-
-    def _ask_until_answered(self, body: bytes) -> Completion:
+    async def _ask(self, job: _Job, body: bytes) -> Completion:
+        """The server's completion, after as many attempts as it takes or the settings allow."""
         attempt = 0
         while True:
             attempt += 1
-            self._pace.wait()
+            await self._pace.wait()
             try:
-                completion = self._ask(body)
-            except Passing as failure:
-                if attempt > self.endpoint.max_retries:
-                    raise self._given_up(failure, attempt) from None
-                self._pause(failure, attempt)
+                completion = await self._exchange(job, body)
             except RequestError as error:
-                self._count_failure(error, fatal=self._answers == 0)
-                raise
+                raise self._failed(error, fatal=self._answers == 0) from None
+            except TransientError as failure:
+                await checkpoint()  # where a stopped job ends
+                if attempt > self.endpoint.max_retries:
+                    problem = f"no answer in {attempt} attempts, the last: {failure.problem}"
+                    raise self._failed(RequestError(problem, _LATER), fatal=True) from None
+                await self._pause(failure, attempt)
             else:
-                with self._lock:
-                    self._failures, self._answers = 0, self._answers + 1
+                self._failures, self._answers = 0, self._answers + 1
                 return completion
 
-    def _ask(self, body: bytes) -> Completion:
-        """One exchange."""
+    async def _exchange(self, job: _Job, body: bytes) -> Completion:
+        """One attempt."""
+        seconds = 2 * self.endpoint.timeout
         try:
-            reply = post_json(self._url, body, key=self._key, timeout=self.endpoint.timeout)
-        except Broken as broken:
-            if broken.absent and not self._reached:
-                raise unlikely_to_start(broken, self._url) from None
-            raise Passing(broken.problem) from None
-        self._reached = True
-        return completion_in(self._without_key(reply), self._url, self.endpoint.model)
-
-    def _without_key(self, reply: HttpReply) -> HttpReply:
-        """The reply, with the key blotted out where the server repeats it; but a key as short as a word may stand in any answer."""
-        if not self._key or (reply.status == 200 and len(self._key) < LONG_KEY):
-            return reply
-        body = reply.body.replace(self._key.encode(), b"***")
-        headers = {name: value.replace(self._key, "***") for name, value in reply.headers.items()}
-        return HttpReply(reply.status, headers, body)
-
-    def _pause(self, failure: Passing, attempt: int) -> None:
-        """Wait before another try: at least as long as the server asks, and then all threads wait."""
-        with self._lock:
-            self.tally.retries += 1
-        asked = retry_after(failure.retry_after)
-        if asked is not None:
-            if asked > LONGEST_RETRY_AFTER:
+            with job.exchange(seconds):
+                response = await post(job.http, body)
+        except TimeoutError:
+            raise TransientError(f"no complete response within {seconds:g} s") from None
+        except TransientError as failure:
+            if failure.unreachable and not self._reached:
                 raise EndpointError(
-                    f"{self._url} asks to wait for {asked:.0f} s: {failure.problem}",
-                    "Give the same command again later: answers are kept.",
-                )
-            self._pace.hold(asked)
-        self._pace.sleep(max(asked or 0.0, backoff(attempt, self.endpoint.first_backoff)))
+                    f"cannot reach {self._url}: {failure.problem}", "Start the server, or check --endpoint."
+                ) from None
+            raise
+        self._reached = True
+        return read_response(_without_key(response, self._key), self._url, self.endpoint.model)
 
-    def _given_up(self, failure: Passing, attempts: int) -> RequestError:
-        error = RequestError(
-            f"no answer in {attempts} tries; the last: {failure.problem}",
-            "Give the same command again later: answers are kept.",
-        )
-        self._count_failure(error, fatal=True)
-        return error
+    async def _pause(self, failure: TransientError, attempt: int) -> None:
+        """Wait before another attempt: at least as long as the server asks, and then all requests wait."""
+        self.usage.retries += 1
+        seconds = retry_after(failure.retry_after)
+        if seconds is not None:
+            if seconds > LONGEST_RETRY_AFTER:
+                raise EndpointError(f"{self._url} asks to wait for {seconds:.0f} s: {failure.problem}", _LATER)
+            self._pace.hold(seconds)
+        await anyio.sleep(backoff(attempt, self.endpoint.first_backoff))
 
-    def _count_failure(self, error: RequestError, *, fatal: bool) -> None:
-        """Count a request without an answer.
+    def _failed(self, error: RequestError, *, fatal: bool) -> EndpointError:
+        """Count a request without an answer, and return what to raise: this error, or one that ends the job.
 
         Args:
-            error: why there is none.
-            fatal: whether many of these in a row mean that the server is not to be used.
-
-        Raises:
-            EndpointError: too many failed in a row.
+            error: why there is no answer.
+            fatal: whether many of these in a row mean that the server cannot be used.
         """
-        with self._lock:
-            self.tally.failed += 1
-            self._failures += fatal
-            too_many = self._failures >= MAX_FAILURES_IN_A_ROW
-        if too_many:
-            raise EndpointError(f"{self._failures} requests in a row failed; the last: {error.problem}", error.way_out)
+        self.usage.failed += 1
+        self._failures += fatal
+        if self._failures < MAX_FAILURES_IN_A_ROW:
+            return error
+        return EndpointError(f"{self._failures} requests in a row failed, the last: {error.problem}", error.way_out)
 
 
-def _read_key(variable: str | None) -> str | None:
-    """The API key. Messages name a variable only if it looks like one: somebody may have given the key itself."""
-    if variable is None:
-        return None
-    named = f"variable {variable}" if _VARIABLE.fullmatch(variable) else "variable given for the API key"
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise EndpointError(f"the environment {named} is not set", "Set it to the key; give its name, not the key.")
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise EndpointError(
-            f"the environment {named} holds no API key: it has blanks or odd characters", "Set it anew."
-        )
-    return key
+def _without_key(response: Response, key: str | None) -> Response:
+    """The response with the key replaced where the server repeats it. A key as short as a word may occur in any completion."""
+    if not key or (response.status == 200 and len(key) < LONG_KEY):
+        return response
+    headers = {name: value.replace(key, "***") for name, value in response.headers.items()}
+    return Response(response.status, headers, response.body.replace(key.encode(), b"***"))

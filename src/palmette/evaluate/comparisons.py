@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from palmette import run
 from palmette.data.preference import Comparison, PreferenceSet, read_comparisons
+from palmette.inference.names import ModelName, resolve_run
 from palmette.inference.reward_model import RewardModel, load_reward
 from palmette.model.attention import AttentionChoice
 from palmette.tasks.preference import PreferenceTrees
@@ -14,26 +14,36 @@ from palmette.tree.chat import ChatTemplate
 
 
 def score_comparisons(
-    model: Path, data: str, limit: int | None = None, attention: AttentionChoice | None = None
+    model: ModelName, data: str, limit: int | None = None, attention: AttentionChoice | None = None
 ) -> tuple[RewardModel, PreferenceSet[Comparison], list[list[float]]]:
     """Have a reward model score the completions of comparisons.
 
     Args:
         model: its run.
         data: the comparisons.
-        limit: use the first so many only.
-        attention: attention backend; the run's own if None.
+        limit: use only so many, from the start.
+        attention: the attention backend. The run's own if None.
 
     Returns:
         The reward model, the comparisons, and the reward of each one's completions.
     """
     source = read_comparisons(data, limit=limit)
-    opened = load_reward(model, attention)
+    opened = load_reward(model, attention=attention)
     builder = PreferenceTrees(ChatTemplate(opened.loaded.tokenizer), learned=False)
     return opened, source, opened.score_trees([builder.of_comparison(comparison) for comparison in source.records])
 
 
-def was_learned(folder: Path, sha256: str) -> bool:
-    """Whether a run was trained on a source of this hash."""
+def was_learned(model: ModelName, sha256: str) -> bool:
+    """Whether a run was trained on a source with this hash.
+
+    Args:
+        model: the run.
+        sha256: the hash of the source.
+
+    Raises:
+        RunError: it is not a finished run.
+    """
+    folder = resolve_run(model).folder
+    assert folder is not None
     manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     return sha256 in [source["sha256"] for source in manifest["data"]]

@@ -25,11 +25,13 @@ METRICS, ANSWERS, DOCUMENTS = "metrics.json", "answers.jsonl", "documents.jsonl"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A decoder's answers to a data set.
+    """The answers to a data set, scored.
+
+    `metrics` and `intervals` hold the figures. `write` and `read` keep an evaluation in a folder.
 
     Attributes:
         scored: every answer with its scores, in the order of the data.
-        seconds: wall time of decoding; None if somebody else did it.
+        seconds: the time that decoding took. None for predictions that were read from files.
     """
 
     scored: tuple[ScoredAnswer, ...]
@@ -43,7 +45,7 @@ class Evaluation:
 
     @functools.cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % intervals by bootstrap over documents; none for fewer than two of them."""
+        """95 % intervals by bootstrap over documents. There are none for fewer than two documents."""
         several = len({answer.document.id for answer in self.scored}) > 1
         return intervals(self.scored) if several else {}
 
@@ -51,7 +53,10 @@ class Evaluation:
         """Write predictions and no-answer probabilities in the official format, metrics, answers, and documents.
 
         Args:
-            folder: where they go. It exists.
+            folder: an existing folder.
+
+        Raises:
+            RunError: a file cannot be written.
         """
         documents = list({answer.document.id: answer.document for answer in self.scored}.values())
         write_official(folder, documents, {answer.question.id: answer.prediction for answer in self.scored})
@@ -62,10 +67,13 @@ class Evaluation:
 
     @classmethod
     def read(cls, folder: Path) -> Evaluation:
-        """Read the answers that an evaluation left.
+        """Read an evaluation that was written to a folder.
+
+        Args:
+            folder: the folder.
 
         Raises:
-            RunError: the folder holds none, or they cannot be read.
+            RunError: the folder holds no evaluation, or it cannot be read.
         """
         try:
             texts = [json.loads(line) for line in (folder / DOCUMENTS).read_text(encoding="utf-8").split("\n") if line]

@@ -1,27 +1,27 @@
-"""Opening what `--model` names: a run folder (base model, adapter, prompt and calibration), or any model; and a decoder for it."""
+"""Answerers: a model loaded by its name, with its prompt, its calibration and its decoders."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from palmette import run
-from palmette.config import Recipe, load_run_recipe
+from palmette.config import Recipe
+from palmette.data.records import Document, Question, check_document, check_question
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
 from palmette.decode.posterior import Decision
-from palmette.decode.prediction import Decoder
+from palmette.decode.prediction import Decoder, Prediction
 from palmette.decode.span_decoder import Effort, SpanDecoder
-from palmette.errors import RunError
+from palmette.errors import DataError, RunError
+from palmette.inference.base import check_answers, load_source
 from palmette.inference.calibration import CALIBRATION, Calibration
+from palmette.inference.names import ModelName, ModelSource, resolve_model
 from palmette.inference.task import recipe_task
 from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
-from palmette.model.heads import has_head
-from palmette.model.loading import LoadedModel, dtype_name, load_model, merge_lora, weights_hash
+from palmette.model.loading import LoadedModel, dtype_name, merge_lora, weights_hash
 from palmette.model.pause import PAUSE_WEIGHTS, pause_of
-from palmette.run import trained_folder
 from palmette.tasks.extractive_qa import ExtractiveQa
 
 DecoderName = Literal["span", "greedy", "beam"]
@@ -30,23 +30,48 @@ NUM_BEAMS = 10
 
 @dataclass(frozen=True)
 class Answerer:
-    """A model ready to answer.
+    """A model that is ready to answer questions about documents.
+
+    `palmette.load` makes one. Every answer is copied verbatim from the document, with its position and a probability, or
+    it is refused.
 
     Attributes:
-        loaded: the model, its adapter merged into it, and its tokenizer.
-        task: what its prompts are made with.
-        weights: hash of what was trained, the adapter or the full model; None for a model that no run made.
-        calibration: what was fitted for it, if anything was.
+        loaded: the model, with its adapter merged into it, and its tokenizer.
+        task: what builds its prompts.
+        weights: the hash of what was trained, the adapter or the full model. None for a model that no run made.
+        calibration: the calibration that is in use, if there is one.
+        source: what its name stands for. None for a model that was not loaded by name.
     """
 
     loaded: LoadedModel
     task: ExtractiveQa
     weights: str | None = None
     calibration: Calibration | None = None
+    source: ModelSource | None = None
+
+    def answer(self, text: str, questions: Sequence[str], *, max_words: int | None = None) -> tuple[Prediction, ...]:
+        """Answer questions about a document.
+
+        Args:
+            text: the text of the document.
+            questions: the questions.
+            max_words: the longest answer, in words and punctuation marks. As calibrated, or 30, if None.
+
+        Returns:
+            A prediction for each question, in the order of the questions.
+
+        Raises:
+            DataError: the document or a question is empty, or is not valid Unicode.
+            RunError: the model was calibrated for another `max_words`.
+            ValueError: `max_words` is below 1.
+        """
+        document = asked_document(text, questions, "text")
+        predictions = dict(self.span_decoder(self.effort(max_words)).predict([document]))
+        return tuple(predictions[question.id] for question in document.questions)
 
     @property
     def decision(self) -> Decision:
-        """How it decides: as calibrated, or for what is most probable."""
+        """How probabilities become answers: as calibrated, or the most probable outcome."""
         return self.calibration.decision if self.calibration else Decision()
 
     def decoder(
@@ -58,18 +83,19 @@ class Answerer:
         loose: bool = False,
         reasoning_limit: int | None = None,
     ) -> Decoder:
-        """A decoder for it.
+        """A decoder by its name.
 
         Args:
             name: "span", or "greedy" or "beam" for plain generation.
             effort: how far the span decoder looks.
-            batch_size: prompts that beam search takes side by side.
+            batch_size: how many prompts beam search takes at a time.
             loose: whether plain generation reads an answer out of broken JSON.
-            reasoning_limit: the model reasons freely for up to so many tokens before its answer is opened; None: as it was trained.
+            reasoning_limit: let the model reason freely for up to so many tokens before it answers. As it was trained if
+                None.
 
         Raises:
-            DataError: there is no place for free reasoning.
-            RunError: the model was calibrated for something else.
+            DataError: there is no place for free reasoning in the prompt.
+            RunError: the model was calibrated for another effort or reasoning limit.
         """
         if name == "span":
             return self.span_decoder(effort, reasoning_limit=reasoning_limit)
@@ -82,11 +108,17 @@ class Answerer:
     def span_decoder(
         self, effort: Effort | None = None, decision: Decision | None = None, reasoning_limit: int | None = None
     ) -> SpanDecoder:
-        """The span decoder; it decides as calibrated if nothing else is said.
+        """A span decoder, whose `predict(documents)` gives (question id, prediction) for every question.
+
+        Args:
+            effort: how far it looks. Up to `effort()` if None.
+            decision: how probabilities become answers. As calibrated if None.
+            reasoning_limit: let the model reason freely for up to so many tokens before it answers. As it was trained if
+                None.
 
         Raises:
-            DataError: there is no place for free reasoning.
-            RunError: it was calibrated for something else.
+            DataError: there is no place for free reasoning in the prompt.
+            RunError: the model was calibrated for another effort or reasoning limit.
         """
         effort = effort or self.effort()
         if self.calibration and decision is None:
@@ -103,9 +135,16 @@ class Answerer:
         )
 
     def effort(self, max_words: int | None = None) -> Effort:
-        """How far to look: for spans of so many words, or of as many as it was calibrated for."""
+        """How far the span decoder looks.
+
+        Args:
+            max_words: the longest answer, in words. As calibrated, or 30, if None.
+
+        Raises:
+            ValueError: `max_words` is below 1.
+        """
         fitted = self.calibration.fitted_for["max_words"] if self.calibration else Effort().max_words
-        return Effort(max_words=max_words or fitted)
+        return Effort(max_words=fitted if max_words is None else max_words)
 
     def fitted_for(self, effort: Effort) -> dict[str, Any]:
         """What a calibration holds for, besides the kind of documents."""
@@ -118,45 +157,49 @@ class Answerer:
         }
 
 
-def load_answerer(name: str, attention: AttentionChoice | None = None, *, calibrated: bool = True) -> Answerer:
-    """Open a run folder or a model by name.
+def asked_document(text: str, questions: Sequence[str], name: str) -> Document:
+    """A document with questions, checked. The ids of the questions are their positions, counted from 0.
+
+    Args:
+        text: the text of the document.
+        questions: the questions.
+        name: what messages call the document.
+
+    Raises:
+        DataError: the document or a question is empty, or is not valid Unicode.
+    """
+    if isinstance(questions, str):
+        raise DataError(f"the questions are one text, {questions[:40]!r}", "Give a list of questions.")
+    document = Document(name, text, tuple(Question(str(index), question) for index, question in enumerate(questions)))
+    check_document(document, name)
+    for question in document.questions:
+        check_question(question, document, name)
+    return document
+
+
+def load_answerer(name: ModelName, *, attention: AttentionChoice | None = None, calibrated: bool = True) -> Answerer:
+    """Load a model that answers questions.
 
     Args:
         name: a run folder, a model folder, a GGUF file, or a hub id.
-        attention: the attention backend; the run's own, or "auto", if None.
-        calibrated: whether to take the run's calibration, if it has one.
+        attention: the attention backend, "auto", "flex", "sdpa" or "eager". The run's own, or "auto", if None.
+        calibrated: whether to use the run's calibration, if it has one.
 
     Raises:
-        RunError: the run is not finished, or its calibration cannot be read.
-        ModelError: the model is missing or cannot honour a tree's mask.
+        RunError: the run is not finished, is a reward model, or has a calibration that cannot be read.
+        ModelError: the model is missing, or cannot honour the attention mask of a tree.
     """
-    folder = Path(name).expanduser()
-    if not run.is_run(folder):
-        loaded = load_model(name, attention=attention or "auto")
-        check_model(loaded.model, training=False)
-        return Answerer(loaded, recipe_task(Recipe(output=""), loaded.tokenizer))
-    recipe, trained = load_run_recipe(folder / run.RECIPE), trained_folder(folder)
-    if has_head(trained, "reward"):
-        raise RunError(f"{folder} is a reward model, which gives no answers", "Try palmette eval reward.")
-    full = trained.name == run.FULL_MODEL
-    loaded = load_model(
-        str(trained) if full else recipe.model.name,
-        adapter=None if full else trained,
-        revision=None if full else recipe.model.revision,
-        dtype=recipe.model.dtype,
-        attention=attention or recipe.model.attention,
-        fused=recipe.model.fused,
-        quantization=recipe.model.quantization,
-        trust_remote_code=recipe.model.trust_remote_code,
-        overrides=recipe.model.overrides,
-    )
-    loaded = merge_lora(loaded)
+    source = resolve_model(name)
+    check_answers(source)
+    loaded = merge_lora(load_source(source, attention=attention))
     check_model(loaded.model, training=False)
-    task = recipe_task(recipe, loaded.tokenizer)
+    task = recipe_task(source.recipe or Recipe(output=""), loaded.tokenizer)
+    trained = source.trained
+    if trained is None:
+        return Answerer(loaded, task, source=source)
     rows = pause_of(loaded.model)
     if (0 if rows is None else len(rows)) < len(set(task.reasoning.pause_tokens)):
         raise RunError(f"{trained} holds no {PAUSE_WEIGHTS} for its pause tokens", "Copy the whole folder of the run.")
-    weights = weights_hash(str(trained))
     known = calibrated and (trained / CALIBRATION).is_file()
     calibration = Calibration.read(trained) if known else None
-    return Answerer(loaded, task, weights, calibration)
+    return Answerer(loaded, task, weights_hash(str(trained)), calibration, source)

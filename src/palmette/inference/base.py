@@ -1,24 +1,97 @@
-"""The model that a recipe names."""
+"""Models loaded from what their names stand for."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from palmette.config import Recipe
-from palmette.model.loading import LoadedModel, load_model
+from palmette.config import ModelSection, Recipe
+from palmette.errors import RunError
+from palmette.inference.names import ModelSource, locate
+from palmette.model.attention import AttentionChoice
+from palmette.model.heads import has_head
+from palmette.model.loading import DType, LoadedModel, load_model, load_tokenizer
 
 
 def load_base(recipe: Recipe, adapter: Path | None = None) -> LoadedModel:
-    """The model that a recipe names, with an adapter on it if one is given."""
-    model = recipe.model
-    return load_model(
-        model.name,
+    """Load the model that a recipe names.
+
+    Args:
+        recipe: the recipe.
+        adapter: the folder of an adapter to put on the model.
+
+    Raises:
+        ModelError: the model is missing or cannot be loaded.
+    """
+    return load_section(recipe.model, adapter)
+
+
+def load_source(
+    source: ModelSource, *, attention: AttentionChoice | None = None, dtype: DType | None = None
+) -> LoadedModel:
+    """Load a model with its adapter, which is not merged.
+
+    Args:
+        source: what its name stands for. A run must be finished.
+        attention: the attention backend. The run's own, or "auto", if None.
+        dtype: the dtype. The run's own, or "auto", if None.
+
+    Raises:
+        ModelError: the model is missing or cannot be loaded.
+    """
+    changes: dict[str, Any] = {"attention": attention, "dtype": dtype}
+    chosen = {key: value for key, value in changes.items() if value is not None}
+    loaded = load_section(source.section.model_copy(update=chosen), source.adapter)
+    return loaded if source.recipe is not None else replace(loaded, name=source.name)
+
+
+def load_section(section: ModelSection, adapter: Path | None = None) -> LoadedModel:
+    """Load the model that the `model` section of a recipe describes.
+
+    Args:
+        section: the section.
+        adapter: the folder of an adapter to put on the model.
+
+    Raises:
+        ModelError: the model is missing or cannot be loaded.
+    """
+    loaded = load_model(
+        locate(section.name),
         adapter=adapter,
-        revision=model.revision,
-        dtype=model.dtype,
-        attention=model.attention,
-        quantization=model.quantization,
-        fused=model.fused,
-        trust_remote_code=model.trust_remote_code,
-        overrides=model.overrides,
+        revision=section.revision,
+        dtype=section.dtype,
+        attention=section.attention,
+        quantization=section.quantization,
+        fused=section.fused,
+        trust_remote_code=section.trust_remote_code,
+        overrides=section.overrides,
     )
+    return replace(loaded, name=section.name)
+
+
+def source_tokenizer(source: ModelSource) -> Any:
+    """Load the tokenizer of a model.
+
+    Args:
+        source: what the model's name stands for.
+
+    Raises:
+        ModelError: the model is missing, or its tokenizer cannot be loaded.
+    """
+    section = source.section
+    options = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
+    return load_tokenizer(locate(section.name), **options)
+
+
+def check_answers(source: ModelSource) -> None:
+    """Check that a model gives answers.
+
+    Args:
+        source: what its name stands for.
+
+    Raises:
+        RunError: it is a reward model.
+    """
+    if source.trained is not None and has_head(source.trained, "reward"):
+        raise RunError(f"{source.folder} is a reward model, which gives no answers", "Try palmette eval reward.")

@@ -1,13 +1,14 @@
-"""`palmette predict`: a file of questions answered line by line, in a job that a kill at any moment neither harms nor repeats.
+"""A file of questions answered line by line, in a job that a kill at any moment neither harms nor repeats.
 
-Rows are answered in chunks. Where a chunk ends depends on the input alone, and a chunk's lines are appended to the output and forced to
-disk together; so the output always is whole chunks, and perhaps a piece of one more, which the next start cuts off and answers again.
-A manifest beside the output holds what the answers depend on. Not covered: an output that several machines write at once.
+Rows are answered in chunks. Where a chunk ends depends on the input alone, and the lines of a chunk are appended to the output
+and forced to disk together. So the output always consists of whole chunks, and perhaps a piece of one more, which the next start
+cuts off and answers again. A manifest beside the output holds what the answers depend on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import math
@@ -21,16 +22,20 @@ from typing import Any
 
 from palmette import __version__, run
 from palmette.data.records import Document
-from palmette.data.stream import Row, chunk_rows, documents_of
+from palmette.data.stream import Row, chunk_rows, count_lines, documents_of, open_lines, read_rows
+from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.errors import PalmetteError, RunError
+from palmette.inference.answerer import Answerer
+from palmette.lock import locked
+from palmette.model.loading import dtype_name, weights_hash
 from palmette.progress import progress
 
 ROWS_PER_CHUNK = 128
 CHARACTERS_PER_CHUNK = 1_000_000
 NUM_CANDIDATES = 3
 _DIGITS = 6
-_GO_ON = "Give the input and the options that it was begun with, or another name for the output to start anew."
+_GO_ON = "Give the input and the options that it was begun with, or another name for the output to start again."
 
 Record = dict[str, Any]
 
@@ -93,6 +98,78 @@ class Tally:
         return f"done: {self.rows} rows in {out}: {counts}{rate}"
 
 
+def predict_file(
+    answerer: Answerer,
+    source: str,
+    out: Path,
+    *,
+    max_words: int | None = None,
+    decision: Decision | None = None,
+    max_rows: int = ROWS_PER_CHUNK,
+) -> Tally:
+    """Answer a file of questions, one line of output for each, in order. A job that was stopped is continued.
+
+    Args:
+        answerer: what answers.
+        source: a JSON Lines file, or "-" for standard input. Continuing reads it from its beginning, so a pipe has to bring
+            the same rows once more.
+        out: the JSON Lines file to write, or to continue.
+        max_words: the longest answer, in words. As calibrated, or 30, if None.
+        decision: how probabilities become answers. As calibrated if None.
+        max_rows: how many rows fill a chunk, which is what a kill may cost.
+
+    Raises:
+        DataError: the input cannot be opened.
+        RunError: the output belongs to another job or another input, is being written by another process, or cannot be
+            written.
+    """
+    effort, chosen = answerer.effort(max_words), decision or answerer.decision
+    with open_lines(source) as lines:
+        return predict_rows(
+            answerer.span_decoder(effort, decision),
+            read_rows(lines),
+            out,
+            {**_model_settings(answerer), **asdict(effort), **asdict(chosen)},
+            about={"input": source, **run.environment()},
+            num_lines=lambda: count_lines(source),
+            max_rows=max_rows,
+        )
+
+
+def check_job(source: str, out: Path) -> None:
+    """Check what can be checked of a job before its model is loaded.
+
+    Args:
+        source: the input.
+        out: the output.
+
+    Raises:
+        DataError: the input cannot be opened.
+        RunError: the output exists and was not made by such a job, or is standard output.
+    """
+    _check_output(out)
+    with open_lines(source):
+        pass
+
+
+def _model_settings(answerer: Answerer) -> Record:
+    """What names a model, its adapter and its prompt."""
+    loaded, source = answerer.loaded, answerer.source
+    config = None if source is None or source.adapter is None else source.adapter / "adapter_config.json"
+    adapter = None
+    if config is not None:
+        adapter = hashlib.sha256(f"{answerer.weights}\n".encode() + config.read_bytes()).hexdigest()
+    return {
+        "model": loaded.name if source is None else source.name,
+        "weights_sha256": weights_hash(loaded.folder),
+        "adapter": None if config is None else str(config.parent),
+        "adapter_sha256": adapter,
+        "prompt_sha256": answerer.task.prompt.sha256,
+        "dtype": dtype_name(loaded.model.dtype),
+        "attention": loaded.model.config._attn_implementation,
+    }
+
+
 def predict_rows(
     decoder: Decoder,
     rows: Iterable[Row],
@@ -104,15 +181,15 @@ def predict_rows(
     max_rows: int = ROWS_PER_CHUNK,
     max_characters: int = CHARACTERS_PER_CHUNK,
 ) -> Tally:
-    """Answer rows into a file, one line each, in order; go on where an earlier start was stopped.
+    """Answer rows into a file, one line each, in order. A job that was stopped is continued.
 
     Args:
         decoder: what answers.
-        rows: the input from its first row; no more than a chunk is read ahead.
+        rows: the input from its first row. No more than a chunk is read ahead.
         out: the file.
-        settings: what the answers depend on; going on with others is refused.
+        settings: what the answers depend on. Continuing with others is refused.
         about: what else the manifest tells.
-        num_lines: how many lines the input has, for the estimate; 0 if that is not known.
+        num_lines: how many lines the input has, for the estimate, or 0 if that is not known.
         max_rows: how many rows fill a chunk.
         max_characters: how many characters of documents fill one.
 
@@ -121,9 +198,8 @@ def predict_rows(
     """
     everything = {"palmette": __version__, **settings, "max_rows": max_rows, "max_characters": max_characters}
     _check_output(out)
-    _begin(out, everything, about or {})
     chunks, tally = chunk_rows(rows, max_rows=max_rows, max_characters=max_characters), Tally()
-    with _locked(out) as stream:
+    with _opened(out, everything, about or {}) as stream:
         size, waiting = _read_finished(out, chunks, tally)
         if not waiting:
             return tally
@@ -223,19 +299,13 @@ def _begin(out: Path, settings: Mapping[str, Any], about: Mapping[str, Any]) -> 
     """Write the manifest of a new output; compare that of an old one."""
     path = _manifest(out)
     if not out.exists():
-        with _writing(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
         run.write_json(path, {"settings": settings, **about})
         return
     try:
-        begun = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        names = sorted(begun.keys() | settings.keys())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        begun = dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be read: {error}", "Give another name for the output.") from error
-    now = json.loads(json.dumps(settings))
-    for name in names:
-        if begun.get(name) != now.get(name):
-            raise RunError(f"{out} was begun with {name} = {begun.get(name)!r}, not {now.get(name)!r}", _GO_ON)
+    run.check_same(begun, settings, where=out, way_out=_GO_ON)
 
 
 @contextlib.contextmanager
@@ -248,20 +318,19 @@ def _writing(out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(out: Path) -> Iterator[RawIOBase]:
-    """The output, to append to, for this process alone."""
+def _opened(out: Path, settings: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[RawIOBase]:
+    """The output, begun or continued, to append to, for this process alone."""
     with _writing(out):
-        stream = out.open("ab", buffering=0)
-    with stream:
-        with contextlib.suppress(ImportError):  # Windows has no fcntl; there nothing guards the file
-            import fcntl
-
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                way_out = "Wait for it, or give another name for the output."
-                raise RunError(f"another process is writing {out}", way_out) from error
-        yield stream
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with locked(out, wait=False) as mine:
+        if not mine:
+            way_out = "Wait for it, or give another name for the output."
+            raise RunError(f"another process is writing {out}", way_out)
+        _begin(out, settings, about)
+        with _writing(out):
+            stream = out.open("ab", buffering=0)
+        with stream:
+            yield stream
 
 
 def _append(stream: RawIOBase, records: Iterable[Record]) -> None:

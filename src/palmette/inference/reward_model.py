@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from palmette import run
-from palmette.config import Recipe, load_run_recipe
+from palmette.config import Recipe
 from palmette.data.chat import turns_of
 from palmette.data.preference import Verdict
 from palmette.data.records import Document, Question
 from palmette.errors import DataError, PackingError, RunError
-from palmette.inference.base import load_base
+from palmette.inference.base import load_source
+from palmette.inference.names import ModelName, resolve_run
 from palmette.model.attention import AttentionChoice, skips_hidden
 from palmette.model.checks import check_model
 from palmette.model.forward import check_positions, evaluating
 from palmette.model.heads import branch_rewards, has_head, load_head
 from palmette.model.loading import LoadedModel, weights_hash
 from palmette.progress import progress
-from palmette.run import trained_folder
 from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.preference import PreferenceTrees
 from palmette.tasks.qa_prompt import QaPrompt
@@ -51,15 +49,17 @@ class RewardModel:
     recipe: Recipe
 
     def scores(self, completions: Sequence[tuple[Messages, str]], *, quiet: bool = False) -> list[float]:
-        """The reward of each completion; a prompt is read once for all completions to it that fit into a forward pass.
+        """The reward of each completion. A prompt is read once for all its completions that fit into a forward pass.
 
         Args:
-            completions: (prompt, completion); a prompt is text, or messages as in `data/chat.py` that end with the user's.
-            quiet: draw no progress bar.
+            completions: pairs of a prompt and a completion. A prompt is a text, or messages with "role" and "content" that
+                end with the user's.
+            quiet: whether to draw no progress bar.
 
         Raises:
-            DataError: a prompt is none.
-            TemplateError, PackingError, ModelError: as for `score_trees`.
+            DataError: a prompt is malformed.
+            PackingError: there are no completions.
+            ModelError: a prompt with its completion is longer than the model reads.
         """
         builder = PreferenceTrees(ChatTemplate(self.loaded.tokenizer), learned=False)
         trees = []
@@ -150,35 +150,40 @@ def _joined(trees: Sequence[PrefixTree]) -> PrefixTree:
     return PrefixTree(replace(trees[0].root, children=named), trees[0].name)
 
 
-def load_reward(folder: Path, attention: AttentionChoice | None = None) -> RewardModel:
-    """The reward model of a finished run: base, adapter and head together.
+def load_reward(name: ModelName, *, attention: AttentionChoice | None = None) -> RewardModel:
+    """Load the reward model of a finished run: its base, its adapter and its head.
 
     Args:
-        folder: the run folder.
-        attention: the attention backend; the run's own if None.
+        name: the run folder.
+        attention: the attention backend, "auto", "flex", "sdpa" or "eager". The run's own if None.
 
     Raises:
-        RunError: it is no finished run, or not one of a reward model.
-        ModelError: the base is missing or cannot honour a tree's mask, or the head was made for another model.
+        RunError: it is not a finished run, or not the run of a reward model.
+        ModelError: the base is missing or cannot honour the attention mask of a tree, or the head was made for another
+            model.
     """
-    trained, recipe = trained_folder(folder), load_run_recipe(folder / run.RECIPE)
-    if not has_head(trained, "reward"):
-        raise RunError(f"{folder} is not a reward model's run", "Train one: palmette train reward RECIPE")
-    changes: dict[str, Any] = {"attention": attention or recipe.model.attention}
-    full = trained.name == run.FULL_MODEL
-    if full:
-        changes |= {"name": str(trained), "revision": None}
-    named = recipe.model_copy(update={"model": recipe.model.model_copy(update=changes)})
-    loaded = load_base(named, None if full else trained)
+    source = resolve_run(name)
+    assert source.trained is not None
+    assert source.recipe is not None
+    if not has_head(source.trained, "reward"):
+        raise RunError(f"{source.folder} is not a reward model's run", "Train one: palmette train reward RECIPE")
+    loaded = load_source(source, attention=attention)
     check_model(loaded.model, training=False)
-    load_head(loaded.model, trained, "reward")
+    load_head(loaded.model, source.trained, "reward")
     loaded.model.eval()
-    return RewardModel(loaded, recipe)
+    # The recipe with the weights that it stands for now, since a run with a full model is not loaded from its base.
+    return RewardModel(loaded, source.recipe.model_copy(update={"model": source.section}))
 
 
 def judged_by(reward_model: str | None) -> dict[str, Any]:
-    """The reward model, for the manifest, with the hash of its weights."""
+    """The reward model, for a manifest: its name and the hash of its weights.
+
+    Args:
+        reward_model: the run of the reward model, or None where there is none.
+
+    Raises:
+        RunError: it is not a finished run.
+    """
     if reward_model is None:
         return {}
-    trained = trained_folder(Path(reward_model).expanduser())
-    return {"reward_model": {"run": reward_model, "sha256": weights_hash(str(trained))}}
+    return {"reward_model": {"run": reward_model, "sha256": weights_hash(str(resolve_run(reward_model).trained))}}

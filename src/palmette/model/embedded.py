@@ -45,8 +45,11 @@ def convert_gguf(file: Path) -> Path:
     Raises:
         ModelError: the file is not a GGUF model that transformers can read, or the cache cannot be written.
     """
-    with file.open("rb") as stream:
-        content = hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read the GGUF file {str(file)!r}: {error.strerror}", "Check the path.") from error
     folder = cache_folder() / "models" / f"{file.stem}-{content[:16]}"
     if folder.is_dir():
         return folder

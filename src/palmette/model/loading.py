@@ -20,7 +20,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from palmette.errors import ModelError
-from palmette.files import expand
 from palmette.model.attention import BACKENDS, AttentionChoice
 from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, find_gguf
 from palmette.model.flex import use_flex
@@ -89,7 +88,8 @@ def load_model(
     """Load a causal language model and its tokenizer.
 
     Args:
-        name: a hub id, a folder, or a GGUF file. The default id is served by the installed package if there is one.
+        name: a hub id, a folder, or a GGUF file, as `inference/names.py` located it. The default id is served by the
+            installed package if there is one.
         adapter: folder with a peft adapter (safetensors) to put on top, and pause tokens if it has any.
         revision: branch, tag or commit on the hub.
         dtype: "auto" picks what the hardware is fast at.
@@ -151,14 +151,10 @@ def first_line(error: Exception) -> str:
 
 
 def _resolve(name: str) -> str:
-    path = expand(name)
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ModelError(f"there is no GGUF file {name!r}", "Check the path.")
+    path = Path(name)
+    if path.suffix.lower() == ".gguf":
         return str(convert_gguf(path))
-    if path.is_dir():
-        return str(path)
-    embedded = find_gguf() if name == DEFAULT_MODEL else None
+    embedded = find_gguf() if name == DEFAULT_MODEL and not path.is_dir() else None
     return str(convert_gguf(embedded)) if embedded else name
 
 

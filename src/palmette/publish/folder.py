@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from palmette import __version__, run
-from palmette.config import Recipe, load_run_recipe
+from palmette.config import Recipe
 from palmette.data.records import Document, Question
 from palmette.errors import RunError
 from palmette.evaluate.record import MADE_BY
 from palmette.evaluate.squad import METRICS
 from palmette.files import expand
+from palmette.inference.base import source_tokenizer
 from palmette.inference.calibration import CALIBRATION
+from palmette.inference.names import resolve_run
 from palmette.inference.task import recipe_prompt, recipe_task
-from palmette.model.loading import load_tokenizer, weights_hash
+from palmette.model.loading import weights_hash
 from palmette.publish.card import Kind, Publication
 from palmette.publish.hub import base_licence
 from palmette.publish.merge import ORIGIN, MergeDType, mergeable, merged_model, origin, write_merged
@@ -31,7 +33,6 @@ from palmette.publish.public import (
     read_figures,
     sources_of,
 )
-from palmette.run import trained_folder
 
 _CARD = "README.md"
 
@@ -52,11 +53,12 @@ class _Run:
 
 
 def _read(folder: Path, *, merged: bool, base_model: str | None) -> _Run:
-    trained = trained_folder(folder)
-    full = trained.name == run.FULL_MODEL
+    source = resolve_run(folder)
+    trained, recipe, full = source.trained, source.recipe, source.is_full
+    assert trained is not None
+    assert recipe is not None
     if merged:
         mergeable(folder)
-    recipe = load_run_recipe(folder / run.RECIPE)
     manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     stage = manifest.get("stage", "sft")
     if recipe.data.kind != "qa" or stage != "sft":
@@ -113,10 +115,7 @@ def _calibrated(finished: _Run) -> bool:
 
 def _example_prompt(finished: _Run) -> str:
     """A whole prompt, as the tokenizer's own text."""
-    model = finished.recipe.model
-    name = str(finished.trained) if finished.kind == "full" else model.name
-    options = {} if finished.kind == "full" else {"revision": model.revision}
-    tokenizer = load_tokenizer(name, trust_remote_code=model.trust_remote_code, **options)
+    tokenizer = source_tokenizer(resolve_run(finished.folder))
     task = recipe_task(finished.recipe, tokenizer)
     tokens = task.prompt_tokens(_EXAMPLE, _EXAMPLE.questions[0])
     return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -10,7 +10,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
 
 from palmette.errors import RunError
-from palmette.files import expand
+from palmette.inference.names import locate, model_kind
 from palmette.model.embedded import DEFAULT_MODEL
 from palmette.model.loading import first_line
 
@@ -39,8 +39,7 @@ def base_licence(name: str) -> str | None:
     """
     if name in _KNOWN:
         return _KNOWN[name]
-    folder = expand(name)
-    stated = _of_folder(folder) if folder.is_dir() else _of_hub(name)
+    stated = _of_folder(Path(locate(name))) if model_kind(name) == "folder" else _of_hub(name)
     return stated if isinstance(stated, str) and stated not in ("", "other", "unknown") else None
 
 

@@ -9,9 +9,11 @@ from typing import Any, Literal
 import torch
 
 from palmette import run
-from palmette.config import Recipe, load_run_recipe
+from palmette.config import Recipe
 from palmette.errors import ModelError, RunError
-from palmette.model.loading import ADAPTER_WEIGHTS, LoadedModel, load_model, merge_lora, weights_hash
+from palmette.inference.base import load_section
+from palmette.inference.names import resolve_run
+from palmette.model.loading import ADAPTER_WEIGHTS, LoadedModel, merge_lora, weights_hash
 
 MergeDType = Literal["auto", "float32", "bfloat16", "float16"]
 ORIGIN = "palmette.json"
@@ -50,18 +52,16 @@ def mergeable(folder: Path) -> Recipe:
     Raises:
         RunError: no run folder; one with a full model, or none; or more beside the adapter than its matrices.
     """
-    run.check_run(folder)
-    full, adapter = folder / run.FULL_MODEL, folder / run.ADAPTER
-    if full.is_dir():
-        raise RunError(f"{folder} holds a full model: there is no adapter to merge", f"Take {full} as it is.")
-    if not adapter.is_dir():
-        raise RunError(f"{folder} is not finished", f"Go on with: palmette train sft --resume {folder}")
+    source = resolve_run(folder)
+    adapter, recipe = source.adapter, source.recipe
+    if adapter is None or recipe is None:
+        raise RunError(f"{folder} holds a full model: there is no adapter to merge", f"Take {source.trained} as it is.")
     more = sorted(path.name for path in adapter.glob("*.safetensors") if path.name != ADAPTER_WEIGHTS)
     if more:
         raise RunError(
             f"{adapter} holds {more[0]}, which a plain model has no place for", "Publish the adapter instead."
         )
-    return load_run_recipe(folder / run.RECIPE)
+    return recipe
 
 
 def merged_model(folder: Path, recipe: Recipe) -> LoadedModel:
@@ -72,17 +72,9 @@ def merged_model(folder: Path, recipe: Recipe) -> LoadedModel:
     Raises:
         ModelError: it cannot be loaded, or computes something else (an output layer that shares the weights of the embedding, say).
     """
-    model = recipe.model
-    loaded = load_model(
-        model.name,
-        adapter=folder / run.ADAPTER,
-        revision=model.revision,
-        dtype="float32",
-        attention="eager" if model.attention == "eager" else "sdpa",
-        fused=False,
-        trust_remote_code=model.trust_remote_code,
-        overrides=model.overrides,
-    )
+    attention = "eager" if recipe.model.attention == "eager" else "sdpa"
+    plain = {"dtype": "float32", "attention": attention, "fused": False, "quantization": None}
+    loaded = load_section(recipe.model.model_copy(update=plain), folder / run.ADAPTER)
     before = _probe(loaded.model)
     merged = merge_lora(loaded)
     difference = float((_probe(merged.model) - before).norm() / before.norm())

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from palmette.errors import RunError
-from palmette.files import expand, format_yaml, parse_yaml
+from palmette.files import format_yaml, parse_yaml
+from palmette.inference.names import model_kind
 
 _BUILTIN, _BUILTIN_LICENCE = "builtin:", "apache-2.0"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -114,8 +115,7 @@ def hub_base(name: str, given: str | None) -> str:
         RunError: it is a folder or a file of this machine, and no id was given.
     """
     chosen = given or name
-    local = expand(chosen)
-    if not _HUB_ID.fullmatch(chosen) or local.suffix == ".gguf" or local.exists():
+    if not _HUB_ID.fullmatch(chosen) or model_kind(chosen) != "hub":
         raise RunError(
             f"the base model {chosen!r} is a file or folder of this machine, which nobody else can load",
             "Name it as it stands on the hub: --base-model USER/NAME.",

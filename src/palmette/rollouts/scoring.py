@@ -86,7 +86,7 @@ def score_rollouts(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Score all completions with the forward pass of training, without dropout.
 
-    Sampling gives log-probabilities too, but rounds other sums (docs/rollouts.md); so a ratio of policies would not be 1 where they are the
+    Sampling gives log-probabilities too, but rounds other sums (docs/explanation/own-completions.md); so a ratio of policies would not be 1 where they are the
     same.
 
     Args:

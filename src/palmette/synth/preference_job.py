@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.config import Recipe, load_run_recipe
+from palmette.config import Recipe
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.decode.reasoning import end_tokens
 from palmette.errors import DataError, RunError
 from palmette.files import expand
 from palmette.inference.answerer import load_answerer
+from palmette.inference.names import resolve_run
 from palmette.inference.reward_model import judged_by, load_reward
 from palmette.inference.task import recipe_prompt
 from palmette.lock import locked
@@ -107,7 +108,7 @@ def _maker(settings: PreferenceSettings) -> tuple[PreferenceMaker, dict[str, Any
     """How preferences are made, and what names the models."""
 
     assert settings.model is not None
-    opened = load_answerer(settings.model, settings.attention, calibrated=False)
+    opened = load_answerer(settings.model, attention=settings.attention, calibrated=False)
     loaded, task = opened.loaded, opened.task
     ends = end_tokens(loaded.model, task)
     rules = QaReward(task.prompt, settings.reward) if settings.reward else None
@@ -140,7 +141,7 @@ def _scorer(settings: PreferenceSettings, prompt: QaPrompt) -> tuple[Scorer | No
     if settings.reward_model is None:
         return None, {}
 
-    opened = load_reward(expand(settings.reward_model), settings.attention)
+    opened = load_reward(settings.reward_model, attention=settings.attention)
     named = judged_by(settings.reward_model)["reward_model"]
     about = {"reward_model": {**named, "weight": settings.reward_model_weight}}
     return partial(opened.score_answers, prompt), about
@@ -173,12 +174,8 @@ def _prompt(model: str | None) -> QaPrompt:
         DataError: it has two turns.
     """
 
-    recipe = Recipe(output="")
-    if model is not None:
-        folder = expand(model)
-        run.check_run(folder)
-        recipe = load_run_recipe(folder / run.RECIPE)
-    prompt = recipe_prompt(recipe)
+    recipe = None if model is None else resolve_run(model, finished=False).recipe
+    prompt = recipe_prompt(recipe or Recipe(output=""))
     if prompt.two_turns:
         raise DataError(
             "a prompt of two turns has no answer in one completion", "Take a run whose prompt has one turn."

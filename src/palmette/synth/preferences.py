@@ -223,17 +223,12 @@ def begin_work(work: Path, settings: Mapping[str, Any]) -> dict[str, Line]:
         first = json.dumps(head, ensure_ascii=False)
         if not size and not first.encode().startswith(raw):
             raise ValueError("it holds no settings")
-        recorded = head["settings"]
+        begun = dict(head["settings"])
         done = {line["id"]: line for line in lines}
-        names = sorted(recorded.keys() | current.keys())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{work} cannot be read: {error}", "Remove it to start again.") from error
-    for name in names:
-        if recorded.get(name, _DEFAULTS.get(name)) != current.get(name):
-            raise RunError(
-                f"{work} was begun with {name} = {recorded.get(name)!r}, not {current.get(name)!r}",
-                "Give the options that it was begun with, or another name for the output; or remove it to start again.",
-            )
+    way_out = "Give the options that it was begun with, or another name for the output. Or remove it to start again."
+    run.check_same(begun, current, where=work, way_out=way_out, defaults=_DEFAULTS)
     if size < len(raw):
         try:
             os.truncate(work, size)

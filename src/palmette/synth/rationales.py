@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from palmette.data.records import Document, Question
-from palmette.endpoint.cache import Completion
 from palmette.endpoint.client import Client
-from palmette.endpoint.transport import RequestError
+from palmette.endpoint.completion import Completion
+from palmette.endpoint.errors import RequestError
 from palmette.progress import progress
 from palmette.tasks.extractive_qa import training_answer
 

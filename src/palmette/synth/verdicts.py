@@ -140,7 +140,7 @@ def _normalised(
     row: Row | DataError, number: int, source: str, messages: Mapping[str, list[dict[str, str]]], prompt: QaPrompt
 ) -> tuple[str | None, Row | DataError]:
     """The question that a row names by its id, if it does, and the row as prompt, completion and label."""
-    if isinstance(row, DataError) or "completion" in row:
+    if isinstance(row, DataError) or "prompt" in row:
         return None, row
     where = f"{source}: row {number}"
     given = [row[key] for key in ("question", "id") if isinstance(row.get(key), str | int)]

@@ -20,6 +20,23 @@ from palmette.run import append_line, read_log, write_text
 TALLY = "tally"  # where a trainer's logs hold what an objective counted
 
 
+class TrainingInterrupted(Exception):
+    """Training was stopped by Ctrl-C, after a checkpoint was saved.
+
+    Args:
+        folder: the run folder.
+        step: the optimizer step that was saved.
+        command: words of the command that continues the run.
+
+    Attributes:
+        folder, step: as above.
+    """
+
+    def __init__(self, folder: Path, step: int, command: str) -> None:
+        self.folder, self.step = folder, step
+        super().__init__(f"stopped after step {step}; go on with: palmette {command}")
+
+
 class MetricsLog(TrainerCallback):  # type: ignore[misc]
     """Appends one JSON line per optimizer step to a file, and draws the progress bar.
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from palmette.config import read_recipe
 from palmette.data.preference import Comparison
-from palmette.model.loading import LoadedModel
 from palmette.objectives.dpo import dpo_loss
 from palmette.objectives.reward import ranked_pairs
 from palmette.progress import Say
 from palmette.tasks.preference import PreferenceTrees, ranking
-from palmette.train import stage
+from palmette.train.loop import run_steps
 from palmette.train.preference import PreferenceJob, comparisons_of, make_job
 from palmette.train.recipes.preferences import DpoRecipe, DpoSection
 from palmette.train.reference import Name, looked_up, score_branches, stage_reference
@@ -26,32 +23,18 @@ from palmette.tree.branches import find_branches
 DpoJob = PreferenceJob[DpoRecipe, Comparison]
 
 
-def train_dpo(recipe: DpoRecipe, say: Say) -> LoadedModel:
-    """Run a recipe from the start; see `stage.start`."""
-    return stage.start(recipe, partial(prepare, say=say), partial(_train, say=say))
-
-
-def resume_dpo(folder: Path, say: Say) -> LoadedModel:
-    """Go on with a run from its latest checkpoint; see `stage.resume`."""
-    return stage.resume(
-        folder, partial(read_recipe, DpoRecipe), partial(prepare, say=say), partial(_train, say=say), say
-    )
-
-
 def prepare(recipe: DpoRecipe, say: Say) -> DpoJob:
-    """Read, load and check everything; nothing is written."""
+    """Read, load and check everything; nothing is written. Errors as for `make_job`."""
     comparisons, sources = comparisons_of(recipe)
-    other = recipe.dpo.reference
-    return make_job("dpo", recipe, comparisons, sources, PreferenceTrees.of_comparison, say, reference=other)
+    return make_job(recipe, comparisons, sources, PreferenceTrees.of_comparison, say, reference=recipe.dpo.reference)
 
 
-def _train(job: DpoJob, folder: Path, checkpoint: Path | None, say: Say) -> LoadedModel:
+def learn(job: DpoJob, folder: Path, checkpoint: Path | None, say: Say) -> None:
+    """Train a job in its run folder, from a checkpoint if one is given."""
     section, tally = job.recipe.dpo, Tally()
     reference = stage_reference(job, job.plan, section.reference, folder, say)
-    stage.say_training(job, say)
     objective = DpoObjective(section, reference, tally)
-    stage.run_part(job, folder, stage.main_part(job), checkpoint, objective=objective, measure=num_pairs, tally=tally)
-    return stage.save_result(job, folder)
+    run_steps(job, folder, checkpoint, say, objective=objective, measure=num_pairs, tally=tally)
 
 
 def num_pairs(batch: PackedBatch) -> float:

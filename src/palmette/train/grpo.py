@@ -18,13 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from palmette.config import read_recipe
-from palmette.model.loading import LoadedModel
 from palmette.objectives.advantages import group_advantages
 from palmette.objectives.branches import branch_sum
 from palmette.objectives.grpo import average, grpo_loss, rloo_loss
@@ -33,9 +30,8 @@ from palmette.objectives.ppo import PolicyLoss
 from palmette.progress import Say
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.scoring import CompletionTokens, read_completions, score_rollouts
-from palmette.train import stage
 from palmette.train.kl_limit import KlLimit
-from palmette.train.policy import Method, PolicyJob, make_job, num_updates, train_job
+from palmette.train.policy import Method, PolicyJob, make_job, num_updates
 from palmette.train.recipes.rollouts import GrpoRecipe, GrpoSection
 from palmette.train.rollout_plan import RolloutPlan
 from palmette.train.snapshot import ParameterSnapshot
@@ -46,20 +42,9 @@ from palmette.tree.branches import find_branches
 OLD, REFERENCE = "old", "reference"
 
 
-def train_grpo(recipe: GrpoRecipe, say: Say) -> LoadedModel:
-    """Run a recipe from the start; see `stage.start`."""
-    return stage.start(recipe, partial(prepare, say=say), partial(train_job, say=say))
-
-
-def resume_grpo(folder: Path, say: Say) -> LoadedModel:
-    """Go on with a run from its latest checkpoint, to the same parameters as if it had not stopped; see `stage.resume`."""
-    load = partial(read_recipe, GrpoRecipe)
-    return stage.resume(folder, load, partial(prepare, say=say), partial(train_job, say=say), say)
-
-
 def prepare(recipe: GrpoRecipe, say: Say) -> PolicyJob:
     """Read, load and check everything; nothing is written. Errors as for `make_job`."""
-    return make_job("grpo", recipe, say, _method)
+    return make_job(recipe, say, _method)
 
 
 def _method(recipe: GrpoRecipe, model: Any, end_tokens: list[int]) -> Method:

@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 
-from palmette.config import read_recipe
 from palmette.data.preference import Verdict
 from palmette.model.attention import skips_hidden
-from palmette.model.loading import LoadedModel
 from palmette.objectives.kto import kto_loss, reference_point
 from palmette.progress import Say
 from palmette.tasks.preference import OTHER, PreferenceTrees, labels, mismatched
-from palmette.train import stage
+from palmette.train.job import step_plan
+from palmette.train.loop import run_steps
 from palmette.train.plan import StepPlan
 from palmette.train.preference import PreferenceJob, make_job, verdicts_of
 from palmette.train.recipes.preferences import KtoRecipe, KtoSection
@@ -35,20 +34,11 @@ from palmette.tree.prefix_tree import PrefixTree
 KtoJob = PreferenceJob[KtoRecipe, Verdict]
 
 
-def train_kto(recipe: KtoRecipe, say: Say) -> LoadedModel:
-    """Run a recipe from the start; see `stage.start`."""
-    return stage.start(recipe, partial(prepare, say=say), partial(_train, say=say))
-
-
-def resume_kto(folder: Path, say: Say) -> LoadedModel:
-    """Go on with a run from its latest checkpoint; see `stage.resume`."""
-    return stage.resume(
-        folder, partial(read_recipe, KtoRecipe), partial(prepare, say=say), partial(_train, say=say), say
-    )
-
-
 def prepare(recipe: KtoRecipe, say: Say) -> KtoJob:
-    """Read, load and check everything; nothing is written. The trees hold the mismatched completions too; the plan's do not."""
+    """Read, load and check everything; nothing is written. Errors as for `make_job`.
+
+    The job's trees hold the mismatched completions too; those of its plan do not.
+    """
     verdicts, sources = verdicts_of(recipe, pairs=recipe.kto.pairs)
     others = {verdict.id: other for verdict, other in zip(verdicts, mismatched(verdicts), strict=True)}
 
@@ -56,12 +46,12 @@ def prepare(recipe: KtoRecipe, say: Say) -> KtoJob:
         return builder.of_verdict(verdict, others[verdict.id])
 
     return make_job(
-        "kto",
         recipe,
         verdicts,
         sources,
         tree_of,
         say,
+        unit="verdicts",
         reference=recipe.kto.reference,
         learned=partial(_only, other=False),
     )
@@ -73,27 +63,26 @@ def _only(tree: PrefixTree, *, other: bool) -> PrefixTree:
     return replace(tree, root=replace(tree.root, children=kept))
 
 
-def _train(job: KtoJob, folder: Path, checkpoint: Path | None, say: Say) -> LoadedModel:
+def learn(job: KtoJob, folder: Path, checkpoint: Path | None, say: Say) -> None:
+    """Train a job in its run folder, from a checkpoint if one is given."""
     section, tally = job.recipe.kto, Tally()
 
     def plan_of(trees: list[PrefixTree]) -> StepPlan:
-        return stage.step_plan(trees, (), job.recipe, one_row=skips_hidden(job.loaded.model))
+        return step_plan(trees, (), job.recipe, one_row=skips_hidden(job.loaded.model))
 
     reference = stage_reference(job, plan_of(list(job.trees)), section.reference, folder, say)
-    stage.say_training(job, say)
     others = {tree.name: _only(tree, other=True) for tree in job.trees}
     objective = KtoObjective(section, reference, tally, others, plan_of)
-    stage.run_part(
+    run_steps(
         job,
         folder,
-        stage.main_part(job),
         checkpoint,
+        say,
         objective=objective,
         measure=num_verdicts,
         before_step=objective.look_ahead,
         tally=tally,
     )
-    return stage.save_result(job, folder)
 
 
 def num_verdicts(batch: PackedBatch) -> float:

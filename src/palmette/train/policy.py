@@ -17,15 +17,10 @@ import torch
 from palmette.data.records import DataSet
 from palmette.decode.reasoning import end_tokens
 from palmette.errors import DataError
-from palmette.files import expand
 from palmette.inference.reward_model import judged_by, load_reward
 from palmette.inference.task import recipe_task
 from palmette.model.attention import skips_hidden
-from palmette.model.checks import check_model
 from palmette.model.forward import check_positions
-from palmette.model.fused import describe
-from palmette.model.loading import LoadedModel
-from palmette.model.memory import keep_freed_memory
 from palmette.progress import Say
 from palmette.rollouts.maker import RolloutMaker
 from palmette.rollouts.questions import PromptGroup, group_prompts
@@ -35,12 +30,11 @@ from palmette.rollouts.sampling import Sampling, check_prompts
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import QaPrompt
 from palmette.tasks.rewards import QaReward
-from palmette.train import stage
+from palmette.train.job import Job, settle
+from palmette.train.loop import run_steps
 from palmette.train.recipes.rollouts import RolloutRecipe
 from palmette.train.rollout_plan import SAMPLES, RolloutPlan, Score
-from palmette.train.sft import settled
 from palmette.train.sources import read_sources
-from palmette.train.stage import Job
 from palmette.train.start import load_start
 from palmette.train.step import Tally
 from palmette.tree.batch import PackedBatch
@@ -97,21 +91,17 @@ def num_updates(recipe: RolloutRecipe) -> int:
     return -(-documents // min(trees, documents)) * recipe.rollouts.passes
 
 
-def make_job(
-    name: str, recipe: AnyRollouts, say: Say, method_of: Callable[[AnyRollouts, Any, list[int]], Method]
-) -> PolicyJob:
+def make_job(recipe: AnyRollouts, say: Say, method_of: Callable[[AnyRollouts, Any, list[int]], Method]) -> PolicyJob:
     """Read the data, load and check the models, and build all prompts; nothing is written.
 
     Args:
-        name: the stage.
-        recipe: its recipe.
-        say: called with a line about each stage.
+        recipe: the stage's recipe.
+        say: called with lines about what is learned.
         method_of: how the stage learns, given the recipe, the model, and the tokens that end a completion.
 
     Raises:
         PalmetteError: bad data, an unknown reward, an unfit model, or prompts that do not fit.
     """
-    keep_freed_memory()
     data = [source for source in read_sources(recipe) if isinstance(source, DataSet)]
     begun = load_start(recipe, recipe.start)
     recipe, loaded = begun.recipe, begun.loaded
@@ -120,48 +110,35 @@ def make_job(
     asked, left_out = _ask(recipe, data, task, model)
     ends = end_tokens(model, task)
     method = method_of(recipe, model, ends)
-    check_model(model, training=True)
     dropped = [reason for source in data for reason in source.dropped] + left_out
     number = sum(len(one.questions) for one in asked)
-    say(
-        f"{number} questions about documents in {len(asked)} parts, {rollouts.samples} completions each; {len(dropped)} dropped"
-    )
-    say(f"computing in {model.dtype} with {describe(model)}".replace("torch.", ""))
-    sampler = Sampler(model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=rollouts.tokens_per_batch)
-    plan = _plan(recipe, model, asked, _maker(recipe, sampler, task.prompt), method.score)
+    counted = f"{number} questions about documents in {len(asked)} parts, {rollouts.samples} completions each"
     made_of = {
-        "stage": name,
-        "seed": recipe.train.seed,
-        "model": stage.model_fingerprint(recipe, loaded),
-        **begun.fingerprint,
         **judged_by(rollouts.reward_model),
-        "data": [source.describe() for source in data],
-        "dropped": dropped,
-        "prompt_sha256": task.prompt.sha256,
         "questions": number,
         "prompts_sha256": hashlib.sha256(repr([one.prompts for one in asked]).encode()).hexdigest(),
     }
-    recipe, learner = settled(recipe, task.prompt, model.dtype), method.learner(plan)
-    return PolicyJob(name, recipe, loaded, plan, number, "questions", made_of, learner, rollouts.shown)
+    recipe, made_of = settle(begun, data, dropped, counted, say, prompt=task.prompt, **made_of)
+    sampler = Sampler(model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=rollouts.tokens_per_batch)
+    plan = _plan(recipe, model, asked, _maker(recipe, sampler, task.prompt), method.score)
+    return PolicyJob(recipe, loaded, plan, number, "questions", made_of, method.learner(plan), rollouts.shown)
 
 
-def train_job(job: PolicyJob, folder: Path, checkpoint: Path | None, say: Say) -> LoadedModel:
-    """Train a job in its run folder, from a checkpoint if one is given; what came out is saved."""
+def learn(job: PolicyJob, folder: Path, checkpoint: Path | None, say: Say) -> None:
+    """Train a job in its run folder, from a checkpoint if one is given."""
     taken = int(checkpoint.name.partition("-")[2]) if checkpoint else 0
     job.plan.keep_samples(folder / SAMPLES, taken, job.shown)
-    stage.say_training(job, say)
     learner = job.learner
-    stage.run_part(
+    run_steps(
         job,
         folder,
-        stage.main_part(job),
         checkpoint,
+        say,
         objective=learner,
         measure=learner.measure,
         before_step=learner.before_step,
         tally=learner.tally,
     )
-    return stage.save_result(job, folder)
 
 
 def _ask(
@@ -199,7 +176,7 @@ def _scorer(reward_model: str | None, prompt: QaPrompt) -> Scorer | None:
     """The reward model that scores completions, if there is one. It reads the prompt as messages, as it learned to."""
     if reward_model is None:
         return None
-    return partial(load_reward(expand(reward_model)).score_answers, prompt)
+    return partial(load_reward(reward_model).score_answers, prompt)
 
 
 def _plan(

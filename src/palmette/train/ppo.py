@@ -21,14 +21,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from palmette.config import read_recipe
 from palmette.model.heads import add_head, head_of
-from palmette.model.loading import LoadedModel
 from palmette.objectives.advantages import gae, whiten
 from palmette.objectives.kl import AdaptiveKL, kl_estimate, mean_completion_kl
 from palmette.objectives.ppo import (
@@ -41,9 +38,8 @@ from palmette.objectives.ppo import (
 from palmette.progress import Say
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.scoring import read_completions, score_rollouts
-from palmette.train import stage
 from palmette.train.kl_limit import KlLimit
-from palmette.train.policy import Method, PolicyJob, make_job, train_job
+from palmette.train.policy import Method, PolicyJob, make_job
 from palmette.train.recipes.rollouts import PpoRecipe, PpoSection
 from palmette.train.rollout_plan import RolloutPlan
 from palmette.train.snapshot import ParameterSnapshot
@@ -54,20 +50,9 @@ OLD, REFERENCE, VALUE, ADVANTAGE, RETURN = "old", "reference", "value", "advanta
 COEFFICIENT, COMPLETION_KL, EXPLAINED = "kl_coefficient", "completion_kl", "explained_variance"
 
 
-def train_ppo(recipe: PpoRecipe, say: Say) -> LoadedModel:
-    """Run a recipe from the start; see `stage.start`."""
-    return stage.start(recipe, partial(prepare, say=say), partial(train_job, say=say))
-
-
-def resume_ppo(folder: Path, say: Say) -> LoadedModel:
-    """Go on with a run from its latest checkpoint, to the same parameters as if it had not stopped; see `stage.resume`."""
-    load = partial(read_recipe, PpoRecipe)
-    return stage.resume(folder, load, partial(prepare, say=say), partial(train_job, say=say), say)
-
-
 def prepare(recipe: PpoRecipe, say: Say) -> PolicyJob:
     """Read, load and check everything; nothing is written. Errors as for `make_job`."""
-    return make_job("ppo", recipe, say, _method)
+    return make_job(recipe, say, _method)
 
 
 def _method(recipe: PpoRecipe, model: Any, end_tokens: list[int]) -> Method:

@@ -9,31 +9,19 @@ from typing import Any, Generic, TypeVar
 from palmette.data.preference import Comparison, PreferenceSet, Verdict, read_comparisons, read_verdicts, unpaired
 from palmette.inference.reference import reference_fingerprint
 from palmette.model.attention import skips_hidden
-from palmette.model.checks import check_model
 from palmette.model.forward import check_positions
-from palmette.model.fused import describe
 from palmette.model.heads import add_head
-from palmette.model.loading import LoadedModel, dtype_name
-from palmette.model.memory import keep_freed_memory
+from palmette.model.loading import LoadedModel
 from palmette.progress import Say
 from palmette.tasks.preference import PreferenceTrees, TreeSet, grow
-from palmette.train import stage
+from palmette.train.job import Job, settle, step_plan, tree_fingerprint
 from palmette.train.plan import StepPlan
 from palmette.train.recipes.preferences import AnyPreferences
-from palmette.train.stage import Job
 from palmette.train.start import load_start
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree
 
 Record = TypeVar("Record", Comparison, Verdict)
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a source gave, for the manifest, and what was left out of it, with reasons."""
-
-    counted: dict[str, Any]
-    dropped: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -53,12 +41,12 @@ class PreferenceJob(Job, Generic[AnyPreferences, Record]):
     records: tuple[Record, ...]
 
 
-def comparisons_of(recipe: AnyPreferences) -> tuple[list[Comparison], list[Source]]:
-    """The comparisons that a recipe names; see `read_comparisons`."""
+def comparisons_of(recipe: AnyPreferences) -> tuple[list[Comparison], list[PreferenceSet[Comparison]]]:
+    """The comparisons that a recipe names, and the sources that they are from; see `read_comparisons`."""
     return _collected([_read(recipe, read_comparisons, name) for name in recipe.data.train])
 
 
-def verdicts_of(recipe: AnyPreferences, *, pairs: bool) -> tuple[list[Verdict], list[Source]]:
+def verdicts_of(recipe: AnyPreferences, *, pairs: bool) -> tuple[list[Verdict], Sequence[PreferenceSet[Any]]]:
     """The verdicts that a recipe names, or those that its pairs amount to; see `read_verdicts` and `unpaired`."""
     if pairs:
         comparisons, sources = comparisons_of(recipe)
@@ -70,78 +58,58 @@ def _read(recipe: AnyPreferences, reader: Callable[..., PreferenceSet[Record]], 
     return reader(source, on_bad_record=recipe.data.on_bad_record, limit=recipe.data.limit_documents)
 
 
-def _collected(sets: Sequence[PreferenceSet[Record]]) -> tuple[list[Record], list[Source]]:
-    """All records, with ids that no two of them share, and what is said of each source."""
+def _collected(sets: list[PreferenceSet[Record]]) -> tuple[list[Record], list[PreferenceSet[Record]]]:
+    """All records, with ids that no two of them share, and their sources."""
     records: list[Record] = []
     for number, found in enumerate(sets):
         alone = len(sets) == 1
         records += [one if alone else replace(one, id=f"{number}: {one.id}") for one in found.records]
-    sources = [
-        Source(
-            found.describe(),
-            tuple(dropped.problem for dropped in found.dropped),
-        )
-        for found in sets
-    ]
-    return records, sources
+    return records, sets
 
 
 def make_job(
-    name: str,
     recipe: AnyPreferences,
     records: Sequence[Record],
-    sources: Sequence[Source],
+    sources: Sequence[PreferenceSet[Any]],
     tree_of: Callable[[PreferenceTrees, Record], PrefixTree],
     say: Say,
     *,
+    unit: str = "comparisons",
+    reward_head: bool = False,
     reference: str | None = None,
     learned: Callable[[PrefixTree], PrefixTree] | None = None,
 ) -> PreferenceJob[AnyPreferences, Record]:
     """Load and check the model, and build the trees; nothing is written.
 
     Args:
-        name: the stage; "reward" gives the model a reward head, and its trees learn no token.
         recipe: the stage's recipe.
         records: what is learned from.
         sources: where they came from.
         tree_of: the tree of a record.
-        say: called with a line about each stage.
+        say: called with lines about what is learned.
+        unit: what the records are.
+        reward_head: whether the model gets a reward head to learn. The trees learn no token then.
         reference: another run or model that the stage holds its own against.
         learned: what of a record's tree the plan holds; all of it if None.
 
     Raises:
         PalmetteError: an unfit model, a bad record, or a run to start from that does not fit.
     """
-    keep_freed_memory()
-    learns = name != "reward"
-    beginning = load_start(recipe, recipe.start)
-    recipe, model, train = beginning.recipe, beginning.loaded.model, beginning.recipe.train
-    grown = _grown(recipe, beginning.loaded, records, tree_of, learns=learns)
-    if not learns:
-        add_head(model, "reward", train.seed)
-    check_model(model, training=True)
-    dropped = [reason for source in sources for reason in source.dropped] + [d.problem for d in grown.dropped]
-    tokens = stage.tree_fingerprint(grown.trees)
-    say(f"{len(grown.trees)} trees, {tokens['tokens']} tokens; {len(dropped)} dropped")
-    say(f"computing in {model.dtype} with {describe(model)}".replace("torch.", ""))
-    dtype: Any = dtype_name(model.dtype)
-    resolved = recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": dtype})})
-    fingerprint = {
-        "stage": name,
-        "seed": train.seed,
-        "model": stage.model_fingerprint(resolved, beginning.loaded),
-        **beginning.fingerprint,
-        **(reference_fingerprint(reference, beginning.loaded.tokenizer) if reference else {}),
-        "data": [source.counted for source in sources],
-        "dropped": dropped,
-        "trees": len(grown.trees),
-        **tokens,
-    }
+    begun = load_start(recipe, recipe.start)
+    loaded, model = begun.loaded, begun.loaded.model
+    grown = _grown(begun.recipe, loaded, records, tree_of, learns=not reward_head)
+    if reward_head:
+        add_head(model, "reward", recipe.train.seed)
+    dropped = [one.problem for source in sources for one in source.dropped] + [one.problem for one in grown.dropped]
+    tokens = tree_fingerprint(grown.trees)
+    counted = f"{len(grown.trees)} trees, {tokens['tokens']} tokens"
+    made_of = {"trees": len(grown.trees), **tokens}
+    if reference:
+        made_of |= reference_fingerprint(reference, loaded.tokenizer)
+    resolved, made_of = settle(begun, sources, dropped, counted, say, **made_of)
     trees = [learned(tree) for tree in grown.trees] if learned else grown.trees
-    plan = stage.step_plan(trees, dropped, resolved, one_row=skips_hidden(model), learns=learns)
-    unit = "verdicts" if name == "kto" else "comparisons"
-    job = (name, resolved, beginning.loaded, plan, len(trees), unit, fingerprint)
-    return PreferenceJob(*job, grown.trees, grown.records)
+    plan = step_plan(trees, dropped, resolved, one_row=skips_hidden(model), learns=not reward_head)
+    return PreferenceJob(resolved, loaded, plan, len(trees), unit, made_of, grown.trees, grown.records)
 
 
 def _grown(

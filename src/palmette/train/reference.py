@@ -20,8 +20,8 @@ from palmette.model.forward import evaluating, score_tokens
 from palmette.model.loading import LoadedModel
 from palmette.objectives.branches import branch_counts, branch_sum
 from palmette.progress import Say, progress
+from palmette.train.job import Job
 from palmette.train.plan import StepPlan
-from palmette.train.stage import Job
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import Branches, find_branches
 

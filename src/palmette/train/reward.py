@@ -1,22 +1,19 @@
-"""Reward models: a number at the last token of each completion, learned from comparisons; and what was learned, loaded again."""
+"""Reward models: a number at the last token of each completion, learned from comparisons."""
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from palmette.config import read_recipe
 from palmette.data.preference import Comparison
 from palmette.errors import DataError
 from palmette.model.heads import branch_rewards
-from palmette.model.loading import LoadedModel
 from palmette.objectives.reward import bradley_terry_loss, pair_accuracy, plackett_luce_loss, ranked_pairs
 from palmette.progress import Say
 from palmette.tasks.preference import PreferenceTrees, ranking
-from palmette.train import stage
+from palmette.train.loop import run_steps
 from palmette.train.preference import PreferenceJob, comparisons_of, make_job
 from palmette.train.recipes.preferences import RewardRecipe, RewardSection
 from palmette.train.step import Tally
@@ -24,39 +21,24 @@ from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches
 
 RewardJob = PreferenceJob[RewardRecipe, Comparison]
-_TRY = "palmette eval reward --model {} --data FILE"
-
-
-def train_reward(recipe: RewardRecipe, say: Say) -> LoadedModel:
-    """Run a recipe from the start; see `stage.start`."""
-    return stage.start(recipe, partial(prepare, say=say), partial(_train, say=say))
-
-
-def resume_reward(folder: Path, say: Say) -> LoadedModel:
-    """Go on with a run from its latest checkpoint; see `stage.resume`."""
-    load = partial(read_recipe, RewardRecipe)
-    return stage.resume(folder, load, partial(prepare, say=say), partial(_train, say=say), say, way_out=_TRY)
 
 
 def prepare(recipe: RewardRecipe, say: Say) -> RewardJob:
-    """Read, load and check everything; nothing is written."""
+    """Read, load and check everything; nothing is written. Errors as for `make_job`."""
     comparisons, sources = comparisons_of(recipe)
     if recipe.reward.margins and all(comparison.margin is None for comparison in comparisons):
         raise DataError(
             "reward.margins is set, and no record has a 'margin'", "Take it out, or give the records margins."
         )
-    return make_job("reward", recipe, comparisons, sources, PreferenceTrees.of_comparison, say)
+    return make_job(recipe, comparisons, sources, PreferenceTrees.of_comparison, say, reward_head=True)
 
 
-def _train(job: RewardJob, folder: Path, checkpoint: Path | None, say: Say) -> LoadedModel:
+def learn(job: RewardJob, folder: Path, checkpoint: Path | None, say: Say) -> None:
+    """Train a job in its run folder, from a checkpoint if one is given."""
     tally = Tally()
     margins = {record.id: record.margin or 0.0 for record in job.records} if job.recipe.reward.margins else None
     objective = RewardObjective(job.recipe.reward, margins, tally)
-    stage.say_training(job, say)
-    stage.run_part(
-        job, folder, stage.main_part(job), checkpoint, objective=objective, measure=num_comparisons, tally=tally
-    )
-    return stage.save_result(job, folder)
+    run_steps(job, folder, checkpoint, say, objective=objective, measure=num_comparisons, tally=tally)
 
 
 def num_comparisons(batch: PackedBatch) -> float:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 from transformers import set_seed
 
-from palmette import run
-from palmette.config import Recipe, Section, load_run_recipe
+from palmette.config import Recipe, Section
 from palmette.errors import RecipeError
 from palmette.inference.base import load_base
+from palmette.inference.names import ModelSource, resolve_run
 from palmette.model.loading import LoadedModel, add_lora, weights_hash
+from palmette.model.memory import keep_freed_memory
 from palmette.model.pause import pause_of
-from palmette.run import trained_folder
-from palmette.train.stage import AnyRecipe
 
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 # Settings of a model that say how it is computed, and not which it is.
 _COMPUTING = ("attention", "dtype", "fused", "trust_remote_code")
 
@@ -51,15 +50,15 @@ def load_start(recipe: AnyRecipe, start: str | None) -> StartingPoint[AnyRecipe]
         RecipeError: the recipe contradicts the run.
         ModelError: the model cannot be loaded.
     """
+    keep_freed_memory()
     if start is None:
         return StartingPoint(recipe, _fresh(recipe, load_base(recipe)), {})
-    folder = Path(start).expanduser()
-    trained = trained_folder(folder)
-    recipe = _taken_over(recipe, load_run_recipe(folder / run.RECIPE), trained, start)
-    made_of = {"start": {"run": start, "sha256": weights_hash(str(trained))}}
-    if trained.name == run.FULL_MODEL:
+    source = resolve_run(start)
+    recipe = _taken_over(recipe, source)
+    made_of = {"start": {"run": start, "sha256": weights_hash(str(source.trained))}}
+    if source.is_full:
         return StartingPoint(recipe, _fresh(recipe, load_base(recipe)), made_of)
-    loaded = load_base(recipe, trained)
+    loaded = load_base(recipe, source.adapter)
     set_seed(recipe.train.seed)
     loaded.model.set_adapter(loaded.model.active_adapter)  # to be trained on
     rows = pause_of(loaded.model)
@@ -76,16 +75,16 @@ def _fresh(recipe: Recipe, loaded: LoadedModel) -> LoadedModel:
     return replace(loaded, model=add_lora(loaded.model, **recipe.lora.model_dump()))
 
 
-def _taken_over(recipe: AnyRecipe, before: Recipe, trained: Path, start: str) -> AnyRecipe:
-    """The recipe with what the run before it settles; what the recipe itself says of that must agree."""
-    full = trained.name == run.FULL_MODEL
+def _taken_over(recipe: AnyRecipe, source: ModelSource) -> AnyRecipe:
+    """The recipe with what the run before it settles. What the recipe itself says of that must agree."""
+    start, before, full = source.name, source.recipe, source.is_full
+    assert before is not None
     if not full and recipe.train.method == "full":
         raise RecipeError(
             f"start = {start!r} has an adapter, and train.method = full would train the weights under it",
             f"Use train.method: lora; or `palmette merge {start}` first, and name the merged model in model.name.",
         )
-    model = before.model.model_copy(update={"name": str(trained), "revision": None}) if full else before.model
-    settled: dict[str, Any] = {"model": model, "prompt": before.prompt, "reasoning": before.reasoning}
+    settled: dict[str, Any] = {"model": source.section, "prompt": before.prompt, "reasoning": before.reasoning}
     if not full:
         settled["lora"] = before.lora
     for name in sorted(settled.keys() & recipe.model_fields_set):

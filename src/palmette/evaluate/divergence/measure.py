@@ -10,19 +10,18 @@ from typing import Any
 import torch
 
 from palmette import run
-from palmette.config import Recipe, load_run_recipe
+from palmette.config import Recipe
 from palmette.data.records import DataSet
 from palmette.decode.reasoning import end_tokens
-from palmette.errors import ModelError, PackingError, RunError
+from palmette.errors import ModelError, PackingError
 from palmette.evaluate.divergence.result import Divergence, ScoredCompletion
-from palmette.files import expand
-from palmette.inference.reference import open_reference
+from palmette.inference.base import check_answers, load_source, source_tokenizer
+from palmette.inference.names import ModelSource, resolve_model
 from palmette.inference.task import recipe_prompt, recipe_task
 from palmette.model.attention import skips_hidden
 from palmette.model.checks import check_model
 from palmette.model.forward import check_positions
-from palmette.model.heads import has_head
-from palmette.model.loading import DType, LoadedModel, dtype_name, load_tokenizer, weights_hash
+from palmette.model.loading import DType, LoadedModel, dtype_name, weights_hash
 from palmette.objectives.branches import branch_sum
 from palmette.objectives.kl import kl_estimate
 from palmette.progress import progress
@@ -32,7 +31,6 @@ from palmette.rollouts.questions import PromptGroup, group_prompts
 from palmette.rollouts.rewards import RewardMixture
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.scoring import score_rollouts
-from palmette.run import trained_folder
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import QaPrompt
 from palmette.tasks.rewards import REWARDS, QaReward
@@ -96,11 +94,11 @@ def measure_divergence(model: str, reference: str, source: DataSet, settings: Di
         RecipeError: an unknown reward, or none that counts.
     """
 
-    recipes = [_run_recipe(name) for name in (model, reference)]
-    dtype: DType = next((recipe.model.dtype for recipe in recipes if recipe is not None), "auto")
-    drawn = _draw(model, recipes[0], reference, dtype, source, settings)
+    policy, other = _answering(model), _answering(reference)
+    dtype: DType = next((one.section.dtype for one in (policy, other) if one.recipe is not None), "auto")
+    drawn = _draw(policy, other, dtype, source, settings)
     gc.collect()  # the policy is gone before the reference comes
-    loaded, made_of = _open(reference, dtype)
+    loaded, made_of = _open(other, dtype)
     completions: list[ScoredCompletion] = []
     with progress(source.num_questions, "reference", "questions") as bar:
         for portion in drawn.portions:
@@ -118,25 +116,20 @@ def measure_divergence(model: str, reference: str, source: DataSet, settings: Di
     return Divergence(tuple(completions), made_by)
 
 
-def _run_recipe(name: str) -> Recipe | None:
-    """The recipe of a finished run that answers; None for a model by name."""
-
-    folder = expand(name)
-    if not run.is_run(folder):
-        return None
-    if has_head(trained_folder(folder), "reward"):
-        raise RunError(f"{folder} is a reward model, which gives no answers", "Try palmette eval reward.")
-    return load_run_recipe(folder / run.RECIPE)
+def _answering(name: str) -> ModelSource:
+    """What a model's name stands for, where it gives answers."""
+    source = resolve_model(name)
+    check_answers(source)
+    return source
 
 
-def _open(name: str, dtype: DType) -> tuple[LoadedModel, dict[str, Any]]:
-    """A model, its adapter not merged, and what it is made of."""
-
-    loaded, folder = open_reference(name, dtype), expand(name)
+def _open(source: ModelSource, dtype: DType) -> tuple[LoadedModel, dict[str, Any]]:
+    """A model, its adapter not merged, and what it is made of. The dtype is for models that are not runs."""
+    loaded = load_source(source, dtype=dtype if source.recipe is None else None)
     check_model(loaded.model, training=False)
     made_of = {
-        "name": name,
-        "weights": weights_hash(str(trained_folder(folder) if run.is_run(folder) else loaded.folder)),
+        "name": source.name,
+        "weights": weights_hash(str(source.trained or loaded.folder)),
         "base": loaded.name,
         "base_sha256": weights_hash(loaded.folder),
         "dtype": dtype_name(loaded.model.dtype),
@@ -145,11 +138,11 @@ def _open(name: str, dtype: DType) -> tuple[LoadedModel, dict[str, Any]]:
 
 
 def _draw(
-    model: str, recipe: Recipe | None, reference: str, dtype: DType, source: DataSet, settings: DivergenceSettings
+    model: ModelSource, reference: ModelSource, dtype: DType, source: DataSet, settings: DivergenceSettings
 ) -> _SampledCompletions:
     """The policy's completions, sampled and scored; when this returns, nothing holds the policy any more."""
 
-    recipe = recipe or Recipe(output="")
+    recipe = model.recipe or Recipe(output="")
     reward = QaReward(recipe_prompt(recipe), {**dict.fromkeys(REWARDS, 0.0), **settings.rewards})
     loaded, made_of = _open(model, dtype)
     task = recipe_task(recipe, loaded.tokenizer)
@@ -188,30 +181,26 @@ def _ask(task: ExtractiveQa, source: DataSet, settings: DivergenceSettings) -> l
     return groups
 
 
-def _check_reads_alike(reference: str, recipe: Recipe, task: ExtractiveQa, tokenizer: Any, source: DataSet) -> None:
+def _check_reads_alike(
+    reference: ModelSource, recipe: Recipe, task: ExtractiveQa, tokenizer: Any, source: DataSet
+) -> None:
     """Refuse a reference to which the policy's tokens mean something else.
 
     Raises:
         ModelError: its tokenizer has other tokens, or makes other tokens of a prompt.
     """
 
-    own = _run_recipe(reference)
-    if own is None:
-        other = load_tokenizer(reference)
-    else:
-        trained, section = trained_folder(expand(reference)), own.model
-        options = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
-        full = trained.name == run.FULL_MODEL
-        other = load_tokenizer(str(trained)) if full else load_tokenizer(section.name, **options)
+    other, name = source_tokenizer(reference), reference.name
     way_out = "Give a reference of the same family: the run or model that the policy began from, say."
     if other.get_vocab() != tokenizer.get_vocab():
-        raise ModelError(f"the reference {reference!r} has other tokens than the policy", way_out)
+        raise ModelError(f"the reference {name!r} has other tokens than the policy", way_out)
     theirs = recipe_task(recipe, other)
     for document in source.documents:
         for question in document.questions:
             if task.prompt_tokens(document, question) != theirs.prompt_tokens(document, question):
                 raise ModelError(
-                    f"the reference {reference!r} reads the prompt of question {question.id!r} as other tokens than the policy",
+                    f"the reference {name!r} reads the prompt of question {question.id!r} "
+                    "as other tokens than the policy",
                     way_out,
                 )
 

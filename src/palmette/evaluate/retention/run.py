@@ -4,42 +4,82 @@ from __future__ import annotations
 
 import gc
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.config import Recipe, load_run_recipe
+from palmette.config import ModelSection
+from palmette.errors import RunError
 from palmette.evaluate.retention.measure import Settings, adapter_retention, compare, observe
 from palmette.evaluate.retention.scores import Retention
 from palmette.evaluate.retention.texts import hashes
-from palmette.files import expand
+from palmette.inference.base import load_section
+from palmette.inference.names import ModelName, ModelSource, resolve_model, resolve_run
 from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
-from palmette.model.loading import DType, LoadedModel, dtype_name, load_model, weights_hash
-from palmette.run import trained_folder
+from palmette.model.loading import DType, LoadedModel, dtype_name, weights_hash
 
 RESULT, PLOT = "retention.json", "retention.png"
 
 
-def retention_of_run(folder: Path, settings: Settings) -> dict[str, Any]:
-    """What fine-tuning a finished run has cost elsewhere, as `eval retention` writes it.
+def retention_of_run(folder: ModelName, settings: Settings) -> dict[str, Any]:
+    """What fine-tuning a finished run has cost on general text and chats, as `eval retention` writes it.
 
     Args:
         folder: the run folder.
         settings: how to measure.
+
+    Raises:
+        RunError: it is not a finished run.
+        ModelError: a model cannot be loaded.
     """
-    recipe = load_run_recipe(folder / run.RECIPE)
-    result, made_by = _measure(str(folder), recipe, None, _options(recipe, None, None), settings)
-    return _record(result, str(folder), made_by, settings)
+    return retention_of_model(str(resolve_run(folder).folder), settings)[1]
 
 
-def _measure(
-    model: str, recipe: Recipe | None, base: str | None, options: dict[str, Any], settings: Settings
+def retention_of_model(
+    model: str,
+    settings: Settings,
+    *,
+    base: str | None = None,
+    attention: AttentionChoice | None = None,
+    dtype: DType | None = None,
 ) -> tuple[Retention, dict[str, Any]]:
-    trained = trained_folder(expand(model)) if recipe else None
-    if recipe and trained and base is None and trained.name == run.ADAPTER:
-        return _one_model(recipe, trained, options, settings)
-    return _two_models(model, recipe, trained, base, options, settings)
+    """What fine-tuning a model has cost on general text and chats.
+
+    Args:
+        model: a finished run, or a tuned model by name.
+        settings: how to measure.
+        base: the untouched model. The one that the run started from if None.
+        attention: the attention backend of both. The run's own, or "auto", if None.
+        dtype: the dtype of both. The run's own, or "auto", if None.
+
+    Returns:
+        The retention, and the same with what it depends on, to be written as JSON.
+
+    Raises:
+        RunError: the run is not finished, or the model is not a run and no base is given.
+        ModelError: a model cannot be loaded, or the two read text as different tokens.
+    """
+    source = resolve_model(model)
+    if source.recipe is None and base is None:
+        raise RunError(
+            f"{model!r} is not a run folder, so nothing says which model it was made from",
+            "Name the untouched model: --base NAME.",
+        )
+    changes = {"attention": attention, "dtype": dtype}
+    options = {key: value for key, value in changes.items() if value is not None}
+    tuned = source.section.model_copy(update=options)
+    if base is None and source.adapter is not None:
+        result, made_by = _one_model(source, tuned, settings)
+    else:
+        untouched = _untouched(source, base).model_copy(update=options)
+        result, made_by = _two_models(source, untouched, tuned, settings)
+    return result, _record(result, model, made_by, settings)
+
+
+def _untouched(source: ModelSource, base: str | None) -> ModelSection:
+    """What is loaded as the untouched model, in the same way as the tuned one."""
+    own = source.section if source.recipe is None else source.recipe.model
+    return own if base is None else own.model_copy(update={"name": base, "revision": None})
 
 
 def _record(result: Retention, model: str, made_by: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -47,71 +87,39 @@ def _record(result: Retention, model: str, made_by: dict[str, Any], settings: Se
     return {**result.to_json(), "made_by": made}
 
 
-def _options(recipe: Recipe | None, attention: AttentionChoice | None, dtype: DType | None) -> dict[str, Any]:
-    """How both models are loaded: as the run's own was, unless something else is asked for."""
-    if recipe is None:
-        return {"attention": attention or "auto", "dtype": dtype or "auto"}
-    section = recipe.model
-    return {
-        "attention": attention or section.attention,
-        "dtype": dtype or section.dtype,
-        "fused": section.fused,
-        "quantization": section.quantization,
-        "trust_remote_code": section.trust_remote_code,
-        "overrides": section.overrides,
-    }
-
-
-def _one_model(
-    recipe: Recipe, adapter: Path, options: dict[str, Any], settings: Settings
-) -> tuple[Retention, dict[str, Any]]:
+def _one_model(source: ModelSource, tuned: ModelSection, settings: Settings) -> tuple[Retention, dict[str, Any]]:
     """A run with an adapter: one model, first with the adapter off."""
-    loaded = load_model(recipe.model.name, adapter=adapter, revision=recipe.model.revision, **options)
+    loaded = load_section(tuned, source.adapter)
     check_model(loaded.model, training=False)
     result = adapter_retention(loaded.model, settings.probe(loaded.tokenizer), settings)
-    return result, {**_weights(loaded, adapter), "base": recipe.model.name, "dtype": _dtype(loaded)}
+    return result, {**_weights(loaded, source), "base": tuned.name, "dtype": dtype_name(loaded.model.dtype)}
 
 
 def _two_models(
-    model: str,
-    recipe: Recipe | None,
-    trained: Path | None,
-    base: str | None,
-    options: dict[str, Any],
-    settings: Settings,
+    source: ModelSource, untouched: ModelSection, tuned: ModelSection, settings: Settings
 ) -> tuple[Retention, dict[str, Any]]:
     """Any other model: one after the other, so that memory holds one at a time."""
-    revision = recipe.model.revision if recipe and base is None else None
-    name = base if base is not None else recipe.model.name if recipe else ""
-    loaded = load_model(name, revision=revision, **options)
+    loaded = load_section(untouched)
     check_model(loaded.model, training=False)
     probe = settings.probe(loaded.tokenizer)
-    untouched = observe(loaded.model, probe, settings)
-    made_by = {"base_sha256": weights_hash(loaded.folder), "base": name, "dtype": _dtype(loaded)}
+    before = observe(loaded.model, probe, settings)
+    made_by = {
+        "base_sha256": weights_hash(loaded.folder),
+        "base": untouched.name,
+        "dtype": dtype_name(loaded.model.dtype),
+    }
     del loaded
     gc.collect()
-    loaded = _load_tuned(model, recipe, trained, options)
+    loaded = load_section(tuned, source.adapter)
     check_model(loaded.model, training=False)
-    tuned = settings.probe(loaded.tokenizer)
-    probe.check_same(tuned)
-    return compare(untouched, loaded.model, tuned, settings), {**_weights(loaded, trained), **made_by}
+    own_probe = settings.probe(loaded.tokenizer)
+    probe.check_same(own_probe)
+    return compare(before, loaded.model, own_probe, settings), {**_weights(loaded, source), **made_by}
 
 
-def _load_tuned(model: str, recipe: Recipe | None, trained: Path | None, options: dict[str, Any]) -> LoadedModel:
-    if recipe is None or trained is None:
-        return load_model(model, **options)
-    if trained.name == run.FULL_MODEL:
-        return load_model(str(trained), **options)
-    return load_model(recipe.model.name, adapter=trained, revision=recipe.model.revision, **options)
-
-
-def _weights(loaded: LoadedModel, trained: Path | None) -> dict[str, Any]:
+def _weights(loaded: LoadedModel, source: ModelSource) -> dict[str, Any]:
     """Hashes of the base, and of what was trained."""
     return {
-        "weights": weights_hash(str(trained or loaded.folder)),
+        "weights": weights_hash(str(source.trained or loaded.folder)),
         "base_sha256": weights_hash(loaded.folder),
     }
-
-
-def _dtype(loaded: LoadedModel) -> str:
-    return dtype_name(loaded.model.dtype)

@@ -9,6 +9,7 @@ from pathlib import Path
 from palmette import run
 from palmette.evaluate.squad import Evaluation
 from palmette.pages.evaluation.report import Report, write_report
+from palmette.train.stages import NATS_PER_TOKEN, STAGES
 
 REPORT = "report.html"
 
@@ -42,6 +43,7 @@ def subtitle(model: str, data: str, decoder: str) -> str:
 def loss_of(folder: Path) -> list[tuple[int, float]]:
     """The training loss of a run folder, in nats per learned token; nothing for anything else, nor of stages that have another loss."""
     log = folder / run.METRICS_LOG
-    if not log.is_file() or run.stage_of(folder) != "sft":
+    stage = STAGES.get(run.stage_of(folder))
+    if not log.is_file() or stage is None or stage.loss_unit != NATS_PER_TOKEN:
         return []
     return [(line["step"], line["loss"]) for line in run.read_log(log)]

@@ -8,9 +8,9 @@ from palmette import run
 from palmette.pages.plots import plot_loss, plot_rollouts
 from palmette.pages.training.report import TRAINING, write_training_report
 from palmette.progress import Say
+from palmette.train.stages import STAGES
 
 LOSS_PLOT, ROLLOUTS_PLOT = "loss.png", "rollouts.png"
-_ROLLOUT_STAGES = ("grpo", "ppo")
 
 
 def draw_run(folder: Path, say: Say, name: str | None = None) -> None:
@@ -21,11 +21,11 @@ def draw_run(folder: Path, say: Say, name: str | None = None) -> None:
         say: called with a line about the page.
         name: what the pictures call it; the folder's name if None.
     """
-    stage = run.stage_of(folder)
+    stage = STAGES.get(run.stage_of(folder))
     log = folder / run.METRICS_LOG
-    unit = "loss (nats per learned token)" if stage == "sft" else "loss"
+    unit = f"loss ({stage.loss_unit})" if stage and stage.loss_unit else "loss"
     plot_loss(log, folder / LOSS_PLOT, title=f"Training loss, {name or folder.name}", unit=unit)
-    if stage in _ROLLOUT_STAGES:
+    if stage and stage.samples:
         plot_rollouts(log, folder / ROLLOUTS_PLOT, title=f"Rollouts, {name or folder.name}")
     leave_page(folder, say)
 

@@ -11,10 +11,10 @@ from typing import Any
 from palmette.pages.charts import StepLine, axis_ends, readable, steps_chart, window_of
 from palmette.pages.page import render_page, write_page
 from palmette.pages.training.figures import (
+    LEARNING,
     PER_SECOND,
     SECONDS,
     SPEED,
-    STAGES,
     Figure,
     Groups,
     figure_groups,
@@ -23,15 +23,9 @@ from palmette.pages.training.figures import (
 from palmette.pages.training.run import FIRST_LOG, Points, TrainingRun, is_number, read_training_run
 from palmette.pages.training.samples import came_again, spread_out, story, to_cards, to_moments
 from palmette.pages.training.warnings import Finding, find_warnings
+from palmette.train.stages import STAGES
 
 TRAINING = "training.html"
-_MAIN = {
-    "reward": ("accuracy", "margin"),
-    "dpo": ("accuracy", "margin"),
-    "kto": ("desirable_reward", "undesirable_reward"),
-    "grpo": ("reward", "kl"),
-    "ppo": ("reward", "kl"),
-}
 _MAIN_NAMES = {
     "desirable_reward": "Reward of good ones",
     "undesirable_reward": "Reward of bad ones",
@@ -60,11 +54,12 @@ def render_training_report(run: TrainingRun, findings: list[Finding]) -> str:
     groups = figure_groups(run)
     cards = to_cards(run.samples)
     moments, again = to_moments(cards), came_again(cards)
+    stage = STAGES.get(run.stage)
     return render_page(
         "training.html",
         styles=("page.css", "training.css"),
         scripts=("training.js",),
-        title=f"{STAGES.get(run.stage, run.stage)}, {run.name}",
+        title=f"{stage.title if stage else run.stage}, {run.name}",
         subtitle=_subtitle(run),
         main_figures=list(_main_figures(run, groups)),
         last_values=list(_last_values(run, groups)),
@@ -109,7 +104,8 @@ def _main_figures(run: TrainingRun, groups: Groups) -> Iterator[dict[str, Any]]:
         value, unit = _time(seconds[-1][1])
         yield _figure("Time", value, unit, "Wall time of training, without breaks.")
     yield from _rates(run, seconds)
-    held = [key for key in (*_MAIN.get(run.stage, ()), "loss") if run.points(key)]
+    stage = STAGES.get(run.stage)
+    held = [key for key in (*(stage.main if stage else ()), "loss") if run.points(key)]
     for key in held[:2]:
         yield _main_figure(run, groups, key)
 
@@ -174,7 +170,7 @@ def _first_part(run: TrainingRun) -> list[dict[str, Any]]:
     if not run.first_lines:
         return []
     first = replace(run, lines=run.first_lines, stage="sft")
-    learning = {"TrainerOptions": figure_groups(first)["TrainerOptions"]}
+    learning = {LEARNING: figure_groups(first)[LEARNING]}
     (found,) = _chart_groups(first, learning, "first")
     return [{**found, "name": f"Before: pause tokens alone ({FIRST_LOG})"}]
 

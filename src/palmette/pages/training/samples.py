@@ -115,7 +115,7 @@ def story(moments: Sequence[Moment], again: Sequence[Sequence[Card]]) -> list[St
         return [
             Strip(cards[0].sample.asked, cards[0].sample.gold, tuple(_three(cards))) for cards in again[:MAX_FOLLOWED]
         ]
-    names = ("StartingPoint", "Middle", "End")
+    names = ("Beginning", "Middle", "End")
     shown = _three(moments)
     called = names if len(shown) == len(names) else (names[0], names[-1])
     return [

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from palmette.pages.training.run import TrainingRun
+from palmette.train.stages import STAGES
 
 MAX_CLIP_SHARE = 0.3
 MAX_FLAT_GROUPS = 0.5
@@ -52,7 +53,7 @@ class _Change:
     advice: str
     factor: float  # the end may be so many times the beginning: no less if below 1, no more if above
     change: str  # what it did if it went beyond
-    stages: tuple[str, ...] = ()  # all, if there are none
+    samples: bool = True  # whether it holds for stages whose model learns from its own completions too
 
 
 _LIMITS = (
@@ -107,7 +108,7 @@ _CHANGES = (
         "It did not learn, or unlearned again: lower train.learning_rate.",
         1.0,
         "rose",
-        ("sft", "reward", "dpo", "kto"),
+        samples=False,
     ),
     _Change(
         "grad_norm",
@@ -131,6 +132,11 @@ def find_warnings(run: TrainingRun) -> list[Finding]:
         *_unlikely(run),
     ]
     return sorted(found, key=lambda finding: not finding.raised)
+
+
+def _samples(run: TrainingRun) -> bool:
+    """Whether the model learned from its own completions."""
+    return run.stage in STAGES and STAGES[run.stage].samples
 
 
 def _beginning(run: TrainingRun, key: str) -> float | None:
@@ -178,7 +184,7 @@ def _limits(run: TrainingRun) -> Iterator[Finding]:
 def _changes(run: TrainingRun) -> Iterator[Finding]:
     for rule in _CHANGES:
         ends = _both(run, rule.key)
-        if ends is None or (rule.stages and run.stage not in rule.stages):
+        if ends is None or (_samples(run) and not rule.samples):
             continue
         first, last = ends
         raised = last < rule.factor * first if rule.factor < 1 else last > rule.factor * first
@@ -206,7 +212,7 @@ def _distance(run: TrainingRun) -> Iterator[Finding]:
 
 
 def _earned(run: TrainingRun) -> Iterator[Finding]:
-    ends = _both(run, "reward") if run.stage in ("grpo", "ppo") else None
+    ends = _both(run, "reward") if _samples(run) else None
     if ends is None:
         return
     spread = _spread(run, "reward")

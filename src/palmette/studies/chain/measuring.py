@@ -31,7 +31,7 @@ from palmette.run import trained_folder
 from palmette.studies.chain.recipe import STAGE_PREFIX, Chain, ChainStage
 from palmette.studies.measuring import DIVERGENCE, failure, measure, measure_retention, refusal, retention_settings
 from palmette.studies.sweep.recipe import RUN
-from palmette.train.stage import Interrupted
+from palmette.train.callbacks import TrainingInterrupted
 
 RANKING, MEASURING_ERROR = "ranking.json", "measuring-error.json"
 _MEASURED = "measured.json"
@@ -120,7 +120,7 @@ class StageFigures:
             Whether there was anything to do.
 
         Raises:
-            Interrupted, KeyboardInterrupt: Ctrl-C.
+            TrainingInterrupted, KeyboardInterrupt: Ctrl-C.
         """
         record, errors, worked = stage.place / _MEASURED, [], False
         measured: Inputs = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
@@ -133,7 +133,7 @@ class StageFigures:
                 figure.do(say)
                 measured[figure.name] = figure.made_of
                 run.write_json(record, measured)
-            except Interrupted:
+            except TrainingInterrupted:
                 raise
             except Exception as caught:  # the other figures are worth having
                 errors.append(f"{figure.name}: {failure(caught)}")

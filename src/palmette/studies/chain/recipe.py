@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -21,11 +21,9 @@ from palmette.files import expand
 from palmette.studies.evaluation import EvaluateSection
 from palmette.studies.sweep.recipe import RUN, Cell
 from palmette.synth.preference_settings import PreferenceSettings
-from palmette.train.recipes.preferences import DpoRecipe, KtoRecipe, RewardRecipe
-from palmette.train.recipes.rollouts import GrpoRecipe, PpoRecipe
+from palmette.train.stages import STAGES, recipe_from
 
 CHAIN, STAGE_PREFIX, PREFERENCES = "chain.yaml", "stage:", "preferences.jsonl"
-Kind = Literal["run", "sft", "preferences", "reward", "dpo", "kto", "grpo", "ppo"]
 
 
 class FinishedRun(Section):
@@ -38,16 +36,8 @@ class FinishedRun(Section):
     run: str
 
 
-SETTINGS: dict[Kind, type[Section]] = {
-    "run": FinishedRun,
-    "sft": Recipe,
-    "preferences": PreferenceSettings,
-    "reward": RewardRecipe,
-    "dpo": DpoRecipe,
-    "kto": KtoRecipe,
-    "grpo": GrpoRecipe,
-    "ppo": PpoRecipe,
-}
+# Kinds that are no training stage; all others are rows of the table of stages.
+_OTHER_KINDS: dict[str, type[Section]] = {"run": FinishedRun, "preferences": PreferenceSettings}
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,60}")
 # Where made preferences may be named, and where reward models may; anywhere else it is a policy.
 _DATA, _JUDGES = {"data.train"}, {"rollouts.reward_model", "reward_model"}
@@ -97,7 +87,7 @@ class ChainStage:
 
     Attributes:
         name: the stage's name, which all seeds share.
-        kind: what it does.
+        kind: what it does: "run", "preferences", or the name of a training stage.
         seed: of all its draws.
         place: where it keeps what it makes, and what was measured on that.
         settings: its recipe, with the folders and files of other stages in the place of their names.
@@ -105,7 +95,7 @@ class ChainStage:
     """
 
     name: str
-    kind: Kind
+    kind: str
     seed: int
     place: Path
     settings: Section
@@ -121,7 +111,8 @@ class ChainStage:
     @property
     def makes_reward_model(self) -> bool:
         """Whether what it makes gives rewards; a run that is not there is taken for a policy."""
-        return self.kind == "reward" or (self.kind == "run" and run.stage_of(self.result) == "reward")
+        trained = run.stage_of(self.result) if self.kind == "run" else self.kind
+        return trained in STAGES and STAGES[trained].makes == "reward model"
 
     @property
     def makes_policy(self) -> bool:
@@ -190,20 +181,27 @@ def _stages(chain: Chain, seed: int, source: str) -> list[ChainStage]:
         needs: list[str] = []
         resolved = _resolve(given, found, needs, where)
         _check_reads_preferences(kind, given, where)
-        settings = read_section(SETTINGS[kind], _with_own(resolved, kind, seed, place, where), where)
+        settings = _settings(kind, _with_own(resolved, kind, seed, place, where), where)
         found[name] = ChainStage(name, kind, seed, place, settings, tuple(dict.fromkeys(needs)))
     return list(found.values())
 
 
-def _kind(values: Mapping[str, Any], where: str) -> tuple[Kind, dict[str, Any]]:
+def _kind(values: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     """A stage's kind, and its other settings."""
-    kind = values.get("kind")
-    if kind not in SETTINGS:
-        raise RecipeError(f"{where}: kind = {kind!r}", f"Give one of: {', '.join(SETTINGS)}.")
+    kind, known = values.get("kind"), (*_OTHER_KINDS, *STAGES)
+    if not isinstance(kind, str) or kind not in known:
+        raise RecipeError(f"{where}: kind = {kind!r}", f"Give one of: {', '.join(known)}.")
     return kind, {key: value for key, value in values.items() if key != "kind"}
 
 
-def _with_own(values: dict[str, Any], kind: Kind, seed: int, place: Path, where: str) -> dict[str, Any]:
+def _settings(kind: str, values: dict[str, Any], where: str) -> Section:
+    """Settings as those of a kind."""
+    if kind in STAGES:
+        return recipe_from(values, where, kind)
+    return read_section(_OTHER_KINDS[kind], values, where)
+
+
+def _with_own(values: dict[str, Any], kind: str, seed: int, place: Path, where: str) -> dict[str, Any]:
     """Settings with what the chain sets for all stages."""
     if "output" in values:
         raise RecipeError(f"{where}: output is not a setting of a stage", "Set `output` of the chain.")
@@ -260,15 +258,19 @@ def _is_missing(stage: ChainStage) -> bool:
     return stage.kind == "run" and not run.is_run(stage.result)
 
 
-def _check_reads_preferences(kind: Kind, values: Mapping[str, Any], where: str) -> None:
+def _check_reads_preferences(kind: str, values: Mapping[str, Any], where: str) -> None:
     """Refuse comparisons that a stage makes where comparisons are not what is learned from."""
     data = values.get("data", {})
     sources = data.get("train", []) if isinstance(data, Mapping) else []
     named = [source for source in sources if isinstance(source, str) and source.startswith(STAGE_PREFIX)]
-    kto = values.get("kto", {})
-    pairs = isinstance(kto, Mapping) and kto.get("pairs") is True
-    if named and kind not in ("dpo", "reward") and not (kind == "kto" and pairs):
-        way_out = "Set kto.pairs: true." if kind == "kto" else "Give data of another form."
+    stage = STAGES.get(kind)
+    if not named or (stage and stage.learns == "comparisons"):
+        return
+    pairs = stage.pairs if stage else ""
+    section, _, name = pairs.partition(".")
+    own = values.get(section, {})
+    if not (pairs and isinstance(own, Mapping) and own.get(name) is True):
+        way_out = f"Set {pairs}: true." if pairs else "Give data of another form."
         raise RecipeError(f"{where}: data.train = {named[0]!r} holds comparisons, which {kind} does not read", way_out)
 
 

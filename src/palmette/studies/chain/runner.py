@@ -5,44 +5,33 @@ from __future__ import annotations
 import gc
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from palmette import run
+from palmette.config import Recipe
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import RunError
 from palmette.evaluate.record import HELD_OUT_SPLIT
+from palmette.files import expand
 from palmette.lock import locked
 from palmette.progress import Say
 from palmette.run import trained_folder
 from palmette.studies.chain.measuring import MEASURING_ERROR, StageFigures, inputs
-from palmette.studies.chain.recipe import CHAIN, Chain, ChainStage, Kind, load_chain
+from palmette.studies.chain.recipe import CHAIN, Chain, ChainStage, load_chain
 from palmette.studies.chain.table import PAGE, failures_of_stages, refusals_of_stages, terminal_tables, write_results
 from palmette.studies.measuring import ERROR, failure, first_questions
 from palmette.studies.tables import Table
 from palmette.studies.work_sharing import Unit, share_work
 from palmette.synth.preference_job import write_preferences
 from palmette.synth.preference_settings import PreferenceSettings
-from palmette.train.dpo import resume_dpo, train_dpo
-from palmette.train.grpo import resume_grpo, train_grpo
-from palmette.train.kto import resume_kto, train_kto
-from palmette.train.ppo import resume_ppo, train_ppo
-from palmette.train.reward import resume_reward, train_reward
-from palmette.train.sft import resume_sft, train_sft
-from palmette.train.stage import Interrupted
+from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.run import resume, train
 
 _ASKED, _BUILT_ON = "stage.json", "built_on.json"
-_TRAINERS: dict[Kind, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "sft": (train_sft, resume_sft),
-    "reward": (train_reward, resume_reward),
-    "dpo": (train_dpo, resume_dpo),
-    "kto": (train_kto, resume_kto),
-    "grpo": (train_grpo, resume_grpo),
-    "ppo": (train_ppo, resume_ppo),
-}
 
 
 @dataclass(frozen=True)
@@ -88,11 +77,11 @@ def run_chain(file: Path, say: Say) -> ChainResult:
         say: called with a line about each stage.
 
     Raises:
-        Interrupted, KeyboardInterrupt: Ctrl-C. The table holds what is finished.
+        TrainingInterrupted, KeyboardInterrupt: Ctrl-C. The table holds what is finished.
         PalmetteError: the chain cannot be read, or contradicts its folder.
     """
     chain, stages = load_chain(file)
-    folder = Path(chain.output).expanduser()
+    folder = expand(chain.output)
     source = first_questions(read_source(chain.evaluate.data, default_split=HELD_OUT_SPLIT), chain.evaluate.limit)
     measured_on = {"data": source.source, "sha256": source.sha256, "questions": source.num_questions}
     _prepare(folder, chain, stages)
@@ -104,7 +93,7 @@ def run_chain(file: Path, say: Say) -> ChainResult:
     units = [_Seed(chain, [stage for stage in stages if stage.seed == seed], source).unit() for seed in chain.seeds]
     try:
         share_work(units, say, results)
-    except (Interrupted, KeyboardInterrupt):
+    except (TrainingInterrupted, KeyboardInterrupt):
         results()
         raise
     results()
@@ -131,7 +120,8 @@ def _prepare(folder: Path, chain: Chain, stages: Sequence[ChainStage]) -> None:
         for stage in stages:
             if (stage.place / _ASKED).is_file():
                 before = json.loads((stage.place / _ASKED).read_text(encoding="utf-8"))
-                _check_same(stage.place, before["settings"], _asked(chain, stage))
+                way_out = "Put it back, choose another output, or remove that folder."
+                run.check_same(before["settings"], _asked(chain, stage), where=stage.place, way_out=way_out)
         run.write_text(folder / CHAIN, chain.to_yaml())
         for stage in stages:
             stage.place.mkdir(parents=True, exist_ok=True)
@@ -141,26 +131,6 @@ def _asked(chain: Chain, stage: ChainStage) -> dict[str, Any]:
     """A stage's settings as the recipe has them, as JSON gives them back."""
     asked: dict[str, Any] = json.loads(json.dumps(chain.stages[stage.name]))
     return asked
-
-
-def _check_same(place: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    flat = [_flat(values) for values in (before, now)]
-    for key in sorted({*flat[0], *flat[1]}):
-        was, became = (values.get(key) for values in flat)
-        if was != became:
-            raise RunError(
-                f"{place} was begun with {key} = {was!r}, and now it is {became!r}",
-                "Put it back, choose another output, or remove that folder.",
-            )
-
-
-def _flat(values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
-    """Settings by dotted key."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        dotted = f"{key}.{name}" if key else name
-        flat |= _flat(value, dotted) if isinstance(value, Mapping) else {dotted: value}
-    return flat
 
 
 class _Seed:
@@ -187,7 +157,7 @@ class _Seed:
             Whether there was anything to do.
 
         Raises:
-            Interrupted, KeyboardInterrupt: Ctrl-C.
+            TrainingInterrupted, KeyboardInterrupt: Ctrl-C.
         """
         worked, failed = False, set[str]()
         for stage in self._stages:
@@ -201,7 +171,7 @@ class _Seed:
                     raise RunError(f"it builds on {lost[0]}, which failed", "Mend that stage first.")
                 worked |= self._make(stage, _named(say, stage))
                 error.unlink(missing_ok=True)
-            except Interrupted:
+            except TrainingInterrupted:
                 raise
             except Exception as caught:  # whatever went wrong in one stage, those that do not need it are worth having
                 worked = True
@@ -234,24 +204,22 @@ class _Seed:
             if stage.result.is_file():
                 return False
             write_preferences(stage.settings, stage.result, say)
-        elif stage.kind == "run" or run.is_finished(stage.result):
+        elif not isinstance(stage.settings, Recipe) or run.is_finished(stage.result):
             return False
         elif stage.result.exists():
-            _TRAINERS[stage.kind][1](stage.result, say)
+            resume(stage.result, say)
         else:
-            _TRAINERS[stage.kind][0](stage.settings, say)
+            train(stage.settings, say)
         return True
 
     def _check_built_on(self, stage: ChainStage, now: Mapping[str, str | None]) -> None:
         """Refuse a stage that was made of something else than there is now."""
         file = stage.place / _BUILT_ON
         before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        for name, found in now.items():
-            if name in before and before[name] != found:
-                raise RunError(
-                    f"{stage.place} was built on another {name} than there is now",
-                    f"Remove {stage.place}, so that it is made anew; or put {name} back as it was.",
-                )
+        known = {name: before[name] for name in now if name in before}
+        way_out = f"Put it back as it was, or remove {stage.place}, so that it is rebuilt."
+        # What was not noted then counts as what it is now.
+        run.check_same(known, now, where=stage.place, way_out=way_out, defaults=now)
 
 
 def _named(say: Say, stage: ChainStage) -> Say:

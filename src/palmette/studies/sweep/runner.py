@@ -15,6 +15,7 @@ from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import RunError
 from palmette.evaluate.record import HELD_OUT_SPLIT
+from palmette.files import expand
 from palmette.lock import locked
 from palmette.pages.training.pictures import LOSS_PLOT, draw_run
 from palmette.progress import Say
@@ -32,8 +33,8 @@ from palmette.studies.sweep.recipe import SWEEP, Cell, Sweep, load_sweep
 from palmette.studies.sweep.table import Outcome, failures_of, read_outcome, rows_of, varied_keys, write_results
 from palmette.studies.tables import Table, tables_of
 from palmette.studies.work_sharing import Unit, share_work
-from palmette.train.sft import resume_sft, train_sft
-from palmette.train.stage import Interrupted
+from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.run import resume, train
 
 _ASKED = "cell.json"
 
@@ -78,11 +79,11 @@ def run_sweep(file: Path, say: Say, *, retry_failed: bool = False) -> SweepResul
         retry_failed: whether runs that failed before are tried again.
 
     Raises:
-        Interrupted, KeyboardInterrupt: Ctrl-C. The table holds what is finished.
+        TrainingInterrupted, KeyboardInterrupt: Ctrl-C. The table holds what is finished.
         PalmetteError: the sweep cannot be read, or contradicts its folder.
     """
     sweep, cells = load_sweep(file)
-    folder = Path(sweep.output).expanduser()
+    folder = expand(sweep.output)
     source = first_questions(read_source(sweep.evaluate.data, default_split=HELD_OUT_SPLIT), sweep.evaluate.limit)
     measured_on = {"data": source.source, "sha256": source.sha256, "questions": source.num_questions}
     prepare(folder, sweep, cells, measured_on)
@@ -96,7 +97,7 @@ def run_sweep(file: Path, say: Say, *, retry_failed: bool = False) -> SweepResul
     try:
         failed = {cell.folder for cell in cells if _failures(cell)} if retry_failed else set()
         share_work([_unit(cell, sweep, source, again=cell.folder in failed) for cell in cells], say, results)
-    except (Interrupted, KeyboardInterrupt):
+    except (TrainingInterrupted, KeyboardInterrupt):
         results()
         raise
     return SweepResult(folder, sweep, results())
@@ -135,32 +136,14 @@ def _make(folder: Path) -> None:
 
 
 def _asked(cell: Cell, measured_on: dict[str, Any]) -> dict[str, Any]:
-    """Every setting of a cell, flat, as JSON gives it back."""
-    asked: dict[str, Any] = json.loads(json.dumps({"evaluate": measured_on, **_flat(cell.recipe)}))
-    return asked
-
-
-def _flat(recipe: Recipe) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for section, values in recipe.model_dump(exclude={"output"}).items():
-        flat |= (
-            {f"{section}.{key}": value for key, value in values.items()}
-            if isinstance(values, dict)
-            else {section: values}
-        )
-    return flat
+    """Every setting of a cell, with the data that it is measured on."""
+    return {"evaluate": measured_on, **cell.recipe.model_dump(exclude={"output"})}
 
 
 def _check_same(place: Path, now: dict[str, Any]) -> None:
-    before, default = json.loads((place / _ASKED).read_text(encoding="utf-8")), _flat(Recipe(output=""))
-    for key in sorted({*before, *now}):
-        # A setting that did not exist yet when the cell was begun was as it is by default.
-        was = before[key] if key in before else default.get(key)
-        if was != now.get(key):
-            raise RunError(
-                f"{place} was begun with {key} = {was!r}, and now it is {now.get(key)!r}",
-                "Put it back, choose another output, or remove that folder.",
-            )
+    before = json.loads((place / _ASKED).read_text(encoding="utf-8"))
+    way_out = "Put it back, choose another output, or remove that folder."
+    run.check_same(before, now, where=place, way_out=way_out, defaults=Recipe(output="").model_dump())
 
 
 def _failures(cell: Cell) -> list[Path]:
@@ -176,7 +159,7 @@ def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_f
         Whether there was anything to do.
 
     Raises:
-        Interrupted, KeyboardInterrupt: Ctrl-C.
+        TrainingInterrupted, KeyboardInterrupt: Ctrl-C.
     """
     if retry_failed:
         for file in _failures(cell):
@@ -195,7 +178,7 @@ def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_f
             measure(cell.folder, str(cell.run), decoder, source, sweep.evaluate.batch_size, say)
         if retention:
             measure_retention(cell.folder, cell.run, retention, say)
-    except Interrupted:
+    except TrainingInterrupted:
         raise
     except Exception as error:  # whatever went wrong in one cell, memory say, the others are worth having
         text = failure(error)
@@ -209,8 +192,8 @@ def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_f
 def _train(cell: Cell, say: Say) -> None:
     folder = cell.run
     if not folder.exists():
-        train_sft(cell.recipe, say)
+        train(cell.recipe, say)
     elif not run.is_finished(folder):
-        resume_sft(folder, say)
+        resume(folder, say)
     if not (folder / LOSS_PLOT).is_file():
         draw_run(folder, say, cell.folder.name)

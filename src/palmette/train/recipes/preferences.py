@@ -70,6 +70,7 @@ class RewardSection(Section):
 class RewardRecipe(PreferenceRecipe):
     """A reward model: an adapter and a head."""
 
+    stage: str = "reward"
     reward: RewardSection = RewardSection()
 
 
@@ -103,6 +104,7 @@ class DpoSection(Section):
 class DpoRecipe(PreferenceRecipe):
     """A run of DPO or IPO."""
 
+    stage: str = "dpo"
     dpo: DpoSection = DpoSection()
 
 
@@ -127,4 +129,5 @@ class KtoSection(Section):
 class KtoRecipe(PreferenceRecipe):
     """A run of KTO."""
 
+    stage: str = "kto"
     kto: KtoSection = KtoSection()

@@ -111,6 +111,7 @@ class RolloutRecipe(Recipe):
 class GrpoRecipe(RolloutRecipe):
     """A run in which each completion is held against the others to its question."""
 
+    stage: str = "grpo"
     grpo: GrpoSection = GrpoSection()
 
     @model_validator(mode="after")
@@ -172,4 +173,5 @@ class PpoSection(Section):
 class PpoRecipe(RolloutRecipe):
     """A run in which each token is held against what a value function expected."""
 
+    stage: str = "ppo"
     ppo: PpoSection = PpoSection()

@@ -1,0 +1,100 @@
+"""A decoder that asks a chat model behind an endpoint. It sends our own prompt as chat messages and reads completions as our own.
+
+Documents and questions are sent as text in JSON. Whether a document that contains `<|im_end|>` could end the turn depends on the
+server. The law that text is text cannot be kept here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from palmette.data.records import Document, Question
+from palmette.decode.prediction import Prediction, prediction_of
+from palmette.endpoint.client import Client
+from palmette.endpoint.completion import Completion
+from palmette.endpoint.errors import EndpointError, RequestError
+from palmette.tasks.extractive_qa import qa_messages
+from palmette.tasks.qa_prompt import ParsedAnswer, QaPrompt
+
+NO_COMPLETION = "(no reply)"
+
+
+class EndpointDecoder:
+    """Answers by asking a server, with one request for each question, and a second one after a "yes" if the prompt has two turns.
+
+    An empty completion, or none, becomes the answer `NO_COMPLETION`, which is always wrong. An empty answer would count as a refusal.
+
+    Args:
+        client: the client of the server.
+        prompt: the wording around documents and questions.
+        loose: whether to read an answer out of broken JSON. Such a completion still counts as invalid.
+        on_failure: what happens to questions that the server did not answer. "error": when all others have been asked, an error
+            names the first of them. "broken": they count as broken completions, and `failures` holds them.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        prompt: QaPrompt,
+        *,
+        loose: bool = False,
+        on_failure: Literal["error", "broken"] = "error",
+    ) -> None:
+        self._client, self._prompt, self._on_failure = client, prompt, on_failure
+        self._read = prompt.read_loosely if loose else prompt.read
+        self.failures: dict[str, RequestError] = {}
+
+    def predict(self, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction]]:
+        """(question id, prediction) for every question, in the order in which they are answered.
+
+        Raises:
+            EndpointError: the server cannot be used, or did not answer a question.
+        """
+        asked = [(document, question) for document in documents for question in document.questions]
+        requests = [qa_messages(self._prompt, document, question) for document, question in asked]
+        self.failures = {}
+        first_turns: dict[int, str] = {}
+        for index, result in self._client.complete_all(requests):
+            text = _text(result)
+            if text and self._prompt.verdict(text):
+                first_turns[index] = text
+                continue
+            yield from self._predicted(asked[index], result)
+        second = [
+            [
+                *requests[index],
+                {"role": "assistant", "content": text},
+                {"role": "user", "content": self._prompt.second_turn},
+            ]
+            for index, text in first_turns.items()
+        ]
+        order = list(first_turns.items())
+        for number, result in self._client.complete_all(second):
+            index, text = order[number]
+            yield from self._predicted(asked[index], result, text)
+        if self.failures and self._on_failure == "error":
+            first, error = next(iter(self.failures.items()))
+            raise EndpointError(
+                f"{len(self.failures)} of {len(asked)} questions got no answer, {first!r} among them: {error.problem}",
+                f"{error.way_out} Or count them as broken completions: --allow-failures.",
+            )
+
+    def _predicted(
+        self, asked: tuple[Document, Question], result: Completion | RequestError, first_turn: str = ""
+    ) -> Iterator[tuple[str, Prediction]]:
+        """The prediction of a completion, after its first turn if there was one. A failure gives none unless it counts as broken."""
+        document, question = asked
+        if isinstance(result, RequestError):
+            self.failures[question.id] = result
+            if self._on_failure == "broken":
+                yield question.id, prediction_of(ParsedAnswer(NO_COMPLETION, False), "", document)
+            return
+        text = _text(result)
+        raw = f"{first_turn}\n{text}" if first_turn and text else text
+        yield question.id, prediction_of(self._read(raw) if raw else ParsedAnswer(NO_COMPLETION, False), raw, document)
+
+
+def _text(result: Completion | RequestError) -> str:
+    """What a server wrote, or why it declined. "" if there is nothing."""
+    return "" if isinstance(result, RequestError) else result.text.strip() or result.refusal.strip()

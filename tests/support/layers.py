@@ -1,0 +1,40 @@
+"""The layers of the package, and what each may import: the table of docs/architecture.md."""
+
+from __future__ import annotations
+
+MAY_IMPORT = {
+    "errors": set(),
+    "config": {"errors"},
+    "run": {"errors"},
+    "progress": {"errors"},
+    "data": {"errors"},
+    "tree": {"errors", "data"},
+    "tasks": {"errors", "data", "tree"},
+    "model": {"errors", "tree"},
+    "objectives": {"tree"},
+    "decode": {"errors", "data", "tree", "tasks", "model"},
+    "train": {"errors", "config", "run", "progress", "data", "tree", "tasks", "model", "objectives", "decode"},
+    "evaluate": {"errors", "run", "progress", "data", "tree", "tasks", "model", "objectives", "decode"},
+    "baselines": {"errors", "run", "progress", "data", "tasks", "model", "decode", "train", "evaluate"},
+    "endpoint": {"errors", "run", "progress", "data", "tasks", "decode"},
+    "synth": {"errors", "config", "run", "progress", "data", "tasks", "decode", "endpoint"},
+    "publish": {"errors", "config", "run", "model", "evaluate"},
+    "cli": {
+        "errors",
+        "config",
+        "run",
+        "progress",
+        "data",
+        "tree",
+        "tasks",
+        "model",
+        "objectives",
+        "decode",
+        "train",
+        "evaluate",
+        "baselines",
+        "endpoint",
+        "synth",
+        "publish",
+    },
+}
