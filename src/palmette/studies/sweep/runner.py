@@ -12,9 +12,7 @@ from typing import Any
 from palmette import run
 from palmette.config import Recipe
 from palmette.data.records import DataSet
-from palmette.data.source import read_source
 from palmette.errors import RunError
-from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.files import expand
 from palmette.lock import locked
 from palmette.pages.training.pictures import LOSS_PLOT, draw_run
@@ -22,9 +20,9 @@ from palmette.progress import Say
 from palmette.studies.measuring import (
     ERROR,
     failure,
-    first_questions,
     measure,
     measure_retention,
+    read_questions,
     refusal,
     unmeasured,
     unmeasured_retention,
@@ -84,8 +82,7 @@ def run_sweep(file: Path, say: Say, *, retry_failed: bool = False) -> SweepResul
     """
     sweep, cells = load_sweep(file)
     folder = expand(sweep.output)
-    source = first_questions(read_source(sweep.evaluate.data, default_split=HELD_OUT_SPLIT), sweep.evaluate.limit)
-    measured_on = {"data": source.source, "sha256": source.sha256, "questions": source.num_questions}
+    source, measured_on = read_questions(sweep.evaluate)
     prepare(folder, sweep, cells, measured_on)
 
     def results() -> list[Outcome]:
