@@ -21,6 +21,7 @@ from palmette.decode.prediction import Prediction
 from palmette.errors import DataError, RunError
 from palmette.inference.answerer import load_answerer
 from palmette.inference.job import predict_file, predict_rows
+from tests.support.command import palmette
 from tests.support.paths import ROOT
 from tests.support.predicting import SETTINGS, Fake, many, predict, row
 
@@ -320,7 +321,5 @@ def test_the_command_with_a_model(
     with pytest.raises(DataError, match="cannot read the input"):
         predict_file(answerer, str(tmp_path / "none.jsonl"), out)
     monkeypatch.setattr("palmette.decode.span_decoder.SpanDecoder.predict", Fake(stops=True).predict)
-    with pytest.raises(typer.Exit) as caught:
-        run_predict(str(tiny_folder), str(source), out.with_name("new.jsonl"))
-    assert caught.value.exit_code == 130
+    assert palmette(monkeypatch, "predict", source, out.with_name("new.jsonl"), "--model", tiny_folder) == 130
     assert "stopped: 0 rows are safe" in capsys.readouterr().err
