@@ -14,7 +14,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors"},
     "run": {"errors"},
     "progress": set(),
-    "lock": set(),
+    "lock": {"errors"},
     "data": {"errors"},
     "tree": {"errors"},
     "tasks": {"errors", "data", "tree"},
@@ -26,10 +26,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 _RUN = {"errors", "config", "run", "progress"}
 _SHARED = {*_RUN, "data", "tree", "tasks", "model", "objectives", "decode", "rollouts", "inference"}
 MAY_IMPORT |= {
-    "inference": {*_RUN, "data", "tree", "tasks", "model", "decode"},
+    "inference": {*_RUN, "lock", "data", "tree", "tasks", "model", "decode"},
     "train": _SHARED,
     "evaluate": _SHARED,
-    "pages": {"errors", "run", "progress", "data", "tasks", "evaluate"},
+    "pages": {"errors", "run", "progress", "data", "tasks", "evaluate", "train.stages"},
     "baselines": {"errors", "run", "progress", "data", "tasks", "model", "decode", "train", "evaluate", "pages"},
     "endpoint": {"errors", "run", "data", "tasks", "decode"},
     "synth": {*_RUN, "lock", "data", "tasks", "model", "decode", "rollouts", "inference", "endpoint"},

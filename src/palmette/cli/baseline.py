@@ -9,7 +9,6 @@ import typer
 
 from palmette.cli.options import DATA, MODEL, PATH, SOURCES, LimitOption, SeedOption
 
-
 WindowOption = Annotated[
     int | None, typer.Option(min=8, help="Tokens of a window. By default 384, or as the run was trained.")
 ]

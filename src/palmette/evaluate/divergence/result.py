@@ -31,10 +31,10 @@ from typing import Any
 import numpy as np
 
 from palmette import run
+from palmette.evaluate.bootstrap import ratio_intervals
 from palmette.evaluate.confidence import Values
 
 RESULT, COMPLETIONS = "divergence.json", "completions.jsonl"
-_SAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,38 +128,6 @@ class Divergence:
     def lines(self) -> list[dict[str, Any]]:
         """The completions, as JSON Lines hold them; `kl` is what k1 says of each."""
         return [{**asdict(completion), "kl": completion.kl} for completion in self.completions]
-
-
-def ratio_intervals(
-    columns: Mapping[str, tuple[Values, Values]], documents: Sequence[str], *, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of ratios of sums over completions, documents being drawn with all of their completions.
-
-    Two documents of one completion each, which earned 0 and 1: a quarter of the samples hold only the one, a quarter only the other.
-
-    >>> ratio_intervals({"reward": (np.array([0.0, 1.0]), np.ones(2))}, ["a", "b"])
-    {'reward': (0.0, 1.0)}
-
-    Args:
-        columns: what is summed, and what it is divided by [N], by name; every divisor is positive.
-        documents: the document of each completion.
-        seed: of the draws.
-
-    Returns:
-        {} for fewer than two documents.
-    """
-    numbers: dict[str, int] = {}
-    document_N = np.array([numbers.setdefault(name, len(numbers)) for name in documents])
-    if len(numbers) < 2:
-        return {}
-    of_DM, per_DM = (
-        np.stack([np.bincount(document_N, pair[side], len(numbers)) for pair in columns.values()], axis=1)
-        for side in (0, 1)
-    )
-    draw_SD = np.random.default_rng(seed).multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), _SAMPLES)
-    sample_SM = (draw_SD @ of_DM) / (draw_SD @ per_DM)
-    ends = np.quantile(sample_SM, [0.025, 0.975], axis=0).T.tolist()
-    return {name: (low, high) for name, (low, high) in zip(columns, ends, strict=True)}
 
 
 def _columns(completions: Sequence[ScoredCompletion]) -> dict[str, tuple[Values, Values]]:
