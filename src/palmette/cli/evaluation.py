@@ -1,4 +1,4 @@
-"""`palmette eval`, `palmette calibrate`, `palmette compare-runs` and `palmette report`."""
+"""`palmette eval`, `palmette calibrate` and `palmette compare-runs`."""
 
 from __future__ import annotations
 
@@ -301,22 +301,6 @@ def compare_runs(
             console.print(f"\n{name} ({min(show, len(changed))} of {len(changed)})", style="bold")
         for x, y in changed[:show]:
             console.print(_changed(x, y))
-
-
-def report(
-    run: Annotated[
-        Path, typer.Argument(help="A run folder of `palmette train`, finished or not.", **{**PATH, "metavar": "RUN"})
-    ],
-) -> None:
-    """Write the page of a training run again.
-
-    The page, training.html, has figures, warnings, curves and samples over time. Every training command writes it at its
-    end. This command shows a run that is still going on, or was stopped.
-    """
-    from palmette.cli.console import stderr
-    from palmette.pages.training.pictures import leave_page
-
-    leave_page(run, stderr().print)
 
 
 def _print_evaluation(result: Evaluation, name: str, out: Path) -> None:
