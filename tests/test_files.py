@@ -11,7 +11,7 @@ from palmette.errors import PalmetteError
 from palmette.files import expand, format_yaml, parse_yaml
 from palmette.seeds import derive_seed
 from palmette.tasks.qa_prompt import load_prompt
-from tests.conftest import squad_file
+from tests.support.data import squad_file
 
 
 def test_a_tilde_is_the_home_folder_and_nothing_else_changes(monkeypatch: pytest.MonkeyPatch) -> None:
