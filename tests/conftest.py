@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from transformers import PreTrainedTokenizerFast
 
+from palmette.model.embedded import convert_gguf, find_gguf
 from tests.support.browser import HOW_TO_INSTALL, Browser, find_chromium
 from tests.support.models import tiny_llama
 from tests.support.tokenizers import CHATML, byte_level_tokenizer
 
-# Tiny tensors: threads only get in each other's way.
 torch.set_num_threads(1)
+# On a busy machine an example may take long, which is no fault of the code.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +29,13 @@ def same_interrupt() -> Iterator[None]:
     yield
     after = signal.signal(signal.SIGINT, before)
     assert after is signal.default_int_handler
+
+
+@pytest.fixture(autouse=True)
+def no_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub is not asked, and not waited for: without a network each question would be put six times, ever more slowly."""
+    if not request.node.get_closest_marker("network"):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +71,10 @@ def browser() -> Iterator[Browser]:
 
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program) as chromium:
         yield Browser(chromium)
+
+
+@pytest.fixture(scope="session")
+def converted() -> None:
+    """The built-in model is in the cache: its first conversion shows progress, which is not what a test looks at."""
+    if file := find_gguf():
+        convert_gguf(file)

@@ -85,12 +85,20 @@ class DataSection(Section):
 
 
 class PromptSection(Section):
-    """The prompt.
+    """The prompt. All keys but `name` replace a text of the prompt. None leaves it as it is.
 
     Attributes:
-        name: one of those that `palmette prompts` lists, or a YAML file of the same form.
-
-    The other keys replace its texts (None = as the prompt has it).
+        name: a prompt that `palmette prompts` lists, or a YAML file of the same form.
+        system: the instruction, as the system message.
+        before_document: text before the document in the user's message.
+        before_question: text between the document and a question.
+        after_question: text after a question.
+        before_answer: how the completion opens, up to the quote that opens the answer's JSON string.
+        after_answer: how the completion closes, from the closing quote on.
+        reasons: whether the completion may hold anything before the JSON.
+        before_verdict: in a prompt of two turns, how the first completion opens. It only says whether the document holds the answer.
+        after_verdict: in a prompt of two turns, how the first completion closes.
+        second_turn: in a prompt of two turns, what the user then says to get the answer.
     """
 
     name: str = "plain"

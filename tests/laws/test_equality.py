@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import example as always
 from hypothesis import given, settings
 from transformers import AutoModelForCausalLM, DeepseekV3Config, Gemma2Config, GPT2Config, MistralConfig, Qwen3Config
 
@@ -17,7 +18,7 @@ from palmette.tree.prefix_tree import PrefixTree
 from tests.support.equality import assert_equal_to_oracle, gradients, packed_numbers
 from tests.support.models import PATHS, SMALL, VOCABULARY, on_path, tiny_llama
 from tests.support.oracle import branches
-from tests.support.trees import example, trees
+from tests.support.trees import DEEP, example, trees
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -26,6 +27,7 @@ def test_random_trees_equal_the_oracle(path: str) -> None:
     seen = {"branching": 0, "hidden": 0, "deep": 0, "learned first tokens": 0}
 
     @settings(max_examples=40, deadline=None)
+    @always(DEEP)
     @given(trees())
     def check(tree: PrefixTree) -> None:
         paths = branches(tree.root)

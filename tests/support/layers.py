@@ -1,40 +1,68 @@
-"""The layers of the package, and what each may import: the table of docs/architecture.md."""
+"""The layers of the package, and what each of them may import: the table of docs/architecture.md."""
 
 from __future__ import annotations
 
-MAY_IMPORT = {
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.paths import SOURCE
+
+# Layers in the order of docs/architecture.md. "train.stages" would permit one module of a layer and no other.
+MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "config": {"errors"},
+    "files": {"errors"},
+    "seeds": set(),
+    "config": {"errors", "files"},
     "run": {"errors"},
-    "progress": {"errors"},
-    "data": {"errors"},
-    "tree": {"errors", "data"},
-    "tasks": {"errors", "data", "tree"},
+    "progress": set(),
+    "lock": {"errors"},
+    "data": {"errors", "files"},
+    "tree": {"errors"},
+    "tasks": {"errors", "files", "data", "tree"},
     "model": {"errors", "tree"},
-    "objectives": {"tree"},
+    "objectives": set(),
     "decode": {"errors", "data", "tree", "tasks", "model"},
-    "train": {"errors", "config", "run", "progress", "data", "tree", "tasks", "model", "objectives", "decode"},
-    "evaluate": {"errors", "run", "progress", "data", "tree", "tasks", "model", "objectives", "decode"},
-    "baselines": {"errors", "run", "progress", "data", "tasks", "model", "decode", "train", "evaluate"},
-    "endpoint": {"errors", "run", "progress", "data", "tasks", "decode"},
-    "synth": {"errors", "config", "run", "progress", "data", "tasks", "decode", "endpoint"},
-    "publish": {"errors", "config", "run", "model", "evaluate"},
-    "cli": {
-        "errors",
-        "config",
-        "run",
-        "progress",
-        "data",
-        "tree",
-        "tasks",
-        "model",
-        "objectives",
-        "decode",
-        "train",
-        "evaluate",
-        "baselines",
-        "endpoint",
-        "synth",
-        "publish",
-    },
+    "rollouts": {"errors", "seeds", "data", "tree", "tasks", "model", "objectives", "decode"},
 }
+_RUN = {"errors", "files", "config", "run", "progress"}
+_SHARED = {*_RUN, "seeds", "data", "tree", "tasks", "model", "objectives", "decode", "rollouts", "inference"}
+MAY_IMPORT |= {
+    "inference": {*_RUN, "lock", "data", "tree", "tasks", "model", "decode"},
+    "train": _SHARED,
+    "evaluate": _SHARED - {"files", "seeds"},
+    "pages": {"errors", "files", "run", "progress", "data", "tasks", "evaluate", "train.stages"},
+    "baselines": {"errors", "files", "seeds", "run", "progress", "data", "tasks", "model", "decode", "train", "evaluate", "pages"},
+    "endpoint": {"errors", "run", "data", "tasks", "decode"},
+    "synth": {*_RUN, "seeds", "lock", "data", "tasks", "model", "decode", "rollouts", "inference", "endpoint"},
+    "publish": {"errors", "files", "config", "run", "data", "model", "inference", "evaluate"},
+}
+# The last two name what they may not import: which of the others they need changes with every command.
+BY_RULE = {"studies": {"baselines", "endpoint", "publish", "cli"}, "cli": set()}
+MAY_IMPORT |= {name: ({*MAY_IMPORT, *BY_RULE} - {name} - forbidden) for name, forbidden in BY_RULE.items()}
+
+# Every module but the package's own two, which hold its public names and run it as a program.
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if path not in (SOURCE / "__init__.py", SOURCE / "__main__.py"))
+
+
+def layer(path: Path) -> str:
+    """The layer that a module belongs to."""
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path, package: str) -> Iterator[str]:
+    """The dotted names of a package that a file imports, without the package's own name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide where a name comes from"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        yield from (name.partition(".")[2] for name in names if name.startswith(f"{package}."))
+
+
+def permission(path: Path, name: str) -> str | None:
+    """What permits a module to import a name of the package; None where nothing does."""
+    first, *_ = name.split(".")
+    return next((one for one in MAY_IMPORT[layer(path)] if one in (first, ".".join(name.split(".")[:2]))), None)

@@ -58,6 +58,23 @@ def example(offset: int) -> PrefixTree:
     return PrefixTree(Node((some(1, 2, 3), some(4, 5, attend=False), some(6)), (middle, first), name=name), name)
 
 
+# What random trees may lack: four nodes below one another, a placeholder, and a branch that begins with a learned token.
+DEEP = PrefixTree(
+    Node(
+        (Segment((1,)),),
+        (
+            Node(
+                (Segment((2,), attend=False),),
+                (Node((Segment((3,)),), (Node((Segment((4, 5), learn=1.0),), name="low"),), name="middle"),),
+                name="high",
+            ),
+            Node((Segment((6,), learn=0.25),), name="side"),
+        ),
+        name="root",
+    ),
+    "deep",
+)
+
 # Few and alike, so that roots drawn from them often begin in the same way, or nearly.
 FIRST = [Segment((1,)), Segment((1, 2)), Segment((1,), attend=False)]
 POOL = [*FIRST, Segment(()), Segment((3, 4, 5)), Segment((3, 4, 5), learn=1.0), Segment((6,), attend=False)]
@@ -81,6 +98,38 @@ def forests(draw: st.DrawFn) -> list[PrefixTree]:
         named = tuple(Node(child.segments, name=f"{number}-{index}") for index, child in enumerate(below))
         trees.append(PrefixTree(Node(segments, named, f"{number}-root"), f"t{number}"))
     return trees
+
+
+def _roots_alone(*roots: tuple[Segment, ...]) -> list[PrefixTree]:
+    return [PrefixTree(Node(root, (), f"more-{index}"), f"more{index}") for index, root in enumerate(roots)]
+
+
+# What makes a layout interesting, and the trees that bring it about where other trees are few and alike.
+_MORE = {
+    "shared": _roots_alone((Segment((1,)),), (Segment((1,)), Segment((40,)))),
+    "shared below what is shared": _roots_alone(
+        (Segment((1,)), Segment((40,)), Segment((41,))),
+        (Segment((1,)), Segment((40,)), Segment((42,))),
+        (Segment((1,)), Segment((43,))),
+    ),
+    "a root without tokens": _roots_alone((Segment((1,)),), (Segment((1,)), Segment((40,)))),
+    "a leaf without tokens": _roots_alone((Segment((1,)),), (Segment((1,)),)),
+    "trees that trade places": _roots_alone((Segment((50,)),), (Segment((51,)),), (Segment((50,)), Segment((40,)))),
+}
+KINDS = ("nothing shared", *_MORE)
+
+
+@st.composite
+def forests_of(draw: st.DrawFn, kind: str) -> list[PrefixTree]:
+    """Random trees whose layout is of one of the `KINDS`, whatever is drawn."""
+    drawn = draw(forests())
+    if kind == "nothing shared":
+        apart = [(Segment((30 + number,)), *tree.root.segments) for number, tree in enumerate(drawn)]
+        return [
+            PrefixTree(Node(segments, tree.root.children, tree.root.name), tree.name)
+            for segments, tree in zip(apart, drawn, strict=True)
+        ]
+    return [*drawn, *_MORE[kind]]
 
 
 def chain(row: Layout, node: int) -> list[int]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from palmette.cli.preferences import synth_preferences
+from palmette.cli.synth import synth_preferences
 from palmette.config import read_section
 from palmette.data.preference import read_comparisons
 from palmette.data.records import Document, Question

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from palmette.data.chat import Part, Turn
@@ -66,6 +66,12 @@ def several(draw: st.DrawFn) -> list[Comparison]:
     return found
 
 
+# What random comparisons may lack, on purpose: a system message, several turns, three completions; one prompt of two comparisons.
+LONG_PROMPT = (turn("system", "is"), turn("user", "Ferry"), turn("assistant", "7:40"), turn("user", "granite ?"))
+THREE = Comparison("record", LONG_PROMPT, ("né", "is", "Ferry 7:40"))
+ALIKE = [Comparison(f"r{index}", LONG_PROMPT, ("né", "is", "7:40")[index:]) for index in range(2)]
+
+
 def rendered(style: str, prompt: tuple[Turn, ...], completion: str) -> tuple[list[int], int]:
     """The tokens of a conversation that transformers rendered as a whole, up to the end of the turn; how many are the prompt's."""
     turns = [{"role": t.role, "content": turn_text(t)} for t in prompt]
@@ -102,6 +108,7 @@ def test_every_branch_is_the_rendered_conversation(style: str) -> None:
     trees, unlearned = PreferenceTrees(TEMPLATES[style]), PreferenceTrees(TEMPLATES[style], learned=False)
 
     @settings(max_examples=40, deadline=None)
+    @example(THREE)
     @given(ranked().map(without_thoughts))
     def check(comparison: Comparison) -> None:
         tree = trees.of_comparison(comparison)
@@ -136,6 +143,8 @@ def test_packed_branches_are_those_of_rows_of_their_own(style: str, learned: boo
     trees = PreferenceTrees(TEMPLATES[style], learned=learned)
 
     @settings(max_examples=40, deadline=None)
+    @example(ALIKE, 1)
+    @example(ALIKE, 2)
     @given(several().map(lambda found: [without_thoughts(one) for one in found]), st.integers(1, 3))
     def check(comparisons: list[Comparison], num_rows: int) -> None:
         rows = [comparisons[start::num_rows] for start in range(min(num_rows, len(comparisons)))]
@@ -175,11 +184,20 @@ def test_packed_branches_are_those_of_rows_of_their_own(style: str, learned: boo
     assert min(seen.values()) > 0, seen
 
 
+# Two trees of one root each: they share all of it, so that the leaves have no tokens of their own, and a token has two branches.
+LEAFLESS = [
+    PrefixTree(Node((Segment((1, 2)),), (), "a"), "ta"),
+    PrefixTree(Node((Segment((1, 2)),), (), "b"), "tb"),
+    PrefixTree(Node((Segment((3,)),), (Node((Segment((4,), learn=1.0),), name="d"),), "c"), "tc"),
+]
+
+
 def test_the_branches_of_random_trees_are_found() -> None:
     """Against chains of predecessors; a token belongs to a branch if no other branch's chain holds it."""
     seen: Counter[str] = Counter()
 
     @settings(max_examples=80, deadline=None)
+    @example(LEAFLESS, False)
     @given(forests(), st.booleans())
     def check(trees: list[PrefixTree], apart: bool) -> None:
         batch = PackedBatch.from_trees([trees[:1], trees[1:]] if apart else [trees])

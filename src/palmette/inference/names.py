@@ -1,8 +1,8 @@
 """What a model's name means: a run, a model folder, a GGUF file, or an id on the Hugging Face hub.
 
-Every command, recipe key and function that takes a model's name asks this module, and no other place expands `~`. A name is
-looked up in this order: a run folder, a GGUF file (by its suffix, in any case), a folder, a hub id. A name that cannot be a
-hub id, such as `./models/base`, is a path, so a missing folder is reported and the hub is not asked for it.
+Every command, recipe key and function that takes a model's name asks this module, and no other place expands `~`. A
+name is looked up in this order: a run folder, a GGUF file (by its suffix, in any case), a folder, a hub id. A name that
+cannot be a hub id, such as `./models/base`, is a path, so a missing folder is reported and the hub is not asked for it.
 """
 
 from __future__ import annotations

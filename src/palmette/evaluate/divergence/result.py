@@ -22,14 +22,19 @@ Letters: N completions, D documents, M measures, S samples.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from palmette import run
 from palmette.evaluate.bootstrap import ratio_intervals
 from palmette.evaluate.confidence import Values
+
+RESULT, COMPLETIONS = "divergence.json", "completions.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,17 @@ class Divergence:
             "completions": len(self.completions),
             "made_by": dict(self.made_by),
         }
+
+    def write(self, folder: Path) -> None:
+        """Write divergence.json and completions.jsonl into a folder that does not exist yet.
+
+        Raises:
+            RunError: the folder exists or cannot be written.
+        """
+        with run.whole_folder(folder) as staging:
+            run.write_json(staging / RESULT, self.to_json())
+            lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in self.lines())
+            run.write_text(staging / COMPLETIONS, "".join(lines))
 
     def lines(self) -> list[dict[str, Any]]:
         """The completions, as JSON Lines hold them; `kl` is what k1 says of each."""
