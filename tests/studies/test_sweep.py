@@ -330,7 +330,7 @@ def test_a_setting_that_is_new_had_its_default(finished: Path, tmp_path: Path, m
     shutil.copytree(finished, copied)
     for file in copied.glob("cells/*/cell.json"):
         asked = json.loads(file.read_text())
-        assert asked.pop("train.weight_decay") == 0.0
+        assert asked["train"].pop("weight_decay") == 0.0
         file.write_text(json.dumps(asked))
     settings = yaml.safe_load((copied / "sweep.yaml").read_text()) | {"output": str(copied)}
     assert palmette(monkeypatch, "sweep", sweep_file(tmp_path / "s.yaml", **settings)) == 0
