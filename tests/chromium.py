@@ -1,6 +1,6 @@
 """Chromium for tests of pages: where it is, how it is installed on Debian, and pages opened in it by Playwright.
 
-Playwright's own download of browsers is never used: it would fetch several hundred megabytes that Debian has as a package.
+Playwright's own download of browsers is never used. It would fetch some hundred megabytes that Debian has as a package.
 """
 
 from __future__ import annotations

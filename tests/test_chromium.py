@@ -20,7 +20,7 @@ COMPLAINTS = {
     "<script>Promise.reject(new Error('broken later'))</script>": "exception: broken later",
     "<img src='http://127.0.0.1:9/a.png'>": "request: http://127.0.0.1:9/a.png",
     "<link rel=stylesheet href=other.css>": "request: file:",
-    "<meta http-equiv=Content-Security-Policy content=\"style-src 'none'\"><style></style>": "console: error: Applying inline",
+    "<meta http-equiv=Content-Security-Policy content=\"style-src 'none'\"><style></style>": "console: error: Applying",
 }
 
 
