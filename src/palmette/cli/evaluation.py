@@ -382,6 +382,6 @@ def _changed(a: ScoredAnswer, b: ScoredAnswer) -> Text:
     gold = [answer.text for answer in a.question.answers[:1]] or ["(not in the document)"]
     shown = Text(f"{a.question.id}  ", "dim").append(a.question.text, "bold").append("\n")
     for name, answer in (("A", a), ("B", b)):
-        style = "green" if answer.exact == 1.0 else "red"
-        shown.append(f"  {name}: {answer.prediction.text or '(no answer)'}\n", style)
+        text = answer.prediction.text or "(no answer)"
+        shown.append(f"  {name}: {text}\n", "green" if answer.exact == 1.0 else "red")
     return shown.append(f"  reference: {gold[0]}", "cyan")
