@@ -56,21 +56,20 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
         assert mine
 
 
-def hold_and_stop(one: Path, another: Path) -> None:
-    """Hold a file, ask for it and for another, then stop as by Ctrl-C."""
-    with locked(one, wait=False) as mine:
-        assert mine
-        with locked(one, wait=False) as again, locked(another, wait=False) as other:
-            assert not again, "it is not re-entrant"
-            assert other
-        raise KeyboardInterrupt
-
-
 def test_a_lock_ends_with_its_block(tmp_path: Path) -> None:
-    one = tmp_path / "not there"
+    one, another = tmp_path / "not there", tmp_path / "another"
+
+    def interrupted() -> None:
+        with locked(one, wait=False) as mine:
+            assert mine
+            with locked(one, wait=False) as again, locked(another, wait=False) as other:
+                assert not again, "it is not re-entrant"
+                assert other
+            raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        hold_and_stop(one, tmp_path / "another")
-    with locked(one, wait=False) as mine:
+        interrupted()
+    with locked(tmp_path / "not there", wait=False) as mine:
         assert mine
     assert not list(tmp_path.iterdir())
 

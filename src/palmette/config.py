@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from palmette.errors import RecipeError
+from palmette.files import format_yaml, parse_yaml
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Above0 = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
@@ -22,8 +23,22 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
+    def to_yaml(self) -> str:
+        """All settings as YAML, defaults included."""
+        return format_yaml(self.model_dump())
+
 
 AnySection = TypeVar("AnySection", bound=Section)
+
+
+def contradiction(problem: str, way_out: str) -> PydanticCustomError:
+    """Two settings that contradict each other, as a validator of a section raises it.
+
+    Args:
+        problem: names both settings with their values.
+        way_out: what to do about it.
+    """
+    return PydanticCustomError("contradiction", "{problem}", {"problem": problem, "way_out": way_out})
 
 
 class ModelSection(Section):
@@ -70,12 +85,20 @@ class DataSection(Section):
 
 
 class PromptSection(Section):
-    """The prompt.
+    """The prompt. All keys but `name` replace a text of the prompt. None leaves it as it is.
 
     Attributes:
-        name: one of those that `palmette prompts` lists, or a YAML file of the same form.
-
-    The other keys replace its texts (None = as the prompt has it).
+        name: a prompt that `palmette prompts` lists, or a YAML file of the same form.
+        system: the instruction, as the system message.
+        before_document: text before the document in the user's message.
+        before_question: text between the document and a question.
+        after_question: text after a question.
+        before_answer: how the completion opens, up to the quote that opens the answer's JSON string.
+        after_answer: how the completion closes, from the closing quote on.
+        reasons: whether the completion may hold anything before the JSON.
+        before_verdict: in a prompt of two turns, how the first completion opens. It only says whether the document holds the answer.
+        after_verdict: in a prompt of two turns, how the first completion closes.
+        second_turn: in a prompt of two turns, what the user then says to get the answer.
     """
 
     name: str = "plain"
@@ -195,66 +218,35 @@ class Recipe(Section):
     def _is_of_its_stage(self) -> Recipe:
         own = type(self).model_fields["stage"].default
         if self.stage != own:
-            raise PydanticCustomError(
-                "contradiction",
-                "stage = {said}, but this is a recipe of the stage {own}",
-                {"said": self.stage, "own": own, "way_out": f"Write stage: {own}, or leave it out."},
+            raise contradiction(
+                f"stage = {self.stage}, but this is a recipe of the stage {own}",
+                f"Write stage: {own}, or leave it out.",
             )
         return self
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Recipe:
         if self.model.quantization is not None and self.train.method == "full":
-            raise PydanticCustomError(
-                "contradiction",
-                "model.quantization = {bits} keeps weights that train.method = full would train",
-                {"bits": self.model.quantization, "way_out": "Use train.method: lora, or take model.quantization out."},
+            raise contradiction(
+                f"model.quantization = {self.model.quantization} keeps weights that train.method = full would train",
+                "Use train.method: lora, or take model.quantization out.",
             )
         if self.reasoning.embedding_epochs and self.reasoning.kind != "pause":
-            raise PydanticCustomError(
-                "contradiction",
-                "reasoning.embedding_epochs = {epochs} trains embeddings that reasoning.kind = {kind} does not have",
-                {
-                    "epochs": self.reasoning.embedding_epochs,
-                    "kind": self.reasoning.kind,
-                    "way_out": "Use reasoning.kind: pause, or take reasoning.embedding_epochs out.",
-                },
+            raise contradiction(
+                f"reasoning.embedding_epochs = {self.reasoning.embedding_epochs} trains embeddings that "
+                f"reasoning.kind = {self.reasoning.kind} does not have",
+                "Use reasoning.kind: pause, or take reasoning.embedding_epochs out.",
             )
         return self
 
     @model_validator(mode="after")
     def _conversations_hold_their_reasoning(self) -> Recipe:
         if self.data.kind == "chat" and self.reasoning.kind != "none":
-            raise PydanticCustomError(
-                "contradiction",
-                "reasoning.kind = {kind} has no place in conversations (data.kind = chat)",
-                {"kind": self.reasoning.kind, "way_out": "Write it into the conversations, and take reasoning out."},
+            raise contradiction(
+                f"reasoning.kind = {self.reasoning.kind} has no place in conversations (data.kind = chat)",
+                "Write it into the conversations, and take reasoning out.",
             )
         return self
-
-    def to_yaml(self) -> str:
-        """The whole recipe, defaults included, as YAML."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML whose maps hold each key once; plain YAML keeps the last and drops the others."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The map of a node."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", node.value[index][0].start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1 takes 1e-4 for a word, since it wants a point in every float.
-_UniqueKeyLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
 
 
 def load_run_recipe(path: Path) -> Recipe:
@@ -290,9 +282,9 @@ def read_settings(text: str, source: str) -> dict[Any, Any]:
         RecipeError: not YAML, no map, or a key that stands twice.
     """
     try:
-        values = yaml.load(text, Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"{source} is not YAML: {error}", "Mend the line it names.") from error
+        values = parse_yaml(text)
+    except ValueError as error:
+        raise RecipeError(f"{source} is not YAML: {error}", "Fix the line it names.") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{source} holds no settings", "Start with `output: runs/NAME`.")
     return values

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from palmette.cli.predict import run_predict
 from palmette.data.records import Document
 from palmette.data.stream import Row, chunk_rows, count_lines, open_lines, read_rows
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError, RunError
 from palmette.inference.answerer import load_answerer
 from palmette.inference.job import predict_file, predict_rows
+from tests.support.command import palmette
 from tests.support.paths import ROOT
 from tests.support.predicting import SETTINGS, Fake, many, predict, row
 
@@ -320,9 +319,7 @@ def test_the_command_with_a_model(
     with pytest.raises(RunError, match=r"was begun with max_no_answer = 1\.0, and now it is None"):
         predict_file(answerer, str(source), out, max_rows=3)
     with pytest.raises(DataError, match="cannot read the input"):
-        run_predict(str(tiny_folder), str(tmp_path / "none.jsonl"), out)
+        predict_file(answerer, str(tmp_path / "none.jsonl"), out)
     monkeypatch.setattr("palmette.decode.span_decoder.SpanDecoder.predict", Fake(stops=True).predict)
-    with pytest.raises(typer.Exit) as caught:
-        run_predict(str(tiny_folder), str(source), out.with_name("new.jsonl"))
-    assert caught.value.exit_code == 130
+    assert palmette(monkeypatch, "predict", source, out.with_name("new.jsonl"), "--model", tiny_folder) == 130
     assert "stopped: 0 rows are safe" in capsys.readouterr().err

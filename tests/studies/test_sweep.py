@@ -102,7 +102,7 @@ BAD = {
         {"vary": {"lora.rank.x": [1]}, "base": {"lora": {"rank": 3}}},
         "lora.rank is not a map of settings",
     ),
-    "no base": ({"base": "none.yaml"}, r"cannot read none\.yaml"),
+    "no base": ({"base": "none.yaml"}, r"cannot read the recipe none\.yaml"),
     "no reference": ({"reference": "bse"}, "reference = 'bse' is no cell of the sweep. Cells are: base"),
     "unknown decoder": ({"evaluate": {"decoders": ["greedy-free-0"]}}, r"evaluate\.decoders\.0 = 'greedy-free-0'"),
     "unknown decoder of a cell": ({"cells": {"a": {"evaluate.decoders": ["gredy"]}}}, "cell a, evaluate: decoders.0"),

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from palmette.config import Positive, Section
+from palmette.config import NonNegative, Positive, Section, contradiction
 
 Form = Literal["pairs", "ranked"]
-NonNegative = Annotated[float, Field(ge=0)]
 # What verdicts need none of: it says how answers are drawn, and how rewards rank them.
 _OF_SAMPLES = (
     "reward",
@@ -82,19 +80,19 @@ class PreferenceSettings(Section):
         if self.verdicts is not None:
             return self
         if self.model is None:
-            raise _contradiction("there is no model, and there are no verdicts", "Say whose answers to rank.")
+            raise contradiction("there is no model, and there are no verdicts", "Say whose answers to rank.")
         if not self.reward and self.reward_model is None:
-            raise _contradiction(
+            raise contradiction(
                 "there is no reward and no reward_model, so nothing ranks the answers",
                 "Give one: reward f1=1, a finished run of palmette train reward, or both.",
             )
         if self.reward_model is None and self.reward_model_weight != 1:
-            raise _contradiction(
+            raise contradiction(
                 f"reward_model_weight = {self.reward_model_weight} has no meaning without a reward_model",
                 "Give a finished run of palmette train reward, or take it out.",
             )
         if self.samples * len(self.temperatures) < 2:
-            raise _contradiction("one answer to each question leaves nothing to compare it with", "Draw 2 or more.")
+            raise contradiction("one answer to each question leaves nothing to compare it with", "Draw 2 or more.")
         return self
 
     @model_validator(mode="after")
@@ -103,12 +101,8 @@ class PreferenceSettings(Section):
         for name in _OF_SAMPLES if self.verdicts is not None else ():
             value = getattr(self, name)
             if value != fields[name].get_default(call_default_factory=True):
-                raise _contradiction(
+                raise contradiction(
                     f"{name} = {value!r} has no meaning with verdicts: nothing is sampled, and people do the ranking",
                     f"Take {name} out, or the verdicts.",
                 )
         return self
-
-
-def _contradiction(problem: str, way_out: str) -> PydanticCustomError:
-    return PydanticCustomError("contradiction", "{problem}", {"problem": problem, "way_out": way_out})

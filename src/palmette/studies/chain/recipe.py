@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field
 
 from palmette import run
-from palmette.config import Positive, Recipe, Section, load_run_recipe, read_section, read_settings
+from palmette.config import Positive, Recipe, Section, load_run_recipe, read_file, read_section
 from palmette.errors import RecipeError
+from palmette.files import expand
 from palmette.studies.evaluation import EvaluateSection
 from palmette.studies.sweep.recipe import RUN, Cell
 from palmette.synth.preference_settings import PreferenceSettings
@@ -80,10 +80,6 @@ class Chain(Section):
     reference: str | None = None
     evaluate: ChainEvaluation = ChainEvaluation()
 
-    def to_yaml(self) -> str:
-        """The whole chain, defaults included, as YAML."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
-
 
 @dataclass(frozen=True)
 class ChainStage:
@@ -109,7 +105,7 @@ class ChainStage:
     def result(self) -> Path:
         """What it makes: a run folder, or a file of preferences."""
         if isinstance(self.settings, FinishedRun):
-            return Path(self.settings.run).expanduser()
+            return expand(self.settings.run)
         return self.place / (PREFERENCES if self.kind == "preferences" else RUN)
 
     @property
@@ -158,11 +154,7 @@ def load_chain(path: Path) -> tuple[Chain, list[ChainStage]]:
             that is not there, that comes later, or that makes something else.
     """
     source = str(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read {path}: {error}", "Check the path.") from error
-    chain = read_section(Chain, read_settings(text, source), source)
+    chain = read_section(Chain, read_file(path), source)
     if len(set(chain.seeds)) < len(chain.seeds):
         raise RecipeError(f"{source}: seeds = {chain.seeds!r} has a seed twice", "Take one out.")
     stages = [stage for seed in chain.seeds for stage in _stages(chain, seed, source)]
@@ -185,7 +177,7 @@ def _stages(chain: Chain, seed: int, source: str) -> list[ChainStage]:
         if not _NAME.fullmatch(name):
             raise RecipeError(f"{where}: the name is no name of a folder", "Use letters, digits, - and _ only.")
         kind, given = _kind(values, where)
-        place = Path(chain.output).expanduser() / f"seed={seed}" / name
+        place = expand(chain.output) / f"seed={seed}" / name
         needs: list[str] = []
         resolved = _resolve(given, found, needs, where)
         _check_reads_preferences(kind, given, where)

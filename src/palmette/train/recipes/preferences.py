@@ -5,12 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from palmette.config import DataSection, Recipe, Section
-
-Above0 = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+from palmette.config import Above0, DataSection, NonNegative, Recipe, Section, contradiction
 
 
 class PreferenceData(DataSection):
@@ -64,10 +60,9 @@ class RewardSection(Section):
     def _terms_have_their_loss(self) -> RewardSection:
         for name in ("centring", "margins"):
             if self.loss == "plackett_luce" and getattr(self, name):
-                raise PydanticCustomError(
-                    "contradiction",
-                    "reward.{name} has no place in reward.loss = plackett_luce",
-                    {"name": name, "way_out": "Take it out, or use reward.loss: bradley_terry."},
+                raise contradiction(
+                    f"reward.{name} has no place in reward.loss = plackett_luce",
+                    "Take it out, or use reward.loss: bradley_terry.",
                 )
         return self
 
@@ -99,10 +94,9 @@ class DpoSection(Section):
     @model_validator(mode="after")
     def _smoothing_has_its_loss(self) -> DpoSection:
         if self.loss == "ipo" and self.label_smoothing:
-            raise PydanticCustomError(
-                "contradiction",
-                "dpo.label_smoothing = {value} has no place in dpo.loss = ipo",
-                {"value": self.label_smoothing, "way_out": "Take it out, or use dpo.loss: sigmoid."},
+            raise contradiction(
+                f"dpo.label_smoothing = {self.label_smoothing} has no place in dpo.loss = ipo",
+                "Take it out, or use dpo.loss: sigmoid.",
             )
         return self
 

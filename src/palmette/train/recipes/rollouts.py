@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from palmette.config import Fraction, Positive, Recipe, Section
-
-NonNegative = Annotated[float, Field(ge=0)]
+from palmette.config import Fraction, NonNegative, Positive, Recipe, Section, contradiction
 
 
 def _rewards() -> dict[str, float]:
@@ -46,10 +43,9 @@ class RolloutSection(Section):
     @model_validator(mode="after")
     def _something_is_rewarded(self) -> RolloutSection:
         if not self.rewards and self.reward_model is None:
-            raise PydanticCustomError(
-                "contradiction",
+            raise contradiction(
                 "rollouts.rewards is empty, and there is no rollouts.reward_model",
-                {"way_out": "Give a reward, such as rollouts.rewards: {exact: 1}."},
+                "Give a reward, such as rollouts.rewards: {exact: 1}.",
             )
         return self
 
@@ -82,10 +78,9 @@ class GrpoSection(Section):
     def _settings_agree(self) -> GrpoSection:
         for name in ("scale", "average") if self.objective == "rloo" else ():
             if getattr(self, name) is not None:
-                raise PydanticCustomError(
-                    "contradiction",
-                    "grpo.{name} has no meaning with grpo.objective = rloo",
-                    {"name": name, "way_out": f"Take grpo.{name} out, or set grpo.objective: grpo."},
+                raise contradiction(
+                    f"grpo.{name} has no meaning with grpo.objective = rloo",
+                    f"Take grpo.{name} out, or set grpo.objective: grpo.",
                 )
         return self
 
@@ -106,10 +101,9 @@ class RolloutRecipe(Recipe):
     @model_validator(mode="after")
     def _asks_about_documents(self) -> RolloutRecipe:
         if self.data.kind != "qa":
-            raise PydanticCustomError(
-                "contradiction",
-                "data.kind = {kind} holds no questions whose answers could be rewarded",
-                {"kind": self.data.kind, "way_out": "Give questions about documents, and data.kind: qa."},
+            raise contradiction(
+                f"data.kind = {self.data.kind} holds no questions whose answers could be rewarded",
+                "Give questions about documents, and data.kind: qa.",
             )
         return self
 
@@ -123,10 +117,9 @@ class GrpoRecipe(RolloutRecipe):
     @model_validator(mode="after")
     def _completions_have_others(self) -> GrpoRecipe:
         if self.rollouts.samples < 2:
-            raise PydanticCustomError(
-                "contradiction",
-                "rollouts.samples = {samples} leaves no other completion to hold one against",
-                {"samples": self.rollouts.samples, "way_out": "Give 2 or more."},
+            raise contradiction(
+                f"rollouts.samples = {self.rollouts.samples} leaves no other completion to hold one against",
+                "Give 2 or more.",
             )
         return self
 
@@ -165,16 +158,14 @@ class PpoSection(Section):
     @model_validator(mode="after")
     def _settings_agree(self) -> PpoSection:
         if self.unfinished == "penalty" and self.unfinished_amount < 0:
-            raise PydanticCustomError(
-                "contradiction",
-                "ppo.unfinished_amount = {amount} would reward completions that were cut",
-                {"amount": self.unfinished_amount, "way_out": "Give 0 or more, or set ppo.unfinished: score."},
+            raise contradiction(
+                f"ppo.unfinished_amount = {self.unfinished_amount} would reward completions that were cut",
+                "Give 0 or more, or set ppo.unfinished: score.",
             )
         if self.kl_target is not None and not self.kl_coefficient:
-            raise PydanticCustomError(
-                "contradiction",
+            raise contradiction(
                 "ppo.kl_coefficient = 0 cannot adapt to ppo.kl_target",
-                {"way_out": "Give a coefficient to begin with, or take ppo.kl_target out."},
+                "Give a coefficient to begin with, or take ppo.kl_target out.",
             )
         return self
 
