@@ -15,8 +15,8 @@ import palmette
 _OPENING = """\
 # Python API
 
-For programs that answer, measure or train with Palmette. This page is written by `make docs` from the
-docstrings, and a test runs its examples in this order.
+For programs that answer, measure or train with Palmette. This page is written by `make docs` from
+the docstrings, and a test runs its examples in this order.
 
 ```python
 import palmette
@@ -26,10 +26,10 @@ import palmette
 
 ## What stays
 
-[Semantic versioning](https://semver.org) covers these names (`palmette.__all__`), the commands and their
-options, the keys of recipes, and the formats of files. Of a class, it covers the attributes and methods
-that this page lists. Everything else in the package may move from one release to the next, whether or
-not its name starts with an underscore.
+[Semantic versioning](https://semver.org) covers these names (`palmette.__all__`), the commands and
+their options, the keys of recipes, and the formats of files. Of a class, it covers the attributes
+and methods that this page lists. Everything else in the package may move from one release to the
+next, whether or not its name starts with an underscore.
 """
 
 # The chapters, with the names of each. A name with a dot is a member that belongs to the name before it.
@@ -80,7 +80,8 @@ for candidate in answers[0].candidates[:3]:
     print(candidate.text, candidate.start, candidate.probability)
 """,
     "Decision": """\
-document = palmette.Document("ferry", text, (palmette.Question("q1", "When does the ferry leave?"),))
+question = palmette.Question("q1", "When does the ferry leave?")
+document = palmette.Document("ferry", text, (question,))
 cautious = reader.span_decoder(decision=palmette.Decision(min_confidence=0.8))
 for question_id, answer in cautious.predict([document]):
     print(question_id, answer.text, answer.refusal)

@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from transformers import PreTrainedTokenizerFast
 
+from palmette.model.embedded import convert_gguf, find_gguf
 from tests.support.browser import HOW_TO_INSTALL, Browser, find_chromium
 from tests.support.models import tiny_llama
 from tests.support.tokenizers import CHATML, byte_level_tokenizer
 
-# Tiny tensors: threads only get in each other's way.
 torch.set_num_threads(1)
+# On a busy machine an example may take long, which is no fault of the code.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 def pytest_collection_finish() -> None:
@@ -74,3 +78,10 @@ def browser() -> Iterator[Browser]:
 
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program) as chromium:
         yield Browser(chromium)
+
+
+@pytest.fixture(scope="session")
+def builtin_model() -> None:
+    """The built-in model is in the cache: its first conversion shows progress, which is not what a test looks at."""
+    if file := find_gguf():
+        convert_gguf(file)

@@ -54,8 +54,9 @@ __all__ = [
     "train",
 ]
 
-# Where each name is defined. `evaluate` and `train` are also packages, and the import system binds a package's name here as
-# soon as it is imported. So these two names always mean the packages, which can be called (see their __init__.py).
+# Where each name is defined. `evaluate` and `train` are also packages, and the import system binds a package's name
+# here as soon as it is imported. So these two names always mean the packages, which can be called (see their
+# __init__.py).
 _DEFINED_IN = {
     "Answer": "palmette.data.records:Answer",
     "Answerer": "palmette.inference.answerer:Answerer",

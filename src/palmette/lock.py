@@ -15,12 +15,12 @@ from palmette.errors import RunError
 def locked(path: Path, *, wait: bool) -> Iterator[bool]:
     """Hold a folder or file, by a lock that the system takes back when the process ends, however it ends.
 
-    The lock binds only those who ask for it too. It is taken on a hidden file beside the path, `.NAME.lock`, and nothing is
-    written into the folder or file itself. The hidden file is removed when the lock is released. After a kill it stays,
-    and does no harm. The lock is not re-entrant.
+    The lock binds only those who ask for it too. It is taken on a hidden file beside the path, `.NAME.lock`, and
+    nothing is written into the folder or file itself. The hidden file is removed when the lock is released. After a
+    kill it stays, and does no harm. The lock is not re-entrant.
 
     Args:
-        path: the folder or file. It need not exist, but the folder that it stands in must.
+        path: the folder or file. It need not exist yet.
         wait: whether to wait until it is free.
 
     Yields:

@@ -26,7 +26,7 @@ _VERSIONS = ("palmette", "torch", "transformers", "peft", "accelerate", "tokeniz
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all; see `write_bytes`."""
+    """Write a text file whole or not at all, as `write_bytes` does."""
     write_bytes(path, text.encode("utf-8"))
 
 
@@ -34,7 +34,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: to a temporary file beside it, then renamed.
 
     Raises:
-        RunError: the file cannot be written (a full disk, say); what stood there before survives.
+        RunError: the file cannot be written, because the disk is full for example. What stood there before survives.
     """
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     try:
@@ -53,7 +53,7 @@ def append_line(path: Path, line: str) -> None:
     """Add a line to a file.
 
     Raises:
-        RunError: it cannot be written; half of it may stand there, which `read_log` passes over.
+        RunError: it cannot be written. Half of it may stand there, which `read_log` passes over.
     """
     try:
         with path.open("a", encoding="utf-8") as stream:
@@ -63,7 +63,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSON Lines log; a last line that was cut off while it was written is left out."""
+    """The lines of a JSON Lines log, without a last line that was cut off while it was written."""
     # Not splitlines, which also parts at characters that JSON leaves as they are, such as U+2028.
     lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
     try:
@@ -125,7 +125,7 @@ def check_run(path: Path) -> None:
 
 
 def stage_of(path: Path) -> str:
-    """The stage that made a run folder; "sft" where nothing says so, as in a folder of an encoder."""
+    """The stage that made a run folder. It is "sft" where nothing says so, as in the folder of an encoder."""
     manifest = path / MANIFEST
     values = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
     return str(values.get("stage", "sft"))
@@ -183,9 +183,9 @@ def check_same(
 ) -> None:
     """Check that something is continued with the settings that it was begun with.
 
-    Settings are compared as JSON holds them, one by one, under dotted names such as `train.epochs`. A setting that one side
-    lacks counts as its default, so a setting that a later version of palmette adds does not stop old work. Without a default
-    it counts as None.
+    Settings are compared as JSON holds them, one by one, under dotted names such as `train.epochs`. A setting that one
+    side lacks counts as its default, so a setting that a later version of palmette adds does not stop old work. Without
+    a default it counts as None.
 
     Args:
         before: the settings that it was begun with, as read from JSON. Names may be dotted already.
@@ -197,7 +197,8 @@ def check_same(
     Raises:
         RunError: a setting differs. The message names it and both values.
 
-    >>> check_same({"train.epochs": 2}, {"train": {"epochs": 2}, "seed": 0}, where="x", way_out="y", defaults={"seed": 0})
+    >>> before, now = {"train.epochs": 2}, {"train": {"epochs": 2}, "seed": 0}
+    >>> check_same(before, now, where="runs/a", way_out="Choose another output.", defaults={"seed": 0})
     """
     was, now_is, unsaid = (_flat(json.loads(json.dumps(values))) for values in (before, now, defaults or {}))
     for key in sorted({*was, *now_is}):

@@ -137,7 +137,9 @@ def test_answers_are_those_of_the_command(run: str) -> None:
     questions = ["When does the ferry leave?", "From where?", "When does the ferry leave?"]
     found = reader.answer(FERRY, questions)
     assert [type(one) for one in found] == [palmette.Prediction] * 3
-    assert found[0] == found[2]
+    assert (found[0].text, found[0].start) == (found[2].text, found[2].start)
+    # Not to the last bit: the same question is another branch of the tree.
+    assert found[0].probability == pytest.approx(found[2].probability, rel=1e-5)
     document = palmette.Document("d", FERRY, tuple(palmette.Question(f"q{i}", q) for i, q in enumerate(questions)))
     assert dict(reader.span_decoder().predict([document])) == {f"q{i}": one for i, one in enumerate(found)}
     always = dict(reader.span_decoder(decision=palmette.Decision(max_no_answer=1.0)).predict([document]))

@@ -314,7 +314,9 @@ def test_windows_move_on_whatever_their_size(
 
 
 def test_a_long_document_is_merged_on_one_scale(model: Any, plain: Any, tokenizer: Any, task: ExtractiveQa) -> None:
-    """Odds against "?" add up over windows; each window scored by brute force, spans counted where they begin."""
+    """Each window scored by brute force. It answers for the spans that begin in its own part: all others that it shows count as no
+    answer there. Of k windows one holds the answer or none does, so the odds of a string are the mean over the windows.
+    """
     text = " ".join(f"The ferry {i} leaves at {i * 7 % 60}." for i in range(8))
     effort = Effort(3, None, None, window_tokens=40, overlap_tokens=16, tokens_per_batch=4096)
     (found,) = SpanDecoder(model, tokenizer, effort=effort).answer(text, ["When?"])
@@ -330,8 +332,10 @@ def test_a_long_document_is_merged_on_one_scale(model: Any, plain: Any, tokenize
     odds: dict[str, float] = {}
     for window in windows:
         scores = brute_force(plain, task, text[window.start : window.end], "When?", 3)
-        for span in {text[start:end] for start, ends in window.runs(3) for end in ends}:
-            odds[span] = odds.get(span, 0.0) + math.exp(scores[span] - scores["?"])
+        own = {text[start:end] for start, ends in window.runs(3) for end in ends}
+        elsewhere = math.fsum(math.exp(score) for string, score in scores.items() if string not in own)
+        for span in own:
+            odds[span] = odds.get(span, 0.0) + math.exp(scores[span]) / elsewhere / len(windows)
     total = 1.0 + sum(odds.values())
     best = max(odds, key=lambda key: odds[key])
     assert found.candidates[0].text == best
@@ -342,25 +346,26 @@ def test_a_long_document_is_merged_on_one_scale(model: Any, plain: Any, tokenize
 
 
 def test_merging_by_hand() -> None:
-    """Two windows. "a": odds 2 + 1 = 3; "b": 0.5, maybe up to 0.25 more from the window that did not score it.
+    """Two windows, each with half of the prior. "a": odds (2 + 1) / 2 = 1.5; "b": 0.25, maybe up to 0.1875 more.
 
-    Not looked into: 0.25 and 0.1 in the first window, 0.125 in the second. A string scored nowhere is at most 0.25 + 0.125.
+    Not looked into: 0.25 and 0.1 in the first window, 0.125 in the second. A string scored nowhere is at most (0.25 + 0.125) / 2.
     """
     first = WindowScores({"a": (4, math.log(2)), "b": (9, math.log(0.5))}, math.log(0.35), math.log(0.25), 2)
     second = WindowScores({"a": (50, 0.0)}, math.log(0.125), math.log(0.125), 3)
     merged = SpanPosterior.merge([first, second])
     assert [(text, start) for text, start, _ in merged.spans] == [("a", 4), ("b", 9)]
-    assert math.exp(merged.spans[0][2]) == pytest.approx(3.0)
-    assert math.exp(merged.unscored) == pytest.approx(0.475)
-    assert math.exp(merged.bound) == pytest.approx(0.375)
-    assert math.exp(merged.evidence.rivals) == pytest.approx(0.875)
+    assert math.exp(merged.spans[0][2]) == pytest.approx(1.5)
+    assert math.exp(merged.unscored) == pytest.approx(0.2375)
+    assert math.exp(merged.bound) == pytest.approx(0.1875)
+    assert math.exp(merged.evidence.rivals) == pytest.approx(0.4375)
     assert merged.num_passes == 3
     found = Decision().decide(merged)
     assert found.text == "a"
     assert found.certified
-    assert found.probability == pytest.approx(3 / 4.975)
-    assert found.no_answer_probability == pytest.approx(1 / 4.975)
-    assert found.unscored == pytest.approx(0.475 / 4.975)
+    # 1 + (3 + 0.5) / 2 + 0.475 / 2 = 2.9875
+    assert found.probability == pytest.approx(1.5 / 2.9875)
+    assert found.no_answer_probability == pytest.approx(1 / 2.9875)
+    assert found.unscored == pytest.approx(0.2375 / 2.9875)
 
 
 def one_window(*odds: float, unscored: float = 0.0, bound: float = 0.0) -> SpanPosterior:

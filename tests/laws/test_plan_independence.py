@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -129,15 +128,15 @@ if torch.distributed.is_initialized():  # else the first process to end may take
 
 def train_with(processes: int, out: Path) -> dict[str, torch.Tensor]:
     out.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    # The processes meet here, as under torchrun: a port that one of them opened could be taken by then.
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     running = []
     for rank in range(processes):
         env = {**os.environ, "PYTHONWARNINGS": "ignore"}
         if processes > 1:
             env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-            env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+            env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+            env |= {"ACCELERATE_USE_CPU": "true"}
         running.append(subprocess.Popen([sys.executable, "-c", PROCESS, str(out)], env=env, stderr=subprocess.PIPE))
     errors = [process.communicate(timeout=300)[1].decode() for process in running]
     assert [process.returncode for process in running] == [0] * processes, errors

@@ -14,7 +14,7 @@ from tests.support.paths import ROOT
 TESTS = ROOT / "tests"
 FILES = sorted(TESTS.rglob("*.py"))
 # Folders that are no layers of the package: laws that hold throughout, the project's own files, and its programs.
-OTHERS = {"laws", "project", "support", "benchmarks", "experiments"}
+OTHERS = {"api", "laws", "project", "support", "benchmarks", "experiments"}
 
 
 def name_of(path: Path) -> str:

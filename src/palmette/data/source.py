@@ -15,6 +15,7 @@ from palmette.data.records import DataSet, Document, check_document, check_quest
 from palmette.data.rows import group_rows, parse_json_lines
 from palmette.data.squad import parse_squad
 from palmette.errors import DataError
+from palmette.files import expand
 
 OnBad = Literal["error", "drop"]
 SPLITS = ("train", "dev", "test")
@@ -35,11 +36,12 @@ def read_data(
     """Read and check questions with known answers.
 
     Args:
-        source: "builtin:train", "builtin:dev" or "builtin:test", a SQuAD v2 .json file, a .jsonl file, or a data set on the
-            Hugging Face hub such as "rajpurkar/squad_v2".
+        source: "builtin:train", "builtin:dev" or "builtin:test", a SQuAD v2 .json file, a .jsonl file, or a data set on
+            the Hugging Face hub such as "rajpurkar/squad_v2".
         split: the split of a data set on the hub, unless its name gives one after a colon.
         limit: read only so many documents, from the start.
-        on_bad_record: "error" stops at the first bad record. "drop" leaves bad records out and counts them in `dropped`.
+        on_bad_record: "error" stops at the first bad record. "drop" leaves bad records out and counts them in
+            `dropped`.
 
     Returns:
         The data set, with `documents`, `num_questions`, `source`, `sha256` and `dropped`.
@@ -78,8 +80,8 @@ def read_source(
     Args:
         source: see the module.
         default_split: the split of a hub data set whose name gives none after a colon.
-        on_bad_record: "error" stops at the first bad record; "drop" leaves it out and counts it: a question, or a document with
-            all of its questions.
+        on_bad_record: "error" stops at the first bad record; "drop" leaves it out and counts it: a question, or a
+            document with all of its questions.
         limit_documents: read at most so many documents.
 
     Raises:
@@ -138,7 +140,8 @@ def open_rows(
         example: a hub data set that would do, for messages.
 
     Returns:
-        A hash of the source's bytes (or the hub's fingerprint), and the rows; a line that is not an object comes as its error.
+        A hash of the source's bytes (or the hub's fingerprint), and the rows; a line that is not an object comes as its
+        error.
 
     Raises:
         DataError: there is no such source, or it cannot be read.
@@ -153,12 +156,11 @@ def open_rows(
 
 def _file(source: str, ways: str) -> Path | None:
     """The file that a source names; None where it names a hub data set."""
-    path = Path(source)
+    path = expand(source)
     try:
-        path = path.expanduser()
         if path.is_file():
             return path
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         raise DataError(f"cannot read the data {source!r}: {error}", ways) from error
     if _HUB_ID.fullmatch(source) and path.suffix not in {".json", ".jsonl"}:
         return None

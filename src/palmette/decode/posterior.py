@@ -1,9 +1,18 @@
 """What a search found, on one scale over all windows of a document, and what to decide from it.
 
-Everything is said as odds against "?" (the document does not answer): in one window the odds of a span are P(span) / P("?"). They
-need no normaliser, so windows can be merged. A document has several windows; the answer stands in one of them or nowhere, and what a
-window says is taken to be independent of the others: then the odds of a string add up over the windows, and "?" has odds 1. With one
-window this is the model's own distribution over the allowed spans and "?".
+Everything is said as odds against "?" (the document does not answer). They need no normaliser, so windows can be merged.
+
+A window answers for its own part of the document: the spans that begin there. In one window the odds of a span are P(span) / P(this
+part holds no answer). The denominator is P("?") and the probability of the spans that the window shows and that belong to a neighbour.
+
+The model was trained on documents, so its prior is that of a document: with probability p it holds the answer, and with 1 - p it does
+not. A document of k windows holds its answer in one of their parts, each as likely as the others (p / k), or in none. What the windows
+show is taken to be independent given where the answer stands. Then, by Bayes' rule, with o_i the odds that window i gives by itself:
+
+    P(span in part i) / P(no answer) = (p / k) / (1 - p) * likelihood ratio = o_i / k
+
+So the odds of a string are the mean over the windows, not the sum. With one window this is the model's own distribution over the
+allowed spans and "?".
 
 Letters in the comments: S the odds of all scored spans together, U those of all that was not looked into (from above), Z = S + U.
 """
@@ -40,12 +49,14 @@ class WindowScores:
         unscored: log odds of all that was not looked into, together, from above.
         bound: log odds that none of it can exceed.
         num_passes: forward passes taken.
+        slack: by how much all these log odds may be too high, because spans of the neighbours were not all scored.
     """
 
     spans: dict[str, tuple[int, float]]
     unscored: float
     bound: float
     num_passes: int
+    slack: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,8 @@ class SpanPosterior:
         bound: log odds that no string can exceed which is not among `spans`.
         excess: log odds of what a scored span may gain from windows that did not score it, from above.
         num_passes: forward passes until the decision; of the window that took most.
+        slack: by how much the log odds of scored spans may be too high; of the window where it is most.
+        num_windows: windows of the document.
     """
 
     spans: tuple[tuple[str, int, float], ...]
@@ -65,6 +78,8 @@ class SpanPosterior:
     bound: float
     excess: float
     num_passes: int
+    slack: float = 0.0
+    num_windows: int = 1
 
     @classmethod
     def merge(cls, windows: Sequence[WindowScores]) -> SpanPosterior:
@@ -75,16 +90,19 @@ class SpanPosterior:
             for text, (start, value) in window.spans.items():
                 places[text] = min(start, places.get(text, start))
                 odds.setdefault(text, []).append(value)
-        spans = [(text, places[text], log_sum_exp(values)) for text, values in odds.items()]
+        prior = math.log(len(windows))  # the answer is in one of them: each has its share of the document's prior
+        spans = [(text, places[text], log_sum_exp(values) - prior) for text, values in odds.items()]
         spans.sort(key=lambda span: (-span[2], span[1], len(span[0])))
-        bound = log_sum_exp(window.bound for window in windows)
+        bound = log_sum_exp(window.bound for window in windows) - prior
         return cls(
             spans=tuple(spans),
-            unscored=log_sum_exp(window.unscored for window in windows),
+            unscored=log_sum_exp(window.unscored for window in windows) - prior,
             bound=bound,
             # Within one window the strings are distinct: what is scored is scored.
             excess=bound if len(windows) > 1 else -math.inf,
             num_passes=max(window.num_passes for window in windows),
+            slack=max(window.slack for window in windows),
+            num_windows=len(windows),
         )
 
     @property
@@ -93,7 +111,9 @@ class SpanPosterior:
         best = self.spans[0][2] if self.spans else -math.inf
         runner_up = log_sum_exp((self.spans[1][2], self.excess)) if len(self.spans) > 1 else -math.inf
         scored = log_sum_exp(value for _, _, value in self.spans)
-        return Evidence(best, log_sum_exp((best, self.excess)), max(self.bound, runner_up), scored, self.unscored)
+        return Evidence(
+            best, log_sum_exp((best, self.excess)), max(self.bound, runner_up), scored, self.unscored, self.slack
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +126,7 @@ class Evidence:
         rivals: what no other span can exceed.
         scored: of all scored spans together, S.
         unscored: of all that was not looked into, U, from above.
+        slack: by how much `best` and `scored` may be too high.
     """
 
     best: float
@@ -113,6 +134,7 @@ class Evidence:
     rivals: float
     scored: float
     unscored: float
+    slack: float = 0.0
 
     @property
     def answered(self) -> float:
@@ -162,11 +184,12 @@ class Decision:
 
     def verdict(self, evidence: Evidence) -> tuple[Literal["answer", "absent", "unsure"], bool]:
         """What to say, and whether it is proved to be what scoring every allowed span would have said."""
-        best_proved = evidence.best >= evidence.rivals
-        low, high = evidence.scored, evidence.answered
+        best = evidence.best - evidence.slack  # at least
+        best_proved = best >= evidence.rivals
+        low, high = evidence.scored - evidence.slack, evidence.answered
         if self.max_no_answer is None:
             answers = evidence.best > 0.0
-            certain = best_proved if answers else max(evidence.best_at_most, evidence.rivals) <= 0.0
+            certain = (best_proved and best > 0.0) if answers else max(evidence.best_at_most, evidence.rivals) <= 0.0
         else:
             answers = evidence.best > -math.inf and self.no_answer(high) <= self.max_no_answer
             if answers:
@@ -176,8 +199,8 @@ class Decision:
         if not answers:
             return "absent", certain
         # With Z between S and S + U the confidence has its least value at an end, and its largest at an end or at its summit.
-        ends = [self.confidence(evidence.best, low), self.confidence(evidence.best, high)]
-        if ends[1] >= self.min_confidence:
+        ends = [self.confidence(best, low), self.confidence(best, high)]
+        if self.confidence(evidence.best, high) >= self.min_confidence:
             return "answer", certain and min(ends) >= self.min_confidence
         steepness = 1.0 / self.temperature
         summit = math.log(steepness - 1.0) / steepness if steepness > 1.0 else -math.inf

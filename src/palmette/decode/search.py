@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from palmette.decode.posterior import Evidence, WindowScores, log_sum_exp
 from palmette.decode.trie import SpanTrie
@@ -54,27 +54,50 @@ class Search:
 
     @property
     def abstain(self) -> float:
-        """Log-probability of no answer, in either turn."""
-        return log_sum_exp((self.refused, self.ended[0]))
+        """Log-probability that this window's part of the document holds no answer.
+
+        That is "?", in either turn, or a string that belongs to a neighbour.
+        """
+        foreign = self.trie.foreign
+        elsewhere = (value for string, value in self.ended.items() if foreign[string])
+        return log_sum_exp((self.refused, self.ended[0], *elsewhere))
 
     @property
     def best_span(self) -> float:
         """Log-probability of the best scored span."""
-        return max((value for string, value in self.ended.items() if string), default=-math.inf)
+        return max(self._own_spans(), default=-math.inf)
 
     @property
     def bound(self) -> float:
-        """Log-probability that no unscored string can exceed."""
-        return max(self.frontier.values(), default=-math.inf)
+        """Log-probability that no unscored string of this window can exceed."""
+        return max(self._unscored(foreign=False), default=-math.inf)
+
+    @property
+    def slack(self) -> float:
+        """By how much the log odds of this window's strings may be too high: unscored strings of its neighbours count as nothing."""
+        missing = log_sum_exp(self._unscored(foreign=True))
+        if missing == -math.inf:
+            return 0.0
+        unknown = missing - self.abstain
+        return math.log1p(math.exp(min(unknown, 700.0)))
+
+    def _own_spans(self) -> Iterator[float]:
+        foreign = self.trie.foreign
+        return (value for string, value in self.ended.items() if string and not foreign[string])
+
+    def _unscored(self, *, foreign: bool) -> Iterator[float]:
+        """Log-probabilities of the frontier nodes that lead to strings of this window, or to those of its neighbours."""
+        leads = self.trie.leads_to[foreign]
+        return (value for node, value in self.frontier.items() if leads[node])
 
     @property
     def evidence(self) -> Evidence:
         """What a decision rests on, as far as this window goes."""
         abstain = self.abstain
         best = self.best_span - abstain
-        scored = log_sum_exp(value for string, value in self.ended.items() if string) - abstain
-        unscored = log_sum_exp(self.frontier.values()) - abstain
-        return Evidence(best, best, self.bound - abstain, scored, unscored)
+        scored = log_sum_exp(self._own_spans()) - abstain
+        unscored = log_sum_exp(self._unscored(foreign=False)) - abstain
+        return Evidence(best, best, self.bound - abstain, scored, unscored, self.slack)
 
     def scores(self) -> WindowScores:
         """What was found, as odds against no answer."""
@@ -82,9 +105,9 @@ class Search:
         spans = {
             trie.strings[string]: (trie.places[string], value - abstain)
             for string, value in self.ended.items()
-            if string
+            if string and not trie.foreign[string]
         }
-        return WindowScores(spans, evidence.unscored, evidence.rivals, self.num_passes)
+        return WindowScores(spans, evidence.unscored, evidence.rivals, self.num_passes, evidence.slack)
 
     def plan(self, max_tokens: int, *, floor: float) -> list[int]:
         """The nodes to look at in the next pass, parents first: where most probability is expected.

@@ -35,12 +35,14 @@ class Window:
         start, end: its characters in the document.
         words: start and end of each word of the document at which a span of this window may begin.
         reach: start and end of each word from the first of `words` to the last word of the window.
+        before: start and end of each word of the window before `words`. Spans that begin there belong to the window on the left.
     """
 
     start: int
     end: int
     words: Sequence[tuple[int, int]]
     reach: Sequence[tuple[int, int]]
+    before: Sequence[tuple[int, int]] = ()
 
     def runs(self, max_words: int) -> Iterator[tuple[int, list[int]]]:
         """Where spans begin, in order, and for each beginning where those of up to `max_words` words end.
@@ -51,6 +53,20 @@ class Window:
         """
         for index, (start, _) in enumerate(self.words):
             yield start, [end for _, end in self.reach[index : index + max_words]]
+
+    def foreign_runs(self, max_words: int) -> Iterator[tuple[int, list[int]]]:
+        """The same for spans that this window shows whole and that belong to a neighbour.
+
+        >>> text = "to be or not"
+        >>> bounds = words(text)
+        >>> window = Window(0, 12, bounds[1:3], bounds[1:], bounds[:1])
+        >>> list(window.runs(max_words=1)), list(window.foreign_runs(max_words=1))
+        ([(3, [5]), (6, [8])], [(0, [2]), (9, [12])])
+        """
+        shown = [*self.before, *self.reach]
+        first = len(self.before)
+        for index in (*range(first), *range(first + len(self.words), len(shown))):
+            yield shown[index][0], [end for _, end in shown[index : index + max_words]]
 
 
 def cut_windows(
@@ -84,7 +100,7 @@ def cut_windows(
             used, end = used + counts[end], end + 1
         start = bounds[begin][0] if begin else 0
         if end >= len(bounds):
-            return [*windows, Window(start, len(text), bounds[owned:], bounds[owned:])]
+            return [*windows, Window(start, len(text), bounds[owned:], bounds[owned:], bounds[begin:owned])]
         # The last word at which a span may begin and still be whole in this window stands before this one.
         last = end - max_words + 1
         following, shared = end, 0
@@ -93,5 +109,5 @@ def cut_windows(
             shared += counts[following]
         following = min(following, last)
         border = min(max((following + end) // 2, owned + 1, following), last)
-        windows.append(Window(start, bounds[end - 1][1], bounds[owned:border], bounds[owned:end]))
+        windows.append(Window(start, bounds[end - 1][1], bounds[owned:border], bounds[owned:end], bounds[begin:owned]))
         begin, owned = following, border

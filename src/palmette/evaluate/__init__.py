@@ -1,6 +1,7 @@
 """Evaluation: metrics, and measuring models.
 
-The package can be called. `palmette.evaluate(answerer, data)` measures a model, as `palmette.evaluate.answers.evaluate` does.
+The package can be called. `palmette.evaluate(answerer, data)` measures a model, as `palmette.evaluate.answers.evaluate`
+does.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from typing import Any
 
 
 class _CallablePackage(ModuleType):
-    """This package. Its name in `palmette` is also that of a function, and the import system binds the package to it."""
+    """This package, whose name in `palmette` is also that of a function.
+
+    The import system binds that name to the package, so the package takes the calls.
+    """
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         from palmette.evaluate.answers import evaluate

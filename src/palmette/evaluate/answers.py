@@ -29,13 +29,15 @@ def evaluate(
         max_words: the longest answer of the span decoder, in words. As calibrated, or 30, if None.
         batch_size: how many prompts beam search takes at a time.
         loose: whether plain generation reads an answer out of broken JSON.
-        reasoning_limit: let the model reason freely for up to so many tokens before it answers. As it was trained if None.
+        reasoning_limit: let the model reason freely for up to so many tokens before it answers. As it was trained if
+            None.
 
     Returns:
         The scored answers, with `metrics` such as "exact" and "f1" (percent), and `intervals` with 95 % intervals.
 
     Raises:
-        DataError: the span decoder's calibration was fitted on one of the documents, or a document or question is broken.
+        DataError: the span decoder's calibration was fitted on one of the documents, or a document or question is
+            broken.
         RunError: the model was calibrated for another `max_words` or `reasoning_limit`.
     """
     source = data.source if isinstance(data, DataSet) else "data"

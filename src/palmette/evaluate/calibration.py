@@ -1,8 +1,9 @@
 """Calibration: a temperature and thresholds fitted on questions with known answers, kept beside the adapter.
 
-The temperature makes the probability of an answer honest (in the manner of Guo et al., 2017, on the log odds of any answer against none);
-`max_no_answer` decides when to answer; `min_confidence` keeps a promise about the answers given (see `guarantee`). A calibration
-remembers the documents it was fitted on, so that nobody reports figures on them, and what it was fitted for.
+The temperature makes the probability of an answer honest. It is fitted as in Guo et al. (2017), on the log odds of any
+answer against none. `max_no_answer` decides when to answer. `min_confidence` keeps a promise about the answers given
+(see `guarantee`). A calibration records what it was fitted for, and on which documents, so that nobody reports figures
+on them.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Case:
     posterior: SpanPosterior
 
     def right(self, text: str) -> bool:
-        """Whether a text matches the answer exactly, after normalisation; "" is right where there is none."""
+        """Whether a text matches the answer exactly, after normalisation. "" is right where there is no answer."""
         return exact_match(text, gold_answers(self.question)) == 1.0
 
 
@@ -48,7 +49,8 @@ def check_data(
     """Refuse, before anything is decoded, data on which nothing can be fitted or promised.
 
     Raises:
-        DataError: a number out of range; no question with an answer, or none without; one document where two halves are needed.
+        DataError: a number is out of range, there is no question with an answer or none without, or there is one
+            document where two halves are needed.
     """
     if target_error is not None:
         check_promise(target_error, confidence)
@@ -72,20 +74,21 @@ def fit(
     target_error: float | None = None,
     confidence: float = 0.95,
 ) -> Calibration:
-    """Fit a temperature, and a threshold of the probability of no answer; or, with a target, one of the answer's own probability.
+    """Fit a temperature, and a threshold of the probability of no answer.
 
-    With a target all is fitted on half of the documents, the promise is tested on the other half, and an answer is given where its
-    span is likelier than "?" and probable enough.
+    With a target, the threshold is one of the answer's own probability. Then all is fitted on half of the documents,
+    the promise is tested on the other half, and an answer is given where its span is likelier than "?" and probable
+    enough.
 
     Args:
         cases: the questions, each with the best span proved (`Decision.forces_span` while decoding).
         data: where they are from.
         fitted_for: see `Calibration`.
-        target_error: the largest share of wrong answers to promise; None for no promise.
-        confidence: of the promise.
+        target_error: the largest share of wrong answers to promise. No promise if None.
+        confidence: the confidence level of the promise.
 
     Raises:
-        DataError: see `check_data`; or the promise cannot be made.
+        DataError: as for `check_data`, or the promise cannot be made.
     """
     documents = list({text_hash(case.document): case.document for case in cases}.values())
     fits, tests = list(cases), []
@@ -107,14 +110,14 @@ def fit(
 
 
 def halves(documents: Sequence[Document]) -> tuple[list[Document], list[Document]]:
-    """The documents in two halves, in the order of the hashes of their texts; equal texts stay together."""
+    """The documents in two halves, in the order of the hashes of their texts. Equal texts stay together."""
     order = {key: rank for rank, key in enumerate(sorted({text_hash(document) for document in documents}))}
     first = [document for document in documents if order[text_hash(document)] % 2 == 0]
     return first, [document for document in documents if order[text_hash(document)] % 2]
 
 
 def judge(case: Case, decision: Decision) -> JudgedAnswer | None:
-    """The answer that a decision gives before any minimum of confidence; None if it gives none."""
+    """The answer that a decision gives before any minimum of confidence, or None if it gives none."""
     prediction = decision.decide(case.posterior)
     if not prediction.text:
         return None
@@ -158,7 +161,7 @@ def fit_max_no_answer(cases: Sequence[Case], decision: Decision) -> float:
     # Below every doubt, so that never to answer can be best.
     edges = np.concatenate([[-1.0], doubts[order], [1.0]])
     totals = np.concatenate([[0.0], np.cumsum(np.array(gains)[order])])
-    # Only between different doubts can a threshold stand; the middle between them is where.
+    # A threshold lies in the middle between two different doubts.
     totals[1:-1][np.diff(doubts[order]) == 0.0] = -math.inf
     best = int(np.argmax(totals))
     return float((edges[best] + edges[best + 1]) / 2)

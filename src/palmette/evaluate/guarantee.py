@@ -1,11 +1,13 @@
 """A promise about the answers given: at most so many wrong, with so much confidence.
 
-Fixed-sequence testing of thresholds (Learn then Test: Angelopoulos et al., 2021): the thresholds and their order are chosen on one
-half of the calibration questions; the other half tests them one by one, from strict to loose, each with an exact binomial test, and
-the first one that fails ends it. The chance that the last threshold to pass breaks the promise is at most 1 - confidence.
+The method is fixed-sequence testing of thresholds (Learn then Test: Angelopoulos et al., 2021). The thresholds and
+their order are chosen on one half of the calibration questions. The other half tests them one by one, from strict to
+loose, each with an exact binomial test. The first one that fails ends it. The chance that the last threshold to pass
+breaks the promise is at most 1 - confidence.
 
-What it rests on: the questions of the testing half, and those answered later, are drawn independently from the same source. Questions
-about one document are alike, so a promise from few documents says less than its number of questions suggests.
+What it rests on: the questions of the testing half, and those answered later, are drawn independently from the same
+source. Questions about one document are alike, so a promise from few documents says less than its number of questions
+suggests.
 """
 
 from __future__ import annotations
@@ -72,14 +74,15 @@ def choose_threshold(
         confidence: of the promise, between 0 and 1.
 
     Raises:
-        DataError: a number out of range; too few answers to prove anything; or no threshold that passes.
+        DataError: a number is out of range, there are too few answers to prove anything, or no threshold passes.
     """
     check_promise(target_error, confidence)
     needed = smallest_sample(target_error, confidence)
     if min(len(chooses), len(tests)) < needed:
         raise DataError(
-            f"the calibration set is too small: to promise at most {target_error:.1%} wrong with {confidence:.0%} confidence, each half "
-            f"needs at least {needed} answers, and the halves have {len(chooses)} and {len(tests)}",
+            f"the calibration set is too small: to promise at most {target_error:.1%} wrong with {confidence:.0%} "
+            f"confidence, each half needs at least {needed} answers, "
+            f"and the halves have {len(chooses)} and {len(tests)}",
             "Calibrate on more documents and questions, or promise less.",
         )
     passed: Guarantee | None = None
@@ -91,8 +94,8 @@ def choose_threshold(
         passed = Guarantee(target_error, confidence, threshold, len(given), wrong, len(tests))
     if passed is None:
         raise DataError(
-            f"no threshold is shown to keep the promise: at the first one tested {wrong} of {len(given)} answers were wrong, which allows "
-            f"up to {upper_bound(wrong, len(given), confidence):.1%}",
+            f"no threshold is shown to keep the promise: at the first one tested {wrong} of {len(given)} answers were "
+            f"wrong, which allows up to {upper_bound(wrong, len(given), confidence):.1%}",
             "Promise less, train further, or calibrate on more questions.",
         )
     return passed
@@ -111,7 +114,7 @@ def _sequence(chooses: Sequence[JudgedAnswer], num_tests: int, target_error: flo
 
 
 def _chance_to_pass(count: int, wrong: int, scale: float, target_error: float, confidence: float) -> float:
-    """The chance that as large a share of the testing half passes, if its errors are as frequent as the choosing half's."""
+    """The chance that as large a share of the testing half passes, if it has as many errors as the choosing half."""
     expected = round(count * scale)
     allowed = stats.binom.ppf(1 - confidence, expected, target_error)
     # The largest number of errors whose probability under the target is still at most 1 - confidence.

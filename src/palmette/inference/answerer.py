@@ -32,8 +32,8 @@ NUM_BEAMS = 10
 class Answerer:
     """A model that is ready to answer questions about documents.
 
-    `palmette.load` makes one. Every answer is copied verbatim from the document, with its position and a probability, or
-    it is refused.
+    `palmette.load` makes one. Every answer is copied verbatim from the document, with its position and a probability,
+    or it is refused.
 
     Attributes:
         loaded: the model, with its adapter merged into it, and its tokenizer.
@@ -90,8 +90,8 @@ class Answerer:
             effort: how far the span decoder looks.
             batch_size: how many prompts beam search takes at a time.
             loose: whether plain generation reads an answer out of broken JSON.
-            reasoning_limit: let the model reason freely for up to so many tokens before it answers. As it was trained if
-                None.
+            reasoning_limit: let the model reason freely for up to so many tokens before it answers. As it was trained
+                if None.
 
         Raises:
             DataError: there is no place for free reasoning in the prompt.
@@ -113,8 +113,8 @@ class Answerer:
         Args:
             effort: how far it looks. Up to `effort()` if None.
             decision: how probabilities become answers. As calibrated if None.
-            reasoning_limit: let the model reason freely for up to so many tokens before it answers. As it was trained if
-                None.
+            reasoning_limit: let the model reason freely for up to so many tokens before it answers. As it was trained
+                if None.
 
         Raises:
             DataError: there is no place for free reasoning in the prompt.

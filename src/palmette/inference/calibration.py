@@ -85,7 +85,8 @@ class Calibration:
         seen = [document.id for document in documents if text_hash(document) in fitted]
         if seen:
             raise DataError(
-                f"{source}: {len(seen)} of {len(documents)} documents, {seen[0]!r} among them, were used to calibrate this model",
+                f"{source}: {len(seen)} of {len(documents)} documents, {seen[0]!r} among them, "
+                "were used to calibrate this model",
                 "Evaluate on other documents, or with --no-calibration.",
             )
 

@@ -1,8 +1,8 @@
 """A file of questions answered line by line, in a job that a kill at any moment neither harms nor repeats.
 
-Rows are answered in chunks. Where a chunk ends depends on the input alone, and the lines of a chunk are appended to the output
-and forced to disk together. So the output always consists of whole chunks, and perhaps a piece of one more, which the next start
-cuts off and answers again. A manifest beside the output holds what the answers depend on.
+Rows are answered in chunks. Where a chunk ends depends on the input alone, and the lines of a chunk are appended to the
+output and forced to disk together. So the output always consists of whole chunks, and perhaps a piece of one more,
+which the next start cuts off and answers again. A manifest beside the output holds what the answers depend on.
 """
 
 from __future__ import annotations
@@ -86,15 +86,16 @@ class Tally:
 
     def summary(self, out: Path) -> str:
         """What to tell the user at the end."""
-        counts = f"{self.answered} answered, {self.absent + self.unsure} refused ({self.absent} absent, {self.unsure} unsure)"
+        refused = f"{self.absent + self.unsure} refused ({self.absent} absent, {self.unsure} unsure)"
+        counts = f"{self.answered} answered, {refused}"
         counts += f", {self.broken} with a broken completion" if self.broken else ""
         counts += f", {self.errors} with an error" + (f", the first in line {self.first_error}" if self.errors else "")
         new = self.rows - self.earlier
         if self.interrupted:
-            return f"stopped; {self.rows} rows are safe in {out}: {counts}. Give the same command again to go on."
+            return f"stopped: {self.rows} rows are safe in {out}: {counts}. Give the same command again to continue."
         if self.earlier and not new:
-            return f"{out} is finished already, nothing to do; {self.rows} rows: {counts}"
-        rate = f"; {new} rows in {self.seconds:.0f} s, {new / max(self.seconds, 1e-9):.1f} a second"
+            return f"{out} is finished already, nothing to do: {self.rows} rows, {counts}"
+        rate = f". {new} rows in {self.seconds:.0f} s, {new / max(self.seconds, 1e-9):.1f} a second"
         return f"done: {self.rows} rows in {out}: {counts}{rate}"
 
 
@@ -111,8 +112,8 @@ def predict_file(
 
     Args:
         answerer: what answers.
-        source: a JSON Lines file, or "-" for standard input. Continuing reads it from its beginning, so a pipe has to bring
-            the same rows once more.
+        source: a JSON Lines file, or "-" for standard input. Continuing reads it from its beginning, so a pipe has to
+            bring the same rows once more.
         out: the JSON Lines file to write, or to continue.
         max_words: the longest answer, in words. As calibrated, or 30, if None.
         decision: how probabilities become answers. As calibrated if None.
@@ -194,7 +195,8 @@ def predict_rows(
         max_characters: how many characters of documents fill one.
 
     Raises:
-        RunError: the output belongs to another job or another input, is being written by another process, or cannot be written.
+        RunError: the output belongs to another job or another input, is being written by another process, or cannot be
+            written.
     """
     everything = {"palmette": __version__, **settings, "max_rows": max_rows, "max_characters": max_characters}
     _check_output(out)
@@ -232,7 +234,10 @@ def _work(decoder: Decoder, chunks: Iterable[list[Row]], num_lines: int) -> Iter
 
 
 def _answers(decoder: Decoder, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction | PalmetteError]]:
-    """What the decoder answers; where it raises, halves of the documents, then of the questions, until the bad one stands alone."""
+    """What the decoder answers.
+
+    Where it raises, it is asked halves of the documents, then of the questions, until the bad one stands alone.
+    """
     if not documents:
         return
     try:
@@ -296,7 +301,7 @@ def _check_output(out: Path) -> None:
 
 
 def _begin(out: Path, settings: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """Write the manifest of a new output; compare that of an old one."""
+    """Write the manifest of a new output, or compare that of an old one."""
     path = _manifest(out)
     if not out.exists():
         run.write_json(path, {"settings": settings, **about})

@@ -52,8 +52,8 @@ class RewardModel:
         """The reward of each completion. A prompt is read once for all its completions that fit into a forward pass.
 
         Args:
-            completions: pairs of a prompt and a completion. A prompt is a text, or messages with "role" and "content" that
-                end with the user's.
+            completions: pairs of a prompt and a completion. A prompt is a text, or messages with "role" and "content"
+                that end with the user's.
             quiet: whether to draw no progress bar.
 
         Raises:
@@ -78,7 +78,13 @@ class RewardModel:
         return [found[index] for index in range(len(trees))]
 
     def score_answers(self, prompt: QaPrompt, completions: Sequence[tuple[Document, Question, str]]) -> list[float]:
-        """The reward of each completion to a question about a document, quietly; the prompt stands as messages, as the model learned to read it.
+        """The reward of each completion to a question about a document, without a progress bar.
+
+        The prompt is given as messages, as the model learned to read it.
+
+        Args:
+            prompt: the prompt that the completions answer.
+            completions: documents, questions and completions.
 
         Raises: as for `scores`.
         """
@@ -88,10 +94,10 @@ class RewardModel:
         return self.scores(asked, quiet=True)
 
     def score_trees(self, trees: Sequence[PrefixTree], *, quiet: bool = False) -> list[list[float]]:
-        """The reward of each leaf, in the order of the leaves; a prompt is read once for all of its completions.
+        """The reward of each leaf, in the order of the leaves. A prompt is read once for all of its completions.
 
         Args:
-            trees: as `PreferenceTrees` without learning builds them; their names differ.
+            trees: as `PreferenceTrees` without learning builds them, with different names.
             quiet: draw no progress bar.
 
         Raises:
@@ -126,7 +132,7 @@ class RewardModel:
 
 
 def _by_prompt(trees: Sequence[PrefixTree], most_tokens: int) -> list[list[int]]:
-    """Indices of trees of one completion each that have the same prompt, together of at most so many tokens, but at least one tree."""
+    """Indices of trees with one completion each, by prompt, in groups of at most so many tokens or of one tree."""
     groups: list[list[int]] = []
     latest: dict[tuple[Segment, ...], int] = {}
     tokens: list[int] = []
@@ -144,7 +150,7 @@ def _by_prompt(trees: Sequence[PrefixTree], most_tokens: int) -> list[list[int]]
 
 
 def _joined(trees: Sequence[PrefixTree]) -> PrefixTree:
-    """Trees of one completion each, below the prompt that they share; the leaves are named by their places."""
+    """Trees of one completion each, joined below the prompt that they share. Leaves are named by their positions."""
     leaves = (leaf for tree in trees for leaf in tree.root.children)
     named = tuple(replace(leaf, name=str(place)) for place, leaf in enumerate(leaves))
     return PrefixTree(replace(trees[0].root, children=named), trees[0].name)

@@ -12,7 +12,10 @@ from typing import Any
 
 
 class _CallablePackage(ModuleType):
-    """This package. Its name in `palmette` is also that of a function, and the import system binds the package to it."""
+    """This package, whose name in `palmette` is also that of a function.
+
+    The import system binds that name to the package, so the package takes the calls.
+    """
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         from palmette.train.run import train

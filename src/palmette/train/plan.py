@@ -9,6 +9,7 @@ from typing import Protocol, TypedDict
 import torch
 
 from palmette.errors import PackingError
+from palmette.seeds import derive_seed
 from palmette.tree.batch import PackedBatch
 from palmette.tree.packing import plan_packing
 from palmette.tree.prefix_tree import PrefixTree
@@ -85,7 +86,7 @@ class StepPlan:
 
     def step_trees(self, epoch: int, step: int) -> list[int]:
         """Indices of the trees of one step of one epoch."""
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, epoch))
         order: list[int] = torch.randperm(len(self.trees), generator=generator).tolist()
         return order[step * self._trees_per_step : (step + 1) * self._trees_per_step]
 
