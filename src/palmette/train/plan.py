@@ -14,7 +14,6 @@ from palmette.tree.batch import PackedBatch
 from palmette.tree.packing import plan_packing
 from palmette.tree.prefix_tree import PrefixTree
 
-
 # From so many steps on, the search for the largest batch shows a progress bar.
 _MANY_STEPS = 5_000
 
@@ -127,10 +126,11 @@ class StepPlan:
         bar = progress(num_steps, "largest batch", "steps") if num_steps >= _MANY_STEPS else None
         for epoch in range(num_epochs):
             order = self._epoch_order(epoch)
-            totals = [int(part.sum()) for part in lengths[order].split(self._trees_per_step)]
-            for step, total in enumerate(totals):
-                if total > most:
-                    chosen: list[int] = order[self._of_step(step)].tolist()
+            sums = [0, *lengths[order].cumsum(0).tolist()]
+            for step in range(self.steps_per_epoch):
+                part = self._of_step(step)
+                if sums[min(part.stop, len(self.trees))] - sums[part.start] > most:
+                    chosen: list[int] = order[part].tolist()
                     for index, rows in enumerate(self._plan(chosen)):
                         tokens = sum(self._lengths[chosen[i]] for row in rows for i in row)
                         if tokens > most:
