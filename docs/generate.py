@@ -1,4 +1,4 @@
-"""Writes docs/reference/commands.md (the help of every command) and docs/tree.svg (a packed tree and its mask) from the code itself."""
+"""Writes the generated pages of docs/reference and docs/tree.svg (a packed tree and its mask) from the code itself."""
 
 from __future__ import annotations
 
@@ -22,20 +22,17 @@ TRUNK, PLACEHOLDER, QUESTION, ANSWER = "#dfe7d8", "#f0ece0", "#b9cfe0", "#3b6b2e
 
 
 def commands() -> str:
-    """The help of every command, as Markdown."""
-    lines = ["# Commands", "", "Written by `make docs`; a test keeps it true.", ""]
-    root = typer.main.get_command(app)
+    """The help of every command, as Markdown. Hidden commands are left out."""
+    lines = ["# Commands", "", "Every command and option. This page is written by `make docs` from the code.", ""]
 
     def describe(command: Any, words: list[str]) -> None:
         lines.extend([f"## {' '.join(words)}", "", (command.help or "").strip(), ""])
-        if hasattr(command, "commands"):
-            _parameters(command, lines)
-            for name, child in sorted(command.commands.items()):
-                describe(child, [*words, name])
-            return
         _parameters(command, lines)
+        for name, child in sorted(getattr(command, "commands", {}).items()):
+            if not child.hidden:
+                describe(child, [*words, name])
 
-    describe(root, ["palmette"])
+    describe(typer.main.get_command(app), ["palmette"])
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -46,7 +43,8 @@ def _parameters(command: Any, lines: list[str]) -> None:
     lines.extend(["| parameter | default | |", "|---|---|---|"])
     for parameter in command.params:
         argument = parameter.param_type_name == "argument"
-        name = str(parameter.name).upper() if argument else " ".join(sorted(parameter.opts, reverse=True))
+        options = sorted([*parameter.opts, *parameter.secondary_opts])
+        name = str(parameter.name).upper() if argument else ", ".join(options)
         plain = parameter.default is None or parameter.default is False
         default = "required" if parameter.required else "" if plain else parameter.default
         lines.append(f"| `{name}` | {default} | {getattr(parameter, 'help', '') or ''} |")
@@ -129,8 +127,15 @@ def _draw_mask(axes: Axes, batch: PackedBatch, words: list[str]) -> None:
 
 
 def main() -> None:
-    """Write both."""
-    (HERE / "reference" / "commands.md").write_text(commands(), encoding="utf-8")
+    """Write all of them."""
+    from api import python_api
+    from recipe_reference import recipes
+    from source_tree import source_tree
+
+    reference = HERE / "reference"
+    pages = {"commands": commands, "recipes": recipes, "python-api": python_api, "source-tree": source_tree}
+    for name, page in pages.items():
+        (reference / f"{name}.md").write_text(page(), encoding="utf-8")
     (HERE / "tree.svg").write_bytes(picture())
 
 

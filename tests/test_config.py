@@ -61,7 +61,7 @@ def test_powers_of_ten_are_numbers() -> None:
 
 
 def test_the_default_model_has_one_name() -> None:
-    from palmette.cli.main import DEFAULT_MODEL
+    from palmette.cli.options import DEFAULT_MODEL
     from palmette.model import embedded
 
     assert Recipe(output="r").model.name == DEFAULT_MODEL == embedded.DEFAULT_MODEL

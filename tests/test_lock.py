@@ -58,12 +58,17 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
 
 def test_a_lock_ends_with_its_block(tmp_path: Path) -> None:
     one, another = tmp_path / "not there", tmp_path / "another"
-    with pytest.raises(KeyboardInterrupt), locked(one, wait=False) as mine:
-        assert mine
-        with locked(one, wait=False) as again, locked(another, wait=False) as other:
-            assert not again, "it is not re-entrant"
-            assert other
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with locked(one, wait=False) as mine:
+            assert mine
+            with locked(one, wait=False) as again, locked(another, wait=False) as other:
+                assert not again, "it is not re-entrant"
+                assert other
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     with locked(tmp_path / "not there", wait=False) as mine:
         assert mine
     assert not list(tmp_path.iterdir())

@@ -20,7 +20,7 @@ from palmette.config import read_section
 from palmette.evaluate.bootstrap import Difference
 from palmette.evaluate.squad import METRICS
 from palmette.studies.sweep.recipe import CELLS, RUN, Sweep
-from palmette.studies.sweep.table import keys_of, settings
+from palmette.studies.sweep.table import format_settings, varied_keys
 from palmette.studies.tables import Row, Spread, Table, markdown, tables_of
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -56,7 +56,7 @@ def tables(folder: Path) -> dict[str, list[str]]:
             asked = [row for row in rows if row.decoder.partition("-free-")[0] == decoder]
             found[decoder] = markdown(*_tables(sweep, asked)[0])
         found["costs"] = markdown(*_tables(sweep, rows)[-1])
-        found["settings"] = [f"- {name}: {settings(varied)}" for name, varied in sweep.cells.items()]
+        found["settings"] = [f"- {name}: {format_settings(varied)}" for name, varied in sweep.cells.items()]
         found["failed"] = _failed(records["cells"]) or ["Nothing failed, and no decoder refused."]
     if "learning_rate" in records:
         answers, costs = _tables(*_rows(records["learning_rate"]))
@@ -70,7 +70,7 @@ def tables(folder: Path) -> dict[str, list[str]]:
 
 
 def _tables(sweep: Sweep, rows: Sequence[Row]) -> list[Table]:
-    return tables_of(rows, keys_of(sweep), sweep.reference)
+    return tables_of(rows, varied_keys(sweep), sweep.reference)
 
 
 def _baselines(measured: Sequence[tuple[str, Record]]) -> list[str]:

@@ -94,7 +94,7 @@ def test_ask_says_what_is_wrong_with_a_completion(
     for completion, words in (
         ('{"answer": "?"}', "not in the document"),
         ('{"answer": "8:15"}', "these words do not stand in the document"),
-        ("At 7:40.", "did not completion in the format asked for: At 7:40."),
+        ("At 7:40.", "did not answer in the format asked for: At 7:40."),
     ):
         assert words in ask_with_completion(monkeypatch, capsys, run_folder.parent, completion)
 
@@ -147,7 +147,7 @@ def test_inspect_shows_what_the_loss_sees(
     assert "".join(re.findall("»(.*?)«", shown)) == '{"answer": "?"}<|im_end|>'
 
 
-@pytest.mark.usefixtures("converted")
+@pytest.mark.usefixtures("builtin_model")
 def test_mistakes_are_one_line_and_exit_code_2(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

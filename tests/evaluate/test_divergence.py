@@ -21,8 +21,9 @@ import palmette.evaluate.divergence.measure as command
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import ModelError, PackingError, RecipeError, RunError
+from palmette.evaluate.bootstrap import ratio_intervals
 from palmette.evaluate.divergence.measure import DivergenceSettings, measure_divergence
-from palmette.evaluate.divergence.result import Divergence, ScoredCompletion, ratio_intervals
+from palmette.evaluate.divergence.result import Divergence, ScoredCompletion
 from palmette.inference.names import ModelSource
 from palmette.model import loading
 from palmette.model.loading import weights_hash

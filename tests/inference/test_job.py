@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from palmette.cli.predict import run_predict
 from palmette.data.records import Document
 from palmette.data.stream import Row, chunk_rows, count_lines, open_lines, read_rows
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError, RunError
 from palmette.inference.answerer import load_answerer
 from palmette.inference.job import predict_file, predict_rows
+from tests.support.command import palmette
 from tests.support.paths import ROOT
 from tests.support.predicting import SETTINGS, Fake, many, predict, row
 
@@ -73,7 +72,7 @@ def test_every_row_gets_its_line_in_order(out: Path) -> None:
     assert "Ünï" in out.read_text(encoding="utf-8")
     assert (tally.answered, tally.absent, tally.unsure, tally.broken, tally.errors) == (1, 1, 1, 1, 0)
     assert tally.summary(Path("o")).startswith(
-        "done: 4 rows in o: 1 answered, 2 refused (1 absent, 1 unsure), 1 with a broken completion, 0 with an error; 4 rows in"
+        "done: 4 rows in o: 1 answered, 2 refused (1 absent, 1 unsure), 1 with a broken completion, 0 with an error. 4 rows in"
     )
 
 
@@ -106,9 +105,9 @@ def test_a_bad_row_is_told_in_its_line_and_the_rest_goes_on(out: Path, case: str
     assert bad == {"line": 2, "id": None, "error": bad["error"]}
     assert BAD_ROWS[case] in bad["error"]
     assert (tally.answered, tally.errors, tally.first_error) == (2, 1, 2)
-    assert "1 with an error, the first in line 2; 3 rows in" in tally.summary(out)
+    assert "1 with an error, the first in line 2. 3 rows in" in tally.summary(out)
     again = predict([GOOD, case, GOOD], out)
-    assert again.summary(Path("o")).startswith("o is finished already, nothing to do; 3 rows")
+    assert again.summary(Path("o")).startswith("o is finished already, nothing to do: 3 rows")
 
 
 def test_one_bad_document_leaves_the_others_of_its_chunk_alone(out: Path) -> None:
@@ -320,9 +319,7 @@ def test_the_command_with_a_model(
     with pytest.raises(RunError, match=r"was begun with max_no_answer = 1\.0, and now it is None"):
         predict_file(answerer, str(source), out, max_rows=3)
     with pytest.raises(DataError, match="cannot read the input"):
-        run_predict(str(tiny_folder), str(tmp_path / "none.jsonl"), out)
+        predict_file(answerer, str(tmp_path / "none.jsonl"), out)
     monkeypatch.setattr("palmette.decode.span_decoder.SpanDecoder.predict", Fake(stops=True).predict)
-    with pytest.raises(typer.Exit) as caught:
-        run_predict(str(tiny_folder), str(source), out.with_name("new.jsonl"))
-    assert caught.value.exit_code == 130
+    assert palmette(monkeypatch, "predict", source, out.with_name("new.jsonl"), "--model", tiny_folder) == 130
     assert "stopped: 0 rows are safe" in capsys.readouterr().err

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from palmette.objectives.advantages import gae, whiten
 from palmette.objectives.branches import branch_sum
 from palmette.objectives.kl import AdaptiveKL, kl_estimate, kl_ran_away, mean_completion_kl
-from palmette.objectives.nll import weighted_nll
 from palmette.objectives.ppo import (
     check_ends_learned,
     clipped_policy_loss,
@@ -22,7 +21,6 @@ from palmette.objectives.ppo import (
     explained_variance,
     score_completions,
     shape_rewards,
-    token_entropy,
 )
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
@@ -243,7 +241,6 @@ def test_finite_differences() -> None:
     assert torch.autograd.gradcheck(
         lambda x: clipped_value_loss(x, old_value_P, return_P, WEIGHT_P, 9), (value_P.requires_grad_(),)
     )
-    assert torch.autograd.gradcheck(token_entropy, (draws(3, 6).requires_grad_(),))
 
 
 def test_nothing_but_the_policy_and_the_values_gets_a_gradient() -> None:
@@ -253,16 +250,6 @@ def test_nothing_but_the_policy_and_the_values_gets_a_gradient() -> None:
     (loss + clipped_value_loss(value_P, old_value_P, return_P, WEIGHT_P, 9)).backward()
     assert inputs.grad is not None
     assert inputs.grad.abs().sum(dim=1).gt(0).tolist() == [True, False, False, True, False, False]
-
-
-def test_entropy() -> None:
-    """Against torch's own; ln V where all tokens are equally likely. As a bonus it lowers the loss."""
-    logits_PV = draws(3, 0)
-    expected_P = torch.distributions.Categorical(logits=logits_PV).entropy()
-    torch.testing.assert_close(token_entropy(logits_PV), expected_P, rtol=1e-12, atol=0)
-    assert float(token_entropy(torch.zeros(1, 12).double())) == pytest.approx(math.log(12), rel=1e-12)
-    bonus = 0.1 * weighted_nll(expected_P, torch.ones(3), 3)
-    assert float(bonus) == pytest.approx(-0.1 * float(expected_P.mean()), rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ from palmette.pages.evaluation.report import (
     find_unsure,
     nearest_answer,
     render_report,
-    script_json,
     write_report,
 )
+from palmette.pages.page import script_json
 from tests.support.browser import WIDTHS, Browser
 from tests.support.html import Page as _Page
 

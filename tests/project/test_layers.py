@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.layers import BY_RULE, MAY_IMPORT, MODULES, imported, layer, permission
-from tests.support.paths import ROOT, SOURCE
+from tests.support.paths import SOURCE
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
@@ -63,21 +62,3 @@ def test_files_and_functions_stay_readable() -> None:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 60, (path, node.name)
-
-
-def test_the_source_tree_names_every_file_of_the_package() -> None:
-    """The folder tree of the documentation has one line for each module, and for nothing else."""
-    page = (ROOT / "docs" / "reference" / "source-tree.md").read_text(encoding="utf-8")
-    block = page.split("<!-- tree -->")[1]
-    named, folder = set(), ""
-    for line in block.splitlines():
-        found = re.match(r"( *)([\w.]+(?:/$|\.py +# \S))", line)
-        if not found:
-            continue
-        indent, name = len(found[1]), found[2].split()[0]
-        if name.endswith("/"):
-            folder = name if indent == 6 else ""
-        elif name.endswith(".py"):
-            named.add(f"{folder}{name}" if indent == 8 else name)
-    present = {str(path.relative_to(SOURCE)) for path in MODULES if path.name != "__init__.py"}
-    assert named == present

@@ -18,7 +18,7 @@ from palmette.errors import ModelError, PackingError
 from palmette.model.forward import score_tokens
 from palmette.model.loading import load_model
 from palmette.rollouts.sampler import Sampler, draw
-from palmette.rollouts.sampling import Rollout, Sampling, cut_at, said
+from palmette.rollouts.sampling import Rollout, Sampling, completion_text, cut_at
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
@@ -289,11 +289,11 @@ def test_what_was_said(tokenizer: Any) -> None:
     """A character in several tokens; a stop string that begins inside a token; the end token."""
     tokens = tokenizer("né\n\nnext", add_special_tokens=False)["input_ids"]
     end = tokenizer.eos_token_id
-    assert said(tokenizer, (*tokens, end), "end", ()) == ("né\n\nnext", len(tokens))
+    assert completion_text(tokenizer, (*tokens, end), "end", ()) == ("né\n\nnext", len(tokens))
     within = len(tokenizer("né", add_special_tokens=False)["input_ids"])
     assert within > 1
-    assert said(tokenizer, tokens, "stop", ("\n\n",)) == ("né", within)
-    assert said(tokenizer, tokens, "stop", ("né",)) == ("", 0)
+    assert completion_text(tokenizer, tokens, "stop", ("\n\n",)) == ("né", within)
+    assert completion_text(tokenizer, tokens, "stop", ("né",)) == ("", 0)
     assert cut_at("a\nb;c", (";", "\n")) == "a"
     assert cut_at("abc", ("x",)) is None
 

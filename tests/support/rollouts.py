@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -23,6 +23,8 @@ LENGTH = 6
 
 class LengthReward:
     """A reward that nobody could mistake for another: the length of the completion, modulo 5."""
+
+    weights: ClassVar[dict[str, float]] = {"length": 1.0}
 
     def parts(self, raw: str, _: Question) -> dict[str, float]:
         return {"length": float(len(raw) % 5)}

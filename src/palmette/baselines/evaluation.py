@@ -20,6 +20,7 @@ from palmette.data.source import read_source
 from palmette.errors import DataError
 from palmette.evaluate.record import MADE_BY
 from palmette.evaluate.squad import Evaluation, evaluate_squad
+from palmette.files import expand
 from palmette.pages.evaluation.folder import REPORT, loss_of, subtitle, write_evaluation
 from palmette.progress import Say
 
@@ -69,7 +70,7 @@ def evaluate_encoder(
     result = evaluate_squad(decoder, source.documents)
     name = Path(model).name
     title = f"{name} on {Path(source.source).name}"
-    write_evaluation(result, into, title, subtitle(model, source.source, KIND), loss_of(Path(model).expanduser()))
+    write_evaluation(result, into, title, subtitle(model, source.source, KIND), loss_of(expand(model)))
     run.write_json(into / MADE_BY, _made_by(decoder, fitted, source, model))
     say(f"{len(result.scored)} questions in {result.seconds:.0f} s; files in {out}; look at {out / REPORT}")
     say(f"threshold {fitted.value:.3f}, fitted on {fitted.source}" if fitted else "threshold 0, not fitted")
@@ -80,7 +81,7 @@ def _decoder(
     model: str, reading: dict[str, int], batch_size: int, source: str
 ) -> tuple[EncoderDecoder, NullThreshold | None]:
     """What answers, and the threshold fitted for it, if there is one. A run reads as it was trained to, unless told otherwise."""
-    folder = Path(model).expanduser()
+    folder = expand(model)
     is_run = (folder / SETTINGS).is_file()
     settings = EncoderSettings.read(folder) if is_run else EncoderSettings(model, "")
     settings = replace(settings, **reading)  # type: ignore[arg-type]  # integers, by the names of integers

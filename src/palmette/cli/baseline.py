@@ -1,87 +1,78 @@
-"""The commands under `palmette baseline`: other ways to answer, under the same metrics and report."""
+"""`palmette baseline encoder`: another way to answer, under the same metrics and report."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-baseline_app = typer.Typer(no_args_is_help=True)
+from palmette.cli.options import DATA, MODEL, PATH, SOURCES, LimitOption, SeedOption
 
-NewFolder = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="Folder for the run and its results, which must not exist."),
-]
-ModelOption = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--model", help="Train nothing; evaluate this run, or any model with a span head."),
-]
-ResumeOption = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--resume", help="Go on with this run, which was stopped, then evaluate it."),
-]
-ThresholdOption = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--threshold", help="Held-out data to fit on how much better no answer has to score; without it 0."),
-]
-TokensOption = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--max-tokens", min=8, help="Tokens of a window; 384, or the run's."),
+WindowOption = Annotated[
+    int | None, typer.Option(min=8, help="Tokens of a window. By default 384, or as the run was trained.")
 ]
 StrideOption = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--stride", min=0, help="Tokens that neighbouring windows share; 128, or the run's."),
+    int | None,
+    typer.Option(min=0, help="Tokens that neighbouring windows share. By default 128, or as the run was trained."),
 ]
 AnswerOption = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--max-answer-tokens", min=1, help="The longest answer; 30, or the run's."),
-]
-LimitOption = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--limit", min=1, help="Use the first N documents of each data set only."),
+    int | None, typer.Option(min=1, help="Longest answer, in tokens. By default 30, or as the run was trained.")
 ]
 
 
-@baseline_app.callback()
-def baselines() -> None:
-    """Other ways to answer, trained and measured under the same metrics and report."""
-
-
-@baseline_app.command("encoder")
 def baseline_encoder(
-    data: Annotated[str, typer.Option(help="To evaluate on: builtin:test, a .json or .jsonl file, a hub data set.")],
-    train: Annotated[Optional[str], typer.Option(help="To train on; builtin:train, say.")] = None,  # noqa: UP045
-    out: NewFolder = None,
-    encoder: Annotated[str, typer.Option(help="A folder, a hub id, or minilm (all-MiniLM-L6-v2).")] = "minilm",
-    model: ModelOption = None,
-    resume: ResumeOption = None,
-    threshold: ThresholdOption = None,
-    epochs: Annotated[float, typer.Option(min=0.01, help="How often each window is learned.")] = 2.0,
-    learning_rate: Annotated[float, typer.Option(min=0.0, help="Its peak.")] = 5e-5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows side by side.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Of the span head, the order of windows, and dropout.")] = 0,
-    max_tokens: TokensOption = None,
+    data: Annotated[str, typer.Option(help=f"Questions to evaluate on: {SOURCES}.", **DATA)],
+    train: Annotated[str | None, typer.Option(help="Questions to train on, such as builtin:train.", **DATA)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the run and its results. It must not exist.", **PATH)
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option(help="Encoder to train: a folder, a hub id, or minilm (all-MiniLM-L6-v2).", **MODEL)
+    ] = "minilm",
+    model: Annotated[
+        str | None,
+        typer.Option(help="Train nothing, and evaluate this run, or any model with a span head.", **MODEL),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue this run, which was stopped, and evaluate it.", **PATH)
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(help="Held-out questions to fit the threshold of no answer on. By default it is 0.", **DATA),
+    ] = None,
+    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the training data.")] = 2.0,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 5e-5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows of an optimizer step.")] = 16,
+    seed: SeedOption = 0,
+    max_tokens: WindowOption = None,
     stride: StrideOption = None,
     max_answer_tokens: AnswerOption = None,
     limit: LimitOption = None,
 ) -> None:
-    """Train an encoder with a span head (as BERT on SQuAD v2) and evaluate it; or evaluate one that is trained."""
+    """Train and evaluate an encoder with a span head.
+
+    This is how BERT answers SQuAD v2. With --model nothing is trained.
+    """
     if sum(choice is not None for choice in (train, model, resume)) != 1:
         raise typer.BadParameter("give one of --train DATA, --model FOLDER and --resume RUN")
     if (out is None) is (resume is None):
         raise typer.BadParameter("give --out FOLDER, unless --resume RUN takes the results")
-    from palmette.cli.encoder import run_baseline_encoder
+    from palmette.baselines.encoder_training import EncoderSettings
+    from palmette.baselines.job import EncoderJob, run_encoder_job
+    from palmette.cli.console import metrics_table, stderr, stdout
+    from palmette.train.callbacks import TrainingInterrupted
 
-    run_baseline_encoder(
-        data,
-        out,
-        encoder=encoder,
-        train=train,
-        model=model,
-        resume=resume,
-        threshold=threshold,
-        limit=limit,
-        training={"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed},
-        reading={"max_tokens": max_tokens, "stride": stride, "max_answer_tokens": max_answer_tokens},
-    )
+    asked = {"max_tokens": max_tokens, "stride": stride, "max_answer_tokens": max_answer_tokens}
+    reading = {name: value for name, value in asked.items() if value is not None}
+    training = None
+    if train is not None:
+        how = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed, **reading}
+        training = EncoderSettings(encoder, train, limit, **how)  # type: ignore[arg-type]  # numbers, by the names of numbers
+    job = EncoderJob(data, training, model, resume, out, threshold, limit, reading, batch_size)
+    try:
+        name, result = run_encoder_job(job, stderr().print)
+    except TrainingInterrupted as stop:
+        stderr().print(str(stop))
+        raise typer.Exit(130) from stop
+    stdout().print(metrics_table({name: result.metrics}, result.intervals))

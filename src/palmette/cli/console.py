@@ -1,11 +1,12 @@
-"""What commands print: highlighted spans, tables of metrics."""
+"""What commands print: tables of figures, and answers marked in their documents."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -21,12 +22,12 @@ Mark = tuple[int, int, str]  # start, end, style
 
 
 def stdout() -> Console:
-    """Where results go."""
+    """The console for results."""
     return Console(markup=False, emoji=False, highlight=False)
 
 
 def invoked_as() -> str:
-    """How this command was called, for commands to try next: its path, unless it is on the PATH."""
+    """How this command was called, for commands to try next. That is its path, unless it is on the PATH."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return "python -m palmette"
@@ -38,38 +39,78 @@ def invoked_as() -> str:
 
 
 def stderr() -> Console:
-    """Where news of the work goes."""
+    """The console for messages about the work."""
     return Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-def metrics_table(columns: Mapping[str, Metrics], intervals: Intervals | None = None) -> Table:
-    """Metrics side by side, one column a model, in percent; the last one with its 95 % intervals."""
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A row of a table of figures.
+
+    Attributes:
+        label: what it is, with its unit.
+        value: the value. None where there is none.
+        interval: the 95 % interval. None where there is none.
+        digits: decimals of both.
+    """
+
+    label: str
+    value: float | None
+    interval: tuple[float, float] | None = None
+    digits: int = 1
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A number in a table, and a dash for none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def interval(ends: tuple[float, float] | None, digits: int = 1, *, sign: str = "") -> str:
+    """An interval in a table, and a dash for none.
+
+    >>> interval((0.25, 0.5), 2), interval((-1.0, 2.0), sign="+")
+    ('0.25 to 0.50', '-1.0 to +2.0')
+    """
+    return f"{ends[0]:{sign}.{digits}f} to {ends[1]:{sign}.{digits}f}" if ends else "-"
+
+
+def plain_table(first: str, *others: str) -> Table:
+    """An empty table without a frame. Its first column is for words, the others are for numbers."""
     table = Table(show_edge=False, pad_edge=False)
-    table.add_column("percent")
-    for name in columns:
+    table.add_column(first)
+    for name in others:
         table.add_column(name, justify="right")
-    if intervals:
-        table.add_column("95 % interval", justify="right")
-    for key, label in {**HEADLINES, **DECISIONS}.items():
-        ends = [_interval(intervals.get(key))] if intervals else []
-        table.add_row(label, *(_number(metrics.get(key)) for metrics in columns.values()), *ends)
     return table
 
 
-def _interval(ends: tuple[float, float] | None) -> str:
-    return f"{ends[0]:.1f} to {ends[1]:.1f}" if ends else "-"
+def figures_table(rows: Iterable[Figure], *, measure: str = "measure") -> Table:
+    """Figures with their 95 % intervals, one a row.
+
+    Args:
+        rows: the figures.
+        measure: heading of the first column.
+    """
+    table = plain_table(measure, "value", "95 % interval")
+    for row in rows:
+        table.add_row(row.label, number(row.value, row.digits), interval(row.interval, row.digits))
+    return table
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def metrics_table(columns: Mapping[str, Metrics], intervals: Intervals | None = None) -> Table:
+    """Metrics in percent, one column for each model. The last column holds the 95 % intervals of the last model."""
+    table = plain_table("percent", *columns, *(["95 % interval"] if intervals else []))
+    for key, label in {**HEADLINES, **DECISIONS}.items():
+        ends = [interval(intervals.get(key))] if intervals else []
+        table.add_row(label, *(number(metrics.get(key)) for metrics in columns.values()), *ends)
+    return table
 
 
 def highlighted(text: str, spans: Sequence[Mark], *, brackets: bool = False) -> Text:
-    """A text with spans marked: in colour, and also between brackets where there may be none.
+    """A text with spans marked in colour, and also between brackets where there may be no colours.
 
     Args:
         text: the text. Control characters are shown as blanks, since a terminal would act on them.
-        spans: what to mark; a later span is drawn over earlier ones.
+        spans: what to mark. A later span is drawn over earlier ones.
         brackets: whether to put the spans between » and «.
     """
     shown = Text("".join(c if c.isprintable() or c == "\n" else " " for c in text))
@@ -83,7 +124,7 @@ def highlighted(text: str, spans: Sequence[Mark], *, brackets: bool = False) -> 
 
 
 def answer_text(answer: ScoredAnswer, *, brackets: bool = False) -> Text:
-    """A scored answer: question, answer, what was right, and the document with both spans marked."""
+    """A scored answer with its question, the right answer, and the document with both spans marked."""
     right, prediction = answer.exact == 1.0, answer.prediction
     shown = Text()
     shown.append("right " if right else "wrong ", "bold green" if right else "bold red")
@@ -99,7 +140,7 @@ def answer_text(answer: ScoredAnswer, *, brackets: bool = False) -> Text:
 
 
 def answer_spans(answer: ScoredAnswer) -> list[Mark]:
-    """Where the right answer and the model's answer stand in the document; the latter on top."""
+    """The spans of the right answer and of the model's answer in the document. The model's is drawn over the other."""
     spans = [(a.start, a.start + len(a.text), "black on bright_cyan") for a in answer.question.answers[:1]]
     start, end = answer.prediction.start, answer.prediction.end
     if start is not None and end is not None:

@@ -8,10 +8,11 @@ import inspect
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from palmette.cli.options import MODEL, PATH, DataOption, LimitOption, LooseOption, OutOption
 from palmette.endpoint.settings import Endpoint, request_parameters
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -22,8 +23,8 @@ if TYPE_CHECKING:  # commands import what they need when they run
 ANSWER_TOKENS = 256
 
 CacheOption = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--cache", help="Folder that stores every completion. OUT.cache if not given."),
+    Path | None,
+    typer.Option("--cache", help="Folder that stores every completion. By default OUT.cache.", **PATH),
 ]
 
 
@@ -34,20 +35,18 @@ def read_endpoint(
     ],
     model_name: Annotated[str, typer.Option(help="The model's name on the server.")],
     key_variable: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="NAME of the environment variable with the API key. No key is sent without it."),
     ] = Endpoint.key_variable,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.")] = ANSWER_TOKENS,
     temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature. 0 is greedy.")] = 0.0,
     parameter: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            help="NAME=JSON to send with every request. May be given several times. NAME=null removes a parameter."
-        ),
+        list[str] | None,
+        typer.Option(help="NAME=JSON to send with every request. May be repeated. NAME=null removes a parameter."),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = Endpoint.concurrency,
     requests_per_minute: Annotated[
-        Optional[float],  # noqa: UP045
+        float | None,
         typer.Option(min=0.01, help="Limit on the requests sent in a minute."),
     ] = Endpoint.requests_per_minute,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a response.")] = Endpoint.timeout,
@@ -55,11 +54,11 @@ def read_endpoint(
         int, typer.Option(min=0, help="Further attempts at a request that failed, with growing pauses.")
     ] = Endpoint.max_retries,
     price_in: Annotated[
-        Optional[float],  # noqa: UP045
+        float | None,
         typer.Option(min=0.0, help="Price of a million prompt tokens, in any currency."),
     ] = Endpoint.price_in,
     price_out: Annotated[
-        Optional[float],  # noqa: UP045
+        float | None,
         typer.Option(min=0.0, help="Price of a million completion tokens."),
     ] = Endpoint.price_out,
 ) -> Endpoint:
@@ -134,21 +133,25 @@ def reporting_usage(client: Client) -> Iterator[None]:
 @endpoint_options(max_tokens=ANSWER_TOKENS)
 def eval_endpoint(
     *,
-    data: Annotated[str, typer.Option(help="builtin:test, a SQuAD v2 .json, a .jsonl, or a hub data set.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results, which must not exist.")],
+    data: DataOption,
+    out: OutOption,
     endpoint: Endpoint,
-    prompt: Annotated[str, typer.Option(help="A prompt's name, or a YAML file. See `palmette prompts`.")] = "plain",
-    loose: Annotated[
-        bool, typer.Option("--loose", help="Read an answer out of broken JSON too. It still counts as invalid.")
-    ] = False,
+    prompt: Annotated[
+        str,
+        typer.Option(help="A prompt's name, or a YAML file. See `palmette prompts`.", **{**MODEL, "metavar": "PROMPT"}),
+    ] = "plain",
+    loose: LooseOption = False,
     allow_failures: Annotated[
         bool,
         typer.Option("--allow-failures", help="Count questions that the server does not answer as broken completions."),
     ] = False,
-    limit: Annotated[Optional[int], typer.Option(min=1, help="Use the first N documents only.")] = None,  # noqa: UP045
+    limit: LimitOption = None,
     cache: CacheOption = None,
 ) -> None:
-    """Answer a data set with a chat model behind an endpoint, and write the same files as `eval squad`."""
+    """Answer a data set with a chat model behind an endpoint.
+
+    It writes the same files as `eval squad`.
+    """
     from palmette import run
     from palmette.data.source import read_source
     from palmette.tasks.qa_prompt import load_prompt

@@ -2,74 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.table import Table
-from rich.text import Text
+import typer
 
-from palmette.cli.console import stdout
-from palmette.config import Recipe
-from palmette.data.chat import holds_chat, read_chat
-from palmette.data.source import read_source
-from palmette.errors import DataError
-from palmette.inference.base import source_tokenizer
-from palmette.inference.names import resolve_model
-from palmette.inference.task import recipe_task
-from palmette.tasks.chat import Chat, leading_turns
-from palmette.tasks.extractive_qa import PAUSE
-from palmette.tree.batch import PackedBatch
-from palmette.tree.chat import ChatTemplate
-from palmette.tree.prefix_tree import PrefixTree
+from palmette.cli.options import DATA, DEFAULT_MODEL, SOURCES, ModelOption
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from rich.table import Table
+    from rich.text import Text
+
+    from palmette.tree.batch import PackedBatch
 
 LEARNED, WEIGHTED, SEEN, HIDDEN = "black on green", "black on yellow", "", "strike dim"
 
 
-def run_inspect(model: str, data: str | None, document: int, questions: int, *, table: bool) -> None:
-    """Print one document with some of its questions, packed; or a conversation, with some others that open alike."""
-    source = resolve_model(model, finished=False)
-    recipe = source.recipe or Recipe(output="")
-    data = data or recipe.data.train[0]
-    tokenizer = source_tokenizer(source)
-    chat = _is_chat(data, recipe)
-    tree = (_chat_tree if chat else _document_tree)(recipe, tokenizer, data, document, questions)
-    batch = PackedBatch.from_trees([[tree]])
-    console = stdout()
+def inspect(
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Source of the example: {SOURCES}. By default the data of the run, or builtin:train.", **DATA
+        ),
+    ] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    document: Annotated[int, typer.Option(min=0, help="Number of the document or conversation, from 0.")] = 0,
+    questions: Annotated[
+        int, typer.Option(min=1, help="How many of its questions, or of the conversations that open like it.")
+    ] = 3,
+    table: Annotated[
+        bool, typer.Option("--table", help="Print a line for each token: position, branch, predictor and masks.")
+    ] = False,
+) -> None:
+    """Show a packed training example as the loss sees it.
+
+    Each token is coloured by its learn and attend masks.
+    """
+    from palmette.cli.console import stdout
+    from palmette.inference.example import training_example
+
+    example = training_example(model, data, document, questions)
+    batch, tokenizer, console = example.batch, example.tokenizer, stdout()
     console.print(_legend(batch))
     brackets = console.color_system is None
     console.print(token_table(batch, tokenizer) if table else colored_text(batch, tokenizer, brackets=brackets))
-    console.print(_counts(batch, "conversation" if chat else "question"), style="dim")
-
-
-def _is_chat(data: str, recipe: Recipe) -> bool:
-    """Whether a source holds conversations: as the recipe says of its own, as its first row looks of another file."""
-    if data not in recipe.data.train and (data.startswith("builtin:") or Path(data).suffix in {".json", ".jsonl"}):
-        return holds_chat(data)
-    return recipe.data.kind == "chat"
-
-
-def _document_tree(recipe: Recipe, tokenizer: Any, data: str, number: int, questions: int) -> PrefixTree:
-    documents = read_source(data).documents
-    if number >= len(documents):
-        raise DataError(f"{data} has {len(documents)} documents, no number {number}", "Count from 0.")
-    chosen = replace(documents[number], questions=documents[number].questions[:questions])
-    return recipe_task(recipe, tokenizer).training_tree(chosen)
-
-
-def _chat_tree(recipe: Recipe, tokenizer: Any, data: str, number: int, conversations: int) -> PrefixTree:
-    found = read_chat(data, on_bad_record=recipe.data.on_bad_record).conversations
-    if number >= len(found):
-        raise DataError(f"{data} has {len(found)} conversations, no number {number}", "Count from 0.")
-    chosen = found[number]
-    others = [other for other in found if other is not chosen and leading_turns(other) == leading_turns(chosen)]
-    # Another recipe's kinds of tokens say nothing about conversations.
-    learn = recipe.learn if recipe.data.kind == "chat" or isinstance(recipe.learn, str) else "assistant"
-    return Chat(ChatTemplate(tokenizer), learn).trees([chosen, *others[: conversations - 1]])[0]
+    console.print(
+        f"\n{len(batch.rows[0])} tokens packed, {example.num_unpacked} with one {example.kind} a row. "
+        f"{example.num_learned} learned, deepest position {batch.max_position}",
+        style="dim",
+    )
 
 
 def token_style(learn: float, attend: bool) -> str:
-    """How a token is drawn: learned ones on green, or on yellow if their weight is not 1; hidden from later tokens: struck out."""
+    """The style of a token: on green if it is learned, on yellow if its weight is not 1, struck out if later tokens do not see it."""
     learned = (LEARNED if learn == 1.0 else WEIGHTED) if learn else SEEN
     return " ".join(style for style in (learned, "" if attend else HIDDEN) if style)
 
@@ -80,6 +64,8 @@ def colored_text(batch: PackedBatch, tokenizer: Any, *, brackets: bool = False) 
     With `brackets` (where there are no colours) learned tokens stand between » and «, hidden ones between ( and ). A weight that is
     neither 0 nor 1 stands after the last of the tokens that carry it.
     """
+    from rich.text import Text
+
     row, shown, current = batch.rows[0], Text(), -1
     for index, token in enumerate(row.token):
         if row.node[index] != current:
@@ -99,12 +85,17 @@ def colored_text(batch: PackedBatch, tokenizer: Any, *, brackets: bool = False) 
 
 
 def spell(tokenizer: Any, token: int) -> str:
-    """A token as text; pause tokens, which no tokenizer knows, by their name."""
+    """A token as text. Pause tokens, which no tokenizer knows, are spelled by their name."""
+    from palmette.tasks.extractive_qa import PAUSE
+
     return PAUSE if token < 0 else str(tokenizer.decode([token]))
 
 
 def token_table(batch: PackedBatch, tokenizer: Any) -> Table:
-    """One line a token."""
+    """A table with a line for each token."""
+    from rich.table import Table
+    from rich.text import Text
+
     row = batch.rows[0]
     table = Table(show_edge=False, pad_edge=False)
     for heading in ("row", "position", "branch", "predictor", "end", "attend", "learn"):
@@ -125,6 +116,8 @@ def token_table(batch: PackedBatch, tokenizer: Any) -> Table:
 
 
 def _legend(batch: PackedBatch) -> Text:
+    from rich.text import Text
+
     legend = Text()
     styles = [(LEARNED, "learned"), (SEEN, "read, not learned"), (HIDDEN, "hidden from later tokens")]
     if set(batch.rows[0].learn) - {0.0, 1.0}:
@@ -132,11 +125,3 @@ def _legend(batch: PackedBatch) -> Text:
     for style, meaning in styles:
         legend.append(f" {meaning} ", style).append("  ")
     return legend
-
-
-def _counts(batch: PackedBatch, what: str) -> str:
-    row = batch.rows[0]
-    ends = [n for n in range(len(row.nodes)) if row.nodes[n][1] or n not in row.parents]
-    alone = sum(1 + max(p for p, n in zip(row.position, row.node, strict=True) if n == end) for end in ends)
-    learned = sum(1 for weight in row.learn if weight)
-    return f"\n{len(row)} tokens packed, {alone} with one {what} a row; {learned} learned, deepest position {batch.max_position}"

@@ -1,61 +1,93 @@
-"""The bodies of `merge` and `push`."""
+"""`palmette merge` and `palmette push`."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
-from palmette import run
-from palmette.cli.console import invoked_as, stderr
-from palmette.config import load_run_recipe
-from palmette.model.loading import dtype_name
-from palmette.publish.card import model_card
-from palmette.publish.folder import _fill, _publication, _read
-from palmette.publish.hub import check_name, upload
-from palmette.publish.merge import MergeDType, merge_run
+import typer
+
+from palmette.cli.options import PATH, FinishedRun
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-def run_merge(folder: Path, out: Path, dtype: MergeDType) -> None:
-    """`palmette merge`."""
-    written = dtype_name(merge_run(folder, out, dtype))
-    news = stderr()
-    if load_run_recipe(folder / run.RECIPE).model.quantization:
+def merge(
+    run: FinishedRun,
+    out: Annotated[Path, typer.Option(help="Folder for the merged model. It must not exist.", **PATH)],
+    dtype: Annotated[
+        DType,
+        typer.Option(
+            help="Data type of the merged weights. auto is that of the run. Merging takes 4 bytes a parameter."
+        ),
+    ] = "auto",
+) -> None:
+    """Merge a run's adapter into its model's weights.
+
+    The result is a model folder that transformers can load.
+    """
+    from palmette.cli.console import invoked_as, stderr
+    from palmette.config import load_run_recipe
+    from palmette.model.loading import dtype_name
+    from palmette.publish.merge import merge_run
+    from palmette.run import RECIPE
+
+    written, news = dtype_name(merge_run(run, out, dtype)), stderr()
+    if load_run_recipe(run / RECIPE).model.quantization:
         news.print(
             "the adapter was trained on a base in few bits, and merged onto the base as it is: evaluate it again"
         )
     news.print(f"merged into {out}, in {written}; transformers loads it as any model, and so does {invoked_as()}")
 
 
-def run_push(
-    folder: Path,
-    to: str,
-    *,
-    merged: bool,
-    dtype: MergeDType,
-    evaluations: Sequence[Path],
-    licence: str | None,
-    data_licences: Sequence[str],
-    base_model: str | None,
-    private: bool,
-    update: bool,
-    dry_run: Path | None,
+def push(
+    run: FinishedRun,
+    to: Annotated[str, typer.Option(help="The repository on the Hugging Face hub, as USER/NAME.")],
+    merged: Annotated[bool, typer.Option("--merged", help="Upload the merged model instead of the adapter.")] = False,
+    dtype: Annotated[DType, typer.Option(help="Data type of a merged model. auto is that of the run.")] = "auto",
+    evaluation: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder that `palmette eval squad` wrote for this run, for figures on the card. May be repeated.",
+            **PATH,
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(help="Licence of what is published, such as apache-2.0. By default the base model's, if known."),
+    ] = None,
+    data_licence: Annotated[
+        list[str] | None,
+        typer.Option(help="Licence of the training data: LICENCE for all, or SOURCE=LICENCE. May be repeated."),
+    ] = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option(help="Hub id of the base model, where the run names a folder or file of this machine."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Upload to a repository that exists already.")] = False,
+    dry_run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Upload nothing, and write what would be uploaded into this folder. It must not exist.", **PATH
+        ),
+    ] = None,
 ) -> None:
-    """`palmette push`."""
-    check_name(to)
-    if dry_run is not None:
-        run.check_absent(dry_run)
-    source = _read(folder, merged=merged, base_model=base_model)
-    publication = _publication(source, to, evaluations, licence, data_licences)
-    card = model_card(publication)
-    news = stderr()
-    if dry_run is not None:
-        with run.whole_folder(dry_run) as staging:
-            _fill(staging, source, publication, card, dtype)
-        news.print(f"nothing was uploaded; what would be is in {dry_run}")
-        return
-    with tempfile.TemporaryDirectory(prefix="palmette-") as name:
-        staging = Path(name)
-        _fill(staging, source, publication, card, dtype)
-        news.print(f"uploading {', '.join(sorted(path.name for path in staging.iterdir()))}")
-        news.print(f"done: {upload(staging, to, private=private, update=update)}")
+    """Upload a run to the Hugging Face hub, with a model card.
+
+    The card shows data, recipe, figures, example of use, limits and licence.
+    """
+    from palmette.cli.console import stderr
+    from palmette.publish.push import PushSettings, push_run
+
+    settings = PushSettings(
+        merged=merged,
+        dtype=dtype,
+        evaluations=evaluation or (),
+        licence=licence,
+        data_licences=data_licence or (),
+        base_model=base_model,
+        private=private,
+        update=update,
+    )
+    push_run(run, to, settings, stderr().print, dry_run=dry_run)

@@ -8,18 +8,26 @@ from typing import Annotated
 
 import typer
 
+from palmette.cli.options import PATH
+
 Table = tuple[list[str], list[list[str]]]  # headings, lines
 
 
 def sweep(
-    file: Annotated[Path, typer.Argument(help="The sweep, a YAML file: output, base, vary or cells, seeds, evaluate.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="The sweep, a YAML file: output, base, vary or cells, seeds, evaluate.", **{**PATH, "metavar": "FILE"}
+        ),
+    ],
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try runs that failed again; else they are kept as failed.")
+        bool, typer.Option("--retry-failed", help="Try runs that failed again. By default they stay failed.")
     ] = False,
 ) -> None:
-    """Train and measure a recipe under varied settings; one table at the end.
+    """Train and measure a recipe under varied settings.
 
-    A sweep that was stopped goes on; given in several terminals at once, they share its runs.
+    The results are printed as one table. A sweep that was stopped continues with the same command. Several processes with
+    the same sweep share its runs.
     """
     from palmette.cli.console import stderr
     from palmette.studies.sweep.runner import run_sweep
@@ -40,11 +48,15 @@ def sweep(
 
 
 def chain(
-    recipe: Annotated[Path, typer.Argument(help="The chain, a YAML file: output, stages, seeds, evaluate.")],
+    recipe: Annotated[
+        Path,
+        typer.Argument(help="The chain, a YAML file: output, stages, seeds, evaluate.", **{**PATH, "metavar": "FILE"}),
+    ],
 ) -> None:
-    """Run a chain of stages that build on one another, such as fine-tuning, preferences, DPO, reward model, PPO; one table at the end.
+    """Run training stages that build on one another.
 
-    A chain that was stopped goes on with the same command; given in several terminals at once, they share its seeds.
+    The stages may be fine-tuning, preferences, a reward model, DPO, KTO, PPO or GRPO. The results are printed as one table. A
+    chain that was stopped continues with the same command. Several processes with the same chain share its seeds.
     """
     from palmette.cli.console import stderr
     from palmette.studies.chain.runner import run_chain
@@ -64,7 +76,7 @@ def chain(
 
 
 def _stopped(words: str) -> typer.Exit:
-    """Say how to continue; the exit after Ctrl-C."""
+    """Say how to continue. The result is the exit after Ctrl-C."""
     from palmette.cli.console import invoked_as, stderr
 
     stderr().print(f"stopped; continue with: {invoked_as()} {words}")

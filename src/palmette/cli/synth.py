@@ -1,142 +1,195 @@
-"""`palmette synth`: reasoning for every question of a data set, written by a teacher behind an endpoint or quoted by rule."""
+"""`palmette synth`: training data from a teacher behind an endpoint, by rule, from a model's own answers, or from verdicts."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from palmette.cli.endpoint import CacheOption, endpoint_options, open_client, reporting_usage
-from palmette.cli.preferences import synth_preferences
+from palmette.cli.options import DATA, MODEL, PATH, AttentionOption, LimitOption, SeedOption, TokensPerBatchOption
 from palmette.endpoint.settings import Endpoint
-from palmette.errors import DataError, RunError
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.data.records import DataSet
-    from palmette.endpoint.client import Client
     from palmette.synth.rationales import Rationales
 
-synth_app = typer.Typer(no_args_is_help=True, help="Make training data with a teacher.")
-synth_app.command("preferences")(synth_preferences)
-RATIONALE_TOKENS, MAX_WORDS = 512, 120
-_FORMATS = (".json", ".jsonl")
+_NO_REWARD = "none"
 
-
-DataArgument = Annotated[str, typer.Argument(help="builtin:train, a SQuAD v2 .json, a .jsonl, or a hub data set.")]
-OutOption = Annotated[Path, typer.Option(help="The .jsonl (or SQuAD v2 .json) to write, which must not exist.")]
-KeepOption = Annotated[
-    bool, typer.Option("--keep-all", help="Keep questions whose rationale was dropped, without one.")
+SourceArgument = Annotated[
+    str,
+    typer.Argument(help="The questions: builtin:train, a SQuAD v2 .json, a .jsonl, or a hub data set.", **DATA),
 ]
-WordsOption = Annotated[int, typer.Option(min=1, help="Longer rationales are dropped.")]
-LimitOption = Annotated[Optional[int], typer.Option(min=1, help="Use the first N documents only.")]  # noqa: UP045
+RationalesOption = Annotated[
+    Path, typer.Option("--out", help="The .jsonl, or SQuAD v2 .json, to write. It must not exist.", **PATH)
+]
+KeepAllOption = Annotated[
+    bool, typer.Option("--keep-all", help="Keep questions whose rationale was dropped, without a rationale.")
+]
+RationaleWordsOption = Annotated[int, typer.Option("--max-words", min=1, help="Longest rationale, in words.")]
+AnsweringModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The model that answers: a run folder, a model folder, a GGUF file, or a hub id. "
+        "With --verdicts, only the prompt of a run is used.",
+        **MODEL,
+    ),
+]
+RewardOption = Annotated[
+    str,
+    typer.Option(
+        help="Weights of abstention, exact, f1 and valid_json, such as exact=1,valid_json=0.2. "
+        "With none, only the reward model counts."
+    ),
+]
+RewardModelOption = Annotated[
+    str | None,
+    typer.Option(help="A finished run of `palmette train reward`, whose score of each answer is added.", **MODEL),
+]
+VerdictsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A .jsonl of answers with a label, true (good) or false (bad). Good answers are preferred to bad ones, "
+        "and nothing is sampled.",
+        **{**DATA, "metavar": "FILE"},
+    ),
+]
+TemperatureOption = Annotated[
+    list[float] | None,
+    typer.Option(min=0.0, help="A sampling temperature. May be repeated. [default: 0.7, 1.0, 1.3]"),
+]
+TopPOption = Annotated[
+    float, typer.Option(min=0.001, max=1.0, help="Sample from the likeliest tokens with this total probability.")
+]
+NewTokensOption = Annotated[
+    int, typer.Option(min=1, help="Longest answer, in tokens. Longer answers are cut, and not compared.")
+]
+FormOption = Annotated[
+    Literal["pairs", "ranked"],
+    typer.Option(help="Compare the best and the worst answer, or one answer at each reward, up to 9."),
+]
+MarginOption = Annotated[
+    float, typer.Option(min=0.0, help="Smallest difference of rewards at which two answers are compared.")
+]
 
 
-@synth_app.command("rationales")
-@endpoint_options(max_tokens=RATIONALE_TOKENS)
+@endpoint_options(max_tokens=512)
 def synth_rationales(
     *,
-    data: DataArgument,
-    out: OutOption,
+    data: SourceArgument,
+    out: RationalesOption,
     endpoint: Endpoint,
-    keep_all: KeepOption = False,
-    max_words: WordsOption = MAX_WORDS,
+    keep_all: KeepAllOption = False,
+    max_words: RationaleWordsOption = 120,
     limit: LimitOption = None,
     cache: CacheOption = None,
 ) -> None:
-    """Ask a teacher that knows the answers for the reasoning. Refusals and contradictions are dropped and counted."""
-    out, source = _opened(data, out, limit)
-    _synthesize(open_client(endpoint, cache, out), source, out, keep_all=keep_all, max_words=max_words)
+    """Ask a teacher that knows the answers for the reasoning.
 
-
-@synth_app.command("quotes")
-def synth_quotes(
-    data: DataArgument,
-    out: OutOption,
-    keep_all: KeepOption = False,
-    max_words: WordsOption = MAX_WORDS,
-    limit: LimitOption = None,
-) -> None:
-    """Write the reasoning by rule, without a teacher: the sentence that decides the question, and whether it answers."""
-    from palmette.synth.quotes import ANSWERED, UNANSWERED, quote_rationales
-
-    out, source = _opened(data, out, limit)
-    done = quote_rationales(source.documents, max_words=max_words)
-    _write(done, source, out, {"teacher": "quotes", "words": [ANSWERED, UNANSWERED]}, keep_all, max_words)
-
-
-def _opened(data: str, out: Path, limit: int | None) -> tuple[Path, DataSet]:
-    """Where to write, and the data to write for."""
-    from palmette import run
-    from palmette.data.source import read_source
-
-    out = out.expanduser()
-    if out.suffix not in _FORMATS:
-        raise RunError(f"{out} ends neither in .jsonl nor in .json", "Name a file that can be read back.")
-    run.check_absent(out)
-    return out, read_source(data, limit_documents=limit)
-
-
-def _synthesize(client: Client, source: DataSet, out: Path, *, keep_all: bool, max_words: int) -> None:
+    Refusals and contradictions are dropped and counted.
+    """
+    from palmette.synth.rationale_file import read_questions
     from palmette.synth.rationales import make_rationales, prompt_sha256
 
+    source = read_questions(data, out, limit)
+    client = open_client(endpoint, cache, out)
     with reporting_usage(client):
         done = make_rationales(client, source.documents, max_words=max_words)
     _write(done, source, out, {**client.about(), "prompt_sha256": prompt_sha256()}, keep_all, max_words)
 
 
+def synth_quotes(
+    data: SourceArgument,
+    out: RationalesOption,
+    keep_all: KeepAllOption = False,
+    max_words: RationaleWordsOption = 120,
+    limit: LimitOption = None,
+) -> None:
+    """Write the reasoning by rule, without a teacher.
+
+    It is the sentence that decides the question, and whether that sentence answers it.
+    """
+    from palmette.synth.quotes import ANSWERED, UNANSWERED, quote_rationales
+    from palmette.synth.rationale_file import read_questions
+
+    source = read_questions(data, out, limit)
+    done = quote_rationales(source.documents, max_words=max_words)
+    _write(done, source, out, {"teacher": "quotes", "words": [ANSWERED, UNANSWERED]}, keep_all, max_words)
+
+
+def synth_preferences(
+    data: SourceArgument,
+    out: Annotated[
+        Path, typer.Option(help="The .jsonl to write. It must not exist. A job that was stopped continues.", **PATH)
+    ],
+    model: AnsweringModelOption = None,
+    reward: RewardOption = "f1=1,valid_json=0.2",
+    reward_model: RewardModelOption = None,
+    reward_model_weight: Annotated[float, typer.Option(min=0.0, help="Weight of the reward model's score.")] = 1.0,
+    verdicts: VerdictsOption = None,
+    temperature: TemperatureOption = None,
+    top_p: TopPOption = 1.0,
+    samples: Annotated[int, typer.Option(min=1, help="Answers to each question at each temperature.")] = 4,
+    max_new_tokens: NewTokensOption = 48,
+    form: FormOption = "pairs",
+    min_margin: MarginOption = 0.0,
+    limit: LimitOption = None,
+    tokens_per_batch: TokensPerBatchOption = 8192,
+    attention: AttentionOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Make preferences from a model's own answers, or from verdicts.
+
+    Several answers to each question are sampled and ranked by rewards, or people have judged them.
+    """
+    from palmette.cli.console import stdout
+    from palmette.config import read_section
+    from palmette.synth.preference_job import write_preferences
+    from palmette.synth.preference_settings import PreferenceSettings
+    from palmette.tasks.rewards import parse_weights
+
+    settings = {
+        "data": data,
+        "model": model,
+        "reward": {} if reward.strip() == _NO_REWARD else parse_weights(reward),
+        "reward_model": reward_model,
+        "reward_model_weight": reward_model_weight,
+        "verdicts": verdicts,
+        **({"temperatures": temperature} if temperature else {}),
+        "top_p": top_p,
+        "samples": samples,
+        "max_new_tokens": max_new_tokens,
+        "form": form,
+        "min_margin": min_margin,
+        "limit": limit,
+        "tokens_per_batch": tokens_per_batch,
+        "attention": attention,
+        "seed": seed,
+    }
+    write_preferences(read_section(PreferenceSettings, settings, "synth preferences"), out, stdout().print)
+
+
 def _write(
     done: Rationales, source: DataSet, out: Path, teacher: dict[str, Any], keep_all: bool, max_words: int
 ) -> None:
-    """The data with their rationales, and a report beside them."""
-    from palmette import run
-    from palmette.cli.console import stderr
-    from palmette.data.rows import dump_rows
-    from palmette.data.squad import dump_squad
+    """Write the data with their rationales, and say what was dropped."""
+    from palmette.cli.console import stderr, stdout
+    from palmette.synth.rationale_file import report_of, write_rationales
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    report = out.with_name(out.name + ".report.json")
-    run.write_json(report, {**run.environment(), **teacher, **_about(source, done, max_words)})
-    _tell(done, source)
-    if not done.num_kept:
-        raise DataError(
-            "no rationale is fit to learn from", f"Read the completions in {report}. A more capable teacher may help."
-        )
-    documents = done.documents if keep_all else done.with_rationale_only()
-    run.write_text(out, dump_squad(documents) if out.suffix == ".json" else dump_rows(documents))
-    num_questions = sum(len(document.questions) for document in documents)
-    stderr().print(f"{num_questions} questions in {out}. What was dropped, and why, is in {report}.")
+    stdout().print(_table(done, source))
+    count = write_rationales(done, source, out, teacher, keep_all=keep_all, max_words=max_words)
+    stderr().print(f"{count} questions in {out}. What was dropped, and why, is in {report_of(out)}.")
 
 
-def _about(source: DataSet, done: Rationales, max_words: int) -> dict[str, Any]:
+def _table(done: Rationales, source: DataSet) -> Any:
+    from palmette.cli.console import number, plain_table
     from palmette.synth.rationales import REASONS
 
-    dropped = [
-        {"id": question, "reason": verdict.reason, "completion": verdict.completion}
-        for question, verdict in done.verdicts.items()
-        if verdict.reason
-    ]
-    return {
-        "max_words": max_words,
-        "data": source.describe(),
-        "kept": done.num_kept,
-        "dropped": done.counts,
-        "reasons": {reason: REASONS[reason] for reason in done.counts},
-        "dropped_questions": dropped,
-    }
-
-
-def _tell(done: Rationales, source: DataSet) -> None:
-    from rich.table import Table
-
-    from palmette.cli.console import stdout
-    from palmette.synth.rationales import REASONS
-
-    table = Table(show_edge=False, pad_edge=False)
-    for name in ("rationales", "number", "percent", "why"):
-        table.add_column(name, justify="right" if name in ("number", "percent") else "left")
+    table = plain_table("rationales", "number", "percent")
+    table.add_column("why")
     total = source.num_questions
-    table.add_row("kept", str(done.num_kept), f"{100 * done.num_kept / total:.1f}", "")
+    table.add_row("kept", str(done.num_kept), number(100 * done.num_kept / total), "")
     for reason, count in done.counts.items():
-        table.add_row(f"dropped: {reason}", str(count), f"{100 * count / total:.1f}", REASONS[reason])
-    stdout().print(table)
+        table.add_row(f"dropped: {reason}", str(count), number(100 * count / total), REASONS[reason])
+    return table

@@ -16,12 +16,12 @@ import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal
 
 from palmette.data.records import check_unicode
 from palmette.data.source import OnBad, open_rows
 from palmette.errors import DataError
+from palmette.files import expand
 
 Role = Literal["system", "user", "assistant"]
 # What data sets call the three.
@@ -162,7 +162,7 @@ def is_chat(row: dict[str, Any]) -> bool:
 
 def holds_chat(source: str) -> bool:
     """Whether a source is a JSON Lines file whose first row is meant as a conversation."""
-    path = Path(source).expanduser()
+    path = expand(source)
     if path.suffix != ".jsonl" or not path.is_file():
         return False
     _, rows = open_rows(source, default_split="train", columns=_FORMAT, example=_EXAMPLE)

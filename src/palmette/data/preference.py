@@ -230,7 +230,7 @@ def _collect(
         )
     if not records:
         lost = f"all were dropped: {say_counts(read.counts)}; first {errors[0].problem}" if errors else "it has no row"
-        raise DataError(f"{source}: no record is left; {lost}", "Mend the records, or give another source.")
+        raise DataError(f"{source}: no record is left; {lost}", "Fix the records, or give another source.")
     return read
 
 

@@ -15,6 +15,7 @@ from palmette.data.records import DataSet, Document, check_document, check_quest
 from palmette.data.rows import group_rows, parse_json_lines
 from palmette.data.squad import parse_squad
 from palmette.errors import DataError
+from palmette.files import expand
 
 OnBad = Literal["error", "drop"]
 SPLITS = ("train", "dev", "test")
@@ -155,12 +156,11 @@ def open_rows(
 
 def _file(source: str, ways: str) -> Path | None:
     """The file that a source names; None where it names a hub data set."""
-    path = Path(source)
+    path = expand(source)
     try:
-        path = path.expanduser()
         if path.is_file():
             return path
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         raise DataError(f"cannot read the data {source!r}: {error}", ways) from error
     if _HUB_ID.fullmatch(source) and path.suffix not in {".json", ".jsonl"}:
         return None

@@ -10,12 +10,12 @@ import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from palmette.data.records import Document, Question, check_document, check_question
 from palmette.data.rows import parse_json_line, question_and_context
 from palmette.errors import DataError
+from palmette.files import expand
 
 STANDARD_INPUT = "-"
 _SOURCE = "the input"
@@ -166,8 +166,8 @@ def open_lines(source: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        stream = Path(source).expanduser().open("rb")
-    except (OSError, RuntimeError) as error:
+        stream = expand(source).open("rb")
+    except OSError as error:
         raise DataError(f"cannot read the input {source!r}: {error}", "Give a .jsonl file, or -.") from error
     with stream:
         yield stream
@@ -175,7 +175,7 @@ def open_lines(source: str) -> Iterator[BinaryIO]:
 
 def count_lines(source: str) -> int:
     """How many lines a file has; 0 where that cannot be known without reading it up (a pipe)."""
-    if source == STANDARD_INPUT or not (path := Path(source).expanduser()).is_file():
+    if source == STANDARD_INPUT or not (path := expand(source)).is_file():
         return 0
     count, last = 0, b"\n"
     with path.open("rb") as stream:

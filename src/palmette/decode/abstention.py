@@ -13,8 +13,7 @@ from palmette.model.attention import skips_hidden
 from palmette.model.forward import branch_logprobs, score_tokens
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tree.batch import PackedBatch
-from palmette.tree.packing import padded_length, plan_batches, plan_single_rows
-from palmette.tree.prefix_tree import PrefixTree
+from palmette.tree.packing import padded_length
 
 
 @torch.inference_mode()
@@ -35,15 +34,11 @@ def abstention_probabilities(
         {question id: probability}, batch by batch.
     """
     trees = [task.abstention_tree(document) for document in documents if document.questions]
-    for rows in _plan(model, trees, tokens_per_batch):
-        batch = PackedBatch.from_trees([[trees[index] for index in row] for row in rows]).to(model.device)
-        branches = branch_logprobs(batch, score_tokens(model, batch))
+    row_tokens = max((tree.num_tokens for tree in trees), default=0)
+    one_row = skips_hidden(model)
+    for batch in PackedBatch.pack(
+        trees, row_tokens=padded_length(row_tokens), tokens_per_batch=tokens_per_batch, one_row=one_row
+    ):
+        placed = batch.to(model.device)
+        branches = branch_logprobs(placed, score_tokens(model, placed))
         yield {question: math.exp(float(logprob)) for row in branches for (_, question), logprob in row.items()}
-
-
-def _plan(model: Any, trees: Sequence[PrefixTree], tokens_per_batch: int) -> list[list[list[int]]]:
-    if skips_hidden(model):
-        return plan_single_rows(trees, tokens_per_batch=tokens_per_batch)
-    lengths = [tree.num_tokens for tree in trees]
-    row_tokens = padded_length(max(lengths, default=0))
-    return plan_batches(lengths, row_tokens=row_tokens, tokens_per_batch=tokens_per_batch)

@@ -16,6 +16,7 @@ from palmette.decode.reasoning import check_place, end_tokens
 from palmette.errors import ModelError
 from palmette.model.forward import check_positions
 from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tree.segments import decode_tokens
 
 
 class CompletionDecoder(ABC):
@@ -84,7 +85,7 @@ class CompletionDecoder(ABC):
         return end_tokens(self._model, self._task)
 
     def _text(self, tokens: list[int]) -> str:
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return decode_tokens(self._tokenizer, tokens)
 
     def _check_length(self, num_prompt_tokens: int, document: Document, question: Question) -> None:
         what = f"question {question.id!r} about document {document.id!r}, with its completion,"

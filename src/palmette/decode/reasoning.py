@@ -10,13 +10,18 @@ from palmette.decode.growth import grow, likeliest
 from palmette.decode.prefix_cache import PrefixCache
 from palmette.errors import DataError
 from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tree.segments import decode_tokens
 
 
 def end_tokens(model: Any, task: ExtractiveQa) -> list[int]:
     """Tokens that end a completion: the template's end of a turn, and whatever else the model ends sequences with."""
+    return sorted({task.end_of_turn(), *sequence_ends(model)})
+
+
+def sequence_ends(model: Any) -> list[int]:
+    """Tokens that end a sequence by the model's own configuration."""
     eos = model.generation_config.eos_token_id
-    own = [] if eos is None else eos if isinstance(eos, list) else [eos]
-    return sorted({task.end_of_turn(), *map(int, own)})
+    return [] if eos is None else [int(token) for token in eos] if isinstance(eos, list) else [int(eos)]
 
 
 def check_place(task: ExtractiveQa) -> None:
@@ -69,7 +74,7 @@ def reason(
     opens = opening.strip()
 
     def text(tokens: Sequence[int]) -> str:
-        return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return decode_tokens(tokenizer, tokens)
 
     grown = grow(cache, slots, likeliest, limits=limit, stop_tokens=stops, stop=lambda _, tokens: opens in text(tokens))
     found = []

@@ -2,7 +2,7 @@
 
 The questions of a document stand or fall together, so documents are drawn with replacement, each with all of its questions
 (Davison and Hinkley, 1997, section 3.8; Field and Welsh, 2007). Measures that are means over questions need only each document's
-sum and count, so a sample is one product of the drawn counts with these; other measures are computed anew on the drawn
+sum and count, so a sample is one product of the drawn counts with these; other measures are computed again on the drawn
 questions. Both see the same draws.
 
 Intervals are percentile intervals. Not covered: they are somewhat narrow for few documents (below about 30), and they say nothing
@@ -131,6 +131,39 @@ def paired_difference(
     return {name: found[name] for name in runs[0].values if name in found}
 
 
+def ratio_intervals(
+    columns: Mapping[str, tuple[Values, Values]],
+    documents: Sequence[str],
+    *,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile intervals of ratios of sums, documents being drawn with all that belongs to them.
+
+    Two documents of one completion each, with the rewards 0 and 1: a quarter of the samples hold only the one, a quarter only the other.
+
+    >>> ratio_intervals({"reward": (np.array([0.0, 1.0]), np.ones(2))}, ["a", "b"])
+    {'reward': (0.0, 1.0)}
+
+    Args:
+        columns: the numerators and the denominators [N], by name. Every denominator is positive.
+        documents: the document of each of the N.
+        num_samples: see `intervals`.
+        seed: see `intervals`.
+
+    Returns:
+        {} for fewer than two documents.
+    """
+    cluster_N, num_clusters = _numbered(documents)
+    if num_clusters < 2:
+        return {}
+    of_DM, per_DM = (_sums(cluster_N, [pair[side] for pair in columns.values()], num_clusters) for side in (0, 1))
+    draw_SD = np.array(list(_draws(num_clusters, num_samples, seed)))
+    sample_SM = (draw_SD @ of_DM) / (draw_SD @ per_DM)
+    ends_M2 = np.quantile(sample_SM, [0.025, 0.975], axis=0).T.tolist()
+    return {name: (low, high) for name, (low, high) in zip(columns, ends_M2, strict=True)}
+
+
 class _Run:
     """One run's measures, on the data (`values`) and on samples of its documents."""
 
@@ -140,7 +173,7 @@ class _Run:
         self._scored, self._measure, self._cluster_N = scored, measure, cluster_N
         columns = {name: value_N for name, value_N in question_values(scored).items() if not np.isnan(value_N).all()}
         self._sum_DM, self._count_DM = (
-            np.stack([np.bincount(cluster_N, weights, num_clusters) for weights in kind], axis=1)
+            _sums(cluster_N, kind, num_clusters)
             for kind in (
                 [np.nan_to_num(value_N) for value_N in columns.values()],
                 [1.0 - np.isnan(value_N) for value_N in columns.values()],
@@ -181,14 +214,25 @@ def _draws(num_clusters: int, num_samples: int, seed: int) -> Iterator[Indices]:
 
 def _clusters(scored: Sequence[ScoredAnswer], cluster: Cluster) -> tuple[Indices, int]:
     """The number of each question's cluster, and how many there are."""
-    numbers: dict[str, int] = {}
-    cluster_N = np.array([numbers.setdefault(cluster(answer), len(numbers)) for answer in scored], dtype=np.int64)
-    if len(numbers) < 2:
+    cluster_N, num_clusters = _numbered([cluster(answer) for answer in scored])
+    if num_clusters < 2:
         raise DataError(
-            f"{len(numbers)} documents among {len(scored)} questions: an interval needs at least 2",
+            f"{num_clusters} documents among {len(scored)} questions: an interval needs at least 2",
             "Evaluate on more documents, or report the measures without intervals.",
         )
-    return cluster_N, len(numbers)
+    return cluster_N, num_clusters
+
+
+def _numbered(names: Sequence[str]) -> tuple[Indices, int]:
+    """Names as numbers in the order in which they first appear, and how many different ones there are."""
+    numbers: dict[str, int] = {}
+    name_N = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+    return name_N, len(numbers)
+
+
+def _sums(cluster_N: Indices, columns: Sequence[Values], num_clusters: int) -> Values:
+    """The sum of each column over each cluster [D, M]."""
+    return np.stack([np.bincount(cluster_N, value_N, num_clusters) for value_N in columns], axis=1)
 
 
 def _aligned(a: Sequence[ScoredAnswer], b: Sequence[ScoredAnswer]) -> list[ScoredAnswer]:
@@ -207,7 +251,7 @@ def _aligned(a: Sequence[ScoredAnswer], b: Sequence[ScoredAnswer]) -> list[Score
     for one, other in zip(a, aligned, strict=True):
         if (one.question, one.document.text) != (other.question, other.document.text):
             raise DataError(
-                f"question {one.question.id!r} has another text, document or reference in the second run",
+                f"question {one.question.id!r} has another text, document or gold answer in the second run",
                 "Compare runs on the same version of the data.",
             )
     return aligned

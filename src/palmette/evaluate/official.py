@@ -114,14 +114,14 @@ def _unique(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
 
 def _check_ids(given: Iterable[str], documents: Sequence[Document], where: str) -> None:
     given = set(given)
-    asked = [question.id for document in documents for question in document.questions]
-    missing = [key for key in asked if key not in given]
+    expected = [question.id for document in documents for question in document.questions]
+    missing = [key for key in expected if key not in given]
     if missing:
         raise DataError(
-            f"{where}: no value for question {missing[0]!r} ({len(missing)} of {len(asked)} are missing)",
+            f"{where}: no value for question {missing[0]!r} ({len(missing)} of {len(expected)} are missing)",
             'Give every question one; "" as a text abstains.',
         )
-    unknown = sorted(given.difference(asked))
+    unknown = sorted(given.difference(expected))
     if unknown:
         raise DataError(
             f"{where}: {unknown[0]!r} is no question of the data ({len(unknown)} of {len(given)} are unknown)",

@@ -16,6 +16,7 @@ from typing import Literal
 from palmette import run
 from palmette.config import ModelSection, Recipe, load_run_recipe
 from palmette.errors import ModelError
+from palmette.files import expand
 
 Kind = Literal["run", "folder", "gguf", "hub"]
 ModelName = str | os.PathLike[str]
@@ -92,7 +93,7 @@ def resolve_run(name: ModelName, *, finished: bool = True) -> ModelSource:
         RecipeError: the run's recipe cannot be read.
     """
     text = os.fspath(name)
-    path = _expand(text)
+    path = expand(text)
     run.check_run(path)
     return _resolve_run(text, path, finished)
 
@@ -132,7 +133,7 @@ def _resolve_run(text: str, folder: Path, finished: bool) -> ModelSource:
 
 def _kind_of(text: str) -> tuple[Kind, Path]:
     """The kind of a name, and the path that it would be."""
-    path = _expand(text)
+    path = expand(text)
     try:
         if text and run.is_run(path):
             return "run", path
@@ -145,10 +146,3 @@ def _kind_of(text: str) -> tuple[Kind, Path]:
             f"{text!r} cannot be a model's name: {error.strerror}", "Give a folder or a hub id."
         ) from error
     return "hub", path
-
-
-def _expand(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise ModelError(f"{text!r} cannot be expanded: {error}", "Write the whole path.") from error

@@ -31,7 +31,7 @@ DType = Literal["auto", "float32", "bfloat16"]
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 # What the libraries raise for files that are missing, damaged, or contradict themselves or an override.
-_UNREADABLE = (
+UNREADABLE = (
     OSError,
     ValueError,
     TypeError,
@@ -117,7 +117,7 @@ def load_model(
             **options,
             **(overrides or {}),
         )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         capped = attention != "eager" and "scaled_dot_product_attention" in str(error)
         way_out = "Set model.attention: eager, or --attention eager." if capped else _way_out(name)
         raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", way_out) from error
@@ -140,7 +140,7 @@ def load_tokenizer(name: str, **options: Any) -> Any:
 def _tokenizer(folder: str, name: str, options: dict[str, Any]) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, **options)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError(f"cannot load the tokenizer of {name!r}: {first_line(error)}", _way_out(name)) from error
 
 
@@ -178,7 +178,7 @@ def _with_adapter(model: Any, folder: Path) -> Any:
     try:
         with without_alias_warning():
             adapted = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError(
             f"cannot load the adapter {folder}: {first_line(error)}", "Give the folder of a finished run of this model."
         ) from error

@@ -57,7 +57,7 @@ def quantization_config(
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(
-            f"bitsandbytes cannot be loaded: {reason}", "Mend its installation, or load the base as it is."
+            f"bitsandbytes cannot be loaded: {reason}", "Fix its installation, or load the base as it is."
         ) from error
     if device not in supported:
         raise ModelError(

@@ -267,15 +267,6 @@ def clipped_value_loss(
     return 0.5 * (weight_P.to(value_P.dtype) * error_P).sum() / denominator
 
 
-def token_entropy(logits_PV: torch.Tensor) -> torch.Tensor:
-    """Entropy of the distribution that each token was drawn from [P] (nats), from 0 to ln V; with gradient.
-
-    As a bonus, add coefficient * weighted_nll(entropy_P, weight_P, denominator) to a loss: a negative term, minus the mean entropy.
-    """
-    logprob_PV = torch.log_softmax(logits_PV, dim=-1)
-    return -(logprob_PV.exp() * logprob_PV).sum(dim=-1)
-
-
 @torch.no_grad()
 def explained_variance(value_P: torch.Tensor, return_P: torch.Tensor, weight_P: torch.Tensor) -> float | None:
     """Share of the returns' variance that the values explain: 1 - variance(return - value) / variance(return), over learned tokens.

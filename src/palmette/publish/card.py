@@ -12,7 +12,7 @@ from typing import Literal
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from palmette.evaluate.names import HEADLINES
+from palmette.evaluate.names import HEADLINES, with_interval
 from palmette.publish.public import Figures, Source
 
 Kind = Literal["adapter", "merged", "full"]
@@ -140,7 +140,7 @@ def _figure(figures: Figures, key: str) -> str:
     value, interval = figures.metrics.get(key), figures.intervals.get(key)
     if value is None:
         return "-"
-    return f"{value:.1f}" + (f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else "")
+    return with_interval(value, interval)
 
 
 def _data(publication: Publication) -> str:

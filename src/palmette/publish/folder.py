@@ -15,6 +15,7 @@ from palmette.data.records import Document, Question
 from palmette.errors import RunError
 from palmette.evaluate.record import MADE_BY
 from palmette.evaluate.squad import METRICS
+from palmette.files import expand
 from palmette.inference.base import source_tokenizer
 from palmette.inference.calibration import CALIBRATION
 from palmette.inference.names import resolve_run
@@ -70,25 +71,25 @@ def _read(folder: Path, *, merged: bool, base_model: str | None) -> _Run:
 
 
 def _publication(
-    source: _Run, to: str, evaluations: Sequence[Path], licence: str | None, data_licences: Sequence[str]
+    finished: _Run, to: str, evaluations: Sequence[Path], licence: str | None, data_licences: Sequence[str]
 ) -> Publication:
-    weights = weights_hash(str(source.trained))
-    stated = licence or base_licence(source.recipe.model.name) or base_licence(source.base)
+    weights = weights_hash(str(finished.trained))
+    stated = licence or base_licence(finished.recipe.model.name) or base_licence(finished.base)
     if stated is None:
-        raise RunError(f"the licence of {source.base} is not known here", "Give one: --licence LICENCE.")
+        raise RunError(f"the licence of {finished.base} is not known here", "Give one: --licence LICENCE.")
     return Publication(
         to=to,
-        kind=source.kind,
-        base=source.base,
-        quantization=source.recipe.model.quantization,
+        kind=finished.kind,
+        base=finished.base,
+        quantization=finished.recipe.model.quantization,
         licence=check_licence(stated),
-        sources=sources_of(source.manifest, data_licences),
-        recipe=_recipe(source),
-        figures=[read_figures(folder.expanduser(), weights, MADE_BY, METRICS) for folder in evaluations],
-        prompt=_example_prompt(source),
-        calibrated=_calibrated(source),
-        version=source.manifest["versions"].get("palmette", __version__),
-        only_here=_only_here(source.recipe),
+        sources=sources_of(finished.manifest, data_licences),
+        recipe=_recipe(finished),
+        figures=[read_figures(expand(folder), weights, MADE_BY, METRICS) for folder in evaluations],
+        prompt=_example_prompt(finished),
+        calibrated=_calibrated(finished),
+        version=finished.manifest["versions"].get("palmette", __version__),
+        only_here=_only_here(finished.recipe),
     )
 
 
@@ -103,36 +104,36 @@ def _only_here(recipe: Recipe) -> str:
     return kinds.get(recipe.reasoning.kind, "")
 
 
-def _recipe(source: _Run) -> str:
-    return public_recipe(source.recipe.to_yaml(), source.base, source.manifest)
+def _recipe(finished: _Run) -> str:
+    return public_recipe(finished.recipe.to_yaml(), finished.base, finished.manifest)
 
 
-def _calibrated(source: _Run) -> bool:
+def _calibrated(finished: _Run) -> bool:
     """A calibration holds for the very weights that it was fitted with, so not for merged ones."""
-    return source.kind != "merged" and (source.trained / CALIBRATION).is_file()
+    return finished.kind != "merged" and (finished.trained / CALIBRATION).is_file()
 
 
-def _example_prompt(source: _Run) -> str:
+def _example_prompt(finished: _Run) -> str:
     """A whole prompt, as the tokenizer's own text."""
-    tokenizer = source_tokenizer(resolve_run(source.folder))
-    task = recipe_task(source.recipe, tokenizer)
+    tokenizer = source_tokenizer(resolve_run(finished.folder))
+    task = recipe_task(finished.recipe, tokenizer)
     tokens = task.prompt_tokens(_EXAMPLE, _EXAMPLE.questions[0])
     return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def _fill(staging: Path, source: _Run, publication: Publication, card: str, dtype: MergeDType) -> None:
+def _fill(staging: Path, finished: _Run, publication: Publication, card: str, dtype: MergeDType) -> None:
     """Write everything that is to be uploaded into a folder."""
-    manifest = public_manifest(source.manifest, source.base)
-    if source.kind == "merged":
-        write_merged(merged_model(source.folder, source.recipe), source.recipe, staging, dtype)
-        made_of = origin(source.folder, source.recipe.model_dump(), manifest)
+    manifest = public_manifest(finished.manifest, finished.base)
+    if finished.kind == "merged":
+        write_merged(merged_model(finished.folder, finished.recipe), finished.recipe, staging, dtype)
+        made_of = origin(finished.folder, finished.recipe.model_dump(), manifest)
         public = {key: made_of[key] for key in ("adapter_sha256", "merged_onto")}
         run.write_json(staging / ORIGIN, {**public, "palmette": __version__})
     else:
-        shutil.copytree(source.trained, staging, ignore=shutil.ignore_patterns(_CARD, ".*"), dirs_exist_ok=True)
-    if source.kind == "adapter":
-        _rewrite(staging / "adapter_config.json", {"base_model_name_or_path": source.base})
-    if _calibrated(source):
+        shutil.copytree(finished.trained, staging, ignore=shutil.ignore_patterns(_CARD, ".*"), dirs_exist_ok=True)
+    if finished.kind == "adapter":
+        _rewrite(staging / "adapter_config.json", {"base_model_name_or_path": finished.base})
+    if _calibrated(finished):
         fitted = json.loads((staging / CALIBRATION).read_text(encoding="utf-8"))
         _rewrite(staging / CALIBRATION, {"source": public_source(fitted["source"], fitted["sha256"])})
     run.write_text(staging / run.RECIPE, publication.recipe)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from palmette.errors import RunError
+from palmette.files import format_yaml, parse_yaml
 from palmette.inference.names import model_kind
 
 _BUILTIN, _BUILTIN_LICENCE = "builtin:", "apache-2.0"
@@ -132,13 +131,13 @@ def public_recipe(text: str, base: str, manifest: Mapping[str, Any]) -> str:
         base: the base model's id on the hub.
         manifest: the run's.
     """
-    recipe: dict[str, Any] = yaml.safe_load(text)
+    recipe: dict[str, Any] = parse_yaml(text)
     hashes = {part["source"]: part["sha256"] for part in manifest["data"]}
     recipe["output"] = f"runs/{Path(recipe['output']).name}"
     recipe["model"]["name"] = base
     recipe["data"]["train"] = [public_source(name, hashes.get(name, "0" * 64)) for name in recipe["data"]["train"]]
     public = {section: _without_paths(values) for section, values in recipe.items()}
-    return yaml.safe_dump(public, sort_keys=False, allow_unicode=True)
+    return format_yaml(public)
 
 
 def _without_paths(value: Any) -> Any:

@@ -55,7 +55,7 @@ class RolloutBatch:
 
     Attributes:
         number: which one of the run it is, from 0.
-        asked: what was asked.
+        groups: the documents with the questions that were asked about each.
         samples: all completions, by document, question, and index.
         num_samples: completions to each question.
         scored: numbers for each token of the samples, by name (log-probabilities, say) [P].
@@ -63,14 +63,14 @@ class RolloutBatch:
     """
 
     number: int
-    asked: tuple[PromptGroup, ...]
+    groups: tuple[PromptGroup, ...]
     samples: tuple[RewardedCompletion, ...]
     num_samples: int
     scored: dict[str, torch.Tensor] = field(default_factory=dict)
     notes: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        expected = self.num_samples * sum(len(one.questions) for one in self.asked)
+        expected = self.num_samples * sum(len(one.questions) for one in self.groups)
         if len(self.samples) != expected:
             raise ValueError(f"there are {len(self.samples)} samples instead of {expected}")
 
@@ -104,7 +104,7 @@ class RolloutBatch:
     def trees(self) -> list[PrefixTree]:
         """A prefix tree for each document asked about; a leaf is named after its sample's number."""
         found, number = [], 0
-        for one in self.asked:
+        for one in self.groups:
             groups = []
             for _ in one.questions:
                 group = range(number, number + self.num_samples)
@@ -128,7 +128,7 @@ class RolloutBatch:
 
     def shown(self, most: int) -> list[dict[str, Any]]:
         """The first sample of each of the first so many questions, with what was asked."""
-        questions = [question for one in self.asked for question in one.questions][:most]
+        questions = [question for one in self.groups for question in one.questions][:most]
         return [
             {
                 "question": question.id,
@@ -155,7 +155,7 @@ class RolloutBatch:
     def from_json(
         cls,
         values: Mapping[str, Any],
-        asked: Sequence[PromptGroup],
+        groups: Sequence[PromptGroup],
         num_samples: int,
         device: torch.device | str = "cpu",
     ) -> RolloutBatch:
@@ -167,4 +167,4 @@ class RolloutBatch:
             name: torch.tensor(held["values"], dtype=getattr(torch, held["dtype"]), device=device)
             for name, held in values["scored"].items()
         }
-        return cls(values["number"], tuple(asked), samples, num_samples, scored, dict(values["notes"]))
+        return cls(values["number"], tuple(groups), samples, num_samples, scored, dict(values["notes"]))

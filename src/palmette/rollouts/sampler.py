@@ -26,7 +26,8 @@ from palmette.decode.prefix_cache import PrefixCache
 from palmette.decode.trie import SpanTrie
 from palmette.errors import ModelError
 from palmette.model.forward import check_positions, evaluating, model_name
-from palmette.rollouts.sampling import Rollout, Sampling, check_prompts, checked_keys, cut_at, decode, said
+from palmette.rollouts.sampling import Rollout, Sampling, check_prompts, checked_keys, completion_text, cut_at
+from palmette.tree.segments import decode_tokens
 
 _ROWS = 64  # of logits that are worked on at once
 _LIKELIEST = 512  # tokens among which a nucleus mostly lies; sorting a whole vocabulary takes longer than a pass of a small model
@@ -118,11 +119,11 @@ class Sampler:
     def _stop_rule(self, sampling: Sampling) -> Any:
         if not sampling.stop:
             return None
-        return lambda _, tokens: cut_at(decode(self._tokenizer, tokens), sampling.stop) is not None
+        return lambda _, tokens: cut_at(decode_tokens(self._tokenizer, tokens), sampling.stop) is not None
 
     def _rollout(self, growth: Growth, chooser: _Chooser, row: int) -> Rollout:
         tokens = (*growth.tokens, *(() if growth.end is None else (growth.end,)))
-        text, num_text_tokens = said(self._tokenizer, tokens, growth.reason, chooser.sampling.stop)
+        text, num_text_tokens = completion_text(self._tokenizer, tokens, growth.reason, chooser.sampling.stop)
         key, index = chooser.samples[row]
         return Rollout(
             tokens=tokens,

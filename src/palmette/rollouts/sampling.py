@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from palmette.errors import PackingError
+from palmette.tree.segments import decode_tokens
 
 Finish = Literal["end", "stop", "length"]
 
@@ -150,12 +151,7 @@ def checked_keys(num_prompts: int, num_samples: int, keys: Sequence[int] | None)
     return keys
 
 
-def decode(tokenizer: Any, tokens: Sequence[int]) -> str:
-    """Tokens as text, control tokens included."""
-    return str(tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-
-def said(tokenizer: Any, tokens: Sequence[int], finish: Finish, stop: Sequence[str]) -> tuple[str, int]:
+def completion_text(tokenizer: Any, tokens: Sequence[int], finish: Finish, stop: Sequence[str]) -> tuple[str, int]:
     """The text of a completion, without what ended it, and how many leading tokens lie within it.
 
     Args:
@@ -165,13 +161,13 @@ def said(tokenizer: Any, tokens: Sequence[int], finish: Finish, stop: Sequence[s
         stop: the stop strings.
     """
     kept = tokens[:-1] if finish == "end" else tokens
-    text = decode(tokenizer, kept)
+    text = decode_tokens(tokenizer, kept)
     if finish != "stop":
         return text, len(kept)
     cut = cut_at(text, stop)
     text = text if cut is None else cut
     counts = range(len(kept), 0, -1)
-    return text, next((count for count in counts if text.startswith(decode(tokenizer, kept[:count]))), 0)
+    return text, next((count for count in counts if text.startswith(decode_tokens(tokenizer, kept[:count]))), 0)
 
 
 def cut_at(text: str, stop: Sequence[str]) -> str | None:

@@ -1,8 +1,12 @@
-"""Rollouts from vLLM, behind the interface of `palmette.rollouts.sampling`; optional, and for a GPU alone.
+"""Rollouts from vLLM, behind the interface of `palmette.rollouts.sampling`. Optional, and for a GPU alone.
 
-vLLM reads the weights by itself, so a model that is being trained has to be merged and loaded again, or its adapter saved and given as
-`adapter`. Its kernels differ from ours: its log-probabilities are near those of the training forward, not equal to them, and the same seed
-draws other completions. Not covered: placeholders, weights that change in place, several machines. Not run on a GPU yet.
+It is for programs: give it to `RolloutMaker` or `PreferenceMaker` in the place of `Sampler`. No recipe and no command names it, for two
+reasons. It has not been run on a GPU yet: its arguments and results follow vLLM's documentation, and are tested with a stand-in. And vLLM
+reads weights from disk into memory of its own, so a policy that is being trained would have to be saved and loaded again for each batch of
+rollouts, while a second copy of it fills the GPU.
+
+Its kernels differ from ours: its log-probabilities are near those of the training forward, not equal to them, and the same seed draws other
+completions. Not covered: placeholders, weights that change in place, several machines.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import numpy as np
 import torch
 
 from palmette.errors import ModelError
-from palmette.rollouts.sampling import Finish, Rollout, Sampling, check_prompts, checked_keys, said
+from palmette.rollouts.sampling import Finish, Rollout, Sampling, check_prompts, checked_keys, completion_text
 
 _INSTEAD = "Or sample with palmette.rollouts.sampler.Sampler, which needs neither."
 
@@ -103,7 +107,7 @@ class VllmSampler:
         tokens = tuple(int(token) for token in output.token_ids)
         logprobs = tuple(float(step[token].logprob) for token, step in zip(tokens, output.logprobs, strict=True))
         finish = _finish(output)
-        text, num_text_tokens = said(self._tokenizer, tokens, finish, sampling.stop)
+        text, num_text_tokens = completion_text(self._tokenizer, tokens, finish, sampling.stop)
         return Rollout(
             tokens=tokens,
             logprobs=logprobs,

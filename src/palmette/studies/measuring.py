@@ -6,12 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from palmette import run
 from palmette.data.records import DataSet, Document
+from palmette.data.source import read_source
 from palmette.errors import DataError, ModelError, PalmetteError
-from palmette.evaluate.record import MADE_BY, made_by
+from palmette.evaluate.record import HELD_OUT_SPLIT, MADE_BY, made_by
 from palmette.evaluate.retention.measure import Settings
 from palmette.evaluate.retention.run import RESULT as RETENTION
 from palmette.evaluate.retention.run import retention_of_run
@@ -41,6 +42,16 @@ def first_questions(source: DataSet, limit: int | None) -> DataSet:
         if questions:
             kept.append(replace(document, questions=questions))
     return replace(source, documents=tuple(kept))
+
+
+def read_questions(section: EvaluateSection) -> tuple[DataSet, dict[str, Any]]:
+    """The questions that runs are measured on, and how the record of a study names them.
+
+    Raises:
+        DataError: see `read_source`.
+    """
+    source = first_questions(read_source(section.data, default_split=HELD_OUT_SPLIT), section.limit)
+    return source, {"data": source.source, "sha256": source.sha256, "questions": source.num_questions}
 
 
 def refusal(decoder: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import rich.table
 
 from palmette.evaluate.bootstrap import Difference
-from palmette.studies.sweep.recipe import show
+from palmette.studies.sweep.recipe import format_value
 
 # Columns: percent; then the loss in nats per learned token, a ratio, KL in nats per token, seconds.
 ANSWERS = {
@@ -61,6 +61,15 @@ class Spread:
         """
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
+    def format(self, digits: int) -> str:
+        """The mean, with the deviation if there is one, to so many digits after the point.
+
+        >>> Spread(2.0, 1.414, 2).format(1), Spread(2.0, None, 1).format(0)
+        ('2.0 ± 1.4', '2')
+        """
+        deviation = "" if self.deviation is None else f" ± {self.deviation:.{digits}f}"
+        return f"{self.mean:.{digits}f}{deviation}"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -104,7 +113,7 @@ def tables_of(
     first = [*(["cell"] if keys is None else keys), "decoder", "seeds"]
     begin = [
         [
-            *([row.name] if keys is None else [show(row.varied[key]) for key in keys]),
+            *([row.name] if keys is None else [format_value(row.varied[key]) for key in keys]),
             row.decoder,
             str(len(row.seeds)),
         ]
@@ -127,7 +136,7 @@ def tables_of(
 
 
 def _figure(row: Row, measure: str, with_interval: bool) -> str:
-    shown = number(measure, row.spreads.get(measure))
+    shown = format_measure(measure, row.spreads.get(measure))
     if not with_interval or measure not in _WITH_INTERVAL or measure not in row.intervals:
         return shown
     low, high = row.intervals[measure]
@@ -142,13 +151,9 @@ def _difference(row: Row, with_interval: bool) -> str:
     return f"{found.value:+.1f}" + (f" ({found.low:+.1f} to {found.high:+.1f})" if with_interval else "")
 
 
-def number(measure: str, spread: Spread | None) -> str:
+def format_measure(measure: str, spread: Spread | None) -> str:
     """A measure's mean, with its standard deviation if there is one, and a dash where it was not measured."""
-    if spread is None:
-        return "-"
-    digits = _DIGITS.get(measure, 1)
-    deviation = "" if spread.deviation is None else f" ± {spread.deviation:.{digits}f}"
-    return f"{spread.mean:.{digits}f}{deviation}"
+    return "-" if spread is None else spread.format(_DIGITS.get(measure, 1))
 
 
 def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:

@@ -34,7 +34,7 @@ def share_work(units: Sequence[Unit], say: Say, changed: Callable[[], object]) -
         say: called with lines that name their unit.
         changed: called after each unit that had anything to do.
     """
-    left, told = list(enumerate(units, 1)), False
+    left, reported = list(enumerate(units, 1)), False
     while left:
         busy = []
         for number, unit in left:
@@ -45,11 +45,11 @@ def share_work(units: Sequence[Unit], say: Say, changed: Callable[[], object]) -
                         changed()
                     continue
             busy.append((number, unit))
-            if not told:
+            if not reported:
                 prefixed("another process is at work on it; looked at again in the end")
         if busy == left:
             time.sleep(_PAUSE)
-        left, told = busy, True
+        left, reported = busy, True
 
 
 def _with_prefix(say: Say, prefix: str) -> Say:

@@ -16,6 +16,7 @@ from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.decode.reasoning import end_tokens
 from palmette.errors import DataError, RunError
+from palmette.files import expand
 from palmette.inference.answerer import load_answerer
 from palmette.inference.names import resolve_run
 from palmette.inference.reward_model import judged_by, load_reward
@@ -23,8 +24,10 @@ from palmette.inference.task import recipe_prompt
 from palmette.lock import locked
 from palmette.model.loading import dtype_name, weights_hash
 from palmette.progress import Say
+from palmette.rollouts.rewards import RewardMixture, Scorer
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling
+from palmette.seeds import derive_seed
 from palmette.synth.preference_settings import PreferenceSettings
 from palmette.synth.preferences import REASONS, PreferenceMaker, Preferences, begin_work, make_preferences
 from palmette.synth.verdicts import judged_preferences, read_judged
@@ -48,7 +51,7 @@ def write_preferences(settings: PreferenceSettings, out: Path, say: Say) -> None
         PalmetteError: an unfit model or reward model, or a prompt that does not fit.
     """
 
-    out = out.expanduser()
+    out = expand(out)
     if out.suffix != ".jsonl":
         raise DataError(f"{out} does not end in .jsonl", "Name a file that can be read back.")
     run.check_absent(out)
@@ -108,35 +111,33 @@ def _maker(settings: PreferenceSettings) -> tuple[PreferenceMaker, dict[str, Any
     opened = load_answerer(settings.model, attention=settings.attention, calibrated=False)
     loaded, task = opened.loaded, opened.task
     ends = end_tokens(loaded.model, task)
-    reward = QaReward(task.prompt, settings.reward) if settings.reward else None
-    judge, judged_by = _judge(settings, task.prompt)
+    rules = QaReward(task.prompt, settings.reward) if settings.reward else None
+    scorer, made_by = _scorer(settings, task.prompt)
     samplings = tuple(
-        Sampling(value, settings.top_p, settings.max_new_tokens, seed=settings.seed * 1_000_003 + index)
+        Sampling(value, settings.top_p, settings.max_new_tokens, seed=derive_seed(settings.seed, index))
         for index, value in enumerate(settings.temperatures)
     )
     maker = PreferenceMaker(
         Sampler(loaded.model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=settings.tokens_per_batch),
         task,
-        reward,
+        RewardMixture(rules, scorer, settings.reward_model_weight),
         samplings,
         settings.samples,
         settings.form,
         settings.min_margin,
-        judge,
-        settings.reward_model_weight,
     )
     about = {
         "model": settings.model,
         "weights_sha256": weights_hash(loaded.folder),
         "adapter_sha256": opened.weights,
         "dtype": dtype_name(loaded.model.dtype),
-        **judged_by,
+        **made_by,
     }
     return maker, about
 
 
-def _judge(settings: PreferenceSettings, prompt: QaPrompt) -> tuple[Any, dict[str, Any]]:
-    """What the reward model says of answers, and what names it; nothing where there is none."""
+def _scorer(settings: PreferenceSettings, prompt: QaPrompt) -> tuple[Scorer | None, dict[str, Any]]:
+    """The reward model that scores answers, if there is one, and its record for the report."""
     if settings.reward_model is None:
         return None, {}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from palmette import run
 from palmette.data.records import Document, Question
 from palmette.errors import RunError
 from palmette.progress import progress
+from palmette.rollouts.rewards import CompletionReward, RewardMixture
 from palmette.rollouts.sampling import Rollout, RolloutSampler, Sampling
 from palmette.synth.preference_settings import Form
 from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
-from palmette.tasks.rewards import QaReward
 
 REASONS = {
     "too few": "fewer than two different answers that came to their end and say anything",
@@ -37,12 +37,8 @@ MOST_RANKED = 9  # answers of a list; people who rank, too, were given 4 to 9 (O
 _QUESTIONS = 32  # that are sampled together: what a stop may cost
 _DIGITS = 6
 _ROUNDING = 1e-9  # of weighted sums: a margin of 0.3 is 0.3 or more, though 0.7 - 0.4 is a little less
-_UNSAID = {"min_margin": 0.0}  # what a work file was begun with that does not say so
-_MODEL = "model"  # what the reward of a reward model is called, as where a policy learns from it
+_DEFAULTS = {"min_margin": 0.0}  # settings of work files that were begun before the setting existed
 Line = dict[str, Any]
-
-# What a reward model says of answers, each with what was asked about which document.
-Judge = Callable[[Sequence[tuple[Document, Question, str]]], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -65,34 +61,27 @@ class PreferenceMaker:
     """Draws answers and ranks them.
 
     Attributes:
-        source: what samples.
-        task: what prompts are made with.
-        reward: what ranks by rule; None: nothing does.
+        sampler: samples answers.
+        task: builds the prompts.
+        rewards: what answers are ranked by.
         samplings: the settings, with different seeds.
         num_samples: answers of each question under each setting.
         form: "pairs": the best and the worst answer; "ranked": the first answer at each reward, best first, `MOST_RANKED` of them at most.
         min_margin: answers whose rewards differ by less are not compared.
-        judge: what a reward model says of answers; None: there is none.
-        judge_weight: how much that counts.
 
     Raises:
         DataError: the task writes more into its completions than the model says.
-        ValueError: nothing ranks.
     """
 
-    source: RolloutSampler
+    sampler: RolloutSampler
     task: ExtractiveQa
-    reward: QaReward | None
+    rewards: RewardMixture
     samplings: tuple[Sampling, ...]
     num_samples: int
     form: Form = "pairs"
     min_margin: float = 0.0
-    judge: Judge | None = None
-    judge_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.reward is None and self.judge is None:
-            raise ValueError("answers need a reward, or a judge, to be ranked by")
         self.task.check_one_completion()
 
     def settings(self) -> dict[str, Any]:
@@ -100,61 +89,41 @@ class PreferenceMaker:
         return {
             "samplings": [asdict(sampling) for sampling in self.samplings],
             "num_samples": self.num_samples,
-            "reward": dict(self.reward.weights) if self.reward is not None else {},
+            "reward": self.rewards.rule_weights,
             "form": self.form,
             "min_margin": self.min_margin,
             "prompt_sha256": self.task.prompt.sha256,
             "reasoning": asdict(self.task.reasoning),
         }
 
-    def lines(self, asked: Sequence[tuple[int, Document, Question]]) -> Iterator[Line]:
+    def lines(self, questions: Sequence[tuple[int, Document, Question]]) -> Iterator[Line]:
         """What came of each question, in their order.
 
         Args:
-            asked: place in the data, document and question of each.
+            questions: place in the data, document and question of each.
 
         Raises:
             PackingError: a prompt does not fit.
             ModelError: a prompt with its completion is longer than the model was made for.
         """
-        prompts = [self.task.prompt_tokens(document, question) for _, document, question in asked]
-        keys = [place for place, _, _ in asked]
+        prompts = [self.task.prompt_tokens(document, question) for _, document, question in questions]
+        keys = [place for place, _, _ in questions]
         drawn = [
-            list(self.source.sample(prompts, self.num_samples, sampling, keys=keys)) for sampling in self.samplings
+            list(self.sampler.sample(prompts, self.num_samples, sampling, keys=keys)) for sampling in self.samplings
         ]
-        said = [
+        answers_of = [
             [(setting, rollout) for setting, group in enumerate(groups) for rollout in group]
             for groups in zip(*drawn, strict=True)
         ]
         completions = [
             (document, question, rollout.text)
-            for (_, document, question), answers in zip(asked, said, strict=True)
+            for (_, document, question), answers in zip(questions, answers_of, strict=True)
             for _, rollout in answers
         ]
-        judged: Sequence[float | None] = [None] * len(completions) if self.judge is None else self.judge(completions)
-        scores = iter(judged)
-        for (_, document, question), answers in zip(asked, said, strict=True):
-            samples = [self._sample(rollout, setting, question, next(scores)) for setting, rollout in answers]
+        rewards = iter(self.rewards.reward(completions))
+        for (_, document, question), answers in zip(questions, answers_of, strict=True):
+            samples = [_sample_line(rollout, setting, next(rewards)) for setting, rollout in answers]
             yield self._line(document, question, samples)
-
-    def _sample(self, rollout: Rollout, setting: int, question: Question, score: float | None) -> Line:
-        parts = self.reward.parts(rollout.text, question) if self.reward is not None else {}
-        total = self.reward.total(parts) if self.reward is not None else 0.0
-        if score is not None:
-            parts, total = {**parts, _MODEL: score}, total + self.judge_weight * score
-        own = rollout.sampling_logprobs
-        return {
-            "text": rollout.text,
-            "reward": total,
-            "rewards": parts,
-            "tokens": rollout.tokens,
-            "logprobs": _rounded(rollout.logprobs),
-            "sampling_logprobs": None if own is None else _rounded(own),
-            "finish": rollout.finish,
-            "setting": setting,
-            "key": rollout.key,
-            "index": rollout.index,
-        }
 
     def _line(self, document: Document, question: Question, samples: Sequence[Line]) -> Line:
         line: Line = {"id": question.id, "rewards": [sample["reward"] for sample in samples]}
@@ -167,18 +136,18 @@ class PreferenceMaker:
         for sample in fit.values():
             first.setdefault(sample["reward"], sample)
         ranked = sorted(first.values(), key=lambda sample: -sample["reward"])
-        apart = self._apart(ranked)
-        if len(apart) < 2:
+        separated = self._separated(ranked)
+        if len(separated) < 2:
             return {**line, "reason": "too few" if len(fit) < 2 else "tied" if len(ranked) < 2 else "near"}
-        said: Line = {"ranked": [sample["text"] for sample in spread(apart, MOST_RANKED)]}
+        record: Line = {"ranked": [sample["text"] for sample in spread(separated, MOST_RANKED)]}
         if self.form == "pairs":
             best, worst = ranked[0], ranked[-1]
             margin = best["reward"] - worst["reward"]
-            said = {"chosen": best["text"], "rejected": worst["text"], "margin": margin}
+            record = {"chosen": best["text"], "rejected": worst["text"], "margin": margin}
         prompt = qa_messages(self.task.prompt, document, question)
-        return {**line, "row": {"id": question.id, "prompt": prompt, **said, "samples": list(samples)}}
+        return {**line, "row": {"id": question.id, "prompt": prompt, **record, "samples": list(samples)}}
 
-    def _apart(self, ranked: Sequence[Line]) -> list[Line]:
+    def _separated(self, ranked: Sequence[Line]) -> list[Line]:
         """Of answers, best first, those that are far enough below the one kept before."""
         kept: list[Line] = []
         for sample in ranked:
@@ -215,12 +184,12 @@ def make_preferences(
         ModelError: a prompt with its completion is longer than the model was made for.
     """
     pairs = ((document, question) for document in documents for question in document.questions)
-    asked = [(place, document, question) for place, (document, question) in enumerate(pairs)]
+    questions = [(place, document, question) for place, (document, question) in enumerate(pairs)]
     done = begin_work(work, {**about, **maker.settings()})
-    with progress(len(asked), "preferences", "questions") as bar:
+    with progress(len(questions), "preferences", "questions") as bar:
         bar.update(len(done))
-        for start in range(0, len(asked), _QUESTIONS):
-            together = asked[start : start + _QUESTIONS]
+        for start in range(0, len(questions), _QUESTIONS):
+            together = questions[start : start + _QUESTIONS]
             if all(question.id in done for _, _, question in together):
                 continue
             # Those of them that are done are drawn again: other sums are rounded where fewer are read together.
@@ -229,7 +198,7 @@ def make_preferences(
                     run.append_line(work, json.dumps(line, ensure_ascii=False))
                     done[line["id"]] = line
                     bar.update()
-    lines = [done[question.id] for _, _, question in asked]
+    lines = [done[question.id] for _, _, question in questions]
     rewards = [reward for line in lines for reward in line["rewards"]]
     return Preferences(
         tuple(line["row"] for line in lines if "row" in line),
@@ -246,11 +215,11 @@ def begin_work(work: Path, settings: Mapping[str, Any]) -> dict[str, Line]:
     Raises:
         RunError: it was begun with other settings, or cannot be read or written.
     """
-    now = json.loads(json.dumps(settings))
+    current = json.loads(json.dumps(settings))
     try:
         raw = work.read_bytes() if work.exists() else b""
         size = raw.rfind(b"\n") + 1  # a last line that was cut off while it was written goes
-        head, *lines = [json.loads(line) for line in raw[:size].splitlines()] if size else [{"settings": now}]
+        head, *lines = [json.loads(line) for line in raw[:size].splitlines()] if size else [{"settings": current}]
         first = json.dumps(head, ensure_ascii=False)
         if not size and not first.encode().startswith(raw):
             raise ValueError("it holds no settings")
@@ -259,7 +228,7 @@ def begin_work(work: Path, settings: Mapping[str, Any]) -> dict[str, Line]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{work} cannot be read: {error}", "Remove it to start again.") from error
     way_out = "Give the options that it was begun with, or another name for the output. Or remove it to start again."
-    run.check_same(begun, now, where=work, way_out=way_out, defaults=_UNSAID)
+    run.check_same(begun, current, where=work, way_out=way_out, defaults=_DEFAULTS)
     if size < len(raw):
         try:
             os.truncate(work, size)
@@ -268,6 +237,23 @@ def begin_work(work: Path, settings: Mapping[str, Any]) -> dict[str, Line]:
     if not size:
         run.append_line(work, first)
     return done
+
+
+def _sample_line(rollout: Rollout, setting: int, reward: CompletionReward) -> Line:
+    """A sample as the output keeps it."""
+    own = rollout.sampling_logprobs
+    return {
+        "text": rollout.text,
+        "reward": reward.total,
+        "rewards": reward.parts,
+        "tokens": rollout.tokens,
+        "logprobs": _rounded(rollout.logprobs),
+        "sampling_logprobs": None if own is None else _rounded(own),
+        "finish": rollout.finish,
+        "setting": setting,
+        "key": rollout.key,
+        "index": rollout.index,
+    }
 
 
 def _rounded(values: Sequence[float]) -> list[float]:

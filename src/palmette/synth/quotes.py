@@ -97,8 +97,8 @@ def around(answer: Answer, spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 def nearest(question: str, text: str, spans: Sequence[tuple[int, int]], weights: dict[str, float]) -> tuple[int, int]:
     """The sentence that shares most with a question: the largest sum of the weights of the words in both, the first one on a tie."""
-    asked = _words(question)
-    return max(spans, key=lambda span: math.fsum(weights[word] for word in asked & _words(text[slice(*span)])))
+    question_words = _words(question)
+    return max(spans, key=lambda span: math.fsum(weights[word] for word in question_words & _words(text[slice(*span)])))
 
 
 def _weights(text: str, spans: Sequence[tuple[int, int]]) -> dict[str, float]:

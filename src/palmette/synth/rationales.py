@@ -141,16 +141,16 @@ def make_rationales(client: Client, documents: Sequence[Document], *, max_words:
         EndpointError: the server cannot be used.
         DataError: a question's answer stands for no answer.
     """
-    asked = [(document, question) for document in documents for question in document.questions]
-    requests = [teacher_messages(document, question) for document, question in asked]
+    questions = [(document, question) for document in documents for question in document.questions]
+    requests = [teacher_messages(document, question) for document, question in questions]
     found: dict[str, RationaleCheck] = {}
-    with progress(len(asked), "rationales", "questions") as bar:
+    with progress(len(questions), "rationales", "questions") as bar:
         for index, result in client.complete_all(requests):
-            document, question = asked[index]
+            document, question = questions[index]
             found[question.id] = judge(result, document, question, max_words=max_words)
             bar.set_postfix_str(f"{sum(bool(v.reason) for v in found.values())} dropped", refresh=False)
             bar.update()
-    verdicts = {question.id: found[question.id] for _, question in asked}
+    verdicts = {question.id: found[question.id] for _, question in questions}
     done = tuple(
         replace(document, questions=tuple(_with_rationale(q, verdicts[q.id]) for q in document.questions))
         for document in documents

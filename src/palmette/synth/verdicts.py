@@ -63,17 +63,17 @@ def read_judged(source: str, documents: Sequence[Document], prompt: QaPrompt) ->
     """
     digest, rows = open_rows(source, default_split="train", columns=_COLUMNS, example="trl-lib/kto-mix-14k")
     messages = {q.id: qa_messages(prompt, document, q) for document in documents for q in document.questions}
-    found = [_spelled_out(row, number, source, messages, prompt) for number, row in enumerate(rows, start=1)]
+    found = [_normalised(row, number, source, messages, prompt) for number, row in enumerate(rows, start=1)]
     if not found:
         raise DataError(f"{source} holds no verdict", _COLUMNS)
-    asked: dict[tuple[Turn, ...], str] = {}
-    for identifier, said in messages.items():
-        asked.setdefault(turns_of(said, "user", f"question {identifier!r}"), identifier)
+    by_prompt: dict[tuple[Turn, ...], str] = {}
+    for identifier, prompt_messages in messages.items():
+        by_prompt.setdefault(turns_of(prompt_messages, "user", f"question {identifier!r}"), identifier)
     answers: dict[str, dict[str, Verdict]] = {}
     for (named, _), verdict in zip(found, parse_verdicts((row for _, row in found), source), strict=True):
         if isinstance(verdict, DataError):
             raise verdict
-        question = named if named is not None else asked.get(verdict.prompt)
+        question = named if named is not None else by_prompt.get(verdict.prompt)
         if question is None:
             raise DataError(
                 f"{source}: the prompt of {verdict.id!r} is that of none of the {len(messages)} questions of the data",
@@ -129,14 +129,14 @@ def _note(verdict: Verdict, question: str, judged: dict[str, Verdict], source: s
     """Add a verdict to those on a question's answers."""
     other = judged.setdefault(verdict.completion.strip(), verdict)
     if other.label != verdict.label:
-        said = [f"{one.id!r} finds it {'good' if one.label else 'bad'}" for one in (other, verdict)]
+        both = [f"{one.id!r} finds it {'good' if one.label else 'bad'}" for one in (other, verdict)]
         raise DataError(
-            f"{source}: two verdicts on the answer {verdict.completion.strip()!r} to question {question!r}: {' and '.join(said)}",
+            f"{source}: two verdicts on the answer {verdict.completion.strip()!r} to question {question!r}: {' and '.join(both)}",
             "Keep the one that holds.",
         )
 
 
-def _spelled_out(
+def _normalised(
     row: Row | DataError, number: int, source: str, messages: Mapping[str, list[dict[str, str]]], prompt: QaPrompt
 ) -> tuple[str | None, Row | DataError]:
     """The question that a row names by its id, if it does, and the row as prompt, completion and label."""
@@ -150,14 +150,14 @@ def _spelled_out(
         problem = f"{where}: none of the {len(messages)} questions of the data has the id {what}"
         return None, DataError(problem, f"Give the data that the answers are to. {_COLUMNS}")
     try:
-        said = _said(row, f"{where}, question {named!r},", prompt)
+        completion = _completion(row, f"{where}, question {named!r},", prompt)
     except DataError as error:
         return None, error
-    spelled = {"prompt": messages[named], "completion": said, "label": row.get("label")}
-    return named, {"id": f"{named}, row {number}", **spelled}
+    values = {"prompt": messages[named], "completion": completion, "label": row.get("label")}
+    return named, {"id": f"{named}, row {number}", **values}
 
 
-def _said(row: Row, where: str, prompt: QaPrompt) -> Any:
+def _completion(row: Row, where: str, prompt: QaPrompt) -> Any:
     """The completion that a row holds; an answer alone is written as the prompt asks for it."""
     prediction = row.get("prediction")
     given: Row = prediction if isinstance(prediction, dict) else row

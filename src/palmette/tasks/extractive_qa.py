@@ -282,10 +282,10 @@ class ExtractiveQa:
             segments.insert(opening, placeholders)
         return segments
 
-    def _verdict(self, said: str) -> tuple[Piece, ...]:
+    def _verdict(self, verdict: str) -> tuple[Piece, ...]:
         """The first completion of two."""
         before, after = self.prompt.before_verdict, self.prompt.after_verdict
-        return Piece(before, tag="opening"), Piece(said, tag="verdict"), Piece(after, tag="closing")
+        return Piece(before, tag="opening"), Piece(verdict, tag="verdict"), Piece(after, tag="closing")
 
     def _placeholders(self) -> Segment | None:
         """What stands before the opening of the completion that holds the answer."""

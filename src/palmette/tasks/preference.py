@@ -158,7 +158,7 @@ def grow(
         )
     if not trees:
         lost = f"all were dropped: {say_counts(count_reasons(dropped))}" if dropped else "there are no records"
-        raise DataError(f"nothing is left to train on: {lost}", "Mend the records, or raise train.row_tokens.")
+        raise DataError(f"nothing is left to train on: {lost}", "Fix the records, or raise train.row_tokens.")
     return TreeSet(tuple(trees), tuple(kept), tuple(dropped))
 
 

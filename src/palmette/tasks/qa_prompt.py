@@ -8,11 +8,9 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
-from pathlib import Path
-
-import yaml
 
 from palmette.errors import DataError
+from palmette.files import expand, parse_yaml
 
 ABSTAIN = "?"
 YES, NO = "yes", "no"
@@ -28,16 +26,16 @@ class QaPrompt:
 
     Attributes:
         system: the instruction, as the system message.
-        before_document: what stands before the document in the user's message.
-        before_question: what stands between the document and a question.
-        after_question: what stands after a question.
-        before_answer: how the completion opens: up to and with the quote that opens the answer's JSON string.
-        after_answer: how it closes, from the closing quote on.
+        before_document: text before the document in the user's message.
+        before_question: text between the document and a question.
+        after_question: text after a question.
+        before_answer: how the completion opens, up to the quote that opens the answer's JSON string.
+        after_answer: how the completion closes, from the closing quote on.
         reasons: whether the completion may hold anything before the JSON.
-        before_verdict: for a prompt of two turns: how the first completion opens, which only says "yes" or "no": whether the document holds
-            the answer. After "no" the conversation ends. "" for a prompt of one turn.
-        after_verdict: how the first completion closes.
-        second_turn: what the user then says after "yes", to get the answer.
+        before_verdict: in a prompt of two turns, how the first completion opens. It says "yes" or "no": whether the
+            document holds the answer. After "no" the conversation ends. "" makes a prompt of one turn.
+        after_verdict: in a prompt of two turns, how the first completion closes.
+        second_turn: in a prompt of two turns, what the user says after "yes" to get the answer.
     """
 
     system: str
@@ -54,8 +52,8 @@ class QaPrompt:
     @property
     def sha256(self) -> str:
         """Hash of the prompt's words."""
-        said = {key: value for key, value in asdict(self).items() if value or key not in TWO_TURNS}
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        values = {key: value for key, value in asdict(self).items() if value or key not in TWO_TURNS}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     @property
     def two_turns(self) -> bool:
@@ -73,18 +71,18 @@ class QaPrompt:
 
     def _first_turn(self, raw: str) -> tuple[bool | None, str]:
         """The verdict that a completion begins with, if it does, and what follows."""
-        said = raw.strip()
+        text = raw.strip()
         for word in (YES, NO) if self.two_turns else ():
             wanted = f"{self.before_verdict}{word}{self.after_verdict}".strip()
-            if said.startswith(wanted):
-                return word == YES, said[len(wanted) :].lstrip()
+            if text.startswith(wanted):
+                return word == YES, text[len(wanted) :].lstrip()
             try:  # JSON may be written with other blanks
-                value, end = json.JSONDecoder().raw_decode(said)
+                value, end = json.JSONDecoder().raw_decode(text)
                 if value == json.loads(wanted):
-                    return word == YES, said[end:].lstrip()
+                    return word == YES, text[end:].lstrip()
             except (ValueError, RecursionError):
                 continue
-        return None, said
+        return None, text
 
     def read(self, raw: str) -> ParsedAnswer:
         """Read a completion strictly: JSON in a fenced block where the prompt asks for one, bare JSON elsewhere; see `read_completion`.
@@ -183,15 +181,15 @@ def describe_prompts() -> list[tuple[str, str]]:
 
 
 def _values(name: str) -> dict[str, object]:
-    file = _folder().joinpath(f"{name}.yaml") if name in prompt_names() else Path(name).expanduser()
+    file = _folder().joinpath(f"{name}.yaml") if name in prompt_names() else expand(name)
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = parse_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         near = difflib.get_close_matches(name, prompt_names(), n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         names = ", ".join(prompt_names())
         raise DataError(f"there is no prompt {name!r}", f"{hint}Known are: {names}; or give a YAML file.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot read the prompt {name!r}: {error}", "Give a YAML file of texts.") from error
     if not isinstance(values, dict):
         raise DataError(f"prompt {name!r} holds no texts", "See those that `palmette prompts` shows.")

@@ -10,6 +10,7 @@ import torch
 
 from palmette.errors import PackingError
 from palmette.progress import progress
+from palmette.seeds import derive_seed
 from palmette.tree.batch import PackedBatch
 from palmette.tree.packing import plan_packing
 from palmette.tree.prefix_tree import PrefixTree
@@ -99,7 +100,7 @@ class StepPlan:
     def _epoch_order(self, epoch: int) -> torch.Tensor:
         """The order of the trees in an epoch. It is drawn once, and kept until another epoch is asked for."""
         if self._order is None or self._order[0] != epoch:
-            generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+            generator = torch.Generator().manual_seed(derive_seed(self._seed, epoch))
             self._order = epoch, torch.randperm(len(self.trees), generator=generator)
         return self._order[1]
 

@@ -22,8 +22,9 @@ from palmette.inference.task import recipe_task
 from palmette.model.attention import skips_hidden
 from palmette.model.forward import check_positions
 from palmette.progress import Say
-from palmette.rollouts.maker import Judge, RolloutMaker
+from palmette.rollouts.maker import RolloutMaker
 from palmette.rollouts.questions import PromptGroup, group_prompts
+from palmette.rollouts.rewards import RewardMixture, Scorer
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling, check_prompts
 from palmette.tasks.extractive_qa import ExtractiveQa
@@ -166,19 +167,13 @@ def _ask(
 
 def _maker(recipe: RolloutRecipe, sampler: Sampler, prompt: QaPrompt) -> RolloutMaker:
     rollouts = recipe.rollouts
-    return RolloutMaker(
-        sampler,
-        QaReward(prompt, rollouts.rewards) if rollouts.rewards else None,
-        rollouts.samples,
-        rollouts.max_new_tokens,
-        recipe.train.seed,
-        _judge(rollouts.reward_model, prompt),
-        rollouts.reward_model_weight,
-    )
+    rules = QaReward(prompt, rollouts.rewards) if rollouts.rewards else None
+    rewards = RewardMixture(rules, _scorer(rollouts.reward_model, prompt), rollouts.reward_model_weight)
+    return RolloutMaker(sampler, rewards, rollouts.samples, rollouts.max_new_tokens, recipe.train.seed)
 
 
-def _judge(reward_model: str | None, prompt: QaPrompt) -> Judge | None:
-    """What a reward model says of completions; it reads the prompt as messages, as it learned to."""
+def _scorer(reward_model: str | None, prompt: QaPrompt) -> Scorer | None:
+    """The reward model that scores completions, if there is one. It reads the prompt as messages, as it learned to."""
     if reward_model is None:
         return None
     return partial(load_reward(reward_model).score_answers, prompt)

@@ -20,6 +20,7 @@ from palmette.errors import RunError
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.maker import RolloutMaker
 from palmette.rollouts.questions import PromptGroup
+from palmette.seeds import derive_seed
 from palmette.train.plan import StepPlan
 from palmette.tree.batch import PackedBatch
 
@@ -101,7 +102,7 @@ class RolloutPlan:
     def asked_in(self, number: int) -> list[PromptGroup]:
         """What batch `number` of the run asks."""
         epoch, index = divmod(number, self._batches_per_epoch)
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, epoch))
         order: list[int] = torch.randperm(len(self._asked), generator=generator).tolist()
         return [self._asked[i] for i in order[index * self._documents : (index + 1) * self._documents]]
 

@@ -11,6 +11,7 @@ from typing import Any
 from palmette import run
 from palmette.config import Recipe
 from palmette.errors import RunError
+from palmette.files import expand
 from palmette.progress import Say
 from palmette.train.job import Job
 from palmette.train.loop import save_result
@@ -46,7 +47,7 @@ def train(recipe: Recipe, say: Say = _quiet) -> TrainedRun:
         PalmetteError: bad data, an unfit model, or a folder that exists or cannot be written.
         TrainingInterrupted: Ctrl-C; a checkpoint was saved, and `resume` continues from it.
     """
-    stage, folder = STAGES[recipe.stage], Path(recipe.output).expanduser()
+    stage, folder = STAGES[recipe.stage], expand(recipe.output)
     run.check_absent(folder)
     _check_one_process()
     job: Job = resolve(stage.prepare)(recipe, say)
@@ -69,7 +70,7 @@ def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -
             those that it began with.
         PalmetteError, TrainingInterrupted: as for `train`.
     """
-    folder = Path(folder).expanduser()
+    folder = expand(folder)
     own = stage_of_run(folder)
     if stage is not None and stage != own.name:
         raise RunError(

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from palmette import run
 from palmette.config import Recipe, read_file, read_section
 from palmette.errors import RecipeError, RunError
+from palmette.files import expand
 
 Lessons = Literal["answers and conversations", "comparisons", "verdicts", "its own completions"]
 NATS_PER_TOKEN = "nats per learned token"
@@ -172,7 +173,7 @@ def read_recipe(path: Path | str, stage: str | None = None) -> Recipe:
     Raises:
         RecipeError: no such file, not YAML, or as for `recipe_from`.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     return recipe_from(read_file(path), str(path), stage)
 
 

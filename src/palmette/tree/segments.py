@@ -34,6 +34,11 @@ class Tokenizer(Protocol):
     def decode(self, token_ids: Any, **options: Any) -> Any: ...
 
 
+def decode_tokens(tokenizer: Any, tokens: Sequence[int]) -> str:
+    """Tokens as text, exactly as they are: control tokens are included, and no blanks are tidied up."""
+    return str(tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """Tokens of one piece of text, with the two masks.

@@ -28,6 +28,7 @@ from palmette.progress import progress
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.maker import RolloutMaker
 from palmette.rollouts.questions import PromptGroup, group_prompts
+from palmette.rollouts.rewards import RewardMixture
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.scoring import score_rollouts
 from palmette.tasks.extractive_qa import ExtractiveQa
@@ -145,16 +146,16 @@ def _draw(
     reward = QaReward(recipe_prompt(recipe), {**dict.fromkeys(REWARDS, 0.0), **settings.rewards})
     loaded, made_of = _open(model, dtype)
     task = recipe_task(recipe, loaded.tokenizer)
-    asked = _ask(task, source, settings)
+    groups = _ask(task, source, settings)
     _check_reads_alike(reference, recipe, task, loaded.tokenizer, source)
-    longest = max(len(prompt) for one in asked for prompt in one.prompts)
+    longest = max(len(prompt) for one in groups for prompt in one.prompts)
     check_positions(loaded.model, longest + settings.max_new_tokens, "the longest prompt, with its completion,")
     ends = end_tokens(loaded.model, task)
     sampler = Sampler(loaded.model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=settings.tokens_per_batch)
-    maker = RolloutMaker(sampler, reward, settings.samples, settings.max_new_tokens, settings.seed)
+    maker = RolloutMaker(sampler, RewardMixture(reward), settings.samples, settings.max_new_tokens, settings.seed)
     portions: list[_Chunk] = []
     with progress(source.num_questions, "sampling", "questions") as bar:
-        for portion in _portions(loaded.model, maker, asked, ends, settings):
+        for portion in _portions(loaded.model, maker, groups, ends, settings):
             portions.append(portion)
             bar.update(_num_questions(portion))
     return _SampledCompletions(tuple(portions), task.prompt, ends, made_of)
@@ -163,7 +164,7 @@ def _draw(
 def _ask(task: ExtractiveQa, source: DataSet, settings: DivergenceSettings) -> list[PromptGroup]:
     """All questions, in parts whose completions fit."""
 
-    asked, left_out = group_prompts(
+    groups, left_out = group_prompts(
         source.documents,
         task,
         num_samples=settings.samples,
@@ -177,7 +178,7 @@ def _ask(task: ExtractiveQa, source: DataSet, settings: DivergenceSettings) -> l
             f"{len(left_out)} questions do not fit, first: {left_out[0]}",
             "Raise --tokens-per-batch, or lower --samples or --max-new-tokens.",
         )
-    return asked
+    return groups
 
 
 def _check_reads_alike(
@@ -205,12 +206,12 @@ def _check_reads_alike(
 
 
 def _portions(
-    policy: Any, maker: RolloutMaker, asked: Sequence[PromptGroup], ends: Sequence[int], settings: DivergenceSettings
+    policy: Any, maker: RolloutMaker, groups: Sequence[PromptGroup], ends: Sequence[int], settings: DivergenceSettings
 ) -> Iterator[_Chunk]:
     """Completions, a few documents at a time; how many does not change what is drawn."""
 
-    for start in range(0, len(asked), _PARTS):
-        rollouts = maker.make(asked[start : start + _PARTS], 0)
+    for start in range(0, len(groups), _PARTS):
+        rollouts = maker.make(groups[start : start + _PARTS], 0)
         batches = PackedBatch.pack(
             rollouts.trees(),
             row_tokens=settings.tokens_per_batch,
@@ -222,7 +223,7 @@ def _portions(
 
 
 def _num_questions(portion: _Chunk) -> int:
-    return sum(len(one.questions) for one in portion.rollouts.asked)
+    return sum(len(one.questions) for one in portion.rollouts.groups)
 
 
 def _scored(portion: _Chunk, reference_P: torch.Tensor, prompt: QaPrompt) -> Iterator[ScoredCompletion]:
@@ -231,12 +232,12 @@ def _scored(portion: _Chunk, reference_P: torch.Tensor, prompt: QaPrompt) -> Ite
     rollouts, policy_P = portion.rollouts, portion.policy_P
     values = (policy_P, reference_P, kl_estimate(policy_P, reference_P, "k3"))
     sums = [branch_sum(value_P, rollouts.branch_P, len(rollouts.samples)).tolist() for value_P in values]
-    asked = [(one.document.id, question.id) for one in rollouts.asked for question in one.questions]
+    questions = [(one.document.id, question.id) for one in rollouts.groups for question in one.questions]
     for index, (sample, logprob, reference_logprob, k3) in enumerate(zip(rollouts.samples, *sums, strict=True)):
         question, number = divmod(index, rollouts.num_samples)
-        said = prompt.read(sample.text)
+        answer = prompt.read(sample.text)
         yield ScoredCompletion(
-            *asked[question],
+            *questions[question],
             sample=number,
             text=sample.text,
             finish=sample.finish,
@@ -246,5 +247,5 @@ def _scored(portion: _Chunk, reference_P: torch.Tensor, prompt: QaPrompt) -> Ite
             kl_k3=k3,
             rewards=sample.rewards,
             reward=sample.reward,
-            abstained=said.valid and said.text == "",
+            abstained=answer.valid and answer.text == "",
         )

@@ -22,15 +22,19 @@ Letters: N completions, D documents, M measures, S samples.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from palmette import run
+from palmette.evaluate.bootstrap import ratio_intervals
 from palmette.evaluate.confidence import Values
 
-_SAMPLES = 1000
+RESULT, COMPLETIONS = "divergence.json", "completions.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,41 +114,20 @@ class Divergence:
             "made_by": dict(self.made_by),
         }
 
+    def write(self, folder: Path) -> None:
+        """Write divergence.json and completions.jsonl into a folder that does not exist yet.
+
+        Raises:
+            RunError: the folder exists or cannot be written.
+        """
+        with run.whole_folder(folder) as staging:
+            run.write_json(staging / RESULT, self.to_json())
+            lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in self.lines())
+            run.write_text(staging / COMPLETIONS, "".join(lines))
+
     def lines(self) -> list[dict[str, Any]]:
         """The completions, as JSON Lines hold them; `kl` is what k1 says of each."""
         return [{**asdict(completion), "kl": completion.kl} for completion in self.completions]
-
-
-def ratio_intervals(
-    columns: Mapping[str, tuple[Values, Values]], documents: Sequence[str], *, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of ratios of sums over completions, documents being drawn with all of their completions.
-
-    Two documents of one completion each, which earned 0 and 1: a quarter of the samples hold only the one, a quarter only the other.
-
-    >>> ratio_intervals({"reward": (np.array([0.0, 1.0]), np.ones(2))}, ["a", "b"])
-    {'reward': (0.0, 1.0)}
-
-    Args:
-        columns: what is summed, and what it is divided by [N], by name; every divisor is positive.
-        documents: the document of each completion.
-        seed: of the draws.
-
-    Returns:
-        {} for fewer than two documents.
-    """
-    numbers: dict[str, int] = {}
-    document_N = np.array([numbers.setdefault(name, len(numbers)) for name in documents])
-    if len(numbers) < 2:
-        return {}
-    of_DM, per_DM = (
-        np.stack([np.bincount(document_N, pair[side], len(numbers)) for pair in columns.values()], axis=1)
-        for side in (0, 1)
-    )
-    draw_SD = np.random.default_rng(seed).multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), _SAMPLES)
-    sample_SM = (draw_SD @ of_DM) / (draw_SD @ per_DM)
-    ends = np.quantile(sample_SM, [0.025, 0.975], axis=0).T.tolist()
-    return {name: (low, high) for name, (low, high) in zip(columns, ends, strict=True)}
 
 
 def _columns(completions: Sequence[ScoredCompletion]) -> dict[str, tuple[Values, Values]]:

@@ -12,14 +12,16 @@ Letters: P completion tokens, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 import torch
 
+from palmette.decode.growth import grow, likeliest
 from palmette.decode.prefix_cache import PrefixCache
+from palmette.decode.reasoning import sequence_ends
 from palmette.errors import ModelError
 from palmette.evaluate.retention.probe import Probe
 from palmette.evaluate.retention.scores import CompletionScore, Retention, TextScore
@@ -27,8 +29,9 @@ from palmette.evaluate.retention.texts import chat_prompts, passages, spread
 from palmette.model.forward import branch_logprobs, logits_at, model_name, score_tokens
 from palmette.progress import progress
 from palmette.tree.batch import PackedBatch
-from palmette.tree.packing import padded_length, plan_batches
+from palmette.tree.packing import padded_length
 from palmette.tree.prefix_tree import PrefixTree
+from palmette.tree.segments import decode_tokens
 
 _ROWS = 64  # of logits that are worked on at once
 
@@ -54,8 +57,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Untouched:
-    """What has to be known of the untouched model; it need not stay in memory.
+class BaseScores:
+    """What is measured of the untouched model, which need not stay in memory.
 
     Attributes:
         texts: its scores of the passages.
@@ -70,7 +73,7 @@ class Untouched:
 
 
 @torch.inference_mode()
-def observe(model: Any, probe: Probe, settings: Settings | None = None) -> Untouched:
+def observe(model: Any, probe: Probe, settings: Settings | None = None) -> BaseScores:
     """Measure the untouched model.
 
     Args:
@@ -86,11 +89,11 @@ def observe(model: Any, probe: Probe, settings: Settings | None = None) -> Untou
     completions = greedy_completions(model, probe, settings)
     batches = _batches(probe.completion_trees(completions), settings)
     logprobs = tuple(_completion_logprobs(model, batch.to(model.device)).cpu() for batch in batches)
-    return Untouched(tuple(texts), tuple(completions), logprobs)
+    return BaseScores(tuple(texts), tuple(completions), logprobs)
 
 
 @torch.inference_mode()
-def compare(untouched: Untouched, model: Any, probe: Probe, settings: Settings | None = None) -> Retention:
+def compare(untouched: BaseScores, model: Any, probe: Probe, settings: Settings | None = None) -> Retention:
     """Measure a tuned model beside the untouched one; arguments and errors as for `observe`, with the same settings.
 
     Raises:
@@ -113,8 +116,8 @@ def compare(untouched: Untouched, model: Any, probe: Probe, settings: Settings |
             num_tokens=len(found[prompt.id]),
             kl=math.fsum(found[prompt.id]) / len(found[prompt.id]),
             unchanged=old == new,
-            untouched=_text(probe.tokenizer, old),
-            tuned=_text(probe.tokenizer, new),
+            untouched=decode_tokens(probe.tokenizer, old),
+            tuned=decode_tokens(probe.tokenizer, new),
         )
         for prompt, old, new in zip(probe.prompts, untouched.completions, completions, strict=True)
     ]
@@ -199,12 +202,10 @@ def _owners(batch: PackedBatch) -> list[str]:
     return [batch.rows[row].nodes[int(batch.node_BT[row, column])][0] for row, column in places]
 
 
-def _batches(trees: Sequence[PrefixTree], settings: Settings) -> Iterator[PackedBatch]:
+def _batches(trees: Sequence[PrefixTree], settings: Settings) -> list[PackedBatch]:
     """Trees in packed batches; the same trees give the same batches."""
-    lengths = [tree.num_tokens for tree in trees]
-    row_tokens = padded_length(max(lengths))
-    for rows in plan_batches(lengths, row_tokens=row_tokens, tokens_per_batch=settings.tokens_per_batch):
-        yield PackedBatch.from_trees([[trees[index] for index in row] for row in rows])
+    row_tokens = padded_length(max(tree.num_tokens for tree in trees))
+    return PackedBatch.pack(trees, row_tokens=row_tokens, tokens_per_batch=settings.tokens_per_batch)
 
 
 @torch.inference_mode()
@@ -214,9 +215,7 @@ def greedy_completions(model: Any, probe: Probe, settings: Settings) -> list[tup
     Raises:
         ModelError: a prompt with its completion is longer than the model was made for.
     """
-    eos = model.generation_config.eos_token_id
-    own = [] if eos is None else eos if isinstance(eos, list) else [eos]
-    stops = {probe.end_of_turn, *map(int, own)}
+    stops = {probe.end_of_turn, *sequence_ends(model)}
     prompts = probe.prompt_tokens()
     needs = [len(prompt) + settings.max_new_tokens for prompt in prompts]
     cache = PrefixCache(model, max(settings.tokens_per_batch, *needs))
@@ -225,31 +224,19 @@ def greedy_completions(model: Any, probe: Probe, settings: Settings) -> list[tup
         while len(completions) < len(prompts):
             start = len(completions)
             fitting = sum(used <= cache.capacity for used in accumulate(needs[start:]))
-            completions.extend(_grow(cache, prompts[start : start + fitting], stops, settings.max_new_tokens))
+            completions.extend(_continue(cache, prompts[start : start + fitting], stops, settings.max_new_tokens))
             bar.update(fitting)
     return completions
 
 
-def _grow(cache: PrefixCache, prompts: Sequence[Sequence[int]], stops: set[int], limit: int) -> list[tuple[int, ...]]:
-    """A completion to each prompt, all grown side by side, by the likeliest next token again and again."""
+def _continue(
+    cache: PrefixCache, prompts: Sequence[Sequence[int]], stops: set[int], limit: int
+) -> list[tuple[int, ...]]:
+    """The greedy completion of each prompt."""
     cache.truncate(0)
-    completions: list[list[int]] = [[] for _ in prompts]
-    # Where the last token of each unfinished completion stands.
-    slots = {index: cache.append(prompt, -1) for index, prompt in enumerate(prompts)}
-    for _ in range(limit):
-        chosen = cache.read(list(slots.values())).argmax(dim=-1).tolist()
-        for index, token in zip(list(slots), chosen, strict=True):
-            completions[index].append(token)
-            above = slots.pop(index)
-            if token not in stops:
-                slots[index] = cache.append((token,), above)
-        if not slots:
-            break
-    return [tuple(completion) for completion in completions]
-
-
-def _text(tokenizer: Any, tokens: Sequence[int]) -> str:
-    return str(tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    slots = [cache.append(prompt, -1) for prompt in prompts]
+    growths = grow(cache, slots, likeliest, limits=limit, stop_tokens=stops)
+    return [(*growth.tokens, *(() if growth.end is None else (growth.end,))) for growth in growths]
 
 
 def _broken(model: Any) -> ModelError:

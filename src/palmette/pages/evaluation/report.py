@@ -12,7 +12,7 @@ from palmette.data.records import Answer
 from palmette.errors import DataError
 from palmette.evaluate.confidence import reliability_bins, risk_coverage
 from palmette.evaluate.squad_metrics import ScoredAnswer
-from palmette.pages import charts as charts
+from palmette.pages import charts
 from palmette.pages.page import render_page, script_json, write_page
 from palmette.tasks.answer_match import normalize_answer
 

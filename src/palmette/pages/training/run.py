@@ -10,10 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import yaml
-
 from palmette import run
 from palmette.errors import RunError
+from palmette.files import parse_yaml
 
 SAMPLES, FIRST_LOG = "samples.jsonl", "metrics-embeddings.jsonl"
 PLACES = ("step", "epoch")  # where in the run a line of the log belongs, and no figures
@@ -130,8 +129,8 @@ def read_training_run(folder: Path) -> TrainingRun:
         raise RunError(f"{folder} has taken no step yet: there is nothing to show", "Wait for its first step.")
     try:
         manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
-        recipe = yaml.safe_load((folder / run.RECIPE).read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
+        recipe = parse_yaml((folder / run.RECIPE).read_text(encoding="utf-8"))
+    except ValueError as error:
         raise RunError(f"{folder}: recipe or manifest cannot be read: {error}", "Put it back as it was.") from error
     first = folder / FIRST_LOG
     return TrainingRun(

@@ -1,6 +1,6 @@
 """What the stages of a chain have made, measured: answers, sampled completions, reward models on comparisons; and by which hashes that is known.
 
-Each figure is noted with what it was measured of (weights, data, reference, settings). Where any of that has changed, it is measured anew.
+Each figure is noted with what it was measured of (weights, data, reference, settings). Where any of that has changed, it is measured again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any
 
 from palmette import run
 from palmette.data.records import DataSet
-from palmette.errors import DataError, RunError
+from palmette.errors import DataError, PalmetteError, RunError
 from palmette.evaluate.comparisons import score_comparisons, was_learned
 from palmette.evaluate.divergence.measure import DivergenceSettings, measure_divergence
 from palmette.evaluate.retention.run import RESULT as RETENTION
 from palmette.evaluate.reward_metrics import reward_metrics
+from palmette.files import expand
 from palmette.model.loading import weights_hash
 from palmette.pages.training.pictures import draw_run
 from palmette.pages.training.report import TRAINING
@@ -33,8 +34,8 @@ from palmette.studies.sweep.recipe import RUN
 from palmette.train.callbacks import TrainingInterrupted
 
 RANKING, MEASURING_ERROR = "ranking.json", "measuring-error.json"
-_NOTED = "measured.json"
-Noted = dict[str, Any]
+_MEASURED = "measured.json"
+Inputs = dict[str, Any]  # what a figure was measured of
 
 
 def result_hash(stage: ChainStage) -> str | None:
@@ -67,9 +68,9 @@ def inputs(stage: ChainStage, known: Mapping[str, ChainStage]) -> dict[str, str 
 def _place(text: str) -> Path | None:
     """The file or folder that a text names, if it names one."""
     try:
-        path = Path(text).expanduser()
+        path = expand(text)
         return path if text and path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # too long for a name, say, as the words of a prompt may be
+    except (OSError, PalmetteError, ValueError):  # too long for a name, say, as the words of a prompt may be
         return None
 
 
@@ -96,7 +97,7 @@ class _Figure:
     """
 
     name: str
-    made_of: Noted
+    made_of: Inputs
     do: Callable[[Say], None]
 
 
@@ -121,17 +122,17 @@ class StageFigures:
         Raises:
             TrainingInterrupted, KeyboardInterrupt: Ctrl-C.
         """
-        noted_file, errors, worked = stage.place / _NOTED, [], False
-        noted: Noted = json.loads(noted_file.read_text(encoding="utf-8")) if noted_file.is_file() else {}
+        record, errors, worked = stage.place / _MEASURED, [], False
+        measured: Inputs = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         for figure in self._figures(stage):
-            if noted.get(figure.name) == figure.made_of and _is_there(stage.place, figure.name):
+            if measured.get(figure.name) == figure.made_of and _is_there(stage.place, figure.name):
                 continue
             worked = True
             _remove(stage.place, figure.name)
             try:
                 figure.do(say)
-                noted[figure.name] = figure.made_of
-                run.write_json(noted_file, noted)
+                measured[figure.name] = figure.made_of
+                run.write_json(record, measured)
             except TrainingInterrupted:
                 raise
             except Exception as caught:  # the other figures are worth having
@@ -160,10 +161,10 @@ class StageFigures:
                 made_of = {"weights": weights, "data": _data_hash(data) if data else None}
                 yield _Figure(RANKING, made_of, partial(_rank, stage, data))
             return
-        asked: Noted = {"weights": weights, "data": self._source.sha256, "questions": self._source.num_questions}
+        answered: Inputs = {"weights": weights, "data": self._source.sha256, "questions": self._source.num_questions}
         for decoder in section.decoders:
             do = partial(measure, place, str(stage.result), decoder, self._source, section.batch_size)
-            yield _Figure(decoder, asked, do)
+            yield _Figure(decoder, answered, do)
         reference = self._stages.get(str(self._chain.reference))
         if section.samples and reference is not None:
             drawn = DivergenceSettings(
@@ -172,7 +173,7 @@ class StageFigures:
                 seed=stage.seed,
                 tokens_per_batch=section.tokens_per_batch,
             )
-            drawn_of: Noted = {**asked, "reference": result_hash(reference), "settings": asdict(drawn)}
+            drawn_of: Inputs = {**answered, "reference": result_hash(reference), "settings": asdict(drawn)}
             yield _Figure(DIVERGENCE, drawn_of, partial(self._diverge, stage, reference, drawn))
         if section.retention:
             settings = retention_settings(section)
@@ -201,20 +202,20 @@ def _rank(stage: ChainStage, data: str | None, say: Say) -> None:
         DataError: it was trained on them.
     """
     if data is None:
-        raise RunError("the stage that evaluate.comparisons names failed", "Mend that stage first.")
+        raise RunError("the stage that evaluate.comparisons names failed", "Fix that stage first.")
     _, source, rewards = score_comparisons(stage.result, data)
     if was_learned(stage.result, source.sha256):
         raise DataError(
             f"evaluate.comparisons: {data} is what the reward model was trained on", "Name comparisons of other data."
         )
     found = reward_metrics(rewards)
-    run.write_json(stage.place / RANKING, {**found.to_json(), "data": {"source": data, "sha256": source.sha256}})
+    run.write_json(stage.place / RANKING, {**found.to_json(), "data": source.describe()})
     say(f"accuracy {100 * found.accuracy:.1f} % of {found.comparisons} comparisons")
 
 
 def _data_hash(data: str) -> str:
     """The hash of a file; of anything else its name."""
-    path = Path(data).expanduser()
+    path = expand(data)
     return sha256(path.read_bytes()).hexdigest() if path.is_file() else data
 
 

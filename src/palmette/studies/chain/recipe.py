@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field
 
 from palmette import run
-from palmette.config import Positive, Recipe, Section, load_run_recipe, read_section, read_settings
+from palmette.config import Positive, Recipe, Section, load_run_recipe, read_file, read_section
 from palmette.errors import RecipeError
+from palmette.files import expand
 from palmette.studies.evaluation import EvaluateSection
 from palmette.studies.sweep.recipe import RUN, Cell
 from palmette.synth.preference_settings import PreferenceSettings
@@ -30,7 +30,7 @@ class FinishedRun(Section):
     """A run that is finished already, to be measured, and to build on.
 
     Attributes:
-        run: its folder.
+        run: the run folder.
     """
 
     run: str
@@ -47,12 +47,12 @@ class ChainEvaluation(EvaluateSection):
     """What the policies of a chain are measured on.
 
     Attributes:
-        samples: completions to each question that are drawn at temperature 1, for how far a policy went from the chain's reference and what
-            it earns (`palmette eval divergence`); None: that is not measured.
-        max_new_tokens: where these completions are cut.
-        tokens_per_batch: the most tokens that drawing and scoring them holds at once.
-        comparisons: what reward models are measured on (`palmette eval reward`): a source, or a stage that makes preferences; None:
-            they are not.
+        samples: completions of each question, sampled at temperature 1, to measure how far a policy is from the chain's
+            reference and what rewards it gets, as `palmette eval divergence` does. null does not measure that.
+        max_new_tokens: longest of these completions, in tokens.
+        tokens_per_batch: most tokens in memory while they are sampled and scored.
+        comparisons: what reward models are measured on, as `palmette eval reward` does: a source, or a stage that makes
+            preferences. null does not measure them.
     """
 
     samples: Positive | None = 2
@@ -65,10 +65,11 @@ class Chain(Section):
     """A chain.
 
     Attributes:
-        output: the folder for everything; a chain that was stopped goes on in it.
-        stages: by name, in the order in which they run: `kind`, and the settings of a recipe of that kind, without output and seed.
-        seeds: all stages are run with each.
-        reference: the stage, one that makes a policy, that the others are compared with; the first such, if None.
+        output: the folder for all runs and results. A chain that was stopped continues in it.
+        stages: the stages by name, in the order in which they run. Each has a `kind`, and the keys of a recipe of that
+            kind but `output` and `train.seed`.
+        seeds: random seeds. All stages are run with each.
+        reference: the stage whose policy the others are compared with. By default the first that makes a policy.
         evaluate: what the policies are measured on.
     """
 
@@ -79,10 +80,6 @@ class Chain(Section):
     )
     reference: str | None = None
     evaluate: ChainEvaluation = ChainEvaluation()
-
-    def to_yaml(self) -> str:
-        """The whole chain, defaults included, as YAML."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ class ChainStage:
     def result(self) -> Path:
         """What it makes: a run folder, or a file of preferences."""
         if isinstance(self.settings, FinishedRun):
-            return Path(self.settings.run).expanduser()
+            return expand(self.settings.run)
         return self.place / (PREFERENCES if self.kind == "preferences" else RUN)
 
     @property
@@ -158,11 +155,7 @@ def load_chain(path: Path) -> tuple[Chain, list[ChainStage]]:
             that is not there, that comes later, or that makes something else.
     """
     source = str(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read {path}: {error}", "Check the path.") from error
-    chain = read_section(Chain, read_settings(text, source), source)
+    chain = read_section(Chain, read_file(path), source)
     if len(set(chain.seeds)) < len(chain.seeds):
         raise RecipeError(f"{source}: seeds = {chain.seeds!r} has a seed twice", "Take one out.")
     stages = [stage for seed in chain.seeds for stage in _stages(chain, seed, source)]
@@ -185,7 +178,7 @@ def _stages(chain: Chain, seed: int, source: str) -> list[ChainStage]:
         if not _NAME.fullmatch(name):
             raise RecipeError(f"{where}: the name is no name of a folder", "Use letters, digits, - and _ only.")
         kind, given = _kind(values, where)
-        place = Path(chain.output).expanduser() / f"seed={seed}" / name
+        place = expand(chain.output) / f"seed={seed}" / name
         needs: list[str] = []
         resolved = _resolve(given, found, needs, where)
         _check_reads_preferences(kind, given, where)

@@ -13,16 +13,15 @@ from typing import Any
 from palmette import run
 from palmette.config import Recipe
 from palmette.data.records import DataSet
-from palmette.data.source import read_source
 from palmette.errors import RunError
-from palmette.evaluate.record import HELD_OUT_SPLIT
+from palmette.files import expand
 from palmette.lock import locked
 from palmette.progress import Say
 from palmette.run import trained_folder
 from palmette.studies.chain.measuring import MEASURING_ERROR, StageFigures, inputs
 from palmette.studies.chain.recipe import CHAIN, Chain, ChainStage, load_chain
 from palmette.studies.chain.table import PAGE, failures_of_stages, refusals_of_stages, terminal_tables, write_results
-from palmette.studies.measuring import ERROR, failure, first_questions
+from palmette.studies.measuring import ERROR, failure, read_questions
 from palmette.studies.tables import Table
 from palmette.studies.work_sharing import Unit, share_work
 from palmette.synth.preference_job import write_preferences
@@ -80,9 +79,8 @@ def run_chain(file: Path, say: Say) -> ChainResult:
         PalmetteError: the chain cannot be read, or contradicts its folder.
     """
     chain, stages = load_chain(file)
-    folder = Path(chain.output).expanduser()
-    source = first_questions(read_source(chain.evaluate.data, default_split=HELD_OUT_SPLIT), chain.evaluate.limit)
-    measured_on = {"data": source.source, "sha256": source.sha256, "questions": source.num_questions}
+    folder = expand(chain.output)
+    source, measured_on = read_questions(chain.evaluate)
     _prepare(folder, chain, stages)
 
     def results() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
+from palmette.evaluate.names import with_interval
 from palmette.pages.plots import FrontierPoint, plot_frontier
 from palmette.studies.chain.measuring import MEASURING_ERROR, RANKING
 from palmette.studies.chain.recipe import Chain, ChainStage
@@ -34,10 +35,10 @@ _SAMPLED = {
     "completion_tokens": ("tokens a completion", 1.0, 1),
     "ended": ("ended", 100.0, 1),
 }
-_TOLD = (
+_NOTE = (
     "Answers: percent; where there are several seeds, mean ± sample standard deviation. In brackets: 95 % intervals by bootstrap over "
     "documents, all seeds together. Correct no answer: of the questions without an answer, those refused; correct has answer: of the others, "
-    "those answered letter for letter with a reference answer. Sampled: completions drawn at temperature 1 and cut after {most} tokens, percent; "
+    "those answered letter for letter with a gold answer. Sampled: completions drawn at temperature 1 and cut after {most} tokens, percent; "
     "KL a completion: KL(policy || {reference}) in nats; entropy in nats. Final loss: of the stage's own objective, mean over the last tenth of "
     "its steps, so only losses of one kind compare. Training s: of that stage alone."
 )
@@ -75,9 +76,9 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[ChainStage], meas
             "refused": refused,
         },
     )
-    told = f"Measured on {measured_on['data']}, {measured_on['questions']} questions, seeds {', '.join(map(str, chain.seeds))}."
-    about = _TOLD.format(reference=chain.reference, most=chain.evaluate.max_new_tokens)
-    lines = [f"# Chain {folder.name}", "", told, about, ""]
+    measured = f"Measured on {measured_on['data']}, {measured_on['questions']} questions, seeds {', '.join(map(str, chain.seeds))}."
+    note = _NOTE.format(reference=chain.reference, most=chain.evaluate.max_new_tokens)
+    lines = [f"# Chain {folder.name}", "", measured, note, ""]
     for table in tables_of(rows, None, chain.reference):
         lines += [*markdown(*table), ""]
     if points := _points(outcomes):
@@ -95,7 +96,7 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[ChainStage], meas
 
 
 def _points(outcomes: Sequence[Outcome]) -> list[FrontierPoint]:
-    """Each policy by what its samples earn and how far it is from the reference."""
+    """Each policy by what its samples earn and its KL divergence from the stage that the chain compares with."""
     found = []
     for outcome in outcomes:
         values = next(iter(outcome.measures.values()), {})
@@ -113,9 +114,7 @@ def _sampled(stages: Sequence[ChainStage]) -> list[list[str]]:
             continue
         cells = []
         for name, (_, scale, digits) in _SAMPLED.items():
-            low, high = found["intervals"].get(name, (None, None))
-            interval = "" if low is None else f" ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
-            cells.append(f"{scale * found[name]:.{digits}f}{interval}")
+            cells.append(with_interval(found[name], found["intervals"].get(name), digits=digits, scale=scale))
         lines.append([stage.name, str(stage.seed), *cells])
     return lines
 
@@ -137,12 +136,7 @@ def _ranking_table(rankings: Mapping[str, Mapping[str, Spread]]) -> tuple[list[s
     headings = ["stage", *(label for label, _, _ in _RANKING.values())]
     lines = []
     for name, spreads in rankings.items():
-        cells = []
-        for figure, (_, _, digits) in _RANKING.items():
-            spread = spreads[figure]
-            deviation = "" if spread.deviation is None else f" ± {spread.deviation:.{digits}f}"
-            cells.append(f"{spread.mean:.{digits}f}{deviation}")
-        lines.append([name, *cells])
+        lines.append([name, *(spreads[figure].format(digits) for figure, (_, _, digits) in _RANKING.items())])
     return headings, lines
 
 
@@ -160,7 +154,7 @@ def failures_of_stages(stages: Sequence[ChainStage]) -> list[str]:
 def refusals_of_stages(stages: Sequence[ChainStage], decoders: Sequence[str]) -> list[str]:
     """What decoders said that could not do with what a stage made."""
     files = [(stage, name, _read(stage.place / refusal(name))) for stage in stages for name in decoders]
-    return [f"refused: {stage.name}, seed {stage.seed}, {name}: {told['error']}" for stage, name, told in files if told]
+    return [f"refused: {stage.name}, seed {stage.seed}, {name}: {kept['error']}" for stage, name, kept in files if kept]
 
 
 def _read(path: Path) -> dict[str, Any] | None:

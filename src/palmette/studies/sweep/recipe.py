@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field
 
-from palmette.config import Recipe, Section, read_section, read_settings
+from palmette.config import Recipe, Section, read_file, read_section
 from palmette.errors import RecipeError
+from palmette.files import expand
 from palmette.studies.evaluation import DecoderName, EvaluateSection
 
 SWEEP, CELLS, RUN = "sweep.yaml", "cells", "run"
@@ -26,12 +26,13 @@ class Sweep(Section):
     """A sweep: every combination of the values in `vary`, or the `cells` by name, each with every seed.
 
     Attributes:
-        output: the folder for everything; a sweep that was stopped goes on in it.
-        base: a recipe, as a file or as a map of settings; its output has no effect.
-        vary: the values to try, by dotted key, such as train.learning_rate.
-        cells: settings by dotted key, for each named cell; instead of `vary`. With evaluate.decoders a cell has decoders of its own.
-        seeds: values of train.seed; the base's own if there are none.
-        reference: the cell (by its name; of a grid, see `grid_name`) with which the others are compared, question by question.
+        output: the folder for all runs and results. A sweep that was stopped continues in it.
+        base: a recipe, as a file or as a map of settings. Its `output` has no effect.
+        vary: values to try, by dotted key such as train.learning_rate. Every combination is a cell.
+        cells: settings by dotted key, for each named cell, instead of `vary`. With evaluate.decoders a cell has
+            decoders of its own.
+        seeds: values of train.seed. By default that of the base.
+        reference: the cell that the others are compared with, question by question.
         evaluate: what the cells are measured on.
     """
 
@@ -42,10 +43,6 @@ class Sweep(Section):
     seeds: list[int] = Field(default_factory=list)
     reference: str | None = None
     evaluate: EvaluateSection = EvaluateSection()
-
-    def to_yaml(self) -> str:
-        """The whole sweep, defaults included, as YAML."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
 
 @dataclass(frozen=True)
@@ -90,12 +87,11 @@ def load_sweep(path: Path) -> tuple[Sweep, list[Cell]]:
         RecipeError: no such file, not YAML, an unknown key (naming the nearest), a value out of bounds, or a cell that stands twice.
     """
     source = str(path)
-    sweep = read_section(Sweep, read_settings(_read(path), source), source)
+    sweep = read_section(Sweep, read_file(path), source)
     if sweep.vary and sweep.cells:
         raise RecipeError(f"{source} has both `vary` and `cells`", "Keep one of them.")
     if isinstance(sweep.base, str):
-        base = read_settings(_read(Path(sweep.base).expanduser()), sweep.base)
-        sweep = sweep.model_copy(update={"base": base})
+        sweep = sweep.model_copy(update={"base": read_file(expand(sweep.base))})
     return sweep, cells_of(sweep, source)
 
 
@@ -110,7 +106,7 @@ def cells_of(sweep: Sweep, source: str) -> list[Cell]:
         for chosen in [{"train.seed": seed} for seed in sweep.seeds] or [{}]:
             settings = {"output": "", **of_recipe, **chosen}
             recipe = read_section(Recipe, _with(sweep.base, settings, where), where)
-            folder = Path(sweep.output).expanduser() / CELLS / f"{name}_seed={recipe.train.seed}"
+            folder = expand(sweep.output) / CELLS / f"{name}_seed={recipe.train.seed}"
             recipe = recipe.model_copy(update={"output": str(folder / RUN)})
             cells.append(Cell(name, varied, recipe, decoders))
     if sweep.reference is not None and sweep.reference not in {cell.name for cell in cells}:
@@ -129,13 +125,6 @@ def _decoders(sweep: Sweep, varied: Mapping[str, Any], where: str) -> list[Decod
     if not sweep.cells:
         raise RecipeError(f"{where}: {_DECODERS} is not a setting to vary", "List all decoders under `evaluate`.")
     return read_section(EvaluateSection, {"decoders": varied[_DECODERS]}, f"{where}, evaluate").decoders
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read {path}: {error}", "Check the path.") from error
 
 
 def _combinations(sweep: Sweep, source: str) -> list[tuple[str, dict[str, Any]]]:
@@ -161,12 +150,14 @@ def grid_name(varied: Mapping[str, Any]) -> str:
     """
     last = [key.rpartition(".")[2] for key in varied]
     keys = last if len(set(last)) == len(last) else list(varied)
-    return _plain("_".join(f"{key}={show(value)}" for key, value in zip(keys, varied.values(), strict=True)) or "base")
+    return _plain(
+        "_".join(f"{key}={format_value(value)}" for key, value in zip(keys, varied.values(), strict=True)) or "base"
+    )
 
 
-def show(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A setting's value, for names and tables."""
-    return "+".join(map(show, value)) if isinstance(value, list) else str(value)
+    return "+".join(map(format_value, value)) if isinstance(value, list) else str(value)
 
 
 def _plain(name: str) -> str:

@@ -12,24 +12,23 @@ from typing import Any
 from palmette import run
 from palmette.config import Recipe
 from palmette.data.records import DataSet
-from palmette.data.source import read_source
 from palmette.errors import RunError
-from palmette.evaluate.record import HELD_OUT_SPLIT
+from palmette.files import expand
 from palmette.lock import locked
 from palmette.pages.training.pictures import LOSS_PLOT, draw_run
 from palmette.progress import Say
 from palmette.studies.measuring import (
     ERROR,
     failure,
-    first_questions,
     measure,
     measure_retention,
+    read_questions,
     refusal,
     unmeasured,
     unmeasured_retention,
 )
 from palmette.studies.sweep.recipe import SWEEP, Cell, Sweep, load_sweep
-from palmette.studies.sweep.table import Outcome, failures_of, keys_of, read_outcome, rows_of, write_results
+from palmette.studies.sweep.table import Outcome, failures_of, read_outcome, rows_of, varied_keys, write_results
 from palmette.studies.tables import Table, tables_of
 from palmette.studies.work_sharing import Unit, share_work
 from palmette.train.callbacks import TrainingInterrupted
@@ -66,7 +65,7 @@ class SweepResult:
     def tables(self) -> list[Table]:
         """The figures of all cells, as headings and lines."""
         rows = rows_of(self.outcomes, self.sweep.reference)
-        return tables_of(rows, keys_of(self.sweep), self.sweep.reference, intervals=False)
+        return tables_of(rows, varied_keys(self.sweep), self.sweep.reference, intervals=False)
 
 
 def run_sweep(file: Path, say: Say, *, retry_failed: bool = False) -> SweepResult:
@@ -82,9 +81,8 @@ def run_sweep(file: Path, say: Say, *, retry_failed: bool = False) -> SweepResul
         PalmetteError: the sweep cannot be read, or contradicts its folder.
     """
     sweep, cells = load_sweep(file)
-    folder = Path(sweep.output).expanduser()
-    source = first_questions(read_source(sweep.evaluate.data, default_split=HELD_OUT_SPLIT), sweep.evaluate.limit)
-    measured_on = {"data": source.source, "sha256": source.sha256, "questions": source.num_questions}
+    folder = expand(sweep.output)
+    source, measured_on = read_questions(sweep.evaluate)
     prepare(folder, sweep, cells, measured_on)
 
     def results() -> list[Outcome]:

@@ -16,8 +16,8 @@ from palmette.evaluate.seeds import Seeds, pooled_difference, pooled_intervals
 from palmette.evaluate.squad import METRICS
 from palmette.pages.plots import SweepPoint, plot_forgetting
 from palmette.studies.measuring import DIVERGENCE, ERROR, refusal
-from palmette.studies.sweep.recipe import Cell, Sweep, show
-from palmette.studies.tables import MEASURES, Row, Spread, markdown, number, tables_of
+from palmette.studies.sweep.recipe import Cell, Sweep, format_value
+from palmette.studies.tables import MEASURES, Row, Spread, format_measure, markdown, tables_of
 
 _COLOURS = ("#3b6b2e", "#b5651d", "#2f5d8a", "#8a2f5d", "#6b6b2e", "#2e6b6b")
 
@@ -90,8 +90,8 @@ def rows_of(outcomes: Iterable[Outcome], reference: str | None = None) -> list[R
         for decoder in [*outcome.measures, *outcome.refused]:
             groups.setdefault((outcome.cell.name, decoder), []).append(outcome)
     rows = []
-    for (name, decoder), asked in groups.items():
-        members = [outcome for outcome in asked if decoder in outcome.measures]
+    for (name, decoder), group in groups.items():
+        members = [outcome for outcome in group if decoder in outcome.measures]
         answers = _answers(members, decoder)
         other = _reference(groups, reference, decoder) if name != reference else ()
         compared = pooled_difference(answers, other) if answers and other else {}
@@ -99,8 +99,8 @@ def rows_of(outcomes: Iterable[Outcome], reference: str | None = None) -> list[R
         rows.append(
             Row(
                 name,
-                asked[0].cell.varied,
-                asked[0].cell.recipe.train.learning_rate,
+                group[0].cell.varied,
+                group[0].cell.recipe.train.learning_rate,
                 decoder,
                 seeds=tuple(member.cell.seed for member in members),
                 spreads={key: Spread.of(found) for key, found in values.items() if found},
@@ -176,17 +176,19 @@ def _page(
     measured_on: Mapping[str, Any],
     pictures: Sequence[str],
 ) -> str:
-    told = (
+    note = (
         f"Measured on {measured_on['data']}, {measured_on['questions']} questions, in percent. Where a cell has several seeds: mean ± "
         "sample standard deviation. In brackets: 95 % intervals by bootstrap over documents, all seeds of a cell together. Correct no "
         "answer: of the questions without an answer, those refused; correct has answer: of the others, those answered letter for letter "
-        "with a reference answer. Final loss: nats per learned token, mean over the last tenth of the steps. Elsewhere: general text and "
+        "with a gold answer. Final loss: nats per learned token, mean over the last tenth of the steps. Elsewhere: general text and "
         "chat prompts, see `palmette eval retention`; perplexity as a multiple of the untouched model's, KL from it in nats per token."
     )
-    lines = [f"# Sweep {name}", "", told, ""]
-    for table in tables_of(rows, keys_of(sweep), sweep.reference):
+    lines = [f"# Sweep {name}", "", note, ""]
+    for table in tables_of(rows, varied_keys(sweep), sweep.reference):
         lines += [*markdown(*table), ""]
-    lines += [f"- {cell}: {settings(varied)}" for cell, varied in sweep.cells.items()] + ([""] if sweep.cells else [])
+    lines += [f"- {cell}: {format_settings(varied)}" for cell, varied in sweep.cells.items()] + (
+        [""] if sweep.cells else []
+    )
     lines += [*pictures, ""] if pictures else []
     lines += ["## Every run", "", *markdown(*_runs_table(outcomes)), ""]
     failed = [f"- {text}" for outcome in outcomes for text in failures_of(outcome)]
@@ -194,12 +196,12 @@ def _page(
     return "\n".join(lines)
 
 
-def settings(varied: Mapping[str, Any]) -> str:
+def format_settings(varied: Mapping[str, Any]) -> str:
     """Settings in words."""
-    return ", ".join(f"{key} = {show(value)}" for key, value in varied.items()) or "the base"
+    return ", ".join(f"{key} = {format_value(value)}" for key, value in varied.items()) or "the base"
 
 
-def keys_of(sweep: Sweep) -> list[str] | None:
+def varied_keys(sweep: Sweep) -> list[str] | None:
     """The settings that name a cell in tables; None where cells have names."""
     return None if sweep.cells else list(sweep.vary)
 
@@ -209,7 +211,9 @@ def _runs_table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]
     for outcome in outcomes:
         for decoder, measures in outcome.measures.items():
             spreads = {key: Spread.of([value]) for key, value in measures.items()}
-            lines.append([outcome.cell.folder.name, decoder, *(number(key, spreads.get(key)) for key in MEASURES)])
+            lines.append(
+                [outcome.cell.folder.name, decoder, *(format_measure(key, spreads.get(key)) for key in MEASURES)]
+            )
         if not outcome.measures:
             state = "failed" if outcome.error else "refused" if outcome.refused else "not yet"
             lines.append([outcome.cell.folder.name, state, *("-" for _ in MEASURES)])
@@ -229,7 +233,7 @@ def plot_learning_rates(rows: Sequence[Row], out: Path, title: str) -> bool:
         if not row.seeds:
             continue
         rest = {key: value for key, value in row.varied.items() if key != "train.learning_rate"}
-        lines.setdefault(f"{row.decoder}, {settings(rest)}" if rest else row.decoder, []).append(row)
+        lines.setdefault(f"{row.decoder}, {format_settings(rest)}" if rest else row.decoder, []).append(row)
     if not any(len({row.learning_rate for row in line}) > 1 for line in lines.values()):
         return False
     from matplotlib.figure import Figure

@@ -1,0 +1,151 @@
+"""`palmette ask`, `palmette predict` and `palmette prompts`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palmette.cli.options import (
+    DEFAULT_MODEL,
+    MODEL,
+    PATH,
+    AttentionOption,
+    CalibrationOption,
+    DecoderOption,
+    MaxWordsOption,
+    ModelOption,
+)
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from palmette.data.records import Document, Question
+    from palmette.decode.prediction import Prediction
+
+_REFUSALS = {"absent": "not in the document", "unsure": "not sure enough to answer", "": "no answer"}
+
+
+def ask(
+    questions: Annotated[list[str], typer.Argument(help="One question or more.")],
+    document: Annotated[
+        str, typer.Option(help="A text file, or - for standard input.", **{**MODEL, "metavar": "FILE"})
+    ],
+    model: ModelOption = DEFAULT_MODEL,
+    attention: AttentionOption = None,
+    decoder: DecoderOption = "span",
+    calibration: CalibrationOption = True,
+    max_words: MaxWordsOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each question.")] = False,
+) -> None:
+    """Answer questions about a document.
+
+    Each answer is shown in its place in the document.
+    """
+    from palmette.inference.answerer import asked_document, load_answerer
+
+    asked = asked_document(_read_document(document), questions, document)
+    answerer = load_answerer(model, attention=attention, calibrated=calibration and decoder == "span")
+    predictions = dict(answerer.decoder(decoder, effort=answerer.effort(max_words)).predict([asked]))
+    for question in asked.questions:
+        _show_answer(asked, question, predictions[question.id], as_json=as_json)
+
+
+def predict(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="JSON Lines with context and question, or - for standard input.", **{**MODEL, "metavar": "SOURCE"}
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Argument(help="JSON Lines file to write, or to continue.", **{**PATH, "metavar": "OUT"})
+    ],
+    model: ModelOption = DEFAULT_MODEL,
+    attention: AttentionOption = None,
+    calibration: CalibrationOption = True,
+    max_words: MaxWordsOption = None,
+) -> None:
+    """Answer a file of questions line by line.
+
+    A bad line of the input becomes an error line of the output. A job that was stopped continues with the same command.
+    """
+    from palmette.cli.console import stderr
+    from palmette.inference.answerer import load_answerer
+    from palmette.inference.job import check_job, predict_file
+
+    check_job(source, out)
+    answerer = load_answerer(model, attention=attention, calibrated=calibration)
+    tally = predict_file(answerer, source, out, max_words=max_words)
+    stderr().print(tally.summary(out))
+    if tally.interrupted:
+        raise typer.Exit(130)
+
+
+def prompts(name: Annotated[str | None, typer.Argument(help="Show this prompt in full.")] = None) -> None:
+    """List the prompts that a recipe can name."""
+    from rich.text import Text
+
+    from palmette.cli.console import plain_table, stdout
+    from palmette.tasks.qa_prompt import describe_prompts, load_prompt
+
+    console = stdout()
+    if name is not None:
+        for key, text in asdict(load_prompt(name)).items():
+            console.print(Text(key, "bold"))
+            console.print(Text(f"{text}\n"))
+        return
+    table = plain_table("prompt")
+    table.add_column("what it is")
+    for found, about in describe_prompts():
+        table.add_row(Text(found), Text(about))
+    console.print(table)
+
+
+def _read_document(name: str) -> str:
+    from palmette.errors import DataError
+
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"cannot read the document {name!r}: {error.strerror}", "Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"the document {name!r} is not UTF-8 at byte {error.start}", "Save it as UTF-8.") from error
+
+
+def _show_answer(document: Document, question: Question, found: Prediction, *, as_json: bool) -> None:
+    from palmette.cli.console import highlighted, stdout
+
+    if as_json:
+        record = {"question": question.text, "answer": found.text or None, **asdict(found)}
+        del record["text"]
+        typer.echo(json.dumps(record, ensure_ascii=False))
+        return
+    console = stdout()
+    console.print(question.text, style="bold")
+    if not found.valid_json:
+        console.print(f"  the model did not answer in the format asked for: {found.completion.strip()}", style="red")
+        return
+    console.print(f"  {found.text or _REFUSALS[found.refusal]}", style="green")
+    if found.text and found.start is None:
+        console.print("  these words do not stand in the document", style="red")
+    console.print(f"  {_alternatives(found)}", style="dim")
+    if found.start is not None and found.end is not None:
+        marks = [(found.start, found.end, "black on bright_green")]
+        console.print(highlighted(document.text, marks, brackets=console.color_system is None))
+
+
+def _alternatives(found: Prediction) -> str:
+    """How probable the answer is, and what else it could be, in a line."""
+    said = [] if found.probability is None else [f"probability {found.probability:.3f}"]
+    if found.text and found.no_answer_probability is not None:
+        said.append(f"not in the document {found.no_answer_probability:.3f}")
+    others = [candidate for candidate in found.candidates if candidate.text != found.text][:2]
+    said.extend(f"or {json.dumps(other.text, ensure_ascii=False)} {other.probability:.3f}" for other in others)
+    if found.num_passes:
+        proved = "proved best" if found.certified else "not proved best"
+        said.append(f"{proved} in {found.num_passes} pass{'es' if found.num_passes > 1 else ''}")
+    return ", ".join(said)

@@ -1,0 +1,387 @@
+"""`palmette eval`, `palmette calibrate` and `palmette compare-runs`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from palmette.cli.options import (
+    DATA,
+    DEFAULT_MODEL,
+    MODEL,
+    PATH,
+    AttentionOption,
+    CalibrationOption,
+    DataOption,
+    DecoderOption,
+    LimitOption,
+    LooseOption,
+    MaxWordsOption,
+    ModelOption,
+    OutOption,
+    SeedOption,
+    TokensPerBatchOption,
+)
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from rich.table import Table
+    from rich.text import Text
+
+    from palmette.evaluate.bootstrap import Difference
+    from palmette.evaluate.retention.scores import Retention
+    from palmette.evaluate.reward_metrics import RewardMetrics
+    from palmette.evaluate.squad import Evaluation
+    from palmette.evaluate.squad_metrics import ScoredAnswer
+
+# What the terminal calls each figure of `eval divergence`, and what it multiplies it by.
+_DIVERGENCE = {
+    "completion_kl": ("KL divergence from the reference, nats per completion", 1.0),
+    "completion_kl_k3": ("  the same by the estimate k3", 1.0),
+    "token_kl": ("KL divergence, nats per token", 1.0),
+    "token_kl_k3": ("  the same by the estimate k3", 1.0),
+    "entropy": ("entropy, nats per token", 1.0),
+    "completion_tokens": ("tokens per completion", 1.0),
+    "ended": ("ended before the limit (%)", 100.0),
+    "reward": ("weighted reward", 1.0),
+    "sampled_exact": ("exact match (%)", 100.0),
+    "sampled_f1": ("F1 (%)", 100.0),
+    "sampled_valid_json": ("valid JSON (%)", 100.0),
+    "sampled_abstention": ("abstained exactly where it should (%)", 100.0),
+    "sampled_abstained": ("abstained (%)", 100.0),
+}
+
+
+def eval_squad(
+    data: DataOption,
+    out: OutOption,
+    model: ModelOption = DEFAULT_MODEL,
+    attention: AttentionOption = None,
+    decoder: DecoderOption = "span",
+    calibration: CalibrationOption = True,
+    max_words: MaxWordsOption = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts that beam search takes at the same time.")] = 16,
+    loose: LooseOption = False,
+    limit: LimitOption = None,
+    reasoning_limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Let the model reason freely for up to N tokens before it answers. By default it answers as it was trained.",
+        ),
+    ] = None,
+) -> None:
+    """Answer a data set with a model, and write metrics and a report.
+
+    The folder gets predictions.json, na_prob.json, metrics.json, answers.jsonl and report.html.
+    """
+    from palmette.cli.console import stderr
+    from palmette.studies.answering import AnswerSettings, evaluate_model
+
+    settings = AnswerSettings(attention, decoder, calibration, max_words, batch_size, loose, limit, reasoning_limit)
+    result, calibrated_on = evaluate_model(model, data, out, settings)
+    _print_evaluation(result, Path(model).name, out)
+    if decoder == "span":
+        fitted = f"calibrated on {calibrated_on}" if calibrated_on else "not calibrated: the most probable answer wins"
+        stderr().print(fitted)
+
+
+def eval_predictions(
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            help="predictions.json: {question id: text}, empty for no answer.", **{**PATH, "metavar": "PREDICTIONS"}
+        ),
+    ],
+    data: DataOption,
+    out: OutOption,
+    na_prob: Annotated[
+        Path | None, typer.Option(help="na_prob.json: {question id: probability of no answer}.", **PATH)
+    ] = None,
+) -> None:
+    """Score prediction files of the official SQuAD v2 format.
+
+    Any program may have made them.
+    """
+    from palmette.studies.answering import evaluate_predictions
+
+    _print_evaluation(evaluate_predictions(predictions, na_prob, data, out), predictions.name, out)
+
+
+def eval_retention(
+    model: Annotated[str, typer.Option(help="A run folder. With --base, any fine-tuned model.", **MODEL)],
+    base: Annotated[
+        str | None, typer.Option(help="The untouched model. By default the one that the run started from.", **MODEL)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for retention.json and a plot. It must not exist.", **PATH)
+    ] = None,
+    attention: AttentionOption = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"] | None,
+        typer.Option(help="Data type of both models. By default that of the run, or auto."),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest completion of a chat prompt, in tokens.")] = 48,
+) -> None:
+    """Measure what fine-tuning cost on general text and chats.
+
+    It prints the perplexity of general text and the KL divergence on chat prompts, before and after.
+    """
+    from palmette import run
+    from palmette.cli.console import stderr, stdout
+    from palmette.evaluate.retention.measure import Settings
+    from palmette.evaluate.retention.run import PLOT, RESULT, retention_of_model
+    from palmette.pages.plots import plot_retention
+
+    if out is not None:
+        run.check_absent(out)
+    settings = Settings(max_new_tokens=max_new_tokens)
+    result, record = retention_of_model(model, settings, base=base, attention=attention, dtype=dtype)
+    stdout().print(_retention_table(result))
+    found = result.summary()
+    stderr().print(
+        f"{found['passages_worse']} of {found['passages']} passages ({found['text_tokens']} tokens) became less likely. "
+        f"The KL divergence is over {found['completion_tokens']} tokens of {found['completions']} completions of the "
+        "untouched model."
+    )
+    if out is not None:
+        with run.whole_folder(out) as staging:
+            run.write_json(staging / RESULT, record)
+            plot_retention(result, staging / PLOT, title=f"Retention of {Path(model).name}")
+        stderr().print(f"written: {out}")
+
+
+def eval_reward(
+    model: Annotated[Path, typer.Option(help="A finished run of `palmette train reward`.", **PATH)],
+    data: Annotated[
+        str, typer.Option(help="Comparisons that it was not trained on: a .jsonl or a hub data set.", **DATA)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for metrics.json and rewards.jsonl. It must not exist.", **PATH)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use only the first N comparisons.")] = None,
+    attention: AttentionOption = None,
+) -> None:
+    """Measure a reward model on comparisons.
+
+    It prints the accuracy, and how far the probabilities can be believed.
+    """
+    from palmette import run
+    from palmette.cli.console import stderr, stdout
+    from palmette.evaluate.reward_evaluation import evaluate_reward
+
+    if out is not None:
+        run.check_absent(out)
+    found = evaluate_reward(model, data, limit=limit, attention=attention)
+    _print_reward(found.metrics)
+    if found.learned:
+        stdout().print("the run was trained on these very comparisons: this says nothing about others")
+    if out is not None:
+        found.write(out)
+        stderr().print(f"written: {out}")
+
+
+def eval_divergence(
+    model: Annotated[
+        str, typer.Option(help="The policy: a run folder, a model folder, a GGUF file, or a hub id.", **MODEL)
+    ],
+    reference: Annotated[
+        str, typer.Option(help="The model to compare it with, such as the run that it started from.", **MODEL)
+    ],
+    data: DataOption,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for divergence.json and completions.jsonl. It must not exist.", **PATH)
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Completions of each question, sampled at temperature 1.")] = 2,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.")] = 64,
+    reward: Annotated[
+        str, typer.Option(help="Weights of abstention, exact, f1 and valid_json. Each is also reported by itself.")
+    ] = "exact=1,valid_json=0.2",
+    limit: LimitOption = None,
+    tokens_per_batch: TokensPerBatchOption = 4096,
+    seed: SeedOption = 0,
+) -> None:
+    """Measure how far a policy is from its reference model.
+
+    The policy answers questions. It prints the KL divergence and the rewards of its completions.
+    """
+    from palmette import run
+    from palmette.cli.console import Figure, figures_table, stderr, stdout
+    from palmette.data.source import read_source
+    from palmette.evaluate.divergence.measure import DivergenceSettings, measure_divergence
+    from palmette.evaluate.record import HELD_OUT_SPLIT
+    from palmette.tasks.rewards import parse_weights
+
+    if out is not None:
+        run.check_absent(out)
+    settings = DivergenceSettings(samples, max_new_tokens, seed, tokens_per_batch, parse_weights(reward))
+    source = read_source(data, default_split=HELD_OUT_SPLIT, limit_documents=limit)
+    found = measure_divergence(model, reference, source, settings)
+    rows = []
+    for name, value in found.measures.items():
+        label, scale = _DIVERGENCE.get(name, (name, 1.0))
+        digits = 1 if scale > 1 or name == "completion_tokens" else 3
+        rows.append(Figure(label, scale * value, _scaled(found.intervals.get(name), scale), digits))
+    stdout().print(figures_table(rows, measure=f"{len(found.completions)} sampled completions"))
+    if out is not None:
+        found.write(out)
+        stderr().print(f"written: {out}")
+
+
+def calibrate(
+    model: Annotated[Path, typer.Option(help="A finished run folder.", **PATH)],
+    data: Annotated[
+        str, typer.Option(help="Questions with known answers that no figure is reported on later.", **DATA)
+    ],
+    target_error: Annotated[
+        float | None,
+        typer.Option(help="Guarantee that at most this share of the answers is wrong, such as 0.05."),
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Confidence level of the guarantee.")] = 0.95,
+    max_words: MaxWordsOption = None,
+    attention: AttentionOption = None,
+) -> None:
+    """Fit the temperature and thresholds of the span decoder.
+
+    They are stored beside the run's weights. With --target-error the share of wrong answers is guaranteed.
+    """
+    from palmette.cli.console import stderr, stdout
+    from palmette.evaluate.run_calibration import calibrate_run
+
+    found = calibrate_run(
+        model, data, attention=attention, max_words=max_words, target_error=target_error, confidence=confidence
+    )
+    decision, guarantee, console = found.decision, found.guarantee, stdout()
+    console.print(f"temperature {decision.temperature:.3f}")
+    if decision.max_no_answer is not None:
+        console.print(f"answers where the probability of no answer is at most {decision.max_no_answer:.3f}")
+    if guarantee:
+        console.print(
+            "answers where a span is likelier than no answer, and has a probability of at least "
+            f"{guarantee.min_confidence:.3f}"
+        )
+        console.print(
+            f"promise: at most {guarantee.target_error:.1%} of the answers given are wrong, "
+            f"with {guarantee.confidence:.0%} confidence (tested: {guarantee.num_wrong} of {guarantee.num_answered} "
+            f"answers wrong, {guarantee.num_tested} answers could be given)"
+        )
+    stderr().print(f"fitted on {found.num_questions} questions of {data}, and stored in {model}")
+
+
+def compare_runs(
+    first: Annotated[
+        Path,
+        typer.Argument(help="A: a folder that `palmette eval` or the quickstart wrote.", **{**PATH, "metavar": "A"}),
+    ],
+    second: Annotated[Path, typer.Argument(help="B: another one, on the same data.", **{**PATH, "metavar": "B"})],
+    show: Annotated[int, typer.Option(min=0, help="How many changed answers to print, each way.")] = 5,
+) -> None:
+    """Compare two evaluations of the same data.
+
+    It prints the differences with intervals, and the answers that changed.
+    """
+    from palmette.cli.console import stdout
+    from palmette.evaluate.bootstrap import paired_difference
+    from palmette.evaluate.changes import changed_answers
+    from palmette.evaluate.squad import Evaluation
+
+    a, b = Evaluation.read(first).scored, Evaluation.read(second).scored
+    differences, changes, console = paired_difference(b, a), changed_answers(a, b), stdout()
+    console.print(f"A: {first}\nB: {second}\n")
+    console.print(_difference_table(Evaluation(a).metrics, Evaluation(b).metrics, differences))
+    console.print(
+        f"\nright in B only: {len(changes.won)}; right in A only: {len(changes.lost)}; "
+        f"another answer, as right or wrong: {changes.num_other}"
+    )
+    for name, changed in (("right in B only", changes.won), ("right in A only", changes.lost)):
+        if changed and show:
+            console.print(f"\n{name} ({min(show, len(changed))} of {len(changed)})", style="bold")
+        for x, y in changed[:show]:
+            console.print(_changed(x, y))
+
+
+def _print_evaluation(result: Evaluation, name: str, out: Path) -> None:
+    from palmette.cli.console import metrics_table, stderr, stdout
+    from palmette.pages.evaluation.folder import REPORT
+
+    stdout().print(metrics_table({name: result.metrics}, result.intervals))
+    took = f" in {result.seconds:.0f} s" if result.seconds else ""
+    stderr().print(f"{len(result.scored)} questions{took}; files in {out}; look at {out / REPORT}")
+
+
+def _scaled(ends: tuple[float, float] | None, scale: float) -> tuple[float, float] | None:
+    return (scale * ends[0], scale * ends[1]) if ends else None
+
+
+def _retention_table(result: Retention) -> Table:
+    """Both models and the change between them."""
+    from palmette.cli.console import number, plain_table
+
+    found = result.summary()
+    before, after, ratio = found["untouched"], found["tuned"], found["perplexity_ratio"]
+    unchanged, bits = found["completions_unchanged"], after["bits_per_byte"] - before["bits_per_byte"]
+    table = plain_table("measure", "untouched", "tuned", "change")
+    perplexities = (number(model["perplexity"], 2) for model in (before, after))
+    table.add_row("perplexity, general text", *perplexities, f"x {ratio:.3f}")
+    bits_per_byte = (number(model["bits_per_byte"], 3) for model in (before, after))
+    table.add_row("bits per byte, general text", *bits_per_byte, f"{bits:+.3f}")
+    table.add_row("KL on chat completions (nats per token)", "0.000", number(found["kl"], 3), f"{found['kl']:+.3f}")
+    table.add_row("greedy completions unchanged (%)", "100.0", number(unchanged), f"{unchanged - 100.0:+.1f}")
+    return table
+
+
+def _print_reward(found: RewardMetrics) -> None:
+    from palmette.cli.console import Figure, figures_table, number, plain_table, stdout
+
+    figures = {
+        "accuracy": ("accuracy, percent", 100.0),
+        "log_loss": ("log loss, nats (0.693: says nothing)", 1.0),
+        "margin": ("margin of rewards", 1.0),
+        "calibration_error": ("calibration error, percent", 100.0),
+    }
+    rows = [
+        Figure(
+            label, scale * getattr(found, name), _scaled(found.intervals.get(name), scale), digits=1 if scale > 1 else 3
+        )
+        for name, (label, scale) in figures.items()
+    ]
+    stdout().print(figures_table(rows, measure=f"{found.comparisons} comparisons"), "")
+    reliability = plain_table("how sure, percent", "on average", "right", "pairs")
+    for one in found.reliability:
+        values = (number(100 * value) for value in (one.confidence, one.accuracy))
+        reliability.add_row(f"{100 * one.low:.0f} to {100 * one.high:.0f}", *values, str(one.count))
+    stdout().print(reliability)
+
+
+def _difference_table(
+    a: Mapping[str, float | int | None], b: Mapping[str, float | int | None], found: Mapping[str, Difference]
+) -> Table:
+    from palmette.cli.console import interval, number, plain_table
+
+    table = plain_table("measure", "A", "B", "B - A", "95 % interval", "p")
+    for name, difference in found.items():
+        digits = 3 if name in ("auroc_answerable", "ece", "brier", "aurc") else 1
+        table.add_row(
+            name,
+            number(a.get(name) or 0.0, digits),
+            number(b.get(name) or 0.0, digits),
+            f"{difference.value:+.{digits}f}",
+            interval((difference.low, difference.high), digits, sign="+"),
+            number(difference.p, 3),
+        )
+    return table
+
+
+def _changed(a: ScoredAnswer, b: ScoredAnswer) -> Text:
+    """A question that was answered differently, with both answers and the reference."""
+    from rich.text import Text
+
+    gold = [answer.text for answer in a.question.answers[:1]] or ["(not in the document)"]
+    shown = Text(f"{a.question.id}  ", "dim").append(a.question.text, "bold").append("\n")
+    for name, answer in (("A", a), ("B", b)):
+        text = answer.prediction.text or "(no answer)"
+        shown.append(f"  {name}: {text}\n", "green" if answer.exact == 1.0 else "red")
+    return shown.append(f"  reference: {gold[0]}", "cyan")

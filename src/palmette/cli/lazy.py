@@ -1,0 +1,164 @@
+"""Groups whose commands are imported when they are called, and help pages that need only typer.
+
+`palmette --help` has to be quick, and a group knows its commands from a table. The module of a command is imported when the command
+is called, or when its own help is asked for. Help is laid out by typer's plain formatter, in colour where there is a terminal. Rich's
+boxes would take as long to import as everything else together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, ClassVar, cast
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of a table.
+
+    Attributes:
+        target: "module:function", the module below `palmette.cli`.
+        help: what the group's help says of it: the first line of the function's docstring, as a test checks.
+        hidden: whether the group's help leaves it out.
+        arguments: what the function at `target` is called with to get the command's function. Without arguments it is that itself.
+    """
+
+    target: str
+    help: str
+    hidden: bool = False
+    arguments: tuple[str, ...] = ()
+
+    def function(self) -> Any:
+        """The command's function, its module imported."""
+        found = _imported(self.target)
+        return found(*self.arguments) if self.arguments else found
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of a table.
+
+    Attributes:
+        help: what its own help and that of its parent say of it.
+        commands: its commands, by name, in the order of its help. Or "module:function", which is imported when the group is
+            called, or its help is asked for, and gives them.
+        hidden: whether the help of its parent leaves it out.
+    """
+
+    help: str
+    commands: Mapping[str, Command] | str
+    hidden: bool = False
+
+    def table(self) -> Mapping[str, Command]:
+        """Its commands."""
+        if not isinstance(self.commands, str):
+            return self.commands
+        commands: Mapping[str, Command] = _imported(self.commands)()
+        return commands
+
+
+def _imported(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(import_module(f"palmette.cli.{module}"), name)
+
+
+Table = Mapping[str, Command | Group]
+
+_SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+
+
+_PlainFormatter: Any = typer.Context.formatter_class  # the module that defines it is private
+
+
+class _HelpFormatter(_PlainFormatter):  # type: ignore[misc]  # of a class that is known by its place only
+    """The plain formatter with bold headings and coloured names. `typer.echo` drops colours where there is no terminal."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        super().write_usage(typer.style(prog, bold=True), args, prefix or typer.style("Usage: ", bold=True))
+
+    def write_heading(self, heading: str) -> None:
+        self.write(typer.style(f"{heading}:", bold=True) + "\n")
+
+    def write_dl(self, rows: Any, col_max: int = 30, col_spacing: int = 2) -> None:
+        named = [(typer.style(name, fg="cyan"), text) for name, text in rows]
+        super().write_dl(named, col_max, col_spacing)
+
+
+class _Context(typer.Context):
+    formatter_class = _HelpFormatter
+
+
+class PlainCommand(TyperCommand):
+    """A command whose help is laid out by the plain formatter."""
+
+    context_class = _Context
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands from a table."""
+
+    context_class = _Context
+    table: ClassVar[Table] = {}
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = cast("MutableMapping[str, Any]", _Commands(self.table))
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option --help. It is False where it is not given, since typer would import pydantic to read None."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False
+        return option
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # as typer calls it
+        """The names of the commands. Nothing is imported."""
+        return list(self.table)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # as typer calls it
+        """Write the names and one-line helps of the commands. Nothing is imported."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in self.table.items() if not entry.hidden])
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands of a table, each made when it is asked for."""
+
+    def __init__(self, table: Table) -> None:
+        self._table, self._made = table, dict[str, Any]()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = _make(name, self._table[name])
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+
+def _make(name: str, entry: Command | Group) -> Any:
+    if isinstance(entry, Group):
+        return get_group(lazy_app(entry.table(), name=name, help=entry.help))
+    single = typer.Typer(**_SETTINGS)
+    single.command(name, cls=PlainCommand, hidden=entry.hidden)(entry.function())
+    return get_command(single)
+
+
+def lazy_app(table: Table, **settings: Any) -> typer.Typer:
+    """A typer application that knows its commands from a table.
+
+    Args:
+        table: the commands and groups, by name, in the order of its help.
+        settings: other settings of `typer.Typer`.
+    """
+    group = type("Group", (LazyGroup,), {"table": table})
+    context = {"max_content_width": 110}
+    return typer.Typer(cls=group, no_args_is_help=True, context_settings=context, **_SETTINGS, **settings)

@@ -1,0 +1,52 @@
+"""Calibrating a finished run: its data checked, its calibration fitted and kept beside its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from palmette.data.source import read_source
+from palmette.errors import DataError
+from palmette.evaluate.calibration import calibrate, check_data
+from palmette.evaluate.comparisons import was_learned
+from palmette.evaluate.record import HELD_OUT_SPLIT
+from palmette.inference.answerer import load_answerer
+from palmette.inference.calibration import Calibration
+from palmette.model.attention import AttentionChoice
+from palmette.run import trained_folder
+
+
+def calibrate_run(
+    run: Path,
+    data: str,
+    *,
+    attention: AttentionChoice | None = None,
+    max_words: int | None = None,
+    target_error: float | None = None,
+    confidence: float = 0.95,
+) -> Calibration:
+    """Fit the calibration of a run, and write it beside the run's weights.
+
+    Args:
+        run: the folder of a finished run.
+        data: questions with known answers that the run has not seen.
+        attention: the attention backend. The run's own if None.
+        max_words: the longest answer, in words. 30 if None.
+        target_error: the largest share of wrong answers to guarantee. No guarantee if None.
+        confidence: confidence level of the guarantee.
+
+    Raises:
+        RunError: the folder is not a finished run.
+        DataError: the run was trained on the data, nothing can be fitted to them, or the guarantee cannot be given.
+    """
+    folder = trained_folder(run)
+    source = read_source(data, default_split=HELD_OUT_SPLIT)
+    if was_learned(run, source.sha256):
+        raise DataError(
+            f"{run} was trained on {source.source}: what it knows by heart calibrates nothing",
+            "Calibrate on documents that it has not seen.",
+        )
+    check_data(source.documents, data, target_error=target_error, confidence=confidence)
+    answerer = load_answerer(str(run), attention=attention, calibrated=False)
+    calibration = calibrate(answerer, source, answerer.effort(max_words), target_error, confidence)
+    calibration.write(folder)
+    return calibration

@@ -1,0 +1,68 @@
+"""What people name and write by hand: paths with `~`, and YAML."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from palmette.errors import PalmetteError
+
+
+def expand(path: str | Path) -> Path:
+    """A path with a leading `~` replaced by the home folder. Any other path stays as it is.
+
+    Recipes, manifests and fingerprints keep a path as it was written, so it is expanded where it is opened.
+
+    >>> expand("runs/quickstart")
+    PosixPath('runs/quickstart')
+
+    Raises:
+        PalmetteError: `~NAME` names a user who has no home folder here.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise PalmetteError(f"{str(path)!r} names no home folder of this machine", "Write the whole path.") from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML whose maps hold each key once. Plain YAML keeps the last value and silently drops the others."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The map of a node."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", node.value[index][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 takes 1e-4 for a word, since it wants a point in every float.
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value that YAML holds.
+
+    >>> parse_yaml("train: {learning_rate: 1e-4}")
+    {'train': {'learning_rate': 0.0001}}
+
+    Raises:
+        ValueError: it is not YAML, or a map has a key twice.
+    """
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def format_yaml(value: Any) -> str:
+    """A value as YAML, its keys in their order."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

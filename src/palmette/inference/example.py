@@ -1,0 +1,97 @@
+"""A training example as the loss sees it: one document or conversation, packed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from palmette.config import Recipe
+from palmette.data.chat import holds_chat, read_chat
+from palmette.data.source import read_source
+from palmette.errors import DataError
+from palmette.inference.base import source_tokenizer
+from palmette.inference.names import resolve_model
+from palmette.inference.task import recipe_task
+from palmette.tasks.chat import Chat, leading_turns
+from palmette.tree.batch import PackedBatch
+from palmette.tree.chat import ChatTemplate
+from palmette.tree.prefix_tree import PrefixTree
+
+
+@dataclass(frozen=True)
+class Example:
+    """A packed training example.
+
+    Attributes:
+        batch: the example, alone in one row.
+        tokenizer: what its tokens are decoded with.
+        kind: what its branches are, questions about a document or conversations that open alike.
+    """
+
+    batch: PackedBatch
+    tokenizer: Any
+    kind: Literal["question", "conversation"]
+
+    @property
+    def num_learned(self) -> int:
+        """Tokens that the loss sees."""
+        return sum(1 for weight in self.batch.rows[0].learn if weight)
+
+    @property
+    def num_unpacked(self) -> int:
+        """Tokens that it would take to give every branch a row of its own."""
+        row = self.batch.rows[0]
+        ends = [n for n in range(len(row.nodes)) if row.nodes[n][1] or n not in row.parents]
+        return sum(1 + max(p for p, n in zip(row.position, row.node, strict=True) if n == end) for end in ends)
+
+
+def training_example(model: str, data: str | None, number: int, num_branches: int) -> Example:
+    """Pack an example as training with a run's recipe would pack it.
+
+    Args:
+        model: a run folder, finished or not, or the name of a model, which gets the default recipe.
+        data: where the example is from. The recipe's own data if None.
+        number: which document or conversation, counted from 0.
+        num_branches: the most questions, or conversations that open like the chosen one.
+
+    Raises:
+        DataError: the data cannot be read or have no such document or conversation.
+        ModelError: there is no such tokenizer.
+        RecipeError: the recipe of the run cannot be read.
+    """
+    source = resolve_model(model, finished=False)
+    recipe = source.recipe or Recipe(output="")
+    data = data or recipe.data.train[0]
+    tokenizer = source_tokenizer(source)
+    if _is_chat(data, recipe):
+        tree = _chat_tree(recipe, tokenizer, data, number, num_branches)
+        return Example(PackedBatch.from_trees([[tree]]), tokenizer, "conversation")
+    tree = _document_tree(recipe, tokenizer, data, number, num_branches)
+    return Example(PackedBatch.from_trees([[tree]]), tokenizer, "question")
+
+
+def _is_chat(data: str, recipe: Recipe) -> bool:
+    """Whether a source holds conversations: as the recipe says of its own, as its first row looks of another file."""
+    if data not in recipe.data.train and (data.startswith("builtin:") or Path(data).suffix in {".json", ".jsonl"}):
+        return holds_chat(data)
+    return recipe.data.kind == "chat"
+
+
+def _document_tree(recipe: Recipe, tokenizer: Any, data: str, number: int, num_branches: int) -> PrefixTree:
+    documents = read_source(data).documents
+    if number >= len(documents):
+        raise DataError(f"{data} has {len(documents)} documents, no number {number}", "Count from 0.")
+    chosen = replace(documents[number], questions=documents[number].questions[:num_branches])
+    return recipe_task(recipe, tokenizer).training_tree(chosen)
+
+
+def _chat_tree(recipe: Recipe, tokenizer: Any, data: str, number: int, num_branches: int) -> PrefixTree:
+    found = read_chat(data, on_bad_record=recipe.data.on_bad_record).conversations
+    if number >= len(found):
+        raise DataError(f"{data} has {len(found)} conversations, no number {number}", "Count from 0.")
+    chosen = found[number]
+    others = [other for other in found if other is not chosen and leading_turns(other) == leading_turns(chosen)]
+    # Another recipe's kinds of tokens say nothing about conversations.
+    learn = recipe.learn if recipe.data.kind == "chat" or isinstance(recipe.learn, str) else "assistant"
+    return Chat(ChatTemplate(tokenizer), learn).trees([chosen, *others[: num_branches - 1]])[0]

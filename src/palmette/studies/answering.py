@@ -1,0 +1,103 @@
+"""A model by name, or files of predictions, evaluated on a data set, with the folder that this leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from palmette import run
+from palmette.data.source import read_source
+from palmette.evaluate.answers import evaluate
+from palmette.evaluate.official import read_official
+from palmette.evaluate.record import HELD_OUT_SPLIT, MADE_BY, made_by
+from palmette.evaluate.squad import Evaluation, score
+from palmette.inference.answerer import DecoderName, load_answerer
+from palmette.model.attention import AttentionChoice
+from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
+
+
+@dataclass(frozen=True)
+class AnswerSettings:
+    """How a model is asked.
+
+    Attributes:
+        attention: the attention backend. The run's own, or "auto", if None.
+        decoder: the span decoder, or plain generation.
+        calibrated: whether to use the run's calibration, if it has one. Only the span decoder has a use for it.
+        max_words: the longest answer, in words. As calibrated, or 30, if None.
+        batch_size: prompts that beam search takes at the same time.
+        loose: whether plain generation reads an answer out of broken JSON.
+        limit: use only so many documents, from the start.
+        reasoning_limit: let the model reason freely for up to so many tokens before it answers. As it was trained if None.
+    """
+
+    attention: AttentionChoice | None = None
+    decoder: DecoderName = "span"
+    calibrated: bool = True
+    max_words: int | None = None
+    batch_size: int = 16
+    loose: bool = False
+    limit: int | None = None
+    reasoning_limit: int | None = None
+
+
+def evaluate_model(model: str, data: str, out: Path, settings: AnswerSettings) -> tuple[Evaluation, str | None]:
+    """Answer a data set with a model, and write the folder of the evaluation.
+
+    Args:
+        model: a run folder, a model folder, a GGUF file, or a hub id.
+        data: questions with known answers.
+        out: the folder, which must not exist.
+        settings: how the model is asked.
+
+    Returns:
+        The evaluation, and the data that the model was calibrated on, if its calibration was used.
+
+    Raises:
+        RunError: the folder exists, or the run is not finished or was calibrated for something else.
+        ModelError: the model cannot be loaded.
+        DataError: the data cannot be read, or the model was calibrated on them.
+    """
+    run.check_absent(out)
+    source = read_source(data, default_split=HELD_OUT_SPLIT, limit_documents=settings.limit)
+    calibrated = settings.calibrated and settings.decoder == "span"
+    answerer = load_answerer(model, attention=settings.attention, calibrated=calibrated)
+    with run.whole_folder(out) as staging:
+        result = evaluate(
+            answerer,
+            source,
+            decoder=settings.decoder,
+            max_words=settings.max_words,
+            batch_size=settings.batch_size,
+            loose=settings.loose,
+            reasoning_limit=settings.reasoning_limit,
+        )
+        title = f"{Path(model).name} on {Path(data).name}"
+        loss = loss_of(Path(model).expanduser())
+        write_evaluation(result, staging, title, subtitle(model, data, settings.decoder), loss)
+        effort = answerer.effort(settings.max_words)
+        about = made_by(answerer, source, model, settings.decoder, effort, settings.reasoning_limit)
+        run.write_json(staging / MADE_BY, about)
+    return result, answerer.calibration.source if answerer.calibration else None
+
+
+def evaluate_predictions(predictions: Path, na_prob: Path | None, data: str, out: Path) -> Evaluation:
+    """Score prediction files of the official SQuAD v2 format, and write the folder of the evaluation.
+
+    Args:
+        predictions: {question id: text}, empty for no answer, as JSON.
+        na_prob: {question id: probability of no answer}, as JSON, if there is such a file.
+        data: the questions.
+        out: the folder, which must not exist.
+
+    Raises:
+        RunError: the folder exists.
+        DataError: a file cannot be read or does not answer these questions.
+    """
+    run.check_absent(out)
+    source = read_source(data, default_split=HELD_OUT_SPLIT)
+    result = score(source.documents, read_official(source.documents, predictions, na_prob))
+    with run.whole_folder(out) as staging:
+        title = f"{predictions.name} on {Path(data).name}"
+        write_evaluation(result, staging, title, subtitle(str(predictions), data, "predictions read"))
+    return result

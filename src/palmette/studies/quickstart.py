@@ -1,0 +1,93 @@
+"""The quickstart: the main job from end to end, on the built-in model and corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from palmette import run
+from palmette.config import DataSection, Recipe, TrainSection
+from palmette.data.source import read_source
+from palmette.evaluate.calibration import calibrate
+from palmette.evaluate.squad import Evaluation, evaluate_squad
+from palmette.inference.answerer import Answerer, load_answerer
+from palmette.inference.base import load_base
+from palmette.inference.task import recipe_task
+from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
+from palmette.pages.training.pictures import draw_run
+from palmette.progress import Say
+from palmette.run import trained_folder
+from palmette.train.run import train
+
+HELD_OUT, CALIBRATED_ON = "builtin:test", "builtin:dev"
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """What the quickstart found.
+
+    Attributes:
+        before: the untouched model, by the name of its decoder.
+        after: the fine-tuned and calibrated model.
+    """
+
+    before: Mapping[str, Evaluation]
+    after: Evaluation
+
+
+def run_quickstart(out: Path, say: Say, *, smoke: bool = False) -> Quickstart:
+    """Evaluate the untouched model, fine-tune and calibrate it, and evaluate it again.
+
+    Args:
+        out: the run folder, which must not exist. It gets all results.
+        say: called with a line at each step.
+        smoke: use only a few documents, to see that everything works.
+
+    Raises:
+        RunError: the folder exists or cannot be written.
+        TrainingInterrupted: training was stopped. It was saved before.
+    """
+    run.check_absent(out)
+    recipe = quickstart_recipe(out, smoke=smoke)
+    documents = read_source(HELD_OUT, limit_documents=1 if smoke else None).documents
+    say(f"loading {recipe.model.name} (the first time, it is converted to safetensors)")
+    loaded = load_base(recipe)
+    answerer = Answerer(loaded, recipe_task(recipe, loaded.tokenizer))
+    say(f"answering {sum(len(d.questions) for d in documents)} questions of {HELD_OUT} with the untouched model")
+    before = {
+        "untouched, greedy": evaluate_squad(answerer.decoder("greedy"), documents, what="untouched model, greedy"),
+        "untouched": evaluate_squad(answerer.decoder(), documents, what="untouched model, span decoder"),
+    }
+    del loaded, answerer  # training loads the model again, with an adapter on it
+    say(f"fine-tuning on {', '.join(recipe.data.train)}, one prefix tree per document")
+    train(recipe, say)
+    answerer = load_answerer(str(out))
+    if not smoke:
+        say(f"calibrating on {CALIBRATED_ON}")
+        calibration = calibrate(answerer, read_source(CALIBRATED_ON), answerer.effort())
+        calibration.write(trained_folder(out))
+        answerer = replace(answerer, calibration=calibration)
+    say("answering the same questions with the fine-tuned model")
+    found = Quickstart(before, evaluate_squad(answerer.decoder(), documents, what="fine-tuned model"))
+    _write(out, found, say)
+    return found
+
+
+def quickstart_recipe(out: Path, *, smoke: bool) -> Recipe:
+    """The recipe: the defaults, or a few documents for one epoch."""
+    if smoke:
+        data, train = DataSection(limit_documents=2), TrainSection(epochs=1, trees_per_step=1)
+        return Recipe(output=str(out), data=data, train=train)
+    return Recipe(output=str(out))
+
+
+def _write(out: Path, found: Quickstart, say: Say) -> None:
+    model = Recipe(output="").model.name
+    for name, evaluation in found.before.items():
+        decoder = "greedy" if name.endswith("greedy") else "span"
+        with run.whole_folder(out / name.replace(", ", "-")) as staging:
+            write_evaluation(evaluation, staging, f"Quickstart, {name}", subtitle(model, HELD_OUT, decoder))
+    title = "Quickstart, fine-tuned and calibrated"
+    write_evaluation(found.after, out, title, subtitle(str(out), HELD_OUT, "span"), loss_of(out))
+    draw_run(out, say)

@@ -1,0 +1,83 @@
+"""Data with rationales as a file, and the report beside it that says what was dropped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from palmette import run
+from palmette.data.records import DataSet
+from palmette.data.rows import dump_rows
+from palmette.data.source import read_source
+from palmette.data.squad import dump_squad
+from palmette.errors import DataError, RunError
+from palmette.synth.rationales import REASONS, Rationales
+
+_FORMATS = (".json", ".jsonl")
+
+
+def read_questions(data: str, out: Path, limit: int | None = None) -> DataSet:
+    """The data to write rationales for, once it is clear that they can be written.
+
+    Args:
+        data: where the questions are from.
+        out: the file to write later.
+        limit: use only so many documents, from the start.
+
+    Raises:
+        RunError: the file exists, or its name says no format that can be read back.
+        DataError: the data cannot be read.
+    """
+    if out.suffix not in _FORMATS:
+        raise RunError(f"{out} ends neither in .jsonl nor in .json", "Name a file that can be read back.")
+    run.check_absent(out)
+    return read_source(data, limit_documents=limit)
+
+
+def report_of(out: Path) -> Path:
+    """The report beside a file of rationales."""
+    return out.with_name(out.name + ".report.json")
+
+
+def write_rationales(
+    done: Rationales, source: DataSet, out: Path, made_by: dict[str, Any], *, keep_all: bool, max_words: int
+) -> int:
+    """Write the report, then the data with their rationales.
+
+    Args:
+        done: the rationales.
+        source: the data that they are for.
+        out: the file.
+        made_by: what made them, for the report.
+        keep_all: whether questions whose rationale was dropped stay, without one.
+        max_words: longer rationales were dropped.
+
+    Returns:
+        The number of questions in the file.
+
+    Raises:
+        DataError: every rationale was dropped. Only the report is written then.
+        RunError: a file cannot be written.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    record = {
+        "max_words": max_words,
+        "data": source.describe(),
+        "kept": done.num_kept,
+        "dropped": done.counts,
+        "reasons": {reason: REASONS[reason] for reason in done.counts},
+        "dropped_questions": [
+            {"id": question, "reason": verdict.reason, "completion": verdict.completion}
+            for question, verdict in done.verdicts.items()
+            if verdict.reason
+        ],
+    }
+    run.write_json(report_of(out), {**run.environment(), **made_by, **record})
+    if not done.num_kept:
+        raise DataError(
+            "no rationale is fit to learn from",
+            f"Read the completions in {report_of(out)}. A more capable teacher may help.",
+        )
+    documents = done.documents if keep_all else done.with_rationale_only()
+    run.write_text(out, dump_squad(documents) if out.suffix == ".json" else dump_rows(documents))
+    return sum(len(document.questions) for document in documents)
