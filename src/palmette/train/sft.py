@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 
@@ -33,9 +34,7 @@ def prepare(recipe: Recipe, say: Say) -> Job:
     begun = load_start(recipe, None)
     model = begun.loaded.model
     task = recipe_task(recipe, begun.loaded.tokenizer)
-    learned = build_trees(data, task, recipe)
-    for tree in learned.trees:
-        check_positions(model, tree.num_positions, f"document {tree.name!r}")
+    learned = build_trees(data, task, recipe, functools.partial(check_positions, model))
     num_pauses = len(set(task.reasoning.pause_tokens))
     if num_pauses:
         add_pause(model, num_pauses)
