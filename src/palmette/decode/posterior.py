@@ -224,6 +224,7 @@ class Decision:
             unscored=self.confidence(evidence.unscored, evidence.answered),
             certified=certain,
             num_passes=posterior.num_passes,
+            num_windows=posterior.num_windows,
         )
         if kind != "answer":
             return replace(found, refusal=kind)

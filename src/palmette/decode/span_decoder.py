@@ -57,6 +57,7 @@ class Effort:
     window_tokens: int = 1024
     overlap_tokens: int = 256
     tokens_per_batch: int = 8192
+    inside_words: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("max_words", 1), ("max_passes", 1), ("tokens_per_pass", 1), ("window_tokens", 1)):
@@ -238,6 +239,7 @@ class SpanDecoder:
             max_words=effort.max_words,
             window_tokens=effort.window_tokens,
             overlap_tokens=effort.overlap_tokens,
+            inside_words=effort.inside_words,
         )
         for window in windows:
             tokens = self._task.open_completion(document.text[window.start : window.end], _ANY).document
