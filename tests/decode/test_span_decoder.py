@@ -7,6 +7,8 @@ import functools
 import json
 import math
 import unicodedata
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -69,18 +71,24 @@ def stock(model: Any) -> Any:
     return plain
 
 
-def is_word(character: str) -> bool:
-    return unicodedata.category(character)[0] in "LNM" or character == "_"
+def kind(character: str) -> str:
+    """Digits and letters make words. Anything else is a word of its own."""
+    category = unicodedata.category(character)
+    return "digit" if category in ("Nd", "Nl") else "letter" if category[0] in "LM" or character == "_" else ""
 
 
-def plain_spans(text: str, max_words: int) -> dict[str, int]:
-    """Word-aligned spans, found by walking over characters (scripts that part their words only)."""
+def plain_spans(text: str, max_words: int, *, inside_words: bool = False) -> dict[str, int]:
+    """The allowed spans, found by walking over characters (scripts that separate their words only).
+
+    Spans begin where words begin. They end where words end, and with `inside_words` after every character with its marks.
+    """
     pieces: list[list[int]] = []
     for index, character in enumerate(text):
         if character.isspace():
             continue
         mark = unicodedata.combining(character) > 0
-        joins = pieces and pieces[-1][1] == index and (mark or (is_word(character) and is_word(text[pieces[-1][0]])))
+        joins = pieces and pieces[-1][1] == index
+        joins = joins and (mark or (kind(character) != "" and kind(character) == kind(text[pieces[-1][0]])))
         if joins:
             pieces[-1][1] = index + 1
         else:
@@ -88,19 +96,29 @@ def plain_spans(text: str, max_words: int) -> dict[str, int]:
     found: dict[str, int] = {}
     for i in range(len(pieces)):
         for j in range(i, min(i + max_words, len(pieces))):
-            found.setdefault(text[pieces[i][0] : pieces[j][1]], pieces[i][0])
+            start, end = pieces[j]
+            inner = [at for at in range(start + 1, end) if not unicodedata.combining(text[at])] if inside_words else []
+            for stop in (*inner, end):
+                found.setdefault(text[pieces[i][0] : stop], pieces[i][0])
     return found
 
 
 def brute_force(
-    model: Any, task: ExtractiveQa, document: str, question: str, max_words: int, lead: str = ""
+    model: Any,
+    task: ExtractiveQa,
+    document: str,
+    question: str,
+    max_words: int,
+    lead: str = "",
+    *,
+    spans: Iterable[str] | None = None,
 ) -> dict[str, float]:
     """Log-probability of "?" and of each span with the closing's first token, each in a row of its own, without a cache."""
     encoder = task.template.encoder
     asked = Question("q", question)
     prompt = task.prompt_tokens(Document("d", document, (asked,)), asked) + list(encoder.content(lead + '{"answer": "'))
     scores = {}
-    for text in {"?": -1, **plain_spans(document, max_words)}:
+    for text in dict.fromkeys(("?", *(plain_spans(document, max_words) if spans is None else spans))):
         tail = [*encoder.content(json_escape(text)), encoder.content('"}')[0]]
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([prompt + tail])).logits[0, len(prompt) - 1 : -1]
@@ -139,18 +157,19 @@ texts = st.text(
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=texts, repeat=st.booleans())
+@given(text=texts, repeat=st.booleans(), inside=st.booleans())
 def test_equals_brute_force(
-    model: Any, plain: Any, tokenizer: Any, task: ExtractiveQa, text: str, repeat: bool
+    model: Any, plain: Any, tokenizer: Any, task: ExtractiveQa, text: str, repeat: bool, inside: bool
 ) -> None:
-    """Every span scored: the same argmax and posterior as scoring each span alone; few passes: a proof is never wrong."""
+    """Every span scored: the same argmax and posterior as scoring each span alone. Few passes: a proof is never wrong."""
     document = f"{text} {text}" if repeat else text
-    full = SpanDecoder(model, tokenizer, effort=EVERYTHING).answer(document, QUESTIONS)
-    quick = SpanDecoder(model, tokenizer, effort=Effort(max_words=4, max_passes=2, tokens_per_pass=3)).answer(
-        document, QUESTIONS
-    )
+    everything = replace(EVERYTHING, inside_words=inside)
+    few = Effort(max_words=4, max_passes=2, tokens_per_pass=3, inside_words=inside)
+    full = SpanDecoder(model, tokenizer, effort=everything).answer(document, QUESTIONS)
+    quick = SpanDecoder(model, tokenizer, effort=few).answer(document, QUESTIONS)
     for question, exact, fast in zip(QUESTIONS, full, quick, strict=True):
-        scores = brute_force(plain, task, document, question, 4)
+        spans = plain_spans(document, 4, inside_words=inside)
+        scores = brute_force(plain, task, document, question, 4, spans=spans)
         total = math.log(sum(math.exp(value) for value in scores.values()))
         posterior = {text: math.exp(value - total) for text, value in scores.items()}
         best = max(posterior, key=lambda key: posterior[key])
@@ -227,13 +246,13 @@ def test_batches_and_neighbours_change_nothing(model: Any, tokenizer: Any) -> No
 
 
 @settings(max_examples=150, deadline=None)
-@given(text=texts, style=st.sampled_from([*sorted(STYLES), *PRE_TOKENIZERS]))
-def test_tokens_of_spans_are_those_they_have_alone(text: str, style: str) -> None:
+@given(text=texts, style=st.sampled_from([*sorted(STYLES), *PRE_TOKENIZERS]), inside=st.booleans())
+def test_tokens_of_spans_are_those_they_have_alone(text: str, style: str, inside: bool) -> None:
     """Cut out of a longer encoding or not: every string of the trie has the tokens of its own content segment."""
     encoder = encoder_of(style)
-    bounds = words(text)
+    bounds = words(text, inside_words=inside)
     trie = span_trie(encoder, text, Window(0, len(text), bounds, bounds), 5)
-    expected = {tuple(encoder.content(json_escape(span))) for span in {"?", *plain_spans(text, 5)}}
+    expected = {tuple(encoder.content(json_escape(span))) for span in {"?", *plain_spans(text, 5, inside_words=inside)}}
     ends = {
         trie.end[node]: tuple(trie.token[n] for n in trie.path(node))
         for node in range(len(trie))
@@ -267,7 +286,7 @@ def test_some_tokenizers_cut_cleanly_and_some_do_not() -> None:
 
 def test_windows_hold_every_span_once() -> None:
     """Spans that begin in any window, put together, are the spans of the whole; each lies within its window."""
-    text = " ".join(f"word{i % 13}," if i % 3 else f"w{i}" for i in range(120))
+    text = " ".join(f"word{i % 13}," if i % 3 else f"w{'abcdefg'[i % 7]}" for i in range(120))
     windows = cut_windows(text, lambda parts: [1] * len(parts), max_words=5, window_tokens=40, overlap_tokens=12)
     assert len(windows) > 3
     bounds = words(text)
@@ -543,7 +562,7 @@ def test_words_of_many_scripts() -> None:
     def cut(text: str) -> list[str]:
         return [text[a:b] for a, b in words(text)]
 
-    assert cut("e\u0301té, naïve_2") == ["e\u0301té", ",", "naïve_2"]
+    assert cut("e\u0301té, naïve_2") == ["e\u0301té", ",", "naïve_", "2"]
     assert cut("हिन्दी भाषा") == ["हिन्दी", "भाषा"]
     assert cut("東京 is 大") == ["東", "京", "is", "大"]
     assert cut("👩\u200d🚀!") == ["👩\u200d🚀", "!"]
