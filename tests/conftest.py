@@ -31,6 +31,13 @@ def same_interrupt() -> Iterator[None]:
     assert after is signal.default_int_handler
 
 
+@pytest.fixture(autouse=True)
+def no_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub is not asked, and not waited for: without a network each question would be put six times, ever more slowly."""
+    if not request.node.get_closest_marker("network"):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """A small byte-level tokenizer with a ChatML template."""
@@ -67,7 +74,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def converted() -> None:
+def builtin_model() -> None:
     """The built-in model is in the cache: its first conversion shows progress, which is not what a test looks at."""
     if file := find_gguf():
         convert_gguf(file)

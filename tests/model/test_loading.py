@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Gemma2Config, Gemma2ForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, modeling_gguf_pytorch_utils
 
 from palmette.errors import ModelError
 from palmette.model import embedded, loading
@@ -17,7 +20,9 @@ from palmette.model.attention import BACKENDS
 from palmette.model.checks import check_model
 from palmette.model.embedded import DEFAULT_MODEL, convert_gguf, find_gguf
 from palmette.model.loading import add_lora, fast_dtype, load_model, weights_hash
-from tests.support.models import SMALL
+from tests.support.gguf import gguf_file
+from tests.support.models import SMALL, tiny_llama
+from tests.support.runs import assert_same
 
 
 @pytest.fixture
@@ -135,6 +140,36 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, monkeypatch: p
     with pytest.raises(KeyboardInterrupt):
         convert_gguf(file)
     assert list((tmp_path / "cache" / "models").iterdir()) == []
+
+
+def test_a_conversion_keeps_every_weight_and_says_nothing_where_nobody_looks(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A program that reads standard error gets what went wrong and nothing else, the first time too."""
+    monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
+    model = tiny_llama(torch.float32, vocab_size=len(tokenizer), tie_word_embeddings=True)
+    file = gguf_file(tmp_path / "tiny.gguf", model, tokenizer)
+    loaded = load_model(str(file), dtype="float32", fused=False)
+    assert capfd.readouterr() == ("", "")
+    assert Path(loaded.folder).parent == tmp_path / "cache" / "models"
+    assert_same(loaded.model.state_dict(), model.state_dict())
+    text = "The ferry leaves at 7:40."
+    assert loaded.tokenizer(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
+def test_a_terminal_shows_a_bar_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    theirs = modeling_gguf_pytorch_utils.tqdm
+    with embedded._own_bar():
+        assert list(modeling_gguf_pytorch_utils.tqdm(range(3), desc="de-quantizing")) == [0, 1, 2]
+    assert "converting the model" in shown.getvalue()
+    assert "de-quantizing" not in shown.getvalue()
+    assert modeling_gguf_pytorch_utils.tqdm is theirs
 
 
 def test_the_package_is_found_without_importing_it() -> None:

@@ -66,11 +66,11 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch, vllm: None) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ModelError, match=r"vLLM needs a GPU.*palmette\.decode\.sampler\.Sampler"):
+    with pytest.raises(ModelError, match=r"vLLM needs a GPU.*palmette\.rollouts\.sampler\.Sampler"):
         VllmSampler("m", Letters(), end_tokens=[END], max_model_len=20)
     monkeypatch.setattr(vllm_backend.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(
-        ModelError, match=r"vLLM is not installed.*pip install vllm.*palmette\.decode\.sampler\.Sampler"
+        ModelError, match=r"vLLM is not installed.*pip install vllm.*palmette\.rollouts\.sampler\.Sampler"
     ):
         VllmSampler("m", Letters(), end_tokens=[END], max_model_len=20)
 

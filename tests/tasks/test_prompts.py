@@ -174,6 +174,7 @@ def test_a_recipe_names_its_prompt_and_changes_it(tmp_path: Path) -> None:
         ("system: 3", "has 3 as 'system'|lacks"),
         ("- a", "holds no texts"),
         ("system: [", "cannot read"),
+        ("system: S\nsystem: T", "the key 'system' stands twice"),
     ],
 )
 def test_bad_prompt_files_are_refused(tmp_path: Path, text: str, message: str) -> None:

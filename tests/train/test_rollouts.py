@@ -14,12 +14,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from palmette.data.records import Document, Question
 from palmette.errors import DataError, ModelError, PackingError, RunError
-from palmette.rollouts import batch as rollouts_module
 from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
 from palmette.rollouts.maker import RolloutMaker
 from palmette.rollouts.questions import PromptGroup, group_prompts
 from palmette.rollouts.rewards import RewardMixture
 from palmette.rollouts.sampler import Sampler
+from palmette.rollouts.sampling import Sampling
 from palmette.rollouts.scoring import score_rollouts
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
 from palmette.tasks.qa_prompt import load_prompt
@@ -155,7 +155,7 @@ def test_scored_once_more_they_are_what_the_sampler_said(model: Any, made: Rollo
     """In float64 the two differ by the order of sums alone."""
     prompts = [prompt for one in made.groups for prompt in one.prompts]
     sampling = {"max_new_tokens": LENGTH, "seed": 3 * 1_000_003}
-    groups = maker.sampler.sample(prompts, 4, rollouts_module.Sampling(**sampling), keys=[0, 1, 2])
+    groups = maker.sampler.sample(prompts, 4, Sampling(**sampling), keys=[0, 1, 2])
     said = [logprob for group in groups for rollout in group for logprob in rollout.logprobs]
     assert score_rollouts(model, packed(made), made, ends(model))[0].tolist() == pytest.approx(said, abs=1e-9)
 

@@ -1,1 +1,1 @@
-"""The command line: a command parses, loads the recipe, and calls."""
+"""The command line: options, calls and printing."""

@@ -1,4 +1,4 @@
-"""`palmette eval`, `palmette calibrate`, `palmette compare-runs` and `palmette report`."""
+"""`palmette eval`, `palmette calibrate` and `palmette compare-runs`."""
 
 from __future__ import annotations
 
@@ -303,22 +303,6 @@ def compare_runs(
             console.print(_changed(x, y))
 
 
-def report(
-    run: Annotated[
-        Path, typer.Argument(help="A run folder of `palmette train`, finished or not.", **{**PATH, "metavar": "RUN"})
-    ],
-) -> None:
-    """Write the page of a training run again.
-
-    The page, training.html, has figures, warnings, curves and samples over time. Every training command writes it at its
-    end. This command shows a run that is still going on, or was stopped.
-    """
-    from palmette.cli.console import stderr
-    from palmette.pages.training.pictures import leave_page
-
-    leave_page(run, stderr().print)
-
-
 def _print_evaluation(result: Evaluation, name: str, out: Path) -> None:
     from palmette.cli.console import metrics_table, stderr, stdout
     from palmette.pages.evaluation.folder import REPORT
@@ -398,6 +382,6 @@ def _changed(a: ScoredAnswer, b: ScoredAnswer) -> Text:
     gold = [answer.text for answer in a.question.answers[:1]] or ["(not in the document)"]
     shown = Text(f"{a.question.id}  ", "dim").append(a.question.text, "bold").append("\n")
     for name, answer in (("A", a), ("B", b)):
-        style = "green" if answer.exact == 1.0 else "red"
-        shown.append(f"  {name}: {answer.prediction.text or '(no answer)'}\n", style)
+        text = answer.prediction.text or "(no answer)"
+        shown.append(f"  {name}: {text}\n", "green" if answer.exact == 1.0 else "red")
     return shown.append(f"  reference: {gold[0]}", "cyan")

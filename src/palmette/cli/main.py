@@ -64,7 +64,7 @@ COMMANDS: dict[str, Command | Group] = {
     "predict": Command("answering:predict", "Answer a file of questions line by line."),
     "train": Group("Train a model, one stage at a time.", "train:stage_commands"),
     "report": Command(
-        "evaluation:report",
+        "train:report",
         "Write the page of a training run again.",
     ),
     "eval": Group("Measure a model.", _EVAL),

@@ -1,4 +1,4 @@
-"""`palmette train STAGE`: a command for each row of the table of stages."""
+"""`palmette train STAGE`, a command for each row of the table of stages, and `palmette report`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,22 @@ def stage_command(name: str) -> Callable[..., None]:
 
     command.__name__, command.__doc__ = f"train_{name}", stage.help
     return command
+
+
+def report(
+    run: Annotated[
+        Path, typer.Argument(help="A run folder of `palmette train`, finished or not.", **{**PATH, "metavar": "RUN"})
+    ],
+) -> None:
+    """Write the page of a training run again.
+
+    The page, training.html, has figures, warnings, curves and samples over time. Every training command writes it at its
+    end. This command shows a run that is still going on, or was stopped.
+    """
+    from palmette.cli.console import stderr
+    from palmette.pages.training.pictures import leave_page
+
+    leave_page(run, stderr().print)
 
 
 def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:

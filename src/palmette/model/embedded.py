@@ -5,12 +5,15 @@ The file is converted once to safetensors (float32, so that nothing of the dequa
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from palmette.errors import ModelError
 
@@ -76,13 +79,14 @@ def _convert(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            file.parent,
-            gguf_file=file.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-            local_files_only=True,
-        )
+        with _own_bar():
+            model = AutoModelForCausalLM.from_pretrained(
+                file.parent,
+                gguf_file=file.name,
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.float32,
+                local_files_only=True,
+            )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise ModelError(
@@ -93,3 +97,22 @@ def _convert(file: Path, folder: Path) -> None:
     model.config.__dict__.pop("quantization_config", None)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _own_bar() -> Iterator[None]:
+    """Replace the bar that transformers draws while it reads a GGUF file, which none of its settings turns off.
+
+    Ours says what is being done, disappears when it is done, and is drawn at a terminal only.
+    """
+    from tqdm import tqdm
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    def bar(tensors: Iterable[Any], **_: Any) -> Any:
+        return tqdm(tensors, desc="converting the model, this once", unit=" tensors", disable=None, leave=False)
+
+    theirs, reader.tqdm = reader.tqdm, bar
+    try:
+        yield
+    finally:
+        reader.tqdm = theirs
