@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palmette.baselines.windows import EncodedWindow
+from palmette.data.text import skip_marks
 from palmette.decode.prediction import Candidate, Prediction
 
 NUM_BEST = 20

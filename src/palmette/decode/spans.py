@@ -20,6 +20,7 @@ from itertools import pairwise
 import regex
 
 from palmette.data.text import MARKS, SPACE, skip_marks
+from palmette.tasks.qa_prompt import ABSTAIN
 
 # The longest word, in characters. A longer run (encoded data, say) is cut into pieces, so that no single word is longer
 # than a window. The longest words of ordinary text, German ones, are shorter.
@@ -93,6 +94,8 @@ def unreachable(text: str, answer: str, max_words: int, *, inside_words: bool = 
     >>> unreachable("It opened in the 1990s.", "1990", 30), unreachable("in Whitby", "Whit", 30)
     (None, 'ends inside a word')
     """
+    if answer == ABSTAIN:
+        return "stands for no answer"
     if answer != answer.strip():
         return "has white space at its ends"
     starts, ends = _edges(text, inside_words)
