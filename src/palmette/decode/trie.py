@@ -172,7 +172,7 @@ class _Runs:
 
 
 def _cuts(start: int, ends: Sequence[int], counts: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """For each end the last clean cut up to it, and the number of tokens before that cut. A clean end is its own cut."""
+    """For each end, the last clean cut up to it and the number of tokens before that cut. A clean end is its own."""
     clean, num_tokens = start, 0
     for end, count in zip(ends, counts, strict=True):
         if count:
