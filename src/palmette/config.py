@@ -172,6 +172,7 @@ class TrainSection(Section):
         weight_decay: AdamW's decoupled weight decay.
         seed: of adapters, dropout and order.
         save_every: optimizer steps between checkpoints; 0 = only at each epoch's end.
+        save_minutes: also save a checkpoint when so many minutes have passed since the last one; 0 = not by time.
         keep_checkpoints: how many of the latest checkpoints stay.
         gradient_checkpointing: recompute activations to save memory.
     """
@@ -188,6 +189,7 @@ class TrainSection(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     save_every: Annotated[int, Field(ge=0)] = 0
+    save_minutes: NonNegative = 10.0
     keep_checkpoints: Positive = 2
     gradient_checkpointing: bool = False
 
