@@ -5,7 +5,8 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 OUT ?= runs/quickstart
 
-.PHONY: quickstart smoke test chromium check lint types format bench bench-decode bench-train bench-preferences docs docs-site clean
+.PHONY: quickstart smoke test chromium check lint types format docs docs-site clean
+.PHONY: bench bench-decode bench-train bench-preferences
 
 quickstart: .venv/run.stamp
 	$(BIN)/palmette quickstart --out $(OUT)
@@ -14,7 +15,7 @@ quickstart: .venv/run.stamp
 smoke: .venv/run.stamp
 	$(BIN)/palmette quickstart --smoke --out $(OUT)
 
-# One process per core, four at most, since each takes a gigabyte or two. All tests of a file stay in one process, so that
+# One process per core, four at most, since each takes a gigabyte or two. All tests of a file stay in one process, so
 # the fixtures of a module are made once. ARGS="-n 0" runs all in one process, for --pdb or -s.
 test: .venv/dev.stamp
 	@$(BIN)/python -m tests.support.browser || true

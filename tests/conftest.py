@@ -74,7 +74,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def converted() -> None:
+def builtin_model() -> None:
     """The built-in model is in the cache: its first conversion shows progress, which is not what a test looks at."""
     if file := find_gguf():
         convert_gguf(file)

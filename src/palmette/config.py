@@ -47,12 +47,12 @@ class ModelSection(Section):
     Attributes:
         name: hub id, folder, or GGUF file.
         revision: branch, tag or commit on the hub.
-        dtype: "auto" picks what the hardware is fast at.
-        attention: attention backend; "auto" is flex where a GPU and the model allow it, else sdpa.
-        quantization: "4bit" or "8bit" keeps the base in so many bits (bitsandbytes; 4 on a GPU only); needs lora.
-        fused: run each layer as one operation, on a CPU, where the model's family is known (Llama, Mistral, Qwen2).
+        dtype: data type of the weights. "auto" is the one that the hardware is fast at.
+        attention: attention backend. "auto" is flex where a GPU and the model allow it, and sdpa elsewhere.
+        quantization: keep the base in 4 or 8 bits, with bitsandbytes. It needs LoRA, and 4 bits need a GPU.
+        fused: on a CPU, run each layer as one operation. It works for the families Llama, Mistral and Qwen2.
         trust_remote_code: run code that comes with the model.
-        overrides: values for the model's own configuration.
+        overrides: values that replace those of the model's own configuration.
     """
 
     name: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -70,11 +70,11 @@ class DataSection(Section):
 
     Attributes:
         train: sources, read one after the other.
-        kind: "qa": questions about documents; "chat": conversations (`data/chat.py` says in which form); "preferences": for the
-            stages that learn from them (`train/recipes/preferences.py`).
-        on_bad_record: "error", or "drop" to leave bad questions, documents and conversations out and count them.
-        on_too_long: "error", or "drop" to leave trees over train.row_tokens out and count them.
-        limit_documents: use at most so many documents or conversations of each source.
+        kind: "qa" for questions about documents, "chat" for conversations, "preferences" for the stages that learn from
+            preferences.
+        on_bad_record: what to do with a broken question, document or conversation. "drop" leaves it out and counts it.
+        on_too_long: what to do with a tree of more than train.row_tokens tokens. "drop" leaves it out and counts it.
+        limit_documents: use only the first N documents or conversations of each source.
     """
 
     train: Annotated[list[str], Field(min_length=1)] = ["builtin:train"]
@@ -118,12 +118,13 @@ class ReasoningSection(Section):
     """What stands before the answer.
 
     Attributes:
-        kind: "none"; "blah": placeholders that nobody looks at and nothing learns, which only move the answer by their positions;
-            "pause": placeholders with learned input embeddings of their own; "rationale": the reasoning that the data hold for each
-            question.
-        tokens: how many placeholders.
-        shared: whether all pause tokens are the same one.
-        embedding_epochs: passes over the data that train the pause tokens' embeddings alone, before everything else.
+        kind: what stands before an answer. "blah" is placeholders that are neither learned nor attended to, and only
+            shift positions. "pause" is placeholders with input embeddings that are learned. "rationale" is the
+            reasoning in the data.
+        tokens: number of placeholders.
+        shared: use the same token for all pause tokens.
+        embedding_epochs: passes over the data that train only the embeddings of the pause tokens, before everything
+            else.
     """
 
     kind: Literal["none", "blah", "pause", "rationale"] = "none"
@@ -137,13 +138,13 @@ class LoraSection(Section):
 
     Attributes:
         rank: rank of the update.
-        alpha: the update is scaled by alpha / rank.
-        dropout: dropout on the adapter's input.
-        targets: "all-linear", or names of layers.
-        dora: learn the length of each output's weights apart from their direction (DoRA; Liu et al., 2024).
-        rank_stabilised: scale the update by alpha / sqrt(rank) instead (rsLoRA; Kalajdzievski, 2023).
-        rank_pattern: another rank for some layers, by name or by a regular expression for the end of it.
-        alpha_pattern: another alpha for some layers, in the same way.
+        alpha: scale of the update, which is multiplied by alpha / rank.
+        dropout: dropout probability at the adapter's input.
+        targets: "all-linear", or the names of layers.
+        dora: learn the norm of each output's weights apart from their direction (DoRA, Liu et al., 2024).
+        rank_stabilised: multiply the update by alpha / sqrt(rank) instead (rsLoRA, Kalajdzievski, 2023).
+        rank_pattern: another rank for some layers, by name or by a regular expression for the end of the name.
+        alpha_pattern: another alpha for some layers, by name or by a regular expression for the end of the name.
     """
 
     rank: Positive = 16
@@ -160,21 +161,21 @@ class TrainSection(Section):
     """How to train.
 
     Attributes:
-        method: "lora", or "full" for all weights.
+        method: "lora" trains an adapter, "full" trains all weights.
         epochs: passes over the data.
         learning_rate: peak learning rate.
-        trees_per_step: documents per optimizer step.
-        row_tokens: the most tokens a tree may have; where attention's cost is the square of the row (a dense mask), a row too.
-        tokens_per_batch: the most tokens in one forward pass; more only if one row alone has more.
+        trees_per_step: documents of an optimizer step.
+        row_tokens: most tokens of a tree. With a dense attention mask, also of a row.
+        tokens_per_batch: most tokens of a forward pass. A row that has more is passed alone.
         schedule: learning-rate schedule after the warm-up.
         warmup: share of the steps over which the learning rate rises.
-        max_grad_norm: gradients are clipped to this norm; 0 = not at all.
-        weight_decay: AdamW's decoupled weight decay.
-        seed: of adapters, dropout and order.
-        save_every: optimizer steps between checkpoints; 0 = only at each epoch's end.
-        save_minutes: also save a checkpoint when so many minutes have passed since the last one; 0 = not by time.
-        keep_checkpoints: how many of the latest checkpoints stay.
-        gradient_checkpointing: recompute activations to save memory.
+        max_grad_norm: norm that gradients are clipped to. 0 does not clip.
+        weight_decay: decoupled weight decay of AdamW.
+        seed: random seed of adapters, dropout and order.
+        save_every: optimizer steps between checkpoints. 0 saves only at the end of an epoch.
+        save_minutes: minutes after which a checkpoint is saved in any case, at the end of a step. 0 saves none by time.
+        keep_checkpoints: number of checkpoints that are kept, the latest ones.
+        gradient_checkpointing: compute activations again in the backward pass, which saves memory.
     """
 
     method: Literal["lora", "full"] = "lora"
@@ -198,12 +199,12 @@ class Recipe(Section):
     """A fine-tuning run, and what the recipes of all other stages have in common with it.
 
     Attributes:
-        output: the run folder, which must not exist yet.
+        output: the run folder. It must not exist.
         stage: the training stage, as in `palmette train STAGE`. Each kind of recipe has one, its default.
-        learn: which tokens the loss sees: "full" (every token), "assistant" (the whole completion), "answer" (the answer and what ends
-            it), or weights by kind (template, document, question, verdict, reasoning, opening, answer, closing, end).
-            Of conversations: every token, all turns of the assistant, the last one, or weights by kind (template, system, user,
-            assistant, end).
+        learn: the tokens that the loss sees. "full" is every token, "assistant" the whole completion, "answer" the
+            answer and what ends it. A map gives a weight to each kind of token: template, document, question, verdict,
+            reasoning, opening, answer, closing, end. In conversations "assistant" is every turn of the assistant and
+            "answer" its last one, and the kinds are template, system, user, assistant, end.
     """
 
     output: str

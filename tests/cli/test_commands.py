@@ -147,7 +147,7 @@ def test_inspect_shows_what_the_loss_sees(
     assert "".join(re.findall("»(.*?)«", shown)) == '{"answer": "?"}<|im_end|>'
 
 
-@pytest.mark.usefixtures("converted")
+@pytest.mark.usefixtures("builtin_model")
 def test_mistakes_are_one_line_and_exit_code_2(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,7 +72,7 @@ def test_every_row_gets_its_line_in_order(out: Path) -> None:
     assert "Ünï" in out.read_text(encoding="utf-8")
     assert (tally.answered, tally.absent, tally.unsure, tally.broken, tally.errors) == (1, 1, 1, 1, 0)
     assert tally.summary(Path("o")).startswith(
-        "done: 4 rows in o: 1 answered, 2 refused (1 absent, 1 unsure), 1 with a broken completion, 0 with an error; 4 rows in"
+        "done: 4 rows in o: 1 answered, 2 refused (1 absent, 1 unsure), 1 with a broken completion, 0 with an error. 4 rows in"
     )
 
 
@@ -105,9 +105,9 @@ def test_a_bad_row_is_told_in_its_line_and_the_rest_goes_on(out: Path, case: str
     assert bad == {"line": 2, "id": None, "error": bad["error"]}
     assert BAD_ROWS[case] in bad["error"]
     assert (tally.answered, tally.errors, tally.first_error) == (2, 1, 2)
-    assert "1 with an error, the first in line 2; 3 rows in" in tally.summary(out)
+    assert "1 with an error, the first in line 2. 3 rows in" in tally.summary(out)
     again = predict([GOOD, case, GOOD], out)
-    assert again.summary(Path("o")).startswith("o is finished already, nothing to do; 3 rows")
+    assert again.summary(Path("o")).startswith("o is finished already, nothing to do: 3 rows")
 
 
 def test_one_bad_document_leaves_the_others_of_its_chunk_alone(out: Path) -> None:

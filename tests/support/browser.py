@@ -1,6 +1,6 @@
-"""Chromium for tests of pages: where it is, how it comes onto a Debian machine, and pages opened in it by Playwright.
+"""Chromium for tests of pages: where it is, how it is installed on Debian, and pages opened in it by Playwright.
 
-Playwright's own download of browsers is never used: it would fetch several hundred megabytes that Debian has as a package.
+Playwright's own download of browsers is never used. It would fetch some hundred megabytes that Debian has as a package.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def find_chromium() -> str | None:
 
 
 def main() -> int:
-    """Install Chromium where it is missing, which takes Debian and root. The exit status is 0 if there is one in the end."""
+    """Install Chromium where it is missing, which takes Debian and root. The exit status is 0 if there is one then."""
     if find_chromium() is None and not os.environ.get("CHROMIUM") and shutil.which("apt-get") and os.geteuid() == 0:
         print("Installing Chromium for the browser tests: apt-get install chromium ...", flush=True)
         for command in INSTALL:
@@ -81,7 +81,7 @@ class Browser:
         return page
 
     def complaints(self) -> list[str]:
-        """Exceptions, whatever the page or Chromium wrote to the console, and requests for anything but the page itself."""
+        """Exceptions, what the page or Chromium wrote to the console, and requests for anything but the page itself."""
         assert self._page is not None, "no page was opened"
         self._page.evaluate(SETTLED)
         return self._complaints

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -129,7 +130,7 @@ def resume_encoder(folder: Path, say: Say) -> None:
 
 def _resuming(folder: Path) -> str:
     """Words of the command that continues a run."""
-    return f"baseline encoder --resume {folder} --data DATA"
+    return f"baseline encoder --resume {shlex.quote(str(folder))} --data DATA"
 
 
 def _resume(folder: Path, say: Say) -> None:

@@ -21,10 +21,9 @@ def expanded_path(text: str | os.PathLike[str]) -> Path:
     >>> expanded_path("~/runs").is_absolute()
     True
     """
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:  # ~NAME of nobody
-        raise typer.BadParameter(f"{os.fspath(text)!r} cannot be expanded: {error}") from error
+    from palmette.files import expand  # which reads YAML too
+
+    return expand(Path(text))
 
 
 def expanded_name(text: str) -> str:

@@ -28,6 +28,50 @@ KeepAllOption = Annotated[
     bool, typer.Option("--keep-all", help="Keep questions whose rationale was dropped, without a rationale.")
 ]
 RationaleWordsOption = Annotated[int, typer.Option("--max-words", min=1, help="Longest rationale, in words.")]
+AnsweringModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The model that answers: a run folder, a model folder, a GGUF file, or a hub id. "
+        "With --verdicts, only the prompt of a run is used.",
+        **MODEL,
+    ),
+]
+RewardOption = Annotated[
+    str,
+    typer.Option(
+        help="Weights of abstention, exact, f1 and valid_json, such as exact=1,valid_json=0.2. "
+        "With none, only the reward model counts."
+    ),
+]
+RewardModelOption = Annotated[
+    str | None,
+    typer.Option(help="A finished run of `palmette train reward`, whose score of each answer is added.", **MODEL),
+]
+VerdictsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A .jsonl of answers with a label, true (good) or false (bad). Good answers are preferred to bad ones, "
+        "and nothing is sampled.",
+        **{**DATA, "metavar": "FILE"},
+    ),
+]
+TemperatureOption = Annotated[
+    list[float] | None,
+    typer.Option(min=0.0, help="A sampling temperature. May be repeated. [default: 0.7, 1.0, 1.3]"),
+]
+TopPOption = Annotated[
+    float, typer.Option(min=0.001, max=1.0, help="Sample from the likeliest tokens with this total probability.")
+]
+NewTokensOption = Annotated[
+    int, typer.Option(min=1, help="Longest answer, in tokens. Longer answers are cut, and not compared.")
+]
+FormOption = Annotated[
+    Literal["pairs", "ranked"],
+    typer.Option(help="Compare the best and the worst answer, or one answer at each reward, up to 9."),
+]
+MarginOption = Annotated[
+    float, typer.Option(min=0.0, help="Smallest difference of rewards at which two answers are compared.")
+]
 
 
 @endpoint_options(max_tokens=512)
@@ -79,53 +123,17 @@ def synth_preferences(
     out: Annotated[
         Path, typer.Option(help="The .jsonl to write. It must not exist. A job that was stopped continues.", **PATH)
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="The model that answers: a run folder, a model folder, a GGUF file, or a hub id. "
-            "With --verdicts, only the prompt of a run is used.",
-            **MODEL,
-        ),
-    ] = None,
-    reward: Annotated[
-        str,
-        typer.Option(
-            help="Weights of abstention, exact, f1 and valid_json, such as exact=1,valid_json=0.2. "
-            "With none, only the reward model counts.",
-        ),
-    ] = "f1=1,valid_json=0.2",
-    reward_model: Annotated[
-        str | None,
-        typer.Option(help="A finished run of `palmette train reward`, whose score of each answer is added.", **MODEL),
-    ] = None,
+    model: AnsweringModelOption = None,
+    reward: RewardOption = "f1=1,valid_json=0.2",
+    reward_model: RewardModelOption = None,
     reward_model_weight: Annotated[float, typer.Option(min=0.0, help="Weight of the reward model's score.")] = 1.0,
-    verdicts: Annotated[
-        str | None,
-        typer.Option(
-            help="A .jsonl of answers with a label, true (good) or false (bad). Good answers are preferred to bad ones, "
-            "and nothing is sampled.",
-            **{**DATA, "metavar": "FILE"},
-        ),
-    ] = None,
-    temperature: Annotated[
-        list[float] | None,
-        typer.Option(min=0.0, help="A sampling temperature. May be repeated. [default: 0.7, 1.0, 1.3]"),
-    ] = None,
-    top_p: Annotated[
-        float, typer.Option(min=0.001, max=1.0, help="Sample from the likeliest tokens with this total probability.")
-    ] = 1.0,
+    verdicts: VerdictsOption = None,
+    temperature: TemperatureOption = None,
+    top_p: TopPOption = 1.0,
     samples: Annotated[int, typer.Option(min=1, help="Answers to each question at each temperature.")] = 4,
-    max_new_tokens: Annotated[
-        int, typer.Option(min=1, help="Longest answer, in tokens. Longer answers are cut, and not compared.")
-    ] = 48,
-    form: Annotated[
-        Literal["pairs", "ranked"],
-        typer.Option(help="Compare the best and the worst answer, or one answer at each reward, up to 9."),
-    ] = "pairs",
-    min_margin: Annotated[
-        float,
-        typer.Option(min=0.0, help="Smallest difference of rewards at which two answers are compared."),
-    ] = 0.0,
+    max_new_tokens: NewTokensOption = 48,
+    form: FormOption = "pairs",
+    min_margin: MarginOption = 0.0,
     limit: LimitOption = None,
     tokens_per_batch: TokensPerBatchOption = 8192,
     attention: AttentionOption = None,

@@ -20,14 +20,15 @@ class EvaluateSection(Section):
     """What the cells are measured on.
 
     Attributes:
-        data: a source with known answers.
-        decoders: how they are asked: "span" (the span decoder), "greedy" or "beam" (plain generation); "span-free-N" and
-            "greedy-free-N" let the model reason freely for up to N tokens before its answer is opened.
-        limit: use the first so many questions only.
-        batch_size: prompts that beam search takes side by side.
-        retention: measure what fine-tuning cost elsewhere too (`palmette eval retention`).
-        retention_passages, retention_prompts: on so many of the built-in texts and chat prompts, spread over their kinds; all if None.
-        retention_tokens: where a chat completion is cut.
+        data: questions with known answers.
+        decoders: how the models are asked. "span" is the span decoder, "greedy" and "beam" are plain generation.
+            "span-free-N" and "greedy-free-N" let the model reason freely for up to N tokens before it answers.
+        limit: use only the first N questions.
+        batch_size: prompts that beam search takes at the same time.
+        retention: also measure what fine-tuning cost on general text and chats, as `palmette eval retention` does.
+        retention_passages, retention_prompts: how many of the built-in texts and chat prompts to use, spread over their
+            kinds. By default all.
+        retention_tokens: longest completion of a chat prompt, in tokens.
     """
 
     data: str = "builtin:dev"

@@ -40,22 +40,23 @@ class PreferenceSettings(Section):
     With `verdicts` nothing is sampled: the file holds the answers. Otherwise the model's are.
 
     Attributes:
-        model: whose answers: a run folder, a model folder, a GGUF file, or a hub id. With verdicts only the prompt of a run matters.
         data: the questions: builtin:train, a SQuAD v2 .json, a .jsonl, or a hub data set.
-        reward: weights of abstention, exact, f1, valid_json; {} with a reward model alone.
+        model: the model that answers: a run folder, a model folder, a GGUF file, or a hub id. With `verdicts` only the
+            prompt of a run is used.
+        reward: weights of abstention, exact, f1 and valid_json. {} leaves only the reward model.
         reward_model: a finished run of `palmette train reward`, whose score of each answer is added.
-        reward_model_weight: how much that score counts.
-        verdicts: a file of answers that people found good or bad; see `synth/verdicts.py`.
-        temperatures: what answers are drawn at; each setting draws `samples` to a question.
-        top_p: draw from the likeliest tokens that reach it.
+        reward_model_weight: weight of the reward model's score.
+        verdicts: a file of answers that people judged good or bad. Nothing is sampled then.
+        temperatures: sampling temperatures. Each gives `samples` answers to a question.
+        top_p: sample from the likeliest tokens with this total probability.
         samples: answers to each question at each temperature.
-        max_new_tokens: longer answers are cut, and not compared.
-        form: "pairs": the best and the worst answer; "ranked": one at each reward, best first.
-        min_margin: answers whose rewards differ by less are not compared.
-        limit: use the first so many documents only.
-        tokens_per_batch: the most tokens that sampling holds at once.
-        attention: attention backend; the run's own, or auto, if None.
-        seed: of all draws.
+        max_new_tokens: longest answer, in tokens. A longer one is cut, and not compared.
+        form: "pairs" compares the best and the worst answer, "ranked" one answer at each reward, best first.
+        min_margin: smallest difference of rewards at which two answers are compared.
+        limit: use only the first N documents.
+        tokens_per_batch: most tokens in memory while sampling.
+        attention: attention backend. By default that of the run, or auto.
+        seed: random seed.
     """
 
     data: str

@@ -26,16 +26,16 @@ class QaPrompt:
 
     Attributes:
         system: the instruction, as the system message.
-        before_document: what stands before the document in the user's message.
-        before_question: what stands between the document and a question.
-        after_question: what stands after a question.
-        before_answer: how the completion opens: up to and with the quote that opens the answer's JSON string.
-        after_answer: how it closes, from the closing quote on.
+        before_document: text before the document in the user's message.
+        before_question: text between the document and a question.
+        after_question: text after a question.
+        before_answer: how the completion opens, up to the quote that opens the answer's JSON string.
+        after_answer: how the completion closes, from the closing quote on.
         reasons: whether the completion may hold anything before the JSON.
-        before_verdict: for a prompt of two turns: how the first completion opens, which only says "yes" or "no": whether the document holds
-            the answer. After "no" the conversation ends. "" for a prompt of one turn.
-        after_verdict: how the first completion closes.
-        second_turn: what the user then says after "yes", to get the answer.
+        before_verdict: in a prompt of two turns, how the first completion opens. It says "yes" or "no": whether the
+            document holds the answer. After "no" the conversation ends. "" makes a prompt of one turn.
+        after_verdict: in a prompt of two turns, how the first completion closes.
+        second_turn: in a prompt of two turns, what the user says after "yes" to get the answer.
     """
 
     system: str

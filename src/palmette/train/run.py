@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ def train(recipe: Recipe, say: Say = _quiet) -> TrainedRun:
     """
     stage, folder = STAGES[recipe.stage], expand(recipe.output)
     _check_one_process()
-    with hold(folder, f"train {stage.name} --resume {folder}"):
+    with hold(folder, f"train {stage.name} --resume {shlex.quote(str(folder))}"):
         run.check_absent(folder)
         job: Job = resolve(stage.prepare)(recipe, say)
         with run.whole_folder(folder) as staging:
@@ -81,7 +82,7 @@ def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -
             f"{folder} is a run of the stage {own.name}, not of {stage}",
             f"Continue it with: palmette train {own.name} --resume {folder}",
         )
-    with hold(folder, f"train {own.name} --resume {folder}"):
+    with hold(folder, f"train {own.name} --resume {shlex.quote(str(folder))}"):
         recipe = read_recipe(folder / run.RECIPE, own.name).model_copy(update={"output": str(folder)})
         if run.is_finished(folder):
             raise RunError(f"{folder} is finished", f"Try it: palmette {own.next_step.format(folder)}")

@@ -30,7 +30,7 @@ class FinishedRun(Section):
     """A run that is finished already, to be measured, and to build on.
 
     Attributes:
-        run: its folder.
+        run: the run folder.
     """
 
     run: str
@@ -47,12 +47,12 @@ class ChainEvaluation(EvaluateSection):
     """What the policies of a chain are measured on.
 
     Attributes:
-        samples: completions to each question that are drawn at temperature 1, for how far a policy went from the chain's reference and what
-            it earns (`palmette eval divergence`); None: that is not measured.
-        max_new_tokens: where these completions are cut.
-        tokens_per_batch: the most tokens that drawing and scoring them holds at once.
-        comparisons: what reward models are measured on (`palmette eval reward`): a source, or a stage that makes preferences; None:
-            they are not.
+        samples: completions of each question, sampled at temperature 1, to measure how far a policy is from the chain's
+            reference and what rewards it gets, as `palmette eval divergence` does. null does not measure that.
+        max_new_tokens: longest of these completions, in tokens.
+        tokens_per_batch: most tokens in memory while they are sampled and scored.
+        comparisons: what reward models are measured on, as `palmette eval reward` does: a source, or a stage that makes
+            preferences. null does not measure them.
     """
 
     samples: Positive | None = 2
@@ -65,10 +65,11 @@ class Chain(Section):
     """A chain.
 
     Attributes:
-        output: the folder for everything; a chain that was stopped goes on in it.
-        stages: by name, in the order in which they run: `kind`, and the settings of a recipe of that kind, without output and seed.
-        seeds: all stages are run with each.
-        reference: the stage, one that makes a policy, that the others are compared with; the first such, if None.
+        output: the folder for all runs and results. A chain that was stopped continues in it.
+        stages: the stages by name, in the order in which they run. Each has a `kind`, and the keys of a recipe of that
+            kind but `output` and `train.seed`.
+        seeds: random seeds. All stages are run with each.
+        reference: the stage whose policy the others are compared with. By default the first that makes a policy.
         evaluate: what the policies are measured on.
     """
 

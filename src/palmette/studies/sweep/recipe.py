@@ -26,12 +26,13 @@ class Sweep(Section):
     """A sweep: every combination of the values in `vary`, or the `cells` by name, each with every seed.
 
     Attributes:
-        output: the folder for everything; a sweep that was stopped goes on in it.
-        base: a recipe, as a file or as a map of settings; its output has no effect.
-        vary: the values to try, by dotted key, such as train.learning_rate.
-        cells: settings by dotted key, for each named cell; instead of `vary`. With evaluate.decoders a cell has decoders of its own.
-        seeds: values of train.seed; the base's own if there are none.
-        reference: the cell (by its name; of a grid, see `grid_name`) with which the others are compared, question by question.
+        output: the folder for all runs and results. A sweep that was stopped continues in it.
+        base: a recipe, as a file or as a map of settings. Its `output` has no effect.
+        vary: values to try, by dotted key such as train.learning_rate. Every combination is a cell.
+        cells: settings by dotted key, for each named cell, instead of `vary`. With evaluate.decoders a cell has
+            decoders of its own.
+        seeds: values of train.seed. By default that of the base.
+        reference: the cell that the others are compared with, question by question.
         evaluate: what the cells are measured on.
     """
 

@@ -14,9 +14,11 @@ class PreferenceData(DataSection):
 
     Attributes:
         train: sources, read one after the other.
-        on_bad_record: "error", or "drop" to leave bad records out and count them.
-        on_too_long: "error", or "drop" to leave trees over train.row_tokens out and count them; a completion is never cut.
-        limit_documents: use at most so many records of each source.
+        kind: the kind of data, which is always the same here.
+        on_bad_record: what to do with a broken record. "drop" leaves it out and counts it.
+        on_too_long: what to do with a tree of more than train.row_tokens tokens. "drop" leaves it out and counts it. A
+            completion is never cut.
+        limit_documents: use only the first N records of each source.
     """
 
     train: Annotated[list[str], Field(min_length=1)]
@@ -29,10 +31,11 @@ class PreferenceRecipe(Recipe):
     `prompt` and `reasoning` have no part in training: they are how `palmette ask` and `eval squad` put questions to the model.
 
     Attributes:
-        start: a finished run to start from. Its adapter goes on being trained, so the new run's adapter stands on the same base as the
-            run's and needs nothing else; `model`, `lora`, `prompt` and `reasoning` are the run's. A run with all weights trained is the
-            base of a new adapter, or goes on with train.method: full.
+        start: a finished run to start from, whose adapter is trained further. The new run needs only the base of that
+            run, and takes over its `model`, `lora`, `prompt` and `reasoning`. A run with all weights trained is the
+            base of a new adapter, or is trained further with train.method: full.
         data: comparisons, or verdicts.
+        learn: the tokens that the loss sees, which is always the whole completion here.
     """
 
     start: str | None = None
@@ -47,9 +50,10 @@ class RewardSection(Section):
     """How a reward model learns (`objectives/reward.py`).
 
     Attributes:
-        loss: "bradley_terry": all pairs of a ranked list, which together count as one; "plackett_luce": the list as a whole.
-        centring: weight of the term that ties rewards to 0; of bradley_terry.
-        margins: whether the records' margins are asked of the rewards; of bradley_terry.
+        loss: "bradley_terry" compares all pairs of a ranked list, which together count as one. "plackett_luce" takes
+            the list as a whole.
+        centring: weight of the term that keeps rewards near 0. Only for bradley_terry.
+        margins: require the margins that the records state between rewards. Only for bradley_terry.
     """
 
     loss: Literal["bradley_terry", "plackett_luce"] = "bradley_terry"
@@ -78,11 +82,11 @@ class DpoSection(Section):
     """How DPO learns (`objectives/dpo.py`).
 
     Attributes:
-        beta: how dear it is to leave the reference; of ipo, its tau.
-        loss: "sigmoid" (DPO) or "ipo".
-        label_smoothing: the chance that a verdict is the wrong way round; of sigmoid.
-        length_normalised: log-ratios are means over tokens, not sums.
-        reference: another run or model as the reference; the model as it was before this run, if None.
+        beta: strength of the pull towards the reference model. For ipo it is tau.
+        loss: "sigmoid" is DPO, "ipo" is IPO.
+        label_smoothing: probability that a preference is the wrong way round. Only for sigmoid.
+        length_normalised: use means over tokens as log-ratios, not sums.
+        reference: another run or model as the reference. By default it is the model as it was before this run.
     """
 
     beta: Above0 = 0.1
@@ -113,10 +117,11 @@ class KtoSection(Section):
 
     Attributes:
         beta: how soon the loss saturates.
-        desirable_weight: how much a completion found good counts.
-        undesirable_weight: the same of one found bad. Both sides should weigh about the same in all, verdicts times weight.
-        pairs: the data are pairs; the better one of each counts as good, the other as bad.
-        reference: another run or model as the reference; the model as it was before this run, if None.
+        desirable_weight: weight of a completion that was judged good.
+        undesirable_weight: weight of a completion that was judged bad. Number times weight should be about the same on
+            both sides.
+        pairs: the data are pairs. The better one of each counts as good, the other as bad.
+        reference: another run or model as the reference. By default it is the model as it was before this run.
     """
 
     beta: Above0 = 0.1

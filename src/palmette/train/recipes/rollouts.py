@@ -17,16 +17,18 @@ class RolloutSection(Section):
     """What is sampled and rewarded.
 
     Attributes:
-        samples: completions to each question.
-        max_new_tokens: longer completions are cut; they learn no end.
-        questions: the most questions asked about a document at a time; fewer where their completions might not fit into train.row_tokens.
-        documents: documents asked about before anything is learned from the completions; train.trees_per_step if None.
-        passes: how often each batch of rollouts is gone through.
-        tokens_per_batch: the most tokens that sampling holds at once.
-        rewards: weights of abstention, exact, f1, valid_json; {} with a reward model alone.
+        samples: completions of each question.
+        max_new_tokens: longest completion, in tokens. A longer one is cut, and does not learn to end.
+        questions: most questions about a document at a time. Fewer are taken where their completions might not fit into
+            train.row_tokens.
+        documents: documents to sample for before anything is learned from the completions. By default
+            train.trees_per_step.
+        passes: passes over each batch of rollouts.
+        tokens_per_batch: most tokens in memory while sampling.
+        rewards: weights of abstention, exact, f1 and valid_json. {} leaves only the reward model.
         reward_model: a finished run of `palmette train reward`, whose score of each completion is added.
-        reward_model_weight: how much that score counts.
-        shown: questions of each batch of rollouts whose first completion is kept in samples.jsonl.
+        reward_model_weight: weight of the reward model's score.
+        shown: questions of each batch of rollouts whose first completion is written to samples.jsonl.
     """
 
     samples: Positive = 8
@@ -54,16 +56,17 @@ class GrpoSection(Section):
     """How rewards become a loss.
 
     Attributes:
-        objective: "grpo" (Shao et al., 2024): a completion's reward against the mean of its question's, each token clipped by itself, the KL
-            divergence to the reference in the loss. "rloo" (Ahmadian et al., 2024): against the mean of the others, a completion clipped as
-            a whole, the KL divergence in the reward.
-        scale: of grpo: advantages are divided by the standard deviation of the question's rewards ("group", if None), of all rewards of
-            the batch ("batch"), or not ("none").
-        average: of grpo: each token counts the same ("token", if None), or each completion ("branch"), or a token counts the same in every
-            step ("constant").
-        clip_low, clip_high: the ratio of policies profits from going as far as 1 - clip_low and 1 + clip_high.
-        kl_coefficient: weight of the KL divergence to the reference, per nat.
-        kl_limit: the run stops where the policy is further from the reference (nats a completion); None: it does not.
+        objective: "grpo" (Shao et al., 2024) compares a completion's reward with the mean of its question, clips each
+            token, and puts the KL divergence from the reference into the loss. "rloo" (Ahmadian et al., 2024) compares
+            with the mean of the other completions, clips a completion as a whole, and puts the KL divergence into the
+            reward.
+        scale: what advantages are divided by: the standard deviation of the question's rewards ("group", the default),
+            that of all rewards of the batch ("batch"), or nothing ("none"). Only for grpo.
+        average: what counts the same: each token ("token", the default), each completion ("branch"), or each token in
+            every step ("constant"). Only for grpo.
+        clip_low, clip_high: the ratio of policies is clipped to 1 - clip_low and 1 + clip_high.
+        kl_coefficient: weight of the KL divergence from the reference, per nat.
+        kl_limit: KL divergence from the reference, in nats per completion, at which the run stops. null never stops it.
     """
 
     objective: Literal["grpo", "rloo"] = "grpo"
@@ -89,8 +92,9 @@ class RolloutRecipe(Recipe):
     """A run that learns from its own completions.
 
     Attributes:
-        start: a finished run to start from, as for the stages that learn from preferences (`train/recipes/preferences.py`).
-        learn: has no part here: every token of a completion is learned.
+        start: a finished run to start from, whose adapter is trained further, as for the stages that learn from
+            preferences.
+        learn: has no effect here. Every token of a completion is learned.
         rollouts: what is sampled and rewarded.
     """
 
@@ -128,19 +132,20 @@ class PpoSection(Section):
     """How rewards become losses of policy and value function (`train/ppo.py`).
 
     Attributes:
-        kl_coefficient: penalty on each token for the KL divergence to the reference, in units of reward per nat; the first one, with a
-            kl_target.
-        kl_target: the KL divergence to hold (nats a completion), by a coefficient that adapts after each batch of rollouts (Ziegler et al., 2019);
-            None: the coefficient stays.
-        kl_gain: by which share a full error moves the coefficient.
-        kl_limit: the run stops where the policy is further from the reference (nats a completion); None: it does not.
-        clip: the ratio of policies profits from going as far as 1 - clip and 1 + clip.
-        value_clip: how far a value profits from moving, in units of reward; None: any way.
+        kl_coefficient: penalty on each token for the KL divergence from the reference, in units of reward per nat. With
+            kl_target it is the first value.
+        kl_target: KL divergence to hold, in nats per completion. The coefficient adapts after each batch of rollouts
+            (Ziegler et al., 2019). null keeps the coefficient.
+        kl_gain: share by which a full error moves the coefficient.
+        kl_limit: KL divergence from the reference, in nats per completion, at which the run stops. null never stops it.
+        clip: the ratio of policies is clipped to 1 - clip and 1 + clip.
+        value_clip: how far a value moves in one update before it is clipped, in units of reward. null does not clip.
         value_coefficient: weight of the value loss.
-        gamma: discount a token.
+        gamma: discount per token.
         lam: lambda of generalised advantage estimation.
-        unfinished: what a completion that was cut gets: "penalty", its reward less unfinished_amount; "score", unfinished_amount instead.
-        unfinished_amount: in units of reward.
+        unfinished: reward of a completion that was cut. "penalty" is its reward less unfinished_amount, "score" is
+            unfinished_amount.
+        unfinished_amount: the amount for completions that were cut, in units of reward.
     """
 
     kl_coefficient: NonNegative = 0.05
