@@ -1,7 +1,7 @@
 """Advantages: how much better than expected a token, or a branch, turned out. Nothing here carries a gradient.
 
-Every function takes the whole set of rollouts, before it is cut into micro-batches. With the mean and standard deviation of
-a part, the loss would depend on the cut. Letters: P scored tokens, N branches, G groups.
+Every function takes the whole set of rollouts, before it is cut into micro-batches. With the mean and standard
+deviation of a part, the loss would depend on the cut. Letters: P scored tokens, N branches, G groups.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def gae(
         delta_t = reward_t + gamma * value_(t+1) - value_t
         advantage_t = delta_t + gamma * lam * advantage_(t+1),      return_t = advantage_t + value_t
 
-    Source: Schulman et al. (2016), equations 11, 12 and 16. After the last token the completion is over, so the value is 0.
+    Source: Schulman et al. (2016), equations 11, 12 and 16. After the last token the completion is over, so the value
+    is 0.
 
     Args:
         reward_P: reward for each token.
@@ -69,9 +70,9 @@ def whiten(
 ) -> torch.Tensor:
     """Values with mean 0 and variance 1 over the learned tokens: (value - mean) / sqrt(variance + epsilon).
 
-    The values of other tokens become 0. Mean and variance are weighted by `weight_P`. The variance is divided by the sum of
-    the weights, without Bessel's correction, as in the code of Ziegler et al. (2019). Where all values are equal, the result
-    is 0 (or the mean).
+    The values of other tokens become 0. Mean and variance are weighted by `weight_P`. The variance is divided by the
+    sum of the weights, without Bessel's correction, as in the code of Ziegler et al. (2019). Where all values are
+    equal, the result is 0 (or the mean).
 
     Args:
         value_P: the values of the whole set of rollouts.
@@ -112,8 +113,8 @@ def group_advantages(
         Dr. GRPO  "mean"            "none"    Liu et al. (2025)
         RLOO      "leave_one_out"   "none"    Kool et al. (2019), Ahmadian et al. (2024)
 
-    "leave_one_out" is the mean of the *other* completions. Among K completions it makes the advantage K / (K - 1) times as
-    large as the mean of all does.
+    "leave_one_out" is the mean of the *other* completions. Among K completions it makes the advantage K / (K - 1) times
+    as large as the mean of all does.
 
     If all rewards of a group are equal, its advantages are exactly 0, also if it has only one completion. Such a group
     teaches nothing, but it still counts in the denominators. `flat_groups` finds these groups for the metrics.
@@ -122,8 +123,8 @@ def group_advantages(
         reward_N: reward of each completion.
         group_N: which prompt each completion answers, as an index from 0. The order is free, but groups must be whole.
         baseline: what is subtracted from a reward.
-        scale: what advantages are divided by: the standard deviation (with Bessel's correction) of the group's rewards, that
-            of all rewards, or nothing.
+        scale: what advantages are divided by: the standard deviation (with Bessel's correction) of the group's rewards,
+            that of all rewards, or nothing.
         epsilon: added to the standard deviation. TRL uses 1e-4 too.
 
     Raises:

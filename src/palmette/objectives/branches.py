@@ -1,7 +1,8 @@
 """Flat tensors over the tokens of branches: sums, places, ends, and shares of a loss.
 
-No tensor here has padding. A tensor over P holds the tokens one after the other, and `branch_P` holds the branch of each, an
-index from 0 to num_branches - 1. Tokens of one branch come in their order along it. Tokens of several branches may alternate.
+No tensor here has padding. A tensor over P holds the tokens one after the other, and `branch_P` holds the branch of
+each, an index from 0 to num_branches - 1. Tokens of one branch come in their order along it. Tokens of several branches
+may alternate.
 
 Letters of all objectives: P scored tokens, N branches, M pairs of branches, G groups of branches.
 """
@@ -83,8 +84,9 @@ def token_shares(weight_P: torch.Tensor, branch_P: torch.Tensor, num_branches: i
         weight_P: learn weights. A token of weight 0 does not count in the loss.
         branch_P: the branch of each token.
         num_branches: N.
-        per: with "token", each token counts as much as its weight. With "branch", each branch counts as one, however long it
-            is, and a branch without learned tokens does not count. Then all tokens of a branch must be given together.
+        per: with "token", each token counts as much as its weight. With "branch", each branch counts as one, however
+            long it is, and a branch without learned tokens does not count. Then all tokens of a branch must be given
+            together.
 
     Raises:
         ValueError: `per` is unknown.

@@ -56,8 +56,10 @@ def dpo_loss(
 
     With lead = log(policy / reference) of the chosen branch minus that of the rejected branch:
 
-        sigmoid   -(1 - label_smoothing) * log sigmoid(beta * lead) - label_smoothing * log sigmoid(-beta * lead)   (nats)
-        ipo       (lead - 1 / (2 * beta))^2   (nats squared)
+        sigmoid   -(1 - label_smoothing) * log sigmoid(beta * lead) - label_smoothing * log sigmoid(-beta * lead)
+        ipo       (lead - 1 / (2 * beta))^2
+
+    Sigmoid is in nats, ipo in nats squared.
 
     Where policy and reference agree, sigmoid gives ln 2 for any beta and any label smoothing.
 
@@ -65,8 +67,8 @@ def dpo_loss(
 
     - sigmoid: Rafailov et al. (2023), equation 7.
     - Label smoothing: Mitchell (2023), "A note on DPO with noisy preferences" (conservative DPO).
-    - ipo: Azar et al. (2023), equation 17, where beta is called tau. The paper sums log-ratios over tokens. TRL divides them
-      by the number of tokens, which `num_tokens_N` does here.
+    - ipo: Azar et al. (2023), equation 17, where beta is called tau. The paper sums log-ratios over tokens. TRL divides
+      them by the number of tokens, which `num_tokens_N` does here.
     - Length normalisation: Meng et al. (2024), "SimPO". Unlike there, the reference is kept.
 
     Args:
@@ -75,14 +77,16 @@ def dpo_loss(
         chosen_M: the branch of each pair that won, as an index into N.
         rejected_M: the branch of each pair that lost, as an index into N.
         denominator: number of pairs over the whole optimizer step.
-        beta: weight of a deviation from the reference, positive. Its unit is per nat, or per nat a token with `num_tokens_N`.
+        beta: weight of a deviation from the reference, positive. Its unit is per nat, or per nat a token with
+            `num_tokens_N`.
         kind: the loss.
         label_smoothing: probability that a verdict is the wrong way round, from 0 to less than 0.5. For sigmoid only.
-        num_tokens_N: number of learned tokens of each branch. If given, log-ratios are means over tokens instead of sums.
+        num_tokens_N: number of learned tokens of each branch. If given, log-ratios are means over tokens instead of
+            sums.
 
     Raises:
-        ValueError: the denominator or `beta` is not positive, `label_smoothing` is out of range or given for ipo, a branch
-            has no learned token, or `kind` is unknown.
+        ValueError: the denominator or `beta` is not positive, `label_smoothing` is out of range or given for ipo, a
+            branch has no learned token, or `kind` is unknown.
     """
     check_denominator(denominator, "pairs")
     _check(beta, kind, label_smoothing)

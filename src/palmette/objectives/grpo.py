@@ -1,7 +1,7 @@
 """Policy losses over groups of completions, without a value function: GRPO and its relatives, RLOO.
 
-Log-probabilities have the names of `ppo`: `old` under the policy that sampled, `policy` under the policy that is trained,
-and `reference`. Advantages come from `group_advantages`, one for each completion.
+Log-probabilities have the names of `ppo`: `old` under the policy that sampled, `policy` under the policy that is
+trained, and `reference`. Advantages come from `group_advantages`, one for each completion.
 
 Letters: P learned tokens, N branches (completions).
 """
@@ -25,10 +25,10 @@ def average(
     """How a loss is averaged over the whole optimizer step: the arguments `per` and `denominator` of `grpo_loss`.
 
     Args:
-        kind: with "token", each token counts the same (DAPO, Yu et al., 2025, equation 8). With "branch", each completion
-            counts the same, so a token of a long one counts less (GRPO, Shao et al., 2024, equation 3). With "constant", the
-            loss is divided by the number of completions times the longest length allowed. Then the weight of a token does
-            not depend on the lengths in its step (Dr. GRPO, Liu et al., 2025).
+        kind: with "token", each token counts the same (DAPO, Yu et al., 2025, equation 8). With "branch", each
+            completion counts the same, so a token of a long one counts less (GRPO, Shao et al., 2024, equation 3). With
+            "constant", the loss is divided by the number of completions times the longest length allowed. Then the
+            weight of a token does not depend on the lengths in its step (Dr. GRPO, Liu et al., 2025).
         learn_weight: sum of the learn weights over the whole step.
         num_branches: number of completions of the whole step. Those of flat groups count too.
         max_tokens: most tokens of a completion that sampling allows. For "constant" only.
@@ -63,16 +63,17 @@ def grpo_loss(
 ) -> PolicyLoss:
     """Sum over tokens of share * (clipped surrogate + kl_coefficient * k3) / denominator. Lower is better.
 
-    Source: Shao et al. (2024), equations 3 and 4. The KL divergence to the reference is part of the loss, not of the reward.
-    Clip ranges of different widths ("clip-higher") are from Yu et al. (2025).
+    Source: Shao et al. (2024), equations 3 and 4. The KL divergence to the reference is part of the loss, not of the
+    reward. Clip ranges of different widths ("clip-higher") are from Yu et al. (2025).
 
     Args:
         policy_P: log-probabilities under the policy that is trained (nats).
-        old_P: log-probabilities when the tokens were sampled (nats). Before the first update they are `policy_P.detach()`.
-            No gradient flows into them.
+        old_P: log-probabilities when the tokens were sampled (nats). Before the first update they are
+            `policy_P.detach()`. No gradient flows into them.
         advantage_N: advantage of each completion, shared by its tokens.
         branch_P: the branch of each token. All tokens of a completion must be in one micro-batch.
-        weight_P: learn weights. A token of weight 0 does not count. To leave a completion out, give all its tokens weight 0.
+        weight_P: learn weights. A token of weight 0 does not count. To leave a completion out, give all its tokens
+            weight 0.
         denominator: from `average`, over the whole optimizer step.
         per: from `average`.
         clip_low: see `clipped_surrogate`.
@@ -81,8 +82,8 @@ def grpo_loss(
         kl_coefficient: weight of the KL term (beta in the paper), 0 or more.
 
     Raises:
-        ValueError: the denominator is not positive, the clip range is empty, the coefficient is negative, or the reference
-            is missing.
+        ValueError: the denominator is not positive, the clip range is empty, the coefficient is negative, or the
+            reference is missing.
     """
     check_denominator(denominator, "learned tokens or completions")
     if kl_coefficient < 0 or (kl_coefficient and reference_P is None):
@@ -111,15 +112,15 @@ def rloo_loss(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
 ) -> PolicyLoss:
-    """Sum over completions of the clipped surrogate, with the ratio of the whole completion, / denominator. Lower is better.
+    """Sum over completions of the clipped surrogate of the whole completion / denominator. Lower is better.
 
     Source: Ahmadian et al. (2024), "Back to basics". A completion is one action. As long as the policy has not moved
-    (ratio 1), the gradient is that of REINFORCE. The clip for later updates is from TRL, not from the paper. The KL penalty
-    belongs in the rewards: subtract coefficient * `branch_sum` of k1 from them before `group_advantages`.
+    (ratio 1), the gradient is that of REINFORCE. The clip for later updates is from TRL, not from the paper. The KL
+    penalty belongs in the rewards: subtract coefficient * `branch_sum` of k1 from them before `group_advantages`.
 
     Args:
-        policy_P: log-probabilities under the policy that is trained (nats). They are summed along each completion with their
-            weights.
+        policy_P: log-probabilities under the policy that is trained (nats). They are summed along each completion with
+            their weights.
         old_P: log-probabilities when the tokens were sampled (nats). No gradient flows into them.
         advantage_N: advantage of each completion, with the baseline "leave_one_out".
         branch_P: the branch of each token. All tokens of a completion must be in one micro-batch.

@@ -1,4 +1,4 @@
-"""The KL divergence of a policy from its reference: estimates from samples, an adaptive coefficient, and when to stop."""
+"""KL divergence of a policy from its reference: estimates from samples, an adaptive coefficient, a limit."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def kl_estimate(policy_P: torch.Tensor, reference_P: torch.Tensor, estimator: Es
         k2   (log ratio)^2 / 2        biased, low variance
         k3   ratio - 1 - log ratio    unbiased, never negative
 
-    Source: Schulman (2020), "Approximating KL divergence", which has these names. Ziegler et al. (2019) and Ouyang et al.
-    (2022) put k1 into the reward. Shao et al. (2024, GRPO), equation 4, put k3 into the loss.
+    Source: Schulman (2020), "Approximating KL divergence", which has these names. Ziegler et al. (2019) and Ouyang et
+    al. (2022) put k1 into the reward. Shao et al. (2024, GRPO), equation 4, put k3 into the loss.
 
     Args:
         policy_P: log-probabilities of the sampled tokens under the policy (nats).
@@ -94,7 +94,7 @@ def mean_completion_kl(kl_P: torch.Tensor, num_completions: int) -> float:
 def kl_ran_away(kl: float, limit: float) -> bool:
     """Whether training should stop because the KL divergence (nats, as the limit) is above the limit or not finite.
 
-    None of the papers has such a stop. A policy this far from its reference mostly exploits the reward model (Gao et al.,
-    2022).
+    None of the papers has such a stop. A policy this far from its reference mostly exploits the reward model (Gao et
+    al., 2022).
     """
     return not math.isfinite(kl) or kl > limit

@@ -23,11 +23,11 @@ class VerdictLoss:
 
 
 def reference_point(policy_N: torch.Tensor, reference_N: torch.Tensor) -> float:
-    """The KL baseline z0 (nats a branch): the mean log(policy / reference) of completions under *other* prompts, at least 0.
+    """KL baseline z0 (nats a branch): mean log(policy / reference) of completions under *other* prompts, at least 0.
 
-    It estimates the KL divergence of the policy from the reference. Source: Ethayarajh et al. (2024), section 4, where each
-    completion of a batch is put under the next prompt. Compute it over the whole optimizer step, before the step is cut into
-    micro-batches. Otherwise the loss depends on the cut, as it does in TRL.
+    It estimates the KL divergence of the policy from the reference. Source: Ethayarajh et al. (2024), section 4, where
+    each completion of a batch is put under the next prompt. Compute it over the whole optimizer step, before the step
+    is cut into micro-batches. Otherwise the loss depends on the cut, as it does in TRL.
 
     Args:
         policy_N: log-probability of each mismatched completion under the policy (nats, summed over its tokens).
@@ -52,15 +52,15 @@ def kto_loss(
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
 ) -> VerdictLoss:
-    """Loss of single verdicts, summed and divided by the denominator. Lower is better. Each verdict costs 0 to its weight.
+    """Loss of single verdicts, summed and divided by the denominator. Lower is better, and each costs 0 to its weight.
 
     With ratio = log(policy / reference):
 
         desirable     desirable_weight * (1 - sigmoid(beta * (ratio - baseline)))
         undesirable   undesirable_weight * (1 - sigmoid(beta * (baseline - ratio)))
 
-    Source: Ethayarajh et al. (2024), section 4, the loss L_KTO. They choose the weights so that the number of verdicts times
-    their weight is about the same for both kinds. No gradient flows through the baseline.
+    Source: Ethayarajh et al. (2024), section 4, the loss L_KTO. They choose the weights so that the number of verdicts
+    times their weight is about the same for both kinds. No gradient flows through the baseline.
 
     Args:
         policy_N: log-probability of each branch under the policy (nats, summed over its learned tokens).

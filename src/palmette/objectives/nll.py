@@ -8,8 +8,8 @@ import torch
 def weighted_nll(logprob_P: torch.Tensor, weight_P: torch.Tensor, denominator: float) -> torch.Tensor:
     """Weighted mean negative log-likelihood in nats: -sum(weight * logprob) / denominator. Lower is better.
 
-    The denominator is the learned weight of the *whole* optimizer step. So the losses of its micro-batches add up to the
-    step's loss, however the step was cut.
+    The denominator is the learned weight of the *whole* optimizer step. So the losses of its micro-batches add up to
+    the step's loss, however the step was cut.
 
     Args:
         logprob_P: log-probabilities of the learned tokens (nats).

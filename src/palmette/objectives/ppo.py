@@ -1,26 +1,27 @@
-"""Proximal policy optimisation of completions against a reward: rewards of tokens, clipped losses, and figures to watch.
+"""Proximal policy optimisation of completions: rewards of tokens, clipped losses, and figures to watch.
 
 Letters: P learned tokens (the actions of the policy), N branches (completions), V vocabulary. Rollouts carry three
-log-probabilities for each token: `old` under the policy that sampled it, `policy` under the policy that is trained (equal to
-`old` before the first update), and `reference`.
+log-probabilities for each token: `old` under the policy that sampled it, `policy` under the policy that is trained
+(equal to `old` before the first update), and `reference`.
 
-Sources: Schulman et al. (2017), "PPO"; Ziegler et al. (2019), called Ziegler below; Ouyang et al. (2022), "InstructGPT".
-These functions deviate from them as follows. The training loop lists its own deviations.
+Sources: Schulman et al. (2017), "PPO"; Ziegler et al. (2019), called Ziegler below; Ouyang et al. (2022),
+"InstructGPT". These functions deviate from them as follows. The training loop lists its own deviations.
 
-1. The reward of a completion goes to its last token, and a KL penalty goes to each token, as in Ziegler's code. With the
-   estimator k1 the penalties add up to the paper's -coefficient * log(policy / reference). With k3, an option of ours, their
-   sum estimates the same mean.
+1. The reward of a completion goes to its last token, and a KL penalty goes to each token, as in Ziegler's code. With
+   the estimator k1 the penalties add up to the paper's -coefficient * log(policy / reference). With k3, an option of
+   ours, their sum estimates the same mean.
 2. gamma = 1 and lambda = 0.95 by default, as for language in Ziegler's code. PPO discounts its own tasks by 0.99.
-3. Advantages are whitened over the learned tokens of all rollouts, before any minibatch is cut. Ziegler's code does so, and
-   none of the papers mentions it.
+3. Advantages are whitened over the learned tokens of all rollouts, before any minibatch is cut. Ziegler's code does so,
+   and none of the papers mentions it.
 4. Rewards are not whitened or scaled, although Ziegler's code scales them. So the KL coefficient keeps its meaning.
-5. The value loss is clipped around the old value and halved, as in OpenAI's code. PPO, equation 9, has the plain squared error.
-6. Sums over learned tokens are divided by their number in the whole optimizer step, not by completions times a fixed length.
-   So long completions weigh more, there is no padding, and cutting a step into micro-batches changes nothing.
-7. The KL coefficient may adapt (`AdaptiveKL`, Ziegler, section 2.2). InstructGPT keeps it fixed (0.02). PPO's own penalty
-   variant (its section 4), which puts KL(old || policy) into the loss, is not implemented.
-8. A completion without an end token gets a penalty or a fixed score (`score_completions`). Ziegler gives a fixed low score to
-   completions that lack a full stop where one is due. InstructGPT does not say.
+5. The value loss is clipped around the old value and halved, as in OpenAI's code. PPO, equation 9, has the plain
+   squared error.
+6. Sums over learned tokens are divided by their number in the whole optimizer step, not by completions times a fixed
+   length. So long completions weigh more, there is no padding, and cutting a step into micro-batches changes nothing.
+7. The KL coefficient may adapt (`AdaptiveKL`, Ziegler, section 2.2). InstructGPT keeps it fixed (0.02). PPO's own
+   penalty variant (its section 4), which puts KL(old || policy) into the loss, is not implemented.
+8. A completion without an end token gets a penalty or a fixed score (`score_completions`). Ziegler gives a fixed low
+   score to completions that lack a full stop where one is due. InstructGPT does not say.
 9. No pre-training gradients are mixed in (the last term of InstructGPT, equation 2).
 10. Training can stop where the KL divergence is too large (`kl_ran_away`). None of the papers does this.
 11. An entropy bonus is possible (PPO, equation 9). It is off by default, as in Ziegler and InstructGPT.
@@ -29,13 +30,15 @@ Worked by hand: one completion of two tokens, score 1, coefficient 0.1, gamma 1,
 
     log-probabilities   old (-0.5, -1.0), reference (-0.7, -0.9), so k1 = old - reference = (0.2, -0.1)
     rewards             (-0.1 * 0.2, -0.1 * -0.1 + 1) = (-0.02, 1.01)
-    values              (0.2, 0.6); delta = (-0.02 + 0.6 - 0.2, 1.01 + 0 - 0.6) = (0.38, 0.41)
-    advantages          (0.38 + 0.95 * 0.41, 0.41) = (0.7695, 0.41); returns = + values = (0.9695, 1.01)
+    values              (0.2, 0.6)
+    delta               (-0.02 + 0.6 - 0.2, 1.01 + 0 - 0.6) = (0.38, 0.41)
+    advantages          (0.38 + 0.95 * 0.41, 0.41) = (0.7695, 0.41)
+    returns             advantages + values = (0.9695, 1.01)
     whitened            mean 0.58975, standard deviation 0.17975: (1, -1)
     after an update     ratios (1.3, 0.9), clip 0.2: min(1.3, 1.2) = 1.2 and min(-0.9, -0.9) = -0.9
-    policy loss         -(1.2 - 0.9) / 2 = -0.15; one token of two is clipped; gradient (0, 0.9 / 2)
-    value loss          new values (0.5, 0.7), clipped (0.4, 0.7): max(0.4695^2, 0.5695^2) = 0.32433025 and 0.31^2 = 0.0961;
-                        their sum / 2 / 2 = 0.1051075625; gradient (0, (0.7 - 1.01) / 2)
+    policy loss         -(1.2 - 0.9) / 2 = -0.15, one of two tokens is clipped, gradient (0, 0.9 / 2)
+    new values          (0.5, 0.7), clipped (0.4, 0.7): max(0.4695^2, 0.5695^2) = 0.32433025 and 0.31^2 = 0.0961
+    value loss          (0.32433025 + 0.0961) / 2 / 2 = 0.1051075625, gradient (0, (0.7 - 1.01) / 2)
 
 >>> from palmette.objectives.advantages import gae, whiten
 >>> numbers = lambda x: [round(float(y), 4) for y in x]
@@ -69,13 +72,15 @@ from palmette.objectives.kl import Estimator, kl_estimate
 class PolicyLoss:
     """A policy loss, and how far the policy has moved. Each is this micro-batch's share of a figure of the step.
 
-    The shares of a step add up. With a constant denominator, `clip_share` and the KL divergences are shares of the possible
-    tokens. Multiply them by denominator / learn weight to get those of the learned tokens.
+    The shares of a step add up. With a constant denominator, `clip_share` and the KL divergences are shares of the
+    possible tokens. Multiply them by denominator / learn weight to get those of the learned tokens.
 
     Attributes:
         loss: the loss, with gradient.
-        clip_share: share of the tokens (of the completions, for RLOO) whose gradient the clip set to 0, weighted as the loss.
-        old_kl: KL(old || policy) from the sampled tokens by k3, in nats a token (a completion, for RLOO), weighted as the loss.
+        clip_share: share of the tokens (of the completions, for RLOO) whose gradient the clip set to 0, weighted as the
+            loss.
+        old_kl: KL(old || policy) from the sampled tokens by k3, in nats a token (a completion, for RLOO), weighted as
+            the loss.
         reference_kl: KL(policy || reference) by k3 (nats a token) where the loss has a KL term, else 0.
     """
 
@@ -122,8 +127,8 @@ def check_ends_learned(
         end_tokens: ids that end a completion.
 
     Raises:
-        ValueError: the last token of a completion that ended is not an end token, or it has weight 0. The message names the
-            branch.
+        ValueError: the last token of a completion that ended is not an end token, or it has weight 0. The message names
+            the branch.
     """
     num_branches = len(ended_N)
     learned_N = weight_P[last_tokens(branch_P, num_branches)] > 0
@@ -140,7 +145,8 @@ def score_completions(
     Args:
         score_N: score of each completion.
         ended_N: which completions ended with an end token.
-        rule: with "penalty", the score of a completion that did not end is reduced by `amount`. With "score", it is `amount`.
+        rule: with "penalty", the score of a completion that did not end is reduced by `amount`. With "score", it is
+            `amount`.
         amount: the penalty or the score, in units of reward. A penalty must be 0 or more.
 
     Raises:
@@ -281,8 +287,8 @@ def explained_variance(value_P: torch.Tensor, return_P: torch.Tensor, weight_P: 
 
         1 - variance(return - value) / variance(return)
 
-    1 is perfect, 0 is no better than a constant, and a negative share is worse than a constant. A constant error does not
-    show. The shares of micro-batches cannot be combined, so give all tokens at once.
+    1 is perfect, 0 is no better than a constant, and a negative share is worse than a constant. A constant error does
+    not show. The shares of micro-batches cannot be combined, so give all tokens at once.
 
     Returns:
         The share. None if it is undefined because the returns do not vary or nothing is learned.

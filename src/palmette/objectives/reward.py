@@ -1,7 +1,7 @@
 """Losses of a reward model, from the rewards at the last tokens of branches.
 
-A reward is any real number. Only differences of rewards have a meaning, unless the centring term ties them to 0. Pairs are
-given as indices into the branches, so a branch may be part of many pairs, and its reward is computed once.
+A reward is any real number. Only differences of rewards have a meaning, unless the centring term ties them to 0. Pairs
+are given as indices into the branches, so a branch may be part of many pairs, and its reward is computed once.
 
 Letters: N branches, M pairs.
 """
@@ -28,11 +28,12 @@ def bradley_terry_loss(
 
     A pair with equal rewards costs ln 2.
 
-        sum over pairs of weight * [-log sigmoid(chosen - rejected - margin) + centring * (chosen + rejected)^2] / denominator
+        sum over pairs of weight * [-log sigmoid(chosen - rejected - margin) + centring * (chosen + rejected)^2] /
+        denominator
 
-    Source: Ouyang et al. (2022), equation 1. The margin is from Touvron et al. (2023, Llama 2), equation 2, and the centring
-    term from Eisenstein et al. (2023), "Helping or herding?". Ouyang et al. weight the K(K-1)/2 pairs of a prompt's list so
-    that the list counts as one. `ranked_pairs` gives these weights.
+    Source: Ouyang et al. (2022), equation 1. The margin is from Touvron et al. (2023, Llama 2), equation 2, and the
+    centring term from Eisenstein et al. (2023), "Helping or herding?". Ouyang et al. weight the K(K-1)/2 pairs of a
+    prompt's list so that the list counts as one. `ranked_pairs` gives these weights.
 
     Args:
         reward_N: reward of each branch, at its last token.
@@ -62,11 +63,12 @@ def plackett_luce_loss(
 ) -> torch.Tensor:
     """Negative log-likelihood of ranked lists under Plackett and Luce, in nats a list. Lower is better.
 
-        sum over branches i of [log(sum of exp(reward_j) over j of i's list, ranked as i or worse) - reward_i] / denominator
+        sum over branches i of [log(sum of exp(reward_j) over j of i's list, ranked as i or worse) - reward_i] /
+        denominator
 
-    The best branch is chosen among all, the second among the rest, and so on. For a list of two this is `bradley_terry_loss`
-    without a margin. A list of K equal rewards costs ln K!. Sources: Plackett (1975), Luce (1959). Time and memory grow with
-    the square of the number of branches in a micro-batch.
+    The best branch is chosen among all, the second among the rest, and so on. For a list of two this is
+    `bradley_terry_loss` without a margin. A list of K equal rewards costs ln K!. Sources: Plackett (1975), Luce (1959).
+    Time and memory grow with the square of the number of branches in a micro-batch.
 
     Args:
         reward_N: reward of each branch, at its last token.
@@ -90,8 +92,8 @@ def plackett_luce_loss(
 def ranked_pairs(rank_N: torch.Tensor, list_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """All pairs of branches of one list whose ranks differ: (chosen_M, rejected_M, weight_M).
 
-    The weights of a list's pairs add up to 1 (Ouyang et al., 2022, section 3.5). So the denominator of a loss over them is
-    the number of lists that have pairs. Two branches with the same rank form no pair.
+    The weights of a list's pairs add up to 1 (Ouyang et al., 2022, section 3.5). So the denominator of a loss over them
+    is the number of lists that have pairs. Two branches with the same rank form no pair.
 
     >>> chosen, rejected, weight = ranked_pairs(torch.tensor([1, 2, 2, 1, 2]), torch.tensor([0, 0, 0, 7, 7]))
     >>> chosen.tolist(), rejected.tolist(), weight.tolist()
@@ -110,7 +112,8 @@ def pair_accuracy(lead_M: torch.Tensor) -> torch.Tensor:
     A lead of 0 counts half, as in AUROC. TRL counts it as wrong.
 
     Args:
-        lead_M: reward of the chosen side minus that of the rejected side, for at least one pair. Rewards may be implicit.
+        lead_M: reward of the chosen side minus that of the rejected side, for at least one pair. Rewards may be
+            implicit.
 
     Raises:
         ValueError: there are no pairs.

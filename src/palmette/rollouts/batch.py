@@ -1,14 +1,14 @@
-"""Rollouts that a policy learns from: completions sampled with the current weights, rewarded, and put into prefix trees.
+"""Rollouts that a policy learns from: completions sampled with the current weights, rewarded, and put into trees.
 
-A tree has a document as its trunk, the questions about it below, and the sampled completions of each question as leaves. So
-a document and a question are computed once for all their completions, by the policy, the policy that sampled, and the
-reference. Every token of a completion is learned, also the token that ended it. A completion that was cut at the length limit
-has no such token. No token of a prompt is learned.
+A tree has a document as its trunk, the questions about it below, and the sampled completions of each question as
+leaves. So a document and a question are computed once for all their completions, by the policy, the policy that
+sampled, and the reference. Every token of a completion is learned, also the token that ended it. A completion that was
+cut at the length limit has no such token. No token of a prompt is learned.
 
 Completions are drawn at temperature 1 from all tokens, so they come from exactly the policy that learns.
 
-Letters: N samples (each group of them answers one question), P the tokens of all samples, one sample after the other, without
-padding.
+Letters: N samples (each group of them answers one question), P the tokens of all samples, one sample after the other,
+without padding.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class RolloutBatch:
 
     @functools.cached_property
     def reward_N(self) -> torch.Tensor:
-        """What each sample is worth (float64)."""
+        """The reward of each sample (float64)."""
         return torch.tensor([sample.reward for sample in self.samples], dtype=torch.float64)
 
     @functools.cached_property

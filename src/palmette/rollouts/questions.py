@@ -1,4 +1,4 @@
-"""Documents parted into prompts whose completions fit into a row, and the prefix tree of each part."""
+"""Questions about documents in groups whose completions fit into a row, and the prefix tree of each group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 
-COMPLETION = "completion"  # tag of what was sampled
+COMPLETION = "completion"  # tag of sampled tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,13 @@ class PromptGroup:
     """A document with the questions about it that are asked together.
 
     Attributes:
-        name: of its tree; no two are alike.
-        document: the document; of its questions only those in `questions` are asked.
-        questions: what is asked.
-        first_key: number of the first question in the whole data; with the seed it determines the draws, and so on for the others.
+        name: name of its tree, unique in the run.
+        document: the document. Of its questions, only those in `questions` are asked.
+        questions: the questions that are asked.
+        first_key: number of the first question in all the data. The others follow it. With the seed, the number of a
+            question determines the draws of its completions.
         root: tokens that all documents share.
-        trunk: tokens of the document, and of what stands between it and any question.
+        trunk: tokens of the document, and those between it and any question.
         ends: tokens of each question, up to where the completion begins.
     """
 
@@ -39,7 +40,7 @@ class PromptGroup:
 
     @property
     def prompts(self) -> list[tuple[int, ...]]:
-        """Tokens of each question with all that stands before it."""
+        """Tokens of each question with everything before it."""
         return [self.root + self.trunk + end for end in self.ends]
 
     def tree(self, completions: Sequence[Sequence[tuple[str, tuple[int, ...]]]]) -> PrefixTree:
@@ -56,7 +57,7 @@ class PromptGroup:
         ([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0], ('d', '1'))
 
         Args:
-            completions: for each question its completions, as (name of the leaf, tokens).
+            completions: the completions of each question, as (name of the leaf, tokens).
         """
         below = tuple(
             Node(
@@ -79,23 +80,26 @@ def group_prompts(
     row_tokens: int,
     on_too_long: Literal["error", "drop"] = "error",
 ) -> tuple[list[PromptGroup], list[str]]:
-    """Documents parted so that the tree of each part fits into a row, whatever is sampled; and what was left out, with reasons.
+    """Group the questions of documents so that the tree of each group fits into a row, whatever is sampled.
 
     Args:
-        documents: documents; those without questions are passed over.
-        task: what prompts are made with.
-        num_samples: completions to each question.
-        max_new_tokens: the most tokens of a completion.
-        most_questions: the most questions of a part.
-        row_tokens: the most tokens of a tree.
-        on_too_long: what to do about a question whose tree alone has more: refuse it, or leave it out.
+        documents: the documents. Those without questions are ignored.
+        task: builds the prompts.
+        num_samples: number of completions to each question.
+        max_new_tokens: most tokens of a completion.
+        most_questions: most questions of a group.
+        row_tokens: most tokens of a tree.
+        on_too_long: whether a question whose tree does not fit even alone is an error, or is left out.
+
+    Returns:
+        The groups, and the reason for each question that was left out.
 
     Raises:
-        DataError: the model would not say its answer in one completion of its own.
-        PackingError: a question with its completions does not fit.
+        DataError: under this task the model does not answer in one completion.
+        PackingError: a question does not fit with its completions.
     """
     task.check_one_completion()
-    found: list[PromptGroup] = []
+    groups: list[PromptGroup] = []
     dropped: list[str] = []
     key = 0
     for document in documents:
@@ -112,21 +116,22 @@ def group_prompts(
             if on_too_long == "error":
                 raise PackingError(
                     f"{problem}, more than train.row_tokens = {row_tokens}",
-                    "Raise train.row_tokens, lower rollouts.samples or rollouts.max_new_tokens, or set data.on_too_long: drop.",
+                    "Raise train.row_tokens, lower rollouts.samples or rollouts.max_new_tokens, or set "
+                    "data.on_too_long: drop.",
                 )
             dropped.append(f"{problem}, limit {row_tokens}")
         room = row_tokens - shared if fitting else 0
         for part in _parts(fitting, num_samples * max_new_tokens, most_questions, room):
             keys, questions, ends = zip(*part, strict=True)
-            name = f"{document.id}#{len(found)}"
-            found.append(PromptGroup(name, document, questions, keys[0], opened.root, opened.document, ends))
-    return found, dropped
+            name = f"{document.id}#{len(groups)}"
+            groups.append(PromptGroup(name, document, questions, keys[0], opened.root, opened.document, ends))
+    return groups, dropped
 
 
 def _parts(
     fitting: Sequence[tuple[int, Question, tuple[int, ...]]], completion_tokens: int, most: int, room: int
 ) -> Iterator[list[tuple[int, Question, tuple[int, ...]]]]:
-    """Runs of questions with consecutive numbers, no more than `most`, whose tokens fit into the room."""
+    """Parts of at most `most` questions with consecutive numbers, whose tokens fit into the room."""
     part: list[tuple[int, Question, tuple[int, ...]]] = []
     used = 0
     for one in fitting:
