@@ -15,11 +15,11 @@ from palmette.model.attention import skips_hidden
 from palmette.model.forward import check_positions
 from palmette.model.pause import add_pause, load_pause, pause_of, save_pause
 from palmette.progress import Say
+from palmette.train.checkpoints import latest_checkpoint
 from palmette.train.job import Job, settle, step_plan, tree_fingerprint
 from palmette.train.loop import Part, interrupted, run_steps
 from palmette.train.sources import build_trees, read_sources
 from palmette.train.start import load_start
-from palmette.train.step import latest_checkpoint
 
 
 def prepare(recipe: Recipe, say: Say) -> Job:
@@ -71,12 +71,13 @@ def _learn_embeddings(job: Job, folder: Path, say: Say) -> None:
         others = [p for p in model.parameters() if p.requires_grad and p is not own]
         for parameter in others:
             parameter.requires_grad_(False)
-        stopped = run_steps(job, folder, latest_checkpoint(folder / part.checkpoints), say, part)
+        checkpoint = latest_checkpoint(folder / part.checkpoints, say)
+        stop = run_steps(job, folder, checkpoint, say, part)
         for parameter in others:
             parameter.requires_grad_(True)
         with run.whole_folder(done) as staging:
             save_pause(model, staging)
         shutil.rmtree(folder / part.checkpoints, ignore_errors=True)
-        if stopped:
-            raise interrupted(job, folder, 0)
+        if stop is not None:
+            raise interrupted(job, folder, 0, stop)
     load_pause(model, done)
