@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -123,7 +124,7 @@ def resume_encoder(folder: Path, say: Say) -> None:
     """
     settings = EncoderSettings.read(folder)
     if run.is_finished(folder):
-        raise RunError(f"{folder} is finished", f"Evaluate it with --model {folder}.")
+        raise RunError(f"{folder} is finished", f"Evaluate it with --model {shlex.quote(str(folder))}.")
     job = _prepare(settings)
     try:
         manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
@@ -143,7 +144,8 @@ def trained_encoder(folder: Path) -> Path:
     """
     if not run.is_finished(folder):
         raise RunError(
-            f"{folder} is not finished", f"Go on with: palmette baseline encoder --resume {folder} --data DATA"
+            f"{folder} is not finished",
+            f"Continue it with: palmette baseline encoder --resume {shlex.quote(str(folder))} --data DATA",
         )
     return folder / run.FULL_MODEL
 
@@ -294,7 +296,7 @@ def _train(job: _Job, folder: Path, checkpoint: Path | None, say: Say) -> None:
     with interrupt.listening(), contextlib.closing(log):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interrupt.interrupted and trainer.state.global_step < trainer.state.max_steps:
-        command = f"baseline encoder --resume {folder} --data DATA"
+        command = f"baseline encoder --resume {shlex.quote(str(folder))} --data DATA"
         raise TrainingInterrupted(folder, trainer.state.global_step, command)
     if not all(bool(torch.isfinite(parameter).all()) for parameter in job.encoder.model.parameters()):
         raise trainer.exploded("a weight")

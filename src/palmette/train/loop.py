@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ def run_steps(
 
 def interrupted(job: Job, folder: Path, step: int) -> TrainingInterrupted:
     """The exception of a run that was stopped after a step."""
-    return TrainingInterrupted(folder, step, f"train {job.recipe.stage} --resume {folder}")
+    return TrainingInterrupted(folder, step, f"train {job.recipe.stage} --resume {shlex.quote(str(folder))}")
 
 
 def training_arguments(recipe: Recipe, checkpoints: Path, epochs: int) -> TrainingArguments:
