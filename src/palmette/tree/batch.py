@@ -19,14 +19,15 @@ class PackedBatch:
     """Rows of laid-out trees, padded on the right.
 
     Attributes:
-        token_BT: token ids (int64); 0 in the padding.
+        token_BT: token ids (int64), 0 in the padding.
         position_BT: depth along the branch (int64).
-        subtree_end_BT: one past the last index of the subtree of the token's node (int64); padding sees itself alone.
-        predictor_BT: index in the row of the previous token on the branch (int64); -1 where there is none.
+        subtree_end_BT: one past the last index of the subtree of the token's node (int64). A token of the padding sees
+            itself alone.
+        predictor_BT: index in the row of the previous token on the branch (int64), or -1 where there is none.
         attend_BT: attend mask (bool).
-        learn_BT: learn mask, weights (float32); 0 in the padding.
-        node_BT: index into `rows[b].nodes` (int64); -1 in the padding.
-        rows: the layouts the tensors were made from.
+        learn_BT: learn mask, which holds weights (float32), 0 in the padding.
+        node_BT: index into `rows[b].nodes` (int64), -1 in the padding.
+        rows: the layouts that the tensors were built from.
     """
 
     token_BT: torch.Tensor
@@ -69,7 +70,7 @@ class PackedBatch:
     def pack(
         cls, trees: Sequence[PrefixTree], *, row_tokens: int, tokens_per_batch: int, one_row: bool = False
     ) -> list[PackedBatch]:
-        """Pack trees into as few batches as a token budget allows; see `plan_packing` for the arguments.
+        """Pack trees into as few batches as a token budget allows. See `plan_packing` for the arguments.
 
         >>> from palmette.tree.prefix_tree import Node
         >>> from palmette.tree.segments import Segment
@@ -84,7 +85,7 @@ class PackedBatch:
         return [cls.from_trees([[trees[index] for index in row] for row in rows]) for rows in plan]
 
     def may_attend_BTT(self) -> torch.Tensor:
-        """The attention mask: True at [b, i, j] where token i of row b may look at token j.
+        """The attention mask, True at [b, i, j] where token i of row b may look at token j.
 
         >>> from palmette.tree.prefix_tree import Node
         >>> from palmette.tree.segments import Segment
@@ -104,12 +105,12 @@ class PackedBatch:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens, padding left out."""
+        """The number of tokens without padding."""
         return sum(len(layout) for layout in self.rows)
 
     @property
     def learn_weight(self) -> float:
-        """Sum of the learn weights."""
+        """The sum of the learn weights."""
         return float(self.learn_BT.double().sum())
 
     @property
