@@ -44,7 +44,7 @@ def quickstart(
     except TrainingInterrupted as stop:
         say(str(stop))
         say(f"then evaluate it with: {invoked_as()} eval squad --model {out} --data {HELD_OUT} --out {out}/test")
-        raise typer.Exit(130) from stop
+        raise typer.Exit(stop.exit_code) from stop
     _print_results(stdout(), found)
     say(f"everything is in {out}; look at {out / REPORT}")
     _print_next_steps(stdout(), out)

@@ -37,7 +37,7 @@ def sweep(
     try:
         result = run_sweep(file, news.print, retry_failed=retry_failed)
     except (TrainingInterrupted, KeyboardInterrupt) as stop:
-        raise _stopped(f"sweep {file}") from stop
+        raise _stopped(f"sweep {file}", getattr(stop, "exit_code", 130)) from stop
     _print_tables(result.tables)
     for text in result.failures:
         news.print(text)
@@ -66,7 +66,7 @@ def chain(
     try:
         result = run_chain(recipe, news.print)
     except (TrainingInterrupted, KeyboardInterrupt) as stop:
-        raise _stopped(f"chain {recipe}") from stop
+        raise _stopped(f"chain {recipe}", getattr(stop, "exit_code", 130)) from stop
     _print_tables(result.tables)
     for text in [*result.failures, *result.refusals]:
         news.print(text)
@@ -75,12 +75,12 @@ def chain(
         raise typer.Exit(1)
 
 
-def _stopped(words: str) -> typer.Exit:
-    """Say how to continue. The result is the exit after Ctrl-C."""
+def _stopped(words: str, code: int) -> typer.Exit:
+    """Say how to continue. The result is the exit with a code, after Ctrl-C or SIGTERM."""
     from palmette.cli.console import invoked_as, stderr
 
     stderr().print(f"stopped; continue with: {invoked_as()} {words}")
-    return typer.Exit(130)
+    return typer.Exit(code)
 
 
 def _print_tables(tables: Sequence[Table]) -> None:

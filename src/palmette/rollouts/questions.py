@@ -1,4 +1,4 @@
-"""Documents parted into prompts whose completions fit into a row, and the prefix tree of each part."""
+"""Questions about documents in groups whose completions fit into a row, and the prefix tree of each group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palmette.tasks.extractive_qa import ExtractiveQa, OpenCompletion
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 
-COMPLETION = "completion"  # tag of what was sampled
+COMPLETION = "completion"  # tag of sampled tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,13 @@ class PromptGroup:
     """A document with the questions about it that are asked together.
 
     Attributes:
-        name: of its tree; no two are alike.
-        document: the document; of its questions only those in `questions` are asked.
-        questions: what is asked.
-        first_key: number of the first question in the whole data; with the seed it determines the draws, and so on for the others.
+        name: name of its tree, unique in the run.
+        document: the document. Of its questions, only those in `questions` are asked.
+        questions: the questions that are asked.
+        first_key: number of the first question in all the data. The others follow it. With the seed, the number of a
+            question determines the draws of its completions.
         root: tokens that all documents share.
-        trunk: tokens of the document, and of what stands between it and any question.
+        trunk: tokens of the document, and those between it and any question.
         ends: tokens of each question, up to where the completion begins.
     """
 
@@ -41,7 +42,7 @@ class PromptGroup:
 
     @property
     def prompts(self) -> list[tuple[int, ...]]:
-        """Tokens of each question with all that stands before it."""
+        """Tokens of each question with everything before it."""
         return [self.root + self.trunk + end for end in self.ends]
 
     def tree(self, completions: Sequence[Sequence[tuple[str, tuple[int, ...]]]]) -> PrefixTree:
@@ -58,7 +59,7 @@ class PromptGroup:
         ([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0], ('d', '1'))
 
         Args:
-            completions: for each question its completions, as (name of the leaf, tokens).
+            completions: the completions of each question, as (name of the leaf, tokens).
         """
         below = tuple(
             Node(
