@@ -75,7 +75,8 @@ class PackedBatch:
         >>> from palmette.tree.prefix_tree import Node
         >>> from palmette.tree.segments import Segment
         >>> trees = [PrefixTree(Node((Segment((token,) * 20),)), str(token)) for token in (5, 6, 7)]
-        >>> [[layout.nodes for layout in batch.rows] for batch in cls.pack(trees, row_tokens=64, tokens_per_batch=64)]
+        >>> batches = PackedBatch.pack(trees, row_tokens=64, tokens_per_batch=64)
+        >>> [[layout.nodes for layout in batch.rows] for batch in batches]
         [[[('5', ''), ('6', ''), ('7', '')]]]
 
         Raises:
