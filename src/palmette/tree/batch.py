@@ -75,7 +75,7 @@ class PackedBatch:
         >>> from palmette.tree.prefix_tree import Node
         >>> from palmette.tree.segments import Segment
         >>> trees = [PrefixTree(Node((Segment((token,) * 20),)), str(token)) for token in (5, 6, 7)]
-        >>> batches = PackedBatch.pack(trees, row_tokens=64, tokens_per_batch=64)
+        >>> batches = PackedBatch.pack(trees, row_tokens=64, tokens_per_batch=64, one_row=True)
         >>> [[layout.nodes for layout in batch.rows] for batch in batches]
         [[[('5', ''), ('6', ''), ('7', '')]]]
 
