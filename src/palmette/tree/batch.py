@@ -19,15 +19,14 @@ class PackedBatch:
     """Rows of laid-out trees, padded on the right.
 
     Attributes:
-        token_BT: token ids (int64), 0 in the padding.
+        token_BT: token ids (int64); 0 in the padding.
         position_BT: depth along the branch (int64).
-        subtree_end_BT: one past the last index of the subtree of the token's node (int64). A token of the padding sees
-            itself alone.
-        predictor_BT: index in the row of the previous token on the branch (int64), or -1 where there is none.
+        subtree_end_BT: one past the last index of the subtree of the token's node (int64); padding sees itself alone.
+        predictor_BT: index in the row of the previous token on the branch (int64); -1 where there is none.
         attend_BT: attend mask (bool).
-        learn_BT: learn mask, which holds weights (float32), 0 in the padding.
-        node_BT: index into `rows[b].nodes` (int64), -1 in the padding.
-        rows: the layouts that the tensors were built from.
+        learn_BT: learn mask, weights (float32); 0 in the padding.
+        node_BT: index into `rows[b].nodes` (int64); -1 in the padding.
+        rows: the layouts the tensors were made from.
     """
 
     token_BT: torch.Tensor
@@ -70,14 +69,16 @@ class PackedBatch:
     def pack(
         cls, trees: Sequence[PrefixTree], *, row_tokens: int, tokens_per_batch: int, one_row: bool = False
     ) -> list[PackedBatch]:
-        """Pack trees into as few batches as a token budget allows. See `plan_packing` for the arguments.
+        """Pack trees into as few batches as a token budget allows; see `plan_packing` for the arguments.
+
+        Three trees of 20 tokens: under a dense mask each has a padded row of 32 tokens, and a batch of 64 holds two.
 
         >>> from palmette.tree.prefix_tree import Node
         >>> from palmette.tree.segments import Segment
         >>> trees = [PrefixTree(Node((Segment((token,) * 20),)), str(token)) for token in (5, 6, 7)]
-        >>> batches = PackedBatch.pack(trees, row_tokens=64, tokens_per_batch=64, one_row=True)
+        >>> batches = PackedBatch.pack(trees, row_tokens=64, tokens_per_batch=64)
         >>> [[layout.nodes for layout in batch.rows] for batch in batches]
-        [[[('5', ''), ('6', ''), ('7', '')]]]
+        [[[('5', '')], [('6', '')]], [[('7', '')]]]
 
         Raises:
             PackingError: a tree is longer than `row_tokens`, or learns its very first token.
@@ -86,7 +87,7 @@ class PackedBatch:
         return [cls.from_trees([[trees[index] for index in row] for row in rows]) for rows in plan]
 
     def may_attend_BTT(self) -> torch.Tensor:
-        """The attention mask, True at [b, i, j] where token i of row b may look at token j.
+        """The attention mask: True at [b, i, j] where token i of row b may look at token j.
 
         >>> from palmette.tree.prefix_tree import Node
         >>> from palmette.tree.segments import Segment
@@ -106,12 +107,12 @@ class PackedBatch:
 
     @property
     def num_tokens(self) -> int:
-        """The number of tokens without padding."""
+        """Tokens, padding left out."""
         return sum(len(layout) for layout in self.rows)
 
     @property
     def learn_weight(self) -> float:
-        """The sum of the learn weights."""
+        """Sum of the learn weights."""
         return float(self.learn_BT.double().sum())
 
     @property
