@@ -110,11 +110,6 @@ def group_prompts(
     groups: list[PromptGroup] = []
     dropped: list[str] = []
     key = 0
-    policies: dict[type[PalmetteError], tuple[str, ...]] = {
-        TemplateError: (on_bad_record,),
-        PackingError: (on_too_long,),
-        ModelError: (on_bad_record, on_too_long),
-    }
     completions = num_samples * max_new_tokens
     for document in documents:
         fitting: list[tuple[int, Question, OpenCompletion]] = []
@@ -125,8 +120,8 @@ def group_prompts(
                 _check_fits(opened, question, num_samples, max_new_tokens, row_tokens)
                 if check_positions is not None:
                     check_positions(_num_prompt_tokens(opened) + max_new_tokens, f"question {question.id!r}")
-            except tuple(policies) as error:
-                if "drop" not in policies[type(error)]:
+            except (TemplateError, PackingError, ModelError) as error:
+                if "drop" not in _policies(error, on_too_long, on_bad_record):
                     raise
                 dropped.append(error.problem)
                 continue
@@ -137,6 +132,13 @@ def group_prompts(
             name = f"{document.id}#{len(groups)}"
             groups.append(PromptGroup(name, document, questions, keys[0], first.root, first.document, ends))
     return groups, dropped
+
+
+def _policies(error: PalmetteError, on_too_long: str, on_bad_record: str) -> tuple[str, ...]:
+    """The policies under which such a question may be left out."""
+    if isinstance(error, ModelError):
+        return on_too_long, on_bad_record
+    return (on_too_long if isinstance(error, PackingError) else on_bad_record,)
 
 
 def _open(task: ExtractiveQa, document: Document, question: Question) -> OpenCompletion:
