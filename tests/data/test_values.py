@@ -73,9 +73,7 @@ def test_null_answers_are_missing_answers() -> None:
     found = only(group_rows([{"question": "When?", "context": OPENED, "answers": None, "is_impossible": True}], "a"))
     assert not found.questions[0].answers
     qa = {"id": "1", "question": "q", "answers": [], "is_impossible": True, "plausible_answers": None}
-    text = json.dumps(
-        {"version": "v2.0", "data": [{"title": "t", "paragraphs": [{"context": OPENED, "qas": [qa]}]}]}
-    )
+    text = json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": [{"context": OPENED, "qas": [qa]}]}]})
     assert len(only(parse_squad(text, "a")).questions) == 1
 
 
@@ -142,13 +140,13 @@ def test_files_that_hold_no_text_are_named(tmp_path: Path) -> None:
     """Written by the libraries of their formats."""
     rows = Dataset.from_list([{"question": "When?", "context": OPENED, "text": "é"}])
     rows.to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="since it is a Parquet file. Convert it to JSON Lines first"):
+    with pytest.raises(DataError, match=r"since it is a Parquet file\. Convert it to JSON Lines first"):
         read_source(str(tmp_path / "a.parquet"))
     (tmp_path / "a.jsonl").write_bytes(gzip.compress(b'{"question": "When?"}'))
-    with pytest.raises(DataError, match="since it is compressed with gzip. Decompress it first"):
+    with pytest.raises(DataError, match=r"since it is compressed with gzip\. Decompress it first"):
         read_source(str(tmp_path / "a.jsonl"))
     (tmp_path / "b.jsonl").write_bytes('{"question": "Où?"}'.encode("utf-16"))
-    with pytest.raises(DataError, match="is not UTF-8. Save the file as UTF-8"):
+    with pytest.raises(DataError, match=r"is not UTF-8\. Save the file as UTF-8"):
         read_source(str(tmp_path / "b.jsonl"))
 
 
