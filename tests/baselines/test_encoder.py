@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -371,7 +372,7 @@ def test_going_on_equals_not_stopping(encoder_folder: Path, tmp_path: Path, monk
 
     class AtStepFive(SaveOnInterrupt):
         def on_step_end(self, args: Any, state: Any, control: TrainerControl, **kwargs: Any) -> TrainerControl:
-            self.interrupted = state.global_step == 5
+            self.number = signal.SIGINT if state.global_step == 5 else None
             return super().on_step_end(args, state, control, **kwargs)
 
     with monkeypatch.context() as patch:
@@ -394,7 +395,7 @@ def test_a_run_goes_on_with_its_own_data_only(
 ) -> None:
     class AtOnce(SaveOnInterrupt):
         def on_step_end(self, args: Any, state: Any, control: TrainerControl, **kwargs: Any) -> TrainerControl:
-            self.interrupted = True
+            self.number = signal.SIGINT
             return super().on_step_end(args, state, control, **kwargs)
 
     data = squad_file(tmp_path / "data.json")

@@ -128,7 +128,9 @@ def test_ctrl_c_saves_and_resume_is_bit_equal(
     """Stopped in the first epoch; what the reference says is read from the disk afterwards, and not computed again."""
     out = tmp_path / "run"
     on_step(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(TrainingInterrupted, match=f"stopped after step 2; go on with: palmette train {stage} --resume"):
+    with pytest.raises(
+        TrainingInterrupted, match=f"stopped after step 2. Continue with: palmette train {stage} --resume"
+    ):
         train(recipe(stage, tiny_folder, pairs, out), quiet)
     monkeypatch.undo()
     assert (out / reference.REFERENCE).is_file() == (stage != "reward")

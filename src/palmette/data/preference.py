@@ -31,7 +31,7 @@ from palmette.data.text import short
 from palmette.data.values import is_number, read_id, without_nulls
 from palmette.errors import DataError
 
-Reason = Literal["format", "empty", "identical", "prompt differs", "tied", "same id", "too long"]
+Reason = Literal["format", "empty", "identical", "prompt differs", "tied", "same id", "template", "too long"]
 _COMPARISON = "Each row needs 'prompt', 'chosen' and 'rejected', or 'prompt' and 'ranked' (a list, best first)."
 _VERDICT = "Each row needs 'prompt', 'completion' and 'label' (true or false)."
 # The columns by which a row's form is known.

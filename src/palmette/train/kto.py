@@ -7,7 +7,7 @@ without dropout.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from palmette.data.preference import Verdict
+from palmette.errors import DataError
 from palmette.model.attention import skips_hidden
 from palmette.objectives.kto import kto_loss, reference_point
 from palmette.progress import Say
@@ -41,11 +42,12 @@ def prepare(recipe: KtoRecipe, say: Say) -> KtoJob:
     """
     verdicts, sources = verdicts_of(recipe, pairs=recipe.kto.pairs)
     others = {verdict.id: other for verdict, other in zip(verdicts, mismatched(verdicts), strict=True)}
+    check_both_kinds(verdicts)
 
     def tree_of(builder: PreferenceTrees, verdict: Verdict) -> PrefixTree:
         return builder.of_verdict(verdict, others[verdict.id])
 
-    return make_job(
+    job = make_job(
         recipe,
         verdicts,
         sources,
@@ -54,6 +56,48 @@ def prepare(recipe: KtoRecipe, say: Say) -> KtoJob:
         unit="verdicts",
         reference=recipe.kto.reference,
         learned=partial(_only, other=False),
+    )
+    say(describe_balance(job.recipe.kto, *check_both_kinds(job.records)))
+    return job
+
+
+def check_both_kinds(verdicts: Sequence[Verdict]) -> tuple[int, int]:
+    """Check that there are good and bad completions. From one kind alone, KTO learns to push every completion one way.
+
+    Args:
+        verdicts: what is learned from.
+
+    Returns:
+        How many are good, and how many are bad.
+
+    Raises:
+        DataError: all are of one kind.
+    """
+    good = sum(verdict.label for verdict in verdicts)
+    bad = len(verdicts) - good
+    if verdicts and not (good and bad):
+        kind, other = ("good", "bad") if good else ("bad", "good")
+        way_out = "Add verdicts of the other kind"
+        raise DataError(
+            f"all {len(verdicts)} verdicts are {kind} and none is {other}, but KTO learns from both",
+            f"{way_out}, or fine-tune on the good completions with `palmette train sft`." if good else f"{way_out}.",
+        )
+    return good, bad
+
+
+def describe_balance(section: KtoSection, good: int, bad: int) -> str:
+    """The counts of both kinds in words, with a warning where the weights do not balance them.
+
+    Ethayarajh et al. (2024), "KTO", advise that desirable_weight times the number of good completions is 1 to 4/3 times
+    as much as undesirable_weight times the number of bad ones.
+    """
+    counts = f"{good} good and {bad} bad completions"
+    good_total, bad_total = section.desirable_weight * good, section.undesirable_weight * bad
+    if bad_total <= good_total <= 4 / 3 * bad_total:
+        return counts
+    return (
+        f"{counts}, which weigh {good_total:g} and {bad_total:g} in all. The good ones should weigh 1 to 1.33 times as "
+        "much as the bad ones: change kto.desirable_weight or kto.undesirable_weight"
     )
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from palmette.config import Recipe
 from palmette.model.heads import save_heads, without_heads
 from palmette.model.pause import save_pause, without_pause
 from palmette.progress import Say
-from palmette.train.callbacks import MetricsLog, SaveOnInterrupt, TrainingInterrupted
+from palmette.train.callbacks import MetricsLog, SaveByTime, SaveOnInterrupt, TrainingInterrupted
 from palmette.train.job import Job
 from palmette.train.plan import StepPlan
 from palmette.train.step import BeforeStep, Measure, Objective, Tally, TreeTrainer
@@ -69,7 +70,7 @@ def run_steps(
     say: Say,
     part: Part | None = None,
     **options: Unpack[TrainerOptions],
-) -> bool:
+) -> int | None:
     """Take the optimizer steps of a job, or of a part of it.
 
     Args:
@@ -81,10 +82,10 @@ def run_steps(
         options: how it learns; see `TreeTrainer`.
 
     Returns:
-        Whether Ctrl-C came so late that all was done.
+        The number of a signal, SIGINT or SIGTERM, that came after the last step had begun. None if none came.
 
     Raises:
-        TrainingInterrupted: Ctrl-C; a checkpoint was saved.
+        TrainingInterrupted: Ctrl-C or SIGTERM. A checkpoint was saved.
         ModelError, RunError: see `TreeTrainer`.
     """
     train = job.recipe.train
@@ -100,21 +101,21 @@ def run_steps(
         job.loaded.model,
         training_arguments(job.recipe, folder / part.checkpoints, part.epochs),
         job.plan,
-        callbacks=[log, interrupt],
+        callbacks=[log, SaveByTime(train.save_minutes), interrupt],
         keep_checkpoints=train.keep_checkpoints,
         **options,
     )
-    with interrupt.listening(), contextlib.closing(log):
+    with interrupt.listening(say), contextlib.closing(log):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.check_finite()
-    if interrupt.interrupted and trainer.state.global_step < trainer.state.max_steps:
-        raise interrupted(job, folder, trainer.state.global_step)
-    return interrupt.interrupted
+    if interrupt.number is not None and trainer.state.global_step < trainer.state.max_steps:
+        raise interrupted(job, folder, trainer.state.global_step, interrupt.number)
+    return interrupt.number
 
 
-def interrupted(job: Job, folder: Path, step: int) -> TrainingInterrupted:
-    """The exception of a run that was stopped after a step."""
-    return TrainingInterrupted(folder, step, f"train {job.recipe.stage} --resume {folder}")
+def interrupted(job: Job, folder: Path, step: int, number: int) -> TrainingInterrupted:
+    """The exception of a run that a signal stopped after a step."""
+    return TrainingInterrupted(folder, step, f"train {job.recipe.stage} --resume {shlex.quote(str(folder))}", number)
 
 
 def training_arguments(recipe: Recipe, checkpoints: Path, epochs: int) -> TrainingArguments:

@@ -150,6 +150,8 @@ class RolloutPlan:
         """Write the present rollouts."""
         if self._current is not None:
             run.write_json(folder / ROLLOUTS, self._current[0].to_json())
+        if self._samples is not None and self._samples[0].is_file():
+            run.flush(self._samples[0])
 
     def load(self, folder: Path) -> None:
         """Take them up again.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,12 @@ from palmette import run
 from palmette.config import Recipe
 from palmette.errors import RunError
 from palmette.files import expand
+from palmette.lock import locked
 from palmette.progress import Say
+from palmette.train.checkpoints import latest_checkpoint
 from palmette.train.job import Job
 from palmette.train.loop import save_result
 from palmette.train.stages import STAGES, Stage, read_recipe, resolve, stage_of_run
-from palmette.train.step import latest_checkpoint
 
 
 @dataclass(frozen=True)
@@ -44,17 +48,18 @@ def train(recipe: Recipe, say: Say = _quiet) -> TrainedRun:
         say: called with a line of news for each part of the work.
 
     Raises:
-        PalmetteError: bad data, an unfit model, or a folder that exists or cannot be written.
-        TrainingInterrupted: Ctrl-C; a checkpoint was saved, and `resume` continues from it.
+        PalmetteError: bad data, an unfit model, or a folder that exists, cannot be written, or is being trained.
+        TrainingInterrupted: Ctrl-C or SIGTERM. A checkpoint was saved, and `resume` continues from it.
     """
     stage, folder = STAGES[recipe.stage], expand(recipe.output)
-    run.check_absent(folder)
     _check_one_process()
-    job: Job = resolve(stage.prepare)(recipe, say)
-    with run.whole_folder(folder) as staging:
-        run.write_text(staging / run.RECIPE, job.recipe.to_yaml())
-        run.write_json(staging / run.MANIFEST, {**run.environment(), "stage": stage.name, **job.fingerprint})
-    return _learn(stage, job, folder, None, say)
+    with hold(folder, f"train {stage.name} --resume {shlex.quote(str(folder))}"):
+        run.check_absent(folder)
+        job: Job = resolve(stage.prepare)(recipe, say)
+        with run.whole_folder(folder) as staging:
+            run.write_text(staging / run.RECIPE, job.recipe.to_yaml())
+            run.write_json(staging / run.MANIFEST, {**run.environment(), "stage": stage.name, **job.fingerprint})
+        return _learn(stage, job, folder, None, say)
 
 
 def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -> TrainedRun:
@@ -66,8 +71,8 @@ def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -
         stage: the stage that the run must be of; None for any.
 
     Raises:
-        RunError: not a run folder, a run of another stage, or one that is finished already; or its data, weights or prompt are not
-            those that it began with.
+        RunError: the folder is not a run folder, or its run is of another stage, finished, or being trained. Or its
+            data, weights or prompt are not those that it began with.
         PalmetteError, TrainingInterrupted: as for `train`.
     """
     folder = expand(folder)
@@ -75,16 +80,39 @@ def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -
     if stage is not None and stage != own.name:
         raise RunError(
             f"{folder} is a run of the stage {own.name}, not of {stage}",
-            f"Continue it with: palmette train {own.name} --resume {folder}",
+            f"Continue it with: palmette train {own.name} --resume {shlex.quote(str(folder))}",
         )
-    recipe = read_recipe(folder / run.RECIPE, own.name).model_copy(update={"output": str(folder)})
-    if run.is_finished(folder):
-        raise RunError(f"{folder} is finished", f"Try it: palmette {own.next_step.format(folder)}")
-    checkpoint = latest_checkpoint(folder / run.CHECKPOINTS)
-    say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting again")
-    job: Job = resolve(own.prepare)(recipe, say)
-    _check_unchanged(folder, job.fingerprint)
-    return _learn(own, job, folder, checkpoint, say)
+    with hold(folder, f"train {own.name} --resume {shlex.quote(str(folder))}"):
+        recipe = read_recipe(folder / run.RECIPE, own.name).model_copy(update={"output": str(folder)})
+        if run.is_finished(folder):
+            raise RunError(
+                f"{folder} is finished", f"Try it: palmette {own.next_step.format(shlex.quote(str(folder)))}"
+            )
+        checkpoint = latest_checkpoint(folder / run.CHECKPOINTS, say)
+        say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting again")
+        job: Job = resolve(own.prepare)(recipe, say)
+        _check_unchanged(folder, job.fingerprint)
+        return _learn(own, job, folder, checkpoint, say)
+
+
+@contextlib.contextmanager
+def hold(folder: Path, command: str) -> Iterator[None]:
+    """Hold a run folder while it is trained, so that no other process trains it too.
+
+    Args:
+        folder: the run folder. It need not exist yet.
+        command: words of the command that continues the run, for the message.
+
+    Raises:
+        RunError: another process holds it, or it cannot be locked.
+    """
+    with locked(folder.resolve(), wait=False) as held:
+        if not held:
+            raise RunError(
+                f"another process is training {folder}",
+                f"Wait until it has ended. If it is stopped before that, continue with: palmette {command}",
+            )
+        yield
 
 
 def _learn(stage: Stage, job: Job, folder: Path, checkpoint: Path | None, say: Say) -> TrainedRun:

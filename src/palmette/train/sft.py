@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from palmette.model.attention import skips_hidden
 from palmette.model.forward import check_positions
 from palmette.model.pause import add_pause, load_pause, pause_of, save_pause
 from palmette.progress import Say
+from palmette.train.checkpoints import latest_checkpoint
 from palmette.train.job import Job, settle, step_plan, tree_fingerprint
 from palmette.train.loop import Part, interrupted, run_steps
 from palmette.train.sources import build_trees, read_sources
 from palmette.train.start import load_start
-from palmette.train.step import latest_checkpoint
 
 
 def prepare(recipe: Recipe, say: Say) -> Job:
@@ -35,9 +36,7 @@ def prepare(recipe: Recipe, say: Say) -> Job:
     begun = load_start(recipe, None)
     model = begun.loaded.model
     task = recipe_task(recipe, begun.loaded.tokenizer)
-    learned = build_trees(data, task, recipe)
-    for tree in learned.trees:
-        check_positions(model, tree.num_positions, f"document {tree.name!r}")
+    learned = build_trees(data, task, recipe, functools.partial(check_positions, model))
     num_pauses = len(set(task.reasoning.pause_tokens))
     if num_pauses:
         add_pause(model, num_pauses)
@@ -72,12 +71,13 @@ def _learn_embeddings(job: Job, folder: Path, say: Say) -> None:
         others = [p for p in model.parameters() if p.requires_grad and p is not own]
         for parameter in others:
             parameter.requires_grad_(False)
-        stopped = run_steps(job, folder, latest_checkpoint(folder / part.checkpoints), say, part)
+        checkpoint = latest_checkpoint(folder / part.checkpoints, say)
+        stop = run_steps(job, folder, checkpoint, say, part)
         for parameter in others:
             parameter.requires_grad_(True)
         with run.whole_folder(done) as staging:
             save_pause(model, staging)
         shutil.rmtree(folder / part.checkpoints, ignore_errors=True)
-        if stopped:
-            raise interrupted(job, folder, 0)
+        if stop is not None:
+            raise interrupted(job, folder, 0, stop)
     load_pause(model, done)

@@ -7,19 +7,16 @@ the denominator of the whole step. Not covered: sharded models (FSDP, DeepSpeed)
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
-from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_model
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from palmette.errors import ModelError, RunError
+from palmette.errors import ModelError
 from palmette.model.forward import score_tokens
 from palmette.model.heads import PURPOSES, head_of, load_head, save_heads
 from palmette.model.loading import ADAPTER_WEIGHTS
@@ -27,6 +24,7 @@ from palmette.model.memory import ResidentLimit
 from palmette.model.pause import load_pause, save_pause
 from palmette.objectives.nll import weighted_nll
 from palmette.train.callbacks import TALLY
+from palmette.train.checkpoints import WEIGHTS, SafeCheckpoints
 from palmette.train.optimizer import MasterAdamW
 from palmette.train.plan import Plan, StepLoader
 from palmette.tree.batch import PackedBatch
@@ -35,7 +33,6 @@ from palmette.tree.batch import PackedBatch
 Objective = Callable[[Any, PackedBatch, float], torch.Tensor]
 Measure = Callable[[PackedBatch], float]
 BeforeStep = Callable[[Any, list[PackedBatch]], None]
-_COMPLETE, _WEIGHTS = "trainer_state.json", "model.safetensors"
 
 
 def nll_objective(model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
@@ -71,7 +68,7 @@ class Tally:
         return means
 
 
-class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hide its type
+class TreeTrainer(SafeCheckpoints):
     """Trains a model on the steps of a plan.
 
     Args:
@@ -113,10 +110,9 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         self._plan = plan
         self._objective, self._measure, self._before_step = objective, measure, before_step
         self._tally = tally or Tally()
-        self._keep = keep_checkpoints
+        self.keep_checkpoints = keep_checkpoints
         self._rehearsal = rehearsal
         self._memory = ResidentLimit()
-        self._staging: Path | None = None
         self._masters: MasterAdamW | None = None
 
     def get_train_dataloader(self) -> StepLoader:
@@ -239,37 +235,8 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
             save_pause(self.model, folder)
             save_heads(self.model, folder)
         else:  # names as they are in memory: `save_pretrained` splits what some families fuse
-            save_model(self.model, str(folder / _WEIGHTS))
+            save_model(self.model, str(folder / WEIGHTS))
         self._plan.save(folder)
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self._staging or super()._get_output_dir(trial))
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint beside its final place, then move it there and delete the oldest."""
-        if self.args.world_size > 1:  # every process adds its random state to one folder
-            super()._save_checkpoint(model, trial)
-            return
-        folder = Path(self.args.output_dir)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-            super()._save_checkpoint(model, trial)
-            for written in self._staging.iterdir():
-                shutil.rmtree(folder / written.name, ignore_errors=True)
-                written.rename(folder / written.name)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            survivor = latest_checkpoint(folder)
-            raise RunError(
-                f"cannot write the checkpoint of step {self.state.global_step} to {folder}: {error}",
-                f"Free some space, then resume from {survivor.name}." if survivor else "Free some space.",
-            ) from error
-        finally:
-            if self._staging is not None:
-                shutil.rmtree(self._staging, ignore_errors=True)
-            self._staging = None
-        for old in checkpoints(folder)[: -self._keep]:
-            shutil.rmtree(old)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
@@ -280,17 +247,5 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
                 if head_of(self.model, purpose) is not None:
                     load_head(self.model, folder, purpose)
         else:
-            load_model(self.model, folder / _WEIGHTS)
+            load_model(self.model, folder / WEIGHTS)
         self._plan.load(folder)
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints in a folder, oldest first."""
-    found = [path for path in folder.glob("checkpoint-*") if (path / _COMPLETE).is_file()]
-    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint, or None."""
-    found = checkpoints(folder)
-    return found[-1] if found else None
