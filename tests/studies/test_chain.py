@@ -22,6 +22,7 @@ from palmette.pages.evaluation.folder import loss_of
 from palmette.studies.chain import runner as chain
 from palmette.studies.chain.recipe import load_chain
 from palmette.tasks.rewards import REWARDS
+from palmette.train.checkpoints import checkpoints
 from tests.support.command import palmette
 from tests.support.data import squad_file
 from tests.support.recipes import chain_file

@@ -1,4 +1,4 @@
-"""DPO and IPO: pairs of completions, compared with a reference. The completions of a pair or list share their prompt."""
+"""DPO and IPO: pairs of completions, compared with a reference. The completions of a pair share their prompt."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What the stages share in which a policy learns from its own completions: a recipe to a job, and the job trained.
+"""The shared parts of the stages in which a policy learns from its own completions.
 
-A stage says how rollouts are scored before they are learned from, and what learns (`Method`).
+They turn a recipe into a job, and train the job. Each stage adds its `Method`, which says how rollouts are scored
+before they are learned from, and with which objective they are learned.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ AnyRollouts = TypeVar("AnyRollouts", bound=RolloutRecipe)
 
 
 class Learner(Protocol):
-    """An objective over the packed trees of rollouts, with what is counted beside it; see `TreeTrainer`."""
+    """An objective over the packed trees of rollouts, with its figures. See `TreeTrainer`."""
 
     tally: Tally
 
@@ -51,7 +52,7 @@ class Learner(Protocol):
         """A batch's part of the step's denominator."""
 
     def before_step(self, model: Any, batches: list[PackedBatch]) -> None:
-        """Note what the whole step needs to know."""
+        """Compute what the objective needs of the whole step."""
 
     def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
         """The batch's share of the step's loss."""
@@ -62,8 +63,8 @@ class Method:
     """How a stage learns.
 
     Attributes:
-        score: scores new rollouts; see `RolloutPlan`.
-        learner: makes the objective over a plan's rollouts.
+        score: scores new rollouts, as `RolloutPlan` describes.
+        learner: makes the objective for a plan's rollouts.
     """
 
     score: Score
@@ -75,9 +76,9 @@ class PolicyJob(Job):
     """A job over rollouts.
 
     Attributes:
-        plan: its steps.
+        plan: the optimizer steps.
         learner: the objective.
-        shown: questions of each batch of rollouts that samples.jsonl gets.
+        shown: number of questions of each batch of rollouts that are written to samples.jsonl.
     """
 
     plan: RolloutPlan
@@ -86,21 +87,21 @@ class PolicyJob(Job):
 
 
 def num_updates(recipe: RolloutRecipe) -> int:
-    """The most optimizer steps that learn from one batch of rollouts."""
+    """Most optimizer steps that learn from one batch of rollouts."""
     documents, trees = recipe.rollouts.documents or recipe.train.trees_per_step, recipe.train.trees_per_step
     return -(-documents // min(trees, documents)) * recipe.rollouts.passes
 
 
 def make_job(recipe: AnyRollouts, say: Say, method_of: Callable[[AnyRollouts, Any, list[int]], Method]) -> PolicyJob:
-    """Read the data, load and check the models, and build all prompts; nothing is written.
+    """Read the data, load and check the models, and build all prompts. Write nothing.
 
     Args:
         recipe: the stage's recipe.
         say: called with lines about what is learned.
-        method_of: how the stage learns, given the recipe, the model, and the tokens that end a completion.
+        method_of: gives the stage's method for the recipe, the model, and the tokens that end a completion.
 
     Raises:
-        PalmetteError: bad data, an unknown reward, an unfit model, or prompts that do not fit.
+        PalmetteError: the data are bad, a reward is unknown, the model is unfit, or a prompt does not fit.
     """
     data = [source for source in read_sources(recipe) if isinstance(source, DataSet)]
     begun = load_start(recipe, recipe.start)
@@ -144,7 +145,7 @@ def learn(job: PolicyJob, folder: Path, checkpoint: Path | None, say: Say) -> No
 def _ask(
     recipe: RolloutRecipe, data: Sequence[DataSet], task: ExtractiveQa, model: Any
 ) -> tuple[list[PromptGroup], list[str]]:
-    """The prompts of a recipe, and what was left out."""
+    """The prompts of a recipe, and the reason for each question that was left out."""
     rollouts = recipe.rollouts
     asked, left_out = group_prompts(
         [document for source in data for document in source.documents],
@@ -157,8 +158,10 @@ def _ask(
     )
     prompts = [prompt for one in asked for prompt in one.prompts]
     if not prompts:
-        lost = f"all was dropped, first {left_out[0]}" if left_out else "the documents have no questions"
-        raise DataError(f"nothing is left to ask: {lost}", "Raise train.row_tokens, or give documents with questions.")
+        reason = f"all was dropped, first {left_out[0]}" if left_out else "the documents have no questions"
+        raise DataError(
+            f"there is nothing to ask: {reason}", "Raise train.row_tokens, or give documents with questions."
+        )
     sampling = Sampling(max_new_tokens=rollouts.max_new_tokens)
     check_prompts(prompts, sampling, rollouts.tokens_per_batch, "rollouts.tokens_per_batch")
     check_positions(model, max(map(len, prompts)) + rollouts.max_new_tokens, "the longest prompt, with its completion,")
@@ -173,7 +176,7 @@ def _maker(recipe: RolloutRecipe, sampler: Sampler, prompt: QaPrompt) -> Rollout
 
 
 def _scorer(reward_model: str | None, prompt: QaPrompt) -> Scorer | None:
-    """The reward model that scores completions, if there is one. It reads the prompt as messages, as it learned to."""
+    """The reward model that scores completions, or None. It reads the prompt as messages, as in its training."""
     if reward_model is None:
         return None
     return partial(load_reward(reward_model).score_answers, prompt)

@@ -1,4 +1,4 @@
-"""A recipe's data, and the trees that are learned from them: questions about documents, or conversations."""
+"""The data of a recipe, and its training trees. Data are questions about documents, or conversations."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Sources = tuple[DataSet | ChatSet, ...]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What a run learns from.
+    """The trees that a run learns from.
 
     Attributes:
         trees: the training trees.
-        dropped: records left out while trees were made, with the reason of each.
-        num_questions: questions that are learned; of conversations, the assistant's turns.
+        dropped: the reason for each record that was left out while trees were built.
+        num_questions: number of questions that are learned. For conversations, the number of the assistant's turns.
     """
 
     trees: list[PrefixTree]
@@ -39,12 +39,13 @@ def read_sources(recipe: Recipe) -> Sources:
     """The data that a recipe names.
 
     Raises:
-        DataError: see `read_source` and `read_chat`; or a file holds conversations, and the recipe does not say so.
+        DataError: see `read_source` and `read_chat`. Or a file holds conversations, but the recipe does not say so.
     """
     data = recipe.data
     if data.kind == "preferences":
         raise DataError(
-            "data.kind: preferences is for the stages that learn from them", "Use palmette train reward, dpo or kto."
+            "data.kind = preferences is only for stages that learn from preferences",
+            "Use palmette train reward, dpo or kto.",
         )
     if data.kind == "chat":
         return tuple(
@@ -60,15 +61,16 @@ def read_sources(recipe: Recipe) -> Sources:
 
 
 def build_trees(sources: Sources, task: ExtractiveQa, recipe: Recipe) -> TrainingSet:
-    """The training trees of a recipe's data, with what its policies leave out.
+    """The training trees of a recipe's data, with the records that were left out.
 
     Args:
-        sources: as `read_sources` gives them.
-        task: what trees of documents are built with; of conversations, its chat template is.
-        recipe: what is learned, how long trees may be, and what is done with those that are longer or cannot be built.
+        sources: the data, from `read_sources`.
+        task: builds the trees of documents. For conversations, only its chat template is used.
+        recipe: says what is learned, how long trees may be, and whether records that do not fit or cannot be built are
+            left out.
 
     Raises:
-        DataError, TemplateError, PackingError: a record that cannot be learned from, unless the recipe says to drop it.
+        DataError, TemplateError, PackingError: a record cannot be learned from, and the recipe does not say to drop it.
     """
     if recipe.data.kind == "chat":
         conversations = [c for source in sources if isinstance(source, ChatSet) for c in source.conversations]
@@ -103,10 +105,10 @@ def _chats(conversations: Sequence[Conversation], task: Chat, recipe: Recipe) ->
 
 
 def _fits(tree: PrefixTree, recipe: Recipe, dropped: list[str]) -> bool:
-    """Whether a tree is no longer than a row; if not, the reason goes into `dropped`, where the recipe allows that.
+    """Whether a tree fits into a row. If it does not, and the recipe allows it, the reason is added to `dropped`.
 
     Raises:
-        PackingError: it is longer and may not be dropped, or it learns nothing.
+        PackingError: it does not fit and may not be dropped, or it learns nothing.
     """
     limit = recipe.train.row_tokens
     if tree.num_tokens > limit and recipe.data.on_too_long == "drop":
