@@ -12,7 +12,7 @@ import json
 import math
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,13 @@ from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import ModelError, RunError
 from palmette.model.loading import weights_hash
+from palmette.progress import Say
 from palmette.seeds import derive_seed
 from palmette.train.callbacks import MetricsLog, SaveByTime, SaveOnInterrupt, TrainingInterrupted
 from palmette.train.checkpoints import SafeCheckpoints, latest_checkpoint
 from palmette.train.run import hold
 
 SETTINGS = "encoder.json"
-Say = Callable[[str], object]
 _SAVE_EVERY, _SAVE_MINUTES = 500, 10
 _CHUNK = 32  # batches that are sorted by length together
 

@@ -136,7 +136,7 @@ def step_plan(
     """
     if not trees and dropped:
         raise DataError(
-            f"nothing is left to train on, since all was dropped, first {dropped[0]}",
+            f"nothing is left to train on: all was dropped, first {dropped[0]}",
             "Correct the records, raise train.row_tokens, or split the documents.",
         )
     train = recipe.train
