@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
@@ -277,7 +278,7 @@ def trained_folder(folder: Path) -> Path:
     """
     check_run(folder)
     if not is_finished(folder):
-        way_out = f"Continue it with: palmette train {stage_of(folder)} --resume {folder}"
+        way_out = f"Continue it with: palmette train {stage_of(folder)} --resume {shlex.quote(str(folder))}"
         raise RunError(f"{folder} is not finished", way_out)
     return folder / (FULL_MODEL if (folder / FULL_MODEL).is_dir() else ADAPTER)
 

@@ -136,7 +136,7 @@ def _resuming(folder: Path) -> str:
 def _resume(folder: Path, say: Say) -> None:
     settings = EncoderSettings.read(folder)
     if run.is_finished(folder):
-        raise RunError(f"{folder} is finished", f"Evaluate it with --model {folder}.")
+        raise RunError(f"{folder} is finished", f"Evaluate it with --model {shlex.quote(str(folder))}.")
     job = _prepare(settings)
     try:
         manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))

@@ -17,6 +17,7 @@ from palmette.cli.options import (
     AttentionOption,
     CalibrationOption,
     DecoderOption,
+    InsideWordsOption,
     MaxWordsOption,
     ModelOption,
 )
@@ -38,6 +39,7 @@ def ask(
     decoder: DecoderOption = "span",
     calibration: CalibrationOption = True,
     max_words: MaxWordsOption = None,
+    inside_words: InsideWordsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each question.")] = False,
 ) -> None:
     """Answer questions about a document.
@@ -48,7 +50,7 @@ def ask(
 
     asked = asked_document(_read_document(document), questions, document)
     answerer = load_answerer(model, attention=attention, calibrated=calibration and decoder == "span")
-    predictions = dict(answerer.decoder(decoder, effort=answerer.effort(max_words)).predict([asked]))
+    predictions = dict(answerer.decoder(decoder, effort=answerer.effort(max_words, inside_words)).predict([asked]))
     for question in asked.questions:
         _show_answer(asked, question, predictions[question.id], as_json=as_json)
 
@@ -67,6 +69,7 @@ def predict(
     attention: AttentionOption = None,
     calibration: CalibrationOption = True,
     max_words: MaxWordsOption = None,
+    inside_words: InsideWordsOption = None,
 ) -> None:
     """Answer a file of questions line by line.
 
@@ -78,7 +81,7 @@ def predict(
 
     check_job(source, out)
     answerer = load_answerer(model, attention=attention, calibrated=calibration)
-    tally = predict_file(answerer, source, out, max_words=max_words)
+    tally = predict_file(answerer, source, out, max_words=max_words, inside_words=inside_words)
     stderr().print(tally.summary(out))
     if tally.interrupted:
         raise typer.Exit(130)
@@ -117,12 +120,12 @@ def _read_document(name: str) -> str:
 
 
 def _show_answer(document: Document, question: Question, found: Prediction, *, as_json: bool) -> None:
-    from palmette.cli.console import highlighted, stdout
+    from palmette.cli.console import highlighted, print_json, stdout
 
     if as_json:
         record = {"question": question.text, "answer": found.text or None, **asdict(found)}
         del record["text"]
-        typer.echo(json.dumps(record, ensure_ascii=False))
+        print_json(record)
         return
     console = stdout()
     console.print(question.text, style="bold")

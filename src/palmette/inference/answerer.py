@@ -49,24 +49,32 @@ class Answerer:
     calibration: Calibration | None = None
     source: ModelSource | None = None
 
-    def answer(self, text: str, questions: Sequence[str], *, max_words: int | None = None) -> tuple[Prediction, ...]:
+    def answer(
+        self,
+        text: str,
+        questions: Sequence[str],
+        *,
+        max_words: int | None = None,
+        inside_words: bool | None = None,
+    ) -> tuple[Prediction, ...]:
         """Answer questions about a document.
 
         Args:
             text: the text of the document.
             questions: the questions.
             max_words: the longest answer, in words and punctuation marks. As calibrated, or 30, if None.
+            inside_words: whether answers may end inside a word, as in compounds. As calibrated, or not, if None.
 
         Returns:
             A prediction for each question, in the order of the questions.
 
         Raises:
             DataError: the document or a question is empty, or is not valid Unicode.
-            RunError: the model was calibrated for another `max_words`.
+            RunError: the model was calibrated for another `max_words` or `inside_words`.
             ValueError: `max_words` is below 1.
         """
         document = asked_document(text, questions, "text")
-        predictions = dict(self.span_decoder(self.effort(max_words)).predict([document]))
+        predictions = dict(self.span_decoder(self.effort(max_words, inside_words)).predict([document]))
         return tuple(predictions[question.id] for question in document.questions)
 
     @property
@@ -134,17 +142,21 @@ class Answerer:
             reasoning_limit=reasoning_limit,
         )
 
-    def effort(self, max_words: int | None = None) -> Effort:
+    def effort(self, max_words: int | None = None, inside_words: bool | None = None) -> Effort:
         """How far the span decoder looks.
 
         Args:
             max_words: the longest answer, in words. As calibrated, or 30, if None.
+            inside_words: whether answers may end inside a word. As calibrated, or not, if None.
 
         Raises:
             ValueError: `max_words` is below 1.
         """
-        fitted = self.calibration.fitted_for["max_words"] if self.calibration else Effort().max_words
-        return Effort(max_words=fitted if max_words is None else max_words)
+        fitted = self.calibration.fitted_for if self.calibration else {}
+        return Effort(
+            max_words=fitted.get("max_words", Effort().max_words) if max_words is None else max_words,
+            inside_words=bool(fitted.get("inside_words")) if inside_words is None else inside_words,
+        )
 
     def fitted_for(self, effort: Effort) -> dict[str, Any]:
         """What a calibration holds for, besides the kind of documents."""
@@ -154,6 +166,7 @@ class Answerer:
             "reasoning": asdict(self.task.reasoning),
             "dtype": dtype_name(self.loaded.model.dtype),
             "max_words": effort.max_words,
+            **({"inside_words": True} if effort.inside_words else {}),
         }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,8 @@ def _source(part: Mapping[str, Any], given: Mapping[str, str]) -> Source:
     licence = given.get(name) or (_BUILTIN_LICENCE if builtin else given.get(""))
     if licence is None:
         raise RunError(
-            f"the licence of the training data {name!r} is not known", f"Give it: --data-licence {name}=LICENCE."
+            f"the licence of the training data {name!r} is not known",
+            f"Give it: --data-licence {shlex.quote(name)}=LICENCE.",
         )
     return Source(public_source(name, part["sha256"]), part["sha256"], part["documents"], part["questions"], licence)
 

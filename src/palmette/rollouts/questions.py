@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from palmette.data.records import Document, Question
-from palmette.errors import PackingError
-from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.errors import ModelError, PackingError, TemplateError
+from palmette.tasks.document_trees import CheckPositions, split_by_size
+from palmette.tasks.extractive_qa import ExtractiveQa, OpenCompletion
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 
@@ -79,67 +81,87 @@ def group_prompts(
     most_questions: int,
     row_tokens: int,
     on_too_long: Literal["error", "drop"] = "error",
+    on_bad_record: Literal["error", "drop"] = "error",
+    check_positions: CheckPositions | None = None,
 ) -> tuple[list[PromptGroup], list[str]]:
-    """Group the questions of documents so that the tree of each group fits into a row, whatever is sampled.
+    """Split documents so that the tree of each part fits into a row, whatever is sampled.
 
     Args:
-        documents: the documents. Those without questions are ignored.
+        documents: the documents. Those without questions are passed over.
         task: builds the prompts.
-        num_samples: number of completions to each question.
-        max_new_tokens: most tokens of a completion.
-        most_questions: most questions of a group.
-        row_tokens: most tokens of a tree.
-        on_too_long: whether a question whose tree does not fit even alone is an error, or is left out.
+        num_samples: completions to each question.
+        max_new_tokens: the most tokens of a completion.
+        most_questions: the most questions of a part.
+        row_tokens: the most tokens of a tree.
+        on_too_long: what to do about a question whose tree alone has more: refuse it, or leave it out.
+        on_bad_record: the same for a question of which no prompt can be built.
+        check_positions: refuses a prompt that needs more positions, with its completion, than the model reads. Such a
+            question is left out if either policy says so.
 
     Returns:
-        The groups, and the reason for each question that was left out.
+        The parts, and the questions that were left out, each with its reason.
 
     Raises:
-        DataError: under this task the model does not answer in one completion.
-        PackingError: a question does not fit with its completions.
+        DataError: the model would not give its answer in one completion of its own.
+        TemplateError: the chat template does not take a document or a question.
+        PackingError, ModelError: a question with its completions does not fit.
     """
     task.check_one_completion()
     groups: list[PromptGroup] = []
     dropped: list[str] = []
     key = 0
     for document in documents:
-        fitting: list[tuple[int, Question, tuple[int, ...]]] = []
+        fitting: list[tuple[int, Question, OpenCompletion]] = []
         for question in document.questions:
-            opened = task.open_completion(document.text, question.text)
-            shared = len(opened.root) + len(opened.document)
-            alone = shared + len(opened.question) + num_samples * max_new_tokens
             key += 1
+            try:
+                opened = _open(task, document, question)
+                if check_positions is not None:
+                    check_positions(_num_prompt_tokens(opened) + max_new_tokens, f"question {question.id!r}")
+            except (TemplateError, ModelError) as error:
+                if on_bad_record == "error" and not (isinstance(error, ModelError) and on_too_long == "drop"):
+                    raise
+                dropped.append(error.problem)
+                continue
+            alone = _num_prompt_tokens(opened) + num_samples * max_new_tokens
             if alone <= row_tokens:
-                fitting.append((key - 1, question, opened.question))
+                fitting.append((key - 1, question, opened))
                 continue
             problem = f"question {question.id!r} with {num_samples} completions needs up to {alone} tokens"
             if on_too_long == "error":
                 raise PackingError(
                     f"{problem}, more than train.row_tokens = {row_tokens}",
-                    "Raise train.row_tokens, lower rollouts.samples or rollouts.max_new_tokens, or set "
-                    "data.on_too_long: drop.",
+                    "Raise train.row_tokens, lower rollouts.samples or rollouts.max_new_tokens, "
+                    "or set data.on_too_long: drop.",
                 )
             dropped.append(f"{problem}, limit {row_tokens}")
-        room = row_tokens - shared if fitting else 0
-        for part in _parts(fitting, num_samples * max_new_tokens, most_questions, room):
-            keys, questions, ends = zip(*part, strict=True)
+        for part in _parts(fitting, num_samples * max_new_tokens, most_questions, row_tokens):
+            keys, questions, opens = zip(*part, strict=True)
+            first, ends = opens[0], tuple(opened.question for opened in opens)
             name = f"{document.id}#{len(groups)}"
-            groups.append(PromptGroup(name, document, questions, keys[0], opened.root, opened.document, ends))
+            groups.append(PromptGroup(name, document, questions, keys[0], first.root, first.document, ends))
     return groups, dropped
 
 
+def _open(task: ExtractiveQa, document: Document, question: Question) -> OpenCompletion:
+    try:
+        return task.open_completion(document.text, question.text)
+    except TemplateError as error:
+        named = f"question {question.id!r} of document {document.id!r}: {error.problem}"
+        raise TemplateError(named, error.way_out) from error
+
+
+def _num_prompt_tokens(opened: OpenCompletion) -> int:
+    return len(opened.root) + len(opened.document) + len(opened.question)
+
+
 def _parts(
-    fitting: Sequence[tuple[int, Question, tuple[int, ...]]], completion_tokens: int, most: int, room: int
-) -> Iterator[list[tuple[int, Question, tuple[int, ...]]]]:
-    """Parts of at most `most` questions with consecutive numbers, whose tokens fit into the room."""
-    part: list[tuple[int, Question, tuple[int, ...]]] = []
-    used = 0
-    for one in fitting:
-        need = len(one[2]) + completion_tokens
-        if part and (len(part) == most or used + need > room or one[0] != part[-1][0] + 1):
-            yield part
-            part, used = [], 0
-        part.append(one)
-        used += need
-    if part:
-        yield part
+    fitting: Sequence[tuple[int, Question, OpenCompletion]], completion_tokens: int, most: int, row_tokens: int
+) -> Iterator[list[tuple[int, Question, OpenCompletion]]]:
+    """Runs of questions with consecutive numbers, no more than `most`, whose trees fit into a row."""
+    for _, run in groupby(enumerate(fitting), key=lambda pair: pair[1][0] - pair[0]):
+        consecutive = [one for _, one in run]
+        trunk = len(consecutive[0][2].root) + len(consecutive[0][2].document)
+        sizes = [len(opened.question) + completion_tokens for _, _, opened in consecutive]
+        for part in split_by_size(sizes, room=row_tokens - trunk, most=most):
+            yield [consecutive[index] for index in part]

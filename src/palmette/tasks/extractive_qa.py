@@ -227,18 +227,32 @@ class ExtractiveQa:
         """The token that ends the assistant's turn."""
         return self._segments("", "", answer=ABSTAIN)[-1].tokens[-1]
 
+    def training_branch(self, document: Document, question: Question) -> tuple[tuple[Segment, ...], Node]:
+        """The trunk of a document's training tree, and the branch of one question; see `training_tree`.
+
+        Raises:
+            DataError: the question lacks the rationale that is asked for, or its gold answer stands for no answer.
+            TemplateError: the chat template does not take the document or the question.
+        """
+        return self._branch(document, question, training_answer(question), self._weights)
+
     def _tree(self, document: Document, answers: dict[str, str], weights: Mapping[str, float]) -> PrefixTree:
         if not document.questions:
             raise DataError(f"document {document.id!r} has no questions", "Take it out of the training data.")
         trunk: tuple[Segment, ...] = ()
         branches = []
         for question in document.questions:
-            rationale = self._rationale(question)
-            segments = _weighted(self._segments(document.text, question.text, answers[question.id], rationale), weights)
-            cut = next(index for index, segment in enumerate(segments) if segment.tag == "question")
-            trunk = tuple(segments[:cut])
-            branches.append(Node(tuple(segments[cut:]), name=question.id))
+            trunk, branch = self._branch(document, question, answers[question.id], weights)
+            branches.append(branch)
         return PrefixTree(Node(trunk, tuple(branches)), name=document.id)
+
+    def _branch(
+        self, document: Document, question: Question, answer: str, weights: Mapping[str, float]
+    ) -> tuple[tuple[Segment, ...], Node]:
+        rationale = self._rationale(question)
+        segments = _weighted(self._segments(document.text, question.text, answer, rationale), weights)
+        cut = next(index for index, segment in enumerate(segments) if segment.tag == "question")
+        return tuple(segments[:cut]), Node(tuple(segments[cut:]), name=question.id)
 
     def _rationale(self, question: Question) -> str:
         """What the data hold for a question, if rationales are asked for."""

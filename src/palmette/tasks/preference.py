@@ -17,12 +17,14 @@ from palmette.data.preference import (
     Comparison,
     DroppedRecord,
     PreferenceError,
+    Reason,
     Verdict,
     count_reasons,
     say_counts,
     turn_text,
 )
-from palmette.errors import DataError, TemplateError
+from palmette.errors import DataError, ModelError, PalmetteError, TemplateError
+from palmette.tasks.document_trees import CheckPositions
 from palmette.tree.branches import Branches
 from palmette.tree.chat import ChatTemplate, Message, Piece
 from palmette.tree.prefix_tree import Node, PrefixTree
@@ -123,6 +125,7 @@ def grow(
     max_tokens: int,
     on_too_long: OnTooLong = "error",
     on_bad_record: OnTooLong = "error",
+    check_positions: CheckPositions | None = None,
 ) -> TreeSet[Record]:
     """Trees of records, each within the length limit; a completion is never cut.
 
@@ -131,35 +134,51 @@ def grow(
         tree_of: builds the tree of one.
         max_tokens: the most tokens of a tree, its prompt counted once.
         on_too_long: "error" refuses the first tree beyond the limit; "drop" leaves such trees out and counts them.
-        on_bad_record: the same for records whose completions have the same tokens.
+        on_bad_record: the same for records whose completions have the same tokens, or that the chat template does not
+            take.
+        check_positions: refuses a branch with more positions than the model reads. Such a record is dropped if either
+            policy says so.
 
     Raises:
-        DataError: a tree is too long or says nothing (the message names the record and counts them all), or none is left.
-        TemplateError: the chat template cannot hold a record.
+        DataError, TemplateError, ModelError: a record is too long, says nothing, or does not fit the chat template or
+            the model. The message names the first one and counts them all. Or no record is left.
     """
-    trees, kept = [], []
+    trees, learned = [], []
     dropped: list[DroppedRecord] = []
-    refused: list[PreferenceError] = []
+    refused: list[PalmetteError] = []
     for record in records:
         try:
             tree = tree_of(record)
             _check_length(tree, max_tokens)
-        except PreferenceError as error:
-            dropped.append(DroppedRecord(error.reason, error.problem))
-            if (on_too_long if error.reason == "too long" else on_bad_record) == "error":
+            if check_positions is not None:
+                check_positions(tree.num_positions, f"record {tree.name!r}")
+        except (PreferenceError, TemplateError, ModelError) as error:
+            reason = _reason(error)
+            dropped.append(DroppedRecord(reason, error.problem))
+            policies: tuple[OnTooLong, ...] = (on_too_long if reason == "too long" else on_bad_record,)
+            if isinstance(error, ModelError):
+                policies = (on_too_long, on_bad_record)
+            if "drop" not in policies:
                 refused.append(error)
             continue
         trees.append(tree)
-        kept.append(record)
+        learned.append(record)
     if refused:
-        raise DataError(
+        kind = DataError if isinstance(refused[0], PreferenceError) else type(refused[0])
+        raise kind(
             f"{refused[0].problem} (in all: {say_counts(count_reasons(dropped))}; good ones: {len(trees)})",
             refused[0].way_out,
         )
     if not trees:
         lost = f"all were dropped: {say_counts(count_reasons(dropped))}" if dropped else "there are no records"
         raise DataError(f"nothing is left to train on: {lost}", "Fix the records, or raise train.row_tokens.")
-    return TreeSet(tuple(trees), tuple(kept), tuple(dropped))
+    return TreeSet(tuple(trees), tuple(learned), tuple(dropped))
+
+
+def _reason(error: PalmetteError) -> Reason:
+    if isinstance(error, PreferenceError):
+        return error.reason
+    return "template" if isinstance(error, TemplateError) else "too long"
 
 
 def _check_length(tree: PrefixTree, max_tokens: int) -> None:

@@ -15,8 +15,9 @@ from palmette.files import expand, parse_yaml
 ABSTAIN = "?"
 YES, NO = "yes", "no"
 DEFAULT_PROMPT = "plain"
-_LOOSE = re.compile(r'"answer"\s*:\s*"((?:[^"\\]|\\.)*\\?)', re.DOTALL)
+_LOOSE = re.compile(r'"answer"\s*:\s*"(?P<inner>(?:[^"\\]|\\.)*\\?)(?P<closed>"?)', re.DOTALL)
 TWO_TURNS = ("before_verdict", "after_verdict", "second_turn")
+_THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n?```", re.DOTALL)
 
 
@@ -226,18 +227,26 @@ def read_completion(raw: str) -> ParsedAnswer:
 
 
 def read_completion_loosely(raw: str) -> ParsedAnswer:
-    r"""Read a completion, also out of broken JSON: what stands after "answer": up to the next quote, or to the end.
+    r"""Read a completion, also out of broken JSON: the text after "answer", up to the next quote or to the end.
 
-    A completion that is not what was asked for stays not valid, whatever is found in it.
+    What stands in a think block is a draft and is not read. If "answer" occurs several times, the last complete one is
+    read, since examples and drafts come first. A completion in another format than asked for stays invalid.
 
-    >>> read_completion_loosely('Sure! {"answer": "in 1882", "source": 3}'), read_completion_loosely('{"answer": "the \\"An')
-    (ParsedAnswer(text='in 1882', valid=False), ParsedAnswer(text='the "An', valid=False))
+    >>> read_completion_loosely('Sure! {"answer": "in 1882", "source": 3}')
+    ParsedAnswer(text='in 1882', valid=False)
+    >>> read_completion_loosely('{"answer": "the \\"An')
+    ParsedAnswer(text='the "An', valid=False)
+    >>> read_completion_loosely('<think>{"answer": "1881"}?</think> You want {"answer": "..."}: {"answer": "1882"}')
+    ParsedAnswer(text='1882', valid=False)
     """
     strict = read_completion(raw)
-    found = None if strict.valid else _LOOSE.search(raw)
-    if found is None:
+    if strict.valid:
         return strict
-    inner = found[1]
+    matches = list(_LOOSE.finditer(_THINKING.sub("", raw)))
+    if not matches:
+        return strict
+    complete = [match for match in matches if match["closed"]]
+    inner = (complete or matches)[-1]["inner"]
     for text in (inner, inner[: inner.rfind("\\")]):
         try:
             answer = str(json.loads(f'"{text}"', strict=False))

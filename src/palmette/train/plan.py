@@ -12,10 +12,14 @@ from typing import Protocol, TypedDict
 import torch
 
 from palmette.errors import PackingError
+from palmette.progress import progress
 from palmette.seeds import derive_seed
 from palmette.tree.batch import PackedBatch
 from palmette.tree.packing import plan_packing
 from palmette.tree.prefix_tree import PrefixTree
+
+# From so many steps on, the search for the largest batch shows a progress bar.
+_MANY_STEPS = 5_000
 
 
 class PackingLimits(TypedDict):
@@ -88,12 +92,22 @@ class StepPlan:
         self._trees_per_step, self._seed = trees_per_step, seed
         self._limits = PackingLimits(row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=one_row)
         self.steps_per_epoch = -(-len(trees) // trees_per_step)
+        self._order: tuple[int, torch.Tensor] | None = None
 
     def step_trees(self, epoch: int, step: int) -> list[int]:
         """Indices of the trees of one step of one epoch."""
-        generator = torch.Generator().manual_seed(derive_seed(self._seed, epoch))
-        order: list[int] = torch.randperm(len(self.trees), generator=generator).tolist()
-        return order[step * self._trees_per_step : (step + 1) * self._trees_per_step]
+        chosen: list[int] = self._epoch_order(epoch)[self._of_step(step)].tolist()
+        return chosen
+
+    def _of_step(self, step: int) -> slice:
+        return slice(step * self._trees_per_step, (step + 1) * self._trees_per_step)
+
+    def _epoch_order(self, epoch: int) -> torch.Tensor:
+        """The order of the trees in an epoch. It is drawn once, and kept until another epoch is asked for."""
+        if self._order is None or self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(derive_seed(self._seed, epoch))
+            self._order = epoch, torch.randperm(len(self.trees), generator=generator)
+        return self._order[1]
 
     def step_batches(self, epoch: int, step: int) -> list[PackedBatch]:
         """The packed batches of one step."""
@@ -107,16 +121,32 @@ class StepPlan:
         """Read nothing, as `save` writes nothing."""
 
     def largest_batch(self, num_epochs: int) -> PackedBatch:
-        """The packed batch whose trees have the most tokens, of all steps of so many epochs; the first of them on a tie."""
-        most, found = 0, (0, 0, 0)
+        """The packed batch whose trees have the most tokens, of all steps of so many epochs, the first one on a tie.
+
+        Steps whose trees have no more tokens together than the largest batch so far are not packed. A progress bar is
+        shown where there are many steps.
+        """
+        most, largest = 0, (0, 0, 0)
+        lengths = torch.tensor(self._lengths)
+        num_steps = num_epochs * self.steps_per_epoch
+        bar = progress(num_steps, "largest batch", "steps") if num_steps >= _MANY_STEPS else None
         for epoch in range(num_epochs):
+            order = self._epoch_order(epoch)
+            sums = [0, *lengths[order].cumsum(0).tolist()]
             for step in range(self.steps_per_epoch):
-                chosen = self.step_trees(epoch, step)
-                for index, rows in enumerate(self._plan(chosen)):
-                    tokens = sum(self._lengths[chosen[i]] for row in rows for i in row)
-                    if tokens > most:
-                        most, found = tokens, (epoch, step, index)
-        return self.step_batches(*found[:2])[found[2]]
+                part = self._of_step(step)
+                if sums[min(part.stop, len(self.trees))] - sums[part.start] > most:
+                    chosen: list[int] = order[part].tolist()
+                    for index, rows in enumerate(self._plan(chosen)):
+                        tokens = sum(self._lengths[chosen[i]] for row in rows for i in row)
+                        if tokens > most:
+                            most, largest = tokens, (epoch, step, index)
+                if bar is not None:
+                    bar.update()
+        if bar is not None:
+            bar.close()
+        epoch, step, index = largest
+        return self.step_batches(epoch, step)[index]
 
     def _plan(self, chosen: list[int]) -> list[list[list[int]]]:
         return plan_packing([self.trees[index] for index in chosen], **self._limits)

@@ -6,6 +6,7 @@ before they are learned from, and with which objective they are learned.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -155,6 +156,8 @@ def _ask(
         most_questions=rollouts.questions,
         row_tokens=recipe.train.row_tokens,
         on_too_long=recipe.data.on_too_long,
+        on_bad_record=recipe.data.on_bad_record,
+        check_positions=functools.partial(check_positions, model),
     )
     prompts = [prompt for one in asked for prompt in one.prompts]
     if not prompts:
@@ -164,7 +167,6 @@ def _ask(
         )
     sampling = Sampling(max_new_tokens=rollouts.max_new_tokens)
     check_prompts(prompts, sampling, rollouts.tokens_per_batch, "rollouts.tokens_per_batch")
-    check_positions(model, max(map(len, prompts)) + rollouts.max_new_tokens, "the longest prompt, with its completion,")
     return asked, left_out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -122,13 +123,11 @@ def _build(
 ) -> TreeSet[Record]:
     """The trees of records. None is longer than the recipe and the model allow."""
     builder = PreferenceTrees(ChatTemplate(loaded.tokenizer), learned=learns)
-    built = grow(
+    return grow(
         records,
         lambda record: tree_of(builder, record),
         max_tokens=recipe.train.row_tokens,
         on_too_long=recipe.data.on_too_long,
         on_bad_record=recipe.data.on_bad_record,
+        check_positions=functools.partial(check_positions, loaded.model),
     )
-    for tree in built.trees:
-        check_positions(loaded.model, tree.num_positions, f"record {tree.name!r}")
-    return built

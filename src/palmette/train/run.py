@@ -80,12 +80,14 @@ def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -
     if stage is not None and stage != own.name:
         raise RunError(
             f"{folder} is a run of the stage {own.name}, not of {stage}",
-            f"Continue it with: palmette train {own.name} --resume {folder}",
+            f"Continue it with: palmette train {own.name} --resume {shlex.quote(str(folder))}",
         )
     with hold(folder, f"train {own.name} --resume {shlex.quote(str(folder))}"):
         recipe = read_recipe(folder / run.RECIPE, own.name).model_copy(update={"output": str(folder)})
         if run.is_finished(folder):
-            raise RunError(f"{folder} is finished", f"Try it: palmette {own.next_step.format(folder)}")
+            raise RunError(
+                f"{folder} is finished", f"Try it: palmette {own.next_step.format(shlex.quote(str(folder)))}"
+            )
         checkpoint = latest_checkpoint(folder / run.CHECKPOINTS, say)
         say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting again")
         job: Job = resolve(own.prepare)(recipe, say)

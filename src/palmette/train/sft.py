@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 
 from palmette import run
 from palmette.config import Recipe
+from palmette.data.records import DataSet
+from palmette.decode.reachability import count_unlearnable
 from palmette.inference.task import recipe_task
 from palmette.model.attention import skips_hidden
 from palmette.model.forward import check_positions
@@ -33,16 +36,19 @@ def prepare(recipe: Recipe, say: Say) -> Job:
     begun = load_start(recipe, None)
     model = begun.loaded.model
     task = recipe_task(recipe, begun.loaded.tokenizer)
-    learned = build_trees(data, task, recipe)
-    for tree in learned.trees:
-        check_positions(model, tree.num_positions, f"document {tree.name!r}")
+    learned = build_trees(data, task, recipe, functools.partial(check_positions, model))
     num_pauses = len(set(task.reasoning.pause_tokens))
     if num_pauses:
         add_pause(model, num_pauses)
     dropped = [reason for source in data for reason in source.dropped] + learned.dropped
     counts, tokens = {"trees": len(learned.trees), "questions": learned.num_questions}, tree_fingerprint(learned.trees)
+    out_of_reach = count_unlearnable(d for source in data if isinstance(source, DataSet) for d in source.documents)
+    if out_of_reach:
+        say(str(out_of_reach))
     what = "turns of the assistant" if recipe.data.kind == "chat" else "questions"
     counted = f"{counts['trees']} trees, {counts['questions']} {what}, {tokens['tokens']} tokens"
+    if recipe.data.kind != "chat":
+        tokens["unreachable"] = out_of_reach.describe()
     resolved, made_of = settle(begun, data, dropped, counted, say, prompt=task.prompt, **counts, **tokens)
     plan = step_plan(learned.trees, dropped, resolved, one_row=skips_hidden(model))
     return Job(resolved, begun.loaded, plan, learned.num_questions, "questions", made_of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -83,7 +84,8 @@ def _taken_over(recipe: AnyRecipe, source: ModelSource) -> AnyRecipe:
     if not full and recipe.train.method == "full":
         raise RecipeError(
             f"start = {start!r} has an adapter, but train.method = full would train the weights under it",
-            f"Use train.method: lora. Or run `palmette merge {start}` first, and name the merged model in model.name.",
+            f"Use train.method: lora. Or run `palmette merge {shlex.quote(start)}` first, and name the merged model in "
+            "model.name.",
         )
     settled: dict[str, Any] = {"model": source.section, "prompt": before.prompt, "reasoning": before.reasoning}
     if not full:

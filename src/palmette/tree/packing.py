@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Sequence
-from heapq import heapreplace
+from heapq import heappop, heappush, heapreplace
 
 from palmette.errors import PackingError
 from palmette.tree.prefix_tree import PrefixTree, SegmentKey, leading_keys
@@ -42,28 +42,57 @@ def plan_batches(lengths: Sequence[int], *, row_tokens: int, tokens_per_batch: i
     Raises:
         PackingError: a tree is longer than `row_tokens`.
     """
-    rows: list[list[int]] = []
-    used: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if lengths[index] > row_tokens:
-            raise PackingError(
-                f"tree {index} has {lengths[index]} tokens, more than the {row_tokens} of a row",
-                "Raise row_tokens, or split the record.",
-            )
-        fits = [row for row in range(len(rows)) if used[row] + lengths[index] <= row_tokens]
-        if fits:
-            row = max(fits, key=lambda r: (used[r], -r))
-            rows[row].append(index)
-            used[row] += lengths[index]
-        else:
-            rows.append([index])
-            used.append(lengths[index])
+    rows, used = _fill_rows(lengths, row_tokens)
     order = sorted(range(len(rows)), key=lambda r: (-used[r], r))
     widths = [padded_length(used[row]) for row in order]
     num_batches = len(_cut(widths, tokens_per_batch))
-    # As many batches under the least budget: one as large as allowed, with a small rest after it, would need more memory for nothing.
+    # The same number of batches under the least budget. Without this, one batch would be as large as allowed and the
+    # last one a small rest, which needs more memory and gains nothing.
     least = bisect_left(range(tokens_per_batch), -num_batches, key=lambda budget: -len(_cut(widths, budget)))
     return [[rows[row] for row in order[start:end]] for start, end in _cut(widths, least)]
+
+
+def _fill_rows(lengths: Sequence[int], row_tokens: int) -> tuple[list[list[int]], list[int]]:
+    """Put trees into rows, longest first, each into the fullest row with room for it, the first of them on a tie.
+
+    This is best-fit decreasing bin packing. Rows are found by the room that they have left, so the time grows as
+    n log n with the number of trees.
+
+    Returns:
+        The indices of each row, and the tokens that it holds.
+
+    Raises:
+        PackingError: a tree is longer than `row_tokens`.
+    """
+    rows: list[list[int]] = []
+    used: list[int] = []
+    rooms: list[int] = []  # the tokens left in some row, sorted, each number once
+    by_room: dict[int, list[int]] = {}  # the rows with that many tokens left, as a heap
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        length = lengths[index]
+        if length > row_tokens:
+            raise PackingError(
+                f"tree {index} has {length} tokens, more than the {row_tokens} of a row",
+                "Raise row_tokens, or split the record.",
+            )
+        at = bisect_left(rooms, length)
+        if at < len(rooms):
+            room = rooms[at]
+            row = heappop(by_room[room])
+            if not by_room[room]:
+                del by_room[room], rooms[at]
+        else:
+            row, room = len(rows), row_tokens
+            rows.append([])
+            used.append(0)
+        rows[row].append(index)
+        used[row] += length
+        left = room - length
+        if left not in by_room:
+            by_room[left] = []
+            insort(rooms, left)
+        heappush(by_room[left], row)
+    return rows, used
 
 
 def plan_packing(
