@@ -55,7 +55,7 @@ class Plan(Protocol):
 
 
 class StepPlan:
-    """The optimizer steps of a run over given trees. The order is new in each epoch, with `trees_per_step` trees a step.
+    """The optimizer steps of a run over given trees, in a new order in each epoch.
 
     Args:
         trees: the trees to learn.
