@@ -59,11 +59,11 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Open the progress bar, and cut the log back to the step from which training continues."""
         lines = read_log(self._path) if self._path.is_file() else []
-        kept = [line for line in lines if line["step"] <= state.global_step]
-        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        remaining = [line for line in lines if line["step"] <= state.global_step]
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in remaining))
         self._bar = progress(state.max_steps, "training", "steps")
         self._bar.update(state.global_step)
-        self._seconds = kept[-1]["seconds"] if kept else 0.0
+        self._seconds = remaining[-1]["seconds"] if remaining else 0.0
         self._started = time.monotonic()
 
     def on_log(

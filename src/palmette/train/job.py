@@ -50,25 +50,25 @@ class Source(Protocol):
 
 
 def settle(
-    begun: StartingPoint[AnyRecipe],
+    start: StartingPoint[AnyRecipe],
     sources: Sequence[Source],
     dropped: Sequence[str],
     counted: str,
     say: Say,
     *,
     prompt: QaPrompt | None = None,
-    **made_of: Any,
+    **entries: Any,
 ) -> tuple[AnyRecipe, dict[str, Any]]:
     """Finish the preparation of a job: check the model, report what is learned, and complete recipe and fingerprint.
 
     Args:
-        begun: the model, with everything that is trained on it.
+        start: the model, with everything that is trained on it.
         sources: the sources of the data.
         dropped: the reason for each record that was left out.
         counted: what is learned, in words.
         say: called with two lines of news.
         prompt: the prompt, if the stage uses one. Its texts are written into the recipe.
-        made_of: further entries of the fingerprint.
+        entries: further entries of the fingerprint.
 
     Returns:
         The recipe, completed with the values that defaults and hardware gave, and the fingerprint of the run.
@@ -76,23 +76,23 @@ def settle(
     Raises:
         ModelError: the model cannot be trained here.
     """
-    model = begun.loaded.model
+    model = start.loaded.model
     check_model(model, training=True)
     say(f"{counted}, {len(dropped)} dropped")
     say(f"computing in {model.dtype} with {describe(model)}".replace("torch.", ""))
     dtype: Any = dtype_name(model.dtype)
-    decided: dict[str, Any] = {"model": begun.recipe.model.model_copy(update={"dtype": dtype})}
+    changes: dict[str, Any] = {"model": start.recipe.model.model_copy(update={"dtype": dtype})}
     if prompt is not None:
-        decided["prompt"] = PromptSection(name=begun.recipe.prompt.name, **asdict(prompt))
-    recipe = begun.recipe.model_copy(update=decided)
+        changes["prompt"] = PromptSection(name=start.recipe.prompt.name, **asdict(prompt))
+    recipe = start.recipe.model_copy(update=changes)
     fingerprint = {
         "seed": recipe.train.seed,
-        "model": _model_fingerprint(recipe, begun.loaded),
-        **begun.fingerprint,
+        "model": _model_fingerprint(recipe, start.loaded),
+        **start.fingerprint,
         "data": [source.describe() for source in sources],
         "dropped": list(dropped),
         **({"prompt_sha256": prompt.sha256} if prompt is not None else {}),
-        **made_of,
+        **entries,
     }
     return recipe, fingerprint
 

@@ -105,31 +105,31 @@ def make_job(recipe: AnyRollouts, say: Say, method_of: Callable[[AnyRollouts, An
         PalmetteError: the data are bad, a reward is unknown, the model is unfit, or a prompt does not fit.
     """
     data = [source for source in read_sources(recipe) if isinstance(source, DataSet)]
-    begun = load_start(recipe, recipe.start)
-    recipe, loaded = begun.recipe, begun.loaded
+    start = load_start(recipe, recipe.start)
+    recipe, loaded = start.recipe, start.loaded
     model, rollouts = loaded.model, recipe.rollouts
     task = recipe_task(recipe, loaded.tokenizer)
-    asked, left_out = _ask(recipe, data, task, model)
+    groups, left_out = _groups(recipe, data, task, model)
     ends = end_tokens(model, task)
     method = method_of(recipe, model, ends)
     dropped = [reason for source in data for reason in source.dropped] + left_out
-    number = sum(len(one.questions) for one in asked)
-    counted = f"{number} questions about documents in {len(asked)} parts, {rollouts.samples} completions each"
-    made_of = {
+    number = sum(len(group.questions) for group in groups)
+    counted = f"{number} questions about documents in {len(groups)} parts, {rollouts.samples} completions each"
+    entries = {
         **judged_by(rollouts.reward_model),
         "questions": number,
-        "prompts_sha256": hashlib.sha256(repr([one.prompts for one in asked]).encode()).hexdigest(),
+        "prompts_sha256": hashlib.sha256(repr([group.prompts for group in groups]).encode()).hexdigest(),
     }
-    recipe, made_of = settle(begun, data, dropped, counted, say, prompt=task.prompt, **made_of)
+    recipe, fingerprint = settle(start, data, dropped, counted, say, prompt=task.prompt, **entries)
     sampler = Sampler(model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=rollouts.tokens_per_batch)
-    plan = _plan(recipe, model, asked, _maker(recipe, sampler, task.prompt), method.score)
-    return PolicyJob(recipe, loaded, plan, number, "questions", made_of, method.learner(plan), rollouts.shown)
+    plan = _plan(recipe, model, groups, _maker(recipe, sampler, task.prompt), method.score)
+    return PolicyJob(recipe, loaded, plan, number, "questions", fingerprint, method.learner(plan), rollouts.shown)
 
 
 def learn(job: PolicyJob, folder: Path, checkpoint: Path | None, say: Say) -> None:
     """Train a job in its run folder, from a checkpoint if one is given."""
-    taken = int(checkpoint.name.partition("-")[2]) if checkpoint else 0
-    job.plan.keep_samples(folder / SAMPLES, taken, job.shown)
+    step = int(checkpoint.name.partition("-")[2]) if checkpoint else 0
+    job.plan.keep_samples(folder / SAMPLES, step, job.shown)
     learner = job.learner
     run_steps(
         job,
@@ -143,12 +143,12 @@ def learn(job: PolicyJob, folder: Path, checkpoint: Path | None, say: Say) -> No
     )
 
 
-def _ask(
+def _groups(
     recipe: RolloutRecipe, data: Sequence[DataSet], task: ExtractiveQa, model: Any
 ) -> tuple[list[PromptGroup], list[str]]:
     """The prompts of a recipe, and the reason for each question that was left out."""
     rollouts = recipe.rollouts
-    asked, left_out = group_prompts(
+    groups, left_out = group_prompts(
         [document for source in data for document in source.documents],
         task,
         num_samples=rollouts.samples,
@@ -159,7 +159,7 @@ def _ask(
         on_bad_record=recipe.data.on_bad_record,
         check_positions=functools.partial(check_positions, model),
     )
-    prompts = [prompt for one in asked for prompt in one.prompts]
+    prompts = [prompt for group in groups for prompt in group.prompts]
     if not prompts:
         reason = f"all was dropped, first {left_out[0]}" if left_out else "the documents have no questions"
         raise DataError(
@@ -167,7 +167,7 @@ def _ask(
         )
     sampling = Sampling(max_new_tokens=rollouts.max_new_tokens)
     check_prompts(prompts, sampling, rollouts.tokens_per_batch, "rollouts.tokens_per_batch")
-    return asked, left_out
+    return groups, left_out
 
 
 def _maker(recipe: RolloutRecipe, sampler: Sampler, prompt: QaPrompt) -> RolloutMaker:
@@ -185,12 +185,12 @@ def _scorer(reward_model: str | None, prompt: QaPrompt) -> Scorer | None:
 
 
 def _plan(
-    recipe: RolloutRecipe, model: Any, asked: Sequence[PromptGroup], maker: RolloutMaker, score: Score
+    recipe: RolloutRecipe, model: Any, groups: Sequence[PromptGroup], maker: RolloutMaker, score: Score
 ) -> RolloutPlan:
     train, rollouts = recipe.train, recipe.rollouts
     return RolloutPlan(
         model,
-        asked,
+        groups,
         maker,
         score=score,
         documents=rollouts.documents or train.trees_per_step,

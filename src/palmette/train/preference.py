@@ -96,21 +96,21 @@ def make_job(
     Raises:
         PalmetteError: the model is unfit, a record is bad, or the run to start from does not fit.
     """
-    begun = load_start(recipe, recipe.start)
-    loaded, model = begun.loaded, begun.loaded.model
-    built = _build(begun.recipe, loaded, records, tree_of, learns=not reward_head)
+    start = load_start(recipe, recipe.start)
+    loaded, model = start.loaded, start.loaded.model
+    built = _build(start.recipe, loaded, records, tree_of, learns=not reward_head)
     if reward_head:
         add_head(model, "reward", recipe.train.seed)
     dropped = [one.problem for source in sources for one in source.dropped] + [one.problem for one in built.dropped]
     tokens = tree_fingerprint(built.trees)
     counted = f"{len(built.trees)} trees, {tokens['tokens']} tokens"
-    made_of = {"trees": len(built.trees), **tokens}
+    entries = {"trees": len(built.trees), **tokens}
     if reference:
-        made_of |= reference_fingerprint(reference, loaded.tokenizer)
-    resolved, made_of = settle(begun, sources, dropped, counted, say, **made_of)
+        entries |= reference_fingerprint(reference, loaded.tokenizer)
+    resolved, fingerprint = settle(start, sources, dropped, counted, say, **entries)
     trees = [learned(tree) for tree in built.trees] if learned else built.trees
     plan = step_plan(trees, dropped, resolved, one_row=skips_hidden(model), learns=not reward_head)
-    return PreferenceJob(resolved, loaded, plan, len(trees), unit, made_of, built.trees, built.records)
+    return PreferenceJob(resolved, loaded, plan, len(trees), unit, fingerprint, built.trees, built.records)
 
 
 def _build(

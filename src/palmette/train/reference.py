@@ -69,13 +69,13 @@ def stage_reference(job: Job, plan: StepPlan, other: str | None, folder: Path, s
     Raises:
         PalmetteError: the other model cannot be loaded, or the file cannot be written.
     """
-    made_of = [job.fingerprint.get(name) for name in (["reference"] if other else ["model", "start"])]
+    weights = [job.fingerprint.get(name) for name in (["reference"] if other else ["model", "start"])]
 
     def opened() -> LoadedModel:
         say(f"scoring all branches under {other or 'the model as it is'}")
         return open_reference(other, job.recipe.model.dtype) if other else job.loaded
 
-    return reference_scores(plan, json.dumps(made_of), folder / REFERENCE, opened)
+    return reference_scores(plan, json.dumps(weights), folder / REFERENCE, opened)
 
 
 def reference_scores(

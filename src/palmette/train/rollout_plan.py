@@ -34,7 +34,7 @@ class RolloutPlan:
 
     Args:
         model: the policy that is trained.
-        asked: the groups of prompts of an epoch.
+        groups: the groups of prompts of an epoch.
         maker: samples and rewards completions.
         score: adds numbers to the `scored` and `notes` of new rollouts, with the current weights. It is called with the
             new rollouts, their packed batches, and the rollouts before them, or None for the first.
@@ -48,7 +48,7 @@ class RolloutPlan:
     def __init__(
         self,
         model: Any,
-        asked: Sequence[PromptGroup],
+        groups: Sequence[PromptGroup],
         maker: RolloutMaker,
         *,
         score: Score,
@@ -60,13 +60,13 @@ class RolloutPlan:
         one_row: bool,
         seed: int,
     ) -> None:
-        self._model, self._asked, self._maker, self._score = model, list(asked), maker, score
+        self._model, self._groups, self._maker, self._score = model, list(groups), maker, score
         self._documents, self._trees_per_step, self._passes = documents, min(trees_per_step, documents), passes
         self._seed = seed
         self._row_tokens, self._tokens_per_batch, self._one_row = row_tokens, tokens_per_batch, one_row
         self._samples: tuple[Path, int] | None = None
         self._current: tuple[RolloutBatch, StepPlan] | None = None
-        full, rest = divmod(len(self._asked), documents)
+        full, rest = divmod(len(self._groups), documents)
         self._steps_per_batch = self._steps_over(documents)
         self._batches_per_epoch = full + bool(rest)
         self.steps_per_epoch = full * self._steps_per_batch + self._steps_over(rest)
@@ -95,16 +95,16 @@ class RolloutPlan:
             most: number of questions of each batch.
         """
         lines = run.read_log(path) if path.is_file() else []
-        kept = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines if line["step"] <= step]
-        run.write_text(path, "".join(kept))
+        remaining = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines if line["step"] <= step]
+        run.write_text(path, "".join(remaining))
         self._samples = (path, most)
 
-    def asked_in(self, number: int) -> list[PromptGroup]:
+    def groups_of(self, number: int) -> list[PromptGroup]:
         """The groups of prompts of batch `number` of the run."""
         epoch, index = divmod(number, self._batches_per_epoch)
         generator = torch.Generator().manual_seed(derive_seed(self._seed, epoch))
-        order: list[int] = torch.randperm(len(self._asked), generator=generator).tolist()
-        return [self._asked[i] for i in order[index * self._documents : (index + 1) * self._documents]]
+        order: list[int] = torch.randperm(len(self._groups), generator=generator).tolist()
+        return [self._groups[i] for i in order[index * self._documents : (index + 1) * self._documents]]
 
     def step_batches(self, epoch: int, step: int) -> list[PackedBatch]:
         """The packed batches of one step. If it is the first that learns from its rollouts, they are sampled now."""
@@ -124,7 +124,7 @@ class RolloutPlan:
 
     def _sample(self, number: int, step: int) -> None:
         """Sample batch `number`, before optimizer step `step` (from 1)."""
-        rollouts = self._maker.make(self.asked_in(number), number)
+        rollouts = self._maker.make(self.groups_of(number), number)
         steps = self._steps(rollouts)
         # The batches of the first pass. So the ratio of equal policies is exactly 1 in that pass.
         first = number * self._passes
@@ -162,8 +162,8 @@ class RolloutPlan:
         path = folder / ROLLOUTS
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            asked = self.asked_in(values["number"])
-            rollouts = RolloutBatch.from_json(values, asked, self._maker.num_samples, self._model.device)
+            groups = self.groups_of(values["number"])
+            rollouts = RolloutBatch.from_json(values, groups, self._maker.num_samples, self._model.device)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{path} cannot be read: {error}", "Remove this checkpoint, and resume again.") from error
         self._current = rollouts, self._steps(rollouts)

@@ -33,9 +33,9 @@ def prepare(recipe: Recipe, say: Say) -> Job:
         PalmetteError: the data are bad, the model is unfit, or a tree does not fit.
     """
     data = read_sources(recipe)
-    begun = load_start(recipe, None)
-    model = begun.loaded.model
-    task = recipe_task(recipe, begun.loaded.tokenizer)
+    start = load_start(recipe, None)
+    model = start.loaded.model
+    task = recipe_task(recipe, start.loaded.tokenizer)
     learned = build_trees(data, task, recipe, functools.partial(check_positions, model))
     num_pauses = len(set(task.reasoning.pause_tokens))
     if num_pauses:
@@ -49,9 +49,9 @@ def prepare(recipe: Recipe, say: Say) -> Job:
     counted = f"{counts['trees']} trees, {counts['questions']} {what}, {tokens['tokens']} tokens"
     if recipe.data.kind != "chat":
         tokens["unreachable"] = out_of_reach.describe()
-    resolved, made_of = settle(begun, data, dropped, counted, say, prompt=task.prompt, **counts, **tokens)
+    resolved, fingerprint = settle(start, data, dropped, counted, say, prompt=task.prompt, **counts, **tokens)
     plan = step_plan(learned.trees, dropped, resolved, one_row=skips_hidden(model))
-    return Job(resolved, begun.loaded, plan, learned.num_questions, "questions", made_of)
+    return Job(resolved, start.loaded, plan, learned.num_questions, "questions", fingerprint)
 
 
 def learn(job: Job, folder: Path, checkpoint: Path | None, say: Say) -> None:

@@ -57,16 +57,16 @@ def load_start(recipe: AnyRecipe, start: str | None) -> StartingPoint[AnyRecipe]
         return StartingPoint(recipe, _fresh(recipe, load_base(recipe)), {})
     source = resolve_run(start)
     recipe = _taken_over(recipe, source)
-    made_of = {"start": {"run": start, "sha256": weights_hash(str(source.trained))}}
+    fingerprint = {"start": {"run": start, "sha256": weights_hash(str(source.trained))}}
     if source.is_full:
-        return StartingPoint(recipe, _fresh(recipe, load_base(recipe)), made_of)
+        return StartingPoint(recipe, _fresh(recipe, load_base(recipe)), fingerprint)
     loaded = load_base(recipe, source.adapter)
     set_seed(recipe.train.seed)
     loaded.model.set_adapter(loaded.model.active_adapter)  # which makes it trainable
     rows = pause_of(loaded.model)
     if rows is not None:
         rows.requires_grad_(False)
-    return StartingPoint(recipe, loaded, made_of)
+    return StartingPoint(recipe, loaded, fingerprint)
 
 
 def _fresh(recipe: Recipe, loaded: LoadedModel) -> LoadedModel:
@@ -87,12 +87,12 @@ def _taken_over(recipe: AnyRecipe, source: ModelSource) -> AnyRecipe:
             f"Use train.method: lora. Or run `palmette merge {shlex.quote(start)}` first, and name the merged model in "
             "model.name.",
         )
-    settled: dict[str, Any] = {"model": source.section, "prompt": before.prompt, "reasoning": before.reasoning}
+    of_run: dict[str, Any] = {"model": source.section, "prompt": before.prompt, "reasoning": before.reasoning}
     if not full:
-        settled["lora"] = before.lora
-    for name in sorted(settled.keys() & recipe.model_fields_set):
-        settled[name] = _agreed(name, getattr(recipe, name), settled[name], start)
-    return recipe.model_copy(update=settled)
+        of_run["lora"] = before.lora
+    for name in sorted(of_run.keys() & recipe.model_fields_set):
+        of_run[name] = _agreed(name, getattr(recipe, name), of_run[name], start)
+    return recipe.model_copy(update=of_run)
 
 
 def _agreed(name: str, own: Section, of_run: Section, start: str) -> Section:
