@@ -68,7 +68,7 @@ def check_both_kinds(verdicts: Sequence[Verdict]) -> tuple[int, int]:
     """Check that there are good and bad completions. From one kind alone, KTO learns to push every completion one way.
 
     Args:
-        verdicts: what is learned from.
+        verdicts: the verdicts to learn from.
 
     Returns:
         How many are good, and how many are bad.
