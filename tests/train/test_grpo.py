@@ -194,7 +194,7 @@ def test_bad_jobs_leave_nothing_behind(tiny_folder: Path, data: str, tmp_path: P
     for error, message, changes in (
         (RecipeError, "there is no reward 'exakt'", {"rollouts__rewards": {"exakt": 1.0}}),
         (PackingError, "more than train.row_tokens = 64", {"train__row_tokens": 64}),
-        (DataError, "nothing is left to ask: all was dropped", {"train__row_tokens": 64, "data__on_too_long": "drop"}),
+        (DataError, "there is nothing to ask: all was dropped", {"train__row_tokens": 64, "data__on_too_long": "drop"}),
         (PackingError, r"rollouts\.tokens_per_batch is 64", {"rollouts__tokens_per_batch": 64}),
         (
             ModelError,

@@ -1,4 +1,4 @@
-"""Runs of any stage, from a recipe to what is saved: the run folder, exact resume, and the stage's own part in between."""
+"""Runs of any stage, from a recipe to a trained model: the run folder, exact resume, and the stage's own part."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def train(recipe: Recipe, say: Say = _quiet) -> TrainedRun:
     """Run a recipe of any stage from the start.
 
     Args:
-        recipe: the recipe, as `read_recipe` gives it. Its output folder must not exist.
+        recipe: the recipe, from `read_recipe`. Its output folder must not exist.
         say: called with a line of news for each part of the work.
 
     Raises:
@@ -68,7 +68,7 @@ def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -
     Args:
         folder: the run folder.
         say: as for `train`.
-        stage: the stage that the run must be of; None for any.
+        stage: the stage that the run must be of. None allows any stage.
 
     Raises:
         RunError: the folder is not a run folder, or its run is of another stage, finished, or being trained. Or its
@@ -122,10 +122,10 @@ def _learn(stage: Stage, job: Job, folder: Path, checkpoint: Path | None, say: S
 
 
 def _check_unchanged(folder: Path, now: dict[str, Any]) -> None:
-    """Refuse to continue with other data, weights or words than the run began with."""
+    """Check that data, weights and prompt are those that the run began with."""
     manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     before = {key: manifest[key] for key in now if key in manifest}
-    way_out = "Put it back as it was, or start a new run."
+    way_out = "Restore it, or start a new run."
     # Runs that were begun before unreachable answers were counted lack the count, which follows from the data.
     run.check_same(before, now, where=folder, way_out=way_out, defaults={"unreachable": now.get("unreachable", {})})
 
@@ -134,6 +134,6 @@ def _check_one_process() -> None:
     processes = os.environ.get("WORLD_SIZE", "1")
     if processes != "1":
         raise RunError(
-            f"training was started as one of {processes} processes, and it writes its run folder alone",
+            f"training was started as one of {processes} processes, but only one process may write a run folder",
             "Start it without torchrun or accelerate launch.",
         )
