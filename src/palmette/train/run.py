@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from palmette import run
 from palmette.config import Recipe
 from palmette.errors import RunError
 from palmette.files import expand
+from palmette.model.kernels import compiling_is_off
 from palmette.progress import Say
 from palmette.train.job import Job
 from palmette.train.loop import save_result
@@ -83,7 +85,7 @@ def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -
     checkpoint = latest_checkpoint(folder / run.CHECKPOINTS)
     say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting again")
     job: Job = resolve(own.prepare)(recipe, say)
-    _check_unchanged(folder, job.fingerprint)
+    _check_unchanged(folder, job.fingerprint, say)
     return _learn(own, job, folder, checkpoint, say)
 
 
@@ -93,11 +95,34 @@ def _learn(stage: Stage, job: Job, folder: Path, checkpoint: Path | None, say: S
     return TrainedRun(folder, stage.name)
 
 
-def _check_unchanged(folder: Path, now: dict[str, Any]) -> None:
-    """Refuse to continue with other data, weights or words than the run began with."""
+def _check_unchanged(folder: Path, now: dict[str, Any], say: Say) -> None:
+    """Refuse to continue with other data, weights or words than the run began with.
+
+    Kernels may change where the environment asks for torch's with PALMETTE_COMPILE=0, which is said.
+    """
     manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     before = {key: manifest[key] for key in now if key in manifest}
-    run.check_same(before, now, where=folder, way_out="Put it back as it was, or start a new run.")
+    model = dict(now.get("model", {}))
+    old, new = (_kernels(values.get("model", {})) for values in (before, now))
+    if old is not None and new is not None and old != new:
+        if not compiling_is_off():
+            raise RunError(
+                f"{folder} was begun with {old} kernels, and now it has {new} kernels",
+                "Make the same compiler available, or set PALMETTE_COMPILE=0 to continue with torch's kernels. "
+                "Then the last digits may differ.",
+            )
+        say(f"begun with {old} kernels, continued with {new} kernels: the last digits may differ")
+        before["model"] = {**before["model"], "kernels": new}
+        before["model"]["layers"] = before["model"].get("layers", "").replace(f"{old} kernels", f"{new} kernels")
+    # Runs of earlier versions do not say which kernels attention had under stock layers.
+    unsaid = {"model": {"kernels": model.get("kernels")}}
+    run.check_same(before, now, where=folder, way_out="Put it back as it was, or start a new run.", defaults=unsaid)
+
+
+def _kernels(model: dict[str, Any]) -> str | None:
+    """The kernels that a manifest states for a model. None if it states none."""
+    stated = re.search(r"with (\w+) kernels", model.get("layers", ""))
+    return model.get("kernels") or (stated[1] if stated else None)
 
 
 def _check_one_process() -> None:
