@@ -326,6 +326,7 @@ def _arguments(settings: EncoderSettings, folder: Path) -> TrainingArguments:
         max_grad_norm=1.0,
         seed=settings.seed,
         per_device_train_batch_size=settings.batch_size,
+        use_cpu=not torch.cuda.is_available(),  # as the model was loaded: the Trainer would pick a Mac's GPU
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from palmette.config import PromptSection, Recipe
 from palmette.errors import DataError
 from palmette.model.checks import check_model
-from palmette.model.fused import describe
+from palmette.model.fused import describe, kernels_name
 from palmette.model.loading import LoadedModel, dtype_name, weights_hash
 from palmette.progress import Say
 from palmette.tasks.qa_prompt import QaPrompt
@@ -106,6 +106,7 @@ def _model_fingerprint(recipe: Recipe, loaded: LoadedModel) -> dict[str, Any]:
         "sha256": weights_hash(loaded.folder),
         "attention": loaded.model.config.get_text_config()._attn_implementation,
         "layers": describe(loaded.model),
+        "kernels": kernels_name(loaded.model),
     }
 
 

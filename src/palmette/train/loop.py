@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+import torch
 from transformers import TrainingArguments
 
 from palmette import run
@@ -135,6 +136,7 @@ def training_arguments(recipe: Recipe, checkpoints: Path, epochs: int) -> Traini
         max_grad_norm=train.max_grad_norm,
         seed=train.seed,
         per_device_train_batch_size=1,
+        use_cpu=not torch.cuda.is_available(),  # as the model was loaded: the Trainer would pick a Mac's GPU
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
