@@ -11,6 +11,7 @@ from palmette.baselines.evaluation import check_apart, evaluate_encoder
 from palmette.data.source import read_source
 from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.evaluate.squad import Evaluation
+from palmette.files import expand
 from palmette.pages.plots import plot_loss
 from palmette.pages.training.pictures import LOSS_PLOT
 from palmette.progress import Say
@@ -62,7 +63,7 @@ def run_encoder_job(job: EncoderJob, say: Say) -> tuple[str, Evaluation]:
     held_out = None
     if job.threshold is not None:
         held_out = read_source(job.threshold, default_split=HELD_OUT_SPLIT, limit_documents=job.limit)
-        known = job.resume or (Path(job.model).expanduser() if job.model else None)
+        known = job.resume or (expand(job.model) if job.model else None)
         check_apart(source, held_out, job.training.train if job.training else None, known)
     reading, batch_size = job.reading or {}, job.batch_size
     if job.model is not None:

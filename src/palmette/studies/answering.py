@@ -11,6 +11,7 @@ from palmette.evaluate.answers import evaluate
 from palmette.evaluate.official import read_official
 from palmette.evaluate.record import HELD_OUT_SPLIT, MADE_BY, made_by
 from palmette.evaluate.squad import Evaluation, score
+from palmette.files import expand
 from palmette.inference.answerer import DecoderName, load_answerer
 from palmette.model.attention import AttentionChoice
 from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
@@ -73,7 +74,7 @@ def evaluate_model(model: str, data: str, out: Path, settings: AnswerSettings) -
             reasoning_limit=settings.reasoning_limit,
         )
         title = f"{Path(model).name} on {Path(data).name}"
-        loss = loss_of(Path(model).expanduser())
+        loss = loss_of(expand(model))
         write_evaluation(result, staging, title, subtitle(model, data, settings.decoder), loss)
         effort = answerer.effort(settings.max_words)
         about = made_by(answerer, source, model, settings.decoder, effort, settings.reasoning_limit)

@@ -165,7 +165,7 @@ class _Seed:
             try:
                 lost = [name for name in stage.needs if name in failed]
                 if lost:
-                    raise RunError(f"it builds on {lost[0]}, which failed", "Mend that stage first.")
+                    raise RunError(f"it builds on {lost[0]}, which failed", "Fix that stage first.")
                 worked |= self._make(stage, _named(say, stage))
                 error.unlink(missing_ok=True)
             except TrainingInterrupted:
@@ -210,13 +210,21 @@ class _Seed:
         return True
 
     def _check_built_on(self, stage: ChainStage, now: Mapping[str, str | None]) -> None:
-        """Refuse a stage that was made of something else than there is now."""
+        """Check that what a stage builds on is what it was when the stage was begun.
+
+        Raises:
+            RunError: something has changed. The message names it.
+        """
         file = stage.place / _BUILT_ON
         before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        known = {name: before[name] for name in now if name in before}
-        way_out = f"Put it back as it was, or remove {stage.place}, so that it is rebuilt."
-        # What was not noted then counts as what it is now.
-        run.check_same(known, now, where=stage.place, way_out=way_out, defaults=now)
+        stages = {one.name for one in self._stages}
+        # An input that an earlier version of palmette did not record counts as unchanged.
+        for name in sorted(name for name in now if name in before and before[name] != now[name]):
+            what = "was rebuilt or changed" if name in stages else "has changed"
+            raise RunError(
+                f"{name!r} {what} since the stage {stage.name!r} was begun, which builds on it",
+                f"To build {stage.name!r} again from it, remove {stage.place}. To keep {stage.name!r}, restore {name!r}.",
+            )
 
 
 def _named(say: Say, stage: ChainStage) -> Say:
