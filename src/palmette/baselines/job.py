@@ -19,16 +19,16 @@ from palmette.progress import Say
 
 @dataclass(frozen=True)
 class EncoderJob:
-    """What to evaluate, and on what. Exactly one of `training`, `model` and `resume` is given.
+    """An evaluation, with or without training. Exactly one of `training`, `model` and `resume` is given.
 
     Attributes:
-        data: what to evaluate on.
+        data: the data to evaluate on.
         training: how to train a new encoder, in `out`.
         model: a run, or any model with a span head, that is evaluated as it is, into `out`.
         resume: a run that was stopped, which gets the results.
         out: a folder that must not exist.
         threshold: held-out data to fit the threshold on. The run's own threshold, or 0, if None.
-        limit: use only so many documents of each data set, from the start.
+        limit: use only the first N documents of each data set.
         reading: max_tokens, stride and max_answer_tokens, where they differ from those of the run.
         batch_size: windows in memory at the same time.
     """
@@ -45,19 +45,19 @@ class EncoderJob:
 
 
 def run_encoder_job(job: EncoderJob, say: Say) -> tuple[str, Evaluation]:
-    """Train an encoder if that is asked for, and evaluate it.
+    """Train an encoder if the job says so, and evaluate it.
 
     Args:
-        job: what to do.
+        job: the job.
         say: called with a line at each step.
 
     Returns:
-        The name of what was evaluated, and the evaluation.
+        The name of the encoder, and the evaluation.
 
     Raises:
-        DataError: the data cannot be read, or the threshold would be fitted on data that are learned or evaluated on.
+        DataError: the data cannot be read, or the threshold's data are also trained or evaluated on.
         RunError: the folder exists or cannot be written, or the run cannot be continued.
-        TrainingInterrupted: training was stopped. It was saved before.
+        TrainingInterrupted: training was stopped, after a checkpoint was saved.
     """
     source = read_source(job.data, default_split=HELD_OUT_SPLIT, limit_documents=job.limit)
     held_out = None

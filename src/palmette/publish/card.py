@@ -122,9 +122,9 @@ def _summary(publication: Publication) -> str:
     what = _WHAT[publication.kind].format(base=publication.base)
     few_bits = f" (quantized to {publication.quantization} in training)" if publication.quantization else ""
     return (
-        f"# {publication.to.partition('/')[2]}\n\n{what}{few_bits}. It does one task: it answers a question about a document "
-        "with words copied from that document, or says that the document does not answer it. The completion is a JSON "
-        "object with the answer under one key."
+        f"# {publication.to.partition('/')[2]}\n\n{what}{few_bits}. It does one task: it answers a question about a "
+        "document with words copied from that document, or says that the document does not answer it. The completion "
+        "is a JSON object with the answer under one key."
     )
 
 
@@ -175,16 +175,15 @@ def _use(publication: Publication) -> str:
     calibrated = " It decides as it was calibrated." if publication.calibrated else ""
     library = "transformers and peft" if publication.kind == "adapter" else "transformers"
     own = (
-        "## Use\n\nWith palmette, every answer is copied verbatim from the document, with its position and a probability."
-        f"{calibrated}\n\n{_fenced(commands, 'sh')}\n\n"
+        "## Use\n\nWith palmette, every answer is copied verbatim from the document, with its position and a "
+        f"probability.{calibrated}\n\n{_fenced(commands, 'sh')}\n\n"
     )
     if publication.only_here:
         return f"{own}Other programs cannot use it: {publication.only_here}."
     return (
-        f"{own}With {library}, the prompt has to be exactly the prompt of the training. {_tokens_note(publication)}\n\n"
-        f"{_fenced(_python(publication), 'python')}\n\n"
-        "In this example, text of a document that looks like a control token of the chat template acts as one. Palmette keeps "
-        "it text."
+        f"{own}With {library}, the prompt has to be exactly the prompt of the training. "
+        f"{_tokens_note(publication)}\n\n{_fenced(_python(publication), 'python')}\n\nIn this example, text of a "
+        "document that looks like a control token of the chat template acts as one. Palmette keeps it text."
     )
 
 
@@ -195,11 +194,11 @@ def _tokens_note(publication: Publication) -> str:
     if not joined.joined and not publication.example_joined:
         return f"Its tokenizer then gives the tokens of the training: it did for all of {compared}."
     return (
-        f"Of {compared}, {joined.joined:,} ({joined.percent:.1f} %) get other tokens than in training when their text is "
-        "encoded as a whole. The tokenizer joins characters where two parts of the prompt meet, such as a full stop and the "
-        "line breaks after it, and training encoded each part by itself. Answers to such prompts may be worse. The example "
-        "therefore passes token ids. For your own prompts, encode the text of the template, the document and the question "
-        "one by one, and join the ids."
+        f"Of {compared}, {joined.joined:,} ({joined.percent:.1f} %) get other tokens than in training when their text "
+        "is encoded as a whole. The tokenizer joins characters where two parts of the prompt meet, such as a full "
+        "stop and the line breaks after it, and training encoded each part by itself. Answers to such prompts may be "
+        "worse. The example therefore passes token ids. For your own prompts, encode the text of the template, the "
+        "document and the question one by one, and join the ids."
     )
 
 
@@ -236,30 +235,28 @@ def _inputs(publication: Publication) -> list[str]:
         "token_ids = [  # of the prompt above, as in training",
         *(f"    {row}" for row in rows),
         "]",
-        'inputs = {"input_ids": torch.tensor([token_ids]), "attention_mask": torch.ones(1, len(token_ids), dtype=torch.long)}',
+        "input_ids = torch.tensor([token_ids])",
+        'inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}',
     ]
 
 
 def _limits(publication: Publication) -> str:
     return (
-        "## Intended use and limits\n\n"
-        "The model is meant for short answers that a given text states: a name, a date, a number, a clause.\n\n"
-        "- It makes mistakes, and it may be sure of them: a wrong span, or a refusal where the text does answer. "
-        "Where a mistake is costly, have a person check the answer's position in the document.\n"
-        "- Plain generation may give words that are not in the document. The span decoder cannot.\n"
-        "- Figures hold for texts and questions like those that they were measured on. Other languages and domains may do "
-        "worse.\n"
-        "- It says what a document says, and not whether that is true. A document may have been written to mislead it.\n"
-        f"- All known limits and biases of {publication.base} apply here too. Fine-tuning on one task may have made it worse at "
-        "others."
+        "## Intended use and limits\n\nThe model is meant for short answers that a given text states: a name, a "
+        "date, a number, a clause.\n\n- It makes mistakes, and it may be sure of them: a wrong span, or a refusal "
+        "where the text does answer. Where a mistake is costly, have a person check the answer's position in the "
+        "document.\n- Plain generation may give words that are not in the document. The span decoder cannot.\n- "
+        "Figures hold for texts and questions like those that they were measured on. Other languages and domains may "
+        "do worse.\n- It says what a document says, and not whether that is true. A document may have been written "
+        f"to mislead it.\n- All known limits and biases of {publication.base} apply here too. Fine-tuning on one task "
+        "may have made it worse at others."
     )
 
 
 def _recipe(publication: Publication) -> str:
     return (
-        f"## Recipe\n\nTrained with palmette {publication.version} (`palmette train sft`). `manifest.json` has versions and "
-        "hashes.\n\n"
-        f"{_fenced(publication.recipe.rstrip(), 'yaml')}"
+        f"## Recipe\n\nTrained with palmette {publication.version} (`palmette train sft`). `manifest.json` has "
+        f"versions and hashes.\n\n{_fenced(publication.recipe.rstrip(), 'yaml')}"
     )
 
 

@@ -65,8 +65,8 @@ def _read(folder: Path, *, merged: bool, base_model: str | None) -> _Run:
     stage = manifest.get("stage", "sft")
     if recipe.data.kind != "qa" or stage != "sft":
         raise RunError(
-            f"{folder} was trained on {recipe.data.kind} data by `train {stage}`, and the card describes fine-tuning on "
-            "documents and questions",
+            f"{folder} was trained on {recipe.data.kind} data by `train {stage}`, and the card describes fine-tuning "
+            "on documents and questions",
             "Merge it (palmette merge), and write its card by hand.",
         )
     kind: Kind = "merged" if merged else "full" if full else "adapter"

@@ -1,4 +1,4 @@
-"""A model by name, or files of predictions, evaluated on a data set, with the folder that this leaves."""
+"""Evaluation of a model by name, or of files of predictions, on a data set, and the folder that it writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
 
 @dataclass(frozen=True)
 class AnswerSettings:
-    """How a model is asked.
+    """Settings of an evaluation.
 
     Attributes:
         attention: the attention backend. The run's own, or "auto", if None.
@@ -28,8 +28,9 @@ class AnswerSettings:
         max_words: the longest answer, in words. As calibrated, or 30, if None.
         batch_size: prompts that beam search takes at the same time.
         loose: whether plain generation reads an answer out of broken JSON.
-        limit: use only so many documents, from the start.
-        reasoning_limit: let the model reason freely for up to so many tokens before it answers. As it was trained if None.
+        limit: use only the first N documents.
+        reasoning_limit: let the model reason freely for up to this many tokens before it answers. If None, it answers as it
+            was trained.
     """
 
     attention: AttentionChoice | None = None
