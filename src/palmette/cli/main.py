@@ -112,7 +112,10 @@ def options(
 
 
 def main() -> None:
-    """Run the command line. A user's mistake is one line on standard error and exit code 2, as `cli/failures.py` has it."""
+    """Run the command line.
+
+    A user's mistake is one line on standard error and exit code 2, as `cli/failures.py` has it.
+    """
     # By default libgomp looks about a hundred times as often before a waiting thread sleeps. Where another program wants
     # the processor, such threads keep those from running that they wait for, and a step takes four times as long, not two.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
