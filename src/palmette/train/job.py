@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from palmette.config import PromptSection, Recipe
 from palmette.errors import DataError
+from palmette.inference.base import model_origin
+from palmette.inference.fingerprint import BASE
 from palmette.model.checks import check_model
 from palmette.model.fused import describe
 from palmette.model.loading import LoadedModel, dtype_name, weights_hash
@@ -79,13 +81,15 @@ def settle(
     say(f"{counted}; {len(dropped)} dropped")
     say(f"computing in {model.dtype} with {describe(model)}".replace("torch.", ""))
     dtype: Any = dtype_name(model.dtype)
-    decided: dict[str, Any] = {"model": begun.recipe.model.model_copy(update={"dtype": dtype})}
+    located, base = model_origin(begun.recipe.model, getattr(model.config, "_commit_hash", None))
+    decided: dict[str, Any] = {"model": located.model_copy(update={"dtype": dtype})}
     if prompt is not None:
         decided["prompt"] = PromptSection(name=begun.recipe.prompt.name, **asdict(prompt))
     recipe = begun.recipe.model_copy(update=decided)
     fingerprint = {
         "seed": recipe.train.seed,
         "model": _model_fingerprint(recipe, begun.loaded),
+        BASE: base,
         **begun.fingerprint,
         "data": [source.describe() for source in sources],
         "dropped": list(dropped),

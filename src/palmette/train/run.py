@@ -15,6 +15,7 @@ from palmette import run
 from palmette.config import Recipe
 from palmette.errors import RunError
 from palmette.files import expand
+from palmette.inference.fingerprint import BASE
 from palmette.lock import locked
 from palmette.progress import Say
 from palmette.train.checkpoints import latest_checkpoint
@@ -123,6 +124,8 @@ def _check_unchanged(folder: Path, now: dict[str, Any]) -> None:
     """Refuse to continue with other data, weights or words than the run began with."""
     manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     before = {key: manifest[key] for key in now if key in manifest}
+    if BASE not in before:  # a run of a version that did not write it
+        now = {key: value for key, value in now.items() if key != BASE}
     run.check_same(before, now, where=folder, way_out="Put it back as it was, or start a new run.")
 
 
