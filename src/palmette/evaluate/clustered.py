@@ -7,8 +7,10 @@ the variance of the share by documents, linearised as that of a ratio, over its 
 
 Deviation: with few documents the estimate of deff is noisy, and without a wrong answer there is none. So deff is at
 least 1 + (n / m - 1) * 0.1, which is the design effect of a correlation of 0.1 within documents. Simulated with beta-
-binomial errors at a true share of wrong answers just above the target, the bound at 95 % fails in at most 5 % of the
-samples up to a correlation of 0.2, from `MIN_DOCUMENTS` documents on. At a correlation of 0.4 it fails in up to 9 %.
+binomial errors at a true share of wrong answers just above the target, 1,000 calibrations as a whole with 20 to 100
+documents of 2, 5 or 15 answers on average broke a guarantee of 95 % in 0 to 5.3 % of the cases up to a correlation of
+0.2, and in 3 to 9 % at 0.4. Fewer than `MIN_DOCUMENTS` documents are refused: with 10 of them the guarantee at 0.4 was
+broken in 6 % of the cases instead of 5 %, and it could be given in few.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ most 1 - confidence.
 
 Each test is an upper bound by documents, since the answers of one document are alike (see `clustered`). The guarantee
 rests on documents that are drawn independently, from the same source as those answered later, and on a correlation of
-at most 0.2 between the errors of a document. At a correlation of 0.4 a guarantee of 95 % holds in about 91 % of the
+at most 0.2 between the errors of a document. At a correlation of 0.4 a guarantee of 95 % holds in 91 to 97 % of the
 cases.
 """
 
@@ -93,8 +93,8 @@ def choose_threshold(
         wrong, answered = int(wrong_D.sum()), int(answered_D.sum())
         if bound > target_error:
             failure = (
-                f"at the first one tested {wrong} of {answered} answers ({len(answered_D)} documents) were wrong, "
-                f"which allows up to {bound:.1%}"
+                f"at the first one tested {wrong} of {answered} answers were wrong, "
+                f"which allows up to {bound:.1%} by {len(answered_D)} documents"
             )
             break
         effect = design_effect(wrong_D, answered_D)
