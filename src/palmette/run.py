@@ -193,6 +193,19 @@ def stage_of(path: Path) -> str:
     return str(values.get("stage", "sft"))
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a run folder.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        value = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {path / MANIFEST}: {error}", "Copy the whole folder of the run.") from error
+    return value if isinstance(value, dict) else {}
+
+
 def is_run(path: Path) -> bool:
     """Whether a folder is a run folder."""
     return all((path / name).is_file() for name in (RECIPE, MANIFEST))

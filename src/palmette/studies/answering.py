@@ -86,6 +86,9 @@ def evaluate_model(
             loose=settings.loose,
             reasoning_limit=settings.reasoning_limit,
         )
+        windows = {answer.document.id: answer.prediction.num_windows for answer in result.scored}
+        if answerer.calibration and (line := answerer.calibration.warn_of_windows(windows.values())):
+            say(line)
         title = f"{Path(model).name} on {Path(data).name}"
         loss = loss_of(expand(model))
         write_evaluation(result, staging, title, subtitle(model, data, settings.decoder), loss)

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from palmette.config import PromptSection, Recipe
 from palmette.errors import DataError
+from palmette.inference.base import model_origin
+from palmette.inference.fingerprint import BASE
 from palmette.model.checks import check_model
 from palmette.model.fused import describe, kernels_name
 from palmette.model.loading import LoadedModel, dtype_name, weights_hash
@@ -81,13 +83,15 @@ def settle(
     say(f"{counted}, {len(dropped)} dropped")
     say(f"computing in {model.dtype} with {describe(model)}".replace("torch.", ""))
     dtype: Any = dtype_name(model.dtype)
-    changes: dict[str, Any] = {"model": start.recipe.model.model_copy(update={"dtype": dtype})}
+    located, base = model_origin(start.recipe.model, getattr(model.config, "_commit_hash", None))
+    changes: dict[str, Any] = {"model": located.model_copy(update={"dtype": dtype})}
     if prompt is not None:
         changes["prompt"] = PromptSection(name=start.recipe.prompt.name, **asdict(prompt))
     recipe = start.recipe.model_copy(update=changes)
     fingerprint = {
         "seed": recipe.train.seed,
         "model": _model_fingerprint(recipe, start.loaded),
+        BASE: base,
         **start.fingerprint,
         "data": [source.describe() for source in sources],
         "dropped": list(dropped),

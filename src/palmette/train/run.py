@@ -16,6 +16,7 @@ from palmette import run
 from palmette.config import Recipe
 from palmette.errors import RunError
 from palmette.files import expand
+from palmette.inference.fingerprint import BASE
 from palmette.lock import locked
 from palmette.model.kernels import compiling_is_off
 from palmette.progress import Say
@@ -130,6 +131,8 @@ def _check_unchanged(folder: Path, now: dict[str, Any], say: Say) -> None:
     """
     manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     before = {key: manifest[key] for key in now if key in manifest}
+    if BASE not in before:  # a run of a version that did not write it
+        now = {key: value for key, value in now.items() if key != BASE}
     model = dict(now.get("model", {}))
     old, new = (_kernels(values.get("model", {})) for values in (before, now))
     if old is not None and new is not None and old != new:
