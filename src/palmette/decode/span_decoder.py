@@ -2,8 +2,8 @@
 
 The wrapper of the completion is forced, so an answer is one of the document's spans, or "?". The first pass reads a
 document with all its questions, each followed by "?". Every later pass adds the likeliest branches of the document's
-span trie to the same prefix tree. The probability of a string is that of its tokens and of the token that ends it, given the
-opening of the completion.
+span trie to the same prefix tree. The probability of a string is that of its tokens and of the token that ends it,
+given the opening of the completion.
 """
 
 from __future__ import annotations

@@ -125,7 +125,9 @@ def _check_unchanged(folder: Path, now: dict[str, Any]) -> None:
     """Refuse to continue with other data, weights or words than the run began with."""
     manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     before = {key: manifest[key] for key in now if key in manifest}
-    run.check_same(before, now, where=folder, way_out="Put it back as it was, or start a new run.")
+    way_out = "Put it back as it was, or start a new run."
+    # Runs that were begun before unreachable answers were counted lack the count, which follows from the data.
+    run.check_same(before, now, where=folder, way_out=way_out, defaults={"unreachable": now.get("unreachable", {})})
 
 
 def _check_one_process() -> None:
