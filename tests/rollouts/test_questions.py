@@ -35,10 +35,12 @@ def test_a_prompt_that_the_model_cannot_read_is_dropped_by_name() -> None:
         if positions > short:
             raise ModelError(f"{what} needs {positions} positions", "Split it.")
 
-    with pytest.raises(ModelError, match="question 'c' needs"):
+    with pytest.raises(ModelError, match="question 'c' of document 'long', with its completion, needs"):
         group_prompts(both, task, check_positions=check, **LIMITS)
     for policy in ("on_bad_record", "on_too_long"):
         policies: dict[str, Any] = {policy: "drop"}
         groups, dropped = group_prompts(both, task, check_positions=check, **policies, **LIMITS)
         assert [len(group.questions) for group in groups] == [2]
-        assert [line.partition(" needs")[0] for line in dropped] == ["question 'c'"]
+        assert [line.partition(" needs")[0] for line in dropped] == [
+            "question 'c' of document 'long', with its completion,"
+        ]

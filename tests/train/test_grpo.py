@@ -198,7 +198,7 @@ def test_bad_jobs_leave_nothing_behind(tiny_folder: Path, data: str, tmp_path: P
         (PackingError, r"rollouts\.tokens_per_batch is 64", {"rollouts__tokens_per_batch": 64}),
         (
             ModelError,
-            "the longest prompt, with its completion, needs",
+            r"question .* of document .*, with its completion, needs",
             {"model__overrides": {"max_position_embeddings": 64}},
         ),
         (DataError, "in one completion of its own", {"reasoning": {"kind": "blah"}}),

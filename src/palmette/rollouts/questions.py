@@ -110,7 +110,6 @@ def group_prompts(
     groups: list[PromptGroup] = []
     dropped: list[str] = []
     key = 0
-    completions = num_samples * max_new_tokens
     for document in documents:
         fitting: list[tuple[int, Question, OpenCompletion]] = []
         for question in document.questions:
@@ -119,14 +118,15 @@ def group_prompts(
                 opened = _open(task, document, question)
                 _check_fits(opened, question, num_samples, max_new_tokens, row_tokens)
                 if check_positions is not None:
-                    check_positions(_num_prompt_tokens(opened) + max_new_tokens, f"question {question.id!r}")
+                    what = f"question {question.id!r} of document {document.id!r}, with its completion,"
+                    check_positions(_num_prompt_tokens(opened) + max_new_tokens, what)
             except (TemplateError, PackingError, ModelError) as error:
                 if "drop" not in _policies(error, on_too_long, on_bad_record):
                     raise
                 dropped.append(error.problem)
                 continue
             fitting.append((key - 1, question, opened))
-        for part in _parts(fitting, completions, most_questions, row_tokens):
+        for part in _parts(fitting, num_samples * max_new_tokens, most_questions, row_tokens):
             keys, questions, opens = zip(*part, strict=True)
             first, ends = opens[0], tuple(opened.question for opened in opens)
             name = f"{document.id}#{len(groups)}"
