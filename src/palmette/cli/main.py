@@ -68,7 +68,7 @@ COMMANDS: dict[str, Command | Group] = {
         "Write the page of a training run again.",
     ),
     "eval": Group("Measure a model.", _EVAL),
-    "compare-runs": Command("evaluation:compare_runs", "Compare two evaluations of the same data."),
+    "compare-runs": Command("comparison:compare_runs", "Compare two evaluations of the same data."),
     "calibrate": Command(
         "evaluation:calibrate",
         "Fit the temperature and thresholds of the span decoder.",
@@ -104,7 +104,7 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[
+    _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     trust_changed_base: Annotated[
