@@ -23,9 +23,10 @@ from palmette.run import whole_folder
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import load_prompt
 from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.checkpoints import checkpoints
 from palmette.train.run import resume, train
 from palmette.train.stages import read_recipe
-from palmette.train.step import TreeTrainer, checkpoints, nll_objective
+from palmette.train.step import TreeTrainer, nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 from tests.support.data import squad_file
@@ -117,7 +118,7 @@ def test_ctrl_c_saves_and_resume_is_bit_equal(
         train(recipe(tiny_folder, out, train__save_every=0), quiet)
     else:
         with pytest.raises(
-            TrainingInterrupted, match=f"stopped after step {step + 1}; go on with: palmette train sft --resume"
+            TrainingInterrupted, match=f"stopped after step {step + 1}. Continue with: palmette train sft --resume"
         ):
             train(recipe(tiny_folder, out, train__save_every=0), quiet)
         assert [path.name for path in checkpoints(out / "checkpoints")][-1] == f"checkpoint-{step + 1}"

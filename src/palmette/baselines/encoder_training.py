@@ -1,8 +1,9 @@
 """Training an encoder's span head, and the encoder with it, on questions about documents.
 
-Devlin et al. (2019), "BERT", section 4.3: the loss of a window is the mean of two cross-entropies, of the token at which the
-answer begins and of the one at which it ends; both point at CLS where the window does not hold the whole answer. The run folder
-holds encoder.json (the settings), manifest.json, metrics.jsonl and model/; while it is not finished, checkpoints/.
+As in Devlin et al. (2019), "BERT", section 4.3, the loss of a window is the mean of two cross-entropies, over the token at
+which the answer begins and the token at which it ends. Both targets are CLS where the window does not hold the whole answer.
+The run folder holds encoder.json (the settings), manifest.json, metrics.jsonl and model/. Until it is finished, it holds
+checkpoints/ too.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, TrainingArguments
 
 from palmette import run
 from palmette.baselines.encoder import MAX_ANSWER_TOKENS, Encoder, load_encoder, pad
@@ -26,32 +28,33 @@ from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import ModelError, RunError
 from palmette.model.loading import weights_hash
+from palmette.progress import Say
 from palmette.seeds import derive_seed
-from palmette.train.callbacks import MetricsLog, SaveOnInterrupt, TrainingInterrupted
-from palmette.train.step import latest_checkpoint
+from palmette.train.callbacks import MetricsLog, SaveByTime, SaveOnInterrupt, TrainingInterrupted
+from palmette.train.checkpoints import SafeCheckpoints, latest_checkpoint
+from palmette.train.run import hold
 
 SETTINGS = "encoder.json"
-Say = Callable[[str], object]
-_SAVE_EVERY, _KEEP = 500, 2
+_SAVE_EVERY, _SAVE_MINUTES = 500, 10
 _CHUNK = 32  # batches that are sorted by length together
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderSettings:
-    """What a run is made from.
+    """The settings of a run.
 
     Attributes:
         encoder: a folder, a short name, or a hub id.
-        train: the data, as `read_source` takes it.
-        limit: use the first so many documents; None for all.
-        epochs: how often each window is learned.
-        learning_rate: its peak, reached after the warm-up; from there it falls linearly to 0.
+        train: the data, as for `read_source`.
+        limit: use only the first N documents. All of them if None.
+        epochs: passes over the windows.
+        learning_rate: peak learning rate, after the warm-up. Then it falls linearly to 0.
         batch_size: windows of an optimizer step.
-        warmup: share of the steps.
-        weight_decay: AdamW's; biases and norms have none.
+        warmup: share of the steps with a rising learning rate.
+        weight_decay: weight decay of AdamW. Biases and norms have none.
         max_tokens, stride: see `Windowing`.
         max_answer_tokens: the longest answer given.
-        seed: of the head, the order of the windows, and dropout.
+        seed: random seed of the head, the order of the windows, and dropout.
     """
 
     encoder: str
@@ -69,7 +72,7 @@ class EncoderSettings:
 
     @property
     def windowing(self) -> Windowing:
-        """How documents are cut."""
+        """How documents are split."""
         return Windowing(self.max_tokens, self.stride)
 
     @classmethod
@@ -77,7 +80,7 @@ class EncoderSettings:
         """The settings of a run.
 
         Raises:
-            RunError: the folder holds none that can be read.
+            RunError: the folder has no settings that can be read.
         """
         try:
             return cls(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
@@ -99,40 +102,51 @@ def train_encoder(settings: EncoderSettings, folder: Path, say: Say) -> None:
     """Train a span head, and the encoder under it, into a new run folder.
 
     Args:
-        settings: what to do.
+        settings: the settings.
         folder: the run folder, which must not exist.
-        say: where news goes.
+        say: called with lines of news.
 
     Raises:
-        PalmetteError: whatever is wrong with the data, the encoder or the folder.
-        TrainingInterrupted: Ctrl-C; `resume_encoder` goes on.
+        PalmetteError: the data, the encoder or the folder cannot be used.
+        TrainingInterrupted: Ctrl-C. `resume_encoder` continues.
     """
-    run.check_absent(folder)
-    job = _prepare(settings)
-    with run.whole_folder(folder) as staging:
-        run.write_json(staging / SETTINGS, asdict(settings))
-        run.write_json(staging / run.MANIFEST, {**run.environment(), **_fingerprint(job)})
-    _train(job, folder, None, say)
+    with hold(folder, _resuming(folder)):
+        run.check_absent(folder)
+        job = _prepare(settings)
+        with run.whole_folder(folder) as staging:
+            run.write_json(staging / SETTINGS, asdict(settings))
+            run.write_json(staging / run.MANIFEST, {**run.environment(), **_fingerprint(job)})
+        _train(job, folder, None, say)
 
 
 def resume_encoder(folder: Path, say: Say) -> None:
-    """Go on with a run that was stopped; arguments and errors as for `train_encoder`.
+    """Continue a run that was stopped. Arguments and errors are those of `train_encoder`.
 
     Raises:
-        RunError: it is finished, or its data or encoder are others by now.
+        RunError: it is finished, or its data or encoder have changed.
     """
+    with hold(folder, _resuming(folder)):
+        _resume(folder, say)
+
+
+def _resuming(folder: Path) -> str:
+    """Words of the command that continues a run."""
+    return f"baseline encoder --resume {shlex.quote(str(folder))} --data DATA"
+
+
+def _resume(folder: Path, say: Say) -> None:
     settings = EncoderSettings.read(folder)
     if run.is_finished(folder):
-        raise RunError(f"{folder} is finished", f"Evaluate it with --model {folder}.")
+        raise RunError(f"{folder} is finished", f"Evaluate it with --model {shlex.quote(str(folder))}.")
     job = _prepare(settings)
     try:
         manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"cannot read the manifest of {folder}: {error}", "Train anew in another folder.") from error
+        raise RunError(f"cannot read the manifest of {folder}: {error}", "Train again in another folder.") from error
     now = _fingerprint(job)
     before = {name: manifest[name] for name in now if name in manifest}
     run.check_same(before, now, where=folder, way_out="Train again in another folder.")
-    _train(job, folder, latest_checkpoint(folder / run.CHECKPOINTS), say)
+    _train(job, folder, latest_checkpoint(folder / run.CHECKPOINTS, say), say)
 
 
 def trained_encoder(folder: Path) -> Path:
@@ -142,13 +156,11 @@ def trained_encoder(folder: Path) -> Path:
         RunError: the run is not finished.
     """
     if not run.is_finished(folder):
-        raise RunError(
-            f"{folder} is not finished", f"Go on with: palmette baseline encoder --resume {folder} --data DATA"
-        )
+        raise RunError(f"{folder} is not finished", f"Continue it with: palmette {_resuming(folder)}")
     return folder / run.FULL_MODEL
 
 
-class SpanTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hide its type
+class SpanTrainer(SafeCheckpoints):
     """Trains a span head.
 
     Args:
@@ -179,7 +191,7 @@ class SpanTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
     ) -> torch.Tensor:
         """Mean of both cross-entropies over the windows of the batch, in nats.
 
-        Padding can be no answer, so that it makes no difference to the loss.
+        Padding is masked, so it does not change the loss.
         """
         assert not return_outputs
         start_B, end_B = inputs.pop("start_positions"), inputs.pop("end_positions")
@@ -195,20 +207,20 @@ class SpanTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         return loss
 
     def exploded(self, what: str) -> ModelError:
-        """The error for numbers that are none any more."""
+        """The error for a number that is not finite."""
         return ModelError(f"{what} is not finite at step {self.state.global_step}", "Lower --learning-rate.")
 
 
 class LengthBatches(torch.utils.data.Sampler[list[int]]):
     """Batches of windows of about the same length, in an order that depends on seed and epoch alone.
 
-    All windows are shuffled; some batches' worth of them at a time are sorted by length and cut into batches; these are
-    shuffled again.
+    All windows are shuffled. The windows of some batches at a time are sorted by length and split into batches. The batches
+    are shuffled again.
 
     Args:
         lengths: tokens of each window.
         batch_size: windows of a batch.
-        seed: of the shuffling.
+        seed: random seed of the shuffling.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
@@ -220,7 +232,7 @@ class LengthBatches(torch.utils.data.Sampler[list[int]]):
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        # Epoch and seed stand the other way round than elsewhere. Published figures rest on it.
+        # Epoch and seed are swapped compared with other places. Published figures depend on it.
         generator = torch.Generator().manual_seed(derive_seed(self._epoch, self._seed))
         order = torch.randperm(len(self._lengths), generator=generator).tolist()
         size, batches = self.batch_size, []
@@ -263,7 +275,7 @@ def _prepare(settings: EncoderSettings) -> _Job:
 
 
 def _fingerprint(job: _Job) -> dict[str, Any]:
-    """What a run is made of, and what became of it."""
+    """The data and encoder of a run, and counts of its windows."""
     data, encoder = job.data, job.encoder
     absent = sum(
         example["start_positions"] == example["end_positions"] == _cls(example, encoder) for example in job.examples
@@ -285,17 +297,17 @@ def _cls(example: dict[str, Any], encoder: Encoder) -> int:
 
 def _train(job: _Job, folder: Path, checkpoint: Path | None, say: Say) -> None:
     interrupt, log = SaveOnInterrupt(), MetricsLog(folder / run.METRICS_LOG, job.data.num_questions)
-    trainer = SpanTrainer(job.encoder, _arguments(job.settings, folder), job.examples, [log, interrupt])
+    callbacks = [log, SaveByTime(_SAVE_MINUTES), interrupt]
+    trainer = SpanTrainer(job.encoder, _arguments(job.settings, folder), job.examples, callbacks)
     size = sum(parameter.numel() for parameter in job.encoder.model.parameters())
     say(
         f"training {size:,} parameters on {len(job.examples)} windows of {job.data.num_questions} questions; "
         f"drawn at random: {', '.join(job.encoder.fresh) or 'nothing'}"
     )
-    with interrupt.listening(), contextlib.closing(log):
+    with interrupt.listening(say), contextlib.closing(log):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if interrupt.interrupted and trainer.state.global_step < trainer.state.max_steps:
-        command = f"baseline encoder --resume {folder} --data DATA"
-        raise TrainingInterrupted(folder, trainer.state.global_step, command)
+    if interrupt.number is not None and trainer.state.global_step < trainer.state.max_steps:
+        raise TrainingInterrupted(folder, trainer.state.global_step, _resuming(folder), interrupt.number)
     if not all(bool(torch.isfinite(parameter).all()) for parameter in job.encoder.model.parameters()):
         raise trainer.exploded("a weight")
     with run.whole_folder(folder / run.FULL_MODEL) as staging:
@@ -321,7 +333,6 @@ def _arguments(settings: EncoderSettings, folder: Path) -> TrainingArguments:
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=_SAVE_EVERY,
-        save_total_limit=_KEEP,
         report_to="none",
         disable_tqdm=True,
         log_level="error",

@@ -46,11 +46,16 @@ def ask(
 
     Each answer is shown in its place in the document.
     """
+    from palmette.cli.console import stderr
     from palmette.inference.answerer import asked_document, load_answerer
 
     asked = asked_document(_read_document(document), questions, document)
     answerer = load_answerer(model, attention=attention, calibrated=calibration and decoder == "span")
     predictions = dict(answerer.decoder(decoder, effort=answerer.effort(max_words, inside_words)).predict([asked]))
+    calibrated_on = answerer.calibration
+    windows = (max(prediction.num_windows for prediction in predictions.values()),)
+    if calibrated_on and (line := calibrated_on.warn_of_windows(windows)):
+        stderr().print(line)
     for question in asked.questions:
         _show_answer(asked, question, predictions[question.id], as_json=as_json)
 
@@ -120,12 +125,12 @@ def _read_document(name: str) -> str:
 
 
 def _show_answer(document: Document, question: Question, found: Prediction, *, as_json: bool) -> None:
-    from palmette.cli.console import highlighted, stdout
+    from palmette.cli.console import highlighted, print_json, stdout
 
     if as_json:
         record = {"question": question.text, "answer": found.text or None, **asdict(found)}
         del record["text"]
-        typer.echo(json.dumps(record, ensure_ascii=False))
+        print_json(record)
         return
     console = stdout()
     console.print(question.text, style="bold")

@@ -147,9 +147,9 @@ def eval_retention(
     stdout().print(_retention_table(result))
     found = result.summary()
     stderr().print(
-        f"{found['passages_worse']} of {found['passages']} passages ({found['text_tokens']} tokens) became less likely. "
-        f"The KL divergence is over {found['completion_tokens']} tokens of {found['completions']} completions of the "
-        "untouched model."
+        f"{found['passages_worse']} of {found['passages']} passages ({found['text_tokens']} tokens) became less "
+        f"likely. The KL divergence is over {found['completion_tokens']} tokens of {found['completions']} completions "
+        "of the untouched model."
     )
     if out is not None:
         with run.whole_folder(out) as staging:
@@ -278,7 +278,11 @@ def calibrate(
         console.print(
             f"promise: at most {guarantee.target_error:.1%} of the answers given are wrong, "
             f"with {guarantee.confidence:.0%} confidence (tested: {guarantee.num_wrong} of {guarantee.num_answered} "
-            f"answers wrong, {guarantee.num_tested} answers could be given)"
+            f"answers wrong, in {guarantee.num_documents} documents. {guarantee.num_tested} answers could be given)"
+        )
+        console.print(
+            f"design effect {guarantee.design_effect:.2f}: the promise takes into account that the answers of one "
+            "document are alike. It rests on documents that are drawn independently, from the same source as later ones"
         )
     stderr().print(f"fitted on {found.num_questions} questions of {data}, and stored in {model}")
 

@@ -1,4 +1,4 @@
-"""Documents parted into prompts whose completions fit into a row, and the prefix tree of each part."""
+"""Questions about documents in groups whose completions fit into a row, and the prefix tree of each group."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from itertools import groupby
 from typing import Literal
 
 from palmette.data.records import Document, Question
-from palmette.errors import ModelError, PackingError, TemplateError
+from palmette.errors import ModelError, PackingError, PalmetteError, TemplateError
 from palmette.tasks.document_trees import CheckPositions, split_by_size
 from palmette.tasks.extractive_qa import ExtractiveQa, OpenCompletion
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 
-COMPLETION = "completion"  # tag of what was sampled
+COMPLETION = "completion"  # tag of sampled tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,13 @@ class PromptGroup:
     """A document with the questions about it that are asked together.
 
     Attributes:
-        name: of its tree; no two are alike.
-        document: the document; of its questions only those in `questions` are asked.
-        questions: what is asked.
-        first_key: number of the first question in the whole data; with the seed it determines the draws, and so on for the others.
+        name: name of its tree, unique in the run.
+        document: the document. Of its questions, only those in `questions` are asked.
+        questions: the questions that are asked.
+        first_key: number of the first question in all the data. The others follow it. With the seed, the number of a
+            question determines the draws of its completions.
         root: tokens that all documents share.
-        trunk: tokens of the document, and of what stands between it and any question.
+        trunk: tokens of the document, and those between it and any question.
         ends: tokens of each question, up to where the completion begins.
     """
 
@@ -41,7 +42,7 @@ class PromptGroup:
 
     @property
     def prompts(self) -> list[tuple[int, ...]]:
-        """Tokens of each question with all that stands before it."""
+        """Tokens of each question with everything before it."""
         return [self.root + self.trunk + end for end in self.ends]
 
     def tree(self, completions: Sequence[Sequence[tuple[str, tuple[int, ...]]]]) -> PrefixTree:
@@ -58,7 +59,7 @@ class PromptGroup:
         ([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0], ('d', '1'))
 
         Args:
-            completions: for each question its completions, as (name of the leaf, tokens).
+            completions: the completions of each question, as (name of the leaf, tokens).
         """
         below = tuple(
             Node(
@@ -115,25 +116,16 @@ def group_prompts(
             key += 1
             try:
                 opened = _open(task, document, question)
+                _check_fits(opened, question, num_samples, max_new_tokens, row_tokens)
                 if check_positions is not None:
-                    check_positions(_num_prompt_tokens(opened) + max_new_tokens, f"question {question.id!r}")
-            except (TemplateError, ModelError) as error:
-                if on_bad_record == "error" and not (isinstance(error, ModelError) and on_too_long == "drop"):
+                    what = f"question {question.id!r} of document {document.id!r}, with its completion,"
+                    check_positions(_num_prompt_tokens(opened) + max_new_tokens, what)
+            except (TemplateError, PackingError, ModelError) as error:
+                if "drop" not in _policies(error, on_too_long, on_bad_record):
                     raise
                 dropped.append(error.problem)
                 continue
-            alone = _num_prompt_tokens(opened) + num_samples * max_new_tokens
-            if alone <= row_tokens:
-                fitting.append((key - 1, question, opened))
-                continue
-            problem = f"question {question.id!r} with {num_samples} completions needs up to {alone} tokens"
-            if on_too_long == "error":
-                raise PackingError(
-                    f"{problem}, more than train.row_tokens = {row_tokens}",
-                    "Raise train.row_tokens, lower rollouts.samples or rollouts.max_new_tokens, "
-                    "or set data.on_too_long: drop.",
-                )
-            dropped.append(f"{problem}, limit {row_tokens}")
+            fitting.append((key - 1, question, opened))
         for part in _parts(fitting, num_samples * max_new_tokens, most_questions, row_tokens):
             keys, questions, opens = zip(*part, strict=True)
             first, ends = opens[0], tuple(opened.question for opened in opens)
@@ -142,12 +134,31 @@ def group_prompts(
     return groups, dropped
 
 
+def _policies(error: PalmetteError, on_too_long: str, on_bad_record: str) -> tuple[str, ...]:
+    """The policies under which such a question may be left out."""
+    if isinstance(error, ModelError):
+        return on_too_long, on_bad_record
+    return (on_too_long if isinstance(error, PackingError) else on_bad_record,)
+
+
 def _open(task: ExtractiveQa, document: Document, question: Question) -> OpenCompletion:
     try:
         return task.open_completion(document.text, question.text)
     except TemplateError as error:
         named = f"question {question.id!r} of document {document.id!r}: {error.problem}"
         raise TemplateError(named, error.way_out) from error
+
+
+def _check_fits(
+    opened: OpenCompletion, question: Question, num_samples: int, max_new_tokens: int, row_tokens: int
+) -> None:
+    alone = _num_prompt_tokens(opened) + num_samples * max_new_tokens
+    if alone > row_tokens:
+        raise PackingError(
+            f"question {question.id!r} with {num_samples} completions needs up to {alone} tokens, "
+            f"more than train.row_tokens = {row_tokens}",
+            "Raise train.row_tokens, lower rollouts.samples or rollouts.max_new_tokens, or set data.on_too_long: drop.",
+        )
 
 
 def _num_prompt_tokens(opened: OpenCompletion) -> int:
