@@ -177,7 +177,7 @@ def test_mistakes_are_one_line_and_exit_code_2(
         (["ask", "--document", typo, "--model", tmp_path, "Q?"], "cannot load the tokenizer"),
         (
             [*greedy, "--document", tmp_path / "long.txt", "--model", run_folder, "Q?"],
-            "is 4096: only so many positions",
+            "is 4096: the length of its context",
         ),
         (["inspect", "--document", "999"], "has 70 documents, no number 999"),
         (["quickstart", "--out", run_folder], "exists already"),

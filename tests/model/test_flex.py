@@ -286,7 +286,7 @@ def test_who_cannot_be_served_is_told_why(monkeypatch: pytest.MonkeyPatch) -> No
     sinks = AutoModelForCausalLM.from_config(GptOssConfig(**{**SMALL, "head_dim": 16}, **experts))
     assert "sinks" in (flex_refusal(sinks, "cuda") or "")
     monkeypatch.setattr(type(fits), "_supports_flex_attn", False)
-    assert "does not vouch for flex attention in LlamaForCausalLM" in (flex_refusal(fits, "cuda") or "")
+    assert "does not support flex attention in LlamaForCausalLM" in (flex_refusal(fits, "cuda") or "")
 
 
 def test_a_model_is_switched_where_that_serves_it(monkeypatch: pytest.MonkeyPatch) -> None:

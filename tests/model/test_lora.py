@@ -88,7 +88,7 @@ def test_some_layers_get_a_rank_and_alpha_of_their_own() -> None:
 
 @pytest.mark.parametrize("option", ["rank_pattern", "alpha_pattern"])
 def test_a_pattern_that_matches_nothing_is_refused(option: str) -> None:
-    with pytest.raises(ModelError, match=rf"lora\.{option}: 'v_proj' is the end of no adapted layer's name"):
+    with pytest.raises(ModelError, match=rf"lora\.{option}: no name of an adapted layer ends with 'v_proj'"):
         adapted(**{option: {"v_proj": 2}})
 
 

@@ -227,7 +227,7 @@ def test_what_cannot_be_is_refused(straight: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="already"):
         add_pause(model, 1)
     save_pause(model, tmp_path)
-    with pytest.raises(ModelError, match=r"shape \(1, 32\); those of the model have 16"):
+    with pytest.raises(ModelError, match=r"shape \(1, 32\), and the model's have 16"):
         load_pause(tiny_llama(torch.float32, hidden_size=16), tmp_path)
     (tmp_path / PAUSE_WEIGHTS).write_bytes(b"damaged")
     with pytest.raises(ModelError, match="cannot read the pause tokens"):
