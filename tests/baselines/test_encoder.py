@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -503,3 +503,12 @@ def test_the_command_trains_and_evaluates(
     assert "is finished" in capsys.readouterr().err
     assert palmette(monkeypatch, *words, "--model", run) == 2
     assert palmette(monkeypatch, *words, *learn, "--model", run, "--out", tmp_path / "not") == 2
+
+
+@pytest.mark.parametrize("word", ["\u0928\u0940", "\u0e17\u0e35\u0e48", "\u1780\u17b6", "e\u0301"])
+def test_an_answer_keeps_the_marks_of_its_last_letter(word: str) -> None:
+    """Tokenizers that strip marks end the token before them, also those of combining class 0 (Hindi, Thai, Khmer)."""
+    text = f"{word} a"
+    window = EncodedWindow({"input_ids": [1, 2, 3]}, (None, (0, 1), (len(word) + 1, len(text))), 0)
+    scores = score_spans(text, [(window, *peaks(window, 1, 1))], max_answer_tokens=1)
+    assert text[scores.spans[0].start : scores.spans[0].end] == word

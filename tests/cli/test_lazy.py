@@ -66,7 +66,14 @@ def test_help_of_the_program_and_of_groups_imports_no_command() -> None:
     assert len(groups) >= 3
     held = modules_after(["--help"], *groups)
     ours = {name for name in held if name.startswith("palmette")}
-    assert ours == {"palmette", "palmette.cli", "palmette.cli.lazy", "palmette.cli.main", "palmette.errors"}
+    assert ours == {
+        "palmette",
+        "palmette.cli",
+        "palmette.cli.failures",
+        "palmette.cli.lazy",
+        "palmette.cli.main",
+        "palmette.errors",
+    }
     assert not held & {"rich", "pydantic", "yaml", "torch"}
 
 

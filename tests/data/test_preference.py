@@ -276,7 +276,10 @@ def test_every_reason_is_counted(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "no record is left: it has no row"),
-        (json.dumps({**PAIR, "chosen": ""}), "no record is left: all were dropped \\(1 empty\\), first .*'chosen' is empty"),
+        (
+            json.dumps({**PAIR, "chosen": ""}),
+            "no record is left: all were dropped \\(1 empty\\), first .*'chosen' is empty",
+        ),
     ],
 )
 def test_nothing_left_is_an_error(tmp_path: Path, text: str, message: str) -> None:

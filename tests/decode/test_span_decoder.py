@@ -6,27 +6,21 @@ import copy
 import functools
 import json
 import math
-import sys
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import pytest
-import regex
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
 from palmette.data.records import Answer, Document, Question
-from palmette.data.text import MARKS, SPACE, is_mark
 from palmette.decode.posterior import Decision, SpanPosterior, WindowScores
 from palmette.decode.prefix_cache import PrefixCache
-from palmette.decode.reachability import count_unlearnable, count_unreachable
 from palmette.decode.span_decoder import Effort, SpanDecoder
-from palmette.decode.spans import Window, cut_windows, unreachable, words
+from palmette.decode.spans import Window, cut_windows, words
 from palmette.decode.trie import span_trie
 from palmette.errors import DataError, ModelError, PackingError
 from palmette.model.forward import score_tokens
@@ -36,6 +30,7 @@ from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.segments import TextEncoder, _cuts_cleanly
 from tests.support.models import tiny_llama
+from tests.support.spans import plain_spans, texts
 from tests.support.tokenizers import STYLES
 
 EVERYTHING = Effort(max_words=4, max_passes=None, tokens_per_pass=None)
@@ -73,38 +68,6 @@ def stock(model: Any) -> Any:
     plain = copy.deepcopy(model)
     plain.set_attn_implementation("sdpa")
     return plain
-
-
-def kind(character: str) -> str:
-    """Digits and letters make words. Anything else is a word of its own."""
-    category = unicodedata.category(character)
-    return "digit" if category in ("Nd", "Nl") else "letter" if category[0] in "LM" or character == "_" else ""
-
-
-def plain_spans(text: str, max_words: int, *, inside_words: bool = False) -> dict[str, int]:
-    """The allowed spans, found by walking over characters (scripts that separate their words only).
-
-    Spans begin where words begin. They end where words end, and with `inside_words` after every character with its marks.
-    """
-    pieces: list[list[int]] = []
-    for index, character in enumerate(text):
-        if character.isspace():
-            continue
-        mark = unicodedata.combining(character) > 0
-        joins = pieces and pieces[-1][1] == index
-        joins = joins and (mark or (kind(character) != "" and kind(character) == kind(text[pieces[-1][0]])))
-        if joins:
-            pieces[-1][1] = index + 1
-        else:
-            pieces.append([index, index + 1])
-    found: dict[str, int] = {}
-    for i in range(len(pieces)):
-        for j in range(i, min(i + max_words, len(pieces))):
-            start, end = pieces[j]
-            inner = [at for at in range(start + 1, end) if not unicodedata.combining(text[at])] if inside_words else []
-            for stop in (*inner, end):
-                found.setdefault(text[pieces[i][0] : stop], pieces[i][0])
-    return found
 
 
 def brute_force(
@@ -154,10 +117,6 @@ PRE_TOKENIZERS = {
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ],
 }
-
-texts = st.text(
-    alphabet=st.sampled_from(list("aAbst1_ \n\t\"\\/.,'-?éß€😀\u0301\u2028\u00a0\x1c\x1f{}")), min_size=1, max_size=14
-).filter(lambda text: any(not c.isspace() for c in text) and not unicodedata.combining(text.strip()[0]))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -286,54 +245,6 @@ def test_some_tokenizers_cut_cleanly_and_some_do_not() -> None:
         split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
         assert _cuts_cleanly({**spec, "pre_tokenizer": split}) is clean
     assert not _cuts_cleanly({**spec, "normalizer": {"type": "NFC"}})
-
-
-def test_windows_hold_every_span_once() -> None:
-    """Spans that begin in any window, put together, are the spans of the whole; each lies within its window."""
-    text = " ".join(f"word{i % 13}," if i % 3 else f"w{'abcdefg'[i % 7]}" for i in range(120))
-    windows = cut_windows(text, lambda parts: [1] * len(parts), max_words=5, window_tokens=40, overlap_tokens=12)
-    assert len(windows) > 3
-    bounds = words(text)
-    begun = [start for window in windows for start, _ in window.words]
-    assert begun == [start for start, _ in bounds]
-    assert windows[0].start == 0
-    assert windows[-1].end == len(text)
-    for window, following in pairwise(windows):
-        assert following.start < window.end
-    merged: dict[str, int] = {}
-    for window in windows:
-        for start, ends in window.runs(5):
-            assert window.start <= start
-            assert ends[-1] <= window.end
-            for end in ends:
-                merged.setdefault(text[start:end], start)
-    assert merged == plain_spans(text, 5)
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=60),
-    max_words=st.integers(1, 12),
-    window_tokens=st.integers(1, 80),
-    overlap_tokens=st.integers(1, 90),
-)
-def test_windows_move_on_whatever_their_size(
-    sizes: list[int], max_words: int, window_tokens: int, overlap_tokens: int
-) -> None:
-    """Words of any number of tokens, spans longer than a window, overlaps larger than one: every span once, in one piece."""
-    text = " ".join("x" * (index % 5 + 1) for index in range(len(sizes)))
-    windows = cut_windows(
-        text, lambda _: sizes, max_words=max_words, window_tokens=window_tokens, overlap_tokens=overlap_tokens
-    )
-    bounds = words(text)
-    assert [start for window in windows for start, _ in window.words] == [start for start, _ in bounds]
-    index = 0
-    for window in windows:
-        for start, ends in window.runs(max_words):
-            assert window.start <= start
-            assert ends == [end for _, end in bounds[index : index + max_words]]
-            assert ends[-1] <= window.end
-            index += 1
 
 
 def test_a_long_document_is_merged_on_one_scale(model: Any, plain: Any, tokenizer: Any, task: ExtractiveQa) -> None:
@@ -562,37 +473,11 @@ def test_a_long_document_of_many_questions_under_a_budget(model: Any, tokenizer:
         assert low * (1 - 1e-6) <= exact.no_answer_probability <= high * (1 + 1e-6)
 
 
-def test_words_of_many_scripts() -> None:
-    def cut(text: str) -> list[str]:
-        return [text[a:b] for a, b in words(text)]
-
-    assert cut("e\u0301té, naïve_2") == ["e\u0301té", ",", "naïve_", "2"]
-    assert cut("हिन्दी भाषा") == ["हिन्दी", "भाषा"]
-    assert cut("東京 is 大") == ["東", "京", "is", "大"]
-    assert cut("👩\u200d🚀!") == ["👩\u200d🚀", "!"]
-    assert cut(" \n\u00a0") == []
-    assert cut("\u0600 7") == ["\u0600", "7"]
-
-
-def ends(text: str, **options: bool) -> list[str]:
-    """The words of a text, each with a bar where a span may end in it."""
-    return ["|".join(text[a:b] for a, b in pairwise(word)) for word in words(text, **options)]
-
-
-def test_words_end_between_digits_and_letters_and_beside_hangul() -> None:
-    """By hand: particles follow nouns and numbers in Korean, units and plurals follow digits."""
-    assert ends("the 1990s, 5kg B12 H\u2082O") == ["the", "1990", "s", ",", "5", "kg", "B", "12", "H", "\u2082", "O"]
-    assert ends("서울에 1395년에 KBS는") == ["서|울|에", "1395", "년|에", "KBS|는"]
-    # Jamo that make one syllable stay together.
-    assert ends("\u1109\u1165\u110b\u116e\u11af") == ["\u1109\u1165|\u110b\u116e\u11af"]
-    assert ends("Tür zu", inside_words=True) == ["T|ü|r", "z|u"]
-    assert ends("e\u0301a \u0928\u0940", inside_words=True) == ["e\u0301|a", "\u0928\u0940"]
-
-
 @pytest.mark.parametrize("separator", ["\x1c", "\x1d", "\x1e", "\x1f", "\x85", "\u2028"])
 def test_information_separators_are_white_space(model: Any, tokenizer: Any, separator: str) -> None:
     """str.isspace says so, and what is stripped there must not be a word here. Such a document used to crash."""
-    assert ends(f"1931.{separator}It{separator}{separator} drains") == ["1931", ".", "It", "drains"]
+    text = f"1931.{separator}It{separator}{separator} drains"
+    assert [text[a:b] for a, b in words(text)] == ["1931", ".", "It", "drains"]
     (found,) = SpanDecoder(model, tokenizer, effort=EVERYTHING).answer(f"1931.{separator}It", ["When?"])
     assert found.certified
     assert {candidate.text for candidate in found.candidates} <= set(plain_spans(f"1931.{separator}It", 4))
@@ -611,73 +496,3 @@ def test_a_blob_without_a_blank_is_read_in_windows(model: Any, tokenizer: Any) -
     assert count[0] > 10  # this tokenizer does not swallow it
     (found,) = SpanDecoder(model, tokenizer, effort=effort).answer(text[:4000] + text[-40:], ["Who?"])
     assert found.num_windows > 5
-
-
-def test_words_that_are_long_but_real_are_not_cut() -> None:
-    """The longest German word of law had 63 letters."""
-    (word,) = words("Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetz")
-    assert word == (0, 63)
-
-
-DATES = "In the 1990s R. Okafor weighed 5kg. Whitbyshire is old."
-
-
-@pytest.mark.parametrize(
-    ("answer", "max_words", "inside", "reason"),
-    [
-        ("1990", 30, False, None),
-        ("R. Okafor", 3, False, None),
-        ("R. Okafor", 2, False, "has 3 words, more than 2"),
-        ("5", 30, False, None),
-        ("Whitby", 30, False, "ends inside a word"),
-        ("Whitby", 30, True, None),
-        ("shire", 30, True, "starts inside a word"),
-        (" R. Okafor", 30, False, "has white space at its ends"),
-        ("?", 30, False, "stands for no answer"),
-        ("Leeds", 30, False, "does not stand in the document"),
-    ],
-)
-def test_unreachable_answers_have_a_reason(answer: str, max_words: int, inside: bool, reason: str | None) -> None:
-    assert unreachable(DATES, answer, max_words, inside_words=inside) == reason
-
-
-@settings(max_examples=150, deadline=None)
-@given(text=texts, inside=st.booleans(), start=st.integers(0, 13), length=st.integers(1, 6))
-def test_unreachable_agrees_with_the_spans(text: str, inside: bool, start: int, length: int) -> None:
-    """An answer can be given exactly if a walk over the characters finds it among the spans."""
-    answer = text[start : start + length]
-    if answer in ("", "?"):
-        return
-    allowed = answer in plain_spans(text, 3, inside_words=inside)
-    assert (unreachable(text, answer, 3, inside_words=inside) is None) == allowed
-
-
-def test_unreachable_questions_are_counted_with_the_first() -> None:
-    """Of four questions one has no answer at all, one an answer that can be given beside one that cannot."""
-    at = DATES.find
-    questions = (
-        Question("many", "Who?", (Answer("Okaf", at("Okaf")), Answer("Okafor", at("Okafor")))),
-        Question("none", "Why?"),
-        Question("part", "What?", (Answer("Whitby", at("Whitby")),)),
-        Question("late", "What?", (Answer("shire", at("shire")),)),
-    )
-    document = Document("d", DATES, questions)
-    found = count_unreachable([document])
-    assert (found.num_questions, found.num_unreachable) == (3, 2)
-    assert str(found) == (
-        "2 of 3 questions have no answer that the span decoder can give. "
-        "The first is 'part': its answer 'Whitby' ends inside a word."
-    )
-    # Training learns the most frequent answer, the first on a tie: "Okaf".
-    assert count_unlearnable([document]).num_unreachable == 3
-    assert count_unreachable([document], Effort(inside_words=True)).question == "late"
-    assert not count_unreachable([Document("d", DATES, questions[:2])])
-
-
-def test_white_space_and_marks_have_one_definition() -> None:
-    """Every code point: the word pattern's white space is Python's, and marks are the categories M and the joiners."""
-    spaces, marks = regex.compile(f"[{SPACE}]"), regex.compile(f"[{MARKS}]")
-    for character in map(chr, range(sys.maxunicode + 1)):
-        assert bool(spaces.match(character)) == character.isspace()
-        if unicodedata.category(character) != "Cn":  # the two tables may be of different Unicode versions
-            assert not is_mark(character) or marks.match(character)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_document_with_1000_questions_becomes_trees_that_repeat_the_trunk() ->
     assert len({tree.name for tree in trees}) == len(trees)
     assert learned_branches(trees) == learned_branches([TASK.training_tree(asked)])
     # No two neighbours would fit into one tree, so there are no more trees than needed for their order.
-    for tree, following in zip(trees, trees[1:], strict=False):
+    for tree, following in pairwise(trees):
         assert tree.num_tokens + following.root.children[0].num_tokens > 1024
 
 
@@ -89,7 +90,7 @@ def test_splitting_by_size(sizes: list[int], room: int, most: int | None) -> Non
     for part in parts:
         assert len(part) == 1 or sum(sizes[i] for i in part) <= room
         assert most is None or len(part) <= most
-    for part, following in zip(parts, parts[1:], strict=False):
+    for part, following in pairwise(parts):
         full = sum(sizes[i] for i in part) + sizes[following[0]] > room
         assert full or len(part) == most
 

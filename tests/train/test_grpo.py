@@ -194,11 +194,11 @@ def test_bad_jobs_leave_nothing_behind(tiny_folder: Path, data: str, tmp_path: P
     for error, message, changes in (
         (RecipeError, "there is no reward 'exakt'", {"rollouts__rewards": {"exakt": 1.0}}),
         (PackingError, "more than train.row_tokens = 64", {"train__row_tokens": 64}),
-        (DataError, "nothing is left to ask: all was dropped", {"train__row_tokens": 64, "data__on_too_long": "drop"}),
+        (DataError, "there is nothing to ask: all was dropped", {"train__row_tokens": 64, "data__on_too_long": "drop"}),
         (PackingError, r"rollouts\.tokens_per_batch is 64", {"rollouts__tokens_per_batch": 64}),
         (
             ModelError,
-            "the longest prompt, with its completion, needs",
+            r"question .* of document .*, with its completion, needs",
             {"model__overrides": {"max_position_embeddings": 64}},
         ),
         (DataError, "in one completion of its own", {"reasoning": {"kind": "blah"}}),

@@ -407,8 +407,8 @@ def test_what_contradicts_the_run_to_start_from_is_refused(
     out = tmp_path / "none"
     same = {"start": str(tuned), "lora": {"rank": 2}}
     for error, message, changes in (
-        (RecipeError, "lora.rank = 8; start = .* has 2", {**same, "lora__rank": 8}),
-        (RecipeError, "model.name = 'elsewhere'; start = ", {**same, "model__name": "elsewhere"}),
+        (RecipeError, "lora.rank = 8, but start = .* has 2", {**same, "lora__rank": 8}),
+        (RecipeError, "model.name = 'elsewhere', but start = ", {**same, "model__name": "elsewhere"}),
         (RecipeError, "train.method = full would train the weights under it", {**same, "train__method": "full"}),
         (RunError, "is not a run folder", {"start": str(tmp_path)}),
     ):

@@ -125,12 +125,12 @@ def _read_document(name: str) -> str:
 
 
 def _show_answer(document: Document, question: Question, found: Prediction, *, as_json: bool) -> None:
-    from palmette.cli.console import highlighted, stdout
+    from palmette.cli.console import highlighted, print_json, stdout
 
     if as_json:
         record = {"question": question.text, "answer": found.text or None, **asdict(found)}
         del record["text"]
-        typer.echo(json.dumps(record, ensure_ascii=False))
+        print_json(record)
         return
     console = stdout()
     console.print(question.text, style="bold")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -27,15 +30,36 @@ def stdout() -> Console:
 
 
 def invoked_as() -> str:
-    """How this command was called, for commands to try next. That is its path, unless it is on the PATH."""
+    """How this command was called, for commands to try next, quoted for the shell.
+
+    That is its path, unless it is on the PATH.
+    """
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return "python -m palmette"
     if shutil.which(called.name) == str(called):
-        return called.name
+        return shlex.quote(called.name)
     with contextlib.suppress(ValueError):
-        return str(called.relative_to(Path.cwd()))
-    return str(called)
+        called = called.relative_to(Path.cwd())
+    return shlex.quote(str(called))
+
+
+def command_line(*words: str | Path) -> str:
+    """A command to try next, as it is typed into a shell.
+
+    Args:
+        words: what stands after `palmette`. Each is one word to the shell, whatever characters it has.
+    """
+    return f"{invoked_as()} {shlex.join(map(str, words))}"
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON. It is UTF-8 whatever the encoding of standard output."""
+    # A lone surrogate, as a command line of other bytes gives, becomes the escape that JSON has for it.
+    line = (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", errors="backslashreplace")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
 
 
 def stderr() -> Console:

@@ -147,9 +147,9 @@ def eval_retention(
     stdout().print(_retention_table(result))
     found = result.summary()
     stderr().print(
-        f"{found['passages_worse']} of {found['passages']} passages ({found['text_tokens']} tokens) became less likely. "
-        f"The KL divergence is over {found['completion_tokens']} tokens of {found['completions']} completions of the "
-        "untouched model."
+        f"{found['passages_worse']} of {found['passages']} passages ({found['text_tokens']} tokens) became less "
+        f"likely. The KL divergence is over {found['completion_tokens']} tokens of {found['completions']} completions "
+        "of the untouched model."
     )
     if out is not None:
         with run.whole_folder(out) as staging:

@@ -76,7 +76,10 @@ _PlainFormatter: Any = typer.Context.formatter_class  # the module that defines 
 
 
 class _HelpFormatter(_PlainFormatter):  # type: ignore[misc]  # of a class that is known by its place only
-    """The plain formatter with bold headings and coloured names. `typer.echo` drops colours where there is no terminal."""
+    """The plain formatter with bold headings and coloured names.
+
+    `typer.echo` drops colours where there is no terminal.
+    """
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
         super().write_usage(typer.style(prog, bold=True), args, prefix or typer.style("Usage: ", bold=True))

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from palmette import __version__
+from palmette.cli.failures import run_command
 from palmette.cli.lazy import Command, Group, lazy_app
-from palmette.errors import PalmetteError
 
 _EVAL = {
     "squad": Command(
@@ -123,15 +123,11 @@ def options(
 
 
 def main() -> None:
-    """Run the command line. A user's mistake is one line on standard error and exit code 2."""
-    # By default libgomp looks about a hundred times as often before a waiting thread sleeps. Where another program wants the
-    # processor, threads that look keep those from running that they wait for, and a step takes four times as long, not two.
+    """Run the command line.
+
+    A user's mistake is one line on standard error and exit code 2, as `cli/failures.py` has it.
+    """
+    # By default libgomp looks about a hundred times as often before a waiting thread sleeps. Where another program wants
+    # the processor, such threads keep those from running that they wait for, and a step takes four times as long, not two.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    try:
-        app()
-    except PalmetteError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
+    sys.exit(run_command(app))

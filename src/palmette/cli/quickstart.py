@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +30,7 @@ def quickstart(
 
     Model and corpus come with the package. The folder gets the run, its evaluations and report.html.
     """
-    from palmette.cli.console import invoked_as, stderr, stdout
+    from palmette.cli.console import command_line, stderr, stdout
     from palmette.pages.evaluation.folder import REPORT
     from palmette.studies.quickstart import HELD_OUT, run_quickstart
     from palmette.train.callbacks import TrainingInterrupted
@@ -43,10 +44,11 @@ def quickstart(
         found = run_quickstart(out, say, smoke=smoke)
     except TrainingInterrupted as stop:
         say(str(stop))
-        say(f"then evaluate it with: {invoked_as()} eval squad --model {out} --data {HELD_OUT} --out {out}/test")
+        evaluate = command_line("eval", "squad", "--model", out, "--data", HELD_OUT, "--out", out / "test")
+        say(f"Then evaluate it with: {evaluate}")
         raise typer.Exit(stop.exit_code) from stop
     _print_results(stdout(), found)
-    say(f"everything is in {out}; look at {out / REPORT}")
+    say(f"Everything is in {out}. Open {out / REPORT}.")
     _print_next_steps(stdout(), out)
 
 
@@ -75,13 +77,13 @@ def _legend() -> Text:
 
 
 def _print_next_steps(console: Console, out: Path) -> None:
-    from palmette.cli.console import invoked_as
+    from palmette.cli.console import command_line
 
-    palmette, document = invoked_as(), "The ferry leaves at 7:40 from pier 3."
+    document, question = shlex.quote("The ferry leaves at 7:40 from pier 3."), "When does the ferry leave?"
     console.print("Next:", style="bold")
     for command in (
-        f'echo "{document}" | {palmette} ask --model {out} --document - "When does the ferry leave?"',
-        f"{palmette} compare-runs {out}/untouched {out}",
-        f"{palmette} inspect --model {out} --questions 2",
+        f"echo {document} | {command_line('ask', '--model', out, '--document', '-', question)}",
+        command_line("compare-runs", out / "untouched", out),
+        command_line("inspect", "--model", out, "--questions", "2"),
     ):
         console.print(f"  {command}", soft_wrap=True)

@@ -37,12 +37,14 @@ def sweep(
     try:
         result = run_sweep(file, news.print, retry_failed=retry_failed)
     except (TrainingInterrupted, KeyboardInterrupt) as stop:
-        raise _stopped(f"sweep {file}", getattr(stop, "exit_code", 130)) from stop
+        raise _stopped(stop, "sweep", file) from stop
     _print_tables(result.tables)
     for text in result.failures:
         news.print(text)
     total = len(result.outcomes)
-    news.print(f"{total - result.num_failed} of {total} runs finished; the table is in {result.folder / 'sweep.md'}")
+    news.print(
+        f"{total - result.num_failed} of {total} runs are finished. The table is in {result.folder / 'sweep.md'}"
+    )
     if result.num_failed:
         raise typer.Exit(1)
 
@@ -66,21 +68,21 @@ def chain(
     try:
         result = run_chain(recipe, news.print)
     except (TrainingInterrupted, KeyboardInterrupt) as stop:
-        raise _stopped(f"chain {recipe}", getattr(stop, "exit_code", 130)) from stop
+        raise _stopped(stop, "chain", recipe) from stop
     _print_tables(result.tables)
     for text in [*result.failures, *result.refusals]:
         news.print(text)
-    news.print(f"the table is in {result.page}")
+    news.print(f"The table is in {result.page}")
     if result.failures:
         raise typer.Exit(1)
 
 
-def _stopped(words: str, code: int) -> typer.Exit:
-    """Say how to continue. The result is the exit with a code, after Ctrl-C or SIGTERM."""
-    from palmette.cli.console import invoked_as, stderr
+def _stopped(stop: BaseException, *words: str | Path) -> typer.Exit:
+    """Say how to continue. The result is the exit after Ctrl-C or SIGTERM."""
+    from palmette.cli.console import command_line, stderr
 
-    stderr().print(f"stopped; continue with: {invoked_as()} {words}")
-    return typer.Exit(code)
+    stderr().print(f"Stopped. Continue with: {command_line(*words)}")
+    return typer.Exit(getattr(stop, "exit_code", 130))
 
 
 def _print_tables(tables: Sequence[Table]) -> None:

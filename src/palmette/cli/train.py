@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -74,4 +75,4 @@ def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
         raise typer.Exit(stop.exit_code) from stop
     news.print(f"done: {finished.folder}")
     draw_run(finished.folder, news.print)
-    news.print(f"try it: {invoked_as()} {stage.next_step.format(finished.folder)}")
+    news.print(f"try it: {invoked_as()} {stage.next_step.format(shlex.quote(str(finished.folder)))}")

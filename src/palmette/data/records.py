@@ -141,6 +141,6 @@ def _check_answer(text: str, answer: Answer, where: str) -> None:
     elsewhere = text.find(answer.text)
     hint = f"it stands at {elsewhere}" if elsewhere >= 0 else "it does not stand anywhere in the document"
     raise DataError(
-        f"{where} has the answer {short(answer.text)} at {answer.start}, where the document has {short(there)}",
+        f"{where} has the answer {short(answer.text)} at {short(answer.start)}, where the document has {short(there)}",
         f"Correct the offset ({hint}), or set data.on_bad_record: drop.",
     )

@@ -69,14 +69,14 @@ class CompletionDecoder(ABC):
         Raises:
             ModelError: a prompt with its completion is longer than the model's positions.
         """
-        asked = [(document, question) for document in documents for question in document.questions]
+        pairs = [(document, question) for document in documents for question in document.questions]
         no_answer: dict[str, float] = {}
         free = self._task.reasoning.kind == "rationale" or self._reasoning_limit is not None
         if self._score_abstention and not free:  # since there is no reasoning yet
             for batch in abstention_probabilities(self._model, self._task, documents):
                 no_answer.update(batch)
-        for index, raw in self.completions(asked):
-            document, question = asked[index]
+        for index, raw in self.completions(pairs):
+            document, question = pairs[index]
             # Reasoning was cut off where it opened an answer, so the first opening is the inserted one.
             opened = raw.find(self._task.prompt.before_answer.strip()) if self._reasoning_limit is not None else 0
             yield question.id, prediction_of(self._read(raw[opened:]), raw, document, no_answer.get(question.id))
@@ -126,8 +126,8 @@ class GenerationDecoder(CompletionDecoder):
     def completions(self, questions: Sequence[tuple[Document, Question]]) -> Iterator[tuple[int, str]]:
         """(index into `questions`, text of the completion), batch by batch, longest prompts first."""
         prompts = [self._task.prompt_tokens(document, question) for document, question in questions]
-        for prompt, asked in zip(prompts, questions, strict=True):
-            self._check_length(len(prompt), *asked)
+        for prompt, pair in zip(prompts, questions, strict=True):
+            self._check_length(len(prompt), *pair)
         order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
         stop = self._stops()
         config = GenerationConfig(

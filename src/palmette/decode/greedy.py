@@ -1,8 +1,8 @@
 """Greedy generation on the prefix tree.
 
 All documents share the system message, and all questions of a document share the document. Completions grow as
-branches, one token of each in a pass. They are the same completions that one prompt in each row gives, for a fraction of
-the tokens. Placeholders and the opening of a second turn are inserted if the task has them.
+branches, one token of each in a pass. They are the same completions that one prompt in each row gives, for a fraction
+of the tokens. Placeholders and the opening of a second turn are inserted if the task has them.
 """
 
 from __future__ import annotations

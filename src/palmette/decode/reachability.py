@@ -77,11 +77,11 @@ def _count(
     num_questions = num_unreachable = 0
     question, answer, reason = "", "", ""
     for document in documents:
-        for asked in document.questions:
-            if not asked.answers:
+        for known in document.questions:
+            if not known.answers:
                 continue
             num_questions += 1
-            answers = answers_of(asked)
+            answers = answers_of(known)
             reasons = [
                 unreachable(document.text, text, effort.max_words, inside_words=effort.inside_words) for text in answers
             ]
@@ -89,5 +89,5 @@ def _count(
                 continue
             num_unreachable += 1
             if num_unreachable == 1:
-                question, answer, reason = asked.id, answers[0], str(reasons[0])
+                question, answer, reason = known.id, answers[0], str(reasons[0])
     return Unreachable(num_questions, num_unreachable, question, answer, reason)

@@ -104,7 +104,7 @@ class Search:
         return Evidence(best, best, self.bound - abstain, scored, unscored, self.slack)
 
     def scores(self) -> WindowScores:
-        """What was found, as odds against no answer."""
+        """The scores of this window, as odds against no answer."""
         evidence, trie, abstain = self.evidence, self.trie, self.abstain
         spans = {
             trie.strings[string]: (trie.places[string], value - abstain)

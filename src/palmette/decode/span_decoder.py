@@ -2,8 +2,8 @@
 
 The wrapper of the completion is forced, so an answer is one of the document's spans, or "?". The first pass reads a
 document with all its questions, each followed by "?". Every later pass adds the likeliest branches of the document's
-span trie to the same prefix tree. The probability of a string is that of its tokens and of the token that ends it, given the
-opening of the completion.
+span trie to the same prefix tree. The probability of a string is that of its tokens and of the token that ends it,
+given the opening of the completion.
 """
 
 from __future__ import annotations
@@ -178,13 +178,13 @@ class SpanDecoder:
             PackingError: a question is so long that it does not fit into a batch with a window of the document.
             ModelError: the model has fewer positions than a window, a question and an answer need.
         """
-        asked = tuple(Question(str(index), question) for index, question in enumerate(questions))
-        given = Document("document", document, asked)
+        numbered = tuple(Question(str(index), question) for index, question in enumerate(questions))
+        given = Document("document", document, numbered)
         check_document(given, "answer")
-        for question in asked:
+        for question in numbered:
             check_question(question, given, "answer")
         predictions = dict(self.predict([given]))
-        return [predictions[question.id] for question in asked]
+        return [predictions[question.id] for question in numbered]
 
     def predict(self, documents: Iterable[Document]) -> Iterator[tuple[str, Prediction]]:
         """(question id, prediction) for every question, as soon as each is known. Documents are read one by one."""
@@ -212,17 +212,17 @@ class SpanDecoder:
         lead = opened.lead + free + (len(opened.verdict.no) if opened.verdict else 0)
         used, room = 0, self._effort.tokens_per_batch - len(opened.root)
         for document in documents:
-            asked = [(q.id, self._task.open_completion(_ANY, q.text).question) for q in document.questions]
-            for question, _ in asked:
+            opened_questions = [(q.id, self._task.open_completion(_ANY, q.text).question) for q in document.questions]
+            for question, _ in opened_questions:
                 if question in seen:
                     raise DataError(
                         f"question id {question!r} of document {document.id!r} occurs twice",
                         "Give each an id of its own.",
                     )
                 seen.add(question)
-            for reading in self._readings(document) if asked else ():
+            for reading in self._readings(document) if opened_questions else ():
                 begun = False
-                for question, tokens in asked:
+                for question, tokens in opened_questions:
                     begun_completion = len(tokens) + lead
                     need = begun_completion + len(opened.abstain) + self._reserve(reading.trie)
                     alone = len(reading.tokens) + need

@@ -52,7 +52,7 @@ def words(text: str, *, inside_words: bool = False) -> list[Word]:
     >>> words("the mill", inside_words=True)
     [(0, 1, 2, 3), (4, 5, 6, 7, 8)]
     """
-    found: list[Word] = []
+    bounds: list[Word] = []
     for match in _WORD.finditer(text):
         # Some marks take the blank after them into their grapheme. No word ends in white space.
         start, end = match.start(), match.start() + len(match[0].rstrip())
@@ -60,10 +60,10 @@ def words(text: str, *, inside_words: bool = False) -> list[Word]:
             cut = min(skip_marks(text, start + LONGEST_WORD), start + 2 * LONGEST_WORD)
             if cut >= end:
                 break
-            found.append((start, *_inner_ends(text, start, cut, inside_words), cut))
+            bounds.append((start, *_inner_ends(text, start, cut, inside_words), cut))
             start = cut
-        found.append((start, *_inner_ends(text, start, end, inside_words), end))
-    return found
+        bounds.append((start, *_inner_ends(text, start, end, inside_words), end))
+    return bounds
 
 
 def _inner_ends(text: str, start: int, end: int, inside_words: bool) -> list[int]:

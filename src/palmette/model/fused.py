@@ -338,6 +338,16 @@ def describe(model: Any) -> str:
     return f"fused layers with {kernels_for(weight.dtype, weight.device.type).name} kernels"
 
 
+def kernels_name(model: Any) -> str | None:
+    """Which kernels take part: "compiled" or "torch". None where there are none, with other attention or on a GPU.
+
+    Attention in blocks uses them under stock layers too.
+    """
+    if model.config.get_text_config()._attn_implementation != BACKENDS["sdpa"] or model.device.type != "cpu":
+        return None
+    return kernels_for(model.dtype, model.device.type).name
+
+
 def _is_fused(layer: Any) -> bool:
     return getattr(vars(layer).get("forward"), "__func__", None) is _forward
 

@@ -38,7 +38,8 @@ def fusible(layer: Any) -> bool:
 
     The answer may change while a model is used, as adapters and hooks come and go.
     """
-    if type(layer) not in FAMILIES or _has_any_global_hook() or _has_hooks(layer):
+    any_global_hook = _has_any_global_hook()  # type: ignore[no-untyped-call]  # torch types it so
+    if type(layer) not in FAMILIES or any_global_hook or _has_hooks(layer):
         return False
     kinds = FAMILIES[type(layer)]
     attention, mlp = layer.self_attn, layer.mlp

@@ -126,7 +126,8 @@ def rloo_loss(
         branch_P: the branch of each token. All tokens of a completion must be in one micro-batch.
         weight_P: learn weights. A token of weight 0 does not count.
         denominator: number of completions over the whole optimizer step.
-        clip_low, clip_high: see `clipped_surrogate`. They apply to the ratio of the whole completion.
+        clip_low: see `clipped_surrogate`. It applies to the ratio of the whole completion.
+        clip_high: as `clip_low`.
 
     Raises:
         ValueError: the denominator is not positive, or the clip range is empty.
