@@ -44,9 +44,9 @@ class ScoredCompletion:
     Attributes:
         document, question: their ids.
         sample: which of the question's completions it is, from 0.
-        text: what was said.
-        finish: what ended it: "end", or "length" where it was cut.
-        num_tokens: its tokens, the one that ended it among them; one or more.
+        text: its text.
+        finish: how it ended: "end", or "length" where it was cut.
+        num_tokens: the number of its tokens, including the one that ended it.
         logprob: log-probability of all of them under the policy (nats).
         reference_logprob: the same under the reference.
         kl_k3: the estimates k3 of its tokens, summed (nats).
@@ -76,10 +76,10 @@ class ScoredCompletion:
 
 @dataclass(frozen=True)
 class Divergence:
-    """What was found of a policy and its reference.
+    """The divergence of a policy from its reference.
 
     Attributes:
-        completions: all completions; each question has as many.
+        completions: all completions. Each question has the same number.
         made_by: what the figures depend on, for the record.
 
     Raises:
@@ -100,7 +100,7 @@ class Divergence:
 
     @functools.cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """The interval of each figure; {} for fewer than two documents, from which nothing can be learned about others."""
+        """The interval of each figure. {} for fewer than two documents."""
         return ratio_intervals(_columns(self.completions), [completion.document for completion in self.completions])
 
     def to_json(self) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class Divergence:
             run.write_text(staging / COMPLETIONS, "".join(lines))
 
     def lines(self) -> list[dict[str, Any]]:
-        """The completions, as JSON Lines hold them; `kl` is what k1 says of each."""
+        """The completions, as JSON Lines hold them. `kl` is the estimate k1."""
         return [{**asdict(completion), "kl": completion.kl} for completion in self.completions]
 
 
