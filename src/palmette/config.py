@@ -173,6 +173,7 @@ class TrainSection(Section):
         weight_decay: decoupled weight decay of AdamW.
         seed: random seed of adapters, dropout and order.
         save_every: optimizer steps between checkpoints. 0 saves only at the end of an epoch.
+        save_minutes: minutes after which a checkpoint is saved in any case, at the end of a step. 0 saves none by time.
         keep_checkpoints: number of checkpoints that are kept, the latest ones.
         gradient_checkpointing: compute activations again in the backward pass, which saves memory.
     """
@@ -189,6 +190,7 @@ class TrainSection(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     save_every: Annotated[int, Field(ge=0)] = 0
+    save_minutes: NonNegative = 10.0
     keep_checkpoints: Positive = 2
     gradient_checkpointing: bool = False
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
 import shlex
 import shutil
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from palmette.errors import RunError
 
 RECIPE, MANIFEST, METRICS_LOG = "recipe.yaml", "manifest.json", "metrics.jsonl"
 ADAPTER, FULL_MODEL, CHECKPOINTS, EMBEDDINGS = "adapter", "model", "checkpoints", "embeddings"
+_NO_FLUSH = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # of file systems that cannot flush
 _VERSIONS = ("palmette", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy")
 
 
@@ -32,7 +33,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: to a temporary file beside it, then renamed.
+    """Write a file whole or not at all, even if the power fails: to a temporary file beside it, then renamed.
 
     Raises:
         RunError: the file cannot be written, because the disk is full for example. What stood there before survives.
@@ -40,7 +41,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     try:
         temporary.write_bytes(content)
+        flush(temporary)
         temporary.replace(path)
+        flush(path.parent)
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror}", "Free some space, or choose another folder."
@@ -48,6 +51,35 @@ def write_bytes(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the list of names of a folder, is on the disk and no longer in the system's memory only.
+
+    A file that was renamed but not flushed may be empty after a power failure. Where a file system cannot do it, for
+    folders on Windows for example, nothing happens.
+
+    Raises:
+        OSError: it cannot be written. Some file systems notice a full disk only here.
+    """
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise
+    finally:
+        os.close(handle)
+
+
+def flush_tree(folder: Path) -> None:
+    """Flush all files and folders in a folder, then the folder itself. Errors as for `flush`."""
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            flush(path)
+    flush(folder)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -64,13 +96,24 @@ def append_line(path: Path, line: str) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSON Lines log, without a last line that was cut off while it was written."""
-    # Not splitlines, which also parts at characters that JSON leaves as they are, such as U+2028.
-    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
-    try:
-        return [json.loads(line) for line in lines]
-    except json.JSONDecodeError:
-        return [json.loads(line) for line in lines[:-1]]
+    """The lines of a JSON Lines log, without a last line that was cut off while it was written.
+
+    The cut may be inside a character, and a power failure may leave zeros at the end.
+
+    Raises:
+        RunError: a line before the last is damaged.
+    """
+    # As bytes, because a cut character cannot be decoded. Not splitlines, which also splits at other characters.
+    lines = [(number, line) for number, line in enumerate(path.read_bytes().split(b"\n"), 1) if line]
+    values: list[dict[str, Any]] = []
+    for number, line in lines:
+        try:
+            values.append(json.loads(line.decode("utf-8")))
+        except ValueError as error:
+            if number == lines[-1][0]:
+                break
+            raise RunError(f"line {number} of {path} is damaged: {error}", "Remove this line.") from error
+    return values
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -82,6 +125,9 @@ def write_json(path: Path, value: Any) -> None:
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that becomes `path` when the block ends well, and vanishes otherwise.
 
+    All files in it are flushed before it gets its name, so a folder that exists is complete even after a power failure.
+    Folder and files get the permissions that the user's umask gives.
+
     Raises:
         RunError: `path` exists already, or cannot be written.
     """
@@ -89,17 +135,32 @@ def whole_folder(path: Path) -> Iterator[Path]:
     path = path.absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        staging.chmod(0o755)
+        # No temporary folder of tempfile's, which is open to its owner alone whatever the umask.
+        staging = path.with_name(f".{path.name}-{uuid.uuid4().hex[:12]}")
+        staging.mkdir()
     except OSError as error:
         raise RunError(f"cannot create {path}: {error.strerror}", "Choose another folder.") from error
     try:
         yield staging
+        _follow_umask(staging)
+        flush_tree(staging)
         staging.rename(path)
+        flush(path.parent)
     except (OSError, SafetensorError) as error:
         raise RunError(f"cannot write {path}: {error}", "Free some space, or choose another folder.") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _follow_umask(folder: Path) -> None:
+    """Give the files of a new folder the permissions that the folder got from the umask.
+
+    safetensors writes files for their owner alone, and then nobody else can serve a run.
+    """
+    mode = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(mode)
 
 
 def check_absent(path: Path) -> None:
@@ -132,6 +193,19 @@ def stage_of(path: Path) -> str:
     return str(values.get("stage", "sft"))
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a run folder.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        value = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {path / MANIFEST}: {error}", "Copy the whole folder of the run.") from error
+    return value if isinstance(value, dict) else {}
+
+
 def is_run(path: Path) -> bool:
     """Whether a folder is a run folder."""
     return all((path / name).is_file() for name in (RECIPE, MANIFEST))
@@ -153,11 +227,11 @@ def environment() -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """The processor, its cores and memory, and the accelerator if there is one."""
+    import psutil
     import torch
 
     info: dict[str, Any] = {"platform": platform.platform(), "processor": _processor(), "cores": os.cpu_count()}
-    with contextlib.suppress(ValueError, OSError):
-        info["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    info["memory_gib"] = round(psutil.virtual_memory().total / 2**30, 1)
     info["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     info["amx"] = torch.cpu._is_amx_tile_supported()
     info["avx512_bf16"] = torch.cpu._is_avx512_bf16_supported()

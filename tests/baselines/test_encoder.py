@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -371,7 +372,7 @@ def test_going_on_equals_not_stopping(encoder_folder: Path, tmp_path: Path, monk
 
     class AtStepFive(SaveOnInterrupt):
         def on_step_end(self, args: Any, state: Any, control: TrainerControl, **kwargs: Any) -> TrainerControl:
-            self.interrupted = state.global_step == 5
+            self.number = signal.SIGINT if state.global_step == 5 else None
             return super().on_step_end(args, state, control, **kwargs)
 
     with monkeypatch.context() as patch:
@@ -394,7 +395,7 @@ def test_a_run_goes_on_with_its_own_data_only(
 ) -> None:
     class AtOnce(SaveOnInterrupt):
         def on_step_end(self, args: Any, state: Any, control: TrainerControl, **kwargs: Any) -> TrainerControl:
-            self.interrupted = True
+            self.number = signal.SIGINT
             return super().on_step_end(args, state, control, **kwargs)
 
     data = squad_file(tmp_path / "data.json")
@@ -502,3 +503,12 @@ def test_the_command_trains_and_evaluates(
     assert "is finished" in capsys.readouterr().err
     assert palmette(monkeypatch, *words, "--model", run) == 2
     assert palmette(monkeypatch, *words, *learn, "--model", run, "--out", tmp_path / "not") == 2
+
+
+@pytest.mark.parametrize("word", ["\u0928\u0940", "\u0e17\u0e35\u0e48", "\u1780\u17b6", "e\u0301"])
+def test_an_answer_keeps_the_marks_of_its_last_letter(word: str) -> None:
+    """Tokenizers that strip marks end the token before them, also those of combining class 0 (Hindi, Thai, Khmer)."""
+    text = f"{word} a"
+    window = EncodedWindow({"input_ids": [1, 2, 3]}, (None, (0, 1), (len(word) + 1, len(text))), 0)
+    scores = score_spans(text, [(window, *peaks(window, 1, 1))], max_answer_tokens=1)
+    assert text[scores.spans[0].start : scores.spans[0].end] == word

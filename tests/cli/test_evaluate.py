@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from palmette.data.source import read_source
 from tests.support.command import palmette
@@ -122,3 +123,53 @@ def test_predict_answers_a_file(
     )
     expected = json.loads((tmp_path / "e" / "predictions.json").read_text())
     assert {record["id"]: record["answer"] or "" for record in found if "answer" in record} == expected
+
+
+def test_answers_that_the_decoder_cannot_give_are_counted(
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Training, evaluation and calibration say how many, and name the first with the reason. "gran" ends inside "granite"."""
+    monkeypatch.setenv("COLUMNS", "300")
+    data = squad_file(tmp_path / "part.json", answers=[{"text": "gran", "answer_start": 13}])
+    said = "1 of 2 questions have no answer that the span decoder can give. The first is 'q1': its answer 'gran' ends inside"
+    recipe = {
+        "output": str(tmp_path / "run"),
+        "model": {"name": str(tiny_folder), "dtype": "float32"},
+        "data": {"train": [str(data)]},
+        "train": {"epochs": 1},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert palmette(monkeypatch, "train", "sft", tmp_path / "recipe.yaml") == 0
+    captured = capsys.readouterr()
+    assert said in captured.out + captured.err
+    first = {"num_questions": 2, "num_unreachable": 1, "question": "q1", "answer": "gran"}
+    first["reason"] = "ends inside a word"
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["unreachable"] == first
+
+    words = ["--model", tmp_path / "run", "--data", data]
+    assert palmette(monkeypatch, "eval", "squad", *words, "--out", tmp_path / "e") == 0
+    assert said in capsys.readouterr().err
+    assert json.loads((tmp_path / "e" / "evaluation.json").read_text())["unreachable"] == first
+    assert palmette(monkeypatch, "eval", "squad", *words, "--inside-words", "--out", tmp_path / "i") == 0
+    assert "that the span decoder can give" not in capsys.readouterr().err
+    lines = [json.loads(line) for line in (tmp_path / "i" / "answers.jsonl").read_text().splitlines()]
+    assert {line["prediction"]["num_windows"] for line in lines} == {1}
+
+    held_out = tmp_path / "held-out.json"
+    held_out.write_text(data.read_text().replace("Harbour", "Quay"))
+    calibrate = ["calibrate", "--model", tmp_path / "run", "--data", held_out]
+    assert palmette(monkeypatch, *calibrate) == 0
+    assert said in capsys.readouterr().err
+    assert palmette(monkeypatch, *calibrate, "--inside-words") == 0
+    assert "that the span decoder can give" not in capsys.readouterr().err
+    fitted = json.loads((tmp_path / "run" / "adapter" / "calibration.json").read_text())["fitted_for"]
+    assert fitted["inside_words"] is True
+    other = squad_file(tmp_path / "other.json", question="Of what is it?")
+    other.write_text(other.read_text().replace("white", "grey").replace("pier 3", "pier 4"))
+    again = ["eval", "squad", "--model", tmp_path / "run", "--data", other, "--out", tmp_path / "o"]
+    assert palmette(monkeypatch, *again) == 0, "as it was calibrated"
+    assert palmette(monkeypatch, *again[:-1], tmp_path / "w", "--whole-words") == 2
+    assert "fitted for inside_words" in capsys.readouterr().err

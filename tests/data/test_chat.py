@@ -131,7 +131,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "system": ({**GOOD, "system": "Be brief."}, "'line-2' has 'system' beside its turns.* role system"),
     "surrogate": (with_part(text="7\ud83d"), r"turn 2 \(assistant\) has half a surrogate pair, .*, at 1"),
     "surrogate id": ({**GOOD, "id": "\ud83d"}, "row 2, in its id, has half a surrogate pair"),
-    "id": ({**GOOD, "id": [1]}, r"row 2 has the id \[1\], a list"),
+    "id": ({**GOOD, "id": [1]}, r"row 2 has the id \[1\], of type list"),
     "twice": ({**GOOD, "id": "a"}, "the conversation id 'a' stands twice"),
 }
 

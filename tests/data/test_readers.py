@@ -96,7 +96,7 @@ def test_a_dropped_document_says_how_many_questions_went_with_it(tmp_path: Path)
     path.write_text(path.read_text().replace("The tower is granite, and white.", " "))
     left = read_source(str(path), on_bad_record="drop")
     assert left.num_questions == 1
-    assert [reason.endswith("is empty; 2 questions with it") for reason in left.dropped] == [True]
+    assert [reason.endswith("is empty, with 2 questions") for reason in left.dropped] == [True]
 
 
 def test_not_utf8_and_missing_sources_are_named(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_json_lines_are_grouped_by_document(tmp_path: Path) -> None:
 BAD_ROWS = {
     "not json": ("{nope", "line 2 is not JSON"),
     "not an object": ("[1]", "line 2 is list, not an object"),
-    "no question": ({"context": TOWER, "answers": []}, "id 'line-2': 'question' is NoneType"),
+    "no question": ({"context": TOWER, "answers": []}, "id 'line-2' has no 'question'"),
     "ambiguous": ({"context": TOWER, "question": "?", "answers": ["i"]}, "the answer 'i' stands 4 times"),
     "odd answer": ({"context": TOWER, "question": "?", "answers": [3]}, "the answer 3 is neither"),
     "typo": ({"context": TOWER, "question": "?", "answer": ["white"]}, "has no 'answers', but 'answer'"),

@@ -390,7 +390,9 @@ def test_the_command_writes_all_or_nothing(
     assert all(line["kl"] == line["logprob"] - line["reference_logprob"] for line in lines)
     assert written["completion_kl"] == pytest.approx(sum(line["kl"] for line in lines) / 4)
     assert all(line["reward"] == 2 * line["rewards"]["f1"] for line in lines)
-    (row,) = re.findall(r"^KL to the reference, nats a completion[ │]+(-?\d+\.\d{3})", shown, re.MULTILINE)
+    (row,) = re.findall(
+        r"^KL divergence from the reference, nats per completion[ │]+(-?\d+\.\d{3})", shown, re.MULTILINE
+    )
     assert float(row) == pytest.approx(written["completion_kl"], abs=6e-4)
     assert palmette(monkeypatch, *words) == 2
     assert "exists already" in capsys.readouterr().err

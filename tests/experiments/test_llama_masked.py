@@ -130,7 +130,7 @@ def test_the_budget_by_hand(experiment: ModuleType, tmp_path: Path, monkeypatch:
 def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three runs by the command itself, in two processes."""
     folder = tmp_path_factory.mktemp("experiment")
-    words = ["--train", "builtin:train", "--data", "builtin:dev", "--every", "30", "--every-data", "6", "--jobs", "2"]
+    words = ["--train", "builtin:train", "--data", "builtin:dev", "--every", "30", "--every-data", "11", "--jobs", "2"]
     words += [
         "--output",
         str(folder / "x"),

@@ -72,7 +72,7 @@ def test_every_row_gets_its_line_in_order(out: Path) -> None:
     assert "Ünï" in out.read_text(encoding="utf-8")
     assert (tally.answered, tally.absent, tally.unsure, tally.broken, tally.errors) == (1, 1, 1, 1, 0)
     assert tally.summary(Path("o")).startswith(
-        "done: 4 rows in o: 1 answered, 2 refused (1 absent, 1 unsure), 1 with a broken completion, 0 with an error; 4 rows in"
+        "done: 4 rows in o: 1 answered, 2 refused (1 absent, 1 unsure), 1 with a broken completion, 0 with an error. 4 rows in"
     )
 
 
@@ -81,15 +81,15 @@ BAD_ROWS = {
     "{": "line 2 is not JSON",
     "[" * 100_000: "line 2 is not JSON: nested too deeply",
     "[1, 2]": "line 2 is list, not an object",
-    '{"question": "word 0"}': "line 2: 'context' is NoneType, not text",
-    '{"context": "At 7:40"}': "line 2: 'question' is NoneType, not text",
+    '{"question": "word 0"}': "line 2 has no 'context'",
+    '{"context": "At 7:40"}': "line 2 has no 'question'",
     row("word 0", 7): "line 2: 'context' is int, not text",
-    row("word 0", "At 7:40", id=True): "line 2: 'id' is bool, not text or a whole number",
+    row("word 0", "At 7:40", id=True): "line 2 has the id True, of type bool",
     row("word 0", " \n"): "document 'line 2' is empty",
     row("\t", "At 7:40"): "question 'line 2' of document 'line 2' has no text",
     '{"question": "word 0", "context": "At \\ud800"}': r"has half a surrogate pair, '\ud800', at 3",
     '{"question": "word \\udfff", "context": "At 7:40"}': r"has half a surrogate pair, '\udfff', at 5",
-    '{"question": "word 0", "context": "At 7:40", "id": "\\ud800"}': r"the id '\ud800' has half a surrogate pair",
+    '{"question": "word 0", "context": "At 7:40", "id": "\\ud800"}': r"line 2, in its id, has half a surrogate pair",
     '{"question": "\ud800", "context": "At 7:40"}': "line 2 is not UTF-8 at its byte 14",
     row("word 0", "too long"): "document 'line 2' is too long. Shorten it.",
     row("no number 0", "At 7:40"): "line 2: the model's probabilities are not numbers",
@@ -105,9 +105,9 @@ def test_a_bad_row_is_told_in_its_line_and_the_rest_goes_on(out: Path, case: str
     assert bad == {"line": 2, "id": None, "error": bad["error"]}
     assert BAD_ROWS[case] in bad["error"]
     assert (tally.answered, tally.errors, tally.first_error) == (2, 1, 2)
-    assert "1 with an error, the first in line 2; 3 rows in" in tally.summary(out)
+    assert "1 with an error, the first in line 2. 3 rows in" in tally.summary(out)
     again = predict([GOOD, case, GOOD], out)
-    assert again.summary(Path("o")).startswith("o is finished already, nothing to do; 3 rows")
+    assert again.summary(Path("o")).startswith("o is finished already, nothing to do: 3 rows")
 
 
 def test_one_bad_document_leaves_the_others_of_its_chunk_alone(out: Path) -> None:
@@ -117,6 +117,40 @@ def test_one_bad_document_leaves_the_others_of_its_chunk_alone(out: Path) -> Non
     found = records(out)
     assert [(record["line"], record["id"]) for record in found if "error" in record] == [(6, 5), (8, "x")]
     assert [record.get("answer") for record in found] == ["text"] * 5 + [None, "text", None, "text"]
+
+
+class Crashing(Fake):
+    """Fails on some documents in ways that are no errors of ours."""
+
+    def predict(self, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction]]:
+        for document in documents:
+            if document.text.startswith("crash"):
+                raise {"crash a": IndexError, "crash b": RuntimeError, "crash c": RecursionError}[document.text](
+                    "half a pair: \ud800"
+                )
+        yield from super().predict(documents)
+
+
+def test_whatever_a_row_causes_the_others_are_answered(out: Path) -> None:
+    """Errors of other libraries become error lines, which are valid JSON whatever their messages hold."""
+    texts = ["fine", "crash a", "fine", "crash b", "crash c", "good"]
+    tally = predict([row("word 0", text) for text in texts], out, Crashing(), max_rows=6)
+    found = records(out)
+    assert [record.get("answer") for record in found] == ["fine", None, "fine", None, None, "good"]
+    assert [record["error"].split(":")[1] for record in found if "error" in record] == [
+        " unexpected IndexError",
+        " unexpected RuntimeError",
+        " unexpected RecursionError",
+    ]
+    assert (tally.answered, tally.errors) == (3, 3)
+
+
+def test_a_fault_of_every_row_stops_the_job(out: Path) -> None:
+    """A lost device is the fault of no row. What was answered before stays, and the job can be continued."""
+    lines = [row("word 0", "fine", id=i) for i in range(3)] + [row("word 0", "crash a", id=i) for i in range(3)]
+    with pytest.raises(IndexError):
+        predict(lines, out, Crashing(), max_rows=3)
+    assert [record["answer"] for record in records(out)] == ["fine"] * 3
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_read_over(tmp_path: Path) -> None:

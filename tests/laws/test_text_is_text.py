@@ -66,6 +66,10 @@ def test_segments_spell_what_the_template_writes(style: str) -> None:
 def test_content_never_becomes_control_tokens(style: str, system: str, user: str, answer: str) -> None:
     """The control tokens of a conversation are those of the same conversation with empty words, in the same order."""
     template, control = TEMPLATES[style], TEMPLATES[style].encoder.control_tokens.keys()
+    if style == "qwen" and "</think>" in answer:  # this template would cut the answer
+        with pytest.raises(TemplateError, match="changes the assistant message"):
+            template.segments(conversation(system, user, answer))
+        template = ChatTemplate(TOKENIZERS[style], literal=True)
 
     def skeleton(messages: list[Message]) -> list[int]:
         return [token for segment in template.segments(messages) for token in segment.tokens if token in control]

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from torch.nn.modules.module import register_module_forward_hook
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers.models.llama import modeling_llama as llama
 
 from palmette.errors import ModelError
 from palmette.model.attention import BACKENDS
+from palmette.model.checks import check_model
 from palmette.model.forward import masked_logits, score_tokens
 from palmette.model.fused import FusedLayer, describe, fuse
 from palmette.model.loading import without_alias_warning
@@ -178,6 +181,109 @@ def test_what_the_form_does_not_cover_stays_stock(monkeypatch: pytest.MonkeyPatc
     fuse(model := build())
     with pytest.raises(AssertionError, match="a fused layer ran"):
         run_without_gradients(model)
+
+
+def scaled_model() -> Any:
+    """A model that brings a layer of its own under a name of transformers': Granite's form, residuals times 0.22."""
+
+    class LlamaDecoderLayer(llama.LlamaDecoderLayer):
+        def forward(self, hidden_states: Any, **options: Any) -> Any:
+            attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **options)
+            middle = hidden_states + 0.22 * attended
+            return middle + 0.22 * self.mlp(self.post_attention_layernorm(middle))
+
+    model = build()
+    for layer in model.model.layers:
+        layer.__class__ = LlamaDecoderLayer
+    return model
+
+
+def test_a_layer_of_the_same_name_is_computed_by_its_own_code() -> None:
+    model = scaled_model()
+    assert type(model.model.layers[0]).__name__ == "LlamaDecoderLayer"
+    wanted, slopes = run(model)
+    fuse(model)
+    assert describe(model) == "stock layers"
+    found, got = run(model)
+    assert torch.equal(found, wanted)
+    assert all(torch.equal(got[name], slope) for name, slope in slopes.items())
+    assert float((run(build())[0] - wanted).abs().max()) > 0.1, "scaling changes nothing here"
+
+
+def attach_hook(module: Any) -> None:
+    module.register_forward_hook(lambda _module, _inputs, output: 2 * output)
+
+
+def attach_pre_hook(module: Any) -> None:
+    module.register_forward_pre_hook(lambda _module, inputs: tuple(2 * x for x in inputs))
+
+
+def attach_backward_hook(module: Any) -> None:
+    module.register_full_backward_hook(lambda _module, slopes, _: tuple(2 * x for x in slopes))
+
+
+def replace_forward(module: Any) -> None:
+    plain = module.forward
+    module.forward = lambda x: 2 * plain(x)
+
+
+ATTACHED = {
+    "hook on an MLP": ("mlp", attach_hook),
+    "hook before a projection": ("self_attn.q_proj", attach_pre_hook),
+    "hook on an adapter": ("mlp.up_proj.lora_A.default", attach_hook),
+    "hook on an activation": ("mlp.act_fn", attach_hook),
+    "hook on the way back": ("post_attention_layernorm", attach_backward_hook),
+    "replaced norm": ("input_layernorm", replace_forward),
+    "replaced MLP": ("mlp", replace_forward),
+}
+
+
+@pytest.mark.parametrize("case", ATTACHED)
+def test_what_is_attached_to_a_part_of_a_layer_takes_effect(case: str) -> None:
+    """Expected: a model that was never fused, with the same attached."""
+    path, attach = ATTACHED[case]
+    stock, fused = adapted(build()), fused_copy(adapted(build()))
+    before = run(stock)
+    for model in (stock, fused):
+        attach(model.get_base_model().model.layers[1].get_submodule(path))
+    (wanted, slopes), (found, got) = run(stock), run(fused)
+    assert describe(fused) == "stock layers"
+    changed = [(wanted, before[0]), *((slope, before[1][name]) for name, slope in slopes.items())]
+    assert max(float((a - b).abs().max()) for a, b in changed) > 0.01, "what is attached does nothing"
+    torch.testing.assert_close(found, wanted, **EXACT)
+    for name, slope in slopes.items():
+        torch.testing.assert_close(got[name], slope, **EXACT)
+
+
+def test_hooks_on_all_modules_are_called() -> None:
+    model, called = fused_copy(build()), []
+    handle = register_module_forward_hook(lambda module, _inputs, _output: called.append(type(module).__name__))
+    try:
+        run_without_gradients(model)
+    finally:
+        handle.remove()
+    assert called.count("LlamaMLP") == 2
+    assert describe(model).startswith("fused")
+
+
+def test_a_layer_whose_attention_chose_another_backend_stays_stock() -> None:
+    model = build()
+    attention = model.model.layers[0].self_attn
+    attention.config = copy.deepcopy(attention.config)
+    attention.config._attn_implementation = BACKENDS["eager"]
+    fuse(model)
+    assert describe(model) == "stock layers"
+
+
+def test_fused_layers_are_proved_against_stock_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method replaced on transformers' class cannot be seen on a layer: the proof must show the difference."""
+    plain = llama.LlamaMLP.forward
+    monkeypatch.setattr(llama.LlamaMLP, "forward", lambda self, x: 0.5 * plain(self, x))
+    check_model(build(), training=True)
+    with pytest.raises(ModelError, match="other numbers in a tree than in a row of its own"):
+        check_model(fused_copy(build()), training=True)
+    monkeypatch.undo()
+    check_model(fused_copy(build()), training=True)
 
 
 def test_dropout_is_covered_where_it_does_nothing() -> None:

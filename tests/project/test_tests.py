@@ -29,11 +29,12 @@ def test_no_test_module_is_imported(path: Path) -> None:
     assert not [name for name in named if name.split(".")[0] != "support"]
 
 
-def test_conftest_files_hold_fixtures_alone() -> None:
+def test_conftest_files_hold_fixtures_and_hooks_alone() -> None:
     for path in TESTS.rglob("conftest.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef):
-                assert any("fixture" in ast.unparse(one) for one in node.decorator_list), f"{path}: {node.name}"
+                fixture = any("fixture" in ast.unparse(one) for one in node.decorator_list)
+                assert fixture or node.name.startswith("pytest_"), f"{path}: {node.name}"
             assert not isinstance(node, ast.ClassDef), f"{path}: {node.name}"
 
 

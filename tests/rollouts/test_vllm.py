@@ -149,7 +149,7 @@ def test_prompts_are_checked_before_anything_is_asked(vllm: None) -> None:
     source = VllmSampler("m", Letters(), end_tokens=[END], max_model_len=20)
     with pytest.raises(PackingError, match="prompt 0 is empty"):
         source.sample([()], 1, Sampling(max_new_tokens=5))
-    with pytest.raises(PackingError, match="prompt 0 needs 21 tokens with a completion; max_model_len is 20"):
+    with pytest.raises(PackingError, match="prompt 0 needs 21 tokens with a completion, and max_model_len is 20"):
         source.sample([(1,) * 16], 1, Sampling(max_new_tokens=5))
 
 

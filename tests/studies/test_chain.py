@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import time
@@ -22,7 +21,7 @@ from palmette.pages.evaluation.folder import loss_of
 from palmette.studies.chain import runner as chain
 from palmette.studies.chain.recipe import load_chain
 from palmette.tasks.rewards import REWARDS
-from palmette.train.step import checkpoints
+from palmette.train.checkpoints import checkpoints
 from tests.support.command import palmette
 from tests.support.data import squad_file
 from tests.support.recipes import chain_file

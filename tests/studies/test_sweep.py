@@ -24,8 +24,8 @@ from palmette.studies.measuring import first_questions
 from palmette.studies.sweep.recipe import load_sweep
 from palmette.studies.sweep.table import plot_learning_rates
 from palmette.studies.tables import Row, Spread
+from palmette.train.checkpoints import checkpoints
 from palmette.train.run import train
-from palmette.train.step import checkpoints
 from tests.support.command import palmette
 from tests.support.recipes import small_sweep as small
 from tests.support.recipes import sweep_file
@@ -331,7 +331,11 @@ def test_a_setting_that_is_new_had_its_default(finished: Path, tmp_path: Path, m
     for file in copied.glob("cells/*/cell.json"):
         asked = json.loads(file.read_text())
         assert asked["train"].pop("weight_decay") == 0.0
-        file.write_text(json.dumps(asked))
+        # In the form of that time: settings by dotted name, and what it was measured on as a map.
+        flat = {name: value for name, value in asked.items() if name == "evaluate" or not isinstance(value, dict)}
+        for section in asked.keys() - flat.keys():
+            flat |= {f"{section}.{key}": value for key, value in asked[section].items()}
+        file.write_text(json.dumps(flat))
     settings = yaml.safe_load((copied / "sweep.yaml").read_text()) | {"output": str(copied)}
     assert palmette(monkeypatch, "sweep", sweep_file(tmp_path / "s.yaml", **settings)) == 0
     settings["base"]["train"]["weight_decay"] = 0.1

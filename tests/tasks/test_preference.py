@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from palmette.data.chat import Part, Turn
 from palmette.data.preference import Comparison, PreferenceError, Verdict, turn_text
-from palmette.errors import DataError, PackingError, TemplateError
+from palmette.errors import DataError, ModelError, PackingError, TemplateError
 from palmette.model.forward import score_tokens
 from palmette.objectives.branches import branch_sum, last_tokens
 from palmette.tasks.preference import PreferenceTrees, grow, labels, mismatched, ranking
@@ -279,7 +279,7 @@ def test_a_tree_over_the_limit_is_refused_or_counted_and_never_cut() -> None:
     trunk, *leaves = (str(node.num_tokens) for node in of(LONG).nodes())
     parts = f"{trunk} of its prompt, {' + '.join(leaves)} of its completions"
     message = f"record 'long' has {sizes[0]} tokens ({parts}), more than train.row_tokens = {sizes[0] - 1}"
-    with pytest.raises(DataError, match=re.escape(f"{message} (in all: 1 too long; good ones: 1)")):
+    with pytest.raises(DataError, match=re.escape(f"{message} (in all: 1 too long, good records: 1)")):
         grow([SHORT, LONG], of, max_tokens=sizes[0] - 1)
     left = grow([LONG, SHORT], of, max_tokens=sizes[0] - 1, on_too_long="drop")
     assert (left.records, [tree.name for tree in left.trees]) == ((SHORT,), ["short"])
@@ -294,7 +294,7 @@ def test_completions_with_the_same_tokens_are_identical() -> None:
     of = PreferenceTrees(TEMPLATES["llama2"]).of_comparison
     with pytest.raises(PreferenceError, match="record 'twins': completions 0 and 1 have the same"):
         of(twins)
-    with pytest.raises(DataError, match=r"'twins'.*\(in all: 1 identical; good ones: 1\)"):
+    with pytest.raises(DataError, match=r"'twins'.*\(in all: 1 identical, good records: 1\)"):
         grow([twins, SHORT], of, max_tokens=500, on_too_long="drop")
     assert grow([twins, SHORT], of, max_tokens=500, on_bad_record="drop").records == (SHORT,)
     PreferenceTrees(TEMPLATES["smollm2"]).of_comparison(twins)
@@ -372,3 +372,27 @@ def test_grow_takes_verdicts_with_their_others() -> None:
     assert [[child.name for child in tree.root.children] for tree in grown.trees] == [["good", "other"]] * 2
     with pytest.raises(DataError, match="nothing is left to train on: there are no records"):
         grow([], partial(trees.of_verdict), max_tokens=200)
+
+
+def test_records_that_the_template_or_the_model_does_not_take_are_dropped_by_name() -> None:
+    """Qwen's template cuts reasoning out of completions. The model has one position less than the long record needs."""
+    cut = Comparison("cut", SHORT.prompt, ("<think>Hm.</think>Yes.", "No."))
+    of = PreferenceTrees(TEMPLATES["qwen"]).of_comparison
+    with pytest.raises(
+        TemplateError, match=r"record 'cut': .*changes the assistant message.*\(in all: 1 template, good records: 1"
+    ):
+        grow([SHORT, cut], of, max_tokens=500)
+    left = grow([cut, SHORT], of, max_tokens=500, on_bad_record="drop")
+    assert (left.records, [one.reason for one in left.dropped]) == ((SHORT,), ["template"])
+
+    positions = of(LONG).num_positions
+    assert of(SHORT).num_positions < positions
+
+    def check(needed: int, what: str) -> None:
+        if needed >= positions:
+            raise ModelError(f"{what} needs {needed} positions", "Split it.")
+
+    with pytest.raises(ModelError, match=r"record 'long' needs .*\(in all: 1 too long, good records: 1\)"):
+        grow([SHORT, LONG], of, max_tokens=500, check_positions=check)
+    for policies in ({"on_bad_record": "drop"}, {"on_too_long": "drop"}):
+        assert grow([SHORT, LONG], of, max_tokens=500, check_positions=check, **policies).records == (SHORT,)  # type: ignore[arg-type]

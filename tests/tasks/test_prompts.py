@@ -17,7 +17,13 @@ from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import DataError, RecipeError
 from palmette.inference.task import recipe_prompt
 from palmette.tasks.extractive_qa import KINDS, ExtractiveQa, learn_weights
-from palmette.tasks.qa_prompt import describe_prompts, load_prompt, prompt_names
+from palmette.tasks.qa_prompt import (
+    ParsedAnswer,
+    describe_prompts,
+    load_prompt,
+    prompt_names,
+    read_completion_loosely,
+)
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import lay_out
 from tests.support.models import tiny_llama
@@ -60,6 +66,22 @@ def test_completions_are_read_as_the_prompt_asks(prompt: str, raw: str, text: st
     loose = load_prompt(prompt).read_loosely(raw)
     assert loose.valid == valid
     assert loose.text == found.text or '"answer"' in raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ('<think>Maybe {"answer": "slate"}? No.</think>It is {"answer": "granite", "sure": 1}', "granite"),
+        ('<thinking>{"answer": "slate"}</thinking>\n{"answer": "granite"', "granite"),
+        ('In the form {"answer": "..."} that is {"answer": "granite"}.', "granite"),
+        ('{"answer": "granite"} or rather {"answer": "gran', "granite"),
+        ('{"answer": "?"}, I think', ""),
+        # Cut off while it was thinking: there is no answer yet.
+        ('<think>Maybe {"answer": "slate"}', '<think>Maybe {"answer": "slate"}'),
+    ],
+)
+def test_drafts_and_examples_are_not_read_as_answers(raw: str, text: str) -> None:
+    assert read_completion_loosely(raw) == ParsedAnswer(text, False)
 
 
 @pytest.mark.parametrize("name", ["plain", "json", "json_think"])

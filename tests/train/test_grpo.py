@@ -19,10 +19,10 @@ from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.qa_prompt import ParsedAnswer, load_prompt
 from palmette.tasks.rewards import REWARDS
 from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.checkpoints import checkpoints
 from palmette.train.recipes.rollouts import GrpoRecipe
 from palmette.train.run import resume, train
 from palmette.train.snapshot import ParameterSnapshot
-from palmette.train.step import checkpoints
 from tests.support.command import palmette
 from tests.support.data import squad_file
 from tests.support.models import tiny_llama
@@ -110,7 +110,9 @@ def test_a_stop_in_the_middle_of_rollouts_resumes_bit_equal(
     """The signal comes while a step is logged, and the next one is the last: the second of four over the rollouts, the fourth, the first."""
     out = tmp_path / "stopped"
     on_step(monkeypatch, step, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(TrainingInterrupted, match=f"after step {step + 1}; go on with: palmette train grpo --resume"):
+    with pytest.raises(
+        TrainingInterrupted, match=f"after step {step + 1}. Continue with: palmette train grpo --resume"
+    ):
         train(recipe(tiny_folder, data, out, train__save_every=0), quiet)
     (kept,) = [path for path in checkpoints(out / "checkpoints") if path.name == f"checkpoint-{step + 1}"]
     assert (kept / "rollouts.json").is_file()
@@ -192,11 +194,11 @@ def test_bad_jobs_leave_nothing_behind(tiny_folder: Path, data: str, tmp_path: P
     for error, message, changes in (
         (RecipeError, "there is no reward 'exakt'", {"rollouts__rewards": {"exakt": 1.0}}),
         (PackingError, "more than train.row_tokens = 64", {"train__row_tokens": 64}),
-        (DataError, "nothing is left to ask: all was dropped", {"train__row_tokens": 64, "data__on_too_long": "drop"}),
+        (DataError, "there is nothing to ask: all was dropped", {"train__row_tokens": 64, "data__on_too_long": "drop"}),
         (PackingError, r"rollouts\.tokens_per_batch is 64", {"rollouts__tokens_per_batch": 64}),
         (
             ModelError,
-            "the longest prompt, with its completion, needs",
+            r"question .* of document .*, with its completion, needs",
             {"model__overrides": {"max_position_embeddings": 64}},
         ),
         (DataError, "in one completion of its own", {"reasoning": {"kind": "blah"}}),
@@ -224,7 +226,8 @@ def test_damaged_rollouts_are_explained(
     on_step(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(TrainingInterrupted):
         train(recipe(tiny_folder, data, out), quiet)
-    (out / "checkpoints" / "checkpoint-2" / "rollouts.json").write_text("{")
+    file = out / "checkpoints" / "checkpoint-2" / "rollouts.json"
+    file.write_text("{" * file.stat().st_size)
     monkeypatch.undo()
     monkeypatch.setitem(REWARDS, "letters", letters)
     with pytest.raises(RunError, match=r"rollouts\.json cannot be read"):

@@ -194,7 +194,7 @@ def test_it_adapts_stops_and_resumes_bit_equal(
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     train(recipe(tiny_folder, data, straight, {"epochs": 2}, **changes), quiet)
     on_step(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(TrainingInterrupted, match="after step 3; go on with: palmette train ppo --resume"):
+    with pytest.raises(TrainingInterrupted, match=r"after step 3. Continue with: palmette train ppo --resume"):
         train(recipe(tiny_folder, data, stopped, {"epochs": 2}, **changes), quiet)
     monkeypatch.undo()
     monkeypatch.setitem(REWARDS, "letters", letters)

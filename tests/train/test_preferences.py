@@ -128,7 +128,9 @@ def test_ctrl_c_saves_and_resume_is_bit_equal(
     """Stopped in the first epoch; what the reference says is read from the disk afterwards, and not computed again."""
     out = tmp_path / "run"
     on_step(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(TrainingInterrupted, match=f"stopped after step 2; go on with: palmette train {stage} --resume"):
+    with pytest.raises(
+        TrainingInterrupted, match=f"stopped after step 2. Continue with: palmette train {stage} --resume"
+    ):
         train(recipe(stage, tiny_folder, pairs, out), quiet)
     monkeypatch.undo()
     assert (out / reference.REFERENCE).is_file() == (stage != "reward")
@@ -405,8 +407,8 @@ def test_what_contradicts_the_run_to_start_from_is_refused(
     out = tmp_path / "none"
     same = {"start": str(tuned), "lora": {"rank": 2}}
     for error, message, changes in (
-        (RecipeError, "lora.rank = 8; start = .* has 2", {**same, "lora__rank": 8}),
-        (RecipeError, "model.name = 'elsewhere'; start = ", {**same, "model__name": "elsewhere"}),
+        (RecipeError, "lora.rank = 8, but start = .* has 2", {**same, "lora__rank": 8}),
+        (RecipeError, "model.name = 'elsewhere', but start = ", {**same, "model__name": "elsewhere"}),
         (RecipeError, "train.method = full would train the weights under it", {**same, "train__method": "full"}),
         (RunError, "is not a run folder", {"start": str(tmp_path)}),
     ):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from palmette.run import whole_folder
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import load_prompt
 from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.checkpoints import checkpoints
 from palmette.train.run import resume, train
 from palmette.train.stages import read_recipe
-from palmette.train.step import TreeTrainer, checkpoints, nll_objective
+from palmette.train.step import TreeTrainer, nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 from tests.support.data import squad_file
@@ -116,7 +118,7 @@ def test_ctrl_c_saves_and_resume_is_bit_equal(
         train(recipe(tiny_folder, out, train__save_every=0), quiet)
     else:
         with pytest.raises(
-            TrainingInterrupted, match=f"stopped after step {step + 1}; go on with: palmette train sft --resume"
+            TrainingInterrupted, match=f"stopped after step {step + 1}. Continue with: palmette train sft --resume"
         ):
             train(recipe(tiny_folder, out, train__save_every=0), quiet)
         assert [path.name for path in checkpoints(out / "checkpoints")][-1] == f"checkpoint-{step + 1}"
@@ -261,11 +263,11 @@ def test_bad_jobs_leave_nothing_behind(finished: Path, tiny_folder: Path, tmp_pa
         (DataError, "'marble' at 0", {"data__train": [bad]}),
         (
             PackingError,
-            r"'apartment_lease/0' has \d+ tokens, more than train.row_tokens = 100",
+            r"of document 'apartment_lease/0' needs a tree of \d+ tokens, more than train.row_tokens = 100",
             {"train__row_tokens": 100},
         ),
         (DataError, "nothing is left to train on", {"train__row_tokens": 100, "data__on_too_long": "drop"}),
-        (ModelError, "'apartment_lease/0' needs", {"model__overrides": {"max_position_embeddings": 300}}),
+        (ModelError, "of document 'apartment_lease/0' needs", {"model__overrides": {"max_position_embeddings": 300}}),
         (ModelError, "cannot load the tokenizer of 'no/such-model'", {"model__name": "no/such-model"}),
         (ModelError, "attention_dropout = 0.5", {"model__overrides": {"attention_dropout": 0.5}}),
         (ModelError, "LoRA cannot be put on", {"lora__targets": ["nowhere"]}),
@@ -281,18 +283,29 @@ def test_bad_jobs_leave_nothing_behind(finished: Path, tiny_folder: Path, tmp_pa
         resume(tmp_path, quiet)
 
 
-def test_dropped_trees_are_counted_with_reasons(tiny_folder: Path, tmp_path: Path) -> None:
-    """The limit is set between the two documents: one fits with its single question, the other has two."""
+def test_dropped_questions_are_counted_with_reasons(tiny_folder: Path, tmp_path: Path) -> None:
+    """The limit is one token below what the longest question needs with its document. The others fit, one by one."""
     path = squad_file(tmp_path / "two.json")
     task = ExtractiveQa(ChatTemplate(load_model(str(tiny_folder)).tokenizer))
-    longer, limit = (task.training_tree(document).num_tokens for document in read_source(str(path)).documents)
-    assert limit < longer
+    alone = {
+        question.id: (document.id, task.training_tree(replace(document, questions=(question,))).num_tokens)
+        for document in read_source(str(path)).documents
+        for question in document.questions
+    }
+    longest = max(alone, key=lambda name: alone[name][1])
+    document, needed = alone[longest]
+    assert sorted(tokens for _, tokens in alone.values())[-2] < needed
     said: list[str] = []
-    changes = {"data__train": [str(path)], "train__row_tokens": limit, "data__on_too_long": "drop"}
+    changes = {"data__train": [str(path)], "train__row_tokens": needed - 1, "data__on_too_long": "drop"}
     train(recipe(tiny_folder, tmp_path / "dropping", **changes), said.append)
     manifest = json.loads((tmp_path / "dropping" / "manifest.json").read_text())
-    assert manifest["dropped"] == [f"Harbour/0: {longer} tokens, limit {limit}"]
-    assert any("1 trees, 1 questions" in line and "1 dropped" in line for line in said)
+    named = f"question {longest!r} of document {document!r}"
+    assert manifest["dropped"] == [
+        f"{named} needs a tree of {needed} tokens, more than train.row_tokens = {needed - 1}"
+    ]
+    assert any(f"{len(alone) - 1} questions" in line and "1 dropped" in line for line in said)
+    with pytest.raises(PackingError, match=re.escape(named)):
+        train(recipe(tiny_folder, tmp_path / "refused", **{**changes, "data__on_too_long": "error"}), quiet)
 
 
 def test_numbers_that_explode_stop_the_run(tiny_folder: Path, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_recipe_is_read_as_its_stage_s(tmp_path: Path) -> None:
         (
             "stage: dpo\noutput: x\ndata: {train: [a.jsonl]}",
             "kto",
-            "says stage: dpo, but it is to be a recipe of the stage kto. Run `palmette train dpo` with it",
+            "says stage: dpo, but a recipe of the stage kto is needed. Run `palmette train dpo` with it",
         ),
         ("stage: sft\noutput: x\ntrian: {}", None, "unknown key 'trian'. Did you mean 'train'"),
         ("output: x\ntrian: {}", None, "unknown key 'trian'. Did you mean 'train'.* Or name its stage"),
@@ -128,7 +128,7 @@ def test_a_run_is_resumed_as_what_it_is(
     assert "try it: " in capsys.readouterr().err
     assert_same(adapter(finished.folder), adapter(out))
     (out / "manifest.json").write_text(json.dumps({**manifest, "stage": "elsewhere"}))
-    with pytest.raises(RunError, match="is a run of the stage 'elsewhere', which is not known here"):
+    with pytest.raises(RunError, match="is a run of the stage 'elsewhere', which does not exist"):
         resume(out)
 
 
@@ -138,6 +138,6 @@ def test_a_recipe_of_another_stage_is_not_trained(
     file = written(tmp_path / "r.yaml", "stage: sft\noutput: x")
     assert palmette(monkeypatch, "train", "dpo", file) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "says stage: sft, but it is to be a recipe of the stage dpo" in line
+    assert "says stage: sft, but a recipe of the stage dpo is needed" in line
     assert palmette(monkeypatch, "train", "dpo") == 2
     assert "give either a recipe or --resume RUN" in capsys.readouterr().err

@@ -13,13 +13,13 @@ import json
 import math
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, TrainingArguments
 
 from palmette import run
 from palmette.baselines.encoder import MAX_ANSWER_TOKENS, Encoder, load_encoder, pad
@@ -28,13 +28,14 @@ from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import ModelError, RunError
 from palmette.model.loading import weights_hash
+from palmette.progress import Say
 from palmette.seeds import derive_seed
-from palmette.train.callbacks import MetricsLog, SaveOnInterrupt, TrainingInterrupted
-from palmette.train.step import latest_checkpoint
+from palmette.train.callbacks import MetricsLog, SaveByTime, SaveOnInterrupt, TrainingInterrupted
+from palmette.train.checkpoints import SafeCheckpoints, latest_checkpoint
+from palmette.train.run import hold
 
 SETTINGS = "encoder.json"
-Say = Callable[[str], object]
-_SAVE_EVERY, _KEEP = 500, 2
+_SAVE_EVERY, _SAVE_MINUTES = 500, 10
 _CHUNK = 32  # batches that are sorted by length together
 
 
@@ -109,12 +110,13 @@ def train_encoder(settings: EncoderSettings, folder: Path, say: Say) -> None:
         PalmetteError: the data, the encoder or the folder cannot be used.
         TrainingInterrupted: Ctrl-C. `resume_encoder` continues.
     """
-    run.check_absent(folder)
-    job = _prepare(settings)
-    with run.whole_folder(folder) as staging:
-        run.write_json(staging / SETTINGS, asdict(settings))
-        run.write_json(staging / run.MANIFEST, {**run.environment(), **_fingerprint(job)})
-    _train(job, folder, None, say)
+    with hold(folder, _resuming(folder)):
+        run.check_absent(folder)
+        job = _prepare(settings)
+        with run.whole_folder(folder) as staging:
+            run.write_json(staging / SETTINGS, asdict(settings))
+            run.write_json(staging / run.MANIFEST, {**run.environment(), **_fingerprint(job)})
+        _train(job, folder, None, say)
 
 
 def resume_encoder(folder: Path, say: Say) -> None:
@@ -123,6 +125,16 @@ def resume_encoder(folder: Path, say: Say) -> None:
     Raises:
         RunError: it is finished, or its data or encoder have changed.
     """
+    with hold(folder, _resuming(folder)):
+        _resume(folder, say)
+
+
+def _resuming(folder: Path) -> str:
+    """Words of the command that continues a run."""
+    return f"baseline encoder --resume {shlex.quote(str(folder))} --data DATA"
+
+
+def _resume(folder: Path, say: Say) -> None:
     settings = EncoderSettings.read(folder)
     if run.is_finished(folder):
         raise RunError(f"{folder} is finished", f"Evaluate it with --model {shlex.quote(str(folder))}.")
@@ -134,7 +146,7 @@ def resume_encoder(folder: Path, say: Say) -> None:
     now = _fingerprint(job)
     before = {name: manifest[name] for name in now if name in manifest}
     run.check_same(before, now, where=folder, way_out="Train again in another folder.")
-    _train(job, folder, latest_checkpoint(folder / run.CHECKPOINTS), say)
+    _train(job, folder, latest_checkpoint(folder / run.CHECKPOINTS, say), say)
 
 
 def trained_encoder(folder: Path) -> Path:
@@ -144,14 +156,11 @@ def trained_encoder(folder: Path) -> Path:
         RunError: the run is not finished.
     """
     if not run.is_finished(folder):
-        raise RunError(
-            f"{folder} is not finished",
-            f"Continue it with: palmette baseline encoder --resume {shlex.quote(str(folder))} --data DATA",
-        )
+        raise RunError(f"{folder} is not finished", f"Continue it with: palmette {_resuming(folder)}")
     return folder / run.FULL_MODEL
 
 
-class SpanTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hide its type
+class SpanTrainer(SafeCheckpoints):
     """Trains a span head.
 
     Args:
@@ -288,17 +297,17 @@ def _cls(example: dict[str, Any], encoder: Encoder) -> int:
 
 def _train(job: _Job, folder: Path, checkpoint: Path | None, say: Say) -> None:
     interrupt, log = SaveOnInterrupt(), MetricsLog(folder / run.METRICS_LOG, job.data.num_questions)
-    trainer = SpanTrainer(job.encoder, _arguments(job.settings, folder), job.examples, [log, interrupt])
+    callbacks = [log, SaveByTime(_SAVE_MINUTES), interrupt]
+    trainer = SpanTrainer(job.encoder, _arguments(job.settings, folder), job.examples, callbacks)
     size = sum(parameter.numel() for parameter in job.encoder.model.parameters())
     say(
         f"training {size:,} parameters on {len(job.examples)} windows of {job.data.num_questions} questions; "
         f"drawn at random: {', '.join(job.encoder.fresh) or 'nothing'}"
     )
-    with interrupt.listening(), contextlib.closing(log):
+    with interrupt.listening(say), contextlib.closing(log):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if interrupt.interrupted and trainer.state.global_step < trainer.state.max_steps:
-        command = f"baseline encoder --resume {shlex.quote(str(folder))} --data DATA"
-        raise TrainingInterrupted(folder, trainer.state.global_step, command)
+    if interrupt.number is not None and trainer.state.global_step < trainer.state.max_steps:
+        raise TrainingInterrupted(folder, trainer.state.global_step, _resuming(folder), interrupt.number)
     if not all(bool(torch.isfinite(parameter).all()) for parameter in job.encoder.model.parameters()):
         raise trainer.exploded("a weight")
     with run.whole_folder(folder / run.FULL_MODEL) as staging:
@@ -318,12 +327,12 @@ def _arguments(settings: EncoderSettings, folder: Path) -> TrainingArguments:
         max_grad_norm=1.0,
         seed=settings.seed,
         per_device_train_batch_size=settings.batch_size,
+        use_cpu=not torch.cuda.is_available(),  # as the model was loaded: the Trainer would pick a Mac's GPU
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=_SAVE_EVERY,
-        save_total_limit=_KEEP,
         report_to="none",
         disable_tqdm=True,
         log_level="error",

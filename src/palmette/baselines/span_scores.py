@@ -12,7 +12,6 @@ Letters: T tokens of a window, W lengths of a span.
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palmette.baselines.windows import EncodedWindow
+from palmette.data.text import skip_marks
 from palmette.decode.prediction import Candidate, Prediction
 
 NUM_BEST = 20
@@ -100,7 +100,8 @@ def score_spans(
             begin, finish = window.places[first], window.places[last]
             assert begin is not None
             assert finish is not None
-            span = (begin[0], _whole_character(text, finish[1]))
+            # Some tokenizers leave out the marks of the last character.
+            span = (begin[0], skip_marks(text, finish[1]))
             best[span] = max(score, best.get(span, -math.inf))
     spans: dict[str, ScoredSpan] = {}
     for (start, end), score in sorted(best.items(), key=lambda item: (-item[1], item[0])):
@@ -155,10 +156,3 @@ def fit_threshold(differences: Sequence[float], gains: Sequence[float]) -> float
         if total > earned and edges[index + 1] > difference:  # a threshold lies only between different ones
             best, earned = index, total
     return (edges[best] + edges[best + 1]) / 2
-
-
-def _whole_character(text: str, end: int) -> int:
-    """The end of a span, moved behind marks that belong to its last character, which some tokenizers leave out."""
-    while end < len(text) and unicodedata.combining(text[end]):
-        end += 1
-    return end

@@ -17,6 +17,7 @@ from palmette.cli.options import (
     AttentionOption,
     CalibrationOption,
     DecoderOption,
+    InsideWordsOption,
     MaxWordsOption,
     ModelOption,
 )
@@ -38,17 +39,23 @@ def ask(
     decoder: DecoderOption = "span",
     calibration: CalibrationOption = True,
     max_words: MaxWordsOption = None,
+    inside_words: InsideWordsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each question.")] = False,
 ) -> None:
     """Answer questions about a document.
 
     Each answer is shown in its place in the document.
     """
+    from palmette.cli.console import stderr
     from palmette.inference.answerer import asked_document, load_answerer
 
     asked = asked_document(_read_document(document), questions, document)
     answerer = load_answerer(model, attention=attention, calibrated=calibration and decoder == "span")
-    predictions = dict(answerer.decoder(decoder, effort=answerer.effort(max_words)).predict([asked]))
+    predictions = dict(answerer.decoder(decoder, effort=answerer.effort(max_words, inside_words)).predict([asked]))
+    calibrated_on = answerer.calibration
+    windows = (max(prediction.num_windows for prediction in predictions.values()),)
+    if calibrated_on and (line := calibrated_on.warn_of_windows(windows)):
+        stderr().print(line)
     for question in asked.questions:
         _show_answer(asked, question, predictions[question.id], as_json=as_json)
 
@@ -67,6 +74,7 @@ def predict(
     attention: AttentionOption = None,
     calibration: CalibrationOption = True,
     max_words: MaxWordsOption = None,
+    inside_words: InsideWordsOption = None,
 ) -> None:
     """Answer a file of questions line by line.
 
@@ -78,7 +86,7 @@ def predict(
 
     check_job(source, out)
     answerer = load_answerer(model, attention=attention, calibrated=calibration)
-    tally = predict_file(answerer, source, out, max_words=max_words)
+    tally = predict_file(answerer, source, out, max_words=max_words, inside_words=inside_words)
     stderr().print(tally.summary(out))
     if tally.interrupted:
         raise typer.Exit(130)

@@ -74,5 +74,5 @@ def baseline_encoder(
         name, result = run_encoder_job(job, stderr().print)
     except TrainingInterrupted as stop:
         stderr().print(str(stop))
-        raise typer.Exit(130) from stop
+        raise typer.Exit(stop.exit_code) from stop
     stdout().print(metrics_table({name: result.metrics}, result.intervals))

@@ -17,6 +17,7 @@ from palmette.cli.options import (
     CalibrationOption,
     DataOption,
     DecoderOption,
+    InsideWordsOption,
     LimitOption,
     LooseOption,
     MaxWordsOption,
@@ -62,6 +63,7 @@ def eval_squad(
     decoder: DecoderOption = "span",
     calibration: CalibrationOption = True,
     max_words: MaxWordsOption = None,
+    inside_words: InsideWordsOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts that beam search takes at the same time.")] = 16,
     loose: LooseOption = False,
     limit: LimitOption = None,
@@ -82,8 +84,10 @@ def eval_squad(
     from palmette.cli.console import stderr
     from palmette.studies.answering import AnswerSettings, evaluate_model
 
-    settings = AnswerSettings(attention, decoder, calibration, max_words, batch_size, loose, limit, reasoning_limit)
-    result, calibrated_on = evaluate_model(model, data, out, settings)
+    settings = AnswerSettings(
+        attention, decoder, calibration, max_words, inside_words, batch_size, loose, limit, reasoning_limit
+    )
+    result, calibrated_on = evaluate_model(model, data, out, settings, stderr().print)
     _print_evaluation(result, Path(model).name, out)
     if decoder == "span":
         fitted = f"calibrated on {calibrated_on}" if calibrated_on else "not calibrated: the most probable answer wins"
@@ -243,6 +247,7 @@ def calibrate(
     ] = None,
     confidence: Annotated[float, typer.Option(help="Confidence level of the guarantee.")] = 0.95,
     max_words: MaxWordsOption = None,
+    inside_words: InsideWordsOption = None,
     attention: AttentionOption = None,
 ) -> None:
     """Fit the temperature and thresholds of the span decoder.
@@ -253,7 +258,14 @@ def calibrate(
     from palmette.evaluate.run_calibration import calibrate_run
 
     found = calibrate_run(
-        model, data, attention=attention, max_words=max_words, target_error=target_error, confidence=confidence
+        model,
+        data,
+        attention=attention,
+        max_words=max_words,
+        inside_words=bool(inside_words),
+        target_error=target_error,
+        confidence=confidence,
+        say=stderr().print,
     )
     decision, guarantee, console = found.decision, found.guarantee, stdout()
     console.print(f"temperature {decision.temperature:.3f}")
@@ -267,7 +279,11 @@ def calibrate(
         console.print(
             f"guarantee: at most {guarantee.target_error:.1%} of the answers given are wrong, "
             f"with {guarantee.confidence:.0%} confidence (tested: {guarantee.num_wrong} of {guarantee.num_answered} "
-            f"answers wrong, {guarantee.num_tested} answers could be given)"
+            f"answers wrong, in {guarantee.num_documents} documents. {guarantee.num_tested} answers could be given)"
+        )
+        console.print(
+            f"design effect {guarantee.design_effect:.2f}: the promise takes into account that the answers of one "
+            "document are alike. It rests on documents that are drawn independently, from the same source as later ones"
         )
     stderr().print(f"fitted on {found.num_questions} questions of {data}, and stored in {model}")
 

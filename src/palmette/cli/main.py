@@ -107,8 +107,19 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    trust_changed_base: Annotated[
+        bool,
+        typer.Option(
+            "--trust-changed-base",
+            help="Open runs whose base model has changed since they were trained. It stands before the command.",
+        ),
+    ] = False,
 ) -> None:
     """Take the options that stand before a command."""
+    if trust_changed_base:
+        from palmette.inference.fingerprint import TRUST
+
+        os.environ[TRUST] = "1"
 
 
 def main() -> None:

@@ -71,6 +71,14 @@ MaxWordsOption = Annotated[
         help="Longest answer, in words and punctuation marks. By default 30, or as the run was calibrated.",
     ),
 ]
+InsideWordsOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--inside-words/--whole-words",
+        help="Whether answers may end inside a word, as in compounds. By default they may not, or as the run was "
+        "calibrated.",
+    ),
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N documents.", metavar="N")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Random seed.")]
 TokensPerBatchOption = Annotated[

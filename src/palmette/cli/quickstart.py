@@ -46,7 +46,7 @@ def quickstart(
         say(str(stop))
         evaluate = command_line("eval", "squad", "--model", out, "--data", HELD_OUT, "--out", out / "test")
         say(f"Then evaluate it with: {evaluate}")
-        raise typer.Exit(130) from stop
+        raise typer.Exit(stop.exit_code) from stop
     _print_results(stdout(), found)
     say(f"Everything is in {out}. Open {out / REPORT}.")
     _print_next_steps(stdout(), out)

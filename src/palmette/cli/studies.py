@@ -37,7 +37,7 @@ def sweep(
     try:
         result = run_sweep(file, news.print, retry_failed=retry_failed)
     except (TrainingInterrupted, KeyboardInterrupt) as stop:
-        raise _stopped("sweep", file) from stop
+        raise _stopped(stop, "sweep", file) from stop
     _print_tables(result.tables)
     for text in result.failures:
         news.print(text)
@@ -69,7 +69,7 @@ def chain(
     try:
         result = run_chain(recipe, news.print)
     except (TrainingInterrupted, KeyboardInterrupt) as stop:
-        raise _stopped("chain", recipe) from stop
+        raise _stopped(stop, "chain", recipe) from stop
     _print_tables(result.tables)
     for text in [*result.failures, *result.refusals]:
         news.print(text)
@@ -78,12 +78,12 @@ def chain(
         raise typer.Exit(1)
 
 
-def _stopped(*words: str | Path) -> typer.Exit:
-    """Say how to continue. The result is the exit after Ctrl-C."""
+def _stopped(stop: BaseException, *words: str | Path) -> typer.Exit:
+    """Say how to continue. The result is the exit after Ctrl-C or SIGTERM."""
     from palmette.cli.console import command_line, stderr
 
     stderr().print(f"Stopped. Continue with: {command_line(*words)}")
-    return typer.Exit(130)
+    return typer.Exit(getattr(stop, "exit_code", 130))
 
 
 def _print_tables(tables: Sequence[Table]) -> None:

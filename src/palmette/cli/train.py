@@ -72,7 +72,7 @@ def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
             finished = train(read_recipe(recipe, stage.name), news.print)
     except TrainingInterrupted as stop:
         news.print(str(stop))
-        raise typer.Exit(130) from stop
+        raise typer.Exit(stop.exit_code) from stop
     news.print(f"done: {finished.folder}")
     draw_run(finished.folder, news.print)
     news.print(f"try it: {invoked_as()} {stage.next_step.format(shlex.quote(str(finished.folder)))}")

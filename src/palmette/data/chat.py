@@ -1,13 +1,14 @@
 """Conversations to learn from: JSON Lines, or data sets of the Hugging Face hub.
 
-A row has `messages` (or `conversations`), a list of turns, or `prompt` and `completion`, each a text or a list of turns. A turn is
-{"role": ..., "content": ...}, or {"from": ..., "value": ...} as in ShareGPT. Content is a text, or a list of parts, each a text or
+A row has `messages` (or `conversations`), which is a list of turns. Or it has `prompt` and `completion`, each a text or
+a list of turns. A turn is {"role": ..., "content": ...}, or {"from": ..., "value": ...} as in ShareGPT. Content is a
+text, or a list of parts. Each part is a text, or
 
     {"text": ..., "learn": 0.0, "attend": true}
 
-where `learn` is the weight of this part's tokens in the loss (as the recipe says if left out), and `attend` whether later tokens may look at
-them. A turn may carry both too, for all of its parts. A row may have an `id`; other columns are passed over, except those that would change
-what a model is shown.
+`learn` is the weight of the part's tokens in the loss. Without it the recipe decides. `attend` says whether later
+tokens may attend to them. A turn may have both too, for all of its parts. A row may have an `id`. Other columns are
+ignored, except those that would change the input of a model. A null means the same as a missing key.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from typing import Any, Literal
 
 from palmette.data.records import check_unicode
 from palmette.data.source import OnBad, open_rows
+from palmette.data.text import short
+from palmette.data.values import is_number, read_id, without_nulls
 from palmette.errors import DataError
 from palmette.files import expand
 
 Role = Literal["system", "user", "assistant"]
-# What data sets call the three.
+# The names of the roles in data sets.
 _ROLES: dict[str, Role] = {
     "system": "system",
     "user": "user",
@@ -46,8 +49,8 @@ class Part:
 
     Attributes:
         text: the characters.
-        learn: weight of their tokens in the loss; None = as the recipe says.
-        attend: whether later tokens may look at theirs.
+        learn: the weight of their tokens in the loss. None if the recipe decides.
+        attend: whether later tokens may attend to theirs.
     """
 
     text: str
@@ -57,7 +60,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one side says in one go."""
+    """One message of a conversation."""
 
     role: Role
     parts: tuple[Part, ...]
@@ -68,9 +71,10 @@ class Conversation:
     """Turns, of which the assistant has the last.
 
     Attributes:
-        id: unique in its data set.
-        turns: at least one.
-        prompt_turns: how many of them, from the first on, are a prompt, so that the assistant's turns among them are given, not learned.
+        id: an id that is unique in its data set.
+        turns: one turn or more.
+        prompt_turns: the number of turns at the beginning that are a prompt. The assistant's turns among them are not
+            learned.
     """
 
     id: str
@@ -100,7 +104,7 @@ class ChatSet:
         return sum(turn.role == "assistant" for conversation in self.conversations for turn in conversation.turns)
 
     def describe(self) -> dict[str, Any]:
-        """What names the conversations in manifests. The assistant's turns count as questions; see `DataSet.describe`."""
+        """The source, its hash and its size, for manifests. The assistant's turns count as questions."""
         counts = {"documents": len(self.conversations), "questions": self.num_turns}
         return {"source": self.source, "sha256": self.sha256, **counts}
 
@@ -113,40 +117,39 @@ def read_chat(
     Args:
         source: a .jsonl file, or a hub data set.
         default_split: the split of a hub data set whose name gives none after a colon.
-        on_bad_record: "error" stops at the first bad conversation; "drop" leaves it out and counts it.
-        limit: read at most so many.
+        on_bad_record: "error" stops at the first bad conversation. "drop" leaves it out and counts it.
+        limit: read at most so many conversations.
 
     Raises:
-        DataError: no such source, a bad record, an id that occurs twice, or nothing left.
+        DataError: there is no such source, a record is bad, an id occurs twice, or nothing is left.
     """
     digest, rows = open_rows(source, default_split=default_split, columns=_FORMAT, example=_EXAMPLE)
     conversations: list[Conversation] = []
     dropped: list[str] = []
     seen: set[str] = set()
-    for found in parse_chat(rows, source):
+    for record in parse_chat(rows, source):
         if limit is not None and len(conversations) >= limit:
             break
-        if isinstance(found, Conversation) and found.id in seen:
-            found = DataError(
-                f"{source}: the conversation id {found.id!r} stands twice", "Give every conversation an id of its own."
-            )
-        if isinstance(found, Conversation):
-            seen.add(found.id)
-            conversations.append(found)
-        elif on_bad_record == "error":
-            raise found
-        else:
-            dropped.append(found.problem)
+        error = record if isinstance(record, DataError) else None
+        if isinstance(record, Conversation) and record.id in seen:
+            error = DataError(f"{source}: the conversation id {record.id!r} stands twice", "Give every one its own id.")
+        if error is not None and on_bad_record == "error":
+            raise error
+        if error is not None:
+            dropped.append(error.problem)
+        elif isinstance(record, Conversation):
+            seen.add(record.id)
+            conversations.append(record)
     if not conversations:
         raise DataError(f"{source}: no conversation ({len(dropped)} dropped)", _FORMAT)
     return ChatSet(source, tuple(conversations), digest, tuple(dropped))
 
 
 def parse_chat(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Conversation | DataError]:
-    """Conversations from rows, in order; a row that breaks the format comes as its error."""
+    """Conversations from rows, in order. A row that breaks the format is given as its error."""
     for number, row in enumerate(rows, start=1):
         try:
-            yield row if isinstance(row, DataError) else _conversation(row, number, source)
+            yield row if isinstance(row, DataError) else _conversation(without_nulls(row), number, source)
         except DataError as error:
             yield error
 
@@ -157,7 +160,8 @@ def is_chat(row: dict[str, Any]) -> bool:
     >>> is_chat({"messages": []}), is_chat({"question": "When?", "context": "At 7:40."})
     (True, False)
     """
-    return "messages" in row or "conversations" in row or {"prompt", "completion"} <= row.keys()
+    present = without_nulls(row)
+    return "messages" in present or "conversations" in present or {"prompt", "completion"} <= present.keys()
 
 
 def holds_chat(source: str) -> bool:
@@ -170,13 +174,7 @@ def holds_chat(source: str) -> bool:
 
 
 def _conversation(row: dict[str, Any], number: int, source: str) -> Conversation:
-    identifier = f"row-{number}" if row.get("id") is None else row["id"]
-    if isinstance(identifier, bool) or not isinstance(identifier, str | int):
-        raise DataError(
-            f"{source}: row {number} has the id {identifier!r}, a {type(identifier).__name__}",
-            "Make it text or a number.",
-        )
-    check_unicode(str(identifier), f"{source}: row {number}, in its id,")
+    identifier = read_id(row.get("id", f"row-{number}"), f"{source}: row {number}")
     where = f"{source}: conversation {str(identifier)!r}"
     for key in _REFUSED:
         if row.get(key):
@@ -202,8 +200,8 @@ def turns_of(value: Any, role: Role, where: str) -> tuple[Turn, ...]:
     """A prompt or a completion: a list of turns, or the content of one.
 
     Args:
-        value: what the row holds.
-        role: whose it is, if it is the content of one turn.
+        value: the value of the row.
+        role: the role of the turn, if it is the content of one.
         where: how messages name the place.
 
     Raises:
@@ -230,7 +228,7 @@ def _turn(value: Any, where: str) -> Turn:
     name = value.get("role", value.get("from"))
     if not isinstance(name, str) or name not in _ROLES:
         raise DataError(
-            f"{where} has the role {name!r}", "Roles are system, user (human) and assistant (gpt); leave others out."
+            f"{where} has the role {name!r}", "Roles are system, user (human) and assistant (gpt). Leave others out."
         )
     turn = Turn(_ROLES[name], _parts(value, where))
     _check_text(turn, where)
@@ -238,10 +236,10 @@ def _turn(value: Any, where: str) -> Turn:
 
 
 def _parts(turn: dict[str, Any], where: str) -> tuple[Part, ...]:
-    """The parts of a turn's content; what the turn says of all of them holds where a part says nothing."""
+    """The parts of a turn's content. A part that does not set `learn` or `attend` has those of the turn."""
     content = turn.get("content", turn.get("value"))
     if not isinstance(content, str | list):
-        raise DataError(f"{where} has the content {content!r}", _PARTS)
+        raise DataError(f"{where} has the content {short(content)}", _PARTS)
     given = Part("", _weight(turn, None, where), _attended(turn, True, where))
     if isinstance(content, str):
         return (Part(content, given.learn, given.attend),)
@@ -252,7 +250,7 @@ def _part(value: Any, given: Part, where: str) -> Part:
     if isinstance(value, str):
         value = {"text": value}
     if not isinstance(value, dict) or not isinstance(value.get("text"), str):
-        raise DataError(f"{where} is {value!r}, which has no text", _PARTS)
+        raise DataError(f"{where} is {short(value)}, which has no text", _PARTS)
     _check_keys(value, _PART_KEYS, where)
     if value.get("type", "text") != "text":
         raise DataError(f"{where} is of the type {value['type']!r}", "Only text can be learned from.")
@@ -265,8 +263,9 @@ def _weight(values: dict[str, Any], default: float | None, where: str) -> float 
     learn = values.get("learn")
     if learn is None:
         return default
-    if isinstance(learn, bool) or not isinstance(learn, int | float) or not 0 <= learn < float("inf"):
-        raise DataError(f"{where} has learn = {learn!r}", "Give a weight of 0 or more: 0 = not learned, 1 = as usual.")
+    if not is_number(learn) or learn < 0:
+        problem = f"{where} has learn = {short(learn)}"
+        raise DataError(problem, "Give a weight of 0 or more. 0 = not learned, 1 = as usual.")
     return float(learn)
 
 
@@ -280,7 +279,7 @@ def _attended(values: dict[str, Any], default: bool, where: str) -> bool:
 
 
 def _check_keys(values: dict[str, Any], known: tuple[str, ...], where: str) -> None:
-    """Refuse what would be passed over though somebody meant it; keys of empty columns do not count."""
+    """Refuse keys that would be ignored although somebody meant them. Keys of empty columns do not count."""
     for key, value in values.items():
         if key not in known and value not in (None, "", [], {}):
             near = difflib.get_close_matches(key, known, n=1)
@@ -291,7 +290,7 @@ def _check_keys(values: dict[str, Any], known: tuple[str, ...], where: str) -> N
 def _check_text(turn: Turn, where: str) -> None:
     text = "".join(part.text for part in turn.parts)
     if not text.strip():
-        raise DataError(f"{where} ({turn.role}) is empty", "Take the turn out, or write what was said.")
+        raise DataError(f"{where} ({turn.role}) is empty", "Take the turn out, or write its text.")
     for part in turn.parts:
         check_unicode(part.text, f"{where} ({turn.role})")
 

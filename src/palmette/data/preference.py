@@ -1,23 +1,24 @@
-"""Human preferences: completions of one prompt ranked best first, and single completions found good or bad.
+"""Human preferences: completions of one prompt ranked best first, and single completions judged good or bad.
 
-Rows come from JSON Lines or a hub data set, under the names that TRL uses:
+Rows come from JSON Lines or a hub data set. The columns have the names that TRL uses:
 
-- `prompt`, `chosen`, `rejected`: a pair, with an optional `margin` (how much better, 0 or more);
-- `chosen`, `rejected` as whole conversations: the prompt is all but their last messages, and must be the same;
-- `prompt`, `ranked`: two or more completions, best first;
-- `prompt`, `completions` with `ranks` (1 = best) or `scores` (highest = best); a tie says nothing about the two, and is refused;
+- `prompt`, `chosen`, `rejected`: a pair, with an optional `margin` (how much better, 0 or more).
+- `chosen`, `rejected` as whole conversations. The prompt is all but their last messages, and must be the same.
+- `prompt`, `ranked`: two or more completions, best first.
+- `prompt`, `completions` with `ranks` (1 = best) or `scores` (highest = best). A tie does not say which of the two is
+  better, and is refused.
 - `prompt`, `completion`, `label` (true or false): a verdict.
 
-A prompt is text (a user's message) or a list of messages that ends with the user's; a completion is the text of the assistant's
-completion, or a list of messages that ends with it. Messages are written as in `data/chat.py`. Other columns are passed over.
+A prompt is text (a user's message), or a list of messages that ends with the user's. A completion is the text of the
+assistant's completion, or a list of messages that ends with it. Messages are written as in `data/chat.py`. Other
+columns are ignored. A null means the same as a missing key.
 
-Where we deviate from TRL: text is not continued as it is, but stands in a chat; a completion is one completion and never several turns;
-a prompt is never guessed from what two texts have in common.
+Where we deviate from TRL: text becomes a message of a chat and is not continued as it is. A completion never has
+several turns. A prompt is never guessed from what two texts have in common.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -25,11 +26,12 @@ from itertools import pairwise
 from typing import Any, Generic, Literal, TypeVar
 
 from palmette.data.chat import Part, Role, Turn, turns_of
-from palmette.data.records import check_unicode
 from palmette.data.source import OnBad, open_rows
+from palmette.data.text import short
+from palmette.data.values import is_number, read_id, without_nulls
 from palmette.errors import DataError
 
-Reason = Literal["format", "empty", "identical", "prompt differs", "tied", "same id", "too long"]
+Reason = Literal["format", "empty", "identical", "prompt differs", "tied", "same id", "template", "too long"]
 _COMPARISON = "Each row needs 'prompt', 'chosen' and 'rejected', or 'prompt' and 'ranked' (a list, best first)."
 _VERDICT = "Each row needs 'prompt', 'completion' and 'label' (true or false)."
 # The columns by which a row's form is known.
@@ -40,7 +42,7 @@ class PreferenceError(DataError):
     """A preference record that says nothing, or contradicts itself.
 
     Args:
-        reason: what kind of problem it is, for counting.
+        reason: the kind of problem, for counting.
         problem, way_out: see `PalmetteError`.
     """
 
@@ -54,10 +56,10 @@ class Comparison:
     """Completions of one prompt, ranked by somebody.
 
     Attributes:
-        id: unique in its data set.
+        id: an id that is unique in its data set.
         prompt: the conversation up to the completion.
         completions: two or more completions, best first.
-        margin: of a pair, by how much the first is better (on the scale of the rewards); None where nobody said.
+        margin: by how much the first completion of a pair is better, on the scale of the rewards. None if unknown.
     """
 
     id: str
@@ -68,7 +70,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One completion of a prompt, found good (True) or bad."""
+    """One completion of a prompt, judged good (True) or bad."""
 
     id: str
     prompt: tuple[Turn, ...]
@@ -78,7 +80,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class DroppedRecord:
-    """A record that was left out: what kind of problem it has, and which record and problem it is."""
+    """A record that was left out, with the kind of its problem and the message that names it."""
 
     reason: Reason
     problem: str
@@ -105,24 +107,24 @@ class PreferenceSet(Generic[Record]):
 
     @property
     def counts(self) -> dict[Reason, int]:
-        """How many records were left out, by reason, the most frequent first."""
+        """The number of records left out, by reason, the most frequent first."""
         return count_reasons(self.dropped)
 
     def describe(self) -> dict[str, Any]:
-        """What names the records in manifests and reports; see `DataSet.describe`."""
+        """The source of the records, its hash and their number, for manifests and reports."""
         return {"source": self.source, "sha256": self.sha256, "records": len(self.records)}
 
 
 def unpaired(comparison: Comparison) -> tuple[Verdict, Verdict]:
-    """A pair as two verdicts: the first good, the second bad.
+    """A pair as two verdicts: the first completion is good, the second bad.
 
     Raises:
-        PreferenceError: it ranks more than two, of which nobody said where good ends.
+        PreferenceError: it ranks more than two completions, so it is not known which of them are good.
     """
     if len(comparison.completions) != 2:
         raise PreferenceError(
             "format",
-            f"record {comparison.id!r} ranks {len(comparison.completions)} completions, so which are good is not known",
+            f"record {comparison.id!r} ranks {len(comparison.completions)} completions, so good ones are not known",
             "Give pairs, or verdicts: 'prompt', 'completion', 'label'.",
         )
     good, bad = comparison.completions
@@ -138,13 +140,14 @@ def read_comparisons(
     """Read and check pairs and ranked lists.
 
     Args:
-        source: a .jsonl file or a hub data set, see the module.
+        source: a .jsonl file or a hub data set. The module describes their rows.
         default_split: the split of a hub data set whose name gives none after a colon.
-        on_bad_record: "error" refuses the source; "drop" leaves bad records out and counts them.
-        limit: keep at most so many records, the first ones; later ones are not looked at.
+        on_bad_record: "error" refuses the source. "drop" leaves bad records out and counts them.
+        limit: read at most so many good records, the first ones. The rest is not checked.
 
     Raises:
-        DataError: no such source, a bad record (the message names the first and counts them all), or nothing left.
+        DataError: there is no such source, a record is bad (the message names the first and counts them all), or
+            nothing is left.
     """
     digest, rows = open_rows(
         source, default_split=default_split, columns=_COMPARISON, example="trl-lib/ultrafeedback_binarized"
@@ -155,13 +158,13 @@ def read_comparisons(
 def read_verdicts(
     source: str, *, default_split: str = "train", on_bad_record: OnBad = "error", limit: int | None = None
 ) -> PreferenceSet[Verdict]:
-    """Read and check verdicts; arguments and errors as for `read_comparisons`."""
+    """Read and check verdicts. Arguments and errors are those of `read_comparisons`."""
     digest, rows = open_rows(source, default_split=default_split, columns=_VERDICT, example="trl-lib/kto-mix-14k")
     return _collect(parse_verdicts(rows, source), source, digest, on_bad_record, limit)
 
 
 def parse_comparisons(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Comparison | DataError]:
-    """Comparisons from rows, in order; a bad row comes as its error.
+    """Comparisons from rows, in order. A bad row is given as its error.
 
     >>> row = {"id": 7, "prompt": "When?", "chosen": "At 7:40.", "rejected": "No."}
     >>> found = next(parse_comparisons([row], "a.jsonl"))
@@ -174,7 +177,7 @@ def parse_comparisons(rows: Iterable[dict[str, Any] | DataError], source: str) -
 
 
 def parse_verdicts(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Verdict | DataError]:
-    """Verdicts from rows, in order; a bad row comes as its error.
+    """Verdicts from rows, in order. A bad row is given as its error.
 
     >>> row = {"prompt": [{"role": "user", "content": "When?"}], "completion": "At 7:40.", "label": True}
     >>> found = next(parse_verdicts([row], "a.jsonl"))
@@ -188,16 +191,14 @@ def _parse(
     rows: Iterable[dict[str, Any] | DataError], source: str, build: Callable[[dict[str, Any], str, str], Record]
 ) -> Iterator[Record | DataError]:
     seen: dict[str, int] = {}
-    for number, row in enumerate(rows, start=1):
-        if isinstance(row, DataError):
-            yield row
+    for number, given in enumerate(rows, start=1):
+        if isinstance(given, DataError):
+            yield given
             continue
-        identifier = f"row-{number}" if row.get("id") is None else str(row["id"])
-        where = f"{source}: row {number}, {identifier!r}"
+        row = without_nulls(given)
         try:
-            if not isinstance(row.get("id"), str | int | None):
-                raise PreferenceError("format", f"{where}: the id is {type(row['id']).__name__}", "Make it text.")
-            check_unicode(identifier, where)
+            identifier = str(read_id(row.get("id", f"row-{number}"), f"{source}: row {number}"))
+            where = f"{source}: row {number}, {identifier!r}"
             if identifier in seen:
                 raise PreferenceError(
                     "same id", f"{where} has the id of row {seen[identifier]}", "Give every record an id of its own."
@@ -210,11 +211,11 @@ def _parse(
 
 
 def _collect(
-    found: Iterable[Record | DataError], source: str, digest: str, on_bad_record: OnBad, limit: int | None
+    parsed: Iterable[Record | DataError], source: str, digest: str, on_bad_record: OnBad, limit: int | None
 ) -> PreferenceSet[Record]:
     records: list[Record] = []
     errors: list[DataError] = []
-    for record in found:
+    for record in parsed:
         if limit is not None and len(records) >= limit:
             break
         if isinstance(record, DataError):
@@ -225,17 +226,19 @@ def _collect(
     read = PreferenceSet(source, tuple(records), digest, dropped)
     if errors and on_bad_record == "error":
         raise DataError(
-            f"{errors[0].problem} (bad records in all: {say_counts(read.counts)}; good ones: {len(records)})",
+            f"{errors[0].problem} (bad records in all: {say_counts(read.counts)}, good ones: {len(records)})",
             f"{errors[0].way_out} Or set data.on_bad_record: drop.",
         )
     if not records:
-        lost = f"all were dropped: {say_counts(read.counts)}; first {errors[0].problem}" if errors else "it has no row"
-        raise DataError(f"{source}: no record is left; {lost}", "Fix the records, or give another source.")
+        first = (
+            f"all were dropped ({say_counts(read.counts)}), first {errors[0].problem}" if errors else "it has no row"
+        )
+        raise DataError(f"{source}: no record is left: {first}", "Fix the records, or give another source.")
     return read
 
 
 def count_reasons(dropped: Iterable[DroppedRecord]) -> dict[Reason, int]:
-    """How many records were left out, by reason, the most frequent first."""
+    """The number of records left out, by reason, the most frequent first."""
     return dict(Counter(record.reason for record in dropped).most_common())
 
 
@@ -254,7 +257,7 @@ def _comparison(row: dict[str, Any], identifier: str, where: str) -> Comparison:
             twin = names[stripped.index(text)]
             raise PreferenceError(
                 "identical",
-                f"{where}: {twin!r} and {names[index]!r} are the same, {_short(text)}",
+                f"{where}: {twin!r} and {names[index]!r} are the same, {short(text)}",
                 "Take the record out, or one of the two.",
             )
     return Comparison(identifier, prompt, tuple(texts), _margin(row.get("margin"), len(texts), where))
@@ -263,14 +266,15 @@ def _comparison(row: dict[str, Any], identifier: str, where: str) -> Comparison:
 def _verdict(row: dict[str, Any], identifier: str, where: str) -> Verdict:
     label = row.get("label")
     if row.get("completion") is None or not isinstance(label, bool):
-        what = f"'label' is {label!r}, not true or false" if row.get("completion") is not None else "no 'completion'"
+        has_completion = row.get("completion") is not None
+        what = f"'label' is {short(label)}, not true or false" if has_completion else "no 'completion'"
         raise PreferenceError("format", f"{where}: {what}", _VERDICT)
     prompt, (text,) = _prompt_and_texts(row.get("prompt"), [("completion", row["completion"])], where)
     return Verdict(identifier, prompt, text, label)
 
 
 def _ordered_sides(row: dict[str, Any], where: str) -> list[tuple[str, Any]]:
-    """What a row compares, best first, each with its name for messages."""
+    """The sides that a row compares, best first, each with its name for messages."""
     forms = [name for name in _FORMS if row.get(name) is not None]
     if len(forms) != 1:
         what = "both " + " and ".join(map(repr, forms)) if forms else "none of 'chosen', 'ranked' and 'completions'"
@@ -278,11 +282,11 @@ def _ordered_sides(row: dict[str, Any], where: str) -> list[tuple[str, Any]]:
     (form,) = forms
     if form == "chosen":
         return [("chosen", row["chosen"]), ("rejected", row.get("rejected"))]
-    found = row[form]
-    if not isinstance(found, list) or len(found) < 2:
-        what = f"{len(found)} in a list" if isinstance(found, list) else type(found).__name__
+    values = row[form]
+    if not isinstance(values, list) or len(values) < 2:
+        what = f"{len(values)} in a list" if isinstance(values, list) else type(values).__name__
         raise PreferenceError("format", f"{where}: {form!r} is {what}, not a list of two or more", _COMPARISON)
-    sides = [(f"{form}[{index}]", side) for index, side in enumerate(found)]
+    sides = [(f"{form}[{index}]", side) for index, side in enumerate(values)]
     return sides if form == "ranked" else [sides[index] for index in _order(row, len(sides), where)]
 
 
@@ -296,10 +300,10 @@ def _order(row: dict[str, Any], count: int, where: str) -> list[int]:
             "Give either 'ranks' (1 = best) or 'scores' (highest = best).",
         )
     values = row[given[0]]
-    if not isinstance(values, list) or len(values) != count or not all(map(_is_number, values)):
+    if not isinstance(values, list) or len(values) != count or not all(map(is_number, values)):
         raise PreferenceError(
             "format",
-            f"{where}: {given[0]!r} is {_short(values)}, not a list of {count} finite numbers",
+            f"{where}: {given[0]!r} is {short(values)}, not a list of {count} finite numbers",
             "Give one number for each of the 'completions'.",
         )
     order = sorted(range(count), key=lambda index: values[index], reverse=given[0] == "scores")
@@ -307,17 +311,18 @@ def _order(row: dict[str, Any], count: int, where: str) -> list[int]:
         if values[index] == values[other]:
             raise PreferenceError(
                 "tied",
-                f"{where}: completions {min(index, other)} and {max(index, other)} are tied, {given[0]!r} {values[index]}",
-                "Keep one of those that are tied: a tie says nothing about which is better.",
+                f"{where}: completions {min(index, other)} and {max(index, other)} are tied, "
+                f"{given[0]!r} {values[index]}",
+                "Keep one of those that are tied. A tie does not say which is better.",
             )
     return order
 
 
 def _prompt_and_texts(prompt: Any, sides: list[tuple[str, Any]], where: str) -> tuple[tuple[Turn, ...], list[str]]:
     """The prompt that all sides share, and the text of each."""
-    found: list[tuple[str, tuple[Turn, ...]]] = []
+    prompts: list[tuple[str, tuple[Turn, ...]]] = []
     if prompt is not None:
-        found.append(("prompt", _turns(prompt, "user", f"{where}, in 'prompt'")))
+        prompts.append(("prompt", _turns(prompt, "user", f"{where}, in 'prompt'")))
     texts = []
     for name, side in sides:
         *before, completion = _turns(side, "assistant", f"{where}, in {name!r}")
@@ -328,15 +333,15 @@ def _prompt_and_texts(prompt: Any, sides: list[tuple[str, Any]], where: str) -> 
                 "It must be the assistant's.",
             )
         if before or prompt is None:
-            found.append((name, tuple(before)))
+            prompts.append((name, tuple(before)))
         texts.append(turn_text(completion))
-    (name, shared), *others = found
+    (name, shared), *others = prompts
     for other, turns in others:
         if turns != shared:
             raise PreferenceError(
                 "prompt differs",
                 f"{where}: the prompt of {other!r} is not that of {name!r}: {_difference(turns, shared)}",
-                "Completions are compared under one prompt, and are one completion each.",
+                "Completions are compared under one prompt, and each side has one completion.",
             )
     if not shared or shared[-1].role != "user":
         last = f"ends with the message of the {shared[-1].role}" if shared else "is missing"
@@ -345,7 +350,7 @@ def _prompt_and_texts(prompt: Any, sides: list[tuple[str, Any]], where: str) -> 
 
 
 def _turns(value: Any, role: Role, where: str) -> tuple[Turn, ...]:
-    """Text as one turn of this role, or messages as turns, each in one part; none of them empty."""
+    """Text as one turn of this role, or messages as turns. Each turn has one part, and none is empty."""
     messages = value if isinstance(value, list) else [{"content": value}]
     for message in messages:
         held = message.get("content", message.get("value")) if isinstance(message, dict) else message
@@ -357,13 +362,13 @@ def _turns(value: Any, role: Role, where: str) -> tuple[Turn, ...]:
     for turn in turns:
         if any(part.learn is not None or not part.attend for part in turn.parts):
             raise PreferenceError(
-                "format", f"{where} has 'learn' or 'attend' in it", "Preferences have no masks: take them out."
+                "format", f"{where} has 'learn' or 'attend' in it", "Preferences have no masks. Take them out."
             )
     return tuple(Turn(turn.role, (Part(turn_text(turn)),)) for turn in turns)
 
 
 def turn_text(turn: Turn) -> str:
-    """What a turn says, all of its parts together."""
+    """The text of a turn, all of its parts together."""
     return "".join(part.text for part in turn.parts)
 
 
@@ -372,26 +377,17 @@ def _margin(value: Any, count: int, where: str) -> float | None:
         return None
     if count != 2:
         raise PreferenceError("format", f"{where} has a 'margin' and {count} completions", "Margins are for pairs.")
-    if not _is_number(value) or value < 0:
+    if not is_number(value) or value < 0:
         raise PreferenceError(
-            "format", f"{where}: 'margin' is {_short(value)}", "Give a number, 0 or more: how much better 'chosen' is."
+            "format", f"{where}: 'margin' is {short(value)}", "Give a number, 0 or more: how much better 'chosen' is."
         )
     return float(value)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _difference(turns: tuple[Turn, ...], shared: tuple[Turn, ...]) -> str:
-    """Where two prompts part."""
+    """The first difference between two prompts."""
     if len(turns) != len(shared):
         return f"{len(turns)} messages and {len(shared)}"
     index = next(index for index, (a, b) in enumerate(zip(turns, shared, strict=True)) if a != b)
-    one, other = (f"{_short(turn_text(side[index]))} ({side[index].role})" for side in (turns, shared))
+    one, other = (f"{short(turn_text(side[index]))} ({side[index].role})" for side in (turns, shared))
     return f"message {index + 1} is {one} and {other}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

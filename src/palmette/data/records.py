@@ -1,10 +1,11 @@
-"""Records of extractive question answering: documents, questions, and answers with their place."""
+"""Records of extractive question answering: documents, questions, and answers with their position."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from palmette.data.text import short
 from palmette.errors import DataError
 
 
@@ -84,7 +85,7 @@ class DataSet:
         return sum(len(document.questions) for document in self.documents)
 
     def describe(self) -> dict[str, Any]:
-        """What names the data set in manifests and reports: its source, its hash, and how much it holds."""
+        """The source of the data set, its hash and its size, for manifests and reports."""
         counts = {"documents": len(self.documents), "questions": self.num_questions}
         return {"source": self.source, "sha256": self.sha256, **counts}
 
@@ -101,7 +102,7 @@ def check_document(document: Document, source: str) -> None:
 
 
 def check_question(question: Question, document: Document, source: str) -> None:
-    """Check that a question has text, that its answers stand in the document where they say, and that a rationale says something.
+    """Check that a question has text, that its answers stand where they should, and that a rationale is not empty.
 
     Raises:
         DataError: naming the source, the record, the value and the way out.
@@ -122,28 +123,24 @@ def check_unicode(text: str, where: str) -> None:
     """Check that a text can be encoded.
 
     Raises:
-        DataError: it cannot; the message begins with `where`.
+        DataError: it cannot. The message begins with `where`.
     """
     broken = next((index for index, character in enumerate(text) if "\ud800" <= character <= "\udfff"), None)
     if broken is not None:
         raise DataError(
-            f"{where} has half a surrogate pair, {text[broken]!a}, at {broken}", "Save the text as UTF-8 once more."
+            f"{where} has half a surrogate pair, {text[broken]!a}, at {broken}", "Save the text as UTF-8 again."
         )
 
 
 def _check_answer(text: str, answer: Answer, where: str) -> None:
     if not answer.text.strip():
         raise DataError(f"{where} has an empty answer", "Leave its answers out if the document does not answer it.")
-    found = text[max(answer.start, 0) : max(answer.start, 0) + len(answer.text)]
-    if answer.start >= 0 and found == answer.text:
+    there = text[max(answer.start, 0) : max(answer.start, 0) + len(answer.text)]
+    if answer.start >= 0 and there == answer.text:
         return
     elsewhere = text.find(answer.text)
     hint = f"it stands at {elsewhere}" if elsewhere >= 0 else "it does not stand anywhere in the document"
     raise DataError(
-        f"{where} has the answer {_short(answer.text)} at {answer.start}, where the document has {_short(found)}",
+        f"{where} has the answer {short(answer.text)} at {short(answer.start)}, where the document has {short(there)}",
         f"Correct the offset ({hint}), or set data.on_bad_record: drop.",
     )
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,7 +1,8 @@
-"""Flat rows, one question each: JSON Lines files, and data sets of the Hugging Face hub in the columns of `rajpurkar/squad_v2`.
+"""Flat rows with one question each: JSON Lines files, and hub data sets with the columns of `rajpurkar/squad_v2`.
 
-A row has `question`, `context` (or `document`), and optionally `id`, `title`, `answers`, `plausible_answers` and `rationale`. Answers are
-spans ({"text": ..., "answer_start": ...} or a list of them, or lists under both keys), or plain strings that stand once in the context.
+A row has `question` and `context` (or `document`). It may have `id`, `title`, `answers`, `plausible_answers` and
+`rationale`. Answers are spans ({"text": ..., "answer_start": ...}, a list of them, or lists under both keys), or plain
+strings that stand once in the context. A null means the same as a missing key.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from palmette.data.records import Answer, Document, Question
-from palmette.data.squad import json_problem, span_records
+from palmette.data.squad import span_records
+from palmette.data.text import short
+from palmette.data.values import DuplicateKeyError, json_problem, parse_json, read_id, without_nulls
 from palmette.errors import DataError
 
 _FORMAT = "Each row needs 'question' and 'context' (text), and 'answers' (spans, or an empty list where there is none)."
 
 
 def parse_json_lines(text: str, source: str, way_out: str = _FORMAT) -> Iterator[dict[str, Any] | DataError]:
-    """Rows of a JSON Lines text, in order; a line that is not a JSON object comes as its error."""
+    """Rows of a JSON Lines text, in order. A line that is not a JSON object is given as its error."""
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -31,18 +34,21 @@ def parse_json_lines(text: str, source: str, way_out: str = _FORMAT) -> Iterator
 
 
 def parse_json_line(line: str, where: str, way_out: str) -> dict[str, Any]:
-    """One row of JSON Lines.
+    """One row of JSON Lines, without its nulls.
 
     Args:
-        line: the line's text.
+        line: the text of the line.
         where: how messages name the line.
         way_out: what the format asks for.
 
     Raises:
-        DataError: the line is not a JSON object.
+        DataError: the line is not a JSON object, or has the same key twice.
     """
     try:
-        row = json.loads(line)
+        row = without_nulls(parse_json(line))
+    except DuplicateKeyError as error:
+        problem = f"{where} has the key {short(error.key)} twice in one object"
+        raise DataError(problem, "Keep one of the two.") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is not JSON: {json_problem(error)}", way_out) from error
     if not isinstance(row, dict):
@@ -51,27 +57,29 @@ def parse_json_line(line: str, where: str, way_out: str) -> dict[str, Any]:
 
 
 def question_and_context(row: dict[str, Any], where: str, way_out: str) -> tuple[str, str]:
-    """A row's `question`, and its `context` or `document`; arguments as for `parse_json_line`.
+    """The `question` of a row, and its `context` or `document`. The arguments are those of `parse_json_line`.
 
     Raises:
-        DataError: one of them is missing, or not text.
+        DataError: one of them is missing or is not text.
     """
     question, context = row.get("question"), row.get("context", row.get("document"))
     for name, value in (("question", question), ("context", context)):
+        if value is None:
+            raise DataError(f"{where} has no {name!r}", way_out)
         if not isinstance(value, str):
             raise DataError(f"{where}: {name!r} is {type(value).__name__}, not text", way_out)
     return str(question), str(context)
 
 
 def group_rows(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Document | DataError]:
-    """Documents from rows: rows with the same title and context are questions about one document, in order of appearance."""
+    """Documents from rows, in order of appearance. Rows with the same title and context ask about one document."""
     groups: dict[tuple[str, str], list[Question]] = {}
     for number, row in enumerate(rows, start=1):
         if isinstance(row, DataError):
             yield row
             continue
         try:
-            title, context, question = _parse_row(row, number, source)
+            title, context, question = _parse_row(without_nulls(row), number, source)
         except DataError as error:
             yield error
             continue
@@ -81,7 +89,7 @@ def group_rows(rows: Iterable[dict[str, Any] | DataError], source: str) -> Itera
 
 
 def _parse_row(row: dict[str, Any], number: int, source: str) -> tuple[str, str, Question]:
-    identifier = row["id"] if isinstance(row.get("id"), str | int) else f"row-{number}"
+    identifier = read_id(row.get("id", f"row-{number}"), f"{source}: row {number}")
     where = f"{source}: the row with id {identifier!r}"
     question, context = question_and_context(row, where, _FORMAT)
     title = row.get("title") or ""
@@ -128,11 +136,14 @@ def _span(answer: Any, context: str, where: str) -> Answer:
         text, start = answer.get("text"), answer.get("answer_start")
         if isinstance(text, str) and isinstance(start, int) and not isinstance(start, bool):
             return Answer(text, start)
-    raise DataError(f"{where}: the answer {answer!r} is neither a span nor text", _FORMAT)
+    raise DataError(f"{where}: the answer {short(answer)} is neither a span nor text", _FORMAT)
 
 
 def dump_rows(documents: Iterable[Document]) -> str:
-    """Documents as JSON Lines, a question each. Read back, documents are numbered anew, and those without questions are gone."""
+    """Documents as JSON Lines, one question a line.
+
+    When they are read again, documents get new numbers, and those without questions are missing.
+    """
     return "".join(
         json.dumps(_row(document, question), ensure_ascii=False) + "\n"
         for document in documents

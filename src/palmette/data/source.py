@@ -1,4 +1,4 @@
-"""Data sources by name: `builtin:train`, a SQuAD v2 file, a JSON Lines file, or a hub data set such as `rajpurkar/squad_v2`."""
+"""Data sources by name: `builtin:train`, a SQuAD v2 file, a JSON Lines file, or a data set of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_documents(documents: Sequence[Document], source: str) -> None:
 
     Args:
         documents: the documents.
-        source: what messages call the whole.
+        source: how messages name the data.
 
     Raises:
         DataError: a bad record, a question id that occurs twice, or no question at all.
@@ -78,28 +78,28 @@ def read_source(
     """Read and check a data set.
 
     Args:
-        source: see the module.
+        source: a name as described in `read_data`.
         default_split: the split of a hub data set whose name gives none after a colon.
-        on_bad_record: "error" stops at the first bad record; "drop" leaves it out and counts it: a question, or a
-            document with all of its questions.
+        on_bad_record: "error" stops at the first bad record. "drop" leaves it out and counts it. A bad record is a
+            question, or a document with all of its questions.
         limit_documents: read at most so many documents.
 
     Raises:
-        DataError: no such source, a bad record, a question id that occurs twice, or nothing left.
+        DataError: there is no such source, a record is bad, a question id occurs twice, or nothing is left.
     """
-    digest, found = _open(source, default_split)
+    digest, records = _open(source, default_split)
     documents: list[Document] = []
     dropped: list[str] = []
     seen: dict[str, str] = {}
-    for document in found:
+    for document in records:
         if limit_documents is not None and len(documents) >= limit_documents:
             break
-        kept, errors = _checked(document, seen, source)
+        checked, errors = _checked(document, seen, source)
         if errors and on_bad_record == "error":
             raise errors[0]
         dropped.extend(error.problem for error in errors)
-        if kept is not None:
-            documents.append(kept)
+        if checked is not None:
+            documents.append(checked)
     if not any(document.questions for document in documents):
         raise DataError(f"{source}: no question in {len(documents)} documents ({len(dropped)} dropped)", _WAYS)
     return DataSet(source, tuple(documents), digest, tuple(dropped))
@@ -136,12 +136,12 @@ def open_rows(
     Args:
         source: a file with the ending .jsonl, or a hub id with an optional split after a colon.
         default_split: the split of a hub data set whose name gives none.
-        columns: what each row needs, for messages.
-        example: a hub data set that would do, for messages.
+        columns: the columns that each row needs, for messages.
+        example: a hub data set with these columns, for messages.
 
     Returns:
-        A hash of the source's bytes (or the hub's fingerprint), and the rows; a line that is not an object comes as its
-        error.
+        A hash of the source's bytes (or the hub's fingerprint), and the rows. A line that is not an object is given as
+        its error.
 
     Raises:
         DataError: there is no such source, or it cannot be read.
@@ -155,7 +155,7 @@ def open_rows(
 
 
 def _file(source: str, ways: str) -> Path | None:
-    """The file that a source names; None where it names a hub data set."""
+    """The file that a source names. None if it names a hub data set."""
     path = expand(source)
     try:
         if path.is_file():
@@ -176,8 +176,37 @@ def _read_text(path: Path, source: str) -> tuple[str, str]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{source}: byte {error.start} is not UTF-8", "Save the file as UTF-8.") from error
+        raise not_utf8(raw, f"{source}: byte {error.start} is not UTF-8") from error
     return hashlib.sha256(raw).hexdigest(), text
+
+
+# How files begin that hold no text, from the specifications of their formats.
+_BINARY = {
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"\xff\xff\xff\xff": "an Arrow stream",
+    b"\x1f\x8b": "compressed with gzip",
+    b"\x28\xb5\x2f\xfd": "compressed with Zstandard",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ\x00": "compressed with xz",
+    b"PK\x03\x04": "a zip archive",
+    b"SQLite format 3\x00": "an SQLite database",
+}
+
+
+def not_utf8(raw: bytes, problem: str) -> DataError:
+    """The error of bytes that are not UTF-8, with a way out that suits what they are.
+
+    Args:
+        raw: the bytes, from the beginning of the file or of the line.
+        problem: what is wrong, and where.
+    """
+    kind = next((kind for magic, kind in _BINARY.items() if raw.startswith(magic)), None)
+    if kind is None:
+        return DataError(problem, "Save the file as UTF-8.")
+    how = "Decompress it" if kind.startswith(("compressed", "a zip")) else "Convert it to JSON Lines"
+    tool = ", for instance with to_json of the datasets package" if how.startswith("Convert") else ""
+    return DataError(f"{problem}, since it is {kind}", f"{how} first{tool}.")
 
 
 def _hub_rows(source: str, default_split: str, ways: str) -> tuple[str, Iterable[dict[str, Any]]]:
@@ -191,7 +220,7 @@ def _hub_rows(source: str, default_split: str, ways: str) -> tuple[str, Iterable
         first_line = str(error).strip().partition("\n")[0]
         raise DataError(
             f"cannot load the data set {name!r}, split {split or default_split!r}: {first_line}",
-            "Check its id and split, or go online; or give a file. " + ways,
+            "Check its id and its split, go online, or give a file. " + ways,
         ) from error
     return str(rows._fingerprint), (dict(row) for row in rows)
 
@@ -199,13 +228,13 @@ def _hub_rows(source: str, default_split: str, ways: str) -> tuple[str, Iterable
 def _checked(
     document: Document | DataError, seen: dict[str, str], source: str
 ) -> tuple[Document | None, list[DataError]]:
-    """The document with its good questions, and what is wrong with the rest; the good ones' ids go into `seen`."""
+    """The document with its good questions, and the errors of the others. The ids of the good ones go into `seen`."""
     if isinstance(document, DataError):
         return None, [document]
     try:
         check_document(document, source)
     except DataError as error:
-        lost = f"{error.problem}; {len(document.questions)} questions with it" if document.questions else error.problem
+        lost = f"{error.problem}, with {len(document.questions)} questions" if document.questions else error.problem
         return None, [DataError(lost, error.way_out)]
     good, errors = [], []
     for question in document.questions:
@@ -213,7 +242,8 @@ def _checked(
             check_question(question, document, source)
             if question.id in seen:
                 raise DataError(
-                    f"{source}: question id {question.id!r} of document {document.id!r} also stands in {seen[question.id]!r}",
+                    f"{source}: question id {question.id!r} of document {document.id!r} "
+                    f"also stands in {seen[question.id]!r}",
                     "Give every question an id of its own.",
                 )
         except DataError as error:

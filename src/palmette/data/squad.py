@@ -1,6 +1,6 @@
 """The SQuAD v2 JSON format (Rajpurkar et al., 2018): reading, with every record checked, and writing.
 
-Beyond the format, a question may have a `rationale`: reasoning that leads to its answer.
+Beyond the format, a question may have a `rationale`, which is reasoning that leads to its answer.
 """
 
 from __future__ import annotations
@@ -10,25 +10,26 @@ from collections.abc import Iterator
 from typing import Any
 
 from palmette.data.records import Answer, Document, Question
+from palmette.data.values import json_problem, parse_json
 from palmette.errors import DataError
 
 VERSION = "v2.0"
 
 
 def parse_squad(text: str, source: str) -> Iterator[Document | DataError]:
-    """Documents of a SQuAD v2 file, in order; a record that breaks the format comes as its error.
+    """Documents of a SQuAD v2 file, in order. A record that breaks the format is given as its error.
 
-    A document's id is its title and the number of its paragraph; questions keep theirs.
+    The id of a document is its title and the number of its paragraph. Questions keep their ids.
 
     Args:
-        text: the file's text.
+        text: the text of the file.
         source: how messages name the file.
 
     Raises:
         DataError: the text is not JSON, or not a SQuAD v2 file at all.
     """
     try:
-        root = json.loads(text)
+        root = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{source}: not JSON: {json_problem(error)}",
@@ -45,13 +46,6 @@ def parse_squad(text: str, source: str) -> Iterator[Document | DataError]:
         yield from _article(article, number, source)
 
 
-def json_problem(error: Exception) -> str:
-    """What the JSON parser objects to, in a few words."""
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at line {error.lineno}, column {error.colno}"
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
-
-
 def _article(article: Any, number: int, source: str) -> Iterator[Document | DataError]:
     where = f"{source}: article {number}"
     try:
@@ -65,7 +59,7 @@ def _article(article: Any, number: int, source: str) -> Iterator[Document | Data
 
 
 def _paragraph(paragraph: Any, title: str, index: int, source: str) -> Iterator[Document | DataError]:
-    """The document, after the errors of those of its questions that break the format."""
+    """The errors of the questions that break the format, then the document with the others."""
     where = f"{source}: article {title!r}, paragraph {index}"
     questions = []
     try:
@@ -92,21 +86,21 @@ def _question(qa: Any, where: str) -> Question:
             f"{where} has is_impossible = {str(impossible).lower()} and {len(answers)} answers",
             "An impossible question has none, any other at least one.",
         )
-    plausible = _answers(qa, "plausible_answers", where) if "plausible_answers" in qa else ()
+    plausible = _answers(qa, "plausible_answers", where) if qa.get("plausible_answers") is not None else ()
     rationale = None if qa.get("rationale") is None else str(_field(qa, "rationale", str, where))
     return Question(identifier, text, answers, plausible, rationale)
 
 
 def _answers(qa: dict[str, Any], key: str, where: str) -> tuple[Answer, ...]:
-    found = []
-    for answer in _field(qa, key, list, where):
-        text = _field(answer, "text", str, f"{where}, {key}")
-        found.append(Answer(text, _field(answer, "answer_start", int, f"{where}, {key}")))
-    return tuple(found)
+    where_in = f"{where}, {key}"
+    return tuple(
+        Answer(_field(answer, "text", str, where_in), _field(answer, "answer_start", int, where_in))
+        for answer in _field(qa, key, list, where)
+    )
 
 
 def _field(record: Any, name: str, kind: type, where: str) -> Any:
-    if not isinstance(record, dict) or name not in record:
+    if not isinstance(record, dict) or record.get(name) is None:
         raise DataError(f"{where} has no field {name!r}", "Add it, as the SQuAD v2 format asks.")
     value = record[name]
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -117,7 +111,7 @@ def _field(record: Any, name: str, kind: type, where: str) -> Any:
 
 
 def dump_squad(documents: tuple[Document, ...]) -> str:
-    """Documents as SQuAD v2 JSON text; consecutive documents of one title make one article."""
+    """Documents as SQuAD v2 JSON text. Consecutive documents with one title make one article."""
     articles: list[dict[str, Any]] = []
     for document in documents:
         if not articles or articles[-1]["title"] != document.title:
@@ -136,5 +130,5 @@ def _qa(question: Question) -> dict[str, Any]:
 
 
 def span_records(answers: tuple[Answer, ...]) -> list[dict[str, Any]]:
-    """Answers as they stand in JSON."""
+    """Answers in the form of the format."""
     return [{"text": answer.text, "answer_start": answer.start} for answer in answers]

@@ -1,7 +1,10 @@
-"""Questions to be answered, one a row of JSON Lines, read as they are needed: a file may be larger than memory.
+"""Questions to be answered, one in each row of JSON Lines.
 
-A row has `question`, `context` (or `document`), and optionally `id`; whatever else it has is passed over, right answers too. Lines
-end with a line feed and are counted from 1, blank ones too. What is wrong with a row stands in the row: it does not stop the rest.
+Rows are read as they are needed, so a file may be larger than memory. A row has `question`, `context` (or `document`),
+and optionally `id`. Everything else is ignored, known answers too. A null means the same as a missing key.
+
+Lines end with a line feed. They are counted from 1, and blank lines count. A fault of a row is kept in the row and
+does not stop the others.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from typing import Any, BinaryIO
 
 from palmette.data.records import Document, Question, check_document, check_question
 from palmette.data.rows import parse_json_line, question_and_context
+from palmette.data.source import not_utf8
+from palmette.data.values import read_id
 from palmette.errors import DataError
 from palmette.files import expand
 
@@ -28,10 +33,10 @@ class Row:
 
     Attributes:
         line: the number of its line.
-        id: its id, if it has a good one; ids need not be unique.
-        context: the document; "" in a bad row.
-        question: the question; "" in a bad row.
-        error: what is wrong with the row, and the way out; "" if it is good.
+        id: its id, if it has a valid one. Ids need not be unique.
+        context: the document. "" in a bad row.
+        question: the question. "" in a bad row.
+        error: the fault of the row, with a way out. "" if the row is good.
     """
 
     line: int
@@ -42,13 +47,13 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What names the row's question among all others."""
+        """The name of the row's question among all others."""
         return f"line {self.line}"
 
     def disagreement(self, record: Mapping[str, Any]) -> str | None:
-        """The first field of a line of answers that cannot come from this row; None if all can.
+        """The first field of a line of answers that cannot come from this row. None if all can.
 
-        The document itself is not repeated among the answers, but the candidates are words of it, with their places.
+        The answers do not repeat the document, but the candidates are copied from it and have their positions.
         """
         expected: dict[str, Any] = {"line": self.line, "id": self.id}
         if self.error:
@@ -71,9 +76,9 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[Row]:
     >>> [(row.line, row.id, row.context) for row in rows]
     [(1, None, 'At 7:40.'), (3, 7, '')]
     >>> rows[1].error.partition('.')[0]
-    "the input: line 3: 'question' is NoneType, not text"
+    "the input: line 3 has no 'question'"
     """
-    checked = ""  # the last good context: rows about one document share it, and it is checked once
+    checked = ""  # the last good context, since rows about one document share it and it is checked once
     for number, line in enumerate(lines, start=1):
         row = _read_row(line, number, checked)
         if row is not None:
@@ -89,7 +94,7 @@ def _read_row(line: bytes, number: int, checked: str) -> Row | None:
         if not text.strip():
             return None
         record = parse_json_line(text, where, _FORMAT)
-        row = replace(row, id=_read_id(record.get("id"), where))
+        row = replace(row, id=read_id(record["id"], where) if "id" in record else None)
         question, context = question_and_context(record, where, _FORMAT)
         context = checked if context == checked else context
         document = Document(row.key, context, (Question(row.key, question),))
@@ -105,24 +110,17 @@ def _decode(line: bytes, number: int, where: str) -> str:
     try:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{where} is not UTF-8 at its byte {error.start}", "Save the file as UTF-8.") from error
-
-
-def _read_id(value: object, where: str) -> str | int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
-        raise DataError(f"{where}: 'id' is {type(value).__name__}, not text or a whole number", _FORMAT)
-    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-        raise DataError(f"{where}: the id {value!a} has half a surrogate pair", "Save the text as UTF-8 once more.")
-    return value
+        raise not_utf8(line, f"{where} is not UTF-8 at its byte {error.start}") from error
 
 
 def chunk_rows(rows: Iterable[Row], *, max_rows: int, max_characters: int) -> Iterator[list[Row]]:
-    """Consecutive rows in chunks; where a chunk ends depends on the rows alone.
+    """Consecutive rows in chunks. Where a chunk ends depends on the rows alone.
 
     Args:
-        rows: what to part; no more than one chunk of it is held.
-        max_rows: how many rows fill a chunk.
-        max_characters: how many characters of different contexts fill a chunk; the row that reaches it is the last one.
+        rows: the rows. No more than one chunk of them is held in memory.
+        max_rows: the number of rows that fill a chunk.
+        max_characters: the number of characters of different contexts that fill a chunk. The row that reaches it is the
+            last one of the chunk.
     """
     chunk: list[Row] = []
     contexts: dict[str, str] = {}
@@ -140,9 +138,12 @@ def chunk_rows(rows: Iterable[Row], *, max_rows: int, max_characters: int) -> It
 
 
 def documents_of(rows: Iterable[Row]) -> list[Document]:
-    """The documents of the good rows, each with all of its questions, in order of appearance; question ids are the rows' keys.
+    """The documents of the good rows, each with all of its questions, in order of appearance.
 
-    >>> [(d.id, [q.id for q in d.questions]) for d in documents_of([Row(1, 0, 'a', 'x'), Row(2, 0, 'b', 'x'), Row(3, 0, 'a', 'y')])]
+    The keys of the rows are the ids of the questions.
+
+    >>> rows = [Row(1, 0, 'a', 'x'), Row(2, 0, 'b', 'x'), Row(3, 0, 'a', 'y')]
+    >>> [(document.id, [question.id for question in document.questions]) for document in documents_of(rows)]
     [('line 1', ['line 1', 'line 3']), ('line 2', ['line 2'])]
     """
     groups: dict[str, list[Row]] = {}
@@ -174,7 +175,7 @@ def open_lines(source: str) -> Iterator[BinaryIO]:
 
 
 def count_lines(source: str) -> int:
-    """How many lines a file has; 0 where that cannot be known without reading it up (a pipe)."""
+    """The number of lines of a file. 0 for a pipe, whose lines can only be read once."""
     if source == STANDARD_INPUT or not (path := expand(source)).is_file():
         return 0
     count, last = 0, b"\n"

@@ -1,4 +1,4 @@
-"""The probability that a question has no answer, read off a tree: one forward pass for all questions of a document."""
+"""The probability that a question has no answer, from one forward pass for all questions of a document."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def abstention_probabilities(
 ) -> Iterator[dict[str, float]]:
     """The probability of replying "?" to each question, given that the completion opens as the format asks.
 
-    It is exact: the product of the probabilities of the completion's tokens, from "?" to the end of the turn.
+    It is the exact product of the probabilities of the completion's tokens, from "?" to the end of the turn.
 
     Args:
         model: a causal language model with one of our attention backends, in evaluation mode.
-        task: what the trees are made with.
+        task: builds the trees.
         documents: documents with their questions.
-        tokens_per_batch: the most tokens of one forward pass; more only if one document alone has more.
+        tokens_per_batch: the most tokens of one forward pass. A document with more is a pass of its own.
 
     Yields:
         {question id: probability}, batch by batch.
@@ -39,6 +39,6 @@ def abstention_probabilities(
     for batch in PackedBatch.pack(
         trees, row_tokens=padded_length(row_tokens), tokens_per_batch=tokens_per_batch, one_row=one_row
     ):
-        placed = batch.to(model.device)
-        branches = branch_logprobs(placed, score_tokens(model, placed))
+        on_device = batch.to(model.device)
+        branches = branch_logprobs(on_device, score_tokens(model, on_device))
         yield {question: math.exp(float(logprob)) for row in branches for (_, question), logprob in row.items()}

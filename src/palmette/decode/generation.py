@@ -1,4 +1,4 @@
-"""Plain generation, as people do today: a chat prompt for each question, JSON asked for, the completion taken as it comes."""
+"""Plain generation: a chat prompt for each question asks for JSON, and the completion is read as it is."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from palmette.tree.segments import decode_tokens
 
 
 class CompletionDecoder(ABC):
-    """Answers by completions of free text, read as the prompt asks for them.
+    """Answers with completions of free text, which are read in the format that the prompt asks for.
 
     Args:
         model: a causal language model in evaluation mode.
         tokenizer: its tokenizer.
-        task: what the prompts are made with.
-        max_new_tokens: where an endless completion is cut.
-        loose: whether to read an answer out of broken JSON; such a completion still counts as not valid.
-        score_abstention: whether to find the probability of no answer too, in a pass of its own.
-        reasoning_limit: let the model reason freely for up to so many tokens, then write the opening of its answer in; None: what the
-            task says stands before the answer.
+        task: builds the prompts.
+        max_new_tokens: the most tokens of a completion. A longer one is cut.
+        loose: whether to read an answer from broken JSON. Such a completion still counts as invalid.
+        score_abstention: whether to compute the probability of no answer too, in an extra pass.
+        reasoning_limit: let the model reason freely for up to so many tokens before the opening of its answer is
+            inserted. As in the task if None.
 
     Raises:
-        DataError: there is no place for free reasoning.
+        DataError: the prompt has no place for free reasoning.
     """
 
     def __init__(
@@ -57,27 +57,27 @@ class CompletionDecoder(ABC):
 
     @abstractmethod
     def completions(self, questions: Sequence[tuple[Document, Question]]) -> Iterator[tuple[int, str]]:
-        """(index into `questions`, the completion's text), as they are found.
+        """(index into `questions`, text of the completion), as soon as each is known.
 
         Raises:
-            ModelError: a prompt with its completion is longer than the model was made for.
+            ModelError: a prompt with its completion is longer than the model's positions.
         """
 
     def predict(self, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction]]:
-        """(question id, prediction) for every question, as they are found.
+        """(question id, prediction) for every question, as soon as each is known.
 
         Raises:
-            ModelError: a prompt with its completion is longer than the model was made for.
+            ModelError: a prompt with its completion is longer than the model's positions.
         """
-        asked = [(document, question) for document in documents for question in document.questions]
+        pairs = [(document, question) for document in documents for question in document.questions]
         no_answer: dict[str, float] = {}
         free = self._task.reasoning.kind == "rationale" or self._reasoning_limit is not None
         if self._score_abstention and not free:  # since there is no reasoning yet
             for batch in abstention_probabilities(self._model, self._task, documents):
                 no_answer.update(batch)
-        for index, raw in self.completions(asked):
-            document, question = asked[index]
-            # Reasoning was cut off where it opened an answer, so the first opening is the one that was written in.
+        for index, raw in self.completions(pairs):
+            document, question = pairs[index]
+            # Reasoning was cut off where it opened an answer, so the first opening is the inserted one.
             opened = raw.find(self._task.prompt.before_answer.strip()) if self._reasoning_limit is not None else 0
             yield question.id, prediction_of(self._read(raw[opened:]), raw, document, no_answer.get(question.id))
 
@@ -93,15 +93,16 @@ class CompletionDecoder(ABC):
 
 
 class GenerationDecoder(CompletionDecoder):
-    """Answers by transformers' own generation, greedy or beam search, each prompt in a row of its own.
+    """Answers with the generation of transformers, greedy or beam search. Each prompt is a row.
 
     Args:
         model, tokenizer, task, options: as for `CompletionDecoder`.
-        num_beams: 1 is greedy. Beams are ranked by the sum of their log-probabilities, not by its mean.
-        batch_size: prompts generated side by side; prompts of similar length share a batch.
+        num_beams: the number of beams. 1 is greedy. Beams are ranked by the sum of their log-probabilities, not by the
+            mean.
+        batch_size: the number of prompts in a batch. Prompts of similar length share a batch.
 
     Raises:
-        ModelError: something has to be written into the completion before the answer, or the conversation has two turns.
+        ModelError: something has to be inserted into the completion before the answer, or the prompt has two turns.
     """
 
     def __init__(
@@ -117,16 +118,16 @@ class GenerationDecoder(CompletionDecoder):
         super().__init__(model, tokenizer, task, **options)
         if task.reasoning.kind in ("blah", "pause") or task.prompt.two_turns or self._reasoning_limit is not None:
             raise ModelError(
-                "transformers' generation writes a completion in one go: no placeholders, second turn or forced opening within it",
+                "the generation of transformers cannot insert placeholders, a second turn or a forced opening",
                 "Use --decoder greedy, or span.",
             )
         self._num_beams, self._batch_size = num_beams, batch_size
 
     def completions(self, questions: Sequence[tuple[Document, Question]]) -> Iterator[tuple[int, str]]:
-        """(index into `questions`, the completion's text), batch by batch, longest prompts first; see `CompletionDecoder`."""
+        """(index into `questions`, text of the completion), batch by batch, longest prompts first."""
         prompts = [self._task.prompt_tokens(document, question) for document, question in questions]
-        for prompt, asked in zip(prompts, questions, strict=True):
-            self._check_length(len(prompt), *asked)
+        for prompt, pair in zip(prompts, questions, strict=True):
+            self._check_length(len(prompt), *pair)
         order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
         stop = self._stops()
         config = GenerationConfig(
@@ -141,8 +142,8 @@ class GenerationDecoder(CompletionDecoder):
         for start in range(0, len(order), self._batch_size):
             batch = order[start : start + self._batch_size]
             for index, tokens in zip(batch, _generate(self._model, [prompts[i] for i in batch], config), strict=True):
-                kept = tokens[: min((tokens.index(end) for end in stop if end in tokens), default=len(tokens))]
-                yield index, self._text(kept)
+                length = min((tokens.index(end) for end in stop if end in tokens), default=len(tokens))
+                yield index, self._text(tokens[:length])
 
 
 @torch.inference_mode()
@@ -151,8 +152,8 @@ def _generate(model: Any, prompts: list[list[int]], config: GenerationConfig) ->
     width = max(len(prompt) for prompt in prompts)
     tokens = torch.tensor([[config.pad_token_id] * (width - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-    # transformers fills what our configuration leaves open from the model's own, which may hold a repetition penalty (as Qwen's
-    # does) against the very words that are to be copied.
+    # transformers fills what our configuration leaves open from the model's own. That may hold a repetition penalty, as
+    # Qwen's does, and penalise the very words that are to be copied.
     own, model.generation_config = model.generation_config, config
     try:
         output = model.generate(input_ids=tokens, attention_mask=mask)

@@ -1,6 +1,8 @@
-"""Greedy generation on the prefix tree: all documents share the system message, all questions their document, and completions grow as
-branches, one token of each in a pass. The same completions as one prompt a row gives, for a fraction of the tokens. Placeholders and a second
-turn, where the task has them, are written in.
+"""Greedy generation on the prefix tree.
+
+All documents share the system message, and all questions of a document share the document. Completions grow as
+branches, one token of each in a pass. They are the same completions that one prompt in each row gives, for a fraction
+of the tokens. Placeholders and the opening of a second turn are inserted if the task has them.
 """
 
 from __future__ import annotations
@@ -21,19 +23,19 @@ from palmette.tasks.extractive_qa import ExtractiveQa, OpenCompletion
 
 @dataclass(frozen=True, slots=True)
 class _Branch:
-    """A question whose completion is to grow."""
+    """A question with its position among all questions."""
 
     index: int
     opened: OpenCompletion
 
 
 class GreedyDecoder(CompletionDecoder):
-    """Answers by the likeliest next token, again and again.
+    """Answers with the likeliest token at every step.
 
     Args:
-        model, tokenizer, task, options: as for `CompletionDecoder`; the model has one of our attention backends.
-        tokens_per_batch: tokens of a prefix tree held at once, which bounds memory: keys and values of so many tokens, and a mask of
-            its square in bytes.
+        model, tokenizer, task, options: as for `CompletionDecoder`. The model has one of our attention backends.
+        tokens_per_batch: the most tokens of a prefix tree held in memory. They need their keys and values, and a mask
+            of the square of that number in bytes.
     """
 
     def __init__(
@@ -43,10 +45,10 @@ class GreedyDecoder(CompletionDecoder):
         self._tokens_per_batch = tokens_per_batch
 
     def completions(self, questions: Sequence[tuple[Document, Question]]) -> Iterator[tuple[int, str]]:
-        """(index into `questions`, the completion's text), batch by batch, in their order; see `CompletionDecoder`.
+        """(index into `questions`, text of the completion), batch by batch, in the order of the questions.
 
         Raises:
-            ModelError: a prompt with its completion is longer than the model was made for.
+            ModelError: a prompt with its completion is longer than the model's positions.
             PackingError: a prompt with its completion does not fit into a batch.
         """
         cache = PrefixCache(self._model, self._tokens_per_batch)
@@ -57,7 +59,7 @@ class GreedyDecoder(CompletionDecoder):
     def _batches(
         self, questions: Sequence[tuple[Document, Question]]
     ) -> Iterator[tuple[tuple[int, ...], list[_Branch]]]:
-        """What all prompts begin with, and branches that fit into the cache together, those about a document side by side."""
+        """The tokens that begin all prompts, and branches that fit into the cache together, grouped by document."""
         batch: list[_Branch] = []
         root: tuple[int, ...] = ()
         used = 0
@@ -69,9 +71,9 @@ class GreedyDecoder(CompletionDecoder):
             alone = len(root) + len(opened.document) + need
             if alone > self._tokens_per_batch:
                 raise PackingError(
-                    f"question {question.id!r} about document {document.id!r} needs {alone} tokens with its completion; a batch has "
-                    f"{self._tokens_per_batch}",
-                    "Raise tokens_per_batch, or split the document.",
+                    f"question {question.id!r} about document {document.id!r} needs {alone} tokens with its "
+                    f"completion, and a batch has {self._tokens_per_batch}",
+                    "Split the document, or use the span decoder, which reads it in windows.",
                 )
             shared = bool(batch) and batch[-1].opened.document == opened.document
             if batch and used + need + (0 if shared else len(opened.document)) > self._tokens_per_batch:
@@ -83,7 +85,7 @@ class GreedyDecoder(CompletionDecoder):
             yield root, batch
 
     def _written(self, opened: OpenCompletion) -> int:
-        """The most tokens between a document and the completion, or the last of its completions."""
+        """The most tokens between a document and the last of its completions."""
         first = self._max_new_tokens + opened.lead if opened.verdict else 0
         free = self._reasoning_limit + len(opened.opening) if self._reasoning_limit is not None else 0
         return len(opened.question) + first + len(opened.placeholders) + free
@@ -103,22 +105,22 @@ class GreedyDecoder(CompletionDecoder):
             return self._grow(cache, [cache.append(first.placeholders, slot, attend=first.attends) for slot in slots])
         opening, stops = self._task.prompt.before_answer, self._stops()
         reasoned = reason(cache, slots, self._tokenizer, opening, limit=self._reasoning_limit, stops=stops)
-        answers = self._grow(cache, [cache.append(first.opening, found.slot) for found in reasoned])
+        answers = self._grow(cache, [cache.append(first.opening, reasoning.slot) for reasoning in reasoned])
         lead = self._text(list(first.opening))
-        return [found.text + lead + answer for found, answer in zip(reasoned, answers, strict=True)]
+        return [reasoning.text + lead + answer for reasoning, answer in zip(reasoned, answers, strict=True)]
 
     def _say_both(self, cache: PrefixCache, slots: list[int], opened: OpenCompletion) -> list[str]:
-        """Two completions, one after the other; the second only after a "yes"."""
-        said, verdict = self._grow(cache, slots), opened.verdict
+        """Two completions, one after the other. There is a second one only after a "yes"."""
+        completions, verdict = self._grow(cache, slots), opened.verdict
         assert verdict is not None
-        going_on = [index for index, completion in enumerate(said) if self._task.prompt.verdict(completion)]
+        affirmed = [index for index, completion in enumerate(completions) if self._task.prompt.verdict(completion)]
         begun = []
-        for index in going_on:
+        for index in affirmed:
             turn = cache.append((*verdict.opening, *verdict.yes, *verdict.turn), slots[index])
             begun.append(cache.append(opened.placeholders, turn, attend=opened.attends))
-        for index, completion in zip(going_on, self._grow(cache, begun), strict=True):
-            said[index] += "\n" + completion
-        return said
+        for index, completion in zip(affirmed, self._grow(cache, begun), strict=True):
+            completions[index] += "\n" + completion
+        return completions
 
     def _grow(self, cache: PrefixCache, slots: list[int]) -> list[str]:
         """A completion below each slot, to its end."""

@@ -1,4 +1,4 @@
-"""Branches of a prefix cache grown token by token, all of them in each pass.
+"""Branches of a prefix cache that grow token by token, all of them in each pass.
 
 Letters: R growing branches, V vocabulary.
 """
@@ -13,19 +13,19 @@ import torch
 
 from palmette.decode.prefix_cache import PrefixCache
 
-# Logits [R, V] and the index of the branch that each row belongs to, to one token id for each row.
+# From logits [R, V] and the index of the branch of each row to one token id for each row.
 Chooser = Callable[[torch.Tensor, Sequence[int]], Sequence[int]]
 
 
 @dataclass(eq=False, slots=True)
 class Growth:
-    """What grew below one slot.
+    """The branch that grew below one slot.
 
     Attributes:
-        slots: where the branch began in the cache, then where each kept token stands, so that more can be appended below it.
-        tokens: the kept tokens; a stop token is not among them.
-        reason: what ended it: "end", a stop token; "stop", the rule; "length", the limit.
-        end: the stop token that ended it, if one did. It was chosen, but does not stand in the cache.
+        slots: the slot below which the branch began, then the slot of each of its tokens, so that more can be appended.
+        tokens: the tokens of the branch, without a stop token.
+        reason: why it ended. "end": a stop token. "stop": the rule. "length": the limit.
+        end: the stop token that ended it, if one did. It was chosen, but is not in the cache.
     """
 
     slots: list[int]
@@ -35,7 +35,7 @@ class Growth:
 
     @property
     def slot(self) -> int:
-        """Where it ends."""
+        """The slot of its end."""
         return self.slots[-1]
 
 
@@ -51,33 +51,34 @@ def grow(
 ) -> list[Growth]:
     """Grow a branch below each slot until it ends.
 
-    Kept tokens are appended to the cache, at most the limits' sum; where a branch was not ended by a stop token, the last of them has
-    not been read yet. Branches may share a slot. Reading on from the cache takes torch.inference_mode, under which it was filled.
+    Tokens are appended to the cache, at most the sum of the limits. If a branch was not ended by a stop token, its last
+    token has not been read yet. Branches may share a slot. To read further from the cache, stay in
+    torch.inference_mode, under which it was filled.
 
     Args:
         cache: the cache, with tokens that have not been read.
-        slots: where each branch begins: slots among the tokens not read yet.
-        choose: picks the next token of each growing branch; called once a pass.
-        limits: the most tokens of each branch, or of all alike.
-        stop_tokens: these end a branch and are not kept.
-        stop: called with a branch's index and its tokens after each kept one; True ends it, and keeps the token.
+        slots: where each branch begins, among the tokens not read yet.
+        choose: picks the next token of each growing branch. It is called once in each pass.
+        limits: the most tokens of each branch, or of every branch.
+        stop_tokens: tokens that end a branch and are not added to it.
+        stop: called with the index of a branch and its tokens after each new one. True ends the branch with that token.
 
     Returns:
-        What grew below each slot, in their order.
+        The branch below each slot, in the order of the slots.
 
     Raises:
         PackingError: the cache has no room, or a slot was read before.
         ModelError: a branch is longer than the model's positions.
     """
-    found = [Growth([slot]) for slot in slots]
-    most = [limits] * len(found) if isinstance(limits, int) else limits
-    growing = [index for index, (_, limit) in enumerate(zip(found, most, strict=True)) if limit > 0]
+    branches = [Growth([slot]) for slot in slots]
+    most = [limits] * len(branches) if isinstance(limits, int) else limits
+    growing = [index for index, (_, limit) in enumerate(zip(branches, most, strict=True)) if limit > 0]
     while growing:
-        logits_RV = cache.read([found[index].slot for index in growing])
+        logits_RV = cache.read([branches[index].slot for index in growing])
         chosen = choose(logits_RV, growing)
-        going_on = []
+        remaining = []
         for index, token in zip(growing, chosen, strict=True):
-            branch = found[index]
+            branch = branches[index]
             if token in stop_tokens:
                 branch.reason, branch.end = "end", token
                 continue
@@ -86,9 +87,9 @@ def grow(
             if stop is not None and stop(index, branch.tokens):
                 branch.reason = "stop"
             elif len(branch.tokens) < most[index]:
-                going_on.append(index)
-        growing = going_on
-    return found
+                remaining.append(index)
+        growing = remaining
+    return branches
 
 
 def likeliest(logits_RV: torch.Tensor, _: Sequence[int]) -> list[int]:

@@ -1,20 +1,23 @@
-"""What a search found, on one scale over all windows of a document, and what to decide from it.
+"""The scores of a search on one scale over all windows of a document, and the decision that follows from them.
 
-Everything is said as odds against "?" (the document does not answer). They need no normaliser, so windows can be merged.
+All scores are odds against "?" (the document does not answer). Odds need no normaliser, so windows can be merged.
 
-A window answers for its own part of the document: the spans that begin there. In one window the odds of a span are P(span) / P(this
-part holds no answer). The denominator is P("?") and the probability of the spans that the window shows and that belong to a neighbour.
+A window answers for its own part of the document, which is where its spans begin. In one window the odds of a span are
+P(span) / P(this part holds no answer). The denominator is the probability of "?" plus that of the spans that the window
+shows and that belong to a neighbour.
 
-The model was trained on documents, so its prior is that of a document: with probability p it holds the answer, and with 1 - p it does
-not. A document of k windows holds its answer in one of their parts, each as likely as the others (p / k), or in none. What the windows
-show is taken to be independent given where the answer stands. Then, by Bayes' rule, with o_i the odds that window i gives by itself:
+The model was trained on documents, so its prior is that of a document. With probability p it holds the answer, and with
+1 - p it does not. A document of k windows holds its answer in one of their parts, each as likely as the others (p / k),
+or in none. The texts of the windows are taken to be independent given where the answer stands. Let o_i be the odds that
+window i gives by itself. Then, by Bayes' rule:
 
     P(span in part i) / P(no answer) = (p / k) / (1 - p) * likelihood ratio = o_i / k
 
-So the odds of a string are the mean over the windows, not the sum. With one window this is the model's own distribution over the
-allowed spans and "?".
+So the odds of a string are the mean over the windows, not the sum. With one window this is the model's own distribution
+over the allowed spans and "?".
 
-Letters in the comments: S the odds of all scored spans together, U those of all that was not looked into (from above), Z = S + U.
+Letters in the comments: S the odds of all scored spans together, U an upper bound of those of all unscored spans,
+Z = S + U.
 """
 
 from __future__ import annotations
@@ -30,25 +33,25 @@ NUM_CANDIDATES = 5
 
 
 def log_sum_exp(values: Iterable[float]) -> float:
-    """log(sum(exp(values))); -inf for none.
+    """log(sum(exp(values))). -inf without values.
 
     >>> round(math.exp(log_sum_exp([math.log(2), math.log(3)])), 9)
     5.0
     """
-    found = list(values)
-    top = max(found, default=-math.inf)
-    return top + math.log(sum(math.exp(value - top) for value in found)) if top > -math.inf else top
+    terms = list(values)
+    top = max(terms, default=-math.inf)
+    return top + math.log(sum(math.exp(value - top) for value in terms)) if top > -math.inf else top
 
 
 @dataclass(frozen=True, slots=True)
 class WindowScores:
-    """What the search of one window found.
+    """The scores of one window.
 
     Attributes:
-        spans: {text: (first place in the document, log odds against "?")} of the scored spans.
-        unscored: log odds of all that was not looked into, together, from above.
-        bound: log odds that none of it can exceed.
-        num_passes: forward passes taken.
+        spans: {text: (first position in the document, log odds against "?")} of the scored spans.
+        unscored: an upper bound of the log odds of all unscored spans together.
+        bound: log odds that no unscored span can exceed.
+        num_passes: the number of forward passes.
         slack: by how much all these log odds may be too high, because spans of the neighbours were not all scored.
     """
 
@@ -64,13 +67,13 @@ class SpanPosterior:
     """The scored spans of a document for one question.
 
     Attributes:
-        spans: (text, first place, log odds against "?"), best first.
-        unscored: log odds of all that was not looked into, together, from above.
-        bound: log odds that no string can exceed which is not among `spans`.
-        excess: log odds of what a scored span may gain from windows that did not score it, from above.
-        num_passes: forward passes until the decision; of the window that took most.
-        slack: by how much the log odds of scored spans may be too high; of the window where it is most.
-        num_windows: windows of the document.
+        spans: (text, first position, log odds against "?"), best first.
+        unscored: an upper bound of the log odds of all unscored spans together.
+        bound: log odds that no string can exceed that is not among `spans`.
+        excess: an upper bound of the log odds that a scored span may gain from windows that did not score it.
+        num_passes: the number of forward passes of the window that took most.
+        slack: by how much the log odds of scored spans may be too high, in the window where this is largest.
+        num_windows: the number of windows of the document.
     """
 
     spans: tuple[tuple[str, int, float], ...]
@@ -83,14 +86,14 @@ class SpanPosterior:
 
     @classmethod
     def merge(cls, windows: Sequence[WindowScores]) -> SpanPosterior:
-        """Put the windows of a document together."""
+        """The posterior of a document from the scores of its windows."""
         places: dict[str, int] = {}
         odds: dict[str, list[float]] = {}
         for window in windows:
             for text, (start, value) in window.spans.items():
                 places[text] = min(start, places.get(text, start))
                 odds.setdefault(text, []).append(value)
-        prior = math.log(len(windows))  # the answer is in one of them: each has its share of the document's prior
+        prior = math.log(len(windows))  # each window has its share of the document's prior
         spans = [(text, places[text], log_sum_exp(values) - prior) for text, values in odds.items()]
         spans.sort(key=lambda span: (-span[2], span[1], len(span[0])))
         bound = log_sum_exp(window.bound for window in windows) - prior
@@ -98,7 +101,7 @@ class SpanPosterior:
             spans=tuple(spans),
             unscored=log_sum_exp(window.unscored for window in windows) - prior,
             bound=bound,
-            # Within one window the strings are distinct: what is scored is scored.
+            # The strings of one window are distinct, so a scored string has no unscored part.
             excess=bound if len(windows) > 1 else -math.inf,
             num_passes=max(window.num_passes for window in windows),
             slack=max(window.slack for window in windows),
@@ -107,7 +110,7 @@ class SpanPosterior:
 
     @property
     def evidence(self) -> Evidence:
-        """What a decision rests on."""
+        """The evidence for a decision."""
         best = self.spans[0][2] if self.spans else -math.inf
         runner_up = log_sum_exp((self.spans[1][2], self.excess)) if len(self.spans) > 1 else -math.inf
         scored = log_sum_exp(value for _, _, value in self.spans)
@@ -118,14 +121,14 @@ class SpanPosterior:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Log odds against "?" that a decision rests on.
+    """The log odds against "?" from which a decision follows.
 
     Attributes:
-        best: of the best scored span.
-        best_at_most: what they could be with everything scored.
-        rivals: what no other span can exceed.
-        scored: of all scored spans together, S.
-        unscored: of all that was not looked into, U, from above.
+        best: the log odds of the best scored span.
+        best_at_most: the most that they could be if everything were scored.
+        rivals: log odds that no other span can exceed.
+        scored: the log odds of all scored spans together, log S.
+        unscored: an upper bound of the log odds of all unscored spans together, log U.
         slack: by how much `best` and `scored` may be too high.
     """
 
@@ -138,7 +141,7 @@ class Evidence:
 
     @property
     def answered(self) -> float:
-        """Log odds of any answer at all, with what was not looked into counted in full: log Z."""
+        """Log odds of any answer at all, with the bound of the unscored spans counted in full: log Z."""
         return log_sum_exp((self.scored, self.unscored))
 
 
@@ -147,11 +150,11 @@ class Decision:
     """How probabilities become answers. With the defaults, the most probable outcome is the answer.
 
     Attributes:
-        temperature: divides the log odds of an answer against none. Above 1 the model is less sure whether there is an answer.
-            How probable one span is among all spans does not change.
-        max_no_answer: answer where the probability of no answer is at most this. With None, answer where a span is likelier
+        temperature: divides the log odds of an answer against none. Above 1 the model is less sure whether there is an
+            answer. The probability of one span among all spans does not change.
+        max_no_answer: answer if the probability of no answer is at most this. With None, answer if a span is likelier
             than no answer.
-        min_confidence: refuse as "unsure" where the answer is less probable than this.
+        min_confidence: refuse as "unsure" if the answer is less probable than this.
 
     Raises:
         ValueError: the temperature is not above 0.
@@ -167,15 +170,15 @@ class Decision:
 
     @property
     def forces_span(self) -> bool:
-        """Whether the best span has to be found whatever "?" says: a promise was tested on posteriors that were."""
+        """Whether the best span has to be found even if "?" is likelier. A guarantee was tested on such posteriors."""
         return self.min_confidence > 0.0 or (self.max_no_answer or 0.0) >= 1.0
 
     def no_answer(self, answered: float) -> float:
-        """The probability of no answer where the log odds of any answer are `answered`."""
+        """The probability of no answer if the log odds of any answer are `answered`."""
         return 1.0 / (1.0 + math.exp(min(answered / self.temperature, 700.0)))
 
     def confidence(self, best: float, answered: float) -> float:
-        """The probability of a span with log odds `best` where those of any answer are `answered`."""
+        """The probability of a span with log odds `best` if those of any answer are `answered`."""
         if best == -math.inf:
             return 0.0
         # 1 - no_answer, precise where it is small
@@ -183,7 +186,7 @@ class Decision:
         return any_answer * math.exp(min(best - answered, 0.0))
 
     def verdict(self, evidence: Evidence) -> tuple[Literal["answer", "absent", "unsure"], bool]:
-        """What to say, and whether it is proved to be what scoring every allowed span would have said."""
+        """The decision, and whether it is proved to be the one that scoring every allowed span would lead to."""
         best = evidence.best - evidence.slack  # at least
         best_proved = best >= evidence.rivals
         low, high = evidence.scored - evidence.slack, evidence.answered
@@ -198,7 +201,7 @@ class Decision:
                 certain = high == -math.inf or self.no_answer(high) > self.max_no_answer
         if not answers:
             return "absent", certain
-        # With Z between S and S + U the confidence has its least value at an end, and its largest at an end or at its summit.
+        # With Z between S and S + U the confidence is least at an end, and largest at an end or at its summit.
         ends = [self.confidence(best, low), self.confidence(best, high)]
         if self.confidence(evidence.best, high) >= self.min_confidence:
             return "answer", certain and min(ends) >= self.min_confidence
@@ -208,7 +211,7 @@ class Decision:
         return "unsure", certain and max(largest) < self.min_confidence
 
     def decide(self, posterior: SpanPosterior) -> Prediction:
-        """The answer, and the probabilities of the best spans, with what was not looked into counted in full against them."""
+        """The answer, and the probabilities of the best spans with the unscored ones counted fully against them."""
         evidence = posterior.evidence
         kind, certain = self.verdict(evidence)
         no_answer = self.no_answer(evidence.answered)
@@ -216,7 +219,7 @@ class Decision:
             Candidate(text, start, start + len(text), self.confidence(value, evidence.answered))
             for text, start, value in posterior.spans[:NUM_CANDIDATES]
         )
-        found = Prediction(
+        refusal = Prediction(
             text="",
             probability=no_answer,
             no_answer_probability=no_answer,
@@ -224,8 +227,9 @@ class Decision:
             unscored=self.confidence(evidence.unscored, evidence.answered),
             certified=certain,
             num_passes=posterior.num_passes,
+            num_windows=posterior.num_windows,
         )
         if kind != "answer":
-            return replace(found, refusal=kind)
+            return replace(refusal, refusal=kind)
         best = candidates[0]
-        return replace(found, text=best.text, start=best.start, end=best.end, probability=best.probability)
+        return replace(refusal, text=best.text, start=best.start, end=best.end, probability=best.probability)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import regex
+
 from palmette.data.records import Document
+from palmette.data.text import MARKS
 from palmette.tasks.qa_prompt import ParsedAnswer
+
+_LETTER = rf"[\w{MARKS}]"
 
 Refusal = Literal["", "absent", "unsure"]
 
@@ -35,19 +39,21 @@ class Prediction:
 
     Attributes:
         text: the answer. "" if none is given.
-        refusal: why no answer is given. "absent": the document does not hold it. "unsure": a span is likelier than no answer,
-            but not likely enough. "" if an answer is given, or if the completion was broken.
-        start, end: the first position of the answer in the document, in characters. None without an answer, or for one that
-            does not stand in the document.
-        probability: the probability of the answer given, or that there is none. None where the decoder gives no probabilities.
+        refusal: why no answer is given. "absent": the document does not hold it. "unsure": a span is likelier than no
+            answer, but not likely enough. "" if an answer is given, or if the completion was broken.
+        start, end: the first position of the answer in the document, in characters. None without an answer, or if the
+            answer does not stand in the document.
+        probability: the probability of the answer given, or that there is none. None if the decoder gives no
+            probabilities.
         no_answer_probability: the probability that the document does not answer the question.
         candidates: the best spans, best first, whether or not one of them was given.
-        unscored: the share of the probability that was not looked into. It counts against all others: with temperature 1 true
-            probabilities are no lower than the ones given here, and at most 1 / (1 - unscored) times as high.
+        unscored: the share of the probability that was not searched. It counts against all others. With temperature 1
+            the true probabilities are no lower than the ones given here, and at most 1 / (1 - unscored) times as high.
         certified: whether the decision is proved to be the one that scoring every allowed span would lead to.
         num_passes: the number of forward passes until the decision.
-        valid_json: whether the completion had the format asked for. None where nobody knows.
-        completion: the completion as generated. "" where the format was forced.
+        valid_json: whether the completion had the format asked for. None if there was no completion.
+        completion: the completion as generated. "" if the format was forced.
+        num_windows: the number of windows in which the document was read.
     """
 
     text: str
@@ -62,34 +68,42 @@ class Prediction:
     num_passes: int = 0
     valid_json: bool | None = True
     completion: str = ""
+    num_windows: int = 1
 
 
 class Decoder(Protocol):
     """Anything that answers the questions of documents."""
 
     def predict(self, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction]]:
-        """(question id, prediction) for every question, in any order, as they are found."""
+        """(question id, prediction) for every question, in any order, as soon as each is known."""
 
 
 def find_span(text: str, answer: str) -> int:
-    """Where an answer stands in a text: the first place where it stands as whole words, else the first at all, else -1.
+    """Where an answer stands in a text: the first place where it is whole words, else the first place, else -1.
+
+    Marks are parts of words, so no answer that lacks the vowel sign of its last letter counts as whole words.
 
     >>> find_span("Athena sat in a hut", "a"), find_span("Athena", "the"), find_span("Athena", "")
     (14, 1, -1)
     """
-    edges = [(r"(?<!\w)" if answer[:1].isalnum() else ""), (r"(?!\w)" if answer[-1:].isalnum() else "")]
-    whole = re.search(edges[0] + re.escape(answer) + edges[1], text) if answer else None
-    return whole.start() if whole else text.find(answer) if answer else -1
+    if not answer:
+        return -1
+    before, after = (
+        f"(?{side}{_LETTER})" if regex.match(_LETTER, edge) else ""
+        for side, edge in (("<!", answer[0]), ("!", answer[-1]))
+    )
+    whole = regex.search(before + regex.escape(answer, special_only=True, literal_spaces=True) + after, text)
+    return whole.start() if whole else text.find(answer)
 
 
 def prediction_of(completion: ParsedAnswer, raw: str, document: Document, no_answer: float | None = None) -> Prediction:
-    """The prediction that a model's free text makes. Its answer is looked up in the document.
+    """The prediction of a completion in free text. Its answer is looked up in the document.
 
     Args:
-        completion: the answer that was read out of the text.
+        completion: the answer that was read from the text.
         raw: the text itself.
-        document: the document that was asked about.
-        no_answer: probability that the document does not answer, if it is known.
+        document: the document of the question.
+        no_answer: the probability that the document does not answer, if it is known.
     """
     start = find_span(document.text, completion.text)
     return Prediction(

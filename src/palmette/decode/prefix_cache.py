@@ -1,4 +1,6 @@
-"""A growing prefix tree with the keys and values of its tokens: branches are added pass by pass, each sees its ancestors only.
+"""A growing prefix tree with the keys and values of its tokens.
+
+Branches are added pass by pass, and each attends to its ancestors only.
 
 Letters: R read positions, N new tokens, C cached tokens, H heads, D size of a head, V vocabulary.
 """
@@ -25,7 +27,7 @@ class _Slab(CacheLayerMixin):  # type: ignore[misc]
         self.capacity, self.filled = capacity, 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Reserve the room, once the shapes are known."""
+        """Reserve the memory, once the shapes are known."""
         self.keys = key_states.new_empty((*key_states.shape[:2], self.capacity, key_states.shape[-1]))
         self.values = value_states.new_empty((*value_states.shape[:2], self.capacity, value_states.shape[-1]))
         self.is_initialized = True
@@ -33,7 +35,7 @@ class _Slab(CacheLayerMixin):  # type: ignore[misc]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add the new tokens' keys and values; all so far come back."""
+        """Add keys and values of new tokens. The result is those of all tokens so far."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start, self.filled = self.filled, self.filled + key_states.shape[-2]
@@ -42,23 +44,23 @@ class _Slab(CacheLayerMixin):  # type: ignore[misc]
         return self.keys[:, :, : self.filled], self.values[:, :, : self.filled]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of the mask that transformers would make."""
+        """Length and offset of the mask that transformers would build."""
         return self.filled + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Tokens so far."""
+        """The number of tokens so far."""
         return self.filled
 
     def get_max_length(self) -> int:
-        """Tokens there is room for."""
+        """The most tokens that fit."""
         return self.capacity
 
 
 class PrefixCache:
-    """Tokens in the order in which they came, each with its parent, and their keys and values.
+    """Tokens in the order in which they were added, each with its parent, and their keys and values.
 
-    The attention rule is the prefix tree's, said without the depth-first order: a token sees its ancestors whose attend mask is
-    set, and itself.
+    The attention rule is that of the prefix tree, without its depth-first order. A token attends to itself, and to its
+    ancestors whose attend mask is set.
 
     Args:
         model: a causal language model with one of our attention backends, in evaluation mode.
@@ -75,9 +77,12 @@ class PrefixCache:
         self._slabs = [_Slab(capacity) for _ in range(num_layers(model))]
 
     def append(self, tokens: Sequence[int], parent: int, *, attend: bool = True) -> int:
-        """Add a run of tokens below the token at slot `parent` (-1: a root); the slot of its last token comes back.
+        """Add a run of tokens below the token at slot `parent`. A parent of -1 makes it a root.
 
-        The model sees them at the next `read`.
+        The model reads them at the next `read`.
+
+        Returns:
+            The slot of the last token, or `parent` if there are no tokens.
 
         Raises:
             PackingError: there is no room.
@@ -103,10 +108,10 @@ class PrefixCache:
         return end - 1
 
     def read(self, slots: Sequence[int]) -> torch.Tensor:
-        """Run the model over the tokens added since the last time; logits [R, V] at some of their slots.
+        """Run the model over the tokens added since the last call. The result is logits [R, V] at some of their slots.
 
         Raises:
-            PackingError: a slot was read before, or holds nothing.
+            PackingError: a slot was read before, or is empty.
             ModelError: the mask did not reach the model's attention, or a branch is longer than the model's positions.
         """
         start, end = self._done, self.length

@@ -1,4 +1,4 @@
-"""Free reasoning: the model writes what it likes up to a limit, then the opening of its answer is written in."""
+"""Free reasoning: the model writes text up to a limit, then the opening of its answer is inserted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palmette.tree.segments import decode_tokens
 
 
 def end_tokens(model: Any, task: ExtractiveQa) -> list[int]:
-    """Tokens that end a completion: the template's end of a turn, and whatever else the model ends sequences with."""
+    """Tokens that end a completion: the template's end of a turn, and those with which the model ends sequences."""
     return sorted({task.end_of_turn(), *sequence_ends(model)})
 
 
@@ -25,30 +25,30 @@ def sequence_ends(model: Any) -> list[int]:
 
 
 def check_place(task: ExtractiveQa) -> None:
-    """Refuse free reasoning where it has no place.
+    """Refuse free reasoning if the prompt has no place for it.
 
     Raises:
-        DataError: pause tokens stand there; or the prompt has two turns; or it asks for JSON alone, and nothing was learned to stand
-            before that.
+        DataError: the model has pause tokens there, the prompt has two turns, or it asks for JSON alone and no
+            rationale was learned.
     """
     kind, prompt = task.reasoning.kind, task.prompt
     if kind == "pause" or prompt.two_turns:
         what = "pause tokens" if kind == "pause" else "a prompt of two turns"
-        raise DataError(f"a model with {what} does not reason freely", "Leave the limit for reasoning out.")
+        raise DataError(f"a model with {what} does not reason freely", "Leave out the limit for reasoning.")
     if kind == "none" and not prompt.reasons:
         raise DataError(
             "the prompt asks for JSON alone, so there is nothing to reason freely about",
-            "Take a prompt that reasons, such as json_think, or leave the limit for reasoning out.",
+            "Take a prompt that reasons, such as json_think, or leave out the limit for reasoning.",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class FreeReasoning:
-    """What was written before the opening of an answer.
+    """The reasoning before the opening of an answer.
 
     Attributes:
-        slot: where its last token stands in the cache; the slot it began below if there is none.
-        text: its words.
+        slot: the slot of its last token in the cache. The slot below which it began if it is empty.
+        text: its text.
     """
 
     slot: int
@@ -60,16 +60,16 @@ def reason(
 ) -> list[FreeReasoning]:
     """Let a model reason below each slot, greedily.
 
-    It ends where the model opens its answer by itself, which is cut off again (the caller writes the opening in, in the tokens that were
-    learned), where it ends its turn, or at the limit.
+    The reasoning ends where the model opens its answer, where it ends its turn, or at the limit. The opening itself is
+    cut off, since the caller inserts it in the tokens that were learned.
 
     Args:
         cache: the cache, with tokens that have not been read.
         slots: where each branch begins, among the tokens not read yet.
-        tokenizer: turns tokens into text.
+        tokenizer: decodes tokens.
         opening: the text that opens an answer.
-        limit: the most tokens to write.
-        stops: tokens that end a turn.
+        limit: the most tokens of a reasoning.
+        stops: the tokens that end a turn.
     """
     opens = opening.strip()
 
@@ -77,10 +77,10 @@ def reason(
         return decode_tokens(tokenizer, tokens)
 
     grown = grow(cache, slots, likeliest, limits=limit, stop_tokens=stops, stop=lambda _, tokens: opens in text(tokens))
-    found = []
+    reasoned = []
     for growth in grown:
         tokens = growth.tokens
         at = text(tokens).find(opens)
-        kept = len(tokens) if at < 0 else max(n for n in range(len(tokens)) if len(text(tokens[:n])) <= at)
-        found.append(FreeReasoning(growth.slots[kept], text(tokens[:kept])))
-    return found
+        length = len(tokens) if at < 0 else max(n for n in range(len(tokens)) if len(text(tokens[:n])) <= at)
+        reasoned.append(FreeReasoning(growth.slots[length], text(tokens[:length])))
+    return reasoned

@@ -1,7 +1,7 @@
 """Best-first search of a span trie for the most probable string, with a proof.
 
-Invariant: every allowed string has either been scored to its end, or starts with a node of the frontier, whose probability bounds it
-from above (what follows can only make it less likely).
+Invariant: every allowed string has either been scored to its end, or starts with a node of the frontier. The
+probability of that node bounds the string's from above, since the tokens that follow can only make it less likely.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from palmette.decode.posterior import Evidence, WindowScores, log_sum_exp
 from palmette.decode.trie import SpanTrie
 
-# Guesses that only order the search: a span goes on after a token with this probability, shared evenly among what may follow.
+# A guess that only orders the search: a span continues after a token with this probability, which is shared evenly
+# among the tokens that may follow.
 _GOES_ON = math.log(0.85)
 
 
@@ -21,14 +22,14 @@ class Search:
     """The search for one question in one window.
 
     Args:
-        trie: the allowed strings; its string 0 stands for no answer.
+        trie: the allowed strings. String 0 stands for no answer.
 
     Attributes:
-        frontier: {node: log-probability of reaching it} for nodes whose next token has not been looked at.
-        ended: {index of string: log-probability}, its end included (nats).
-        refused: log odds of "no" against "yes" in a turn before this one, where there is such a turn: all other log-probabilities
-            are those after "yes".
-        num_passes: forward passes that looked at this search.
+        frontier: {node: log-probability of reaching it} for nodes whose next token has not been scored (nats).
+        ended: {index of string: log-probability} for scored strings, the token that ends them included (nats).
+        refused: log odds of "no" against "yes" in the turn before this one, if there is such a turn (nats). All other
+            log-probabilities are those after "yes".
+        num_passes: the number of forward passes that scored nodes of this search.
     """
 
     def __init__(self, trie: SpanTrie) -> None:
@@ -39,12 +40,12 @@ class Search:
         self.num_passes = 0
 
     def absorb(self, node: int, logprobs: Mapping[int, float], end: float) -> None:
-        """Take in what the model says after a frontier node.
+        """Add the model's log-probabilities after a frontier node.
 
         Args:
             node: a node of the frontier.
-            logprobs: log-probability of each token that may follow.
-            end: log-probability of ending there.
+            logprobs: the log-probability of each token that may follow (nats).
+            end: the log-probability of ending there (nats).
         """
         reached = self.frontier.pop(node)
         if self.trie.end[node] >= 0:
@@ -56,7 +57,7 @@ class Search:
     def abstain(self) -> float:
         """Log-probability that this window's part of the document holds no answer.
 
-        That is "?", in either turn, or a string that belongs to a neighbour.
+        That is the event of "?", in either turn, or of a string that belongs to a neighbour.
         """
         foreign = self.trie.foreign
         elsewhere = (value for string, value in self.ended.items() if foreign[string])
@@ -74,7 +75,10 @@ class Search:
 
     @property
     def slack(self) -> float:
-        """By how much the log odds of this window's strings may be too high: unscored strings of its neighbours count as nothing."""
+        """By how much the log odds of this window's strings may be too high (nats).
+
+        The unscored strings of its neighbours are missing from the denominator.
+        """
         missing = log_sum_exp(self._unscored(foreign=True))
         if missing == -math.inf:
             return 0.0
@@ -86,13 +90,13 @@ class Search:
         return (value for string, value in self.ended.items() if string and not foreign[string])
 
     def _unscored(self, *, foreign: bool) -> Iterator[float]:
-        """Log-probabilities of the frontier nodes that lead to strings of this window, or to those of its neighbours."""
+        """Log-probabilities of the frontier nodes that lead to strings of this window, or of its neighbours."""
         leads = self.trie.leads_to[foreign]
         return (value for node, value in self.frontier.items() if leads[node])
 
     @property
     def evidence(self) -> Evidence:
-        """What a decision rests on, as far as this window goes."""
+        """The evidence for a decision from this window alone."""
         abstain = self.abstain
         best = self.best_span - abstain
         scored = log_sum_exp(self._own_spans()) - abstain
@@ -100,7 +104,7 @@ class Search:
         return Evidence(best, best, self.bound - abstain, scored, unscored, self.slack)
 
     def scores(self) -> WindowScores:
-        """What was found, as odds against no answer."""
+        """The scores of this window, as odds against no answer."""
         evidence, trie, abstain = self.evidence, self.trie, self.abstain
         spans = {
             trie.strings[string]: (trie.places[string], value - abstain)
@@ -110,11 +114,11 @@ class Search:
         return WindowScores(spans, evidence.unscored, evidence.rivals, self.num_passes, evidence.slack)
 
     def plan(self, max_tokens: int, *, floor: float) -> list[int]:
-        """The nodes to look at in the next pass, parents first: where most probability is expected.
+        """The nodes to score in the next pass, parents first. They are those where most probability is expected.
 
         Args:
-            max_tokens: the most nodes.
-            floor: nodes that are not expected to be likelier than this are left out (log-probability).
+            max_tokens: the largest number of nodes.
+            floor: nodes that are not expected to be likelier than this are left out (log-probability, nats).
         """
         heap = [(-value, node) for node, value in self.frontier.items() if value > floor]
         heapq.heapify(heap)

@@ -1,8 +1,9 @@
 """The span decoder: the most probable span of a document, or "?", in a few forward passes, with a proof.
 
-The completion's wrapper is forced, so an answer is one of the document's spans, or "?". The first pass reads a document with all its
-questions, each followed by "?"; every later one adds the likeliest branches of the document's span trie to the same prefix tree.
-The probability of a string is that of its tokens and of the token that ends it, given the completion's opening.
+The wrapper of the completion is forced, so an answer is one of the document's spans, or "?". The first pass reads a
+document with all its questions, each followed by "?". Every later pass adds the likeliest branches of the document's
+span trie to the same prefix tree. The probability of a string is that of its tokens and of the token that ends it,
+given the opening of the completion.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
 from palmette.tasks.qa_prompt import NO, YES, QaPrompt
 from palmette.tree.chat import ChatTemplate
 
-# Stands for a text that does not matter; an empty one would let a template trim what stands beside it.
+# Stands for a text that does not matter. Next to an empty one a template might trim other text.
 _ANY = "."
 
 
@@ -38,14 +39,17 @@ class Effort:
 
     Attributes:
         max_words: the longest span, in words. Punctuation marks count.
-        max_passes: the number of forward passes after which it stops without a proof. With None it takes as many as the proof
-            needs, and keeps room for all spans of a window. That suits short documents, or a large `tokens_per_batch`.
-        tokens_per_pass: the most branch tokens that one question may add in a pass. With None it adds all there are, so that
-            every span is scored.
+        max_passes: the number of forward passes after which it stops without a proof. With None it takes as many as the
+            proof needs, and keeps room for all spans of a window. That suits short documents, or a large
+            `tokens_per_batch`.
+        tokens_per_pass: the most branch tokens that one question may add in a pass. With None it adds all there are, so
+            that every span is scored.
         window_tokens: about how many tokens of a document are read at a time.
         overlap_tokens: about how many of them neighbouring windows share.
-        tokens_per_batch: the most tokens of a prefix tree held at once. This bounds memory: the keys and values of so many
-            tokens, and a mask of the square of that number in bytes.
+        tokens_per_batch: the most tokens of a prefix tree held in memory. They need their keys and values, and a mask
+            of the square of that number in bytes.
+        inside_words: whether spans may end after every character of a word, as in compounds. It makes the trie about
+            four times as large.
 
     Raises:
         ValueError: `max_words`, `max_passes`, `tokens_per_pass` or `window_tokens` is below 1.
@@ -57,6 +61,7 @@ class Effort:
     window_tokens: int = 1024
     overlap_tokens: int = 256
     tokens_per_batch: int = 8192
+    inside_words: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("max_words", 1), ("max_passes", 1), ("tokens_per_pass", 1), ("window_tokens", 1)):
@@ -67,7 +72,13 @@ class Effort:
 
 @dataclass(eq=False, slots=True)
 class _Choice:
-    """A choice among the strings of a trie; `slots` says where in the cache its nodes are, `closing` is the token that ends each."""
+    """A choice among the strings of a trie.
+
+    Attributes:
+        search: the search for the likeliest string.
+        closing: the token that ends every string.
+        slots: {node: slot of its token in the cache}.
+    """
 
     search: Search
     closing: int
@@ -76,7 +87,15 @@ class _Choice:
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """One question in one window: which span, and before that, in a conversation of two turns, whether there is one."""
+    """One question in one window.
+
+    Attributes:
+        question: the id of the question.
+        reading: the window.
+        tokens: the tokens of the question.
+        answer: the choice of the span.
+        verdict: the choice of "yes" or "no" in the turn before, for a prompt of two turns.
+    """
 
     question: str
     reading: _Reading
@@ -85,7 +104,7 @@ class _Job:
     verdict: _Choice | None = None
 
     def settle_verdict(self) -> None:
-        """Once both turns have been looked at: no answer is also what the first one refuses."""
+        """Pass the refusal of the first turn to the search, once both turns have been scored."""
         if self.verdict is not None:
             yes, no = (self.verdict.search.ended[string] for string in (0, 1))
             self.answer.search.refused = no - yes
@@ -93,7 +112,13 @@ class _Job:
 
 @dataclass(eq=False, slots=True)
 class _Reading:
-    """A window of a document; `num_windows` are those of the document."""
+    """A window of a document.
+
+    Attributes:
+        tokens: its tokens.
+        trie: its spans.
+        num_windows: the number of windows of the document.
+    """
 
     tokens: tuple[int, ...]
     trie: SpanTrie
@@ -106,15 +131,17 @@ class SpanDecoder:
     Args:
         model: a causal language model with one of our attention backends, in evaluation mode.
         tokenizer: its tokenizer.
-        prompt: the words around documents and questions; those it was trained with.
-        reasoning: what stands before the answer, as it was trained: nothing, or placeholders.
+        prompt: the texts around documents and questions that the model was trained with.
         effort: how far to look.
         decision: how the posterior becomes an answer.
-        template: the tokenizer's chat template, if it has been taken apart before.
-        reasoning_limit: let the model reason freely for up to so many tokens before its answer is opened; None: what `reasoning` says.
+        template: the tokenizer's chat template, if it was parsed before.
+        reasoning: the reasoning that the model was trained with, none or placeholders.
+        reasoning_limit: let the model reason freely for up to so many tokens before its answer. As in `reasoning` if
+            None.
 
     Raises:
-        DataError: rationales were trained, and no limit is set for writing them; or there is no place for free reasoning.
+        DataError: rationales were trained and no limit is set for writing them, or the prompt has no place for free
+            reasoning.
     """
 
     def __init__(
@@ -136,7 +163,7 @@ class SpanDecoder:
         elif self._task.reasoning.kind == "rationale":
             raise DataError(
                 "this model was trained to write a rationale before its answer, which needs a limit",
-                "Set --reasoning-limit 60, say; or use --decoder greedy.",
+                "Set a limit such as --reasoning-limit 60, or use --decoder greedy.",
             )
         self._reasoning_limit = reasoning_limit
         self._effort, self._decision = effort or Effort(), decision or Decision()
@@ -151,21 +178,21 @@ class SpanDecoder:
             PackingError: a question is so long that it does not fit into a batch with a window of the document.
             ModelError: the model has fewer positions than a window, a question and an answer need.
         """
-        asked = tuple(Question(str(index), question) for index, question in enumerate(questions))
-        given = Document("document", document, asked)
+        numbered = tuple(Question(str(index), question) for index, question in enumerate(questions))
+        given = Document("document", document, numbered)
         check_document(given, "answer")
-        for question in asked:
+        for question in numbered:
             check_question(question, given, "answer")
-        found = dict(self.predict([given]))
-        return [found[question.id] for question in asked]
+        predictions = dict(self.predict([given]))
+        return [predictions[question.id] for question in numbered]
 
     def predict(self, documents: Iterable[Document]) -> Iterator[tuple[str, Prediction]]:
-        """(question id, prediction) for every question, as they are found; documents are read as they are needed."""
+        """(question id, prediction) for every question, as soon as each is known. Documents are read one by one."""
         for question, posterior in self.posteriors(documents):
             yield question, self._decision.decide(posterior)
 
     def posteriors(self, documents: Iterable[Document]) -> Iterator[tuple[str, SpanPosterior]]:
-        """(question id, posterior) for every question, as they are found."""
+        """(question id, posterior) for every question, as soon as each is known."""
         effort = self._effort
         cache = PrefixCache(self._model, effort.tokens_per_batch)
         waiting: dict[str, list[WindowScores]] = {}
@@ -185,25 +212,25 @@ class SpanDecoder:
         lead = opened.lead + free + (len(opened.verdict.no) if opened.verdict else 0)
         used, room = 0, self._effort.tokens_per_batch - len(opened.root)
         for document in documents:
-            asked = [(q.id, self._task.open_completion(_ANY, q.text).question) for q in document.questions]
-            for question, _ in asked:
+            opened_questions = [(q.id, self._task.open_completion(_ANY, q.text).question) for q in document.questions]
+            for question, _ in opened_questions:
                 if question in seen:
                     raise DataError(
                         f"question id {question!r} of document {document.id!r} occurs twice",
                         "Give each an id of its own.",
                     )
                 seen.add(question)
-            for reading in self._readings(document) if asked else ():
+            for reading in self._readings(document) if opened_questions else ():
                 begun = False
-                for question, tokens in asked:
+                for question, tokens in opened_questions:
                     begun_completion = len(tokens) + lead
                     need = begun_completion + len(opened.abstain) + self._reserve(reading.trie)
                     alone = len(reading.tokens) + need
                     what = f"question {question!r} with a window of document {document.id!r}"
                     if alone > room:
                         raise PackingError(
-                            f"{what} may need {alone} tokens; there is room for {room}",
-                            "Raise tokens_per_batch, or lower window_tokens, max_passes or tokens_per_pass.",
+                            f"{what} may need {alone} tokens, and there is room for {room}",
+                            "Shorten the question. In Python, Effort can also have a larger tokens_per_batch.",
                         )
                     deepest = len(opened.root) + len(reading.tokens) + begun_completion + reading.trie.depth
                     check_positions(self._model, deepest, what)
@@ -238,6 +265,7 @@ class SpanDecoder:
             max_words=effort.max_words,
             window_tokens=effort.window_tokens,
             overlap_tokens=effort.overlap_tokens,
+            inside_words=effort.inside_words,
         )
         for window in windows:
             tokens = self._task.open_completion(document.text[window.start : window.end], _ANY).document
@@ -269,7 +297,7 @@ class SpanDecoder:
             planned = [(job.answer, node) for job in jobs for node in self._plan(job.answer.search)]
 
     def _ask(self, cache: PrefixCache, jobs: list[_Job]) -> list[int]:
-        """Add documents and questions to the cache; the slots below which the answers are opened."""
+        """Add documents and questions to the cache. The result is the slots below which the answers are opened."""
         opened, root = self._opened, self._begin(cache)
         last: _Reading | None = None
         slots = []
@@ -288,10 +316,10 @@ class SpanDecoder:
             return [cache.append(opened.placeholders, slot, attend=opened.attends) for slot in slots]
         opening, stops = self._task.prompt.before_answer, end_tokens(self._model, self._task)
         reasoned = reason(cache, slots, self._tokenizer, opening, limit=self._reasoning_limit, stops=stops)
-        return [found.slot for found in reasoned]
+        return [reasoning.slot for reasoning in reasoned]
 
     def _begin(self, cache: PrefixCache) -> int:
-        """Forget all but the root, which all documents share; its last slot comes back."""
+        """Forget all but the root, which all documents share. The result is the last slot of the root."""
         root = self._opened.root
         if cache.length:
             cache.truncate(len(root))
@@ -312,7 +340,7 @@ class SpanDecoder:
         return search.plan(max_tokens, floor=floor)
 
     def _settled(self, search: Search) -> bool:
-        """Whether more passes could not change the decision, as far as this window goes."""
+        """Whether more passes in this window could not change the decision."""
         if self._decision.forces_span:
             return search.best_span >= search.bound
         return self._decision.verdict(search.evidence)[1]
@@ -326,13 +354,13 @@ class SpanDecoder:
             children = choice.search.trie.children[node]
             rows.extend([row] * (len(children) + 1))
             tokens.extend((choice.closing, *children))
-        found = _logprobs(logits_RV, rows, tokens)
-        if any(map(math.isnan, found)):
+        logprobs = _logprobs(logits_RV, rows, tokens)
+        if any(map(math.isnan, logprobs)):
             raise ModelError(
-                f"{model_name(self._model)} gives probabilities that are no numbers",
+                f"{model_name(self._model)} gives probabilities that are not numbers",
                 "Load it in another dtype, or train it again with a lower learning rate.",
             )
-        values = iter(found)
+        values = iter(logprobs)
         for choice, node in planned:
             end = next(values)
             choice.search.absorb(node, {token: next(values) for token in choice.search.trie.children[node]}, end)
@@ -352,5 +380,5 @@ def _logprobs(logits_RV: torch.Tensor, rows: Sequence[int], tokens: Sequence[int
     precise = torch.promote_types(logits_RV.dtype, torch.float32)
     normalizer_R = torch.cat([torch.logsumexp(chunk.to(precise), dim=-1) for chunk in torch.split(logits_RV, 64)])
     row_N, token_N = torch.tensor([rows, tokens], device=logits_RV.device)
-    found: list[float] = (logits_RV[row_N, token_N].to(precise) - normalizer_R[row_N]).tolist()
-    return found
+    logprobs: list[float] = (logits_RV[row_N, token_N].to(precise) - normalizer_R[row_N]).tolist()
+    return logprobs

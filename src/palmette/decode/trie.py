@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from palmette.decode.spans import Window
 from palmette.tasks.qa_prompt import ABSTAIN, json_escape
@@ -11,7 +11,7 @@ from palmette.tree.segments import TextEncoder
 
 
 class SpanTrie:
-    """The allowed strings as branches of tokens; node 0 is the root.
+    """The allowed strings as branches of tokens. Node 0 is the root.
 
     >>> trie = SpanTrie()
     >>> for tokens, string in (((5,), "a"), ((5, 6), "ab"), ((7, 8), "c")):
@@ -20,14 +20,15 @@ class SpanTrie:
     ({5: 1, 7: 3}, [-1, 0, 1, -1, 2], [-1, 5, 6, 7, 8])
 
     Attributes:
-        token: the token that leads to each node; -1 for the root.
-        parent: the node above each; -1 for the root.
+        token: the token that leads to each node. -1 for the root.
+        parent: the node above each node. -1 for the root.
         children: {token: node} below each node.
-        end: index of the string that ends at each node; -1 where none does.
+        end: the index of the string that ends at each node. -1 if none does.
         strings: the strings, distinct as tokens.
-        places: where each stands first.
-        foreign: which strings belong to a neighbouring window alone. They are scored so that what they take from "?" is known.
-        depth: tokens of the longest branch.
+        places: the first position of each string in the document.
+        foreign: whether each string belongs to a neighbouring window alone. Such strings are scored so that their share
+            of the probability of "?" is known.
+        depth: the number of tokens of the longest branch.
     """
 
     def __init__(self) -> None:
@@ -39,12 +40,17 @@ class SpanTrie:
         self.depth = 0
 
     def add(self, tokens: Sequence[int], string: str, place: int, *, foreign: bool = False) -> None:
-        """Add a string; where another has the same tokens, the first one stands for both."""
+        """Add a string. If another one has the same tokens, the first one stands for both."""
         self.end_at(self.grow(tokens)[-1], string, place, foreign=foreign)
 
-    def grow(self, tokens: Sequence[int]) -> list[int]:
-        """The nodes along a run of tokens from the root, made where there are none."""
-        node, nodes = 0, []
+    def grow(self, tokens: Sequence[int], above: Sequence[int] = ()) -> list[int]:
+        """The nodes along a run of tokens, created where there are none.
+
+        Args:
+            tokens: the tokens.
+            above: the nodes from below the root to the node that the run hangs below. The root if empty.
+        """
+        node, nodes = above[-1] if above else 0, []
         for token in tokens:
             below = self.children[node]
             following = below.get(token)
@@ -56,7 +62,7 @@ class SpanTrie:
                 self.end.append(-1)
             node = following
             nodes.append(node)
-        self.depth = max(self.depth, len(nodes))
+        self.depth = max(self.depth, len(above) + len(nodes))
         return nodes
 
     def end_at(self, node: int, string: str, place: int, *, foreign: bool = False) -> None:
@@ -69,7 +75,10 @@ class SpanTrie:
 
     @functools.cached_property
     def leads_to(self) -> tuple[list[bool], list[bool]]:
-        """For each node, whether a string of this window ends there or below, and whether a foreign one does. Call it on a whole trie."""
+        """For each node, whether a string of this window ends there or below, and whether a foreign one does.
+
+        It is computed once, so the trie must be complete.
+        """
         own, other = [False] * len(self), [False] * len(self)
         for node in range(len(self) - 1, -1, -1):  # children stand after their parents
             string = self.end[node]
@@ -83,11 +92,11 @@ class SpanTrie:
 
     def path(self, node: int) -> list[int]:
         """The nodes from below the root down to `node`."""
-        found = []
+        nodes = []
         while node > 0:
-            found.append(node)
+            nodes.append(node)
             node = self.parent[node]
-        return found[::-1]
+        return nodes[::-1]
 
     def path_to(self, string: int) -> list[int]:
         """The nodes of a string."""
@@ -98,42 +107,74 @@ class SpanTrie:
 
 
 def span_trie(encoder: TextEncoder, text: str, window: Window, max_words: int) -> SpanTrie:
-    """The trie of "?", string 0, and of the spans that a window shows, each with the tokens that it has by itself in a completion.
+    """The trie of "?", which is string 0, and of the spans that a window shows.
 
-    A string that stands both in the window's own part and in a neighbour's is the window's own.
+    Each string has the tokens that it has by itself in a completion. A string that stands both in the window's own part
+    and in a neighbour's is the window's own.
 
     Args:
         encoder: the tokenizer.
         text: the whole document.
         window: the window.
-        max_words: the longest span.
+        max_words: the longest span, in words.
     """
     trie = SpanTrie()
     trie.add(encoder.content(ABSTAIN), ABSTAIN, -1)
-    _add_runs(trie, encoder, text, list(window.runs(max_words)), foreign=False)
-    _add_runs(trie, encoder, text, list(window.foreign_runs(max_words)), foreign=True)
+    runs = _Runs(trie, encoder, text)
+    runs.add(list(window.runs(max_words)), foreign=False)
+    runs.add(list(window.foreign_runs(max_words)), foreign=True)
     return trie
 
 
-def _add_runs(
-    trie: SpanTrie, encoder: TextEncoder, text: str, runs: Sequence[tuple[int, list[int]]], *, foreign: bool
-) -> None:
-    escaped = [json_escape(text[start : ends[-1]]) for start, ends in runs]
-    # Most text needs no escaping, and then a prefix is as long in the completion as in the document.
-    lengths = [
-        [end - start for end in ends]
-        if len(string) == ends[-1] - start
-        else [len(json_escape(text[start:end])) for end in ends]
-        for (start, ends), string in zip(runs, escaped, strict=True)
-    ]
-    for (start, ends), (tokens, counts) in zip(runs, encoder.prefixes(escaped, lengths), strict=True):
-        nodes = trie.grow(tokens)
-        others = []
-        for end, count in zip(ends, counts, strict=True):
-            span = text[start:end]
-            if count and span != ABSTAIN:
-                trie.end_at(nodes[count - 1], span, start, foreign=foreign)
-            elif span != ABSTAIN:
-                others.append(span)
-        for span, own in zip(others, encoder.contents([json_escape(span) for span in others]), strict=True):
-            trie.add(own, span, start, foreign=foreign)
+class _Runs:
+    """Adds spans that begin at the same place to a trie.
+
+    The longest of them is encoded, and the others are cut out of its tokens. A span that ends inside a token is put
+    together from the tokens up to the last clean cut and those of the rest. The rests repeat, so each is encoded once.
+    """
+
+    def __init__(self, trie: SpanTrie, encoder: TextEncoder, text: str) -> None:
+        self._trie, self._encoder, self._text = trie, encoder, text
+        self._rests: dict[str, tuple[int, ...]] = {}
+
+    def add(self, runs: Sequence[tuple[int, list[int]]], *, foreign: bool) -> None:
+        """Add all spans of some runs, each run a start with its ends."""
+        escaped = [json_escape(self._text[start : ends[-1]]) for start, ends in runs]
+        # Most text needs no escaping, and then a prefix is as long in the completion as in the document.
+        lengths = [
+            [end - start for end in ends]
+            if len(string) == ends[-1] - start
+            else [len(json_escape(self._text[start:end])) for end in ends]
+            for (start, ends), string in zip(runs, escaped, strict=True)
+        ]
+        cut = list(self._encoder.prefixes(escaped, lengths))
+        self._encode_rests(runs, [counts for _, counts in cut])
+        for (start, ends), (tokens, counts) in zip(runs, cut, strict=True):
+            nodes = self._trie.grow(tokens)
+            for end, clean, count in _cuts(start, ends, counts):
+                span = self._text[start:end]
+                if span == ABSTAIN:
+                    continue
+                node = nodes[count - 1] if count else 0
+                if clean < end:
+                    node = self._trie.grow(self._rests[self._text[clean:end]], nodes[:count])[-1]
+                self._trie.end_at(node, span, start, foreign=foreign)
+
+    def _encode_rests(self, runs: Sequence[tuple[int, list[int]]], counts: Sequence[Sequence[int]]) -> None:
+        rests = {
+            self._text[clean:end]
+            for (start, ends), run in zip(runs, counts, strict=True)
+            for end, clean, _ in _cuts(start, ends, run)
+            if clean < end
+        }
+        new = sorted(rests - self._rests.keys())
+        self._rests.update(zip(new, self._encoder.contents([json_escape(rest) for rest in new]), strict=True))
+
+
+def _cuts(start: int, ends: Sequence[int], counts: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """For each end, the last clean cut up to it and the number of tokens before that cut. A clean end is its own."""
+    clean, num_tokens = start, 0
+    for end, count in zip(ends, counts, strict=True):
+        if count:
+            clean, num_tokens = end, count
+        yield end, clean, num_tokens

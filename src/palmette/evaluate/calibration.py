@@ -106,7 +106,8 @@ def fit(
         decision = replace(decision, min_confidence=guarantee.min_confidence)
     hashes = tuple(sorted(map(text_hash, documents)))
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Calibration(decision, guarantee, data.source, data.sha256, hashes, len(cases), fitted_for, now)
+    windows = max(case.posterior.num_windows for case in cases)
+    return Calibration(decision, guarantee, data.source, data.sha256, hashes, len(cases), fitted_for, now, windows)
 
 
 def halves(documents: Sequence[Document]) -> tuple[list[Document], list[Document]]:
@@ -121,7 +122,8 @@ def judge(case: Case, decision: Decision) -> JudgedAnswer | None:
     prediction = decision.decide(case.posterior)
     if not prediction.text:
         return None
-    return JudgedAnswer(float(prediction.probability or 0.0), not case.right(prediction.text))
+    wrong = not case.right(prediction.text)
+    return JudgedAnswer(float(prediction.probability or 0.0), wrong, text_hash(case.document))
 
 
 def negative_log_likelihood(cases: Sequence[Case], temperature: float) -> float:

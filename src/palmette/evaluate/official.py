@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette.data.records import Document
-from palmette.data.squad import json_problem
+from palmette.data.values import json_problem
 from palmette.decode.prediction import Prediction, find_span
 from palmette.errors import DataError
 from palmette.run import write_json

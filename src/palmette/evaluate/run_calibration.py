@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from palmette.data.source import read_source
+from palmette.decode.reachability import count_unreachable
 from palmette.errors import DataError
 from palmette.evaluate.calibration import calibrate, check_data
 from palmette.evaluate.comparisons import was_learned
@@ -12,6 +13,7 @@ from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.inference.answerer import load_answerer
 from palmette.inference.calibration import Calibration
 from palmette.model.attention import AttentionChoice
+from palmette.progress import Say
 from palmette.run import trained_folder
 
 
@@ -21,8 +23,10 @@ def calibrate_run(
     *,
     attention: AttentionChoice | None = None,
     max_words: int | None = None,
+    inside_words: bool = False,
     target_error: float | None = None,
     confidence: float = 0.95,
+    say: Say = lambda _: None,
 ) -> Calibration:
     """Fit the calibration of a run, and write it beside the run's weights.
 
@@ -31,8 +35,10 @@ def calibrate_run(
         data: questions with known answers that the run has not seen.
         attention: the attention backend. The run's own if None.
         max_words: the longest answer, in words. 30 if None.
+        inside_words: whether answers may end inside a word.
         target_error: the largest share of wrong answers to guarantee. No guarantee if None.
         confidence: confidence level of the guarantee.
+        say: called with a line if some answers cannot be given by the span decoder.
 
     Raises:
         RunError: the folder is not a finished run.
@@ -47,6 +53,10 @@ def calibrate_run(
         )
     check_data(source.documents, data, target_error=target_error, confidence=confidence)
     answerer = load_answerer(str(run), attention=attention, calibrated=False)
-    calibration = calibrate(answerer, source, answerer.effort(max_words), target_error, confidence)
+    effort = answerer.effort(max_words, inside_words)
+    out_of_reach = count_unreachable(source.documents, effort)
+    if out_of_reach:
+        say(str(out_of_reach))
+    calibration = calibrate(answerer, source, effort, target_error, confidence)
     calibration.write(folder)
     return calibration

@@ -16,7 +16,8 @@ from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import DataError, RunError
 from palmette.inference.base import check_answers, load_source
 from palmette.inference.calibration import CALIBRATION, Calibration
-from palmette.inference.names import ModelName, ModelSource, resolve_model
+from palmette.inference.fingerprint import base_fingerprint, fingerprint_hash
+from palmette.inference.names import ModelName, ModelSource, locate, resolve_model
 from palmette.inference.task import recipe_task
 from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
@@ -41,6 +42,7 @@ class Answerer:
         weights: the hash of what was trained, the adapter or the full model. None for a model that no run made.
         calibration: the calibration that is in use, if there is one.
         source: what its name stands for. None for a model that was not loaded by name.
+        base: the hash of the fingerprint of the base model, for a run with an adapter.
     """
 
     loaded: LoadedModel
@@ -48,25 +50,34 @@ class Answerer:
     weights: str | None = None
     calibration: Calibration | None = None
     source: ModelSource | None = None
+    base: str | None = None
 
-    def answer(self, text: str, questions: Sequence[str], *, max_words: int | None = None) -> tuple[Prediction, ...]:
+    def answer(
+        self,
+        text: str,
+        questions: Sequence[str],
+        *,
+        max_words: int | None = None,
+        inside_words: bool | None = None,
+    ) -> tuple[Prediction, ...]:
         """Answer questions about a document.
 
         Args:
             text: the text of the document.
             questions: the questions.
             max_words: the longest answer, in words and punctuation marks. As calibrated, or 30, if None.
+            inside_words: whether answers may end inside a word, as in compounds. As calibrated, or not, if None.
 
         Returns:
             A prediction for each question, in the order of the questions.
 
         Raises:
             DataError: the document or a question is empty, or is not valid Unicode.
-            RunError: the model was calibrated for another `max_words`.
+            RunError: the model was calibrated for another `max_words` or `inside_words`.
             ValueError: `max_words` is below 1.
         """
         document = asked_document(text, questions, "text")
-        predictions = dict(self.span_decoder(self.effort(max_words)).predict([document]))
+        predictions = dict(self.span_decoder(self.effort(max_words, inside_words)).predict([document]))
         return tuple(predictions[question.id] for question in document.questions)
 
     @property
@@ -134,17 +145,21 @@ class Answerer:
             reasoning_limit=reasoning_limit,
         )
 
-    def effort(self, max_words: int | None = None) -> Effort:
+    def effort(self, max_words: int | None = None, inside_words: bool | None = None) -> Effort:
         """How far the span decoder looks.
 
         Args:
             max_words: the longest answer, in words. As calibrated, or 30, if None.
+            inside_words: whether answers may end inside a word. As calibrated, or not, if None.
 
         Raises:
             ValueError: `max_words` is below 1.
         """
-        fitted = self.calibration.fitted_for["max_words"] if self.calibration else Effort().max_words
-        return Effort(max_words=fitted if max_words is None else max_words)
+        fitted = self.calibration.fitted_for if self.calibration else {}
+        return Effort(
+            max_words=fitted.get("max_words", Effort().max_words) if max_words is None else max_words,
+            inside_words=bool(fitted.get("inside_words")) if inside_words is None else inside_words,
+        )
 
     def fitted_for(self, effort: Effort) -> dict[str, Any]:
         """What a calibration holds for, besides the kind of documents."""
@@ -154,6 +169,8 @@ class Answerer:
             "reasoning": asdict(self.task.reasoning),
             "dtype": dtype_name(self.loaded.model.dtype),
             "max_words": effort.max_words,
+            **({"base": self.base} if self.base is not None else {}),
+            **({"inside_words": True} if effort.inside_words else {}),
         }
 
 
@@ -187,7 +204,7 @@ def load_answerer(name: ModelName, *, attention: AttentionChoice | None = None, 
 
     Raises:
         RunError: the run is not finished, is a reward model, or has a calibration that cannot be read.
-        ModelError: the model is missing, or cannot honour the attention mask of a tree.
+        ModelError: the model is missing, is a run whose base model has changed, or cannot honour the attention mask of a tree.
     """
     source = resolve_model(name)
     check_answers(source)
@@ -202,4 +219,8 @@ def load_answerer(name: ModelName, *, attention: AttentionChoice | None = None, 
         raise RunError(f"{trained} holds no {PAUSE_WEIGHTS} for its pause tokens", "Copy the whole folder of the run.")
     known = calibrated and (trained / CALIBRATION).is_file()
     calibration = Calibration.read(trained) if known else None
-    return Answerer(loaded, task, weights_hash(str(trained)), calibration, source)
+    base = None
+    if source.adapter is not None:
+        commit = getattr(loaded.model.config, "_commit_hash", None) or source.section.revision
+        base = fingerprint_hash(base_fingerprint(locate(source.section.name), commit))
+    return Answerer(loaded, task, weights_hash(str(trained)), calibration, source, base)

@@ -105,6 +105,7 @@ def predict_file(
     out: Path,
     *,
     max_words: int | None = None,
+    inside_words: bool | None = None,
     decision: Decision | None = None,
     max_rows: int = ROWS_PER_CHUNK,
 ) -> Tally:
@@ -116,6 +117,7 @@ def predict_file(
             bring the same rows once more.
         out: the JSON Lines file to write, or to continue.
         max_words: the longest answer, in words. As calibrated, or 30, if None.
+        inside_words: whether answers may end inside a word. As calibrated, or not, if None.
         decision: how probabilities become answers. As calibrated if None.
         max_rows: how many rows fill a chunk, which is what a kill may cost.
 
@@ -124,7 +126,7 @@ def predict_file(
         RunError: the output belongs to another job or another input, is being written by another process, or cannot be
             written.
     """
-    effort, chosen = answerer.effort(max_words), decision or answerer.decision
+    effort, chosen = answerer.effort(max_words, inside_words), decision or answerer.decision
     with open_lines(source) as lines:
         return predict_rows(
             answerer.span_decoder(effort, decision),
@@ -225,25 +227,33 @@ def _work(decoder: Decoder, chunks: Iterable[list[Row]], num_lines: int) -> Iter
         for chunk in chunks:
             if not bar.n:
                 bar.n = bar.initial = chunk[0].line - 1
-            answers: dict[str, Prediction | PalmetteError] = {}
+            answers: dict[str, Prediction | Exception] = {}
             for key, answer in _answers(decoder, documents_of(chunk)):
                 bar.update(key not in answers)
                 answers[key] = answer
+            _check_some_answer(answers)
             yield [_record(row, answers) for row in chunk]
             bar.update(chunk[-1].line - bar.n)  # bad rows and blank lines are done too
 
 
-def _answers(decoder: Decoder, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction | PalmetteError]]:
-    """What the decoder answers.
+def _check_some_answer(answers: Mapping[str, Prediction | Exception]) -> None:
+    """Raise if every row of a chunk fails unexpectedly, since then no row is the cause (a device is lost, say)."""
+    faults = [answer for answer in answers.values() if isinstance(answer, Exception)]
+    if len(faults) > 1 and len(faults) == len(answers) and not any(isinstance(e, PalmetteError) for e in faults):
+        raise faults[0]
 
-    Where it raises, it is asked halves of the documents, then of the questions, until the bad one stands alone.
+
+def _answers(decoder: Decoder, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction | Exception]]:
+    """The answers of the decoder, or the error of each question that cannot be answered, of whatever type it is.
+
+    If the decoder raises, it gets halves of the documents, then of the questions, until the bad one stands alone.
     """
     if not documents:
         return
     try:
         yield from decoder.predict(documents)
         return
-    except PalmetteError as error:
+    except Exception as error:  # one row must not cost the others their answers, whatever it causes
         only = documents[0]
         if len(documents) == 1 and len(only.questions) == 1:
             yield only.questions[0].id, error
@@ -258,7 +268,7 @@ def _answers(decoder: Decoder, documents: Sequence[Document]) -> Iterator[tuple[
         yield from _answers(decoder, half)
 
 
-def _record(row: Row, answers: Mapping[str, Prediction | PalmetteError]) -> Record:
+def _record(row: Row, answers: Mapping[str, Prediction | Exception]) -> Record:
     """A row's line of the output."""
     head: Record = {"line": row.line, "id": row.id}
     if row.error:
@@ -266,6 +276,8 @@ def _record(row: Row, answers: Mapping[str, Prediction | PalmetteError]) -> Reco
     answer = answers[row.key]
     if isinstance(answer, PalmetteError):
         return {**head, "error": str(answer)}
+    if isinstance(answer, Exception):
+        return {**head, "error": f"{row.key}: unexpected {type(answer).__name__}: {answer}"}
     if not all(math.isfinite(p) for p in (answer.probability, answer.no_answer_probability) if p is not None):
         return {**head, "error": f"{row.key}: the model's probabilities are not numbers"}
     return {
@@ -339,7 +351,10 @@ def _opened(out: Path, settings: Mapping[str, Any], about: Mapping[str, Any]) ->
 
 
 def _append(stream: RawIOBase, records: Iterable[Record]) -> None:
-    rest = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode("utf-8")
+    rest = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode(
+        "utf-8",
+        "backslashreplace",  # half a surrogate pair, in a message, becomes its JSON escape
+    )
     while rest:
         rest = rest[stream.write(rest) or 0 :]
     os.fsync(stream.fileno())

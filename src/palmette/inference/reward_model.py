@@ -61,7 +61,8 @@ class RewardModel:
             PackingError: there are no completions.
             ModelError: a prompt with its completion is longer than the model reads.
         """
-        builder = PreferenceTrees(ChatTemplate(self.loaded.tokenizer), learned=False)
+        # Completions are scored as a model has written them, even where a template would remove a part.
+        builder = PreferenceTrees(ChatTemplate(self.loaded.tokenizer, literal=True), learned=False)
         trees = []
         for index, (prompt, completion) in enumerate(completions):
             turns = turns_of(prompt, "user", f"prompt {index}")

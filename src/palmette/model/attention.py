@@ -73,14 +73,22 @@ def expect_mask(mask_B1TT: torch.Tensor, model_name: str, num_layers: int) -> It
         )
 
 
-def native_mask(may_attend_BTT: torch.Tensor, backend: str, dtype: torch.dtype) -> torch.Tensor:
-    """The mask as the backend takes it, [B, 1, T, T]: bool for sdpa, additive for eager.
+def native_mask(
+    may_attend_BTT: torch.Tensor, backend: str, dtype: torch.dtype, *, in_blocks: bool = True
+) -> torch.Tensor:
+    """The mask in the form that the backend takes, [B, 1, T, T]: bool for sdpa, additive for eager.
 
-    On a CPU the bool mask carries the blocks that it is cut into, so that whoever gets the mask again (the recomputation of
-    gradient checkpointing) attends in the same way.
+    On a CPU the bool mask carries the blocks that it is cut into. Whoever gets the same mask again, as the
+    recomputation of gradient checkpointing does, then attends in the same way.
+
+    Args:
+        may_attend_BTT: which keys each token may look at (bool).
+        backend: one of the `BACKENDS`' names in transformers.
+        dtype: dtype of an additive mask.
+        in_blocks: whether to cut the mask into blocks. Without blocks, layers and attention are the stock ones.
     """
     mask_B1TT = may_attend_BTT[:, None]
-    if backend == BACKENDS["sdpa"] and mask_B1TT.device.type == "cpu":
+    if in_blocks and backend == BACKENDS["sdpa"] and mask_B1TT.device.type == "cpu":
         setattr(mask_B1TT, _BLOCKS, query_blocks(may_attend_BTT))
     if backend == BACKENDS["eager"]:
         blocked = torch.full((), torch.finfo(dtype).min, dtype=dtype, device=mask_B1TT.device)

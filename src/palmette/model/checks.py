@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from palmette.errors import ModelError
-from palmette.model.forward import logits_at, model_name
+from palmette.model.forward import evaluating, logits_at, model_name, stock_logits_at
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
@@ -60,39 +60,38 @@ def check_model(model: Any, *, training: bool) -> None:
 
 @torch.no_grad()
 def _prove(model: Any, name: str) -> None:
-    """Two branches under a trunk with a placeholder, packed, against each branch in a row of its own with another placeholder.
+    """Compare two branches in a tree, as the model will be run, with each branch in a row of its own on stock layers.
 
-    Logits are compared without their mean over the vocabulary, which says nothing and would drown what differs.
+    The trunk holds a placeholder that nobody may look at, and the tree holds another placeholder than the rows. Logits
+    are compared without their mean over the vocabulary, which says nothing and would hide what differs.
     """
     vocabulary = int(model.get_input_embeddings().weight.shape[0])
 
-    def some(count: int, step: int) -> Segment:
+    def segment(count: int, step: int) -> Segment:
         return Segment(tuple((step * (index + 3) + 5) % vocabulary for index in range(count)))
 
     def trunk(placeholder: int) -> tuple[Segment, ...]:
-        return some(14, 7), replace(some(4, placeholder), attend=False), some(10, 11)
+        return segment(14, 7), replace(segment(4, placeholder), attend=False), segment(10, 11)
 
-    left, right = some(6, 13), some(5, 17)
+    left, right = segment(6, 13), segment(5, 17)
     packed = PackedBatch.from_trees([[PrefixTree(Node(trunk(19), (Node((left,)), Node((right,)))))]])
-    was_training = model.training
-    model.eval()
-    try:
-        ends = [28 + 6 - 1, 28 + 6 + 5 - 1]
-        got = logits_at(model, packed.to(model.device), torch.tensor(ends, device=model.device))
+    ends = [28 + 6 - 1, 28 + 6 + 5 - 1]
+    with evaluating(model):
+        packed_QV = logits_at(model, packed.to(model.device), torch.tensor(ends, device=model.device))
         for index, branch in enumerate((left, right)):
-            alone = PackedBatch.from_trees([[PrefixTree(Node((*trunk(23), branch)))]])
+            row = PackedBatch.from_trees([[PrefixTree(Node((*trunk(23), branch)))]])
             end = torch.tensor([28 + len(branch.tokens) - 1], device=model.device)
-            _compare(got[index], logits_at(model, alone.to(model.device), end)[0], name, _TOLERANCE[model.dtype])
-    finally:
-        model.train(was_training)
+            stock_V = stock_logits_at(model, row.to(model.device), end)[0]
+            _compare(packed_QV[index], stock_V, name, _TOLERANCE[model.dtype])
 
 
-def _compare(got_V: torch.Tensor, want_V: torch.Tensor, name: str, limit: float) -> None:
-    got_V, want_V = (logits.double() - logits.double().mean() for logits in (got_V, want_V))
-    difference = float((got_V - want_V).norm() / want_V.norm())
+def _compare(packed_V: torch.Tensor, stock_V: torch.Tensor, name: str, limit: float) -> None:
+    packed_V, stock_V = (logits.double() - logits.double().mean() for logits in (packed_V, stock_V))
+    difference = float((packed_V - stock_V).norm() / stock_V.norm())
     if not difference <= limit:
         raise ModelError(
             f"{name} gives a branch other numbers in a tree than in a row of its own "
             f"(relative difference {difference:.2g}, limit {limit:g})",
-            "Use another model: this one ignores the mask or the positions that it is given.",
+            "Set model.fused: false if the model's code was changed. Else use another model, since this one ignores the "
+            "mask or the positions that it is given.",
         )

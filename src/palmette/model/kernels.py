@@ -1,7 +1,7 @@
-"""Elementwise passes of a layer in one sweep each: C compiled for this machine where there is a compiler, else torch.
+"""Elementwise operations of a layer, one sweep over memory each: compiled C where there is a compiler, else torch.
 
-Both have the same functions, on contiguous tensors; `kernels.c` says what each computes. The C ones hold for bfloat16 and float32
-on a CPU, and are compiled once per machine into the user's cache (about a second).
+Both kinds have the same functions, on contiguous tensors. `kernels.c` documents what each function computes. The C
+functions serve bfloat16 and float32 on a CPU. `model/library.py` compiles them once per machine, in about a second.
 
 Letters: B rows, T tokens, H heads, D size of a head, K keys, R repeats.
 """
@@ -9,28 +9,32 @@ Letters: B rows, T tokens, H heads, D size of a head, K keys, R repeats.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
-import platform
 import shutil
-import subprocess
-import tempfile
 from functools import cache
-from importlib import resources
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from palmette.model.embedded import cache_folder
+from palmette.model.library import load_library
 
-_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 _SCALARS = {torch.bfloat16: ("-DBF16",), torch.float32: ()}
-_OFF = "PALMETTE_COMPILE"
+_COMPILE = "PALMETTE_COMPILE"
+_FUNCTIONS = (
+    "rms_norm",
+    "rms_norm_backward",
+    "swiglu",
+    "swiglu_backward",
+    "rotate",
+    "rotate_backward",
+    "masked_softmax",
+    "softmax_backward",
+    "scatter_add",
+)
 
 
 class Kernels(Protocol):
-    """What a fused layer needs; `name` is for people."""
+    """The operations that a fused layer needs. `name` is how messages and manifests name them."""
 
     name: str
 
@@ -48,26 +52,26 @@ class Kernels(Protocol):
     def swiglu_backward(
         self, gate: torch.Tensor, up: torch.Tensor, grad: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The gradients of gate and up; grad, that of the output, is replaced by the output."""
+        """The gradients of gate and up, given that of the output, `grad`, which is overwritten with the output."""
 
     def rotate(self, x_BTHD: torch.Tensor, cos_BTD: torch.Tensor, sin_BTD: torch.Tensor) -> torch.Tensor:
-        """x turned by its positions, [B, H, T, D]."""
+        """x with rotary positions applied, [B, H, T, D]."""
 
     def rotate_backward(self, grad_BHTD: torch.Tensor, cos_BTD: torch.Tensor, sin_BTD: torch.Tensor) -> torch.Tensor:
-        """The gradient of x, [B, T, H, D]."""
+        """The gradient of `rotate`'s x, [B, T, H, D]."""
 
     def masked_softmax(self, scores_RTK: torch.Tensor, mask_TK: torch.Tensor, scale: float) -> None:
-        """Turn scores into softmax(scale * scores) over the keys where the mask is True."""
+        """Turn scores, in place, into softmax(scale * scores) over the keys where the mask is True."""
 
     def softmax_backward(self, grad: torch.Tensor, weights: torch.Tensor, scale: float) -> None:
-        """Turn the gradient of the softmax's weights into that of its scores."""
+        """Turn the gradient of the softmax's weights, in place, into that of its scores."""
 
     def scatter_add(self, source_HKD: torch.Tensor, key_K: torch.Tensor, total_HTD: torch.Tensor) -> None:
-        """Add to the rows of `total` that key names (float32; float64 for float64)."""
+        """Add to the rows of `total` (float32, or float64 for float64) that `key_K` names."""
 
 
 class TorchKernels:
-    """The same in torch's own operations, for any dtype and device."""
+    """The same operations in torch, for any dtype and device."""
 
     name = "torch"
 
@@ -116,8 +120,8 @@ class TorchKernels:
 
     def masked_softmax(self, scores_RTK: torch.Tensor, mask_TK: torch.Tensor, scale: float) -> None:
         """See `Kernels`."""
-        hidden = (_wide(scores_RTK) * scale).masked_fill(~mask_TK, float("-inf"))
-        scores_RTK.copy_(torch.softmax(hidden, dim=-1))
+        masked = (_wide(scores_RTK) * scale).masked_fill(~mask_TK, float("-inf"))
+        scores_RTK.copy_(torch.softmax(masked, dim=-1))
 
     def softmax_backward(self, grad: torch.Tensor, weights: torch.Tensor, scale: float) -> None:
         """See `Kernels`."""
@@ -137,14 +141,13 @@ class NativeKernels:
     """The functions of a compiled `kernels.c`.
 
     Args:
-        library: the compiled file.
-        dtype: that it was compiled for.
+        library: the loaded library, compiled for the dtype of the tensors.
     """
 
     name = "compiled"
 
-    def __init__(self, library: Path, dtype: torch.dtype) -> None:
-        self._library, self._dtype = ctypes.CDLL(str(library)), dtype
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
 
     def _call(self, function: str, *arguments: torch.Tensor | int | float) -> None:
         values: list[Any] = []
@@ -213,38 +216,17 @@ class NativeKernels:
 
 @cache
 def kernels_for(dtype: torch.dtype, device_type: str) -> Kernels:
-    """The fastest that there are for tensors of this dtype on this kind of device.
+    """The fastest kernels for tensors of this dtype on this kind of device.
 
-    PALMETTE_COMPILE=0 in the environment keeps to torch.
+    With PALMETTE_COMPILE=0 in the environment these are always torch's.
     """
     compiler = shutil.which(os.environ.get("CC", "cc"))
-    if device_type != "cpu" or dtype not in _SCALARS or compiler is None or os.environ.get(_OFF) == "0":
+    if device_type != "cpu" or dtype not in _SCALARS or compiler is None or compiling_is_off():
         return TorchKernels()
-    try:
-        return NativeKernels(_compiled(compiler, _SCALARS[dtype]), dtype)
-    except (OSError, subprocess.SubprocessError):  # no usable compiler, OpenMP, or cache: slower, not wrong
-        return TorchKernels()
+    library = load_library(compiler, _SCALARS[dtype], _FUNCTIONS)
+    return TorchKernels() if library is None else NativeKernels(library)
 
 
-def _compiled(compiler: str, defines: tuple[str, ...]) -> Path:
-    """The compiled file, made anew where source, flags, compiler, or processor are others than before."""
-    source = resources.files("palmette.model").joinpath("kernels.c").read_bytes()
-    command = [compiler, *_FLAGS, *defines]
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=60).stdout
-    made_of = repr((command, version, platform.machine(), _processor())).encode() + source
-    file = cache_folder() / "kernels" / f"{hashlib.sha256(made_of).hexdigest()[:20]}.so"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent) as name:
-            code, made = Path(name) / "kernels.c", Path(name) / "kernels.so"
-            code.write_bytes(source)
-            subprocess.run([*command, str(code), "-o", str(made), "-lm"], capture_output=True, check=True, timeout=300)
-            made.rename(file)
-    return file
-
-
-def _processor() -> str:
-    """What -march=native goes by."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+def compiling_is_off() -> bool:
+    """Whether the environment asks for torch's kernels, with PALMETTE_COMPILE=0."""
+    return os.environ.get(_COMPILE) == "0"

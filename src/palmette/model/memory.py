@@ -33,8 +33,16 @@ class ResidentLimit:
         """Give freed memory back to the system if memory has grown beyond that; whether it was done."""
         if self._limit is None or _resident() <= self._limit:
             return False
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+        trim = getattr(_c_library(), "malloc_trim", None)
         return trim is not None and bool(trim(0))
+
+
+def _c_library() -> ctypes.CDLL | None:
+    """The C library that this process runs on. None on Windows."""
+    try:
+        return ctypes.CDLL(None)
+    except (OSError, TypeError):
+        return None
 
 
 def _resident() -> int:
@@ -51,8 +59,7 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it was done: not under another C library than glibc.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
+    mallopt = getattr(_c_library(), "mallopt", None)
+    if mallopt is None:
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))

@@ -1,7 +1,7 @@
 """Advantages: how much better than expected a token, or a branch, turned out. Nothing here carries a gradient.
 
-Letters: P scored tokens, N branches, G groups. All of it belongs to the whole set of rollouts, before that is cut into micro-batches: means and
-spreads of a part would make the loss depend on the cut.
+Every function takes the whole set of rollouts, before it is cut into micro-batches. With the mean and standard
+deviation of a part, the loss would depend on the cut. Letters: P scored tokens, N branches, G groups.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ def gae(
         delta_t = reward_t + gamma * value_(t+1) - value_t
         advantage_t = delta_t + gamma * lam * advantage_(t+1),      return_t = advantage_t + value_t
 
-    Source: Schulman et al. (2016), equations 11, 12 and 16. After the last token the value is 0: the completion is over.
+    Source: Schulman et al. (2016), equations 11, 12 and 16. After the last token the completion is over, so the value
+    is 0.
 
     Args:
         reward_P: reward for each token.
-        value_P: value of the state *before* each token: read off at the token's predictor, the position whose logits chose it, never
-            at the token itself.
-        branch_P: the branch of each token. Give the learned tokens only (actions): what the policy did not choose is no step.
+        value_P: value of the state *before* each token. It is read at the token's predictor, the position whose logits
+            chose it, and not at the token itself.
+        branch_P: the branch of each token. Give only the learned tokens, which are the actions of the policy.
         num_branches: N.
-        gamma: discount a token, from 0 to 1.
-        lam: lambda, from 0 (one step, least variance) to 1 (return less value, least bias).
-        last_value_N: value after the last token, for completions that were cut off rather than ended; 0 if None.
+        gamma: discount factor for each token, from 0 to 1.
+        lam: lambda, from 0 (one step, lowest variance) to 1 (return minus value, lowest bias).
+        last_value_N: value after the last token, for completions that were cut off before they ended. None means 0.
 
     Raises:
         ValueError: `gamma` or `lam` is not from 0 to 1.
@@ -67,15 +68,16 @@ def gae(
 def whiten(
     value_P: torch.Tensor, weight_P: torch.Tensor, *, keep_mean: bool = False, epsilon: float = 1e-8
 ) -> torch.Tensor:
-    """Values with mean 0 and variance 1 over the learned tokens: (value - mean) / sqrt(variance + epsilon); 0 at the others.
+    """Values with mean 0 and variance 1 over the learned tokens: (value - mean) / sqrt(variance + epsilon).
 
-    Mean and variance are weighted by `weight_P`, and the variance is divided by the weight itself, without Bessel's correction, as in the
-    code of Ziegler et al. (2019). Where all values are equal the result is 0 (or the mean).
+    The values of other tokens become 0. Mean and variance are weighted by `weight_P`. The variance is divided by the
+    sum of the weights, without Bessel's correction, as in the code of Ziegler et al. (2019). Where all values are
+    equal, the result is 0 (or the mean).
 
     Args:
-        value_P: what to whiten, over the whole set of rollouts.
-        weight_P: learn weights; tokens of weight 0 have no part in mean and variance.
-        keep_mean: scale only: the mean stays what it was.
+        value_P: the values of the whole set of rollouts.
+        weight_P: learn weights. Tokens of weight 0 do not count in mean and variance.
+        keep_mean: whether the mean is added again, so that the values are only scaled.
         epsilon: keeps the quotient finite.
 
     Raises:
@@ -84,7 +86,7 @@ def whiten(
     weight_P = weight_P.to(value_P.dtype)
     total = weight_P.sum()
     if not float(total) > 0:
-        raise ValueError("no token is learned: there is nothing to whiten")
+        raise ValueError("no token is learned, so there is nothing to whiten")
     learned_P = weight_P != 0
     value_P = torch.where(learned_P, value_P, 0.0)
     mean = (weight_P * value_P).sum() / total
@@ -102,24 +104,31 @@ def group_advantages(
     scale: Literal["none", "group", "batch"] = "none",
     epsilon: float = 1e-4,
 ) -> torch.Tensor:
-    """Advantages of completions to the same prompt over each other [N], in units of reward, or of standard deviations with a scale.
+    """Advantages of completions over the other completions of the same prompt [N].
 
-    GRPO: baseline "mean", scale "group" (Shao et al., 2024, section 4.1.2). Dr. GRPO: "mean", "none" (Liu et al., 2025). RLOO:
-    "leave_one_out", "none" (Kool et al., 2019; Ahmadian et al., 2024): the mean of the *others*, which makes the advantage
-    K / (K - 1) times that under the mean of all K.
+    Their unit is that of the reward, or standard deviations if there is a scale.
 
-    A group whose rewards are all equal, one of a single completion among them, has advantage exactly 0: it teaches nothing, though it still counts
-    in the denominators. `flat_groups` finds them; count them in the metrics.
+        method    baseline          scale     source
+        GRPO      "mean"            "group"   Shao et al. (2024), section 4.1.2
+        Dr. GRPO  "mean"            "none"    Liu et al. (2025)
+        RLOO      "leave_one_out"   "none"    Kool et al. (2019), Ahmadian et al. (2024)
+
+    "leave_one_out" is the mean of the *other* completions. Among K completions it makes the advantage K / (K - 1) times
+    as large as the mean of all does.
+
+    If all rewards of a group are equal, its advantages are exactly 0, also if it has only one completion. Such a group
+    teaches nothing, but it still counts in the denominators. `flat_groups` finds these groups for the metrics.
 
     Args:
         reward_N: reward of each completion.
-        group_N: which prompt each completion answers: an index from 0, in any order; no group may be cut apart.
-        baseline: what a reward is held against.
-        scale: divide by the standard deviation (with Bessel's correction) of the rewards of the group, of all rewards, or not.
-        epsilon: added to the standard deviation (1e-4, as TRL does).
+        group_N: which prompt each completion answers, as an index from 0. The order is free, but groups must be whole.
+        baseline: what is subtracted from a reward.
+        scale: what advantages are divided by: the standard deviation (with Bessel's correction) of the group's rewards,
+            that of all rewards, or nothing.
+        epsilon: added to the standard deviation. TRL uses 1e-4 too.
 
     Raises:
-        ValueError: a reward is no number, or an option is unknown.
+        ValueError: a reward is not a finite number, or an option is unknown.
     """
     if baseline not in ("mean", "leave_one_out") or scale not in ("none", "group", "batch"):
         raise ValueError(f"unknown baseline {baseline!r} or scale {scale!r}")
@@ -140,7 +149,7 @@ def group_advantages(
 
 
 def flat_groups(reward_N: torch.Tensor, group_N: torch.Tensor) -> torch.Tensor:
-    """Which groups have rewards without any spread [G] (bool), those of no or one completion among them."""
+    """Which groups have only equal rewards [G] (bool). Groups of no or one completion count too."""
     num_groups = int(group_N.max()) + 1 if len(group_N) else 0
     low_G = reward_N.new_full((num_groups,), torch.inf).scatter_reduce(0, group_N, reward_N, "amin")
     high_G = reward_N.new_full((num_groups,), -torch.inf).scatter_reduce(0, group_N, reward_N, "amax")

@@ -1,7 +1,8 @@
 """Flat tensors over the tokens of branches: sums, places, ends, and shares of a loss.
 
-No tensor here has padding. Tokens lie one after the other in a tensor over P, and `branch_P` says on which branch each lies: an index from 0
-to num_branches - 1. Tokens of one branch come in their order along it; those of several branches may alternate.
+No tensor here has padding. A tensor over P holds the tokens one after the other, and `branch_P` holds the branch of
+each, an index from 0 to num_branches - 1. Tokens of one branch come in their order along it. Tokens of several branches
+may alternate.
 
 Letters of all objectives: P scored tokens, N branches, M pairs of branches, G groups of branches.
 """
@@ -17,17 +18,21 @@ Per = Literal["token", "branch"]
 
 
 def check_denominator(denominator: float, counted: str) -> None:
-    """Refuse a denominator that cannot be one.
+    """Refuse a denominator that is not a positive number.
+
+    Args:
+        denominator: the denominator of a step.
+        counted: what it counts, for the message.
 
     Raises:
-        ValueError: it is not a positive number; the message says what it counts.
+        ValueError: it is not positive, or not finite.
     """
     if not (denominator > 0 and math.isfinite(denominator)):
         raise ValueError(f"the number of {counted} of a step must be positive and finite, not {denominator}")
 
 
 def branch_sum(value_P: torch.Tensor, branch_P: torch.Tensor, num_branches: int) -> torch.Tensor:
-    """Sums [N] along each branch; 0 for one without tokens.
+    """Sums along each branch [N]. The sum of a branch without tokens is 0.
 
     >>> branch_sum(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 2, 0]), 3)
     tensor([5., 0., 2.])
@@ -36,7 +41,7 @@ def branch_sum(value_P: torch.Tensor, branch_P: torch.Tensor, num_branches: int)
 
 
 def branch_counts(branch_P: torch.Tensor, num_branches: int) -> torch.Tensor:
-    """Tokens of each branch [N], as integers."""
+    """Number of tokens of each branch [N] (int)."""
     return torch.bincount(branch_P, minlength=num_branches)
 
 
@@ -76,14 +81,15 @@ def token_shares(weight_P: torch.Tensor, branch_P: torch.Tensor, num_branches: i
     """How much each token counts in a loss [P], before the division by the step's denominator.
 
     Args:
-        weight_P: learn weights; a token of weight 0 has no part in the loss.
+        weight_P: learn weights. A token of weight 0 does not count in the loss.
         branch_P: the branch of each token.
         num_branches: N.
-        per: "token": each token counts as its weight. "branch": each branch counts as one, however long it is (one without learned
-            tokens counts for nothing). All tokens of a branch must be here.
+        per: with "token", each token counts as much as its weight. With "branch", each branch counts as one, however
+            long it is, and a branch without learned tokens does not count. Then all tokens of a branch must be given
+            together.
 
     Raises:
-        ValueError: `per` is neither.
+        ValueError: `per` is unknown.
     """
     if per == "token":
         return weight_P

@@ -1,6 +1,6 @@
-"""Direct preference optimisation: pairs of branches, no reward model.
+"""Direct preference optimisation: a loss over pairs of branches, without a reward model.
 
-Letters: N branches, M pairs. Which branches were compared is said by indices, so a branch may stand in many pairs.
+Letters: N branches, M pairs. Pairs are given as indices into the branches, so a branch may be part of many pairs.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from palmette.objectives.reward import pair_accuracy
 
 @dataclass(frozen=True)
 class PreferenceLoss:
-    """A loss over pairs, and what it rests on.
+    """A loss over pairs, with the implicit rewards behind it.
 
     Attributes:
-        loss: this micro-batch's share of the step's loss; the shares of a step add up.
-        chosen_reward_M, rejected_reward_M: implicit rewards, beta * log(policy / reference) (nats, summed over tokens, never
-            divided by their number); without gradient.
+        loss: this micro-batch's share of the step's loss. The shares of a step add up to it.
+        chosen_reward_M, rejected_reward_M: implicit rewards, beta * log(policy / reference), without gradient. They are
+            summed over tokens (nats) and never divided by the number of tokens.
     """
 
     loss: torch.Tensor
@@ -31,12 +31,12 @@ class PreferenceLoss:
 
     @property
     def margin_M(self) -> torch.Tensor:
-        """By how much the implicit reward of the chosen side is the greater one."""
+        """Implicit reward of the chosen side minus that of the rejected side."""
         return self.chosen_reward_M - self.rejected_reward_M
 
     @property
     def accuracy(self) -> torch.Tensor:
-        """Share of the pairs with a positive margin; see `pair_accuracy`."""
+        """Share of the pairs with a positive margin, as in `pair_accuracy`."""
         return pair_accuracy(self.margin_M)
 
 
@@ -52,34 +52,41 @@ def dpo_loss(
     label_smoothing: float = 0.0,
     num_tokens_N: torch.Tensor | None = None,
 ) -> PreferenceLoss:
-    """Loss of the pairs, summed and divided by the denominator; lower is better.
+    """Loss of the pairs, summed and divided by the denominator. Lower is better.
 
-    With lead = log(policy / reference) of the chosen branch, less that of the rejected one:
+    With lead = log(policy / reference) of the chosen branch minus that of the rejected branch:
 
-        sigmoid   -(1 - label_smoothing) * log sigmoid(beta * lead) - label_smoothing * log sigmoid(-beta * lead)   (nats)
-        ipo       (lead - 1 / (2 * beta))^2   (nats squared)
+        sigmoid   -(1 - label_smoothing) * log sigmoid(beta * lead) - label_smoothing * log sigmoid(-beta * lead)
+        ipo       (lead - 1 / (2 * beta))^2
 
-    Where policy and reference agree, sigmoid gives ln 2 for any beta and smoothing.
+    Sigmoid is in nats, ipo in nats squared.
 
-    Source: Rafailov et al. (2023), equation 7; label smoothing, the chance that a verdict is the wrong way round: Mitchell (2023), "A note
-    on DPO with noisy preferences" (conservative DPO); ipo: Azar et al. (2023), equation 17, where beta is tau; length normalisation, both
-    log-ratios divided by their number of tokens: as in Meng et al. (2024, SimPO), with the reference kept. The paper's ipo sums over tokens;
-    TRL always divides by their number: give `num_tokens_N` for that.
+    Where policy and reference agree, sigmoid gives ln 2 for any beta and any label smoothing.
+
+    Sources:
+
+    - sigmoid: Rafailov et al. (2023), equation 7.
+    - Label smoothing: Mitchell (2023), "A note on DPO with noisy preferences" (conservative DPO).
+    - ipo: Azar et al. (2023), equation 17, where beta is called tau. The paper sums log-ratios over tokens. TRL divides
+      them by the number of tokens, which `num_tokens_N` does here.
+    - Length normalisation: Meng et al. (2024), "SimPO". Unlike there, the reference is kept.
 
     Args:
         policy_N: log-probability of each branch under the policy (nats, summed over its learned tokens).
-        reference_N: the same under the reference; no gradient flows into it.
-        chosen_M: which branch won, indices into N.
-        rejected_M: which one lost.
+        reference_N: log-probability of each branch under the reference (nats). No gradient flows into it.
+        chosen_M: the branch of each pair that won, as an index into N.
+        rejected_M: the branch of each pair that lost, as an index into N.
         denominator: number of pairs over the whole optimizer step.
-        beta: how dear it is to leave the reference; positive. Per nat, or per nat a token with `num_tokens_N`.
-        kind: which loss.
-        label_smoothing: from 0 to less than 0.5, for sigmoid only.
-        num_tokens_N: learned tokens of each branch: log-ratios are means over tokens instead of sums.
+        beta: weight of a deviation from the reference, positive. Its unit is per nat, or per nat a token with
+            `num_tokens_N`.
+        kind: the loss.
+        label_smoothing: probability that a verdict is the wrong way round, from 0 to less than 0.5. For sigmoid only.
+        num_tokens_N: number of learned tokens of each branch. If given, log-ratios are means over tokens instead of
+            sums.
 
     Raises:
-        ValueError: the denominator or `beta` is not positive, `label_smoothing` is out of range or given for ipo, a branch has no learned
-            token, or `kind` is unknown.
+        ValueError: the denominator or `beta` is not positive, `label_smoothing` is out of range or given for ipo, a
+            branch has no learned token, or `kind` is unknown.
     """
     check_denominator(denominator, "pairs")
     _check(beta, kind, label_smoothing)

@@ -1,7 +1,9 @@
 """Policy losses over groups of completions, without a value function: GRPO and its relatives, RLOO.
 
-Letters: P learned tokens, N branches (completions). Log-probabilities as in `ppo`: `old` under the policy that sampled, `policy` under the one
-being trained, `reference`. Advantages come from `group_advantages`, one for each completion.
+Log-probabilities have the names of `ppo`: `old` under the policy that sampled, `policy` under the policy that is
+trained, and `reference`. Advantages come from `group_advantages`, one for each completion.
+
+Letters: P learned tokens, N branches (completions).
 """
 
 from __future__ import annotations
@@ -23,12 +25,13 @@ def average(
     """How a loss is averaged over the whole optimizer step: the arguments `per` and `denominator` of `grpo_loss`.
 
     Args:
-        kind: "token": each token counts the same (DAPO, Yu et al., 2025, equation 8). "branch": each completion counts the same, its tokens the
-            less the longer it is (GRPO, Shao et al., 2024, equation 3). "constant": divided by completions times the longest length
-            allowed, so that a token counts the same whatever lengths the others of its step have (Dr. GRPO, Liu et al., 2025).
+        kind: with "token", each token counts the same (DAPO, Yu et al., 2025, equation 8). With "branch", each
+            completion counts the same, so a token of a long one counts less (GRPO, Shao et al., 2024, equation 3). With
+            "constant", the loss is divided by the number of completions times the longest length allowed. Then the
+            weight of a token does not depend on the lengths in its step (Dr. GRPO, Liu et al., 2025).
         learn_weight: sum of the learn weights over the whole step.
-        num_branches: completions of the whole step, flat groups among them.
-        max_tokens: the most tokens of a completion that sampling allows; for "constant" only.
+        num_branches: number of completions of the whole step. Those of flat groups count too.
+        max_tokens: most tokens of a completion that sampling allows. For "constant" only.
 
     Raises:
         ValueError: `kind` is unknown, `max_tokens` is missing, or the denominator is not positive.
@@ -58,26 +61,29 @@ def grpo_loss(
     reference_P: torch.Tensor | None = None,
     kl_coefficient: float = 0.0,
 ) -> PolicyLoss:
-    """Sum over tokens of share * (clipped surrogate + kl_coefficient * k3) / denominator; lower is better.
+    """Sum over tokens of share * (clipped surrogate + kl_coefficient * k3) / denominator. Lower is better.
 
-    Source: Shao et al. (2024), equations 3 and 4; the KL divergence to the reference is in the loss, not in the reward. Clip ranges of
-    different width ("clip-higher"): Yu et al. (2025).
+    Source: Shao et al. (2024), equations 3 and 4. The KL divergence to the reference is part of the loss, not of the
+    reward. Clip ranges of different widths ("clip-higher") are from Yu et al. (2025).
 
     Args:
-        policy_P: log-probabilities under the policy being trained (nats).
-        old_P: the same when the tokens were sampled (before the first update: `policy_P.detach()`); no gradient flows into it.
+        policy_P: log-probabilities under the policy that is trained (nats).
+        old_P: log-probabilities when the tokens were sampled (nats). Before the first update they are
+            `policy_P.detach()`. No gradient flows into them.
         advantage_N: advantage of each completion, shared by its tokens.
         branch_P: the branch of each token. All tokens of a completion must be in one micro-batch.
-        weight_P: learn weights; a token of weight 0 has no part. Completions to be left out (cut off, say) have it throughout.
+        weight_P: learn weights. A token of weight 0 does not count. To leave a completion out, give all its tokens
+            weight 0.
         denominator: from `average`, over the whole optimizer step.
         per: from `average`.
         clip_low: see `clipped_surrogate`.
         clip_high: see `clipped_surrogate`.
-        reference_P: log-probabilities under the reference (nats); needed with a `kl_coefficient`.
-        kl_coefficient: weight of the KL term (beta of the paper), 0 or more.
+        reference_P: log-probabilities under the reference (nats). Needed if there is a `kl_coefficient`.
+        kl_coefficient: weight of the KL term (beta in the paper), 0 or more.
 
     Raises:
-        ValueError: the denominator is not positive, the clip range is none, the coefficient is negative, or the reference is missing.
+        ValueError: the denominator is not positive, the clip range is empty, the coefficient is negative, or the
+            reference is missing.
     """
     check_denominator(denominator, "learned tokens or completions")
     if kl_coefficient < 0 or (kl_coefficient and reference_P is None):
@@ -106,24 +112,25 @@ def rloo_loss(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
 ) -> PolicyLoss:
-    """Sum over completions of the clipped surrogate, with the ratio of the whole completion, / denominator; lower is better.
+    """Sum over completions of the clipped surrogate of the whole completion / denominator. Lower is better.
 
-    Source: Ahmadian et al. (2024), "Back to basics": a completion is one action, and the gradient that of REINFORCE while the policy has not
-    moved (ratio 1). The clip for later updates is TRL's, not the paper's. KL belongs into the rewards before `group_advantages`: subtract
-    coefficient * `branch_sum` of k1.
+    Source: Ahmadian et al. (2024), "Back to basics". A completion is one action. As long as the policy has not moved
+    (ratio 1), the gradient is that of REINFORCE. The clip for later updates is from TRL, not from the paper. The KL
+    penalty belongs in the rewards: subtract coefficient * `branch_sum` of k1 from them before `group_advantages`.
 
     Args:
-        policy_P: log-probabilities under the policy being trained (nats); summed along each completion with their weights.
-        old_P: the same when the tokens were sampled; no gradient flows into it.
+        policy_P: log-probabilities under the policy that is trained (nats). They are summed along each completion with
+            their weights.
+        old_P: log-probabilities when the tokens were sampled (nats). No gradient flows into them.
         advantage_N: advantage of each completion, with the baseline "leave_one_out".
         branch_P: the branch of each token. All tokens of a completion must be in one micro-batch.
-        weight_P: learn weights; a token of weight 0 has no part.
+        weight_P: learn weights. A token of weight 0 does not count.
         denominator: number of completions over the whole optimizer step.
-        clip_low: see `clipped_surrogate`; of the whole completion's ratio.
-        clip_high: the same.
+        clip_low: see `clipped_surrogate`. It applies to the ratio of the whole completion.
+        clip_high: as `clip_low`.
 
     Raises:
-        ValueError: the denominator is not positive, or the clip range is none.
+        ValueError: the denominator is not positive, or the clip range is empty.
     """
     check_denominator(denominator, "completions")
     log_ratio_P = weight_P.to(policy_P.dtype) * (policy_P - old_P.detach())

@@ -1,4 +1,4 @@
-"""How far a policy went from its reference: estimates from samples, a coefficient that adapts, and when to stop."""
+"""KL divergence of a policy from its reference: estimates from samples, an adaptive coefficient, a limit."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def kl_estimate(policy_P: torch.Tensor, reference_P: torch.Tensor, estimator: Es
 
     With ratio = reference / policy:
 
-        k1   -log ratio               unbiased; may be negative; summed along a branch it is log(policy / reference)
-        k2   (log ratio)^2 / 2        biased, little spread
+        k1   -log ratio               unbiased, may be negative, sums to log(policy / reference) along a branch
+        k2   (log ratio)^2 / 2        biased, low variance
         k3   ratio - 1 - log ratio    unbiased, never negative
 
-    Source: Schulman (2020), "Approximating KL divergence", whose names these are. Ziegler et al. (2019) and Ouyang et al. (2022) put k1
-    into the reward; Shao et al. (2024, GRPO), equation 4, put k3 into the loss.
+    Source: Schulman (2020), "Approximating KL divergence", which has these names. Ziegler et al. (2019) and Ouyang et
+    al. (2022) put k1 into the reward. Shao et al. (2024, GRPO), equation 4, put k3 into the loss.
 
     Args:
         policy_P: log-probabilities of the sampled tokens under the policy (nats).
-        reference_P: the same under the reference.
-        estimator: which.
+        reference_P: log-probabilities of the same tokens under the reference (nats).
+        estimator: the name of the estimator.
 
     Raises:
-        ValueError: `estimator` is none of them.
+        ValueError: `estimator` is unknown.
     """
     log_ratio_P = reference_P - policy_P
     if estimator == "k1":
@@ -48,9 +48,9 @@ class AdaptiveKL:
     """A controller that holds the KL divergence near a target. Source: Ziegler et al. (2019), section 2.2.
 
     Attributes:
-        target: KL divergence aimed at, per completion (nats, summed over its tokens); positive.
-        gain: K of the paper: by which share a full error moves the coefficient in one step.
-        limit: errors count at most so much, as a share of the target.
+        target: the KL divergence to hold (nats a completion, summed over its tokens), positive.
+        gain: K in the paper. The coefficient changes by this share of the clipped error in each step.
+        limit: largest error that counts, as a share of the target.
 
     Raises:
         ValueError: one of them is not positive.
@@ -68,19 +68,21 @@ class AdaptiveKL:
         """The coefficient after a step: coefficient * (1 + gain * clip(kl / target - 1, -limit, limit)).
 
         Args:
-            coefficient: that of the step.
-            kl: the KL divergence that it led to, per completion (nats), a mean over the whole step.
+            coefficient: the coefficient of the step.
+            kl: the KL divergence that the step had (nats a completion), a mean over the whole step.
         """
         error = max(-self.limit, min(self.limit, kl / self.target - 1))
         return coefficient * (1 + self.gain * error)
 
 
 def mean_completion_kl(kl_P: torch.Tensor, num_completions: int) -> float:
-    """KL divergence per completion (nats): estimates of all learned tokens summed, divided by the completions. What `AdaptiveKL` steers.
+    """KL divergence per completion (nats): the sum over all learned tokens, divided by the number of completions.
+
+    This is the number that `AdaptiveKL` holds near its target.
 
     Args:
         kl_P: estimates of `kl_estimate`, of this micro-batch or of the whole step.
-        num_completions: completions of the whole step; so what micro-batches give adds up.
+        num_completions: number of completions of the whole step. With it, the results of micro-batches add up.
 
     Raises:
         ValueError: there is no completion.
@@ -90,8 +92,9 @@ def mean_completion_kl(kl_P: torch.Tensor, num_completions: int) -> float:
 
 
 def kl_ran_away(kl: float, limit: float) -> bool:
-    """Whether training should stop: the KL divergence (nats, in the unit of the limit) is above it, or no number.
+    """Whether training should stop because the KL divergence (nats, as the limit) is above the limit or not finite.
 
-    None of the papers has such a stop; a policy this far off mostly exploits the reward model (Gao et al., 2022).
+    None of the papers has such a stop. A policy this far from its reference mostly exploits the reward model (Gao et
+    al., 2022).
     """
     return not math.isfinite(kl) or kl > limit

@@ -1,4 +1,4 @@
-"""Kahneman-Tversky optimisation: single verdicts, no pairs. Letters: N branches."""
+"""Kahneman-Tversky optimisation: a loss over single verdicts, without pairs. Letters: N branches."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from palmette.objectives.branches import check_denominator
 
 @dataclass(frozen=True)
 class VerdictLoss:
-    """A loss over verdicts, and what it rests on.
+    """A loss over verdicts, with the implicit rewards behind it.
 
     Attributes:
-        loss: this micro-batch's share of the step's loss; the shares of a step add up.
-        reward_N: implicit rewards, beta * log(policy / reference) (nats); without gradient.
+        loss: this micro-batch's share of the step's loss. The shares of a step add up to it.
+        reward_N: implicit rewards, beta * log(policy / reference) (nats), without gradient.
     """
 
     loss: torch.Tensor
@@ -23,18 +23,18 @@ class VerdictLoss:
 
 
 def reference_point(policy_N: torch.Tensor, reference_N: torch.Tensor) -> float:
-    """The KL baseline z0 (nats a branch, 0 or more): mean log(policy / reference) of completions under *other* prompts, at least 0.
+    """KL baseline z0 (nats a branch): mean log(policy / reference) of completions under *other* prompts, at least 0.
 
-    It estimates how far the policy went from the reference as a whole. Source: Ethayarajh et al. (2024), section 4, where the
-    completions of a batch move on by one prompt. Take it over the whole optimizer step, before cutting it into micro-batches; else the
-    loss depends on how the step was cut (that of TRL does).
+    It estimates the KL divergence of the policy from the reference. Source: Ethayarajh et al. (2024), section 4, where
+    each completion of a batch is put under the next prompt. Compute it over the whole optimizer step, before the step
+    is cut into micro-batches. Otherwise the loss depends on the cut, as it does in TRL.
 
     Args:
-        policy_N: log-probabilities of the mismatched completions under the policy (nats, summed over their tokens).
-        reference_N: the same under the reference.
+        policy_N: log-probability of each mismatched completion under the policy (nats, summed over its tokens).
+        reference_N: log-probability of each under the reference (nats).
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no mismatched completions.
     """
     if not len(policy_N):
         raise ValueError("the KL baseline needs at least one mismatched completion")
@@ -52,25 +52,25 @@ def kto_loss(
     desirable_weight: float = 1.0,
     undesirable_weight: float = 1.0,
 ) -> VerdictLoss:
-    """Loss of single verdicts, summed and divided by the denominator; from 0 to the weight for each, lower is better.
+    """Loss of single verdicts, summed and divided by the denominator. Lower is better, and each costs 0 to its weight.
 
     With ratio = log(policy / reference):
 
         desirable     desirable_weight * (1 - sigmoid(beta * (ratio - baseline)))
         undesirable   undesirable_weight * (1 - sigmoid(beta * (baseline - ratio)))
 
-    Source: Ethayarajh et al. (2024), section 4, the loss L_KTO. They choose the weights so that both sides weigh about the same in all,
-    verdicts times weight. No gradient flows through the baseline.
+    Source: Ethayarajh et al. (2024), section 4, the loss L_KTO. They choose the weights so that the number of verdicts
+    times their weight is about the same for both kinds. No gradient flows through the baseline.
 
     Args:
         policy_N: log-probability of each branch under the policy (nats, summed over its learned tokens).
-        reference_N: the same under the reference; no gradient flows into it.
+        reference_N: log-probability of each branch under the reference (nats). No gradient flows into it.
         desirable_N: the verdicts (bool).
         denominator: number of branches over the whole optimizer step.
         baseline: `reference_point` of the whole step.
-        beta: how soon the loss saturates; positive.
-        desirable_weight: how much a desirable branch counts, 0 or more.
-        undesirable_weight: the same of an undesirable one.
+        beta: steepness of the sigmoid, positive. With a larger one the loss saturates nearer to the reference.
+        desirable_weight: weight of a desirable branch, 0 or more.
+        undesirable_weight: weight of an undesirable branch, 0 or more.
 
     Raises:
         ValueError: the denominator or `beta` is not positive, or the baseline or a weight is negative.

@@ -6,15 +6,15 @@ import torch
 
 
 def weighted_nll(logprob_P: torch.Tensor, weight_P: torch.Tensor, denominator: float) -> torch.Tensor:
-    """Weighted mean negative log-likelihood: -sum(weight * logprob) / denominator, in nats; lower is better.
+    """Weighted mean negative log-likelihood in nats: -sum(weight * logprob) / denominator. Lower is better.
 
-    The denominator is the learned weight of the *whole* optimizer step, so that losses of its micro-batches add up to the
-    step's loss, however it was cut.
+    The denominator is the learned weight of the *whole* optimizer step. So the losses of its micro-batches add up to
+    the step's loss, however the step was cut.
 
     Args:
         logprob_P: log-probabilities of the learned tokens (nats).
-        weight_P: their learn weights.
-        denominator: sum of the learn weights over the optimizer step; positive.
+        weight_P: learn weights of these tokens.
+        denominator: sum of the learn weights over the optimizer step, positive.
 
     Raises:
         ValueError: the denominator is not positive.

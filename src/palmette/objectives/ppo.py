@@ -1,38 +1,44 @@
-"""Proximal policy optimisation of completions against a reward: rewards a token, clipped losses, and what to watch.
+"""Proximal policy optimisation of completions: rewards of tokens, clipped losses, and figures to watch.
 
-Letters: P learned tokens (what the policy chose), N branches (completions), V vocabulary. Rollouts carry three log-probabilities for each token:
-`old` under the policy that sampled it, `policy` under the one being trained (equal to `old` before the first update), and `reference`.
+Letters: P learned tokens (the actions of the policy), N branches (completions), V vocabulary. Rollouts carry three
+log-probabilities for each token: `old` under the policy that sampled it, `policy` under the policy that is trained
+(equal to `old` before the first update), and `reference`.
 
-Followed: Schulman et al. (2017), "PPO"; Ziegler et al. (2019), "Ziegler" below; Ouyang et al. (2022), "InstructGPT". Deviations of these
-functions (those of the training loop are its own to list):
+Sources: Schulman et al. (2017), "PPO"; Ziegler et al. (2019), called Ziegler below; Ouyang et al. (2022),
+"InstructGPT". These functions deviate from them as follows. The training loop lists its own deviations.
 
-1. The reward of a completion goes to its last token, and a KL penalty to each token, as in Ziegler's code; its sum over the completion is the paper's
-   -coefficient * log(policy / reference) with the estimator k1. With k3, an option of ours, the sum is an estimate of the same mean.
-2. gamma = 1 and lambda = 0.95 by default, as for language in Ziegler's code; PPO's own tasks discount by 0.99.
-3. Advantages are whitened over the learned tokens of all rollouts (Ziegler's code; in none of the papers), before any minibatch is cut.
-4. Rewards are not whitened or scaled, although Ziegler's code scales them: the KL coefficient keeps its meaning.
-5. The value loss is clipped around the old value, and halved (OpenAI's code); PPO, equation 9, has the plain squared error.
-6. Sums over learned tokens are divided by their number in the whole optimizer step, not by completions times a fixed length: long completions weigh
-   more, padding does not exist, and cutting a step into micro-batches changes nothing.
-7. The KL coefficient may adapt (`AdaptiveKL`, Ziegler, section 2.2); InstructGPT keeps it fixed (0.02). PPO's own penalty variant (its
-   section 4), where KL(old || policy) is in the loss, is not here.
-8. A completion without an end token is penalised or gets a fixed score (`score_completions`). Ziegler gives a fixed low score to completions that lack
-   a full stop where one is due; InstructGPT does not say.
+1. The reward of a completion goes to its last token, and a KL penalty goes to each token, as in Ziegler's code. With
+   the estimator k1 the penalties add up to the paper's -coefficient * log(policy / reference). With k3, an option of
+   ours, their sum estimates the same mean.
+2. gamma = 1 and lambda = 0.95 by default, as for language in Ziegler's code. PPO discounts its own tasks by 0.99.
+3. Advantages are whitened over the learned tokens of all rollouts, before any minibatch is cut. Ziegler's code does so,
+   and none of the papers mentions it.
+4. Rewards are not whitened or scaled, although Ziegler's code scales them. So the KL coefficient keeps its meaning.
+5. The value loss is clipped around the old value and halved, as in OpenAI's code. PPO, equation 9, has the plain
+   squared error.
+6. Sums over learned tokens are divided by their number in the whole optimizer step, not by completions times a fixed
+   length. So long completions weigh more, there is no padding, and cutting a step into micro-batches changes nothing.
+7. The KL coefficient may adapt (`AdaptiveKL`, Ziegler, section 2.2). InstructGPT keeps it fixed (0.02). PPO's own
+   penalty variant (its section 4), which puts KL(old || policy) into the loss, is not implemented.
+8. A completion without an end token gets a penalty or a fixed score (`score_completions`). Ziegler gives a fixed low
+   score to completions that lack a full stop where one is due. InstructGPT does not say.
 9. No pre-training gradients are mixed in (the last term of InstructGPT, equation 2).
-10. Training can stop where the KL divergence runs away (`kl_ran_away`); in none of the papers.
-11. An entropy bonus is possible (PPO, equation 9) and off by default, as in Ziegler and InstructGPT.
+10. Training can stop where the KL divergence is too large (`kl_ran_away`). None of the papers does this.
+11. An entropy bonus is possible (PPO, equation 9). It is off by default, as in Ziegler and InstructGPT.
 
 Worked by hand: one completion of two tokens, score 1, coefficient 0.1, gamma 1, lambda 0.95.
 
     log-probabilities   old (-0.5, -1.0), reference (-0.7, -0.9), so k1 = old - reference = (0.2, -0.1)
     rewards             (-0.1 * 0.2, -0.1 * -0.1 + 1) = (-0.02, 1.01)
-    values              (0.2, 0.6); delta = (-0.02 + 0.6 - 0.2, 1.01 + 0 - 0.6) = (0.38, 0.41)
-    advantages          (0.38 + 0.95 * 0.41, 0.41) = (0.7695, 0.41); returns = + values = (0.9695, 1.01)
+    values              (0.2, 0.6)
+    delta               (-0.02 + 0.6 - 0.2, 1.01 + 0 - 0.6) = (0.38, 0.41)
+    advantages          (0.38 + 0.95 * 0.41, 0.41) = (0.7695, 0.41)
+    returns             advantages + values = (0.9695, 1.01)
     whitened            mean 0.58975, standard deviation 0.17975: (1, -1)
     after an update     ratios (1.3, 0.9), clip 0.2: min(1.3, 1.2) = 1.2 and min(-0.9, -0.9) = -0.9
-    policy loss         -(1.2 - 0.9) / 2 = -0.15; one token of two is clipped; gradient (0, 0.9 / 2)
-    value loss          new values (0.5, 0.7), clipped (0.4, 0.7): max(0.4695^2, 0.5695^2) = 0.32433025 and 0.31^2 = 0.0961;
-                        their sum / 2 / 2 = 0.1051075625; gradient (0, (0.7 - 1.01) / 2)
+    policy loss         -(1.2 - 0.9) / 2 = -0.15, one of two tokens is clipped, gradient (0, 0.9 / 2)
+    new values          (0.5, 0.7), clipped (0.4, 0.7): max(0.4695^2, 0.5695^2) = 0.32433025 and 0.31^2 = 0.0961
+    value loss          (0.32433025 + 0.0961) / 2 / 2 = 0.1051075625, gradient (0, (0.7 - 1.01) / 2)
 
 >>> from palmette.objectives.advantages import gae, whiten
 >>> numbers = lambda x: [round(float(y), 4) for y in x]
@@ -64,14 +70,18 @@ from palmette.objectives.kl import Estimator, kl_estimate
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """A policy loss, and how far the policy has moved. Each is this micro-batch's share of the step's; the shares of a step add up.
+    """A policy loss, and how far the policy has moved. Each is this micro-batch's share of a figure of the step.
+
+    The shares of a step add up. With a constant denominator, `clip_share` and the KL divergences are shares of the
+    possible tokens. Multiply them by denominator / learn weight to get those of the learned tokens.
 
     Attributes:
-        loss: with gradient.
-        clip_share: share of the tokens (of the completions, for RLOO) whose gradient the clip took away; weighted as the loss. Where the
-            denominator is constant, it and the KL divergences are shares of the possible tokens: times denominator / learn weight.
-        old_kl: KL(old || policy) from the sampled tokens, k3 (nats a token; a completion for RLOO); weighted as the loss.
-        reference_kl: KL(policy || reference), k3 (nats a token), where the loss has a KL term; else 0.
+        loss: the loss, with gradient.
+        clip_share: share of the tokens (of the completions, for RLOO) whose gradient the clip set to 0, weighted as the
+            loss.
+        old_kl: KL(old || policy) from the sampled tokens by k3, in nats a token (a completion, for RLOO), weighted as
+            the loss.
+        reference_kl: KL(policy || reference) by k3 (nats a token) where the loss has a KL term, else 0.
     """
 
     loss: torch.Tensor
@@ -86,7 +96,7 @@ def completions_ended(
     """Which completions end with an end token [N] (bool).
 
     Args:
-        token_P: ids of the learned tokens, the end token among them: it is a choice of the policy like any other.
+        token_P: ids of the learned tokens. The end token is one of them, since the policy chose it too.
         branch_P: the branch of each token.
         num_branches: N.
         end_tokens: ids that end a completion.
@@ -107,17 +117,18 @@ def check_ends_learned(
     ended_N: torch.Tensor,
     end_tokens: Collection[int],
 ) -> None:
-    """Refuse rollouts in which a completion that the sampler saw ending does not learn its end: such a policy forgets to stop.
+    """Check that each completion that ended learns its end token. A policy that does not learn it forgets to stop.
 
     Args:
-        token_P: ids of the tokens that the loss is going to see.
-        weight_P: their learn weights.
-        branch_P: the branch of each.
-        ended_N: which completions ended, as the sampler says (not as read off these tokens).
+        token_P: ids of the tokens that the loss will see.
+        weight_P: learn weight of each token.
+        branch_P: the branch of each token.
+        ended_N: which completions ended. This comes from the sampler, not from these tokens.
         end_tokens: ids that end a completion.
 
     Raises:
-        ValueError: the last token of a completion that ended is no end token, or has weight 0; the message names the branch.
+        ValueError: the last token of a completion that ended is not an end token, or it has weight 0. The message names
+            the branch.
     """
     num_branches = len(ended_N)
     learned_N = weight_P[last_tokens(branch_P, num_branches)] > 0
@@ -129,16 +140,17 @@ def check_ends_learned(
 def score_completions(
     score_N: torch.Tensor, ended_N: torch.Tensor, *, rule: Literal["penalty", "score"], amount: float
 ) -> torch.Tensor:
-    """Scores after the end-of-sequence rule [N]; those of completions that ended stay.
+    """Scores after the end-of-sequence rule [N]. The scores of completions that ended stay.
 
     Args:
-        score_N: scores of the reward model.
+        score_N: score of each completion.
         ended_N: which completions ended with an end token.
-        rule: a completion without one gets, "penalty": its score less `amount`; "score": `amount` instead of its score.
-        amount: in units of reward; a penalty must be 0 or more.
+        rule: with "penalty", the score of a completion that did not end is reduced by `amount`. With "score", it is
+            `amount`.
+        amount: the penalty or the score, in units of reward. A penalty must be 0 or more.
 
     Raises:
-        ValueError: the rule is unknown, or the penalty negative.
+        ValueError: the rule is unknown, or the penalty is negative.
     """
     if rule not in ("penalty", "score"):
         raise ValueError(f"rule must be 'penalty' or 'score', not {rule!r}")
@@ -157,12 +169,12 @@ def shape_rewards(
     kl_coefficient: float,
     estimator: Estimator = "k1",
 ) -> torch.Tensor:
-    """Rewards a token [P]: -coefficient * KL estimate at each token, and the score of the completion on top at its last token.
+    """Reward of each token [P]: -coefficient * KL estimate, plus the score of the completion at its last token.
 
     Args:
-        score_N: scores of the completions, after the end-of-sequence rule.
+        score_N: score of each completion, after the end-of-sequence rule.
         old_P: log-probabilities under the policy that sampled (nats).
-        reference_P: the same under the reference. Where `old_P` is the greater one, the token is penalised.
+        reference_P: log-probabilities under the reference (nats). Where `old_P` is larger, k1 penalises the token.
         branch_P: the branch of each token.
         kl_coefficient: reward per nat, 0 or more.
         estimator: see `kl_estimate`.
@@ -179,21 +191,23 @@ def shape_rewards(
 def clipped_surrogate(
     log_ratio: torch.Tensor, advantage: torch.Tensor, clip_low: float, clip_high: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """PPO's loss for each token or completion, and whether the clip took its gradient away (bool). Schulman et al. (2017), equation 7.
+    """PPO's loss for each token or completion, and whether the clip set its gradient to 0 (bool).
 
         -min(ratio * advantage, clip(ratio, 1 - clip_low, 1 + clip_high) * advantage)
 
+    Source: Schulman et al. (2017), equation 7.
+
     Args:
         log_ratio: log(policy / old).
-        advantage: positive where the policy should do this more often; without gradient.
-        clip_low: how far below 1 the ratio may profit from going, 0 to 1.
-        clip_high: how far above 1, 0 or more.
+        advantage: positive where the policy should choose this more often. No gradient flows into it.
+        clip_low: how far the loss rewards a ratio for going below 1, from 0 to 1.
+        clip_high: how far the loss rewards a ratio for going above 1, 0 or more.
 
     Raises:
-        ValueError: the range is none.
+        ValueError: the clip range is empty.
     """
     if not (0 <= clip_low <= 1 and clip_high >= 0):
-        raise ValueError(f"the clip range 1 - {clip_low} to 1 + {clip_high} is none")
+        raise ValueError(f"the clip range 1 - {clip_low} to 1 + {clip_high} is empty")
     ratio, advantage = log_ratio.exp(), advantage.detach()
     loss = -torch.minimum(ratio * advantage, ratio.clamp(1 - clip_low, 1 + clip_high) * advantage)
     with torch.no_grad():
@@ -210,18 +224,18 @@ def clipped_policy_loss(
     *,
     clip: float = 0.2,
 ) -> PolicyLoss:
-    """PPO's policy loss: sum of weight * `clipped_surrogate` / denominator; lower is better.
+    """PPO's policy loss: sum of weight * `clipped_surrogate` / denominator. Lower is better.
 
     Args:
-        policy_P: log-probabilities under the policy being trained (nats).
-        old_P: the same when the tokens were sampled; no gradient flows into it.
+        policy_P: log-probabilities under the policy that is trained (nats).
+        old_P: log-probabilities when the tokens were sampled (nats). No gradient flows into them.
         advantage_P: advantages, whitened over all rollouts.
-        weight_P: learn weights; a token of weight 0 has no part.
+        weight_P: learn weights. A token of weight 0 does not count.
         denominator: sum of the learn weights over the whole optimizer step.
-        clip: the ratio profits from going as far as 1 - clip and 1 + clip.
+        clip: the loss rewards ratios only from 1 - clip to 1 + clip.
 
     Raises:
-        ValueError: the denominator is not positive, or the clip range is none.
+        ValueError: the denominator is not positive, or the clip range is empty.
     """
     check_denominator(denominator, "learned tokens")
     share_P = weight_P.to(policy_P.dtype) / denominator
@@ -241,17 +255,17 @@ def clipped_value_loss(
     *,
     clip: float | None = 0.2,
 ) -> torch.Tensor:
-    """Loss of the value function, in units of reward squared: lower is better.
+    """Loss of the value function, in units of reward squared. Lower is better.
 
         sum of weight / 2 * max((value - return)^2, (clip(value, old - clip, old + clip) - return)^2) / denominator
 
     Args:
-        value_P: values of the state before each token (at its predictor, as in `gae`).
-        old_value_P: the same when the tokens were sampled.
-        return_P: what the values should have been, from `gae`.
-        weight_P: learn weights; a token of weight 0 has no part.
+        value_P: value of the state before each token (at its predictor, as in `gae`).
+        old_value_P: value of the same state when the token was sampled.
+        return_P: target of each value, from `gae`.
+        weight_P: learn weights. A token of weight 0 does not count.
         denominator: sum of the learn weights over the whole optimizer step.
-        clip: how far a value may profit from moving, in units of reward; None does not clip.
+        clip: how far the loss rewards a value for moving, in units of reward. None does not clip.
 
     Raises:
         ValueError: the denominator is not positive, or `clip` is negative.
@@ -269,10 +283,15 @@ def clipped_value_loss(
 
 @torch.no_grad()
 def explained_variance(value_P: torch.Tensor, return_P: torch.Tensor, weight_P: torch.Tensor) -> float | None:
-    """Share of the returns' variance that the values explain: 1 - variance(return - value) / variance(return), over learned tokens.
+    """Share of the returns' variance that the values explain, over learned tokens.
 
-    1 is perfect, 0 no better than a constant, negative worse. None where it is undefined: the returns do not vary, or nothing is learned.
-    A constant error does not show (it is a variance). Do not mix the shares of micro-batches: give all the tokens.
+        1 - variance(return - value) / variance(return)
+
+    1 is perfect, 0 is no better than a constant, and a negative share is worse than a constant. A constant error does
+    not show. The shares of micro-batches cannot be combined, so give all tokens at once.
+
+    Returns:
+        The share. None if it is undefined because the returns do not vary or nothing is learned.
     """
     learned_P = weight_P != 0
     target, miss = return_P[learned_P], (return_P - value_P)[learned_P]

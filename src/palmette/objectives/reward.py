@@ -1,7 +1,9 @@
 """Losses of a reward model, from the rewards at the last tokens of branches.
 
-A reward is any real number; only differences of rewards mean something, unless the centring term ties them to 0. Which branches were compared
-is said by indices, so a branch may stand in many pairs and its reward is computed once. Letters: N branches, M pairs.
+A reward is any real number. Only differences of rewards have a meaning, unless the centring term ties them to 0. Pairs
+are given as indices into the branches, so a branch may be part of many pairs, and its reward is computed once.
+
+Letters: N branches, M pairs.
 """
 
 from __future__ import annotations
@@ -22,21 +24,24 @@ def bradley_terry_loss(
     weight_M: torch.Tensor | None = None,
     centring: float = 0.0,
 ) -> torch.Tensor:
-    """Negative log-likelihood of the verdicts under Bradley and Terry (1952), in nats; lower is better, ln 2 where rewards are equal.
+    """Negative log-likelihood of the verdicts under Bradley and Terry (1952), in nats. Lower is better.
 
-        sum over pairs of weight * [-log sigmoid(chosen - rejected - margin) + centring * (chosen + rejected)^2] / denominator
+    A pair with equal rewards costs ln 2.
 
-    Source: Ouyang et al. (2022), equation 1; the margin: Touvron et al. (2023, Llama 2), equation 2; the centring term: Eisenstein et
-    al. (2023), "Helping or herding?". Ouyang et al. weigh the K(K-1)/2 pairs of a prompt's list so that the list counts as one:
-    `ranked_pairs` gives these weights.
+        sum over pairs of weight * [-log sigmoid(chosen - rejected - margin) + centring * (chosen + rejected)^2] /
+        denominator
+
+    Source: Ouyang et al. (2022), equation 1. The margin is from Touvron et al. (2023, Llama 2), equation 2, and the
+    centring term from Eisenstein et al. (2023), "Helping or herding?". Ouyang et al. weight the K(K-1)/2 pairs of a
+    prompt's list so that the list counts as one. `ranked_pairs` gives these weights.
 
     Args:
-        reward_N: rewards at the branches' last tokens.
-        chosen_M: which branch won, indices into N.
-        rejected_M: which one lost.
-        denominator: sum of the weights of the pairs (their number, without weights) over the whole optimizer step.
-        margin_M: by how much the chosen reward should be the greater one, at least; 0 if None.
-        weight_M: how much each pair counts; 1 if None.
+        reward_N: reward of each branch, at its last token.
+        chosen_M: the branch of each pair that won, as an index into N.
+        rejected_M: the branch of each pair that lost, as an index into N.
+        denominator: sum of the pairs' weights over the whole optimizer step. Without weights, the number of pairs.
+        margin_M: by how much the chosen reward should at least exceed the rejected one. None means 0.
+        weight_M: how much each pair counts. None means 1.
         centring: weight of the centring term, 0 or more (0.01 is usual).
 
     Raises:
@@ -56,27 +61,29 @@ def bradley_terry_loss(
 def plackett_luce_loss(
     reward_N: torch.Tensor, rank_N: torch.Tensor, list_N: torch.Tensor, denominator: float
 ) -> torch.Tensor:
-    """Negative log-likelihood of ranked lists under Plackett and Luce, in nats a list; lower is better.
+    """Negative log-likelihood of ranked lists under Plackett and Luce, in nats a list. Lower is better.
 
-        sum over branches i of [log(sum of exp(reward_j) over j of i's list, ranked as i or worse) - reward_i] / denominator
+        sum over branches i of [log(sum of exp(reward_j) over j of i's list, ranked as i or worse) - reward_i] /
+        denominator
 
-    The best is chosen among all, the second among the rest, and so on. A list of two is a pair: `bradley_terry_loss` without margin.
-    A list of K equal rewards costs ln K!. Source: Plackett (1975); Luce (1959). Cost: the square of the branches of a micro-batch.
+    The best branch is chosen among all, the second among the rest, and so on. For a list of two this is
+    `bradley_terry_loss` without a margin. A list of K equal rewards costs ln K!. Sources: Plackett (1975), Luce (1959).
+    Time and memory grow with the square of the number of branches in a micro-batch.
 
     Args:
-        reward_N: rewards at the branches' last tokens.
-        rank_N: rank of each branch within its list, lower is better; any numbers.
-        list_N: which list each branch belongs to; any integers, branches in any order.
+        reward_N: reward of each branch, at its last token.
+        rank_N: rank of each branch within its list. Any numbers, lower is better.
+        list_N: the list that each branch belongs to. Any integers, in any order.
         denominator: number of lists over the whole optimizer step.
 
     Raises:
-        ValueError: the denominator is not positive, or two branches of a list tie (give them to `ranked_pairs` instead).
+        ValueError: the denominator is not positive, or two branches of a list tie. Use `ranked_pairs` for ties.
     """
     check_denominator(denominator, "ranked lists")
     same_NN = list_N[:, None] == list_N[None, :]
     tie_NN = same_NN & (rank_N[:, None] == rank_N[None, :])
     if int(tie_NN.sum()) != len(reward_N):
-        raise ValueError("two branches of a ranked list have the same rank; compare them in pairs instead")
+        raise ValueError("two branches of a ranked list have the same rank, so compare them in pairs instead")
     among_NN = same_NN & (rank_N[None, :] >= rank_N[:, None])
     pool_N = torch.logsumexp(reward_N[None, :].masked_fill(~among_NN, -torch.inf), dim=1)
     return (pool_N - reward_N).sum() / denominator
@@ -85,8 +92,8 @@ def plackett_luce_loss(
 def ranked_pairs(rank_N: torch.Tensor, list_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """All pairs of branches of one list whose ranks differ: (chosen_M, rejected_M, weight_M).
 
-    The weights of a list's pairs add up to 1 (Ouyang et al., 2022, section 3.5), so the denominator of a loss over them is the number of lists
-    that have pairs. Ties give no pair.
+    The weights of a list's pairs add up to 1 (Ouyang et al., 2022, section 3.5). So the denominator of a loss over them
+    is the number of lists that have pairs. Two branches with the same rank form no pair.
 
     >>> chosen, rejected, weight = ranked_pairs(torch.tensor([1, 2, 2, 1, 2]), torch.tensor([0, 0, 0, 7, 7]))
     >>> chosen.tolist(), rejected.tolist(), weight.tolist()
@@ -100,10 +107,13 @@ def ranked_pairs(rank_N: torch.Tensor, list_N: torch.Tensor) -> tuple[torch.Tens
 
 
 def pair_accuracy(lead_M: torch.Tensor) -> torch.Tensor:
-    """Share of the pairs whose chosen side leads, from 0 to 1; a lead of 0 counts half, as in AUROC (TRL counts it as wrong).
+    """Share of the pairs whose chosen side leads, from 0 to 1.
+
+    A lead of 0 counts half, as in AUROC. TRL counts it as wrong.
 
     Args:
-        lead_M: chosen less rejected, rewards or implicit rewards; at least one.
+        lead_M: reward of the chosen side minus that of the rejected side, for at least one pair. Rewards may be
+            implicit.
 
     Raises:
         ValueError: there are no pairs.

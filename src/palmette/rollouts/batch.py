@@ -1,12 +1,14 @@
-"""Rollouts that a policy learns from: completions sampled with the weights of the moment, rewarded, and hung below their prompts as prefix trees.
+"""Rollouts that a policy learns from: completions sampled with the current weights, rewarded, and put into trees.
 
-A tree has a document as its trunk, its questions below that, and the sampled completions of each question as leaves. So the policy, the policy
-that sampled, and the reference read a document and a question once for all their completions. Every token of a completion is learned, the one that ended
-it among them; a completion that was cut at the length limit has no end, and learns none. Nothing of a prompt is learned.
+A tree has a document as its trunk, the questions about it below, and the sampled completions of each question as
+leaves. So a document and a question are computed once for all their completions, by the policy, the policy that
+sampled, and the reference. Every token of a completion is learned, also the token that ended it. A completion that was
+cut at the length limit has no such token. No token of a prompt is learned.
 
-Completions are drawn at temperature 1 from all tokens, so that they come from the very policy that learns.
+Completions are drawn at temperature 1 from all tokens, so they come from exactly the policy that learns.
 
-Letters: N samples (a group of them answers one question), P their tokens, one sample's after the other's, without padding.
+Letters: N samples (each group of them answers one question), P the tokens of all samples, one sample after the other,
+without padding.
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ from palmette.tree.prefix_tree import PrefixTree
 
 @dataclass(frozen=True, slots=True)
 class RewardedCompletion:
-    """A completion that was sampled, and what it is worth.
+    """A sampled completion with its reward.
 
     Attributes:
-        tokens: every token that was drawn, the end token among them.
-        text: what was said.
-        finish: what ended it: "end", or "length" where it was cut.
-        rewards: by name, not weighted; "model" is that of a reward model.
-        reward: the weighted sum.
+        tokens: every token that was drawn, the end token included.
+        text: its text.
+        finish: "end" if it ended by itself, "length" if it was cut.
+        rewards: each reward by name, not weighted. "model" is the reward of a reward model.
+        reward: the weighted sum of the rewards.
     """
 
     tokens: tuple[int, ...]
@@ -45,21 +47,21 @@ class RewardedCompletion:
 
     @property
     def ended(self) -> bool:
-        """Whether it came to its end."""
+        """Whether it ended by itself."""
         return self.finish != "length"
 
 
 @dataclass(frozen=True, eq=False)
 class RolloutBatch:
-    """What was sampled at one moment.
+    """The completions that were sampled with the same weights.
 
     Attributes:
-        number: which one of the run it is, from 0.
-        groups: the documents with the questions that were asked about each.
-        samples: all completions, by document, question, and index.
-        num_samples: completions to each question.
-        scored: numbers for each token of the samples, by name (log-probabilities, say) [P].
-        notes: numbers for the batch as a whole, by name.
+        number: number of the batch in the run, from 0.
+        groups: the documents with the questions asked about each.
+        samples: all completions, ordered by document, question and index.
+        num_samples: number of completions to each question.
+        scored: numbers for each token of the samples, such as log-probabilities, by name [P].
+        notes: numbers for the whole batch, by name.
     """
 
     number: int
@@ -93,28 +95,31 @@ class RolloutBatch:
 
     @functools.cached_property
     def reward_N(self) -> torch.Tensor:
-        """What each sample is worth (float64)."""
+        """The reward of each sample (float64)."""
         return torch.tensor([sample.reward for sample in self.samples], dtype=torch.float64)
 
     @functools.cached_property
     def ended_N(self) -> torch.Tensor:
-        """Which samples came to their end (bool)."""
+        """Which samples ended by themselves (bool)."""
         return torch.tensor([sample.ended for sample in self.samples])
 
     def trees(self) -> list[PrefixTree]:
-        """A prefix tree for each document asked about; a leaf is named after its sample's number."""
-        found, number = [], 0
+        """A prefix tree for each group of prompts. A leaf has the number of its sample as its name."""
+        trees, number = [], 0
         for one in self.groups:
             groups = []
             for _ in one.questions:
                 group = range(number, number + self.num_samples)
                 groups.append([(str(index), self.samples[index].tokens) for index in group])
                 number += self.num_samples
-            found.append(one.tree(groups))
-        return found
+            trees.append(one.tree(groups))
+        return trees
 
     def summary(self) -> dict[str, float]:
-        """Means over the samples: rewards, tokens, share that came to an end; and the share of questions whose completions earned all the same."""
+        """Means over the samples: rewards, tokens, and the share that ended by itself.
+
+        "flat_groups" is the share of the questions whose completions all have the same reward.
+        """
         number = len(self.samples)
         names = self.samples[0].rewards
         parts = {f"reward_{name}": sum(sample.rewards[name] for sample in self.samples) / number for name in names}
@@ -127,7 +132,7 @@ class RolloutBatch:
         }
 
     def shown(self, most: int) -> list[dict[str, Any]]:
-        """The first sample of each of the first so many questions, with what was asked."""
+        """The first sample to each of the first `most` questions, with the question and the gold answers."""
         questions = [question for one in self.groups for question in one.questions][:most]
         return [
             {
@@ -143,7 +148,7 @@ class RolloutBatch:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """All but the prompts, which the data give again. Numbers survive exactly."""
+        """The batch as JSON, without the prompts, which come from the data. Numbers survive exactly."""
         scored = {
             name: {"dtype": dtype_name(value_P.dtype), "values": value_P.tolist()}
             for name, value_P in self.scored.items()
@@ -159,7 +164,7 @@ class RolloutBatch:
         num_samples: int,
         device: torch.device | str = "cpu",
     ) -> RolloutBatch:
-        """What `to_json` made, below the prompts that it was made of."""
+        """The batch that `to_json` wrote, with the groups of prompts that it was sampled for."""
         samples = tuple(
             RewardedCompletion(**{**sample, "tokens": tuple(sample["tokens"])}) for sample in values["samples"]
         )

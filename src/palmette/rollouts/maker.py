@@ -18,10 +18,10 @@ class RolloutMaker:
 
     Attributes:
         sampler: samples completions.
-        rewards: what completions are worth.
+        rewards: rewards completions.
         num_samples: completions to each question.
         max_new_tokens: the most tokens of a completion.
-        seed: of the run. With the number of the batch, of the question and of the sample it determines each draw.
+        seed: the run's seed. With the numbers of the batch, the question and the sample, it determines each draw.
     """
 
     sampler: RolloutSampler
@@ -31,11 +31,11 @@ class RolloutMaker:
     seed: int
 
     def make(self, groups: Sequence[PromptGroup], number: int) -> RolloutBatch:
-        """Sample completions with the weights as they are, and reward them.
+        """Sample completions with the current weights, and reward them.
 
         Args:
             groups: documents with their questions.
-            number: which batch of the run this is, from 0.
+            number: number of the batch in the run, from 0.
 
         Raises:
             PackingError, ModelError: see `RolloutSampler.sample`.

@@ -1,4 +1,4 @@
-"""What completions are worth: rewards by rule, the score of a reward model, or both, each with its weight."""
+"""Rewards of completions: by rule, by a reward model, or both, each with its weight."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class RewardMixture:
     """Rewards by rule plus the score of a reward model.
 
     Attributes:
-        rules: rewards by rule. None: there are none.
-        scorer: scores completions with a reward model. None: there is none.
+        rules: rewards by rule, or None.
+        scorer: scores completions with a reward model, or None.
         scorer_weight: the weight of the reward model's score.
 
     Raises:
@@ -61,7 +61,7 @@ class RewardMixture:
 
     def __post_init__(self) -> None:
         if self.rules is None and self.scorer is None:
-            raise ValueError("a completion needs rewards by rule, or a reward model, to be worth anything")
+            raise ValueError("completions need rewards by rule or a reward model")
 
     @property
     def rule_weights(self) -> dict[str, float]:

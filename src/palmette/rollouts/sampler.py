@@ -1,9 +1,13 @@
-"""Sampling rollouts on the prefix tree: all samples of a prompt share its keys and values, prompts share what they begin with, and
-completions grow as branches, one token of each in a pass.
+"""Sampling rollouts on the prefix tree.
 
-Every sample has random numbers of its own, determined by the seed, its prompt's key and its index. One of them decides each token: the one
-in whose stretch of the cumulative distribution, taken in the order of the vocabulary, it falls. So how prompts share batches changes a
-sample only where the logits' rounding moves a border across that number.
+All samples of a prompt share its keys and values, and prompts share those of a common beginning. Completions grow as
+branches, one token of each in a forward pass.
+
+Every sample has its own random numbers, which the seed, its prompt's key and its index determine. Each number decides
+one
+token: the token in whose interval of the cumulative distribution, in the order of the vocabulary, the number falls. So
+    the
+way in which prompts share batches changes a sample only where the rounding of logits moves a border across the number.
 
 Not covered: placeholders (attend = False) between prompt and completion.
 
@@ -29,8 +33,9 @@ from palmette.model.forward import check_positions, evaluating, model_name
 from palmette.rollouts.sampling import Rollout, Sampling, check_prompts, checked_keys, completion_text, cut_at
 from palmette.tree.segments import decode_tokens
 
-_ROWS = 64  # of logits that are worked on at once
-_LIKELIEST = 512  # tokens among which a nucleus mostly lies; sorting a whole vocabulary takes longer than a pass of a small model
+_ROWS = 64  # rows of logits that are processed at once
+# A nucleus is mostly within so many tokens. Sorting a whole vocabulary takes longer than a pass of a small model.
+_LIKELIEST = 512
 
 
 @dataclass(slots=True)
@@ -38,9 +43,9 @@ class _Batch:
     """Samples that grow side by side.
 
     Attributes:
-        trie: the tokens of their prompts; those of node n stand at slot n - 1 of the cache.
-        samples: (prompt, index of the sample), in their order.
-        reserved: tokens that their completions may need.
+        trie: the tokens of their prompts. The token of node n is at slot n - 1 of the cache.
+        samples: (prompt, index of the sample) of each sample, in order.
+        reserved: most tokens that their completions need.
     """
 
     trie: SpanTrie = field(default_factory=SpanTrie)
@@ -49,7 +54,7 @@ class _Batch:
 
     @property
     def num_tokens(self) -> int:
-        """The most tokens that it comes to hold."""
+        """Most tokens that the batch can hold."""
         return len(self.trie) - 1 + self.reserved
 
 
@@ -60,8 +65,9 @@ class Sampler:
         model: a causal language model with one of our attention backends. It is in evaluation mode while it samples.
         tokenizer: its tokenizer, for texts and stop strings.
         end_tokens: tokens that end a completion, such as the template's end of a turn.
-        tokens_per_batch: tokens of a prefix tree held at once, which bounds memory: keys and values of so many tokens, and a mask of
-            its square in bytes. A prompt counts once for all its samples; each sample counts with `max_new_tokens`.
+        tokens_per_batch: most tokens of a prefix tree at one time. It bounds the memory: the keys and values of so many
+            tokens, and a mask of its square in bytes. A prompt counts once for all its samples. Each sample counts with
+            `max_new_tokens`.
     """
 
     def __init__(
@@ -78,7 +84,7 @@ class Sampler:
         *,
         keys: Sequence[int] | None = None,
     ) -> Iterator[list[Rollout]]:
-        """Sample completions; see `RolloutSampler.sample`. What cannot be sampled is refused before anything is."""
+        """Sample completions as `RolloutSampler.sample` does. All prompts are checked before the first is sampled."""
         keys = checked_keys(len(prompts), num_samples, keys)
         check_prompts(prompts, sampling, self._tokens_per_batch, "tokens_per_batch")
         deepest = max(map(len, prompts), default=0) + sampling.max_new_tokens
@@ -96,7 +102,7 @@ class Sampler:
     ) -> Iterator[list[Rollout]]:
         cache = PrefixCache(self._model, max((batch.num_tokens for batch in batches), default=0))
         last: Sequence[int] = ()
-        found: list[Rollout] = []
+        rollouts: list[Rollout] = []
         for batch in batches:
             chooser = _Chooser(self._model, sampling, [(keys[prompt], index) for prompt, index in batch.samples])
             with evaluating(self._model):
@@ -111,10 +117,10 @@ class Sampler:
                 )
             last = prompts[batch.samples[0][0]]
             for row, growth in enumerate(growths):
-                found.append(self._rollout(growth, chooser, row))
-                if len(found) == num_samples:
-                    yield found
-                    found = []
+                rollouts.append(self._rollout(growth, chooser, row))
+                if len(rollouts) == num_samples:
+                    yield rollouts
+                    rollouts = []
 
     def _stop_rule(self, sampling: Sampling) -> Any:
         if not sampling.stop:
@@ -141,7 +147,7 @@ class Sampler:
 def _plan(
     prompts: Sequence[Sequence[int]], num_samples: int, max_new_tokens: int, tokens_per_batch: int
 ) -> Iterator[_Batch]:
-    """Batches in the order of the prompts; a prompt's samples are parted where they do not fit together."""
+    """Batches in the order of the prompts. A prompt's samples go to several batches if they do not fit into one."""
     batch = _Batch()
     for prompt, tokens in enumerate(prompts):
         for index in range(num_samples):
@@ -157,7 +163,7 @@ def _plan(
 
 
 def _num_shared(trie: SpanTrie, tokens: Sequence[int]) -> int:
-    """How many leading tokens the trie holds already."""
+    """Number of leading tokens that the trie holds already."""
     node = 0
     for count, token in enumerate(tokens):
         following = trie.children[node].get(token)
@@ -168,10 +174,13 @@ def _num_shared(trie: SpanTrie, tokens: Sequence[int]) -> int:
 
 
 def _read_in(cache: PrefixCache, batch: _Batch, prompts: Sequence[Sequence[int]], last: Sequence[int]) -> list[int]:
-    """Append a batch's prompts, each shared beginning once; the slots at which its samples begin come back.
+    """Append the prompts of a batch to the cache, each common beginning once.
 
-    What its first prompt has in common with the first one of the batch before (`last`) stays in the cache, short of what has to be read
-    again because a sample begins there.
+    Tokens that its first prompt shares with the first prompt of the batch before (`last`) stay in the cache. The last
+    token of a prompt is computed again, since a sample begins there.
+
+    Returns:
+        The slot at which each sample begins.
     """
     order = list(dict.fromkeys(prompt for prompt, _ in batch.samples))
     first = prompts[order[0]]
@@ -186,10 +195,10 @@ def _read_in(cache: PrefixCache, batch: _Batch, prompts: Sequence[Sequence[int]]
 
 
 class _Chooser:
-    """Draws the next token of every sample and notes its log-probabilities.
+    """Draws the next token of every sample, and records its log-probabilities.
 
     Args:
-        model: whose logits they are, for messages.
+        model: the model that gives the logits, for messages.
         sampling: how tokens are drawn.
         samples: (key, index) of each sample.
     """
@@ -202,10 +211,10 @@ class _Chooser:
         self._generators = [np.random.default_rng((sampling.seed, key, index)) for key, index in samples]
 
     def choose(self, logits_RV: torch.Tensor, rows: Sequence[int]) -> list[int]:
-        """One token for each row.
+        """Draw one token for each row.
 
         Raises:
-            ModelError: the logits are no numbers.
+            ModelError: a logit is not a number.
         """
         uniform = [self._generators[row].random() for row in rows]
         uniform_R = torch.tensor(uniform, dtype=torch.float64, device=logits_RV.device)
@@ -214,7 +223,7 @@ class _Chooser:
         tokens, logprobs, sampling_logprobs = (torch.cat(values).tolist() for values in zip(*drawn, strict=True))
         if any(map(math.isnan, logprobs)):
             raise ModelError(
-                f"{model_name(self._model)} gives probabilities that are no numbers",
+                f"{model_name(self._model)} gives probabilities that are not numbers",
                 "Load it in another dtype, or train it again with a lower learning rate.",
             )
         for row, logprob, sampling_logprob in zip(rows, logprobs, sampling_logprobs, strict=True):
@@ -226,17 +235,18 @@ class _Chooser:
 def draw(
     logits_RV: torch.Tensor, uniform_R: torch.Tensor, temperature: float, top_p: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One token for each row of logits.
+    """Draw one token for each row of logits.
 
     Args:
-        logits_RV: what the model said.
-        uniform_R: a number from 0 up to but not 1 for each, in float64.
+        logits_RV: logits of the model.
+        uniform_R: a random number for each row, 0 or more and below 1, in float64.
         temperature: as in `Sampling`.
         top_p: as in `Sampling`.
 
     Returns:
-        [R] each: the tokens; their log-probabilities under the softmax of the logits, in at least float32 (as in
-        `palmette.model.forward.score_tokens`); and under the distribution they were drawn from.
+        Three tensors [R]: the tokens, their log-probabilities under the softmax of the logits (in at least float32, as
+        in `palmette.model.forward.score_tokens`), and their log-probabilities under the distribution that they were
+        drawn from.
     """
     wide_RV = logits_RV.to(torch.promote_types(logits_RV.dtype, torch.float32))
     if temperature == 0:
@@ -249,7 +259,7 @@ def draw(
         reached_RV = probability_RV.cumsum(dim=-1)
         total_R = reached_RV[:, -1]
         point_R = torch.minimum(uniform_R * total_R, torch.nextafter(total_R, torch.zeros_like(total_R)))
-        # The first token at which more than the point is reached; it has a probability, or nothing would be added there.
+        # The first token whose cumulative probability is above the point. Its own probability is above 0.
         token_R = torch.searchsorted(reached_RV, point_R[:, None], right=True)[:, 0].clamp(max=wide_RV.shape[1] - 1)
         sampling_logprob_R = (probability_RV.gather(1, token_R[:, None])[:, 0] / total_R).log()
     logprob_R = wide_RV.gather(1, token_R[:, None])[:, 0] - torch.logsumexp(wide_RV, dim=-1)
@@ -257,7 +267,10 @@ def draw(
 
 
 def _nucleus(probability_RV: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Probabilities with 0 outside the smallest set of likeliest tokens that reaches `top_p`; lower ids first where they are equal."""
+    """Probabilities, set to 0 outside the smallest set of likeliest tokens that reaches `top_p`.
+
+    Among equally likely tokens, those with lower ids come first.
+    """
     value_RK = probability_RV.topk(min(_LIKELIEST, probability_RV.shape[1])).values
     if bool((value_RK.sum(dim=-1) < top_p).any()):
         value_RK = probability_RV.sort(dim=-1, descending=True).values

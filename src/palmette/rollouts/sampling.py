@@ -1,4 +1,4 @@
-"""Rollouts: what is asked of a sampler, what it gives back, and the interface that every sampler has."""
+"""Rollouts: the settings of a sampler, its results, and the interface that every sampler has."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ class Sampling:
     """How completions are drawn.
 
     Attributes:
-        temperature: divides the logits; 0 takes the likeliest token each time.
-        top_p: tokens are drawn from the smallest set of likeliest ones whose probability, at this temperature, reaches this much (nucleus
-            sampling; Holtzman et al., 2020). The likeliest token is always in it; of equally likely ones those of lower id come first.
-        max_new_tokens: where an endless completion is cut.
-        stop: strings that end a completion wherever they first stand in its text, across tokens too.
-        seed: of all draws.
+        temperature: divisor of the logits. 0 takes the likeliest token each time.
+        top_p: nucleus sampling (Holtzman et al., 2020). Tokens are drawn from the smallest set of likeliest tokens
+            whose probability at this temperature reaches `top_p`. The likeliest token is always in the set. Among
+            equally likely tokens, those with lower ids come first.
+        max_new_tokens: most tokens of a completion. A longer one is cut.
+        stop: strings that end a completion where they first occur in its text, also across tokens.
+        seed: random seed of all draws.
 
     Raises:
-        ValueError: a value out of its range.
+        ValueError: a value is out of its range.
     """
 
     temperature: float = 1.0
@@ -37,13 +38,13 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"a temperature of {self.temperature!r} is not a number from 0 on")
+            raise ValueError(f"a temperature of {self.temperature!r} is not a finite number of 0 or more")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"a top_p of {self.top_p!r} is not above 0 and at most 1")
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}, below 1")
         if not isinstance(self.stop, tuple) or "" in self.stop:
-            raise ValueError(f"stop is {self.stop!r}: it takes a tuple of strings, none of them empty")
+            raise ValueError(f"stop is {self.stop!r}, and it must be a tuple of strings, none of them empty")
         if self.seed < 0:
             raise ValueError(f"a seed of {self.seed} is below 0")
 
@@ -55,22 +56,22 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A completion that was sampled.
+    """A sampled completion.
 
     Attributes:
-        tokens: every token that was drawn, the one that ended it among them: the end-of-turn token, or those of the stop string. All of
-            them are the policy's doing, so all are to be learned from, or weighed.
-        logprobs: the log-probability of each under the model as it is, at temperature 1 and with every token allowed (nats): what the
-            training forward gives for the same tokens.
-        sampling_logprobs: the log-probability of each under the distribution it was drawn from: 0 at temperature 0; None where the sampler
-            cannot tell.
-        text: what was said, without the token or the string that ended it.
-        num_text_tokens: how many of the tokens, from the first on, lie within the text. What the text holds beyond them stands in a token
-            that also holds the beginning of the stop string.
-        finish: what ended it: "end", an end token; "stop", a stop string; "length", the limit.
+        tokens: every token that was drawn, also those that ended it: the end-of-turn token, or the tokens of the stop
+            string. The policy chose all of them, so all of them are learned from.
+        logprobs: log-probability of each token under the model itself, at temperature 1 and with every token allowed
+            (nats). The forward pass of training gives the same.
+        sampling_logprobs: log-probability of each token under the distribution that it was drawn from. It is 0 at
+            temperature 0. None if the sampler cannot tell.
+        text: the text, without the token or string that ended it.
+        num_text_tokens: number of leading tokens that are entirely in the text. The rest of the text is in a token that
+            also holds the beginning of the stop string.
+        finish: "end" if an end token ended it, "stop" for a stop string, "length" for the limit.
         sampling: how it was drawn.
-        key: the number of its prompt's draws; `seed`, `key` and `index` determine them.
-        index: which of its prompt's samples it is.
+        key: number of its prompt's draws. `seed`, `key` and `index` determine a completion.
+        index: number of the sample among those of its prompt, from 0.
     """
 
     tokens: tuple[int, ...]
@@ -85,7 +86,7 @@ class Rollout:
 
 
 class RolloutSampler(Protocol):
-    """Whatever samples completions."""
+    """Anything that samples completions."""
 
     def sample(
         self,
@@ -95,52 +96,53 @@ class RolloutSampler(Protocol):
         *,
         keys: Sequence[int] | None = None,
     ) -> Iterator[list[Rollout]]:
-        """Sample completions of prompts, with the weights as they are; take all of them before the weights change.
+        """Sample completions of prompts with the current weights. Take all results before the weights change.
 
         Args:
             prompts: tokens of each prompt.
-            num_samples: completions of each.
+            num_samples: number of completions of each prompt.
             sampling: how they are drawn.
-            keys: a number for each prompt (from 0 on), which with the seed determines its draws; its place among the prompts if None.
+            keys: a number of 0 or more for each prompt. With the seed it determines the prompt's draws. None numbers
+                the prompts from 0.
 
         Yields:
-            The completions of each prompt, in their order.
+            The completions of each prompt, in the order of the prompts.
 
         Raises:
             PackingError: a prompt is empty, or does not fit.
-            ModelError: a prompt with its completion is longer than the model was made for.
+            ModelError: a prompt with its completion has more positions than the model supports.
         """
         ...
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], sampling: Sampling, room: int, room_name: str) -> None:
-    """See that there is something to go on from, and room to do so.
+    """Check that each prompt has a token, and room for a completion.
 
     Args:
         prompts: tokens of each prompt.
         sampling: how completions are drawn.
-        room: tokens there are for a prompt with one completion.
-        room_name: what the caller calls this number.
+        room: most tokens of a prompt with one completion.
+        room_name: name of this limit, for messages.
 
     Raises:
         PackingError: a prompt is empty, or does not fit.
     """
     for index, prompt in enumerate(prompts):
         if not prompt:
-            raise PackingError(f"prompt {index} is empty: nothing predicts a first token", "Begin it with some token.")
+            raise PackingError(f"prompt {index} is empty, so nothing predicts its completion", "Begin it with a token.")
         need = len(prompt) + sampling.max_new_tokens
         if need > room:
             raise PackingError(
-                f"prompt {index} needs {need} tokens with a completion; {room_name} is {room}",
+                f"prompt {index} needs {need} tokens with a completion, and {room_name} is {room}",
                 f"Raise {room_name}, lower max_new_tokens, or shorten the prompt.",
             )
 
 
 def checked_keys(num_prompts: int, num_samples: int, keys: Sequence[int] | None) -> Sequence[int]:
-    """The number of each prompt's draws; its place if none are given.
+    """The number of each prompt's draws. Without keys, prompts are numbered from 0.
 
     Raises:
-        ValueError: fewer than one sample is asked for; there are not as many keys as prompts, or one is below 0.
+        ValueError: `num_samples` is below 1, there are not as many keys as prompts, or a key is below 0.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}, below 1")
@@ -152,12 +154,12 @@ def checked_keys(num_prompts: int, num_samples: int, keys: Sequence[int] | None)
 
 
 def completion_text(tokenizer: Any, tokens: Sequence[int], finish: Finish, stop: Sequence[str]) -> tuple[str, int]:
-    """The text of a completion, without what ended it, and how many leading tokens lie within it.
+    """The text of a completion, without the token or string that ended it, and the number of leading tokens in it.
 
     Args:
         tokenizer: the tokenizer.
         tokens: every token that was drawn.
-        finish: what ended it.
+        finish: why the completion ended.
         stop: the stop strings.
     """
     kept = tokens[:-1] if finish == "end" else tokens
@@ -171,7 +173,7 @@ def completion_text(tokenizer: Any, tokens: Sequence[int], finish: Finish, stop:
 
 
 def cut_at(text: str, stop: Sequence[str]) -> str | None:
-    """A text up to the first of the stop strings in it; None where there is none.
+    """A text up to the first stop string in it. None if it holds none.
 
     >>> cut_at("red, green; blue", (";", ", "))
     'red'

@@ -1,4 +1,4 @@
-"""The completions in packed batches of rollouts, as objectives see them: whose each token is, what is known of it, and how far the policy strayed.
+"""The tokens of completions in packed batches of rollouts, as objectives need them.
 
 Letters: P tokens of completions, N completions, D hidden.
 """
@@ -22,15 +22,15 @@ from palmette.tree.branches import find_branches
 
 @dataclass(frozen=True)
 class CompletionTokens:
-    """The learned tokens of a packed batch of rollouts, all of them of completions.
+    """The learned tokens of a packed batch of rollouts. All of them are tokens of completions.
 
     Attributes:
-        policy_P: log-probability of each (nats), with gradient.
-        state_PD: the hidden states that predicted them, with gradient.
+        policy_P: log-probability of each token (nats), with gradient.
+        state_PD: the hidden state that predicted each token, with gradient.
         weight_P: learn weights, in the dtype of `policy_P`.
-        branch_P: the branch of the batch that each lies on.
-        sample_N: the sample of the rollouts that each of the batch's branches is.
-        flat_P: the place of each token among the tokens of all samples.
+        branch_P: the branch of the batch that each token is on.
+        sample_N: the number of the sample on each branch of the batch.
+        flat_P: the index of each token among the tokens of all samples.
     """
 
     policy_P: torch.Tensor
@@ -41,7 +41,7 @@ class CompletionTokens:
     flat_P: torch.Tensor
 
     def of(self, rollouts: RolloutBatch, name: str) -> torch.Tensor | None:
-        """What the rollouts hold for these tokens under a name [P], if they hold anything."""
+        """The numbers that the rollouts hold for these tokens under a name [P]. None if they hold none."""
         value_P = rollouts.scored.get(name)
         return None if value_P is None else value_P[self.flat_P]
 
@@ -54,20 +54,20 @@ def read_completions(
     Args:
         model: the policy.
         batch: packed trees of the rollouts, on the model's device.
-        rollouts: whose completions they are.
+        rollouts: the rollouts of these trees.
         end_tokens: tokens that end a completion.
 
     Raises:
         PackingError: a token of a prompt is learned.
-        ValueError: a token of a completion, such as the one that ended it, is not.
+        ValueError: a token of a completion is not learned, such as its end token.
         ModelError: as for `score_tokens`.
     """
     scores, state_PD = score_with_states(model, batch)
     branches = find_branches(batch)
     branch_P = branches.of_tokens(batch, scores.row_P, scores.column_P)
     sample_N = torch.tensor([int(leaf) for _, leaf in branches.names], device=branch_P.device)
-    found = branch_counts(branch_P, len(sample_N)).tolist()
-    for sample, count in zip(sample_N.tolist(), found, strict=True):
+    counts = branch_counts(branch_P, len(sample_N)).tolist()
+    for sample, count in zip(sample_N.tolist(), counts, strict=True):
         if count != len(rollouts.samples[sample].tokens):
             raise ValueError(
                 f"{count} of the {len(rollouts.samples[sample].tokens)} tokens of sample {sample} are learned"
@@ -86,21 +86,22 @@ def score_rollouts(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Score all completions with the forward pass of training, without dropout.
 
-    Sampling gives log-probabilities too, but rounds other sums (docs/explanation/own-completions.md); so a ratio of policies would not be 1 where they are the
-    same.
+    Sampling gives log-probabilities too, but its sums are rounded differently (docs/explanation/own-completions.md).
+    With those, the ratio of two equal policies would not be exactly 1.
 
     Args:
         model: the policy, or the reference.
-        batches: the packed trees of the rollouts, all of them.
-        rollouts: whose completions.
+        batches: all packed trees of the rollouts.
+        rollouts: the rollouts of these trees.
         end_tokens: tokens that end a completion.
-        head: a value head on the model, if there is one.
+        head: a value head on the model, or None.
 
     Returns:
-        [P] each: log-probabilities (nats), and what the head says of the states that the tokens were chosen in.
+        Two tensors [P]: the log-probabilities (nats), and the values of the states in which the tokens were chosen. The
+        latter is None without a head.
 
     Raises:
-        PackingError: a completion has no probability.
+        PackingError: the log-probability of a token is not finite.
     """
     number = len(rollouts.branch_P)
     logprob_P, value_P = torch.full((number,), torch.nan), None
@@ -110,9 +111,9 @@ def score_rollouts(
             logprob_P = logprob_P.to(tokens.policy_P)
             logprob_P[tokens.flat_P] = tokens.policy_P
             if head is not None:
-                found_P = head(tokens.state_PD)
-                value_P = found_P.new_full((number,), torch.nan) if value_P is None else value_P
-                value_P[tokens.flat_P] = found_P
+                values = head(tokens.state_PD)
+                value_P = values.new_full((number,), torch.nan) if value_P is None else value_P
+                value_P[tokens.flat_P] = values
     if not bool(logprob_P.isfinite().all()):
-        raise PackingError("some completions have no probability any more", "Lower train.learning_rate.")
+        raise PackingError("the log-probabilities of some completions are not finite", "Lower train.learning_rate.")
     return logprob_P, value_P

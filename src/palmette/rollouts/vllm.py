@@ -1,12 +1,12 @@
-"""Rollouts from vLLM, behind the interface of `palmette.rollouts.sampling`. Optional, and for a GPU alone.
+"""Rollouts from vLLM, behind the interface of `palmette.rollouts.sampling`. Optional, and only for a GPU.
 
-It is for programs: give it to `RolloutMaker` or `PreferenceMaker` in the place of `Sampler`. No recipe and no command names it, for two
-reasons. It has not been run on a GPU yet: its arguments and results follow vLLM's documentation, and are tested with a stand-in. And vLLM
-reads weights from disk into memory of its own, so a policy that is being trained would have to be saved and loaded again for each batch of
-rollouts, while a second copy of it fills the GPU.
+It is meant for programs: give it to `RolloutMaker` or `PreferenceMaker` instead of `Sampler`. No recipe and no command
+uses it, for two reasons. It has not been run on a GPU yet. Its arguments and results follow vLLM's documentation, and
+the tests use a stand-in. And vLLM reads weights from disk into its own memory. So a policy in training would have to be
+saved and loaded again for each batch of rollouts, and a second copy of it would fill the GPU.
 
-Its kernels differ from ours: its log-probabilities are near those of the training forward, not equal to them, and the same seed draws other
-completions. Not covered: placeholders, weights that change in place, several machines.
+Its kernels differ from ours, so its log-probabilities are near those of the training forward pass but not equal, and
+the same seed draws other completions. Not covered: placeholders, weights that change in place, several machines.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class VllmSampler:
     Args:
         model: a folder of plain weights (`palmette merge` makes one) or a hub id.
         tokenizer: its tokenizer, for texts.
-        end_tokens: tokens that end a completion, such as the template's end of a turn; vLLM adds the model's own.
-        max_model_len: the most tokens of a prompt with its completion.
+        end_tokens: tokens that end a completion, such as the template's end of a turn. vLLM adds those of the model.
+        max_model_len: most tokens of a prompt with its completion.
         adapter: a LoRA adapter in PEFT's form to put on the model.
         options: further arguments of `vllm.LLM`, such as dtype or gpu_memory_utilization.
 
@@ -75,7 +75,10 @@ class VllmSampler:
         *,
         keys: Sequence[int] | None = None,
     ) -> Iterator[list[Rollout]]:
-        """Sample completions; see `RolloutSampler.sample`. `sampling_logprobs` are None unless temperature and top_p are 1."""
+        """Sample completions as `RolloutSampler.sample` does.
+
+        `sampling_logprobs` are None unless temperature and top_p are 1.
+        """
         keys = checked_keys(len(prompts), num_samples, keys)
         check_prompts(prompts, sampling, self._max_model_len, "max_model_len")
         requests = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
@@ -84,7 +87,7 @@ class VllmSampler:
         return self._rollouts(results, sampling, keys)
 
     def _params(self, num_samples: int, sampling: Sampling, key: int) -> Any:
-        """One request's parameters; vLLM derives the seeds of its samples from the one given here."""
+        """The parameters of one request. vLLM derives the seeds of its samples from this seed."""
         return self._vllm.SamplingParams(
             n=num_samples,
             temperature=sampling.temperature,
@@ -122,10 +125,10 @@ class VllmSampler:
 
 
 def _finish(output: Any) -> Finish:
-    """What ended a completion, in our words.
+    """Why a completion ended, in our words.
 
     Raises:
-        ModelError: vLLM gave it up.
+        ModelError: vLLM aborted it.
     """
     if output.finish_reason == "length":
         return "length"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from palmette import run
 from palmette.data.source import read_source
+from palmette.decode.reachability import count_unreachable
 from palmette.evaluate.answers import evaluate
 from palmette.evaluate.official import read_official
 from palmette.evaluate.record import HELD_OUT_SPLIT, MADE_BY, made_by
@@ -15,6 +16,7 @@ from palmette.files import expand
 from palmette.inference.answerer import DecoderName, load_answerer
 from palmette.model.attention import AttentionChoice
 from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
+from palmette.progress import Say
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class AnswerSettings:
         decoder: the span decoder, or plain generation.
         calibrated: whether to use the run's calibration, if it has one. Only the span decoder has a use for it.
         max_words: the longest answer, in words. As calibrated, or 30, if None.
+        inside_words: whether answers may end inside a word. As calibrated, or not, if None.
         batch_size: prompts that beam search takes at the same time.
         loose: whether plain generation reads an answer out of broken JSON.
         limit: use only the first N documents.
@@ -37,13 +40,16 @@ class AnswerSettings:
     decoder: DecoderName = "span"
     calibrated: bool = True
     max_words: int | None = None
+    inside_words: bool | None = None
     batch_size: int = 16
     loose: bool = False
     limit: int | None = None
     reasoning_limit: int | None = None
 
 
-def evaluate_model(model: str, data: str, out: Path, settings: AnswerSettings) -> tuple[Evaluation, str | None]:
+def evaluate_model(
+    model: str, data: str, out: Path, settings: AnswerSettings, say: Say
+) -> tuple[Evaluation, str | None]:
     """Answer a data set with a model, and write the folder of the evaluation.
 
     Args:
@@ -51,6 +57,7 @@ def evaluate_model(model: str, data: str, out: Path, settings: AnswerSettings) -
         data: questions with known answers.
         out: the folder, which must not exist.
         settings: how the model is asked.
+        say: called with a line if some answers cannot be given by the span decoder.
 
     Returns:
         The evaluation, and the data that the model was calibrated on, if its calibration was used.
@@ -64,22 +71,29 @@ def evaluate_model(model: str, data: str, out: Path, settings: AnswerSettings) -
     source = read_source(data, default_split=HELD_OUT_SPLIT, limit_documents=settings.limit)
     calibrated = settings.calibrated and settings.decoder == "span"
     answerer = load_answerer(model, attention=settings.attention, calibrated=calibrated)
+    effort = answerer.effort(settings.max_words, settings.inside_words)
+    out_of_reach = count_unreachable(source.documents, effort)
+    if out_of_reach and settings.decoder == "span":
+        say(str(out_of_reach))
     with run.whole_folder(out) as staging:
         result = evaluate(
             answerer,
             source,
             decoder=settings.decoder,
             max_words=settings.max_words,
+            inside_words=settings.inside_words,
             batch_size=settings.batch_size,
             loose=settings.loose,
             reasoning_limit=settings.reasoning_limit,
         )
+        windows = {answer.document.id: answer.prediction.num_windows for answer in result.scored}
+        if answerer.calibration and (line := answerer.calibration.warn_of_windows(windows.values())):
+            say(line)
         title = f"{Path(model).name} on {Path(data).name}"
         loss = loss_of(expand(model))
         write_evaluation(result, staging, title, subtitle(model, data, settings.decoder), loss)
-        effort = answerer.effort(settings.max_words)
         about = made_by(answerer, source, model, settings.decoder, effort, settings.reasoning_limit)
-        run.write_json(staging / MADE_BY, about)
+        run.write_json(staging / MADE_BY, {**about, "unreachable": out_of_reach.describe()})
     return result, answerer.calibration.source if answerer.calibration else None
 
 

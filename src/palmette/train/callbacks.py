@@ -1,9 +1,10 @@
-"""What a training run shows and writes while it goes: progress, metrics.jsonl, and a Ctrl-C that saves."""
+"""Callbacks of a training run: progress, metrics.jsonl, and checkpoints by time and after signals."""
 
 from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,27 +15,29 @@ from typing import Any
 import psutil
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from palmette.progress import progress
-from palmette.run import append_line, read_log, write_text
+from palmette.progress import Say, progress
+from palmette.run import append_line, flush, read_log, write_text
 
-TALLY = "tally"  # where a trainer's logs hold what an objective counted
+TALLY = "tally"  # key of an objective's figures in a trainer's logs
 
 
 class TrainingInterrupted(Exception):
-    """Training was stopped by Ctrl-C, after a checkpoint was saved.
+    """Training was stopped by Ctrl-C or SIGTERM, after a checkpoint was saved.
 
     Args:
         folder: the run folder.
         step: the optimizer step that was saved.
         command: words of the command that continues the run.
+        number: the number of the signal.
 
     Attributes:
         folder, step: as above.
+        exit_code: what the process should end with: 130 after Ctrl-C, 143 after SIGTERM, as shells count.
     """
 
-    def __init__(self, folder: Path, step: int, command: str) -> None:
-        self.folder, self.step = folder, step
-        super().__init__(f"stopped after step {step}; go on with: palmette {command}")
+    def __init__(self, folder: Path, step: int, command: str, number: int = signal.SIGINT) -> None:
+        self.folder, self.step, self.exit_code = folder, step, 128 + number
+        super().__init__(f"stopped after step {step}. Continue with: palmette {command}")
 
 
 class MetricsLog(TrainerCallback):  # type: ignore[misc]
@@ -42,8 +45,8 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
 
     Args:
         path: the file. On resuming, lines after the checkpoint's step are dropped, since those steps are taken again.
-        questions_per_epoch: for the rate shown; of whatever is counted.
-        unit: what is counted.
+        questions_per_epoch: number of questions or other units in an epoch, for the rate that is shown.
+        unit: name of the unit.
     """
 
     def __init__(self, path: Path, questions_per_epoch: int, unit: str = "questions") -> None:
@@ -54,13 +57,13 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the bar; cut the log back to the step that training goes on from."""
+        """Open the progress bar, and cut the log back to the step from which training continues."""
         lines = read_log(self._path) if self._path.is_file() else []
-        kept = [line for line in lines if line["step"] <= state.global_step]
-        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        remaining = [line for line in lines if line["step"] <= state.global_step]
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in remaining))
         self._bar = progress(state.max_steps, "training", "steps")
         self._bar.update(state.global_step)
-        self._seconds = kept[-1]["seconds"] if kept else 0.0
+        self._seconds = remaining[-1]["seconds"] if remaining else 0.0
         self._started = time.monotonic()
 
     def on_log(
@@ -71,7 +74,7 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """One line per step; what an objective counted (`step.Tally`) stands in it too."""
+        """Write one line per step, which also has the figures of the objective (`step.Tally`)."""
         if not logs or "loss" not in logs:
             return
         seconds = self._seconds + time.monotonic() - self._started
@@ -92,36 +95,90 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         self._bar.set_postfix_str(f"loss {line['loss']:.3f}, {rate} {self._unit}/s")
         self._bar.update(state.global_step - self._bar.n)
 
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Flush the log, whose lines up to a checkpoint are not written again."""
+        if self._path.is_file():
+            flush(self._path)
+
     def close(self) -> None:
-        """Close the bar, so that what is said next begins on a line of its own."""
+        """Close the progress bar, so that the next line of news begins on a new line."""
         if self._bar is not None:
             self._bar.close()
 
 
-class SaveOnInterrupt(TrainerCallback):  # type: ignore[misc]
-    """Turns the first Ctrl-C into: finish the step, save, stop. A second one stops at once."""
+class SaveByTime(TrainerCallback):  # type: ignore[misc]
+    """Saves a checkpoint at the end of a step when enough time has passed since the last one.
 
-    def __init__(self) -> None:
-        self.interrupted = False
+    Args:
+        minutes: how much time. 0 saves none.
+    """
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Within the block, SIGINT asks the training loop to stop."""
+    def __init__(self, minutes: float) -> None:
+        self._seconds = 60 * minutes
+        self._last = time.monotonic()
 
-        def note(_number: int, _frame: FrameType | None) -> None:
-            self.interrupted = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock."""
+        self._last = time.monotonic()
 
-        before = signal.signal(signal.SIGINT, note)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Start the clock again after any checkpoint."""
+        self._last = time.monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Save and stop if asked to."""
-        if self.interrupted:
+        """Save if it is time."""
+        if self._seconds and time.monotonic() - self._last >= self._seconds:
+            control.should_save = True
+        return control
+
+
+class SaveOnInterrupt(TrainerCallback):  # type: ignore[misc]
+    """Turns the first Ctrl-C or SIGTERM into: finish the step, save, stop. A Ctrl-C after that stops at once.
+
+    A second SIGTERM does not, since `timeout` and job schedulers send several.
+
+    Attributes:
+        number: the number of the first signal. None while there was none.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    @contextmanager
+    def listening(self, say: Say) -> Iterator[None]:
+        """Within the block, SIGINT and SIGTERM ask the training loop to stop.
+
+        Python lets only the main thread handle signals. In another thread they keep their effect.
+
+        Args:
+            say: called with a line of news if this is another thread.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            say("training in a thread: Ctrl-C and SIGTERM save no checkpoint, so the latest one counts")
+            yield
+            return
+
+        def note(number: int, _frame: FrameType | None) -> None:
+            if self.number is None:
+                self.number = number
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                # None stands for a handler that Python did not set, and cannot set again.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Save and stop if a signal came."""
+        if self.number is not None:
             control.should_save = control.should_training_stop = True
         return control

@@ -1,13 +1,13 @@
-"""KTO: single completions found good or bad, held against a reference.
+"""KTO: single completions that were judged good or bad, compared with a reference.
 
-Its reference point, how far the policy went from the reference as a whole, is taken over the whole optimizer step before anything of it is
-learned: each completion is put under another prompt as well (`tasks.preference.mismatched`), and scored there without gradients and
-without dropout.
+The reference point, an estimate of the KL divergence of the policy from the reference, is computed over the whole
+optimizer step before anything of the step is learned. For it, each completion is also put under another prompt
+(`tasks.preference.mismatched`), and scored there without gradients and without dropout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from palmette.data.preference import Verdict
+from palmette.errors import DataError
 from palmette.model.attention import skips_hidden
 from palmette.objectives.kto import kto_loss, reference_point
 from palmette.progress import Say
@@ -35,17 +36,21 @@ KtoJob = PreferenceJob[KtoRecipe, Verdict]
 
 
 def prepare(recipe: KtoRecipe, say: Say) -> KtoJob:
-    """Read, load and check everything; nothing is written. Errors as for `make_job`.
+    """Read, load and check everything, and write nothing. Errors are those of `make_job`.
 
-    The job's trees hold the mismatched completions too; those of its plan do not.
+    The job's trees hold the mismatched completions too. The trees of its plan do not.
+
+    Raises:
+        DataError: all verdicts are of one kind.
     """
     verdicts, sources = verdicts_of(recipe, pairs=recipe.kto.pairs)
     others = {verdict.id: other for verdict, other in zip(verdicts, mismatched(verdicts), strict=True)}
+    check_both_kinds(verdicts)
 
     def tree_of(builder: PreferenceTrees, verdict: Verdict) -> PrefixTree:
         return builder.of_verdict(verdict, others[verdict.id])
 
-    return make_job(
+    job = make_job(
         recipe,
         verdicts,
         sources,
@@ -55,12 +60,54 @@ def prepare(recipe: KtoRecipe, say: Say) -> KtoJob:
         reference=recipe.kto.reference,
         learned=partial(_only, other=False),
     )
+    say(describe_balance(job.recipe.kto, *check_both_kinds(job.records)))
+    return job
+
+
+def check_both_kinds(verdicts: Sequence[Verdict]) -> tuple[int, int]:
+    """Check that there are good and bad completions. From one kind alone, KTO learns to push every completion one way.
+
+    Args:
+        verdicts: the verdicts to learn from.
+
+    Returns:
+        How many are good, and how many are bad.
+
+    Raises:
+        DataError: all are of one kind.
+    """
+    good = sum(verdict.label for verdict in verdicts)
+    bad = len(verdicts) - good
+    if verdicts and not (good and bad):
+        kind, other = ("good", "bad") if good else ("bad", "good")
+        way_out = "Add verdicts of the other kind"
+        raise DataError(
+            f"all {len(verdicts)} verdicts are {kind} and none is {other}, but KTO learns from both",
+            f"{way_out}, or fine-tune on the good completions with `palmette train sft`." if good else f"{way_out}.",
+        )
+    return good, bad
+
+
+def describe_balance(section: KtoSection, good: int, bad: int) -> str:
+    """The counts of both kinds in words, with a warning where the weights do not balance them.
+
+    Ethayarajh et al. (2024), "KTO", advise that desirable_weight times the number of good completions is 1 to 4/3 times
+    as much as undesirable_weight times the number of bad ones.
+    """
+    counts = f"{good} good and {bad} bad completions"
+    good_total, bad_total = section.desirable_weight * good, section.undesirable_weight * bad
+    if bad_total <= good_total <= 4 / 3 * bad_total:
+        return counts
+    return (
+        f"{counts}, which weigh {good_total:g} and {bad_total:g} in all. The good ones should weigh 1 to 1.33 times as "
+        "much as the bad ones: change kto.desirable_weight or kto.undesirable_weight"
+    )
 
 
 def _only(tree: PrefixTree, *, other: bool) -> PrefixTree:
-    """A tree with the mismatched completion alone, or with the judged one alone."""
-    kept = tuple(leaf for leaf in tree.root.children if (leaf.name == OTHER) == other)
-    return replace(tree, root=replace(tree.root, children=kept))
+    """A tree with only the mismatched completion, or with only the judged one."""
+    leaves = tuple(leaf for leaf in tree.root.children if (leaf.name == OTHER) == other)
+    return replace(tree, root=replace(tree.root, children=leaves))
 
 
 def learn(job: KtoJob, folder: Path, checkpoint: Path | None, say: Say) -> None:
@@ -86,19 +133,19 @@ def learn(job: KtoJob, folder: Path, checkpoint: Path | None, say: Say) -> None:
 
 
 def num_verdicts(batch: PackedBatch) -> float:
-    """How many verdicts a batch holds."""
+    """Number of verdicts in a batch."""
     return float(len(find_branches(batch)))
 
 
 class KtoObjective:
-    """The loss of the verdicts of a batch; see `objectives/kto.py`.
+    """The loss of the verdicts of a batch, as in `objectives/kto.py`.
 
     Args:
         section: the recipe's settings.
-        reference: log-probabilities of all branches under the reference, the mismatched ones among them.
-        tally: where rewards and the reference point go.
-        others: the mismatched completion of each verdict, under its prompt, by the verdict's name.
-        plan_of: packs trees of one step.
+        reference: log-probabilities of all branches under the reference, also of the mismatched ones.
+        tally: counts rewards and the reference point.
+        others: tree of each verdict's prompt with the mismatched completion, by the verdict's name.
+        plan_of: packs the trees of one step.
     """
 
     def __init__(
@@ -114,7 +161,7 @@ class KtoObjective:
         self._baseline = 0.0
 
     def look_ahead(self, model: Any, batches: list[PackedBatch]) -> None:
-        """Take the reference point (nats) over the whole step."""
+        """Compute the reference point (nats) of the whole step."""
         trees = [self._others[name] for batch in batches for name in find_branches(batch).by_tree()]
         scores = [score_branches(model, batch.to(model.device)) for batch in self._plan_of(trees).step_batches(0, 0)]
         policy_N = torch.cat([one.logprob_N for one in scores])
@@ -123,10 +170,10 @@ class KtoObjective:
         self._tally.note("kl", self._baseline)
 
     def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
-        """The batch's share of the step's loss; the denominator is the number of verdicts of the step."""
+        """The batch's share of the step's loss. The denominator is the number of verdicts of the step."""
         section, scores = self._section, score_branches(model, batch)
         _, good_N = labels(scores.branches)
-        found = kto_loss(
+        verdicts = kto_loss(
             scores.logprob_N,
             looked_up(self._reference, scores),
             good_N,
@@ -136,6 +183,6 @@ class KtoObjective:
             desirable_weight=section.desirable_weight,
             undesirable_weight=section.undesirable_weight,
         )
-        self._tally.add("desirable_reward", found.reward_N[good_N].sum(), int(good_N.sum()))
-        self._tally.add("undesirable_reward", found.reward_N[~good_N].sum(), int((~good_N).sum()))
-        return found.loss
+        self._tally.add("desirable_reward", verdicts.reward_N[good_N].sum(), int(good_N.sum()))
+        self._tally.add("undesirable_reward", verdicts.reward_N[~good_N].sum(), int((~good_N).sum()))
+        return verdicts.loss

@@ -1,4 +1,7 @@
-"""Which trees an optimizer step learns from, in which packed batches. A function of seed and step alone, so that a run can resume anywhere."""
+"""Plans: the trees of each optimizer step, and their packed batches.
+
+Both depend only on seed and step, so a run can resume anywhere.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,18 @@ from typing import Protocol, TypedDict
 import torch
 
 from palmette.errors import PackingError
+from palmette.progress import progress
 from palmette.seeds import derive_seed
 from palmette.tree.batch import PackedBatch
 from palmette.tree.packing import plan_packing
 from palmette.tree.prefix_tree import PrefixTree
 
+# From so many steps on, the search for the largest batch shows a progress bar.
+_MANY_STEPS = 5_000
+
 
 class PackingLimits(TypedDict):
-    """How trees are packed; see `plan_packing`."""
+    """The limits of `plan_packing`."""
 
     row_tokens: int
     tokens_per_batch: int
@@ -24,14 +31,15 @@ class PackingLimits(TypedDict):
 
 
 class Plan(Protocol):
-    """The optimizer steps of a run, whatever they are made of.
+    """The optimizer steps of a run, from any source.
 
-    Steps are asked for in order, each just before it is taken, with the weights as they are then: a plan may sample from the model.
-    On resuming, steps that were taken before are not asked for again. So a step must be a function of (epoch, step), of the weights,
-    and of what `save` wrote. Random numbers come from generators of the plan's own: the global state is the model's (dropout).
+    Each step is requested just before it is taken, in order and with the current weights, so a plan may sample from the
+    model. A resumed run does not request the steps that were taken before. So a step must be a function of (epoch,
+    step), of the weights, and of what `save` wrote. A plan has its own random generators, since the global state
+    belongs to the model (dropout).
 
     Attributes:
-        steps_per_epoch: how many steps an epoch has.
+        steps_per_epoch: number of steps in an epoch.
     """
 
     steps_per_epoch: int
@@ -40,27 +48,28 @@ class Plan(Protocol):
         """The packed batches of one step of one epoch, both counted from 0."""
 
     def save(self, folder: Path) -> None:
-        """Write into a checkpoint's folder what later steps need besides the weights: rollouts that several steps learn from, say."""
+        """Write what later steps need besides the weights, such as rollouts, into the folder of a checkpoint."""
 
     def load(self, folder: Path) -> None:
-        """Take up what `save` wrote, on resuming from that checkpoint."""
+        """Read what `save` wrote, to resume from that checkpoint."""
 
 
 class StepPlan:
-    """The optimizer steps of a run over given trees: each epoch in an order of its own, `trees_per_step` trees a step.
+    """The optimizer steps of a run over given trees, in a new order in each epoch.
 
     Args:
-        trees: what is learned.
-        trees_per_step: trees of one optimizer step.
-        row_tokens: the most tokens of a tree; of a row too, unless `one_row`.
-        tokens_per_batch: the most tokens of one forward pass; see `plan_batches` and `plan_single_rows` for what counts.
-        seed: of the order.
-        one_row: put the trees of a forward pass into one row. It is faster where attention skips what nobody may look at (on a
-            CPU), and slower where its cost is the square of the row (a dense mask). Numbers are the same either way.
-        learns: whether each tree must have learned tokens; those of a reward model have none.
+        trees: the trees to learn.
+        trees_per_step: number of trees in an optimizer step.
+        row_tokens: most tokens of a tree. Unless `one_row`, also of a row.
+        tokens_per_batch: most tokens of a forward pass, counted as in `plan_batches` and `plan_single_rows`.
+        seed: random seed of the order.
+        one_row: whether the trees of a forward pass are put into one row. This is faster where attention skips hidden
+            tokens (on a CPU), and slower where its cost is the square of the row (a dense mask). The numbers are the
+            same.
+        learns: whether each tree must have learned tokens. The trees of a reward model have none.
 
     Raises:
-        PackingError: no trees, a tree longer than a row, or one that learns nothing although it should.
+        PackingError: there are no trees, a tree is longer than a row, or a tree learns nothing although it should.
     """
 
     def __init__(
@@ -83,12 +92,22 @@ class StepPlan:
         self._trees_per_step, self._seed = trees_per_step, seed
         self._limits = PackingLimits(row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=one_row)
         self.steps_per_epoch = -(-len(trees) // trees_per_step)
+        self._order: tuple[int, torch.Tensor] | None = None
 
     def step_trees(self, epoch: int, step: int) -> list[int]:
         """Indices of the trees of one step of one epoch."""
-        generator = torch.Generator().manual_seed(derive_seed(self._seed, epoch))
-        order: list[int] = torch.randperm(len(self.trees), generator=generator).tolist()
-        return order[step * self._trees_per_step : (step + 1) * self._trees_per_step]
+        chosen: list[int] = self._epoch_order(epoch)[self._of_step(step)].tolist()
+        return chosen
+
+    def _of_step(self, step: int) -> slice:
+        return slice(step * self._trees_per_step, (step + 1) * self._trees_per_step)
+
+    def _epoch_order(self, epoch: int) -> torch.Tensor:
+        """The order of the trees in an epoch. It is drawn once, and kept until another epoch is asked for."""
+        if self._order is None or self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(derive_seed(self._seed, epoch))
+            self._order = epoch, torch.randperm(len(self.trees), generator=generator)
+        return self._order[1]
 
     def step_batches(self, epoch: int, step: int) -> list[PackedBatch]:
         """The packed batches of one step."""
@@ -96,22 +115,38 @@ class StepPlan:
         return PackedBatch.pack(chosen, **self._limits)
 
     def save(self, folder: Path) -> None:
-        """Nothing: the trees are given, and their order is a function of the seed."""
+        """Write nothing, since the trees are given and their order is a function of the seed."""
 
     def load(self, folder: Path) -> None:
-        """Nothing; see `save`."""
+        """Read nothing, as `save` writes nothing."""
 
     def largest_batch(self, num_epochs: int) -> PackedBatch:
-        """The packed batch whose trees have the most tokens, of all steps of so many epochs; the first of them on a tie."""
-        most, found = 0, (0, 0, 0)
+        """The packed batch whose trees have the most tokens, of all steps of so many epochs, the first one on a tie.
+
+        Steps whose trees have no more tokens together than the largest batch so far are not packed. A progress bar is
+        shown where there are many steps.
+        """
+        most, largest = 0, (0, 0, 0)
+        lengths = torch.tensor(self._lengths)
+        num_steps = num_epochs * self.steps_per_epoch
+        bar = progress(num_steps, "largest batch", "steps") if num_steps >= _MANY_STEPS else None
         for epoch in range(num_epochs):
+            order = self._epoch_order(epoch)
+            sums = [0, *lengths[order].cumsum(0).tolist()]
             for step in range(self.steps_per_epoch):
-                chosen = self.step_trees(epoch, step)
-                for index, rows in enumerate(self._plan(chosen)):
-                    tokens = sum(self._lengths[chosen[i]] for row in rows for i in row)
-                    if tokens > most:
-                        most, found = tokens, (epoch, step, index)
-        return self.step_batches(*found[:2])[found[2]]
+                part = self._of_step(step)
+                if sums[min(part.stop, len(self.trees))] - sums[part.start] > most:
+                    chosen: list[int] = order[part].tolist()
+                    for index, rows in enumerate(self._plan(chosen)):
+                        tokens = sum(self._lengths[chosen[i]] for row in rows for i in row)
+                        if tokens > most:
+                            most, largest = tokens, (epoch, step, index)
+                if bar is not None:
+                    bar.update()
+        if bar is not None:
+            bar.close()
+        epoch, step, index = largest
+        return self.step_batches(epoch, step)[index]
 
     def _plan(self, chosen: list[int]) -> list[list[list[int]]]:
         return plan_packing([self.trees[index] for index in chosen], **self._limits)
@@ -121,7 +156,7 @@ def check_tree(tree: PrefixTree, row_tokens: int, *, learns: bool = True) -> Non
     """Check that a tree fits into a row and, if it should, learns something.
 
     Raises:
-        PackingError: it does not; the message names the tree.
+        PackingError: it does not. The message names the tree.
     """
     if tree.num_tokens > row_tokens:
         raise PackingError(
@@ -135,7 +170,7 @@ def check_tree(tree: PrefixTree, row_tokens: int, *, learns: bool = True) -> Non
 
 
 class StepSampler:
-    """Yields (epoch, step) keys; the epoch is set from outside, as the training loop does."""
+    """Yields (epoch, step) keys. The training loop sets the epoch."""
 
     def __init__(self, steps_per_epoch: int) -> None:
         self._steps, self._epoch = steps_per_epoch, 0

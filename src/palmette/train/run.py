@@ -1,10 +1,13 @@
-"""Runs of any stage, from a recipe to what is saved: the run folder, exact resume, and the stage's own part in between."""
+"""Runs of any stage, from a recipe to a trained model: the run folder, exact resume, and the stage's own part."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,14 @@ from palmette import run
 from palmette.config import Recipe
 from palmette.errors import RunError
 from palmette.files import expand
+from palmette.inference.fingerprint import BASE
+from palmette.lock import locked
+from palmette.model.kernels import compiling_is_off
 from palmette.progress import Say
+from palmette.train.checkpoints import latest_checkpoint
 from palmette.train.job import Job
 from palmette.train.loop import save_result
 from palmette.train.stages import STAGES, Stage, read_recipe, resolve, stage_of_run
-from palmette.train.step import latest_checkpoint
 
 
 @dataclass(frozen=True)
@@ -41,21 +47,22 @@ def train(recipe: Recipe, say: Say = _quiet) -> TrainedRun:
     """Run a recipe of any stage from the start.
 
     Args:
-        recipe: the recipe, as `read_recipe` gives it. Its output folder must not exist.
+        recipe: the recipe, from `read_recipe`. Its output folder must not exist.
         say: called with a line of news for each part of the work.
 
     Raises:
-        PalmetteError: bad data, an unfit model, or a folder that exists or cannot be written.
-        TrainingInterrupted: Ctrl-C; a checkpoint was saved, and `resume` continues from it.
+        PalmetteError: bad data, an unfit model, or a folder that exists, cannot be written, or is being trained.
+        TrainingInterrupted: Ctrl-C or SIGTERM. A checkpoint was saved, and `resume` continues from it.
     """
     stage, folder = STAGES[recipe.stage], expand(recipe.output)
-    run.check_absent(folder)
     _check_one_process()
-    job: Job = resolve(stage.prepare)(recipe, say)
-    with run.whole_folder(folder) as staging:
-        run.write_text(staging / run.RECIPE, job.recipe.to_yaml())
-        run.write_json(staging / run.MANIFEST, {**run.environment(), "stage": stage.name, **job.fingerprint})
-    return _learn(stage, job, folder, None, say)
+    with hold(folder, f"train {stage.name} --resume {shlex.quote(str(folder))}"):
+        run.check_absent(folder)
+        job: Job = resolve(stage.prepare)(recipe, say)
+        with run.whole_folder(folder) as staging:
+            run.write_text(staging / run.RECIPE, job.recipe.to_yaml())
+            run.write_json(staging / run.MANIFEST, {**run.environment(), "stage": stage.name, **job.fingerprint})
+        return _learn(stage, job, folder, None, say)
 
 
 def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -> TrainedRun:
@@ -64,11 +71,11 @@ def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -
     Args:
         folder: the run folder.
         say: as for `train`.
-        stage: the stage that the run must be of; None for any.
+        stage: the stage that the run must be of. None allows any stage.
 
     Raises:
-        RunError: not a run folder, a run of another stage, or one that is finished already; or its data, weights or prompt are not
-            those that it began with.
+        RunError: the folder is not a run folder, or its run is of another stage, finished, or being trained. Or its
+            data, weights or prompt are not those that it began with.
         PalmetteError, TrainingInterrupted: as for `train`.
     """
     folder = expand(folder)
@@ -78,14 +85,37 @@ def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -
             f"{folder} is a run of the stage {own.name}, not of {stage}",
             f"Continue it with: palmette train {own.name} --resume {shlex.quote(str(folder))}",
         )
-    recipe = read_recipe(folder / run.RECIPE, own.name).model_copy(update={"output": str(folder)})
-    if run.is_finished(folder):
-        raise RunError(f"{folder} is finished", f"Try it: palmette {own.next_step.format(shlex.quote(str(folder)))}")
-    checkpoint = latest_checkpoint(folder / run.CHECKPOINTS)
-    say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting again")
-    job: Job = resolve(own.prepare)(recipe, say)
-    _check_unchanged(folder, job.fingerprint)
-    return _learn(own, job, folder, checkpoint, say)
+    with hold(folder, f"train {own.name} --resume {shlex.quote(str(folder))}"):
+        recipe = read_recipe(folder / run.RECIPE, own.name).model_copy(update={"output": str(folder)})
+        if run.is_finished(folder):
+            raise RunError(
+                f"{folder} is finished", f"Try it: palmette {own.next_step.format(shlex.quote(str(folder)))}"
+            )
+        checkpoint = latest_checkpoint(folder / run.CHECKPOINTS, say)
+        say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting again")
+        job: Job = resolve(own.prepare)(recipe, say)
+        _check_unchanged(folder, job.fingerprint, say)
+        return _learn(own, job, folder, checkpoint, say)
+
+
+@contextlib.contextmanager
+def hold(folder: Path, command: str) -> Iterator[None]:
+    """Hold a run folder while it is trained, so that no other process trains it too.
+
+    Args:
+        folder: the run folder. It need not exist yet.
+        command: words of the command that continues the run, for the message.
+
+    Raises:
+        RunError: another process holds it, or it cannot be locked.
+    """
+    with locked(folder.resolve(), wait=False) as held:
+        if not held:
+            raise RunError(
+                f"another process is training {folder}",
+                f"Wait until it has ended. If it is stopped before that, continue with: palmette {command}",
+            )
+        yield
 
 
 def _learn(stage: Stage, job: Job, folder: Path, checkpoint: Path | None, say: Say) -> TrainedRun:
@@ -94,17 +124,43 @@ def _learn(stage: Stage, job: Job, folder: Path, checkpoint: Path | None, say: S
     return TrainedRun(folder, stage.name)
 
 
-def _check_unchanged(folder: Path, now: dict[str, Any]) -> None:
-    """Refuse to continue with other data, weights or words than the run began with."""
+def _check_unchanged(folder: Path, now: dict[str, Any], say: Say) -> None:
+    """Check that data, weights and prompt are those that the run began with.
+
+    Kernels may change where PALMETTE_COMPILE=0 asks for torch's. That is reported.
+    """
     manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     before = {key: manifest[key] for key in now if key in manifest}
-    run.check_same(before, now, where=folder, way_out="Put it back as it was, or start a new run.")
+    if BASE not in before:  # a run of a version that did not write it
+        now = {key: value for key, value in now.items() if key != BASE}
+    model = dict(now.get("model", {}))
+    old, new = (_kernels(values.get("model", {})) for values in (before, now))
+    if old is not None and new is not None and old != new:
+        if not compiling_is_off():
+            raise RunError(
+                f"{folder} was begun with {old} kernels, and now it has {new} kernels",
+                "Make the same compiler available, or set PALMETTE_COMPILE=0 to continue with torch's kernels. "
+                "Then the last digits may differ.",
+            )
+        say(f"begun with {old} kernels, continued with {new} kernels: the last digits may differ")
+        before["model"] = {**before["model"], "kernels": new}
+        before["model"]["layers"] = before["model"].get("layers", "").replace(f"{old} kernels", f"{new} kernels")
+    # Runs of earlier versions lack the count of unreachable answers, which follows from the data, and do not say which
+    # kernels attention had under stock layers.
+    defaults = {"unreachable": now.get("unreachable", {}), "model": {"kernels": model.get("kernels")}}
+    run.check_same(before, now, where=folder, way_out="Restore it, or start a new run.", defaults=defaults)
+
+
+def _kernels(model: dict[str, Any]) -> str | None:
+    """The kernels that a manifest states for a model. None if it states none."""
+    stated = re.search(r"with (\w+) kernels", model.get("layers", ""))
+    return model.get("kernels") or (stated[1] if stated else None)
 
 
 def _check_one_process() -> None:
     processes = os.environ.get("WORLD_SIZE", "1")
     if processes != "1":
         raise RunError(
-            f"training was started as one of {processes} processes, and it writes its run folder alone",
+            f"training was started as one of {processes} processes, but only one process may write a run folder",
             "Start it without torchrun or accelerate launch.",
         )

@@ -1,51 +1,57 @@
-"""Supervised fine-tuning on questions about documents, or on conversations, with the loss on chosen tokens of each prefix tree."""
+"""Supervised fine-tuning on questions about documents, or on conversations. The loss counts chosen tokens only."""
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 
 from palmette import run
 from palmette.config import Recipe
+from palmette.data.records import DataSet
+from palmette.decode.reachability import count_unlearnable
 from palmette.inference.task import recipe_task
 from palmette.model.attention import skips_hidden
 from palmette.model.forward import check_positions
 from palmette.model.pause import add_pause, load_pause, pause_of, save_pause
 from palmette.progress import Say
+from palmette.train.checkpoints import latest_checkpoint
 from palmette.train.job import Job, settle, step_plan, tree_fingerprint
 from palmette.train.loop import Part, interrupted, run_steps
 from palmette.train.sources import build_trees, read_sources
 from palmette.train.start import load_start
-from palmette.train.step import latest_checkpoint
 
 
 def prepare(recipe: Recipe, say: Say) -> Job:
-    """Read the data, load and check the model, and build the trees; nothing is written.
+    """Read the data, load and check the model, and build the trees. Write nothing.
 
     Args:
         recipe: the recipe.
         say: called with lines about what is learned.
 
     Raises:
-        PalmetteError: bad data, an unfit model, or trees that do not fit.
+        PalmetteError: the data are bad, the model is unfit, or a tree does not fit.
     """
     data = read_sources(recipe)
-    begun = load_start(recipe, None)
-    model = begun.loaded.model
-    task = recipe_task(recipe, begun.loaded.tokenizer)
-    learned = build_trees(data, task, recipe)
-    for tree in learned.trees:
-        check_positions(model, tree.num_positions, f"document {tree.name!r}")
+    start = load_start(recipe, None)
+    model = start.loaded.model
+    task = recipe_task(recipe, start.loaded.tokenizer)
+    learned = build_trees(data, task, recipe, functools.partial(check_positions, model))
     num_pauses = len(set(task.reasoning.pause_tokens))
     if num_pauses:
         add_pause(model, num_pauses)
     dropped = [reason for source in data for reason in source.dropped] + learned.dropped
     counts, tokens = {"trees": len(learned.trees), "questions": learned.num_questions}, tree_fingerprint(learned.trees)
+    out_of_reach = count_unlearnable(d for source in data if isinstance(source, DataSet) for d in source.documents)
+    if out_of_reach:
+        say(str(out_of_reach))
     what = "turns of the assistant" if recipe.data.kind == "chat" else "questions"
     counted = f"{counts['trees']} trees, {counts['questions']} {what}, {tokens['tokens']} tokens"
-    resolved, made_of = settle(begun, data, dropped, counted, say, prompt=task.prompt, **counts, **tokens)
+    if recipe.data.kind != "chat":
+        tokens["unreachable"] = out_of_reach.describe()
+    resolved, fingerprint = settle(start, data, dropped, counted, say, prompt=task.prompt, **counts, **tokens)
     plan = step_plan(learned.trees, dropped, resolved, one_row=skips_hidden(model))
-    return Job(resolved, begun.loaded, plan, learned.num_questions, "questions", made_of)
+    return Job(resolved, start.loaded, plan, learned.num_questions, "questions", fingerprint)
 
 
 def learn(job: Job, folder: Path, checkpoint: Path | None, say: Say) -> None:
@@ -56,7 +62,7 @@ def learn(job: Job, folder: Path, checkpoint: Path | None, say: Say) -> None:
 
 
 def _learn_embeddings(job: Job, folder: Path, say: Say) -> None:
-    """Train the embeddings of the pause tokens alone. They are saved, and read again where the run is resumed."""
+    """Train only the embeddings of the pause tokens, and save them. A resumed run reads them again."""
     model, done = job.loaded.model, folder / run.EMBEDDINGS
     if not done.is_dir():
         epochs = job.recipe.reasoning.embedding_epochs
@@ -65,12 +71,13 @@ def _learn_embeddings(job: Job, folder: Path, say: Say) -> None:
         others = [p for p in model.parameters() if p.requires_grad and p is not own]
         for parameter in others:
             parameter.requires_grad_(False)
-        stopped = run_steps(job, folder, latest_checkpoint(folder / part.checkpoints), say, part)
+        checkpoint = latest_checkpoint(folder / part.checkpoints, say)
+        stop = run_steps(job, folder, checkpoint, say, part)
         for parameter in others:
             parameter.requires_grad_(True)
         with run.whole_folder(done) as staging:
             save_pause(model, staging)
         shutil.rmtree(folder / part.checkpoints, ignore_errors=True)
-        if stopped:
-            raise interrupted(job, folder, 0)
+        if stop is not None:
+            raise interrupted(job, folder, 0, stop)
     load_pause(model, done)

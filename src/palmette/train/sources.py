@@ -1,4 +1,4 @@
-"""A recipe's data, and the trees that are learned from them: questions about documents, or conversations."""
+"""A recipe's data, and the trees that are built from them: of questions about documents, or of conversations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from palmette.config import Recipe
 from palmette.data.chat import ChatSet, Conversation, holds_chat, read_chat
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
-from palmette.errors import DataError, TemplateError
+from palmette.errors import DataError, ModelError, TemplateError
 from palmette.tasks.chat import Chat, join_chats
+from palmette.tasks.document_trees import CheckPositions, Unlearnable, describe_left_out, document_trees
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.train.plan import check_tree
 from palmette.tree.joined import join
@@ -22,12 +23,12 @@ Sources = tuple[DataSet | ChatSet, ...]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What a run learns from.
+    """The trees that a run learns from.
 
     Attributes:
         trees: the training trees.
-        dropped: records left out while trees were made, with the reason of each.
-        num_questions: questions that are learned; of conversations, the assistant's turns.
+        dropped: the records that were left out while trees were built, each with its reason.
+        num_questions: the number of questions that are learned. For conversations, of the assistant's turns.
     """
 
     trees: list[PrefixTree]
@@ -39,12 +40,13 @@ def read_sources(recipe: Recipe) -> Sources:
     """The data that a recipe names.
 
     Raises:
-        DataError: see `read_source` and `read_chat`; or a file holds conversations, and the recipe does not say so.
+        DataError: see `read_source` and `read_chat`. Or a file holds conversations, but the recipe does not say so.
     """
     data = recipe.data
     if data.kind == "preferences":
         raise DataError(
-            "data.kind: preferences is for the stages that learn from them", "Use palmette train reward, dpo or kto."
+            "data.kind = preferences is only for stages that learn from preferences",
+            "Use palmette train reward, dpo or kto.",
         )
     if data.kind == "chat":
         return tuple(
@@ -59,54 +61,81 @@ def read_sources(recipe: Recipe) -> Sources:
     )
 
 
-def build_trees(sources: Sources, task: ExtractiveQa, recipe: Recipe) -> TrainingSet:
-    """The training trees of a recipe's data, with what its policies leave out.
+def build_trees(
+    sources: Sources, task: ExtractiveQa, recipe: Recipe, check_positions: CheckPositions | None = None
+) -> TrainingSet:
+    """The training trees of a recipe's data, without the records that its policies leave out.
 
     Args:
         sources: as `read_sources` gives them.
-        task: what trees of documents are built with; of conversations, its chat template is.
-        recipe: what is learned, how long trees may be, and what is done with those that are longer or cannot be built.
+        task: builds trees of documents. For conversations, its chat template does.
+        recipe: says which tokens are learned, how long trees may be, and what to do with records that are longer or
+            that no tree can be built of.
+        check_positions: refuses a branch with more positions than the model reads.
 
     Raises:
-        DataError, TemplateError, PackingError: a record that cannot be learned from, unless the recipe says to drop it.
+        DataError, TemplateError, PackingError, ModelError: a record cannot be learned from, and the recipe does not say
+            to drop it. The message names the record.
     """
     if recipe.data.kind == "chat":
         conversations = [c for source in sources if isinstance(source, ChatSet) for c in source.conversations]
-        return _chats(conversations, Chat(task.template, recipe.learn), recipe)
+        return _chats(conversations, Chat(task.template, recipe.learn), recipe, check_positions)
     documents = [d for source in sources if isinstance(source, DataSet) for d in source.documents if d.questions]
     learned = TrainingSet([], [], 0)
     num_questions = 0
     for document in documents:
-        tree = task.training_tree(document)
-        if _fits(tree, recipe, learned.dropped):
-            learned.trees.append(tree)
-            num_questions += len(document.questions)
+        trees, left_out = document_trees(
+            task, document, max_tokens=recipe.train.row_tokens, check_positions=check_positions
+        )
+        for one in left_out:
+            if not _may_drop(one, recipe):
+                raise one.error
+        learned.dropped.extend(describe_left_out(document, left_out))
+        for tree in trees:
+            check_tree(tree, recipe.train.row_tokens)
+        learned.trees.extend(trees)
+        num_questions += len(document.questions) - len(left_out)
     return TrainingSet(learned.trees, learned.dropped, num_questions)
 
 
-def _chats(conversations: Sequence[Conversation], task: Chat, recipe: Recipe) -> TrainingSet:
+def _may_drop(one: Unlearnable, recipe: Recipe) -> bool:
+    """Whether the recipe says to drop such a question. One that the model cannot read counts as bad and as too long."""
+    data = recipe.data
+    policies = [data.on_bad_record] if one.reason == "bad" else [data.on_too_long]
+    if isinstance(one.error, ModelError):
+        policies = [data.on_bad_record, data.on_too_long]
+    return "drop" in policies
+
+
+def _chats(
+    conversations: Sequence[Conversation], task: Chat, recipe: Recipe, check_positions: CheckPositions | None
+) -> TrainingSet:
     weighted: list[tuple[Conversation, list[Segment]]] = []
     dropped: list[str] = []
     for conversation in conversations:
         try:
             segments = task.segments(conversation)
-        except (DataError, TemplateError) as error:
-            if recipe.data.on_bad_record == "error":
+            (alone,) = join([(conversation.id, segments)])
+            if not _fits(alone, recipe, dropped):
+                continue
+            if check_positions is not None:
+                check_positions(alone.num_positions, f"conversation {conversation.id!r}")
+        except (DataError, TemplateError, ModelError) as error:
+            long = isinstance(error, ModelError) and recipe.data.on_too_long == "drop"
+            if recipe.data.on_bad_record == "error" and not long:
                 raise
             dropped.append(error.problem)
             continue
-        (alone,) = join([(conversation.id, segments)])
-        if _fits(alone, recipe, dropped):
-            weighted.append((conversation, segments))
+        weighted.append((conversation, segments))
     num_turns = sum(turn.role == "assistant" for conversation, _ in weighted for turn in conversation.turns)
     return TrainingSet(join_chats(weighted, recipe.train.row_tokens), dropped, num_turns)
 
 
 def _fits(tree: PrefixTree, recipe: Recipe, dropped: list[str]) -> bool:
-    """Whether a tree is no longer than a row; if not, the reason goes into `dropped`, where the recipe allows that.
+    """Whether a tree is no longer than a row. If it is, and the recipe says to drop it, the reason goes into `dropped`.
 
     Raises:
-        PackingError: it is longer and may not be dropped, or it learns nothing.
+        PackingError: the tree is longer and may not be dropped, or it has no learned token.
     """
     limit = recipe.train.row_tokens
     if tree.num_tokens > limit and recipe.data.on_too_long == "drop":

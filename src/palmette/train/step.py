@@ -1,25 +1,22 @@
-"""The step that every stage shares, on transformers' `Trainer`: micro-batches of one optimizer step, one denominator, safe checkpoints.
+"""The step of every stage, on transformers' `Trainer`: the micro-batches of an optimizer step share one denominator.
 
-Processes divide the micro-batches of a step among them; gradients are summed, not averaged, because the loss is already divided by
-the denominator of the whole step. Not covered: sharded models (FSDP, DeepSpeed).
+Several processes divide the micro-batches of a step among them. Gradients are summed and not averaged, because the loss
+is already divided by the denominator of the whole step. Not covered: sharded models (FSDP, DeepSpeed).
 """
 
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
-from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_model
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from palmette.errors import ModelError, RunError
+from palmette.errors import ModelError
 from palmette.model.forward import score_tokens
 from palmette.model.heads import PURPOSES, head_of, load_head, save_heads
 from palmette.model.loading import ADAPTER_WEIGHTS
@@ -27,15 +24,16 @@ from palmette.model.memory import ResidentLimit
 from palmette.model.pause import load_pause, save_pause
 from palmette.objectives.nll import weighted_nll
 from palmette.train.callbacks import TALLY
+from palmette.train.checkpoints import WEIGHTS, SafeCheckpoints
 from palmette.train.optimizer import MasterAdamW
 from palmette.train.plan import Plan, StepLoader
 from palmette.tree.batch import PackedBatch
 
-# A loss is a function of (model, batch, denominator of its step); the denominator is the sum of the measures of the step's batches.
+# A loss is a function of (model, batch, denominator of the step). The denominator is the sum of the measures of the
+# step's batches.
 Objective = Callable[[Any, PackedBatch, float], torch.Tensor]
 Measure = Callable[[PackedBatch], float]
 BeforeStep = Callable[[Any, list[PackedBatch]], None]
-_COMPLETE, _WEIGHTS = "trainer_state.json", "model.safetensors"
 
 
 def nll_objective(model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
@@ -50,13 +48,13 @@ def learn_weight(batch: PackedBatch) -> float:
 
 
 class Tally:
-    """Numbers beside the loss, added up over the micro-batches of a step; their means go into metrics.jsonl. Of this process alone."""
+    """Figures besides the loss, summed over a step's micro-batches in this process. Their means go to metrics.jsonl."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, float]] = {}
 
     def add(self, name: str, total: torch.Tensor | float, count: float) -> None:
-        """Add `total`, the sum of `count` values (or of values whose weights add up to it)."""
+        """Add `total`, the sum of `count` values, or of values whose weights add up to `count`."""
         before, number = self._sums.get(name, (0.0, 0.0))
         self._sums[name] = (before + float(total), number + count)
 
@@ -65,31 +63,33 @@ class Tally:
         self._sums[name] = (float(value), 1.0)
 
     def take(self) -> dict[str, float]:
-        """The means, in the order in which they were first added; what was added is forgotten."""
+        """The means, in the order in which they were first added. Then all sums start again."""
         means = {name: total / count for name, (total, count) in self._sums.items() if count}
         self._sums.clear()
         return means
 
 
-class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hide its type
+class TreeTrainer(SafeCheckpoints):
     """Trains a model on the steps of a plan.
 
     Args:
         model: the model, with its trainable parameters marked.
-        args: training arguments; their batch size and gradient accumulation have no effect, since the plan holds whole steps.
+        args: training arguments. Batch size and gradient accumulation have no effect, since the plan holds whole steps.
         plan: the optimizer steps.
         objective: loss of one packed batch, given the denominator of its step.
-        measure: a batch's part of that denominator; its learned weight unless said otherwise.
-        before_step: called once a step with the model, in evaluation mode and without gradients, and with all batches of the step:
-            for what a loss needs to know of the whole step (KTO's reference point, old log-probabilities).
-        tally: what the objective counts besides; logged with each step.
+        measure: a batch's part of the denominator. Its learned weight by default.
+        before_step: called once a step with all batches of the step and the model, in evaluation mode and without
+            gradients. It computes what a loss needs of the whole step, such as KTO's reference point or old
+            log-probabilities.
+        tally: other figures of the objective, which are logged with each step.
         callbacks: as for `Trainer`.
-        rehearsal: a batch to go through before the first step and its `before_step`, there and back, without learning from it: the
-            largest one, so that memory that does not suffice shows now, and does not grow later.
+        keep_checkpoints: how many of the newest checkpoints are kept.
+        rehearsal: a batch that goes through forward and backward pass before the first step, without being learned.
+            With the largest batch, a lack of memory shows at once, and memory does not grow later.
 
     Raises:
         ModelError: nothing is trainable, or the loss is not finite.
-        RunError: a checkpoint cannot be written; earlier ones survive.
+        RunError: a checkpoint cannot be written. Earlier ones survive.
     """
 
     def __init__(
@@ -113,18 +113,17 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         self._plan = plan
         self._objective, self._measure, self._before_step = objective, measure, before_step
         self._tally = tally or Tally()
-        self._keep = keep_checkpoints
+        self.keep_checkpoints = keep_checkpoints
         self._rehearsal = rehearsal
         self._memory = ResidentLimit()
-        self._staging: Path | None = None
         self._masters: MasterAdamW | None = None
 
     def get_train_dataloader(self) -> StepLoader:
-        """The plan's steps; every process sees them all and takes its share of the micro-batches."""
+        """The plan's steps. Every process gets all of them, and takes its share of the micro-batches."""
         return self._loader
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW with float32 masters over what is trainable."""
+        """AdamW with float32 masters of the trainable parameters."""
         if self._masters is None:
             trained = [p for p in self.model.parameters() if p.requires_grad]
             if not trained:
@@ -134,14 +133,14 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         return self._masters
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], None]:
-        """One whole step; its denominator is counted in `training_step`."""
+        """One whole step. Its denominator is computed in `training_step`."""
         return [next(epoch_iterator)], None
 
     def training_step(self, model: Any, inputs: list[PackedBatch], num_items_in_batch: Any = None) -> torch.Tensor:
-        """Forward and backward of all micro-batches of one optimizer step.
+        """Forward and backward pass of all micro-batches of one optimizer step.
 
         Returns:
-            The step's loss: summed over its micro-batches and processes, divided by its denominator.
+            The step's loss, summed over its micro-batches and processes and divided by its denominator.
         """
         assert self._masters is not None
         with self.accelerator.no_sync(model):
@@ -171,13 +170,14 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
             self._before_step(self.model, [batch.to(self.args.device) for batch in inputs])
 
     def _rehearse(self) -> None:
-        """Go through the rehearsal once; neither gradients nor the random state are left changed."""
+        """Compute the rehearsal once, without any effect on gradients and random state."""
         batch, self._rehearsal = self._rehearsal, None
         if batch is None:
             return
         self.model.train()
         with torch.random.fork_rng():
-            self._objective(self.model, batch.to(self.args.device), self._measure(batch)).backward()  # type: ignore[no-untyped-call]
+            loss = self._objective(self.model, batch.to(self.args.device), self._measure(batch))
+            loss.backward()  # type: ignore[no-untyped-call]
         self.model.zero_grad(set_to_none=True)
         self._tally.take()
         self._memory.reached()
@@ -213,7 +213,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
         )
 
     def check_finite(self) -> None:
-        """Refuse weights that are no numbers any more.
+        """Check that all trained weights are finite.
 
         Raises:
             ModelError: one of them is not.
@@ -222,7 +222,7 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
             raise self._exploded("a weight")
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
-        """Log a step, with what the objective counted."""
+        """Log a step, with the figures of the objective."""
         counted = self._tally.take() if "loss" in logs else {}
         super().log({**logs, TALLY: counted} if counted else logs, start_time)
 
@@ -238,38 +238,9 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
             self.model.save_pretrained(folder)
             save_pause(self.model, folder)
             save_heads(self.model, folder)
-        else:  # names as they are in memory: `save_pretrained` splits what some families fuse
-            save_model(self.model, str(folder / _WEIGHTS))
+        else:  # with names as in memory, since `save_pretrained` splits layers that some families fuse
+            save_model(self.model, str(folder / WEIGHTS))
         self._plan.save(folder)
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self._staging or super()._get_output_dir(trial))
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint beside its final place, then move it there and delete the oldest."""
-        if self.args.world_size > 1:  # every process adds its random state to one folder
-            super()._save_checkpoint(model, trial)
-            return
-        folder = Path(self.args.output_dir)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-            super()._save_checkpoint(model, trial)
-            for written in self._staging.iterdir():
-                shutil.rmtree(folder / written.name, ignore_errors=True)
-                written.rename(folder / written.name)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            survivor = latest_checkpoint(folder)
-            raise RunError(
-                f"cannot write the checkpoint of step {self.state.global_step} to {folder}: {error}",
-                f"Free some space, then resume from {survivor.name}." if survivor else "Free some space.",
-            ) from error
-        finally:
-            if self._staging is not None:
-                shutil.rmtree(self._staging, ignore_errors=True)
-            self._staging = None
-        for old in checkpoints(folder)[: -self._keep]:
-            shutil.rmtree(old)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
@@ -280,17 +251,5 @@ class TreeTrainer(Trainer):  # type: ignore[misc]  # transformers' decorators hi
                 if head_of(self.model, purpose) is not None:
                     load_head(self.model, folder, purpose)
         else:
-            load_model(self.model, folder / _WEIGHTS)
+            load_model(self.model, folder / WEIGHTS)
         self._plan.load(folder)
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints in a folder, oldest first."""
-    found = [path for path in folder.glob("checkpoint-*") if (path / _COMPLETE).is_file()]
-    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint, or None."""
-    found = checkpoints(folder)
-    return found[-1] if found else None

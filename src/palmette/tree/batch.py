@@ -71,11 +71,14 @@ class PackedBatch:
     ) -> list[PackedBatch]:
         """Pack trees into as few batches as a token budget allows; see `plan_packing` for the arguments.
 
+        Three trees of 20 tokens: under a dense mask each has a padded row of 32 tokens, and a batch of 64 holds two.
+
         >>> from palmette.tree.prefix_tree import Node
         >>> from palmette.tree.segments import Segment
         >>> trees = [PrefixTree(Node((Segment((token,) * 20),)), str(token)) for token in (5, 6, 7)]
-        >>> [[layout.nodes for layout in batch.rows] for batch in cls.pack(trees, row_tokens=64, tokens_per_batch=64)]
-        [[[('5', ''), ('6', ''), ('7', '')]]]
+        >>> batches = PackedBatch.pack(trees, row_tokens=64, tokens_per_batch=64)
+        >>> [[layout.nodes for layout in batch.rows] for batch in batches]
+        [[[('5', '')], [('6', '')]], [[('7', '')]]]
 
         Raises:
             PackingError: a tree is longer than `row_tokens`, or learns its very first token.

@@ -1,0 +1,43 @@
+"""White space, marks, and values in messages, each defined once for the whole project."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# For character classes of the `regex` package, whose \s follows Unicode and leaves out U+001C to U+001F.
+# Python's str.isspace, str.strip, str.split and the \s of `re` take these four for white space, and so do we.
+SPACE = r"\s\x1c-\x1f"
+# Marks belong to the character before them. The two joiners do too: many scripts write them inside words.
+MARKS = r"\p{M}\u200c\u200d"
+_JOINERS = "\u200c\u200d"
+
+
+def is_mark(character: str) -> bool:
+    """Whether a character belongs to the one before it: an accent, a vowel sign, a joiner.
+
+    The combining class does not tell, since it is 0 for most vowel signs of Indic scripts, Thai and Khmer.
+
+    >>> [is_mark(character) for character in ("\u0301", "\u0940", "\u0e35", "\u200d", "a", " ")]
+    [True, True, True, True, False, False]
+    """
+    return character in _JOINERS or unicodedata.category(character).startswith("M")
+
+
+def skip_marks(text: str, end: int) -> int:
+    """The first position from `end` on that is not inside a character and its marks.
+
+    >>> skip_marks("ki\u0301ln", 2), skip_marks("kiln", 2)
+    (3, 2)
+    """
+    while end < len(text) and is_mark(text[end]):
+        end += 1
+    return end
+
+
+def short(value: object) -> str:
+    """A value for a message, cut after 60 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more than 4300 digits
+        return f"a very long {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."
