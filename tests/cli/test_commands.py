@@ -93,7 +93,7 @@ def test_ask_says_what_is_wrong_with_a_completion(
 ) -> None:
     for completion, words in (
         ('{"answer": "?"}', "not in the document"),
-        ('{"answer": "8:15"}', "these words do not stand in the document"),
+        ('{"answer": "8:15"}', "these words are not in the document"),
         ("At 7:40.", "did not answer in the format asked for: At 7:40."),
     ):
         assert words in ask_with_completion(monkeypatch, capsys, run_folder.parent, completion)

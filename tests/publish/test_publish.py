@@ -317,7 +317,7 @@ def test_what_is_missing_is_asked_for(
         ([*data, *licence], "is a file or folder of this machine"),
         ([*base, *data], f"the licence of {BASE} is not known here. Give one: --licence"),
         ([*base, *licence], "the licence of the training data"),
-        ([*base, *licence, "--data-licence", "other.json=mit"], "did not learn from 'other.json'"),
+        ([*base, *licence, "--data-licence", "other.json=mit"], "was not trained on 'other.json'"),
         ([*base, *data, "--licence", "my own!"], "'my own!' is no identifier of a licence"),
         ([*base, *data, *licence, "--evaluation", tmp_path], "holds no evaluation that can be read"),
         ([*base, *data, *licence, "--to", "harbour"], "'harbour' cannot be a repository. Give it as USER/NAME"),
@@ -479,6 +479,8 @@ def test_the_card_passes_token_ids_where_text_would_not_do(trained: Path, tmp_pa
     assigned = {n.targets[0].id: n.value for n in ast.parse(block[1]).body if isinstance(n, ast.Assign)}  # type: ignore[attr-defined]
     assert ast.literal_eval(assigned["token_ids"]) == tokens
     assert tokenizer(ast.literal_eval(assigned["prompt"]), add_special_tokens=False)["input_ids"] != tokens
-    inputs = eval(ast.unparse(assigned["inputs"]), {"torch": torch, "token_ids": tokens})
+    names = {"torch": torch, "token_ids": tokens}
+    names["input_ids"] = eval(ast.unparse(assigned["input_ids"]), names)
+    inputs = eval(ast.unparse(assigned["inputs"]), names)
     assert inputs["input_ids"].tolist() == [tokens]
     assert inputs["attention_mask"].tolist() == [[1] * len(tokens)]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.evaluate.reward_metrics import RewardMetrics
     from palmette.evaluate.squad import Evaluation
 
-# What the terminal calls each figure of `eval divergence`, and what it multiplies it by.
+# Label and factor of each figure of `eval divergence` in the terminal.
 _DIVERGENCE = {
     "completion_kl": ("KL divergence from the reference, nats per completion", 1.0),
     "completion_kl_k3": ("  the same by the estimate k3", 1.0),
@@ -68,7 +68,8 @@ def eval_squad(
         typer.Option(
             min=1,
             metavar="N",
-            help="Let the model reason freely for up to N tokens before it answers. By default it answers as it was trained.",
+            help="Let the model reason freely for up to N tokens before it answers. By default it answers as it was "
+            "trained.",
         ),
     ] = None,
 ) -> None:
@@ -178,7 +179,7 @@ def eval_reward(
     found = evaluate_reward(model, data, limit=limit, attention=attention)
     _print_reward(found.metrics)
     if found.learned:
-        stdout().print("the run was trained on these very comparisons: this says nothing about others")
+        stdout().print("The run was trained on these comparisons, so these figures say nothing about others.")
     if out is not None:
         found.write(out)
         stderr().print(f"written: {out}")
@@ -272,7 +273,7 @@ def calibrate(
             f"{guarantee.min_confidence:.3f}"
         )
         console.print(
-            f"promise: at most {guarantee.target_error:.1%} of the answers given are wrong, "
+            f"guarantee: at most {guarantee.target_error:.1%} of the answers given are wrong, "
             f"with {guarantee.confidence:.0%} confidence (tested: {guarantee.num_wrong} of {guarantee.num_answered} "
             f"answers wrong, in {guarantee.num_documents} documents. {guarantee.num_tested} answers could be given)"
         )
@@ -289,7 +290,7 @@ def _print_evaluation(result: Evaluation, name: str, out: Path) -> None:
 
     stdout().print(metrics_table({name: result.metrics}, result.intervals))
     took = f" in {result.seconds:.0f} s" if result.seconds else ""
-    stderr().print(f"{len(result.scored)} questions{took}; files in {out}; look at {out / REPORT}")
+    stderr().print(f"{len(result.scored)} questions{took}. Files in {out}. Open {out / REPORT}.")
 
 
 def _scaled(ends: tuple[float, float] | None, scale: float) -> tuple[float, float] | None:
@@ -318,7 +319,7 @@ def _print_reward(found: RewardMetrics) -> None:
 
     figures = {
         "accuracy": ("accuracy, percent", 100.0),
-        "log_loss": ("log loss, nats (0.693: says nothing)", 1.0),
+        "log_loss": ("log loss, nats (0.693 is chance)", 1.0),
         "margin": ("margin of rewards", 1.0),
         "calibration_error": ("calibration error, percent", 100.0),
     }

@@ -127,7 +127,8 @@ def main() -> None:
 
     A user's mistake is one line on standard error and exit code 2, as `cli/failures.py` has it.
     """
-    # By default libgomp looks about a hundred times as often before a waiting thread sleeps. Where another program wants
-    # the processor, such threads keep those from running that they wait for, and a step takes four times as long, not two.
+    # By default libgomp spins about a hundred times as long before a waiting thread sleeps. If another program wants
+    # the processor, spinning threads delay the threads that they wait for. A step then takes four times as long, not
+    # two.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     sys.exit(run_command(app))
