@@ -63,8 +63,10 @@ class Usage:
         '2 requests answered, 1 more from the cache, 0 failed, 0 retries. Tokens: 9 in, 4 out. Cost: 0.9000.'
         """
         parts = [
-            f"{self.asked} requests answered, {self.cached} more from the cache, {self.failed} failed, "
-            f"{self.retries} retries.",
+            (
+                f"{self.asked} requests answered, {self.cached} more from the cache, {self.failed} failed, "
+                f"{self.retries} retries."
+            ),
             f"Tokens: {self.prompt_tokens} in, {self.completion_tokens} out"
             + (f" (the server did not count {self.uncounted} requests)." if self.uncounted else "."),
         ]
