@@ -339,7 +339,7 @@ def test_what_cannot_be_sampled_is_refused_at_once() -> None:
     assert list(sampler(model).sample([], 2, sampling)) == []
     with torch.no_grad():
         model.lm_head.weight[3, 3] = math.nan
-    with pytest.raises(ModelError, match="no numbers"):
+    with pytest.raises(ModelError, match="not numbers"):
         list(sampler(model).sample([(1,)], 1, sampling))
 
 
