@@ -471,7 +471,7 @@ def test_samples_are_gone_through_by_step_and_by_question(browser: Browser, url:
     assert completions.all_text_contents() == [MARKUP, "word" * 200]
     assert (shown.text_content(), earlier.is_disabled(), later.is_disabled()) == ("step 1", True, False)
     later.click()
-    assert completions.all_text_contents() == ["nothing"]
+    assert completions.all_text_contents() == ["empty completion"]
     moment.fill("2")
     assert completions.all_text_contents() == ["dawn"]
     assert (shown.text_content(), earlier.is_disabled(), later.is_disabled()) == ("step 9", False, True)

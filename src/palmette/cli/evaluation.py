@@ -278,7 +278,7 @@ def calibrate(
             f"answers wrong, in {guarantee.num_documents} documents. {guarantee.num_tested} answers could be given)"
         )
         console.print(
-            f"design effect {guarantee.design_effect:.2f}: the promise takes into account that the answers of one "
+            f"design effect {guarantee.design_effect:.2f}: the guarantee takes into account that the answers of one "
             "document are alike. It rests on documents that are drawn independently, from the same source as later ones"
         )
     stderr().print(f"fitted on {found.num_questions} questions of {data}, and stored in {model}")

@@ -43,7 +43,7 @@ def sweep(
         news.print(text)
     total = len(result.outcomes)
     news.print(
-        f"{total - result.num_failed} of {total} runs are finished. The table is in {result.folder / 'sweep.md'}"
+        f"{total - result.num_failed} of {total} runs finished. The table is in {result.folder / 'sweep.md'}"
     )
     if result.num_failed:
         raise typer.Exit(1)

@@ -1,4 +1,7 @@
-"""`palmette sweep`: train and measure each cell of a sweep; what is finished is kept, what was stopped goes on."""
+"""`palmette sweep`: trains and measures each cell of a sweep.
+
+Finished cells are not run again, and a cell that was stopped is continued.
+"""
 
 from __future__ import annotations
 
