@@ -1,4 +1,4 @@
-"""The run folder: what a run leaves behind, and how files get there whole or not at all."""
+"""The run folder: the files of a run, each written whole or not at all."""
 
 from __future__ import annotations
 

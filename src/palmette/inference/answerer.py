@@ -204,7 +204,8 @@ def load_answerer(name: ModelName, *, attention: AttentionChoice | None = None, 
 
     Raises:
         RunError: the run is not finished, is a reward model, or has a calibration that cannot be read.
-        ModelError: the model is missing, is a run whose base model has changed, or cannot honour the attention mask of a tree.
+        ModelError: the model is missing, is a run whose base model has changed, or cannot honour the attention mask
+            of a tree.
     """
     source = resolve_model(name)
     check_answers(source)

@@ -1,4 +1,4 @@
-"""What calibration fitted, kept beside the weights."""
+"""The calibration of a model, stored beside its weights."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Calibration:
 
     Attributes:
         decision: the temperature and thresholds.
-        guarantee: the promise that `decision.min_confidence` keeps, if one was asked for.
+        guarantee: the guarantee that `decision.min_confidence` keeps, if there is one.
         source, sha256: the data.
         documents: hashes of the documents' texts.
         num_questions: questions they were fitted and tested on.
         fitted_for: what the answers depend on besides the documents (weights, prompt, dtype, longest span).
-        created: when, in UTC.
+        created: time of the calibration, in UTC.
         max_windows: the most windows of a document among them. None in a file of a version that did not count them.
     """
 
@@ -61,10 +61,9 @@ class Calibration:
             value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             guarantee = Guarantee(**value.pop("guarantee")) if value["guarantee"] else value.pop("guarantee")
             documents = tuple(value.pop("documents"))
-            found = cls(decision=Decision(**value.pop("decision")), guarantee=guarantee, documents=documents, **value)
+            return cls(decision=Decision(**value.pop("decision")), guarantee=guarantee, documents=documents, **value)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(f"cannot read {path}: {error}", _AGAIN) from error
-        return found
 
     def check_fits(self, present: Mapping[str, Any]) -> None:
         """Refuse to decide by numbers that were fitted for something else.
