@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from palmette.data.records import Answer, Document, Question
@@ -45,3 +46,8 @@ class Script:
                 found.append(Rollout((5, 6), (-0.5, -0.25), None, key=key, index=index, **common))
             self.asked += 1
             yield found
+
+
+def verdicts(path: Path, *rows: Mapping[str, Any]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +10,8 @@ from typing import Any
 
 import pytest
 
-from palmette.cli.synth import synth_preferences
-from palmette.config import read_section
-from palmette.data.preference import read_comparisons
 from palmette.data.records import Document, Question
-from palmette.data.source import read_source
-from palmette.errors import DataError, RecipeError, RunError
+from palmette.errors import DataError, RunError
 from palmette.inference.reward_model import RewardModel, load_reward
 from palmette.lock import locked
 from palmette.model.loading import weights_hash
@@ -27,15 +20,13 @@ from palmette.rollouts.sampling import Sampling
 from palmette.synth.preference_job import write_preferences
 from palmette.synth.preference_settings import PreferenceSettings
 from palmette.synth.preferences import PreferenceMaker, Preferences, begin_work, make_preferences
-from palmette.synth.verdicts import judged_preferences, read_judged
-from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
-from palmette.tasks.qa_prompt import load_prompt
-from palmette.tasks.rewards import QaReward, parse_weights
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.rewards import QaReward
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree
 from tests.support.command import palmette
 from tests.support.data import squad_file
-from tests.support.scripted import DOCUMENT, HALF, RIGHT, WRONG, Script
+from tests.support.scripted import DOCUMENT, HALF, RIGHT, WRONG, Script, verdicts
 
 WHEN = replace(DOCUMENT, questions=DOCUMENT.questions[:1])
 SCORES = {RIGHT: 0.0, HALF: 3.0, WRONG: -1.0, "broken": 2.0}
@@ -83,7 +74,7 @@ def test_a_reward_model_ranks_alone_or_mixed_with_rules(task: ExtractiveQa, tmp_
     assert mixed.rows[0]["samples"][1]["rewards"] == pytest.approx({"f1": 2 / 3, "valid_json": 1.0, "model": 3.0})
     by_rule = made(task, tmp_path / "c", SCORES, weights, form="ranked", judged=False)
     assert by_rule.rows[0]["ranked"] == [RIGHT, HALF, WRONG, "broken"]
-    with pytest.raises(ValueError, match="rewards by rule, or a reward model"):
+    with pytest.raises(ValueError, match="rewards by rule or a reward model"):
         made(task, tmp_path / "d", SCORES, judged=False)
 
 
@@ -253,126 +244,6 @@ def test_the_command_ranks_by_a_reward_model(
     assert "was begun with reward_model" in capsys.readouterr().err
 
 
-def verdicts(path: Path, *rows: Mapping[str, Any]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
-def test_verdicts_are_read_in_every_way_that_they_are_written(tmp_path: Path) -> None:
-    prompt = load_prompt()
-    messages = qa_messages(prompt, DOCUMENT, DOCUMENT.questions[1])
-    prediction = {"text": "pier 3", "refusal": "", "completion": ""}
-    read = read_judged(
-        verdicts(
-            tmp_path / "v.jsonl",
-            {"question": "when", "asked": "When?", "completion": RIGHT, "label": True},  # of samples.jsonl
-            {"id": "when", "question": "When?", "prediction": prediction, "label": False},  # of answers.jsonl
-            {"id": "when", "question": "When?", "prediction": {**prediction, "completion": "broken"}, "label": False},
-            {"id": "who", "question": "Who?", "answer": None, "refusal": "absent", "label": True},  # of predict
-            {"question": "who", "answer": 'the "mate"', "label": False},
-            {"id": "a", "prompt": messages, "completion": [{"role": "assistant", "content": WRONG}], "label": False},
-            {"question": "where", "answer": "?", "label": True},
-            {"question": "when", "completion": f" {RIGHT}", "label": True},  # somebody else finds the same
-        ),
-        [DOCUMENT],
-        prompt,
-    )
-    assert read.number == 8
-    assert read.answers == {
-        "when": {RIGHT: True, WRONG: False, "broken": False},
-        "who": {'{"answer": "?"}': True, '{"answer": "the \\"mate\\""}': False, WRONG: False},
-        "where": {'{"answer": "?"}': True},
-    }
-
-
-def test_good_answers_are_preferred_to_bad_ones(tmp_path: Path) -> None:
-    """Each answer stands in a pair: with 3 good and 2 bad ones, g0 b0, g1 b1, g2 b0."""
-    prompt, (when, who, where) = load_prompt(), DOCUMENT.questions
-    answers = {
-        "when": {"g0": True, "b0": False, "g1": True, "g2": True, "b1": False},
-        "who": {"g": True, "b": False},
-        "where": {"g": True},
-        "mine": {"b": False},
-    }
-    document = replace(DOCUMENT, questions=(when, who, where, Question("mine", "Mine?"), Question("else", "Else?")))
-    done = judged_preferences(answers, [document], prompt)
-    assert [(row["id"], row["chosen"], row["rejected"]) for row in done.rows] == [
-        ("when/0", "g0", "b0"),
-        ("when/1", "g1", "b1"),
-        ("when/2", "g2", "b0"),
-        ("who", "g", "b"),
-    ]
-    assert [row["prompt"] for row in done.rows] == [qa_messages(prompt, DOCUMENT, when)] * 3 + [
-        qa_messages(prompt, DOCUMENT, who)
-    ]
-    assert done.counts == {"all good": 1, "all bad": 1, "unjudged": 1}
-    assert done.mean_reward is None
-
-
-GOOD = {"question": "when", "completion": RIGHT, "label": True}
-REFUSED: dict[str, tuple[list[Mapping[str, Any]], str]] = {
-    "unknown question": (
-        [GOOD, {"question": "why", "completion": "x", "label": True}],
-        r"row 2: none of .* has the id 'why'",
-    ),
-    "no question": ([{"completion": "x", "label": True}], "row 1: none of the 3 questions"),
-    "unknown prompt": (
-        [{"id": "a", "prompt": "When?", "completion": "x", "label": True}],
-        "the prompt of 'a' is that of none",
-    ),
-    "contradiction": (
-        [GOOD, {**GOOD, "completion": f"{RIGHT} ", "label": False}],
-        r"question 'when': 'when, row 1' finds it good and 'when, row 2' finds it bad",
-    ),
-    "empty completion": ([{**GOOD, "completion": ""}], "row 1, question 'when', holds no completion"),
-    "blank completion": ([{**GOOD, "completion": " "}], "row 1, 'when, row 1', in 'completion' is empty"),
-    "broken completion": (
-        [{"id": "when", "answer": None, "refusal": None, "label": True}],
-        "holds no completion and no answer",
-    ),
-    "no label": ([{**GOOD, "label": 1}], "row 1, 'when, row 1': 'label' is 1"),
-    "nothing": ([], "holds no verdict"),
-}
-
-
-@pytest.mark.parametrize("case", sorted(REFUSED))
-def test_bad_verdicts_are_refused_by_name(case: str, tmp_path: Path) -> None:
-    rows, message = REFUSED[case]
-    with pytest.raises(DataError, match=message) as caught:
-        read_judged(verdicts(tmp_path / "v.jsonl", *rows), [DOCUMENT], load_prompt())
-    assert "v.jsonl" in caught.value.problem
-
-
-def test_the_command_takes_answers_that_people_judged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """No model is needed. One verdict is on a question beyond the limit, which is known all the same."""
-    data, out = squad_file(tmp_path / "a.json"), tmp_path / "new" / "out.jsonl"
-    rows = [
-        {"question": "q1", "answer": "granite", "label": True},
-        {"question": "q1", "answer": "white", "label": False},
-        {"question": "q2", "answer": "?", "label": True},
-        {"question": "q3", "answer": "7:40", "label": True},
-    ]
-    file = verdicts(tmp_path / "v.jsonl", *rows)
-    words = ("synth", "preferences", data, "--verdicts", file, "--out", out)
-    assert palmette(monkeypatch, *words, "--limit", 1) == 0
-    said = capsys.readouterr()
-    assert "preferences for 1 of 2 questions" in said.out
-    assert "left out: 1 all good" in said.out
-    (record,) = read_comparisons(str(out)).records
-    assert (record.id, record.completions) == ("q1", ('{"answer": "granite"}', '{"answer": "white"}'))
-    document = read_source(str(data)).documents[0]
-    assert json.loads(out.read_text())["prompt"] == qa_messages(load_prompt(), document, document.questions[0])
-    report = json.loads((out.parent / "out.jsonl.report.json").read_text())
-    assert (report["verdicts"]["verdicts"], report["left_out"], report["kept"]) == (4, {"all good": 1}, 1)
-    assert {path.name for path in out.parent.iterdir()} == {"out.jsonl", "out.jsonl.report.json"}
-    out.unlink()
-    verdicts(tmp_path / "v.jsonl", *rows[2:])
-    assert palmette(monkeypatch, *words) == 2
-    assert "no question has both a good and a bad answer" in capsys.readouterr().err
-
-
 def test_a_second_process_at_the_same_output_is_refused(tmp_path: Path) -> None:
     data, out = squad_file(tmp_path / "a.json"), tmp_path / "out.jsonl"
     rows = [{"question": "q1", "answer": answer, "label": answer == "granite"} for answer in ("granite", "white")]
@@ -391,49 +262,3 @@ def test_a_second_process_at_the_same_output_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no data file"):
         write_preferences(settings.model_copy(update={"data": "none.json"}), tmp_path / "third.jsonl", print)
     assert not list(tmp_path.glob("*.work")), "nothing was begun"
-
-
-SETTINGS = {"data": "builtin:train", "model": "m"}
-CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
-    "nothing ranks": ({"reward": {}}, "no reward and no reward_model"),
-    "no model": ({"model": None}, "no model, and there are no verdicts"),
-    "weight of nothing": ({"reward_model_weight": 2.0}, "no meaning without a reward_model"),
-    "one answer": ({"samples": 1, "temperatures": [1.0]}, "nothing to compare"),
-    "verdicts and a reward model": (
-        {"verdicts": "v", "reward_model": "r"},
-        "reward_model = 'r' has no meaning with verdicts",
-    ),
-    "verdicts and rewards": ({"verdicts": "v", "reward": {"exact": 1.0}}, "reward = .* has no meaning with verdicts"),
-    "verdicts and lists": ({"verdicts": "v", "form": "ranked"}, "form = 'ranked' has no meaning"),
-    "verdicts and draws": ({"verdicts": "v", "temperatures": [0.5]}, "temperatures = .* has no meaning"),
-    "out of bounds": ({"min_margin": -1.0}, "min_margin = -1.0"),
-    "negative weight": ({"reward": {"f1": -1.0}}, "reward.f1 = -1.0"),
-    "unknown": ({"sampels": 3}, "Did you mean 'samples'"),
-}
-
-
-@pytest.mark.parametrize("case", sorted(CONTRADICTIONS))
-def test_settings_that_contradict_each_other_are_refused(case: str) -> None:
-    changes, message = CONTRADICTIONS[case]
-    with pytest.raises(RecipeError, match=message):
-        read_section(PreferenceSettings, {**SETTINGS, **changes}, "here")
-
-
-def test_settings_are_those_of_the_command() -> None:
-    """The same names and defaults, so that a recipe and a command mean the same."""
-    settings = read_section(PreferenceSettings, SETTINGS, "here")
-    options = {name: one.default for name, one in inspect.signature(synth_preferences).parameters.items()}
-    assert options.pop("temperature") is None
-    assert parse_weights(options.pop("reward")) == settings.reward == {"f1": 1.0, "valid_json": 0.2}
-    assert settings.temperatures == [0.7, 1.0, 1.3]
-    shared = options.keys() & PreferenceSettings.model_fields.keys() - {"data", "model"}
-    assert {name: options[name] for name in shared} == {name: getattr(settings, name) for name in shared}
-    assert PreferenceSettings.model_fields.keys() - options.keys() == {"temperatures", "reward"}
-    read_section(PreferenceSettings, {"data": "d", "model": "m", "reward": {}, "reward_model": "r"}, "here")
-
-
-def test_settings_need_no_torch() -> None:
-    code = (
-        "import sys; import palmette.synth.preference_settings; assert not {'torch', 'transformers'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
