@@ -57,7 +57,9 @@ def test_the_update_is_scaled_by_alpha_over_rank_or_its_root(stabilised: bool, s
 
 
 def test_dora_learns_lengths_apart_from_directions() -> None:
-    """Each row of the weight is m v / |v|, with v a row of W + s B A, and m the length of W's row before training (Liu et al., 2024)."""
+    """Each row of the weight is m v / |v|, with v a row of W + s B A, and m the length of W's row before training
+    (Liu et al., 2024).
+    """
     module, weight, update = layer(adapted(dora=True))
     direction = weight + 6.0 / 4 * update
     effective = weight.norm(dim=1, keepdim=True) * direction / direction.norm(dim=1, keepdim=True)

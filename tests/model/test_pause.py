@@ -1,4 +1,6 @@
-"""Pause tokens: rows of input embeddings of their own, learned alone or with the rest, kept beside the adapter; law 7 holds."""
+"""Pause tokens: rows of input embeddings of their own, learned alone or with the rest, kept beside the adapter; law
+7 holds.
+"""
 
 from __future__ import annotations
 

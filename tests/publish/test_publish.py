@@ -1,4 +1,6 @@
-"""Publishing: merged weights compute what the adapter does; what is uploaded is whole, true, and says nothing of this machine."""
+"""Publishing: merged weights compute what the adapter does; what is uploaded is whole, true, and says nothing of
+this machine.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ from tests.support.tokenizers import LLAMA3
 
 @pytest.fixture(scope="module")
 def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that learned something, on a file and on built-in documents, with an evaluation and a calibration beside it."""
+    """A run that learned something, on a file and on built-in documents, with an evaluation and a calibration beside
+    it.
+    """
     folder = tmp_path_factory.mktemp("publish")
     data = squad_file(folder / "secret.json")
     changes = {"data__train": [str(data), "builtin:dev"], "data__limit_documents": 2, "lora__dropout": 0.0}
@@ -79,7 +83,9 @@ def adapted(base: Path, adapter: Path) -> Any:
 def test_merged_weights_compute_what_the_adapter_does(
     trained: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In float32, whose sums of some hundred terms differ by a few times 1e-7 of their size when they are added in another order."""
+    """In float32, whose sums of some hundred terms differ by a few times 1e-7 of their size when they are added in
+    another order.
+    """
     assert palmette(monkeypatch, "merge", trained, "--out", tmp_path / "merged") == 0
     want, base = logits(adapted(tiny_folder, trained / "adapter")), logits(plain(tiny_folder))
     assert float((want - base).abs().max()) > 0.1
@@ -410,7 +416,10 @@ def test_no_card_is_made_up_for_other_stages(
 
 
 # The pre-tokenizer of Llama 3, as its tokenizer.json has it. A full stop takes the line breaks after it along.
-LLAMA3_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def llama3_tokenizer() -> PreTrainedTokenizerFast:
@@ -433,8 +442,8 @@ def llama3_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def test_prompts_that_a_plain_tokenizer_encodes_otherwise_are_counted(tmp_path: Path) -> None:
-    """Two of three documents end in a full stop, so that it meets the line breaks of the prompt. That is derived by hand:
-    of the five questions, those about these two documents are three.
+    """Two of three documents end in a full stop, so that it meets the line breaks of the prompt. That is derived by
+    hand: of the five questions, those about these two documents are three.
     """
     paragraphs = [
         {

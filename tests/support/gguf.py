@@ -77,7 +77,9 @@ def write_gguf(
 
 
 def _interleaved(weight: torch.Tensor, config: Any, *, is_query: bool) -> torch.Tensor:
-    """Rows in the order of llama.cpp's Llama, whose rotary pairs are neighbours; transformers' are half a head apart."""
+    """Rows in the order of llama.cpp's Llama, whose rotary pairs are neighbours; transformers' are half a head
+    apart.
+    """
     heads = config.num_attention_heads if is_query else config.num_key_value_heads
     half = weight.shape[0] // heads // 2
     return weight.view(heads, 2, half, -1).transpose(1, 2).reshape(weight.shape).contiguous()

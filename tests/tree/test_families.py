@@ -86,7 +86,10 @@ def test_prompts_end_as_the_generation_prompt(family: str) -> None:
 
 @pytest.mark.parametrize("family", TEXT_ONLY)
 def test_the_segments_spell_what_the_family_writes(family: str) -> None:
-    """Up to the end of the last turn. Where the prompt holds a block that the whole conversation has not, without it."""
+    """Up to the end of the last turn.
+
+    Where the prompt holds a block that the whole conversation has not, without it.
+    """
     messages = turns(family)
     text = "".join(segment.text for segment in TEMPLATES[family].segments(messages))
     if family in ("deepseek-r1-distill", "deepseek-v3"):

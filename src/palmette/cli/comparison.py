@@ -42,8 +42,8 @@ def compare_runs(
     console.print(f"A: {first}\nB: {second}\n")
     console.print(_difference_table(Evaluation(a).metrics, Evaluation(b).metrics, differences))
     console.print(
-        f"\nright in B only: {len(changes.won)}; right in A only: {len(changes.lost)}; "
-        f"another answer, as right or wrong: {changes.num_other}"
+        f"\nright in B only: {len(changes.won)}, right in A only: {len(changes.lost)}, "
+        f"another answer that is equally right or wrong: {changes.num_other}"
     )
     for name, changed in (("right in B only", changes.won), ("right in A only", changes.lost)):
         if changed and show:

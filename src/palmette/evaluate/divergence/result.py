@@ -1,20 +1,22 @@
-"""How far a policy has gone from its reference, and what its sampled completions earn: figures over completions, with intervals.
+"""How far a policy is from its reference, and the rewards of its sampled completions: figures with intervals.
 
-Completions are drawn from the policy at temperature 1 from all tokens, so what holds on average for them estimates what holds for the policy:
+Completions are sampled from the policy at temperature 1 from all tokens, so their means estimate those of the policy:
 
-    completion_kl                 KL(policy || reference), nats a completion: the mean over completions of log(policy / reference), summed along each;
-                             the estimate k1 of `objectives/kl.py`, without bias, and below 0 by chance where the two are close
-    completion_kl_k3              the same by k3 at each token, without bias too, and never below 0
-    token_kl, token_kl_k3    both sums over all completions, divided by the tokens of all completions
-    entropy                  -log(policy) over all completions, divided by their tokens (nats a token)
-    completion_tokens, ended      tokens of a completion, and the share of completions that came to an end before the limit
-    reward                   the weighted sum of rewards
-    sampled_exact, ...       the mean of each verifiable reward (`tasks/rewards.py`), 0 to 1
-    sampled_abstained        the share of completions that are valid and abstain, rightly or not
+    completion_kl           KL(policy || reference), nats a completion: the mean of log(policy / reference), summed
+                            along each completion. It is the estimate k1 of `objectives/kl.py`, without bias, and below
+                            0 by chance where the two models are close
+    completion_kl_k3        the same by k3 at each token, also without bias, and never below 0
+    token_kl, token_kl_k3   both sums over all completions, divided by the tokens of all completions
+    entropy                 -log(policy) over all completions, divided by their tokens (nats a token)
+    completion_tokens       tokens of a completion
+    ended                   the share of completions that ended before the limit
+    reward                  the weighted sum of rewards
+    sampled_exact, ...      the mean of each verifiable reward (`tasks/rewards.py`), 0 to 1
+    sampled_abstained       the share of completions that are valid and abstain, rightly or not
 
-Completions are cut at a limit, so this is the divergence over so many first tokens, which is never more than that of whole completions. Figures a
-token are ratios of means. Intervals are 95 % percentile intervals by the bootstrap over documents (`evaluate/bootstrap.py` says why, and
-what they do not cover); a document's completions are drawn together.
+Completions are cut at a limit, so this is the divergence over their first tokens, which is never more than that of
+whole completions. Figures a token are ratios of means. Intervals are 95 % percentile intervals by bootstrap over
+documents (see `evaluate/bootstrap.py` for what they do not cover). The completions of a document are drawn together.
 
 Letters: N completions, D documents, M measures, S samples.
 """
