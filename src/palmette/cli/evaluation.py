@@ -254,7 +254,7 @@ def calibrate(
     They are stored beside the run's weights. With --target-error the share of wrong answers is guaranteed.
     """
     from palmette.cli.console import stderr, stdout
-    from palmette.evaluate.run_calibration import calibrate_run
+    from palmette.evaluate.run_calibration import RESTS_ON, calibrate_run
 
     found = calibrate_run(
         model,
@@ -280,10 +280,7 @@ def calibrate(
             f"with {guarantee.confidence:.0%} confidence (tested: {guarantee.num_wrong} of {guarantee.num_answered} "
             f"answers wrong, in {guarantee.num_documents} documents. {guarantee.num_tested} answers could be given)"
         )
-        console.print(
-            f"design effect {guarantee.design_effect:.2f}: the promise takes into account that the answers of one "
-            "document are alike. It rests on documents that are drawn independently, from the same source as later ones"
-        )
+        console.print(f"design effect {guarantee.design_effect:.2f}: answers of one document are alike. {RESTS_ON}")
     stderr().print(f"fitted on {found.num_questions} questions of {data}, and stored in {model}")
 
 
