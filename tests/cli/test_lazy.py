@@ -94,7 +94,9 @@ def parameters() -> Iterator[Any]:
 
 @pytest.mark.parametrize("annotation", list(parameters()))
 def test_parameters_have_helps_that_stand_alone_and_paths_are_expanded(annotation: Any) -> None:
-    """Sentences that begin with a capital letter or a file's name and end with a full stop; one parser for all paths."""
+    """Sentences that begin with a capital letter or a file's name and end with a full stop; one parser for all
+    paths.
+    """
     assert get_origin(annotation) is Annotated
     kind, info = get_args(annotation)
     said = re.sub(r" \[default: [^]]+\]$", "", info.help)

@@ -32,7 +32,9 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 
 def load() -> str:
-    """What is chosen now, after computing something by hand with it: silu(0) times 3 is 0, and rms(3, 4) is sqrt(12.5)."""
+    """What is chosen now, after computing something by hand with it: silu(0) times 3 is 0, and rms(3, 4) is
+    sqrt(12.5).
+    """
     kernels_for.cache_clear()
     kernels = kernels_for(torch.float32, "cpu")
     assert kernels.swiglu(torch.zeros(1), torch.full((1,), 3.0)).tolist() == [0.0]

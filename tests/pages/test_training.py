@@ -1,4 +1,6 @@
-"""training.html: figures, rules and samples are counted by hand here; the page itself is driven in a headless Chromium where there is one."""
+"""training.html: figures, rules and samples are counted by hand here; the page itself is driven in a headless
+Chromium where there is one.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ COUNTED_IN = {
 
 
 def log_lines(num: int, **series: Any) -> list[dict[str, Any]]:
-    """`num` steps of half an epoch's length in all; a series is a list, a function of the step from 1, or a constant."""
+    """`num` steps of half an epoch's length in all; a series is a list, a function of the step from 1, or a
+    constant.
+    """
     lines = []
     for step in range(1, num + 1):
         line: dict[str, Any] = {"step": step, "epoch": step / num / 2, **LOGGED, "seconds": 2.0 * step}
@@ -134,7 +138,9 @@ def test_every_figure_that_a_stage_counts_has_a_chart_with_words(stage: str, tmp
 
 
 def test_what_is_not_known_is_drawn_as_it_stands_and_what_cannot_be_drawn_is_named(tmp_path: Path) -> None:
-    """The figure "strange" lacks a step and is once NaN, so it is known in 18 of 20; "words" is no number, "nothing" null."""
+    """The figure "strange" lacks a step and is once NaN, so it is known in 18 of 20; "words" is no number, "nothing"
+    null.
+    """
     strange = [math.nan, "absent", *[7.0] * 18]
     run = read(tmp_path, "sft", log_lines(20, strange=strange, words="none", nothing=None))
     assert [figure.keys for figure in figure_groups(run)[OTHERS]] == [("strange",)]
@@ -196,7 +202,8 @@ def last_two(before: float, after: float) -> list[float]:
             {"kl": last_two(0.0, 12.6)},
             "12.6 nats a completion",
         ),
-        # 18 times 1 and twice 0.5 have the mean 0.95 and the standard deviation sqrt(0.9 * 0.05^2 + 0.1 * 0.45^2) = 0.15.
+        # 18 times 1 and twice 0.5 have the mean 0.95 and the standard deviation sqrt(0.9 * 0.05^2 + 0.1 * 0.45^2) =
+        # 0.15.
         (
             "grpo",
             "The reward is lower",
@@ -241,7 +248,10 @@ def test_a_short_run_is_not_held_against_its_beginning(tmp_path: Path) -> None:
 
 
 def test_the_headline_says_what_the_log_says(tmp_path: Path) -> None:
-    """20 steps of 2 s over half an epoch of 1,000 tokens: 12.5 tokens a second, shown as 12. A twentieth of 20 steps is one."""
+    """20 steps of 2 s over half an epoch of 1,000 tokens: 12.5 tokens a second, shown as 12.
+
+    A twentieth of 20 steps is one.
+    """
     lines = log_lines(20, loss=lambda step: 21.0 - step, comparisons_per_second=3.25)
     folder = write_run(tmp_path / "mine", "dpo", lines)
     html = page_of(read_training_run(folder))
@@ -461,7 +471,7 @@ def test_samples_are_gone_through_by_step_and_by_question(browser: Browser, url:
     assert completions.all_text_contents() == [MARKUP, "word" * 200]
     assert (shown.text_content(), earlier.is_disabled(), later.is_disabled()) == ("step 1", True, False)
     later.click()
-    assert completions.all_text_contents() == ["nothing"]
+    assert completions.all_text_contents() == ["empty completion"]
     moment.fill("2")
     assert completions.all_text_contents() == ["dawn"]
     assert (shown.text_content(), earlier.is_disabled(), later.is_disabled()) == ("step 9", False, True)

@@ -1,4 +1,6 @@
-"""Publishing: merged weights compute what the adapter does; what is uploaded is whole, true, and says nothing of this machine."""
+"""Publishing: merged weights compute what the adapter does; what is uploaded is whole, true, and says nothing of
+this machine.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ from tests.support.tokenizers import LLAMA3
 
 @pytest.fixture(scope="module")
 def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that learned something, on a file and on built-in documents, with an evaluation and a calibration beside it."""
+    """A run that learned something, on a file and on built-in documents, with an evaluation and a calibration beside
+    it.
+    """
     folder = tmp_path_factory.mktemp("publish")
     data = squad_file(folder / "secret.json")
     changes = {"data__train": [str(data), "builtin:dev"], "data__limit_documents": 2, "lora__dropout": 0.0}
@@ -79,7 +83,9 @@ def adapted(base: Path, adapter: Path) -> Any:
 def test_merged_weights_compute_what_the_adapter_does(
     trained: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In float32, whose sums of some hundred terms differ by a few times 1e-7 of their size when they are added in another order."""
+    """In float32, whose sums of some hundred terms differ by a few times 1e-7 of their size when they are added in
+    another order.
+    """
     assert palmette(monkeypatch, "merge", trained, "--out", tmp_path / "merged") == 0
     want, base = logits(adapted(tiny_folder, trained / "adapter")), logits(plain(tiny_folder))
     assert float((want - base).abs().max()) > 0.1
@@ -317,7 +323,7 @@ def test_what_is_missing_is_asked_for(
         ([*data, *licence], "is a file or folder of this machine"),
         ([*base, *data], f"the licence of {BASE} is not known here. Give one: --licence"),
         ([*base, *licence], "the licence of the training data"),
-        ([*base, *licence, "--data-licence", "other.json=mit"], "did not learn from 'other.json'"),
+        ([*base, *licence, "--data-licence", "other.json=mit"], "was not trained on 'other.json'"),
         ([*base, *data, "--licence", "my own!"], "'my own!' is no identifier of a licence"),
         ([*base, *data, *licence, "--evaluation", tmp_path], "holds no evaluation that can be read"),
         ([*base, *data, *licence, "--to", "harbour"], "'harbour' cannot be a repository. Give it as USER/NAME"),
@@ -410,7 +416,10 @@ def test_no_card_is_made_up_for_other_stages(
 
 
 # The pre-tokenizer of Llama 3, as its tokenizer.json has it. A full stop takes the line breaks after it along.
-LLAMA3_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def llama3_tokenizer() -> PreTrainedTokenizerFast:
@@ -433,8 +442,8 @@ def llama3_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def test_prompts_that_a_plain_tokenizer_encodes_otherwise_are_counted(tmp_path: Path) -> None:
-    """Two of three documents end in a full stop, so that it meets the line breaks of the prompt. That is derived by hand:
-    of the five questions, those about these two documents are three.
+    """Two of three documents end in a full stop, so that it meets the line breaks of the prompt. That is derived by
+    hand: of the five questions, those about these two documents are three.
     """
     paragraphs = [
         {
@@ -479,6 +488,8 @@ def test_the_card_passes_token_ids_where_text_would_not_do(trained: Path, tmp_pa
     assigned = {n.targets[0].id: n.value for n in ast.parse(block[1]).body if isinstance(n, ast.Assign)}  # type: ignore[attr-defined]
     assert ast.literal_eval(assigned["token_ids"]) == tokens
     assert tokenizer(ast.literal_eval(assigned["prompt"]), add_special_tokens=False)["input_ids"] != tokens
-    inputs = eval(ast.unparse(assigned["inputs"]), {"torch": torch, "token_ids": tokens})
+    names = {"torch": torch, "token_ids": tokens}
+    names["input_ids"] = eval(ast.unparse(assigned["input_ids"]), names)
+    inputs = eval(ast.unparse(assigned["inputs"]), names)
     assert inputs["input_ids"].tolist() == [tokens]
     assert inputs["attention_mask"].tolist() == [[1] * len(tokens)]

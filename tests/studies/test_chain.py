@@ -1,4 +1,6 @@
-"""Chains of stages: each builds on what it names, nothing is done twice, Ctrl-C costs nothing, and a failure stops only what builds on it."""
+"""Chains of stages: each builds on what it names, nothing is done twice, Ctrl-C costs nothing, and a failure stops
+only what builds on it.
+"""
 
 from __future__ import annotations
 

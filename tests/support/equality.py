@@ -65,7 +65,9 @@ def plan(row_tokens: int, tokens_per_batch: int, one_row: bool = False) -> StepP
 
 
 def train_example(out: str) -> None:
-    """Three epochs of `plan`, as the stages train them, in this process or, where its environment says so, in one of several."""
+    """Three epochs of `plan`, as the stages train them, in this process or, where its environment says so, in one of
+    several.
+    """
     torch.set_num_threads(1)
     model, distributed = tiny_llama(), "WORLD_SIZE" in os.environ
     args = TrainingArguments(

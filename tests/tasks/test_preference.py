@@ -31,7 +31,8 @@ from tests.support.trees import chain, forests
 TOKENIZERS = {style: build() for style, build in STYLES.items()}
 TEMPLATES = {style: ChatTemplate(tokenizer) for style, tokenizer in TOKENIZERS.items()}
 
-# Words that no tokenizer here merges with what stands around them, so that a rendered conversation has the tokens of its parts.
+# Words that no tokenizer here merges with what stands around them, so that a rendered conversation has the tokens of
+# its parts.
 words = st.lists(st.sampled_from(["Ferry", "7:40", "granite", "is", "<think>", "né", "?"]), min_size=1, max_size=4)
 texts = words.map(" ".join)
 
@@ -66,14 +67,17 @@ def several(draw: st.DrawFn) -> list[Comparison]:
     return found
 
 
-# What random comparisons may lack, on purpose: a system message, several turns, three completions; one prompt of two comparisons.
+# What random comparisons may lack, on purpose: a system message, several turns, three completions; one prompt of two
+# comparisons.
 LONG_PROMPT = (turn("system", "is"), turn("user", "Ferry"), turn("assistant", "7:40"), turn("user", "granite ?"))
 THREE = Comparison("record", LONG_PROMPT, ("né", "is", "Ferry 7:40"))
 ALIKE = [Comparison(f"r{index}", LONG_PROMPT, ("né", "is", "7:40")[index:]) for index in range(2)]
 
 
 def rendered(style: str, prompt: tuple[Turn, ...], completion: str) -> tuple[list[int], int]:
-    """The tokens of a conversation that transformers rendered as a whole, up to the end of the turn; how many are the prompt's."""
+    """The tokens of a conversation that transformers rendered as a whole, up to the end of the turn; how many are
+    the prompt's.
+    """
     turns = [{"role": t.role, "content": turn_text(t)} for t in prompt]
     if style == "gemma" and turns[0]["role"] == "system":
         system, user, *rest = turns
@@ -103,7 +107,9 @@ def without_thoughts(comparison: Comparison) -> Comparison:
 
 @pytest.mark.parametrize("style", sorted(STYLES))
 def test_every_branch_is_the_rendered_conversation(style: str) -> None:
-    """Tokens of each root-to-leaf path, and the learned ones among them: the completion and what ends it, nothing of the prompt."""
+    """Tokens of each root-to-leaf path, and the learned ones among them: the completion and what ends it, nothing of
+    the prompt.
+    """
     seen: Counter[str] = Counter()
     trees, unlearned = PreferenceTrees(TEMPLATES[style]), PreferenceTrees(TEMPLATES[style], learned=False)
 
@@ -138,7 +144,9 @@ def test_every_branch_is_the_rendered_conversation(style: str) -> None:
 @pytest.mark.parametrize("style", ["smollm2", "llama2"])
 @pytest.mark.parametrize("learned", [True, False])
 def test_packed_branches_are_those_of_rows_of_their_own(style: str, learned: bool) -> None:
-    """What a branch's last token sees is its conversation; and scored tokens go to the branch whose completion they are of."""
+    """What a branch's last token sees is its conversation; and scored tokens go to the branch whose completion they
+    are of.
+    """
     seen: Counter[str] = Counter()
     trees = PreferenceTrees(TEMPLATES[style], learned=learned)
 
@@ -184,7 +192,8 @@ def test_packed_branches_are_those_of_rows_of_their_own(style: str, learned: boo
     assert min(seen.values()) > 0, seen
 
 
-# Two trees of one root each: they share all of it, so that the leaves have no tokens of their own, and a token has two branches.
+# Two trees of one root each: they share all of it, so that the leaves have no tokens of their own, and a token has two
+# branches.
 LEAFLESS = [
     PrefixTree(Node((Segment((1, 2)),), (), "a"), "ta"),
     PrefixTree(Node((Segment((1, 2)),), (), "b"), "tb"),

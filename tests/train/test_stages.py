@@ -71,7 +71,10 @@ def test_a_recipe_is_read_as_its_stage_s(tmp_path: Path) -> None:
         (
             "output: x\ndata: {train: [a.jsonl]}\nkto: {beta: 0.2}",
             None,
-            "names no stage, .* sft: .*unknown key 'kto'.* such as `stage: kto`. The stages are sft, reward, dpo, kto, grpo",
+            (
+                "names no stage, .* sft: .*unknown key 'kto'.* such as `stage: kto`. "
+                "The stages are sft, reward, dpo, kto, grpo"
+            ),
         ),
         ("stage: dop\noutput: x", None, "stage = 'dop' is not a training stage. The stages are sft, reward, dpo"),
         ("stage: [dpo]\noutput: x", None, "is not a training stage"),
@@ -112,7 +115,9 @@ def test_a_run_says_its_stage(finished: TrainedRun) -> None:
 def test_a_run_is_resumed_as_what_it_is(
     finished: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also one from before recipes and manifests said their stage, and one whose folder is given below the home folder."""
+    """Also one from before recipes and manifests said their stage, and one whose folder is given below the home
+    folder.
+    """
     out = tmp_path / "run"
     out.mkdir()
     recipe = yaml.safe_load((finished.folder / "recipe.yaml").read_text())

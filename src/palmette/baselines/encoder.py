@@ -1,8 +1,8 @@
 """An encoder with a span head (`AutoModelForQuestionAnswering`): loading it, and answering with it.
 
-As in Devlin et al. (2019), "BERT", section 4.3, the head gives two numbers for each token: how well an answer begins there,
-and how well it ends there. Everything is computed in float32. Not covered: heads with logits of another shape (XLNet's beam
-head), and encoders without a fast tokenizer.
+As in Devlin et al. (2019), "BERT", section 4.3, the head gives two numbers for each token: how well an answer begins
+there, and how well it ends there. Everything is computed in float32. Not covered: heads with logits of another shape
+(XLNet's beam head), and encoders without a fast tokenizer.
 """
 
 from __future__ import annotations

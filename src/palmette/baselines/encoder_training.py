@@ -1,9 +1,9 @@
 """Training an encoder's span head, and the encoder with it, on questions about documents.
 
-As in Devlin et al. (2019), "BERT", section 4.3, the loss of a window is the mean of two cross-entropies, over the token at
-which the answer begins and the token at which it ends. Both targets are CLS where the window does not hold the whole answer.
-The run folder holds encoder.json (the settings), manifest.json, metrics.jsonl and model/. Until it is finished, it holds
-checkpoints/ too.
+As in Devlin et al. (2019), "BERT", section 4.3, the loss of a window is the mean of two cross-entropies, over the token
+at which the answer begins and the token at which it ends. Both targets are CLS where the window does not hold the whole
+answer. The run folder holds encoder.json (the settings), manifest.json, metrics.jsonl and model/. Until it is finished,
+it holds checkpoints/ too.
 """
 
 from __future__ import annotations
@@ -214,8 +214,8 @@ class SpanTrainer(SafeCheckpoints):
 class LengthBatches(torch.utils.data.Sampler[list[int]]):
     """Batches of windows of about the same length, in an order that depends on seed and epoch alone.
 
-    All windows are shuffled. The windows of some batches at a time are sorted by length and split into batches. The batches
-    are shuffled again.
+    All windows are shuffled. The windows of some batches at a time are sorted by length and split into batches. The
+    batches are shuffled again.
 
     Args:
         lengths: tokens of each window.

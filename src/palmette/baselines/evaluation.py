@@ -80,9 +80,9 @@ def evaluate_encoder(
 def _decoder(
     model: str, reading: dict[str, int], batch_size: int, source: str
 ) -> tuple[EncoderDecoder, NullThreshold | None]:
-    """What answers, and the threshold fitted for it, if there is one.
+    """The decoder, and its fitted threshold if there is one.
 
-    A run reads as it was trained to, unless told otherwise.
+    A run reads as in training, unless `reading` differs.
     """
     folder = expand(model)
     is_run = (folder / SETTINGS).is_file()

@@ -1,4 +1,4 @@
-"""From the logits of a span head to an answer: the best spans over all windows of a document, and the score of no answer.
+"""From the logits of a span head to an answer: the best spans over all windows, and the score of no answer.
 
 This follows the evaluation on SQuAD v2 of Devlin et al. (2019), "BERT", section 4.3, with these deviations:
 
@@ -40,8 +40,8 @@ class SpanScores:
     """The scores of a span head for a question.
 
     Attributes:
-        null: the score of no answer, which is the lowest sum of both logits at CLS over all windows. A window that shows the
-            answer should score it low, and one such window is enough.
+        null: the score of no answer, which is the lowest sum of both logits at CLS over all windows. A window that
+            shows the answer should score it low, and one such window is enough.
         spans: the best spans, best first, no two with the same text.
     """
 
@@ -112,9 +112,9 @@ def score_spans(
 def decide(text: str, scores: SpanScores, threshold: float = 0.0) -> Prediction:
     """The best span, or none where no answer scores better than it by more than a threshold.
 
-    The probabilities are a softmax over the score of no answer and those of the best spans, and leave out all others. A span
-    head is not trained for this, since its two losses are over tokens and not over spans. So they are for ranking, and the
-    report shows how far they can be believed.
+    The probabilities are a softmax over the score of no answer and those of the best spans, and leave out all others. A
+    span head is not trained for this, since its two losses are over tokens and not over spans. So they are for ranking,
+    and the report shows how far they can be believed.
 
     Args:
         text: the document.

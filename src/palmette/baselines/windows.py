@@ -22,8 +22,8 @@ class Windowing:
 
     Attributes:
         max_tokens: tokens of a window, including the question and control tokens.
-        stride: tokens of the document that neighbours share, as in transformers. In the script of the BERT paper the word
-            means the distance between the starts of two windows.
+        stride: tokens of the document that neighbours share, as in transformers. In the script of the BERT paper the
+            word means the distance between the starts of two windows.
     """
 
     max_tokens: int = 384
@@ -36,8 +36,8 @@ class EncodedWindow:
 
     Attributes:
         inputs: T integers under each name of the tokenizer: input_ids, and token_type_ids where the model has them.
-        places: for each of the T tokens, the characters of the document that it shows, without white space at their ends.
-            None for tokens of the question, control tokens and white space.
+        places: for each of the T tokens, the characters of the document that it shows, without white space at their
+            ends. None for tokens of the question, control tokens and white space.
         cls: the index of the CLS token, which stands for "no answer".
     """
 

@@ -68,7 +68,7 @@ COMMANDS: dict[str, Command | Group] = {
         "Write the page of a training run again.",
     ),
     "eval": Group("Measure a model.", _EVAL),
-    "compare-runs": Command("evaluation:compare_runs", "Compare two evaluations of the same data."),
+    "compare-runs": Command("comparison:compare_runs", "Compare two evaluations of the same data."),
     "calibrate": Command(
         "evaluation:calibrate",
         "Fit the temperature and thresholds of the span decoder.",
@@ -104,7 +104,7 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[  # noqa: ARG001 - its own callback acts
+    _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     trust_changed_base: Annotated[
@@ -127,7 +127,8 @@ def main() -> None:
 
     A user's mistake is one line on standard error and exit code 2, as `cli/failures.py` has it.
     """
-    # By default libgomp looks about a hundred times as often before a waiting thread sleeps. Where another program wants
-    # the processor, such threads keep those from running that they wait for, and a step takes four times as long, not two.
+    # By default libgomp spins about a hundred times as long before a waiting thread sleeps. If another program wants
+    # the processor, spinning threads delay the threads that they wait for. A step then takes four times as long, not
+    # two.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     sys.exit(run_command(app))

@@ -16,8 +16,6 @@ from palmette.model.attention import AttentionChoice
 from palmette.progress import Say
 from palmette.run import trained_folder
 
-RESTS_ON = "It rests on documents that are drawn independently, from the same source as later ones."
-
 
 def calibrate_run(
     run: Path,

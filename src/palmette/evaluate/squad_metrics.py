@@ -130,8 +130,8 @@ def best_thresholds(scored: Sequence[ScoredAnswer]) -> dict[str, float]:
     """best_exact and best_f1, in percent, and their no-answer thresholds, computed as in the official script.
 
     It starts with every question refused and threshold 0, and accepts answers by rising no_answer_probability, equal
-    ones in the order of the data. An answerable question adds its score. An unanswerable one subtracts 1 if any text was
-    given for it. The first of the best totals wins, even if it lies among equal probabilities.
+    ones in the order of the data. An answerable question adds its score. An unanswerable one subtracts 1 if any text
+    was given for it. The first of the best totals wins, even if it lies among equal probabilities.
 
     Returns:
         {} where a prediction has no no_answer_probability.

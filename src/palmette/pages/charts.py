@@ -112,7 +112,7 @@ def steps_chart(
     guides: Sequence[float] = (),
     least: float | None = None,
 ) -> Markup:
-    """Figures over the optimizer steps: pale lines for single steps, dark lines for the mean over a twentieth of the run.
+    """Figures over the optimizer steps: pale for single steps, dark for the mean over a twentieth of the run.
 
     Args:
         name: letters and digits that no other chart of the page has.

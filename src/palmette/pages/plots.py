@@ -172,7 +172,8 @@ def plot_forgetting(points: Sequence[SweepPoint], path: Path, *, untouched_exact
     """Draw the gain of each learning rate on the task, and its cost on general text and chats, as a PNG.
 
     Args:
-        points: the sweep's models. Where there are several of one learning rate (seeds), the line goes through their means.
+        points: the sweep's models. Where there are several of one learning rate (seeds), the line goes through their
+            means.
         path: the PNG to write.
         untouched_exact: exact match of the untouched model, in percent, if it is known.
 
@@ -185,8 +186,9 @@ def plot_forgetting(points: Sequence[SweepPoint], path: Path, *, untouched_exact
 def forgetting_figure(points: Sequence[SweepPoint], *, untouched_exact: float | None = None) -> Any:
     """The figure of `plot_forgetting`: exact match above, retention below, over the same learning rates.
 
-    Both curves below are in nats per token, so they share one axis. One is the KL divergence. The other is the rise of the
-    mean negative log-likelihood, which is the logarithm of the perplexity ratio. The axis on the right shows the ratio.
+    Both curves below are in nats per token, so they share one axis. One is the KL divergence. The other is the rise of
+    the mean negative log-likelihood, which is the logarithm of the perplexity ratio. The axis on the right shows the
+    ratio.
     """
     from matplotlib.figure import Figure
 

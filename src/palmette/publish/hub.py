@@ -85,6 +85,7 @@ def upload(folder: Path, to: str, *, private: bool, update: bool) -> str:
     except Exception as error:  # the library raises a dozen kinds, those of its network client among them
         raise RunError(
             f"cannot upload to {to}: {first_line(error)}",
-            "Log in with `hf auth login`. --update uploads to a repository that exists. --dry-run FOLDER uploads nothing.",
+            "Log in with `hf auth login`. --update uploads to a repository that exists. --dry-run FOLDER uploads "
+            "nothing.",
         ) from error
     return address

@@ -46,8 +46,8 @@ class JoinedPrompts:
 def count_joined(recipe: Recipe, task: ExtractiveQa, tokenizer: Any) -> JoinedPrompts:
     """Compare the tokens of prompts with the tokenizer's encoding of their text.
 
-    At most `MAX_PROMPTS` prompts of a run's training data are compared, evenly chosen. If these data can no longer be read,
-    prompts of the built-in corpus are compared.
+    At most `MAX_PROMPTS` prompts of a run's training data are compared, evenly chosen. If these data can no longer be
+    read, prompts of the built-in corpus are compared.
 
     Args:
         recipe: the run's recipe.

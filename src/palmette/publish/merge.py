@@ -50,8 +50,8 @@ def mergeable(folder: Path) -> Recipe:
     """The recipe of a run whose adapter a plain model folder can hold.
 
     Raises:
-        RunError: the folder is no run folder, has a full model or nothing trained, or has more beside the adapter than its
-            matrices.
+        RunError: the folder is no run folder, has a full model or nothing trained, or has more beside the adapter than
+            its matrices.
     """
     source = resolve_run(folder)
     adapter, recipe = source.adapter, source.recipe
@@ -71,8 +71,8 @@ def merged_model(folder: Path, recipe: Recipe) -> LoadedModel:
     The adapter of a quantized base is merged into the unquantized base.
 
     Raises:
-        ModelError: it cannot be loaded, or computes something else. That happens where the output layer shares the weights of
-            the embedding, for example.
+        ModelError: it cannot be loaded, or computes something else. That happens where the output layer shares the
+            weights of the embedding, for example.
     """
     attention = "eager" if recipe.model.attention == "eager" else "sdpa"
     plain = {"dtype": "float32", "attention": attention, "fused": False, "quantization": None}

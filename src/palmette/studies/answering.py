@@ -32,8 +32,8 @@ class AnswerSettings:
         batch_size: prompts that beam search takes at the same time.
         loose: whether plain generation reads an answer out of broken JSON.
         limit: use only the first N documents.
-        reasoning_limit: let the model reason freely for up to this many tokens before it answers. If None, it answers as it
-            was trained.
+        reasoning_limit: let the model reason freely for up to this many tokens before it answers. If None, it answers
+            as it was trained.
     """
 
     attention: AttentionChoice | None = None

@@ -67,7 +67,8 @@ def unmeasured(place: Path, decoders: Sequence[str]) -> list[str]:
 def measure(place: Path, model: str, decoder: str, source: DataSet, batch_size: int, say: Say) -> None:
     """Answer questions with a run, from its files.
 
-    A decoder may be unable to work with how the model was trained. Its message is recorded, and other decoders are tried.
+    A decoder may be unable to work with how the model was trained. Its message is recorded, and other decoders are
+    tried.
 
     Args:
         place: the folder that gets a folder for the decoder.

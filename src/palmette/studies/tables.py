@@ -83,7 +83,8 @@ class Row:
         seeds: the seeds that were measured. None where the decoder refused.
         spreads: mean and spread of each measure over the seeds.
         intervals: 95 % intervals of the means over questions, see `pooled_intervals`.
-        difference: EM minus that of the reference, over the seeds that both have. None where there is nothing to compare.
+        difference: EM minus that of the reference, over the seeds that both have. None where there is nothing to
+            compare.
     """
 
     name: str

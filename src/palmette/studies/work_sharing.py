@@ -46,7 +46,7 @@ def share_work(units: Sequence[Unit], say: Say, changed: Callable[[], object]) -
                     continue
             busy.append((number, unit))
             if not reported:
-                prefixed("another process is working on it; it is tried again at the end")
+                prefixed("another process is working on it. It is tried again at the end")
         if busy == left:
             time.sleep(_PAUSE)
         left, reported = busy, True

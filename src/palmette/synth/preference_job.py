@@ -46,7 +46,8 @@ def write_preferences(settings: PreferenceSettings, out: Path, say: Say) -> None
         out: the .jsonl to write. Until it exists, a work file beside it holds the finished questions.
 
     Raises:
-        RunError: the output exists, is being written by another process, was begun with other settings, or cannot be written.
+        RunError: the output exists, is being written by another process, was begun with other settings, or cannot be
+            written.
         DataError: the data or the verdicts are wrong, or give no preference.
         PalmetteError: the model or the reward model does not work for this, or a prompt is too long.
     """

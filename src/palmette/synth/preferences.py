@@ -1,10 +1,10 @@
 """Preferences from a model's own answers: several answers to each question, ranked by a weighted sum of rewards.
 
-Rewards are verifiable, or scores of a reward model, or both. Verdicts of people have their own module, `synth/verdicts.py`.
-The work file beside the output gets a line for each finished question, so a job that was stopped continues there. The answers
-to a question depend only on the seed and on its position in the data, and so does the choice of questions that are sampled
-together. The output is therefore the same as without the stop, to the last bit. Not covered: two processes with one work file.
-The caller must lock it.
+Rewards are verifiable, or scores of a reward model, or both. Verdicts of people have their own module,
+`synth/verdicts.py`. The work file beside the output gets a line for each finished question, so a job that was stopped
+continues there. The answers to a question depend only on the seed and on its position in the data, and so does the
+choice of questions that are sampled together. The output is therefore the same as without the stop, to the last bit.
+Not covered: two processes with one work file. The caller must lock it.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class PreferenceMaker:
         rewards: the rewards that rank answers.
         samplings: the settings, with different seeds.
         num_samples: answers of each question under each setting.
-        form: "pairs" for the best and the worst answer, "ranked" for the first answer at each reward, best first. A list has
-            at most `MOST_RANKED` answers.
+        form: "pairs" for the best and the worst answer, "ranked" for the first answer at each reward, best first. A
+            list has at most `MOST_RANKED` answers.
         min_margin: answers whose rewards differ by less are not compared.
 
     Raises:
@@ -194,7 +194,8 @@ def make_preferences(
             together = questions[start : start + _QUESTIONS]
             if all(question.id in done for _, _, question in together):
                 continue
-            # Finished questions among them are drawn again, since sums round differently where fewer are sampled together.
+            # Finished questions among them are drawn again, since sums round differently where fewer are sampled
+            # together.
             for line in maker.lines(together):
                 if line["id"] not in done:
                     run.append_line(work, json.dumps(line, ensure_ascii=False))
@@ -210,7 +211,9 @@ def make_preferences(
 
 
 def begin_work(work: Path, settings: Mapping[str, Any]) -> dict[str, Line]:
-    """The lines of a work file, by question. A new file gets the settings, and those of an old file are compared with them.
+    """The lines of a work file, by question.
+
+    A new file gets the settings, and those of an old file are compared with them.
 
     The file is never replaced by another one, since it may be locked.
 

@@ -1,9 +1,9 @@
 """Rationales by rule, without a teacher: a quoted sentence of the document, and whether it answers the question.
 
-Where the document answers, this is the sentence (or sentences) with the answer. Where it does not, it is the sentence that has
-most in common with the question, which a reader would look at. Both rationales begin alike and quote before they judge, so
-nothing before the verdict gives it away. *Not* covered: reasoning of more than one step. Sentences are split by a rule that
-knows only a few abbreviations of English.
+Where the document answers, this is the sentence (or sentences) with the answer. Where it does not, it is the sentence
+that has most in common with the question, which a reader would look at. Both rationales begin alike and quote before
+they judge, so nothing before the verdict gives it away. *Not* covered: reasoning of more than one step. Sentences are
+split by a rule that knows only a few abbreviations of English.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def around(answer: Answer, spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def nearest(question: str, text: str, spans: Sequence[tuple[int, int]], weights: dict[str, float]) -> tuple[int, int]:
-    """The sentence with the largest sum of weights of the words that it shares with a question, the first one on a tie."""
+    """The sentence with the largest sum of weights of words shared with a question, the first one on a tie."""
     question_words = _words(question)
     return max(spans, key=lambda span: math.fsum(weights[word] for word in question_words & _words(text[slice(*span)])))
 

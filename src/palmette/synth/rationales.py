@@ -1,9 +1,9 @@
 """Rationales from a teacher that knows the answer: short reasoning that leads to it, for every question of a data set.
 
-The teacher gets the right answer and writes the reasoning of a reader who does not know it. It ends with a line `Answer: ...`
-with its own conclusion. This line is compared with the right answer and removed. A rationale that is unfit for training is
-dropped for one reason, the first that applies in the order of `REASONS`. *Not* covered: whether the reasoning is sound, which
-only a reader can tell.
+The teacher gets the right answer and writes the reasoning of a reader who does not know it. It ends with a line
+`Answer: ...` with its own conclusion. This line is compared with the right answer and removed. A rationale that is
+unfit for training is dropped for one reason, the first that applies in the order of `REASONS`. *Not* covered: whether
+the reasoning is sound, which only a reader can tell.
 """
 
 from __future__ import annotations
@@ -53,11 +53,13 @@ _STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d\u2010\u2011\u00a0", "''\"\"-
 _THINKING = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 _CONCLUSION = re.compile(r"\s*[*_#>\s]*(?:final )?answer[*_\s]*:[*_\s]*(.+?)[*_\s]*", re.IGNORECASE | re.DOTALL)
 _DECLINING = re.compile(
-    r"\W*(?:(?:i'm|i am|we're|we are) (?:sorry|unable|not able)|sorry\b|i (?:can't|cannot|can not|won't|will not)\b|as an ai\b|i apologi[sz]e)",
+    r"\W*(?:(?:i'm|i am|we're|we are) (?:sorry|unable|not able)|sorry\b|i (?:can't|cannot|can not|won't|will not)\b"
+    r"|as an ai\b|i apologi[sz]e)",
     re.IGNORECASE,
 )
 _GIVEN = re.compile(
-    r"\b(?:given|provided|supplied) (?:(?:right|correct) )?answer\b|\b(?:i|we) (?:was|were|am|are|have been) (?:told|given)\b",
+    r"\b(?:given|provided|supplied) (?:(?:right|correct) )?answer\b"
+    r"|\b(?:i|we) (?:was|were|am|are|have been) (?:told|given)\b",
     re.IGNORECASE,
 )
 _CLAIM = re.compile(
@@ -218,9 +220,9 @@ def _fault(rationale: str, conclusion: str, document: Document, question: Questi
 def _names_an_answer(rationale: str, document: Document, question: Question) -> bool:
     """Whether `the answer is ...` is claimed of words of the document, or of one of the plausible answers.
 
-    The words of a claim are those up to the end of the clause. The claim counts if its first three words, or all if there are
-    fewer, are in the document in this order. "The answer is not in the document" is no claim unless the document says "not in
-    the".
+    The words of a claim are those up to the end of the clause. The claim counts if its first three words, or all if
+    there are fewer, are in the document in this order. "The answer is not in the document" is no claim unless the
+    document says "not in the".
     """
     for claim in _CLAIM.finditer(_straight(rationale)):
         claimed = _LEADING.sub("", claim[1], count=1)

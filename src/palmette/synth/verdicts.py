@@ -1,16 +1,16 @@
 """Preferences from verdicts: answers that people judged good, paired with answers to the same question judged bad.
 
-Nothing is sampled. The answers are in a JSON Lines file or a hub data set, with one verdict per line. Its `label` is true or
-false. The answer is given in one of these ways:
+Nothing is sampled. The answers are in a JSON Lines file or a hub data set, with one verdict per line. Its `label` is
+true or false. The answer is given in one of these ways:
 
 - `prompt`, `completion`: as `palmette.data.preference` reads verdicts. The prompt is the question's, as chat messages.
 - `completion`: the model's completion, unchanged.
 - `answer`: the answer alone. "?", or nothing beside a `refusal`, means no answer. It is written in the prompt's format.
 - `prediction`: a map with `text` or `completion`.
 
-Except in the first case, the question is named by its id, under `question` or `id`. So one can add a label to each line of
-answers.jsonl (`palmette eval squad`), of samples.jsonl (`train grpo`, `train ppo`), or of `palmette predict` where the ids
-are those of the data.
+Except in the first case, the question is named by its id, under `question` or `id`. So one can add a label to each line
+of answers.jsonl (`palmette eval squad`), of samples.jsonl (`train grpo`, `train ppo`), or of `palmette predict` where
+the ids are those of the data.
 """
 
 from __future__ import annotations

@@ -22,16 +22,17 @@ _LENGTHS = ((1, "1 word"), (3, "2 to 3 words"), (6, "4 to 6 words"), (None, "7 w
 _QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")
 _FILTERS = ("all", "wrong", "right", "unsure", "refused")
 _RISK_NOTE = (
-    "The share of wrong decisions if only the surest ones are kept. Good: the curve falls to the left and stays far below the "
-    "dashed line, which is the share for a random choice. Then a threshold on the probability avoids errors (palmette calibrate)."
+    "The share of wrong decisions if only the surest ones are kept. Good: the curve falls to the left and stays far "
+    "below the dashed line, which is the share for a random choice. Then a threshold on the probability avoids "
+    "errors (palmette calibrate)."
 )
 _RELIABILITY_NOTE = (
-    "Whether stated probabilities can be believed. Good: each bar ends at the dashed line. Below it the model is too sure of "
-    "itself: run palmette calibrate. The grey bars show the number of questions."
+    "Whether stated probabilities can be believed. Good: each bar ends at the dashed line. Below it the model is too "
+    "sure of itself: run palmette calibrate. The grey bars show the number of questions."
 )
 _LOSS_NOTE = (
-    "The loss of the training run, which should fall fast, then slowly. The pale line shows single steps. The dark line is "
-    "their mean over a twentieth of the run."
+    "The loss of the training run, which should fall fast, then slowly. The pale line shows single steps. The dark "
+    "line is their mean over a twentieth of the run."
 )
 
 
@@ -96,7 +97,8 @@ _MAIN_FIGURES = (
     _Figure(
         "HasAns_exact",
         "Exact match, answerable",
-        "Exact match of the questions that the document answers. If it is low, the model refuses too often or copies the wrong words.",
+        "Exact match of the questions that the document answers. If it is low, the model refuses too often or copies "
+        "the wrong words.",
     ),
     _Figure(
         "NoAns_exact",
@@ -184,8 +186,8 @@ def render_report(report: Report) -> str:
 def find_unsure(scored: Sequence[ScoredAnswer]) -> tuple[frozenset[int], float | None]:
     """The answers that count as unsure, and the highest probability among those that count for a low probability.
 
-    An answer is unsure if it is a refusal because no span was likely enough, or if its probability is in the lowest quarter
-    (rounded down). Of equal probabilities the earlier one counts.
+    An answer is unsure if it is a refusal because no span was likely enough, or if its probability is in the lowest
+    quarter (rounded down). Of equal probabilities the earlier one counts.
     """
     stated = [(answer.prediction.probability, at) for at, answer in enumerate(scored)]
     ranked = sorted((probability, at) for probability, at in stated if probability is not None)
@@ -238,7 +240,7 @@ def _example(answer: ScoredAnswer, document: int, unsure: bool) -> dict[str, Any
 
 
 def nearest_answer(answer: ScoredAnswer) -> Answer | None:
-    """The accepted answer to mark: the one at the position of the model's, else one with the same words, else the first."""
+    """The accepted answer to mark: the one at the model's position, else one with the same words, else the first."""
     accepted, prediction = answer.question.answers, answer.prediction
     exactly = [a for a in accepted if (a.text, a.start) == (prediction.text, prediction.start)]
     alike = [a for a in accepted if normalize_answer(a.text) == normalize_answer(prediction.text)]

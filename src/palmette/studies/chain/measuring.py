@@ -1,7 +1,7 @@
 """Measuring the stages of a chain: answers, sampled completions, and reward models on comparisons.
 
-Each figure is recorded with the hashes of its inputs (weights, data, reference, settings). Where one of these has changed,
-the figure is measured again.
+Each figure is recorded with the hashes of its inputs (weights, data, reference, settings). Where one of these has
+changed, the figure is measured again.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ class _Seed:
             try:
                 lost = [name for name in stage.needs if name in failed]
                 if lost:
-                    raise RunError(f"it builds on {lost[0]!r}, which failed", "Fix that stage first.")
+                    raise RunError(f"it builds on {lost[0]}, which failed", "Fix that stage first.")
                 worked |= self._make(stage, _named(say, stage))
                 error.unlink(missing_ok=True)
             except TrainingInterrupted:

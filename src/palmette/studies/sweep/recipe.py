@@ -84,8 +84,8 @@ def load_sweep(path: Path) -> tuple[Sweep, list[Cell]]:
         The sweep with its base written out, and its cells, in the order in which they run: seeds vary fastest.
 
     Raises:
-        RecipeError: the file is missing or not YAML, a key is unknown (the message names the nearest), a value is out of
-            bounds, or a cell is repeated.
+        RecipeError: the file is missing or not YAML, a key is unknown (the message names the nearest), a value is out
+            of bounds, or a cell is repeated.
     """
     source = str(path)
     sweep = read_section(Sweep, read_file(path), source)

@@ -1,4 +1,7 @@
-"""`palmette sweep`: train and measure each cell of a sweep; what is finished is kept, what was stopped goes on."""
+"""`palmette sweep`: trains and measures each cell of a sweep.
+
+Finished cells are not run again, and a cell that was stopped is continued.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +111,8 @@ def prepare(folder: Path, sweep: Sweep, cells: Sequence[Cell], measured_on: dict
     """Write down what each cell is, or check that it is still the same; cells may be added.
 
     Raises:
-        RunError: a cell was begun with other settings or other data to measure it on, or the folder holds something else.
+        RunError: a cell was begun with other settings or other data to measure it on, or the folder holds something
+            else.
     """
     _make(folder)
     with locked(folder, wait=True):  # else another process could be seen writing
