@@ -1,4 +1,6 @@
-"""What the two sides of `benchmarks/train.py` train on: branches as plain rows, their hash, how many tokens and operations they take."""
+"""What the two sides of `benchmarks/train.py` train on: branches as plain rows, their hash, how many tokens and
+operations they take.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,8 @@ def rows_sha256(rows: Iterable[Row]) -> str:
 
 
 def count_layouts(rows: list[Layout]) -> dict[str, int]:
-    """What a step of packed trees holds: questions, tokens, pairs of a token and one that it looks at (all before it on its branch, and
-    itself), learned tokens. Padding is left out.
+    """What a step of packed trees holds: questions, tokens, pairs of a token and one that it looks at (all before it on
+    its branch, and itself), learned tokens. Padding is left out.
     """
     return {
         "questions": sum(len(set(row.node) - set(row.parents)) for row in rows),
@@ -70,12 +72,14 @@ def count_rows(rows: list[Row]) -> dict[str, int]:
 
 
 def work(model: Any, count: dict[str, int]) -> int:
-    """Floating-point operations that one step needs; what is computed beyond that (padding, hidden scores) counts for nothing.
+    """Floating-point operations that one step needs; what is computed beyond that (padding, hidden scores) counts for
+    nothing.
 
-    Each token takes 2 operations for each weight of the linear layers in the forward pass, and 2 for the gradient of its input;
-    each weight that is trained takes 2 more. Each pair of a token and one that it looks at takes 4 x layers x heads x size
-    of a head in the forward pass (scores, weighted values) and twice that in the backward pass. The output layer takes 4 x
-    vocabulary x hidden for each learned token. The embedding, norms and the softmax are left out.
+    Each token takes 2 operations for each weight of the linear layers in the forward pass, and 2 for the gradient of
+    its input; each weight that is trained takes 2 more. Each pair of a token and one that it looks at takes 4 x layers
+    x heads x size of a head in the forward pass (scores, weighted values) and twice that in the backward pass. The
+    output layer takes 4 x vocabulary x hidden for each learned token. The embedding, norms and the softmax are left
+    out.
     """
     config = model.config.get_text_config()
     outer = [model.get_input_embeddings(), model.get_output_embeddings()]
@@ -101,7 +105,8 @@ def joined_cost(lengths: Sequence[int]) -> int:
 
 
 def cut(lengths: Sequence[int], num: int, most: int, cost: Callable[[Sequence[int]], int]) -> list[int]:
-    """Cut a step into exactly `num` micro-batches of at most `most` examples each, in the order given, at the least total cost.
+    """Cut a step into exactly `num` micro-batches of at most `most` examples each, in the order given, at the least
+    total cost.
 
     >>> cut([9, 9, 9, 5, 5], 2, 3, padded_cost), cut([9, 9, 5, 5, 5], 2, 3, padded_cost)
     ([3, 2], [2, 3])

@@ -1,10 +1,12 @@
-"""Answers per second and their quality, for one fine-tuned model: the span decoder against plain and constrained generation.
+"""Answers per second and their quality, for one fine-tuned model: the span decoder against plain and constrained
+generation.
 
-All rivals answer the same questions with the same merged weights in one run. The quick ones are repeated in turn, so that a noisy
-machine disturbs them alike. Prints a table; the last line is the ratio alone: span decoder over batched greedy generation at its best
-batch size, questions per second, medians.
+All rivals answer the same questions with the same merged weights in one run. The quick ones are repeated in turn, so
+that a noisy machine disturbs them alike. Prints a table; the last line is the ratio alone: span decoder over batched
+greedy generation at its best batch size, questions per second, medians.
 
-    python benchmarks/decode.py --model runs/quickstart [--data builtin:test] [--documents N] [--repeats 3] [--skip beam ...]
+    python benchmarks/decode.py --model runs/quickstart [--data builtin:test] [--documents N] [--repeats 3] [--skip beam
+    ...]
 """
 
 from __future__ import annotations
@@ -178,7 +180,8 @@ def main() -> None:
     documents = spread(read_source(options.data).documents, options.documents)
     num_questions = sum(len(document.questions) for document in documents)
     print(
-        f"{options.model}, {opened.loaded.model.dtype}, {options.data}: {len(documents)} documents, {num_questions} questions"
+        f"{options.model}, {opened.loaded.model.dtype}, {options.data}: "
+        f"{len(documents)} documents, {num_questions} questions"
     )
     print(machine())
     ways = measure(opened, documents, options.repeats, options.skip)

@@ -26,7 +26,9 @@ Documents = Sequence[Document]
 
 @dataclass
 class Result:
-    """What one side showed: seconds from its start to its first step, its turns, how it ended, and the training loss of the warm-up."""
+    """What one side showed: seconds from its start to its first step, its turns, how it ended, and the training loss
+    of the warm-up.
+    """
 
     setup: float
     turns: list[dict[str, Any]] = field(default_factory=list)
@@ -127,8 +129,8 @@ class Contest:
 
 
 class Match(Contest):
-    """Sides that are fine-tuned on the same documents, all of them once, `step` of them in an optimizer step: one step first, then turns of
-    `turn` steps. The folder is empty, and theirs.
+    """Sides that are fine-tuned on the same documents, all of them once, `step` of them in an optimizer step: one step
+    first, then turns of `turn` steps. The folder is empty, and theirs.
     """
 
     def __init__(

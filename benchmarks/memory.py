@@ -2,8 +2,9 @@
 
     python benchmarks/memory.py RUN [--plot PATH]
 
-Prints what was resident at the end of the first optimizer step at or after minute 3, 10, 20 and 30, the most from minute 3 on, and at
-the end. The last line is the growth from minute 3 to the end, in percent. A resumed run begins anew with its memory.
+Prints what was resident at the end of the first optimizer step at or after minute 3, 10, 20 and 30, the most from
+minute 3 on, and at the end. The last line is the growth from minute 3 to the end, in percent. A resumed run begins anew
+with its memory.
 """
 
 from __future__ import annotations

@@ -1,30 +1,33 @@
-"""One side of `benchmarks/train.py`, in a process of its own: Palmette's trainer, or TRL's SFTTrainer in a setting given by name.
+"""One side of `benchmarks/train.py`, in a process of its own: Palmette's trainer, or TRL's SFTTrainer in a setting
+given by name.
 
-Both start from the same weights and the same fresh LoRA matrices, in the same dtype, and meet the same questions in the same
-optimizer steps, as the same tokens with the same ones learned: both take them from `ExtractiveQa`, and hand back a hash of what they
-train on. Learning rate, schedule, clipping and seed come from one recipe.
+Both start from the same weights and the same fresh LoRA matrices, in the same dtype, and meet the same questions in the
+same optimizer steps, as the same tokens with the same ones learned: both take them from `ExtractiveQa`, and hand back a
+hash of what they train on. Learning rate, schedule, clipping and seed come from one recipe.
 
 TRL 1.16.0, and what was chosen where it leaves a choice (names are those of its sources):
 
-- Data: `input_ids` and `labels`, what `SFTTrainer._prepare_dataset` makes of prompts and completions with the loss on completions
-  only; `max_length=None`, since it would cut off questions at 1,024 tokens.
-- Order: a batch sampler goes through the steps and, within a step, from the longest example to the shortest. `group_by_length` can do no
-  better within a step, and would put other examples into the steps than Palmette's.
-- `padded:N`: micro-batches of at most N examples, with gradient accumulation up to the step. Documents have as many questions as they have,
-  but `Trainer` wants as many micro-batches in every step: so their sizes differ, and are chosen such that least is padded (`counts.cut`).
-  The loss stays that of the whole step, since `Trainer` counts the learned tokens of all its micro-batches.
-- `free:N`: `padding_free=True`, at most N examples one after the other in one row. On a CPU this keeps them apart: the collator gives positions
-  that begin anew and no attention mask, from which `transformers.masking_utils.find_packed_sequence_indices` makes a mask of
-  blocks. But the scores of the whole square are computed, so the cost grows with the square of the row. `packing=True` runs the
-  same way; it also puts examples of different steps into a row, and the number of examples in a step is then no longer fixed.
-- Off: gradient checkpointing (on by default; it computes the forward pass twice) and autocast (`bf16=True` by default; the weights
-  have the dtype already, casting them again only costs).
+- Data: `input_ids` and `labels`, what `SFTTrainer._prepare_dataset` makes of prompts and completions with the loss on
+  completions only; `max_length=None`, since it would cut off questions at 1,024 tokens.
+- Order: a batch sampler goes through the steps and, within a step, from the longest example to the shortest.
+  `group_by_length` can do no better within a step, and would put other examples into the steps than Palmette's.
+- `padded:N`: micro-batches of at most N examples, with gradient accumulation up to the step. Documents have as many
+  questions as they have, but `Trainer` wants as many micro-batches in every step: so their sizes differ, and are chosen
+  such that least is padded (`counts.cut`). The loss stays that of the whole step, since `Trainer` counts the learned
+  tokens of all its micro-batches.
+- `free:N`: `padding_free=True`, at most N examples one after the other in one row. On a CPU this keeps them apart: the
+  collator gives positions that begin anew and no attention mask, from which
+  `transformers.masking_utils.find_packed_sequence_indices` makes a mask of blocks. But the scores of the whole square
+  are computed, so the cost grows with the square of the row. `packing=True` runs the same way; it also puts examples of
+  different steps into a row, and the number of examples in a step is then no longer fixed.
+- Off: gradient checkpointing (on by default; it computes the forward pass twice) and autocast (`bf16=True` by default;
+  the weights have the dtype already, casting them again only costs).
 - The stock "sdpa" attention, which takes the fast causal path where no row is padded.
-- Optimizer: the default `adamw_torch_fused`, on the LoRA matrices in their own dtype. Palmette keeps float32 masters of these; on
-  TRL's side, updates that are small against a bfloat16 weight are lost.
-- The output layer: on a CPU `add_fused_lm_head` scores all positions, learned or not (`compact = _use_triton(...)`), and multiplies
-  in float32 on the way back. No setting changes that. `:learned-head` after a setting patches this one line, to show how much of the
-  difference it makes.
+- Optimizer: the default `adamw_torch_fused`, on the LoRA matrices in their own dtype. Palmette keeps float32 masters of
+  these; on TRL's side, updates that are small against a bfloat16 weight are lost.
+- The output layer: on a CPU `add_fused_lm_head` scores all positions, learned or not (`compact = _use_triton(...)`),
+  and multiplies in float32 on the way back. No setting changes that. `:learned-head` after a setting patches this one
+  line, to show how much of the difference it makes.
 
     python benchmarks/peers.py JOB.json     # as benchmarks/train.py does
 """
@@ -121,7 +124,9 @@ def trl_side(job: Job, turns: Turns) -> Side:
 
 @torch.no_grad()
 def held_out_losses(model: Any, source: str, tokenizer_of: str) -> tuple[float, float]:
-    """Loss on the held-out questions without the adapter and with it (nats per learned token), by the same code on both sides."""
+    """Loss on the held-out questions without the adapter and with it (nats per learned token), by the same code on
+    both sides.
+    """
     model.get_base_model().set_attn_implementation(BACKENDS["sdpa"])
     model.eval()
     task = ExtractiveQa(ChatTemplate(load_tokenizer(tokenizer_of)))

@@ -1,8 +1,10 @@
 """What `benchmarks/preferences.py` trains on, made from documents with questions, by rule and without chance.
 
-One prompt for each document: its text, and a question about it whose answer's sentence is to be copied. The completions are sentences of the
-document: first the one that the answer stands in, then others, those nearest to `ANSWER_TOKENS` long. In the built-in corpus prompts have
-about 300 tokens and completions about 30. No two prompts share a document, so there is nothing to share but the system message.
+One prompt for each document: its text, and a question about it whose answer's sentence is to be copied. The completions
+are sentences of the
+document: first the one that the answer stands in, then others, those nearest to `ANSWER_TOKENS` long. In the built-in
+corpus prompts have about 300 tokens and completions about 30. No two prompts share a document, so there is nothing to
+share but the system message.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class Group:
         prompt: what the user says.
         completions: completions, all different; the first one is right.
         rewards: 1 for each that holds the answer, else 0.
-        old: for each completion the log-probability of each of its tokens under the policy that "sampled" it (nats); None where nobody asks.
+        old: for each completion the log-probability of each of its tokens under the policy that "sampled" it (nats);
+            None where nobody asks.
     """
 
     id: str
@@ -86,13 +89,17 @@ def make_groups(documents: Iterable[Document], num: int, count: Callable[[str], 
 
 
 def make_trees(groups: Sequence[Group], template: ChatTemplate, *, learned: bool = True) -> list[PrefixTree]:
-    """The prefix tree of each group: the prompt, and below it the completions, which are learned up to the end of the turn (or not at all)."""
+    """The prefix tree of each group: the prompt, and below it the completions, which are learned up to the end of
+    the turn (or not at all).
+    """
     trees = PreferenceTrees(template, learned=learned)
     return [trees.of_comparison(group.comparison()) for group in groups]
 
 
 def advantages(groups: Sequence[Group]) -> dict[tuple[str, str], float]:
-    """The advantage of each completion over the others of its group, in standard deviations (Shao et al., 2024), by tree and leaf."""
+    """The advantage of each completion over the others of its group, in standard deviations (Shao et al., 2024), by
+    tree and leaf.
+    """
     names = [(group.id, str(index)) for group in groups for index in range(len(group.completions))]
     owner_N = torch.tensor([index for index, group in enumerate(groups) for _ in group.completions])
     reward_N = torch.tensor([reward for group in groups for reward in group.rewards])

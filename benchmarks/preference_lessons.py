@@ -1,6 +1,8 @@
-"""What is learned in `benchmarks/preferences.py`: a job for each side, and its lesson: steps and objective, as Palmette's stages have them.
+"""What is learned in `benchmarks/preferences.py`: a job for each side, and its lesson: steps and objective, as
+Palmette's stages have them.
 
-The held-out losses of both sides are measured by the same lesson, so they are the very losses that Palmette trains with.
+The held-out losses of both sides are measured by the same lesson, so they are the very losses that Palmette trains
+with.
 """
 
 from __future__ import annotations
@@ -119,7 +121,10 @@ class Lesson:
 
 
 def lesson_of(job: PreferenceJob, groups: Sequence[Group], loaded: LoadedModel, *, whole: bool = False) -> Lesson:
-    """The job's lesson over these groups; in one step with `whole`. The reference of DPO is the model without its adapter."""
+    """The job's lesson over these groups; in one step with `whole`.
+
+    The reference of DPO is the model without its adapter.
+    """
     trees, one_row = job.trees(groups, loaded.tokenizer), skips_hidden(loaded.model)
     plan, tally = job.plan(trees, one_row=one_row, whole=whole), Tally()
     if job.kind == "grpo":
@@ -144,7 +149,8 @@ def tokens_of(node: Node) -> tuple[int, ...]:
 
 
 class GivenRollouts:
-    """The steps of a run whose completions are given; a `train/plan.py:Plan` that keeps the rollouts of the step asked for last.
+    """The steps of a run whose completions are given; a `train/plan.py:Plan` that keeps the rollouts of the step asked
+    for last.
 
     Args:
         job: how they are packed.
@@ -234,8 +240,8 @@ def untrained(model: Any, seed: int) -> Iterator[None]:
 def held_out_losses(job: PreferenceJob, model: Any) -> tuple[float, float]:
     """Loss on the held-out groups before training and after it, of one of Palmette's models, however it was trained.
 
-    In float32: in bfloat16 rounding alone moves a reward of SmolLM2-135M by about 0.1, on either side, and so the loss of a few pairs by more
-    than the sides may differ by. The model stays in float32.
+    In float32: in bfloat16 rounding alone moves a reward of SmolLM2-135M by about 0.1, on either side, and so the loss
+    of a few pairs by more than the sides may differ by. The model stays in float32.
     """
     model.float().get_base_model().set_attn_implementation(BACKENDS["sdpa"])
     model.eval()

@@ -1,28 +1,31 @@
-"""One side of `benchmarks/preferences.py`, in a process of its own: Palmette's trainer, or TRL's for the same job, in a setting given by name.
+"""One side of `benchmarks/preferences.py`, in a process of its own: Palmette's trainer, or TRL's for the same job, in a
+setting given by name.
 
-The jobs are "dpo", "reward" and "grpo". Both sides start from the same weights, the same fresh LoRA matrices and (for rewards) the same head,
-and meet the same prompts in the same optimizer steps, as the same tokens: both take them from `preference_data.make_trees`, and hand back a
-hash of what they train on. Learning rate, schedule, clipping and seed come from one recipe. What TRL is given is otherwise that of peers.py:
-the adapter in the weights' dtype, neither checkpointing nor autocast, stock attention. Besides, of TRL 1.16.0 (names are those of its
-sources):
+The jobs are "dpo", "reward" and "grpo". Both sides start from the same weights, the same fresh LoRA matrices and (for
+rewards) the same head, and meet the same prompts in the same optimizer steps, as the same tokens: both take them from
+`preference_data.make_trees`, and hand back a hash of what they train on. Learning rate, schedule, clipping and seed
+come from one recipe. What TRL is given is otherwise that of peers.py: the adapter in the weights' dtype, neither
+checkpointing nor autocast, stock attention. Besides, of TRL 1.16.0 (names are those of its sources):
 
-- `padded:N`: micro-batches of N examples, all of one size, with gradient accumulation up to the step; within a step, from the longest
-  example to the shortest. An example is a pair for `DPOTrainer` and `RewardTrainer`, each of whose sides is a row, and a completion for
-  `GRPOTrainer`. Padding-free rows do not exist there (for DPO: "temporarily unavailable").
-- DPO: sigmoid, beta 0.1. Reference log-probabilities are computed before the first step on both sides (`precompute_ref_log_probs=True`,
-  TRL's fastest way), each by its own means, outside what is timed.
-- Rewards: `AutoModelForSequenceClassification` with one label, its head trained too (`modules_to_save`), as TRL's documentation asks for.
-  Both heads are in float32 (a hook widens what TRL's reads, which costs next to nothing): in bfloat16 the two would not learn the same.
-  Palmette's has a bias, too, whose gradient is 0. The token that fills rows must stand in no row: else the model would read the reward off
-  at another token than the last.
-- GRPO: the update alone. Completions, rewards and old log-probabilities are given, the same on both sides; nothing is sampled.
-  `_prepare_inputs` hands out what `_generate_and_score_completions` would have made, but padded to the longest of the micro-batch instead of
-  the whole step. The loss is TRL's default ("dapo": each token counts the same), clip 0.2, no KL term. TRL computes entropies, too,
-  which no setting turns off.
-- The output layer of DPO and GRPO scores all positions on a CPU, prompts too; `:learned-head` after a setting patches that, as in peers.py.
+- `padded:N`: micro-batches of N examples, all of one size, with gradient accumulation up to the step; within a step,
+  from the longest example to the shortest. An example is a pair for `DPOTrainer` and `RewardTrainer`, each of whose
+  sides is a row, and a completion for `GRPOTrainer`. Padding-free rows do not exist there (for DPO: "temporarily
+  unavailable").
+- DPO: sigmoid, beta 0.1. Reference log-probabilities are computed before the first step on both sides
+  (`precompute_ref_log_probs=True`, TRL's fastest way), each by its own means, outside what is timed.
+- Rewards: `AutoModelForSequenceClassification` with one label, its head trained too (`modules_to_save`), as TRL's
+  documentation asks for. Both heads are in float32 (a hook widens what TRL's reads, which costs next to nothing): in
+  bfloat16 the two would not learn the same. Palmette's has a bias, too, whose gradient is 0. The token that fills rows
+  must stand in no row: else the model would read the reward off at another token than the last.
+- GRPO: the update alone. Completions, rewards and old log-probabilities are given, the same on both sides; nothing is
+  sampled. `_prepare_inputs` hands out what `_generate_and_score_completions` would have made, but padded to the longest
+  of the micro-batch instead of the whole step. The loss is TRL's default ("dapo": each token counts the same), clip
+  0.2, no KL term. TRL computes entropies, too, which no setting turns off.
+- The output layer of DPO and GRPO scores all positions on a CPU, prompts too; `:learned-head` after a setting patches
+  that, as in peers.py.
 
-Held-out losses are measured by Palmette's forward pass, in trees and in float32, on both sides; what a reward model of TRL's has learned is
-put into one of Palmette's for that.
+Held-out losses are measured by Palmette's forward pass, in trees and in float32, on both sides; what a reward model of
+TRL's has learned is put into one of Palmette's for that.
 
     python benchmarks/preference_peers.py JOB.json     # as benchmarks/preferences.py does
 """

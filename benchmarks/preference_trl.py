@@ -1,4 +1,5 @@
-"""TRL's trainers of `benchmarks/preferences.py`: `DPOTrainer`, `RewardTrainer`, and the update of `GRPOTrainer`, each given tokens.
+"""TRL's trainers of `benchmarks/preferences.py`: `DPOTrainer`, `RewardTrainer`, and the update of `GRPOTrainer`, each
+given tokens.
 
 preference_peers.py says what was chosen where TRL leaves a choice.
 """
@@ -100,7 +101,9 @@ def reward_trainer(job: PreferenceJob, options: dict[str, Any], data: Any, rows:
 
 
 def classifier(job: PreferenceJob) -> tuple[Any, Any]:
-    """A classifier of one label with the adapter, and the head, that Palmette's model begins with; and the tokenizer."""
+    """A classifier of one label with the adapter, and the head, that Palmette's model begins with; and the
+    tokenizer.
+    """
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers import AutoModelForSequenceClassification
 
@@ -108,7 +111,8 @@ def classifier(job: PreferenceJob) -> tuple[Any, Any]:
     base = AutoModelForSequenceClassification.from_pretrained(
         tokenizer.name_or_path, num_labels=1, dtype=fast_dtype(), attn_implementation="sdpa", use_safetensors=True
     )
-    # Palmette's head is in float32, too: at 8 bits rewards are coarse, and so are the steps by which the head is trained.
+    # Palmette's head is in float32, too: at 8 bits rewards are coarse, and so are the steps by which the head is
+    # trained.
     base.score.float().register_forward_pre_hook(_widened)
     with torch.no_grad():
         base.score.weight.copy_(ScalarHead(base.config.hidden_size, recipe.train.seed).weight[None])
@@ -188,7 +192,9 @@ def grpo_trainer(job: PreferenceJob, options: dict[str, Any], data: Any, _: Sequ
 
 
 def collate_rollouts(examples: Sequence[Example], pad_token: int) -> dict[str, torch.Tensor]:
-    """A micro-batch as `GRPOTrainer._generate_and_score_completions` hands it out: prompts filled up on the left, completions on the right."""
+    """A micro-batch as `GRPOTrainer._generate_and_score_completions` hands it out: prompts filled up on the left,
+    completions on the right.
+    """
     from trl.trainer.utils import pad
 
     def filled(name: str, side: str, value: float) -> torch.Tensor:

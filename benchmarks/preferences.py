@@ -1,17 +1,21 @@
-"""Training on preferences with Palmette and with TRL, side by side in one run: DPO, reward models, and updates of GRPO with 8 samples.
+"""Training on preferences with Palmette and with TRL, side by side in one run: DPO, reward models, and updates of GRPO
+with 8 samples.
 
-Each side trains in a process of its own, so that its memory is its own. They take turns; the one that waits is blocked on a pipe.
-Both start from the same weights and take the same optimizer steps over the same tokens (checked by a hash), and the same code measures
-on the same held-out prompts what they have learned. Where these losses differ by more than rounding explains, there is no result.
-`benchmarks/preference_peers.py` says how TRL is set up; unless `--micro-batch` says so, several sizes of its micro-batches are tried on a few
-steps and the fastest is kept. Sampling is part of neither side. `benchmarks/preference_data.py` says what is trained on: prompts of about
-300 tokens, completions of about 30.
+Each side trains in a process of its own, so that its memory is its own. They take turns; the one that waits is blocked
+on a pipe. Both start from the same weights and take the same optimizer steps over the same tokens (checked by a hash),
+and the same code measures on the same held-out prompts what they have learned. Where these losses differ by more than
+rounding explains, there is no result. `benchmarks/preference_peers.py` says how TRL is set up; unless `--micro-batch`
+says so, several sizes of its micro-batches are tried on a few steps and the fastest is kept. Sampling is part of
+neither side. `benchmarks/preference_data.py` says what is trained on: prompts of about 300 tokens, completions of about
+30.
 
-Prints a table for each; the last lines are the ratios alone: Palmette over TRL, examples per second, medians. With `--palmette-only`, for
-which TRL need not be there, they are Palmette's examples per second. An example is a pair, or for GRPO a completion.
+Prints a table for each; the last lines are the ratios alone: Palmette over TRL, examples per second, medians. With
+`--palmette-only`, for which TRL need not be there, they are Palmette's examples per second. An example is a pair, or
+for GRPO a completion.
 
-    python benchmarks/preferences.py [--kinds dpo reward grpo] [--documents 8] [--groups 2] [--samples 8] [--steps 2] [--repeats 3]
-        [--data builtin:train] [--micro-batch 0] [--tokens-per-batch 4096] [--learned-head] [--palmette-only] [--json PATH]
+    python benchmarks/preferences.py [--kinds dpo reward grpo] [--documents 8] [--groups 2] [--samples 8] [--steps 2]
+        [--repeats 3] [--data builtin:train] [--micro-batch 0] [--tokens-per-batch 4096] [--learned-head]
+        [--palmette-only] [--json PATH]
 """
 
 from __future__ import annotations
@@ -127,9 +131,11 @@ def peak_gib(result: Result) -> str:
 
 
 def settings_to_try(limits: Limits, tokens: int) -> list[str]:
-    """Settings whose micro-batches are all of one size, at most three: the largest ones of at most `tokens` tokens that fit into memory.
+    """Settings whose micro-batches are all of one size, at most three: the largest ones of at most `tokens` tokens that
+    fit into memory.
 
-    DPO's and the reward model's losses are means over micro-batches, so with others a step would not be the same on both sides.
+    DPO's and the reward model's losses are means over micro-batches, so with others a step would not be the same on
+    both sides.
 
     >>> settings_to_try(Limits(fewest=8, most=8, longest=700, memory_tokens=5600), 4096)
     ['padded:4', 'padded:2', 'padded:1']

@@ -1,6 +1,7 @@
 """Other ways to have one model answer extractive questions, for comparison with the span decoder.
 
-Each rival sets itself up when it is made (the server: when it is entered), so that `completions` holds the answering alone:
+Each rival sets itself up when it is made (the server: when it is entered), so that `completions` holds the answering
+alone:
 
 - `PromptLookup`: greedy generation that guesses ahead from the prompt (transformers).
 - `SubstringGrammar`: greedy generation under a grammar that allows spans of the document only (llguidance).
@@ -96,8 +97,8 @@ class PromptLookup:
 class SubstringGrammar:
     """Greedy generation in batches, where each row may only write JSON that holds a span of its document, or "?".
 
-    A span begins and ends at the edge of a word or a punctuation mark. What the grammar forces at the beginning of the completion stands
-    in the prompt already. Grammars are compiled while answering, one for each document.
+    A span begins and ends at the edge of a word or a punctuation mark. What the grammar forces at the beginning of the
+    completion stands in the prompt already. Grammars are compiled while answering, one for each document.
 
     Args:
         model: a causal language model in evaluation mode.
@@ -144,7 +145,8 @@ class SubstringGrammar:
 
 
 def lark_grammar(text: str) -> str:
-    r"""The grammar of completions about a text: words and punctuation marks in the order of the text, as JSON writes them.
+    r"""The grammar of completions about a text: words and punctuation marks in the order of the text, as JSON writes
+    them.
 
     >>> print(lark_grammar('A "b"'))
     start: "{\"answer\": \"" ANSWER "\"}"

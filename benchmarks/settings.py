@@ -1,4 +1,6 @@
-"""Which settings of TRL's trainer are worth a try (`benchmarks/peers.py` says what they are), and which fit into memory."""
+"""Which settings of TRL's trainer are worth a try (`benchmarks/peers.py` says what they are), and which fit into
+memory.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,8 @@ class Limits:
         fits = min(int(size), self.most, self.memory_tokens // self.longest)
         if not sizes or fits < sizes[-1]:
             raise SystemExit(
-                f"TRL {setting}: every step is cut into as many micro-batches; the largest step has {self.most} questions of up to "
+                f"TRL {setting}: every step is cut into as many micro-batches. "
+                f"The largest step has {self.most} questions of up to "
                 f"{self.longest} tokens, the smallest {self.fewest}, and {self.memory_tokens} tokens fit into memory.\n"
                 + (f"Give {kind}:{sizes[-1]} to {kind}:{sizes[0]}" if sizes else "Give shorter or fewer documents")
                 + ", or the same number of questions to all: --questions-per-document N."
@@ -90,7 +93,8 @@ def setting_of_trl(text: str) -> str:
 
 
 def bytes_per_token(config: Any, dtype: torch.dtype) -> int:
-    """Memory that TRL's trainer takes for each token of a micro-batch, roughly: activations, and logits with their gradients.
+    """Memory that TRL's trainer takes for each token of a micro-batch, roughly: activations, and logits with their
+    gradients.
 
     The factors are rounded up: SmolLM2-135M in bfloat16 on a CPU took 1.7 to 2.3 MB a token in all, this says 2.9.
     """

@@ -1,5 +1,5 @@
-"""A side of a benchmark, in a process of its own: what it is asked to do, how it reports turn by turn, what it measures of itself, and how
-TRL's trainers are set up whatever they train.
+"""A side of a benchmark, in a process of its own: what it is asked to do, how it reports turn by turn, what it measures
+of itself, and how TRL's trainers are set up whatever they train.
 
 `benchmarks/peers.py` (fine-tuning) and `benchmarks/preference_peers.py` (preferences) hold the sides themselves.
 """
@@ -123,7 +123,9 @@ class Turns(TrainerCallback):  # type: ignore[misc]
         self.steps: list[dict[str, int]] = []
 
     def watch(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """The same `training_step`, its time added to that of forward and backward, and its share of the step's loss kept."""
+        """The same `training_step`, its time added to that of forward and backward, and its share of the step's loss
+        kept.
+        """
 
         def watched(*args: Any, **kwargs: Any) -> Any:
             started = now()
@@ -180,7 +182,8 @@ def memory_peak() -> int:
 
 
 def micro_batches(steps: list[list[int]], kind: str, most: int) -> list[list[int]]:
-    """Indices of the examples of each micro-batch of at most `most`: as many micro-batches in each step, as few as that allows.
+    """Indices of the examples of each micro-batch of at most `most`: as many micro-batches in each step, as few as that
+    allows.
 
     >>> micro_batches([[9, 9, 9, 5, 5], [7, 7]], "padded", 3)
     [[0, 1, 2], [3, 4], [5], [6]]
@@ -255,7 +258,9 @@ def trl_options(job: Job, size: int, num_batches: int) -> dict[str, Any]:
 
 
 def patch_head(extra: list[str]) -> None:
-    """Let TRL's output layer score learned positions only, if what a setting adds asks for it ("learned-head"; see peers.py)."""
+    """Let TRL's output layer score learned positions only, if what a setting adds asks for it ("learned-head"; see
+    peers.py).
+    """
     if extra == ["learned-head"]:
         import trl.trainer.utils
 

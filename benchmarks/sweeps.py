@@ -51,7 +51,8 @@ def sweep(
         model: the model's name.
         num_questions: questions per document, where it is not these that change.
         repeats: turns of each side, of one step each.
-        trl: the kind of TRL's setting ("padded" or "free") and the tokens of a micro-batch aimed at; None: Palmette alone.
+        trl: the kind of TRL's setting ("padded" or "free") and the tokens of a micro-batch aimed at; None: Palmette
+            alone.
         memory_tokens: tokens of the largest micro-batch that fits into memory now.
 
     Returns:

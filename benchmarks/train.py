@@ -1,22 +1,26 @@
-"""Fine-tuning with Palmette and with TRL's SFTTrainer, side by side in one run: speed, memory, and the loss that they reach.
+"""Fine-tuning with Palmette and with TRL's SFTTrainer, side by side in one run: speed, memory, and the loss that they
+reach.
 
-Each side trains in a process of its own, so that its memory is its own. They take turns; the one that waits is blocked on a pipe.
-Both start from the same weights and take the same optimizer steps over the same tokens (checked by a hash), and the same code measures
-on the same held-out documents what they have learned. Where these losses differ by more than rounding explains, there is no result.
-`benchmarks/peers.py` says how TRL is set up; unless `--trl` names a setting, each likely one is tried on a few steps and the fastest is
-kept. TRL gets no more examples at a time than fit into memory.
+Each side trains in a process of its own, so that its memory is its own. They take turns; the one that waits is blocked
+on a pipe. Both start from the same weights and take the same optimizer steps over the same tokens (checked by a hash),
+and the same code measures on the same held-out documents what they have learned. Where these losses differ by more than
+rounding explains, there is no result. `benchmarks/peers.py` says how TRL is set up; unless `--trl` names a setting,
+each likely one is tried on a few steps and the fastest is kept. TRL gets no more examples at a time than fit into
+memory.
 
-Prints a table; the last line is the ratio alone: Palmette over TRL, questions per second, medians. With `--palmette-only`, for which TRL
-need not be there, it is Palmette's questions per second.
+Prints a table; the last line is the ratio alone: Palmette over TRL, questions per second, medians. With
+`--palmette-only`, for which TRL need not be there, it is Palmette's questions per second.
 
-    python benchmarks/train.py [--documents 2] [--questions-per-document 0] [--steps 2] [--repeats 3] [--data builtin:train]
-        [--trl auto] [--learned-head] [--palmette-only] [--sweep questions length branch] [--values 1 8 32] [--json PATH] [--plot PATH]
+    python benchmarks/train.py [--documents 2] [--questions-per-document 0] [--steps 2] [--repeats 3] [--data
+        builtin:train] [--trl auto] [--learned-head] [--palmette-only] [--sweep questions length branch] [--values 1 8
+        32] [--json PATH] [--plot PATH]
 
 Documents come with all their questions (`--questions-per-document 0`), or with so many each.
 
-`--sweep` adds a table each over questions per document, tokens of a document, and tokens of a question, one document a step (of 9
-questions, unless it is these that change, or `--questions-per-document` says otherwise). Long documents take TRL minutes a point: `--values`
-measures some points only, `--json` keeps them, and `benchmarks/sweeps.py` draws the points of several runs in one plot.
+`--sweep` adds a table each over questions per document, tokens of a document, and tokens of a question, one document a
+step (of 9 questions, unless it is these that change, or `--questions-per-document` says otherwise). Long documents take
+TRL minutes a point: `--values` measures some points only, `--json` keeps them, and `benchmarks/sweeps.py` draws the
+points of several runs in one plot.
 """
 
 from __future__ import annotations
@@ -50,8 +54,10 @@ from palmette.run import machine, write_json
 
 TRL_VERSION = "1.16.0"
 MISSING = (
-    f"this benchmark compares with TRL {TRL_VERSION}, which is not installed here: pip install --no-deps trl=={TRL_VERSION}\n"
-    "(what it needs comes with palmette; in other versions its settings may mean something else), or give --palmette-only"
+    f"this benchmark compares with TRL {TRL_VERSION}, which is not installed here: "
+    f"pip install --no-deps trl=={TRL_VERSION}\n"
+    "(what it needs comes with palmette, and in other versions its settings may mean something else), "
+    "or give --palmette-only"
 )
 # Of one document in the sweeps: about what paragraphs of SQuAD v2 have.
 USUAL_QUESTIONS = 9
@@ -149,7 +155,9 @@ def need_trl() -> None:
 
 
 def most_apart(untouched: float, loss: float) -> float:
-    """How far a loss may be from Palmette's after training (nats): a twentieth of what was learned, or 0.02 after a few steps."""
+    """How far a loss may be from Palmette's after training (nats): a twentieth of what was learned, or 0.02 after a
+    few steps.
+    """
     return max(0.02, (untouched - loss) / 20)
 
 
@@ -171,7 +179,8 @@ def check_losses(untouched: float, losses: dict[str, float], what: str = "held-o
         # The other way round, NaN would pass.
         if not abs(loss - losses[PALMETTE]) <= most:
             raise SystemExit(
-                f"the sides have not learned the same: {what} {losses[PALMETTE]:.4f} of Palmette, {loss:.4f} of {named(side)}, "
+                f"the sides have not learned the same: {what} {losses[PALMETTE]:.4f} of Palmette, "
+                f"{loss:.4f} of {named(side)}, "
                 f"further apart than {most:.4f} (before training: {untouched:.4f}). So their speeds do not compare."
             )
 
@@ -253,7 +262,8 @@ def compete(
     questions = sum(len(document.questions) for document in documents)
     limits = limits_of(task, documents, step, memory_tokens)
     print(
-        f"steps of {step} documents, {questions} questions about {len(documents)} documents, examples of up to {limits.longest} "
+        f"steps of {step} documents, {questions} questions about {len(documents)} documents, "
+        f"examples of up to {limits.longest} "
         f"tokens; held out: {sum(len(document.questions) for document in task.held_out)} questions",
         flush=True,
     )

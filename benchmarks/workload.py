@@ -31,8 +31,9 @@ def spread(documents: Sequence[PromptGroup], num: int) -> list[PromptGroup]:
 def with_questions(documents: Documents, num: int, num_questions: int) -> list[Document]:
     """So many documents with exactly so many questions each; their questions get new ids, since one may occur twice.
 
-    A document with more questions occurs several times, with others each time, but only once all documents have occurred; its text then
-    begins with a number, so that it is another document, which nothing can share. Only where this is too little are questions asked twice.
+    A document with more questions occurs several times, with others each time, but only once all documents have
+    occurred; its text then begins with a number, so that it is another document, which nothing can share. Only where
+    this is too little are questions asked twice.
 
     Raises:
         SystemExit: that is too little too.
@@ -84,7 +85,9 @@ class Workload:
         self._documents = [document for document in asked if document.id not in apart]
 
     def documents(self, num: int, num_questions: int) -> list[Document]:
-        """Documents to train on, evenly spread over the data: with exactly so many questions each, or with their own (0)."""
+        """Documents to train on, evenly spread over the data: with exactly so many questions each, or with their own
+        (0).
+        """
         if num_questions:
             return with_questions(self._documents, num, num_questions)
         return spread(self._documents, num)

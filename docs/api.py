@@ -176,7 +176,10 @@ def python_api() -> str:
 
 
 def defined(name: str) -> Any:
-    """What a name of the page stands for. `evaluate` and `train` are the functions, and not the packages that are called."""
+    """What a name of the page stands for.
+
+    `evaluate` and `train` are the functions, and not the packages that are called.
+    """
     first, _, member = name.partition(".")
     if first == "RewardModel":
         value: Any = importlib.import_module("palmette.inference.reward_model").RewardModel

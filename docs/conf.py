@@ -1,7 +1,7 @@
 """The documentation site: Sphinx with MyST and Furo, built strictly by `make docs-site`.
 
-The pages are plain Markdown, so that they also read well on a code host. The navigation is made from the lists of links on the
-index pages, and the build fails if a finished page would load anything from another host.
+The pages are plain Markdown, so that they also read well on a code host. The navigation is made from the lists of links
+on the index pages, and the build fails if a finished page would load anything from another host.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def toctrees(text: str) -> str:
 
 
 def with_downloads(text: str, folder: Path) -> str:
-    """A page's text with links to files outside docs/ as downloads, since the site holds docs/ alone; a folder becomes its name.
+    """A page's text with links to files outside docs/ as downloads, since the site holds docs/ alone; a folder becomes
+    its name.
 
     Args:
         text: the page's Markdown.

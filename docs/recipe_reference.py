@@ -1,4 +1,6 @@
-"""The page docs/reference/recipes.md: every key of every recipe, from the classes that read them and their docstrings."""
+"""The page docs/reference/recipes.md: every key of every recipe, from the classes that read them and their
+docstrings.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,10 @@ CHAPTERS = (
     ),
     Chapter(
         "Prompt files",
-        "`prompt.name` takes a YAML file with these keys. `palmette prompts` lists the prompts that come with the package.",
+        (
+            "`prompt.name` takes a YAML file with these keys. "
+            "`palmette prompts` lists the prompts that come with the package."
+        ),
         QaPrompt,
     ),
 )

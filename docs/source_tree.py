@@ -1,4 +1,6 @@
-"""The page docs/reference/source-tree.md: the folders of the package with one comment for each file, from its docstring."""
+"""The page docs/reference/source-tree.md: the folders of the package with one comment for each file, from its
+docstring.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ def _folder(folder: Path, indent: str) -> list[str]:
 
 
 def comment(path: Path) -> str:
-    """What a file holds: the first sentence of its docstring. A long one ends at its first colon, unless that leaves too little.
+    """What a file holds: the first sentence of its docstring. A long one ends at its first colon, unless that leaves
+    too little.
 
     Raises:
         ValueError: the file has no docstring.

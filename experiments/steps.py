@@ -1,4 +1,6 @@
-"""What the experiments share: data thinned, templates filled in, a command in several processes, and tables put into a page."""
+"""What the experiments share: data thinned, templates filled in, a command in several processes, and tables put into
+a page.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,8 @@ def filled(value: Any, names: dict[str, str]) -> Any:
 
 
 def run_side_by_side(words: list[str], logs: Path, jobs: int) -> int:
-    """A `palmette` command in several processes that share its work; the first one speaks here, the others into log files.
+    """A `palmette` command in several processes that share its work; the first one speaks here, the others into log
+    files.
 
     Args:
         words: the command, without `palmette`.

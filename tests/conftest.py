@@ -31,7 +31,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def same_interrupt() -> Iterator[None]:
-    """Ctrl-C does what it does at a terminal, also where a shell runs the tests in the background; no test leaves it changed."""
+    """Ctrl-C does what it does at a terminal, also where a shell runs the tests in the background; no test leaves it
+    changed.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     after = signal.signal(signal.SIGINT, before)
@@ -40,7 +42,9 @@ def same_interrupt() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub is not asked, and not waited for: without a network each question would be put six times, ever more slowly."""
+    """The hub is not asked, and not waited for: without a network each question would be put six times, ever more
+    slowly.
+    """
     if not request.node.get_closest_marker("network"):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 

@@ -1,4 +1,6 @@
-"""Whether something is continued with the settings that it was begun with: one function, for runs, jobs, sweeps and chains."""
+"""Whether something is continued with the settings that it was begun with: one function, for runs, jobs, sweeps and
+chains.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""The experiment of docs/results.md on preferences: fine-tuning, then DPO, PPO against a reward model, and GRPO, on a part of SQuAD v2.
+"""The experiment of docs/results.md on preferences: fine-tuning, then DPO, PPO against a reward model, and GRPO, on a
+part of SQuAD v2.
 
     python experiments/alignment/run.py --train train.json --data dev.json --output runs/alignment --jobs 2
 
-Half of the paragraphs is fine-tuned on; a quarter, which fine-tuning has not seen, is what preferences and rollouts are about. The chain is
-written from the template beside this file and run by `palmette train rlhf`, in several processes that share its seeds. Stopped with Ctrl-C or
-killed, the same command goes on.
+Half of the paragraphs is fine-tuned on; a quarter, which fine-tuning has not seen, is what preferences and rollouts are
+about. The chain is written from the template beside this file and run by `palmette train rlhf`, in several processes
+that share its seeds. Stopped with Ctrl-C or killed, the same command goes on.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python experiments/llama_masked/run.py --train train.json --data dev.json --output runs/llama_masked --jobs 2
 
-It thins the data, writes rationales by rule, writes the sweeps from the templates beside this file, says what it will take, and runs
-`palmette sweep` on them in several processes, each with its share of the cores. Stopped with Ctrl-C or killed, the same command goes on.
-table.py then writes the tables.
+It thins the data, writes rationales by rule, writes the sweeps from the templates beside this file, says what it will
+take, and runs `palmette sweep` on them in several processes, each with its share of the cores. Stopped with Ctrl-C or
+killed, the same command goes on. table.py then writes the tables.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from steps import about, filled, run_side_by_side, thinned  # noqa: E402
 SWEEPS = {"cells": "cells.yaml", "learning-rate": "learning_rate.yaml"}
 PLAN = "plan.json"
 _EVERYTHING = 10_000  # words of a rationale: all are kept, so that every cell learns from the same questions
-# One process with one core of an AMD EPYC without AMX, for the budget only: questions a second; seconds a run for retention and loading.
+# One process with one core of an AMD EPYC without AMX, for the budget only: questions a second; seconds a run for
+# retention and loading.
 _TRAINING, _ANSWERING, _REASONING, _REST = 4.3, {"greedy": 5.0, "span": 7.0}, 1.0, 45.0
 
 
@@ -141,7 +142,8 @@ def budget(files: list[Path], jobs: int) -> str:
         )
         total += training + measuring
         lines.append(
-            f"{file.stem}: {len(cells)} runs; {learned[cells[0].recipe.data.train[0]]} questions to learn from, {asked} to answer; "
+            f"{file.stem}: {len(cells)} runs, {learned[cells[0].recipe.data.train[0]]} questions to learn from, "
+            f"{asked} to answer; "
             f"about {training / 60:.0f} min of training, {measuring / 60:.0f} min of measuring"
         )
     return "\n".join([*lines, f"together about {total / jobs / 60:.0f} min with {jobs} processes of one core each"])

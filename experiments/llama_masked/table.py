@@ -2,8 +2,9 @@
 
     python experiments/llama_masked/table.py runs/llama_masked [docs/results.md]
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`; what stands there before is replaced, everything else stays. Evaluations
-under the folder's baselines/ make a table of their own. The plot of the learning rates is copied beside the page.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; what stands there before is replaced, everything else
+stays. Evaluations under the folder's baselines/ make a table of their own. The plot of the learning rates is copied
+beside the page.
 """
 
 from __future__ import annotations

@@ -96,7 +96,8 @@ class PromptSection(Section):
         before_answer: how the completion opens, up to the quote that opens the answer's JSON string.
         after_answer: how the completion closes, from the closing quote on.
         reasons: whether the completion may hold anything before the JSON.
-        before_verdict: in a prompt of two turns, how the first completion opens. It only says whether the document holds the answer.
+        before_verdict: in a prompt of two turns, how the first completion opens. That completion only says whether the
+            document holds the answer.
         after_verdict: in a prompt of two turns, how the first completion closes.
         second_turn: in a prompt of two turns, what the user then says to get the answer.
     """
@@ -279,7 +280,7 @@ def read_file(path: Path) -> dict[Any, Any]:
 
 
 def read_settings(text: str, source: str) -> dict[Any, Any]:
-    """The map of settings that YAML text holds; `source` is how messages name it.
+    """The map of settings that YAML text holds. Messages call the text `source`.
 
     Raises:
         RecipeError: not YAML, no map, or a key that stands twice.
@@ -294,7 +295,7 @@ def read_settings(text: str, source: str) -> dict[Any, Any]:
 
 
 def read_section(kind: type[AnySection], values: dict[Any, Any], source: str) -> AnySection:
-    """Settings as a recipe, or as another closed set of them; `source` is how messages name it.
+    """Settings as a recipe, or as another closed set of them. Messages call them `source`.
 
     Raises:
         RecipeError: an unknown key (naming the nearest), a value out of bounds, or two that contradict each other.

@@ -1,4 +1,7 @@
-"""The errors a user can cause. Each says in one line what is wrong and the way out; the command line turns them into exit code 2."""
+"""The errors that a user can cause.
+
+Each says in one line what is wrong and how to fix it. The command line turns them into exit code 2.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ class PalmetteError(Exception):
     """A problem that the user can fix. All errors of palmette that users can cause are of this class.
 
     Args:
-        problem: what is wrong, with the record, the value and the limit.
-        way_out: what to do about it.
+        problem: the problem, with the record, the value and the limit.
+        way_out: how to fix it.
     """
 
     def __init__(self, problem: str, way_out: str) -> None:

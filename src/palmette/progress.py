@@ -1,4 +1,4 @@
-"""Progress of long jobs: what is done, the rate, and an estimate of what is left, on standard error."""
+"""Progress of long jobs on standard error: how much is done, the rate, and an estimate of the time left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-Say = Callable[[str], None]  # what is called with a line of news
+Say = Callable[[str], None]  # called with a line of news
 
 
 class _Lines:
@@ -22,12 +22,12 @@ class _Lines:
 
 
 def progress(total: int, what: str, unit: str) -> Any:
-    """A progress bar; where standard error is no terminal, a line every ten seconds or so.
+    """A progress bar. Where standard error is no terminal, it prints a line about every ten seconds.
 
     Args:
         total: how many units there are.
-        what: what is being done.
-        unit: what is counted, for the rate.
+        what: a word for the job.
+        unit: the name of a unit, for the rate.
     """
     interactive = sys.stderr.isatty()
     stream: Any = sys.stderr if interactive else _Lines()

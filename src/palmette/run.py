@@ -1,4 +1,4 @@
-"""The run folder: what a run leaves behind, and how files get there whole or not at all."""
+"""The run folder: the files of a run, each written whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import platform
 import shlex
 import shutil
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -127,6 +126,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that becomes `path` when the block ends well, and vanishes otherwise.
 
     All files in it are flushed before it gets its name, so a folder that exists is complete even after a power failure.
+    Folder and files get the permissions that the user's umask gives.
 
     Raises:
         RunError: `path` exists already, or cannot be written.
@@ -135,12 +135,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
     path = path.absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        staging.chmod(0o755)
+        # No temporary folder of tempfile's, which is open to its owner alone whatever the umask.
+        staging = path.with_name(f".{path.name}-{uuid.uuid4().hex[:12]}")
+        staging.mkdir()
     except OSError as error:
         raise RunError(f"cannot create {path}: {error.strerror}", "Choose another folder.") from error
     try:
         yield staging
+        _follow_umask(staging)
         flush_tree(staging)
         staging.rename(path)
         flush(path.parent)
@@ -148,6 +150,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise RunError(f"cannot write {path}: {error}", "Free some space, or choose another folder.") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _follow_umask(folder: Path) -> None:
+    """Give the files of a new folder the permissions that the folder got from the umask.
+
+    safetensors writes files for their owner alone, and then nobody else can serve a run.
+    """
+    mode = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(mode)
 
 
 def check_absent(path: Path) -> None:
@@ -180,6 +193,19 @@ def stage_of(path: Path) -> str:
     return str(values.get("stage", "sft"))
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a run folder.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        value = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {path / MANIFEST}: {error}", "Copy the whole folder of the run.") from error
+    return value if isinstance(value, dict) else {}
+
+
 def is_run(path: Path) -> bool:
     """Whether a folder is a run folder."""
     return all((path / name).is_file() for name in (RECIPE, MANIFEST))
@@ -201,11 +227,11 @@ def environment() -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """The processor, its cores and memory, and the accelerator if there is one."""
+    import psutil
     import torch
 
     info: dict[str, Any] = {"platform": platform.platform(), "processor": _processor(), "cores": os.cpu_count()}
-    with contextlib.suppress(ValueError, OSError):
-        info["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    info["memory_gib"] = round(psutil.virtual_memory().total / 2**30, 1)
     info["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     info["amx"] = torch.cpu._is_amx_tile_supported()
     info["avx512_bf16"] = torch.cpu._is_avx512_bf16_supported()

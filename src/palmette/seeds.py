@@ -12,7 +12,7 @@ def derive_seed(seed: int, number: int) -> int:
     2000011
 
     Args:
-        seed: of the run.
-        number: which of its epochs, batches or settings it is, from 0.
+        seed: the seed of the run.
+        number: the number of the epoch, batch or setting, from 0.
     """
     return seed * _STRIDE + number

@@ -80,7 +80,10 @@ def test_records_and_errors_import_no_torch() -> None:
 
 # `evaluate` and `train` are packages too. Each way of importing binds the name at another time.
 ORDERS = {
-    "name first": "import palmette; a = palmette.evaluate, palmette.train; import palmette.evaluate.squad, palmette.train.kl_limit",
+    "name first": (
+        "import palmette; a = palmette.evaluate, palmette.train; "
+        "import palmette.evaluate.squad, palmette.train.kl_limit"
+    ),
     "package first": "import palmette.evaluate.squad, palmette.train.kl_limit; import palmette",
     "from import": "from palmette import evaluate, train; import palmette",
     "another name first": "import palmette; palmette.Evaluation",

@@ -113,10 +113,11 @@ TOWER_PLACES = [(0, 3), (4, 9), (10, 12), (13, 20), (20, 21), (22, 25), (26, 31)
 
 
 def test_windows_overlap_by_the_stride_and_label_whole_answers_only() -> None:
-    """12 tokens less 3 control tokens less 4 of the question leave 5 of the document; each window begins 5 - 2 = 3 further on.
+    """12 tokens less 3 control tokens less 4 of the question leave 5 of the document; each window begins 5 - 2 = 3
+    further on.
 
-    So the windows show tokens 0-4, 3-7 and 6-8, from index 6 on ([CLS], 4, [SEP]). "granite, and" is tokens 3-5: whole in the second
-    window alone, at 6-8. "white" is token 6: in the second at 6 + 3, in the third at 6.
+    So the windows show tokens 0-4, 3-7 and 6-8, from index 6 on ([CLS], 4, [SEP]). "granite, and" is tokens 3-5: whole
+    in the second window alone, at 6-8. "white" is token 6: in the second at 6 + 3, in the third at 6.
     """
     document = asked(TOWER, "Who built it?", "granite, and")
     windows = windows_of(document, Windowing(12, 2))
@@ -192,8 +193,9 @@ def peaks(window: EncodedWindow, first: int, last: int, null: float = 0.0) -> tu
 def test_the_best_span_is_valid() -> None:
     """[CLS] what [SEP] the tower is granite [SEP]: the document is tokens 3 to 6.
 
-    Best start "granite" (6), best end "tower" (4): that would end before it starts. What is left, by hand: (6, 6) = 3 + 0, (3, 4) =
-    1 + 2, (4, 4) = 0 + 2, ...; equal scores by the earlier start. The question's tokens have the highest logits and never count.
+    Best start "granite" (6), best end "tower" (4): that would end before it starts. What is left, by hand: (6, 6) = 3 +
+    0, (3, 4) = 1 + 2, (4, 4) = 0 + 2, ...; equal scores by the earlier start. The question's tokens have the highest
+    logits and never count.
     """
     (window,) = windows_of(asked("The tower is granite", "What"), Windowing(40, 8))
     start = np.array([0.0, 9.0, 9.0, 1.0, 0.0, -1.0, 3.0, 9.0])
@@ -232,7 +234,10 @@ def test_the_longest_answer_is_kept_to() -> None:
 
 
 def test_the_score_of_no_answer_is_the_lowest_of_all_windows() -> None:
-    """Three windows; only the second shows "granite, and". Its null score, 1, is the lowest; the others are sure at 8 and 10."""
+    """Three windows; only the second shows "granite, and".
+
+    Its null score, 1, is the lowest; the others are sure at 8 and 10.
+    """
     document = asked(TOWER, "Who built it?", "granite, and")
     windows = windows_of(document, Windowing(12, 2))
     positions = learned_positions(windows, document.questions[0])
@@ -259,7 +264,10 @@ def test_a_span_of_several_windows_keeps_its_best_score() -> None:
 
 
 def test_probabilities_are_a_softmax_and_no_answer_wins_where_it_scores_better() -> None:
-    """Scores ln 5, ln 3, ln 2: probabilities 0.5, 0.3, 0.2. With a threshold of ln 2 > ln (5 / 3) the span wins all the same."""
+    """Scores ln 5, ln 3, ln 2: probabilities 0.5, 0.3, 0.2.
+
+    With a threshold of ln 2 > ln (5 / 3) the span wins all the same.
+    """
     text = "the tower"
     spans = (ScoredSpan(0, 3, math.log(3)), ScoredSpan(4, 9, math.log(2)))
     refused = decide(text, SpanScores(math.log(5), spans))
@@ -295,7 +303,9 @@ def trainer_of(encoder: Encoder, examples: list[dict[str, Any]], tmp_path: Path)
 
 
 def test_padding_makes_no_difference_to_the_loss(tmp_path: Path) -> None:
-    """With a head of zeros every token of a window of T is as likely: ln T for start and end, so (ln 8 + ln 12) / 2 for two."""
+    """With a head of zeros every token of a window of T is as likely: ln T for start and end, so (ln 8 + ln 12) / 2
+    for two.
+    """
     encoder = tiny_encoder(zero_head=True)
     examples = []
     for text, question, positions in (("The tower is granite", "What", (3, 3)), (TOWER, "Who built it?", (0, 0))):

@@ -1,4 +1,6 @@
-"""The benchmark of preferences: what it trains on, that both sides learn the same from it, and what it makes of the figures."""
+"""The benchmark of preferences: what it trains on, that both sides learn the same from it, and what it makes of the
+figures.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ NAMES = (
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[SimpleNamespace]:
-    """The benchmark's modules, which import each other as scripts do; those of another benchmark's tests are not taken up."""
+    """The benchmark's modules, which import each other as scripts do; those of another benchmark's tests are not
+    taken up.
+    """
 
     def forget() -> None:
         for name, module in list(sys.modules.items()):
@@ -83,7 +87,10 @@ def sentence(num_words: int, first: str = "It") -> str:
 
 
 def test_groups_by_hand(bench: SimpleNamespace) -> None:
-    """Of words instead of tokens: 30 are wanted. The gold sentence comes first, then the nearest; others that hold the answer come last."""
+    """Of words instead of tokens: 30 are wanted.
+
+    The gold sentence comes first, then the nearest; others that hold the answer come last.
+    """
     gold, again = sentence(27, "Granite"), sentence(29, "Granite")
     near, far, farther = sentence(33, "Near"), sentence(25, "Far"), sentence(12, "Farther")
     some = document("a", farther, gold, near, again, far, asked=("Granite",))
@@ -318,9 +325,11 @@ def mean_advantage(bench: SimpleNamespace, job: Any) -> float:
 def test_both_sides_learn_the_same(
     bench: SimpleNamespace, kind: str, setting: str, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    """Three optimizer steps in float32: the same tokens, the same loss at each step and afterwards, though TRL cuts its steps up.
+    """Three optimizer steps in float32: the same tokens, the same loss at each step and afterwards, though TRL cuts its
+    steps up.
 
-    The losses begin where theory says: ln 2 for DPO, and for GRPO, whose ratio is 1, minus the mean advantage over tokens.
+    The losses begin where theory says: ln 2 for DPO, and for GRPO, whose ratio is 1, minus the mean advantage over
+    tokens.
     """
     job = make_job(bench, kind, tiny_folder, tmp_path)
     ours = play(bench, job, "palmette", tmp_path / "palmette")
@@ -388,7 +397,10 @@ def make_race(bench: SimpleNamespace, kind: str, slower: float, **ours: float) -
 
 
 def test_what_is_said_of_a_race(bench: SimpleNamespace) -> None:
-    """8, 4, 8/3 examples a second against 4, 1, 2: medians 4 and 2, so 2; turn by turn 2, 4, 4/3. A quarter of the memory."""
+    """8, 4, 8/3 examples a second against 4, 1, 2: medians 4 and 2, so 2; turn by turn 2, 4, 4/3.
+
+    A quarter of the memory.
+    """
     race = make_race(bench, "dpo", 2)
     assert race.headline() == "ratio dpo 2.0"
     assert "medians of 3 turns; turn by turn 1.3 to 4.0" in race.said()

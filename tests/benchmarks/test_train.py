@@ -289,7 +289,10 @@ def run_of(folder: Path, *steps: tuple[float, int]) -> Path:
 def test_growth_of_memory(
     bench: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From 1000 MiB, at the first step after minute 3, to 1030: 3 %. What came before does not count; minute 30 was not reached."""
+    """From 1000 MiB, at the first step after minute 3, to 1030: 3 %.
+
+    What came before does not count; minute 30 was not reached.
+    """
     run = run_of(tmp_path, (1, 2000), (2.9, 700), (3.5, 1000), (9, 1100), (10, 1020), (21, 1010), (25, 1030))
     out = tmp_path / "memory.png"
     monkeypatch.setattr(sys, "argv", ["memory.py", str(run), "--plot", str(out)])

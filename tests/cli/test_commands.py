@@ -93,7 +93,7 @@ def test_ask_says_what_is_wrong_with_a_completion(
 ) -> None:
     for completion, words in (
         ('{"answer": "?"}', "not in the document"),
-        ('{"answer": "8:15"}', "these words do not stand in the document"),
+        ('{"answer": "8:15"}', "these words are not in the document"),
         ("At 7:40.", "did not answer in the format asked for: At 7:40."),
     ):
         assert words in ask_with_completion(monkeypatch, capsys, run_folder.parent, completion)
@@ -177,7 +177,7 @@ def test_mistakes_are_one_line_and_exit_code_2(
         (["ask", "--document", typo, "--model", tmp_path, "Q?"], "cannot load the tokenizer"),
         (
             [*greedy, "--document", tmp_path / "long.txt", "--model", run_folder, "Q?"],
-            "is 4096: only so many positions",
+            "is 4096: the length of its context",
         ),
         (["inspect", "--document", "999"], "has 70 documents, no number 999"),
         (["quickstart", "--out", run_folder], "exists already"),

@@ -131,10 +131,16 @@ def test_answers_that_the_decoder_cannot_give_are_counted(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Training, evaluation and calibration say how many, and name the first with the reason. "gran" ends inside "granite"."""
+    """Training, evaluation and calibration say how many, and name the first with the reason.
+
+    "gran" ends inside "granite".
+    """
     monkeypatch.setenv("COLUMNS", "300")
     data = squad_file(tmp_path / "part.json", answers=[{"text": "gran", "answer_start": 13}])
-    said = "1 of 2 questions have no answer that the span decoder can give. The first is 'q1': its answer 'gran' ends inside"
+    said = (
+        "1 of 2 questions have no answer that the span decoder can give. "
+        "The first is 'q1': its answer 'gran' ends inside"
+    )
     recipe = {
         "output": str(tmp_path / "run"),
         "model": {"name": str(tiny_folder), "dtype": "float32"},

@@ -1,4 +1,7 @@
-"""How a command ends when the user's system fails: one line, an exit code, and no traceback. Each runs in a process of its own."""
+"""How a command ends when the user's system fails: one line, an exit code, and no traceback.
+
+Each runs in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,10 @@ def test_a_reader_that_is_gone_ends_quietly(words: tuple[str, ...]) -> None:
         ("open('/nowhere/at all')", "error: /nowhere/at all: No such file or directory. Check the path."),
         ("open('/', 'w')", "error: /: Is a directory. Fix that, and run the command again."),
         ("b'\\xff'.decode()", "error: a text is not utf-8 at byte 0. Save it as UTF-8."),
-        ("'ł'.encode('ascii')", "error: '\\u0142' cannot be written as ascii. Set PYTHONUTF8=1, or write to a UTF-8 terminal."),
+        (
+            "'ł'.encode('ascii')",
+            "error: '\\u0142' cannot be written as ascii. Set PYTHONUTF8=1, or write to a UTF-8 terminal.",
+        ),
         ("(_ for _ in ()).throw(OSError('cannot reach hub.example.\\nTry later.'))",
          "error: cannot reach hub.example. Fix that, and run the command again."),
     ],

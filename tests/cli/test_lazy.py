@@ -66,7 +66,14 @@ def test_help_of_the_program_and_of_groups_imports_no_command() -> None:
     assert len(groups) >= 3
     held = modules_after(["--help"], *groups)
     ours = {name for name in held if name.startswith("palmette")}
-    assert ours == {"palmette", "palmette.cli", "palmette.cli.lazy", "palmette.cli.main", "palmette.errors"}
+    assert ours == {
+        "palmette",
+        "palmette.cli",
+        "palmette.cli.failures",
+        "palmette.cli.lazy",
+        "palmette.cli.main",
+        "palmette.errors",
+    }
     assert not held & {"rich", "pydantic", "yaml", "torch"}
 
 
@@ -87,7 +94,9 @@ def parameters() -> Iterator[Any]:
 
 @pytest.mark.parametrize("annotation", list(parameters()))
 def test_parameters_have_helps_that_stand_alone_and_paths_are_expanded(annotation: Any) -> None:
-    """Sentences that begin with a capital letter or a file's name and end with a full stop; one parser for all paths."""
+    """Sentences that begin with a capital letter or a file's name and end with a full stop; one parser for all
+    paths.
+    """
     assert get_origin(annotation) is Annotated
     kind, info = get_args(annotation)
     said = re.sub(r" \[default: [^]]+\]$", "", info.help)

@@ -1,4 +1,6 @@
-"""Conversations are read in the usual conventions; every bad one is named with its turn, value and way out, or counted."""
+"""Conversations are read in the usual conventions; every bad one is named with its turn, value and way out, or
+counted.
+"""
 
 from __future__ import annotations
 

@@ -82,7 +82,9 @@ def test_answers_are_short() -> None:
 
 
 def test_the_look_of_a_question_does_not_give_it_away() -> None:
-    """A classifier on the first two words alone must not beat the majority by much, learned on train and tried on the rest."""
+    """A classifier on the first two words alone must not beat the majority by much, learned on train and tried on
+    the rest.
+    """
 
     def opening(text: str) -> str:
         return " ".join(text.lower().split()[:2])

@@ -221,7 +221,9 @@ def test_bad_rows_are_named_or_counted(tmp_path: Path, case: str) -> None:
 
 
 def test_a_hub_data_set_is_read_through_the_hub_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`datasets` takes a folder of that name in the working directory for the hub's: the same code, without the network."""
+    """`datasets` takes a folder of that name in the working directory for the hub's: the same code, without the
+    network.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "rajpurkar" / "squad_v2"

@@ -1,4 +1,6 @@
-"""Values at the edges of JSON and Arrow: nulls, huge integers, ids of other types, duplicate keys, files that are no text."""
+"""Values at the edges of JSON and Arrow: nulls, huge integers, ids of other types, duplicate keys, files that are no
+text.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,10 @@ def table_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_rows_of_an_arrow_table_may_have_nulls_in_any_column() -> None:
-    """pyarrow fills the columns that a row lacks, inside structs too. Such rows mean what they mean without the nulls."""
+    """pyarrow fills the columns that a row lacks, inside structs too.
+
+    Such rows mean what they mean without the nulls.
+    """
     rows = [
         {"question": "When?", "document": OPENED, "answers": ["1931"], "id": "a"},
         {"question": "Who?", "context": OPENED, "answers": [], "rationale": "Nobody is named."},

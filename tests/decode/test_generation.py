@@ -93,7 +93,9 @@ def test_a_prompt_that_does_not_fit_is_refused(setting: tuple[Any, Any, Extracti
 def test_beams_find_what_greedy_generation_misses(
     setting: tuple[Any, Any, ExtractiveQa], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ranked by the sum of log-probabilities: no completion of ten beams is less probable than the greedy one, and one is more so."""
+    """Ranked by the sum of log-probabilities: no completion of ten beams is less probable than the greedy one, and
+    one is more so.
+    """
     model, tokenizer, task = setting
     plain = tiny_llama(torch.float64, "sdpa", vocab_size=len(tokenizer), initializer_range=0.2)
     monkeypatch.setattr(tokenizer, "decode", lambda tokens, **_: json.dumps(tokens))

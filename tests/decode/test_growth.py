@@ -29,7 +29,9 @@ def greedily(tokens: list[int], count: int) -> list[int]:
 
 @torch.inference_mode()
 def test_each_branch_ends_by_its_own_rule_and_can_be_continued() -> None:
-    """Four branches: one ended by a stop token, one by the rule, one by its limit, one that may have no token at all."""
+    """Four branches: one ended by a stop token, one by the rule, one by its limit, one that may have no token at
+    all.
+    """
     cache = PrefixCache(tiny_llama(torch.float64), 64)
     slots = [cache.append(prompt, -1) for prompt in (*PROMPTS, PROMPTS[0])]
     wanted = [greedily(prompt, 6) for prompt in PROMPTS]

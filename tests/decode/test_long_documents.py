@@ -1,4 +1,6 @@
-"""Long documents are answered and refused like short ones: simulated documents whose answers are known, and overlapping windows."""
+"""Long documents are answered and refused like short ones: simulated documents whose answers are known, and
+overlapping windows.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,12 @@ NUM_DOCUMENTS, SPREAD = 4000, 3.0
 
 
 def simulate(num_windows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Documents read by a perfectly calibrated reader of one window: which hold the answer, P(no answer), which are answered.
+    """Documents read by a perfectly calibrated reader of one window: which hold the answer, P(no answer), which are
+    answered.
 
-    Half of the documents hold the answer, in one window that is drawn evenly. The reader sees a log likelihood ratio of "the answer
-    stands here" against "it does not", normal with mean +s^2/2 where it does and -s^2/2 where it does not, variance s^2. Under even
-    prior odds that ratio is the posterior odds of a window alone.
+    Half of the documents hold the answer, in one window that is drawn evenly. The reader sees a log likelihood ratio of
+    "the answer stands here" against "it does not", normal with mean +s^2/2 where it does and -s^2/2 where it does not,
+    variance s^2. Under even prior odds that ratio is the posterior odds of a window alone.
     """
     draw = np.random.default_rng(num_windows)
     holds = draw.random(NUM_DOCUMENTS) < 0.5
@@ -42,8 +45,9 @@ def simulate(num_windows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_a_calibrated_reader_of_windows_makes_a_calibrated_reader_of_documents(num_windows: int) -> None:
     """In ten equal groups by P(no answer), its mean is the share of documents without an answer, but for chance.
 
-    The share of 400 documents has a standard deviation of 0.025 at most, so the mean deviation of ten groups is about 0.02 at most.
-    Had the odds been added up, P(no answer) would be far too low for many windows: by 0.26 at 5 and 0.47 at 40.
+    The share of 400 documents has a standard deviation of 0.025 at most, so the mean deviation of ten groups is about
+    0.02 at most. Had the odds been added up, P(no answer) would be far too low for many windows: by 0.26 at 5 and 0.47
+    at 40.
     """
     holds, refusal, answered = simulate(num_windows)
     groups = np.array_split(np.argsort(refusal), 10)
@@ -75,10 +79,11 @@ def search_of(strings: dict[str, float], foreign: dict[str, float], *, unscored:
 
 
 def test_the_neighbour_that_sees_the_answer_does_not_inflate_its_own_spans() -> None:
-    """Both windows give A 0.90 and "?" 0.02; the second, which does not own A, gives B, a tail of A, 0.05 of what is left.
+    """Both windows give A 0.90 and "?" 0.02; the second, which does not own A, gives B, a tail of A, 0.05 of what is
+    left.
 
-    In the second window "no answer of my own" has 0.92, so B has odds 0.05 / 0.92 there, not 0.05 / 0.02. P(A) = (0.90 / 0.10) / 2
-    against 1 for no answer. (Had A not counted, B would have had odds 2.5 in its window.)
+    In the second window "no answer of my own" has 0.92, so B has odds 0.05 / 0.92 there, not 0.05 / 0.02. P(A) = (0.90
+    / 0.10) / 2 against 1 for no answer. (Had A not counted, B would have had odds 2.5 in its window.)
     """
     first = search_of({"A": 0.90}, {"B": 0.05}).scores()
     second = search_of({"B": 0.05}, {"A": 0.90}).scores()
@@ -93,7 +98,10 @@ def test_the_neighbour_that_sees_the_answer_does_not_inflate_its_own_spans() -> 
 
 
 def test_a_neighbours_span_that_was_not_looked_into_takes_the_proof_away() -> None:
-    """B has odds 0.5 / 0.1 if A is nothing, but A may hold 0.4 and then they are 1: answered, not proved. With A scored, refused."""
+    """B has odds 0.5 / 0.1 if A is nothing, but A may hold 0.4 and then they are 1: answered, not proved.
+
+    With A scored, refused.
+    """
     unknown = search_of({"B": 0.5}, {"A": 0.4}, unscored=("A",))
     assert math.exp(unknown.slack) == pytest.approx(0.5 / 0.1)
     found = Decision().decide(SpanPosterior.merge([unknown.scores()]))

@@ -80,7 +80,9 @@ def brute_force(
     *,
     spans: Iterable[str] | None = None,
 ) -> dict[str, float]:
-    """Log-probability of "?" and of each span with the closing's first token, each in a row of its own, without a cache."""
+    """Log-probability of "?" and of each span with the closing's first token, each in a row of its own, without a
+    cache.
+    """
     encoder = task.template.encoder
     asked = Question("q", question)
     prompt = task.prompt_tokens(Document("d", document, (asked,)), asked) + list(encoder.content(lead + '{"answer": "'))
@@ -124,7 +126,10 @@ PRE_TOKENIZERS = {
 def test_equals_brute_force(
     model: Any, plain: Any, tokenizer: Any, task: ExtractiveQa, text: str, repeat: bool, inside: bool
 ) -> None:
-    """Every span scored: the same argmax and posterior as scoring each span alone. Few passes: a proof is never wrong."""
+    """Every span scored: the same argmax and posterior as scoring each span alone.
+
+    Few passes: a proof is never wrong.
+    """
     document = f"{text} {text}" if repeat else text
     everything = replace(EVERYTHING, inside_words=inside)
     few = Effort(max_words=4, max_passes=2, tokens_per_pass=3, inside_words=inside)
@@ -248,8 +253,9 @@ def test_some_tokenizers_cut_cleanly_and_some_do_not() -> None:
 
 
 def test_a_long_document_is_merged_on_one_scale(model: Any, plain: Any, tokenizer: Any, task: ExtractiveQa) -> None:
-    """Each window scored by brute force. It answers for the spans that begin in its own part: all others that it shows count as no
-    answer there. Of k windows one holds the answer or none does, so the odds of a string are the mean over the windows.
+    """Each window scored by brute force. It answers for the spans that begin in its own part: all others that it shows
+    count as no answer there. Of k windows one holds the answer or none does, so the odds of a string are the mean over
+    the windows.
     """
     text = " ".join(f"The ferry {i} leaves at {i * 7 % 60}." for i in range(8))
     effort = Effort(3, None, None, window_tokens=40, overlap_tokens=16, tokens_per_batch=4096)
@@ -282,7 +288,8 @@ def test_a_long_document_is_merged_on_one_scale(model: Any, plain: Any, tokenize
 def test_merging_by_hand() -> None:
     """Two windows, each with half of the prior. "a": odds (2 + 1) / 2 = 1.5; "b": 0.25, maybe up to 0.1875 more.
 
-    Not looked into: 0.25 and 0.1 in the first window, 0.125 in the second. A string scored nowhere is at most (0.25 + 0.125) / 2.
+    Not looked into: 0.25 and 0.1 in the first window, 0.125 in the second. A string scored nowhere is at most (0.25 +
+    0.125) / 2.
     """
     first = WindowScores({"a": (4, math.log(2)), "b": (9, math.log(0.5))}, math.log(0.35), math.log(0.25), 2)
     second = WindowScores({"a": (50, 0.0)}, math.log(0.125), math.log(0.125), 3)
@@ -319,7 +326,10 @@ def test_no_proof_where_an_unscored_string_could_be_likelier() -> None:
 
 
 def test_thresholds_decide() -> None:
-    """Odds 1.5 and 0.5, in all Z = 2, against 1: probabilities 1/2, 1/6, 1/3. With temperature 1/2, Z counts as 4: 1/5 for none."""
+    """Odds 1.5 and 0.5, in all Z = 2, against 1: probabilities 1/2, 1/6, 1/3.
+
+    With temperature 1/2, Z counts as 4: 1/5 for none.
+    """
     posterior = one_window(1.5, 0.5)
     assert Decision().decide(posterior).probability == pytest.approx(1 / 2)
     strict = Decision(max_no_answer=0.3).decide(posterior)

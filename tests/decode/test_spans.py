@@ -51,7 +51,9 @@ def test_windows_hold_every_span_once() -> None:
 def test_windows_move_on_whatever_their_size(
     sizes: list[int], max_words: int, window_tokens: int, overlap_tokens: int
 ) -> None:
-    """Words of any number of tokens, spans longer than a window, overlaps larger than one: every span once, in one piece."""
+    """Words of any number of tokens, spans longer than a window, overlaps larger than one: every span once, in one
+    piece.
+    """
     text = " ".join("x" * (index % 5 + 1) for index in range(len(sizes)))
     windows = cut_windows(
         text, lambda _: sizes, max_words=max_words, window_tokens=window_tokens, overlap_tokens=overlap_tokens

@@ -1,4 +1,6 @@
-"""A prompt of two turns: first whether there is an answer, then the answer; and free reasoning before a forced opening."""
+"""A prompt of two turns: first whether there is an answer, then the answer; and free reasoning before a forced
+opening.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,9 @@ def test_no_and_yes_open_alike_in_every_template(style: str) -> None:
 
 
 def test_the_span_decoder_weighs_both_turns(tokenizer: Any) -> None:
-    """P(no answer) = P(no) + P(yes) P("?" | yes); P(span) = P(yes) P(span | yes): summed by hand over rows of their own."""
+    """P(no answer) = P(no) + P(yes) P("?" | yes); P(span) = P(yes) P(span | yes): summed by hand over rows of their
+    own.
+    """
     model = tiny_llama(torch.float64, vocab_size=len(tokenizer), initializer_range=0.2)
     task, question = task_with(tokenizer, Reasoning(), "two_turn"), DOCUMENT.questions[0]
     decoder = SpanDecoder(model, tokenizer, load_prompt("two_turn"), effort=EVERYTHING)

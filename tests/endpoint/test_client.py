@@ -1,4 +1,6 @@
-"""Talking to an OpenAI-compatible server: what is tried again and what is not, the cache, the pace, the key; and the decoder on top."""
+"""Talking to an OpenAI-compatible server: what is tried again and what is not, the cache, the pace, the key; and the
+decoder on top.
+"""
 
 from __future__ import annotations
 
@@ -348,7 +350,8 @@ def test_caches_of_earlier_versions_are_read(server: ChatServer, tmp_path: Path)
 
 @pytest.mark.parametrize("module", sorted(path.stem for path in (SOURCE / "endpoint").glob("*.py")))
 def test_asking_a_server_needs_no_torch(module: str) -> None:
-    code = f"import sys, palmette.endpoint.{module}; print(sorted({{'torch', 'transformers', 'datasets'}} & set(sys.modules)))"
+    heavy = {"torch", "transformers", "datasets"}
+    code = f"import sys, palmette.endpoint.{module}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -390,7 +393,9 @@ def test_replies_become_predictions(server: ChatServer) -> None:
 
 
 def test_silence_is_not_taken_for_a_refusal(server: ChatServer) -> None:
-    """Questions b and c have no answer: an empty reply, and none at all, would be right if they counted as empty answers."""
+    """Questions b and c have no answer: an empty reply, and none at all, would be right if they counted as empty
+    answers.
+    """
     server.acts = [says('{"answer": "granite"}'), says(None, "length"), fails(400, "filtered")]
     decoder = EndpointDecoder(client_of(server, concurrency=1), load_prompt(), on_failure="broken")
     result = evaluate_squad(decoder, [TOWER])
@@ -562,7 +567,9 @@ def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def wait_until_loaded(client: Client) -> None:
-    """Until it listens, connections are refused; until the model is loaded, it says 503, which the client waits out itself."""
+    """Until it listens, connections are refused; until the model is loaded, it says 503, which the client waits out
+    itself.
+    """
     for _ in range(100):
         try:
             client.complete(user("hello"))

@@ -114,7 +114,10 @@ def test_connections_are_used_again_and_closed_with_the_job() -> None:
 def test_a_stopped_job_waits_a_little_for_answers_and_leaves_nothing_behind(
     server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the job is stopped, the second answer takes 0.2 s more and is stored. The third takes 20 s and is given up after 1 s."""
+    """When the job is stopped, the second answer takes 0.2 s more and is stored.
+
+    The third takes 20 s and is given up after 1 s.
+    """
     monkeypatch.setattr("palmette.endpoint.client.SECONDS_TO_FINISH", 1.0)
     delays = {"0": 0.0, "1": 0.2, "2": 20.0}
     server.answer = lambda request: Act(delay=delays.get(request["messages"][0]["content"], 0), body=says("fine").body)

@@ -37,8 +37,8 @@ def run_of(
 def test_equal_documents_give_the_binomial_distribution() -> None:
     """30 documents, 12 of them all right: a sample's number of right documents is binomial(30, 0.4).
 
-    20,000 samples put the quantiles of this discrete distribution on its own, which scipy knows; each document has 4 questions,
-    which changes nothing.
+    20,000 samples put the quantiles of this discrete distribution on its own, which scipy knows; each document has 4
+    questions, which changes nothing.
     """
     scored = run_of([[1] * 4] * 12 + [[0] * 4] * 18)
     found = intervals(scored, None, num_samples=20_000, level=0.9)
@@ -51,7 +51,9 @@ def test_equal_documents_give_the_binomial_distribution() -> None:
 
 
 def test_two_documents_of_unlike_length() -> None:
-    """One question right, three wrong: a sample is 100, 25 or 0 percent with probability 1/4, 1/2, 1/4: a ratio of sums."""
+    """One question right, three wrong: a sample is 100, 25 or 0 percent with probability 1/4, 1/2, 1/4: a ratio of
+    sums.
+    """
     scored = run_of([[1], [0, 0, 0]])
     assert intervals(scored, None, level=0.4)["exact"] == (25.0, 25.0)
     assert intervals(scored, None, level=0.9)["exact"] == (0.0, 100.0)
@@ -60,9 +62,9 @@ def test_two_documents_of_unlike_length() -> None:
 def test_an_interval_that_ignores_documents_is_too_narrow() -> None:
     """Documents that stand or fall as a whole, 40 of 8 questions, right with probability 0.6; 100 data sets.
 
-    By document the 95 % interval should hold the truth nearly as often (percentile intervals of 40 clusters: about 93 %; 0.86 is
-    almost three standard errors, 0.025, below). Drawn by question it is narrower by the square root of 8, and holds it
-    with probability P(|Z| < 1.96 / 2.83) = 0.51.
+    By document the 95 % interval should hold the truth nearly as often (percentile intervals of 40 clusters: about 93
+    %; 0.86 is almost three standard errors, 0.025, below). Drawn by question it is narrower by the square root of 8,
+    and holds it with probability P(|Z| < 1.96 / 2.83) = 0.51.
     """
     generator = np.random.default_rng(5)
     held = {"document": 0, "question": 0}
@@ -90,7 +92,8 @@ def test_means_by_sums_equal_means_of_the_drawn_answers() -> None:
 
 
 def test_measures_that_are_no_means() -> None:
-    """AUROC of 10 documents, each with an answerable and an unanswerable question, parted the same way in all: always 3/4.
+    """AUROC of 10 documents, each with an answerable and an unanswerable question, parted the same way in all: always
+    3/4.
 
     No-answer probabilities: answerable 0.2, 0.6; unanswerable 0.4, 0.8: 3 of 4 pairs are in order, in every sample.
     """
@@ -134,10 +137,11 @@ def test_a_run_against_itself() -> None:
 
 
 def test_a_paired_difference_is_binomial_too() -> None:
-    """b is right where a is, and on 6 documents of 40 more: the difference of a sample is -binomial(40, 6/40) documents.
+    """b is right where a is, and on 6 documents of 40 more: the difference of a sample is -binomial(40, 6/40)
+    documents.
 
-    No sample turns the order round; that of no difference at all has probability 0.85^40 = 0.0015. Each run alone varies with
-    the 20 documents that both have right, which cancel in the pairs.
+    No sample turns the order round; that of no difference at all has probability 0.85^40 = 0.0015. Each run alone
+    varies with the 20 documents that both have right, which cancel in the pairs.
     """
     a = run_of([[1, 1]] * 20 + [[0, 0]] * 20)
     b = run_of([[1, 1]] * 26 + [[0, 0]] * 14)
@@ -156,7 +160,9 @@ def test_a_paired_difference_is_binomial_too() -> None:
 
 
 def test_p_counts_no_difference_on_both_sides() -> None:
-    """One document of two better: samples are +2, +1, 0 documents with probability 1/4, 1/2, 1/4; so p is about 2 / 4."""
+    """One document of two better: samples are +2, +1, 0 documents with probability 1/4, 1/2, 1/4; so p is about 2 /
+    4.
+    """
     a, b = run_of([[1], [0]]), run_of([[0], [0]])
     found = paired_difference(a, b, None, num_samples=4000)["exact"]
     assert found.value == 50.0

@@ -1,11 +1,12 @@
-"""Calibration: fitted numbers against closed forms, and a promise that holds in simulation."""
+"""Calibration: fitted numbers against closed forms."""
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from palmette.data.records import Answer, DataSet, Document, Question
@@ -20,7 +21,6 @@ from palmette.evaluate.calibration import (
     halves,
     negative_log_likelihood,
 )
-from palmette.evaluate.guarantee import JudgedAnswer, choose_threshold, smallest_sample
 from palmette.inference.calibration import CALIBRATION, Calibration, text_hash
 
 
@@ -77,65 +77,6 @@ def test_equal_doubts_are_not_parted() -> None:
     assert fit_max_no_answer(cases, Decision()) < 0.5
 
 
-@pytest.mark.parametrize(("target", "confidence"), [(0.05, 0.95), (0.2, 0.9), (0.01, 0.99)])
-def test_the_smallest_sample_is_the_smallest(target: float, confidence: float) -> None:
-    size = smallest_sample(target, confidence)
-    assert (1 - target) ** size <= 1 - confidence < (1 - target) ** (size - 1)
-
-
-def simulate(generator: np.random.Generator, size: int, slope: float) -> list[JudgedAnswer]:
-    """Answers whose chance to be wrong falls with their confidence: (1 - confidence)^slope."""
-    confidence = generator.uniform(size=size)
-    wrong = generator.uniform(size=size) < (1 - confidence) ** slope
-    return [JudgedAnswer(float(c), bool(w)) for c, w in zip(confidence, wrong, strict=True)]
-
-
-def true_error(threshold: float, slope: float) -> float:
-    """E[(1 - c)^slope | c >= threshold] for uniform c: (1 - threshold)^slope / (slope + 1)."""
-    return (1 - threshold) ** slope / (slope + 1)
-
-
-@pytest.mark.parametrize(("slope", "target", "size"), [(2.0, 0.1, 400), (1.0, 0.2, 400), (4.0, 0.05, 400)])
-def test_the_promise_holds(slope: float, target: float, size: int) -> None:
-    """Of 1,000 calibrations at 90 % confidence at most about 100 may break it; 4 standard deviations above are 138.
-
-    It is not kept by never answering: most calibrations find a threshold, and it is not far from the best one.
-    """
-    generator = np.random.default_rng(5)
-    broken, found = 0, []
-    for _ in range(1000):
-        halves = simulate(generator, size, slope), simulate(generator, size, slope)
-        try:
-            guarantee = choose_threshold(*halves, target, 0.9)
-        except DataError:
-            continue
-        found.append(guarantee.min_confidence)
-        broken += true_error(guarantee.min_confidence, slope) > target
-    assert broken <= 138
-    assert len(found) > 700
-    ideal = 1 - (target * (slope + 1)) ** (1 / slope)
-    assert ideal < np.median(found) < ideal + 0.25
-
-
-def test_a_promise_that_cannot_be_kept_is_refused() -> None:
-    """Half of all answers are wrong whatever their confidence."""
-    generator = np.random.default_rng(6)
-    coins = [[JudgedAnswer(float(c), bool(w > 0.5)) for c, w in generator.uniform(size=(300, 2))] for _ in range(2)]
-    with pytest.raises(DataError, match=r"no threshold is shown to keep the promise: .* answers were wrong"):
-        choose_threshold(*coins, 0.05, 0.95)
-
-
-def test_too_small_a_set_is_refused_with_the_number_it_needs() -> None:
-    sure = [JudgedAnswer(0.9, False)] * 58
-    with pytest.raises(DataError, match=r"too small: .* at least 59 answers, and the halves have 58 and 58"):
-        choose_threshold(sure, sure, 0.05, 0.95)
-    enough = choose_threshold([*sure, sure[0]], [*sure, sure[0]], 0.05, 0.95)
-    assert (enough.num_answered, enough.num_wrong) == (59, 0)
-    for target, confidence in ((0.0, 0.95), (0.05, 1.0)):
-        with pytest.raises(DataError, match="Give a number between 0 and 1"):
-            choose_threshold(sure, sure, target, confidence)
-
-
 def data(cases: list[Case]) -> DataSet:
     return DataSet("made.json", tuple(case.document for case in cases), "abc")
 
@@ -161,14 +102,14 @@ def test_what_is_fitted_is_kept_with_what_it_was_fitted_on(tmp_path: Path) -> No
 
 
 def test_a_promise_is_tested_on_documents_that_were_not_fitted() -> None:
-    cases = [case(i, 4.0 if i % 3 else -4.0, answerable=i % 3 != 0, document=i // 3) for i in range(180)]
+    cases = [case(i, 4.0 if i % 3 else -4.0, answerable=i % 3 != 0, document=i // 3) for i in range(240)]
     documents = [c.document for c in cases]
     first, second = halves(documents)
     assert {text_hash(d) for d in first}.isdisjoint(map(text_hash, second))
-    assert (len(first), len(second)) == (90, 90)
+    assert (len(first), len(second)) == (120, 120)
     made = fit(cases, data(cases), FOR, target_error=0.05)
     assert made.guarantee is not None
-    assert made.guarantee.num_tested == made.guarantee.num_answered == 60
+    assert made.guarantee.num_tested == made.guarantee.num_answered == 80
     assert made.decision.min_confidence == made.guarantee.min_confidence
     assert made.decision.forces_span
 
@@ -183,3 +124,39 @@ def test_data_that_calibrate_nothing_are_refused_first() -> None:
         check_data([case(i, 1.0, answerable=True).document for i in range(5)], "dev.json")
     with pytest.raises(DataError, match="the target error is 5"):
         check_data([one], "dev.json", target_error=5)
+
+
+def test_a_file_of_an_older_version_is_read(tmp_path: Path) -> None:
+    """It counts neither documents nor windows, and names no base model."""
+    cases = [case(i, 4.0 if i % 3 else -4.0, answerable=i % 3 != 0) for i in range(180)]
+    fit(cases, data(cases), FOR, target_error=0.05).write(tmp_path)
+    written = json.loads((tmp_path / CALIBRATION).read_text())
+    del written["max_windows"], written["guarantee"]["num_documents"], written["guarantee"]["design_effect"]
+    (tmp_path / CALIBRATION).write_text(json.dumps(written))
+    old = Calibration.read(tmp_path)
+    assert old.guarantee is not None
+    assert (old.guarantee.num_documents, old.guarantee.design_effect, old.max_windows) == (None, None, None)
+    assert old.warn_of_windows([100]) is None
+    old.check_fits({**FOR, "base": "b"})
+
+
+def test_longer_documents_than_those_of_the_calibration_are_flagged() -> None:
+    cases = [case(i, 4.0 if i % 3 else -4.0, answerable=i % 3 != 0) for i in range(180)]
+    window = WindowScores({"white": (9, 0.0)}, -math.inf, -math.inf, 1)
+    cases[0] = replace(cases[0], posterior=SpanPosterior.merge([window, window, window]))
+    plain, promised = fit(cases, data(cases), FOR), fit(cases, data(cases), FOR, target_error=0.05)
+    assert plain.max_windows == promised.max_windows == 3
+    assert plain.warn_of_windows([1, 3]) is None
+    line = plain.warn_of_windows([1, 4, 7])
+    assert line is not None
+    assert line.startswith(
+        "2 documents were read in up to 7 windows, and the calibration was fitted on documents of at"
+    )
+    assert "The guarantee does not cover them." in (promised.warn_of_windows([4]) or "")
+
+
+def test_a_calibration_is_keyed_to_the_base_model() -> None:
+    cases = [case(i, 3.0 - i % 7, answerable=i % 3 != 0) for i in range(60)]
+    made = fit(cases, data(cases), {**FOR, "base": "b1"})
+    with pytest.raises(RunError, match="fitted for base = 'b1', and this is 'b2'"):
+        made.check_fits({**FOR, "base": "b2"})

@@ -60,7 +60,9 @@ def test_expected_calibration_error_of_plain_cases() -> None:
 
 @given(ROWS)
 def test_calibration_error_lies_between_its_bounds(rows: list[tuple[float, bool]]) -> None:
-    """With one bin it is |mean probability - accuracy|; more bins can only raise it; no question is further off than 1."""
+    """With one bin it is |mean probability - accuracy|; more bins can only raise it; no question is further off than
+    1.
+    """
     probability, correct = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     gap = abs(probability.mean() - correct.mean())
     error = expected_calibration_error(probability, correct)

@@ -1,4 +1,6 @@
-"""`eval divergence`: its figures by hand and in closed form, its log-probabilities against stock transformers, refusals, the command."""
+"""`eval divergence`: its figures by hand and in closed form, its log-probabilities against stock transformers,
+refusals, the command.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +111,8 @@ def test_figures_by_hand() -> None:
 
 
 def test_intervals_draw_documents_with_all_their_completions() -> None:
-    """Of two documents a quarter of the samples hold only one, a quarter only the other: so the ends are the figures of each alone.
+    """Of two documents a quarter of the samples hold only one, a quarter only the other: so the ends are the figures of
+    each alone.
 
     Drawn completion by completion, the entropy could not be that of document a alone at one end and of b at the other.
     """
@@ -183,7 +186,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[RolloutBatch]:
 
 
 def by_hand(folder: Path, tokenizer: Any, source: DataSet, drawn: list[RolloutBatch]) -> list[float]:
-    """Log-probabilities of all completions, each in a row of its own after its whole prompt, through transformers as it is."""
+    """Log-probabilities of all completions, each in a row of its own after its whole prompt, through transformers as
+    it is.
+    """
     model, task = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), ExtractiveQa(ChatTemplate(tokenizer))
     prompts = [task.prompt_tokens(document, q) for document in source.documents for q in document.questions]
     samples = [sample for rollouts in drawn for sample in rollouts.samples]
@@ -208,7 +213,10 @@ def test_completions_score_as_in_rows_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
     parts: int,
 ) -> None:
-    """Both models, each completion; so the divergence is the mean of the differences. In float32, of sums around 15 nats."""
+    """Both models, each completion; so the divergence is the mean of the differences.
+
+    In float32, of sums around 15 nats.
+    """
     monkeypatch.setattr(command, "_PARTS", parts)
     found = measure_divergence(str(policy), str(base), source, FEW)
     assert len(drawn) == (2 if parts == 1 else 1)
@@ -253,8 +261,8 @@ def test_a_policy_is_exactly_0_away_from_itself(policy: Path, source: DataSet, m
 def constant(folder: Path, tokenizer: Any, probabilities: dict[int, float]) -> Path:
     """A model that gives these tokens these probabilities wherever it is asked; token 5 ends a completion.
 
-    Every embedding is a vector of ones, no layer adds anything to it, and the last norm leaves it as it is (but for its epsilon), so row
-    v of the output layer gives hidden size * weight. What is not named has about e^-30.
+    Every embedding is a vector of ones, no layer adds anything to it, and the last norm leaves it as it is (but for its
+    epsilon), so row v of the output layer gives hidden size * weight. What is not named has about e^-30.
     """
     model = tiny(tokenizer)
     logit_V = torch.full((len(tokenizer),), -30.0)
@@ -274,11 +282,12 @@ def constant(folder: Path, tokenizer: Any, probabilities: dict[int, float]) -> P
 def test_a_known_shift_of_the_probabilities(
     tokenizer: Any, source: DataSet, drawn: list[RolloutBatch], tmp_path: Path
 ) -> None:
-    """Tokens 10, 11 and the end come with p = 0.5, 0.3, 0.2 under the policy, and q = 0.25, 0.5, 0.25 under the reference.
+    """Tokens 10, 11 and the end come with p = 0.5, 0.3, 0.2 under the policy, and q = 0.25, 0.5, 0.25 under the
+    reference.
 
-    A completion has (1 - 0.8^4) / 0.2 = 2.952 of at most 4 tokens on average, and each is worth KL(p || q) = 0.5 ln 2 + 0.3 ln 0.6 + 0.2 ln 0.8
-    = 0.1487 nats (Wald's identity): 0.439 nats a completion. The entropy is 1.030 nats a token. A completion's log ratio deviates by about 1, so
-    the mean of 900 by 0.033; four of these are allowed.
+    A completion has (1 - 0.8^4) / 0.2 = 2.952 of at most 4 tokens on average, and each is worth KL(p || q) = 0.5 ln 2 +
+    0.3 ln 0.6 + 0.2 ln 0.8 = 0.1487 nats (Wald's identity): 0.439 nats a completion. The entropy is 1.030 nats a token.
+    A completion's log ratio deviates by about 1, so the mean of 900 by 0.033; four of these are allowed.
     """
     p, q = {10: 0.5, 11: 0.3, 5: 0.2}, {10: 0.25, 11: 0.5, 5: 0.25}
     folders = [constant(tmp_path / name, tokenizer, values) for name, values in (("p", p), ("q", q))]
@@ -309,7 +318,10 @@ SAID = (
 def test_what_sampled_completions_earn(
     base: Path, tokenizer: Any, source: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exact: 1 0, 1 0, 0 1. F1: 1 0, 1 0, 2/3 1, since "7:40 from" has one word too many. All but "7" are valid, and that one was cut."""
+    """Exact: 1 0, 1 0, 0 1. F1: 1 0, 1 0, 2/3 1, since "7:40 from" has one word too many.
+
+    All but "7" are valid, and that one was cut.
+    """
 
     def sample(
         self: Sampler, prompts: Any, num_samples: int, sampling: Sampling, *, keys: Any
@@ -401,7 +413,9 @@ def test_the_command_writes_all_or_nothing(
 def test_memory_holds_one_model_at_a_time(
     run_folder: Path, base: Path, source: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the second is opened, the first is gone; a run is opened with its adapter beside the base, not merged into it."""
+    """When the second is opened, the first is gone; a run is opened with its adapter beside the base, not merged
+    into it.
+    """
     opened: list[Any] = []
     held: list[bool] = []
     load_source = command.load_source

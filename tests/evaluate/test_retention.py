@@ -62,8 +62,8 @@ def model_of(probe: Probe, **changes: Any) -> Any:
 def with_logits(probe: Probe, logit_V: torch.Tensor) -> Any:
     """A model that gives these logits wherever it is asked.
 
-    Every embedding is a vector of ones and no layer adds anything to it; the last norm leaves it as it is (but for its epsilon),
-    so the output layer's row v gives D * weight.
+    Every embedding is a vector of ones and no layer adds anything to it; the last norm leaves it as it is (but for its
+    epsilon), so the output layer's row v gives D * weight.
     """
     model = model_of(probe)
     with torch.no_grad():
@@ -122,7 +122,9 @@ def test_bytes_are_those_of_utf_8(tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def test_texts_score_as_in_rows_of_their_own(probe: Probe) -> None:
-    """Against stock attention, one text a row; two of the texts begin with the same token, which they share when packed."""
+    """Against stock attention, one text a row; two of the texts begin with the same token, which they share when
+    packed.
+    """
     assert probe.trees[0].root.segments[0] == probe.trees[2].root.segments[0]
     scores = score_texts(model_of(probe), probe, replace(FEW, tokens_per_batch=256))
     plain = model_of(probe, backend="sdpa")
@@ -164,7 +166,9 @@ def test_a_bos_token_predicts_the_first_token_where_the_tokenizer_writes_one() -
 
 @pytest.mark.parametrize("style", STYLES)
 def test_prompts_are_written_as_the_template_writes_them(style: str) -> None:
-    """Against the template rendered whole by transformers, up to the generation prompt; but for blanks, which some decoders add."""
+    """Against the template rendered whole by transformers, up to the generation prompt; but for blanks, which some
+    decoders add.
+    """
     made = STYLES[style]()
     probe = Probe(made, TEXTS, PROMPTS)
     for prompt, tokens in zip(PROMPTS, probe.prompt_tokens(), strict=True):
@@ -183,7 +187,10 @@ def test_kl_divergence_is_torchs() -> None:
 
 
 def test_kl_divergence_with_added_tokens() -> None:
-    """p = (1/2, 1/2), q = (1/4, 1/4, 1/2): ln 2, since what q has besides has probability 0 in p. The other way round: refused."""
+    """p = (1/2, 1/2), q = (1/4, 1/4, 1/2): ln 2, since what q has besides has probability 0 in p.
+
+    The other way round: refused.
+    """
     p, q = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.25, 0.5]]).log()
     assert float(kl_divergence(p, q)) == pytest.approx(math.log(2))
     with pytest.raises(ModelError, match="2 tokens and the untouched one 3"):
@@ -193,8 +200,8 @@ def test_kl_divergence_with_added_tokens() -> None:
 def test_two_known_models(probe: Probe) -> None:
     """The untouched model gives one token 1/2 and the V - 1 others 1 / (2 (V - 1)) each; the tuned one is uniform.
 
-    KL = ln V - H(p), where H(p) = ln(2) / 2 + ln(2 (V - 1)) / 2 = ln 2 + ln(V - 1) / 2. The untouched model repeats its token to the
-    limit; the tuned one takes the first of all.
+    KL = ln V - H(p), where H(p) = ln(2) / 2 + ln(2 (V - 1)) / 2 = ln 2 + ln(V - 1) / 2. The untouched model repeats its
+    token to the limit; the tuned one takes the first of all.
     """
     vocabulary, token = len(probe.tokenizer), 100
     logit_V = torch.zeros(vocabulary, dtype=torch.float64)
@@ -259,7 +266,10 @@ def test_kl_by_hand_along_the_completions(probe: Probe) -> None:
 
 
 def test_with_its_adapter_off_a_model_is_the_untouched_one(probe: Probe) -> None:
-    """One model with the adapter off and on, against two models: the same figures. Without training nothing has changed."""
+    """One model with the adapter off and on, against two models: the same figures.
+
+    Without training nothing has changed.
+    """
     tuned = with_adapter(probe, trained=True)
     one = adapter_retention(tuned, probe, FEW)
     untouched = observe(model_of(probe), probe, FEW)
@@ -391,7 +401,9 @@ def trained(tiny_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, me
 def test_the_command_measures_a_run(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One model with its adapter off and on; then the same run against its base named by hand, two models: the same figures."""
+    """One model with its adapter off and on; then the same run against its base named by hand, two models: the same
+    figures.
+    """
     run = trained(tiny_folder, tmp_path, monkeypatch, "lora")
     words = ["eval", "retention", "--model", run, "--max-new-tokens", "5", "--out"]
     capsys.readouterr()
@@ -453,15 +465,14 @@ def test_the_command_wants_to_know_the_untouched_model(
 
 @pytest.mark.slow
 def test_the_real_model_predicts_text_and_not_its_words_shuffled() -> None:
-    loaded = load_model(dtype="float32")
-    shuffled = []
+    """Of each register the first eighty words, in their order and in another."""
+    loaded, plain, mixed = load_model(dtype="float32"), [], []
     for passage in passages():
-        words = passage.text.split()
+        words = passage.text.split()[:80]
+        plain.append(replace(passage, text=" ".join(words)))
         random.Random(0).shuffle(words)
-        shuffled.append(replace(passage, text=" ".join(words)))
-    plain, mixed = (
-        score_texts(loaded.model, Probe(loaded.tokenizer, texts), Settings()) for texts in (passages(), shuffled)
-    )
+        mixed.append(replace(passage, text=" ".join(words)))
+    plain, mixed = (score_texts(loaded.model, Probe(loaded.tokenizer, texts), Settings()) for texts in (plain, mixed))
     assert total(plain).perplexity < len(loaded.tokenizer) / 500
     assert total(plain).bits_per_byte < 2.0
     for before, after in zip(plain, mixed, strict=True):

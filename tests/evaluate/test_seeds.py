@@ -11,10 +11,12 @@ from palmette.evaluate.squad import score
 
 
 def test_pooled_seeds_move_together(tmp_path: Path) -> None:
-    """Two documents of one question each, one right, one wrong, under four like seeds: the interval is that of one seed, 0 to 100.
+    """Two documents of one question each, one right, one wrong, under four like seeds: the interval is that of one
+    seed, 0 to 100.
 
-    A sample of the two documents holds the same one twice with probability 1/2, a quarter for each end. Were the four seeds eight
-    independent documents, either end would come in 1 of 2^8 samples, less than the fortieth part that an end of the interval needs.
+    A sample of the two documents holds the same one twice with probability 1/2, a quarter for each end. Were the four
+    seeds eight independent documents, either end would come in 1 of 2^8 samples, less than the fortieth part that an
+    end of the interval needs.
     """
     documents = tuple(Document(f"d{i}", "red", (Question(f"q{i}", "?", (Answer("red", 0),)),)) for i in (0, 1))
     answers = {"q0": Prediction("red", start=0, end=3), "q1": Prediction("", "absent")}

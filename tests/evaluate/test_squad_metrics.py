@@ -1,4 +1,6 @@
-"""The SQuAD v2 metrics, against values worked out by hand from the official script's definitions, and its prediction files."""
+"""The SQuAD v2 metrics, against values worked out by hand from the official script's definitions, and its prediction
+files.
+"""
 
 from __future__ import annotations
 
@@ -113,8 +115,8 @@ def test_a_summary_without_probabilities() -> None:
 def test_a_summary_with_probabilities() -> None:
     """The same answers, all of them valid, with probabilities.
 
-    Thresholds: 2 questions are unanswerable, so everything refused scores 2. By rising no-answer probability, exact: year +1 = 3
-    at 0.1; why, answered, -1 = 2; stone +0; tower +0; who, refused, +0. F1: 3 at 0.1; 2; stone + 2/3.
+    Thresholds: 2 questions are unanswerable, so everything refused scores 2. By rising no-answer probability, exact:
+    year +1 = 3 at 0.1; why, answered, -1 = 2; stone +0; tower +0; who, refused, +0. F1: 3 at 0.1; 2; stone + 2/3.
     AUROC: who (0.9) lies above year, stone, tower (0.1, 0.3, 0.7), why (0.2) above year alone: 4 of 6 pairs.
     Calibration, one bin each: 0.9 right, 0.55 wrong, 0.7 wrong, 0.95 right (with 0.9), 0.6 wrong.
     Bin of 0.9 and 0.95: |0.925 - 1| * 2/5; the others: 0.55, 0.7, 0.6, of weight 1/5.
@@ -171,7 +173,10 @@ def test_a_summary_with_probabilities() -> None:
 
 
 def thresholds(*rows: tuple[bool, str, float]) -> dict[str, float | int | None]:
-    """best_* of questions whose gold answer is "grey granite", or none: (answerable, prediction, no-answer probability)."""
+    """best_* of questions whose gold answer is "grey granite", or none:
+
+    (answerable, prediction, no-answer probability).
+    """
     gold = (Answer("grey granite", 20),)
     questions = tuple(Question(str(i), "?", gold if row[0] else ()) for i, row in enumerate(rows))
     predictions = {str(i): Prediction(text, no_answer_probability=p) for i, (_, text, p) in enumerate(rows)}

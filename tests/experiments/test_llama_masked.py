@@ -1,4 +1,6 @@
-"""The experiment: its data, its cells, its one command from end to end on a tiny model, and tables that nobody types."""
+"""The experiment: its data, its cells, its one command from end to end on a tiny model, and tables that nobody
+types.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +115,10 @@ def test_some_cells_first(experiment: ModuleType, tmp_path: Path) -> None:
 
 
 def test_the_budget_by_hand(experiment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A question a second in training, ten in answering, 6 s a run for the rest: T questions take T s a pass, answers to D of them D/10."""
+    """A question a second in training, ten in answering, 6 s a run for the rest:
+
+    T questions take T s a pass, answers to D of them D/10.
+    """
     monkeypatch.setattr(experiment, "_TRAINING", 1.0)
     monkeypatch.setattr(experiment, "_ANSWERING", {"greedy": 10.0, "span": 10.0})
     monkeypatch.setattr(experiment, "_REST", 6.0)
@@ -130,7 +135,7 @@ def test_the_budget_by_hand(experiment: ModuleType, tmp_path: Path, monkeypatch:
 def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three runs by the command itself, in two processes."""
     folder = tmp_path_factory.mktemp("experiment")
-    words = ["--train", "builtin:train", "--data", "builtin:dev", "--every", "30", "--every-data", "6", "--jobs", "2"]
+    words = ["--train", "builtin:train", "--data", "builtin:dev", "--every", "30", "--every-data", "11", "--jobs", "2"]
     words += [
         "--output",
         str(folder / "x"),

@@ -1,4 +1,6 @@
-"""`palmette predict`: one line a row, in order, whatever the rows hold; a kill at any moment neither loses nor repeats one."""
+"""`palmette predict`: one line a row, in order, whatever the rows hold; a kill at any moment neither loses nor
+repeats one.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,8 @@ def test_every_row_gets_its_line_in_order(out: Path) -> None:
     assert "Ünï" in out.read_text(encoding="utf-8")
     assert (tally.answered, tally.absent, tally.unsure, tally.broken, tally.errors) == (1, 1, 1, 1, 0)
     assert tally.summary(Path("o")).startswith(
-        "done: 4 rows in o: 1 answered, 2 refused (1 absent, 1 unsure), 1 with a broken completion, 0 with an error. 4 rows in"
+        "done: 4 rows in o: 1 answered, 2 refused (1 absent, 1 unsure), 1 with a broken completion, "
+        "0 with an error. 4 rows in"
     )
 
 

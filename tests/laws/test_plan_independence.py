@@ -21,8 +21,9 @@ from palmette.train.step import nll_objective
 from palmette.tree.packing import padded_length, plan_batches
 from palmette.tree.prefix_tree import Node, PrefixTree, lay_out
 from palmette.tree.segments import Segment
-from tests.support.equality import gradients, plan
+from tests.support.equality import gradients, plan, train_example
 from tests.support.models import tiny_llama
+from tests.support.paths import ROOT
 from tests.support.trees import example
 
 
@@ -101,51 +102,27 @@ def test_trees_that_cannot_be_learned_are_refused_by_name() -> None:
         StepPlan([], trees_per_step=1, row_tokens=1, tokens_per_batch=1, seed=0)
 
 
-PROCESS = """
-import os, sys, torch
-torch.set_num_threads(1)
-from transformers import TrainingArguments
-from safetensors.torch import save_file
-from tests.support.models import tiny_llama
-from tests.support.equality import plan
-from palmette.train.step import TreeTrainer
-out = sys.argv[1]
-model = tiny_llama()
-args = TrainingArguments(
-    output_dir=out + "/checkpoints", num_train_epochs=3, learning_rate=0.01, use_cpu=True, report_to="none",
-    save_strategy="no", disable_tqdm=True, per_device_train_batch_size=1, logging_steps=1,
-    ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
-)
-trainer = TreeTrainer(model, args, plan(4096, 1))
-trainer.train()
-if args.process_index == 0:
-    save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, out + "/weights.safetensors")
-if torch.distributed.is_initialized():  # else the first process to end may take the other's connection away
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-"""
-
-
-def train_with(processes: int, out: Path) -> dict[str, torch.Tensor]:
+def train_in_processes(count: int, out: Path) -> dict[str, torch.Tensor]:
     out.mkdir()
     # The processes meet here, as under torchrun: a port that one of them opened could be taken by then.
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    code = "import sys; from tests.support.equality import train_example as train; train(sys.argv[1])"
     running = []
-    for rank in range(processes):
-        env = {**os.environ, "PYTHONWARNINGS": "ignore"}
-        if processes > 1:
-            env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-            env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-            env |= {"ACCELERATE_USE_CPU": "true"}
-        running.append(subprocess.Popen([sys.executable, "-c", PROCESS, str(out)], env=env, stderr=subprocess.PIPE))
+    for rank in range(count):
+        env = {**os.environ, "PYTHONWARNINGS": "ignore", "ACCELERATE_USE_CPU": "true"}
+        env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
+        env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        command = [sys.executable, "-c", code, str(out)]
+        running.append(subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.PIPE))
     errors = [process.communicate(timeout=300)[1].decode() for process in running]
-    assert [process.returncode for process in running] == [0] * processes, errors
+    assert [process.returncode for process in running] == [0] * count, errors
     return load_file(out / "weights.safetensors")
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """AdamW divides by the root of small squares, which magnifies the last digits of a sum taken in another order."""
-    one, two = train_with(1, tmp_path / "one"), train_with(2, tmp_path / "two")
+    train_example(str(tmp_path / "one"))
+    one, two = load_file(tmp_path / "one" / "weights.safetensors"), train_in_processes(2, tmp_path / "two")
     start = dict(tiny_llama().named_parameters())
     moved = max(float((one[name] - start[name]).abs().max().detach()) for name in one)
     assert moved > 0.01  # three steps of 0.01 were taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from typing import Any
@@ -33,6 +34,7 @@ def loaded() -> LoadedModel:
 
 @torch.no_grad()
 def test_packed_questions_score_as_questions_in_rows_of_their_own(loaded: LoadedModel) -> None:
+    """Plain rows by transformers alone, each after its document, which transformers caches."""
     check_model(loaded.model, training=True)
     task = ExtractiveQa(ChatTemplate(loaded.tokenizer))
     documents = [replace(d, questions=d.questions[:4]) for d in read_source("builtin:dev", limit_documents=2).documents]
@@ -42,16 +44,20 @@ def test_packed_questions_score_as_questions_in_rows_of_their_own(loaded: Loaded
     loaded.model.set_attn_implementation("sdpa")
     try:
         for document in documents:
+            trunk, opened = [], None
             for question in document.questions:
                 tree = task.training_tree(replace(document, questions=(question,)))
-                tokens, learn = [], []
-                for node in tree.nodes():
-                    for segment in node.segments:
-                        tokens += segment.tokens
-                        learn += [segment.learn] * len(segment.tokens)
-                logits = loaded.model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0]
-                logprobs = torch.log_softmax(logits, -1)
-                expected = sum(float(logprobs[i - 1, t]) for i, t in enumerate(tokens) if learn[i])
+                parts = [segment for node in tree.nodes() for segment in node.segments]
+                tokens = [token for segment in parts for token in segment.tokens]
+                learn = [segment.learn for segment in parts for _ in segment.tokens]
+                if opened is None:
+                    trunk = [token for segment in tree.root.segments for token in segment.tokens]
+                    opened = loaded.model(input_ids=torch.tensor([trunk]), use_cache=True, logits_to_keep=1)
+                assert tokens[: len(trunk)] == trunk
+                rest, cache = torch.tensor([tokens[len(trunk) :]]), copy.deepcopy(opened.past_key_values)
+                grown = loaded.model(input_ids=rest, past_key_values=cache).logits[0]
+                logprobs = torch.log_softmax(torch.cat([opened.logits[0], grown]), -1)
+                expected = sum(float(logprobs[i - len(trunk), t]) for i, t in enumerate(tokens) if learn[i])
                 # float32 through 30 layers, summed over some twenty tokens.
                 assert float(packed[document.id, question.id]) == pytest.approx(expected, abs=2e-3)
     finally:
@@ -60,7 +66,10 @@ def test_packed_questions_score_as_questions_in_rows_of_their_own(loaded: Loaded
 
 @torch.no_grad()
 def test_the_span_decoder_equals_scoring_every_span_alone(loaded: LoadedModel) -> None:
-    """The real tokenizer and its digits, quotes and accents; every span of up to three words in a row of its own."""
+    """The real tokenizer and its digits, quotes and accents.
+
+    Every span of up to three words stands in a row of its own, after a prompt that transformers caches.
+    """
     document = 'The "Café" opens at 7:45 on the 3rd, says Zoë; it is blue.'
     question = Question("q", "When does the café open?")
     full = Effort(max_words=3, max_passes=None, tokens_per_pass=None)
@@ -73,10 +82,13 @@ def test_the_span_decoder_equals_scoring_every_span_alone(loaded: LoadedModel) -
     prompt = [*task.prompt_tokens(Document("d", document, (question,)), question), *encoder.content('{"answer": "')]
     tails = {span: [*encoder.content(json_escape(span)), encoder.content('"}')[0]] for span in spans}
     width = max(map(len, tails.values()))
-    rows = torch.tensor([prompt + tail + [0] * (width - len(tail)) for tail in tails.values()])
+    rows = torch.tensor([tail + [0] * (width - len(tail)) for tail in tails.values()])
     loaded.model.set_attn_implementation("sdpa")
     try:
-        logprobs = torch.log_softmax(loaded.model(input_ids=rows, use_cache=False).logits[:, len(prompt) - 1 : -1], -1)
+        opened = loaded.model(input_ids=torch.tensor([prompt]), use_cache=True, logits_to_keep=1)
+        opened.past_key_values.batch_repeat_interleave(len(rows))
+        grown = loaded.model(input_ids=rows[:, :-1], past_key_values=opened.past_key_values).logits
+        logprobs = torch.log_softmax(torch.cat([opened.logits.expand(len(rows), -1, -1), grown], dim=1), -1)
     finally:
         loaded.model.set_attn_implementation("palmette_sdpa")
     scores = {

@@ -35,14 +35,16 @@ def decoded(tokenizer: PreTrainedTokenizerFast, segments: list[Segment]) -> str:
     )
 
 
-# What each style's template writes for the conversation below, up to the end of the turn: by hand, from the model cards.
+# What each style's template writes for the conversation below, up to the end of the turn: by hand, from the model
+# cards.
 EXPECTED = {
     "smollm2": "<|im_start|>system\nBe exact.<|im_end|>\n<|im_start|>user\nWhat tower?<|im_end|>\n"
     '<|im_start|>assistant\n{"answer": "?"}<|im_end|>',
     "qwen": "<|im_start|>system\nBe exact.<|im_end|>\n<|im_start|>user\nWhat tower?<|im_end|>\n"
     '<|im_start|>assistant\n{"answer": "?"}<|im_end|>',
     "llama2": '<s>[INST] <<SYS>>\nBe exact.\n<</SYS>>\n\nWhat tower? [/INST] {"answer": "?"} </s>',
-    "llama3": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\nBe exact.<|eot_id|>"
+    "llama3": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
+    "Today Date: 26 Jul 2024\n\nBe exact.<|eot_id|>"
     "<|start_header_id|>user<|end_header_id|>\n\nWhat tower?<|eot_id|>"
     '<|start_header_id|>assistant<|end_header_id|>\n\n{"answer": "?"}<|eot_id|>',
     "gemma": "<bos><start_of_turn>user\nBe exact.\n\nWhat tower?<end_of_turn>\n"

@@ -1,4 +1,6 @@
-"""FlexAttention: the block mask is the tree's mask, the numbers are those of plain attention, and what it cannot do is refused."""
+"""FlexAttention: the block mask is the tree's mask, the numbers are those of plain attention, and what it cannot do
+is refused.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,9 @@ def test_the_block_mask_is_the_mask(rows: list[list[PrefixTree]], size: int) -> 
 
 @pytest.mark.parametrize("size", [16, 64, 128])
 def test_long_rows_have_full_partial_and_skipped_blocks(size: int) -> None:
-    """What the random trees could leave out: every kind of block occurs below the diagonal, and a row that ends within a block."""
+    """What the random trees could leave out: every kind of block occurs below the diagonal, and a row that ends
+    within a block.
+    """
     batch = long_batch()
     counts = assert_covers(tree_block_mask(batch.subtree_end_BT, batch.attend_BT, size), batch, size)
     assert min(counts.values()) > 0
@@ -117,7 +121,9 @@ def plain_attention(query: Any, key: Any, value: Any, mask_BTT: torch.Tensor, sc
 def test_attention_is_a_masked_softmax(
     num_heads: int, num_key_heads: int, scaling: float | None, dtype: torch.dtype, limit: float
 ) -> None:
-    """Queries share key heads two by two, three by three, or not at all; values are narrower; the row is no multiple of a block."""
+    """Queries share key heads two by two, three by three, or not at all; values are narrower; the row is no multiple
+    of a block.
+    """
     batch = long_batch()
     torch.manual_seed(3)
     num_rows, width = batch.token_BT.shape
@@ -286,7 +292,7 @@ def test_who_cannot_be_served_is_told_why(monkeypatch: pytest.MonkeyPatch) -> No
     sinks = AutoModelForCausalLM.from_config(GptOssConfig(**{**SMALL, "head_dim": 16}, **experts))
     assert "sinks" in (flex_refusal(sinks, "cuda") or "")
     monkeypatch.setattr(type(fits), "_supports_flex_attn", False)
-    assert "does not vouch for flex attention in LlamaForCausalLM" in (flex_refusal(fits, "cuda") or "")
+    assert "does not support flex attention in LlamaForCausalLM" in (flex_refusal(fits, "cuda") or "")
 
 
 def test_a_model_is_switched_where_that_serves_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +331,9 @@ def gradients(model: Any, batch: PackedBatch, mask: Any) -> tuple[float, list[to
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-3), (torch.bfloat16, 0.05)])
 def test_gradients_are_those_of_sdpa(dtype: torch.dtype, limit: float, checkpointing: bool) -> None:
-    """Relative difference of all gradients together; the limits are those of model/checks.py, the rounding of each dtype."""
+    """Relative difference of all gradients together; the limits are those of model/checks.py, the rounding of each
+    dtype.
+    """
     batch = long_batch().to("cuda")
     mask, dense = tree_mask(batch, dtype), batch.may_attend_BTT()[:, None]
     assert isinstance(mask, BlockMask)

@@ -1,4 +1,6 @@
-"""Fused layers: the stock layer's numbers and gradients, for every family, adapter and mode that they are used for; stock elsewhere."""
+"""Fused layers: the stock layer's numbers and gradients, for every family, adapter and mode that they are used for;
+stock elsewhere.
+"""
 
 from __future__ import annotations
 

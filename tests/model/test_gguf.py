@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, PreTrain
 
 from palmette.errors import ModelError
 from palmette.model.embedded import convert_gguf
-from tests.support.gguf_files import write_gguf
+from tests.support.gguf import write_gguf
 from tests.support.models import SMALL
 
 HEAD = 32

@@ -1,4 +1,6 @@
-"""Elementwise passes, compiled or in torch: against torch's and transformers' own functions and automatic gradients in float64."""
+"""Elementwise passes, compiled or in torch: against torch's and transformers' own functions and automatic gradients
+in float64.
+"""
 
 from __future__ import annotations
 
@@ -157,7 +159,9 @@ def test_what_is_not_a_number_stays_so(dtype: torch.dtype) -> None:
 
 @needs_compiler
 def test_results_round_to_nearest_even_like_torch() -> None:
-    """silu(200) is 200 in float32, so swiglu is the rounding of 200 times something: torch's own must agree to the bit."""
+    """silu(200) is 200 in float32, so swiglu is the rounding of 200 times something: torch's own must agree to the
+    bit.
+    """
     kernels, up = made(None, torch.bfloat16), draw(torch.bfloat16, 4096)
     found = kernels.swiglu(torch.full_like(up, 200.0), up)
     assert torch.equal(found, (200.0 * up.float()).to(torch.bfloat16))
@@ -216,7 +220,9 @@ def test_what_was_compiled_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_cuts_cost_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against all ways to cut a row of 10 tokens: a trunk of 4, branches of 3 and 3, costs counted from the mask itself."""
+    """Against all ways to cut a row of 10 tokens: a trunk of 4, branches of 3 and 3, costs counted from the mask
+    itself.
+    """
     monkeypatch.setattr(blocks, "_GRID", 1)
     end = np.array([10, 10, 10, 10, 7, 7, 7, 10, 10, 10])
     i, j = np.arange(10)[:, None], np.arange(10)[None, :]
@@ -238,7 +244,9 @@ def test_cuts_cost_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told how to take memory")
 def test_freed_memory_is_kept() -> None:
-    """In a process of its own, since it lasts: 124 MiB that were freed are used again without a page fault for each 4 KiB."""
+    """In a process of its own, since it lasts: 124 MiB that were freed are used again without a page fault for each
+    4 KiB.
+    """
     code = """
 import ctypes, resource, sys
 from palmette.model.memory import keep_freed_memory
@@ -269,7 +277,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told how to take memory")
 def test_what_has_grown_is_given_back() -> None:
-    """In a process of its own: 248 MiB are freed and kept; they go back where memory is above the height that was noted, not before."""
+    """In a process of its own: 248 MiB are freed and kept; they go back where memory is above the height that was
+    noted, not before.
+    """
     code = """
 import ctypes, psutil
 from palmette.model.memory import ResidentLimit, keep_freed_memory

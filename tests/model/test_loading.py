@@ -20,7 +20,7 @@ from palmette.model.attention import BACKENDS
 from palmette.model.checks import check_model
 from palmette.model.embedded import DEFAULT_MODEL, convert_gguf, find_gguf
 from palmette.model.loading import add_lora, fast_dtype, load_model, weights_hash
-from tests.support.gguf import gguf_file
+from tests.support.gguf import write_gguf
 from tests.support.models import SMALL, tiny_llama
 from tests.support.runs import assert_same
 
@@ -148,7 +148,7 @@ def test_a_conversion_keeps_every_weight_and_says_nothing_where_nobody_looks(
     """A program that reads standard error gets what went wrong and nothing else, the first time too."""
     monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
     model = tiny_llama(torch.float32, vocab_size=len(tokenizer), tie_word_embeddings=True)
-    file = gguf_file(tmp_path / "tiny.gguf", model, tokenizer)
+    file = write_gguf(tmp_path / "tiny.gguf", model, tokenizer, architecture="llama")
     loaded = load_model(str(file), dtype="float32", fused=False)
     assert capfd.readouterr() == ("", "")
     assert Path(loaded.folder).parent == tmp_path / "cache" / "models"

@@ -57,7 +57,9 @@ def test_the_update_is_scaled_by_alpha_over_rank_or_its_root(stabilised: bool, s
 
 
 def test_dora_learns_lengths_apart_from_directions() -> None:
-    """Each row of the weight is m v / |v|, with v a row of W + s B A, and m the length of W's row before training (Liu et al., 2024)."""
+    """Each row of the weight is m v / |v|, with v a row of W + s B A, and m the length of W's row before training
+    (Liu et al., 2024).
+    """
     module, weight, update = layer(adapted(dora=True))
     direction = weight + 6.0 / 4 * update
     effective = weight.norm(dim=1, keepdim=True) * direction / direction.norm(dim=1, keepdim=True)
@@ -88,7 +90,7 @@ def test_some_layers_get_a_rank_and_alpha_of_their_own() -> None:
 
 @pytest.mark.parametrize("option", ["rank_pattern", "alpha_pattern"])
 def test_a_pattern_that_matches_nothing_is_refused(option: str) -> None:
-    with pytest.raises(ModelError, match=rf"lora\.{option}: 'v_proj' is the end of no adapted layer's name"):
+    with pytest.raises(ModelError, match=rf"lora\.{option}: no name of an adapted layer ends with 'v_proj'"):
         adapted(**{option: {"v_proj": 2}})
 
 

@@ -1,4 +1,6 @@
-"""Pause tokens: rows of input embeddings of their own, learned alone or with the rest, kept beside the adapter; law 7 holds."""
+"""Pause tokens: rows of input embeddings of their own, learned alone or with the rest, kept beside the adapter; law
+7 holds.
+"""
 
 from __future__ import annotations
 
@@ -227,7 +229,7 @@ def test_what_cannot_be_is_refused(straight: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="already"):
         add_pause(model, 1)
     save_pause(model, tmp_path)
-    with pytest.raises(ModelError, match=r"shape \(1, 32\); those of the model have 16"):
+    with pytest.raises(ModelError, match=r"shape \(1, 32\), and the model's have 16"):
         load_pause(tiny_llama(torch.float32, hidden_size=16), tmp_path)
     (tmp_path / PAUSE_WEIGHTS).write_bytes(b"damaged")
     with pytest.raises(ModelError, match="cannot read the pause tokens"):

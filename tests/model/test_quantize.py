@@ -1,4 +1,6 @@
-"""A base in 4 or 8 bits: refused with the way out where bitsandbytes is missing or unfit, else configured as published."""
+"""A base in 4 or 8 bits: refused with the way out where bitsandbytes is missing or unfit, else configured as
+published.
+"""
 
 from __future__ import annotations
 

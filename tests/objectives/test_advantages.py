@@ -1,4 +1,7 @@
-"""Advantages: GAE against a naive sum and closed forms, whitening over the right tokens, group advantages against TRL's own code."""
+"""Advantages:
+
+GAE against a naive sum and closed forms, whitening over the right tokens, group advantages against TRL's own code.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,10 @@ def test_gae_in_closed_form() -> None:
 
 @given(lam=st.floats(0, 1), seed=st.integers(0, 99))
 def test_a_perfect_critic_leaves_no_advantage(lam: float, seed: int) -> None:
-    """Values that are the sum of the rewards from the token on. Read off one position late, as at the token itself, they would leave some."""
+    """Values that are the sum of the rewards from the token on.
+
+    Read off one position late, as at the token itself, they would leave some.
+    """
     reward_P = draw(13, seed)
     togo_P, late_P = torch.zeros_like(reward_P), torch.zeros_like(reward_P)
     for branch in range(4):
@@ -80,7 +86,10 @@ def test_gae_carries_no_gradient_and_checks_its_range() -> None:
 
 
 def test_whitening_sees_the_learned_tokens_alone() -> None:
-    """Mean 0 and variance 1 over these, whatever stands at the others. Over all tokens, or over parts, the numbers are others."""
+    """Mean 0 and variance 1 over these, whatever stands at the others.
+
+    Over all tokens, or over parts, the numbers are others.
+    """
     value_P, weight_P = draw(13, 0), (torch.arange(13) % 3 != 1).double()
     poisoned_P = torch.where(weight_P > 0, value_P, torch.nan)
     white_P, learned_P = whiten(poisoned_P, weight_P), weight_P > 0
@@ -116,7 +125,8 @@ GROUP_N = torch.arange(12) // 4
 def test_grpo_advantages_equal_trl(scale: Any) -> None:
     theirs = trl_advantages(GRPOTrainer, REWARD_N, 4, scale_rewards=scale, beta=0.0)
     ours = group_advantages(REWARD_N, GROUP_N, baseline="mean", scale=scale)
-    # TRL's correction of the variance, K / (K - 1), is a float32 quotient: half an ulp is 3e-8, and half of that in the root.
+    # TRL's correction of the variance, K / (K - 1), is a float32 quotient: half an ulp is 3e-8, and half of that in the
+    # root.
     torch.testing.assert_close(ours, theirs, rtol=1e-12 if scale == "none" else 3e-8, atol=1e-12)
     assert ours[4:8].tolist() == [0, 0, 0, 0]
     assert float(ours.abs().max()) > 0.5
@@ -136,7 +146,10 @@ def test_rloo_advantages_equal_trl() -> None:
 
 
 def test_leave_one_out_by_hand() -> None:
-    """Rewards 1, 2, 6: against the means 4, 3.5, 1.5 of the others. Groups in any order; a completion alone learns nothing."""
+    """Rewards 1, 2, 6: against the means 4, 3.5, 1.5 of the others.
+
+    Groups in any order; a completion alone learns nothing.
+    """
     reward_N, group_N = torch.tensor([1.0, 9.0, 2.0, 6.0]).double(), torch.tensor([1, 0, 1, 1])
     assert group_advantages(reward_N, group_N, baseline="leave_one_out").tolist() == [-3.0, 0.0, -1.5, 4.5]
     assert flat_groups(reward_N, group_N).tolist() == [True, False]

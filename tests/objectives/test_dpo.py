@@ -84,8 +84,8 @@ def test_at_the_reference_it_is_ln_2(settings: dict[str, Any]) -> None:
 def test_by_hand() -> None:
     """Log-ratios 1 (chosen, 2 tokens) and -1 (rejected, 4 tokens), beta 0.5.
 
-    sigmoid: log(1 + e^-1); smoothed by 0.1: 0.9 log(1 + e^-1) + 0.1 log(1 + e). ipo: (2 - 1)^2 = 1 over sums; over means the lead is
-    1/2 + 1/4 and the loss (0.75 - 1)^2.
+    sigmoid: log(1 + e^-1); smoothed by 0.1: 0.9 log(1 + e^-1) + 0.1 log(1 + e). ipo: (2 - 1)^2 = 1 over sums; over
+    means the lead is 1/2 + 1/4 and the loss (0.75 - 1)^2.
     """
     policy_N, reference_N = torch.tensor([-2.0, -6.0]).double(), torch.tensor([-3.0, -5.0]).double()
     zero, one = torch.tensor([0]), torch.tensor([1])

@@ -1,4 +1,6 @@
-"""GRPO and RLOO: against TRL's own code, with tokens off the policy that sampled them, some of them clipped, some not learned."""
+"""GRPO and RLOO: against TRL's own code, with tokens off the policy that sampled them, some of them clipped, some
+not learned.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,9 @@ def test_rloo_equals_trl() -> None:
 
 @pytest.mark.parametrize("kind", ["token", "branch", "constant"])
 def test_before_the_first_update_it_is_the_policy_gradient(kind: Any) -> None:
-    """Ratio 1: the gradient of each token's log-probability is -advantage / denominator, a completion's share of it for "branch"."""
+    """Ratio 1: the gradient of each token's log-probability is -advantage / denominator, a completion's share of it
+    for "branch".
+    """
     policy_P, _, _ = rollout()
     per, denominator = average(kind, learn_weight=12, num_branches=5, max_tokens=6)
     assert (per, denominator) == {"token": ("token", 12), "branch": ("branch", 5), "constant": ("token", 30)}[kind]
@@ -100,7 +104,10 @@ def test_rloo_before_the_first_update_is_reinforce() -> None:
 
 
 def test_the_kl_term_pulls_towards_the_reference() -> None:
-    """Without advantages descent raises the tokens that the reference likes better, and only them. The wrong sign does the opposite."""
+    """Without advantages descent raises the tokens that the reference likes better, and only them.
+
+    The wrong sign does the opposite.
+    """
     policy_P, _, reference_P = rollout()
     settings: dict[str, Any] = {"per": "token", "reference_P": reference_P, "kl_coefficient": 0.5}
     grpo_loss(policy_P, policy_P, torch.zeros(5).double(), BRANCH_P, ONES, 12, **settings).loss.backward()
@@ -111,7 +118,9 @@ def test_the_kl_term_pulls_towards_the_reference() -> None:
 
 @given(cut=st.integers(0, 5), seed=st.integers(0, 99), kind=st.sampled_from(["token", "branch", "constant"]))
 def test_micro_batches_add_up(cut: int, seed: int, kind: Any) -> None:
-    """Five completions cut between any two, losses and what is logged; the mean of the parts' own means is another number."""
+    """Five completions cut between any two, losses and what is logged; the mean of the parts' own means is another
+    number.
+    """
     policy_P, old_P, reference_P = rollout(seed)
     per, denominator = average(kind, learn_weight=12, num_branches=5, max_tokens=6)
 

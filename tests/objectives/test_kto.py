@@ -54,7 +54,9 @@ def test_equals_trl(weights: tuple[float, float], ahead: float) -> None:
 
 
 def test_by_hand() -> None:
-    """Log-ratios 3 (desirable) and 3 (not), baseline 1, beta 0.5, weights 2 and 3: 2 sigmoid(-1) and 3 sigmoid(1), over 2."""
+    """Log-ratios 3 (desirable) and 3 (not), baseline 1, beta 0.5, weights 2 and 3: 2 sigmoid(-1) and 3 sigmoid(1),
+    over 2.
+    """
     policy_N, reference_N = torch.tensor([-1.0, -2.0]).double(), torch.tensor([-4.0, -5.0]).double()
     loss = kto_loss(
         policy_N,

@@ -1,4 +1,6 @@
-"""PPO: hand-derived values, closed forms over a whole vocabulary, and the classic bugs, each of which gives another number."""
+"""PPO: hand-derived values, closed forms over a whole vocabulary, and the classic bugs, each of which gives another
+number.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,9 @@ def test_the_clip_by_cases(ratio: float, advantage: float, loss: float, gradient
 
 @pytest.mark.parametrize(("value", "error"), [(0.5, 1.5), (1.9, 0.8), (2.5, 0.8), (-0.3, 2.3), (1.0, 1.0)])
 def test_the_value_clip_by_cases(value: float, error: float) -> None:
-    """Old value 1, return 2, clip 0.2: towards the return only 1.2 counts, also beyond it; away from it everything counts."""
+    """Old value 1, return 2, clip 0.2: towards the return only 1.2 counts, also beyond it; away from it everything
+    counts.
+    """
     found = clipped_value_loss(double(value), double(1.0), double(2.0), double(1), 1)
     assert float(found) == pytest.approx(error**2 / 2, rel=1e-12)
     free = clipped_value_loss(double(value), double(1.0), double(2.0), double(1), 1, clip=None)
@@ -96,7 +100,8 @@ def test_the_value_clip_by_cases(value: float, error: float) -> None:
 
 
 def test_the_kl_penalty_costs_what_leaves_the_reference() -> None:
-    """Over a whole vocabulary: the mean of k1 and of k3 under the policy is the KL divergence, so the mean reward is -coefficient * KL.
+    """Over a whole vocabulary: the mean of k1 and of k3 under the policy is the KL divergence, so the mean reward is
+    -coefficient * KL.
 
     With the sign turned round, or policy and reference exchanged, it is not.
     """
@@ -135,7 +140,10 @@ def test_the_score_goes_to_the_last_token_of_its_own_completion() -> None:
 
 
 def test_unlearned_tokens_have_no_part() -> None:
-    """Whatever stands there, losses and gradients stay. Learned by mistake, or counted in the denominator, the numbers are others."""
+    """Whatever stands there, losses and gradients stay.
+
+    Learned by mistake, or counted in the denominator, the numbers are others.
+    """
     policy_P, old_P, advantage_P, value_P, old_value_P, return_P = draws(6, 0) / 3
     noise_P = torch.where(WEIGHT_P > 0, 0.0, 3.0)
 
@@ -153,7 +161,8 @@ def test_unlearned_tokens_have_no_part() -> None:
 
 
 def test_values_are_read_at_predictors() -> None:
-    """A prompt with two completions, one worth 1, the other 0; a critic that knows them after their first token, and 1/2 before.
+    """A prompt with two completions, one worth 1, the other 0; a critic that knows them after their first token, and
+    1/2 before.
 
     So only first tokens have an advantage, +1/2 and -1/2. Read at the tokens themselves, values are one position late.
     """
@@ -181,8 +190,9 @@ def test_values_are_read_at_predictors() -> None:
 def test_a_rewarded_end_is_learned() -> None:
     """A policy that ends with probability 0.1 at every place, and a completion [word, end] with advantage 1 a token.
 
-    d log p(end) / d logit = 0.9 and d log p(word) / d logit = -0.1, so the logit's gradient is -(0.9 - 0.1) / 2 and the policy ends sooner.
-    Without the end token in the loss it is +0.1 / 2, and the policy forgets how to end; that is refused.
+    d log p(end) / d logit = 0.9 and d log p(word) / d logit = -0.1, so the logit's gradient is -(0.9 - 0.1) / 2 and the
+    policy ends sooner. Without the end token in the loss it is +0.1 / 2, and the policy forgets how to end; that is
+    refused.
     """
     logit = torch.tensor(math.log(0.1 / 0.9), dtype=torch.float64, requires_grad=True)
     token_P, branch_P = torch.tensor([4, 2]), torch.tensor([0, 0])

@@ -38,7 +38,10 @@ def test_pairs_equal_trl(with_margin: bool, centring: float) -> None:
 
 
 def test_pairs_by_hand() -> None:
-    """Rewards 2 and 1: -log sigmoid(1 - 0.5) = log(1 + exp(-0.5)); the centring term is 0.1 * 3^2. Equal rewards: ln 2."""
+    """Rewards 2 and 1: -log sigmoid(1 - 0.5) = log(1 + exp(-0.5)); the centring term is 0.1 * 3^2.
+
+    Equal rewards: ln 2.
+    """
     reward_N, one, two = torch.tensor([2.0, 1.0, 1.0], dtype=torch.float64), torch.tensor([0]), torch.tensor([1])
     margin_M = torch.tensor([0.5], dtype=torch.float64)
     loss = bradley_terry_loss(reward_N, one, two, 1, margin_M=margin_M, centring=0.1)
@@ -66,7 +69,10 @@ def test_ranked_lists_are_a_distribution_over_orders() -> None:
 
 
 def test_ranked_lists_by_hand() -> None:
-    """exp(reward) = 3, 2, 1 in this order: 3/6 * 2/3 * 1 = 1/3. Equal rewards: ln 4!. Lists do not mix, whatever their order."""
+    """exp(reward) = 3, 2, 1 in this order: 3/6 * 2/3 * 1 = 1/3. Equal rewards: ln 4!.
+
+    Lists do not mix, whatever their order.
+    """
     reward_N = torch.tensor([2.0, 5.0, 3.0, 5.0, 1.0, 5.0, 5.0], dtype=torch.float64).log()
     rank_N, list_N = torch.tensor([2, 40, 1, 20, 3, 10, 30]), torch.tensor([7, 2, 7, 2, 7, 2, 2])
     loss = plackett_luce_loss(reward_N, rank_N, list_N, 2)
@@ -83,7 +89,9 @@ def test_a_list_of_two_is_a_pair() -> None:
 
 
 def test_pairs_of_ranked_lists() -> None:
-    """A list of three: three pairs of a third each; a list with a tie: two pairs of a half; a list of ties alone: none."""
+    """A list of three: three pairs of a third each; a list with a tie: two pairs of a half; a list of ties alone:
+    none.
+    """
     rank_N, list_N = torch.tensor([1, 2, 3, 1, 1, 2, 9, 9]), torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])
     chosen_M, rejected_M, weight_M = ranked_pairs(rank_N, list_N)
     assert list(zip(chosen_M.tolist(), rejected_M.tolist(), strict=True)) == [(0, 1), (0, 2), (1, 2), (3, 5), (4, 5)]

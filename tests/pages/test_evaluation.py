@@ -1,4 +1,6 @@
-"""report.html: what it says is counted by hand here; the page itself is driven in a headless Chromium where there is one."""
+"""report.html: what it says is counted by hand here; the page itself is driven in a headless Chromium where there is
+one.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def refused(probability: float | None, kind: Any = "absent") -> Prediction:
 
 
 def sample() -> list[ScoredAnswer]:
-    """Eight questions: right are 1, 2, 5, 8; wrong 3, 4, 6, 7; refused 3, 5, 6; in the lowest quarter 4 and 7; unsure also 6."""
+    """Eight questions: right are 1, 2, 5, 8; wrong 3, 4, 6, 7; refused 3, 5, 6; in the lowest quarter 4 and 7;
+    unsure also 6.
+    """
     documents = (
         Document(
             "emoji",
@@ -294,7 +298,10 @@ def test_the_page_opens_quietly_and_fits(browser: Browser, url: str, width: int,
 
 @pytest.mark.browser
 def test_marks_hold_the_very_spans(browser: Browser, url: str) -> None:
-    """Question 1 comes after astral characters; 4 overlaps: "two", "three four five", " six"; 8 is equal to another reference."""
+    """Question 1 comes after astral characters; 4 overlaps:
+
+    "two", "three four five", " six"; 8 is equal to another reference.
+    """
     page = browser.open(url, 390)
     spans = [(marked(page, n, "reference"), marked(page, n, "model")) for n in (0, 1, 2, 3, 4, 6, 7)]
     assert spans == [
@@ -329,7 +336,9 @@ def test_long_documents_are_clipped_until_asked_for(browser: Browser, url: str) 
 
 @pytest.mark.browser
 def test_filters_search_and_paging_work(browser: Browser, url: str) -> None:
-    """The page shows `sample` six times over: 48 questions, 24 of them wrong, the first two of each eight about the emoji."""
+    """The page shows `sample` six times over: 48 questions, 24 of them wrong, the first two of each eight about the
+    emoji.
+    """
     page = browser.open(url, 1400)
     questions, found, more = page.locator(QUESTIONS), page.locator("#found"), page.locator("#more")
     page.locator("[data-filter=wrong]").click()

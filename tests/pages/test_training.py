@@ -1,4 +1,6 @@
-"""training.html: figures, rules and samples are counted by hand here; the page itself is driven in a headless Chromium where there is one."""
+"""training.html: figures, rules and samples are counted by hand here; the page itself is driven in a headless
+Chromium where there is one.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from palmette.pages.charts import StepLine, axis_ends, steps_chart
 from palmette.pages.training.figures import OTHERS, figure_groups, not_drawable
 from palmette.pages.training.report import TRAINING, render_training_report, write_training_report
 from palmette.pages.training.run import TrainingRun, read_training_run
-from palmette.pages.training.samples import came_again, spread_out, story, to_cards, to_moments
+from palmette.pages.training.samples import choose_evenly, group_by_step, repeated_questions, sample_rows, to_cards
 from palmette.pages.training.warnings import Finding, find_warnings
 from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
 from palmette.rollouts.questions import PromptGroup
@@ -45,7 +47,9 @@ COUNTED_IN = {
 
 
 def log_lines(num: int, **series: Any) -> list[dict[str, Any]]:
-    """`num` steps of half an epoch's length in all; a series is a list, a function of the step from 1, or a constant."""
+    """`num` steps of half an epoch's length in all; a series is a list, a function of the step from 1, or a
+    constant.
+    """
     lines = []
     for step in range(1, num + 1):
         line: dict[str, Any] = {"step": step, "epoch": step / num / 2, **LOGGED, "seconds": 2.0 * step}
@@ -134,14 +138,16 @@ def test_every_figure_that_a_stage_counts_has_a_chart_with_words(stage: str, tmp
 
 
 def test_what_is_not_known_is_drawn_as_it_stands_and_what_cannot_be_drawn_is_named(tmp_path: Path) -> None:
-    """The figure "strange" lacks a step and is once NaN, so it is known in 18 of 20; "words" is no number, "nothing" null."""
+    """The figure "strange" lacks a step and is once NaN, so it is known in 18 of 20; "words" is no number, "nothing"
+    null.
+    """
     strange = [math.nan, "absent", *[7.0] * 18]
     run = read(tmp_path, "sft", log_lines(20, strange=strange, words="none", nothing=None))
     assert [figure.keys for figure in figure_groups(run)[OTHERS]] == [("strange",)]
     assert not_drawable(run) == ["words", "nothing"]
     html = page_of(run)
     assert "Known in 18 of 20 steps. Infinite or not a number in 1." in html
-    assert "not drawn: words, nothing." in html
+    assert "cannot be drawn: words, nothing." in html
     (broken,) = [finding for finding in find_warnings(run) if finding.rule.startswith("A figure is infinite")]
     assert (broken.raised, broken.found) == (True, "strange in 1 of 20 steps")
 
@@ -169,12 +175,12 @@ def last_two(before: float, after: float) -> list[float]:
         ),
         (
             "grpo",
-            "all earned the same",
+            "all have the same reward",
             {"flat_groups": last_two(1.0, 0.5)},
             {"flat_groups": last_two(0.0, 0.6)},
             "60.0 %",
         ),
-        ("ppo", "came to their end", {"ended": last_two(0.0, 0.95)}, {"ended": last_two(1.0, 0.85)}, "85.0 %"),
+        ("ppo", "of completions that ended", {"ended": last_two(0.0, 0.95)}, {"ended": last_two(1.0, 0.85)}, "85.0 %"),
         ("dpo", "accuracy", {"accuracy": last_two(0.0, 0.6)}, {"accuracy": last_two(1.0, 0.4)}, "40.0 %"),
         ("dpo", "chosen", {"chosen_reward": last_two(-1.0, 0.1)}, {"chosen_reward": last_two(1.0, -0.1)}, "-0.1"),
         # A quarter of 2.0 is 0.5.
@@ -191,18 +197,19 @@ def last_two(before: float, after: float) -> list[float]:
         ),
         (
             "ppo",
-            "where the run stops",
+            "at which the run stops",
             {"kl": last_two(20.0, 12.4)},
             {"kl": last_two(0.0, 12.6)},
             "12.6 nats a completion",
         ),
-        # 18 times 1 and twice 0.5 have the mean 0.95 and the standard deviation sqrt(0.9 * 0.05^2 + 0.1 * 0.45^2) = 0.15.
+        # 18 times 1 and twice 0.5 have the mean 0.95 and the standard deviation sqrt(0.9 * 0.05^2 + 0.1 * 0.45^2) =
+        # 0.15.
         (
             "grpo",
-            "earn less",
+            "The reward is lower",
             {"reward": [1.0, 0.0] * 9 + [0.4, 0.4]},
             {"reward": [1.0] * 18 + [0.5, 0.5]},
-            "1 became 0.5; single steps scatter by 0.15",
+            "1 became 0.5, with a standard deviation of 0.15",
         ),
         (
             "ppo",
@@ -241,20 +248,23 @@ def test_a_short_run_is_not_held_against_its_beginning(tmp_path: Path) -> None:
 
 
 def test_the_headline_says_what_the_log_says(tmp_path: Path) -> None:
-    """20 steps of 2 s over half an epoch of 1,000 tokens: 12.5 tokens a second, shown as 12. A twentieth of 20 steps is one."""
+    """20 steps of 2 s over half an epoch of 1,000 tokens: 12.5 tokens a second, shown as 12.
+
+    A twentieth of 20 steps is one.
+    """
     lines = log_lines(20, loss=lambda step: 21.0 - step, comparisons_per_second=3.25)
     folder = write_run(tmp_path / "mine", "dpo", lines)
     html = page_of(read_training_run(folder))
     assert "<h1>DPO, mine</h1>" in html
     words = text_of(html)
-    assert "tiny &lt;model&gt;, from runs/before, on builtin:train; begun 2026-11-22 06:33 UTC; not finished" in words
-    assert "not finished: 20 of about 40 steps" in words
+    assert "tiny &lt;model&gt;, from runs/before, on builtin:train, started 2026-11-22 06:33 UTC. Not finished" in words
+    assert "Not finished: 20 of about 40 steps" in words
     assert re.search(r"Steps 20 of about 40 .*Time 40 s .*Comparisons 3.250 /s", words)
     assert "12 tokens a second" in words
     assert re.search(r"Loss 1.000 20.0 at first", words)
     (folder / "adapter").mkdir()
     finished = text_of(page_of(read_training_run(folder)))
-    assert "06:33 UTC; finished." in finished
+    assert "06:33 UTC, finished." in finished
     assert "of about" not in finished
 
 
@@ -269,7 +279,7 @@ def test_pause_tokens_trained_alone_have_their_own_curves(tmp_path: Path) -> Non
     first = log_lines(4, loss=[9.0, 8.0, 7.0, 6.0])
     (folder / "metrics-embeddings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in first))
     html = page_of(read_training_run(folder))
-    assert "Before: pause tokens alone (metrics-embeddings.jsonl)" in html
+    assert "Before that, only pause tokens were learned (metrics-embeddings.jsonl)" in html
     assert "From 9.000 at step 1 to 6.000." in html
     ids = re.findall(r'<title id="([^"]+)"', html)
     assert len(set(ids)) == len(ids) == 8  # five, and loss, learning rate and gradient norm again
@@ -302,7 +312,7 @@ def test_two_lines_are_told_apart_and_guides_are_drawn_where_they_fit() -> None:
 def test_a_guide_beyond_the_drawing_is_said(tmp_path: Path) -> None:
     html = page_of(read(tmp_path, "grpo", log_lines(3, kl=0.5, clip_share=0.4), grpo={"kl_limit": 25.0}))
     assert "Beyond the drawing: 25, grpo.kl_limit, where the run stops." in html
-    assert "Dashed: 30, too far a step at a time." in html
+    assert "Dashed: 30, above it steps are too large." in html
 
 
 def test_samples_are_arranged_by_moment_and_question(tmp_path: Path) -> None:
@@ -317,14 +327,14 @@ def test_samples_are_arranged_by_moment_and_question(tmp_path: Path) -> None:
     ]
     cards = to_cards(read(tmp_path, "grpo", log_lines(9), lines).samples)
     assert [card.level for card in cards] == [0, 1, 2, 3, 4, 4]
-    moments, again = to_moments(cards), came_again(cards)
+    moments, again = group_by_step(cards), repeated_questions(cards)
     assert [(moment.step, len(moment.cards)) for moment in moments] == [(1, 2), (5, 2), (9, 2)]
     assert [[card.sample.completion for card in one] for one in again] == [["b1", "b2", "b3"], ["first", "last"]]
-    followed = story(moments, again)
+    followed = sample_rows(moments, again)
     assert [strip.title for strip in followed] == ["What about b?", "What about a?"]
-    assert [strip.title for strip in story(moments, [])] == ["Beginning, step 1", "Middle, step 5", "End, step 9"]
-    assert [strip.title for strip in story(moments[:2], [])] == ["Beginning, step 1", "End, step 5"]
-    assert [moment.step for moment in spread_out(moments, 2)] == [1, 9]
+    assert [strip.title for strip in sample_rows(moments, [])] == ["Beginning, step 1", "Middle, step 5", "End, step 9"]
+    assert [strip.title for strip in sample_rows(moments[:2], [])] == ["Beginning, step 1", "End, step 5"]
+    assert [moment.step for moment in choose_evenly(moments, 2)] == [1, 9]
     html = page_of(read_training_run(tmp_path / "run"))
     assert html.count("cut at the length limit") == 2  # followed, and step by step
     assert "Right: dawn / Dawn</p>" in html
@@ -352,7 +362,7 @@ def test_text_of_the_model_stays_text(tmp_path: Path) -> None:
 def test_of_many_moments_some_are_shown_and_that_is_said(tmp_path: Path) -> None:
     lines = [sample_line(step, str(step), "r", 1.0) for step in range(1, 502)]
     html = page_of(read(tmp_path, "grpo", log_lines(501), lines))
-    assert "200 of 501 batches of rollouts" in html
+    assert "200 of 501 batches, evenly chosen" in html
     assert html.count('<section data-step="') == 200
     assert {'data-step="step 1"', 'data-step="step 501"'} <= set(re.findall(r'data-step="[^"]+"', html))
 
@@ -413,7 +423,7 @@ def test_training_commands_leave_the_page(
     assert len(run.keys) == {"sft": 6, "grpo": 15}[stage]
     assert OTHERS not in figure_groups(run)
     assert html.count('<svg class="chart"') == len(run.keys)
-    assert "; finished." in html
+    assert ", finished." in html
     assert ("Samples over time" in html) == (stage == "grpo")
 
 
@@ -461,7 +471,7 @@ def test_samples_are_gone_through_by_step_and_by_question(browser: Browser, url:
     assert completions.all_text_contents() == [MARKUP, "word" * 200]
     assert (shown.text_content(), earlier.is_disabled(), later.is_disabled()) == ("step 1", True, False)
     later.click()
-    assert completions.all_text_contents() == ["nothing"]
+    assert completions.all_text_contents() == ["empty completion"]
     moment.fill("2")
     assert completions.all_text_contents() == ["dawn"]
     assert (shown.text_content(), earlier.is_disabled(), later.is_disabled()) == ("step 9", False, True)

@@ -171,7 +171,10 @@ def _permitted(rule: str, above: list[str], everything: list[str]) -> set[str]:
 
 
 def test_the_layer_table_of_the_architecture_is_the_tested_one() -> None:
-    """Row by row. "All above" are the layers of earlier rows; what a row excepts must have been permitted by its rule."""
+    """Row by row.
+
+    "All above" are the layers of earlier rows; what a row excepts must have been permitted by its rule.
+    """
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([\w, ]+) \| [^|]+ \| ([\w, .]+) \|$", text, flags=re.MULTILINE)
     names = [names.split(", ") for names, _ in rows]
@@ -204,7 +207,9 @@ def test_commands_in_the_documents_exist(page: Path, generate: ModuleType) -> No
 
 @pytest.mark.parametrize("page", GUIDES, ids=_name)
 def test_command_lines_are_what_the_commands_take(page: Path) -> None:
-    """Every word of a call is a command, an option that exists, or an argument that has a place; nothing required is missing."""
+    """Every word of a call is a command, an option that exists, or an argument that has a place; nothing required is
+    missing.
+    """
     for words in _command_lines(page):
         command, rest = typer.main.get_command(app), list(words)
         while hasattr(command, "get_command"):

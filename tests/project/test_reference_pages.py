@@ -1,4 +1,6 @@
-"""The generated pages of the reference are current, and name every command, option, recipe key, public name and file."""
+"""The generated pages of the reference are current, and name every command, option, recipe key, public name and
+file.
+"""
 
 from __future__ import annotations
 

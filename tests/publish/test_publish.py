@@ -1,4 +1,6 @@
-"""Publishing: merged weights compute what the adapter does; what is uploaded is whole, true, and says nothing of this machine."""
+"""Publishing: merged weights compute what the adapter does; what is uploaded is whole, true, and says nothing of
+this machine.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import ast
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,27 +18,34 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from palmette.data.source import read_source
 from palmette.errors import ModelError, RunError
 from palmette.model.loading import without_alias_warning
-from palmette.publish.card import escape
-from palmette.publish.folder import _EXAMPLE
+from palmette.publish.card import escape, model_card
+from palmette.publish.folder import _EXAMPLE, _publication, _read
 from palmette.publish.hub import base_licence, check_name
+from palmette.publish.joined_tokens import JoinedPrompts, count_joined
 from palmette.publish.merge import merge_run
 from palmette.publish.public import hub_base, public_recipe, sources_of
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.train.run import train
 from palmette.tree.chat import ChatTemplate
+from palmette.tree.segments import decode_tokens
 from tests.support.command import BASE, palmette, push
 from tests.support.data import squad_file
 from tests.support.recipes import sft_recipe as recipe
 from tests.support.runs import quiet
+from tests.support.tokenizers import LLAMA3
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that learned something, on a file and on built-in documents, with an evaluation and a calibration beside it."""
+    """A run that learned something, on a file and on built-in documents, with an evaluation and a calibration beside
+    it.
+    """
     folder = tmp_path_factory.mktemp("publish")
     data = squad_file(folder / "secret.json")
     changes = {"data__train": [str(data), "builtin:dev"], "data__limit_documents": 2, "lora__dropout": 0.0}
@@ -73,7 +83,9 @@ def adapted(base: Path, adapter: Path) -> Any:
 def test_merged_weights_compute_what_the_adapter_does(
     trained: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In float32, whose sums of some hundred terms differ by a few times 1e-7 of their size when they are added in another order."""
+    """In float32, whose sums of some hundred terms differ by a few times 1e-7 of their size when they are added in
+    another order.
+    """
     assert palmette(monkeypatch, "merge", trained, "--out", tmp_path / "merged") == 0
     want, base = logits(adapted(tiny_folder, trained / "adapter")), logits(plain(tiny_folder))
     assert float((want - base).abs().max()) > 0.1
@@ -311,7 +323,7 @@ def test_what_is_missing_is_asked_for(
         ([*data, *licence], "is a file or folder of this machine"),
         ([*base, *data], f"the licence of {BASE} is not known here. Give one: --licence"),
         ([*base, *licence], "the licence of the training data"),
-        ([*base, *licence, "--data-licence", "other.json=mit"], "did not learn from 'other.json'"),
+        ([*base, *licence, "--data-licence", "other.json=mit"], "was not trained on 'other.json'"),
         ([*base, *data, "--licence", "my own!"], "'my own!' is no identifier of a licence"),
         ([*base, *data, *licence, "--evaluation", tmp_path], "holds no evaluation that can be read"),
         ([*base, *data, *licence, "--to", "harbour"], "'harbour' cannot be a repository. Give it as USER/NAME"),
@@ -401,3 +413,83 @@ def test_no_card_is_made_up_for_other_stages(
     assert push(monkeypatch, copy, "--dry-run", tmp_path / "card") == 2
     assert "by `train dpo`" in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "card").exists()
+
+
+# The pre-tokenizer of Llama 3, as its tokenizer.json has it. A full stop takes the line breaks after it along.
+LLAMA3_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def llama3_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer that splits as Llama 3 does, and has one token for a full stop and two line breaks."""
+    backend = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(LLAMA3_SPLIT), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=260, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator(["end.\n\nend.\n\nend.\n\n"], trainer)
+    special = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=special[0], eos_token=special[-1])
+    tokenizer.chat_template = LLAMA3
+    assert len(tokenizer(".\n\n")["input_ids"]) == 1
+    return tokenizer
+
+
+def test_prompts_that_a_plain_tokenizer_encodes_otherwise_are_counted(tmp_path: Path) -> None:
+    """Two of three documents end in a full stop, so that it meets the line breaks of the prompt. That is derived by
+    hand: of the five questions, those about these two documents are three.
+    """
+    paragraphs = [
+        {
+            "context": context,
+            "qas": [{"id": f"{index}-{n}", "question": "Who", "answers": []} for n in range(count)],
+        }
+        for index, (context, count) in enumerate([("It rains.", 2), ("It rains", 2), ("It snows.", 1)])
+    ]
+    for paragraph in paragraphs:
+        for question in paragraph["qas"]:  # type: ignore[attr-defined]
+            question["is_impossible"] = True
+    file = tmp_path / "d.json"
+    file.write_text(json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": paragraphs}]}))
+    tokenizer = llama3_tokenizer()
+    task = ExtractiveQa(ChatTemplate(tokenizer))
+    counted = count_joined(recipe(tmp_path, tmp_path / "run", data__train=[str(file)]), task, tokenizer)
+    assert (counted.joined, counted.total, counted.data) == (3, 5, "the training data")
+    file.unlink()
+    corpus = count_joined(recipe(tmp_path, tmp_path / "run", data__train=[str(file)]), task, tokenizer)
+    assert corpus.data == "the built-in corpus"
+    ends = [document.text[-1] for document in read_source("builtin:train").documents for _ in document.questions]
+    assert (corpus.joined, corpus.total) == (ends.count("."), len(ends)) == (690, 700)
+
+
+def test_the_card_passes_token_ids_where_text_would_not_do(trained: Path, tmp_path: Path) -> None:
+    """The example runs as far as the names allow: its ids are those of training, and not those of the text."""
+    tokenizer = llama3_tokenizer()
+    task = ExtractiveQa(ChatTemplate(tokenizer))
+    tokens = task.prompt_tokens(_EXAMPLE, _EXAMPLE.questions[0])
+    finished = _read(trained, merged=False, base_model=BASE)
+    publication = replace(
+        _publication(finished, "me/harbour", (), "mit", ["mit"]),
+        prompt=decode_tokens(tokenizer, tokens),
+        prompt_tokens=tokens,
+        joined=JoinedPrompts(3, 5, "the training data"),
+        example_joined=True,
+    )
+    card = model_card(publication)
+    assert "Of 5 prompts of the training data, 3 (60.0 %) get other tokens than in training" in card
+    block = re.search(r"```python\n(.*?)\n```", card, flags=re.DOTALL)
+    assert block is not None
+    assigned = {n.targets[0].id: n.value for n in ast.parse(block[1]).body if isinstance(n, ast.Assign)}  # type: ignore[attr-defined]
+    assert ast.literal_eval(assigned["token_ids"]) == tokens
+    assert tokenizer(ast.literal_eval(assigned["prompt"]), add_special_tokens=False)["input_ids"] != tokens
+    names = {"torch": torch, "token_ids": tokens}
+    names["input_ids"] = eval(ast.unparse(assigned["input_ids"]), names)
+    inputs = eval(ast.unparse(assigned["inputs"]), names)
+    assert inputs["input_ids"].tolist() == [tokens]
+    assert inputs["attention_mask"].tolist() == [[1] * len(tokens)]

@@ -40,7 +40,7 @@ def test_weights_of_the_rules() -> None:
 
 
 def test_something_must_give_a_reward() -> None:
-    with pytest.raises(ValueError, match="rewards by rule, or a reward model"):
+    with pytest.raises(ValueError, match="rewards by rule or a reward model"):
         RewardMixture(None)
 
 

@@ -25,7 +25,8 @@ from palmette.tree.segments import Segment
 from tests.support.models import PATHS, VOCABULARY, on_path, tiny_llama
 from tests.support.tokenizers import LetterPairs as Letters
 
-# The second one begins as the first does, the third one is the beginning of both, the fourth has nothing in common with them.
+# The second one begins as the first does, the third one is the beginning of both, the fourth has nothing in common with
+# them.
 PROMPTS = ((3, 1, 4, 1, 5), (3, 1, 4, 9, 2, 6), (3, 1), (8, 8, 8))
 
 
@@ -58,7 +59,9 @@ def plain_softmax(prompt: Sequence[int], temperature: float = 1.0) -> np.ndarray
 
 @pytest.mark.parametrize("path", PATHS)
 def test_logprobs_are_those_of_the_training_forward(path: str) -> None:
-    """In float64 the two differ by the order of sums alone: 15 digits, of which a few dozen terms and two layers take some."""
+    """In float64 the two differ by the order of sums alone: 15 digits, of which a few dozen terms and two layers
+    take some.
+    """
     model = on_path(path)
     plain = rollouts(model, Sampling(max_new_tokens=7, seed=1))
     end = plain[0][0].tokens[3]
@@ -95,7 +98,9 @@ def test_logprobs_in_bfloat16(path: str) -> None:
 
 @pytest.mark.slow
 def test_logprobs_of_the_real_model() -> None:
-    """SmolLM2-135M-Instruct in bfloat16: thirty layers round where the tiny model has two; 0.23 and 0.002 when this was written."""
+    """SmolLM2-135M-Instruct in bfloat16: thirty layers round where the tiny model has two; 0.23 and 0.002 when this
+    was written.
+    """
     loaded = load_model(dtype="bfloat16")
     encode = loaded.tokenizer.encode
     prompts = [
@@ -117,7 +122,9 @@ def test_logprobs_of_the_real_model() -> None:
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.6, 1.0), (2.0, 1.0), (1.0, 0.8), (1.5, 0.5)])
 def test_samples_follow_the_distribution(temperature: float, top_p: float) -> None:
-    """Pearson's chi-square test of 6,000 first tokens, rare ones together; the same test rejects another temperature."""
+    """Pearson's chi-square test of 6,000 first tokens, rare ones together; the same test rejects another
+    temperature.
+    """
     found = next(
         sampler(tiny_llama(torch.float64), tokens_per_batch=8192).sample(
             PROMPTS[:1], 6000, Sampling(temperature=temperature, top_p=top_p, max_new_tokens=1, seed=5)
@@ -176,7 +183,9 @@ def test_a_number_picks_the_token_in_whose_stretch_it_falls() -> None:
 
 
 def test_a_nucleus_wider_than_the_likeliest_few() -> None:
-    """2,000 equal probabilities: the first ten of them make up 0.005, the first 1,500 make up 0.75; two of four exactly 0.5."""
+    """2,000 equal probabilities: the first ten of them make up 0.005, the first 1,500 make up 0.75; two of four
+    exactly 0.5.
+    """
     for vocabulary, top_p, size in ((2000, 0.00499, 10), (2000, 0.74999, 1500), (4, 0.5, 2)):
         uniform = torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64)
         tokens, _, own = draw(torch.zeros(3, vocabulary, dtype=torch.float64), uniform, 1.0, top_p)
@@ -263,7 +272,9 @@ def test_the_end_token_is_among_the_tokens() -> None:
 
 
 def test_a_stop_string_across_tokens_ends_a_sample() -> None:
-    """The last letter of a token and the first of the next: text and tokens are cut at the first place where the two stand."""
+    """The last letter of a token and the first of the next: text and tokens are cut at the first place where the two
+    stand.
+    """
     model = tiny_llama(torch.float64)
     sampling = Sampling(max_new_tokens=8, seed=2)
     free = rollouts(model, sampling)
@@ -299,7 +310,9 @@ def test_what_was_said(tokenizer: Any) -> None:
 
 
 def test_the_model_is_left_as_it_was() -> None:
-    """In training mode, with checkpointing, where transformers gives no cache; one part is in evaluation mode and stays so."""
+    """In training mode, with checkpointing, where transformers gives no cache; one part is in evaluation mode and
+    stays so.
+    """
     model = tiny_llama(torch.float64)
     wanted = rollouts(model, Sampling(max_new_tokens=4))
     model.activation_checkpointing_enable()
@@ -326,7 +339,7 @@ def test_what_cannot_be_sampled_is_refused_at_once() -> None:
     assert list(sampler(model).sample([], 2, sampling)) == []
     with torch.no_grad():
         model.lm_head.weight[3, 3] = math.nan
-    with pytest.raises(ModelError, match="no numbers"):
+    with pytest.raises(ModelError, match="not numbers"):
         list(sampler(model).sample([(1,)], 1, sampling))
 
 

@@ -1,4 +1,6 @@
-"""The vLLM backend: refused where it cannot run, and what it asks of vLLM and reads back, shown with a stand-in for the module."""
+"""The vLLM backend: refused where it cannot run, and what it asks of vLLM and reads back, shown with a stand-in for
+the module.
+"""
 
 from __future__ import annotations
 
@@ -154,7 +156,9 @@ def test_prompts_are_checked_before_anything_is_asked(vllm: None) -> None:
 
 
 def test_both_samplers_have_one_interface() -> None:
-    """mypy checks the types where a `RolloutSampler` is asked for; here, that the names of the arguments are the same."""
+    """mypy checks the types where a `RolloutSampler` is asked for; here, that the names of the arguments are the
+    same.
+    """
     import inspect
 
     names = [list(inspect.signature(kind.sample).parameters) for kind in (RolloutSampler, Sampler, VllmSampler)]

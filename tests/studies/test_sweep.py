@@ -190,7 +190,9 @@ def test_another_decoder_is_asked_without_training_again(
 def test_what_it_cost_elsewhere_is_measured_and_drawn(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Retention asked for afterwards: nothing is trained again, each run gets what `eval retention` finds, and EM and cost are drawn."""
+    """Retention asked for afterwards: nothing is trained again, each run gets what `eval retention` finds, and EM
+    and cost are drawn.
+    """
     copied = tmp_path / "rates"
     shutil.copytree(finished, copied)
     settings = yaml.safe_load((copied / "sweep.yaml").read_text())
@@ -230,7 +232,9 @@ def test_what_it_cost_elsewhere_is_measured_and_drawn(
 def test_ctrl_c_in_training_and_in_answering(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Stopped in the first run's second step, then while it is measured; in the end it is the run that nobody stopped."""
+    """Stopped in the first run's second step, then while it is measured; in the end it is the run that nobody
+    stopped.
+    """
     file = sweep_file(tmp_path / "s.yaml", seeds=[0, 1], **small(tiny_folder, tmp_path))
     run = tmp_path / "s" / "cells" / "base_seed=0" / "run"
     with monkeypatch.context() as patch:
@@ -305,7 +309,9 @@ def test_a_decoder_that_refuses_leaves_the_others_alone(
 
 
 def test_seeds_are_pooled_and_compared_with_the_reference(finished: Path) -> None:
-    """EM of the reference is the mean over its answers, and the difference that of the means; by hand from answers.jsonl."""
+    """EM of the reference is the mean over its answers, and the difference that of the means; by hand from
+    answers.jsonl.
+    """
     rows = json.loads((finished / "sweep.json").read_text())["cells"]
 
     def em(name: str, decoder: str) -> float:

@@ -58,7 +58,7 @@ def test_a_cell_of_another_process_comes_last(
     monkeypatch.setattr("palmette.studies.work_sharing.time", SimpleNamespace(sleep=let_go))
     assert palmette(monkeypatch, "sweep", file, "--retry-failed") == 0
     err = capsys.readouterr().err
-    assert err.count("base_seed=0: another process is at work on it") == 1
+    assert err.count("base_seed=0: another process is working on it") == 1
     assert len(waits) == 1
     assert err.index("base_seed=1: greedy: EM") < err.index("base_seed=0: greedy: EM")
 

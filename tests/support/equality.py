@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from transformers import TrainingArguments
 
 from palmette.model.forward import branch_logprobs, score_tokens
 from palmette.objectives.nll import weighted_nll
 from palmette.train.plan import StepPlan
+from palmette.train.step import TreeTrainer
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import PrefixTree
+from tests.support.models import tiny_llama
 from tests.support.oracle import oracle
 from tests.support.trees import example
 
@@ -57,3 +62,30 @@ def plan(row_tokens: int, tokens_per_batch: int, one_row: bool = False) -> StepP
     return StepPlan(
         trees, trees_per_step=5, row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, seed=1, one_row=one_row
     )
+
+
+def train_example(out: str) -> None:
+    """Three epochs of `plan`, as the stages train them, in this process or, where its environment says so, in one of
+    several.
+    """
+    torch.set_num_threads(1)
+    model, distributed = tiny_llama(), "WORLD_SIZE" in os.environ
+    args = TrainingArguments(
+        output_dir=f"{out}/checkpoints",
+        num_train_epochs=3,
+        learning_rate=0.01,
+        use_cpu=True,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        per_device_train_batch_size=1,
+        logging_steps=1,
+        ddp_backend="gloo" if distributed else None,
+    )
+    TreeTrainer(model, args, plan(4096, 1)).train()
+    if args.process_index == 0:
+        weights = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+        save_file(weights, f"{out}/weights.safetensors")
+    if distributed:  # else the first process to end may take the other's connection away
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()

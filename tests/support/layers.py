@@ -29,7 +29,7 @@ _RUN = {"errors", "files", "config", "run", "progress"}
 _SHARED = {*_RUN, "seeds", "data", "tree", "tasks", "model", "objectives", "decode", "rollouts", "inference"}
 MAY_IMPORT |= {
     "inference": {*_RUN, "lock", "data", "tree", "tasks", "model", "decode"},
-    "train": _SHARED,
+    "train": {*_SHARED, "lock"},
     "evaluate": _SHARED - {"files", "seeds"},
     "pages": {"errors", "files", "run", "progress", "data", "tasks", "evaluate", "train.stages"},
     "baselines": {
@@ -48,7 +48,7 @@ MAY_IMPORT |= {
     },
     "endpoint": {"errors", "run", "data", "tasks", "decode"},
     "synth": {*_RUN, "seeds", "lock", "data", "tasks", "model", "decode", "rollouts", "inference", "endpoint"},
-    "publish": {"errors", "files", "config", "run", "data", "model", "inference", "evaluate"},
+    "publish": {"errors", "files", "config", "run", "data", "tree", "tasks", "model", "inference", "evaluate"},
 }
 # The last two name what they may not import: which of the others they need changes with every command.
 BY_RULE = {"studies": {"baselines", "endpoint", "publish", "cli"}, "cli": set()}

@@ -55,7 +55,9 @@ def tiny_llama(dtype: torch.dtype = torch.float64, backend: str = BACKENDS["sdpa
 
 
 def with_exact_norms(model: Any) -> Any:
-    """Norms in the model's own dtype: those of transformers compute in float32, which would hide what float64 is to show."""
+    """Norms in the model's own dtype: those of transformers compute in float32, which would hide what float64 is to
+    show.
+    """
     for parent in list(model.modules()):
         for name, norm in list(parent.named_children()):
             if type(norm).__name__.endswith("RMSNorm"):

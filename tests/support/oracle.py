@@ -1,4 +1,7 @@
-"""The plain, unpacked oracle: one branch per row, shifted by one, stock attention. It shares no code with the packing."""
+"""The plain, unpacked oracle: one branch per row, shifted by one, stock attention.
+
+It shares no code with the packing.
+"""
 
 from __future__ import annotations
 

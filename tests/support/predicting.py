@@ -25,7 +25,9 @@ SETTINGS = {"model": "fake", "max_passes": 4, "min_confidence": 0.0}
 
 @dataclass
 class Fake:
-    """Answers with the document's word that the question gives the number of, "?" if it has fewer; refuses some documents."""
+    """Answers with the document's word that the question gives the number of, "?" if it has fewer; refuses some
+    documents.
+    """
 
     seconds: float = 0.0
     stops: bool = False

@@ -18,7 +18,9 @@ RIGHT, HALF, WRONG, NONE = (json.dumps({"answer": text}) for text in ("at 7:40",
 
 
 class Script:
-    """Says what it is told to, by question and setting; in turn, and again from the beginning where there is no more."""
+    """Says what it is told to, by question and setting; in turn, and again from the beginning where there is no
+    more.
+    """
 
     def __init__(self, said: Sequence[Sequence[str]], **_: Any) -> None:
         self.said, self.asked = said, 0

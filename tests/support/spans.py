@@ -16,7 +16,8 @@ def kind(character: str) -> str:
 def plain_spans(text: str, max_words: int, *, inside_words: bool = False) -> dict[str, int]:
     """The allowed spans, found by walking over characters (scripts that separate their words only).
 
-    Spans begin where words begin. They end where words end, and with `inside_words` after every character with its marks.
+    Spans begin where words begin. They end where words end, and with `inside_words` after every character with its
+    marks.
     """
     pieces: list[list[int]] = []
     for index, character in enumerate(text):

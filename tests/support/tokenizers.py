@@ -26,7 +26,8 @@ LLAMA2 = (
 # Llama 3: headers, contents trimmed, and the day of the run unless one is given.
 LLAMA3 = (
     "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n"
-    "{% if m.role == 'system' %}Today Date: {{ date_string if date_string is defined else strftime_now('%d %b %Y') }}\n\n"
+    "{% if m.role == 'system' %}"
+    "Today Date: {{ date_string if date_string is defined else strftime_now('%d %b %Y') }}\n\n"
     "{% endif %}{{ m.content | trim }}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
@@ -74,10 +75,11 @@ def byte_level_tokenizer(
 def sentencepiece_tokenizer(
     special: list[str], *, eos: str, bos: str | None = None, prefix: bool, template: str | None = None
 ) -> PreTrainedTokenizerFast:
-    """BPE over characters with "▁" for blanks and bytes as fallback, as Llama 2 (with a forced leading blank) and Gemma use.
+    """BPE over characters with "▁" for blanks and bytes as fallback, as Llama 2 (with a forced leading blank) and Gemma
+    use.
 
-    The control tokens stand in the vocabulary itself, as they do there; `<s>` can even be merged from its characters. Two blanks
-    are one token, which Gemma's converter adds once more as an added token.
+    The control tokens stand in the vocabulary itself, as they do there; `<s>` can even be merged from its characters.
+    Two blanks are one token, which Gemma's converter adds once more as an added token.
     """
     characters = sorted({character for line in _SAMPLE for character in line} - {" "})
     names = ["<unk>", *special, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "▁▁", *characters, "<", "s", ">"]

@@ -58,7 +58,8 @@ def example(offset: int) -> PrefixTree:
     return PrefixTree(Node((some(1, 2, 3), some(4, 5, attend=False), some(6)), (middle, first), name=name), name)
 
 
-# What random trees may lack: four nodes below one another, a placeholder, and a branch that begins with a learned token.
+# What random trees may lack: four nodes below one another, a placeholder, and a branch that begins with a learned
+# token.
 DEEP = PrefixTree(
     Node(
         (Segment((1,)),),

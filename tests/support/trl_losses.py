@@ -1,5 +1,7 @@
-"""TRL's own loss code on given numbers: its trainers' methods, called on a stub in place of a trainer, with a model that only hands out
-log-probabilities. None of its formulas stands here. Branches come flat, as in palmette, and are padded for TRL."""
+"""TRL's own loss code on given numbers: its trainers' methods, called on a stub in place of a trainer, with a model
+that only hands out log-probabilities. None of its formulas stands here. Branches come flat, as in palmette, and are
+padded for TRL.
+"""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_a_model_that_never_does_better_is_said_to(
     words = ("--out", out, "--samples", 2, "--max-new-tokens", 4, "--reward", "exact")
     assert palmette(monkeypatch, "synth", "preferences", data, "--model", tiny_folder, *words) == 2
     said = capsys.readouterr()
-    assert "preferences for 0 of 3 questions; the mean reward of all answers is 0.000" in said.out
+    assert "preferences for 0 of 3 questions. The mean reward of all answers is 0.000" in said.out
     assert "no question has answers of different rewards" in said.err
     report = json.loads((tmp_path / "out.jsonl.report.json").read_text())
     assert sum(report["left_out"].values()) == 3

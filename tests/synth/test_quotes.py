@@ -1,4 +1,6 @@
-"""Rationales by rule: the right sentence is quoted, nothing before the verdict tells it, and the data can be read back."""
+"""Rationales by rule: the right sentence is quoted, nothing before the verdict tells it, and the data can be read
+back.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def test_the_answer_that_training_learns_is_quoted() -> None:
 
 
 def test_where_there_is_no_answer_the_nearest_sentence_is_quoted() -> None:
-    """ "captain" and "dog" stand in one sentence of three, "the" in two: a word weighs more where fewer sentences have it."""
+    """ "captain" and "dog" stand in one sentence of three, "the" in two: a word weighs more where fewer sentences
+    have it.
+    """
     end = '" This does not answer the question, and nothing else in it does.'
     assert rationale("What does the dog of the captain eat?") == f"The document says: \"The captain's dog sleeps.{end}"
     assert rationale("Which pier is the oldest?") == f'The document says: "The ferry leaves at 7:40 from pier 3.{end}'
@@ -73,7 +77,9 @@ def test_sentences(text: str) -> None:
 
 
 def test_the_built_in_corpus_passes_what_a_teacher_has_to_pass() -> None:
-    """Judged as a teacher's completions are; and every answer stands in its quotation, found by another road than its offset."""
+    """Judged as a teacher's completions are; and every answer stands in its quotation, found by another road than
+    its offset.
+    """
     source = read_source("builtin:dev")
     done = quote_rationales(source.documents, max_words=80)
     assert quote_rationales(source.documents, max_words=80) == done

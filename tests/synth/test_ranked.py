@@ -69,7 +69,10 @@ def made(
 
 
 def test_a_reward_model_ranks_alone_or_mixed_with_rules(task: ExtractiveQa, tmp_path: Path) -> None:
-    """F1 + 0.5 valid JSON of the four: 1.5, 7/6, 0.5, 0. With half of the scores: 1.5, 8/3, 0, 1. All three orders differ."""
+    """F1 + 0.5 valid JSON of the four: 1.5, 7/6, 0.5, 0. With half of the scores: 1.5, 8/3, 0, 1.
+
+    All three orders differ.
+    """
     alone = made(task, tmp_path / "a", SCORES, form="ranked").rows[0]
     assert alone["ranked"] == [HALF, "broken", RIGHT, WRONG]
     assert alone["samples"][1]["rewards"] == {MODEL_REWARD: 3.0}
@@ -126,7 +129,9 @@ def test_a_list_holds_nine_answers_at_most(task: ExtractiveQa, tmp_path: Path) -
 def test_a_stop_amid_questions_that_are_judged_together_changes_nothing(
     task: ExtractiveQa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The judge's last bits depend on what it reads together, as a model's do; a line break of Unicode stands in an answer."""
+    """The judge's last bits depend on what it reads together, as a model's do; a line break of Unicode stands in an
+    answer.
+    """
     monkeypatch.setattr("palmette.synth.preferences._QUESTIONS", 2)
     texts = [["a\u2028bcd", "abc"], ["abcd", "a"], ["abcde", "ab"]]
     asked: list[int] = []
@@ -180,7 +185,9 @@ def test_a_work_file_is_compared_with_all_settings(tmp_path: Path) -> None:
 def test_completions_to_one_prompt_share_it(
     reward_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Five completions to two prompts are two trees, at the rewards of each completion by itself; and a bar is drawn only if wanted."""
+    """Five completions to two prompts are two trees, at the rewards of each completion by itself; and a bar is drawn
+    only if wanted.
+    """
     opened = load_reward(reward_run)
     one, other = "What is the tower built of? " * 4, [{"role": "user", "content": "Who built it?"}]
     completions: list[Any] = [(one, "abc"), (other, "abc"), (one, "17"), (one, "abc"), (other, "")]

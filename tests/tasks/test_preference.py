@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from palmette.data.chat import Part, Turn
 from palmette.data.preference import Comparison, PreferenceError, Verdict, turn_text
-from palmette.errors import DataError, PackingError, TemplateError
+from palmette.errors import DataError, ModelError, PackingError, TemplateError
 from palmette.model.forward import score_tokens
 from palmette.objectives.branches import branch_sum, last_tokens
 from palmette.tasks.preference import PreferenceTrees, grow, labels, mismatched, ranking
@@ -31,7 +31,8 @@ from tests.support.trees import chain, forests
 TOKENIZERS = {style: build() for style, build in STYLES.items()}
 TEMPLATES = {style: ChatTemplate(tokenizer) for style, tokenizer in TOKENIZERS.items()}
 
-# Words that no tokenizer here merges with what stands around them, so that a rendered conversation has the tokens of its parts.
+# Words that no tokenizer here merges with what stands around them, so that a rendered conversation has the tokens of
+# its parts.
 words = st.lists(st.sampled_from(["Ferry", "7:40", "granite", "is", "<think>", "né", "?"]), min_size=1, max_size=4)
 texts = words.map(" ".join)
 
@@ -66,14 +67,17 @@ def several(draw: st.DrawFn) -> list[Comparison]:
     return found
 
 
-# What random comparisons may lack, on purpose: a system message, several turns, three completions; one prompt of two comparisons.
+# What random comparisons may lack, on purpose: a system message, several turns, three completions; one prompt of two
+# comparisons.
 LONG_PROMPT = (turn("system", "is"), turn("user", "Ferry"), turn("assistant", "7:40"), turn("user", "granite ?"))
 THREE = Comparison("record", LONG_PROMPT, ("né", "is", "Ferry 7:40"))
 ALIKE = [Comparison(f"r{index}", LONG_PROMPT, ("né", "is", "7:40")[index:]) for index in range(2)]
 
 
 def rendered(style: str, prompt: tuple[Turn, ...], completion: str) -> tuple[list[int], int]:
-    """The tokens of a conversation that transformers rendered as a whole, up to the end of the turn; how many are the prompt's."""
+    """The tokens of a conversation that transformers rendered as a whole, up to the end of the turn; how many are
+    the prompt's.
+    """
     turns = [{"role": t.role, "content": turn_text(t)} for t in prompt]
     if style == "gemma" and turns[0]["role"] == "system":
         system, user, *rest = turns
@@ -103,7 +107,9 @@ def without_thoughts(comparison: Comparison) -> Comparison:
 
 @pytest.mark.parametrize("style", sorted(STYLES))
 def test_every_branch_is_the_rendered_conversation(style: str) -> None:
-    """Tokens of each root-to-leaf path, and the learned ones among them: the completion and what ends it, nothing of the prompt."""
+    """Tokens of each root-to-leaf path, and the learned ones among them: the completion and what ends it, nothing of
+    the prompt.
+    """
     seen: Counter[str] = Counter()
     trees, unlearned = PreferenceTrees(TEMPLATES[style]), PreferenceTrees(TEMPLATES[style], learned=False)
 
@@ -138,7 +144,9 @@ def test_every_branch_is_the_rendered_conversation(style: str) -> None:
 @pytest.mark.parametrize("style", ["smollm2", "llama2"])
 @pytest.mark.parametrize("learned", [True, False])
 def test_packed_branches_are_those_of_rows_of_their_own(style: str, learned: bool) -> None:
-    """What a branch's last token sees is its conversation; and scored tokens go to the branch whose completion they are of."""
+    """What a branch's last token sees is its conversation; and scored tokens go to the branch whose completion they
+    are of.
+    """
     seen: Counter[str] = Counter()
     trees = PreferenceTrees(TEMPLATES[style], learned=learned)
 
@@ -184,7 +192,8 @@ def test_packed_branches_are_those_of_rows_of_their_own(style: str, learned: boo
     assert min(seen.values()) > 0, seen
 
 
-# Two trees of one root each: they share all of it, so that the leaves have no tokens of their own, and a token has two branches.
+# Two trees of one root each: they share all of it, so that the leaves have no tokens of their own, and a token has two
+# branches.
 LEAFLESS = [
     PrefixTree(Node((Segment((1, 2)),), (), "a"), "ta"),
     PrefixTree(Node((Segment((1, 2)),), (), "b"), "tb"),
@@ -279,7 +288,7 @@ def test_a_tree_over_the_limit_is_refused_or_counted_and_never_cut() -> None:
     trunk, *leaves = (str(node.num_tokens) for node in of(LONG).nodes())
     parts = f"{trunk} of its prompt, {' + '.join(leaves)} of its completions"
     message = f"record 'long' has {sizes[0]} tokens ({parts}), more than train.row_tokens = {sizes[0] - 1}"
-    with pytest.raises(DataError, match=re.escape(f"{message} (in all: 1 too long; good ones: 1)")):
+    with pytest.raises(DataError, match=re.escape(f"{message} (in all: 1 too long, good records: 1)")):
         grow([SHORT, LONG], of, max_tokens=sizes[0] - 1)
     left = grow([LONG, SHORT], of, max_tokens=sizes[0] - 1, on_too_long="drop")
     assert (left.records, [tree.name for tree in left.trees]) == ((SHORT,), ["short"])
@@ -294,7 +303,7 @@ def test_completions_with_the_same_tokens_are_identical() -> None:
     of = PreferenceTrees(TEMPLATES["llama2"]).of_comparison
     with pytest.raises(PreferenceError, match="record 'twins': completions 0 and 1 have the same"):
         of(twins)
-    with pytest.raises(DataError, match=r"'twins'.*\(in all: 1 identical; good ones: 1\)"):
+    with pytest.raises(DataError, match=r"'twins'.*\(in all: 1 identical, good records: 1\)"):
         grow([twins, SHORT], of, max_tokens=500, on_too_long="drop")
     assert grow([twins, SHORT], of, max_tokens=500, on_bad_record="drop").records == (SHORT,)
     PreferenceTrees(TEMPLATES["smollm2"]).of_comparison(twins)
@@ -372,3 +381,27 @@ def test_grow_takes_verdicts_with_their_others() -> None:
     assert [[child.name for child in tree.root.children] for tree in grown.trees] == [["good", "other"]] * 2
     with pytest.raises(DataError, match="nothing is left to train on: there are no records"):
         grow([], partial(trees.of_verdict), max_tokens=200)
+
+
+def test_records_that_the_template_or_the_model_does_not_take_are_dropped_by_name() -> None:
+    """Qwen's template cuts reasoning out of completions. The model has one position less than the long record needs."""
+    cut = Comparison("cut", SHORT.prompt, ("<think>Hm.</think>Yes.", "No."))
+    of = PreferenceTrees(TEMPLATES["qwen"]).of_comparison
+    with pytest.raises(
+        TemplateError, match=r"record 'cut': .*changes the assistant message.*\(in all: 1 template, good records: 1"
+    ):
+        grow([SHORT, cut], of, max_tokens=500)
+    left = grow([cut, SHORT], of, max_tokens=500, on_bad_record="drop")
+    assert (left.records, [one.reason for one in left.dropped]) == ((SHORT,), ["template"])
+
+    positions = of(LONG).num_positions
+    assert of(SHORT).num_positions < positions
+
+    def check(needed: int, what: str) -> None:
+        if needed >= positions:
+            raise ModelError(f"{what} needs {needed} positions", "Split it.")
+
+    with pytest.raises(ModelError, match=r"record 'long' needs .*\(in all: 1 too long, good records: 1\)"):
+        grow([SHORT, LONG], of, max_tokens=500, check_positions=check)
+    for policies in ({"on_bad_record": "drop"}, {"on_too_long": "drop"}):
+        assert grow([SHORT, LONG], of, max_tokens=500, check_positions=check, **policies).records == (SHORT,)  # type: ignore[arg-type]

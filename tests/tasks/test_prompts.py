@@ -103,7 +103,9 @@ def test_a_trained_completion_is_what_reading_and_prompting_expect(name: str, to
 
 @pytest.mark.parametrize("name", ["plain", "json", "json_think"])
 def test_spans_are_scored_inside_the_prompts_wrapper(name: str, tokenizer: Any) -> None:
-    """The decoder's log odds of "granite" against "?" are those of the two training branches, up to the token that ends each."""
+    """The decoder's log odds of "granite" against "?" are those of the two training branches, up to the token that
+    ends each.
+    """
     model = tiny_llama(vocab_size=len(tokenizer))
     decoder = SpanDecoder(model, tokenizer, load_prompt(name), effort=Effort(max_passes=None, tokens_per_pass=None))
     question = DOCUMENT.questions[0]
@@ -183,7 +185,8 @@ def test_a_recipe_names_its_prompt_and_changes_it(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="learn"):
         parse_recipe("output: x\nlearn: everything", "r.yaml")
     own = tmp_path / "own.yaml"
-    text = 'system: S\nbefore_document: D\nbefore_question: "\\nQ"\nafter_question: ""\nbefore_answer: "{\\"answer\\": \\""\n'
+    text = 'system: S\nbefore_document: D\nbefore_question: "\\nQ"\nafter_question: ""\n'
+    text += 'before_answer: "{\\"answer\\": \\""\n'
     own.write_text(text + 'after_answer: "\\"}"\n', encoding="utf-8")
     assert load_prompt(str(own)).system == "S"
 

@@ -1,4 +1,6 @@
-"""What stands before the answer: placeholders that only take up positions, and rationales; the same in training and in answering."""
+"""What stands before the answer: placeholders that only take up positions, and rationales; the same in training and
+in answering.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def test_placeholders_are_never_learned(tokenizer: Any, learn: Any) -> None:
 
 
 def test_spans_after_placeholders_are_those_of_a_row_with_a_gap(tokenizer: Any) -> None:
-    """A plain row without the placeholders, its positions as if they had been there: transformers' own model, no mask of ours."""
+    """A plain row without the placeholders, its positions as if they had been there: transformers' own model, no
+    mask of ours.
+    """
     decoder_model, plain = (
         tiny_llama(torch.float64, name, vocab_size=len(tokenizer)) for name in ("palmette_sdpa", "sdpa")
     )
@@ -137,7 +141,9 @@ def test_a_run_keeps_its_reasoning(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Trained with placeholders, a run is asked with them, by both decoders, without being told so; inspect shows them hidden."""
+    """Trained with placeholders, a run is asked with them, by both decoders, without being told so; inspect shows
+    them hidden.
+    """
     settings = {
         "output": str(tmp_path / "run"),
         "model": {"name": str(tiny_folder), "dtype": "float32"},

@@ -1,4 +1,6 @@
-"""Fine-tuning on conversations: the weight of each token, losses against plain rows, what a run leaves, drops, and `palmette inspect`."""
+"""Fine-tuning on conversations: the weight of each token, losses against plain rows, what a run leaves, drops, and
+`palmette inspect`.
+"""
 
 from __future__ import annotations
 
@@ -87,8 +89,9 @@ DETAILED = row(
     PIER,
     ("assistant", "Three."),
 )
-# The loss weight of each part without one of its own, and of the ends of the three turns of the assistant: 2.5 is the largest weight
-# within the first, nothing in the second is learned. Parts that nobody may look at are not learned unless they say so.
+# The loss weight of each part without one of its own, and of the ends of the three turns of the assistant: 2.5 is the
+# largest weight within the first, nothing in the second is learned. Parts that nobody may look at are not learned
+# unless they say so.
 WEIGHTS: dict[str, tuple[Any, dict[str, float], list[float]]] = {
     "assistant": ("assistant", {"assistant": 1.0}, [2.5, 0.0, 1.0]),
     "answer": ("answer", {"last": 1.0}, [2.5, 0.0, 1.0]),
@@ -105,7 +108,8 @@ WEIGHTS: dict[str, tuple[Any, dict[str, float], list[float]]] = {
 @pytest.mark.parametrize("style", ["smollm2", "llama3"])
 @pytest.mark.parametrize("case", sorted(WEIGHTS))
 def test_the_weight_of_each_token_is_that_of_its_characters(style: str, case: str) -> None:
-    """Against the whole conversation as transformers renders and tokenises it, with the weight of each character written down by hand.
+    """Against the whole conversation as transformers renders and tokenises it, with the weight of each character
+    written down by hand.
 
     The parts end where this tokenizer splits a text anyway, so that its tokens are the same, cut in parts or not.
     """
@@ -190,7 +194,9 @@ def plain_loss(model: Any, rows: list[tuple[list[int], list[float]]]) -> tuple[f
 
 
 def masked_rows(tokenizer: PreTrainedTokenizerFast, rows: list[dict[str, Any]]) -> list[tuple[list[int], list[float]]]:
-    """Rows with the masks that transformers makes from the template's generation marks, as TRL's assistant_only_loss takes them."""
+    """Rows with the masks that transformers makes from the template's generation marks, as TRL's assistant_only_loss
+    takes them.
+    """
     found = []
     for one in rows:
         encoded = tokenizer.apply_chat_template(
@@ -340,7 +346,9 @@ def test_ctrl_c_saves_and_resume_is_bit_equal(
 
 
 def test_what_is_left_out_is_counted(tiny_folder: Path, tmp_path: Path) -> None:
-    """One row breaks the format, one has nothing to learn, one is too long; of the first kind the source has the reason."""
+    """One row breaks the format, one has nothing to learn, one is too long; of the first kind the source has the
+    reason.
+    """
     bad = row(FERRY, id="unanswered")
     silent = row(FERRY, ("assistant", [{"text": "At 7:40.", "learn": 0}]), id="silent")
     long = row(FERRY, ("assistant", "7:40 " * 100), id="long")
@@ -403,7 +411,9 @@ def test_inspect_shows_weights_and_masks(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Without colours: learned tokens between » and «, hidden ones in ( and ), other weights after the last token that has them."""
+    """Without colours: learned tokens between » and «, hidden ones in ( and ), other weights after the last token
+    that has them.
+    """
     path = chat_file(tmp_path / "chat.jsonl", {**DETAILED, "id": "detailed"}, *ROWS)
     shown = shown_by(monkeypatch, capsys, "--model", tiny_folder, "--data", path)
     joined = shown.replace("«)(»", "").replace("«»", "").replace(")(", "")

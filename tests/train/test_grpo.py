@@ -1,4 +1,6 @@
-"""`train grpo` on a tiny model: it learns what is rewarded, resumes bit for bit amid its rollouts, and stops where the policy runs away."""
+"""`train grpo` on a tiny model: it learns what is rewarded, resumes bit for bit amid its rollouts, and stops where
+the policy runs away.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def recipe(tiny_folder: Path, data: str, out: Path, **changes: Any) -> GrpoRecipe:
-    """Two documents, asked together, gone through twice: four steps an epoch; with dropout, so that random state matters."""
+    """Two documents, asked together, gone through twice: four steps an epoch; with dropout, so that random state
+    matters.
+    """
     sections: dict[str, Any] = {
         "model": {"name": str(tiny_folder), "dtype": "float32"},
         "data": {"train": [data]},
@@ -107,7 +111,9 @@ def test_a_run_leaves_what_a_stranger_needs(finished: Path) -> None:
 def test_a_stop_in_the_middle_of_rollouts_resumes_bit_equal(
     finished: Path, tiny_folder: Path, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """The signal comes while a step is logged, and the next one is the last: the second of four over the rollouts, the fourth, the first."""
+    """The signal comes while a step is logged, and the next one is the last: the second of four over the rollouts,
+    the fourth, the first.
+    """
     out = tmp_path / "stopped"
     on_step(monkeypatch, step, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(
@@ -156,7 +162,9 @@ def test_a_policy_that_runs_away_stops_the_run(tiny_folder: Path, data: str, tmp
 
 
 def test_a_run_goes_on_from_another(tiny_folder: Path, data: str, tmp_path: Path) -> None:
-    """The reference is the run it starts from: the policy is there at first, without dropout; afterwards it has moved."""
+    """The reference is the run it starts from: the policy is there at first, without dropout; afterwards it has
+    moved.
+    """
     one_step: dict[str, Any] = {"rollouts__passes": 1, "train__trees_per_step": 2, "train__epochs": 1}
     first, second = tmp_path / "first", tmp_path / "second"
     train(recipe(tiny_folder, data, first, lora__dropout=0.0, train__warmup=0.0, **one_step), quiet)
@@ -194,11 +202,11 @@ def test_bad_jobs_leave_nothing_behind(tiny_folder: Path, data: str, tmp_path: P
     for error, message, changes in (
         (RecipeError, "there is no reward 'exakt'", {"rollouts__rewards": {"exakt": 1.0}}),
         (PackingError, "more than train.row_tokens = 64", {"train__row_tokens": 64}),
-        (DataError, "nothing is left to ask: all was dropped", {"train__row_tokens": 64, "data__on_too_long": "drop"}),
+        (DataError, "there is nothing to ask: all was dropped", {"train__row_tokens": 64, "data__on_too_long": "drop"}),
         (PackingError, r"rollouts\.tokens_per_batch is 64", {"rollouts__tokens_per_batch": 64}),
         (
             ModelError,
-            "the longest prompt, with its completion, needs",
+            r"question .* of document .*, with its completion, needs",
             {"model__overrides": {"max_position_embeddings": 64}},
         ),
         (DataError, "in one completion of its own", {"reasoning": {"kind": "blah"}}),

@@ -29,7 +29,9 @@ def test_float32_weights_move_as_under_torch() -> None:
 
 
 def test_small_updates_of_bfloat16_weights_add_up() -> None:
-    """Each step moves a weight of 1 by about 0.0001, and bfloat16 has nothing between 1 and 0.996: alone, all are lost."""
+    """Each step moves a weight of 1 by about 0.0001, and bfloat16 has nothing between 1 and 0.996: alone, all are
+    lost.
+    """
     ours, bare = (torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16)) for _ in range(2))
     optimizer = run(ours, [1.0] * 100, lr=1e-4)
     lossy = torch.optim.AdamW([bare], lr=1e-4, weight_decay=0.1)
@@ -37,7 +39,8 @@ def test_small_updates_of_bfloat16_weights_add_up() -> None:
         bare.grad = torch.ones_like(bare)
         lossy.step()
     assert torch.equal(bare, torch.ones_like(bare))
-    # Under a constant gradient Adam's step is lr, and the decay lr * 0.1 * weight: w' = (1 - 1e-5) w - 1e-4, a hundred times.
+    # Under a constant gradient Adam's step is lr, and the decay lr * 0.1 * weight: w' = (1 - 1e-5) w - 1e-4, a hundred
+    # times.
     expected = (1 + 10) * (1 - 1e-5) ** 100 - 10
     assert torch.allclose(optimizer.masters[0], torch.full((4,), expected), atol=1e-5)
     assert torch.equal(ours, optimizer.masters[0].to(torch.bfloat16))

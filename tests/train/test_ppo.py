@@ -1,4 +1,6 @@
-"""PPO on trees of rollouts: one step against stock transformers and arithmetic token by token; the stage learns, adapts, stops and resumes."""
+"""PPO on trees of rollouts: one step against stock transformers and arithmetic token by token; the stage learns,
+adapts, stops and resumes.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ def made(model: Any, task: ExtractiveQa, tokenizer: Any) -> RolloutBatch:
 
 
 def targets(rollouts: RolloutBatch) -> tuple[list[float], list[float]]:
-    """Whitened advantages and returns of all tokens, by the recursion as it stands in the papers, one number after the other."""
+    """Whitened advantages and returns of all tokens, by the recursion as it stands in the papers, one number after
+    the other.
+    """
     old, reference, value = (rollouts.scored[name].tolist() for name in ("old", "reference", "value"))
     advantages, returns, at = [], [], 0
     for sample in rollouts.samples:
@@ -89,7 +93,9 @@ def targets(rollouts: RolloutBatch) -> tuple[list[float], list[float]]:
 
 
 def plain_loss(model: Any, task: ExtractiveQa, rollouts: RolloutBatch) -> tuple[Any, torch.Tensor, torch.Tensor]:
-    """One completion a row through transformers as it is: the model with a head, PPO's loss, and how many of the terms were clipped."""
+    """One completion a row through transformers as it is: the model with a head, PPO's loss, and how many of the
+    terms were clipped.
+    """
     config = LlamaConfig(**{**SMALL, "vocab_size": model.config.vocab_size}, max_position_embeddings=4096)
     stock = with_exact_norms(LlamaForCausalLM(config).double())
     stock.add_module("value_head", torch.nn.Linear(SMALL["hidden_size"], 1, dtype=torch.float64))
@@ -121,7 +127,10 @@ def plain_loss(model: Any, task: ExtractiveQa, rollouts: RolloutBatch) -> tuple[
 
 
 def test_a_step_on_the_tree_is_that_of_plain_rows(model: Any, task: ExtractiveQa, made: RolloutBatch) -> None:
-    """Loss and every gradient, in three packings, that of the head among them. A value read at the token itself would be another number."""
+    """Loss and every gradient, in three packings, that of the head among them.
+
+    A value read at the token itself would be another number.
+    """
     stock, wanted, clipped = plain_loss(model, task, made)
     assert 0 < float(clipped) < 1
     wanted.backward()
@@ -189,7 +198,9 @@ def recipe(tiny_folder: Path, data: str, out: Path, section: dict[str, Any], **s
 def test_it_adapts_stops_and_resumes_bit_equal(
     tiny_folder: Path, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two epochs of four steps over one batch of rollouts each; the signal comes in step 2, so step 3 is the last, amid the first batch."""
+    """Two epochs of four steps over one batch of rollouts each; the signal comes in step 2, so step 3 is the last,
+    amid the first batch.
+    """
     changes: dict[str, Any] = {"lora": {"rank": 2, "dropout": 0.2}, "ppo": {"kl_target": 0.5}}
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     train(recipe(tiny_folder, data, straight, {"epochs": 2}, **changes), quiet)

@@ -1,4 +1,6 @@
-"""Reward, DPO and KTO off the packed tree: values and gradients of TRL's own losses on plain rows, however a step is cut (laws 1 and 3)."""
+"""Reward, DPO and KTO off the packed tree: values and gradients of TRL's own losses on plain rows, however a step is
+cut (laws 1 and 3).
+"""
 
 from __future__ import annotations
 
@@ -135,7 +137,9 @@ def test_dpo(loss_type: str, settings: dict[str, Any], cut: str) -> None:
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_kto(cut: str) -> None:
-    """The reference point is that of the whole step, from completions of other prompts; it must be above 0 to matter."""
+    """The reference point is that of the whole step, from completions of other prompts; it must be above 0 to
+    matter.
+    """
     model, trees, tally = tiny_llama(), verdicts(), Tally()
     reference = {name: value - 3.0 for name, value in reference_of(trees).items()}
     settings: dict[str, float] = {"beta": 0.4, "desirable_weight": 1.5, "undesirable_weight": 0.7}

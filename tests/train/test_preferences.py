@@ -1,4 +1,6 @@
-"""The stages on preferences with a tiny model: what they learn, exact resume (law 7), what they begin from, and bad input."""
+"""The stages on preferences with a tiny model: what they learn, exact resume (law 7), what they begin from, and bad
+input.
+"""
 
 from __future__ import annotations
 
@@ -176,7 +178,9 @@ def test_a_reference_that_was_cut_off_is_gone_on_with(
 
 
 def test_dpo_raises_the_margin_from_nothing(tiny_folder: Path, pairs: Path, tmp_path: Path) -> None:
-    """At the reference the loss is ln 2 and every reward 0, here to the last bit, without dropout; then the chosen side leads."""
+    """At the reference the loss is ln 2 and every reward 0, here to the last bit, without dropout; then the chosen
+    side leads.
+    """
     train(recipe("dpo", tiny_folder, pairs, tmp_path / "run", lora__dropout=0.0), quiet)
     first, *_, last = log(tmp_path / "run")
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-7)
@@ -323,7 +327,10 @@ def tuned(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_stage_goes_on_from_a_run(tuned: Path, tiny_folder: Path, pairs: Path, tmp_path: Path) -> None:
-    """The reference is the run as it was: the first loss is ln 2. What comes out is one adapter on the run's own base."""
+    """The reference is the run as it was: the first loss is ln 2.
+
+    What comes out is one adapter on the run's own base.
+    """
     out = tmp_path / "dpo"
     made = recipe("dpo", tiny_folder, pairs, out, start=str(tuned), train__learning_rate=1e-4)
     # As a recipe file that names neither model nor adapter.
@@ -373,7 +380,10 @@ def test_a_run_with_all_weights_trained_is_the_base_of_a_new_adapter(
 
 
 def test_the_reference_may_be_another_run(tuned: Path, tiny_folder: Path, pairs: Path, tmp_path: Path) -> None:
-    """The run that it starts from, named: still ln 2. The same reference of a fresh adapter on the base: something else."""
+    """The run that it starts from, named: still ln 2.
+
+    The same reference of a fresh adapter on the base: something else.
+    """
     same = {
         "lora": {"rank": 2},
         "dpo__reference": str(tuned),
@@ -389,7 +399,9 @@ def test_the_reference_may_be_another_run(tuned: Path, tiny_folder: Path, pairs:
 
 
 def test_margins_come_from_the_records(tiny_folder: Path, tmp_path: Path) -> None:
-    """One pair: its lead follows from the loss without a margin, log(1 + exp(-lead)), and with one it is log(1 + exp(5 - lead))."""
+    """One pair: its lead follows from the loss without a margin, log(1 + exp(-lead)), and with one it is log(1 +
+    exp(5 - lead)).
+    """
     data = jsonl(tmp_path / "one.jsonl", [{**rows()[0], "margin": 5.0}])
     losses = []
     for margins in (False, True):
@@ -407,8 +419,8 @@ def test_what_contradicts_the_run_to_start_from_is_refused(
     out = tmp_path / "none"
     same = {"start": str(tuned), "lora": {"rank": 2}}
     for error, message, changes in (
-        (RecipeError, "lora.rank = 8; start = .* has 2", {**same, "lora__rank": 8}),
-        (RecipeError, "model.name = 'elsewhere'; start = ", {**same, "model__name": "elsewhere"}),
+        (RecipeError, "lora.rank = 8, but start = .* has 2", {**same, "lora__rank": 8}),
+        (RecipeError, "model.name = 'elsewhere', but start = ", {**same, "model__name": "elsewhere"}),
         (RecipeError, "train.method = full would train the weights under it", {**same, "train__method": "full"}),
         (RunError, "is not a run folder", {"start": str(tmp_path)}),
     ):

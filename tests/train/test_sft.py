@@ -83,7 +83,9 @@ def test_the_same_seed_gives_the_same_parameters(finished: Path, tiny_folder: Pa
 def test_the_rehearsal_leaves_no_trace(
     finished: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The largest batch is gone through once, before all others, with dropout drawn: without it the same parameters come out."""
+    """The largest batch is gone through once, before all others, with dropout drawn: without it the same parameters
+    come out.
+    """
     seen: list[int] = []
     objective = nll_objective
 

@@ -71,7 +71,10 @@ def test_a_recipe_is_read_as_its_stage_s(tmp_path: Path) -> None:
         (
             "output: x\ndata: {train: [a.jsonl]}\nkto: {beta: 0.2}",
             None,
-            "names no stage, .* sft: .*unknown key 'kto'.* such as `stage: kto`. The stages are sft, reward, dpo, kto, grpo",
+            (
+                "names no stage, .* sft: .*unknown key 'kto'.* such as `stage: kto`. "
+                "The stages are sft, reward, dpo, kto, grpo"
+            ),
         ),
         ("stage: dop\noutput: x", None, "stage = 'dop' is not a training stage. The stages are sft, reward, dpo"),
         ("stage: [dpo]\noutput: x", None, "is not a training stage"),
@@ -79,7 +82,7 @@ def test_a_recipe_is_read_as_its_stage_s(tmp_path: Path) -> None:
         (
             "stage: dpo\noutput: x\ndata: {train: [a.jsonl]}",
             "kto",
-            "says stage: dpo, but it is to be a recipe of the stage kto. Run `palmette train dpo` with it",
+            "says stage: dpo, but a recipe of the stage kto is needed. Run `palmette train dpo` with it",
         ),
         ("stage: sft\noutput: x\ntrian: {}", None, "unknown key 'trian'. Did you mean 'train'"),
         ("output: x\ntrian: {}", None, "unknown key 'trian'. Did you mean 'train'.* Or name its stage"),
@@ -112,7 +115,9 @@ def test_a_run_says_its_stage(finished: TrainedRun) -> None:
 def test_a_run_is_resumed_as_what_it_is(
     finished: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also one from before recipes and manifests said their stage, and one whose folder is given below the home folder."""
+    """Also one from before recipes and manifests said their stage, and one whose folder is given below the home
+    folder.
+    """
     out = tmp_path / "run"
     out.mkdir()
     recipe = yaml.safe_load((finished.folder / "recipe.yaml").read_text())
@@ -128,7 +133,7 @@ def test_a_run_is_resumed_as_what_it_is(
     assert "try it: " in capsys.readouterr().err
     assert_same(adapter(finished.folder), adapter(out))
     (out / "manifest.json").write_text(json.dumps({**manifest, "stage": "elsewhere"}))
-    with pytest.raises(RunError, match="is a run of the stage 'elsewhere', which is not known here"):
+    with pytest.raises(RunError, match="is a run of the stage 'elsewhere', which does not exist"):
         resume(out)
 
 
@@ -138,6 +143,6 @@ def test_a_recipe_of_another_stage_is_not_trained(
     file = written(tmp_path / "r.yaml", "stage: sft\noutput: x")
     assert palmette(monkeypatch, "train", "dpo", file) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "says stage: sft, but it is to be a recipe of the stage dpo" in line
+    assert "says stage: sft, but a recipe of the stage dpo is needed" in line
     assert palmette(monkeypatch, "train", "dpo") == 2
     assert "give either a recipe or --resume RUN" in capsys.readouterr().err

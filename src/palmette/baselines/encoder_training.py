@@ -1,8 +1,9 @@
 """Training an encoder's span head, and the encoder with it, on questions about documents.
 
-Devlin et al. (2019), "BERT", section 4.3: the loss of a window is the mean of two cross-entropies, of the token at which the
-answer begins and of the one at which it ends; both point at CLS where the window does not hold the whole answer. The run folder
-holds encoder.json (the settings), manifest.json, metrics.jsonl and model/; while it is not finished, checkpoints/.
+As in Devlin et al. (2019), "BERT", section 4.3, the loss of a window is the mean of two cross-entropies, over the token
+at which the answer begins and the token at which it ends. Both targets are CLS where the window does not hold the whole
+answer. The run folder holds encoder.json (the settings), manifest.json, metrics.jsonl and model/. Until it is finished,
+it holds checkpoints/ too.
 """
 
 from __future__ import annotations
@@ -40,20 +41,20 @@ _CHUNK = 32  # batches that are sorted by length together
 
 @dataclass(frozen=True, slots=True)
 class EncoderSettings:
-    """What a run is made from.
+    """The settings of a run.
 
     Attributes:
         encoder: a folder, a short name, or a hub id.
-        train: the data, as `read_source` takes it.
-        limit: use the first so many documents; None for all.
-        epochs: how often each window is learned.
-        learning_rate: its peak, reached after the warm-up; from there it falls linearly to 0.
+        train: the data, as for `read_source`.
+        limit: use only the first N documents. All of them if None.
+        epochs: passes over the windows.
+        learning_rate: peak learning rate, after the warm-up. Then it falls linearly to 0.
         batch_size: windows of an optimizer step.
-        warmup: share of the steps.
-        weight_decay: AdamW's; biases and norms have none.
+        warmup: share of the steps with a rising learning rate.
+        weight_decay: weight decay of AdamW. Biases and norms have none.
         max_tokens, stride: see `Windowing`.
         max_answer_tokens: the longest answer given.
-        seed: of the head, the order of the windows, and dropout.
+        seed: random seed of the head, the order of the windows, and dropout.
     """
 
     encoder: str
@@ -71,7 +72,7 @@ class EncoderSettings:
 
     @property
     def windowing(self) -> Windowing:
-        """How documents are cut."""
+        """How documents are split."""
         return Windowing(self.max_tokens, self.stride)
 
     @classmethod
@@ -79,7 +80,7 @@ class EncoderSettings:
         """The settings of a run.
 
         Raises:
-            RunError: the folder holds none that can be read.
+            RunError: the folder has no settings that can be read.
         """
         try:
             return cls(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
@@ -101,13 +102,13 @@ def train_encoder(settings: EncoderSettings, folder: Path, say: Say) -> None:
     """Train a span head, and the encoder under it, into a new run folder.
 
     Args:
-        settings: what to do.
+        settings: the settings.
         folder: the run folder, which must not exist.
-        say: where news goes.
+        say: called with lines of news.
 
     Raises:
-        PalmetteError: whatever is wrong with the data, the encoder or the folder.
-        TrainingInterrupted: Ctrl-C; `resume_encoder` goes on.
+        PalmetteError: the data, the encoder or the folder cannot be used.
+        TrainingInterrupted: Ctrl-C. `resume_encoder` continues.
     """
     with hold(folder, _resuming(folder)):
         run.check_absent(folder)
@@ -119,10 +120,10 @@ def train_encoder(settings: EncoderSettings, folder: Path, say: Say) -> None:
 
 
 def resume_encoder(folder: Path, say: Say) -> None:
-    """Go on with a run that was stopped; arguments and errors as for `train_encoder`.
+    """Continue a run that was stopped. Arguments and errors are those of `train_encoder`.
 
     Raises:
-        RunError: it is finished, or its data or encoder are others by now.
+        RunError: it is finished, or its data or encoder have changed.
     """
     with hold(folder, _resuming(folder)):
         _resume(folder, say)
@@ -141,7 +142,7 @@ def _resume(folder: Path, say: Say) -> None:
     try:
         manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"cannot read the manifest of {folder}: {error}", "Train anew in another folder.") from error
+        raise RunError(f"cannot read the manifest of {folder}: {error}", "Train again in another folder.") from error
     now = _fingerprint(job)
     before = {name: manifest[name] for name in now if name in manifest}
     run.check_same(before, now, where=folder, way_out="Train again in another folder.")
@@ -190,7 +191,7 @@ class SpanTrainer(SafeCheckpoints):
     ) -> torch.Tensor:
         """Mean of both cross-entropies over the windows of the batch, in nats.
 
-        Padding can be no answer, so that it makes no difference to the loss.
+        Padding is masked, so it does not change the loss.
         """
         assert not return_outputs
         start_B, end_B = inputs.pop("start_positions"), inputs.pop("end_positions")
@@ -206,20 +207,20 @@ class SpanTrainer(SafeCheckpoints):
         return loss
 
     def exploded(self, what: str) -> ModelError:
-        """The error for numbers that are none any more."""
+        """The error for a number that is not finite."""
         return ModelError(f"{what} is not finite at step {self.state.global_step}", "Lower --learning-rate.")
 
 
 class LengthBatches(torch.utils.data.Sampler[list[int]]):
     """Batches of windows of about the same length, in an order that depends on seed and epoch alone.
 
-    All windows are shuffled; some batches' worth of them at a time are sorted by length and cut into batches; these are
-    shuffled again.
+    All windows are shuffled. The windows of some batches at a time are sorted by length and split into batches. The
+    batches are shuffled again.
 
     Args:
         lengths: tokens of each window.
         batch_size: windows of a batch.
-        seed: of the shuffling.
+        seed: random seed of the shuffling.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
@@ -231,7 +232,7 @@ class LengthBatches(torch.utils.data.Sampler[list[int]]):
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        # Epoch and seed stand the other way round than elsewhere. Published figures rest on it.
+        # Epoch and seed are swapped compared with other places. Published figures depend on it.
         generator = torch.Generator().manual_seed(derive_seed(self._epoch, self._seed))
         order = torch.randperm(len(self._lengths), generator=generator).tolist()
         size, batches = self.batch_size, []
@@ -274,7 +275,7 @@ def _prepare(settings: EncoderSettings) -> _Job:
 
 
 def _fingerprint(job: _Job) -> dict[str, Any]:
-    """What a run is made of, and what became of it."""
+    """The data and encoder of a run, and counts of its windows."""
     data, encoder = job.data, job.encoder
     absent = sum(
         example["start_positions"] == example["end_positions"] == _cls(example, encoder) for example in job.examples
@@ -326,6 +327,7 @@ def _arguments(settings: EncoderSettings, folder: Path) -> TrainingArguments:
         max_grad_norm=1.0,
         seed=settings.seed,
         per_device_train_batch_size=settings.batch_size,
+        use_cpu=not torch.cuda.is_available(),  # as the model was loaded: the Trainer would pick a Mac's GPU
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,

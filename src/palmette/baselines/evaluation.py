@@ -1,4 +1,4 @@
-"""An encoder with a span head, evaluated as every other answerer is."""
+"""Evaluation of an encoder with a span head, as of every other answerer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KIND = "encoder with a span head"
 
 
 def check_apart(source: DataSet, held_out: DataSet, train: str | None, folder: Path | None) -> None:
-    """Before anything is trained: a threshold is fitted on data that is neither learned nor reported on."""
+    """Check, before anything is trained, that the threshold's data are neither trained nor evaluated on."""
     learned = {read_source(train, limit_documents=1).sha256} if train else set()
     if folder is not None and (folder / run.MANIFEST).is_file():
         manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
@@ -51,14 +51,14 @@ def evaluate_encoder(
     """Evaluate a run, or any model with a span head, and write the files of an evaluation.
 
     Args:
-        model: what `--model` names.
+        model: a run, or any model with a span head.
         source: the data.
-        held_out: what to fit the threshold on; None for the run's own, or 0.
-        into: where the files are written.
-        out: where they will stand in the end.
-        reading: how documents are cut and how long answers may be, where that is not as in training.
-        batch_size: windows read side by side.
-        say: called with a line about what was done.
+        held_out: data to fit the threshold on. The run's own threshold, or 0, if None.
+        into: the folder to write into.
+        out: the final name of this folder, for messages.
+        reading: max_tokens, stride and max_answer_tokens, where they differ from training.
+        batch_size: windows read at the same time.
+        say: called with lines about the results.
     """
     decoder, fitted = _decoder(model, reading, batch_size, source.source)
     if held_out is not None:
@@ -72,7 +72,7 @@ def evaluate_encoder(
     title = f"{name} on {Path(source.source).name}"
     write_evaluation(result, into, title, subtitle(model, source.source, KIND), loss_of(expand(model)))
     run.write_json(into / MADE_BY, _made_by(decoder, fitted, source, model))
-    say(f"{len(result.scored)} questions in {result.seconds:.0f} s; files in {out}; look at {out / REPORT}")
+    say(f"{len(result.scored)} questions in {result.seconds:.0f} s. Files in {out}. Open {out / REPORT}.")
     say(f"threshold {fitted.value:.3f}, fitted on {fitted.source}" if fitted else "threshold 0, not fitted")
     return result
 
@@ -80,7 +80,10 @@ def evaluate_encoder(
 def _decoder(
     model: str, reading: dict[str, int], batch_size: int, source: str
 ) -> tuple[EncoderDecoder, NullThreshold | None]:
-    """What answers, and the threshold fitted for it, if there is one. A run reads as it was trained to, unless told otherwise."""
+    """The decoder, and its fitted threshold if there is one.
+
+    A run reads as in training, unless `reading` differs.
+    """
     folder = expand(model)
     is_run = (folder / SETTINGS).is_file()
     settings = EncoderSettings.read(folder) if is_run else EncoderSettings(model, "")
@@ -97,7 +100,7 @@ def _decoder(
 
 
 def _made_by(decoder: EncoderDecoder, fitted: NullThreshold | None, source: DataSet, model: str) -> dict[str, Any]:
-    """What the figures depend on."""
+    """The record of what the figures depend on."""
     return {
         **run.environment(),
         "model": model,

@@ -11,6 +11,7 @@ from palmette.baselines.evaluation import check_apart, evaluate_encoder
 from palmette.data.source import read_source
 from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.evaluate.squad import Evaluation
+from palmette.files import expand
 from palmette.pages.plots import plot_loss
 from palmette.pages.training.pictures import LOSS_PLOT
 from palmette.progress import Say
@@ -18,16 +19,16 @@ from palmette.progress import Say
 
 @dataclass(frozen=True)
 class EncoderJob:
-    """What to evaluate, and on what. Exactly one of `training`, `model` and `resume` is given.
+    """An evaluation, with or without training. Exactly one of `training`, `model` and `resume` is given.
 
     Attributes:
-        data: what to evaluate on.
+        data: the data to evaluate on.
         training: how to train a new encoder, in `out`.
         model: a run, or any model with a span head, that is evaluated as it is, into `out`.
         resume: a run that was stopped, which gets the results.
         out: a folder that must not exist.
         threshold: held-out data to fit the threshold on. The run's own threshold, or 0, if None.
-        limit: use only so many documents of each data set, from the start.
+        limit: use only the first N documents of each data set.
         reading: max_tokens, stride and max_answer_tokens, where they differ from those of the run.
         batch_size: windows in memory at the same time.
     """
@@ -44,25 +45,25 @@ class EncoderJob:
 
 
 def run_encoder_job(job: EncoderJob, say: Say) -> tuple[str, Evaluation]:
-    """Train an encoder if that is asked for, and evaluate it.
+    """Train an encoder if the job says so, and evaluate it.
 
     Args:
-        job: what to do.
+        job: the job.
         say: called with a line at each step.
 
     Returns:
-        The name of what was evaluated, and the evaluation.
+        The name of the encoder, and the evaluation.
 
     Raises:
-        DataError: the data cannot be read, or the threshold would be fitted on data that are learned or evaluated on.
+        DataError: the data cannot be read, or the threshold's data are also trained or evaluated on.
         RunError: the folder exists or cannot be written, or the run cannot be continued.
-        TrainingInterrupted: training was stopped. It was saved before.
+        TrainingInterrupted: training was stopped, after a checkpoint was saved.
     """
     source = read_source(job.data, default_split=HELD_OUT_SPLIT, limit_documents=job.limit)
     held_out = None
     if job.threshold is not None:
         held_out = read_source(job.threshold, default_split=HELD_OUT_SPLIT, limit_documents=job.limit)
-        known = job.resume or (Path(job.model).expanduser() if job.model else None)
+        known = job.resume or (expand(job.model) if job.model else None)
         check_apart(source, held_out, job.training.train if job.training else None, known)
     reading, batch_size = job.reading or {}, job.batch_size
     if job.model is not None:

@@ -1,9 +1,12 @@
-"""From the logits of a span head to an answer: the best spans over all windows of a document, and the score of no answer.
+"""From the logits of a span head to an answer: the best spans over all windows, and the score of no answer.
 
-After the evaluation on SQuAD v2 of Devlin et al. (2019), "BERT", section 4.3. What differs: all spans up to the longest one
-allowed are compared, not those of the 20 best starts and the 20 best ends alone; a start counts in every window that shows it, not
-only where it has most context; an answer begins and ends with a token, not with a word between blanks. Letters: T tokens of a
-window, W lengths of a span.
+This follows the evaluation on SQuAD v2 of Devlin et al. (2019), "BERT", section 4.3, with these deviations:
+
+1. All spans up to the longest allowed one are compared, not only those of the 20 best starts and the 20 best ends.
+2. A start counts in every window that shows it, not only where it has most context.
+3. An answer begins and ends with a token, not with a word between blanks.
+
+Letters: T tokens of a window, W lengths of a span.
 """
 
 from __future__ import annotations
@@ -34,11 +37,11 @@ class ScoredSpan:
 
 @dataclass(frozen=True, slots=True)
 class SpanScores:
-    """What a span head says about a question.
+    """The scores of a span head for a question.
 
     Attributes:
-        null: the score of no answer: the sum of both logits at CLS, the lowest of all windows (a window that shows the answer should
-            score it low, and one such window is enough).
+        null: the score of no answer, which is the lowest sum of both logits at CLS over all windows. A window that
+            shows the answer should score it low, and one such window is enough.
         spans: the best spans, best first, no two with the same text.
     """
 
@@ -47,24 +50,24 @@ class SpanScores:
 
     @property
     def difference(self) -> float:
-        """How much better no answer scores than the best span; infinite where there is none."""
+        """How much better no answer scores than the best span. It is infinite where there is no span."""
         return self.null - self.spans[0].score if self.spans else math.inf
 
 
 def best_spans(
     window: EncodedWindow, start_T: Logits, end_T: Logits, *, max_answer_tokens: int, num_best: int = NUM_BEST
 ) -> list[tuple[int, int, float]]:
-    """The best spans of one window: first token, last token, score; best first.
+    """The best spans of one window, best first, each as first token, last token and score.
 
-    Both tokens show something of the document, the last is not before the first, and there are no more than `max_answer_tokens`
-    from one to the other. Of equal scores the earlier start, then the shorter span, comes first.
+    Both tokens show some of the document, the last is not before the first, and a span has at most `max_answer_tokens`
+    tokens. Of equal scores the earlier start, then the shorter span, comes first.
 
     Args:
         window: the window.
         start_T: how well a span begins at each token.
         end_T: how well it ends there.
         max_answer_tokens: the longest span.
-        num_best: at most so many.
+        num_best: the largest number of spans.
     """
     shown_T = np.array([place is not None for place in window.places])
     start_T, end_T = (np.where(shown_T, logits_T, -np.inf) for logits_T in (start_T, end_T))
@@ -109,13 +112,13 @@ def score_spans(
 def decide(text: str, scores: SpanScores, threshold: float = 0.0) -> Prediction:
     """The best span, or none where no answer scores better than it by more than a threshold.
 
-    The probabilities are a softmax over the score of no answer and those of the spans kept, which leaves out all others. A span head
-    is not trained for this (its two losses are over tokens, not over spans), so they are for ranking; how far they can be trusted,
-    the report shows.
+    The probabilities are a softmax over the score of no answer and those of the best spans, and leave out all others. A
+    span head is not trained for this, since its two losses are over tokens and not over spans. So they are for ranking,
+    and the report shows how far they can be believed.
 
     Args:
         text: the document.
-        scores: what the span head says.
+        scores: the scores of the span head.
         threshold: fitted on held-out data, or 0.
     """
     logits = np.array([scores.null, *(span.score for span in scores.spans)])
@@ -133,14 +136,14 @@ def decide(text: str, scores: SpanScores, threshold: float = 0.0) -> Prediction:
 
 
 def fit_threshold(differences: Sequence[float], gains: Sequence[float]) -> float:
-    """The threshold that earns most: answering where the difference is no higher than it.
+    """The threshold with the largest total gain, if questions are answered up to this difference.
 
     Args:
-        differences: how much better no answer scores than the best span, one a question.
-        gains: what the best span scores more than no answer would, one a question (from -1 to 1).
+        differences: how much better no answer scores than the best span, for each question.
+        gains: how much more the best span scores than no answer would, for each question, from -1 to 1.
 
     Returns:
-        A number in the middle between two differences, or one beyond all of them; of equally good places the lowest.
+        A number midway between two differences, or beyond all of them. The lowest one on a tie.
     """
     pairs = sorted((difference, gain) for difference, gain in zip(differences, gains, strict=True))
     pairs = [pair for pair in pairs if pair[0] < math.inf]
@@ -150,6 +153,6 @@ def fit_threshold(differences: Sequence[float], gains: Sequence[float]) -> float
     best, earned, total = 0, 0.0, 0.0
     for index, (difference, gain) in enumerate(pairs, start=1):
         total += gain
-        if total > earned and edges[index + 1] > difference:  # only between different ones can a threshold stand
+        if total > earned and edges[index + 1] > difference:  # a threshold lies only between different ones
             best, earned = index, total
     return (edges[best] + edges[best + 1]) / 2

@@ -1,4 +1,4 @@
-"""How much better than the best span "no answer" has to score before none is given: fitted on held-out data, and kept."""
+"""The threshold between the best span and no answer, fitted on held-out data and stored."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class NullThreshold:
 
     Attributes:
         value: how much better no answer has to score.
-        source, sha256: the data it was fitted on.
-        num_questions: how many there were.
+        source, sha256: the data that it was fitted on.
+        num_questions: the number of questions in these.
     """
 
     value: float
@@ -50,14 +50,14 @@ class NullThreshold:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
-                f"cannot read {path}: {error}", "Remove it, or fit it anew with --threshold DATA."
+                f"cannot read {path}: {error}", "Remove it, or fit it again with --threshold DATA."
             ) from error
 
     def check_unseen(self, data: DataSet) -> None:
         """Refuse to report figures on the data that the threshold was fitted on.
 
         Raises:
-            DataError: it is these.
+            DataError: these are the data.
         """
         if data.sha256 == self.sha256:
             raise DataError(f"the threshold was fitted on {data.source}", "Evaluate on other data.")
@@ -67,16 +67,16 @@ def fit_null_threshold(decoder: EncoderDecoder, data: DataSet) -> NullThreshold:
     """The threshold with the best F1 on some data, as in Devlin et al. (2019), section 4.3.
 
     Args:
-        decoder: what answers; its own threshold has no part in this.
+        decoder: the decoder. Its own threshold is not used.
         data: held-out questions of both kinds.
 
     Raises:
-        DataError: all questions are of one kind, so that any answer, or none, would be best.
+        DataError: all questions have an answer, or none has one.
     """
     questions = {question.id: question for document in data.documents for question in document.questions}
     if {question.answerable for question in questions.values()} != {True, False}:
         raise DataError(
-            f"{data.source} has not both kinds of questions, with an answer and without",
+            f"{data.source} lacks questions with an answer, or questions without one",
             "Fit the threshold on other data.",
         )
     differences, gains = [], []

@@ -1,4 +1,4 @@
-"""Questions and documents as an encoder reads them: pairs in overlapping windows, and where the answer stands in each.
+"""Questions and documents as an encoder reads them: pairs in overlapping windows, with the answer's position in each.
 
 Letters: T tokens of a window.
 """
@@ -18,12 +18,12 @@ _NOT_READ = ("attention_mask", "offset_mapping", "overflow_to_sample_mapping", "
 
 @dataclass(frozen=True, slots=True)
 class Windowing:
-    """How long documents are cut.
+    """How long documents are split.
 
     Attributes:
-        max_tokens: tokens of a window, question and control tokens included.
-        stride: tokens of the document that neighbours share. (In the script of the BERT paper the word means the tokens from one
-            window's beginning to the next one's; here, as in transformers, it means the overlap.)
+        max_tokens: tokens of a window, including the question and control tokens.
+        stride: tokens of the document that neighbours share, as in transformers. In the script of the BERT paper the
+            word means the distance between the starts of two windows.
     """
 
     max_tokens: int = 384
@@ -35,9 +35,9 @@ class EncodedWindow:
     """A question and a stretch of its document.
 
     Attributes:
-        inputs: T integers under each name that the tokenizer gives: input_ids, and token_type_ids where the model has them.
-        places: for each of the T tokens, the characters of the document that it shows, without white space at their ends; None for
-            tokens of the question, control tokens, and white space.
+        inputs: T integers under each name of the tokenizer: input_ids, and token_type_ids where the model has them.
+        places: for each of the T tokens, the characters of the document that it shows, without white space at their
+            ends. None for tokens of the question, control tokens and white space.
         cls: the index of the CLS token, which stands for "no answer".
     """
 
@@ -51,16 +51,16 @@ def encode(
 ) -> Iterator[tuple[Question, list[EncodedWindow]]]:
     """The windows of every question of a document, in order.
 
-    Control tokens come from the tokenizer's own pattern for pairs alone: what looks like one in a text is encoded as text.
+    Control tokens come only from the tokenizer's own pattern for pairs. Text that looks like one is encoded as text.
 
     Args:
         tokenizer: a fast tokenizer with a CLS token.
         document: the document with its questions.
-        windowing: how it is cut.
-        source: where it is from, for messages.
+        windowing: how it is split.
+        source: the name of the data, for messages.
 
     Raises:
-        DataError: a question leaves no room for a window that would go on; the message names it.
+        DataError: a question leaves no room for the document. The message names it.
     """
     if not document.questions:
         return
@@ -89,9 +89,9 @@ def encode(
 
 
 def answer_tokens(windows: Sequence[EncodedWindow], answer: Answer) -> list[tuple[int, int]]:
-    """Where an answer stands in each window: the indices of its first and last token, or twice that of CLS where it is not whole.
+    """The indices of an answer's first and last token in each window, or twice that of CLS where it is not whole.
 
-    An answer that begins or ends within a token takes in the whole token.
+    An answer that begins or ends within a token takes the whole token.
 
     Args:
         windows: all windows of a question.
@@ -107,22 +107,22 @@ def answer_tokens(windows: Sequence[EncodedWindow], answer: Answer) -> list[tupl
     if not inside:
         raise ValueError("no token shows it")
     first, last = inside[0], inside[-1]
-    found = []
+    positions = []
     for window in windows:
         if first in window.places and last in window.places:
-            found.append((window.places.index(first), len(window.places) - 1 - window.places[::-1].index(last)))
+            positions.append((window.places.index(first), len(window.places) - 1 - window.places[::-1].index(last)))
         else:
-            found.append((window.cls, window.cls))
-    return found
+            positions.append((window.cls, window.cls))
+    return positions
 
 
 def learned_positions(
     windows: Sequence[EncodedWindow], question: Question, source: str = "the data"
 ) -> list[tuple[int, int]]:
-    """What the span head should point at in each window: the first of the question's answers, or CLS.
+    """The targets of the span head in each window: the first of the question's answers, or CLS.
 
     Raises:
-        DataError: no token shows the answer; the message names the question.
+        DataError: no token shows the answer. The message names the question.
     """
     if not question.answers:
         return [(window.cls, window.cls) for window in windows]
@@ -130,7 +130,8 @@ def learned_positions(
         return answer_tokens(windows, question.answers[0])
     except ValueError as error:
         raise DataError(
-            f"{source}: question {question.id!r} has the answer {question.answers[0].text!r}, which the encoder's tokenizer leaves out",
+            f"{source}: question {question.id!r} has the answer {question.answers[0].text!r}, which the encoder's "
+            "tokenizer leaves out",
             "Take it out, or use another encoder.",
         ) from error
 
@@ -143,7 +144,7 @@ def check_tokenizer(tokenizer: Any, name: str) -> None:
         name: the model, for messages.
 
     Raises:
-        ModelError: naming what is missing.
+        ModelError: it lacks one of these. The message says which.
     """
     another = "Use an encoder such as minilm, google-bert/bert-base-cased or FacebookAI/roberta-base."
     if not getattr(tokenizer, "is_fast", False):
@@ -158,13 +159,13 @@ def check_length(tokenizer: Any, max_positions: int | None, windowing: Windowing
     """Refuse windows that the model cannot read.
 
     Args:
-        tokenizer: the model's tokenizer, which knows a limit too.
-        max_positions: positions that the model has, if it says so.
-        windowing: how documents are to be cut.
+        tokenizer: the model's tokenizer, which may have a limit too.
+        max_positions: the number of the model's positions, if it is known.
+        windowing: how documents are split.
         name: the model, for messages.
 
     Raises:
-        ModelError: naming the limit.
+        ModelError: a window is longer than the limit. The message names the limit.
     """
     most = min(tokenizer.model_max_length, max_positions or tokenizer.model_max_length)
     if windowing.max_tokens > most:
@@ -174,14 +175,15 @@ def check_length(tokenizer: Any, max_positions: int | None, windowing: Windowing
 
 
 def _check_room(tokenizer: Any, document: Document, questions: list[str], windowing: Windowing, source: str) -> None:
-    """The library's own complaint about such a question would not name it."""
+    """Check that questions leave room for the document. The library's own error would not name the question."""
     control = tokenizer.num_special_tokens_to_add(pair=True)
     ids = tokenizer(questions, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     for question, tokens in zip(document.questions, ids, strict=True):
         if windowing.max_tokens - control - len(tokens) <= windowing.stride:
             raise DataError(
-                f"{source}: question {question.id!r} has {len(tokens)} tokens; with {windowing.max_tokens} tokens a window, of which "
-                f"neighbours share {windowing.stride}, at most {windowing.max_tokens - control - windowing.stride - 1} are possible",
+                f"{source}: question {question.id!r} has {len(tokens)} tokens; with {windowing.max_tokens} tokens a "
+                f"window, of which neighbours share {windowing.stride}, at most "
+                f"{windowing.max_tokens - control - windowing.stride - 1} are possible",
                 "Raise --max-tokens, lower --stride, or take the question out.",
             )
 

@@ -46,11 +46,16 @@ def ask(
 
     Each answer is shown in its place in the document.
     """
+    from palmette.cli.console import stderr
     from palmette.inference.answerer import asked_document, load_answerer
 
     asked = asked_document(_read_document(document), questions, document)
     answerer = load_answerer(model, attention=attention, calibrated=calibration and decoder == "span")
     predictions = dict(answerer.decoder(decoder, effort=answerer.effort(max_words, inside_words)).predict([asked]))
+    calibrated_on = answerer.calibration
+    windows = (max(prediction.num_windows for prediction in predictions.values()),)
+    if calibrated_on and (line := calibrated_on.warn_of_windows(windows)):
+        stderr().print(line)
     for question in asked.questions:
         _show_answer(asked, question, predictions[question.id], as_json=as_json)
 
@@ -101,9 +106,9 @@ def prompts(name: Annotated[str | None, typer.Argument(help="Show this prompt in
             console.print(Text(f"{text}\n"))
         return
     table = plain_table("prompt")
-    table.add_column("what it is")
-    for found, about in describe_prompts():
-        table.add_row(Text(found), Text(about))
+    table.add_column("meaning")
+    for prompt, about in describe_prompts():
+        table.add_row(Text(prompt), Text(about))
     console.print(table)
 
 
@@ -119,36 +124,38 @@ def _read_document(name: str) -> str:
         raise DataError(f"the document {name!r} is not UTF-8 at byte {error.start}", "Save it as UTF-8.") from error
 
 
-def _show_answer(document: Document, question: Question, found: Prediction, *, as_json: bool) -> None:
+def _show_answer(document: Document, question: Question, prediction: Prediction, *, as_json: bool) -> None:
     from palmette.cli.console import highlighted, print_json, stdout
 
     if as_json:
-        record = {"question": question.text, "answer": found.text or None, **asdict(found)}
+        record = {"question": question.text, "answer": prediction.text or None, **asdict(prediction)}
         del record["text"]
         print_json(record)
         return
     console = stdout()
     console.print(question.text, style="bold")
-    if not found.valid_json:
-        console.print(f"  the model did not answer in the format asked for: {found.completion.strip()}", style="red")
+    if not prediction.valid_json:
+        console.print(
+            f"  the model did not answer in the format asked for: {prediction.completion.strip()}", style="red"
+        )
         return
-    console.print(f"  {found.text or _REFUSALS[found.refusal]}", style="green")
-    if found.text and found.start is None:
-        console.print("  these words do not stand in the document", style="red")
-    console.print(f"  {_alternatives(found)}", style="dim")
-    if found.start is not None and found.end is not None:
-        marks = [(found.start, found.end, "black on bright_green")]
+    console.print(f"  {prediction.text or _REFUSALS[prediction.refusal]}", style="green")
+    if prediction.text and prediction.start is None:
+        console.print("  these words are not in the document", style="red")
+    console.print(f"  {_alternatives(prediction)}", style="dim")
+    if prediction.start is not None and prediction.end is not None:
+        marks = [(prediction.start, prediction.end, "black on bright_green")]
         console.print(highlighted(document.text, marks, brackets=console.color_system is None))
 
 
-def _alternatives(found: Prediction) -> str:
-    """How probable the answer is, and what else it could be, in a line."""
-    said = [] if found.probability is None else [f"probability {found.probability:.3f}"]
-    if found.text and found.no_answer_probability is not None:
-        said.append(f"not in the document {found.no_answer_probability:.3f}")
-    others = [candidate for candidate in found.candidates if candidate.text != found.text][:2]
-    said.extend(f"or {json.dumps(other.text, ensure_ascii=False)} {other.probability:.3f}" for other in others)
-    if found.num_passes:
-        proved = "proved best" if found.certified else "not proved best"
-        said.append(f"{proved} in {found.num_passes} pass{'es' if found.num_passes > 1 else ''}")
-    return ", ".join(said)
+def _alternatives(prediction: Prediction) -> str:
+    """The probability of an answer, and the alternatives, in a line."""
+    parts = [] if prediction.probability is None else [f"probability {prediction.probability:.3f}"]
+    if prediction.text and prediction.no_answer_probability is not None:
+        parts.append(f"not in the document {prediction.no_answer_probability:.3f}")
+    others = [candidate for candidate in prediction.candidates if candidate.text != prediction.text][:2]
+    parts.extend(f"or {json.dumps(other.text, ensure_ascii=False)} {other.probability:.3f}" for other in others)
+    if prediction.num_passes:
+        proved = "proved best" if prediction.certified else "not proved best"
+        parts.append(f"{proved} in {prediction.num_passes} pass{'es' if prediction.num_passes > 1 else ''}")
+    return ", ".join(parts)

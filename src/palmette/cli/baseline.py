@@ -63,12 +63,12 @@ def baseline_encoder(
     from palmette.cli.console import metrics_table, stderr, stdout
     from palmette.train.callbacks import TrainingInterrupted
 
-    asked = {"max_tokens": max_tokens, "stride": stride, "max_answer_tokens": max_answer_tokens}
-    reading = {name: value for name, value in asked.items() if value is not None}
+    given = {"max_tokens": max_tokens, "stride": stride, "max_answer_tokens": max_answer_tokens}
+    reading = {name: value for name, value in given.items() if value is not None}
     training = None
     if train is not None:
         how = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed, **reading}
-        training = EncoderSettings(encoder, train, limit, **how)  # type: ignore[arg-type]  # numbers, by the names of numbers
+        training = EncoderSettings(encoder, train, limit, **how)  # type: ignore[arg-type]  # names of numbers
     job = EncoderJob(data, training, model, resume, out, threshold, limit, reading, batch_size)
     try:
         name, result = run_encoder_job(job, stderr().print)

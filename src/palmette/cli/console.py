@@ -72,9 +72,9 @@ class Figure:
     """A row of a table of figures.
 
     Attributes:
-        label: what it is, with its unit.
-        value: the value. None where there is none.
-        interval: the 95 % interval. None where there is none.
+        label: its name, with the unit.
+        value: the value, if there is one.
+        interval: the 95 % interval, if there is one.
         digits: decimals of both.
     """
 
@@ -108,7 +108,7 @@ def plain_table(first: str, *others: str) -> Table:
 
 
 def figures_table(rows: Iterable[Figure], *, measure: str = "measure") -> Table:
-    """Figures with their 95 % intervals, one a row.
+    """Figures with their 95 % intervals, one per row.
 
     Args:
         rows: the figures.
@@ -134,7 +134,7 @@ def highlighted(text: str, spans: Sequence[Mark], *, brackets: bool = False) -> 
 
     Args:
         text: the text. Control characters are shown as blanks, since a terminal would act on them.
-        spans: what to mark. A later span is drawn over earlier ones.
+        spans: the spans to mark. A later span is drawn over earlier ones.
         brackets: whether to put the spans between » and «.
     """
     shown = Text("".join(c if c.isprintable() or c == "\n" else " " for c in text))

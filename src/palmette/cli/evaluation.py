@@ -1,8 +1,7 @@
-"""`palmette eval`, `palmette calibrate` and `palmette compare-runs`."""
+"""`palmette eval` and `palmette calibrate`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -29,15 +28,12 @@ from palmette.cli.options import (
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from rich.table import Table
-    from rich.text import Text
 
-    from palmette.evaluate.bootstrap import Difference
     from palmette.evaluate.retention.scores import Retention
     from palmette.evaluate.reward_metrics import RewardMetrics
     from palmette.evaluate.squad import Evaluation
-    from palmette.evaluate.squad_metrics import ScoredAnswer
 
-# What the terminal calls each figure of `eval divergence`, and what it multiplies it by.
+# Label and factor of each figure of `eval divergence` in the terminal.
 _DIVERGENCE = {
     "completion_kl": ("KL divergence from the reference, nats per completion", 1.0),
     "completion_kl_k3": ("  the same by the estimate k3", 1.0),
@@ -72,7 +68,8 @@ def eval_squad(
         typer.Option(
             min=1,
             metavar="N",
-            help="Let the model reason freely for up to N tokens before it answers. By default it answers as it was trained.",
+            help="Let the model reason freely for up to N tokens before it answers. By default it answers as it was "
+            "trained.",
         ),
     ] = None,
 ) -> None:
@@ -147,9 +144,9 @@ def eval_retention(
     stdout().print(_retention_table(result))
     found = result.summary()
     stderr().print(
-        f"{found['passages_worse']} of {found['passages']} passages ({found['text_tokens']} tokens) became less likely. "
-        f"The KL divergence is over {found['completion_tokens']} tokens of {found['completions']} completions of the "
-        "untouched model."
+        f"{found['passages_worse']} of {found['passages']} passages ({found['text_tokens']} tokens) became less "
+        f"likely. The KL divergence is over {found['completion_tokens']} tokens of {found['completions']} completions "
+        "of the untouched model."
     )
     if out is not None:
         with run.whole_folder(out) as staging:
@@ -182,7 +179,7 @@ def eval_reward(
     found = evaluate_reward(model, data, limit=limit, attention=attention)
     _print_reward(found.metrics)
     if found.learned:
-        stdout().print("the run was trained on these very comparisons: this says nothing about others")
+        stdout().print("The run was trained on these comparisons, so these figures say nothing about others.")
     if out is not None:
         found.write(out)
         stderr().print(f"written: {out}")
@@ -276,43 +273,15 @@ def calibrate(
             f"{guarantee.min_confidence:.3f}"
         )
         console.print(
-            f"promise: at most {guarantee.target_error:.1%} of the answers given are wrong, "
+            f"guarantee: at most {guarantee.target_error:.1%} of the answers given are wrong, "
             f"with {guarantee.confidence:.0%} confidence (tested: {guarantee.num_wrong} of {guarantee.num_answered} "
-            f"answers wrong, {guarantee.num_tested} answers could be given)"
+            f"answers wrong, in {guarantee.num_documents} documents. {guarantee.num_tested} answers could be given)"
+        )
+        console.print(
+            f"design effect {guarantee.design_effect:.2f}: the guarantee takes into account that the answers of one "
+            "document are alike. It rests on documents that are drawn independently, from the same source as later ones"
         )
     stderr().print(f"fitted on {found.num_questions} questions of {data}, and stored in {model}")
-
-
-def compare_runs(
-    first: Annotated[
-        Path,
-        typer.Argument(help="A: a folder that `palmette eval` or the quickstart wrote.", **{**PATH, "metavar": "A"}),
-    ],
-    second: Annotated[Path, typer.Argument(help="B: another one, on the same data.", **{**PATH, "metavar": "B"})],
-    show: Annotated[int, typer.Option(min=0, help="How many changed answers to print, each way.")] = 5,
-) -> None:
-    """Compare two evaluations of the same data.
-
-    It prints the differences with intervals, and the answers that changed.
-    """
-    from palmette.cli.console import stdout
-    from palmette.evaluate.bootstrap import paired_difference
-    from palmette.evaluate.changes import changed_answers
-    from palmette.evaluate.squad import Evaluation
-
-    a, b = Evaluation.read(first).scored, Evaluation.read(second).scored
-    differences, changes, console = paired_difference(b, a), changed_answers(a, b), stdout()
-    console.print(f"A: {first}\nB: {second}\n")
-    console.print(_difference_table(Evaluation(a).metrics, Evaluation(b).metrics, differences))
-    console.print(
-        f"\nright in B only: {len(changes.won)}; right in A only: {len(changes.lost)}; "
-        f"another answer, as right or wrong: {changes.num_other}"
-    )
-    for name, changed in (("right in B only", changes.won), ("right in A only", changes.lost)):
-        if changed and show:
-            console.print(f"\n{name} ({min(show, len(changed))} of {len(changed)})", style="bold")
-        for x, y in changed[:show]:
-            console.print(_changed(x, y))
 
 
 def _print_evaluation(result: Evaluation, name: str, out: Path) -> None:
@@ -321,7 +290,7 @@ def _print_evaluation(result: Evaluation, name: str, out: Path) -> None:
 
     stdout().print(metrics_table({name: result.metrics}, result.intervals))
     took = f" in {result.seconds:.0f} s" if result.seconds else ""
-    stderr().print(f"{len(result.scored)} questions{took}; files in {out}; look at {out / REPORT}")
+    stderr().print(f"{len(result.scored)} questions{took}. Files in {out}. Open {out / REPORT}.")
 
 
 def _scaled(ends: tuple[float, float] | None, scale: float) -> tuple[float, float] | None:
@@ -350,7 +319,7 @@ def _print_reward(found: RewardMetrics) -> None:
 
     figures = {
         "accuracy": ("accuracy, percent", 100.0),
-        "log_loss": ("log loss, nats (0.693: says nothing)", 1.0),
+        "log_loss": ("log loss, nats (0.693 is chance)", 1.0),
         "margin": ("margin of rewards", 1.0),
         "calibration_error": ("calibration error, percent", 100.0),
     }
@@ -366,34 +335,3 @@ def _print_reward(found: RewardMetrics) -> None:
         values = (number(100 * value) for value in (one.confidence, one.accuracy))
         reliability.add_row(f"{100 * one.low:.0f} to {100 * one.high:.0f}", *values, str(one.count))
     stdout().print(reliability)
-
-
-def _difference_table(
-    a: Mapping[str, float | int | None], b: Mapping[str, float | int | None], found: Mapping[str, Difference]
-) -> Table:
-    from palmette.cli.console import interval, number, plain_table
-
-    table = plain_table("measure", "A", "B", "B - A", "95 % interval", "p")
-    for name, difference in found.items():
-        digits = 3 if name in ("auroc_answerable", "ece", "brier", "aurc") else 1
-        table.add_row(
-            name,
-            number(a.get(name) or 0.0, digits),
-            number(b.get(name) or 0.0, digits),
-            f"{difference.value:+.{digits}f}",
-            interval((difference.low, difference.high), digits, sign="+"),
-            number(difference.p, 3),
-        )
-    return table
-
-
-def _changed(a: ScoredAnswer, b: ScoredAnswer) -> Text:
-    """A question that was answered differently, with both answers and the reference."""
-    from rich.text import Text
-
-    gold = [answer.text for answer in a.question.answers[:1]] or ["(not in the document)"]
-    shown = Text(f"{a.question.id}  ", "dim").append(a.question.text, "bold").append("\n")
-    for name, answer in (("A", a), ("B", b)):
-        text = answer.prediction.text or "(no answer)"
-        shown.append(f"  {name}: {text}\n", "green" if answer.exact == 1.0 else "red")
-    return shown.append(f"  reference: {gold[0]}", "cyan")

@@ -32,8 +32,8 @@ _NO_HOME = "Set HOME to a folder that can be written."
 def run_command(command: Callable[[], object]) -> int:
     """Run a command, and turn whatever a user's system can cause into one line on standard error.
 
-    Characters that the encoding of standard output lacks are written as escapes such as `\\u0142`, since the work is done
-    by then. Any other exception is a bug, and keeps its traceback.
+    Characters that the encoding of standard output lacks are written as escapes such as `\\u0142`, so that finished
+    work is not lost. Any other exception is a bug, and keeps its traceback.
 
     Args:
         command: the command, which may end in SystemExit.

@@ -53,16 +53,16 @@ def inspect(
 
 
 def token_style(learn: float, attend: bool) -> str:
-    """The style of a token: on green if it is learned, on yellow if its weight is not 1, struck out if later tokens do not see it."""
+    """The style of a token: green if it is learned, yellow if its weight is not 1, struck out if it is hidden."""
     learned = (LEARNED if learn == 1.0 else WEIGHTED) if learn else SEEN
     return " ".join(style for style in (learned, "" if attend else HIDDEN) if style)
 
 
 def colored_text(batch: PackedBatch, tokenizer: Any, *, brackets: bool = False) -> Text:
-    """Every node as a paragraph that begins where its parent ends, every token in the style of its masks.
+    """Every node as a paragraph, with every token in the style of its masks.
 
-    With `brackets` (where there are no colours) learned tokens stand between » and «, hidden ones between ( and ). A weight that is
-    neither 0 nor 1 stands after the last of the tokens that carry it.
+    With `brackets`, where there are no colours, learned tokens are between » and «, and hidden ones between ( and ). A
+    weight that is neither 0 nor 1 follows the last of its tokens.
     """
     from rich.text import Text
 
@@ -78,8 +78,8 @@ def colored_text(batch: PackedBatch, tokenizer: Any, *, brackets: bool = False) 
             text = f"»{text}«" if row.learn[index] else text
             text = text if row.attend[index] else f"({text})"
         shown.append(text, token_style(row.learn[index], row.attend[index]))
-        goes_on = row.node[index + 1 : index + 2] == [current] and row.learn[index + 1] == row.learn[index]
-        if row.learn[index] not in (0.0, 1.0) and not goes_on:
+        continues = row.node[index + 1 : index + 2] == [current] and row.learn[index + 1] == row.learn[index]
+        if row.learn[index] not in (0.0, 1.0) and not continues:
             shown.append(f"[{row.learn[index]:g}]", "dim")
     return shown
 

@@ -1,8 +1,8 @@
 """Groups whose commands are imported when they are called, and help pages that need only typer.
 
-`palmette --help` has to be quick, and a group knows its commands from a table. The module of a command is imported when the command
-is called, or when its own help is asked for. Help is laid out by typer's plain formatter, in colour where there is a terminal. Rich's
-boxes would take as long to import as everything else together.
+`palmette --help` has to be quick, so a group knows its commands from a table. The module of a command is imported when
+the command is called, or for its own help. Help is laid out by typer's plain formatter, in colour where there is a
+terminal. Rich's boxes would take as long to import as everything else together.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ class Command:
 
     Attributes:
         target: "module:function", the module below `palmette.cli`.
-        help: what the group's help says of it: the first line of the function's docstring, as a test checks.
+        help: its line in the group's help. A test checks that it is the first line of the function's docstring.
         hidden: whether the group's help leaves it out.
-        arguments: what the function at `target` is called with to get the command's function. Without arguments it is that itself.
+        arguments: arguments of the function at `target`, which then returns the command's function. Without arguments,
+            `target` is the command's function itself.
     """
 
     target: str
@@ -35,8 +36,8 @@ class Command:
 
     def function(self) -> Any:
         """The command's function, its module imported."""
-        found = _imported(self.target)
-        return found(*self.arguments) if self.arguments else found
+        function = _imported(self.target)
+        return function(*self.arguments) if self.arguments else function
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class Group:
     """A group of a table.
 
     Attributes:
-        help: what its own help and that of its parent say of it.
-        commands: its commands, by name, in the order of its help. Or "module:function", which is imported when the group is
-            called, or its help is asked for, and gives them.
+        help: its line in its own help and in that of its parent.
+        commands: its commands by name, in the order of its help. It may also be "module:function". The function returns
+            them, and is imported when the group is called or its help is shown.
         hidden: whether the help of its parent leaves it out.
     """
 
@@ -76,7 +77,10 @@ _PlainFormatter: Any = typer.Context.formatter_class  # the module that defines 
 
 
 class _HelpFormatter(_PlainFormatter):  # type: ignore[misc]  # of a class that is known by its place only
-    """The plain formatter with bold headings and coloured names. `typer.echo` drops colours where there is no terminal."""
+    """The plain formatter with bold headings and coloured names.
+
+    `typer.echo` drops colours where there is no terminal.
+    """
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
         super().write_usage(typer.style(prog, bold=True), args, prefix or typer.style("Usage: ", bold=True))

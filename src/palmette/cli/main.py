@@ -68,7 +68,7 @@ COMMANDS: dict[str, Command | Group] = {
         "Write the page of a training run again.",
     ),
     "eval": Group("Measure a model.", _EVAL),
-    "compare-runs": Command("evaluation:compare_runs", "Compare two evaluations of the same data."),
+    "compare-runs": Command("comparison:compare_runs", "Compare two evaluations of the same data."),
     "calibrate": Command(
         "evaluation:calibrate",
         "Fit the temperature and thresholds of the span decoder.",
@@ -104,16 +104,31 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[
+    _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    trust_changed_base: Annotated[
+        bool,
+        typer.Option(
+            "--trust-changed-base",
+            help="Open runs whose base model has changed since they were trained. It stands before the command.",
+        ),
     ] = False,
 ) -> None:
     """Take the options that stand before a command."""
+    if trust_changed_base:
+        from palmette.inference.fingerprint import TRUST
+
+        os.environ[TRUST] = "1"
 
 
 def main() -> None:
-    """Run the command line. A user's mistake is one line on standard error and exit code 2, as `cli/failures.py` has it."""
-    # By default libgomp looks about a hundred times as often before a waiting thread sleeps. Where another program wants
-    # the processor, such threads keep those from running that they wait for, and a step takes four times as long, not two.
+    """Run the command line.
+
+    A user's mistake is one line on standard error and exit code 2, as `cli/failures.py` has it.
+    """
+    # By default libgomp spins about a hundred times as long before a waiting thread sleeps. If another program wants
+    # the processor, spinning threads delay the threads that they wait for. A step then takes four times as long, not
+    # two.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     sys.exit(run_command(app))

@@ -35,9 +35,9 @@ def merge(
     written, news = dtype_name(merge_run(run, out, dtype)), stderr()
     if load_run_recipe(run / RECIPE).model.quantization:
         news.print(
-            "the adapter was trained on a base in few bits, and merged onto the base as it is: evaluate it again"
+            "The adapter was trained on a quantized base and merged into the unquantized one. Evaluate the result."
         )
-    news.print(f"merged into {out}, in {written}; transformers loads it as any model, and so does {invoked_as()}")
+    news.print(f"Merged into {out}, in {written}. Both transformers and {invoked_as()} load it like any model.")
 
 
 def push(

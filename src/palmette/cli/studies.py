@@ -26,8 +26,8 @@ def sweep(
 ) -> None:
     """Train and measure a recipe under varied settings.
 
-    The results are printed as one table. A sweep that was stopped continues with the same command. Several processes with
-    the same sweep share its runs.
+    The results are printed as one table. A sweep that was stopped continues with the same command. Several processes
+    with the same sweep share its runs.
     """
     from palmette.cli.console import stderr
     from palmette.studies.sweep.runner import run_sweep
@@ -43,7 +43,7 @@ def sweep(
         news.print(text)
     total = len(result.outcomes)
     news.print(
-        f"{total - result.num_failed} of {total} runs are finished. The table is in {result.folder / 'sweep.md'}"
+        f"{total - result.num_failed} of {total} runs finished. The table is in {result.folder / 'sweep.md'}"
     )
     if result.num_failed:
         raise typer.Exit(1)
@@ -57,8 +57,9 @@ def chain(
 ) -> None:
     """Run training stages that build on one another.
 
-    The stages may be fine-tuning, preferences, a reward model, DPO, KTO, PPO or GRPO. The results are printed as one table. A
-    chain that was stopped continues with the same command. Several processes with the same chain share its seeds.
+    The stages may be fine-tuning, preferences, a reward model, DPO, KTO, PPO or GRPO. The results are printed as one
+    table. A chain that was stopped continues with the same command. Several processes with the same chain share its
+    seeds.
     """
     from palmette.cli.console import stderr
     from palmette.studies.chain.runner import run_chain

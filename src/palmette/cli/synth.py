@@ -1,4 +1,4 @@
-"""`palmette synth`: training data from a teacher behind an endpoint, by rule, from a model's own answers, or from verdicts."""
+"""`palmette synth`: training data from a teacher, by rule, from a model's own answers, or from verdicts."""
 
 from __future__ import annotations
 

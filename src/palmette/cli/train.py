@@ -47,8 +47,8 @@ def report(
 ) -> None:
     """Write the page of a training run again.
 
-    The page, training.html, has figures, warnings, curves and samples over time. Every training command writes it at its
-    end. This command shows a run that is still going on, or was stopped.
+    The page, training.html, has figures, warnings, curves and samples over time. Every training command writes it at
+    its end. This command shows a run that is still going on, or was stopped.
     """
     from palmette.cli.console import stderr
     from palmette.pages.training.pictures import leave_page

@@ -1,8 +1,9 @@
 """Completions on disk, one file each, named by the hash of the request. A job that was stopped asks nothing twice.
 
-The hash covers the base URL, the model's name, the messages and all parameters. The URL counts because a model's name means something
-only on its server: llama.cpp answers to any name. Not covered: a different model behind the same URL and name. The API key is neither
-hashed nor stored. The files contain the messages, which include the documents, and the completions.
+The hash covers the base URL, the model's name, the messages and all parameters. The URL counts because a model's name
+means something only on its server: llama.cpp answers to any name. Not covered: a different model behind the same URL
+and name. The API key is neither hashed nor stored. The files contain the messages, which include the documents, and the
+completions.
 """
 
 from __future__ import annotations

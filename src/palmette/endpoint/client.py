@@ -1,13 +1,14 @@
-"""A client for chat completions of any server that speaks OpenAI's protocol: hosted models, vLLM, llama.cpp, `transformers serve`.
+"""A client for chat completions of any server that speaks OpenAI's protocol: hosted models, vLLM, llama.cpp,
+`transformers serve`.
 
-Failures that may pass are tried again with growing pauses, and a Retry-After header holds back all requests. Completions are stored on
-disk (`cache.py`), so a job that was stopped continues where it was. The API key is read from an environment variable and appears in no
-message, file or cache.
+Failures that may pass are tried again with growing pauses, and a Retry-After header holds back all requests.
+Completions are stored on disk (`cache.py`), so a job that was stopped continues where it was. The API key is read from
+an environment variable and appears in no message, file or cache.
 
 Requests run as tasks of one event loop in a thread of its own. That thread and all connections end with the job.
 
-Not covered: streaming, tools, images, several choices for one request. Tokens of broken exchanges, which a server may bill, are not
-counted. Equal requests under way at the same moment are all sent.
+Not covered: streaming, tools, images, several choices for one request. Tokens of broken exchanges, which a server may
+bill, are not counted. Equal requests under way at the same moment are all sent.
 """
 
 from __future__ import annotations
@@ -119,9 +120,11 @@ class Client:
         return result
 
     def complete_all(self, requests: Sequence[Messages]) -> Iterator[tuple[int, Completion | RequestError]]:
-        """(index, completion or the reason why there is none) for every request, in the order in which they are answered.
+        """(index, completion or the reason why there is none) for every request, in the order in which they are
+        answered.
 
-        If the caller stops early, for example by Ctrl-C, requests under way get a few seconds to be answered and stored.
+        If the caller stops early, for example by Ctrl-C, requests under way get a few seconds to be answered and
+        stored.
 
         Raises:
             EndpointError: the server cannot be used.
@@ -146,7 +149,10 @@ class Client:
     async def _run(
         self, job: _Job, requests: Sequence[Messages], tell: Callable[[tuple[int, Completion | Exception]], None]
     ) -> None:
-        """Answer all requests, by as many tasks as may be under way at once. An error that ends the job is told like a result."""
+        """Answer all requests, by as many tasks as may be under way at once.
+
+        An error that ends the job is told like a result.
+        """
         waiting = iter(enumerate(requests))
 
         async def work() -> None:
@@ -242,7 +248,10 @@ class Client:
 
 
 def _without_key(response: Response, key: str | None) -> Response:
-    """The response with the key replaced where the server repeats it. A key as short as a word may occur in any completion."""
+    """The response with the key replaced where the server repeats it.
+
+    A key as short as a word may occur in any completion.
+    """
     if not key or (response.status == 200 and len(key) < LONG_KEY):
         return response
     headers = {name: value.replace(key, "***") for name, value in response.headers.items()}

@@ -10,7 +10,8 @@ from typing import Any
 from palmette.endpoint.errors import EndpointError, RequestError, TransientError
 from palmette.endpoint.transport import Response
 
-# Timeout, conflict, too early, too many requests. Of the server's own errors, two will not pass: not implemented, and HTTP version.
+# Timeout, conflict, too early, too many requests. Of the server's own errors, two will not pass: not implemented, and
+# HTTP version.
 _TRANSIENT = {408, 409, 425, 429}
 _PERMANENT = {501, 505}
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -24,7 +25,8 @@ class Completion:
 
     Attributes:
         text: what the model wrote.
-        finish_reason: why it ended, as the server says: "stop", "length" (cut at max_tokens), "content_filter" and others.
+        finish_reason: why it ended, as the server says: "stop", "length" (cut at max_tokens), "content_filter" and
+            others.
         refusal: the server's own field for a refusal, "" if it has none.
         prompt_tokens, completion_tokens: tokens used. None if the server does not count them.
         model: the name under which the server ran the model.
@@ -54,7 +56,8 @@ def read_response(response: Response, url: str, model: str) -> Completion:
         model: the model that was asked, for messages.
 
     Raises:
-        TransientError: the same request may succeed later: too many requests, a server error, a body that is no chat completion.
+        TransientError: the same request may succeed later: too many requests, a server error, a body that is no chat
+            completion.
         RequestError: the server refuses this request.
         EndpointError: the server refuses every request like this one.
     """
@@ -123,7 +126,9 @@ def _count(value: Any) -> int | None:
 
 
 def _error(body: bytes) -> tuple[str, str]:
-    """The code and the message in the body of an error: {"error": {"message": ..., "code": ...}}, a variant of it, or any text."""
+    """The code and the message in the body of an error: {"error": {"message": ..., "code": ...}}, a variant of it,
+    or any text.
+    """
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

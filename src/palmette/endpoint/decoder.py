@@ -1,7 +1,8 @@
-"""A decoder that asks a chat model behind an endpoint. It sends our own prompt as chat messages and reads completions as our own.
+"""A decoder that asks a chat model behind an endpoint. It sends our own prompt as chat messages and reads completions
+as our own.
 
-Documents and questions are sent as text in JSON. Whether a document that contains `<|im_end|>` could end the turn depends on the
-server. The law that text is text cannot be kept here.
+Documents and questions are sent as text in JSON. Whether a document that contains `<|im_end|>` could end the turn
+depends on the server. The law that text is text cannot be kept here.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ NO_COMPLETION = "(no reply)"
 
 
 class EndpointDecoder:
-    """Answers by asking a server, with one request for each question, and a second one after a "yes" if the prompt has two turns.
+    """Answers by asking a server, with one request for each question, and a second one after a "yes" if the prompt has
+    two turns.
 
-    An empty completion, or none, becomes the answer `NO_COMPLETION`, which is always wrong. An empty answer would count as a refusal.
+    An empty completion, or none, becomes the answer `NO_COMPLETION`, which is always wrong. An empty answer would count
+    as a refusal.
 
     Args:
         client: the client of the server.
         prompt: the wording around documents and questions.
         loose: whether to read an answer out of broken JSON. Such a completion still counts as invalid.
-        on_failure: what happens to questions that the server did not answer. "error": when all others have been asked, an error
-            names the first of them. "broken": they count as broken completions, and `failures` holds them.
+        on_failure: what happens to questions that the server did not answer. "error": when all others have been asked,
+            an error names the first of them. "broken": they count as broken completions, and `failures` holds them.
     """
 
     def __init__(
@@ -83,7 +86,10 @@ class EndpointDecoder:
     def _predicted(
         self, asked: tuple[Document, Question], result: Completion | RequestError, first_turn: str = ""
     ) -> Iterator[tuple[str, Prediction]]:
-        """The prediction of a completion, after its first turn if there was one. A failure gives none unless it counts as broken."""
+        """The prediction of a completion, after its first turn if there was one.
+
+        A failure gives none unless it counts as broken.
+        """
         document, question = asked
         if isinstance(result, RequestError):
             self.failures[question.id] = result

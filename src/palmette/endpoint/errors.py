@@ -19,7 +19,8 @@ class TransientError(Exception):
     Args:
         problem: what happened, for a message.
         retry_after: the server's Retry-After header, if it sent one.
-        unreachable: whether nothing listens at the address. Another attempt makes sense only if the server was reached before.
+        unreachable: whether nothing listens at the address. Another attempt makes sense only if the server was reached
+            before.
     """
 
     def __init__(self, problem: str, *, retry_after: str | None = None, unreachable: bool = False) -> None:

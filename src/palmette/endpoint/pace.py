@@ -25,7 +25,10 @@ class Pace:
         self._next = 0.0
 
     async def wait(self) -> None:
-        """Wait until the next request may be sent. This is where a cancelled task ends, even if there is nothing to wait for."""
+        """Wait until the next request may be sent.
+
+        This is where a cancelled task ends, even if there is nothing to wait for.
+        """
         await checkpoint()
         while (seconds := self._next - time.monotonic()) > 0:
             await anyio.sleep(seconds)
@@ -39,7 +42,8 @@ class Pace:
 def backoff(attempt: int, first: float) -> float:
     """Seconds to pause before another attempt.
 
-    The pause doubles up to one minute. It is drawn from its upper half, so that tasks which failed together do not return together.
+    The pause doubles up to one minute. It is drawn from its upper half, so that tasks which failed together do not
+    return together.
 
     Args:
         attempt: number of attempts that failed, from 1.
@@ -52,7 +56,8 @@ def backoff(attempt: int, first: float) -> float:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for: a number, or a date (RFC 9110, section 10.2.3). None if it cannot be read.
+    """Seconds that a Retry-After header asks for: a number, or a date (RFC 9110, section 10.2.3). None if it cannot be
+    read.
 
     >>> retry_after("3"), retry_after("Thu, 01 Jan 1970 00:00:00 GMT"), retry_after("soon"), retry_after("nan")
     (3.0, 0.0, None, None)

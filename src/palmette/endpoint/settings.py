@@ -1,4 +1,6 @@
-"""Settings of an endpoint: the server, the model, the API key's variable, the parameters of requests, limits and prices."""
+"""Settings of an endpoint: the server, the model, the API key's variable, the parameters of requests, limits and
+prices.
+"""
 
 from __future__ import annotations
 
@@ -79,8 +81,8 @@ def check_url(url: str) -> str:
     """A base URL without a slash at its end.
 
     Raises:
-        EndpointError: it is not an HTTP URL, or it has a part that could be a secret: a user, a password, a query, a fragment.
-            Reports contain the URL.
+        EndpointError: it is not an HTTP URL, or it has a part that could be a secret: a user, a password, a query, a
+            fragment. Reports contain the URL.
 
     >>> check_url(" http://localhost:8080/v1/ "), check_url("https://host/v1/chat/completions")
     ('http://localhost:8080/v1', 'https://host/v1')

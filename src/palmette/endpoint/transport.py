@@ -1,7 +1,8 @@
 """HTTP by httpx2: one POST, with limits on the size and time of the response.
 
-Redirects are not followed, because they would carry the API key to another host. A server on this machine is reached directly.
-Every other server is reached through the proxy that the environment names (HTTPS_PROXY, NO_PROXY), if there is one.
+Redirects are not followed, because they would carry the API key to another host. A server on this machine is reached
+directly. Every other server is reached through the proxy that the environment names (HTTPS_PROXY, NO_PROXY), if there
+is one.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def open_http(url: str, key: str | None, timeout: float, concurrency: int) -> ht
         return httpx2.AsyncClient(base_url=base, headers=headers, timeout=timeout, limits=limits, transport=direct)
     except (OSError, ValueError, ImportError, httpx2.InvalidURL):  # the message may contain a proxy's password
         raise EndpointError(
-            f"no connection to {url} can be set up: a proxy or a certificate file that the environment names cannot be used",
+            f"no connection to {url} can be set up: a proxy or a certificate file that the environment names cannot be "
+            "used",
             "Check HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE. Proxies start with http:// or https://.",
         ) from None
 

@@ -58,11 +58,15 @@ class Usage:
     def summary(self, endpoint: Endpoint) -> str:
         """One line for people.
 
-        >>> Usage(asked=2, cached=1, prompt_tokens=9, completion_tokens=4).summary(Endpoint("http://host", "m", price_in=1e5))
+        >>> usage = Usage(asked=2, cached=1, prompt_tokens=9, completion_tokens=4)
+        >>> usage.summary(Endpoint("http://host", "m", price_in=1e5))
         '2 requests answered, 1 more from the cache, 0 failed, 0 retries. Tokens: 9 in, 4 out. Cost: 0.9000.'
         """
         parts = [
-            f"{self.asked} requests answered, {self.cached} more from the cache, {self.failed} failed, {self.retries} retries.",
+            (
+                f"{self.asked} requests answered, {self.cached} more from the cache, {self.failed} failed, "
+                f"{self.retries} retries."
+            ),
             f"Tokens: {self.prompt_tokens} in, {self.completion_tokens} out"
             + (f" (the server did not count {self.uncounted} requests)." if self.uncounted else "."),
         ]

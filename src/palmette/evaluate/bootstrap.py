@@ -1,13 +1,13 @@
 """How far measures would move on other documents: intervals by the cluster bootstrap, for one run and for two compared.
 
-The questions of a document stand or fall together, so documents are drawn with replacement, each with all of its questions
-(Davison and Hinkley, 1997, section 3.8; Field and Welsh, 2007). Measures that are means over questions need only each document's
-sum and count, so a sample is one product of the drawn counts with these; other measures are computed again on the drawn
-questions. Both see the same draws.
+The questions of one document are correlated, so documents are drawn with replacement, each with all of its questions
+(Davison and Hinkley, 1997, section 3.8, and Field and Welsh, 2007). Measures that are means over questions need only
+the sum and the count of each document, so a sample is a product of these with the drawn counts. Other measures are
+computed again on the drawn questions. Both use the same draws.
 
-Intervals are percentile intervals. Not covered: they are somewhat narrow for few documents (below about 30), and they say nothing
-about another seed of the training. A maximum or an absolute value (best_exact, ece) is biased upwards in the samples too, so that
-its interval may miss the measured value itself. Letters: N questions, D documents, M means, S samples.
+Intervals are percentile intervals. They are somewhat narrow for fewer than about 30 documents, and they say nothing
+about another seed of the training. A maximum or an absolute value (best_exact, ece) is biased upwards in the samples
+too, so its interval may miss the measured value. Letters: N questions, D documents, M means, S samples.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Difference:
         low, high: its interval.
         p: twice the share of samples in which the difference is 0 or has the other sign, both counts plus one:
             min(1, 2 (1 + k) / (1 + S)), where k of S samples are so. 1 if the difference is 0.
-            It answers whether other documents could have turned the order round; it is no permutation test.
+            It answers whether other documents could have reversed the order. It is no permutation test.
     """
 
     value: float
@@ -61,16 +61,16 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of the means of `question_values`, and of what `measure` gives.
 
-    A measure that cannot be had on the data (None) has no interval; samples in which it cannot be had do not count.
+    A measure that is None on the data has no interval. Samples in which it is None do not count.
 
     Args:
         scored: answers with their scores.
-        measure: measures that are not means over questions; called once for each sample with the drawn answers, 10 to
-            20 milliseconds for 12,000 of them with `whole_measures`. None: the means only, which take no such time.
+        measure: measures that are not means over questions, called once for each sample with the drawn answers. With
+            `whole_measures` a call takes 10 to 20 milliseconds for 12,000 answers. Only the means if None.
         num_samples: how often D documents are drawn from the D there are.
-        seed: of the draws; the same seed draws the same documents.
+        seed: random seed. The same seed draws the same documents.
         level: the share of samples between the two ends.
-        cluster: what is drawn together; give `lambda answer: answer.document.title` to draw whole articles.
+        cluster: the unit that is drawn. Give `lambda answer: answer.document.title` to draw whole articles.
 
     Returns:
         {name: (low, high)} in the measures' units.
@@ -140,7 +140,8 @@ def ratio_intervals(
 ) -> dict[str, tuple[float, float]]:
     """95 % percentile intervals of ratios of sums, documents being drawn with all that belongs to them.
 
-    Two documents of one completion each, with the rewards 0 and 1: a quarter of the samples hold only the one, a quarter only the other.
+    Two documents have one completion each, with the rewards 0 and 1. A quarter of the samples hold only the first one,
+    and a quarter only the second.
 
     >>> ratio_intervals({"reward": (np.array([0.0, 1.0]), np.ones(2))}, ["a", "b"])
     {'reward': (0.0, 1.0)}
@@ -189,7 +190,7 @@ class _Run:
         self.values |= dict(self._others)
 
     def sample(self, draw_D: Indices) -> Values:
-        """The measures, in the order of `values`, with each cluster taken so many times; NaN where there is none."""
+        """The measures, in the order of `values`, with each cluster taken so many times. NaN where there is none."""
         means = self._means(draw_D)
         if not self._others or not self._measure:
             return means

@@ -1,6 +1,6 @@
-"""Calibration: a temperature and thresholds fitted on questions with known answers, kept beside the adapter.
+"""Calibration: a temperature and thresholds fitted on questions with known answers, stored beside the adapter.
 
-The temperature makes the probability of an answer honest. It is fitted as in Guo et al. (2017), on the log odds of any
+The temperature calibrates the probability of an answer. It is fitted as in Guo et al. (2017), on the log odds of any
 answer against none. `max_no_answer` decides when to answer. `min_confidence` keeps a promise about the answers given
 (see `guarantee`). A calibration records what it was fitted for, and on which documents, so that nobody reports figures
 on them.
@@ -101,12 +101,13 @@ def fit(
     if target_error is None:
         decision = replace(decision, max_no_answer=fit_max_no_answer(fits, decision))
     else:
-        chooses, testing = ([found for case in half if (found := judge(case, decision))] for half in (fits, tests))
+        chooses, testing = ([judged for case in half if (judged := judge(case, decision))] for half in (fits, tests))
         guarantee = choose_threshold(chooses, testing, target_error, confidence)
         decision = replace(decision, min_confidence=guarantee.min_confidence)
     hashes = tuple(sorted(map(text_hash, documents)))
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Calibration(decision, guarantee, data.source, data.sha256, hashes, len(cases), fitted_for, now)
+    windows = max(case.posterior.num_windows for case in cases)
+    return Calibration(decision, guarantee, data.source, data.sha256, hashes, len(cases), fitted_for, now, windows)
 
 
 def halves(documents: Sequence[Document]) -> tuple[list[Document], list[Document]]:
@@ -121,13 +122,14 @@ def judge(case: Case, decision: Decision) -> JudgedAnswer | None:
     prediction = decision.decide(case.posterior)
     if not prediction.text:
         return None
-    return JudgedAnswer(float(prediction.probability or 0.0), not case.right(prediction.text))
+    wrong = not case.right(prediction.text)
+    return JudgedAnswer(float(prediction.probability or 0.0), wrong, text_hash(case.document))
 
 
 def negative_log_likelihood(cases: Sequence[Case], temperature: float) -> float:
     """Mean of -log P(the question has an answer, or has none, as it does), in nats.
 
-    What was not looked into counts as answers, as in `Decision`.
+    Spans that were not scored count as answers, as in `Decision`.
     """
     decision = Decision(temperature)
     total = 0.0
@@ -139,17 +141,17 @@ def negative_log_likelihood(cases: Sequence[Case], temperature: float) -> float:
 
 
 def fit_temperature(cases: Sequence[Case]) -> float:
-    """The temperature under which what the questions are, answerable or not, is most probable."""
-    found = optimize.minimize_scalar(
+    """The temperature under which the kinds of the questions, answerable or not, are most probable."""
+    fitted = optimize.minimize_scalar(
         lambda log_t: negative_log_likelihood(cases, math.exp(log_t)),
         bounds=(math.log(_LOWEST), math.log(_HIGHEST)),
         method="bounded",
     )
-    return float(math.exp(found.x))
+    return float(math.exp(fitted.x))
 
 
 def fit_max_no_answer(cases: Sequence[Case], decision: Decision) -> float:
-    """The probability of no answer up to which answering gives most right decisions."""
+    """The highest probability of no answer at which answering gives the most right decisions."""
     always = replace(decision, max_no_answer=1.0)
     predictions = [always.decide(case.posterior) for case in cases]
     doubts = np.array([prediction.no_answer_probability for prediction in predictions])

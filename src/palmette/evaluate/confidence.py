@@ -18,7 +18,7 @@ class ReliabilityBin:
     """The questions whose probability lies in one bin of a reliability diagram.
 
     Attributes:
-        low, high: the bin's edges; low is inside, high is outside but for the last bin.
+        low, high: the bin's edges. `low` is inside, and `high` is outside except in the last bin.
         confidence: their mean probability.
         accuracy: their mean score.
         count: how many they are.
@@ -34,7 +34,7 @@ class ReliabilityBin:
 def auroc(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float | None:
     """Area under the receiver operating characteristic.
 
-    That is the probability that a positive has a higher score than a negative, both drawn at random; a tie counts half
+    That is the probability that a positive has a higher score than a negative, both drawn at random. A tie counts half
     (Hanley and McNeil, 1982).
 
     >>> auroc([0.9, 0.4, 0.4, 0.1], [True, True, False, False])
@@ -45,7 +45,7 @@ def auroc(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float | None:
         positive: (N,) which of them should be high.
 
     Returns:
-        0 to 1; None where there are only positives, or only negatives.
+        0 to 1. None if there are only positives, or only negatives.
     """
     scores_N, positive_N = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=np.bool_)
     high, low = scores_N[positive_N], np.sort(scores_N[~positive_N])
@@ -129,7 +129,7 @@ def risk_coverage(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[Va
 
 
 def area_under_risk_coverage(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> float:
-    """The mean risk over the N coverages of `risk_coverage` (AURC; Geifman et al., 2019): 0 is best.
+    """The mean risk over the N coverages of `risk_coverage` (AURC, Geifman et al., 2019): 0 is best.
 
     Confidence that says nothing, the same for all, earns the mean of 1 - score.
 

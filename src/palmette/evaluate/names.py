@@ -1,10 +1,10 @@
-"""What figures are called, and how they are written, where people read them: on the terminal, in tables, in a model card."""
+"""The names and formats of figures on the terminal, in tables and in a model card."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Those that every figure of a model is read by.
+# The first figures that a reader looks for.
 HEADLINES = {
     "exact": "exact match (EM)",
     "f1": "F1",

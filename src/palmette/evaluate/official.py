@@ -1,4 +1,7 @@
-"""The prediction files of the official SQuAD v2 evaluation script: predictions.json, {id: text}, and na_prob.json, {id: probability}."""
+"""The prediction files of the official SQuAD v2 evaluation script.
+
+predictions.json maps question ids to texts, and na_prob.json to probabilities of no answer.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,13 @@ def write_official(folder: Path, documents: Sequence[Document], predictions: Map
     na_prob.json is written only if the predictions have a no_answer_probability.
 
     Args:
-        folder: where they go; it exists.
-        documents: what was asked.
+        folder: an existing folder.
+        documents: the documents with their questions.
         predictions: by question id.
 
     Raises:
-        DataError: a question without a prediction, a prediction without a question, a no_answer_probability outside 0 to 1,
-            or one that only some predictions have.
+        DataError: a question has no prediction, a prediction has no question, a no_answer_probability is outside
+            0 to 1, or only some predictions have one.
         RunError: a file cannot be written.
     """
     _check_ids(predictions, documents, "the predictions")
@@ -38,7 +41,8 @@ def write_official(folder: Path, documents: Sequence[Document], predictions: Map
     if known and len(known) < len(ordered):
         lacking = next(key for key in ordered if key not in known)
         raise DataError(
-            f"the predictions: question {lacking!r} has no no_answer_probability, but {len(known)} of {len(ordered)} have one",
+            f"the predictions: question {lacking!r} has no no_answer_probability, "
+            f"but {len(known)} of {len(ordered)} have one",
             "Answer all questions with one decoder.",
         )
     for key, probability in known.items():
@@ -53,39 +57,39 @@ def read_official(
 ) -> dict[str, Prediction]:
     """Read anybody's prediction files for a data set.
 
-    An answer's place is the first one at which it stands in its document; start and end are None where there is none.
+    An answer gets its first position in the document. `start` and `end` are None if it does not occur there.
 
     Args:
         documents: the data set.
-        predictions: {question id: text}; "" abstains.
+        predictions: {question id: text}, where "" abstains.
         na_prob: {question id: probability that the document does not answer}, 0 to 1, if there is such a file.
 
     Returns:
         {question id: prediction} in the order of the data.
 
     Raises:
-        DataError: a file that cannot be read or is not such a file, an id that is missing, unknown or given twice, a text that is
-            no text, or a probability that is not between 0 and 1; naming the file, the id and the value.
+        DataError: a file cannot be read or has another format, an id is missing, unknown or given twice, a text is of
+            another type, or a probability is not between 0 and 1. The message names the file, the id and the value.
     """
     texts, probabilities = _read(predictions), _read(na_prob) if na_prob else {}
     _check_ids(texts, documents, str(predictions))
     if na_prob:
         _check_ids(probabilities, documents, str(na_prob))
-    found = {}
+    read = {}
     for document in documents:
         for question in document.questions:
             text = _check_text(texts[question.id], question.id, str(predictions))
             no_answer = _check_probability(probabilities[question.id], question.id, str(na_prob)) if na_prob else None
-            found[question.id] = _prediction(text, no_answer, document)
-    return found
+            read[question.id] = _prediction(text, no_answer, document)
+    return read
 
 
 def _prediction(text: str, no_answer_probability: float | None, document: Document) -> Prediction:
     if not text:
         return Prediction("", refusal="absent", no_answer_probability=no_answer_probability, valid_json=None)
     start = find_span(document.text, text)
-    found = Prediction(text, no_answer_probability=no_answer_probability, valid_json=None)
-    return replace(found, start=start, end=start + len(text)) if start >= 0 else found
+    prediction = Prediction(text, no_answer_probability=no_answer_probability, valid_json=None)
+    return replace(prediction, start=start, end=start + len(text)) if start >= 0 else prediction
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the figures of an evaluation depend on."""
+"""The record of an evaluation: everything that its figures depend on."""
 
 from __future__ import annotations
 

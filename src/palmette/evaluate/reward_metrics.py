@@ -1,7 +1,7 @@
-"""How well rewards agree with verdicts: accuracy, and whether the probabilities that they amount to can be believed.
+"""How well rewards agree with verdicts: accuracy, and whether their probabilities are calibrated.
 
-Under Bradley and Terry (1952) one completion beats another with probability sigmoid(its reward - the other's). All pairs of a ranked list are
-looked at, and count together as one comparison. Letters: N comparisons, M pairs.
+Under Bradley and Terry (1952) one completion beats another with probability sigmoid(its reward - the other's). All
+pairs of a ranked list count together as one comparison. Letters: N comparisons, M pairs.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ _NUM_BINS = 5  # of probabilities from 0.5 to 1: those of whichever side is held
 
 @dataclass(frozen=True)
 class RewardMetrics:
-    """What rewards are worth.
+    """How well rewards agree with verdicts.
 
     Attributes:
         comparisons: how many there are.
         pairs: how many pairs these hold.
-        accuracy: share of the pairs whose better side has the greater reward, 0 to 1; a tie counts half.
-        log_loss: mean of -log P(the verdict), in nats; ln 2 for rewards that say nothing.
+        accuracy: share of the pairs whose better side has the greater reward, 0 to 1. A tie counts half.
+        log_loss: mean of -log P(the verdict), in nats. It is ln 2 for rewards that say nothing.
         margin: mean reward of the better side less that of the other.
         reward, deviation: mean and standard deviation of all rewards.
-        calibration_error: expected calibration error of the probability of the side that is held to be the better one, 0 to 1, over pairs.
-        intervals: 95 % intervals of accuracy, log_loss and margin, comparisons drawn with replacement; empty for fewer than two.
-        reliability: the bins of its diagram.
+        calibration_error: expected calibration error over pairs, 0 to 1, of the probability that the side with the
+            greater reward is the better one.
+        intervals: 95 % intervals of accuracy, log_loss and margin by bootstrap over comparisons. Empty for fewer than
+            two.
+        reliability: the bins of the reliability diagram.
     """
 
     comparisons: int
@@ -54,13 +56,13 @@ class RewardMetrics:
 def reward_metrics(rewards: Sequence[Sequence[float]], *, seed: int = 0) -> RewardMetrics:
     """Measure rewards against rankings.
 
-    >>> found = reward_metrics([[1.0, 0.0], [0.0, 2.0]])
-    >>> found.accuracy, round(found.log_loss, 4)
+    >>> metrics = reward_metrics([[1.0, 0.0], [0.0, 2.0]])
+    >>> metrics.accuracy, round(metrics.log_loss, 4)
     (0.5, 1.2201)
 
     Args:
-        rewards: of each comparison's completions, best first by the verdict; two or more.
-        seed: of the draws for intervals.
+        rewards: the rewards of each comparison's completions, two or more, best first by the verdict.
+        seed: random seed of the intervals.
 
     Raises:
         ValueError: there is no comparison, one has fewer than two completions, or a reward is not finite.
@@ -91,7 +93,7 @@ def reward_metrics(rewards: Sequence[Sequence[float]], *, seed: int = 0) -> Rewa
 
 
 def _intervals(values: dict[str, Values], seed: int) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of means over comparisons, by the bootstrap; all see the same draws."""
+    """Percentile intervals of means over comparisons, by bootstrap. All use the same draws."""
     count = len(next(iter(values.values())))
     if count < 2:
         return {}

@@ -1,4 +1,4 @@
-"""Calibrating a finished run: its data checked, its calibration fitted and kept beside its weights."""
+"""Calibrate a finished run: check the data, fit the calibration, and write it beside the weights."""
 
 from __future__ import annotations
 

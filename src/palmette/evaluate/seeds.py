@@ -1,7 +1,8 @@
-"""Runs that differ in their seed alone, taken together: intervals of their mean, and how they differ from other such runs.
+"""Runs that differ only in their seed: intervals of their mean, and how they differ from other such runs.
 
-The answers of all seeds are pooled, and documents are drawn with all of their questions under all seeds (`evaluate/bootstrap.py`). So an
-interval says how far the mean over these very seeds would move on other documents; it does not say what other seeds would give.
+The answers of all seeds are pooled, and documents are drawn with all of their questions under all seeds (see
+`evaluate/bootstrap.py`). So an interval says how far the mean over these seeds would move on other documents. It does
+not say what other seeds would give.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Seeds = tuple[tuple[int, Path], ...]
 
 @functools.cache  # an evaluation's folder appears whole and stays as it is
 def pooled_intervals(seeds: Seeds) -> dict[str, tuple[float, float]]:
-    """95 % intervals of the means over questions; none for fewer than two documents."""
+    """95 % intervals of the means over questions. There are none for fewer than two documents."""
     scored = pooled(seeds)
     return intervals(scored, None) if _several_documents(scored) else {}
 
@@ -33,7 +34,7 @@ def pooled_difference(a: Seeds, b: Seeds) -> dict[str, Difference]:
         {} if they share no seed, or where there are fewer than two documents.
 
     Raises:
-        DataError: they were asked different questions.
+        DataError: their questions differ.
     """
     shared = {seed for seed, _ in a} & {seed for seed, _ in b}
     of_a, of_b = (pooled(tuple(part for part in parts if part[0] in shared)) for parts in (a, b))
@@ -41,7 +42,7 @@ def pooled_difference(a: Seeds, b: Seeds) -> dict[str, Difference]:
 
 
 def pooled(seeds: Seeds) -> list[ScoredAnswer]:
-    """The answers of all runs; a question has its seed before its id, so that it is another one under another seed.
+    """The answers of all runs. The id of a question begins with its seed, so each seed has its own questions.
 
     Raises:
         RunError: a folder holds no answers that can be read.

@@ -1,7 +1,7 @@
 """The metrics of SQuAD v2 (Rajpurkar et al., 2018), with the semantics of the official evaluation script, version 2.0.
 
-Beside the official ones: format, verbatim answers, abstention, and how far the probabilities can be trusted. Shares are in
-percent; auroc_answerable, ece, brier and aurc are on the scale 0 to 1. Letters: N questions.
+Further metrics measure the format, verbatim answers, abstention, and how far the probabilities can be trusted. Shares
+are in percent. auroc_answerable, ece, brier and aurc are on the scale 0 to 1. Letters: N questions.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class ScoredAnswer:
     """A prediction and its scores.
 
     Attributes:
-        question: what was asked.
-        document: what it was asked about.
-        prediction: what was answered; a broken completion counts as the text it reads.
+        question: the question.
+        document: its document.
+        prediction: the answer. A broken completion counts as the text that was read out of it.
         exact, f1: the official scores, 0 to 1.
         strict_exact: 1.0 if the answer is a gold answer letter for letter, else 0.0.
     """
@@ -69,9 +69,10 @@ def score_answers(documents: Iterable[Document], predictions: Mapping[str, Predi
 def summarize(scored: Sequence[ScoredAnswer]) -> dict[str, float | int | None]:
     """All measures of a data set: the official ones under their official names, then ours.
 
-    As officially, HasAns_* and NoAns_* are left out where there is no such question, and best_* where a prediction has no
-    no_answer_probability. Ours are None where they cannot be had. `question_values`, `best_thresholds` and `whole_measures`
-    say what each of them is. The official script gives the same numbers for the same files at its default threshold, 1.0.
+    As in the official script, HasAns_* and NoAns_* are left out if there is no such question, and best_* if a
+    prediction has no no_answer_probability. Our own measures are None instead. `question_values`, `best_thresholds` and
+    `whole_measures` define each of them. The official script gives the same numbers for the same files at its default
+    threshold, 1.0.
 
     Raises:
         DataError: there is no question.
@@ -88,16 +89,18 @@ def summarize(scored: Sequence[ScoredAnswer]) -> dict[str, float | int | None]:
 
 
 def question_values(scored: Sequence[ScoredAnswer]) -> dict[str, Values]:
-    """The measures that are means over questions, as one (N,) array each; NaN where a question does not count.
+    """The measures that are means over questions, as one (N,) array each. NaN where a question does not count.
 
     - exact, f1, HasAns_*, NoAns_*: the official scores, of all, answerable and unanswerable questions, in percent.
     - strict_exact: the answer is a gold answer letter for letter, in percent.
-    - valid_json: the completion had its format, in percent, where that is known; exact_of_valid_json: exact among those.
+    - valid_json: the completion had its format, in percent, where that is known.
+    - exact_of_valid_json: exact among the completions in their format.
     - verbatim: of answers given in a valid completion, those that stand in the document letter for letter, in percent.
-    - correct_no_answer: of unanswerable questions, those refused; correct_has_answer: strict_exact of answerable ones; in
-      percent.
-    - answered: questions with an answer, in percent; certified: decisions proved, in percent of those whose passes were counted.
-    - brier: (probability - exact)^2, 0 to 1; counts for none if a prediction has no probability.
+    - correct_no_answer: of unanswerable questions, those that were refused, in percent.
+    - correct_has_answer: strict_exact of answerable questions, in percent.
+    - answered: questions with an answer, in percent.
+    - certified: decisions that are proved, in percent of those whose passes were counted.
+    - brier: (probability - exact)^2, 0 to 1. NaN for all questions if a prediction has no probability.
     - mean_passes: forward passes, where they were counted.
     """
     exact_N, f1_N = 100 * _column(scored, lambda a: a.exact), 100 * _column(scored, lambda a: a.f1)
@@ -124,11 +127,11 @@ def question_values(scored: Sequence[ScoredAnswer]) -> dict[str, Values]:
 
 
 def best_thresholds(scored: Sequence[ScoredAnswer]) -> dict[str, float]:
-    """best_exact and best_f1, in percent, and the no-answer thresholds that earn them, as the official script finds them.
+    """best_exact and best_f1, in percent, and their no-answer thresholds, computed as in the official script.
 
-    It starts with every question refused and threshold 0, and lets answers in by rising no_answer_probability, equal ones in
-    the order of the data. An answerable question adds its score; an unanswerable one takes 1 away if any text was given for
-    it. The first of the best totals wins, even if it lies in the midst of equal probabilities.
+    It starts with every question refused and threshold 0, and accepts answers by rising no_answer_probability, equal
+    ones in the order of the data. An answerable question adds its score. An unanswerable one subtracts 1 if any text
+    was given for it. The first of the best totals wins, even if it lies among equal probabilities.
 
     Returns:
         {} where a prediction has no no_answer_probability.
@@ -138,21 +141,21 @@ def best_thresholds(scored: Sequence[ScoredAnswer]) -> dict[str, float]:
         return {}
     answerable_N, answered_N = _flags(scored, lambda a: a.question.answerable), _flags(scored, lambda a: a.answered)
     order = np.argsort(no_answer_N, kind="stable")
-    found = {}
+    best_of = {}
     for name, score_N in (("exact", _column(scored, lambda a: a.exact)), ("f1", _column(scored, lambda a: a.f1))):
         gain_N = np.where(answerable_N, score_N, -1.0 * answered_N)[order]
         total = np.cumsum([np.sum(~answerable_N), *gain_N])
         best = int(np.argmax(total))
-        found[f"best_{name}"] = float(100 * total[best] / len(scored))
-        found[f"best_{name}_thresh"] = float(no_answer_N[order[best - 1]]) if best else 0.0
-    return found
+        best_of[f"best_{name}"] = float(100 * total[best] / len(scored))
+        best_of[f"best_{name}_thresh"] = float(no_answer_N[order[best - 1]]) if best else 0.0
+    return best_of
 
 
 def whole_measures(scored: Sequence[ScoredAnswer]) -> dict[str, float | None]:
-    """The measures of the whole data set that are not means over questions; None where a prediction has no probability.
+    """The measures of the whole data set that are not means over questions. None where a prediction has no probability.
 
-    - auroc_answerable: the probability that an unanswerable question has a higher no_answer_probability than an answerable
-      one, ties counting half, 0 to 1; None if all questions are of one kind.
+    - auroc_answerable: the probability that an unanswerable question has a higher no_answer_probability than an
+      answerable one, 0 to 1. Ties count half. None if all questions are of one kind.
     - ece: the expected calibration error of probability against exact, 10 bins, 0 to 1.
     - aurc: the area under the risk-coverage curve, answers kept by falling probability, risk 1 - exact, 0 to 1.
     - median_passes: forward passes, where they were counted.
@@ -180,8 +183,8 @@ def _flags(scored: Sequence[ScoredAnswer], value: Callable[[ScoredAnswer], bool]
 
 def _probabilities(scored: Sequence[ScoredAnswer], value: Callable[[ScoredAnswer], float | None]) -> Values:
     """All of them, or NaN for all if a prediction has none."""
-    found = [value(answer) for answer in scored]
-    return np.array([np.nan] * len(found) if None in found else found, dtype=np.float64)
+    values = [value(answer) for answer in scored]
+    return np.array([np.nan] * len(values) if None in values else values, dtype=np.float64)
 
 
 def _only(counted_N: npt.NDArray[np.bool_], value_N: Values) -> Values:

@@ -16,7 +16,8 @@ from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import DataError, RunError
 from palmette.inference.base import check_answers, load_source
 from palmette.inference.calibration import CALIBRATION, Calibration
-from palmette.inference.names import ModelName, ModelSource, resolve_model
+from palmette.inference.fingerprint import base_fingerprint, fingerprint_hash
+from palmette.inference.names import ModelName, ModelSource, locate, resolve_model
 from palmette.inference.task import recipe_task
 from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
@@ -41,6 +42,7 @@ class Answerer:
         weights: the hash of what was trained, the adapter or the full model. None for a model that no run made.
         calibration: the calibration that is in use, if there is one.
         source: what its name stands for. None for a model that was not loaded by name.
+        base: the hash of the fingerprint of the base model, for a run with an adapter.
     """
 
     loaded: LoadedModel
@@ -48,6 +50,7 @@ class Answerer:
     weights: str | None = None
     calibration: Calibration | None = None
     source: ModelSource | None = None
+    base: str | None = None
 
     def answer(
         self,
@@ -166,6 +169,7 @@ class Answerer:
             "reasoning": asdict(self.task.reasoning),
             "dtype": dtype_name(self.loaded.model.dtype),
             "max_words": effort.max_words,
+            **({"base": self.base} if self.base is not None else {}),
             **({"inside_words": True} if effort.inside_words else {}),
         }
 
@@ -200,7 +204,8 @@ def load_answerer(name: ModelName, *, attention: AttentionChoice | None = None, 
 
     Raises:
         RunError: the run is not finished, is a reward model, or has a calibration that cannot be read.
-        ModelError: the model is missing, or cannot honour the attention mask of a tree.
+        ModelError: the model is missing, is a run whose base model has changed, or cannot honour the attention mask
+            of a tree.
     """
     source = resolve_model(name)
     check_answers(source)
@@ -215,4 +220,8 @@ def load_answerer(name: ModelName, *, attention: AttentionChoice | None = None, 
         raise RunError(f"{trained} holds no {PAUSE_WEIGHTS} for its pause tokens", "Copy the whole folder of the run.")
     known = calibrated and (trained / CALIBRATION).is_file()
     calibration = Calibration.read(trained) if known else None
-    return Answerer(loaded, task, weights_hash(str(trained)), calibration, source)
+    base = None
+    if source.adapter is not None:
+        commit = getattr(loaded.model.config, "_commit_hash", None) or source.section.revision
+        base = fingerprint_hash(base_fingerprint(locate(source.section.name), commit))
+    return Answerer(loaded, task, weights_hash(str(trained)), calibration, source, base)

@@ -8,7 +8,8 @@ from typing import Any
 
 from palmette.config import ModelSection, Recipe
 from palmette.errors import RunError
-from palmette.inference.names import ModelSource, locate
+from palmette.inference.fingerprint import base_fingerprint
+from palmette.inference.names import ModelSource, absolute_name, locate
 from palmette.model.attention import AttentionChoice
 from palmette.model.heads import has_head
 from palmette.model.loading import DType, LoadedModel, load_model, load_tokenizer
@@ -68,6 +69,25 @@ def load_section(section: ModelSection, adapter: Path | None = None) -> LoadedMo
         overrides=section.overrides,
     )
     return replace(loaded, name=section.name)
+
+
+def model_origin(section: ModelSection, commit: str | None) -> tuple[ModelSection, dict[str, Any]]:
+    """What a run writes down of its base model, so that any working folder finds it, and a change is noticed.
+
+    Args:
+        section: the section that the base was loaded from.
+        commit: the commit that the hub gave, for a model of the hub.
+
+    Returns:
+        The section with an absolute path, or with the commit as its revision, and the fingerprint of the base.
+
+    Raises:
+        ModelError: the base is missing or cannot be read.
+    """
+    name = absolute_name(section.name)
+    fingerprint = base_fingerprint(name, commit or section.revision)
+    pinned = {"name": name, "revision": commit or section.revision} if fingerprint["kind"] == "hub" else {"name": name}
+    return section.model_copy(update=pinned), fingerprint
 
 
 def source_tokenizer(source: ModelSource) -> Any:

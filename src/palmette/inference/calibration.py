@@ -1,10 +1,10 @@
-"""What calibration fitted, kept beside the weights."""
+"""The calibration of a model, stored beside its weights."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,13 @@ class Calibration:
 
     Attributes:
         decision: the temperature and thresholds.
-        guarantee: the promise that `decision.min_confidence` keeps, if one was asked for.
+        guarantee: the guarantee that `decision.min_confidence` keeps, if there is one.
         source, sha256: the data.
         documents: hashes of the documents' texts.
         num_questions: questions they were fitted and tested on.
         fitted_for: what the answers depend on besides the documents (weights, prompt, dtype, longest span).
-        created: when, in UTC.
+        created: time of the calibration, in UTC.
+        max_windows: the most windows of a document among them. None in a file of a version that did not count them.
     """
 
     decision: Decision
@@ -42,6 +43,7 @@ class Calibration:
     num_questions: int
     fitted_for: dict[str, Any]
     created: str
+    max_windows: int | None = None
 
     def write(self, folder: Path) -> None:
         """Write `calibration.json` beside the weights."""
@@ -59,10 +61,9 @@ class Calibration:
             value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             guarantee = Guarantee(**value.pop("guarantee")) if value["guarantee"] else value.pop("guarantee")
             documents = tuple(value.pop("documents"))
-            found = cls(decision=Decision(**value.pop("decision")), guarantee=guarantee, documents=documents, **value)
+            return cls(decision=Decision(**value.pop("decision")), guarantee=guarantee, documents=documents, **value)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(f"cannot read {path}: {error}", _AGAIN) from error
-        return found
 
     def check_fits(self, present: Mapping[str, Any]) -> None:
         """Refuse to decide by numbers that were fitted for something else.
@@ -71,9 +72,33 @@ class Calibration:
             RunError: naming what differs.
         """
         for name in sorted(self.fitted_for.keys() | present.keys()):
+            # A calibration of a version that did not record the base, whose weights the run's manifest may still name.
+            if name == "base" and name not in self.fitted_for:
+                continue
             fitted, now = self.fitted_for.get(name), present.get(name)
             if fitted != now:
                 raise RunError(f"the calibration was fitted for {name} = {fitted!r}, and this is {now!r}", _AGAIN)
+
+    def warn_of_windows(self, num_windows: Iterable[int]) -> str | None:
+        """A line about documents that were read in more windows than any that the calibration was fitted on.
+
+        They are answered all the same, since the posterior takes their windows into account. A guarantee says nothing
+        about them.
+
+        Args:
+            num_windows: the number of windows of each document.
+
+        Returns:
+            The line, or None if there is no such document, or if it is not known what the calibration was fitted on.
+        """
+        most = self.max_windows
+        if most is None or not (longer := [count for count in num_windows if count > most]):
+            return None
+        covered = "The guarantee does not cover them." if self.guarantee else "Its thresholds may not suit them."
+        return (
+            f"{len(longer)} documents were read in up to {max(longer)} windows, and the calibration was fitted on "
+            f"documents of at most {most}. {covered} Calibrate on documents of that length."
+        )
 
     def check_unseen(self, documents: Sequence[Document], source: str) -> None:
         """Refuse to report figures on documents that the calibration was fitted on.
@@ -101,11 +126,13 @@ class Guarantee:
     """A threshold that was tested.
 
     Attributes:
-        target_error: the largest share of wrong answers promised.
-        confidence: of the promise.
+        target_error: the largest share of wrong answers that is guaranteed.
+        confidence: confidence level of the guarantee.
         min_confidence: answers less probable than this are not given.
-        num_answered, num_wrong: what the testing half showed at this threshold.
-        num_tested: questions of the testing half.
+        num_answered, num_wrong: answers of the testing half at this threshold, and how many of them were wrong.
+        num_tested: questions of the testing half that could be answered.
+        num_documents: documents that these answers are from. None in a file of a version that did not count them.
+        design_effect: how much more the share of wrong answers varies than with independent answers. None as above.
     """
 
     target_error: float
@@ -114,3 +141,5 @@ class Guarantee:
     num_answered: int
     num_wrong: int
     num_tested: int
+    num_documents: int | None = None
+    design_effect: float | None = None

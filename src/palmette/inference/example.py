@@ -87,11 +87,11 @@ def _document_tree(recipe: Recipe, tokenizer: Any, data: str, number: int, num_b
 
 
 def _chat_tree(recipe: Recipe, tokenizer: Any, data: str, number: int, num_branches: int) -> PrefixTree:
-    found = read_chat(data, on_bad_record=recipe.data.on_bad_record).conversations
-    if number >= len(found):
-        raise DataError(f"{data} has {len(found)} conversations, no number {number}", "Count from 0.")
-    chosen = found[number]
-    others = [other for other in found if other is not chosen and leading_turns(other) == leading_turns(chosen)]
+    conversations = read_chat(data, on_bad_record=recipe.data.on_bad_record).conversations
+    if number >= len(conversations):
+        raise DataError(f"{data} has {len(conversations)} conversations, no number {number}", "Count from 0.")
+    chosen = conversations[number]
+    others = [other for other in conversations if other is not chosen and leading_turns(other) == leading_turns(chosen)]
     # Another recipe's kinds of tokens say nothing about conversations.
     learn = recipe.learn if recipe.data.kind == "chat" or isinstance(recipe.learn, str) else "assistant"
     return Chat(ChatTemplate(tokenizer), learn).trees([chosen, *others[: num_branches - 1]])[0]

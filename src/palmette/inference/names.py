@@ -17,6 +17,8 @@ from palmette import run
 from palmette.config import ModelSection, Recipe, load_run_recipe
 from palmette.errors import ModelError
 from palmette.files import expand
+from palmette.inference.fingerprint import BASE, check_base
+from palmette.model.embedded import DEFAULT_MODEL
 
 Kind = Literal["run", "folder", "gguf", "hub"]
 ModelName = str | os.PathLike[str]
@@ -73,6 +75,7 @@ def resolve_model(name: ModelName, *, finished: bool = True) -> ModelSource:
         ModelError: the name is a path, and nothing is there.
         RunError: the run is not finished.
         RecipeError: the run's recipe cannot be read.
+        ModelError: the base model of a run with an adapter is missing or has changed.
     """
     text = os.fspath(name)
     kind, path = _kind_of(text)
@@ -91,6 +94,7 @@ def resolve_run(name: ModelName, *, finished: bool = True) -> ModelSource:
     Raises:
         RunError: it is not a run folder, or not finished.
         RecipeError: the run's recipe cannot be read.
+        ModelError: the base model of a run with an adapter is missing or has changed.
     """
     text = os.fspath(name)
     path = expand(text)
@@ -122,12 +126,47 @@ def locate(name: ModelName) -> str:
     return str(path)
 
 
+def absolute_name(name: ModelName) -> str:
+    """A model's name that means the same in any working folder: an absolute path, or a hub id as it is.
+
+    Raises:
+        ModelError: the name is a path, and nothing is there.
+    """
+    text = os.fspath(name)
+    return text if model_kind(text) == "hub" else str(Path(locate(text)).absolute())
+
+
+def check_run_base(folder: Path, section: ModelSection) -> None:
+    """Check that the base model of a run is still the one that the run was trained on.
+
+    Args:
+        folder: the run folder.
+        section: the section of its recipe that names the base model.
+
+    Raises:
+        ModelError: the base model is missing or has changed, or a name that meant a folder would now be looked up on
+            the hub.
+    """
+    manifest = run.read_manifest(folder)
+    kind = model_kind(section.name)
+    # A run of a version that kept no fingerprint. A run that was published names its base on the hub.
+    was_local = "command" in manifest and (manifest.get("model") or {}).get("sha256") is not None
+    if BASE not in manifest and was_local and kind == "hub" and section.name != DEFAULT_MODEL:
+        raise ModelError(
+            f"the base model {section.name!r} of {folder} was a folder, which is not here",
+            f"Run the command where it is, or write its whole path into {folder / run.RECIPE}.",
+        )
+    check_base(folder, manifest, locate(section.name) if BASE in manifest else section.name)
+
+
 def _resolve_run(text: str, folder: Path, finished: bool) -> ModelSource:
     trained = run.trained_folder(folder) if finished or run.is_finished(folder) else None
     recipe = load_run_recipe(folder / run.RECIPE)
     section = recipe.model
     if trained is not None and trained.name == run.FULL_MODEL:
         section = section.model_copy(update={"name": str(trained), "revision": None})
+    elif trained is not None:
+        check_run_base(folder, section)
     return ModelSource(text, "run", section, recipe, folder, trained)
 
 

@@ -33,7 +33,7 @@ from palmette.tree.segments import Segment
 Messages = str | Sequence[Mapping[str, Any]]
 
 
-_TREES = 64  # that are packed at a time
+_TREES = 64  # packed at a time
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class RewardModel:
         Args:
             completions: pairs of a prompt and a completion. A prompt is a text, or messages with "role" and "content"
                 that end with the user's.
-            quiet: whether to draw no progress bar.
+            quiet: whether to hide the progress bar.
 
         Raises:
             DataError: a prompt is malformed.
@@ -99,11 +99,11 @@ class RewardModel:
 
         Args:
             trees: as `PreferenceTrees` without learning builds them, with different names.
-            quiet: draw no progress bar.
+            quiet: whether to hide the progress bar.
 
         Raises:
-            PackingError: there are none.
-            ModelError: one is longer than the model reads.
+            PackingError: there are no trees.
+            ModelError: a tree is longer than the model reads.
         """
         model, train = self.loaded.model, self.recipe.train
         for tree in trees:

@@ -1,7 +1,8 @@
 """Attention backends that honour an explicit 4-D mask, and the receipt that proves it reached every layer.
 
-The backends are registered with transformers' `AttentionInterface` under names of our own; each is the plain computation plus a
-check. Outside a receipt (generation, the backward pass of gradient checkpointing) they behave as the stock ones.
+The backends are registered with transformers' `AttentionInterface` under names of our own. Each is the plain
+computation plus a check. Without a receipt (in generation, and in the recomputation of gradient checkpointing) they
+behave like the stock backends.
 
 Letters: B rows, T tokens, H heads, D size of a head.
 """
@@ -30,17 +31,23 @@ BACKENDS: dict[Attention, str] = {"flex": "palmette_flex", "sdpa": "palmette_sdp
 
 @dataclass
 class MaskReceipt:
-    """The mask of one forward pass, and the attention modules that it reached."""
+    """The mask of one forward pass, and the attention modules that it reached.
+
+    Attributes:
+        mask: the mask that every attention module must receive.
+        model_name: how messages name the model.
+        reached: ids of the modules that received it.
+    """
 
     mask: torch.Tensor
     model_name: str
     reached: set[int] = field(default_factory=set)
 
     def sign(self, module: torch.nn.Module, mask: torch.Tensor | None) -> None:
-        """Note that `module` got `mask`.
+        """Note that a module received a mask.
 
         Raises:
-            ModelError: it is not the mask that was given to the model.
+            ModelError: it is another mask than the one that the model was given.
         """
         if mask is None or mask.shape != self.mask.shape or mask.data_ptr() != self.mask.data_ptr():
             raise ModelError(
@@ -58,7 +65,8 @@ def expect_mask(mask_B1TT: torch.Tensor, model_name: str, num_layers: int) -> It
     """Within the block, one forward pass must hand this mask to `num_layers` attention modules.
 
     Raises:
-        ModelError: on leaving, if a layer did not receive it (its attention bypasses `AttentionInterface`).
+        ModelError: when the block ends, if a layer did not receive the mask because its attention bypasses
+            `AttentionInterface`.
     """
     receipt = MaskReceipt(mask_B1TT, model_name)
     token = _receipt.set(receipt)
@@ -69,7 +77,8 @@ def expect_mask(mask_B1TT: torch.Tensor, model_name: str, num_layers: int) -> It
     if len(receipt.reached) != num_layers:
         raise ModelError(
             f"{model_name}: the prefix tree's mask reached {len(receipt.reached)} of {num_layers} layers",
-            "Use a model all of whose layers attend through transformers' AttentionInterface, loaded with palmette's backend.",
+            "Load the model with palmette. If you did, use a model whose layers all attend through transformers' "
+            "AttentionInterface.",
         )
 
 
@@ -97,21 +106,21 @@ def native_mask(
 
 
 def skips_hidden(model: Any) -> bool:
-    """Whether attention costs only what is seen (in blocks), so that trees may as well share one long row."""
+    """Whether attention computes only blocks with visible keys, so that trees may share one long row at no cost."""
     backend = model.config.get_text_config()._attn_implementation
     return bool(backend == BACKENDS["flex"] or (model.device.type == "cpu" and backend == BACKENDS["sdpa"]))
 
 
 def blocks_of(mask: torch.Tensor | None) -> Rows | None:
-    """The blocks that a mask of `native_mask` was cut into, if it was."""
+    """The blocks that `native_mask` cut a mask into. None for any other mask."""
     return getattr(mask, _BLOCKS, None)
 
 
 def sign_receipt(module: torch.nn.Module, mask: torch.Tensor | None) -> None:
-    """Note in the receipt, where one is expected, that an attention module got the mask.
+    """Note in the receipt, if there is one, that an attention module received a mask.
 
     Raises:
-        ModelError: it is not the mask that was given to the model.
+        ModelError: it is another mask than the one that the model was given.
     """
     receipt = _receipt.get()
     if receipt is not None:
@@ -152,7 +161,7 @@ def _eager(
     unknown = [name for name in ("s_aux", "position_bias", "sinks") if options.get(name) is not None]
     if unknown:
         raise ModelError(
-            f"{type(module).__name__} needs {unknown[0]}, which eager attention here leaves out",
+            f"{type(module).__name__} needs {unknown[0]}, which eager attention here does not support",
             "Use another model.",
         )
     groups = query.shape[1] // key.shape[1]
@@ -162,7 +171,7 @@ def _eager(
         weights = torch.tanh(weights / softcap) * softcap
     if attention_mask is not None:
         weights = weights + attention_mask
-    # Softmax in at least float32, as models were trained; float64 stays, so that proofs in float64 are.
+    # Softmax in at least float32, as models were trained. float64 is kept, so that proofs in float64 are exact.
     precise = torch.promote_types(weights.dtype, torch.float32)
     weights = torch.softmax(weights, dim=-1, dtype=precise).to(value.dtype)
     weights = torch.nn.functional.dropout(weights, p=dropout, training=module.training)

@@ -1,9 +1,11 @@
-"""Masked attention that skips what nobody may look at: a block of queries meets only the keys that one of them sees.
+"""Masked attention that skips hidden keys: a block of queries is multiplied only with the keys that one of them sees.
 
-A dense mask costs the square of the row, hidden or not. In a packed tree most of that square is hidden: siblings do not see each
-other, nor do trees that share a row. Meant for CPUs, where a call costs little next to its arithmetic.
+The cost of a dense mask is the square of the row's length, whether keys are visible or not. In a packed tree most of
+that square is hidden, since siblings do not see each other, nor do trees that share a row. This module is meant for
+CPUs, where a call costs little next to its arithmetic.
 
-Letters: B rows, T queries, C keys (cached ones, then the row's own), H heads, G key heads, D size of a head, K keys that a block sees.
+Letters: B rows, T queries, C keys (the cached ones, then the row's own), H heads, G key heads, D size of a head,
+K keys that a block sees.
 """
 
 from __future__ import annotations
@@ -18,23 +20,24 @@ import torch
 
 from palmette.model.kernels import Kernels, kernels_for
 
-BLOCK_SIZE = 192  # queries, where other keys stand before the row's own
-_GRID = 16  # blocks begin at multiples of this
-_MOST = 512  # queries of a block
-# What a block costs beside its scores, in scores: measured for 9 heads on two cores, where it hardly matters between 10,000 and 40,000.
+BLOCK_SIZE = 192  # queries of a block, where cached keys come before the row's own
+_GRID = 16  # blocks start at multiples of this
+_MOST = 512  # the most queries of a block
+# The cost of a block beside its scores, in scores. Measured for 9 heads on two cores, where any value between 10,000
+# and 40,000 does as well.
 _OVERHEAD = 20_000
 Rows = Sequence[Sequence["QueryBlock"]]
 
 
 @dataclass(frozen=True)
 class QueryBlock:
-    """Consecutive queries of one row, and what they see.
+    """Consecutive queries of one row, and the keys that they see.
 
     Attributes:
         start: row index of the first query.
-        end: one past the last.
-        key_K: indices of the keys that at least one of them may look at.
-        mask_TK: which of these each query may look at.
+        end: one past the row index of the last query.
+        key_K: indices of the keys that at least one of the queries may look at.
+        mask_TK: which of these keys each query may look at (bool).
     """
 
     start: int
@@ -72,31 +75,32 @@ def query_blocks(may_attend_BTC: torch.Tensor) -> list[list[QueryBlock]]:
 
 
 def cheapest_cuts(visible_T: np.ndarray) -> list[int]:
-    """Where to cut a row of laid-out trees, so that the fewest scores are computed, what a block costs being counted.
+    """Cut a row of packed trees where the scores and the blocks together cost the least.
 
-    In a depth-first row, what stands before a block and is seen from within it is seen by its first query. A block from s to e therefore
-    meets (visible[s] - 1) + (e - s) keys: the cost is known without looking at the mask, and the best cuts follow by dynamic programming.
+    In a depth-first row, a key before a block that any of its queries sees is seen by its first query. A block from s
+    to e is therefore multiplied with (visible[s] - 1) + (e - s) keys. So the cost is known without the mask, and
+    dynamic programming finds the best cuts.
 
     Args:
-        visible_T: how many keys each query sees, itself included.
+        visible_T: number of keys that each query sees, itself included.
 
     Returns:
-        The cuts, the first 0 and the last T.
+        The cuts in order. The first is 0 and the last is T.
     """
     num_tokens = len(visible_T)
-    at = np.array([*range(0, num_tokens, _GRID), num_tokens])
-    best, previous = np.zeros(len(at)), np.zeros(len(at), dtype=np.int64)
-    for index in range(1, len(at)):
+    position = np.array([*range(0, num_tokens, _GRID), num_tokens])
+    best, previous = np.zeros(len(position)), np.zeros(len(position), dtype=np.int64)
+    for index in range(1, len(position)):
         first = max(0, index - _MOST // _GRID)
-        start = at[first:index]
-        length = at[index] - start
+        start = position[first:index]
+        length = position[index] - start
         cost = best[first:index] + length * (visible_T[start] - 1 + length) + _OVERHEAD
         chosen = int(cost.argmin())
         best[index], previous[index] = cost[chosen], first + chosen
-    cuts, index = [num_tokens], len(at) - 1
+    cuts, index = [num_tokens], len(position) - 1
     while index > 0:
         index = int(previous[index])
-        cuts.append(int(at[index]))
+        cuts.append(int(position[index]))
     return cuts[::-1]
 
 
@@ -111,15 +115,15 @@ def attend(
     """Scaled dot-product attention under the mask that `rows` was cut from.
 
     Args:
-        kernels: the elementwise passes.
+        kernels: the elementwise operations.
         query_BHTD: queries.
-        key_BGCD: keys; each of their heads is shared by a group of H / G query heads.
-        value_BGCD: values; their D may differ.
+        key_BGCD: keys. A group of H / G query heads shares each of their heads.
+        value_BGCD: values. Their D may be another.
         rows: the blocks of each row.
         scale: factor of the scores.
 
     Returns:
-        What is attended to, [B, T, H, D], and the weights of each block, for `attend_backward`.
+        The output, [B, T, H, D], and the weights of each block, which `attend_backward` needs.
     """
     num_rows, num_heads, num_tokens, _ = query_BHTD.shape
     output = value_BGCD.new_empty(num_rows, num_tokens, num_heads, value_BGCD.shape[-1])
@@ -144,8 +148,8 @@ def attend_backward(
     kept: Sequence[torch.Tensor],
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The gradients of queries, keys and values, each in its shape, given that of `attend`'s output; arguments as there."""
-    wide = torch.promote_types(key_BGCD.dtype, torch.float32)  # a key's gradient is a sum over many blocks
+    """The gradients of queries, keys and values, given that of `attend`'s output. For arguments see `attend`."""
+    wide = torch.promote_types(key_BGCD.dtype, torch.float32)  # since a key's gradient is a sum over many blocks
     grad_query = query_BHTD.new_empty(query_BHTD.shape)
     grad_key, grad_value = (x.new_zeros(x.shape, dtype=wide) for x in (key_BGCD, value_BGCD))
     weights_left = iter(kept)
@@ -168,7 +172,10 @@ def attend_backward(
 def _block(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, block: QueryBlock
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Queries, keys and values of a block. Query heads that share a key head become more queries of that head: [G, H / G * T, D]."""
+    """Queries, keys and values of a block.
+
+    Query heads that share a key head are laid out as more queries of that head: [G, H / G * T, D].
+    """
     query = query[:, block.start : block.end].reshape(len(key), -1, query.shape[-1])
     return query, key.index_select(1, block.key_K), value.index_select(1, block.key_K)
 
@@ -185,7 +192,7 @@ class BlockAttention(torch.autograd.Function):
     def forward(
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rows: Rows, scale: float
     ) -> torch.Tensor:
-        """What is attended to, [B, T, H, D]."""
+        """The output, [B, T, H, D]."""
         output, kept = attend(kernels_for(query.dtype, query.device.type), query, key, value, rows, scale)
         ctx.save_for_backward(query, key, value, *kept)
         ctx.rows, ctx.scale = rows, scale

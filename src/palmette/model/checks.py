@@ -1,6 +1,9 @@
-"""Which models can be trusted with a prefix tree: refusals by name, then a proof on a tiny tree.
+"""Whether a model can be trusted with a prefix tree: what is known not to work is refused, then a tiny tree is a proof.
 
-Not covered: a model that treats long rows differently from short ones without saying so in its configuration.
+The proof compares the model as it will be run, packed and with fused layers if it has any, with plain rows on stock
+layers.
+
+Not covered: a model that treats long rows differently from short ones although its configuration does not say so.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from palmette.tree.segments import Segment
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 _DROPOUTS = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob", "attn_dropout")
 # Largest relative difference of logits between the packed and the plain form: the rounding of each dtype, with room.
+# SmolLM2-135M with fused layers: 2e-6 in float32, 0.02 in bfloat16.
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.02}
 
 
@@ -27,11 +31,12 @@ def check_model(model: Any, *, training: bool) -> None:
 
     Args:
         model: a causal language model.
-        training: whether it will be trained (then attention dropout counts).
+        training: whether it will be trained. Only then is attention dropout refused.
 
     Raises:
-        ModelError: state-space, linear or chunked layers; an encoder-decoder; attention outside `AttentionInterface`; attention
-            dropout in training; or numbers on a small tree that differ from those of plain rows.
+        ModelError: the model has state-space, linear or chunked layers, it is an encoder-decoder, it attends outside
+            `AttentionInterface`, it would drop attention weights in training, or its numbers on a small tree differ
+            from those of stock layers on plain rows.
     """
     name, config = model_name(model), model.config.get_text_config()
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -52,7 +57,8 @@ def check_model(model: Any, *, training: bool) -> None:
     for key in _DROPOUTS:
         if training and getattr(config, key, None):
             raise ModelError(
-                f"{name} drops attention weights in training ({key} = {getattr(config, key)}), so branches would not be equal to plain rows",
+                f"{name} drops attention weights in training ({key} = {getattr(config, key)}), so branches would not "
+                "equal plain rows",
                 f"Set model.overrides: {{{key}: 0.0}}.",
             )
     _prove(model, name)
@@ -92,6 +98,6 @@ def _compare(packed_V: torch.Tensor, stock_V: torch.Tensor, name: str, limit: fl
         raise ModelError(
             f"{name} gives a branch other numbers in a tree than in a row of its own "
             f"(relative difference {difference:.2g}, limit {limit:g})",
-            "Set model.fused: false if the model's code was changed. Else use another model, since this one ignores the "
-            "mask or the positions that it is given.",
+            "Set model.fused: false if something replaces parts of the model. If that does not help, use another "
+            "model: this one ignores the mask or the positions that it is given.",
         )

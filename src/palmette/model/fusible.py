@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as torch_modules
 from transformers.activations import SiLUActivation
 from transformers.models.llama import modeling_llama as llama
 from transformers.models.mistral import modeling_mistral as mistral
@@ -34,12 +34,11 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 def fusible(layer: Any) -> bool:
-    """Whether a decoder layer has a known form, on a CPU, with plain linear layers and at most one plain LoRA update each.
+    """Whether a decoder layer has a known form, on a CPU, with plain linear layers and at most one LoRA update each.
 
     The answer may change while a model is used, as adapters and hooks come and go.
     """
-    any_global_hook = _has_any_global_hook()  # type: ignore[no-untyped-call]  # torch types it so
-    if type(layer) not in FAMILIES or any_global_hook or _has_hooks(layer):
+    if type(layer) not in FAMILIES or _has_global_hooks() or _has_hooks(layer):
         return False
     kinds = FAMILIES[type(layer)]
     attention, mlp = layer.self_attn, layer.mlp
@@ -60,6 +59,11 @@ def fusible(layer: Any) -> bool:
 def epsilon(norm: Any) -> Any:
     """The epsilon of a root-mean-square norm, transformers' or torch's."""
     return getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
+
+
+def _has_global_hooks() -> bool:
+    """Whether a hook is registered for all modules of the process."""
+    return any(getattr(torch_modules, f"_global{name}") for name in _HOOKS)
 
 
 def _has_hooks(module: Any) -> bool:

@@ -9,7 +9,7 @@ The meaning of keys and tensors follows the GGUF specification
 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) and llama.cpp, which divides the frequency of each pair of
 components by its factor.
 
-Not covered: keys of architectures whose table transformers does not publish (lfm2, qwen35), apart from those of scaling.
+Not covered: keys of architectures whose table transformers does not publish (lfm2, qwen35), apart from their scaling.
 """
 
 from __future__ import annotations

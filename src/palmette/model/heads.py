@@ -1,8 +1,10 @@
-"""Scalar heads on a language model: the reward of a branch, the value of a place in it.
+"""Scalar heads on a language model: the reward of a branch, or the value of a position in it.
 
-A head reads the hidden state that the output layer would read, at chosen positions of a packed batch, so branches share their prompt as they
-do for log-probabilities. It belongs to the model, as a module of its own: whatever trains the model's parameters trains it too. On disk it
-stands beside the adapter, as safetensors. Letters: B rows, T tokens of a row, N branches, P and Q positions, D hidden.
+A head reads the hidden states that the output layer would read, at chosen positions of a packed batch. So branches
+share their prompt, as they do for log-probabilities. A head is a module of the model, so whatever trains the model's
+parameters trains it too. It is saved beside the adapter, as safetensors.
+
+Letters: B rows, T tokens of a row, N branches, P and Q positions, D hidden.
 """
 
 from __future__ import annotations
@@ -25,13 +27,14 @@ PURPOSES: tuple[Purpose, ...] = ("reward", "value")
 
 
 class ScalarHead(torch.nn.Module):
-    """A number for each hidden state: weight . hidden + bias, in float32 at least.
+    """A number for each hidden state: weight . hidden + bias, in at least float32.
 
-    Weights begin as draws from a normal distribution of variance 1 / (D + 1), as in Stiennon et al. (2020), appendix B; the bias as 0.
+    The initial weights are drawn from a normal distribution of variance 1 / (D + 1), as in Stiennon et al. (2020),
+    appendix B. The initial bias is 0.
 
     Args:
         hidden_size: D.
-        seed: of the weights.
+        seed: seed of the weights.
     """
 
     def __init__(self, hidden_size: int, seed: int = 0) -> None:
@@ -51,39 +54,41 @@ def add_head(model: Any, purpose: Purpose, seed: int = 0) -> ScalarHead:
 
     Args:
         model: a causal language model, with an adapter or without.
-        purpose: what it is for; a model has at most one head for each purpose.
-        seed: of its weights.
+        purpose: what it is for. A model has at most one head for each purpose.
+        seed: seed of its weights.
 
     Raises:
         ModelError: the model has such a head already.
     """
     if head_of(model, purpose) is not None:
-        raise ModelError(f"{model_name(model)} has a {purpose} head already", "Go on with it, or load the model anew.")
+        raise ModelError(
+            f"{model_name(model)} has a {purpose} head already", "Continue to train it, or load the model again."
+        )
     head = ScalarHead(_hidden_size(model), seed).to(model.device)
     model.add_module(_name(purpose), head)
     return head
 
 
 def head_of(model: Any, purpose: Purpose) -> ScalarHead | None:
-    """A model's head, if it has one for this purpose."""
-    found: ScalarHead | None = getattr(model, _name(purpose), None)
-    return found
+    """A model's head for a purpose. None if it has none."""
+    head: ScalarHead | None = getattr(model, _name(purpose), None)
+    return head
 
 
 def scalars_at(
     model: Any, batch: PackedBatch, row_P: torch.Tensor, column_P: torch.Tensor, purpose: Purpose
 ) -> torch.Tensor:
-    """What a head says [P] at places of a packed batch, in one forward pass.
+    """A head's numbers [P] at positions of a packed batch, in one forward pass.
 
     Args:
         model: a model with a head for this purpose.
         batch: the packed trees, on the model's device.
-        row_P: rows of the places.
-        column_P: their columns.
+        row_P: rows of the positions.
+        column_P: columns of the positions.
         purpose: which head.
 
     Raises:
-        ModelError: the model has no such head; or as for `hidden_at`.
+        ModelError: the model has no such head, or as for `hidden_at`.
     """
     head = head_of(model, purpose)
     if head is None:
@@ -96,16 +101,18 @@ def scalars_at(
 
 
 def branch_rewards(model: Any, batch: PackedBatch, branches: Branches) -> torch.Tensor:
-    """The reward of each branch [N]: what the reward head says at its last token, which ends the turn (Stiennon et al., 2020).
+    """The reward of each branch [N]: the reward head's number at its last token, which ends the turn.
+
+    Source: Stiennon et al. (2020).
 
     Raises:
-        ModelError: the model has no reward head; or as for `hidden_at`.
+        ModelError: the model has no reward head, or as for `hidden_at`.
     """
     return scalars_at(model, batch, branches.row_N, branches.last_N, "reward")
 
 
 def save_heads(model: Any, folder: Path) -> None:
-    """Write a model's heads beside its other weights, a file for each, if it has any; a file appears whole or not at all."""
+    """Write each head of a model to a file of its own. A file appears whole or not at all."""
     for purpose in PURPOSES:
         head = head_of(model, purpose)
         if head is not None:
@@ -115,7 +122,7 @@ def save_heads(model: Any, folder: Path) -> None:
 
 
 def without_heads(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A model's state without its heads, as others know the model."""
+    """A model's state without its heads, which other programs can load."""
     names = {_name(purpose) for purpose in PURPOSES}
     return {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in names}
 
@@ -126,30 +133,30 @@ def has_head(folder: Path, purpose: Purpose) -> bool:
 
 
 def load_head(model: Any, folder: Path, purpose: Purpose) -> ScalarHead:
-    """Give a model the head that a folder holds; a head that it has already takes over the folder's weights.
+    """Give a model the head that a folder holds. If the model has one already, its weights are replaced.
 
     Raises:
-        ModelError: there is none in the folder, it is damaged, or it was made for another model.
+        ModelError: the folder has no such head, or it is damaged, or it belongs to another model.
     """
     path = folder / _file(purpose)
     try:
-        found = load_file(path)
+        weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"cannot read the {purpose} head {path}: {error}",
             f"Give the folder of a run that trained a {purpose} head.",
         ) from error
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     expected = {"weight": (_hidden_size(model),), "bias": ()}
     if shapes != expected:
         raise ModelError(
-            f"{path} holds {shapes}; {model_name(model)} needs {expected}",
+            f"{path} holds {shapes}, and {model_name(model)} needs {expected}",
             "Give the model that the head was trained on.",
         )
-    if not all(bool(tensor.isfinite().all()) for tensor in found.values()):
+    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
         raise ModelError(f"{path} holds numbers that are not finite", "Train the head again.")
     head = head_of(model, purpose) or add_head(model, purpose)
-    head.load_state_dict(found)
+    head.load_state_dict(weights)
     return head
 
 

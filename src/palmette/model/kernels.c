@@ -1,9 +1,9 @@
-/* Elementwise passes of a Llama-like layer on a CPU, each in one sweep over memory, forward and backward.
+/* Elementwise operations of a Llama-like layer on a CPU, forward and backward, each in one sweep over memory.
  *
- * Compiled on first use for the machine at hand (kernels.py), once with -DBF16 and once without: `scalar` is bfloat16 or float.
- * All arithmetic is in float32; a result is rounded once, to nearest even. Every row is computed by one thread in a fixed order, so
- * the number of threads does not change a bit. Arrays are dense unless said otherwise. Letters: B rows, T tokens, H heads,
- * D size of a head, K keys.
+ * library.py compiles this file on first use, for the machine at hand, once with -DBF16 and once without: `scalar` is
+ * bfloat16 or float. All arithmetic is in float32, and a result is rounded once, to nearest even. One thread computes
+ * each row in a fixed order, so the number of threads does not change a bit. All arrays are dense.
+ * Letters: B rows, T tokens, H heads, D size of a head, K keys.
  */
 #include <math.h>
 #include <stdint.h>
@@ -29,7 +29,8 @@ static inline float load(scalar x) { return x; }
 static inline scalar store(float x) { return x; }
 #endif
 
-/* e^x to about 1e-7 of its value, without a call, so that loops over it become vector code. x is cut off at -87 and 88. */
+/* e^x with a relative error of about 1e-7. It makes no call, so loops over it become vector code. x is clamped to
+ * [-87, 88]. */
 static inline float exp_of(float x) {
     x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
     float n = floorf(x * 1.44269504f + 0.5f);
@@ -46,7 +47,7 @@ static inline float exp_of(float x) {
     return p * power;
 }
 
-/* y = w x / rms(x), and 1 / rms(x) of each row, [rows]. x, y: [rows, dim]. */
+/* y = w x / rms(x), and 1 / rms(x) of each row, [rows]. x and y are [rows, dim]. */
 void rms_norm(const scalar *x, const scalar *w, scalar *y, float *inverse, int64_t rows, int64_t dim, float eps) {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows; i++) {
@@ -62,9 +63,9 @@ void rms_norm(const scalar *x, const scalar *w, scalar *y, float *inverse, int64
     }
 }
 
-/* Adds to dx the gradient of rms_norm's input, given that of its output, g. */
-void rms_norm_backward(const scalar *g, const scalar *x, const scalar *w, const float *inverse, scalar *dx, int64_t rows,
-                       int64_t dim) {
+/* Adds the gradient of rms_norm's input to dx, given that of its output, g. */
+void rms_norm_backward(const scalar *g, const scalar *x, const scalar *w, const float *inverse, scalar *dx,
+                       int64_t rows, int64_t dim) {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows; i++) {
         const scalar *gi = g + i * dim, *xi = x + i * dim;
@@ -88,7 +89,7 @@ void swiglu(const scalar *gate, const scalar *up, scalar *y, int64_t count) {
     }
 }
 
-/* The gradients of gate and up, given that of y, g; and y itself in place of g. */
+/* The gradients of gate and up, given that of y, g. Replaces g with y. */
 void swiglu_backward(const scalar *gate, const scalar *up, scalar *g, scalar *dgate, scalar *dup, int64_t count) {
 #pragma omp parallel for simd schedule(static)
     for (int64_t i = 0; i < count; i++) {
@@ -100,8 +101,10 @@ void swiglu_backward(const scalar *gate, const scalar *up, scalar *g, scalar *dg
     }
 }
 
-/* Rotary positions (Su et al., 2021), halves rotated against each other: x [B, T, H, D] -> y [B, H, T, D]. cos, sin: [B, T, D]. */
-void rotate(const scalar *x, const scalar *cosine, const scalar *sine, scalar *y, int64_t B, int64_t T, int64_t H, int64_t D) {
+/* Rotary positions (Su et al., 2021), with the two halves of a head as pairs: x [B, T, H, D] -> y [B, H, T, D].
+ * cosine and sine are [B, T, D]. */
+void rotate(const scalar *x, const scalar *cosine, const scalar *sine, scalar *y, int64_t B, int64_t T, int64_t H,
+            int64_t D) {
     int64_t half = D / 2;
 #pragma omp parallel for schedule(static)
     for (int64_t bt = 0; bt < B * T; bt++) {
@@ -120,8 +123,8 @@ void rotate(const scalar *x, const scalar *cosine, const scalar *sine, scalar *y
 }
 
 /* The gradient of rotate's input x [B, T, H, D], given that of its output, g [B, H, T, D]. */
-void rotate_backward(const scalar *g, const scalar *cosine, const scalar *sine, scalar *dx, int64_t B, int64_t T, int64_t H,
-                     int64_t D) {
+void rotate_backward(const scalar *g, const scalar *cosine, const scalar *sine, scalar *dx, int64_t B, int64_t T,
+                     int64_t H, int64_t D) {
     int64_t half = D / 2;
 #pragma omp parallel for schedule(static)
     for (int64_t bt = 0; bt < B * T; bt++) {
@@ -139,7 +142,8 @@ void rotate_backward(const scalar *g, const scalar *cosine, const scalar *sine, 
     }
 }
 
-/* scores [repeats, T, K] -> softmax(scale scores) in place, over the keys where mask [T, K] is not 0; 0 elsewhere. Each query sees a key. */
+/* Replaces scores [repeats, T, K] with softmax(scale scores) over the keys where mask [T, K] is not 0, and with 0
+ * elsewhere. Every query must see a key. */
 void masked_softmax(scalar *scores, const uint8_t *mask, float scale, int64_t repeats, int64_t T, int64_t K) {
 #pragma omp parallel
     {
@@ -167,7 +171,7 @@ void masked_softmax(scalar *scores, const uint8_t *mask, float scale, int64_t re
     }
 }
 
-/* g [rows, K], the gradient of the softmax p -> that of the scores before scaling, in place. */
+/* Replaces g [rows, K], the gradient of the softmax p, with that of the scores before scaling. */
 void softmax_backward(scalar *g, const scalar *p, float scale, int64_t rows, int64_t K) {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows; i++) {
@@ -181,7 +185,7 @@ void softmax_backward(scalar *g, const scalar *p, float scale, int64_t rows, int
     }
 }
 
-/* Adds from [H, K, D] to the rows of to [H, T, D] that `key` [K] names, each once. */
+/* Adds `from` [H, K, D] to the rows of `to` [H, T, D] that `key` [K] names. No row is named twice. */
 void scatter_add(const scalar *from, const int64_t *key, float *to, int64_t H, int64_t K, int64_t T, int64_t D) {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < H * K; i++) {

@@ -101,7 +101,7 @@ def _private_folder(folder: Path) -> Path | None:
 def _compile(
     command: Sequence[str], source: bytes, functions: Sequence[str], key: str, folder: Path | None
 ) -> ctypes.CDLL | None:
-    """Compile in a folder that only this user may enter, load the result, and move it into the cache if there is one."""
+    """Compile in a folder that only this user may enter, load the result, and move it into the cache if possible."""
     # The system's folder for temporary files serves where the cache cannot, and then nothing is kept.
     writable = folder if folder is not None and os.access(folder, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix=".compiling-", dir=writable, ignore_cleanup_errors=True) as name:

@@ -1,4 +1,4 @@
-"""Loading models: a hub id, a folder, a GGUF file, or a run folder with an adapter. Weights come from safetensors or GGUF only."""
+"""Loading models: a hub id, a folder, or a GGUF file, with an adapter or without. Weights are safetensors or GGUF."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from palmette.model.quantize import Quantization, is_quantized, quantization_con
 DType = Literal["auto", "float32", "bfloat16"]
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
-# What the libraries raise for files that are missing, damaged, or contradict themselves or an override.
+# The libraries' exceptions for files that are missing or damaged, or that contradict themselves or an override.
 UNREADABLE = (
     OSError,
     ValueError,
@@ -42,7 +42,7 @@ UNREADABLE = (
     StrictDataclassError,
 )
 
-# Our own progress is enough.
+# Palmette shows its own progress.
 transformers_logging.disable_progress_bar()
 
 
@@ -53,7 +53,7 @@ class LoadedModel:
     Attributes:
         model: the causal language model, with one of our attention backends, in evaluation mode.
         tokenizer: its tokenizer.
-        name: the name it was asked for.
+        name: the name that the caller gave.
         folder: the folder or hub id that the base weights came from.
     """
 
@@ -93,10 +93,10 @@ def load_model(
         adapter: folder with a peft adapter (safetensors) to put on top, and pause tokens if it has any.
         revision: branch, tag or commit on the hub.
         dtype: "auto" picks what the hardware is fast at.
-        attention: backend, "flex", "sdpa" or "eager"; "auto" is flex where a GPU and the model allow it, else sdpa.
-        quantization: "4bit" or "8bit" keeps the base in so many bits under an adapter; 4 on a GPU only.
-        fused: run layers of known families as one operation each, on a CPU.
-        trust_remote_code: run code that comes with the model; off unless asked for.
+        attention: backend, "flex", "sdpa" or "eager". "auto" is flex where a GPU and the model allow it, else sdpa.
+        quantization: "4bit" or "8bit" keeps the base in that many bits under an adapter. 4 bits need a GPU.
+        fused: run each layer of a known family as one operation, on a CPU.
+        trust_remote_code: run code that comes with the model.
         overrides: values for the model's configuration, such as {"attention_dropout": 0.0}.
 
     Raises:
@@ -133,7 +133,7 @@ def load_model(
 
 
 def load_tokenizer(name: str, **options: Any) -> Any:
-    """Load a model's tokenizer; arguments and errors as for `load_model`."""
+    """Load a model's tokenizer. Arguments and errors are those of `load_model`."""
     return _tokenizer(_resolve(name), name, options)
 
 
@@ -145,7 +145,7 @@ def _tokenizer(folder: str, name: str, options: dict[str, Any]) -> Any:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a library's message that says something."""
+    """The first line of a library's message that is not empty, or the name of the exception."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
@@ -166,7 +166,7 @@ def _way_out(name: str) -> str:
 
 @contextlib.contextmanager
 def without_alias_warning() -> Iterator[None]:
-    """peft 0.21 asks for a property that transformers 5.23 has renamed; nobody here can do anything about it."""
+    """Hide a warning: peft 0.21 reads a property that transformers 5.23 has renamed."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         yield
@@ -183,7 +183,7 @@ def _with_adapter(model: Any, folder: Path) -> Any:
             f"cannot load the adapter {folder}: {first_line(error)}", "Give the folder of a finished run of this model."
         ) from error
     for config in adapted.peft_config.values():
-        # Where the base was found here; under a hub id peft would ask the hub about it at every checkpoint.
+        # The folder of the base on this machine. With a hub id, peft would ask the hub about it at every checkpoint.
         config.base_model_name_or_path = model.name_or_path
     return adapted
 
@@ -200,10 +200,12 @@ def add_lora(
     rank_pattern: Mapping[str, int] | None = None,
     alpha_pattern: Mapping[str, float] | None = None,
 ) -> Any:
-    """Put a fresh LoRA adapter (Hu et al., 2021) on a model; only its matrices are trained. config.LoraSection has the options.
+    """Put a new LoRA adapter (Hu et al., 2021) on a model. Only its matrices are trained.
+
+    `config.LoraSection` explains the options.
 
     Raises:
-        ModelError: the targets, or a pattern, do not name layers of the model.
+        ModelError: the targets or a pattern name no layers of the model.
     """
     patterns: dict[str, dict[str, Any]] = {
         "rank_pattern": dict(rank_pattern or {}),
@@ -221,7 +223,7 @@ def add_lora(
     )
     try:
         with without_alias_warning():
-            # For a pattern that matches nothing, which is an error below.
+            # It warns of a pattern that matches nothing, which is an error below.
             warnings.filterwarnings("ignore", message=".*pattern keys did not match", category=RuntimeWarning)
             adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
     except (ValueError, re.error) as error:
@@ -233,14 +235,14 @@ def add_lora(
         for key in chosen:
             if not any(re.match(rf"(.*\.)?({key})$", name) for name in layers):
                 raise ModelError(
-                    f"lora.{option}: {key!r} is the end of no adapted layer's name",
+                    f"lora.{option}: no name of an adapted layer ends with {key!r}",
                     f"Name layers such as {layers[0]!r}.",
                 )
     return adapted
 
 
 def merge_lora(loaded: LoadedModel) -> LoadedModel:
-    """The model with its adapter added into its weights, which answers faster; a model without one as it is."""
+    """The model with its adapter added to its weights, which answers faster. Without an adapter, the same model."""
     if not isinstance(loaded.model, PeftModel) or is_quantized(loaded.model):
         return loaded
     with without_alias_warning():
@@ -248,7 +250,7 @@ def merge_lora(loaded: LoadedModel) -> LoadedModel:
 
 
 def weights_hash(folder: str) -> str | None:
-    """SHA-256 over the safetensors files of a local folder, by name; None for a hub id."""
+    """SHA-256 over the safetensors files of a local folder, in the order of their names. None for a hub id."""
     files = sorted(Path(folder).glob("*.safetensors")) if Path(folder).is_dir() else []
     if not files:
         return None

@@ -1,4 +1,4 @@
-"""How the process takes memory from the system."""
+"""How the process takes memory from the system and gives it back."""
 
 from __future__ import annotations
 
@@ -10,31 +10,38 @@ import psutil
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20  # the most that glibc accepts on 64-bit systems
 
-
-# Memory may be so many times what it was at its height before what was freed is given back.
+# Freed memory is given back once resident memory exceeds its noted height by this factor.
 _SLACK = 1.05
 
 
 class ResidentLimit:
     """Keeps resident memory near a height that it has reached once.
 
-    Blocks of many sizes that come and go leave holes which nothing fits into; kept, they add up over a long run. Giving them back takes
-    a moment, and the pages have to be mapped anew: so it is done only where memory has grown.
+    Blocks of many sizes leave holes that nothing fits into, which add up over a long run. Giving them back takes a
+    moment, and the pages have to be mapped again, so it is done only after memory has grown.
     """
 
     def __init__(self) -> None:
         self._limit: float | None = None
 
     def reached(self) -> None:
-        """Memory is now about as high as it needs to be."""
+        """Note that memory is now about as high as it needs to be."""
         self._limit = _SLACK * _resident()
 
     def hold(self) -> bool:
-        """Give freed memory back to the system if memory has grown beyond that; whether it was done."""
+        """Give freed memory back to the system if memory has grown beyond that height. Returns whether it did."""
         if self._limit is None or _resident() <= self._limit:
             return False
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+        trim = getattr(_c_library(), "malloc_trim", None)
         return trim is not None and bool(trim(0))
+
+
+def _c_library() -> ctypes.CDLL | None:
+    """The C library that this process runs on. None on Windows."""
+    try:
+        return ctypes.CDLL(None)
+    except (OSError, TypeError):
+        return None
 
 
 def _resident() -> int:
@@ -43,16 +50,15 @@ def _resident() -> int:
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep memory that was freed for what comes next, instead of giving large blocks back to the system.
+    """Let glibc keep freed memory for later use, instead of giving large blocks back to the system.
 
-    By default every activation is mapped anew, page by page, which can take longer than computing it. Holds for the whole process, until it
-    ends; see `ResidentLimit` for what that adds up to.
+    By default every activation is mapped again, page by page, which can take longer than computing it. The setting
+    holds until the process ends. `ResidentLimit` limits how much memory that takes over time.
 
     Returns:
-        Whether it was done: not under another C library than glibc.
+        Whether it was set. Other C libraries than glibc do not have the setting.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
+    mallopt = getattr(_c_library(), "mallopt", None)
+    if mallopt is None:
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))

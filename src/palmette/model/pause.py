@@ -1,7 +1,7 @@
-"""Pause tokens (Goyal et al., 2023, "Think before you speak"): input embeddings that are learned, for tokens that no vocabulary has.
+"""Pause tokens (Goyal et al., 2023, "Think before you speak"): learned input embeddings outside the vocabulary.
 
-Their ids are -1, -2, ...: no text is tokenised to them, and no output layer can generate them. They stand beside the model's own input
-embeddings, which stay as they are.
+Their ids are -1, -2, and so on. No text is tokenized to them, and no output layer can generate them. Their embeddings
+are kept beside the model's own input embeddings, which stay as they are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NAME = "pause_ND"
 
 
 class _WithPause:
-    """What is mixed into the class of an input embedding: rows [N, D] of its own for the ids -1 to -N."""
+    """A mix-in for the class of an input embedding: rows [N, D] of its own for the ids -1 to -N."""
 
     pause_ND: torch.nn.Parameter
 
@@ -34,9 +34,17 @@ class _WithPause:
 
 
 def add_pause(model: Any, count: int) -> torch.nn.Parameter:
-    """Give a model `count` pause tokens; their embeddings [N, D], which are trainable, come back.
+    """Give a model pause tokens.
 
-    They begin as draws from a normal distribution with the mean and the deviation of the vocabulary's embeddings, in each dimension.
+    Their embeddings are drawn from a normal distribution. In each dimension it has the mean and the standard deviation
+    of the vocabulary's embeddings.
+
+    Args:
+        model: a causal language model.
+        count: number of pause tokens, N.
+
+    Returns:
+        Their embeddings [N, D], which are trainable.
 
     Raises:
         ModelError: the input embedding carries an adapter, or has pause tokens already.
@@ -44,8 +52,8 @@ def add_pause(model: Any, count: int) -> torch.nn.Parameter:
     embedding = model.get_input_embeddings()
     if isinstance(embedding, BaseTunerLayer):
         raise ModelError(
-            "pause tokens have no place beside an adapter on the input embedding",
-            "Take it out of lora.targets; all-linear leaves it alone.",
+            "pause tokens cannot be combined with an adapter on the input embedding",
+            "Take the embedding out of lora.targets. all-linear does not include it.",
         )
     if pause_of(model) is not None:
         raise ModelError("the model has pause tokens already", "Start from the model without them.")
@@ -60,13 +68,13 @@ def add_pause(model: Any, count: int) -> torch.nn.Parameter:
 
 
 def pause_of(model: Any) -> torch.nn.Parameter | None:
-    """The embeddings [N, D] of a model's pause tokens, if it has any."""
-    found: torch.nn.Parameter | None = getattr(model.get_input_embeddings(), _NAME, None)
-    return found
+    """The embeddings [N, D] of a model's pause tokens. None if it has no pause tokens."""
+    rows_ND: torch.nn.Parameter | None = getattr(model.get_input_embeddings(), _NAME, None)
+    return rows_ND
 
 
 def save_pause(model: Any, folder: Path) -> None:
-    """Write the embeddings of a model's pause tokens beside its other weights, if it has any."""
+    """Write the embeddings of a model's pause tokens to a file of their own, if it has any."""
     rows_ND = pause_of(model)
     if rows_ND is not None:
         save_file({_NAME: rows_ND.detach().contiguous()}, folder / PAUSE_WEIGHTS)
@@ -76,7 +84,7 @@ def load_pause(model: Any, folder: Path) -> None:
     """Give a model the pause tokens that a folder holds, if it holds any.
 
     Raises:
-        ModelError: the file is damaged, or made for another model.
+        ModelError: the file is damaged, or belongs to another model.
     """
     path = folder / PAUSE_WEIGHTS
     if not path.is_file():
@@ -90,8 +98,8 @@ def load_pause(model: Any, folder: Path) -> None:
     own_D = model.get_input_embeddings().weight.shape[1]
     if rows_ND.dim() != 2 or rows_ND.shape[1] != own_D:
         raise ModelError(
-            f"{path} holds embeddings of shape {tuple(rows_ND.shape)}; those of the model have {own_D} numbers each",
-            "Give the model that the run was made from.",
+            f"{path} holds embeddings of shape {tuple(rows_ND.shape)}, and the model's have {own_D} numbers each",
+            "Give the model that the run started from.",
         )
     present = pause_of(model)
     parameter = add_pause(model, len(rows_ND)) if present is None else present
@@ -100,5 +108,5 @@ def load_pause(model: Any, folder: Path) -> None:
 
 
 def without_pause(model: Any) -> dict[str, torch.Tensor]:
-    """The state of a model as others know it: without its pause tokens."""
+    """A model's state without its pause tokens, which other programs can load."""
     return {name: tensor for name, tensor in model.state_dict().items() if name.rpartition(".")[2] != _NAME}

@@ -1,13 +1,14 @@
-"""A base in 4 or 8 bits for LoRA: what it takes, and when it is refused. The weights themselves are never trained: an adapter is.
+"""A base in 4 or 8 bits under a LoRA adapter: how it is loaded, and where it is refused. Only the adapter is trained.
 
-4 bits (QLoRA; Dettmers et al., 2023, https://arxiv.org/abs/2305.14314): weights of linear layers are kept as 4-bit NormalFloat in
-blocks with their own scales, which are quantized once more; each product is computed in a floating dtype. CPUs are refused: there,
-an evaluation makes bitsandbytes (0.50) pack the weights anew for its fast product, which has no backward pass, and training goes on
-with gradients missing or wrong and no error.
+4 bits (QLoRA, Dettmers et al., 2023, https://arxiv.org/abs/2305.14314): weights of linear layers are 4-bit NormalFloat
+in blocks with scales of their own, which are quantized too. Each product is computed in a floating dtype. On a CPU this
+is refused. There an evaluation makes bitsandbytes (0.50) repack the weights for its fast product, which has no backward
+pass, and training continues with missing or wrong gradients and no error.
 
-8 bits (LLM.int8; Dettmers et al., 2022, https://arxiv.org/abs/2208.07339): weights and inputs of each product are 8-bit integers
-with a scale a row; columns of the input in which any entry reaches 6 are multiplied in a floating dtype. Which columns these are
-depends on all rows of a batch, so what shares a batch changes numbers within that rounding. Inputs pass through float16.
+8 bits (LLM.int8, Dettmers et al., 2022, https://arxiv.org/abs/2208.07339): weights and inputs of each product are 8-bit
+integers with a scale for each row. Columns of the input in which any entry reaches 6 are multiplied in a floating
+dtype. Which columns these are depends on all rows of a batch, so the other rows change numbers within that rounding.
+Inputs pass through float16.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ _INSTALL = "Install it: pip install palmette[quantize]"
 def quantization_config(
     device: str, dtype: torch.dtype = torch.bfloat16, quantization: Quantization = "4bit"
 ) -> BitsAndBytesConfig:
-    """How transformers is to load a base in 4 bits (NormalFloat, scales quantized too, products in `dtype`) or in 8.
+    """transformers' configuration for a base in 4 bits (NormalFloat, quantized scales, products in `dtype`) or in 8.
 
     Args:
         device: where the model will run, such as "cuda".
-        dtype: of the products and of everything that is not quantized.
+        dtype: dtype of the products and of everything that is not quantized.
         quantization: "4bit" or "8bit".
 
     Raises:
-        ModelError: 4 bits on a CPU; bitsandbytes is missing, too old, cannot be loaded, or does not support the device.
+        ModelError: 4 bits are wanted on a CPU. Or bitsandbytes is missing or too old, cannot be loaded, or does not
+            support the device.
     """
     if device == "cpu" and quantization == "4bit":
         raise ModelError(
@@ -53,7 +55,7 @@ def quantization_config(
         raise ModelError("the bitsandbytes that is installed is too old for transformers", _INSTALL)
     try:
         supported = importlib.import_module(_PACKAGE).supported_torch_devices
-    # It loads a library for the GPU on import, and fails in as many ways as there are drivers.
+    # On import it loads a library for the GPU, which fails in as many ways as there are drivers.
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(
@@ -65,7 +67,7 @@ def quantization_config(
             f"Load the base as it is, without {bits} bits.",
         )
     if quantization == "8bit":
-        # It says at every single product that bfloat16 passes through float16.
+        # It warns at every product that bfloat16 passes through float16.
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
@@ -77,5 +79,5 @@ def quantization_config(
 
 
 def is_quantized(model: Any) -> bool:
-    """Whether a base is kept in 4 or 8 bits: then it can carry an adapter, but neither be trained itself nor merged with one."""
+    """Whether a base is in 4 or 8 bits. Then it can carry an adapter, but cannot be trained or merged with one."""
     return any(getattr(model, f"is_loaded_in_{quantization}", False) for quantization in get_args(Quantization))

@@ -59,9 +59,8 @@ def dpo_loss(
         sigmoid   -(1 - label_smoothing) * log sigmoid(beta * lead) - label_smoothing * log sigmoid(-beta * lead)
         ipo       (lead - 1 / (2 * beta))^2
 
-    Sigmoid is in nats, ipo in nats squared.
-
-    Where policy and reference agree, sigmoid gives ln 2 for any beta and any label smoothing.
+    Sigmoid is in nats, ipo in nats squared. Where policy and reference agree, sigmoid gives ln 2 for any beta and any
+    label smoothing.
 
     Sources:
 

@@ -127,7 +127,7 @@ def rloo_loss(
         weight_P: learn weights. A token of weight 0 does not count.
         denominator: number of completions over the whole optimizer step.
         clip_low: see `clipped_surrogate`. It applies to the ratio of the whole completion.
-        clip_high: the same.
+        clip_high: as `clip_low`.
 
     Raises:
         ValueError: the denominator is not positive, or the clip range is empty.

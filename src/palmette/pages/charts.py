@@ -1,4 +1,4 @@
-"""The charts of pages: small SVG drawings that take their colours from the page around them."""
+"""The charts of pages: small SVG drawings in the colours of the page."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class StepLine:
     """A figure over the optimizer steps, for a chart.
 
     Attributes:
-        points: (step, value), by rising step; at least one.
-        name: what sets it apart from another line of the chart.
+        points: (step, value), by rising step. There is at least one.
+        name: its name, where the chart has another line.
     """
 
     points: Points
@@ -46,7 +46,7 @@ def risk_coverage_chart(points: Sequence[tuple[float, float]]) -> Markup:
     """The share of wrong answers among the questions that a threshold on the probability keeps.
 
     Args:
-        points: (coverage, risk), both 0 to 1, by rising coverage; the last one covers everything.
+        points: (coverage, risk), both 0 to 1, by rising coverage. The last one covers everything.
     """
     _, overall = points[-1]
     half = min(points, key=lambda point: abs(point[0] - 0.5))
@@ -61,8 +61,8 @@ def risk_coverage_chart(points: Sequence[tuple[float, float]]) -> Markup:
         parts.append(_DOT.format("dot", x(100 * coverage), y(100 * risk)))
         parts.append(_TEXT.format("value", x(100 * coverage) + shift, y(100 * risk) - 9, anchor, f"{100 * risk:.1f}"))
     described = (
-        f"Of all questions, {100 * overall:.1f} % are wrong; of the {100 * half[0]:.0f} % that the model is surest of, "
-        f"{100 * half[1]:.1f} %. The dashed line is what a random order would give."
+        f"Of all questions, {100 * overall:.1f} % are wrong. Of the {100 * half[0]:.0f} % that the model is surest of, "
+        f"{100 * half[1]:.1f} % are wrong. The dashed line is the share for a random order."
     )
     return _figure("risk", "Errors against the share of questions kept", described, parts)
 
@@ -112,15 +112,15 @@ def steps_chart(
     guides: Sequence[float] = (),
     least: float | None = None,
 ) -> Markup:
-    """Figures over the optimizer steps: single steps pale, their running mean over a twentieth of the run on top.
+    """Figures over the optimizer steps: pale for single steps, dark for the mean over a twentieth of the run.
 
     Args:
         name: letters and digits that no other chart of the page has.
         lines: one or two figures of the same unit.
-        title: what is shown.
-        label: of the axis, with the unit.
-        guides: values to mark by dashed lines; those beyond the drawing are left out.
-        least: what lies below is drawn here.
+        title: the title.
+        label: label of the axis, with the unit.
+        guides: values to mark by dashed lines. Those outside the drawing are left out.
+        least: smaller values are drawn at this value.
     """
     means = [_running_means(line.points) for line in lines]
     ticks, last = _step_ticks(lines, least), max(1, *(line.points[-1][0] for line in lines))
@@ -158,7 +158,7 @@ def _step_ticks(lines: Sequence[StepLine], least: float | None) -> list[float]:
 
 
 def window_of(num_points: int) -> int:
-    """How many points a running mean is taken over: a twentieth, at least one."""
+    """Points that a running mean is taken over: a twentieth of all, at least one."""
     return max(1, num_points // 20)
 
 
@@ -194,7 +194,7 @@ def readable(value: float) -> str:
 
 
 def share_bar(percent: float | None) -> Markup:
-    """A bar for a table cell; the number stands beside it."""
+    """A bar for a table cell, beside the number."""
     filled = _RECT.format("filled", 0, 0, percent or 0.0, 4, "")
     return Markup(
         '<svg class="share" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">'
@@ -203,7 +203,7 @@ def share_bar(percent: float | None) -> Markup:
 
 
 def interval_bar(percent: float, interval: tuple[float, float] | None) -> Markup:
-    """A line from 0 to 100 with the interval as a band and the value as a stroke; the numbers stand beside it."""
+    """A line from 0 to 100 with the interval as a band and the value as a stroke, beside the numbers."""
     low, high = interval or (percent, percent)
     return Markup(
         '<svg class="interval" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{}</svg>'
@@ -250,7 +250,7 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def _envelope(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most `_MAX_POINTS` points, the least and the greatest of each stretch: no peak is lost."""
+    """At most `_MAX_POINTS` points: the least and the greatest of each stretch, so that no peak is lost."""
     if len(points) <= _MAX_POINTS:
         return list(points)
     count, kept = _MAX_POINTS // 2, list[tuple[float, float]]()

@@ -1,4 +1,4 @@
-"""What the HTML pages share: each is one file that needs nothing else, and in which only our own style and script count."""
+"""Rendering of HTML pages. Each page is one file, loads nothing else, and runs only our own style and script."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from palmette.run import write_bytes
 
 
 def render_page(template: str, *, styles: Sequence[str], scripts: Sequence[str], **values: Any) -> str:
-    """A page as HTML; whatever text it is given stays text.
+    """A page as HTML. Text that is given never becomes markup.
 
     Args:
         template: a template that extends page.html.
         styles: style sheets, one after the other.
         scripts: scripts, one after the other.
-        values: what the template shows.
+        values: the values of the template.
     """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
@@ -35,7 +35,7 @@ def render_page(template: str, *, styles: Sequence[str], scripts: Sequence[str],
 
 
 def write_page(path: Path, html: str) -> None:
-    """Write a page, whole or not at all; half surrogates become question marks.
+    """Write a page, whole or not at all. Lone surrogates become question marks.
 
     Raises:
         RunError: the file cannot be written.
@@ -44,7 +44,7 @@ def write_page(path: Path, html: str) -> None:
 
 
 def script_json(value: Any) -> Markup:
-    """JSON that may stand in a script element whatever its strings hold.
+    """JSON that is safe inside a script element, whatever its strings hold.
 
     >>> print(script_json({"text": "</script><!--"}))
     {"text":"\\u003c/script\\u003e\\u003c!--"}

@@ -37,9 +37,9 @@ def plot_loss(metrics_log: Path, out: Path, title: str, *, unit: str = "loss (na
 
     Args:
         metrics_log: the run's metrics.jsonl.
-        out: where the PNG goes.
+        out: the PNG to write.
         title: the plot's title.
-        unit: what the loss is counted in.
+        unit: the unit of the loss.
     """
     from matplotlib.figure import Figure
 
@@ -67,9 +67,9 @@ class FrontierPoint:
     """A policy.
 
     Attributes:
-        name: its name; points of one name get one colour.
-        kl: how far it is from the reference (nats a completion).
-        exact: what its sampled completions earn (percent).
+        name: its name. Points of one name get one colour.
+        kl: KL divergence from the reference, in nats per completion.
+        exact: exact match of its sampled completions, in percent.
     """
 
     name: str
@@ -78,12 +78,12 @@ class FrontierPoint:
 
 
 def plot_frontier(points: Sequence[FrontierPoint], out: Path, reference: str) -> None:
-    """What policies gained, and how far they went for it, as a PNG: exact match of sampled completions against the KL divergence.
+    """Draw exact match of sampled completions against the KL divergence from the reference, as a PNG.
 
     Args:
         points: the policies.
-        out: where the PNG goes.
-        reference: what they are held against.
+        out: the PNG to write.
+        reference: the name of the reference.
     """
     from matplotlib.figure import Figure
 
@@ -101,11 +101,11 @@ def plot_frontier(points: Sequence[FrontierPoint], out: Path, reference: str) ->
 
 
 def plot_rollouts(metrics_log: Path, out: Path, title: str) -> None:
-    """What a policy earned, and how far it went for it, as a PNG: reward, KL divergence, entropy, and length over the optimizer steps.
+    """Draw reward, KL divergence, entropy and length of completions over the optimizer steps, as a PNG.
 
     Args:
-        metrics_log: metrics.jsonl of a run that learned from rollouts; a figure that it did not count stays empty.
-        out: where the PNG goes.
+        metrics_log: metrics.jsonl of a run that learned from rollouts. A figure that is not in it stays empty.
+        out: the PNG to write.
         title: the plot's title.
     """
     from matplotlib.figure import Figure
@@ -138,8 +138,8 @@ def plot_retention(result: Retention, out: Path, title: str) -> None:
     """A model's retention as a PNG: perplexity of each passage before and after, KL divergence of each prompt.
 
     Args:
-        result: what was measured.
-        out: where the PNG goes.
+        result: the measurements.
+        out: the PNG to write.
         title: the plot's title.
     """
     from matplotlib.figure import Figure
@@ -169,11 +169,12 @@ def plot_retention(result: Retention, out: Path, title: str) -> None:
 
 
 def plot_forgetting(points: Sequence[SweepPoint], path: Path, *, untouched_exact: float | None = None) -> None:
-    """What each learning rate gains on the task and costs elsewhere, as a PNG.
+    """Draw the gain of each learning rate on the task, and its cost on general text and chats, as a PNG.
 
     Args:
-        points: the sweep's models; several of one learning rate (seeds) are shown each, with a line through their means.
-        path: where the PNG goes.
+        points: the sweep's models. Where there are several of one learning rate (seeds), the line goes through their
+            means.
+        path: the PNG to write.
         untouched_exact: exact match of the untouched model, in percent, if it is known.
 
     Raises:
@@ -185,8 +186,9 @@ def plot_forgetting(points: Sequence[SweepPoint], path: Path, *, untouched_exact
 def forgetting_figure(points: Sequence[SweepPoint], *, untouched_exact: float | None = None) -> Any:
     """The figure of `plot_forgetting`: exact match above, retention below, over the same learning rates.
 
-    Both curves below are in nats per token, so they share one axis: the KL divergence, and the rise of the mean negative
-    log-likelihood, which is the logarithm of the perplexity ratio; the axis on the right reads it as a ratio.
+    Both curves below are in nats per token, so they share one axis. One is the KL divergence. The other is the rise of
+    the mean negative log-likelihood, which is the logarithm of the perplexity ratio. The axis on the right shows the
+    ratio.
     """
     from matplotlib.figure import Figure
 
@@ -202,7 +204,7 @@ def forgetting_figure(points: Sequence[SweepPoint], *, untouched_exact: float | 
     rises = [(p.learning_rate, math.log(p.perplexity_ratio)) for p in points]
     _curve(cost, rises, BLUE, "^", "general text: ln of the perplexity ratio")
     cost.axhline(0.0, color=GREY, linestyle="--", linewidth=1)
-    cost.set(xlabel="learning rate", ylabel="nats per token", title="Lost elsewhere")
+    cost.set(xlabel="learning rate", ylabel="nats per token", title="Lost on general text and chats")
     right = cost.secondary_yaxis("right")
     right.yaxis.set_major_formatter(lambda nats, _: f"{math.exp(nats):.3g}" if nats < 50 else "")
     right.set_ylabel("perplexity ratio")

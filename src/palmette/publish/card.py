@@ -1,11 +1,12 @@
-"""The model card: what was trained on what and how, how well it does, how to use it, and what it is not for.
+"""The model card: the model, its training data, recipe, figures, use and limits.
 
-Its metadata follow the hub's specification of model cards (https://huggingface.co/docs/hub/model-cards).
+The card's metadata follow the hub's specification of model cards (https://huggingface.co/docs/hub/model-cards).
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,7 @@ from typing import Literal
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from palmette.evaluate.names import HEADLINES, with_interval
+from palmette.publish.joined_tokens import JoinedPrompts
 from palmette.publish.public import Figures, Source
 
 Kind = Literal["adapter", "merged", "full"]
@@ -25,21 +27,24 @@ _WHAT = {
 
 @dataclass(frozen=True)
 class Publication:
-    """What a card tells.
+    """The contents of a card.
 
     Attributes:
         to: the repository, USER/NAME.
         kind: an adapter, a model with its adapter merged, or a model trained as a whole.
         base: the base model's id on the hub.
-        quantization: how the base was kept in training, None for as it is.
-        licence: of what is published.
-        sources: what it learned from.
-        recipe: how, as YAML.
-        figures: what evaluations found.
-        prompt: a whole prompt as the model got them in training.
-        calibrated: whether a calibration goes with it.
-        version: of palmette.
-        only_here: why no other program can ask it as it was trained; "" if one can.
+        quantization: how the base was quantized in training. None if it was not.
+        licence: the licence of what is published.
+        sources: the training data.
+        recipe: the recipe, as YAML.
+        figures: results of evaluations.
+        prompt: the example's prompt, as text.
+        prompt_tokens: the example's prompt, as the token ids of training.
+        joined: how many prompts another program would encode differently.
+        example_joined: whether the example's prompt is one of these.
+        calibrated: whether a calibration is published too.
+        version: the version of palmette that trained it.
+        only_here: why no other program can ask it as it was trained. Empty if another program can.
     """
 
     to: str
@@ -51,16 +56,19 @@ class Publication:
     recipe: str
     figures: Sequence[Figures]
     prompt: str
+    prompt_tokens: Sequence[int]
+    joined: JoinedPrompts
+    example_joined: bool
     calibrated: bool
     version: str
     only_here: str = ""
 
 
 def model_card(publication: Publication) -> str:
-    """The card as Markdown with its metadata in front.
+    """The card as Markdown, its metadata first.
 
     Raises:
-        ValueError: the metadata do not read back as they were meant.
+        ValueError: the metadata read back differently.
     """
     metadata = card_data(publication)
     parts = [_summary, _figures, _data, _use, _limits, _recipe, _licence]
@@ -112,16 +120,17 @@ def _decoder(figures: Figures) -> str:
 
 def _summary(publication: Publication) -> str:
     what = _WHAT[publication.kind].format(base=publication.base)
-    few_bits = f" (kept in {publication.quantization} while training)" if publication.quantization else ""
+    few_bits = f" (quantized to {publication.quantization} in training)" if publication.quantization else ""
     return (
-        f"# {publication.to.partition('/')[2]}\n\n{what}{few_bits}, for one task: answer a question about a document with the words "
-        "of that document, or say that it does not answer. The completion is a JSON object with the answer under one key."
+        f"# {publication.to.partition('/')[2]}\n\n{what}{few_bits}. It does one task: it answers a question about a "
+        "document with words copied from that document, or says that the document does not answer it. The completion "
+        "is a JSON object with the answer under one key."
     )
 
 
 def _figures(publication: Publication) -> str:
     if not publication.figures:
-        return "## Figures\n\nNone were given. Measure it on documents of your own before relying on it."
+        return "## Figures\n\nNone were given. Measure the model on your own documents before you rely on it."
     headings = [f"{figures.data}, {_decoder(figures)}" for figures in publication.figures]
     rows = [["percent", *headings], ["---", *("---:" for _ in headings)]]
     for key, label in HEADLINES.items():
@@ -131,7 +140,7 @@ def _figures(publication: Publication) -> str:
     rows.append(["questions", *(str(figures.questions) for figures in publication.figures)])
     hashes = "\n".join(f"- {escape(f.data)}: SHA-256 or fingerprint `{f.sha256}`" for f in publication.figures)
     return (
-        "## Figures\n\nMetrics of SQuAD v2; in brackets 95 % intervals by bootstrap over documents.\n\n"
+        "## Figures\n\nMetrics of SQuAD v2, with 95 % intervals by bootstrap over documents in brackets.\n\n"
         f"{_table(rows)}\n\n{hashes}"
     )
 
@@ -163,18 +172,33 @@ def _use(publication: Publication) -> str:
             f'palmette ask --model {run} --document FILE "QUESTION"',
         ]
     )
-    calibrated = " It decides as calibrated." if publication.calibrated else ""
+    calibrated = " It decides as it was calibrated." if publication.calibrated else ""
     library = "transformers and peft" if publication.kind == "adapter" else "transformers"
     own = (
-        f"## Use\n\nWith palmette, whose span decoder gives a span of the document with its place and a probability.{calibrated}\n\n"
-        f"{_fenced(commands, 'sh')}\n\n"
+        "## Use\n\nWith palmette, every answer is copied verbatim from the document, with its position and a "
+        f"probability.{calibrated}\n\n{_fenced(commands, 'sh')}\n\n"
     )
     if publication.only_here:
-        return f"{own}Not with other programs: {publication.only_here}."
+        return f"{own}Other programs cannot use it: {publication.only_here}."
     return (
-        f"{own}With {library}. The prompt has to be the one of the training, to the letter:\n\n"
-        f"{_fenced(_python(publication), 'python')}\n\n"
-        "Text of a document that looks like a control token of the chat template would act as one here; palmette keeps it text."
+        f"{own}With {library}, the prompt has to be exactly the prompt of the training. "
+        f"{_tokens_note(publication)}\n\n{_fenced(_python(publication), 'python')}\n\nIn this example, text of a "
+        "document that looks like a control token of the chat template acts as one. Palmette keeps it text."
+    )
+
+
+def _tokens_note(publication: Publication) -> str:
+    """Whether a plain tokenizer gives the tokens of training, and what to do where it does not."""
+    joined = publication.joined
+    compared = f"{joined.total:,} prompts of {joined.data}"
+    if not joined.joined and not publication.example_joined:
+        return f"Its tokenizer then gives the tokens of the training: it did for all of {compared}."
+    return (
+        f"Of {compared}, {joined.joined:,} ({joined.percent:.1f} %) get other tokens than in training when their text "
+        "is encoded as a whole. The tokenizer joins characters where two parts of the prompt meet, such as a full "
+        "stop and the line breaks after it, and training encoded each part by itself. Answers to such prompts may be "
+        "worse. The example therefore passes token ids. For your own prompts, encode the text of the template, the "
+        "document and the question one by one, and join the ids."
     )
 
 
@@ -185,6 +209,8 @@ def _python(publication: Publication) -> str:
     else:
         imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
     kind = "AutoPeftModelForCausalLM" if adapter else "AutoModelForCausalLM"
+    if publication.joined.joined or publication.example_joined:
+        imports.insert(0, "import torch")
     lines = [
         *imports,
         "",
@@ -193,31 +219,44 @@ def _python(publication: Publication) -> str:
         "prompt = (",
         *(f"    {line!r}" for line in publication.prompt.splitlines(keepends=True)),
         ")",
-        'inputs = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")',
+        *_inputs(publication),
         "output = model.generate(**inputs, max_new_tokens=64, do_sample=False)",
         'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
     ]
     return "\n".join(lines)
 
 
+def _inputs(publication: Publication) -> list[str]:
+    """Lines of Python that encode the example's prompt."""
+    if not publication.joined.joined and not publication.example_joined:
+        return ['inputs = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")']
+    rows = textwrap.wrap(", ".join(map(str, publication.prompt_tokens)), 100)
+    return [
+        "token_ids = [  # of the prompt above, as in training",
+        *(f"    {row}" for row in rows),
+        "]",
+        "input_ids = torch.tensor([token_ids])",
+        'inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}',
+    ]
+
+
 def _limits(publication: Publication) -> str:
     return (
-        "## Intended use and limits\n\n"
-        "Meant for short answers that stand in a given text: a name, a date, a number, a clause.\n\n"
-        "- It is wrong at times, and sure of itself at times when it is wrong: a wrong span, or a refusal where the text does answer. "
-        "Where an error costs something, let a person look at the place in the document.\n"
-        "- Plain generation may give words that do not stand in the document; the span decoder cannot.\n"
-        "- Figures hold for texts and questions like those they were measured on, other languages and domains not included.\n"
-        "- It says what a document says, not whether that is true, and a document may have been written to mislead it.\n"
-        f"- Everything else that is known of the limits and biases of {publication.base} holds here too. Fine-tuning on one task may have "
-        "cost it others."
+        "## Intended use and limits\n\nThe model is meant for short answers that a given text states: a name, a "
+        "date, a number, a clause.\n\n- It makes mistakes, and it may be sure of them: a wrong span, or a refusal "
+        "where the text does answer. Where a mistake is costly, have a person check the answer's position in the "
+        "document.\n- Plain generation may give words that are not in the document. The span decoder cannot.\n- "
+        "Figures hold for texts and questions like those that they were measured on. Other languages and domains may "
+        "do worse.\n- It says what a document says, and not whether that is true. A document may have been written "
+        f"to mislead it.\n- All known limits and biases of {publication.base} apply here too. Fine-tuning on one task "
+        "may have made it worse at others."
     )
 
 
 def _recipe(publication: Publication) -> str:
     return (
-        f"## Recipe\n\nTrained with palmette {publication.version} (`palmette train sft`); `manifest.json` has versions and hashes.\n\n"
-        f"{_fenced(publication.recipe.rstrip(), 'yaml')}"
+        f"## Recipe\n\nTrained with palmette {publication.version} (`palmette train sft`). `manifest.json` has "
+        f"versions and hashes.\n\n{_fenced(publication.recipe.rstrip(), 'yaml')}"
     )
 
 
@@ -231,12 +270,12 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text in which nothing is Markdown that would break a table or hide a name."""
+    """A text with Markdown's special characters escaped, so that it breaks no table and hides no name."""
     return re.sub(r"([|<>*_\[\]\\])", r"\\\1", text)
 
 
 def _fenced(text: str, kind: str) -> str:
-    """A block of code, fenced by more backticks than stand together within."""
-    longest = max((len(found) for found in re.findall("`+", text)), default=0)
+    """A block of code. Its fence is longer than any run of backticks in the code."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{kind}\n{text}\n{fence}"

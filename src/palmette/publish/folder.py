@@ -1,4 +1,4 @@
-"""A run as the folder that is uploaded."""
+"""The folder that is uploaded for a run."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from palmette.inference.task import recipe_prompt, recipe_task
 from palmette.model.loading import weights_hash
 from palmette.publish.card import Kind, Publication
 from palmette.publish.hub import base_licence
+from palmette.publish.joined_tokens import count_joined, is_joined
 from palmette.publish.merge import ORIGIN, MergeDType, mergeable, merged_model, origin, write_merged
 from palmette.publish.public import (
     check_licence,
@@ -33,6 +34,7 @@ from palmette.publish.public import (
     read_figures,
     sources_of,
 )
+from palmette.tree.segments import decode_tokens
 
 _CARD = "README.md"
 
@@ -42,7 +44,7 @@ _EXAMPLE = Document("example", "The ferry leaves at 7:40 from pier 3.", (Questio
 
 @dataclass(frozen=True)
 class _Run:
-    """What is to be published, read once."""
+    """The run to publish, read once."""
 
     folder: Path
     trained: Path
@@ -63,7 +65,8 @@ def _read(folder: Path, *, merged: bool, base_model: str | None) -> _Run:
     stage = manifest.get("stage", "sft")
     if recipe.data.kind != "qa" or stage != "sft":
         raise RunError(
-            f"{folder} was trained on {recipe.data.kind} data by `train {stage}`; a card would tell of fine-tuning on documents and questions",
+            f"{folder} was trained on {recipe.data.kind} data by `train {stage}`, and the card describes fine-tuning "
+            "on documents and questions",
             "Merge it (palmette merge), and write its card by hand.",
         )
     kind: Kind = "merged" if merged else "full" if full else "adapter"
@@ -86,7 +89,7 @@ def _publication(
         sources=sources_of(finished.manifest, data_licences),
         recipe=_recipe(finished),
         figures=[read_figures(expand(folder), weights, MADE_BY, METRICS) for folder in evaluations],
-        prompt=_example_prompt(finished),
+        **_prompts(finished),
         calibrated=_calibrated(finished),
         version=finished.manifest["versions"].get("palmette", __version__),
         only_here=_only_here(finished.recipe),
@@ -94,12 +97,12 @@ def _publication(
 
 
 def _only_here(recipe: Recipe) -> str:
-    """Why no other program can ask a run's model as it was trained; "" if one can."""
+    """Why no other program can ask a run's model as it was trained. It is empty if another program can."""
     if recipe_prompt(recipe).two_turns:
-        return "it is asked in two turns, whether there is an answer and which"
+        return "it is asked in two turns, first whether there is an answer, then for the answer"
     kinds = {
-        "blah": "placeholders stand before its answers that later tokens must not look at",
-        "pause": "tokens stand before its answers that no vocabulary has (pause.safetensors)",
+        "blah": "its answers begin with placeholders that later tokens must not attend to",
+        "pause": "its answers begin with learned tokens that no vocabulary has (pause.safetensors)",
     }
     return kinds.get(recipe.reasoning.kind, "")
 
@@ -109,20 +112,25 @@ def _recipe(finished: _Run) -> str:
 
 
 def _calibrated(finished: _Run) -> bool:
-    """A calibration holds for the very weights that it was fitted with, so not for merged ones."""
+    """Whether a calibration is published. It holds for the weights that it was fitted with, so not for merged ones."""
     return finished.kind != "merged" and (finished.trained / CALIBRATION).is_file()
 
 
-def _example_prompt(finished: _Run) -> str:
-    """A whole prompt, as the tokenizer's own text."""
+def _prompts(finished: _Run) -> dict[str, Any]:
+    """The example of the card, and how many prompts another program would encode differently."""
     tokenizer = source_tokenizer(resolve_run(finished.folder))
     task = recipe_task(finished.recipe, tokenizer)
     tokens = task.prompt_tokens(_EXAMPLE, _EXAMPLE.questions[0])
-    return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    return {
+        "prompt": decode_tokens(tokenizer, tokens),
+        "prompt_tokens": tokens,
+        "joined": count_joined(finished.recipe, task, tokenizer),
+        "example_joined": is_joined(tokens, tokenizer),
+    }
 
 
 def _fill(staging: Path, finished: _Run, publication: Publication, card: str, dtype: MergeDType) -> None:
-    """Write everything that is to be uploaded into a folder."""
+    """Write everything to upload into a folder."""
     manifest = public_manifest(finished.manifest, finished.base)
     if finished.kind == "merged":
         write_merged(merged_model(finished.folder, finished.recipe), finished.recipe, staging, dtype)

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: what licence a base model has, and uploading a folder."""
+"""The Hugging Face hub: the licence of a base model, and uploading a folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_name(to: str) -> None:
     """Check that a repository's name is USER/NAME, as the hub wants it.
 
     Raises:
-        RunError: it is not.
+        RunError: it has another form.
     """
     try:
         validate_repo_id(to)
@@ -32,10 +32,10 @@ def check_name(to: str) -> None:
 
 
 def base_licence(name: str) -> str | None:
-    """The licence that a model's card or configuration states, as the hub's identifier; None where nobody says.
+    """The licence that a model's card or configuration states, as the hub's identifier. None where it states none.
 
     Args:
-        name: a folder, or a hub id, whose card is asked for there.
+        name: a folder, or a hub id.
     """
     if name in _KNOWN:
         return _KNOWN[name]
@@ -55,9 +55,7 @@ def _of_folder(folder: Path) -> object:
 def _of_hub(name: str) -> object:
     try:
         return ModelCard.load(name).data.license
-    except (
-        Exception
-    ):  # no network, no such repository, no card: the library has a class for each, and the answer is one
+    except Exception:  # the library has a class each for no network, no repository and no card
         return None
 
 
@@ -65,16 +63,16 @@ def upload(folder: Path, to: str, *, private: bool, update: bool) -> str:
     """Upload a folder as a model repository.
 
     Args:
-        folder: what to upload.
+        folder: the folder.
         to: the repository, USER/NAME.
-        private: whether nobody else may see it.
-        update: whether it may exist already; then what is new is one more commit.
+        private: whether only its owner may see it.
+        update: whether it may exist already. The upload is then another commit.
 
     Returns:
         The repository's address.
 
     Raises:
-        RunError: the hub refuses or cannot be reached, or a repository that exists is public and was to be private.
+        RunError: the hub refuses or cannot be reached, or an existing repository is public and should be private.
     """
     api = HfApi()
     try:
@@ -87,6 +85,7 @@ def upload(folder: Path, to: str, *, private: bool, update: bool) -> str:
     except Exception as error:  # the library raises a dozen kinds, those of its network client among them
         raise RunError(
             f"cannot upload to {to}: {first_line(error)}",
-            "Log in with `hf auth login`; --update adds to a repository that exists; --dry-run FOLDER uploads nothing.",
+            "Log in with `hf auth login`. --update uploads to a repository that exists. --dry-run FOLDER uploads "
+            "nothing.",
         ) from error
     return address

@@ -1,4 +1,4 @@
-"""An adapter added into its model's weights: a plain folder that transformers, and whatever reads its format, loads."""
+"""Merging an adapter into its model's weights, as a plain folder that transformers and other programs load."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _TOLERANCE = 1e-3
 
 
 def merge_run(folder: Path, out: Path, dtype: MergeDType = "auto") -> torch.dtype:
-    """Write a run's model, with its adapter merged, as a plain folder; `palmette.json` in it says where it came from.
+    """Write a run's model, with its adapter merged, as a plain folder. Its `palmette.json` records the origin.
 
     Args:
         folder: a finished run folder with an adapter.
         out: the folder to write, which must not exist.
-        dtype: of the weights written; "auto" is the run's own.
+        dtype: the dtype of the written weights. "auto" is the run's own.
 
     Returns:
-        The dtype that "auto" stood for.
+        The dtype of the written weights.
 
     Raises:
-        RunError: not such a run, or `out` cannot be written.
-        ModelError: the base cannot be loaded, or merged weights would not compute what the adapter does.
+        RunError: the folder is no such run, or `out` cannot be written.
+        ModelError: the base cannot be loaded, or the merged weights compute something else than the adapter.
     """
     run.check_absent(out)
     recipe = mergeable(folder)
@@ -50,12 +50,13 @@ def mergeable(folder: Path) -> Recipe:
     """The recipe of a run whose adapter a plain model folder can hold.
 
     Raises:
-        RunError: no run folder; one with a full model, or none; or more beside the adapter than its matrices.
+        RunError: the folder is no run folder, has a full model or nothing trained, or has more beside the adapter than
+            its matrices.
     """
     source = resolve_run(folder)
     adapter, recipe = source.adapter, source.recipe
     if adapter is None or recipe is None:
-        raise RunError(f"{folder} holds a full model: there is no adapter to merge", f"Take {source.trained} as it is.")
+        raise RunError(f"{folder} holds a full model: there is no adapter to merge", f"Use {source.trained} as it is.")
     more = sorted(path.name for path in adapter.glob("*.safetensors") if path.name != ADAPTER_WEIGHTS)
     if more:
         raise RunError(
@@ -65,12 +66,13 @@ def mergeable(folder: Path) -> Recipe:
 
 
 def merged_model(folder: Path, recipe: Recipe) -> LoadedModel:
-    """A run's model in float32 with its adapter merged, shown to compute the same as before.
+    """A run's model in float32 with its adapter merged, checked to compute the same as before.
 
-    A base that was kept in few bits is merged as it was before that.
+    The adapter of a quantized base is merged into the unquantized base.
 
     Raises:
-        ModelError: it cannot be loaded, or computes something else (an output layer that shares the weights of the embedding, say).
+        ModelError: it cannot be loaded, or computes something else. That happens where the output layer shares the
+            weights of the embedding, for example.
     """
     attention = "eager" if recipe.model.attention == "eager" else "sdpa"
     plain = {"dtype": "float32", "attention": attention, "fused": False, "quantization": None}
@@ -81,7 +83,7 @@ def merged_model(folder: Path, recipe: Recipe) -> LoadedModel:
     if not difference <= _TOLERANCE:
         raise ModelError(
             f"{folder}: merged weights compute something else than the adapter (relative difference {difference:.2g})",
-            "Publish the adapter instead; or train without the layers that share their weights.",
+            "Publish the adapter instead, or train without the layers that share their weights.",
         )
     return merged
 
@@ -96,7 +98,7 @@ def _probe(model: Any) -> torch.Tensor:
 
 
 def write_merged(merged: LoadedModel, recipe: Recipe, folder: Path, dtype: MergeDType) -> torch.dtype:
-    """Write a merged model and its tokenizer into a folder that exists; the dtype written."""
+    """Write a merged model and its tokenizer into a folder that exists. The result is the dtype of the weights."""
     chosen: torch.dtype = getattr(torch, recipe.model.dtype if dtype == "auto" else dtype)
     model = merged.model.to(chosen)
     model.save_pretrained(folder)
@@ -105,7 +107,7 @@ def write_merged(merged: LoadedModel, recipe: Recipe, folder: Path, dtype: Merge
 
 
 def origin(folder: Path, recipe: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:
-    """What a merged model was made of."""
+    """The origin of a merged model."""
     return {
         "made_by": run.environment(),
         "adapter_sha256": weights_hash(str(folder / run.ADAPTER)),

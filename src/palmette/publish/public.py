@@ -1,4 +1,4 @@
-"""A run as strangers may see it: its recipe and manifest without the paths of this machine, its data with their licences."""
+"""The public form of a run: recipe and manifest without paths of this machine, and data with their licences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from palmette.inference.names import model_kind
 _BUILTIN, _BUILTIN_LICENCE = "builtin:", "apache-2.0"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
-# Of the manifest; what else it holds (the command, the machine, reasons that quote documents) stays here.
+# Published keys of the manifest. Others (the command, the machine, reasons that quote documents) are private.
 _MANIFEST_KEYS = (
     "created",
     "versions",
@@ -34,13 +34,13 @@ _MANIFEST_KEYS = (
 
 @dataclass(frozen=True)
 class Source:
-    """Data that a run learned from.
+    """A source of training data.
 
     Attributes:
-        name: as the recipe names it; of a file, its name alone.
-        sha256: of its bytes, or the hub's fingerprint.
-        documents, questions: how many were read.
-        licence: what it is published under.
+        name: its name in the recipe. For a file, its name without folders.
+        sha256: the hash of its bytes, or the hub's fingerprint.
+        documents, questions: the counts that were read.
+        licence: the licence of the data.
     """
 
     name: str
@@ -51,13 +51,13 @@ class Source:
 
     @property
     def hub_id(self) -> str | None:
-        """Its id on the hub, if it is from there: only there the hash is not a SHA-256."""
+        """Its id on the hub, if it is from there. Only there the hash is not a SHA-256."""
         found = re.fullmatch(_HUB_ID, self.name.partition(":")[0])
         return found[0] if found and len(self.sha256) != 64 else None
 
 
 def check_licence(licence: str) -> str:
-    """An identifier of a licence, in the form that the hub knows.
+    """A licence's identifier in the form of the hub.
 
     Raises:
         RunError: it has another form.
@@ -73,10 +73,10 @@ def sources_of(manifest: Mapping[str, Any], licences: Sequence[str]) -> list[Sou
 
     Args:
         manifest: the run's.
-        licences: LICENCE for all sources that have none of their own, or SOURCE=LICENCE.
+        licences: LICENCE for all sources without their own, or SOURCE=LICENCE.
 
     Raises:
-        RunError: a source without a licence, or a licence for a source that is none of the run's.
+        RunError: a source has no licence, or a licence is given for a source that the run does not have.
     """
     given = {}
     for text in licences:
@@ -85,7 +85,7 @@ def sources_of(manifest: Mapping[str, Any], licences: Sequence[str]) -> list[Sou
     names = [part["source"] for part in manifest["data"]]
     strange = sorted(given.keys() - {"", *names})
     if strange:
-        raise RunError(f"the run did not learn from {strange[0]!r}", f"Its data are {', '.join(names)}.")
+        raise RunError(f"the run was not trained on {strange[0]!r}", f"Its data are {', '.join(names)}.")
     return [_source(part, given) for part in manifest["data"]]
 
 
@@ -101,7 +101,7 @@ def _source(part: Mapping[str, Any], given: Mapping[str, str]) -> Source:
 
 
 def public_source(name: str, sha256: str) -> str:
-    """A source's name; of a file, without its folders."""
+    """A source's name. A file's name has no folders."""
     on_hub = len(sha256) != 64 and _HUB_ID.fullmatch(name.partition(":")[0])
     return name if on_hub or name.startswith(_BUILTIN) else Path(name).name
 
@@ -110,17 +110,17 @@ def hub_base(name: str, given: str | None) -> str:
     """The base model's id on the hub.
 
     Args:
-        name: as the recipe has it.
-        given: as the user has it.
+        name: its name in the recipe.
+        given: the id that the user gave, if any.
 
     Raises:
-        RunError: it is a folder or a file of this machine, and no id was given.
+        RunError: the base is a folder or a file of this machine, and no id was given.
     """
     chosen = given or name
     if not _HUB_ID.fullmatch(chosen) or model_kind(chosen) != "hub":
         raise RunError(
             f"the base model {chosen!r} is a file or folder of this machine, which nobody else can load",
-            "Name it as it stands on the hub: --base-model USER/NAME.",
+            "Give its id on the hub: --base-model USER/NAME.",
         )
     return chosen
 
@@ -143,7 +143,7 @@ def public_recipe(text: str, base: str, manifest: Mapping[str, Any]) -> str:
 
 
 def _without_paths(value: Any) -> Any:
-    """Settings in which a path, wherever it is, has lost its folders; texts of several lines or with spaces are none."""
+    """Settings in which every path has lost its folders. A text with spaces or several lines is no path."""
     if isinstance(value, dict):
         return {key: _without_paths(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -153,24 +153,24 @@ def _without_paths(value: Any) -> Any:
 
 
 def public_manifest(manifest: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """What of a run's manifest says how it was made, and nothing of where."""
-    kept = {key: manifest[key] for key in _MANIFEST_KEYS if key in manifest}
-    kept["model"] = {**kept["model"], "name": base}
-    kept["data"] = [{**part, "source": public_source(part["source"], part["sha256"])} for part in kept["data"]]
-    return kept
+    """The part of a run's manifest that says how it was made, without anything about this machine."""
+    public = {key: manifest[key] for key in _MANIFEST_KEYS if key in manifest}
+    public["model"] = {**public["model"], "name": base}
+    public["data"] = [{**part, "source": public_source(part["source"], part["sha256"])} for part in public["data"]]
+    return public
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What an evaluation found.
+    """The results of an evaluation.
 
     Attributes:
-        data: what it was measured on, with its folders left out.
-        sha256: of the data.
-        questions: how many.
-        decoder: how it was asked.
-        calibrated: whether it decided as calibrated.
-        metrics: the measures by name.
+        data: the name of the data, without folders.
+        sha256: the hash of the data.
+        questions: the number of questions.
+        decoder: the decoder.
+        calibrated: whether the run's calibration was used.
+        metrics: the metrics by name.
         intervals: 95 % intervals of some of them.
     """
 
@@ -184,16 +184,16 @@ class Figures:
 
 
 def read_figures(folder: Path, weights: str | None, made_by_file: str, metrics_file: str) -> Figures:
-    """Read an evaluation that was made of the weights which are to be published.
+    """Read an evaluation of the weights to publish.
 
     Args:
-        folder: what `palmette eval squad` wrote.
-        weights: their hash.
-        made_by_file: the name of the file in it that says what was measured.
-        metrics_file: the name of the file with the measures.
+        folder: a folder of `palmette eval squad`.
+        weights: the hash of the weights.
+        made_by_file: the name of its file about the model and the data.
+        metrics_file: the name of its file of metrics.
 
     Raises:
-        RunError: no such evaluation, or one of other weights.
+        RunError: there is no such evaluation, or it is one of other weights.
     """
     try:
         how = json.loads((folder / made_by_file).read_text(encoding="utf-8"))
@@ -215,6 +215,6 @@ def read_figures(folder: Path, weights: str | None, made_by_file: str, metrics_f
         ) from error
     if how.get("weights") != weights:
         raise RunError(
-            f"{folder} was not measured on the weights of this run", "Evaluate this run, and give that folder."
+            f"{folder} was not measured on the weights of this run", "Evaluate this run, and give the folder of that."
         )
     return found

@@ -16,7 +16,7 @@ from palmette.publish.merge import MergeDType
 
 @dataclass(frozen=True)
 class PushSettings:
-    """What is uploaded, and what its card says.
+    """Settings of an upload and its card.
 
     Attributes:
         merged: whether to upload the merged model instead of the adapter.
@@ -47,7 +47,7 @@ def push_run(
     Args:
         folder: the run.
         to: the repository, as USER/NAME.
-        settings: what is uploaded.
+        settings: the settings.
         say: called with a line at each step.
         dry_run: upload nothing, and write what would be uploaded into this folder, which must not exist.
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Literal
 
 from palmette.data.records import Document, Question
-from palmette.errors import ModelError, PackingError, TemplateError
+from palmette.errors import ModelError, PackingError, PalmetteError, TemplateError
 from palmette.tasks.document_trees import CheckPositions, split_by_size
 from palmette.tasks.extractive_qa import ExtractiveQa, OpenCompletion
 from palmette.tree.prefix_tree import Node, PrefixTree
@@ -116,25 +116,16 @@ def group_prompts(
             key += 1
             try:
                 opened = _open(task, document, question)
+                _check_fits(opened, question, num_samples, max_new_tokens, row_tokens)
                 if check_positions is not None:
-                    check_positions(_num_prompt_tokens(opened) + max_new_tokens, f"question {question.id!r}")
-            except (TemplateError, ModelError) as error:
-                if on_bad_record == "error" and not (isinstance(error, ModelError) and on_too_long == "drop"):
+                    what = f"question {question.id!r} of document {document.id!r}, with its completion,"
+                    check_positions(_num_prompt_tokens(opened) + max_new_tokens, what)
+            except (TemplateError, PackingError, ModelError) as error:
+                if "drop" not in _policies(error, on_too_long, on_bad_record):
                     raise
                 dropped.append(error.problem)
                 continue
-            alone = _num_prompt_tokens(opened) + num_samples * max_new_tokens
-            if alone <= row_tokens:
-                fitting.append((key - 1, question, opened))
-                continue
-            problem = f"question {question.id!r} with {num_samples} completions needs up to {alone} tokens"
-            if on_too_long == "error":
-                raise PackingError(
-                    f"{problem}, more than train.row_tokens = {row_tokens}",
-                    "Raise train.row_tokens, lower rollouts.samples or rollouts.max_new_tokens, "
-                    "or set data.on_too_long: drop.",
-                )
-            dropped.append(f"{problem}, limit {row_tokens}")
+            fitting.append((key - 1, question, opened))
         for part in _parts(fitting, num_samples * max_new_tokens, most_questions, row_tokens):
             keys, questions, opens = zip(*part, strict=True)
             first, ends = opens[0], tuple(opened.question for opened in opens)
@@ -143,12 +134,31 @@ def group_prompts(
     return groups, dropped
 
 
+def _policies(error: PalmetteError, on_too_long: str, on_bad_record: str) -> tuple[str, ...]:
+    """The policies under which such a question may be left out."""
+    if isinstance(error, ModelError):
+        return on_too_long, on_bad_record
+    return (on_too_long if isinstance(error, PackingError) else on_bad_record,)
+
+
 def _open(task: ExtractiveQa, document: Document, question: Question) -> OpenCompletion:
     try:
         return task.open_completion(document.text, question.text)
     except TemplateError as error:
         named = f"question {question.id!r} of document {document.id!r}: {error.problem}"
         raise TemplateError(named, error.way_out) from error
+
+
+def _check_fits(
+    opened: OpenCompletion, question: Question, num_samples: int, max_new_tokens: int, row_tokens: int
+) -> None:
+    alone = _num_prompt_tokens(opened) + num_samples * max_new_tokens
+    if alone > row_tokens:
+        raise PackingError(
+            f"question {question.id!r} with {num_samples} completions needs up to {alone} tokens, "
+            f"more than train.row_tokens = {row_tokens}",
+            "Raise train.row_tokens, lower rollouts.samples or rollouts.max_new_tokens, or set data.on_too_long: drop.",
+        )
 
 
 def _num_prompt_tokens(opened: OpenCompletion) -> int:

@@ -1,4 +1,4 @@
-"""A model by name, or files of predictions, evaluated on a data set, with the folder that this leaves."""
+"""Evaluation of a model by name, or of files of predictions, on a data set, and the folder that it writes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from palmette.evaluate.answers import evaluate
 from palmette.evaluate.official import read_official
 from palmette.evaluate.record import HELD_OUT_SPLIT, MADE_BY, made_by
 from palmette.evaluate.squad import Evaluation, score
+from palmette.files import expand
 from palmette.inference.answerer import DecoderName, load_answerer
 from palmette.model.attention import AttentionChoice
 from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
@@ -20,7 +21,7 @@ from palmette.progress import Say
 
 @dataclass(frozen=True)
 class AnswerSettings:
-    """How a model is asked.
+    """Settings of an evaluation.
 
     Attributes:
         attention: the attention backend. The run's own, or "auto", if None.
@@ -30,8 +31,9 @@ class AnswerSettings:
         inside_words: whether answers may end inside a word. As calibrated, or not, if None.
         batch_size: prompts that beam search takes at the same time.
         loose: whether plain generation reads an answer out of broken JSON.
-        limit: use only so many documents, from the start.
-        reasoning_limit: let the model reason freely for up to so many tokens before it answers. As it was trained if None.
+        limit: use only the first N documents.
+        reasoning_limit: let the model reason freely for up to this many tokens before it answers. If None, it answers
+            as it was trained.
     """
 
     attention: AttentionChoice | None = None
@@ -84,8 +86,11 @@ def evaluate_model(
             loose=settings.loose,
             reasoning_limit=settings.reasoning_limit,
         )
+        windows = {answer.document.id: answer.prediction.num_windows for answer in result.scored}
+        if answerer.calibration and (line := answerer.calibration.warn_of_windows(windows.values())):
+            say(line)
         title = f"{Path(model).name} on {Path(data).name}"
-        loss = loss_of(Path(model).expanduser())
+        loss = loss_of(expand(model))
         write_evaluation(result, staging, title, subtitle(model, data, settings.decoder), loss)
         about = made_by(answerer, source, model, settings.decoder, effort, settings.reasoning_limit)
         run.write_json(staging / MADE_BY, {**about, "unreachable": out_of_reach.describe()})

@@ -1,4 +1,4 @@
-"""What the runs of a study are measured on."""
+"""The section of a recipe that says how the runs of a study are measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measuring finished runs: the questions they are asked, and what each decoder makes of them, kept in a folder of its own."""
+"""Measuring finished runs: the questions, and the answers of each decoder in a folder of its own."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ DIVERGENCE, ERROR = "divergence.json", "error.json"
 
 
 def failure(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """The reason of a failure, in one line."""
     return str(error) if isinstance(error, PalmetteError) else f"{type(error).__name__}: {first_line(error)}"
 
 
 def first_questions(source: DataSet, limit: int | None) -> DataSet:
-    """The first so many questions of a data set, with their documents."""
+    """The first `limit` questions of a data set, with their documents."""
     if limit is None:
         return source
-    kept: list[Document] = []
+    documents: list[Document] = []
     for document in source.documents:
         questions = document.questions[:limit]
         limit -= len(questions)
         if questions:
-            kept.append(replace(document, questions=questions))
-    return replace(source, documents=tuple(kept))
+            documents.append(replace(document, questions=questions))
+    return replace(source, documents=tuple(documents))
 
 
 def read_questions(section: EvaluateSection) -> tuple[DataSet, dict[str, Any]]:
-    """The questions that runs are measured on, and how the record of a study names them.
+    """The questions that runs are measured on, and their record for a study.
 
     Raises:
         DataError: see `read_source`.
@@ -55,7 +55,7 @@ def read_questions(section: EvaluateSection) -> tuple[DataSet, dict[str, Any]]:
 
 
 def refusal(decoder: str) -> str:
-    """The file that says why a decoder refused a model."""
+    """The name of the file with the reason why a decoder refused a model."""
     return f"{decoder}-error.json"
 
 
@@ -65,28 +65,29 @@ def unmeasured(place: Path, decoders: Sequence[str]) -> list[str]:
 
 
 def measure(place: Path, model: str, decoder: str, source: DataSet, batch_size: int, say: Say) -> None:
-    """Answer questions with a run, from its files, so that one that was stopped is measured as any other.
+    """Answer questions with a run, from its files.
 
-    A decoder that cannot do with how the model was trained is written down with what it says; other decoders may.
+    A decoder may be unable to work with how the model was trained. Its message is recorded, and other decoders are
+    tried.
 
     Args:
         place: the folder that gets a folder for the decoder.
         model: the run.
         decoder: "span", "greedy", "beam", or with "-free-N" after the name.
         source: the questions.
-        batch_size: prompts that beam search takes side by side.
+        batch_size: prompts that beam search takes at the same time.
         say: called with the result in a line.
     """
-    opened = load_answerer(model, calibrated=False)
+    answerer = load_answerer(model, calibrated=False)
     plain, _, tokens = decoder.partition("-free-")
     limit = int(tokens) if tokens else None
     kind = cast("DecoderName", plain)  # as the recipe's section has checked
     try:
         with run.whole_folder(place / decoder) as staging:
-            answers = opened.decoder(kind, batch_size=batch_size, reasoning_limit=limit)
+            answers = answerer.decoder(kind, batch_size=batch_size, reasoning_limit=limit)
             result = evaluate_squad(answers, source.documents, what=f"answering, {decoder}")
             write_evaluation(result, staging, place.name, subtitle(model, source.source, decoder), loss_of(Path(model)))
-            run.write_json(staging / MADE_BY, made_by(opened, source, model, kind, opened.effort(), limit))
+            run.write_json(staging / MADE_BY, made_by(answerer, source, model, kind, answerer.effort(), limit))
     except (DataError, ModelError) as error:
         run.write_json(place / refusal(decoder), {"error": str(error)})
         say(f"{decoder}: refused: {error}")
@@ -104,19 +105,19 @@ def retention_settings(section: EvaluateSection) -> Settings:
 
 
 def unmeasured_retention(place: Path, section: EvaluateSection) -> Settings | None:
-    """How to measure retention, unless nobody asks for it or it was measured in this way before."""
-    kept, settings = place / RETENTION, retention_settings(section)
+    """How to measure retention. None where it is not wanted, or was measured in this way before."""
+    record, settings = place / RETENTION, retention_settings(section)
     if not section.retention:
         return None
-    if kept.is_file():
-        before = json.loads(kept.read_text(encoding="utf-8"))["made_by"]["settings"]
+    if record.is_file():
+        before = json.loads(record.read_text(encoding="utf-8"))["made_by"]["settings"]
         if {**asdict(Settings()), **before} == asdict(settings):
             return None
     return settings
 
 
 def measure_retention(place: Path, model: Path, settings: Settings, say: Say) -> None:
-    """What training cost a run elsewhere, written into a folder."""
-    found = retention_of_run(model, settings)
-    run.write_json(place / RETENTION, found)
-    say(f"retention: perplexity x {found['perplexity_ratio']:.3f}, KL {found['kl']:.3f}")
+    """Measure what training cost a run on general text and chats, and write it into a folder."""
+    result = retention_of_run(model, settings)
+    run.write_json(place / RETENTION, result)
+    say(f"retention: perplexity x {result['perplexity_ratio']:.3f}, KL {result['kl']:.3f}")

@@ -25,7 +25,7 @@ HELD_OUT, CALIBRATED_ON = "builtin:test", "builtin:dev"
 
 @dataclass(frozen=True)
 class Quickstart:
-    """What the quickstart found.
+    """The results of the quickstart.
 
     Attributes:
         before: the untouched model, by the name of its decoder.
@@ -46,7 +46,7 @@ def run_quickstart(out: Path, say: Say, *, smoke: bool = False) -> Quickstart:
 
     Raises:
         RunError: the folder exists or cannot be written.
-        TrainingInterrupted: training was stopped. It was saved before.
+        TrainingInterrupted: training was stopped, after a checkpoint was saved.
     """
     run.check_absent(out)
     recipe = quickstart_recipe(out, smoke=smoke)
@@ -69,9 +69,9 @@ def run_quickstart(out: Path, say: Say, *, smoke: bool = False) -> Quickstart:
         calibration.write(trained_folder(out))
         answerer = replace(answerer, calibration=calibration)
     say("answering the same questions with the fine-tuned model")
-    found = Quickstart(before, evaluate_squad(answerer.decoder(), documents, what="fine-tuned model"))
-    _write(out, found, say)
-    return found
+    results = Quickstart(before, evaluate_squad(answerer.decoder(), documents, what="fine-tuned model"))
+    _write(out, results, say)
+    return results
 
 
 def quickstart_recipe(out: Path, *, smoke: bool) -> Recipe:
@@ -82,12 +82,12 @@ def quickstart_recipe(out: Path, *, smoke: bool) -> Recipe:
     return Recipe(output=str(out))
 
 
-def _write(out: Path, found: Quickstart, say: Say) -> None:
+def _write(out: Path, results: Quickstart, say: Say) -> None:
     model = Recipe(output="").model.name
-    for name, evaluation in found.before.items():
+    for name, evaluation in results.before.items():
         decoder = "greedy" if name.endswith("greedy") else "span"
         with run.whole_folder(out / name.replace(", ", "-")) as staging:
             write_evaluation(evaluation, staging, f"Quickstart, {name}", subtitle(model, HELD_OUT, decoder))
     title = "Quickstart, fine-tuned and calibrated"
-    write_evaluation(found.after, out, title, subtitle(str(out), HELD_OUT, "span"), loss_of(out))
+    write_evaluation(results.after, out, title, subtitle(str(out), HELD_OUT, "span"), loss_of(out))
     draw_run(out, say)

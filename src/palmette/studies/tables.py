@@ -28,7 +28,7 @@ COSTS = {
     "training_seconds": "training s",
     "answering_seconds": "answering s",
 }
-# What the model says when it is sampled from (percent), and how far it went from where it began (nats).
+# Sampled completions (percent), and the distance from the reference model (nats).
 SAMPLED = {
     "sampled_exact": "EM sampled",
     "sampled_f1": "F1 sampled",
@@ -46,7 +46,7 @@ _DIGITS = {"final_loss": 3, "perplexity_ratio": 3, "kl": 3, "completion_kl": 3, 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation of `count` values; no deviation of a single one."""
+    """Mean and sample standard deviation of `count` values. A single value has no deviation."""
 
     mean: float
     deviation: float | None
@@ -54,7 +54,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """That of one value or more.
+        """The spread of one value or more.
 
         >>> Spread.of([1.0, 3.0])
         Spread(mean=2.0, deviation=1.4142135623730951, count=2)
@@ -62,7 +62,7 @@ class Spread:
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
     def format(self, digits: int) -> str:
-        """The mean, with the deviation if there is one, to so many digits after the point.
+        """The mean, with the deviation if there is one, to a number of decimals.
 
         >>> Spread(2.0, 1.414, 2).format(1), Spread(2.0, None, 1).format(0)
         ('2.0 ± 1.4', '2')
@@ -80,10 +80,11 @@ class Row:
         varied: its settings.
         learning_rate: its learning rate.
         decoder: the decoder.
-        seeds: those that were measured; none where the decoder refused.
+        seeds: the seeds that were measured. None where the decoder refused.
         spreads: mean and spread of each measure over the seeds.
-        intervals: of the means over questions, see `pooled_intervals`.
-        difference: EM less that of the reference, over the seeds that both have; None where there is nothing to compare.
+        intervals: 95 % intervals of the means over questions, see `pooled_intervals`.
+        difference: EM minus that of the reference, over the seeds that both have. None where there is nothing to
+            compare.
     """
 
     name: str
@@ -99,16 +100,15 @@ class Row:
 def tables_of(
     rows: Sequence[Row], keys: Sequence[str] | None, reference: str | None, *, intervals: bool = True
 ) -> list[Table]:
-    """The answers, what was sampled, and what it cost: headings, and one line of cells for each row. What was sampled is
-    left out where nothing was.
+    """Tables of answers, of sampled completions if there are any, and of costs.
 
-    Each line begins with what varied, the decoder, and the number of seeds.
+    Each line begins with the settings that vary, the decoder, and the number of seeds.
 
     Args:
-        rows: what was found.
-        keys: the settings that varied; None: cells are named.
+        rows: the rows.
+        keys: the settings that vary. None where cells have names.
         reference: the cell that the others are compared with.
-        intervals: whether they are shown; without them a line fits a terminal.
+        intervals: whether intervals are shown. Without them a line fits a terminal.
     """
     first = [*(["cell"] if keys is None else keys), "decoder", "seeds"]
     begin = [

@@ -1,4 +1,4 @@
-"""Work on several folders, shared among processes."""
+"""Work on several folders, shared between processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from palmette.lock import locked
 from palmette.progress import Say
 
-_PAUSE = 2.0  # seconds between looks at what other processes are at work on
+_PAUSE = 2.0  # seconds between attempts at units that other processes hold
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Unit:
     """Work on a folder.
 
     Attributes:
-        folder: exists, and is held while the work goes on.
-        work: does what is left to do, and says so; whether there was anything.
+        folder: the folder, which exists. It is locked during the work.
+        work: does the remaining work, and returns whether there was any.
     """
 
     folder: Path
@@ -27,10 +27,10 @@ class Unit:
 
 
 def share_work(units: Sequence[Unit], say: Say, changed: Callable[[], object]) -> None:
-    """Do every unit in turn; one that another process is at work on is left out, and looked at again in the end until it is free.
+    """Do every unit in turn. One that another process is working on is tried again at the end, until it is free.
 
     Args:
-        units: what is to be done.
+        units: the units of work.
         say: called with lines that name their unit.
         changed: called after each unit that had anything to do.
     """
@@ -46,7 +46,7 @@ def share_work(units: Sequence[Unit], say: Say, changed: Callable[[], object]) -
                     continue
             busy.append((number, unit))
             if not reported:
-                prefixed("another process is at work on it; looked at again in the end")
+                prefixed("another process is working on it. It is tried again at the end")
         if busy == left:
             time.sleep(_PAUSE)
         left, reported = busy, True

@@ -1,1 +1,1 @@
-"""Training data made with a teacher model."""
+"""Making training data: rationales and preferences."""

@@ -1,4 +1,4 @@
-"""Preferences written to a file, in a job that goes on where it was stopped."""
+"""Preferences written to a file, in a job that continues where it was stopped."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ WORK, REPORT = ".work", ".report.json"
 
 
 def write_preferences(settings: PreferenceSettings, out: Path, say: Say) -> None:
-    """Make preferences as settings say, and write them with a report beside them; a job that was stopped goes on.
+    """Make preferences and write them, with a report beside them. A job that was stopped continues.
 
     Args:
         settings: the settings.
         say: called with lines about what was made.
-        out: the .jsonl to write. Until it is there, a work file beside it keeps what is done.
+        out: the .jsonl to write. Until it exists, a work file beside it holds the finished questions.
 
     Raises:
-        RunError: it exists, is being written by another process, was begun with other settings, or cannot be written.
-        DataError: bad data or verdicts, or no preference comes of them.
-        PalmetteError: an unfit model or reward model, or a prompt that does not fit.
+        RunError: the output exists, is being written by another process, was begun with other settings, or cannot be
+            written.
+        DataError: the data or the verdicts are wrong, or give no preference.
+        PalmetteError: the model or the reward model does not work for this, or a prompt is too long.
     """
-
     out = expand(out)
     if out.suffix != ".jsonl":
         raise DataError(f"{out} does not end in .jsonl", "Name a file that can be read back.")
@@ -59,22 +59,23 @@ def write_preferences(settings: PreferenceSettings, out: Path, say: Say) -> None
         done, about, source = (_sampled if settings.verdicts is None else _judged)(settings, work)
         report = out.with_name(out.name + REPORT)
         _report(done, about, report)
-        _tell(done, source, say)
+        _summarize(done, source, say)
         if not done.rows and settings.verdicts is None:
-            way_out = f"See {report}; draw more, at a higher temperature."
+            way_out = f"See {report}. Draw more answers, at a higher temperature."
             raise DataError("no question has answers of different rewards", way_out)
         if not done.rows:
-            raise DataError("no question has both a good and a bad answer", f"See {report}; judge more answers.")
+            raise DataError("no question has both a good and a bad answer", f"See {report}. Judge more answers.")
         run.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in done.rows))
         work.unlink()
-    say(f"{len(done.rows)} records in {out}; how they were made, in {report}")
+    say(f"{len(done.rows)} records in {out}. The report is {report}.")
 
 
 @contextlib.contextmanager
 def _held(out: Path) -> Iterator[Path]:
     """The work file of an output, for this process alone.
 
-    It goes away only when the output is there, or while nothing stands in it, so whoever comes to hold it later looks whether it still is.
+    It is removed only when the output exists, or while it is empty. So a process that locks it later checks whether it
+    still exists.
     """
 
     work = out.with_name(out.name + WORK)
@@ -95,8 +96,7 @@ def _held(out: Path) -> Iterator[Path]:
 
 
 def _sampled(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict[str, Any], DataSet]:
-    """Preferences among a model's own answers, how they were made, and to which questions."""
-
+    """Preferences among a model's own answers, the record of their origin, and the data."""
     source = read_source(settings.data, limit_documents=settings.limit)
     maker, about = _maker(settings)
     about |= {"data": source.describe()}
@@ -105,11 +105,10 @@ def _sampled(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dic
 
 
 def _maker(settings: PreferenceSettings) -> tuple[PreferenceMaker, dict[str, Any]]:
-    """How preferences are made, and what names the models."""
-
+    """The maker of preferences, and the record of the models."""
     assert settings.model is not None
-    opened = load_answerer(settings.model, attention=settings.attention, calibrated=False)
-    loaded, task = opened.loaded, opened.task
+    answerer = load_answerer(settings.model, attention=settings.attention, calibrated=False)
+    loaded, task = answerer.loaded, answerer.task
     ends = end_tokens(loaded.model, task)
     rules = QaReward(task.prompt, settings.reward) if settings.reward else None
     scorer, made_by = _scorer(settings, task.prompt)
@@ -129,7 +128,7 @@ def _maker(settings: PreferenceSettings) -> tuple[PreferenceMaker, dict[str, Any
     about = {
         "model": settings.model,
         "weights_sha256": weights_hash(loaded.folder),
-        "adapter_sha256": opened.weights,
+        "adapter_sha256": answerer.weights,
         "dtype": dtype_name(loaded.model.dtype),
         **made_by,
     }
@@ -140,18 +139,16 @@ def _scorer(settings: PreferenceSettings, prompt: QaPrompt) -> tuple[Scorer | No
     """The reward model that scores answers, if there is one, and its record for the report."""
     if settings.reward_model is None:
         return None, {}
-
-    opened = load_reward(settings.reward_model, attention=settings.attention)
+    scorer = load_reward(settings.reward_model, attention=settings.attention)
     named = judged_by(settings.reward_model)["reward_model"]
     about = {"reward_model": {**named, "weight": settings.reward_model_weight}}
-    return partial(opened.score_answers, prompt), about
+    return partial(scorer.score_answers, prompt), about
 
 
 def _judged(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict[str, Any], DataSet]:
-    """Preferences among answers that people judged, how they were made, and to which questions."""
-
+    """Preferences among answers that people judged, the record of their origin, and the data."""
     assert settings.verdicts is not None
-    whole = read_source(settings.data)  # a verdict may be on a question beyond the limit
+    whole = read_source(settings.data)  # a verdict may concern a question beyond the limit
     source = replace(whole, documents=whole.documents[: settings.limit])
     prompt = _prompt(settings.model)
     verdicts = read_judged(settings.verdicts, whole.documents, prompt)
@@ -162,18 +159,17 @@ def _judged(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict
         "form": settings.form,
         "prompt_sha256": prompt.sha256,
     }
-    begin_work(work, about)  # which another job may have begun
+    begin_work(work, about)  # another job may have begun it
     return judged_preferences(verdicts.answers, source.documents, prompt), about, source
 
 
 def _prompt(model: str | None) -> QaPrompt:
-    """A run's prompt; the default one where there is no run.
+    """A run's prompt, or the default prompt where there is no run.
 
     Raises:
-        RunError: what is named is no run.
+        RunError: the model is no run.
         DataError: it has two turns.
     """
-
     recipe = None if model is None else resolve_run(model, finished=False).recipe
     prompt = recipe_prompt(recipe or Recipe(output=""))
     if prompt.two_turns:
@@ -184,20 +180,18 @@ def _prompt(model: str | None) -> QaPrompt:
 
 
 def _report(done: Preferences, about: dict[str, Any], path: Path) -> None:
-    """How preferences were made, and what came of it."""
-
-    found = {
+    """Write the report: how preferences were made, and the counts."""
+    counts = {
         "kept": len(done.rows),
         "left_out": done.counts,
         "reasons": {reason: REASONS[reason] for reason in done.counts},
         "mean_reward": done.mean_reward,
     }
-    run.write_json(path, {**run.environment(), **about, **found})
+    run.write_json(path, {**run.environment(), **about, **counts})
 
 
-def _tell(done: Preferences, source: DataSet, say: Say) -> None:
-
-    reward = "" if done.mean_reward is None else f"; the mean reward of all answers is {done.mean_reward:.3f}"
+def _summarize(done: Preferences, source: DataSet, say: Say) -> None:
+    reward = "" if done.mean_reward is None else f". The mean reward of all answers is {done.mean_reward:.3f}"
     number = source.num_questions - sum(done.counts.values())
     say(f"preferences for {number} of {source.num_questions} questions{reward}")
     for reason, count in done.counts.items():

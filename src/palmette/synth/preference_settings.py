@@ -1,4 +1,4 @@
-"""What `palmette synth preferences` does, as one closed set of settings: a command's options, or a section of a recipe."""
+"""Settings of `palmette synth preferences`: a command's options, or a section of a recipe."""
 
 from __future__ import annotations
 

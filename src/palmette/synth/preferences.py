@@ -1,9 +1,10 @@
-"""Preferences of a model's own: several answers to each question, drawn under different settings, ranked by a weighted sum of rewards.
+"""Preferences from a model's own answers: several answers to each question, ranked by a weighted sum of rewards.
 
-Rewards are verifiable ones, what a reward model says, or both; what people say has a module of its own (`synth/verdicts.py`). The work file
-beside the output gets a line for each question as it is done, so a job that was stopped goes on where it was: the draws of a question depend
-on the seed and on its place in the data alone, and which questions are sampled and scored together on their places too, so the output
-is the same as without the stop, to the last bit. Not covered: two processes at one work file, which must be held by the caller.
+Rewards are verifiable, or scores of a reward model, or both. Verdicts of people have their own module,
+`synth/verdicts.py`. The work file beside the output gets a line for each finished question, so a job that was stopped
+continues there. The answers to a question depend only on the seed and on its position in the data, and so does the
+choice of questions that are sampled together. The output is therefore the same as without the stop, to the last bit.
+Not covered: two processes with one work file. The caller must lock it.
 """
 
 from __future__ import annotations
@@ -26,29 +27,29 @@ from palmette.synth.preference_settings import Form
 from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
 
 REASONS = {
-    "too few": "fewer than two different answers that came to their end and say anything",
+    "too few": "fewer than two different answers that ended and are not empty",
     "tied": "all of its answers have the same reward",
     "near": "the rewards of its best and its worst answer differ by less than min_margin",
-    "unjudged": "nobody judged an answer to it",
-    "all good": "none of the answers judged was found bad",
-    "all bad": "none of the answers judged was found good",
+    "unjudged": "it has no judged answer",
+    "all good": "none of its judged answers is bad",
+    "all bad": "none of its judged answers is good",
 }
-MOST_RANKED = 9  # answers of a list; people who rank, too, were given 4 to 9 (Ouyang et al., 2022, 3.5)
-_QUESTIONS = 32  # that are sampled together: what a stop may cost
+MOST_RANKED = 9  # answers of a list, as people were given 4 to 9 to rank (Ouyang et al., 2022, 3.5)
+_QUESTIONS = 32  # questions sampled together, which a stop may lose
 _DIGITS = 6
-_ROUNDING = 1e-9  # of weighted sums: a margin of 0.3 is 0.3 or more, though 0.7 - 0.4 is a little less
+_ROUNDING = 1e-9  # rounding of weighted sums: 0.7 - 0.4 reaches a margin of 0.3, though it is a little less
 _DEFAULTS = {"min_margin": 0.0}  # settings of work files that were begun before the setting existed
 Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Preferences:
-    """What came of a data set.
+    """The preferences made from a data set.
 
     Attributes:
         rows: the records, as `palmette.data.preference` reads them.
         counts: questions left out, by the reason, a key of `REASONS`.
-        mean_reward: over all answers of all questions; None where no answer has one.
+        mean_reward: the mean over all answers of all questions. None where no answer has a reward.
     """
 
     rows: tuple[Line, ...]
@@ -63,14 +64,15 @@ class PreferenceMaker:
     Attributes:
         sampler: samples answers.
         task: builds the prompts.
-        rewards: what answers are ranked by.
+        rewards: the rewards that rank answers.
         samplings: the settings, with different seeds.
         num_samples: answers of each question under each setting.
-        form: "pairs": the best and the worst answer; "ranked": the first answer at each reward, best first, `MOST_RANKED` of them at most.
+        form: "pairs" for the best and the worst answer, "ranked" for the first answer at each reward, best first. A
+            list has at most `MOST_RANKED` answers.
         min_margin: answers whose rewards differ by less are not compared.
 
     Raises:
-        DataError: the task writes more into its completions than the model says.
+        DataError: the task adds tokens to its completions that the model does not write.
     """
 
     sampler: RolloutSampler
@@ -85,7 +87,7 @@ class PreferenceMaker:
         self.task.check_one_completion()
 
     def settings(self) -> dict[str, Any]:
-        """What the output depends on, besides the models and the data."""
+        """The settings that the output depends on, besides the models and the data."""
         return {
             "samplings": [asdict(sampling) for sampling in self.samplings],
             "num_samples": self.num_samples,
@@ -97,10 +99,10 @@ class PreferenceMaker:
         }
 
     def lines(self, questions: Sequence[tuple[int, Document, Question]]) -> Iterator[Line]:
-        """What came of each question, in their order.
+        """The line of each question, in order.
 
         Args:
-            questions: place in the data, document and question of each.
+            questions: position in the data, document and question of each.
 
         Raises:
             PackingError: a prompt does not fit.
@@ -129,7 +131,7 @@ class PreferenceMaker:
         line: Line = {"id": question.id, "rewards": [sample["reward"] for sample in samples]}
         fit: dict[str, Line] = {}
         for sample in samples:
-            # What was cut did not say that it ends there, and must not be taught to.
+            # A completion that was cut does not end there, and training must not teach that it does.
             if sample["finish"] != "length" and sample["text"].strip():
                 fit.setdefault(sample["text"].strip(), sample)
         first: dict[float, Line] = {}
@@ -148,16 +150,16 @@ class PreferenceMaker:
         return {**line, "row": {"id": question.id, "prompt": prompt, **record, "samples": list(samples)}}
 
     def _separated(self, ranked: Sequence[Line]) -> list[Line]:
-        """Of answers, best first, those that are far enough below the one kept before."""
-        kept: list[Line] = []
+        """Those of the answers, best first, that are at least the margin below the one before."""
+        chosen: list[Line] = []
         for sample in ranked:
-            if not kept or kept[-1]["reward"] - sample["reward"] >= self.min_margin - _ROUNDING:
-                kept.append(sample)
-        return kept
+            if not chosen or chosen[-1]["reward"] - sample["reward"] >= self.min_margin - _ROUNDING:
+                chosen.append(sample)
+        return chosen
 
 
 def spread(ranked: Sequence[Line], most: int) -> list[Line]:
-    """At most so many (2 or more) of a list, the first and the last among them, evenly spread over it.
+    """At most `most` (2 or more) items of a list, evenly chosen, with the first and the last one.
 
     >>> spread([{"reward": reward} for reward in (5, 4, 3, 2, 1)], 3)
     [{'reward': 5}, {'reward': 3}, {'reward': 1}]
@@ -170,13 +172,13 @@ def spread(ranked: Sequence[Line], most: int) -> list[Line]:
 def make_preferences(
     maker: PreferenceMaker, documents: Sequence[Document], work: Path, about: Mapping[str, Any]
 ) -> Preferences:
-    """Draw and rank answers to every question, or go on with it.
+    """Draw and rank answers to every question, or continue a job that was stopped.
 
     Args:
-        maker: how.
+        maker: draws and ranks answers.
         documents: documents with their questions.
-        work: the file that keeps what is done.
-        about: what the output depends on besides the maker's settings: the model and the data.
+        work: the work file.
+        about: the model and the data, which the output depends on besides the maker's settings.
 
     Raises:
         RunError: the work file belongs to another job, or cannot be read or written.
@@ -192,7 +194,8 @@ def make_preferences(
             together = questions[start : start + _QUESTIONS]
             if all(question.id in done for _, _, question in together):
                 continue
-            # Those of them that are done are drawn again: other sums are rounded where fewer are read together.
+            # Finished questions among them are drawn again, since sums round differently where fewer are sampled
+            # together.
             for line in maker.lines(together):
                 if line["id"] not in done:
                     run.append_line(work, json.dumps(line, ensure_ascii=False))
@@ -208,9 +211,11 @@ def make_preferences(
 
 
 def begin_work(work: Path, settings: Mapping[str, Any]) -> dict[str, Line]:
-    """What a work file holds, by question; a new or empty one gets the settings, an old one is compared with them.
+    """The lines of a work file, by question.
 
-    The file stays the one that it is, since it may be held by a lock: no other is put in its place.
+    A new file gets the settings, and those of an old file are compared with them.
+
+    The file is never replaced by another one, since it may be locked.
 
     Raises:
         RunError: it was begun with other settings, or cannot be read or written.
@@ -218,7 +223,7 @@ def begin_work(work: Path, settings: Mapping[str, Any]) -> dict[str, Line]:
     current = json.loads(json.dumps(settings))
     try:
         raw = work.read_bytes() if work.exists() else b""
-        size = raw.rfind(b"\n") + 1  # a last line that was cut off while it was written goes
+        size = raw.rfind(b"\n") + 1  # without a last line that was cut off
         head, *lines = [json.loads(line) for line in raw[:size].splitlines()] if size else [{"settings": current}]
         first = json.dumps(head, ensure_ascii=False)
         if not size and not first.encode().startswith(raw):
@@ -240,7 +245,7 @@ def begin_work(work: Path, settings: Mapping[str, Any]) -> dict[str, Line]:
 
 
 def _sample_line(rollout: Rollout, setting: int, reward: CompletionReward) -> Line:
-    """A sample as the output keeps it."""
+    """A sample as a record of the output."""
     own = rollout.sampling_logprobs
     return {
         "text": rollout.text,

@@ -1,9 +1,9 @@
-"""Rationales by rule, without a teacher: the sentence of the document that decides the question, quoted, and whether it answers.
+"""Rationales by rule, without a teacher: a quoted sentence of the document, and whether it answers the question.
 
-Where the document answers, that is the sentence (or the sentences) that the answer stands in. Where it does not, it is the sentence that has
-most in common with the question: the one a reader would look at. Both begin alike and quote before they judge, so nothing in front of the
-verdict gives it away. What is *not* covered: reasoning of more than one step; sentences are parted by a rule that knows a few
-abbreviations of English only.
+Where the document answers, this is the sentence (or sentences) with the answer. Where it does not, it is the sentence
+that has most in common with the question, which a reader would look at. Both rationales begin alike and quote before
+they judge, so nothing before the verdict gives it away. *Not* covered: reasoning of more than one step. Sentences are
+split by a rule that knows only a few abbreviations of English.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ ANSWERED = 'The document says: "{quote}" This answers the question.'
 UNANSWERED = 'The document says: "{quote}" This does not answer the question, and nothing else in it does.'
 
 _WORD = re.compile(r"\w+")
-# A sentence ends with a mark, closing quotation marks or brackets, and a blank before what may begin one; or with its paragraph.
+# A sentence ends with a mark, closing quotation marks or brackets, and a blank before a possible beginning, or with its
+# paragraph.
 _END = re.compile(r"[.!?\u2026][\"'\u2019\u201d)\]]*(?=\s+[\"'\u2018\u201c(\[]*[^\Wa-z_])|\s*\n\s*\n")
 _ABBREVIATED = re.compile(
     r"(?:\b[^\W\d_]|\b(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|No|Nos|Vol|vs|ca|cf|approx|e\.g|i\.e|[A-Z]\.[A-Z]))\.$"
@@ -37,7 +38,7 @@ def quote_rationales(documents: Sequence[Document], *, max_words: int) -> Ration
         max_words: longer rationales are dropped, as "too long".
 
     Raises:
-        DataError: a question's answer stands for no answer.
+        DataError: a question's answer is the one that means no answer.
     """
     verdicts: dict[str, RationaleCheck] = {}
     done = []
@@ -66,26 +67,26 @@ def _rationale(
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
-    """Start and end of each sentence, blanks around it left out.
+    """Start and end of each sentence, without blanks around it.
 
     >>> text = 'Dr. Wu, of the U.S. Navy, built it. "Why?" Nobody knows!'
     >>> [text[a:b] for a, b in sentences(text)]
     ['Dr. Wu, of the U.S. Navy, built it.', '"Why?"', 'Nobody knows!']
     """
-    found, start = [], 0
+    spans, start = [], 0
     for match in [*_END.finditer(text), None]:
         end = match.end() if match else len(text)
         if match and _ABBREVIATED.search(text, start, end):
             continue
         part = text[start:end]
         if part.strip():
-            found.append((start + len(part) - len(part.lstrip()), start + len(part.rstrip())))
+            spans.append((start + len(part) - len(part.lstrip()), start + len(part.rstrip())))
         start = end
-    return found
+    return spans
 
 
 def around(answer: Answer, spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Start and end of the sentences that an answer stands in, the answer included whatever they leave out.
+    """Start and end of the sentences that hold an answer. They always include the whole answer.
 
     >>> around(Answer("x", 12), [(0, 9), (10, 20)]), around(Answer("over both", 5), [(0, 9), (10, 20)])
     ((10, 20), (0, 20))
@@ -96,13 +97,13 @@ def around(answer: Answer, spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def nearest(question: str, text: str, spans: Sequence[tuple[int, int]], weights: dict[str, float]) -> tuple[int, int]:
-    """The sentence that shares most with a question: the largest sum of the weights of the words in both, the first one on a tie."""
+    """The sentence with the largest sum of weights of words shared with a question, the first one on a tie."""
     question_words = _words(question)
     return max(spans, key=lambda span: math.fsum(weights[word] for word in question_words & _words(text[slice(*span)])))
 
 
 def _weights(text: str, spans: Sequence[tuple[int, int]]) -> dict[str, float]:
-    """How much a word tells one sentence of a text from the others: ln(1 + sentences / those that have it)."""
+    """How well a word distinguishes sentences of a text: ln(1 + sentences / sentences with the word)."""
     counts = Counter(word for span in spans for word in _words(text[slice(*span)]))
     return {word: math.log1p(len(spans) / count) for word, count in counts.items()}
 

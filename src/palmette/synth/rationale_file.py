@@ -17,15 +17,15 @@ _FORMATS = (".json", ".jsonl")
 
 
 def read_questions(data: str, out: Path, limit: int | None = None) -> DataSet:
-    """The data to write rationales for, once it is clear that they can be written.
+    """Read the questions to write rationales for, after checking that the output can be written.
 
     Args:
-        data: where the questions are from.
+        data: the source of the questions.
         out: the file to write later.
-        limit: use only so many documents, from the start.
+        limit: use only the first N documents.
 
     Raises:
-        RunError: the file exists, or its name says no format that can be read back.
+        RunError: the file exists, or its name has no known format.
         DataError: the data cannot be read.
     """
     if out.suffix not in _FORMATS:
@@ -46,9 +46,9 @@ def write_rationales(
 
     Args:
         done: the rationales.
-        source: the data that they are for.
+        source: the data.
         out: the file.
-        made_by: what made them, for the report.
+        made_by: the record of their origin, for the report.
         keep_all: whether questions whose rationale was dropped stay, without one.
         max_words: longer rationales were dropped.
 

@@ -1,8 +1,9 @@
 """Rationales from a teacher that knows the answer: short reasoning that leads to it, for every question of a data set.
 
-The teacher is told the right answer and asked for the reasoning of a reader who does not know it, closed by a line `Answer: ...` with its own
-conclusion. That line is compared with the right answer and taken off. What is not fit to learn from is dropped, each for one reason, the
-first in the order of `REASONS`. What is *not* covered: whether the reasoning is sound; only a reader can tell.
+The teacher gets the right answer and writes the reasoning of a reader who does not know it. It ends with a line
+`Answer: ...` with its own conclusion. This line is compared with the right answer and removed. A rationale that is
+unfit for training is dropped for one reason, the first that applies in the order of `REASONS`. *Not* covered: whether
+the reasoning is sound, which only a reader can tell.
 """
 
 from __future__ import annotations
@@ -23,27 +24,28 @@ from palmette.tasks.extractive_qa import training_answer
 REASONS = {
     "failed": "the server would not answer the request",
     "cut off": "the completion was cut at max_tokens",
-    "refused": "an empty completion, one that the server marks as a refusal or as filtered, or one that begins by declining",
-    "no conclusion": "the last line is not `Answer: ...`, or nothing stands before it",
+    "refused": "the completion is empty, is marked as refused or filtered by the server, or begins by declining",
+    "no conclusion": "the last line is not `Answer: ...`, or nothing is before it",
     "contradicts": "the conclusion is not the right answer, or not `none` where the document does not answer",
-    "answer not mentioned": "the right answer does not stand in the reasoning as whole words (case and blanks aside)",
-    "names an answer": "the document does not answer, yet the reasoning says `the answer is ...` of words of the document",
-    "gives itself away": "it says that the answer was given",
-    "too long": "more words than asked for",
+    "answer not mentioned": "the reasoning lacks the right answer as whole words (ignoring case and blanks)",
+    "names an answer": "the document does not answer, but the reasoning says `the answer is ...` with words of it",
+    "gives itself away": "the reasoning says that the answer was given",
+    "too long": "the reasoning has more words than the limit",
 }
 NONE = "none"
 SYSTEM = (
-    "You help to teach careful reading. You get a document, a question about it, and the right answer. Write the reasoning by which a "
-    "reader who does not know the answer finds it: where the document speaks of what is asked, and why that is or is not an answer. "
-    "Write one to three plain sentences. Do not mention that you were given the answer."
+    "You help to teach careful reading. You get a document, a question about it, and the right answer. Write the "
+    "reasoning by which a reader who does not know the answer finds it: where the document speaks of what is asked, "
+    "and why that is or is not an answer. Write one to three plain sentences. Do not mention that you were given the "
+    "answer."
 )
 _ANSWERED = (
-    "Right answer, copied from the document:\n{answer}\n\nWrite the reasoning. It must contain the right answer word for word. "
-    "Close with a line of its own:\nAnswer: {answer}"
+    "Right answer, copied from the document:\n{answer}\n\nWrite the reasoning. It must contain the right answer word "
+    "for word. Close with a line of its own:\nAnswer: {answer}"
 )
 _UNANSWERED = (
-    "Right answer: none, because the document does not answer this question.\n\nWrite the reasoning: what the document says that comes "
-    "near, and what is missing. Name no answer. Close with a line of its own:\nAnswer: none"
+    "Right answer: none, because the document does not answer this question.\n\nWrite the reasoning: what the "
+    "document says that comes near, and what is missing. Name no answer. Close with a line of its own:\nAnswer: none"
 )
 
 # Typographic quotation marks, hyphens and blanks, which a teacher may write for plain ones, or the other way round.
@@ -51,11 +53,13 @@ _STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d\u2010\u2011\u00a0", "''\"\"-
 _THINKING = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 _CONCLUSION = re.compile(r"\s*[*_#>\s]*(?:final )?answer[*_\s]*:[*_\s]*(.+?)[*_\s]*", re.IGNORECASE | re.DOTALL)
 _DECLINING = re.compile(
-    r"\W*(?:(?:i'm|i am|we're|we are) (?:sorry|unable|not able)|sorry\b|i (?:can't|cannot|can not|won't|will not)\b|as an ai\b|i apologi[sz]e)",
+    r"\W*(?:(?:i'm|i am|we're|we are) (?:sorry|unable|not able)|sorry\b|i (?:can't|cannot|can not|won't|will not)\b"
+    r"|as an ai\b|i apologi[sz]e)",
     re.IGNORECASE,
 )
 _GIVEN = re.compile(
-    r"\b(?:given|provided|supplied) (?:(?:right|correct) )?answer\b|\b(?:i|we) (?:was|were|am|are|have been) (?:told|given)\b",
+    r"\b(?:given|provided|supplied) (?:(?:right|correct) )?answer\b"
+    r"|\b(?:i|we) (?:was|were|am|are|have been) (?:told|given)\b",
     re.IGNORECASE,
 )
 _CLAIM = re.compile(
@@ -67,12 +71,12 @@ _LEADING = re.compile(r"[\s\"'*_]*(?:(?:that|the|an?)\s+)?[\"'*_]*", re.IGNORECA
 
 @dataclass(frozen=True, slots=True)
 class RationaleCheck:
-    """What is made of a teacher's completion.
+    """The result of checking a teacher's completion.
 
     Attributes:
-        rationale: the reasoning to learn from, the conclusion taken off; "" if it is dropped.
-        reason: why it is dropped, a key of `REASONS`; "" if it is kept.
-        completion: what the teacher wrote, or why it did not.
+        rationale: the reasoning without its conclusion. Empty if it is dropped.
+        reason: why it is dropped, a key of `REASONS`. Empty if it is kept.
+        completion: the teacher's completion, or why there is none.
     """
 
     rationale: str
@@ -82,11 +86,11 @@ class RationaleCheck:
 
 @dataclass(frozen=True)
 class Rationales:
-    """The teacher's work on a data set.
+    """Rationales for a data set.
 
     Attributes:
-        documents: the documents, each question with its rationale or without one.
-        verdicts: by question id, in the order of the data.
+        documents: the documents, each question with its rationale if it has one.
+        verdicts: the checks by question id, in the order of the data.
     """
 
     documents: tuple[Document, ...]
@@ -100,11 +104,11 @@ class Rationales:
     @property
     def counts(self) -> dict[str, int]:
         """How many were dropped for each reason that occurred."""
-        found = Counter(verdict.reason for verdict in self.verdicts.values())
-        return {reason: found[reason] for reason in REASONS if found[reason]}
+        counts = Counter(verdict.reason for verdict in self.verdicts.values())
+        return {reason: counts[reason] for reason in REASONS if counts[reason]}
 
     def with_rationale_only(self) -> tuple[Document, ...]:
-        """The documents with the questions that have a rationale; documents left without questions are gone."""
+        """The documents with the questions that have a rationale. Documents without such questions are left out."""
         parts = (
             replace(document, questions=tuple(q for q in document.questions if q.rationale is not None))
             for document in self.documents
@@ -113,15 +117,15 @@ class Rationales:
 
 
 def prompt_sha256() -> str:
-    """Hash of the words that the teacher is asked with."""
+    """Hash of the teacher's prompt."""
     return hashlib.sha256("\0".join((SYSTEM, _ANSWERED, _UNANSWERED)).encode()).hexdigest()
 
 
 def teacher_messages(document: Document, question: Question) -> list[dict[str, str]]:
-    """The request for one rationale. The answer told is the one that training learns.
+    """The request for one rationale. It gives the answer that training learns.
 
     Raises:
-        DataError: the question's answer stands for no answer.
+        DataError: the question's answer is the one that means no answer.
     """
     answer = " ".join(training_answer(question).split())
     known = _ANSWERED.format(answer=answer) if question.answerable else _UNANSWERED
@@ -139,7 +143,7 @@ def make_rationales(client: Client, documents: Sequence[Document], *, max_words:
 
     Raises:
         EndpointError: the server cannot be used.
-        DataError: a question's answer stands for no answer.
+        DataError: a question's answer is the one that means no answer.
     """
     questions = [(document, question) for document in documents for question in document.questions]
     requests = [teacher_messages(document, question) for document, question in questions]
@@ -165,12 +169,12 @@ def _with_rationale(question: Question, verdict: RationaleCheck) -> Question:
 def judge(
     result: Completion | RequestError, document: Document, question: Question, *, max_words: int
 ) -> RationaleCheck:
-    """What is made of a teacher's completion; see `REASONS`.
+    """Check a teacher's completion, see `REASONS`.
 
     Args:
         result: the completion, or why there is none.
-        document: what was asked about.
-        question: what was asked, with its right answers.
+        document: the document.
+        question: the question, with its right answers.
         max_words: longer rationales are dropped.
     """
     if isinstance(result, RequestError):
@@ -191,14 +195,14 @@ def judge(
 
 
 def _part(text: str) -> tuple[str, str]:
-    """The reasoning, and what the last line concludes; "" for a missing one."""
+    """The reasoning and the conclusion of the last line. The conclusion is empty if there is none."""
     above, _, last = text.rpartition("\n")
     found = _CONCLUSION.fullmatch(last)
     return (above.strip(), found[1].strip()) if found else (text, "")
 
 
 def _fault(rationale: str, conclusion: str, document: Document, question: Question, max_words: int) -> str:
-    """Why a rationale is dropped; "" if it is kept."""
+    """Why a rationale is dropped. Empty if it is kept."""
     if not rationale or not conclusion:
         return "no conclusion"
     right = {_plain(answer.text) for answer in question.answers} or {NONE}
@@ -214,24 +218,25 @@ def _fault(rationale: str, conclusion: str, document: Document, question: Questi
 
 
 def _names_an_answer(rationale: str, document: Document, question: Question) -> bool:
-    """Whether `the answer is ...` is said of words of the document, or of one of the plausible answers.
+    """Whether `the answer is ...` is claimed of words of the document, or of one of the plausible answers.
 
-    The claim's words are those up to the end of the clause; they count where the first three of them, or all if there are fewer, stand in the
-    document in this order. "The answer is not in the document" is no such claim unless the document says "not in the".
+    The words of a claim are those up to the end of the clause. The claim counts if its first three words, or all if
+    there are fewer, are in the document in this order. "The answer is not in the document" is no claim unless the
+    document says "not in the".
     """
     for claim in _CLAIM.finditer(_straight(rationale)):
-        said = _LEADING.sub("", claim[1], count=1)
-        words = re.findall(r"[^\s\"*_]+", said)[:3]
+        claimed = _LEADING.sub("", claim[1], count=1)
+        words = re.findall(r"[^\s\"*_]+", claimed)[:3]
         first = " ".join(words).strip("'\",.;:!?()")
         if not first or first.lower().startswith(_DENIALS):
             continue
-        if stands_in(first, document.text) or any(stands_in(answer.text, said) for answer in question.plausible):
+        if stands_in(first, document.text) or any(stands_in(answer.text, claimed) for answer in question.plausible):
             return True
     return False
 
 
 def stands_in(answer: str, text: str) -> bool:
-    """Whether an answer stands in a text as whole words; case, blanks and the shape of quotation marks aside.
+    """Whether an answer is in a text as whole words, ignoring case, blanks and the shape of quotation marks.
 
     >>> stands_in("pier  3", "It leaves from Pier 3."), stands_in("7:4", "at 7:40")
     (True, False)
@@ -243,7 +248,7 @@ def stands_in(answer: str, text: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """A conclusion as it is compared: small letters, single blanks, no quotation marks or full stop around it."""
+    """A conclusion for comparison: lower case, single blanks, no quotation marks or full stop around it."""
     return " ".join(_straight(text).casefold().split()).strip("\"'`*_.") or text.strip()
 
 

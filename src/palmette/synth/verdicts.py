@@ -1,15 +1,16 @@
-"""Preferences out of verdicts: answers that people found good, held against answers to the same question that they found bad.
+"""Preferences from verdicts: answers that people judged good, paired with answers to the same question judged bad.
 
-Nothing is sampled: the answers stand in the file, JSON Lines (or a hub data set), a verdict a line, with a `label`, true or false. What
-was said, and to which question, stands there in one of these ways:
+Nothing is sampled. The answers are in a JSON Lines file or a hub data set, with one verdict per line. Its `label` is
+true or false. The answer is given in one of these ways:
 
-- `prompt`, `completion`: as `palmette.data.preference` reads verdicts; the prompt is the question's, as chat messages;
-- `completion`: what the model said, as it stands;
-- `answer`: the answer alone, "?" (or nothing, beside a `refusal`) for none; it is written as the prompt asks for it;
+- `prompt`, `completion`: as `palmette.data.preference` reads verdicts. The prompt is the question's, as chat messages.
+- `completion`: the model's completion, unchanged.
+- `answer`: the answer alone. "?", or nothing beside a `refusal`, means no answer. It is written in the prompt's format.
 - `prediction`: a map with `text` or `completion`.
 
-But for the first, the question is named by its id, under `question` or `id`. So the lines of answers.jsonl (`palmette eval squad`), of
-samples.jsonl (`train grpo`, `train ppo`) and, where ids are the data's, of `palmette predict` will do, a label added to each.
+Except in the first case, the question is named by its id, under `question` or `id`. So one can add a label to each line
+of answers.jsonl (`palmette eval squad`), of samples.jsonl (`train grpo`, `train ppo`), or of `palmette predict` where
+the ids are those of the data.
 """
 
 from __future__ import annotations
@@ -28,19 +29,22 @@ from palmette.synth.preferences import Line, Preferences
 from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.qa_prompt import ABSTAIN, QaPrompt, json_escape
 
-_COLUMNS = "Each row needs a 'label' (true or false), a question's id as 'question' (or 'id'), and a 'completion' or an 'answer'."
+_COLUMNS = (
+    "Each row needs a 'label' (true or false), a question's id as 'question' (or 'id'), and a 'completion' or an "
+    "'answer'."
+)
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What people said of answers.
+    """Verdicts of people on answers.
 
     Attributes:
-        source: where it came from, as the user named it.
+        source: the file or data set, as the user named it.
         sha256: hash of the source's bytes, or the hub's fingerprint.
-        number: verdicts in all, those that repeat another one too.
-        answers: by question, each answer that was judged, with its verdict: True = good.
+        number: all verdicts, including repetitions.
+        answers: by question, each judged answer with its verdict. True is good.
     """
 
     source: str
@@ -55,49 +59,50 @@ def read_judged(source: str, documents: Sequence[Document], prompt: QaPrompt) ->
     Args:
         source: a .jsonl file or a hub data set, see the module.
         documents: documents with their questions, whose ids differ.
-        prompt: what questions were asked with, and how an answer is written.
+        prompt: the prompt of the questions, with the format of answers.
 
     Raises:
-        DataError: no such source; a verdict that breaks the format, whose answer is empty, or that is on none of the questions; two that
-            contradict each other; or none at all.
+        DataError: the source is missing or empty, a verdict breaks the format, has an empty answer or is on none of the
+            questions, or two verdicts contradict each other.
     """
     digest, rows = open_rows(source, default_split="train", columns=_COLUMNS, example="trl-lib/kto-mix-14k")
     messages = {q.id: qa_messages(prompt, document, q) for document in documents for q in document.questions}
-    found = [_normalised(row, number, source, messages, prompt) for number, row in enumerate(rows, start=1)]
-    if not found:
+    normalised = [_normalised(row, number, source, messages, prompt) for number, row in enumerate(rows, start=1)]
+    if not normalised:
         raise DataError(f"{source} holds no verdict", _COLUMNS)
     by_prompt: dict[tuple[Turn, ...], str] = {}
     for identifier, prompt_messages in messages.items():
         by_prompt.setdefault(turns_of(prompt_messages, "user", f"question {identifier!r}"), identifier)
     answers: dict[str, dict[str, Verdict]] = {}
-    for (named, _), verdict in zip(found, parse_verdicts((row for _, row in found), source), strict=True):
+    for (named, _), verdict in zip(normalised, parse_verdicts((row for _, row in normalised), source), strict=True):
         if isinstance(verdict, DataError):
             raise verdict
         question = named if named is not None else by_prompt.get(verdict.prompt)
         if question is None:
             raise DataError(
                 f"{source}: the prompt of {verdict.id!r} is that of none of the {len(messages)} questions of the data",
-                "Give the messages that the question is asked with (--model takes a run's prompt), or name it by its id.",
+                "Give the messages that the question is asked with (--model takes a run's prompt), or name it by its "
+                "id.",
             )
         _note(verdict, question, answers.setdefault(question, {}), source)
-    kept = {
+    labels = {
         question: {verdict.completion: verdict.label for verdict in judged.values()}
         for question, judged in answers.items()
     }
-    return Verdicts(source, digest, len(found), kept)
+    return Verdicts(source, digest, len(normalised), labels)
 
 
 def judged_preferences(
     answers: Mapping[str, Mapping[str, bool]], documents: Sequence[Document], prompt: QaPrompt
 ) -> Preferences:
-    """Pairs of a good and a bad answer; questions that lack the one or the other are left out and counted.
+    """Pairs of a good and a bad answer. Questions that lack one of them are left out and counted.
 
-    Every answer stands in a pair, and no pair stands twice: with 3 good and 2 bad ones, g0 b0, g1 b1, g2 b0.
+    Every answer is in a pair, and no pair is repeated: with 3 good and 2 bad ones, g0 b0, g1 b1, g2 b0.
 
     Args:
         answers: as `Verdicts` has them.
         documents: documents with the questions to take.
-        prompt: what questions are asked with.
+        prompt: the prompt of the questions.
     """
     rows: list[Line] = []
     counts: Counter[str] = Counter()
@@ -131,15 +136,16 @@ def _note(verdict: Verdict, question: str, judged: dict[str, Verdict], source: s
     if other.label != verdict.label:
         both = [f"{one.id!r} finds it {'good' if one.label else 'bad'}" for one in (other, verdict)]
         raise DataError(
-            f"{source}: two verdicts on the answer {verdict.completion.strip()!r} to question {question!r}: {' and '.join(both)}",
-            "Keep the one that holds.",
+            f"{source}: two verdicts on the answer {verdict.completion.strip()!r} to question {question!r}: "
+            f"{' and '.join(both)}",
+            "Keep the right one.",
         )
 
 
 def _normalised(
     row: Row | DataError, number: int, source: str, messages: Mapping[str, list[dict[str, str]]], prompt: QaPrompt
 ) -> tuple[str | None, Row | DataError]:
-    """The question that a row names by its id, if it does, and the row as prompt, completion and label."""
+    """The question that a row names by its id, if it names one, and the row as prompt, completion and label."""
     if isinstance(row, DataError) or "prompt" in row:
         return None, row
     where = f"{source}: row {number}"
@@ -158,7 +164,7 @@ def _normalised(
 
 
 def _completion(row: Row, where: str, prompt: QaPrompt) -> Any:
-    """The completion that a row holds; an answer alone is written as the prompt asks for it."""
+    """The completion of a row. An answer alone is written in the prompt's format."""
     prediction = row.get("prediction")
     given: Row = prediction if isinstance(prediction, dict) else row
     if given.get("completion"):  # it is empty where the completion's format was forced

@@ -1,1 +1,1 @@
-"""Tasks: from a record to a prefix tree."""
+"""Tasks, which build prefix trees of records."""

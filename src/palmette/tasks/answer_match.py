@@ -1,4 +1,4 @@
-"""Answers compared with gold answers, with the semantics of the official SQuAD v2 script, version 2.0 (Rajpurkar et al., 2018)."""
+"""Comparison of answers with gold answers, as in the official SQuAD v2 script, version 2.0 (Rajpurkar et al., 2018)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalize_answer(text: str) -> str:
-    """Lower case, without punctuation, English articles and extra white space.
+    """Text in lower case, without punctuation, English articles and extra white space.
 
     >>> normalize_answer("The  third Tower, 1882.")
     'third tower 1882'
@@ -23,12 +23,12 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(prediction: str, gold: Sequence[str]) -> float:
-    """1.0 if the prediction equals one of the gold answers after normalisation, else 0.0; [""] is gold for "no answer"."""
+    """1.0 if the prediction equals a gold answer after normalisation, else 0.0. [""] is the gold for "no answer"."""
     return float(any(normalize_answer(prediction) == normalize_answer(answer) for answer in gold))
 
 
 def token_f1(prediction: str, gold: Sequence[str]) -> float:
-    """The best F1 of shared words against one of the gold answers; where either has no words, whether both have none.
+    """The best F1 of shared words against one of the gold answers. Where either has no words, 1.0 if both have none.
 
     >>> token_f1("granite blocks", ["blocks of grey granite"])
     0.6666666666666666
@@ -47,10 +47,10 @@ def _f1(prediction: list[str], gold: list[str]) -> float:
 
 
 def gold_answers(question: Question) -> list[str]:
-    """Gold texts, as the official script takes them: those that do not normalise to nothing, or [""]."""
+    """The gold texts as the official script takes them: those that keep a word after normalisation, or [""]."""
     return [answer.text for answer in question.answers if normalize_answer(answer.text)] or [""]
 
 
 def strict_match(prediction: str, question: Question) -> float:
-    """1.0 if the prediction is one of the gold answers, letter for letter, else 0.0; "" is gold for "no answer"."""
+    """1.0 if the prediction is one of the gold answers, letter for letter, else 0.0. "" is the gold for "no answer"."""
     return float(prediction in ([answer.text for answer in question.answers] or [""]))

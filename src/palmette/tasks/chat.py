@@ -1,6 +1,7 @@
-"""Conversations as prefix trees: the conversation so far is the trunk, the assistant's next turn a branch.
+"""Conversations as prefix trees. The conversation so far is the trunk, and the assistant's next turn is a branch.
 
-Every token carries the weight of the part that it was made from. Parts are tokenised by themselves, so none straddles two of them.
+Every token carries the weight of its part of the record. Parts are tokenised separately, so that no token straddles two
+of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from palmette.tree.joined import Sequel, join
 from palmette.tree.prefix_tree import PrefixTree
 from palmette.tree.segments import Segment
 
-# What a token can belong to: the template, a turn, or the tokens that end an assistant's turn.
+# A token belongs to the template, to a turn, or to the tokens that end an assistant's turn.
 KINDS = ("template", "system", "user", "assistant", "end")
 _COMPLETION = {"assistant": 1.0, "end": 1.0}
 
@@ -24,14 +25,15 @@ _COMPLETION = {"assistant": 1.0, "end": 1.0}
 class Chat:
     """Builds trees of conversations for one chat template.
 
-    What a part says itself (`learn`) comes before `learn` here. The tokens that end an assistant's turn carry the largest weight in it,
-    or that of the kind `end` where weights are given by kind; if the turn's parts say that none of it is learned, they are not either.
+    The weight that a part of the record has (`learn`) comes before `learn` here. The tokens that end an assistant's
+    turn carry the largest weight in it, or that of the kind `end` where weights are given by kind. If the turn's parts
+    say that none of it is learned, its end is not learned either.
 
     Args:
         template: the model's chat template.
-        learn: "full": every token; "assistant": all turns of the assistant but those that belong to a prompt; "answer": the last one; or
-            weights by kind (`KINDS`), 0 where nothing is said, for the turns that "assistant" learns. Parts with attend = False are not
-            learned unless they say so.
+        learn: the tokens to learn. "full" stands for every token, "assistant" for all turns of the assistant but those
+            that belong to a prompt, and "answer" for the last turn. Weights by kind (`KINDS`, 0 for those left out)
+            hold for the turns that "assistant" learns. Parts with attend = False are not learned unless they say so.
 
     Raises:
         DataError: `learn` has an unknown kind, a weight below 0, or none above it.
@@ -50,7 +52,7 @@ class Chat:
 
         Raises:
             DataError: nothing in it is learned.
-            TemplateError: the chat template does not take it; the message names the conversation.
+            TemplateError: the chat template does not take it. The message names the conversation.
         """
         messages = [self._message(conversation, index) for index in range(len(conversation.turns))]
         try:
@@ -66,7 +68,7 @@ class Chat:
         return weighted
 
     def trees(self, conversations: Iterable[Conversation], max_tokens: int | None = None) -> list[PrefixTree]:
-        """Conversations as trees; see `join_chats`.
+        """Conversations as trees, joined as in `join_chats`.
 
         Raises:
             DataError, TemplateError: as for `segments`.
@@ -84,12 +86,12 @@ class Chat:
         return 0.0 if given else self._weights.get(conversation.turns[index].role, 0.0)
 
     def _is_given(self, conversation: Conversation, index: int) -> bool:
-        """Whether a turn of the assistant is part of what the model is given, instead of learned."""
+        """Whether a turn of the assistant is given to the model and not learned."""
         first = {"full": 0, "assistant": conversation.prompt_turns, "answer": len(conversation.turns) - 1}
         return conversation.turns[index].role == "assistant" and index < first[self._learn]
 
     def _weighted(self, conversation: Conversation, segments: Sequence[Segment]) -> list[Segment]:
-        """The segments with the weights of the template's own and, by kind, of the ends of turns; those of content stay."""
+        """The segments with weights on the template's text and on the ends of turns. Contents keep theirs."""
         owners = [index for index, turn in enumerate(conversation.turns) for _ in turn.parts]
         weighted, pieces = [], 0
         for segment in segments:
@@ -119,17 +121,18 @@ def _piece(part: Part, turn: Turn, weight: float) -> Piece:
 def join_chats(
     weighted: Iterable[tuple[Conversation, Sequence[Segment]]], max_tokens: int | None = None
 ) -> list[PrefixTree]:
-    """Conversations that open alike as one tree each, every other by itself.
+    """Trees of conversations, one for each group that begins with the same turns.
 
-    Those with the same turns up to the assistant's first are joined (`tree/joined.py`): what they share is computed once, and the
-    loss is that of each by itself. Others share a system message within a row, as all trees do.
+    Conversations with the same turns up to the assistant's first are joined (`tree/joined.py`). The turns that they
+    share are computed once, and the loss is the sum of their losses. Others share a system message within a row, as
+    all trees do.
 
     Args:
         weighted: conversations with their segments.
-        max_tokens: the most tokens of a tree; what does not fit goes into another one.
+        max_tokens: the most tokens of a tree. A conversation that does not fit goes into another one.
 
     Returns:
-        Trees in the order of their first conversations, named by them.
+        Trees in the order of their first conversations, which name them.
     """
     groups: dict[tuple[Turn, ...], list[Sequel]] = {}
     for conversation, segments in weighted:
@@ -138,6 +141,6 @@ def join_chats(
 
 
 def leading_turns(conversation: Conversation) -> tuple[Turn, ...]:
-    """The turns before the assistant's first; that one where it opens the conversation."""
+    """The turns before the assistant's first, or only that one where it opens the conversation."""
     first = next(index for index, turn in enumerate(conversation.turns) if turn.role == "assistant")
     return conversation.turns[: max(first, 1)]

@@ -1,4 +1,4 @@
-"""The training trees of one document: bad questions are named, and a document too long for one tree becomes several."""
+"""The training trees of one document, which is split where it is too long for one tree, and its bad questions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Unlearnable:
     """A question that cannot be learned.
 
     Attributes:
-        reason: "bad": no tree can be built; "too long": its tree alone is longer than a row, or than the model reads.
+        reason: "bad" if no tree can be built. "too long" if its tree alone is longer than a row, or than the model
+            reads.
         question: the id of the question.
         error: the error, which names the document and the question.
         problem: the problem without these names, which is the same for all questions where the document causes it.

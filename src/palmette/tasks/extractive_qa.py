@@ -1,8 +1,8 @@
-"""Extractive question answering as a prefix tree: the document is the trunk, each question with its answer a branch.
+"""Extractive question answering as a prefix tree, with the document as the trunk and each question as a branch.
 
-The assistant's completion is a JSON object with one string, `{"answer": "..."}`, wrapped as the prompt says; "?" says that the document
-does not answer. Opening, answer and closing are segments of their own, so that decoding can force the wrapper around the very
-tokens that were learned.
+The assistant's completion is a JSON object with one string, `{"answer": "..."}`, wrapped as the prompt says. "?" says
+that the document does not answer. The opening, the answer and the closing are segments of their own, so that decoding
+can force the wrapper around the very tokens that were learned.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from palmette.tree.chat import ChatTemplate, Message, Piece
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 
-# What a token can belong to: the template and the words around what people wrote, these, and the parts of the completion.
+# A token belongs to the template and the words of the prompt, to a document, to a question, or to a part of the
+# completion.
 KINDS = ("template", "document", "question", "verdict", "reasoning", "opening", "answer", "closing", "end")
 _COMPLETION = {"verdict": 1.0, "reasoning": 1.0, "opening": 1.0, "answer": 1.0, "closing": 1.0, "end": 1.0}
 # Stands for an answer that does not matter.
@@ -31,19 +32,25 @@ _LEARN: dict[str, dict[str, float]] = {
     "answer": {**_COMPLETION, "reasoning": 0.0, "opening": 0.0},
 }
 _BLAH, PAUSE = " blah", "<pause>"
-# What the parts of a completion are tagged with; a placeholder is never learned.
+# The tags of the parts of a completion. A placeholder is never learned.
 _COMPLETION_TAGS = ("opening", "verdict", "closing", "end", "placeholder", "reasoning", "answer")
 
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """What stands between a question and the opening of its answer.
+    """The text or the placeholders between a question and the opening of its answer.
 
     Attributes:
-        kind: "none"; "blah": placeholder tokens that no other token may look at and nothing learns, so that all they do is to move the answer
-            by their positions; "pause": placeholders with input embeddings of their own, which are learned, and which later tokens look at
-            (Goyal et al., 2023); "rationale": the reasoning that the data hold for each question, written by the model when it answers.
-        tokens: how many placeholders.
+        kind: one of four.
+
+            - "none": nothing.
+            - "blah": placeholder tokens that no other token may look at and that are not learned. They only move the
+              answer to later positions.
+            - "pause": placeholders with learned input embeddings of their own, which later tokens look at (Goyal et
+            al.,
+              2023).
+            - "rationale": the reasoning that the data hold for each question. The model writes it when it answers.
+        tokens: the number of placeholders.
         shared: whether all pause tokens are the same one.
     """
 
@@ -60,11 +67,12 @@ class Reasoning:
 
 
 def learn_weights(learn: Learn) -> dict[str, float]:
-    """The loss weight of each kind of token, 0 where nothing is said.
+    """The loss weight of each kind of token. A kind that is left out has the weight 0.
 
     Args:
-        learn: "full": every token; "assistant": the whole completion, up to the end of the turn; "answer": the answer and what ends it, but
-            neither reasoning nor the completion's opening; or weights by kind. Placeholders are never learned.
+        learn: the tokens to learn, or weights by kind. "full" stands for every token, "assistant" for the whole
+            completion up to the end of the turn, and "answer" for the answer and its closing, without reasoning and
+            without the completion's opening. Placeholders are never learned.
 
     Raises:
         DataError: an unknown kind, a weight below 0, or none above it.
@@ -76,13 +84,13 @@ def learn_weights(learn: Learn) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class OpenVerdict:
-    """Tokens of the first of two turns, in which "yes" or "no" is about to be said.
+    """Tokens of the first of two turns, up to the verdict "yes" or "no".
 
     Attributes:
-        opening: how the completion opens.
+        opening: the opening of the completion.
         yes, no: the two verdicts.
-        closing: the token that ends either.
-        turn: what follows "yes", up to where the second completion begins.
+        closing: the token that ends either verdict.
+        turn: the tokens between "yes" and the second completion.
     """
 
     opening: tuple[int, ...]
@@ -94,18 +102,18 @@ class OpenVerdict:
 
 @dataclass(frozen=True, slots=True)
 class OpenCompletion:
-    """Tokens of a conversation in which the answer is about to be said.
+    """Tokens of a conversation up to the answer.
 
     Attributes:
-        root: what all documents share, the system message and what follows it.
-        document: the document, and what stands between it and any question.
-        question: one question, up to where the (first) completion begins.
-        verdict: the turn before the answer's, if the prompt has two.
-        placeholders: tokens of the completion that stand before its opening.
+        root: the tokens that all documents share: the system message and the text up to the document.
+        document: the document and the text up to any question.
+        question: one question and the text up to the (first) completion.
+        verdict: the turn before that of the answer, if the prompt has two.
+        placeholders: the tokens of the completion before its opening.
         attends: whether later tokens may look at the placeholders.
-        opening: how the completion opens, up to the answer.
+        opening: the opening of the completion, up to the answer.
         abstain: the answer that says "not in here".
-        closing: the token that ends an answer, whatever it was: the first one of the completion's closing, after which the format
+        closing: the token that ends any answer. It is the first one of the completion's closing, after which the format
             leaves no choice.
     """
 
@@ -121,7 +129,7 @@ class OpenCompletion:
 
     @property
     def lead(self) -> int:
-        """Tokens between a question and its answer."""
+        """The number of tokens between a question and its answer."""
         first = self.verdict
         turn = len(first.opening) + len(first.yes) + len(first.turn) if first else 0
         return turn + len(self.placeholders) + len(self.opening)
@@ -132,9 +140,9 @@ class ExtractiveQa:
 
     Args:
         template: the model's chat template.
-        prompt: the words around documents, questions and answers; the default prompt if None.
-        learn: which tokens of a training tree the loss sees, see `learn_weights`.
-        reasoning: what stands before the answer; nothing if None.
+        prompt: the words around documents, questions and answers. The default prompt if None.
+        learn: the tokens of a training tree that the loss sees, see `learn_weights`.
+        reasoning: the text or the placeholders before the answer. None for nothing.
 
     Raises:
         DataError: `learn` names no kind of token, or the prompt has no place for a rationale.
@@ -154,33 +162,34 @@ class ExtractiveQa:
         if self.reasoning.kind == "rationale" and not self.prompt.reasons:
             raise DataError(
                 "reasoning is `rationale`, but the prompt asks for JSON alone",
-                "Take one that reasons: prompt.name: json_think.",
+                "Use one that reasons: prompt.name: json_think.",
             )
 
     def training_tree(self, document: Document) -> PrefixTree:
-        """The document with all its questions; by default the completion's tokens are learned, up to the end of the turn.
+        """The document with all its questions.
 
-        Where several answers are accepted, the most frequent one is learned (the first of them on a tie).
+        By default the tokens of the completions are learned, up to the end of the turn. Where several answers are
+        accepted, the most frequent one is learned, or the first of them on a tie.
 
         Raises:
-            DataError: the document has no questions, or a question lacks the rationale that is asked for.
+            DataError: the document has no questions, or a question lacks a rationale that is to be learned.
         """
         return self._tree(document, {q.id: training_answer(q) for q in document.questions}, self._weights)
 
     def abstention_tree(self, document: Document) -> PrefixTree:
-        """The document with "?" as the answer to every question; only the answer and its closing carry a weight.
+        """The document with "?" as the answer to every question. Only the answer and its closing carry a weight.
 
-        The log-probability of a branch is that of abstaining once the completion has been opened.
+        The log-probability of a branch is that of abstaining after the opening of the completion.
         """
         return self._tree(document, {q.id: ABSTAIN for q in document.questions}, learn_weights("answer"))
 
     def prompt_tokens(self, document: Document, question: Question) -> list[int]:
-        """The conversation up to where the assistant's completion begins, as token ids; placeholders are part of the completion."""
+        """Token ids of the conversation up to the assistant's completion, which includes the placeholders."""
         opened = self.open_completion(document.text, question.text)
         return [*opened.root, *opened.document, *opened.question]
 
     def open_completion(self, document: str, question: str) -> OpenCompletion:
-        """The conversation up to the answer, parted where a decoder shares it."""
+        """The conversation up to the answer, in the parts that a decoder shares."""
         segments = self._segments(document, question, _ANY)
         tags = [segment.tag for segment in segments]
         first = next(index for index, tag in enumerate(tags) if tag in _COMPLETION_TAGS)
@@ -200,7 +209,7 @@ class ExtractiveQa:
         )
 
     def _open_verdict(self, segments: list[Segment], completion: int) -> OpenVerdict:
-        """The first of two turns, out of a conversation whose second completion begins at segment `completion`."""
+        """The first of two turns of a conversation whose second completion begins at segment `completion`."""
         at = next(index for index, segment in enumerate(segments) if segment.tag == "verdict")
         encode = self.template.encoder.content
         return OpenVerdict(
@@ -212,15 +221,15 @@ class ExtractiveQa:
         )
 
     def check_one_completion(self) -> None:
-        """Refuse a task whose answer the model does not say in one completion of its own, and nothing but that.
+        """Refuse a task in which the model does not give its answer in one completion of its own.
 
         Raises:
-            DataError: there are two turns, or placeholders stand in the completion.
+            DataError: there are two turns, or the completion holds placeholders.
         """
         if self.prompt.two_turns or self.reasoning.kind not in ("none", "rationale"):
             raise DataError(
                 "a model with two turns or placeholders does not give its answer in one completion of its own",
-                "Take a model trained with reasoning.kind none or rationale, and a prompt of one turn.",
+                "Use a model trained with reasoning.kind none or rationale, and a prompt of one turn.",
             )
 
     def end_of_turn(self) -> int:
@@ -228,10 +237,10 @@ class ExtractiveQa:
         return self._segments("", "", answer=ABSTAIN)[-1].tokens[-1]
 
     def training_branch(self, document: Document, question: Question) -> tuple[tuple[Segment, ...], Node]:
-        """The trunk of a document's training tree, and the branch of one question; see `training_tree`.
+        """The trunk of a document's training tree and the branch of one question, as in `training_tree`.
 
         Raises:
-            DataError: the question lacks the rationale that is asked for, or its gold answer stands for no answer.
+            DataError: the question lacks a rationale that is to be learned, or its gold answer stands for no answer.
             TemplateError: the chat template does not take the document or the question.
         """
         return self._branch(document, question, training_answer(question), self._weights)
@@ -255,23 +264,23 @@ class ExtractiveQa:
         return tuple(segments[:cut]), Node(tuple(segments[cut:]), name=question.id)
 
     def _rationale(self, question: Question) -> str:
-        """What the data hold for a question, if rationales are asked for."""
+        """The rationale of a question, if rationales are learned."""
         if self.reasoning.kind != "rationale":
             return ""
         if question.rationale is None:
             raise DataError(
                 f"question {question.id!r} has no rationale",
-                "Have one written: palmette synth rationales; or set reasoning.kind.",
+                "Let one be written (palmette synth rationales), or set reasoning.kind.",
             )
         return question.rationale.strip() + "\n"
 
     def _segments(self, document: str, question: str, answer: str, rationale: str = "") -> list[Segment]:
-        """The conversation as segments; where the prompt has two turns and there is no answer, it ends with the first."""
+        """The conversation as segments. Without an answer, a prompt of two turns ends with the first."""
         prompt = self.prompt
         user = (
             Piece(prompt.before_document),
             Piece(document.strip(), tag="document"),
-            # The same for every question, so it belongs to the trunk.
+            # This is the same for every question, so it belongs to the trunk.
             Piece(prompt.before_question),
             Piece(question.strip(), tag="question"),
             Piece(prompt.after_question, tag="question"),
@@ -302,7 +311,7 @@ class ExtractiveQa:
         return Piece(before, tag="opening"), Piece(verdict, tag="verdict"), Piece(after, tag="closing")
 
     def _placeholders(self) -> Segment | None:
-        """What stands before the opening of the completion that holds the answer."""
+        """The placeholders before the opening of the completion that holds the answer."""
         number = self.reasoning.tokens
         if self.reasoning.kind == "blah":
             tokens = self.template.encoder.content(_BLAH)[:1] * number
@@ -316,12 +325,12 @@ def _tokens(segments: Iterable[Segment]) -> tuple[int, ...]:
 
 
 def _weighted(segments: list[Segment], weights: Mapping[str, float]) -> list[Segment]:
-    """The segments with the weights of their kinds; the very first token, which nothing predicts, has none."""
+    """The segments with the weights of their kinds. The very first token, which nothing predicts, has no weight."""
     return spare_first([replace(segment, learn=weights.get(segment.tag or "template", 0.0)) for segment in segments])
 
 
 def training_answer(question: Question) -> str:
-    """The answer to learn: the most frequent accepted span, the first of them on a tie, or "?".
+    """The answer to learn: the most frequent accepted span, or the first of them on a tie. "?" if there is none.
 
     >>> from palmette.data.records import Answer
     >>> training_answer(Question("a", "When?", (Answer("in 1882", 4), Answer("1882", 7), Answer("1882", 7))))

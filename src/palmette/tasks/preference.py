@@ -1,7 +1,8 @@
-"""Preferences as prefix trees: the prompt is the trunk, each completion a branch.
+"""Preferences as prefix trees. The prompt is the trunk, and each completion is a branch.
 
-A tree is named after its record, so that what is read off its branches finds its way back. The leaves of a comparison are "0", "1", ... in
-the order of its ranking, best first; that of a verdict is "good" or "bad", and may have one beside it, "other": the completion to another prompt.
+A tree has the name of its record, so that scores of its branches can be assigned to the record. The leaves of a
+comparison are named "0", "1", ... in the order of its ranking, best first. The leaf of a verdict is named "good" or
+"bad". It may have a sibling named "other", which is the completion to another prompt.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ class PreferenceTrees:
 
     Args:
         template: the model's chat template.
-        learned: whether completions are learned, up to the token that ends the turn, with weight 1 each (DPO, KTO); otherwise
-            nothing is, and what counts is each branch's last token, which is the end of the turn (reward models).
+        learned: whether each token of the completions is learned with weight 1, up to the end of the turn (DPO, KTO).
+            Otherwise no token is learned, and the last token of each branch counts, which ends the turn (reward
+            models).
     """
 
     def __init__(self, template: ChatTemplate, *, learned: bool = True) -> None:
@@ -61,11 +63,11 @@ class PreferenceTrees:
     def of_verdict(self, verdict: Verdict, other: Verdict | None = None) -> PrefixTree:
         """The prompt with the completion, and with another prompt's completion if one is given.
 
-        KTO's reference point is the KL divergence over such mismatched pairs; here both read the prompt once.
+        KTO's reference point is the KL divergence over such mismatched pairs. Here both completions share one prompt.
 
         Args:
             verdict: the record.
-            other: the record whose completion is put under this prompt too.
+            other: a record whose completion is put under this prompt too.
 
         Raises:
             TemplateError: the chat template cannot hold this conversation.
@@ -96,7 +98,7 @@ class PreferenceTrees:
 
 
 def _check_distinct(name: str, leaves: dict[str, tuple[Segment, ...]]) -> None:
-    """Two texts may still have the same tokens: a normalizer or a template that trims makes them one."""
+    """Different texts may have the same tokens, where a normalizer or a trimming template makes them equal."""
     seen: dict[tuple[int, ...], str] = {}
     for leaf, segments in leaves.items():
         tokens = tuple(token for segment in segments for token in segment.tokens)
@@ -111,7 +113,7 @@ def _check_distinct(name: str, leaves: dict[str, tuple[Segment, ...]]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TreeSet(Generic[Record]):
-    """Trees, the records that they are of (in the same order), and what was left out."""
+    """Trees, their records in the same order, and the records that were left out."""
 
     trees: tuple[PrefixTree, ...]
     records: tuple[Record, ...]
@@ -127,13 +129,13 @@ def grow(
     on_bad_record: OnTooLong = "error",
     check_positions: CheckPositions | None = None,
 ) -> TreeSet[Record]:
-    """Trees of records, each within the length limit; a completion is never cut.
+    """Trees of records, each within the length limit. A completion is never cut.
 
     Args:
-        records: what to build trees of.
-        tree_of: builds the tree of one.
-        max_tokens: the most tokens of a tree, its prompt counted once.
-        on_too_long: "error" refuses the first tree beyond the limit; "drop" leaves such trees out and counts them.
+        records: the records.
+        tree_of: builds the tree of a record.
+        max_tokens: the most tokens of a tree. Its prompt counts once.
+        on_too_long: "error" refuses the first tree beyond the limit. "drop" leaves such trees out and counts them.
         on_bad_record: the same for records whose completions have the same tokens, or that the chat template does not
             take.
         check_positions: refuses a branch with more positions than the model reads. Such a record is dropped if either
@@ -166,7 +168,7 @@ def grow(
     if refused:
         kind = DataError if isinstance(refused[0], PreferenceError) else type(refused[0])
         raise kind(
-            f"{refused[0].problem} (in all: {say_counts(count_reasons(dropped))}; good ones: {len(trees)})",
+            f"{refused[0].problem} (in all: {say_counts(count_reasons(dropped))}, good records: {len(trees)})",
             refused[0].way_out,
         )
     if not trees:
@@ -186,26 +188,26 @@ def _check_length(tree: PrefixTree, max_tokens: int) -> None:
         sides = " + ".join(str(child.num_tokens) for child in tree.root.children)
         raise PreferenceError(
             "too long",
-            f"record {tree.name!r} has {tree.num_tokens} tokens ({tree.root.num_tokens} of its prompt, {sides} of its completions), "
-            f"more than train.row_tokens = {max_tokens}",
-            "Raise train.row_tokens, or set data.on_too_long: drop; a completion is never cut.",
+            f"record {tree.name!r} has {tree.num_tokens} tokens ({tree.root.num_tokens} of its prompt, "
+            f"{sides} of its completions), more than train.row_tokens = {max_tokens}",
+            "Raise train.row_tokens, or set data.on_too_long: drop. A completion is never cut.",
         )
 
 
 def mismatched(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """For each verdict another one, whose completion answers a different prompt: the next that does, going round.
+    """For each verdict the next one with another prompt. The last verdicts take from the first ones.
 
     Raises:
         DataError: all have the same prompt.
     """
-    found: list[Verdict | None] = [None] * len(verdicts)
-    ahead: Verdict | None = None  # the next one with another prompt than the verdict after the present one
+    following: list[Verdict | None] = [None] * len(verdicts)
+    ahead: Verdict | None = None  # the next verdict with another prompt than the one after the present one
     for index in reversed(range(2 * len(verdicts))):
         here, after = verdicts[index % len(verdicts)], verdicts[(index + 1) % len(verdicts)]
         if here.prompt != after.prompt:
             ahead = after
-        found[index % len(verdicts)] = ahead
-    others = [other for other in found if other is not None]
+        following[index % len(verdicts)] = ahead
+    others = [other for other in following if other is not None]
     if len(others) < len(verdicts):
         raise DataError(
             f"all {len(verdicts)} verdicts have the same prompt, so no completion answers another one",
@@ -215,9 +217,12 @@ def mismatched(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def ranking(branches: Branches) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the branches of comparisons: (rank_N, list_N), the rank of each, 0 = best, and which comparison it belongs to.
+    """The ranks of the branches of comparisons.
 
-    Comparisons are numbered in the order of their first branches; the names stand in `branches.by_tree()`.
+    Returns:
+        rank_N: the rank of each branch in its comparison, 0 = best.
+        list_N: the number of its comparison. Comparisons are numbered in the order of their first branches, as in
+            `branches.by_tree()`.
     """
     number = {tree: index for index, tree in enumerate(branches.by_tree())}
     device = branches.last_N.device
@@ -226,9 +231,12 @@ def ranking(branches: Branches) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def labels(branches: Branches) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the branches of verdicts: (judged_N, good_N) as bool: which of them somebody judged, and which were found good.
+    """The labels of the branches of verdicts.
 
-    The others are completions put under a prompt that they do not answer.
+    Returns:
+        judged_N: whether somebody judged the branch (bool). The others are completions under a prompt that they do not
+            answer.
+        good_N: whether it was judged good (bool).
     """
     leaves, device = [leaf for _, leaf in branches.names], branches.last_N.device
     judged_N = torch.tensor([leaf in (GOOD, BAD) for leaf in leaves], dtype=torch.bool, device=device)

@@ -1,4 +1,4 @@
-"""The words around documents, questions and answers, as data: one file for each prompt in `prompts/`; and the reading of completions."""
+"""The words around documents, questions and answers, one file in `prompts/` each, and the reading of completions."""
 
 from __future__ import annotations
 
@@ -58,20 +58,20 @@ class QaPrompt:
 
     @property
     def two_turns(self) -> bool:
-        """Whether a first turn asks if there is an answer at all."""
+        """Whether a first turn asks if the document holds an answer."""
         return bool(self.second_turn)
 
     def verdict(self, raw: str) -> bool | None:
-        """What the first completion of two says: whether the document holds the answer; None where it says nothing that can be read.
+        """Whether the first completion of two says that the document holds the answer, or None if it cannot be read.
 
         >>> [load_prompt("two_turn").verdict(raw) for raw in ('{"enough": "yes"}', '{"enough":"no"}', 'Yes.')]
         [True, False, None]
         """
-        found, rest = self._first_turn(raw)
-        return found if not rest else None
+        verdict, rest = self._first_turn(raw)
+        return verdict if not rest else None
 
     def _first_turn(self, raw: str) -> tuple[bool | None, str]:
-        """The verdict that a completion begins with, if it does, and what follows."""
+        """The verdict that a completion begins with, or None, and the text after it."""
         text = raw.strip()
         for word in (YES, NO) if self.two_turns else ():
             wanted = f"{self.before_verdict}{word}{self.after_verdict}".strip()
@@ -86,9 +86,10 @@ class QaPrompt:
         return None, text
 
     def read(self, raw: str) -> ParsedAnswer:
-        """Read a completion strictly: JSON in a fenced block where the prompt asks for one, bare JSON elsewhere; see `read_completion`.
+        """Read a completion strictly, see `read_completion`.
 
-        Of two completions, one after the other, the second is read; a first one that says "no" abstains.
+        The JSON stands in a fenced block where the prompt asks for one, and is bare elsewhere. Of two completions in a
+        row the second is read. A first one that says "no" abstains.
 
         >>> load_prompt("json_think").read('It opened in 1882.\\n```json\\n{"answer": "1882"}\\n```')
         ParsedAnswer(text='1882', valid=True)
@@ -105,11 +106,11 @@ class QaPrompt:
             return read_completion(raw)
         alone = not (raw[: blocks[-1].start()] + raw[blocks[-1].end() :]).strip()
         last = self.reasons and not raw[blocks[-1].end() :].strip()
-        found = read_completion(blocks[-1][1])
-        return found if found.valid and (alone or last) else ParsedAnswer(raw.strip(), False)
+        answer = read_completion(blocks[-1][1])
+        return answer if answer.valid and (alone or last) else ParsedAnswer(raw.strip(), False)
 
     def read_loosely(self, raw: str) -> ParsedAnswer:
-        """As `read`; out of a broken completion, what `read_completion_loosely` finds in it."""
+        """Read a completion as `read` does, or a broken one as `read_completion_loosely` does."""
         strict = self.read(raw)
         return strict if strict.valid else ParsedAnswer(read_completion_loosely(raw).text, False)
 
@@ -119,7 +120,7 @@ class ParsedAnswer:
     """A model's completion, read as JSON.
 
     Attributes:
-        text: the answer; "" if the model abstains; the raw completion if it is not valid.
+        text: the answer, "" if the model abstains, or the raw completion if it is not valid.
         valid: whether the completion is a JSON object with one string under "answer".
     """
 
@@ -154,10 +155,10 @@ def load_prompt(name: str = DEFAULT_PROMPT) -> QaPrompt:
 
 
 def checked(prompt: QaPrompt, name: str) -> QaPrompt:
-    """The prompt, if what its wrapper holds can be read back.
+    """The prompt, after a check that answers in its wrapper can be read back.
 
     Raises:
-        DataError: it cannot, or one of the texts for a first turn is missing.
+        DataError: they cannot, or one of the texts for a first turn is missing.
     """
     given = [key for key in TWO_TURNS if getattr(prompt, key)]
     if given and len(given) < len(TWO_TURNS):
@@ -177,7 +178,7 @@ def checked(prompt: QaPrompt, name: str) -> QaPrompt:
 
 
 def describe_prompts() -> list[tuple[str, str]]:
-    """(name, what it is for) of the prompts that come with the package."""
+    """The name and the purpose of each prompt that comes with the package."""
     return [(name, str(_values(name).get("about", ""))) for name in prompt_names()]
 
 
@@ -189,11 +190,13 @@ def _values(name: str) -> dict[str, object]:
         near = difflib.get_close_matches(name, prompt_names(), n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         names = ", ".join(prompt_names())
-        raise DataError(f"there is no prompt {name!r}", f"{hint}Known are: {names}; or give a YAML file.") from error
+        raise DataError(f"there is no prompt {name!r}", f"{hint}Known are: {names}. Or give a YAML file.") from error
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read the prompt {name!r}: {error}", "Give a YAML file of texts.") from error
     if not isinstance(values, dict):
-        raise DataError(f"prompt {name!r} holds no texts", "See those that `palmette prompts` shows.")
+        raise DataError(
+            f"prompt {name!r} holds no texts", "`palmette prompts` shows the prompts that come with the package."
+        )
     return values
 
 
@@ -202,7 +205,7 @@ def _folder() -> resources.abc.Traversable:
 
 
 def json_escape(text: str) -> str:
-    r"""Text as it stands inside a JSON string.
+    r"""Text as it is written inside a JSON string.
 
     >>> json_escape('the "Anna"')
     'the \\"Anna\\"'

@@ -1,4 +1,4 @@
-"""Verifiable rewards: what a completion to a question is worth, found by comparing it with the gold answers. Nothing here is learned."""
+"""Verifiable rewards of completions, by comparison with the gold answers. Nothing here is learned."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Judge = Callable[[ParsedAnswer, Question], float]
 
 
 def exact_reward(completion: ParsedAnswer, question: Question) -> float:
-    """1 if the answer equals a gold answer after normalisation, or abstains where there is none; else 0."""
+    """1 if the answer equals a gold answer after normalisation, or abstains where there is none, else 0."""
     if not question.answerable:
         return abstention_reward(completion, question)
     return exact_match(completion.text, gold_answers(question))
 
 
 def f1_reward(completion: ParsedAnswer, question: Question) -> float:
-    """The F1 of words against the nearest gold answer; 1 for abstaining where there is none; 0 to 1."""
+    """The F1 of words against the nearest gold answer, from 0 to 1. Where there is none, 1 for abstaining."""
     if not question.answerable:
         return abstention_reward(completion, question)
     return token_f1(completion.text, gold_answers(question))
@@ -35,7 +35,7 @@ def valid_json_reward(completion: ParsedAnswer, _: Question) -> float:
 
 
 def abstention_reward(completion: ParsedAnswer, question: Question) -> float:
-    """1 if a valid completion abstains exactly where the document does not answer, else 0: answering rightly is not asked for."""
+    """1 if a valid completion abstains exactly where the document does not answer, else 0, whatever its answer."""
     return float(completion.valid and (completion.text == "") != question.answerable)
 
 
@@ -51,15 +51,16 @@ REWARDS: dict[str, Judge] = {
 class QaReward:
     """A weighted sum of rewards.
 
-    A broken completion counts as the text it reads, as in the official evaluation, with one deviation, since a policy would learn to profit
-    from it: a broken completion never counts as abstaining, not even an empty one, nor does a valid answer that normalises to nothing.
+    A broken completion counts as the text that it holds, as in the official evaluation. There is one deviation, since a
+    policy would learn to profit from it: a broken completion never counts as abstaining, not even an empty one. A valid
+    answer without a word after normalisation does not count as abstaining either.
 
     Attributes:
-        prompt: how completions are read.
-        weights: of the rewards, by name; what is left out does not count.
+        prompt: reads the completions.
+        weights: the weights of the rewards, by name. Those left out do not count.
 
     Raises:
-        RecipeError: an unknown reward, a weight that is not a number from 0 on, or none above it.
+        RecipeError: an unknown reward, a weight that is not a number of 0 or more, or no weight above 0.
     """
 
     prompt: QaPrompt
@@ -81,8 +82,8 @@ class QaReward:
         """Each reward of a completion, unweighted, by name.
 
         Args:
-            raw: what the model said.
-            question: what was asked, with its gold answers.
+            raw: the completion.
+            question: the question with its gold answers.
         """
         completion = self.prompt.read(raw)
         return {name: REWARDS[name](completion, question) for name in self.weights}
@@ -92,12 +93,12 @@ class QaReward:
         return sum(weight * parts[name] for name, weight in self.weights.items())
 
     def __call__(self, raw: str, question: Question) -> float:
-        """What a completion is worth."""
+        """The weighted sum of the rewards of a completion."""
         return self.total(self.parts(raw, question))
 
 
 def parse_weights(text: str) -> dict[str, float]:
-    """Weights from words: "exact=1,valid_json=0.2"; a name alone has the weight 1.
+    """Weights from a text such as "exact=1,valid_json=0.2". A name alone has the weight 1.
 
     >>> parse_weights("f1, valid_json=0.2")
     {'f1': 1.0, 'valid_json': 0.2}

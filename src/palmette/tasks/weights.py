@@ -1,4 +1,4 @@
-"""Loss weights of tokens, by what they belong to."""
+"""Loss weights of tokens, by the part of a record that they belong to."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ def check_weights(weights: Mapping[str, float], kinds: Sequence[str]) -> None:
     for kind, weight in weights.items():
         if kind not in kinds or not 0 <= weight < float("inf"):
             raise DataError(
-                f"learn has the weight {weight} for {kind!r}", f"Kinds are {', '.join(kinds)}; weights 0 or more."
+                f"learn has the weight {weight} for {kind!r}", f"Kinds are {', '.join(kinds)}. Weights are 0 or more."
             )
     if not any(weights.values()):
         raise DataError("learn gives no kind of token a weight", f"Give at least one of {', '.join(kinds)} one.")
 
 
 def spare_first(segments: Sequence[Segment]) -> list[Segment]:
-    """The segments, the very first token of which, which nothing predicts, has no weight.
+    """The segments with no weight on their very first token, which nothing predicts.
 
-    >>> [(segment.tokens, segment.learn) for segment in spare_first([Segment((5, 6), learn=2.0), Segment((7,), learn=1.0)])]
+    >>> segments = [Segment((5, 6), learn=2.0), Segment((7,), learn=1.0)]
+    >>> [(segment.tokens, segment.learn) for segment in spare_first(segments)]
     [((5,), 0.0), ((6,), 2.0), ((7,), 1.0)]
     """
     spared = list(segments)

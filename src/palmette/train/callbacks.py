@@ -1,4 +1,4 @@
-"""What a training run shows and writes while it runs: progress, metrics.jsonl, and checkpoints on time and on signals."""
+"""Callbacks of a training run: progress, metrics.jsonl, and checkpoints by time and after signals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from palmette.progress import Say, progress
 from palmette.run import append_line, flush, read_log, write_text
 
-TALLY = "tally"  # where a trainer's logs hold what an objective counted
+TALLY = "tally"  # key of an objective's figures in a trainer's logs
 
 
 class TrainingInterrupted(Exception):
@@ -45,8 +45,8 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
 
     Args:
         path: the file. On resuming, lines after the checkpoint's step are dropped, since those steps are taken again.
-        questions_per_epoch: for the rate shown; of whatever is counted.
-        unit: what is counted.
+        questions_per_epoch: number of questions or other units in an epoch, for the rate that is shown.
+        unit: name of the unit.
     """
 
     def __init__(self, path: Path, questions_per_epoch: int, unit: str = "questions") -> None:
@@ -57,13 +57,13 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the bar; cut the log back to the step that training goes on from."""
+        """Open the progress bar, and cut the log back to the step from which training continues."""
         lines = read_log(self._path) if self._path.is_file() else []
-        kept = [line for line in lines if line["step"] <= state.global_step]
-        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        remaining = [line for line in lines if line["step"] <= state.global_step]
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in remaining))
         self._bar = progress(state.max_steps, "training", "steps")
         self._bar.update(state.global_step)
-        self._seconds = kept[-1]["seconds"] if kept else 0.0
+        self._seconds = remaining[-1]["seconds"] if remaining else 0.0
         self._started = time.monotonic()
 
     def on_log(
@@ -74,7 +74,7 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """One line per step; what an objective counted (`step.Tally`) stands in it too."""
+        """Write one line per step, which also has the figures of the objective (`step.Tally`)."""
         if not logs or "loss" not in logs:
             return
         seconds = self._seconds + time.monotonic() - self._started
@@ -101,7 +101,7 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
             flush(self._path)
 
     def close(self) -> None:
-        """Close the bar, so that what is said next begins on a line of its own."""
+        """Close the progress bar, so that the next line of news begins on a new line."""
         if self._bar is not None:
             self._bar.close()
 

@@ -1,7 +1,7 @@
 """Checkpoints that are complete or not there, even after a kill, on a full disk, or after a power failure.
 
-A checkpoint is written to a hidden folder, with a list of its files and their sizes, and flushed to the disk. Then it is
-moved to its place. Whoever resumes takes the newest checkpoint whose listed files are all there.
+A checkpoint is written to a hidden folder, with a list of its files and their sizes, and flushed to the disk. Then it
+is moved to its place. Whoever resumes takes the newest checkpoint whose listed files are all there.
 
 Not covered: damage that keeps a file's size, and checkpoints that several processes write together.
 """

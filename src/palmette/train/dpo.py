@@ -1,4 +1,4 @@
-"""DPO and IPO: pairs of completions, held against a reference. Both sides of a pair, or all of a ranked list, share their prompt."""
+"""DPO and IPO: pairs of completions, compared with a reference. The completions of a pair share their prompt."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DpoJob = PreferenceJob[DpoRecipe, Comparison]
 
 
 def prepare(recipe: DpoRecipe, say: Say) -> DpoJob:
-    """Read, load and check everything; nothing is written. Errors as for `make_job`."""
+    """Read, load and check everything, and write nothing. Errors are those of `make_job`."""
     comparisons, sources = comparisons_of(recipe)
     return make_job(recipe, comparisons, sources, PreferenceTrees.of_comparison, say, reference=recipe.dpo.reference)
 
@@ -38,27 +38,27 @@ def learn(job: DpoJob, folder: Path, checkpoint: Path | None, say: Say) -> None:
 
 
 def num_pairs(batch: PackedBatch) -> float:
-    """How many pairs of completions a batch compares; a ranked list of K has K (K - 1) / 2."""
+    """Number of pairs of completions that a batch compares. A ranked list of K completions has K (K - 1) / 2."""
     return float(len(ranked_pairs(*ranking(find_branches(batch)))[0]))
 
 
 class DpoObjective:
-    """The loss of the pairs of a batch, each counted as one; see `objectives/dpo.py`.
+    """The loss of the pairs of a batch, as in `objectives/dpo.py`. Each pair counts as one.
 
     Args:
         section: the recipe's settings.
         reference: log-probabilities of all branches under the reference.
-        tally: where rewards, margin and accuracy go.
+        tally: counts rewards, margin and accuracy.
     """
 
     def __init__(self, section: DpoSection, reference: dict[Name, float], tally: Tally) -> None:
         self._section, self._reference, self._tally = section, reference, tally
 
     def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
-        """The batch's share of the step's loss; the denominator is the number of pairs of the step."""
+        """The batch's share of the step's loss. The denominator is the number of pairs of the step."""
         section, scores = self._section, score_branches(model, batch)
         chosen_M, rejected_M, _ = ranked_pairs(*ranking(scores.branches))
-        found = dpo_loss(
+        pairs = dpo_loss(
             scores.logprob_N,
             looked_up(self._reference, scores),
             chosen_M,
@@ -70,8 +70,8 @@ class DpoObjective:
             num_tokens_N=scores.num_tokens_N if section.length_normalised else None,
         )
         count = len(chosen_M)
-        self._tally.add("chosen_reward", found.chosen_reward_M.sum(), count)
-        self._tally.add("rejected_reward", found.rejected_reward_M.sum(), count)
-        self._tally.add("margin", found.margin_M.sum(), count)
-        self._tally.add("accuracy", found.accuracy * count, count)
-        return found.loss
+        self._tally.add("chosen_reward", pairs.chosen_reward_M.sum(), count)
+        self._tally.add("rejected_reward", pairs.rejected_reward_M.sum(), count)
+        self._tally.add("margin", pairs.margin_M.sum(), count)
+        self._tally.add("accuracy", pairs.accuracy * count, count)
+        return pairs.loss

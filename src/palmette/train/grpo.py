@@ -1,17 +1,21 @@
-"""GRPO and RLOO on verifiable rewards: the policy answers questions several times, and learns from which answers earned more.
+"""GRPO and RLOO: the policy answers each question several times, and learns which of its answers earned more.
 
-Completions are drawn with the weights of the moment (`train/rollout_plan.py`), rewarded by rule (`tasks/rewards.py`) or by a reward model, and
-learned from on prefix trees (`rollouts/batch.py`). The reference is the policy as it was before the first step.
+Completions are sampled with the current weights (`train/rollout_plan.py`) and rewarded by rule (`tasks/rewards.py`) or
+by a reward model. They are learned from on prefix trees (`rollouts/batch.py`). The reference is the policy as it was
+before the first step.
 
-Followed: Shao et al. (2024), "DeepSeekMath"; Ahmadian et al. (2024), "Back to basics". Deviations:
+Sources: Shao et al. (2024), "DeepSeekMath", and Ahmadian et al. (2024), "Back to basics". Deviations:
 
-1. A document's questions are asked together, since they share its tokens; so prompts of a step are not independent draws from the data.
-2. The reference stays what it was; Shao et al. set it anew at each of their iterations, in which they also train the reward model.
-3. Tokens count the same by default (`grpo.average`); in Shao et al. completions do.
-4. Rewards may come by rule, and a completion's advantage is that of all its tokens: outcome supervision (their section 4.1.2), never of steps.
-5. Training stops where the KL divergence runs away (`grpo.kl_limit`); in none of the papers.
+1. The questions about a document are asked together, since they share its tokens. So the prompts of a step are not
+   independent draws from the data.
+2. The reference never changes. Shao et al. replace it in each of their iterations, in which they also train the reward
+   model.
+3. Each token counts the same by default (`grpo.average`). In Shao et al. each completion does.
+4. Rewards may come from rules, and all tokens of a completion have its advantage. This is outcome supervision (their
+   section 4.1.2). There is no supervision of steps.
+5. Training stops where the KL divergence is too large (`grpo.kl_limit`). None of the papers does this.
 
-Not covered: several processes; prompts of two turns, and placeholders before the answer.
+Not covered: several processes, prompts of two turns, and placeholders before the answer.
 """
 
 from __future__ import annotations
@@ -43,19 +47,19 @@ OLD, REFERENCE = "old", "reference"
 
 
 def prepare(recipe: GrpoRecipe, say: Say) -> PolicyJob:
-    """Read, load and check everything; nothing is written. Errors as for `make_job`."""
+    """Read, load and check everything, and write nothing. Errors are those of `make_job`."""
     return make_job(recipe, say, _method)
 
 
 def _method(recipe: GrpoRecipe, model: Any, end_tokens: list[int]) -> Method:
     needed = needed_scores(recipe.grpo, num_updates(recipe))
-    kept = ParameterSnapshot(model)
+    snapshot = ParameterSnapshot(model)
 
     def score(rollouts: RolloutBatch, batches: Sequence[PackedBatch], _: RolloutBatch | None) -> None:
         if OLD in needed:
             rollouts.scored[OLD] = score_rollouts(model, batches, rollouts, end_tokens)[0]
         if REFERENCE in needed:
-            with kept():
+            with snapshot():
                 rollouts.scored[REFERENCE] = score_rollouts(model, batches, rollouts, end_tokens)[0]
 
     most = recipe.rollouts.max_new_tokens
@@ -63,13 +67,14 @@ def _method(recipe: GrpoRecipe, model: Any, end_tokens: list[int]) -> Method:
 
 
 def needed_scores(settings: GrpoSection, num_updates: int) -> tuple[str, ...]:
-    """The log-probabilities that have to be scored before rollouts are learned from.
+    """The log-probabilities that must be computed before rollouts are learned from.
 
-    Where each completion is learned from once, the policy that sampled is the policy that learns, and its own pass gives both.
+    If each completion is learned from once, the policy that sampled is the policy that learns. Then the forward pass of
+    training gives the old log-probabilities too.
 
     Args:
         settings: the objective.
-        num_updates: optimizer steps over one batch of rollouts.
+        num_updates: number of optimizer steps over one batch of rollouts.
     """
     rloo_kl = settings.objective == "rloo" and settings.kl_coefficient > 0
     old = num_updates > 1 or rloo_kl
@@ -78,7 +83,7 @@ def needed_scores(settings: GrpoSection, num_updates: int) -> tuple[str, ...]:
 
 
 def completion_advantages(settings: GrpoSection, rollouts: RolloutBatch) -> torch.Tensor:
-    """The advantage of each sample over the others to its question [N] (float64)."""
+    """The advantage of each sample over the other samples of its question [N] (float64)."""
     reward_N = rollouts.reward_N
     if settings.objective == "grpo":
         return group_advantages(reward_N, rollouts.group_N, baseline="mean", scale=settings.scale or "group")
@@ -90,20 +95,22 @@ def completion_advantages(settings: GrpoSection, rollouts: RolloutBatch) -> torc
 
 
 class GrpoLearner:
-    """The objective over the packed trees of rollouts, with what is counted beside it.
+    """The objective over the packed trees of rollouts.
 
-    Call `before_step` with all batches of a step first. The loss is that of `objectives.grpo`; beside it `tally` gets, for metrics.jsonl,
-    what the rollouts earned (`RolloutBatch.summary`) and, of the step:
+    Call `before_step` with all batches of a step first. The loss is that of `objectives.grpo`. For metrics.jsonl,
+    `tally` gets the rewards of the rollouts (`RolloutBatch.summary`) and these figures of the step:
 
         kl          KL(policy || reference), k3 (nats a completion)
-        entropy     of the policy, estimated from the sampled tokens (nats a token)
-        clip_share  share of the tokens (of the completions, for rloo) whose gradient the clip took away; weighted as the loss
-        old_kl      KL(policy that sampled || policy), k3 (nats a token; a completion for rloo); weighted as the loss
+        entropy     entropy of the policy, estimated from the sampled tokens (nats a token)
+        clip_share  share of the tokens whose gradient the clip set to 0, weighted as the loss
+        old_kl      KL(policy that sampled || policy), k3 (nats a token), weighted as the loss
+
+    For rloo, clip_share and old_kl count completions instead of tokens.
 
     Args:
         settings: the objective.
-        plan: whose rollouts are learned from.
-        max_new_tokens: the most tokens of a completion.
+        plan: the plan with the rollouts.
+        max_new_tokens: most tokens of a completion.
         end_tokens: tokens that end a completion.
     """
 
@@ -126,7 +133,7 @@ class GrpoLearner:
         return average(kind, learn_weight=weight, num_branches=num_branches, max_tokens=most)[1]
 
     def before_step(self, _: Any, batches: list[PackedBatch]) -> None:
-        """Note what the whole step needs to know."""
+        """Compute the advantages, and record the figures of the rollouts."""
         rollouts = self._plan.rollouts
         self._advantage_N = completion_advantages(self._settings, rollouts)
         self._kl_limit.begin(batches)
@@ -137,7 +144,7 @@ class GrpoLearner:
         """This batch's share of the step's loss.
 
         Raises:
-            ModelError: this was the step's last batch, and the policy is too far from its reference.
+            ModelError: this was the step's last batch, and the KL divergence is above the limit.
             PackingError, ValueError: see `read_completions`.
         """
         rollouts = self._plan.rollouts

@@ -1,4 +1,4 @@
-"""A job: everything that a stage trains with, checked before anything is written."""
+"""Jobs: everything that a stage trains with, checked before anything is written."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 from palmette.config import PromptSection, Recipe
 from palmette.errors import DataError
+from palmette.inference.base import model_origin
+from palmette.inference.fingerprint import BASE
 from palmette.model.checks import check_model
-from palmette.model.fused import describe
+from palmette.model.fused import describe, kernels_name
 from palmette.model.loading import LoadedModel, dtype_name, weights_hash
 from palmette.progress import Say
 from palmette.tasks.qa_prompt import QaPrompt
@@ -24,12 +26,14 @@ class Job:
     """Everything that a stage trains with.
 
     Attributes:
-        recipe: with what defaults and hardware decided, so that a run keeps its meaning when they change.
-        loaded: the model, its trainable parameters marked, and its tokenizer.
+        recipe: the recipe, completed with the values that defaults and hardware gave. So a run keeps its meaning when
+            they change.
+        loaded: the tokenizer, and the model with its trainable parameters marked.
         plan: the optimizer steps.
-        num_examples: what an epoch holds, for the rate shown.
-        unit: what is counted there.
-        fingerprint: what the run is made of, with hashes, for the manifest. Where it has changed, the run cannot be resumed.
+        num_examples: number of examples in an epoch, for the rate that is shown.
+        unit: name of these examples.
+        fingerprint: model, data and settings of the run, with hashes, for the manifest. A run is resumed only if it is
+            the same.
     """
 
     recipe: Recipe
@@ -41,62 +45,64 @@ class Job:
 
 
 class Source(Protocol):
-    """Records from one source; `DataSet`, `ChatSet` and `PreferenceSet` are such."""
+    """Records from one source, such as a `DataSet`, `ChatSet` or `PreferenceSet`."""
 
     def describe(self) -> dict[str, Any]:
-        """What names the records in the manifest."""
+        """The entry for the manifest that identifies the records."""
 
 
 def settle(
-    begun: StartingPoint[AnyRecipe],
+    start: StartingPoint[AnyRecipe],
     sources: Sequence[Source],
     dropped: Sequence[str],
     counted: str,
     say: Say,
     *,
     prompt: QaPrompt | None = None,
-    **made_of: Any,
+    **entries: Any,
 ) -> tuple[AnyRecipe, dict[str, Any]]:
-    """The end of what all stages prepare: check the model, say what is learned, write down what the run is made of.
+    """Finish the preparation of a job: check the model, report what is learned, and complete recipe and fingerprint.
 
     Args:
-        begun: the model, with everything that is trained on it.
-        sources: where the data are from.
-        dropped: what was left out, with reasons.
-        counted: what is left, in words.
+        start: the model, with everything that is trained on it.
+        sources: the sources of the data.
+        dropped: the reason for each record that was left out.
+        counted: what is learned, in words.
         say: called with two lines of news.
-        prompt: the prompt, where the stage learns under it. Its texts are written into the recipe.
-        made_of: what else the stage's run is made of.
+        prompt: the prompt, if the stage uses one. Its texts are written into the recipe.
+        entries: further entries of the fingerprint.
 
     Returns:
-        The recipe with what defaults and hardware decided, and the fingerprint of the run.
+        The recipe, completed with the values that defaults and hardware gave, and the fingerprint of the run.
 
     Raises:
         ModelError: the model cannot be trained here.
     """
-    model = begun.loaded.model
+    model = start.loaded.model
     check_model(model, training=True)
-    say(f"{counted}; {len(dropped)} dropped")
+    say(f"{counted}, {len(dropped)} dropped")
     say(f"computing in {model.dtype} with {describe(model)}".replace("torch.", ""))
     dtype: Any = dtype_name(model.dtype)
-    decided: dict[str, Any] = {"model": begun.recipe.model.model_copy(update={"dtype": dtype})}
+    located, base = model_origin(start.recipe.model, getattr(model.config, "_commit_hash", None))
+    changes: dict[str, Any] = {"model": located.model_copy(update={"dtype": dtype})}
     if prompt is not None:
-        decided["prompt"] = PromptSection(name=begun.recipe.prompt.name, **asdict(prompt))
-    recipe = begun.recipe.model_copy(update=decided)
+        changes["prompt"] = PromptSection(name=start.recipe.prompt.name, **asdict(prompt))
+    recipe = start.recipe.model_copy(update=changes)
     fingerprint = {
         "seed": recipe.train.seed,
-        "model": _model_fingerprint(recipe, begun.loaded),
-        **begun.fingerprint,
+        "model": _model_fingerprint(recipe, start.loaded),
+        BASE: base,
+        **start.fingerprint,
         "data": [source.describe() for source in sources],
         "dropped": list(dropped),
         **({"prompt_sha256": prompt.sha256} if prompt is not None else {}),
-        **made_of,
+        **entries,
     }
     return recipe, fingerprint
 
 
 def _model_fingerprint(recipe: Recipe, loaded: LoadedModel) -> dict[str, Any]:
-    """What a run starts from."""
+    """The model that a run starts from."""
     return {
         "name": loaded.name,
         "revision": getattr(loaded.model.config, "_commit_hash", None) or recipe.model.revision,
@@ -104,11 +110,12 @@ def _model_fingerprint(recipe: Recipe, loaded: LoadedModel) -> dict[str, Any]:
         "sha256": weights_hash(loaded.folder),
         "attention": loaded.model.config.get_text_config()._attn_implementation,
         "layers": describe(loaded.model),
+        "kernels": kernels_name(loaded.model),
     }
 
 
 def tree_fingerprint(trees: Sequence[PrefixTree]) -> dict[str, Any]:
-    """What a run learns from, for its manifest: the tokens and masks of all trees, by their hash."""
+    """Number and hash of the tokens and masks of all trees, for the manifest."""
     digest = hashlib.sha256()
     for tree in trees:
         row = lay_out(tree)
@@ -122,14 +129,14 @@ def step_plan(
     """The steps of a recipe over trees.
 
     Args:
-        trees: what is learned.
-        dropped: what was left out, with reasons, for the message.
-        recipe: how they are packed.
+        trees: the trees to learn.
+        dropped: the reason for each record that was left out, for the message.
+        recipe: says how they are packed.
         one_row: see `StepPlan`.
         learns: see `StepPlan`.
 
     Raises:
-        DataError: nothing is left.
+        DataError: all records were left out.
         PackingError: see `StepPlan`.
     """
     if not trees and dropped:

@@ -1,4 +1,4 @@
-"""How far a policy is from its reference over a step, and a limit to that."""
+"""The KL divergence of a policy from its reference over a step, and a limit to it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from palmette.tree.branches import find_branches
 
 
 class KlLimit:
-    """Counts how far the policy is from its reference over the batches of a step, and stops a run that strayed.
+    """Measures the KL divergence over the batches of a step, and stops a run in which it is above the limit.
 
     Args:
-        limit: the most KL(policy || reference), by the estimate k3 (nats a completion); None: any.
-        name: what the recipe calls the limit.
-        tally: where "kl" is counted.
+        limit: highest KL(policy || reference), by the estimator k3 (nats a completion). None sets no limit.
+        name: name of the limit in the recipe.
+        tally: counts "kl".
     """
 
     def __init__(self, limit: float | None, name: str, tally: Tally) -> None:
@@ -29,7 +29,7 @@ class KlLimit:
         self._kl = 0.0
 
     def begin(self, batches: Sequence[PackedBatch]) -> None:
-        """Begin a step of these batches."""
+        """Begin a step with these batches."""
         self._batches_left, self._kl = len(batches), 0.0
         self._num_completions = sum(len(find_branches(batch)) for batch in batches)
 
@@ -37,7 +37,7 @@ class KlLimit:
         """Count a batch.
 
         Raises:
-            ModelError: it was the step's last, and the policy is too far away.
+            ModelError: it was the step's last batch, and the KL divergence is above the limit.
         """
         self._batches_left -= 1
         if reference_P is None:
@@ -48,6 +48,8 @@ class KlLimit:
         reached = self._kl / self._num_completions
         if self._limit is not None and not self._batches_left and kl_ran_away(reached, self._limit):
             raise ModelError(
-                f"the policy is {reached:.1f} nats a completion away from its reference, more than {self._name} = {self._limit}",
-                f"Raise the KL coefficient, lower train.learning_rate, or raise {self._name}. Checkpoints up to here are kept.",
+                f"the policy is {reached:.1f} nats a completion away from its reference, "
+                f"more than {self._name} = {self._limit}",
+                f"Raise the KL coefficient, lower train.learning_rate, or raise {self._name}. "
+                "Checkpoints up to here are kept.",
             )

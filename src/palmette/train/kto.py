@@ -1,8 +1,8 @@
-"""KTO: single completions found good or bad, held against a reference.
+"""KTO: single completions that were judged good or bad, compared with a reference.
 
-Its reference point, how far the policy went from the reference as a whole, is taken over the whole optimizer step before anything of it is
-learned: each completion is put under another prompt as well (`tasks.preference.mismatched`), and scored there without gradients and
-without dropout.
+The reference point, an estimate of the KL divergence of the policy from the reference, is computed over the whole
+optimizer step before anything of the step is learned. For it, each completion is also put under another prompt
+(`tasks.preference.mismatched`), and scored there without gradients and without dropout.
 """
 
 from __future__ import annotations
@@ -36,9 +36,12 @@ KtoJob = PreferenceJob[KtoRecipe, Verdict]
 
 
 def prepare(recipe: KtoRecipe, say: Say) -> KtoJob:
-    """Read, load and check everything; nothing is written. Errors as for `make_job`.
+    """Read, load and check everything, and write nothing. Errors are those of `make_job`.
 
-    The job's trees hold the mismatched completions too; those of its plan do not.
+    The job's trees hold the mismatched completions too. The trees of its plan do not.
+
+    Raises:
+        DataError: all verdicts are of one kind.
     """
     verdicts, sources = verdicts_of(recipe, pairs=recipe.kto.pairs)
     others = {verdict.id: other for verdict, other in zip(verdicts, mismatched(verdicts), strict=True)}
@@ -65,7 +68,7 @@ def check_both_kinds(verdicts: Sequence[Verdict]) -> tuple[int, int]:
     """Check that there are good and bad completions. From one kind alone, KTO learns to push every completion one way.
 
     Args:
-        verdicts: what is learned from.
+        verdicts: the verdicts to learn from.
 
     Returns:
         How many are good, and how many are bad.
@@ -102,9 +105,9 @@ def describe_balance(section: KtoSection, good: int, bad: int) -> str:
 
 
 def _only(tree: PrefixTree, *, other: bool) -> PrefixTree:
-    """A tree with the mismatched completion alone, or with the judged one alone."""
-    kept = tuple(leaf for leaf in tree.root.children if (leaf.name == OTHER) == other)
-    return replace(tree, root=replace(tree.root, children=kept))
+    """A tree with only the mismatched completion, or with only the judged one."""
+    leaves = tuple(leaf for leaf in tree.root.children if (leaf.name == OTHER) == other)
+    return replace(tree, root=replace(tree.root, children=leaves))
 
 
 def learn(job: KtoJob, folder: Path, checkpoint: Path | None, say: Say) -> None:
@@ -130,19 +133,19 @@ def learn(job: KtoJob, folder: Path, checkpoint: Path | None, say: Say) -> None:
 
 
 def num_verdicts(batch: PackedBatch) -> float:
-    """How many verdicts a batch holds."""
+    """Number of verdicts in a batch."""
     return float(len(find_branches(batch)))
 
 
 class KtoObjective:
-    """The loss of the verdicts of a batch; see `objectives/kto.py`.
+    """The loss of the verdicts of a batch, as in `objectives/kto.py`.
 
     Args:
         section: the recipe's settings.
-        reference: log-probabilities of all branches under the reference, the mismatched ones among them.
-        tally: where rewards and the reference point go.
-        others: the mismatched completion of each verdict, under its prompt, by the verdict's name.
-        plan_of: packs trees of one step.
+        reference: log-probabilities of all branches under the reference, also of the mismatched ones.
+        tally: counts rewards and the reference point.
+        others: tree of each verdict's prompt with the mismatched completion, by the verdict's name.
+        plan_of: packs the trees of one step.
     """
 
     def __init__(
@@ -158,7 +161,7 @@ class KtoObjective:
         self._baseline = 0.0
 
     def look_ahead(self, model: Any, batches: list[PackedBatch]) -> None:
-        """Take the reference point (nats) over the whole step."""
+        """Compute the reference point (nats) of the whole step."""
         trees = [self._others[name] for batch in batches for name in find_branches(batch).by_tree()]
         scores = [score_branches(model, batch.to(model.device)) for batch in self._plan_of(trees).step_batches(0, 0)]
         policy_N = torch.cat([one.logprob_N for one in scores])
@@ -167,10 +170,10 @@ class KtoObjective:
         self._tally.note("kl", self._baseline)
 
     def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
-        """The batch's share of the step's loss; the denominator is the number of verdicts of the step."""
+        """The batch's share of the step's loss. The denominator is the number of verdicts of the step."""
         section, scores = self._section, score_branches(model, batch)
         _, good_N = labels(scores.branches)
-        found = kto_loss(
+        verdicts = kto_loss(
             scores.logprob_N,
             looked_up(self._reference, scores),
             good_N,
@@ -180,6 +183,6 @@ class KtoObjective:
             desirable_weight=section.desirable_weight,
             undesirable_weight=section.undesirable_weight,
         )
-        self._tally.add("desirable_reward", found.reward_N[good_N].sum(), int(good_N.sum()))
-        self._tally.add("undesirable_reward", found.reward_N[~good_N].sum(), int((~good_N).sum()))
-        return found.loss
+        self._tally.add("desirable_reward", verdicts.reward_N[good_N].sum(), int(good_N.sum()))
+        self._tally.add("undesirable_reward", verdicts.reward_N[~good_N].sum(), int((~good_N).sum()))
+        return verdicts.loss

@@ -1,15 +1,18 @@
-"""The loop of every stage: `Trainer` over a job's steps, with checkpoints, the log and Ctrl-C, and what is saved in the end.
+"""The loop of every stage: `Trainer` over a job's steps, with checkpoints, log and signals, and the saved result.
 
 A stage's `learn` calls `run_steps`, once or in several parts:
 
     def learn(job, folder, checkpoint, say):
         run_steps(job, folder, checkpoint, say, objective=..., measure=..., before_step=..., tally=...)
 
-The objective is any function of (model, batch, denominator), see `train/step.py`; the denominator is the sum of `measure` over the
-batches of the step. The plan is any `train/plan.py:Plan`: `StepPlan` over trees that are known beforehand, or one that makes each
-step's batches just before the step is taken, with the model as it is then (rollouts), and keeps in checkpoints what later steps need
-of them. What belongs to a batch besides its tokens (old log-probabilities, advantages) is looked up by the names of its branches
-(`tree/branches.py`), or stands in a subclass of `PackedBatch` whose `to` keeps it. `before_step` sees all batches of a step at once.
+The objective is any function of (model, batch, denominator), see `train/step.py`. The denominator is the sum of
+`measure` over the batches of the step. The plan is any `train/plan.py:Plan`. `StepPlan` has trees that are all known at
+the start. Another plan may make the batches of a step just before the step is taken, with the model as it is then, as
+rollouts need. It keeps in checkpoints what later steps need.
+
+Other numbers of a batch, such as old log-probabilities or advantages, are found by the names of its branches
+(`tree/branches.py`), or they are in a subclass of `PackedBatch` whose `to` keeps them. `before_step` sees all batches
+of a step at once.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+import torch
 from transformers import TrainingArguments
 
 from palmette import run
@@ -41,9 +45,9 @@ class Part:
     """A part of a run that is trained before the rest.
 
     Attributes:
-        what: what is trained, in words.
-        checkpoints: the name of its folder of checkpoints.
-        log: the name of its log.
+        what: name of what is trained, for messages.
+        checkpoints: name of its folder of checkpoints.
+        log: name of its log.
         epochs: passes over the data.
     """
 
@@ -54,7 +58,7 @@ class Part:
 
 
 class TrainerOptions(TypedDict, total=False):
-    """How a part learns; see `TreeTrainer`."""
+    """Arguments of `TreeTrainer` that say how a part learns."""
 
     objective: Objective
     measure: Measure
@@ -74,12 +78,12 @@ def run_steps(
     """Take the optimizer steps of a job, or of a part of it.
 
     Args:
-        job: what is trained.
+        job: the job.
         folder: the run folder.
-        checkpoint: where to continue from.
+        checkpoint: the checkpoint to continue from, or None.
         say: called with a line about what is trained.
-        part: a part before the rest; None for the run itself.
-        options: how it learns; see `TreeTrainer`.
+        part: a part that is trained before the rest. None for the run itself.
+        options: how the job learns, as arguments of `TreeTrainer`.
 
     Returns:
         The number of a signal, SIGINT or SIGTERM, that came after the last step had begun. None if none came.
@@ -91,7 +95,8 @@ def run_steps(
     train = job.recipe.train
     part = part or Part("", run.CHECKPOINTS, run.METRICS_LOG, train.epochs)
     say(
-        f"training {_trainable(job.loaded.model)}{part.what} for {part.epochs} epochs of {job.plan.steps_per_epoch} steps"
+        f"training {_trainable(job.loaded.model)}{part.what} for {part.epochs} epochs "
+        f"of {job.plan.steps_per_epoch} steps"
     )
     interrupt = SaveOnInterrupt()
     log = MetricsLog(folder / part.log, job.num_examples, job.unit)
@@ -119,7 +124,7 @@ def interrupted(job: Job, folder: Path, step: int, number: int) -> TrainingInter
 
 
 def training_arguments(recipe: Recipe, checkpoints: Path, epochs: int) -> TrainingArguments:
-    """The `Trainer`'s arguments for a recipe, with checkpoints in a folder and so many passes over the data."""
+    """The arguments of `Trainer` for a recipe, a folder of checkpoints, and a number of passes over the data."""
     train = recipe.train
     return TrainingArguments(
         output_dir=str(checkpoints),
@@ -131,6 +136,7 @@ def training_arguments(recipe: Recipe, checkpoints: Path, epochs: int) -> Traini
         max_grad_norm=train.max_grad_norm,
         seed=train.seed,
         per_device_train_batch_size=1,
+        use_cpu=not torch.cuda.is_available(),  # as the model was loaded: the Trainer would pick a Mac's GPU
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -145,14 +151,14 @@ def training_arguments(recipe: Recipe, checkpoints: Path, epochs: int) -> Traini
 
 
 def _trainable(model: Any) -> str:
-    """How many parameters are trained, in words."""
+    """The number of trained parameters, in words."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     return f"{trained:,} of {total:,} parameters ({trained / total:.1%})"
 
 
 def save_result(job: Job, folder: Path) -> None:
-    """Write the adapter (or the whole model) and its heads whole or not at all, then delete the checkpoints."""
+    """Write the adapter or the full model, with its heads, whole or not at all. Then delete the checkpoints."""
     adapter = job.recipe.train.method == "lora"
     with run.whole_folder(folder / (run.ADAPTER if adapter else run.FULL_MODEL)) as staging:
         model = job.loaded.model
@@ -167,9 +173,9 @@ def save_result(job: Job, folder: Path) -> None:
 
 
 def _name_base(config: Path, name: str) -> None:
-    """Let an adapter name its base model as the recipe does, not by the folder that it was found in here.
+    """Write the base model's name in an adapter's configuration as the recipe has it, not as a folder of this machine.
 
-    In the file, after saving: under a hub id peft would ask the hub about it while it saves.
+    This edits the file after it was saved. With a hub id in the model, peft would ask the hub about it while it saves.
     """
     values = json.loads(config.read_text(encoding="utf-8"))
     run.write_json(config, {**values, "base_model_name_or_path": name})

@@ -1,6 +1,7 @@
-"""AdamW with float32 master weights: weights stay in the model's dtype, updates and gradients add up in float32.
+"""AdamW with float32 master weights. Weights stay in the model's dtype, updates and gradients are summed in float32.
 
-bfloat16 has eight bits of mantissa, so an update below about 1/256 of a weight would be lost if it were added to the weight itself.
+bfloat16 has eight bits of mantissa, so an update below about 1/256 of a weight would be lost if it were added to the
+weight itself.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import torch
 class MasterAdamW(torch.optim.Optimizer):
     """AdamW (Loshchilov and Hutter, 2019) over float32 copies of the parameters.
 
-    After each backward pass call `collect`, which moves the parameters' gradients to their masters. `step` updates the masters
-    and writes them back, rounded, to the parameters.
+    After each backward pass call `collect`, which moves the parameters' gradients to their masters. `step` updates the
+    masters and writes them back, rounded, to the parameters.
 
     Args:
-        parameters: what is trained, in any floating dtype.
+        parameters: the trained parameters, in any floating dtype.
         lr: learning rate.
         weight_decay: decoupled weight decay.
     """
@@ -31,7 +32,7 @@ class MasterAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def collect(self) -> None:
-        """Add the parameters' gradients to the masters', and clear the former."""
+        """Add the gradients of the parameters to those of the masters, and clear the former."""
         for parameter, master in zip(self.trained, self.masters, strict=True):
             if parameter.grad is None:
                 continue
@@ -42,8 +43,8 @@ class MasterAdamW(torch.optim.Optimizer):
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # nothing is evaluated anew
-        """One update of the masters, written back to the parameters."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is evaluated
+        """Update the masters once, and write them back to the parameters."""
         for group in self._inner.param_groups:
             group["lr"] = self.param_groups[0]["lr"]
         self._inner.step()
@@ -53,7 +54,7 @@ class MasterAdamW(torch.optim.Optimizer):
 
     @property
     def finite(self) -> bool:
-        """Whether every master is a number."""
+        """Whether all values of all masters are finite."""
         return all(bool(master.isfinite().all()) for master in self.masters)
 
     def state_dict(self) -> dict[str, Any]:

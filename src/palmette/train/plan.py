@@ -1,4 +1,7 @@
-"""Which trees an optimizer step learns from, in which packed batches. A function of seed and step alone, so that a run can resume anywhere."""
+"""Plans: the trees of each optimizer step, and their packed batches.
+
+Both depend only on seed and step, so a run can resume anywhere.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ _MANY_STEPS = 5_000
 
 
 class PackingLimits(TypedDict):
-    """How trees are packed; see `plan_packing`."""
+    """The limits of `plan_packing`."""
 
     row_tokens: int
     tokens_per_batch: int
@@ -28,14 +31,15 @@ class PackingLimits(TypedDict):
 
 
 class Plan(Protocol):
-    """The optimizer steps of a run, whatever they are made of.
+    """The optimizer steps of a run, from any source.
 
-    Steps are asked for in order, each just before it is taken, with the weights as they are then: a plan may sample from the model.
-    On resuming, steps that were taken before are not asked for again. So a step must be a function of (epoch, step), of the weights,
-    and of what `save` wrote. Random numbers come from generators of the plan's own: the global state is the model's (dropout).
+    Each step is requested just before it is taken, in order and with the current weights, so a plan may sample from the
+    model. A resumed run does not request the steps that were taken before. So a step must be a function of (epoch,
+    step), of the weights, and of what `save` wrote. A plan has its own random generators, since the global state
+    belongs to the model (dropout).
 
     Attributes:
-        steps_per_epoch: how many steps an epoch has.
+        steps_per_epoch: number of steps in an epoch.
     """
 
     steps_per_epoch: int
@@ -44,27 +48,28 @@ class Plan(Protocol):
         """The packed batches of one step of one epoch, both counted from 0."""
 
     def save(self, folder: Path) -> None:
-        """Write into a checkpoint's folder what later steps need besides the weights: rollouts that several steps learn from, say."""
+        """Write what later steps need besides the weights, such as rollouts, into the folder of a checkpoint."""
 
     def load(self, folder: Path) -> None:
-        """Take up what `save` wrote, on resuming from that checkpoint."""
+        """Read what `save` wrote, to resume from that checkpoint."""
 
 
 class StepPlan:
-    """The optimizer steps of a run over given trees: each epoch in an order of its own, `trees_per_step` trees a step.
+    """The optimizer steps of a run over given trees, in a new order in each epoch.
 
     Args:
-        trees: what is learned.
-        trees_per_step: trees of one optimizer step.
-        row_tokens: the most tokens of a tree; of a row too, unless `one_row`.
-        tokens_per_batch: the most tokens of one forward pass; see `plan_batches` and `plan_single_rows` for what counts.
-        seed: of the order.
-        one_row: put the trees of a forward pass into one row. It is faster where attention skips what nobody may look at (on a
-            CPU), and slower where its cost is the square of the row (a dense mask). Numbers are the same either way.
-        learns: whether each tree must have learned tokens; those of a reward model have none.
+        trees: the trees to learn.
+        trees_per_step: number of trees in an optimizer step.
+        row_tokens: most tokens of a tree. Unless `one_row`, also of a row.
+        tokens_per_batch: most tokens of a forward pass, counted as in `plan_batches` and `plan_single_rows`.
+        seed: random seed of the order.
+        one_row: whether the trees of a forward pass are put into one row. This is faster where attention skips hidden
+            tokens (on a CPU), and slower where its cost is the square of the row (a dense mask). The numbers are the
+            same.
+        learns: whether each tree must have learned tokens. The trees of a reward model have none.
 
     Raises:
-        PackingError: no trees, a tree longer than a row, or one that learns nothing although it should.
+        PackingError: there are no trees, a tree is longer than a row, or a tree learns nothing although it should.
     """
 
     def __init__(
@@ -110,10 +115,10 @@ class StepPlan:
         return PackedBatch.pack(chosen, **self._limits)
 
     def save(self, folder: Path) -> None:
-        """Nothing: the trees are given, and their order is a function of the seed."""
+        """Write nothing, since the trees are given and their order is a function of the seed."""
 
     def load(self, folder: Path) -> None:
-        """Nothing; see `save`."""
+        """Read nothing, as `save` writes nothing."""
 
     def largest_batch(self, num_epochs: int) -> PackedBatch:
         """The packed batch whose trees have the most tokens, of all steps of so many epochs, the first one on a tie.
@@ -151,7 +156,7 @@ def check_tree(tree: PrefixTree, row_tokens: int, *, learns: bool = True) -> Non
     """Check that a tree fits into a row and, if it should, learns something.
 
     Raises:
-        PackingError: it does not; the message names the tree.
+        PackingError: it does not. The message names the tree.
     """
     if tree.num_tokens > row_tokens:
         raise PackingError(
@@ -165,7 +170,7 @@ def check_tree(tree: PrefixTree, row_tokens: int, *, learns: bool = True) -> Non
 
 
 class StepSampler:
-    """Yields (epoch, step) keys; the epoch is set from outside, as the training loop does."""
+    """Yields (epoch, step) keys. The training loop sets the epoch."""
 
     def __init__(self, steps_per_epoch: int) -> None:
         self._steps, self._epoch = steps_per_epoch, 0

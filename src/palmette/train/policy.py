@@ -1,6 +1,7 @@
-"""What the stages share in which a policy learns from its own completions: a recipe to a job, and the job trained.
+"""The shared parts of the stages in which a policy learns from its own completions.
 
-A stage says how rollouts are scored before they are learned from, and what learns (`Method`).
+They turn a recipe into a job, and train the job. Each stage adds its `Method`, which says how rollouts are scored
+before they are learned from, and with which objective they are learned.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ AnyRollouts = TypeVar("AnyRollouts", bound=RolloutRecipe)
 
 
 class Learner(Protocol):
-    """An objective over the packed trees of rollouts, with what is counted beside it; see `TreeTrainer`."""
+    """An objective over the packed trees of rollouts, with its figures. See `TreeTrainer`."""
 
     tally: Tally
 
@@ -52,7 +53,7 @@ class Learner(Protocol):
         """A batch's part of the step's denominator."""
 
     def before_step(self, model: Any, batches: list[PackedBatch]) -> None:
-        """Note what the whole step needs to know."""
+        """Compute what the objective needs of the whole step."""
 
     def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
         """The batch's share of the step's loss."""
@@ -63,8 +64,8 @@ class Method:
     """How a stage learns.
 
     Attributes:
-        score: scores new rollouts; see `RolloutPlan`.
-        learner: makes the objective over a plan's rollouts.
+        score: scores new rollouts, as `RolloutPlan` describes.
+        learner: makes the objective for a plan's rollouts.
     """
 
     score: Score
@@ -76,9 +77,9 @@ class PolicyJob(Job):
     """A job over rollouts.
 
     Attributes:
-        plan: its steps.
+        plan: the optimizer steps.
         learner: the objective.
-        shown: questions of each batch of rollouts that samples.jsonl gets.
+        shown: number of questions of each batch of rollouts that are written to samples.jsonl.
     """
 
     plan: RolloutPlan
@@ -87,48 +88,48 @@ class PolicyJob(Job):
 
 
 def num_updates(recipe: RolloutRecipe) -> int:
-    """The most optimizer steps that learn from one batch of rollouts."""
+    """Most optimizer steps that learn from one batch of rollouts."""
     documents, trees = recipe.rollouts.documents or recipe.train.trees_per_step, recipe.train.trees_per_step
     return -(-documents // min(trees, documents)) * recipe.rollouts.passes
 
 
 def make_job(recipe: AnyRollouts, say: Say, method_of: Callable[[AnyRollouts, Any, list[int]], Method]) -> PolicyJob:
-    """Read the data, load and check the models, and build all prompts; nothing is written.
+    """Read the data, load and check the models, and build all prompts. Write nothing.
 
     Args:
         recipe: the stage's recipe.
         say: called with lines about what is learned.
-        method_of: how the stage learns, given the recipe, the model, and the tokens that end a completion.
+        method_of: gives the stage's method for the recipe, the model, and the tokens that end a completion.
 
     Raises:
-        PalmetteError: bad data, an unknown reward, an unfit model, or prompts that do not fit.
+        PalmetteError: the data are bad, a reward is unknown, the model is unfit, or a prompt does not fit.
     """
     data = [source for source in read_sources(recipe) if isinstance(source, DataSet)]
-    begun = load_start(recipe, recipe.start)
-    recipe, loaded = begun.recipe, begun.loaded
+    start = load_start(recipe, recipe.start)
+    recipe, loaded = start.recipe, start.loaded
     model, rollouts = loaded.model, recipe.rollouts
     task = recipe_task(recipe, loaded.tokenizer)
-    asked, left_out = _ask(recipe, data, task, model)
+    groups, left_out = _groups(recipe, data, task, model)
     ends = end_tokens(model, task)
     method = method_of(recipe, model, ends)
     dropped = [reason for source in data for reason in source.dropped] + left_out
-    number = sum(len(one.questions) for one in asked)
-    counted = f"{number} questions about documents in {len(asked)} parts, {rollouts.samples} completions each"
-    made_of = {
+    number = sum(len(group.questions) for group in groups)
+    counted = f"{number} questions about documents in {len(groups)} parts, {rollouts.samples} completions each"
+    entries = {
         **judged_by(rollouts.reward_model),
         "questions": number,
-        "prompts_sha256": hashlib.sha256(repr([one.prompts for one in asked]).encode()).hexdigest(),
+        "prompts_sha256": hashlib.sha256(repr([group.prompts for group in groups]).encode()).hexdigest(),
     }
-    recipe, made_of = settle(begun, data, dropped, counted, say, prompt=task.prompt, **made_of)
+    recipe, fingerprint = settle(start, data, dropped, counted, say, prompt=task.prompt, **entries)
     sampler = Sampler(model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=rollouts.tokens_per_batch)
-    plan = _plan(recipe, model, asked, _maker(recipe, sampler, task.prompt), method.score)
-    return PolicyJob(recipe, loaded, plan, number, "questions", made_of, method.learner(plan), rollouts.shown)
+    plan = _plan(recipe, model, groups, _maker(recipe, sampler, task.prompt), method.score)
+    return PolicyJob(recipe, loaded, plan, number, "questions", fingerprint, method.learner(plan), rollouts.shown)
 
 
 def learn(job: PolicyJob, folder: Path, checkpoint: Path | None, say: Say) -> None:
     """Train a job in its run folder, from a checkpoint if one is given."""
-    taken = int(checkpoint.name.partition("-")[2]) if checkpoint else 0
-    job.plan.keep_samples(folder / SAMPLES, taken, job.shown)
+    step = int(checkpoint.name.partition("-")[2]) if checkpoint else 0
+    job.plan.keep_samples(folder / SAMPLES, step, job.shown)
     learner = job.learner
     run_steps(
         job,
@@ -142,12 +143,12 @@ def learn(job: PolicyJob, folder: Path, checkpoint: Path | None, say: Say) -> No
     )
 
 
-def _ask(
+def _groups(
     recipe: RolloutRecipe, data: Sequence[DataSet], task: ExtractiveQa, model: Any
 ) -> tuple[list[PromptGroup], list[str]]:
-    """The prompts of a recipe, and what was left out."""
+    """The prompts of a recipe, and the reason for each question that was left out."""
     rollouts = recipe.rollouts
-    asked, left_out = group_prompts(
+    groups, left_out = group_prompts(
         [document for source in data for document in source.documents],
         task,
         num_samples=rollouts.samples,
@@ -158,13 +159,15 @@ def _ask(
         on_bad_record=recipe.data.on_bad_record,
         check_positions=functools.partial(check_positions, model),
     )
-    prompts = [prompt for one in asked for prompt in one.prompts]
+    prompts = [prompt for group in groups for prompt in group.prompts]
     if not prompts:
-        lost = f"all was dropped, first {left_out[0]}" if left_out else "the documents have no questions"
-        raise DataError(f"nothing is left to ask: {lost}", "Raise train.row_tokens, or give documents with questions.")
+        reason = f"all was dropped, first {left_out[0]}" if left_out else "the documents have no questions"
+        raise DataError(
+            f"there is nothing to ask: {reason}", "Raise train.row_tokens, or give documents with questions."
+        )
     sampling = Sampling(max_new_tokens=rollouts.max_new_tokens)
     check_prompts(prompts, sampling, rollouts.tokens_per_batch, "rollouts.tokens_per_batch")
-    return asked, left_out
+    return groups, left_out
 
 
 def _maker(recipe: RolloutRecipe, sampler: Sampler, prompt: QaPrompt) -> RolloutMaker:
@@ -175,19 +178,19 @@ def _maker(recipe: RolloutRecipe, sampler: Sampler, prompt: QaPrompt) -> Rollout
 
 
 def _scorer(reward_model: str | None, prompt: QaPrompt) -> Scorer | None:
-    """The reward model that scores completions, if there is one. It reads the prompt as messages, as it learned to."""
+    """The reward model that scores completions, or None. It reads the prompt as messages, as in its training."""
     if reward_model is None:
         return None
     return partial(load_reward(reward_model).score_answers, prompt)
 
 
 def _plan(
-    recipe: RolloutRecipe, model: Any, asked: Sequence[PromptGroup], maker: RolloutMaker, score: Score
+    recipe: RolloutRecipe, model: Any, groups: Sequence[PromptGroup], maker: RolloutMaker, score: Score
 ) -> RolloutPlan:
     train, rollouts = recipe.train, recipe.rollouts
     return RolloutPlan(
         model,
-        asked,
+        groups,
         maker,
         score=score,
         documents=rollouts.documents or train.trees_per_step,

@@ -1,20 +1,30 @@
-"""PPO: the policy answers questions, and each token is learned by how much better things went after it than a value function expected.
+"""PPO: the policy answers questions, and each token is learned by how much more was earned after it than expected.
 
-Policy, value function and reference are one backbone: one pass over a tree gives log-probabilities, and values through a head that reads the
-hidden states which predict the tokens; the reference is the policy as it was before the first step. Policy and value share one adapter, so the
-value loss, times `ppo.value_coefficient`, moves what both rest on; adapters of their own are not here.
+A value function gives the expectation. Policy, value function and reference share one backbone. One pass over a tree
+gives log-probabilities, and a head on the hidden states that predict the tokens gives values. The reference is the
+policy as it was before the first step. Policy and value function share one adapter. So the value loss, times
+`ppo.value_coefficient`, changes what both are computed from. Separate adapters are not implemented.
 
-For each batch of rollouts, before any of it is learned (`add_advantages`): the score of each completion, by rule or by a reward model, after the
-end-of-sequence rule, goes to its last token, a KL penalty to each token; generalised advantage estimation; advantages whitened over all tokens
-of all completions. Then `rollouts.passes` times over the batch, in steps of train.trees_per_step documents: clipped policy and value losses.
+The steps for each batch of rollouts, before any of it is learned (`add_advantages`):
 
-The papers followed, and deviations from them, stand in `objectives/ppo.py`. Those of this loop:
+1. Each completion is scored by rule or by a reward model, and the end-of-sequence rule is applied to the score.
+2. The score goes to the last token of the completion, and a KL penalty goes to each token.
+3. Generalised advantage estimation gives the advantages.
+4. Advantages are whitened over all tokens of all completions.
 
-1. Value function and policy share all their parameters but the head (as in Ziegler et al., 2019; apart in InstructGPT, which starts the value
-   function from the reward model). The head begins at 0, so the first advantages are what is still to be earned.
-2. Each question is answered several times, since completions share its tokens; completions to one question are not held against each other.
-3. Values after a completion that was cut are 0, like those after one that ended; the end-of-sequence rule says what a cut costs.
-4. Minibatches are cut by documents, in an order of each pass's own.
+Then the batch is learned `rollouts.passes` times, in steps of train.trees_per_step documents, with clipped policy and
+value losses.
+
+`objectives/ppo.py` names the papers, and its deviations from them. The deviations of this loop:
+
+1. Value function and policy share all parameters but the head, as in Ziegler et al. (2019). In InstructGPT they are
+   separate, and the value function starts from the reward model. The head starts at 0, so the first advantages are the
+   rewards to come.
+2. Each question is answered several times, since completions share its tokens. Completions to the same question are not
+   compared with one another.
+3. The value after a completion that was cut is 0, as after one that ended. The end-of-sequence rule says what a cut
+   costs.
+4. Minibatches are cut by documents, in a new order in each pass.
 """
 
 from __future__ import annotations
@@ -51,20 +61,20 @@ COEFFICIENT, COMPLETION_KL, EXPLAINED = "kl_coefficient", "completion_kl", "expl
 
 
 def prepare(recipe: PpoRecipe, say: Say) -> PolicyJob:
-    """Read, load and check everything; nothing is written. Errors as for `make_job`."""
+    """Read, load and check everything, and write nothing. Errors are those of `make_job`."""
     return make_job(recipe, say, _method)
 
 
 def _method(recipe: PpoRecipe, model: Any, end_tokens: list[int]) -> Method:
     settings = recipe.ppo
-    kept = ParameterSnapshot(model)
+    snapshot = ParameterSnapshot(model)
     head = add_head(model, "value", recipe.train.seed)
     torch.nn.init.zeros_(head.weight)
 
     def score(rollouts: RolloutBatch, batches: Sequence[PackedBatch], before: RolloutBatch | None) -> None:
         old_P, value_P = score_rollouts(model, batches, rollouts, end_tokens, head)
         assert value_P is not None
-        with kept():
+        with snapshot():
             reference_P, _ = score_rollouts(model, batches, rollouts, end_tokens)
         coefficient = next_coefficient(settings, before.notes if before else None)
         add_advantages(settings, rollouts, old_P, value_P, reference_P, coefficient)
@@ -73,7 +83,7 @@ def _method(recipe: PpoRecipe, model: Any, end_tokens: list[int]) -> Method:
 
 
 def next_coefficient(settings: PpoSection, before: dict[str, float] | None) -> float:
-    """The KL coefficient of new rollouts, given what was noted of those before them, if there were any."""
+    """The KL coefficient of new rollouts, given the notes of the rollouts before them, if there were any."""
     if before is None or settings.kl_target is None:
         return settings.kl_coefficient
     controller = AdaptiveKL(settings.kl_target, settings.kl_gain)
@@ -88,15 +98,15 @@ def add_advantages(
     reference_P: torch.Tensor,
     coefficient: float,
 ) -> None:
-    """Note in rollouts what their tokens learn from, before any of it is cut into minibatches.
+    """Add advantages and returns to rollouts, before they are cut into minibatches.
 
     Args:
         settings: the objective.
-        rollouts: sampled and rewarded.
+        rollouts: rollouts with rewards.
         old_P: log-probability of each token under the policy that sampled it (nats).
-        value_P: value of the state that each token was chosen in.
-        reference_P: log-probabilities under the reference (nats).
-        coefficient: of the KL penalty.
+        value_P: value of the state in which each token was chosen.
+        reference_P: log-probability of each token under the reference (nats).
+        coefficient: coefficient of the KL penalty.
     """
     number, branch_P = len(rollouts.samples), rollouts.branch_P.to(old_P.device)
     reward_N, ended_N = rollouts.reward_N.to(old_P), rollouts.ended_N.to(old_P.device)
@@ -116,21 +126,22 @@ def add_advantages(
 
 
 class PpoLearner:
-    """The objective over the packed trees of rollouts, with what is counted beside it.
+    """The objective over the packed trees of rollouts.
 
-    Call `before_step` with all batches of a step first. The loss is `clipped_policy_loss` + value_coefficient * `clipped_value_loss`, means
-    over the tokens of the step; beside it `tally` gets, for metrics.jsonl, what the rollouts earned (`RolloutBatch.summary`), of them
+    Call `before_step` with all batches of a step first. The loss is `clipped_policy_loss` + value_coefficient *
+    `clipped_value_loss`, both means over the tokens of the step. For metrics.jsonl, `tally` gets the rewards of the
+    rollouts (`RolloutBatch.summary`) and these figures of the rollouts:
 
         score               mean reward after the end-of-sequence rule
-        kl_coefficient      of the penalty in their rewards
-        completion_kl            KL(policy that sampled || reference), k1 (nats a completion): what an adaptive coefficient steers
-        explained_variance  share of the returns' variance that the values explained when they were sampled; left out where undefined
+        kl_coefficient      coefficient of the KL penalty in their rewards
+        completion_kl       KL(policy that sampled || reference), k1 (nats a completion), which kl_target holds
+        explained_variance  share of the returns' variance that the values explain, left out where it is undefined
 
-    and, of the step, kl, entropy, clip_share, old_kl (a token), as for `GrpoLearner`, and value_loss.
+    It also gets kl, entropy, clip_share and old_kl of the step, as for `GrpoLearner` (a token), and value_loss.
 
     Args:
         settings: the objective.
-        plan: whose rollouts are learned from.
+        plan: the plan with the rollouts.
         end_tokens: tokens that end a completion.
     """
 
@@ -140,11 +151,11 @@ class PpoLearner:
         self._kl_limit = KlLimit(settings.kl_limit, "ppo.kl_limit", self.tally)
 
     def measure(self, batch: PackedBatch) -> float:
-        """A batch's part of the step's denominator: its learned tokens."""
+        """A batch's part of the step's denominator, its learned weight."""
         return batch.learn_weight
 
     def before_step(self, _: Any, batches: list[PackedBatch]) -> None:
-        """Note what the whole step needs to know."""
+        """Record the figures of the rollouts."""
         rollouts = self._plan.rollouts
         self._kl_limit.begin(batches)
         for name, value in {**rollouts.summary(), **rollouts.notes}.items():
@@ -154,7 +165,7 @@ class PpoLearner:
         """This batch's share of the step's loss.
 
         Raises:
-            ModelError: this was the step's last batch, and the policy is too far from its reference.
+            ModelError: this was the step's last batch, and the KL divergence is above the limit.
             PackingError, ValueError: see `read_completions`.
         """
         settings, rollouts = self._settings, self._plan.rollouts

@@ -1,4 +1,4 @@
-"""What the stages that learn from preferences share: records to trees to a job."""
+"""The shared parts of the stages that learn from preferences: from records to trees to a job."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class PreferenceJob(Job, Generic[AnyPreferences, Record]):
     """A job over preferences.
 
     Attributes:
-        recipe: of the stage's own kind.
-        plan: the steps over what is learned of the trees.
+        recipe: the recipe, of the stage's own class.
+        plan: the steps over the learned parts of the trees.
         trees: the trees of all records.
-        records: what they are of, in the same order.
+        records: the records, in the order of their trees.
     """
 
     recipe: AnyPreferences
@@ -43,12 +43,12 @@ class PreferenceJob(Job, Generic[AnyPreferences, Record]):
 
 
 def comparisons_of(recipe: AnyPreferences) -> tuple[list[Comparison], list[PreferenceSet[Comparison]]]:
-    """The comparisons that a recipe names, and the sources that they are from; see `read_comparisons`."""
+    """The comparisons that a recipe names, and their sources. Errors are those of `read_comparisons`."""
     return _collected([_read(recipe, read_comparisons, name) for name in recipe.data.train])
 
 
 def verdicts_of(recipe: AnyPreferences, *, pairs: bool) -> tuple[list[Verdict], Sequence[PreferenceSet[Any]]]:
-    """The verdicts that a recipe names, or those that its pairs amount to; see `read_verdicts` and `unpaired`."""
+    """The verdicts that a recipe names, and their sources. With `pairs`, each pair gives two verdicts (`unpaired`)."""
     if pairs:
         comparisons, sources = comparisons_of(recipe)
         return [verdict for comparison in comparisons for verdict in unpaired(comparison)], sources
@@ -60,11 +60,11 @@ def _read(recipe: AnyPreferences, reader: Callable[..., PreferenceSet[Record]], 
 
 
 def _collected(sets: list[PreferenceSet[Record]]) -> tuple[list[Record], list[PreferenceSet[Record]]]:
-    """All records, with ids that no two of them share, and their sources."""
+    """All records, with unique ids, and their sources."""
     records: list[Record] = []
-    for number, found in enumerate(sets):
+    for number, source in enumerate(sets):
         alone = len(sets) == 1
-        records += [one if alone else replace(one, id=f"{number}: {one.id}") for one in found.records]
+        records += [one if alone else replace(one, id=f"{number}: {one.id}") for one in source.records]
     return records, sets
 
 
@@ -80,40 +80,40 @@ def make_job(
     reference: str | None = None,
     learned: Callable[[PrefixTree], PrefixTree] | None = None,
 ) -> PreferenceJob[AnyPreferences, Record]:
-    """Load and check the model, and build the trees; nothing is written.
+    """Load and check the model, and build the trees. Write nothing.
 
     Args:
         recipe: the stage's recipe.
-        records: what is learned from.
-        sources: where they came from.
-        tree_of: the tree of a record.
+        records: the records to learn from.
+        sources: the sources of the records.
+        tree_of: builds the tree of a record.
         say: called with lines about what is learned.
-        unit: what the records are.
-        reward_head: whether the model gets a reward head to learn. The trees learn no token then.
-        reference: another run or model that the stage holds its own against.
-        learned: what of a record's tree the plan holds; all of it if None.
+        unit: name of the records.
+        reward_head: whether the model gets a reward head to learn. Then the trees learn no token.
+        reference: another run or model that the stage compares its own with.
+        learned: gives the part of a record's tree that is learned. None learns the whole tree.
 
     Raises:
-        PalmetteError: an unfit model, a bad record, or a run to start from that does not fit.
+        PalmetteError: the model is unfit, a record is bad, or the run to start from does not fit.
     """
-    begun = load_start(recipe, recipe.start)
-    loaded, model = begun.loaded, begun.loaded.model
-    grown = _grown(begun.recipe, loaded, records, tree_of, learns=not reward_head)
+    start = load_start(recipe, recipe.start)
+    loaded, model = start.loaded, start.loaded.model
+    built = _build(start.recipe, loaded, records, tree_of, learns=not reward_head)
     if reward_head:
         add_head(model, "reward", recipe.train.seed)
-    dropped = [one.problem for source in sources for one in source.dropped] + [one.problem for one in grown.dropped]
-    tokens = tree_fingerprint(grown.trees)
-    counted = f"{len(grown.trees)} trees, {tokens['tokens']} tokens"
-    made_of = {"trees": len(grown.trees), **tokens}
+    dropped = [one.problem for source in sources for one in source.dropped] + [one.problem for one in built.dropped]
+    tokens = tree_fingerprint(built.trees)
+    counted = f"{len(built.trees)} trees, {tokens['tokens']} tokens"
+    entries = {"trees": len(built.trees), **tokens}
     if reference:
-        made_of |= reference_fingerprint(reference, loaded.tokenizer)
-    resolved, made_of = settle(begun, sources, dropped, counted, say, **made_of)
-    trees = [learned(tree) for tree in grown.trees] if learned else grown.trees
+        entries |= reference_fingerprint(reference, loaded.tokenizer)
+    resolved, fingerprint = settle(start, sources, dropped, counted, say, **entries)
+    trees = [learned(tree) for tree in built.trees] if learned else built.trees
     plan = step_plan(trees, dropped, resolved, one_row=skips_hidden(model), learns=not reward_head)
-    return PreferenceJob(resolved, loaded, plan, len(trees), unit, made_of, grown.trees, grown.records)
+    return PreferenceJob(resolved, loaded, plan, len(trees), unit, fingerprint, built.trees, built.records)
 
 
-def _grown(
+def _build(
     recipe: AnyPreferences,
     loaded: LoadedModel,
     records: Sequence[Record],
@@ -121,7 +121,7 @@ def _grown(
     *,
     learns: bool,
 ) -> TreeSet[Record]:
-    """The trees of records, none longer than the recipe and the model allow."""
+    """The trees of records. None is longer than the recipe and the model allow."""
     builder = PreferenceTrees(ChatTemplate(loaded.tokenizer), learned=learns)
     return grow(
         records,

@@ -1,4 +1,6 @@
-"""Log-probabilities of branches under the policy, and under the reference: computed once, before anything is learned, and kept on disk.
+"""Log-probabilities of branches under the policy, and under the reference.
+
+Those under the reference are computed once, before anything is learned, and kept on disk.
 
 Letters: N branches, P learned tokens.
 """
@@ -25,18 +27,18 @@ from palmette.train.plan import StepPlan
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import Branches, find_branches
 
-Name = tuple[str, str]  # of a branch: its tree's, its leaf's
+Name = tuple[str, str]  # the name of a branch: that of its tree and that of its leaf
 REFERENCE = "reference.jsonl"
 
 
 @dataclass(frozen=True)
 class BranchScores:
-    """What a model says of the branches of a batch.
+    """Log-probabilities of the branches of a batch under a model.
 
     Attributes:
         branches: the branches.
-        logprob_N: log-probability of each (nats, summed over its learned tokens).
-        num_tokens_N: how many these are.
+        logprob_N: log-probability of each branch (nats, summed over its learned tokens).
+        num_tokens_N: number of learned tokens of each branch.
     """
 
     branches: Branches
@@ -45,7 +47,7 @@ class BranchScores:
 
 
 def score_branches(model: Any, batch: PackedBatch) -> BranchScores:
-    """Score the branches of a batch in one forward pass; errors as for `score_tokens` and `find_branches`."""
+    """Score the branches of a batch in one forward pass. Errors are those of `score_tokens` and `find_branches`."""
     scores, branches = score_tokens(model, batch), find_branches(batch)
     branch_P = branches.of_tokens(batch, scores.row_P, scores.column_P)
     count = len(branches)
@@ -53,48 +55,49 @@ def score_branches(model: Any, batch: PackedBatch) -> BranchScores:
 
 
 def stage_reference(job: Job, plan: StepPlan, other: str | None, folder: Path, say: Say) -> dict[Name, float]:
-    """What a run holds its policy against: log-probabilities of all branches of a plan under the reference, kept in the run folder.
+    """Log-probabilities (nats) of all branches of a plan under the reference of a run, kept in the run folder.
 
-    To be called before the job's model learns anything, or takes up a checkpoint.
+    Call this before the job's model learns anything or loads a checkpoint.
 
     Args:
-        job: the run; its model as it is now is the reference, unless there is another.
+        job: the job. Its model as it is now is the reference, unless `other` is given.
         plan: the steps over all trees.
-        other: another run or model.
+        other: another run or model as the reference, or None.
         folder: the run folder.
-        say: called with a line about it.
+        say: called with a line about the work.
 
     Raises:
         PalmetteError: the other model cannot be loaded, or the file cannot be written.
     """
-    made_of = [job.fingerprint.get(name) for name in (["reference"] if other else ["model", "start"])]
+    weights = [job.fingerprint.get(name) for name in (["reference"] if other else ["model", "start"])]
 
     def opened() -> LoadedModel:
         say(f"scoring all branches under {other or 'the model as it is'}")
         return open_reference(other, job.recipe.model.dtype) if other else job.loaded
 
-    return reference_scores(plan, json.dumps(made_of), folder / REFERENCE, opened)
+    return reference_scores(plan, json.dumps(weights), folder / REFERENCE, opened)
 
 
 def reference_scores(
     plan: StepPlan, weights: str, cache: Path, open_reference: Callable[[], LoadedModel]
 ) -> dict[Name, float]:
-    """Log-probabilities (nats) of all branches of a plan under the reference, from the file if they stand there.
+    """Log-probabilities (nats) of all branches of a plan under the reference, from a file if it holds them.
 
-    A batch is found again by the hash of weights and tokens, and is written as soon as it is computed. Batches are those of the plan's
-    first epoch, so where policy and reference agree, they agree to the last bit there.
+    The file holds each batch under a hash of weights and tokens, and a batch is written as soon as it is computed. The
+    batches are those of the plan's first epoch. So where policy and reference are equal, their log-probabilities are
+    equal to the last bit in that epoch.
 
     Args:
         plan: the steps over all trees.
-        weights: names the reference's weights.
+        weights: identifies the reference's weights.
         cache: the file.
-        open_reference: gives the reference; not called if nothing is missing.
+        open_reference: loads the reference. It is not called if the file holds all batches.
 
     Raises:
         RunError: the file cannot be written.
     """
     known = _read(cache)
-    found: dict[Name, float] = {}
+    scores: dict[Name, float] = {}
     bar: Any = None
     model: Any = None
     for step in range(plan.steps_per_epoch):
@@ -105,16 +108,16 @@ def reference_scores(
                 bar = progress(plan.steps_per_epoch, "reference", "steps") if bar is None else bar
                 known[key] = _scored(model, batch)
                 run.append_line(cache, json.dumps({"batch": key, "logprob": known[key]}))
-            found |= dict(zip(find_branches(batch).names, known[key], strict=True))
+            scores |= dict(zip(find_branches(batch).names, known[key], strict=True))
         if bar is not None:
             bar.update(step + 1 - bar.n)
     if bar is not None:
         bar.close()
-    return found
+    return scores
 
 
 def _read(cache: Path) -> dict[str, list[float]]:
-    """What stands in the file; a line that was cut off is taken out, so that more can be added."""
+    """The log-probabilities in the file, by batch. A line that was cut off is removed, so that more can be added."""
     if not cache.is_file():
         return {}
     lines = run.read_log(cache)
@@ -135,7 +138,7 @@ def _scored(model: Any, batch: PackedBatch) -> list[float]:
     return scored
 
 
-def looked_up(found: Mapping[Name, float], scores: BranchScores) -> torch.Tensor:
+def looked_up(reference: Mapping[Name, float], scores: BranchScores) -> torch.Tensor:
     """The reference's log-probabilities [N] of the branches that the policy scored."""
-    values = [found[name] for name in scores.branches.names]
+    values = [reference[name] for name in scores.branches.names]
     return torch.tensor(values, dtype=scores.logprob_N.dtype, device=scores.logprob_N.device)

@@ -1,4 +1,4 @@
-"""Reward models: a number at the last token of each completion, learned from comparisons."""
+"""Reward models: a number for each completion, read at its last token, learned from comparisons."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ RewardJob = PreferenceJob[RewardRecipe, Comparison]
 
 
 def prepare(recipe: RewardRecipe, say: Say) -> RewardJob:
-    """Read, load and check everything; nothing is written. Errors as for `make_job`."""
+    """Read, load and check everything, and write nothing. Errors are those of `make_job`."""
     comparisons, sources = comparisons_of(recipe)
     if recipe.reward.margins and all(comparison.margin is None for comparison in comparisons):
         raise DataError(
-            "reward.margins is set, and no record has a 'margin'", "Take it out, or give the records margins."
+            "reward.margins is set, but no record has a 'margin'", "Take it out, or give the records margins."
         )
     return make_job(recipe, comparisons, sources, PreferenceTrees.of_comparison, say, reward_head=True)
 
@@ -42,24 +42,24 @@ def learn(job: RewardJob, folder: Path, checkpoint: Path | None, say: Say) -> No
 
 
 def num_comparisons(batch: PackedBatch) -> float:
-    """How many comparisons a batch holds, pairs or ranked lists."""
+    """Number of comparisons in a batch, which are pairs or ranked lists."""
     return float(len(find_branches(batch).by_tree()))
 
 
 class RewardObjective:
-    """The loss of the comparisons of a batch, each counted as one; see `objectives/reward.py`.
+    """The loss of the comparisons of a batch, as in `objectives/reward.py`. Each comparison counts as one.
 
     Args:
         section: the recipe's settings.
-        margins: the margin of each record; None where they have no part.
-        tally: where rewards, their margin, and accuracy go.
+        margins: the margin of each record. None if margins are not used.
+        tally: counts rewards, margin and accuracy.
     """
 
     def __init__(self, section: RewardSection, margins: dict[str, float] | None, tally: Tally) -> None:
         self._section, self._margins, self._tally = section, margins, tally
 
     def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
-        """The batch's share of the step's loss; the denominator is the number of comparisons of the step."""
+        """The batch's share of the step's loss. The denominator is the number of comparisons of the step."""
         branches = find_branches(batch)
         reward_N, (rank_N, list_N) = branch_rewards(model, batch, branches), ranking(branches)
         chosen_M, rejected_M, weight_M = ranked_pairs(rank_N, list_N)

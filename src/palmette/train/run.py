@@ -1,10 +1,11 @@
-"""Runs of any stage, from a recipe to what is saved: the run folder, exact resume, and the stage's own part in between."""
+"""Runs of any stage, from a recipe to a trained model: the run folder, exact resume, and the stage's own part."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from palmette import run
 from palmette.config import Recipe
 from palmette.errors import RunError
 from palmette.files import expand
+from palmette.inference.fingerprint import BASE
 from palmette.lock import locked
+from palmette.model.kernels import compiling_is_off
 from palmette.progress import Say
 from palmette.train.checkpoints import latest_checkpoint
 from palmette.train.job import Job
@@ -44,7 +47,7 @@ def train(recipe: Recipe, say: Say = _quiet) -> TrainedRun:
     """Run a recipe of any stage from the start.
 
     Args:
-        recipe: the recipe, as `read_recipe` gives it. Its output folder must not exist.
+        recipe: the recipe, from `read_recipe`. Its output folder must not exist.
         say: called with a line of news for each part of the work.
 
     Raises:
@@ -68,7 +71,7 @@ def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -
     Args:
         folder: the run folder.
         say: as for `train`.
-        stage: the stage that the run must be of; None for any.
+        stage: the stage that the run must be of. None allows any stage.
 
     Raises:
         RunError: the folder is not a run folder, or its run is of another stage, finished, or being trained. Or its
@@ -91,7 +94,7 @@ def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -
         checkpoint = latest_checkpoint(folder / run.CHECKPOINTS, say)
         say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting again")
         job: Job = resolve(own.prepare)(recipe, say)
-        _check_unchanged(folder, job.fingerprint)
+        _check_unchanged(folder, job.fingerprint, say)
         return _learn(own, job, folder, checkpoint, say)
 
 
@@ -121,19 +124,43 @@ def _learn(stage: Stage, job: Job, folder: Path, checkpoint: Path | None, say: S
     return TrainedRun(folder, stage.name)
 
 
-def _check_unchanged(folder: Path, now: dict[str, Any]) -> None:
-    """Refuse to continue with other data, weights or words than the run began with."""
+def _check_unchanged(folder: Path, now: dict[str, Any], say: Say) -> None:
+    """Check that data, weights and prompt are those that the run began with.
+
+    Kernels may change where PALMETTE_COMPILE=0 asks for torch's. That is reported.
+    """
     manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     before = {key: manifest[key] for key in now if key in manifest}
-    way_out = "Put it back as it was, or start a new run."
-    # Runs that were begun before unreachable answers were counted lack the count, which follows from the data.
-    run.check_same(before, now, where=folder, way_out=way_out, defaults={"unreachable": now.get("unreachable", {})})
+    if BASE not in before:  # a run of a version that did not write it
+        now = {key: value for key, value in now.items() if key != BASE}
+    model = dict(now.get("model", {}))
+    old, new = (_kernels(values.get("model", {})) for values in (before, now))
+    if old is not None and new is not None and old != new:
+        if not compiling_is_off():
+            raise RunError(
+                f"{folder} was begun with {old} kernels, and now it has {new} kernels",
+                "Make the same compiler available, or set PALMETTE_COMPILE=0 to continue with torch's kernels. "
+                "Then the last digits may differ.",
+            )
+        say(f"begun with {old} kernels, continued with {new} kernels: the last digits may differ")
+        before["model"] = {**before["model"], "kernels": new}
+        before["model"]["layers"] = before["model"].get("layers", "").replace(f"{old} kernels", f"{new} kernels")
+    # Runs of earlier versions lack the count of unreachable answers, which follows from the data, and do not say which
+    # kernels attention had under stock layers.
+    defaults = {"unreachable": now.get("unreachable", {}), "model": {"kernels": model.get("kernels")}}
+    run.check_same(before, now, where=folder, way_out="Restore it, or start a new run.", defaults=defaults)
+
+
+def _kernels(model: dict[str, Any]) -> str | None:
+    """The kernels that a manifest states for a model. None if it states none."""
+    stated = re.search(r"with (\w+) kernels", model.get("layers", ""))
+    return model.get("kernels") or (stated[1] if stated else None)
 
 
 def _check_one_process() -> None:
     processes = os.environ.get("WORLD_SIZE", "1")
     if processes != "1":
         raise RunError(
-            f"training was started as one of {processes} processes, and it writes its run folder alone",
+            f"training was started as one of {processes} processes, but only one process may write a run folder",
             "Start it without torchrun or accelerate launch.",
         )

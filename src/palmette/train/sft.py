@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on questions about documents, or on conversations, with the loss on chosen tokens of each prefix tree."""
+"""Supervised fine-tuning on questions about documents, or on conversations. The loss counts chosen tokens only."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from palmette.train.start import load_start
 
 
 def prepare(recipe: Recipe, say: Say) -> Job:
-    """Read the data, load and check the model, and build the trees; nothing is written.
+    """Read the data, load and check the model, and build the trees. Write nothing.
 
     Args:
         recipe: the recipe.
         say: called with lines about what is learned.
 
     Raises:
-        PalmetteError: bad data, an unfit model, or trees that do not fit.
+        PalmetteError: the data are bad, the model is unfit, or a tree does not fit.
     """
     data = read_sources(recipe)
-    begun = load_start(recipe, None)
-    model = begun.loaded.model
-    task = recipe_task(recipe, begun.loaded.tokenizer)
+    start = load_start(recipe, None)
+    model = start.loaded.model
+    task = recipe_task(recipe, start.loaded.tokenizer)
     learned = build_trees(data, task, recipe, functools.partial(check_positions, model))
     num_pauses = len(set(task.reasoning.pause_tokens))
     if num_pauses:
@@ -49,9 +49,9 @@ def prepare(recipe: Recipe, say: Say) -> Job:
     counted = f"{counts['trees']} trees, {counts['questions']} {what}, {tokens['tokens']} tokens"
     if recipe.data.kind != "chat":
         tokens["unreachable"] = out_of_reach.describe()
-    resolved, made_of = settle(begun, data, dropped, counted, say, prompt=task.prompt, **counts, **tokens)
+    resolved, fingerprint = settle(start, data, dropped, counted, say, prompt=task.prompt, **counts, **tokens)
     plan = step_plan(learned.trees, dropped, resolved, one_row=skips_hidden(model))
-    return Job(resolved, begun.loaded, plan, learned.num_questions, "questions", made_of)
+    return Job(resolved, start.loaded, plan, learned.num_questions, "questions", fingerprint)
 
 
 def learn(job: Job, folder: Path, checkpoint: Path | None, say: Say) -> None:
@@ -62,7 +62,7 @@ def learn(job: Job, folder: Path, checkpoint: Path | None, say: Say) -> None:
 
 
 def _learn_embeddings(job: Job, folder: Path, say: Say) -> None:
-    """Train the embeddings of the pause tokens alone. They are saved, and read again where the run is resumed."""
+    """Train only the embeddings of the pause tokens, and save them. A resumed run reads them again."""
     model, done = job.loaded.model, folder / run.EMBEDDINGS
     if not done.is_dir():
         epochs = job.recipe.reasoning.embedding_epochs

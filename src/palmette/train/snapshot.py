@@ -1,4 +1,4 @@
-"""A model as it was at one moment, in its trained parameters."""
+"""Snapshots of the trained parameters of a model."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from typing import Any
 
 
 class ParameterSnapshot:
-    """A model as it is now, in its trained parameters: the reference of a policy that is about to learn.
+    """The trained parameters of a model as they are now. With them, the model is the reference of a policy.
 
-    A fresh adapter, which adds nothing yet, kept so is the model with its adapter off; and where a stage goes on with the adapter of a run
-    before it, or trains all weights, the reference is that run all the same. Costs the memory of the trained parameters.
+    With a new adapter, which changes nothing yet, the reference is the model without its adapter. If a stage continues
+    the adapter of another run, or trains all weights, the reference is that run. The snapshot needs as much memory as
+    the trained parameters.
 
     Args:
-        model: the model, its trainable parameters marked.
+        model: the model, with its trainable parameters marked.
     """
 
     def __init__(self, model: Any) -> None:
-        self._kept = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad]
+        self._parameters = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad]
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Within the block, the model is again what it was; no gradients, and no steps, there."""
-        now = [parameter.data for parameter, _ in self._kept]
-        for parameter, before in self._kept:
+        """Within the block, the model has the parameters of the snapshot. Take no gradients and steps there."""
+        current = [parameter.data for parameter, _ in self._parameters]
+        for parameter, before in self._parameters:
             parameter.data = before
         try:
             yield
         finally:
-            for (parameter, _), data in zip(self._kept, now, strict=True):
+            for (parameter, _), data in zip(self._parameters, current, strict=True):
                 parameter.data = data

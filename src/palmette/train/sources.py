@@ -40,12 +40,13 @@ def read_sources(recipe: Recipe) -> Sources:
     """The data that a recipe names.
 
     Raises:
-        DataError: see `read_source` and `read_chat`; or a file holds conversations, and the recipe does not say so.
+        DataError: see `read_source` and `read_chat`. Or a file holds conversations, but the recipe does not say so.
     """
     data = recipe.data
     if data.kind == "preferences":
         raise DataError(
-            "data.kind: preferences is for the stages that learn from them", "Use palmette train reward, dpo or kto."
+            "data.kind = preferences is only for stages that learn from preferences",
+            "Use palmette train reward, dpo or kto.",
         )
     if data.kind == "chat":
         return tuple(

@@ -1,6 +1,7 @@
-"""The table of training stages. Commands, chains, pages and the Python API read it, so a new stage is one module and one row.
+"""The table of training stages. A new stage is one module and one row here.
 
-The parts of a stage are named as "module:name" and imported on use. Importing this table needs neither torch nor transformers.
+Commands, chains, pages and the Python API read the table. The parts of a stage are named as "module:name" and imported
+on use. Importing this table needs neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -26,19 +27,20 @@ class Stage:
     """A training stage.
 
     Attributes:
-        name: the word of the command, `palmette train NAME`, and of the recipe key `stage`.
-        title: its name for people, on pages.
+        name: the name in the command, `palmette train NAME`, and in the recipe key `stage`.
+        title: the name on pages.
         help: the help text of its command.
-        learns: what it learns from.
+        learns: the kind of data that it learns from.
         recipe: target of its recipe class, a `Recipe` whose `stage` is `name` by default.
         prepare: target of a function (recipe, say) -> `Job`. It reads, loads and checks everything, and writes nothing.
-        learn: target of a function (job, folder, checkpoint, say). It trains the job's model, from a checkpoint if one is given.
+        learn: target of a function (job, folder, checkpoint, say). It trains the job's model, from a checkpoint if one
+            is given.
         figures: target of a function (`TrainingRun`) -> groups of figures for the stage's training page.
-        makes: what a finished run holds.
-        main: figures that stand at the top of the training page. The loss fills what is left of two places.
-        loss_unit: the unit of the loss, where the loss has one.
-        pairs: recipe key under which a stage that learns from verdicts takes comparisons instead, if there is one.
-        next_step: what to try with a finished run: the words of a command, with {} for its folder.
+        makes: the kind of model in a finished run.
+        main: figures at the top of the training page, two at most. If there are fewer, the loss is added.
+        loss_unit: unit of the loss, if it has one.
+        pairs: recipe key that lets a stage which learns from verdicts take comparisons instead, if there is one.
+        next_step: a command to try with a finished run, without `palmette` and with {} for its folder.
     """
 
     name: str
@@ -57,7 +59,7 @@ class Stage:
 
     @property
     def samples(self) -> bool:
-        """Whether the model learns from its own completions. Rewards should rise then, and the loss says little."""
+        """Whether the model learns from its own completions. Then rewards should rise, and the loss says little."""
         return self.learns == "its own completions"
 
 
@@ -78,7 +80,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             name="reward",
             title="Reward model",
-            help="Train a reward model on comparisons. It gives each completion of a prompt a number, higher for better ones.",
+            help="Train a reward model on comparisons. It gives each completion a number, higher for better ones.",
             learns="comparisons",
             recipe="palmette.train.recipes.preferences:RewardRecipe",
             prepare="palmette.train.reward:prepare",
@@ -91,7 +93,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             name="dpo",
             title="DPO",
-            help="Train a model to prefer what people preferred, by DPO or IPO, on comparisons.",
+            help="Train a model on comparisons, by DPO or IPO, to prefer what people preferred.",
             learns="comparisons",
             recipe="palmette.train.recipes.preferences:DpoRecipe",
             prepare="palmette.train.dpo:prepare",
@@ -114,7 +116,8 @@ STAGES: dict[str, Stage] = {
         Stage(
             name="grpo",
             title="GRPO",
-            help="Train a model on its own completions, by GRPO or RLOO. It learns those that earn more than the others to their question.",
+            help="Train a model on its own completions, by GRPO or RLOO. It learns those with a higher reward than the "
+            "others to the same question.",
             learns="its own completions",
             recipe="palmette.train.recipes.rollouts:GrpoRecipe",
             prepare="palmette.train.grpo:prepare",
@@ -125,7 +128,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             name="ppo",
             title="PPO",
-            help="Train a model on its own completions, by PPO. A value function says what each token was expected to earn.",
+            help="Train a model on its own completions, by PPO. A value function predicts the reward at each token.",
             learns="its own completions",
             recipe="palmette.train.recipes.rollouts:PpoRecipe",
             prepare="palmette.train.ppo:prepare",
@@ -138,7 +141,7 @@ STAGES: dict[str, Stage] = {
 
 
 def resolve(target: str) -> Any:
-    """Import what a target names.
+    """Import the object of a target.
 
     >>> resolve("palmette.config:Recipe").__name__
     'Recipe'
@@ -156,7 +159,7 @@ def stage_of_run(folder: Path) -> Stage:
     run.check_run(folder)
     name = run.stage_of(folder)
     if name not in STAGES:
-        raise RunError(f"{folder} is a run of the stage {name!r}, which is not known here", _known())
+        raise RunError(f"{folder} is a run of the stage {name!r}, which does not exist", _known())
     return STAGES[name]
 
 
@@ -165,39 +168,40 @@ def read_recipe(path: Path | str, stage: str | None = None) -> Recipe:
 
     Args:
         path: the file.
-        stage: the stage, where something else than the recipe says it. The key `stage` is optional then.
+        stage: the stage, if it is known from elsewhere. Then the key `stage` is optional.
 
     Returns:
         A recipe of the stage's own class.
 
     Raises:
-        RecipeError: no such file, not YAML, or as for `recipe_from`.
+        RecipeError: there is no such file, it is not YAML, or as for `recipe_from`.
     """
     path = expand(path)
     return recipe_from(read_file(path), str(path), stage)
 
 
 def recipe_from(values: Mapping[Any, Any], source: str, stage: str | None = None) -> Recipe:
-    """Settings as a recipe of their stage.
+    """Make a recipe of settings, of the class of their stage.
 
     Args:
         values: the settings.
-        source: how messages name them.
+        source: name of the settings in messages.
         stage: as for `read_recipe`.
 
     Raises:
-        RecipeError: an unknown key (naming the nearest), a value out of bounds, two that contradict each other, an unknown stage, or
-            one that contradicts `stage`. Without any stage, settings that are no recipe of sft.
+        RecipeError: a key is unknown (the message names the nearest one), a value is out of bounds, two values
+            contradict each other, or the stage is unknown or contradicts `stage`. Or no stage is given, and the
+            settings are not a recipe of sft.
     """
-    said = values.get("stage")
-    if "stage" in values and (not isinstance(said, str) or said not in STAGES):
-        raise RecipeError(f"{source}: stage = {said!r} is not a training stage", _known())
-    if stage is not None and said is not None and said != stage:
+    own = values.get("stage")
+    if "stage" in values and (not isinstance(own, str) or own not in STAGES):
+        raise RecipeError(f"{source}: stage = {own!r} is not a training stage", _known())
+    if stage is not None and own is not None and own != stage:
         raise RecipeError(
-            f"{source} says stage: {said}, but it is to be a recipe of the stage {stage}",
-            f"Run `palmette train {said}` with it, or correct its stage.",
+            f"{source} says stage: {own}, but a recipe of the stage {stage} is needed",
+            f"Run `palmette train {own}` with it, or correct its stage.",
         )
-    name = stage or said
+    name = stage or own
     if name is not None:
         kind: type[Recipe] = resolve(STAGES[name].recipe)
         return read_section(kind, {**values, "stage": name}, source)
@@ -206,7 +210,7 @@ def recipe_from(values: Mapping[Any, Any], source: str, stage: str | None = None
     except RecipeError as error:
         likely = next((name for name in STAGES if name in values), "dpo")
         raise RecipeError(
-            f"{source} names no stage, and it is no recipe of {_SFT}: {error.problem}",
+            f"{source} names no stage, and it is not a recipe of {_SFT}: {error.problem}",
             f"{error.way_out} Or name its stage, in a line such as `stage: {likely}`. {_known()}",
         ) from error
 

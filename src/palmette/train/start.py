@@ -1,4 +1,4 @@
-"""What a stage begins from: a model by name with a fresh adapter, or a finished run, whose adapter goes on being trained."""
+"""Starting points of stages: a model with a new adapter, or a finished run, whose adapter is trained further."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from palmette.model.memory import keep_freed_memory
 from palmette.model.pause import pause_of
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
-# Settings of a model that say how it is computed, and not which it is.
+# Settings that say how a model is computed, not which model it is.
 _COMPUTING = ("attention", "dtype", "fused", "trust_remote_code")
 
 
@@ -26,9 +26,10 @@ class StartingPoint(Generic[AnyRecipe]):
     """A model about to be trained.
 
     Attributes:
-        recipe: the recipe; of a run to start from, its model, adapter settings and prompt stand in it.
-        loaded: the model with its trainable parameters marked. As it is now, it is what a KL penalty or DPO refers to.
-        fingerprint: the run that it starts from, with the hash of its weights; empty without one.
+        recipe: the recipe. If the stage starts from a run, it has the model, adapter settings and prompt of that run.
+        loaded: the model with its trainable parameters marked. As it is now, it is the reference of a KL penalty or of
+            DPO.
+        fingerprint: the run that the stage starts from, with the hash of its weights. Empty without one.
     """
 
     recipe: AnyRecipe
@@ -37,17 +38,17 @@ class StartingPoint(Generic[AnyRecipe]):
 
 
 def load_start(recipe: AnyRecipe, start: str | None) -> StartingPoint[AnyRecipe]:
-    """Load what a stage begins from.
+    """Load the starting point of a stage.
 
-    An adapter is continued, not merged: what comes out is one adapter on the base that the run before it had, however many stages there
-    were, and every command that takes a run takes it. Pause tokens of the run are kept, and stay as they are.
+    The adapter of a run is trained further and not merged. So the result is one adapter on the same base, however many
+    stages there were, and every command that takes a run takes it. Pause tokens of the run stay as they are.
 
     Args:
         recipe: the stage's recipe.
-        start: a finished run folder, or None for `recipe.model` with a fresh adapter (or with all its weights).
+        start: a finished run folder. None starts from `recipe.model` with a new adapter, or with all its weights.
 
     Raises:
-        RunError: it is no finished run.
+        RunError: `start` is not a finished run.
         RecipeError: the recipe contradicts the run.
         ModelError: the model cannot be loaded.
     """
@@ -56,20 +57,20 @@ def load_start(recipe: AnyRecipe, start: str | None) -> StartingPoint[AnyRecipe]
         return StartingPoint(recipe, _fresh(recipe, load_base(recipe)), {})
     source = resolve_run(start)
     recipe = _taken_over(recipe, source)
-    made_of = {"start": {"run": start, "sha256": weights_hash(str(source.trained))}}
+    fingerprint = {"start": {"run": start, "sha256": weights_hash(str(source.trained))}}
     if source.is_full:
-        return StartingPoint(recipe, _fresh(recipe, load_base(recipe)), made_of)
+        return StartingPoint(recipe, _fresh(recipe, load_base(recipe)), fingerprint)
     loaded = load_base(recipe, source.adapter)
     set_seed(recipe.train.seed)
-    loaded.model.set_adapter(loaded.model.active_adapter)  # to be trained on
+    loaded.model.set_adapter(loaded.model.active_adapter)  # which makes it trainable
     rows = pause_of(loaded.model)
     if rows is not None:
         rows.requires_grad_(False)
-    return StartingPoint(recipe, loaded, made_of)
+    return StartingPoint(recipe, loaded, fingerprint)
 
 
 def _fresh(recipe: Recipe, loaded: LoadedModel) -> LoadedModel:
-    """A model to be trained in full, or with a new adapter."""
+    """A model that is trained in full, or with a new adapter."""
     set_seed(recipe.train.seed)
     if recipe.train.method == "full":
         return loaded
@@ -77,30 +78,31 @@ def _fresh(recipe: Recipe, loaded: LoadedModel) -> LoadedModel:
 
 
 def _taken_over(recipe: AnyRecipe, source: ModelSource) -> AnyRecipe:
-    """The recipe with what the run before it settles. What the recipe itself says of that must agree."""
+    """The recipe with the settings of the run that it starts from. Its own values of these settings must agree."""
     start, before, full = source.name, source.recipe, source.is_full
     assert before is not None
     if not full and recipe.train.method == "full":
         raise RecipeError(
-            f"start = {start!r} has an adapter, and train.method = full would train the weights under it",
-            f"Use train.method: lora; or `palmette merge {shlex.quote(start)}` first, and name the merged model in model.name.",
+            f"start = {start!r} has an adapter, but train.method = full would train the weights under it",
+            f"Use train.method: lora. Or run `palmette merge {shlex.quote(start)}` first, and name the merged model in "
+            "model.name.",
         )
-    settled: dict[str, Any] = {"model": source.section, "prompt": before.prompt, "reasoning": before.reasoning}
+    of_run: dict[str, Any] = {"model": source.section, "prompt": before.prompt, "reasoning": before.reasoning}
     if not full:
-        settled["lora"] = before.lora
-    for name in sorted(settled.keys() & recipe.model_fields_set):
-        settled[name] = _agreed(name, getattr(recipe, name), settled[name], start)
-    return recipe.model_copy(update=settled)
+        of_run["lora"] = before.lora
+    for name in sorted(of_run.keys() & recipe.model_fields_set):
+        of_run[name] = _agreed(name, getattr(recipe, name), of_run[name], start)
+    return recipe.model_copy(update=of_run)
 
 
 def _agreed(name: str, own: Section, of_run: Section, start: str) -> Section:
-    """The run's section, with what the recipe's own says of how a model is computed; all else that it says must be as the run's."""
-    said = {key: getattr(own, key) for key in sorted(own.model_fields_set) if getattr(own, key) is not None}
-    free = {key: value for key, value in said.items() if name == "model" and key in _COMPUTING}
-    for key, value in said.items():
+    """The run's section, with the recipe's settings of how a model is computed. All others must be the run's."""
+    given = {key: getattr(own, key) for key in sorted(own.model_fields_set) if getattr(own, key) is not None}
+    free = {key: value for key, value in given.items() if name == "model" and key in _COMPUTING}
+    for key, value in given.items():
         if key not in free and value != getattr(of_run, key):
             raise RecipeError(
-                f"{name}.{key} = {value!r}; start = {start!r} has {getattr(of_run, key)!r}",
-                f"Take {name}.{key} out: what the run used is taken over.",
+                f"{name}.{key} = {value!r}, but start = {start!r} has {getattr(of_run, key)!r}",
+                f"Take {name}.{key} out, since the value of the run is used.",
             )
     return of_run.model_copy(update=free)

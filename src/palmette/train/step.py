@@ -1,7 +1,7 @@
-"""The step that every stage shares, on transformers' `Trainer`: micro-batches of one optimizer step, one denominator, safe checkpoints.
+"""The step of every stage, on transformers' `Trainer`: the micro-batches of an optimizer step share one denominator.
 
-Processes divide the micro-batches of a step among them; gradients are summed, not averaged, because the loss is already divided by
-the denominator of the whole step. Not covered: sharded models (FSDP, DeepSpeed).
+Several processes divide the micro-batches of a step among them. Gradients are summed and not averaged, because the loss
+is already divided by the denominator of the whole step. Not covered: sharded models (FSDP, DeepSpeed).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from palmette.train.optimizer import MasterAdamW
 from palmette.train.plan import Plan, StepLoader
 from palmette.tree.batch import PackedBatch
 
-# A loss is a function of (model, batch, denominator of its step); the denominator is the sum of the measures of the step's batches.
+# A loss is a function of (model, batch, denominator of the step). The denominator is the sum of the measures of the
+# step's batches.
 Objective = Callable[[Any, PackedBatch, float], torch.Tensor]
 Measure = Callable[[PackedBatch], float]
 BeforeStep = Callable[[Any, list[PackedBatch]], None]
@@ -47,13 +48,13 @@ def learn_weight(batch: PackedBatch) -> float:
 
 
 class Tally:
-    """Numbers beside the loss, added up over the micro-batches of a step; their means go into metrics.jsonl. Of this process alone."""
+    """Figures besides the loss, summed over a step's micro-batches in this process. Their means go to metrics.jsonl."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, float]] = {}
 
     def add(self, name: str, total: torch.Tensor | float, count: float) -> None:
-        """Add `total`, the sum of `count` values (or of values whose weights add up to it)."""
+        """Add `total`, the sum of `count` values, or of values whose weights add up to `count`."""
         before, number = self._sums.get(name, (0.0, 0.0))
         self._sums[name] = (before + float(total), number + count)
 
@@ -62,7 +63,7 @@ class Tally:
         self._sums[name] = (float(value), 1.0)
 
     def take(self) -> dict[str, float]:
-        """The means, in the order in which they were first added; what was added is forgotten."""
+        """The means, in the order in which they were first added. Then all sums start again."""
         means = {name: total / count for name, (total, count) in self._sums.items() if count}
         self._sums.clear()
         return means
@@ -73,20 +74,22 @@ class TreeTrainer(SafeCheckpoints):
 
     Args:
         model: the model, with its trainable parameters marked.
-        args: training arguments; their batch size and gradient accumulation have no effect, since the plan holds whole steps.
+        args: training arguments. Batch size and gradient accumulation have no effect, since the plan holds whole steps.
         plan: the optimizer steps.
         objective: loss of one packed batch, given the denominator of its step.
-        measure: a batch's part of that denominator; its learned weight unless said otherwise.
-        before_step: called once a step with the model, in evaluation mode and without gradients, and with all batches of the step:
-            for what a loss needs to know of the whole step (KTO's reference point, old log-probabilities).
-        tally: what the objective counts besides; logged with each step.
+        measure: a batch's part of the denominator. Its learned weight by default.
+        before_step: called once a step with all batches of the step and the model, in evaluation mode and without
+            gradients. It computes what a loss needs of the whole step, such as KTO's reference point or old
+            log-probabilities.
+        tally: other figures of the objective, which are logged with each step.
         callbacks: as for `Trainer`.
-        rehearsal: a batch to go through before the first step and its `before_step`, there and back, without learning from it: the
-            largest one, so that memory that does not suffice shows now, and does not grow later.
+        keep_checkpoints: how many of the newest checkpoints are kept.
+        rehearsal: a batch that goes through forward and backward pass before the first step, without being learned.
+            With the largest batch, a lack of memory shows at once, and memory does not grow later.
 
     Raises:
         ModelError: nothing is trainable, or the loss is not finite.
-        RunError: a checkpoint cannot be written; earlier ones survive.
+        RunError: a checkpoint cannot be written. Earlier ones survive.
     """
 
     def __init__(
@@ -116,11 +119,11 @@ class TreeTrainer(SafeCheckpoints):
         self._masters: MasterAdamW | None = None
 
     def get_train_dataloader(self) -> StepLoader:
-        """The plan's steps; every process sees them all and takes its share of the micro-batches."""
+        """The plan's steps. Every process gets all of them, and takes its share of the micro-batches."""
         return self._loader
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW with float32 masters over what is trainable."""
+        """AdamW with float32 masters of the trainable parameters."""
         if self._masters is None:
             trained = [p for p in self.model.parameters() if p.requires_grad]
             if not trained:
@@ -130,14 +133,14 @@ class TreeTrainer(SafeCheckpoints):
         return self._masters
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], None]:
-        """One whole step; its denominator is counted in `training_step`."""
+        """One whole step. Its denominator is computed in `training_step`."""
         return [next(epoch_iterator)], None
 
     def training_step(self, model: Any, inputs: list[PackedBatch], num_items_in_batch: Any = None) -> torch.Tensor:
-        """Forward and backward of all micro-batches of one optimizer step.
+        """Forward and backward pass of all micro-batches of one optimizer step.
 
         Returns:
-            The step's loss: summed over its micro-batches and processes, divided by its denominator.
+            The step's loss, summed over its micro-batches and processes and divided by its denominator.
         """
         assert self._masters is not None
         with self.accelerator.no_sync(model):
@@ -167,13 +170,14 @@ class TreeTrainer(SafeCheckpoints):
             self._before_step(self.model, [batch.to(self.args.device) for batch in inputs])
 
     def _rehearse(self) -> None:
-        """Go through the rehearsal once; neither gradients nor the random state are left changed."""
+        """Compute the rehearsal once, without any effect on gradients and random state."""
         batch, self._rehearsal = self._rehearsal, None
         if batch is None:
             return
         self.model.train()
         with torch.random.fork_rng():
-            self._objective(self.model, batch.to(self.args.device), self._measure(batch)).backward()  # type: ignore[no-untyped-call]
+            loss = self._objective(self.model, batch.to(self.args.device), self._measure(batch))
+            loss.backward()  # type: ignore[no-untyped-call]
         self.model.zero_grad(set_to_none=True)
         self._tally.take()
         self._memory.reached()
@@ -209,7 +213,7 @@ class TreeTrainer(SafeCheckpoints):
         )
 
     def check_finite(self) -> None:
-        """Refuse weights that are no numbers any more.
+        """Check that all trained weights are finite.
 
         Raises:
             ModelError: one of them is not.
@@ -218,7 +222,7 @@ class TreeTrainer(SafeCheckpoints):
             raise self._exploded("a weight")
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
-        """Log a step, with what the objective counted."""
+        """Log a step, with the figures of the objective."""
         counted = self._tally.take() if "loss" in logs else {}
         super().log({**logs, TALLY: counted} if counted else logs, start_time)
 
@@ -234,7 +238,7 @@ class TreeTrainer(SafeCheckpoints):
             self.model.save_pretrained(folder)
             save_pause(self.model, folder)
             save_heads(self.model, folder)
-        else:  # names as they are in memory: `save_pretrained` splits what some families fuse
+        else:  # with names as in memory, since `save_pretrained` splits layers that some families fuse
             save_model(self.model, str(folder / WEIGHTS))
         self._plan.save(folder)
 

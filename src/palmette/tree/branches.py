@@ -1,4 +1,4 @@
-"""The branches of a packed batch: where each one ends, and whose the scored tokens are.
+"""The branches of a packed batch: where each one ends, and which one each scored token belongs to.
 
 Letters: B rows, T tokens of a row, N branches, P learned or scored tokens.
 """
@@ -23,9 +23,9 @@ class Branches:
     Attributes:
         names: (tree name, leaf name) of each branch.
         row_N: the row that holds it.
-        last_N: the column of its last token; a leaf without tokens ends where the node above it does.
-        branch_M: for each node of all rows, one row's after the other's, the branch that runs through it; -1 where several do.
-        first_B: where each row's nodes begin in `branch_M`.
+        last_N: the column of its last token. A leaf without tokens ends where the node above it does.
+        branch_M: for each node of all rows, row by row, the branch that runs through it, or -1 where several do.
+        first_B: the index in `branch_M` at which the nodes of each row begin.
     """
 
     names: tuple[tuple[str, str], ...]
@@ -42,11 +42,11 @@ class Branches:
 
         Args:
             batch: the batch whose branches these are.
-            row_P: the rows in which the tokens stand.
-            column_P: their columns.
+            row_P: the row of each token.
+            column_P: its column.
 
         Raises:
-            PackingError: a token is padding, or several branches share it, so that it would count for each of them.
+            PackingError: a token is padding, or several branches share it.
         """
         node_P = batch.node_BT[row_P, column_P]
         branch_P = self.branch_M[self.first_B[row_P] + node_P]
@@ -56,23 +56,23 @@ class Branches:
             row, node = int(row_P[at]), int(node_P[at])
             of = f"node {batch.rows[row].nodes[node]}, which several branches share" if node >= 0 else "the padding"
             raise PackingError(
-                f"token {int(column_P[at])} of row {row} belongs to {of}, so it is no single branch's",
-                "Score the tokens of the leaves alone.",
+                f"token {int(column_P[at])} of row {row} belongs to {of}, so it does not belong to a single branch",
+                "Score tokens of leaves only.",
             )
         return branch_P
 
     def by_tree(self) -> dict[str, dict[str, int]]:
         """The branches of each tree: {tree name: {leaf name: index of the branch}}, in row order."""
-        found: dict[str, dict[str, int]] = {}
+        trees: dict[str, dict[str, int]] = {}
         for index, (tree, leaf) in enumerate(self.names):
-            found.setdefault(tree, {})[leaf] = index
-        return found
+            trees.setdefault(tree, {})[leaf] = index
+        return trees
 
 
 def find_branches(batch: PackedBatch) -> Branches:
     """The branches of a packed batch.
 
-    Trunk [5, 6] with branches [7] and [8, 9], and in a row of its own the tree [3, 4]:
+    Trunk [5, 6] with branches [7] and [8, 9], and the tree [3, 4] in a row of its own:
 
     >>> from palmette.tree.prefix_tree import Node, PrefixTree
     >>> from palmette.tree.segments import Segment
@@ -90,7 +90,7 @@ def find_branches(batch: PackedBatch) -> Branches:
     {'a': {'0': 0, '1': 1}, 'b': {'0': 2}}
 
     Raises:
-        PackingError: two branches have the same names, or one has no token.
+        PackingError: two branches have the same names, or a branch has no token.
     """
     names: list[tuple[str, str]] = []
     rows: list[int] = []
@@ -114,7 +114,7 @@ def find_branches(batch: PackedBatch) -> Branches:
 
 
 def _ends(layout: Layout) -> list[int]:
-    """For each node the row index of the last token on its path; -1 where there is none."""
+    """For each node the row index of the last token on its path, or -1 where there is none."""
     own = [-1] * len(layout.nodes)
     for index, node in enumerate(layout.node):
         own[node] = index
@@ -125,7 +125,7 @@ def _ends(layout: Layout) -> list[int]:
 
 
 def _owners(layout: Layout, leaves: dict[int, int]) -> list[int]:
-    """For each node the one branch that runs through it, given the branch of each leaf."""
+    """For each node the branch that runs through it, or `_SEVERAL`, given the branch of each leaf."""
     owner: list[int | None] = [leaves.get(node) for node in range(len(layout.nodes))]
     for node in reversed(range(len(owner))):
         parent = layout.parents[node]
@@ -143,5 +143,5 @@ def _check(names: list[tuple[str, str]], last: list[int]) -> None:
                 "Give each record an id of its own, and each of its leaves a name.",
             )
         if end < 0:
-            raise PackingError(f"the branch {name[1]!r} of tree {name[0]!r} has no token", "Leave it out.")
+            raise PackingError(f"the branch {name[1]!r} of tree {name[0]!r} has no token", "Take it out of the tree.")
         seen.add(name)

@@ -1,10 +1,10 @@
 """Chat templates to segments, which separate the text of the template from the text of people.
 
-The text of a template around the contents is found once for each sequence of roles (`tree/skeleton.py`). Contents are put
-between its parts and tokenised separately, so the template cannot alter them. The template is then rendered with the
-contents themselves. If it would write them differently, the conversation is refused. White space that the template trims
-is trimmed here too. Some templates separate their turns with ordinary text (`[/INST]`) instead of control tokens. Content
-that holds this text is refused, since it could end its turn.
+The text of a template around the contents is found once for each sequence of roles (`tree/skeleton.py`). Contents are
+put between its parts and tokenised separately, so the template cannot alter them. The template is then rendered with
+the contents themselves. If it would write them differently, the conversation is refused. White space that the template
+trims is trimmed here too. Some templates separate their turns with ordinary text (`[/INST]`) instead of control
+tokens. Content that holds this text is refused, since it could end its turn.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ class ChatTemplate:
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
         """A conversation as segments, in order, up to the end-of-turn token of the last message.
 
-        The tokens that end an assistant's turn are a segment of their own, tagged "end", with the largest `learn` weight
-        of its pieces. A system message that the template rejects or drops is put in front of the first user message. A
-        piece of content makes exactly one segment, in the same order.
+        The tokens that end an assistant's turn are a segment of their own, tagged "end", with the largest `learn`
+        weight of its pieces. A system message that the template rejects or drops is put in front of the first user
+        message. A piece of content makes exactly one segment, in the same order.
 
         Args:
             messages: the turns. The last one is the assistant's.

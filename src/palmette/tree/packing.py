@@ -1,4 +1,4 @@
-"""The packing plan: which trees share a row, and which rows share a batch."""
+"""The packing plan, which says which trees share a row and which rows share a batch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from heapq import heappop, heappush, heapreplace
 from palmette.errors import PackingError
 from palmette.tree.prefix_tree import PrefixTree, SegmentKey, leading_keys
 
-# Rows are padded to a multiple of this, so that a run meets few shapes: libraries keep a compiled kernel for each. On rows of a few
-# hundred tokens or more 32 adds 1 or 2 percent; 64 twice that, and 16 saves less than 1 at twice the shapes.
+# Rows are padded to a multiple of this, so that a run meets few shapes, for each of which libraries keep a compiled
+# kernel. On rows of a few hundred tokens or more, 32 adds 1 or 2 percent and 64 twice that. 16 saves less than 1
+# percent at twice the number of shapes.
 PAD_MULTIPLE = 32
 
 
@@ -34,10 +35,10 @@ def plan_batches(lengths: Sequence[int], *, row_tokens: int, tokens_per_batch: i
     Args:
         lengths: tokens of each tree.
         row_tokens: the most tokens a row may hold.
-        tokens_per_batch: the most tokens a batch may hold, padding counted; a single row may exceed it.
+        tokens_per_batch: the most tokens a batch may hold, padding included. A single row may exceed it.
 
     Returns:
-        Batches of rows of indices into `lengths`; every index exactly once.
+        Batches of rows of indices into `lengths`. Every index occurs once.
 
     Raises:
         PackingError: a tree is longer than `row_tokens`.
@@ -103,12 +104,14 @@ def plan_packing(
     Args:
         trees: the trees.
         row_tokens: the most tokens of a row, unless `one_row`.
-        tokens_per_batch: the most tokens of a batch; see `plan_batches` and `plan_single_rows` for what counts.
-        one_row: put the trees of a batch into one row. This is faster where attention skips what nobody may look at (on a CPU), and
-            slower where its cost is the square of the row (a dense mask). Numbers are the same either way.
+        tokens_per_batch: the most tokens of a batch. See `plan_batches` and `plan_single_rows` for the tokens that
+            count.
+        one_row: put the trees of a batch into one row. This is faster where attention skips the tokens that nobody may
+            look at (on a CPU), and slower where its cost is the square of the row (a dense mask). The numbers are the
+            same either way.
 
     Returns:
-        Batches of rows of indices into `trees`. Every index occurs exactly once.
+        Batches of rows of indices into `trees`. Every index occurs once.
 
     Raises:
         PackingError: a tree is longer than `row_tokens`.
@@ -118,13 +121,13 @@ def plan_packing(
     if one_row:
         return plan_single_rows(trees, tokens_per_batch=tokens_per_batch)
     lengths = [tree.num_tokens for tree in trees]
-    # A dense mask costs the square of the row: rows are no longer than the longest tree.
+    # A dense mask costs the square of the row, so rows are no longer than the longest tree.
     row_tokens = min(row_tokens, padded_length(max(lengths)))
     return plan_batches(lengths, row_tokens=row_tokens, tokens_per_batch=tokens_per_batch)
 
 
 def _cut(widths: Sequence[int], tokens_per_batch: int) -> list[tuple[int, int]]:
-    """Cut rows, longest first, into batches of at most so many tokens: (first row, one past the last)."""
+    """Cut rows, longest first, into batches of at most so many tokens, each as (first row, one past the last)."""
     cuts: list[tuple[int, int]] = []
     for row in range(len(widths)):
         if cuts and (row + 1 - cuts[-1][0]) * widths[cuts[-1][0]] <= tokens_per_batch:
@@ -135,13 +138,14 @@ def _cut(widths: Sequence[int], tokens_per_batch: int) -> list[tuple[int, int]]:
 
 
 def plan_single_rows(trees: Sequence[PrefixTree], *, tokens_per_batch: int) -> list[list[list[int]]]:
-    """Put trees into batches of one row each, few of them and of much the same length.
+    """Put trees into few batches of one row each, which are of similar length.
 
-    This suits attention that skips what nobody may look at (`model/blocks.py`): there a long row costs no more than short ones,
-    there is one padding for all, and what trees begin with in common is computed once. Under a dense mask the cost is the
-    square of the row, and `plan_batches` is what is needed.
+    This suits attention that skips the tokens that nobody may look at (`model/blocks.py`). There a long row costs no
+    more than short ones, one padding is enough for all, and segments that trees begin with in common are computed
+    once. Under a dense mask the cost is the square of the row, and `plan_batches` is the better choice.
 
-    Longest first, each tree goes into the row with the fewest tokens. Here all but the longest share their first 20 tokens:
+    Longest first, each tree goes into the row with the fewest tokens. Here all but the longest tree share their first
+    20 tokens:
 
     >>> from palmette.tree.prefix_tree import Node
     >>> from palmette.tree.segments import Segment
@@ -155,11 +159,11 @@ def plan_single_rows(trees: Sequence[PrefixTree], *, tokens_per_batch: int) -> l
 
     Args:
         trees: the trees.
-        tokens_per_batch: the most tokens a batch may hold, padding counted, segments that its trees share counted once; a
-            single tree may exceed it.
+        tokens_per_batch: the most tokens a batch may hold. Padding counts, and segments that its trees share count
+            once. A single tree may exceed it.
 
     Returns:
-        Batches of one row of indices into `trees`; every index exactly once.
+        Batches of one row of indices into `trees`. Every index occurs once.
     """
     lengths = [tree.num_tokens for tree in trees]
     prefixes = _prefixes(trees)
@@ -168,13 +172,13 @@ def plan_single_rows(trees: Sequence[PrefixTree], *, tokens_per_batch: int) -> l
         spread = _spread(lengths, prefixes, num_rows)
         return all(padded_length(used) <= tokens_per_batch or len(row) == 1 for row, used in spread)
 
-    # As many rows as trees always fit.
+    # With as many rows as trees, all fit.
     num_rows = bisect_left(range(len(trees)), True, lo=1, key=fits)
     return [[row] for row, _ in _spread(lengths, prefixes, num_rows)] if trees else []
 
 
 def _prefixes(trees: Sequence[PrefixTree]) -> list[dict[int, int]]:
-    """What each tree may share with others: {a number for its path down to a leading segment: the segment's tokens}."""
+    """The leading segments of each tree: {a number for the path down to the segment: its number of tokens}."""
     numbers: dict[tuple[int, SegmentKey], int] = {}
     prefixes = []
     for tree in trees:
@@ -187,7 +191,11 @@ def _prefixes(trees: Sequence[PrefixTree]) -> list[dict[int, int]]:
 
 
 def _spread(lengths: Sequence[int], prefixes: Sequence[dict[int, int]], num_rows: int) -> list[tuple[list[int], int]]:
-    """Spread trees evenly over so many rows: (indices, tokens with shared segments counted once) of each, longest row first."""
+    """Spread trees evenly over so many rows.
+
+    Returns:
+        The indices of each row, and its tokens, with shared segments counted once. The longest row comes first.
+    """
     rows: list[list[int]] = [[] for _ in range(num_rows)]
     held: list[set[int]] = [set() for _ in range(num_rows)]
     heap = [(0, row) for row in range(num_rows)]

@@ -1,4 +1,4 @@
-"""The prefix tree, and its packed form: depth first, parents before children."""
+"""The prefix tree and its packed form, which is laid out depth first, parents before children."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Node:
     """A run of segments shared by all branches below it.
 
     Attributes:
-        segments: what the node holds, in order.
+        segments: the segments of the node, in order.
         children: the nodes that continue it.
-        name: what the branch that ends here answers (a question id, say).
+        name: the name of the branch that ends here, such as a question id.
     """
 
     segments: tuple[Segment, ...]
@@ -26,25 +26,25 @@ class Node:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of this node alone."""
+        """The number of tokens of this node alone."""
         return sum(len(segment.tokens) for segment in self.segments)
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixTree:
-    """A tree of token segments; `name` is the record it was made from."""
+    """A tree of token segments. Its name is that of the record it was built from."""
 
     root: Node
     name: str = ""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the whole tree, each node counted once."""
+        """The number of tokens of the whole tree. Each node counts once."""
         return sum(node.num_tokens for node in self.nodes())
 
     @property
     def num_positions(self) -> int:
-        """Tokens of the longest branch."""
+        """The number of tokens of the longest branch."""
         longest, stack = 0, [(self.root, 0)]
         while stack:
             node, above = stack.pop()
@@ -54,7 +54,7 @@ class PrefixTree:
 
     @property
     def learn_weight(self) -> float:
-        """Sum of the learn weights of all tokens."""
+        """The sum of the learn weights of all tokens."""
         return sum(len(s.tokens) * s.learn for node in self.nodes() for s in node.segments)
 
     def nodes(self) -> Iterator[Node]:
@@ -66,36 +66,38 @@ class PrefixTree:
             stack.extend(reversed(node.children))
 
 
-# What tells a segment that trees may share: its tokens and its attend mask.
+# The key of a segment that trees may share: its tokens and its attend mask.
 SegmentKey = tuple[tuple[int, ...], bool]
 
 
 def leading_keys(segments: Iterable[Segment]) -> list[SegmentKey]:
     """Keys of the leading segments that a tree may share with others of its row.
 
-    They end before the first learned segment, since each tree's weight counts. Segments without tokens have no key.
+    They end before the first learned segment, since the weight of each tree counts. Segments without tokens have no
+    key.
 
-    >>> leading_keys((Segment((5, 6)), Segment(()), Segment((7,), attend=False), Segment((8,), learn=1.0), Segment((9,))))
+    >>> unlearned = (Segment((5, 6)), Segment(()), Segment((7,), attend=False))
+    >>> leading_keys((*unlearned, Segment((8,), learn=1.0), Segment((9,))))
     [((5, 6), True), ((7,), False)]
     """
-    held = (segment for segment in segments if segment.tokens)
-    return [(segment.tokens, segment.attend) for segment in takewhile(lambda segment: not segment.learn, held)]
+    filled = (segment for segment in segments if segment.tokens)
+    return [(segment.tokens, segment.attend) for segment in takewhile(lambda segment: not segment.learn, filled)]
 
 
 @dataclass(slots=True)
 class Layout:
-    """One or more trees laid out along a row; every list but `nodes` and `parents` has one entry per token.
+    """One or more trees laid out along a row. Every list but `nodes` and `parents` has one entry per token.
 
     Attributes:
         token: token ids.
         position: depth of the token along its branch, from 0.
         subtree_end: one past the last row index of the subtree of the node that holds the token.
-        predictor: row index of the previous token on the branch; -1 where there is none.
+        predictor: row index of the previous token on the branch, or -1 where there is none.
         attend: attend mask.
-        learn: learn mask, a weight.
+        learn: learn mask, which holds weights.
         node: index into `nodes` of the node that holds the token.
-        nodes: (tree name, node name) of each node, in row order; both are "" for what several trees share.
-        parents: index of each node's parent; -1 for a root.
+        nodes: (tree name, node name) of each node, in row order. Both are "" for a node that several trees share.
+        parents: index of each node's parent, -1 for a root.
     """
 
     token: list[int] = field(default_factory=list)
@@ -112,16 +114,17 @@ class Layout:
         return len(self.token)
 
 
-# Nodes, each with its tree's name, that are laid out as one: a single node, or the roots of trees that begin with the same segment.
+# Nodes that are laid out as one, each with the name of its tree: a single node, or the roots of trees that begin with
+# the same segment.
 _Bundle = list[tuple[str, Node]]
 
 
 def lay_out(*trees: PrefixTree) -> Layout:
-    """Lay trees out along one row: siblings under nothing, or under the leading segments that they share.
+    """Lay trees out along one row, as siblings under nothing or under the leading segments that they share.
 
-    Trees whose roots begin with the same unlearned segments stand next to each other, below a node of their own that holds these
-    segments once; otherwise they keep their order. A root all of which is shared stays as a node without tokens. Segments are
-    shared whole or not at all.
+    Trees whose roots begin with the same unlearned segments stand next to each other, below a node that holds these
+    segments once. Otherwise they keep their order. A root that is shared as a whole stays as a node without tokens.
+    Segments are shared whole or not at all.
 
     Trunk [5, 6] with branches [7] and [8, 9]:
 
@@ -139,7 +142,7 @@ def lay_out(*trees: PrefixTree) -> Layout:
     xx.x.
     xx.xx
 
-    Trees "a" and "b" share [5] and go on with [6] and [7]; "c" begins with [8]:
+    Trees "a" and "b" share [5] and continue with [6] and [7]. "c" begins with [8]:
 
     >>> tree = lambda name, *segments: PrefixTree(Node(tuple(map(Segment, segments)), name="leaf"), name)
     >>> row = lay_out(tree("a", (5,), (6,)), tree("c", (8,)), tree("b", (5,), (7,)))
@@ -159,7 +162,8 @@ def lay_out(*trees: PrefixTree) -> Layout:
 
 
 def _lay_out_bundles(row: Layout, bundles: list[_Bundle]) -> None:
-    # What is left to do: open (bundle, parent's index, last row index on the branch, next position), or close (first row index, tokens).
+    # Entries are still to be opened, as (bundle, parent's index, last row index on the branch, next position), or
+    # closed, as (first row index, number of tokens).
     stack: list[tuple[_Bundle, int, int, int] | tuple[int, int]] = []
     stack.extend((bundle, -1, -1, 0) for bundle in reversed(bundles))
     while stack:
@@ -190,26 +194,26 @@ def _lay_out_bundles(row: Layout, bundles: list[_Bundle]) -> None:
 
 
 def _bundles(roots: Iterable[tuple[str, Node]]) -> list[_Bundle]:
-    """Roots that begin with the same segment put together, in the order in which they come first."""
-    found: dict[SegmentKey | int, _Bundle] = {}
+    """Put roots that begin with the same segment together, in the order of their first ones."""
+    bundles: dict[SegmentKey | int, _Bundle] = {}
     for index, (tree, root) in enumerate(roots):
         keys = leading_keys(root.segments)
-        found.setdefault(keys[0] if keys else index, []).append((tree, root))
-    return list(found.values())
+        bundles.setdefault(keys[0] if keys else index, []).append((tree, root))
+    return list(bundles.values())
 
 
 def _open(bundle: _Bundle) -> tuple[tuple[str, str], tuple[Segment, ...], list[_Bundle]]:
-    """The next node of a layout: its (tree name, node name), its segments, and what comes below it."""
+    """The next node of a layout: its (tree name, node name), its segments, and the bundles below it."""
     if len(bundle) == 1:
         ((tree, node),) = bundle
         return (tree, node.name), node.segments, [[(tree, child)] for child in node.children]
-    held = [tuple(segment for segment in root.segments if segment.tokens) for _, root in bundle]
-    levels = zip(*(leading_keys(segments) for segments in held), strict=False)
+    filled = [tuple(segment for segment in root.segments if segment.tokens) for _, root in bundle]
+    levels = zip(*(leading_keys(segments) for segments in filled), strict=False)
     count = sum(1 for _ in takewhile(lambda keys: len(set(keys)) == 1, levels))
     rests = (
-        (tree, replace(root, segments=segments[count:])) for (tree, root), segments in zip(bundle, held, strict=True)
+        (tree, replace(root, segments=segments[count:])) for (tree, root), segments in zip(bundle, filled, strict=True)
     )
-    return ("", ""), held[0][:count], _bundles(rests)
+    return ("", ""), filled[0][:count], _bundles(rests)
 
 
 def _check_predicted(tree: str, segment: Segment, last: int) -> None:

@@ -1,8 +1,8 @@
-"""Segments: runs of tokens that come from one piece of text, and the one function that turns text into tokens.
+"""Segments, which are the tokens of one piece of text each, and the function that turns text into tokens.
 
-Template text may hold control tokens; content (whatever a user or a document says) never does. Each segment is tokenised on
-its own, so that no token straddles two of them. What is *not* covered: a tokenizer whose normalizer rewrites text (NFC, say)
-still rewrites it here; tokens then decode to the rewritten form.
+Template text may hold control tokens. Content, which is the text of users and documents, never does. Each segment is
+tokenised on its own, so that no token straddles two of them. One case is *not* covered: a tokenizer whose normalizer
+rewrites text (NFC, for example) still rewrites it here, and tokens decode to the rewritten form.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Kind = Literal["template", "content"]
 
 
 class Tokenizer(Protocol):
-    """What this package asks of a Hugging Face tokenizer."""
+    """The part of a Hugging Face tokenizer that this package uses."""
 
     chat_template: Any
     added_tokens_decoder: dict[int, Any]
@@ -41,15 +41,15 @@ def decode_tokens(tokenizer: Any, tokens: Sequence[int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Tokens of one piece of text, with the two masks.
+    """The tokens of one piece of text, with the two masks.
 
     Attributes:
         tokens: token ids.
         kind: "template" (may hold control tokens) or "content" (never does).
-        text: the text the tokens were made from.
+        text: the text of the tokens.
         attend: whether later tokens may look at these (True = keep).
-        learn: weight of each token in the loss; 0 = not learned.
-        tag: what the piece is for its task ("document", "question", "answer", ...).
+        learn: the weight of each token in the loss. 0 stands for not learned.
+        tag: the part that the piece plays in its task ("document", "question", "answer", ...).
     """
 
     tokens: tuple[int, ...]
@@ -63,10 +63,10 @@ class Segment:
 class TextEncoder:
     """Turns template text and content into tokens, for one tokenizer.
 
-    Content is encoded by a copy of the tokenizer from which all added tokens are taken out (special ones, and ordinary ones such as
-    `<think>` or `<tool_call>` that models treat as control tokens too); runs of white space, which some tokenizers hold as
-    added tokens, stay. A leading blank that a tokenizer would put before every text is suppressed, except at the very start of a
-    conversation, where the template's own text gets what the tokenizer does.
+    Content is encoded by a copy of the tokenizer without its added tokens: special ones, and ordinary ones such as
+    `<think>` or `<tool_call>`, which models treat as control tokens too. Runs of white space, which some tokenizers
+    hold as added tokens, stay. Some tokenizers put a blank before every text. It is left out here, except at the very
+    start of a conversation, before the template's own text.
 
     Raises:
         TemplateError: the tokenizer is not backed by the `tokenizers` library.
@@ -76,7 +76,8 @@ class TextEncoder:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise TemplateError(
-                f"{type(tokenizer).__name__} is not backed by the tokenizers library, so content cannot be kept apart from control tokens",
+                f"{type(tokenizer).__name__} is not backed by the tokenizers library, "
+                "so content cannot be kept apart from control tokens",
                 "Use a model that ships a tokenizer.json.",
             )
         self._tokenizer = tokenizer
@@ -92,48 +93,48 @@ class TextEncoder:
         self._cached = functools.lru_cache(maxsize=256)(self._encode_content)
 
     def template(self, text: str, *, at_start: bool = False) -> tuple[int, ...]:
-        """Token ids of template text; control tokens in it are control tokens.
+        """Token ids of template text. Control tokens in it are control tokens.
 
         Args:
             text: template text.
-            at_start: whether it opens the conversation.
+            at_start: whether the text opens the conversation.
         """
         if at_start:
             return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
         return tuple(self._template.encode(text, add_special_tokens=False).ids)
 
     def content(self, text: str) -> tuple[int, ...]:
-        """Token ids of text from users or documents; never a control token.
+        """Token ids of text from users or documents, which are never control tokens.
 
         Raises:
-            TemplateError: the vocabulary has no way to write this text without a control token.
+            TemplateError: the vocabulary cannot write this text without a control token.
         """
         return self._cached(text)
 
     def contents(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Token ids of many texts, each as `content` gives them."""
-        found = [tuple(encoding.ids) for encoding in self._content.encode_batch_fast(texts, add_special_tokens=False)]
+        encodings = [tuple(one.ids) for one in self._content.encode_batch_fast(texts, add_special_tokens=False)]
         control = self.control_tokens.keys()
         return [
             ids if control.isdisjoint(ids) else self._encode_content(text)
-            for text, ids in zip(texts, found, strict=True)
+            for text, ids in zip(texts, encodings, strict=True)
         ]
 
     def prefixes(
         self, texts: Sequence[str], ends: Sequence[Sequence[int]]
     ) -> Iterator[tuple[tuple[int, ...], list[int]]]:
-        """Which prefixes of a text can be cut out of its token ids.
+        """The prefixes of texts whose token ids can be cut out of the ids of the whole text.
 
-        Where a tokenizer splits text left to right into words and never looks past them, a text that is cut where a word ends
-        splits as before, and its words have the same tokens.
+        Some tokenizers split text from left to right into words and never look past them. With these, a text that is
+        cut at the end of a word splits as before, and its words have the same tokens.
 
         Args:
-            texts: content.
-            ends: for each text, rising lengths of its prefixes; none may be 0 or stand after white space.
+            texts: contents.
+            ends: for each text, rising lengths of its prefixes. None may be 0 or follow white space.
 
         Yields:
-            For each text the longest run of its token ids that is needed, and for each end how many of them are the ids of
-            text[:end]; 0 where that has to be encoded by itself.
+            For each text the longest run of its token ids that is needed. For each end the number of them that are the
+            ids of text[:end], or 0 where that prefix has to be encoded by itself.
         """
         if not self._cuts_cleanly:
             yield from (((), [0] * len(stops)) for stops in ends)
@@ -164,13 +165,14 @@ class TextEncoder:
         left = self.control_tokens.keys() & set(ids)
         if left:
             raise TemplateError(
-                f"this tokenizer writes {self.control_tokens[min(left)]!r} in content as a control token, whichever way it is cut",
+                f"this tokenizer writes {self.control_tokens[min(left)]!r} in content as a control token, "
+                "whichever way it is cut",
                 "Use a tokenizer with byte or character fallback, or take the string out of the text.",
             )
         return ids
 
     def _apart(self, text: str) -> Iterator[str]:
-        """The text in pieces none of which holds a whole control string."""
+        """The text in pieces, none of which holds a whole control string."""
         start, marks = 0, [mark for mark in self.control_tokens.values() if mark]
         while start < len(text):
             hits = [hit for hit in (text.find(mark, start) for mark in marks) if hit >= 0]
@@ -182,7 +184,8 @@ class TextEncoder:
 def _content_backend(serialized: str, control: frozenset[int]) -> Any:
     """A copy of a `tokenizers` backend without control tokens, whose other added tokens keep their ids.
 
-    Tokens beyond the model's vocabulary are numbered anew once others are gone; those that would change are left out as well.
+    Tokens beyond the model's vocabulary get new numbers once others are gone. Those whose number would change are left
+    out too.
     """
     kept = [token for token in json.loads(serialized)["added_tokens"] if token["id"] not in control]
     backend = _plain_backend(serialized, control)
@@ -190,13 +193,14 @@ def _content_backend(serialized: str, control: frozenset[int]) -> Any:
     return _plain_backend(serialized, control | {token["id"] for token in kept}) if renumbered else backend
 
 
-# What could make a match depend on what follows it, or on how it was reached: look-around, anchors, boundaries, atomic and possessive
-# parts, conditions, back references, graphemes. `\s+(?!\S)` may stand, since it only concerns white space at the end.
+# Parts of a pattern that make a match depend on the text after it, or on how it was reached: look-around, anchors,
+# boundaries, atomic and possessive parts, conditions, back references, graphemes. `\s+(?!\S)` is allowed, since it only
+# concerns white space at the end.
 _LOOKS_AHEAD = re.compile(r"\(\?[=!<>(P]|[+*?]\+|\d\}\+|\$|\^(?<!\[\^)|\\[bBAzZGXRKyYkg0-9]")
 
 
 def _cuts_cleanly(spec: dict[str, Any]) -> bool:
-    """Whether a serialized backend is known to split left to right into words, each with tokens of its own."""
+    """Whether a serialized backend is known to split from left to right into words, each with tokens of its own."""
     if spec["normalizer"] is not None or spec["added_tokens"] or spec["model"]["type"] != "BPE":
         return False
     if spec["model"].get("dropout") or spec["pre_tokenizer"] is None:
@@ -208,7 +212,7 @@ def _cuts_cleanly(spec: dict[str, Any]) -> bool:
 
 
 def _splits(stage: dict[str, Any]) -> Literal["characters", "words"] | None:
-    """Whether a pre-tokenizer decides for each character by itself, by matching words from left to right, or otherwise."""
+    """Whether a pre-tokenizer splits by single characters, by words matched from left to right, or otherwise."""
     if stage["type"] == "Digits" or (stage["type"] == "ByteLevel" and not stage.get("use_regex", True)):
         return "characters"
     if stage["type"] == "ByteLevel":
@@ -220,7 +224,7 @@ def _splits(stage: dict[str, Any]) -> Literal["characters", "words"] | None:
 
 
 def _plain_backend(serialized: str, drop: frozenset[int]) -> Any:
-    """A copy of a `tokenizers` backend without the tokens `drop`, without a forced leading blank, and without post-processing."""
+    """A copy of a `tokenizers` backend without the tokens `drop`, a forced leading blank, and post-processing."""
     from tokenizers import Tokenizer as Backend
 
     spec = json.loads(serialized)

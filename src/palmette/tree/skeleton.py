@@ -19,8 +19,8 @@ from palmette.tree.segments import TextEncoder
 
 Render = Callable[..., str]  # render(roles, contents, add_generation_prompt=..., **options of the template)
 
-# White space before and after a probe, by what a template may trim: all white space (None), or these characters. All have
-# different lengths, so that what is left tells which were trimmed.
+# White space before and after a probe, by what a template may trim: all white space (None), or these characters. All
+# have different lengths, so that what is left tells which were trimmed.
 _PADDINGS = {None: (" \t", " \n\t"), "\n": ("\n\n", "\n")}
 # What model families call the option that asks for an answer without reasoning. The first one that fits is taken.
 _OPTIONS: tuple[dict[str, Any], ...] = ({}, {"enable_thinking": False}, {"thinking": False})
@@ -100,8 +100,9 @@ def check_contents(
     """Check that the template writes these contents as they are.
 
     Templates may act on text that no probe holds: they remove reasoning from the assistant's messages, or blank lines
-    from all of them. So the conversation itself is rendered and compared with the skeleton around its contents. An empty
-    content has nothing that could change, and templates may trim the text around it, so a full stop takes its place.
+    from all of them. So the conversation itself is rendered and compared with the skeleton around its contents. An
+    empty content has nothing that could change, and templates may trim the text around it, so a full stop takes its
+    place.
 
     Args:
         render: renders the template.
@@ -116,7 +117,8 @@ def check_contents(
     for tag in _CLOSED.findall(skeleton.text[-2]):
         if contents[-1][1].lstrip().startswith(f"<{tag}>"):
             raise TemplateError(
-                f"the {roles[-1]} message begins with <{tag}>, but the chat template writes an empty <{tag}> block before it",
+                f"the {roles[-1]} message begins with <{tag}>, "
+                f"but the chat template writes an empty <{tag}> block before it",
                 "Take the reasoning out of the record, or use a template that writes no such block.",
             )
     contents = [(given, content) if content else (".", ".") for given, content in contents]
@@ -184,13 +186,14 @@ def _prompt_end(before: str, text: str, prompts: Sequence[str]) -> tuple[str, di
     if (before + text).startswith(prompt):
         return text, None
     raise TemplateError(
-        f"the chat template ends its generation prompt with {prompt[-40:]!r}, but writes {text[-40:]!r} before an answer",
+        f"the chat template ends its generation prompt with {prompt[-40:]!r}, "
+        f"but writes {text[-40:]!r} before an answer",
         "Use a template whose generation prompt begins the assistant's message.",
     )
 
 
 def _lead(plain: tuple[str, ...], probes: list[str], prompt: str) -> str:
-    """Blanks that the template writes before the last content, and that its generation prompt leaves to the completion."""
+    """Blanks before the last content that the generation prompt leaves to the completion."""
     written = "".join(text + content for text, content in zip(plain[:-2], probes, strict=False)) + plain[-2]
     rest = written.removeprefix(prompt) if prompt and written.startswith(prompt) else ""
     return rest if rest and not rest.strip(" ") else ""

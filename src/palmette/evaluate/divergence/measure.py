@@ -46,9 +46,10 @@ class DivergenceSettings:
     Attributes:
         samples: completions to each question.
         max_new_tokens: longer completions are cut.
-        seed: of all draws.
-        tokens_per_batch: the most tokens held at once; a document with one question and all completions to it has to fit.
-        rewards: weights of the verifiable rewards; each is reported by itself too, whatever it weighs.
+        seed: random seed.
+        tokens_per_batch: the most tokens in memory at the same time. A document with one question and all of its
+            completions has to fit.
+        rewards: weights of the verifiable rewards. Each is also reported by itself, whatever its weight.
     """
 
     samples: int = 2
@@ -60,7 +61,10 @@ class DivergenceSettings:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Completions that were sampled side by side, in packed batches, with the policy's log-probabilities [P] (float64)."""
+    """Completions that were sampled together, in packed batches.
+
+    Their log-probabilities under the policy are [P], in float64.
+    """
 
     rollouts: RolloutBatch
     batches: Sequence[PackedBatch]
@@ -78,11 +82,11 @@ class _SampledCompletions:
 
 
 def measure_divergence(model: str, reference: str, source: DataSet, settings: DivergenceSettings) -> Divergence:
-    """How far a policy is from its reference on a data set, and what it earns there.
+    """Measure the KL divergence of a policy from its reference on a data set, and its rewards.
 
     Args:
         model: the policy: a finished run, or a model by name. Prompts are those of its own run.
-        reference: what it is held against; the same.
+        reference: the model that it is compared with: a finished run, or a model by name.
         source: questions with known answers.
         settings: how to measure.
 
@@ -140,7 +144,7 @@ def _open(source: ModelSource, dtype: DType) -> tuple[LoadedModel, dict[str, Any
 def _draw(
     model: ModelSource, reference: ModelSource, dtype: DType, source: DataSet, settings: DivergenceSettings
 ) -> _SampledCompletions:
-    """The policy's completions, sampled and scored; when this returns, nothing holds the policy any more."""
+    """The policy's completions, sampled and scored. When this returns, the policy is no longer in memory."""
 
     recipe = model.recipe or Recipe(output="")
     reward = QaReward(recipe_prompt(recipe), {**dict.fromkeys(REWARDS, 0.0), **settings.rewards})
@@ -208,7 +212,7 @@ def _check_reads_alike(
 def _portions(
     policy: Any, maker: RolloutMaker, groups: Sequence[PromptGroup], ends: Sequence[int], settings: DivergenceSettings
 ) -> Iterator[_Chunk]:
-    """Completions, a few documents at a time; how many does not change what is drawn."""
+    """Completions, a few documents at a time. How many does not change the samples."""
 
     for start in range(0, len(groups), _PARTS):
         rollouts = maker.make(groups[start : start + _PARTS], 0)

@@ -1,20 +1,22 @@
-"""How far a policy has gone from its reference, and what its sampled completions earn: figures over completions, with intervals.
+"""How far a policy is from its reference, and the rewards of its sampled completions: figures with intervals.
 
-Completions are drawn from the policy at temperature 1 from all tokens, so what holds on average for them estimates what holds for the policy:
+Completions are sampled from the policy at temperature 1 from all tokens, so their means estimate those of the policy:
 
-    completion_kl                 KL(policy || reference), nats a completion: the mean over completions of log(policy / reference), summed along each;
-                             the estimate k1 of `objectives/kl.py`, without bias, and below 0 by chance where the two are close
-    completion_kl_k3              the same by k3 at each token, without bias too, and never below 0
-    token_kl, token_kl_k3    both sums over all completions, divided by the tokens of all completions
-    entropy                  -log(policy) over all completions, divided by their tokens (nats a token)
-    completion_tokens, ended      tokens of a completion, and the share of completions that came to an end before the limit
-    reward                   the weighted sum of rewards
-    sampled_exact, ...       the mean of each verifiable reward (`tasks/rewards.py`), 0 to 1
-    sampled_abstained        the share of completions that are valid and abstain, rightly or not
+    completion_kl           KL(policy || reference), nats a completion: the mean of log(policy / reference), summed
+                            along each completion. It is the estimate k1 of `objectives/kl.py`, without bias, and below 0 by
+                            chance where the two models are close
+    completion_kl_k3        the same by k3 at each token, also without bias, and never below 0
+    token_kl, token_kl_k3   both sums over all completions, divided by the tokens of all completions
+    entropy                 -log(policy) over all completions, divided by their tokens (nats a token)
+    completion_tokens       tokens of a completion
+    ended                   the share of completions that ended before the limit
+    reward                  the weighted sum of rewards
+    sampled_exact, ...      the mean of each verifiable reward (`tasks/rewards.py`), 0 to 1
+    sampled_abstained       the share of completions that are valid and abstain, rightly or not
 
-Completions are cut at a limit, so this is the divergence over so many first tokens, which is never more than that of whole completions. Figures a
-token are ratios of means. Intervals are 95 % percentile intervals by the bootstrap over documents (`evaluate/bootstrap.py` says why, and
-what they do not cover); a document's completions are drawn together.
+Completions are cut at a limit, so this is the divergence over their first tokens, which is never more than that of
+whole completions. Figures a token are ratios of means. Intervals are 95 % percentile intervals by bootstrap over documents
+(see `evaluate/bootstrap.py` for what they do not cover). The completions of a document are drawn together.
 
 Letters: N completions, D documents, M measures, S samples.
 """
@@ -44,9 +46,9 @@ class ScoredCompletion:
     Attributes:
         document, question: their ids.
         sample: which of the question's completions it is, from 0.
-        text: what was said.
-        finish: what ended it: "end", or "length" where it was cut.
-        num_tokens: its tokens, the one that ended it among them; one or more.
+        text: its text.
+        finish: how it ended: "end", or "length" where it was cut.
+        num_tokens: the number of its tokens, including the one that ended it.
         logprob: log-probability of all of them under the policy (nats).
         reference_logprob: the same under the reference.
         kl_k3: the estimates k3 of its tokens, summed (nats).
@@ -76,10 +78,10 @@ class ScoredCompletion:
 
 @dataclass(frozen=True)
 class Divergence:
-    """What was found of a policy and its reference.
+    """The divergence of a policy from its reference.
 
     Attributes:
-        completions: all completions; each question has as many.
+        completions: all completions. Each question has the same number.
         made_by: what the figures depend on, for the record.
 
     Raises:
@@ -100,7 +102,7 @@ class Divergence:
 
     @functools.cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """The interval of each figure; {} for fewer than two documents, from which nothing can be learned about others."""
+        """The interval of each figure. {} for fewer than two documents."""
         return ratio_intervals(_columns(self.completions), [completion.document for completion in self.completions])
 
     def to_json(self) -> dict[str, Any]:
@@ -126,7 +128,7 @@ class Divergence:
             run.write_text(staging / COMPLETIONS, "".join(lines))
 
     def lines(self) -> list[dict[str, Any]]:
-        """The completions, as JSON Lines hold them; `kl` is what k1 says of each."""
+        """The completions, as JSON Lines hold them. `kl` is the estimate k1."""
         return [{**asdict(completion), "kl": completion.kl} for completion in self.completions]
 
 

@@ -1,10 +1,12 @@
-"""Retention: what fine-tuning cost elsewhere, on texts and chat prompts that have nothing to do with the task.
+"""Retention: how much fine-tuning changed a model on texts and chat prompts that have nothing to do with the task.
 
-Measured before and after: perplexity and bits per byte of general text, and how far the tuned model's next-token distributions
-have moved along the untouched model's own greedy completions (KL divergence). All of it is scored as prefix trees without branches.
+Two things are measured before and after: the perplexity and bits per byte of general text, and the KL divergence of the
+tuned model's next-token distributions along the untouched model's greedy completions. All of it is scored as prefix
+trees without branches.
 
-Not covered: knowledge and skills as such (no benchmark is run), conversations of several turns, languages other than English. The
-sets are small, twelve texts and two dozen prompts: they show forgetting, and do not rank models that hardly differ.
+Not covered are knowledge and skills (no benchmark is run), conversations of several turns, and languages other than
+English. The sets are small, with twelve texts and two dozen prompts. They show forgetting, and do not rank models that
+hardly differ.
 
 Letters: P completion tokens, V vocabulary.
 """
@@ -38,12 +40,13 @@ _ROWS = 64  # of logits that are worked on at once
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How it is measured.
+    """How retention is measured.
 
     Attributes:
-        max_new_tokens: where a completion is cut.
-        tokens_per_batch: the most tokens held at once; more only if one text, or one prompt with its completion, has more.
-        num_passages, num_prompts: how many of the built-in texts and chat prompts, see `spread`; all if None.
+        max_new_tokens: longest completion.
+        tokens_per_batch: the most tokens in memory at the same time, or those of the longest text or prompt with its
+            completion if that has more.
+        num_passages, num_prompts: how many of the built-in texts and chat prompts are used (see `spread`). All if None.
     """
 
     max_new_tokens: int = 48
@@ -52,18 +55,18 @@ class Settings:
     num_prompts: int | None = None
 
     def probe(self, tokenizer: Any) -> Probe:
-        """The built-in texts and prompts, or the part of them that is asked for, as a tokenizer writes them."""
+        """The built-in texts and prompts, or the part of them that was chosen, as tokens."""
         return Probe(tokenizer, spread(passages(), self.num_passages), spread(chat_prompts(), self.num_prompts))
 
 
 @dataclass(frozen=True)
 class BaseScores:
-    """What is measured of the untouched model, which need not stay in memory.
+    """The scores of the untouched model, which need not stay in memory.
 
     Attributes:
         texts: its scores of the passages.
         completions: its greedy completions to the prompts, as tokens.
-        logprobs: its log-probabilities [P, V] along these completions, batch by batch, on the CPU. They are kept whole, in float32: two
+        logprobs: its log-probabilities [P, V] along these completions, batch by batch, on the CPU, in float32. Two
             dozen completions of 48 tokens and a vocabulary of 49,152 take 226 MB at most.
     """
 
@@ -94,27 +97,27 @@ def observe(model: Any, probe: Probe, settings: Settings | None = None) -> BaseS
 
 @torch.inference_mode()
 def compare(untouched: BaseScores, model: Any, probe: Probe, settings: Settings | None = None) -> Retention:
-    """Measure a tuned model beside the untouched one; arguments and errors as for `observe`, with the same settings.
+    """Compare a tuned model with the untouched one. Arguments and errors are as for `observe`, with its settings.
 
     Raises:
-        ModelError: also where the tuned model has a smaller vocabulary.
+        ModelError: also if the tuned model has a smaller vocabulary.
     """
     settings = settings or Settings()
     texts = score_texts(model, probe, settings)
     completions = greedy_completions(model, probe, settings)
-    found: dict[str, list[float]] = {prompt.id: [] for prompt in probe.prompts}
+    divergences_of: dict[str, list[float]] = {prompt.id: [] for prompt in probe.prompts}
     batches = _batches(probe.completion_trees(untouched.completions), settings)
     for batch, logprob_PV in zip(batches, untouched.logprobs, strict=True):
         tuned_PV = _completion_logprobs(model, batch.to(model.device))
         divergences = kl_divergence(logprob_PV.to(tuned_PV.device), tuned_PV).tolist()
         for name, divergence in zip(_owners(batch), divergences, strict=True):
-            found[name].append(divergence)
+            divergences_of[name].append(divergence)
     scored = [
         CompletionScore(
             prompt.id,
             prompt.kind,
-            num_tokens=len(found[prompt.id]),
-            kl=math.fsum(found[prompt.id]) / len(found[prompt.id]),
+            num_tokens=len(divergences_of[prompt.id]),
+            kl=math.fsum(divergences_of[prompt.id]) / len(divergences_of[prompt.id]),
             unchanged=old == new,
             untouched=decode_tokens(probe.tokenizer, old),
             tuned=decode_tokens(probe.tokenizer, new),
@@ -163,7 +166,7 @@ def score_texts(model: Any, probe: Probe, settings: Settings) -> list[TextScore]
 def kl_divergence(untouched_PV: torch.Tensor, tuned_PV: torch.Tensor) -> torch.Tensor:
     """KL(untouched || tuned) of each row (nats), exact over the whole vocabulary.
 
-    Tokens that only the tuned model has (added ones) have probability 0 in the untouched one and add nothing to the sum.
+    Tokens that only the tuned model has have probability 0 in the untouched one, and add nothing to the sum.
 
     >>> p, q = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.25, 0.25, 0.5]])
     >>> kl_divergence(p.log(), q.log()) / math.log(2)
@@ -187,7 +190,7 @@ def kl_divergence(untouched_PV: torch.Tensor, tuned_PV: torch.Tensor) -> torch.T
 
 
 def _completion_logprobs(model: Any, batch: PackedBatch) -> torch.Tensor:
-    """Log-probabilities [P, V] of what follows, at every position that predicts a completion token, in at least float32."""
+    """Log-probabilities [P, V] at every position that predicts a completion token, in at least float32."""
     row_P, column_P = (batch.learn_BT != 0).nonzero(as_tuple=True)
     flat_P = row_P * batch.token_BT.shape[1] + batch.predictor_BT[row_P, column_P]
     logits_PV = logits_at(model, batch, flat_P)
@@ -203,7 +206,7 @@ def _owners(batch: PackedBatch) -> list[str]:
 
 
 def _batches(trees: Sequence[PrefixTree], settings: Settings) -> list[PackedBatch]:
-    """Trees in packed batches; the same trees give the same batches."""
+    """Trees in packed batches. The same trees give the same batches."""
     row_tokens = padded_length(max(tree.num_tokens for tree in trees))
     return PackedBatch.pack(trees, row_tokens=row_tokens, tokens_per_batch=settings.tokens_per_batch)
 

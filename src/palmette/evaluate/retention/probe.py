@@ -17,8 +17,8 @@ class Probe:
 
     Args:
         tokenizer: the models' tokenizer.
-        texts: general texts; the built-in ones if None.
-        prompts: chat prompts; the built-in ones if None.
+        texts: general texts. The built-in ones if None.
+        prompts: chat prompts. The built-in ones if None.
 
     Raises:
         TemplateError: the tokenizer has no chat template, or cannot keep text apart from control tokens.
@@ -65,7 +65,7 @@ class Probe:
 def beginning(tokenizer: Any) -> tuple[int, ...]:
     """What the tokenizer itself puts before a plain text: its BOS token, or nothing.
 
-    A BOS token that it has but does not put there (SmolLM2's opens a chat turn) would make a plain text into something else.
+    A BOS token that it does not put there, such as SmolLM2's, which opens a chat turn, would change what the text is.
     """
     put = tokenizer("")["input_ids"]
     return tuple(put[:1]) if put and put[0] == tokenizer.bos_token_id else ()
@@ -86,7 +86,7 @@ def _text_tree(
 
 
 def _conversation(template: ChatTemplate, text: str) -> list[Segment]:
-    # A completion has to be there for the template to write what follows it; which one does not matter.
+    # The template writes what follows a completion only if there is one. Its text does not matter.
     completion = Piece(".", tag="completion")
     return template.segments([Message("user", (Piece(text),)), Message("assistant", (completion,))])
 

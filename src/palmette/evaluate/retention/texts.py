@@ -1,4 +1,4 @@
-"""The general texts and chat prompts on which forgetting is measured; written for this project, under its licence."""
+"""The general texts and chat prompts that measure forgetting. They were written for this project, under its licence."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ REPORT = "report.html"
 def write_evaluation(
     evaluation: Evaluation, folder: Path, title: str, subtitle: str, loss: Sequence[tuple[int, float]] = ()
 ) -> None:
-    """Write what `Evaluation.write` writes, and the report.
+    """Write the files of `Evaluation.write`, and the report.
 
     Args:
         evaluation: the answers and their scores.
@@ -41,7 +41,10 @@ def subtitle(model: str, data: str, decoder: str) -> str:
 
 
 def loss_of(folder: Path) -> list[tuple[int, float]]:
-    """The training loss of a run folder, in nats per learned token; nothing for anything else, nor of stages that have another loss."""
+    """The training loss of a run folder, in nats per learned token.
+
+    It is empty for anything that is no run folder, and for stages whose loss has another unit.
+    """
     log = folder / run.METRICS_LOG
     stage = STAGES.get(run.stage_of(folder))
     if not log.is_file() or stage is None or stage.loss_unit != NATS_PER_TOKEN:

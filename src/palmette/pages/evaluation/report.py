@@ -21,21 +21,31 @@ _ALSO = {"whom": "who", "whose": "who"}
 _LENGTHS = ((1, "1 word"), (3, "2 to 3 words"), (6, "4 to 6 words"), (None, "7 words or more"))
 _QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")
 _FILTERS = ("all", "wrong", "right", "unsure", "refused")
-_RISK_NOTE = "The fewer decisions are kept, the fewer of them should be wrong. Dashed: the share wrong if they were kept at random."
-_RELIABILITY_NOTE = "A bar that ends on the dashed line is true; below it the model is too sure of itself. Grey: the number of questions."
-_LOSS_NOTE = "Pale: single steps. Dark: their mean over a twentieth of the run."
+_RISK_NOTE = (
+    "The share of wrong decisions if only the surest ones are kept. Good: the curve falls to the left and stays far "
+    "below the dashed line, which is the share for a random choice. Then a threshold on the probability avoids "
+    "errors (palmette calibrate)."
+)
+_RELIABILITY_NOTE = (
+    "Whether stated probabilities can be believed. Good: each bar ends at the dashed line. Below it the model is too "
+    "sure of itself: run palmette calibrate. The grey bars show the number of questions."
+)
+_LOSS_NOTE = (
+    "The loss of the training run, which should fall fast, then slowly. The pale line shows single steps. The dark "
+    "line is their mean over a twentieth of the run."
+)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the report shows.
+    """The contents of a report.
 
     Attributes:
         title: the heading.
         subtitle: model, data and date in words.
         scored: every answer with its scores, in the order of the data.
-        metrics: by name, as `summarize` and its neighbours name them; absent and None are left out.
-        intervals: 95 % intervals by the name of their metric, in its unit.
+        metrics: the metrics by name. Those that are absent or None are left out.
+        intervals: 95 % intervals by the name of the metric, in its unit.
         loss: (optimizer step, nats per learned token) of the training run, if there was one.
     """
 
@@ -49,7 +59,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One row of a breakdown; the scores are percentages, None where it is empty."""
+    """One row of a breakdown. The scores are percentages, or None where it is empty."""
 
     name: str
     num: int
@@ -59,7 +69,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """The scores of all questions, parted in one way."""
+    """The scores of all questions, grouped in one way."""
 
     title: str
     note: str
@@ -76,51 +86,66 @@ class _Figure:
 
 
 _MAIN_FIGURES = (
-    _Figure("exact", "Exact match", "Answers equal to an accepted one, but for case, punctuation and articles."),
-    _Figure("f1", "F1", "Words shared with the best accepted answer, balanced between missing and superfluous ones."),
-    _Figure("HasAns_exact", "Exact match, answerable", "The same, where the document holds the answer."),
+    _Figure(
+        "exact",
+        "Exact match",
+        "Answers equal to an accepted one, ignoring case, punctuation and articles. The main figure: higher is better.",
+    ),
+    _Figure(
+        "f1", "F1", "Overlap of words with the best accepted answer. It gives credit for answers that are nearly right."
+    ),
+    _Figure(
+        "HasAns_exact",
+        "Exact match, answerable",
+        "Exact match of the questions that the document answers. If it is low, the model refuses too often or copies "
+        "the wrong words.",
+    ),
     _Figure(
         "NoAns_exact",
         "Exact match, unanswerable",
-        "Refusals, which are right where the document does not hold the answer.",
+        "Refusals among the questions that the document does not answer. If it is low, the model answers too often.",
     ),
 )
 _FURTHER_FIGURES = (
-    _Figure("HasAns_f1", "F1, answerable", "where the document holds the answer"),
-    _Figure("strict_exact", "Letter for letter", "answers equal to an accepted one without any allowance"),
-    _Figure("correct_has_answer", "Letter for letter, answerable", "the same, where the document holds the answer"),
-    _Figure("correct_no_answer", "Refused, unanswerable", "refusals, where the document does not hold the answer"),
-    _Figure("answered", "Answered", "questions that were given an answer instead of a refusal"),
-    _Figure("verbatim", "Verbatim", "answers given that stand in the document letter for letter"),
-    _Figure("valid_json", "Valid JSON", "completions in the format asked for"),
-    _Figure("certified", "Certified", "decisions proved to be what scoring every allowed span would have decided"),
+    _Figure("HasAns_f1", "F1, answerable", "F1 of the questions that the document answers"),
+    _Figure("strict_exact", "Letter for letter", "answers equal to an accepted one in every character"),
+    _Figure(
+        "correct_has_answer", "Letter for letter, answerable", "the same, of the questions that the document answers"
+    ),
+    _Figure(
+        "correct_no_answer", "Refused, unanswerable", "refusals, of the questions that the document does not answer"
+    ),
+    _Figure("answered", "Answered", "questions that got an answer and not a refusal"),
+    _Figure("verbatim", "Verbatim", "answers that are in the document, character by character"),
+    _Figure("valid_json", "Valid JSON", "completions in the required format"),
+    _Figure("certified", "Certified", "decisions proved equal to those of scoring every allowed span"),
     _Figure(
         "auroc_answerable",
         "AUROC, answerable",
-        "telling answerable questions from others; 0.5 is chance, 1 perfect",
+        "how well the probability tells answerable questions from others: 0.5 is chance, 1 is perfect",
         "",
         3,
     ),
     _Figure(
         "ece",
         "Calibration error (ECE)",
-        "mean distance of the stated probability from the share right; 0 is best",
+        "mean distance between the stated probability and the share that is right: 0 is best",
         "",
         3,
     ),
-    _Figure("brier", "Brier score", "mean squared error of the stated probability; 0 is best", "", 3),
-    _Figure("aurc", "Risk over coverage (AURC)", "area under the first curve below; 0 is best", "", 3),
-    _Figure("median_passes", "Forward passes", "until a decision, at the median", "", 0),
-    _Figure("questions_per_second", "Speed", "questions answered in a second", "/s", 1),
-    _Figure("total", "Questions", "in all", "", 0),
+    _Figure("brier", "Brier score", "mean squared error of the stated probability: 0 is best", "", 3),
+    _Figure("aurc", "Risk over coverage (AURC)", "area under the first curve below: 0 is best", "", 3),
+    _Figure("median_passes", "Forward passes", "passes through the model until a decision, at the median", "", 0),
+    _Figure("questions_per_second", "Speed", "questions answered per second", "/s", 1),
+    _Figure("total", "Questions", "all questions of the data", "", 0),
 )
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write the report as one HTML file that needs nothing else, whole or not at all.
+    """Write the report as one self-contained HTML file, whole or not at all.
 
     Raises:
-        DataError: there is no answer to show.
+        DataError: there are no answers.
         RunError: the file cannot be written.
     """
     if not report.scored:
@@ -159,10 +184,10 @@ def render_report(report: Report) -> str:
 
 
 def find_unsure(scored: Sequence[ScoredAnswer]) -> tuple[frozenset[int], float | None]:
-    """Which answers count as unsure, and the highest probability among those that do for theirs.
+    """The answers that count as unsure, and the highest probability among those that count for a low probability.
 
-    Unsure is a refusal for want of a likely enough span, or one of the quarter (rounded down) of the answers with a probability
-    that have the lowest; of equal ones the earlier.
+    An answer is unsure if it is a refusal because no span was likely enough, or if its probability is in the lowest
+    quarter (rounded down). Of equal probabilities the earlier one counts.
     """
     stated = [(answer.prediction.probability, at) for at, answer in enumerate(scored)]
     ranked = sorted((probability, at) for probability, at in stated if probability is not None)
@@ -172,7 +197,7 @@ def find_unsure(scored: Sequence[ScoredAnswer]) -> tuple[frozenset[int], float |
 
 
 def example_data(scored: Sequence[ScoredAnswer], unsure: Iterable[int]) -> dict[str, Any]:
-    """What the page's script reads: every document once, and the examples with places in them, in code points."""
+    """The data of the page's script: every document once, and the examples with positions in them, in code points."""
     places: dict[tuple[str, str], int] = {}
     documents: list[dict[str, str]] = []
     examples, unsure = [], frozenset(unsure)
@@ -215,7 +240,7 @@ def _example(answer: ScoredAnswer, document: int, unsure: bool) -> dict[str, Any
 
 
 def nearest_answer(answer: ScoredAnswer) -> Answer | None:
-    """The accepted answer to mark: the one in the very place of the model's, else one of the same words, else the first."""
+    """The accepted answer to mark: the one at the model's position, else one with the same words, else the first."""
     accepted, prediction = answer.question.answers, answer.prediction
     exactly = [a for a in accepted if (a.text, a.start) == (prediction.text, prediction.start)]
     alike = [a for a in accepted if normalize_answer(a.text) == normalize_answer(prediction.text)]
@@ -224,7 +249,7 @@ def nearest_answer(answer: ScoredAnswer) -> Answer | None:
 
 def by_question_word(scored: Sequence[ScoredAnswer]) -> Breakdown:
     """The scores by the first question word of the question."""
-    note = "The first question word in the question; whom and whose count as who."
+    note = "The first question word. Whom and whose count as who."
     names = [_question_word(answer.question.text) for answer in scored]
     return Breakdown("By question word", note, _groups(scored, names, (*QUESTION_WORDS, "other")))
 
@@ -297,7 +322,7 @@ def _shown_figures(figures: Iterable[_Figure], report: Report) -> list[dict[str,
 
 
 def _charts(report: Report) -> list[dict[str, Any]]:
-    """The charts that there are data for, each with a line on how to read it."""
+    """The charts for which there are data, each with an explanation."""
     stated = [answer.prediction.probability for answer in report.scored]
     probability = [value for value in stated if value is not None]
     shown = []

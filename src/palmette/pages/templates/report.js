@@ -6,7 +6,7 @@
   const LONG = 640; // documents of more characters than this are clipped
   const DELAY = 150; // milliseconds from the last key to the search
   const KINDS = { reference: "reference", model: "model’s answer", "reference model": "reference and model’s answer" };
-  const REFUSALS = { absent: "says that the document does not answer", unsure: "declines: no span is likely enough", "": "gives no answer" };
+  const REFUSALS = { absent: "the document does not answer", unsure: "refused: no span is likely enough", "": "no answer" };
 
   const list = document.getElementById("list");
   const found = document.getElementById("found");
@@ -112,7 +112,7 @@
   function answers(example) {
     const given = make("dd", example.answer ? "" : "none");
     given.append(example.answer ? make("mark", "model", example.answer) : REFUSALS[example.refusal]);
-    if (example.answer && !example.place) given.append(make("div", "also", "does not stand in the document"));
+    if (example.answer && !example.place) given.append(make("div", "also", "not in the document"));
     const reference = make("dd", example.references.length ? "" : "none");
     if (example.references.length) {
       const marked = example.referencePlace ? textAt(example.document, ...example.referencePlace) : example.references[0];

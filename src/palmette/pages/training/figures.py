@@ -1,4 +1,4 @@
-"""What the figures of a training run are called, what they are counted in, and how to read them; by stage, in the order of the page."""
+"""Names, units and explanations of the figures of a training run, by stage, in the order of the page."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ LEARNING, SPEED, OTHERS = "Learning", "Speed and memory", "Other figures"
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """A value to hold a figure against, marked by a dashed line.
+    """A value to compare a figure with, marked by a dashed line.
 
     Attributes:
-        value: in the unit of the axis.
-        meaning: what it is.
+        value: the value, in the unit of the axis.
+        meaning: what the value stands for.
     """
 
     value: float
@@ -37,14 +37,14 @@ class Figure:
     """A figure, or two that belong on one axis.
 
     Attributes:
-        keys: what metrics.jsonl calls them.
-        title: what they are, in plain words.
+        keys: their names in metrics.jsonl.
+        title: their name in plain words.
         label: the unit, for the axis.
-        reading: what is good, and what is a warning sign.
-        names: what sets each apart, where there are two.
-        scale: what the logged values are multiplied by.
-        guides: values to hold them against.
-        least: what lies below is drawn there.
+        reading: an explanation: the meaning, what is good, and what to do otherwise.
+        names: a name for each line, where there are two.
+        scale: factor by which the logged values are multiplied.
+        guides: values to compare with.
+        least: smaller values are drawn at this value.
     """
 
     keys: tuple[str, ...]
@@ -61,45 +61,49 @@ Groups = dict[str, list[Figure]]
 
 
 def figure_groups(run: TrainingRun) -> Groups:
-    """The figures that a run's log holds, by group, each in exactly one; what is not known here is among the others, as it is.
+    """The figures in a run's log, by group. Each is in exactly one group, and figures without an explanation are last.
 
-    A group is empty nowhere. Figures that are never a finite number are left out (`TrainingRun.num_broken` counts those).
+    No group is empty. Figures that are never a finite number are left out, and `TrainingRun.num_broken` counts them.
     """
     drawable = [key for key in run.keys if run.points(key)]
     own = _of_stage(run)
     known: Groups = {**own, LEARNING: [*own[LEARNING], *_learning(run)], SPEED: _speed(drawable)}
     groups: Groups = {}
     for name, figures in known.items():
-        here = [found for figure in figures if (found := _known_part(figure, drawable))]
-        if here:
-            groups[name] = here
+        present = [part for figure in figures if (part := _known_part(figure, drawable))]
+        if present:
+            groups[name] = present
     named = {key for figures in groups.values() for figure in figures for key in figure.keys}
     others = [_plain(key) for key in drawable if key not in named]
     return {**groups, **({OTHERS: others} if others else {})}
 
 
 def _of_stage(run: TrainingRun) -> Groups:
-    """The figures that a run's stage has of its own, its loss among them."""
+    """The figures that only a run's own stage has, and its loss."""
     if run.stage in STAGES:
         own: Groups = resolve(STAGES[run.stage].figures)(run)
         return own
-    return {LEARNING: [loss_figure("loss", "Should fall.")]}
+    return {LEARNING: [loss_figure("loss", "What training minimises. It should fall.")]}
 
 
 def _known_part(figure: Figure, drawable: Sequence[str]) -> Figure | None:
-    """A figure with those of its lines that the log holds; None if it holds none."""
+    """A figure with the lines that the log holds. None if it holds none of them."""
     held = [(key, name) for key, name in zip(figure.keys, figure.names, strict=True) if key in drawable]
     return replace(figure, keys=tuple(k for k, _ in held), names=tuple(n for _, n in held)) if held else None
 
 
 def not_drawable(run: TrainingRun) -> list[str]:
-    """Names in the log that no chart can show, since their value is never a finite number."""
+    """Names in the log that no chart can show, because their value is never a finite number."""
     return [key for key in run.keys if not run.points(key)]
 
 
 def sft_figures(_: TrainingRun) -> Groups:
     """The figures of fine-tuning: the loss."""
-    reading = "Falls fast, then slowly. Rising again: lower train.learning_rate. What it is worth on others, an evaluation says."
+    reading = (
+        "How improbable the model finds the right answers of the training data. It should fall fast, then slowly. If "
+        "it rises again, lower train.learning_rate. A low loss here says nothing about other documents: evaluate on "
+        "those."
+    )
     return {LEARNING: [loss_figure("loss (nats per learned token)", reading)]}
 
 
@@ -109,25 +113,27 @@ def loss_figure(label: str, reading: str, guides: tuple[Guide, ...] = ()) -> Fig
 
 
 def share(key: str, title: str, reading: str, guide: float, meaning: str) -> Figure:
-    """A share, in percent, with a guide at a share."""
+    """A share, in percent, with a guide."""
     return Figure((key,), title, "%", reading, scale=100.0, guides=(Guide(100 * guide, meaning),))
 
 
 def _learning(run: TrainingRun) -> list[Figure]:
     norm = run.setting("train", "max_grad_norm")
-    clip = (Guide(norm, "train.max_grad_norm: longer gradients are scaled down to it"),) if norm else ()
+    clip = (Guide(norm, "train.max_grad_norm, to which longer gradients are scaled down"),) if norm else ()
     return [
         Figure(
             ("learning_rate",),
             "Learning rate",
             "a step",
-            "As train.schedule plans it; look here when another figure turns.",
+            "How far a step moves the weights, as train.schedule plans it. Look here when another figure changes its "
+            "course.",
         ),
         Figure(
             ("grad_norm",),
             "Gradient norm",
             "before clipping",
-            "Single peaks are harmless; a climb to many times the beginning is a warning sign.",
+            "The length of the gradient. Single peaks are harmless. If it climbs to many times its first values, "
+            "training is unstable: lower train.learning_rate.",
             guides=clip,
         ),
     ]
@@ -140,8 +146,9 @@ def _speed(keys: Iterable[str]) -> list[Figure]:
             Figure(
                 (key,),
                 f"{key.removesuffix(PER_SECOND).replace('_', ' ').capitalize()} a second",
-                "a second, since the beginning",
-                "A mean since the beginning, so it levels off. A slow fall: the machine does other things too.",
+                "a second, since the start",
+                "The mean speed since the start, so it levels off. If it falls slowly, other programs use this "
+                "machine too.",
             )
             for key in rates
         ),
@@ -149,18 +156,22 @@ def _speed(keys: Iterable[str]) -> list[Figure]:
             (SECONDS,),
             "Time of a step",
             "seconds",
-            "Differs with the length of documents and completions. The first step may take longer.",
+            "It varies with the length of documents and completions. The first step may take longer.",
         ),
         Figure(
             (MEMORY,),
             "Memory of the process",
             "MiB",
-            "Should level off after the first steps; a climb without end is ended by the system.",
+            "It should level off after the first steps. If it keeps climbing, the system will end the process: use "
+            "smaller steps (train.trees_per_step).",
         ),
     ]
 
 
 def _plain(key: str) -> Figure:
     return Figure(
-        (key,), key.replace("_", " "), "as logged", "A figure that this page does not know, as it stands in the log."
+        (key,),
+        key.replace("_", " "),
+        "as logged",
+        "This page has no explanation for this figure. It is shown as it is in the log.",
     )

@@ -14,7 +14,7 @@ LOSS_PLOT, ROLLOUTS_PLOT = "loss.png", "rollouts.png"
 
 
 def draw_run(folder: Path, say: Say, name: str | None = None) -> None:
-    """Draw a finished run's training: its loss, and what its rollouts earned if it learned from them; and write its page.
+    """Draw the loss of a finished run, and the rewards of its rollouts if it has any, and write its page.
 
     Args:
         folder: the run folder.

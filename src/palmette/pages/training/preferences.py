@@ -9,8 +9,11 @@ from palmette.pages.training.run import TrainingRun
 from palmette.pages.training.warnings import MIN_ACCURACY
 
 _NATS = "beta · log(policy / reference) (nats)"
-_FALLS = "Should fall. Near 0 it has learned the comparisons by heart."
-_LOG2 = (Guide(math.log(2), "ln 2, which says nothing either way"),)
+_FALLS = (
+    "How improbable the model finds the preferences of the training data. It should fall. Near 0 it has memorised "
+    "them: train for fewer epochs."
+)
+_LOG2 = (Guide(math.log(2), "ln 2, the loss of a model that prefers neither side"),)
 PREFERENCES = "Preferences"
 
 
@@ -24,7 +27,10 @@ def reward_figures(run: TrainingRun) -> Groups:
 def dpo_figures(run: TrainingRun) -> Groups:
     """The figures of DPO, or of IPO."""
     if run.setting("dpo", "loss") == "ipo":
-        loss = loss_figure("nats squared a pair", "Should fall: 0 where each margin is just what ipo aims at.")
+        loss = loss_figure(
+            "nats squared a pair",
+            "The squared distance of each margin from the one that IPO aims at. It should fall towards 0.",
+        )
     else:
         loss = loss_figure("nats a pair", _FALLS, _LOG2)
     return {PREFERENCES: _dpo(), LEARNING: [loss]}
@@ -32,12 +38,18 @@ def dpo_figures(run: TrainingRun) -> Groups:
 
 def kto_figures(_: TrainingRun) -> Groups:
     """The figures of KTO."""
-    reading = "From 0 to the weight of a verdict; begins near half of it, and should fall."
+    reading = (
+        "How badly the rewards agree with the verdicts, from 0 to the weight of a verdict. It starts near half of "
+        "the weight, and should fall."
+    )
     return {PREFERENCES: _kto(), LEARNING: [loss_figure("loss a verdict", reading)]}
 
 
 def _accuracy(side: str) -> Figure:
-    reading = f"Share of the pairs of a step in which {side}. Near 100 % long before the end: it learns them by heart. Measure on others."
+    reading = (
+        f"Share of the pairs of a step in which {side}. Higher is better. If it is near 100 % long before the end, "
+        "the model memorises these pairs: measure it on other pairs."
+    )
     return share("accuracy", "Accuracy", reading, MIN_ACCURACY, "chance")
 
 
@@ -47,14 +59,17 @@ def _dpo() -> list[Figure]:
             ("chosen_reward", "rejected_reward"),
             "Rewards of both sides",
             _NATS,
-            "Good: chosen above rejected. Where both fall, what was preferred becomes less likely too: a warning sign once chosen is below 0.",
+            "How much likelier each side has become than under the reference model. Good: chosen above rejected. If "
+            "both fall, preferred completions become less likely too. Once chosen is below 0, lower "
+            "train.learning_rate or fine-tune on them first.",
             ("chosen", "rejected"),
         ),
         Figure(
             ("margin",),
             "Margin",
             _NATS,
-            "Chosen less rejected; good is above 0 and rising slowly. A climb without end only makes it surer, not better.",
+            "The reward of the chosen side minus that of the rejected one. Good: above 0 and rising slowly. If it "
+            "keeps climbing, the model only becomes surer, not better.",
         ),
         _accuracy("the chosen side has the greater reward"),
     ]
@@ -67,13 +82,15 @@ def _reward_model() -> list[Figure]:
             ("margin",),
             "Margin",
             "difference of rewards",
-            "By how much the better side's reward is the greater one; a margin m means a probability of 1 / (1 + exp(-m)). Good is above 0.",
+            "The reward of the better side minus that of the other one. Good: above 0. A margin m means that the "
+            "better side is preferred with the probability 1 / (1 + exp(-m)).",
         ),
         Figure(
             ("reward",),
             "Mean reward",
             "reward",
-            "Over all completions. Only differences are learned, so a drift is harmless; reward.centring ties it to 0.",
+            "The mean over all completions. Only differences of rewards are learned, so a drift is harmless. "
+            "reward.centring keeps it near 0.",
         ),
     ]
 
@@ -84,13 +101,16 @@ def _kto() -> list[Figure]:
             ("desirable_reward", "undesirable_reward"),
             "Rewards of both verdicts",
             _NATS,
-            "Good: the two come apart, good above bad. Where both fall together, what was found good becomes less likely too.",
+            "How much likelier good and bad completions have become than under the reference model. Good: the lines "
+            "part, good above bad. If both fall together, good completions become less likely too: lower "
+            "train.learning_rate.",
             ("good", "bad"),
         ),
         Figure(
             ("kl",),
             "Reference point",
             "nats a completion",
-            "How far the policy moved from its reference as a whole, 0 or more; rewards are held against it. A steady climb is a warning sign.",
+            "How far the policy as a whole has moved from its reference, 0 or more. Rewards are compared with it. If "
+            "it climbs steadily, lower train.learning_rate.",
         ),
     ]

@@ -1,4 +1,4 @@
-"""training.html: one self-contained file that shows a training run of any stage, finished or not, from what stands in its folder."""
+"""training.html: one self-contained file that shows a training run of any stage, finished or not, from its folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from palmette.pages.training.figures import (
     not_drawable,
 )
 from palmette.pages.training.run import FIRST_LOG, Points, TrainingRun, is_number, read_training_run
-from palmette.pages.training.samples import came_again, spread_out, story, to_cards, to_moments
+from palmette.pages.training.samples import choose_evenly, group_by_step, repeated_questions, sample_rows, to_cards
 from palmette.pages.training.warnings import Finding, find_warnings
 from palmette.train.stages import STAGES
 
@@ -35,13 +35,13 @@ _MODELS = {"start": "starts from", "reference": "reference", "reward_model": "re
 
 
 def write_training_report(folder: Path) -> list[Finding]:
-    """Write a run's page into its folder, anew from the files there.
+    """Write a run's page into its folder, from the files there.
 
     Returns:
-        What its rules for warning signs found, those that warn first.
+        The rules for warning signs with their results, those that warn first.
 
     Raises:
-        RunError: it is no run folder, it has taken no step yet, or a file cannot be read or written.
+        RunError: the folder is no run folder, the run has taken no step yet, or a file cannot be read or written.
     """
     run = read_training_run(folder)
     findings = find_warnings(run)
@@ -53,7 +53,7 @@ def render_training_report(run: TrainingRun, findings: list[Finding]) -> str:
     """The page of a run as HTML."""
     groups = figure_groups(run)
     cards = to_cards(run.samples)
-    moments, again = to_moments(cards), came_again(cards)
+    steps, repeated = group_by_step(cards), repeated_questions(cards)
     stage = STAGES.get(run.stage)
     return render_page(
         "training.html",
@@ -67,27 +67,27 @@ def render_training_report(run: TrainingRun, findings: list[Finding]) -> str:
         findings=findings,
         groups=[*_chart_groups(run, groups), *_first_part(run)],
         unknown=not_drawable(run),
-        story=story(moments, again),
-        moments=spread_out(moments),
-        num_moments=len(moments),
-        again=again,
+        sample_rows=sample_rows(steps, repeated),
+        steps=choose_evenly(steps),
+        num_steps_sampled=len(steps),
+        repeated=repeated,
         rewards=sorted((card.sample.reward, card.reward) for card in cards),
         about=list(_about(run)),
     )
 
 
 def _subtitle(run: TrainingRun) -> str:
-    """Model, start, data, and how far it is."""
+    """The model, its start, the data, and the progress."""
     model = run.manifest.get("model", {}).get("name", "a model")
     start = run.manifest.get("start", {}).get("run")
     data = ", ".join(str(source.get("source")) for source in run.manifest.get("data", ()))
     created = str(run.manifest.get("created", ""))[:16].replace("T", " ")
-    told = f"{model}{f', from {start},' if start else ''} on {data}; begun {created} UTC"
+    about = f"{model}{f', from {start},' if start else ''} on {data}, started {created} UTC"
     if run.finished:
-        return f"{told}; finished."
+        return f"{about}, finished."
     planned = f" of about {run.num_planned:,}" if run.num_planned is not None else ""
     written = f"{run.written:%Y-%m-%d %H:%M} UTC"
-    return f"{told}; not finished: {run.num_steps:,}{planned} steps, the last one logged {written}."
+    return f"{about}. Not finished: {run.num_steps:,}{planned} steps, the last one logged {written}."
 
 
 def _main_figures(run: TrainingRun, groups: Groups) -> Iterator[dict[str, Any]]:
@@ -97,12 +97,12 @@ def _main_figures(run: TrainingRun, groups: Groups) -> Iterator[dict[str, Any]]:
         "Steps",
         f"{run.num_steps:,}",
         f"of about {planned:,}" if left else "",
-        f"Optimizer steps; {run.num_epochs:.3g} pass{'' if run.num_epochs == 1 else 'es'} over the data.",
+        f"Optimizer steps, or {run.num_epochs:.3g} pass{'' if run.num_epochs == 1 else 'es'} over the data.",
     )
     seconds = run.points(SECONDS)
     if seconds:
         value, unit = _time(seconds[-1][1])
-        yield _figure("Time", value, unit, "Wall time of training, without breaks.")
+        yield _figure("Time", value, unit, "Training time, without interruptions.")
     yield from _rates(run, seconds)
     stage = STAGES.get(run.stage)
     held = [key for key in (*(stage.main if stage else ()), "loss") if run.points(key)]
@@ -111,21 +111,21 @@ def _main_figures(run: TrainingRun, groups: Groups) -> Iterator[dict[str, Any]]:
 
 
 def _main_figure(run: TrainingRun, groups: Groups, key: str) -> dict[str, Any]:
-    """How a figure ended, and how it began."""
+    """A figure at the end and at the start."""
     figure = next(figure for figures in groups.values() for figure in figures if key in figure.keys)
     first, last = (readable(figure.scale * value) for value in _ends(run.points(key)))
     unit = "%" if figure.label.startswith("%") else ""
-    meaning = "At the end." if unit else f"At the end; {figure.label}."
+    meaning = "At the end." if unit else f"At the end, in this unit: {figure.label}."
     return _figure(_MAIN_NAMES.get(key, figure.title), last, unit, meaning, f"{first} at first")
 
 
 def _rates(run: TrainingRun, seconds: Points) -> Iterator[dict[str, Any]]:
-    """Examples a second, and tokens where it is known how many an epoch has."""
+    """Examples a second, and tokens a second where the tokens of an epoch are known."""
     rates = [key for key in run.keys if key.endswith(PER_SECOND) and run.points(key)]
     tokens = run.manifest.get("tokens")
     spent = seconds[-1][1] if seconds else 0.0
     also = (
-        f" {tokens * run.num_epochs / spent:,.0f} tokens a second, each counted once in its tree."
+        f" That is {tokens * run.num_epochs / spent:,.0f} tokens a second, where a shared token counts once."
         if is_number(tokens) and spent
         else ""
     )
@@ -135,7 +135,7 @@ def _rates(run: TrainingRun, seconds: Points) -> Iterator[dict[str, Any]]:
 
 
 def _last_values(run: TrainingRun, groups: Groups) -> Iterator[dict[str, Any]]:
-    """Every figure but those of speed: its last values, and its first ones."""
+    """The last and the first values of every figure, except those of speed."""
     for figure in (figure for name, figures in groups.items() if name != SPEED for figure in figures):
         for key, name in zip(figure.keys, figure.names, strict=True):
             first, last = (readable(figure.scale * value) for value in _ends(run.points(key)))
@@ -148,13 +148,13 @@ def _figure(name: str, value: str, unit: str, meaning: str, aside: str = "") -> 
 
 
 def _ends(points: Points) -> tuple[float, float]:
-    """The means over the first and the last twentieth."""
+    """The means over the first and the last twentieth of the steps."""
     window, values = window_of(len(points)), [value for _, value in points]
     return statistics.fmean(values[:window]), statistics.fmean(values[-window:])
 
 
 def _chart_groups(run: TrainingRun, groups: Groups, name: str = "steps") -> list[dict[str, Any]]:
-    """The charts by group; the names of their drawings begin with `name`."""
+    """The charts by group. The names of their drawings begin with `name`."""
     numbers = {figure.keys: number for number, figure in enumerate(f for figures in groups.values() for f in figures)}
     return [
         {
@@ -166,13 +166,13 @@ def _chart_groups(run: TrainingRun, groups: Groups, name: str = "steps") -> list
 
 
 def _first_part(run: TrainingRun) -> list[dict[str, Any]]:
-    """What was trained before all the rest, with a log of its own."""
+    """The charts of the first part of a training, in which only pause tokens are learned. It has its own log."""
     if not run.first_lines:
         return []
     first = replace(run, lines=run.first_lines, stage="sft")
     learning = {LEARNING: figure_groups(first)[LEARNING]}
-    (found,) = _chart_groups(first, learning, "first")
-    return [{**found, "name": f"Before: pause tokens alone ({FIRST_LOG})"}]
+    (group,) = _chart_groups(first, learning, "first")
+    return [{**group, "name": f"Before that, only pause tokens were learned ({FIRST_LOG})"}]
 
 
 def _chart(run: TrainingRun, figure: Figure, name: str) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _chart(run: TrainingRun, figure: Figure, name: str) -> dict[str, Any]:
 
 
 def _scaled(run: TrainingRun, figure: Figure, key: str) -> Points:
-    """A figure in the unit of its axis; the time since the beginning as the time of each step."""
+    """A figure in the unit of its axis. The time since the start becomes the time of each step."""
     points = run.points(key)
     if key == SECONDS:
         before = [(0, 0.0), *points[:-1]]
@@ -201,7 +201,7 @@ def _scaled(run: TrainingRun, figure: Figure, key: str) -> Points:
 
 
 def _guides(figure: Figure, lines: list[StepLine]) -> Iterator[str]:
-    """What dashed lines mean, and the values that the drawing does not reach."""
+    """The meaning of dashed lines, and of values outside the drawing."""
     bottom, top = axis_ends(lines, figure.least)
     for guide in figure.guides:
         words = guide.meaning if guide.meaning.startswith("ln 2") else f"{guide.value:.3g}, {guide.meaning}"
@@ -209,7 +209,7 @@ def _guides(figure: Figure, lines: list[StepLine]) -> Iterator[str]:
 
 
 def _left_out(run: TrainingRun, figure: Figure, lines: list[StepLine]) -> Iterator[str]:
-    """In how many steps a figure is not known, or beyond what is drawn."""
+    """In how many steps a figure is not known, or outside the drawing."""
     for key, line in zip(figure.keys, lines, strict=True):
         name = f"{line.name}: " if line.name else ""
         if len(line.points) < len(run.lines):
@@ -219,7 +219,8 @@ def _left_out(run: TrainingRun, figure: Figure, lines: list[StepLine]) -> Iterat
             yield f"{name}Infinite or not a number in {broken:,}."
         low = [value for _, value in line.points if figure.least is not None and value < figure.least]
         if low:
-            yield f"{name}Drawn at {figure.least:g} where it is less, in {len(low):,} steps (least: {readable(min(low))})."
+            lowest = readable(min(low))
+            yield f"{name}{len(low):,} steps are lower and drawn at {figure.least:g} (the lowest: {lowest})."
 
 
 def _time(seconds: float) -> tuple[str, str]:
@@ -234,30 +235,30 @@ def _time(seconds: float) -> tuple[str, str]:
 
 
 def _about(run: TrainingRun) -> Iterator[tuple[str, str]]:
-    """What the run was made of, in words."""
+    """The model, data and settings of the run, as text."""
     manifest = run.manifest
-    yield "model", _told(manifest.get("model", {}))
+    yield "model", _as_text(manifest.get("model", {}))
     for key, words in _MODELS.items():
         if key in manifest:
-            yield words, _told(manifest[key])
+            yield words, _as_text(manifest[key])
     for source in manifest.get("data", ()):
-        yield "data", _told(source)
+        yield "data", _as_text(source)
     dropped = manifest.get("dropped", ())
-    yield "left out", f"{len(dropped):,} records" + (f"; first: {dropped[0]}" if dropped else "")
+    yield "left out", f"{len(dropped):,} records" + (f", the first: {dropped[0]}" if dropped else "")
     for section in (run.stage, "rollouts", "train", "lora"):
         if isinstance(run.recipe.get(section), Mapping):
-            yield section, _told(run.recipe[section])
+            yield section, _as_text(run.recipe[section])
     for key in ("machine", "versions"):
-        yield key, _told(manifest.get(key, {}))
+        yield key, _as_text(manifest.get(key, {}))
     yield "command", " ".join(str(word) for word in manifest.get("command", ()))
 
 
-def _told(values: Any, *, inner: bool = False) -> str:
-    """Settings in a line; what is not set is left out, and hashes are cut."""
+def _as_text(values: Any, *, inner: bool = False) -> str:
+    """Settings in a line. Unset ones are left out, and hashes are shortened."""
     if not isinstance(values, Mapping):
         return str(values)
     parts = (
-        f"{name} {value[:12] if name.endswith('sha256') else _told(value, inner=True)}"
+        f"{name} {value[:12] if name.endswith('sha256') else _as_text(value, inner=True)}"
         for name, value in values.items()
         if value is not None and value != {}
     )

@@ -1,4 +1,4 @@
-"""What a training run left in its folder, finished or not, read as data: its log, its recipe, and what it said over time."""
+"""The folder of a training run, finished or not, read as data: its log, recipe, manifest and samples."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def read_training_run(folder: Path) -> TrainingRun:
     """Read a run folder.
 
     Raises:
-        RunError: it is none, it has taken no step yet, or a file of it cannot be read.
+        RunError: it is no run folder, it has taken no step yet, or a file cannot be read.
     """
     run.check_run(folder)
     log = folder / run.METRICS_LOG
@@ -131,7 +131,7 @@ def read_training_run(folder: Path) -> TrainingRun:
         manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
         recipe = parse_yaml((folder / run.RECIPE).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RunError(f"{folder}: recipe or manifest cannot be read: {error}", "Put it back as it was.") from error
+        raise RunError(f"{folder}: recipe or manifest cannot be read: {error}", "Restore the file.") from error
     first = folder / FIRST_LOG
     return TrainingRun(
         name=_name(folder.resolve()),
@@ -147,7 +147,7 @@ def read_training_run(folder: Path) -> TrainingRun:
 
 
 def _name(folder: Path) -> str:
-    """A run's name; within a sweep or a chain all run folders have the same one, and their cell's or stage's folder tells them apart."""
+    """A run's name. In a sweep or a chain all run folders have the same name, so it is that of the cell or stage."""
     return folder.parent.name if folder.name == "run" else folder.name
 
 
@@ -155,29 +155,32 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     try:
         lines = run.read_log(path)
     except ValueError as error:
-        raise RunError(f"{path} cannot be read: {error}", "Put it back as it was.") from error
+        raise RunError(f"{path} cannot be read: {error}", "Restore the file.") from error
     for number, line in enumerate(lines, 1):
         if not isinstance(line, dict) or not isinstance(line.get("step"), int):
-            raise RunError(f"{path}: line {number} has no step", "Put it back as it was.")
+            raise RunError(f"{path}: line {number} has no step", "Restore the file.")
     return sorted(lines, key=lambda line: line["step"])
 
 
 def _samples(path: Path) -> list[Sample]:
-    """The samples of a run. Completions may hold line separators of Unicode, which end no line here; a last line cut off is left out."""
+    """The samples of a run.
+
+    Completions may hold line separators of Unicode, which end no line here; a last line cut off is left out.
+    """
     if not path.is_file():
         return []
-    found: list[Sample] = []
+    samples: list[Sample] = []
     # The last line may be cut within a character.
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines, 1):
         try:
             if line:
-                found.append(_sample(json.loads(line)))
+                samples.append(_sample(json.loads(line)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if number == len(lines):
                 break
-            raise RunError(f"{path}: line {number} is no sample: {error}", "Put it back as it was.") from error
-    return sorted(found, key=lambda sample: sample.step)
+            raise RunError(f"{path}: line {number} is no sample: {error}", "Restore the file.") from error
+    return sorted(samples, key=lambda sample: sample.step)
 
 
 def _sample(line: dict[str, Any]) -> Sample:

@@ -1,4 +1,4 @@
-"""What a policy said over time, arranged for a page: by the moment it was sampled at, and questions that came again followed."""
+"""Sampled completions of a policy, arranged for a page: by step, and by question where one was sampled again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from palmette.pages.training.figures import REWARDS
 from palmette.pages.training.run import Sample
 
-MAX_MOMENTS, MAX_FOLLOWED, MAX_SHOWN, LEVELS = 200, 6, 4, 5
+MAX_STEPS, MAX_FOLLOWED, MAX_SHOWN, LEVELS = 200, 6, 4, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,10 @@ class Card:
 
     Attributes:
         sample: the sample.
-        number: of its question; samples of one question share it.
-        level: how much it earned, from 0 to 4: its place between the least and the greatest reward of all samples.
-        reward: what it earned, in words.
-        parts: the parts of that, in words.
+        number: the number of its question, which all samples of the question share.
+        level: its reward from 0 to 4, between the least and the greatest reward of all samples.
+        reward: its reward, as text.
+        parts: the parts of its reward, as text.
     """
 
     sample: Sample
@@ -32,20 +32,20 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """All that was sampled before one optimizer step."""
+class StepSamples:
+    """All samples drawn before one optimizer step."""
 
     step: int
     cards: tuple[Card, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
-    """Samples that stand side by side: of one question over time, or of one moment.
+class SampleRow:
+    """Samples shown side by side: of one question over time, or of one step.
 
     Attributes:
-        title: the question, or the moment.
-        gold: accepted answers of the question; None for a moment, whose samples answer several.
+        title: the question, or the step.
+        gold: accepted answers of the question. None for a step, whose samples answer several questions.
         cards: the samples.
     """
 
@@ -55,7 +55,7 @@ class Strip:
 
 
 def to_cards(samples: Sequence[Sample]) -> list[Card]:
-    """The samples of a run, coloured by what they earned."""
+    """The samples of a run, with a colour by reward."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(sample.question for sample in samples))}
     rewards = [sample.reward for sample in samples]
     low, high = min(rewards, default=0.0), max(rewards, default=0.0)
@@ -72,7 +72,7 @@ def to_cards(samples: Sequence[Sample]) -> list[Card]:
 
 
 def reward_level(reward: float, low: float, high: float) -> int:
-    """The place of a reward between the least and the greatest one, 0 to 4; 2 where they are the same.
+    """The place of a reward between the least and the greatest one, from 0 to 4. It is 2 where these are equal.
 
     >>> [reward_level(reward, 0.0, 1.2) for reward in (0.0, 0.2, 1.0, 1.2)], reward_level(1.0, 1.0, 1.0)
     ([0, 1, 3, 4], 2)
@@ -80,51 +80,52 @@ def reward_level(reward: float, low: float, high: float) -> int:
     return round((LEVELS - 1) * (reward - low) / (high - low)) if high > low else LEVELS // 2
 
 
-def to_moments(cards: Iterable[Card]) -> list[Moment]:
-    """The samples by when they were sampled."""
-    found: dict[int, list[Card]] = {}
+def group_by_step(cards: Iterable[Card]) -> list[StepSamples]:
+    """The samples by the step that they were drawn before."""
+    by_step: dict[int, list[Card]] = {}
     for card in cards:
-        found.setdefault(card.sample.step, []).append(card)
-    return [Moment(step, tuple(cards)) for step, cards in sorted(found.items())]
+        by_step.setdefault(card.sample.step, []).append(card)
+    return [StepSamples(step, tuple(cards)) for step, cards in sorted(by_step.items())]
 
 
-def spread_out(moments: Sequence[Moment], most: int = MAX_MOMENTS) -> list[Moment]:
-    """At most so many moments, evenly chosen, the first and the last among them."""
-    if len(moments) <= most:
-        return list(moments)
-    return [moments[round(index * (len(moments) - 1) / (most - 1))] for index in range(most)]
+def choose_evenly(steps: Sequence[StepSamples], most: int = MAX_STEPS) -> list[StepSamples]:
+    """At most so many steps, evenly chosen, with the first and the last one."""
+    if len(steps) <= most:
+        return list(steps)
+    return [steps[round(index * (len(steps) - 1) / (most - 1))] for index in range(most)]
 
 
-def came_again(cards: Iterable[Card]) -> list[list[Card]]:
-    """The samples of each question that was sampled at several steps; those that came most often first."""
-    found: dict[int, dict[int, Card]] = {}
+def repeated_questions(cards: Iterable[Card]) -> list[list[Card]]:
+    """The samples of each question that was sampled at several steps, the most frequent question first."""
+    by_question: dict[int, dict[int, Card]] = {}
     for card in cards:
-        found.setdefault(card.number, {}).setdefault(card.sample.step, card)
-    several = [list(by_step.values()) for by_step in found.values() if len(by_step) > 1]
+        by_question.setdefault(card.number, {}).setdefault(card.sample.step, card)
+    several = [list(by_step.values()) for by_step in by_question.values() if len(by_step) > 1]
     return sorted(several, key=len, reverse=True)
 
 
-def story(moments: Sequence[Moment], again: Sequence[Sequence[Card]]) -> list[Strip]:
-    """The beginning, the middle and the end of a run.
+def sample_rows(steps: Sequence[StepSamples], repeated: Sequence[Sequence[Card]]) -> list[SampleRow]:
+    """Samples from the beginning, the middle and the end of a run.
 
     Args:
-        moments: all of them.
-        again: `came_again`; if no question did, the moments themselves are shown, with what was asked then.
+        steps: the samples by step.
+        repeated: `repeated_questions`. Where there are none, the samples of three steps are shown.
     """
-    if again:
+    if repeated:
         return [
-            Strip(cards[0].sample.asked, cards[0].sample.gold, tuple(_three(cards))) for cards in again[:MAX_FOLLOWED]
+            SampleRow(cards[0].sample.asked, cards[0].sample.gold, tuple(_three(cards)))
+            for cards in repeated[:MAX_FOLLOWED]
         ]
     names = ("Beginning", "Middle", "End")
-    shown = _three(moments)
-    called = names if len(shown) == len(names) else (names[0], names[-1])
+    shown = _three(steps)
+    used = names if len(shown) == len(names) else (names[0], names[-1])
     return [
-        Strip(f"{name}, step {moment.step:,}", None, moment.cards[:MAX_SHOWN])
-        for name, moment in zip(called, shown, strict=False)
+        SampleRow(f"{name}, step {step.step:,}", None, step.cards[:MAX_SHOWN])
+        for name, step in zip(used, shown, strict=False)
     ]
 
 
-def _three(found: Sequence[Any]) -> list[Any]:
-    """The first, the middle and the last, each once."""
-    places = sorted({0, len(found) // 2, len(found) - 1}) if found else []
-    return [found[place] for place in places]
+def _three(items: Sequence[Any]) -> list[Any]:
+    """The first, the middle and the last item, each once."""
+    places = sorted({0, len(items) // 2, len(items) - 1}) if items else []
+    return [items[place] for place in places]

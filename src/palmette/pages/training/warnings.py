@@ -1,6 +1,6 @@
-"""Warning signs of a training run, by simple rules over its log; each says what it asks for and what it found.
+"""Warning signs of a training run, by simple rules over its log.
 
-The end of a run is its last tenth of steps, its beginning the first tenth (of those in which the figure is known).
+The start of a run is its first tenth of steps, and its end the last tenth, of the steps in which the figure is known.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ MAX_CLIP_SHARE = 0.3
 MAX_FLAT_GROUPS = 0.5
 MIN_ENDED = 0.9
 MIN_ACCURACY = 0.5
-_FEWEST = 10  # steps that a rule needs which compares beginning and end
+_FEWEST = 10  # steps needed by a rule that compares start and end
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A rule that was looked at.
+    """A rule that was checked.
 
     Attributes:
-        rule: when it warns.
-        found: the numbers.
+        rule: the condition under which it warns.
+        found: the numbers of this run.
         raised: whether it warns.
-        advice: what the warning means, and what to do about it.
+        advice: the meaning of the warning, and what to do.
     """
 
     rule: str
@@ -51,9 +51,9 @@ class _Change:
     key: str
     name: str
     advice: str
-    factor: float  # the end may be so many times the beginning: no less if below 1, no more if above
-    change: str  # what it did if it went beyond
-    samples: bool = True  # whether it holds for stages whose model learns from its own completions too
+    factor: float  # the end may be this multiple of the start: no less if below 1, no more if above
+    change: str  # words for a change beyond it
+    samples: bool = True  # whether the rule also applies to stages whose model learns from its own completions
 
 
 _LIMITS = (
@@ -62,50 +62,55 @@ _LIMITS = (
         "the clip share",
         MAX_CLIP_SHARE,
         True,
-        "The policy runs ahead of its completions: lower train.learning_rate or rollouts.passes.",
+        "The policy has moved too far from the one that sampled its completions. Lower train.learning_rate or "
+        "rollouts.passes.",
     ),
     _Limit(
         "explained_variance",
         "the explained variance",
         0.0,
         False,
-        "The values are worse than a constant, and advantages with them: raise ppo.value_coefficient, or give the value function more steps.",
+        "The value function is worse than a constant, and so are the advantages. Raise ppo.value_coefficient, or "
+        "train the value function for more steps.",
         False,
     ),
     _Limit(
         "flat_groups",
-        "the share of questions whose completions all earned the same",
+        "the share of questions whose completions all have the same reward",
         MAX_FLAT_GROUPS,
         True,
-        "Most questions teach nothing: too easy, or too hard. Choose others, raise rollouts.samples, or reward part of the way (f1, say).",
+        "Nothing is learned from most questions, which are too easy or too hard. Choose others, raise "
+        "rollouts.samples, or reward partial success (f1, for example).",
     ),
     _Limit(
         "ended",
-        "the share of completions that came to their end",
+        "the share of completions that ended",
         MIN_ENDED,
         False,
-        "Completions are cut: raise rollouts.max_new_tokens. A completion that is cut learns no end.",
+        "Many completions are cut, so the policy does not learn to end them. Raise rollouts.max_new_tokens.",
     ),
     _Limit(
         "accuracy",
         "the accuracy",
         MIN_ACCURACY,
         False,
-        "Worse than chance on its own training data: look at the data (are the sides swapped?), or lower train.learning_rate.",
+        "The model is worse than chance on its own training data. Check the data (are the sides swapped?), or lower "
+        "train.learning_rate.",
     ),
 )
 _CHANGES = (
     _Change(
         "entropy",
         "the entropy",
-        "The policy all but stopped exploring, its completions are alike: raise the KL coefficient, lower train.learning_rate, or stop earlier.",
+        "The policy hardly explores any more, and its completions are alike. Raise the KL coefficient, lower "
+        "train.learning_rate, or stop earlier.",
         0.25,
         "fell below a quarter of what it was",
     ),
     _Change(
         "loss",
         "the loss",
-        "It did not learn, or unlearned again: lower train.learning_rate.",
+        "The model did not learn, or it forgot again. Lower train.learning_rate.",
         1.0,
         "rose",
         samples=False,
@@ -113,7 +118,7 @@ _CHANGES = (
     _Change(
         "grad_norm",
         "the gradient norm",
-        "Training grows unstable: lower train.learning_rate.",
+        "Training is becoming unstable. Lower train.learning_rate.",
         5.0,
         "rose to over 5 times what it was",
     ),
@@ -121,15 +126,15 @@ _CHANGES = (
 
 
 def find_warnings(run: TrainingRun) -> list[Finding]:
-    """Every rule that a run's figures allow to look at, those that warn first."""
+    """Every rule that a run's figures allow, those that warn first."""
     found = [
-        *_broken(run),
+        *_not_finite(run),
         *_limits(run),
         *_changes(run),
         *_distance(run),
-        *_earned(run),
-        *_gamed(run),
-        *_unlikely(run),
+        *_reward_fell(run),
+        *_exploits_reward_model(run),
+        *_less_likely(run),
     ]
     return sorted(found, key=lambda finding: not finding.raised)
 
@@ -139,32 +144,32 @@ def _samples(run: TrainingRun) -> bool:
     return run.stage in STAGES and STAGES[run.stage].samples
 
 
-def _beginning(run: TrainingRun, key: str) -> float | None:
-    """The mean of a figure over the first tenth of its steps; None where it is known nowhere."""
+def _start(run: TrainingRun, key: str) -> float | None:
+    """The mean of a figure over the first tenth of its steps. None where it has no value."""
     points = run.points(key)
     return statistics.fmean(value for _, value in points[: max(1, len(points) // 10)]) if points else None
 
 
-def _ending(run: TrainingRun, key: str) -> float | None:
-    """The mean of a figure over the last tenth of its steps; None where it is known nowhere."""
+def _end(run: TrainingRun, key: str) -> float | None:
+    """The mean of a figure over the last tenth of its steps. None where it has no value."""
     points = run.points(key)
     return statistics.fmean(value for _, value in points[-max(1, len(points) // 10) :]) if points else None
 
 
 def _both(run: TrainingRun, key: str) -> tuple[float, float] | None:
-    """A figure at the beginning and at the end; None where it is known in too few steps."""
-    first, last = _beginning(run, key), _ending(run, key)
+    """A figure at the start and at the end. None where it is known in too few steps."""
+    first, last = _start(run, key), _end(run, key)
     if first is None or last is None or len(run.points(key)) < _FEWEST:
         return None
     return first, last
 
 
-def _broken(run: TrainingRun) -> Iterator[Finding]:
+def _not_finite(run: TrainingRun) -> Iterator[Finding]:
     broken = {key: run.num_broken(key) for key in run.keys}
     named = ", ".join(f"{key} in {count} of {len(run.lines)} steps" for key, count in broken.items() if count)
     yield Finding(
         "A figure is infinite or not a number.",
-        named or f"all are finite, in all of {len(run.lines)} steps",
+        named or f"every figure is finite in all {len(run.lines)} steps",
         bool(named),
         "Lower train.learning_rate, or set model.dtype: float32. These steps are missing from the charts.",
     )
@@ -172,7 +177,7 @@ def _broken(run: TrainingRun) -> Iterator[Finding]:
 
 def _limits(run: TrainingRun) -> Iterator[Finding]:
     for rule in _LIMITS:
-        value = _ending(run, rule.key)
+        value = _end(run, rule.key)
         if value is None:
             continue
         shown, limit = (f"{100 * x:.1f} %" if rule.percent else f"{x:.3g}" for x in (value, rule.limit))
@@ -194,37 +199,41 @@ def _changes(run: TrainingRun) -> Iterator[Finding]:
 
 def _distance(run: TrainingRun) -> Iterator[Finding]:
     target, limit = run.setting(run.stage, "kl_target"), run.setting(run.stage, "kl_limit")
-    reached, kl = _ending(run, "completion_kl"), _ending(run, "kl")
+    reached, kl = _end(run, "completion_kl"), _end(run, "kl")
     if target is not None and reached is not None:
         yield Finding(
-            f"In the last tenth of the steps, the KL divergence is above twice its target, 2 x {target:g} nats a completion.",
+            "In the last tenth of the steps, the KL divergence is above twice its target, "
+            f"2 x {target:g} nats a completion.",
             f"{reached:.3g} nats a completion",
             reached > 2 * target,
-            "The coefficient does not keep up: raise ppo.kl_coefficient or ppo.kl_gain, or lower train.learning_rate.",
+            "The KL coefficient is too weak. Raise ppo.kl_coefficient or ppo.kl_gain, or lower train.learning_rate.",
         )
     if limit is not None and kl is not None:
         yield Finding(
-            f"In the last tenth of the steps, the KL divergence is above half of where the run stops, {run.stage}.kl_limit = {limit:g}.",
+            "In the last tenth of the steps, the KL divergence is above half of the limit at which the run stops, "
+            f"{run.stage}.kl_limit = {limit:g}.",
             f"{kl:.3g} nats a completion",
             kl > limit / 2,
-            "The policy is about to run away: raise the KL coefficient, or lower train.learning_rate.",
+            "The policy moves away from its reference too fast. Raise the KL coefficient, or lower "
+            "train.learning_rate.",
         )
 
 
-def _earned(run: TrainingRun) -> Iterator[Finding]:
+def _reward_fell(run: TrainingRun) -> Iterator[Finding]:
     ends = _both(run, "reward") if _samples(run) else None
     if ends is None:
         return
     spread = _spread(run, "reward")
     yield Finding(
-        "Completions earn less in the last tenth of the steps than in the first, by more than single steps scatter (their standard deviation).",
-        f"{ends[0]:.3g} became {ends[1]:.3g}; single steps scatter by {spread:.3g}",
+        "The reward is lower in the last tenth of the steps than in the first, by more than the standard deviation "
+        "of single steps.",
+        f"{ends[0]:.3g} became {ends[1]:.3g}, with a standard deviation of {spread:.3g}",
         ends[1] < ends[0] - spread,
-        "It unlearned what it is rewarded for: lower train.learning_rate, or look at the samples.",
+        "The policy forgets what it is rewarded for. Lower train.learning_rate, and look at the samples.",
     )
 
 
-def _gamed(run: TrainingRun) -> Iterator[Finding]:
+def _exploits_reward_model(run: TrainingRun) -> Iterator[Finding]:
     """A reward model whose score rises while a reward by rule falls."""
     judged = _both(run, "reward_model")
     if judged is None:
@@ -235,23 +244,25 @@ def _gamed(run: TrainingRun) -> Iterator[Finding]:
         if ends is None:
             continue
         yield Finding(
-            f"The reward model's score rose and {key} fell, each by more than single steps scatter.",
+            f"The reward model's score rose and {key} fell, each by more than the standard deviation of single steps.",
             f"the score went from {judged[0]:.3g} to {judged[1]:.3g}, {key} from {ends[0]:.3g} to {ends[1]:.3g}",
             judged[1] > judged[0] + spread and ends[1] < ends[0] - _spread(run, key),
-            "The policy exploits the reward model: stop earlier, raise the KL coefficient, or give the rule more weight.",
+            "The policy exploits faults of the reward model. Stop earlier, raise the KL coefficient, or give the "
+            "rule more weight.",
         )
 
 
-def _unlikely(run: TrainingRun) -> Iterator[Finding]:
-    """Of pairs: whether what was preferred became less likely too."""
-    chosen = _ending(run, "chosen_reward")
+def _less_likely(run: TrainingRun) -> Iterator[Finding]:
+    """Whether preferred completions became less likely too."""
+    chosen = _end(run, "chosen_reward")
     if chosen is None:
         return
     yield Finding(
         "In the last tenth of the steps, the reward of chosen completions is below 0.",
         f"{chosen:.3g}",
         chosen < 0,
-        "Preferred completions became less likely than under the reference: lower train.learning_rate, or fine-tune on them first.",
+        "Preferred completions became less likely than under the reference model. Lower train.learning_rate, or "
+        "fine-tune on them first.",
     )
 
 

@@ -1,6 +1,7 @@
-"""What the stages of a chain have made, measured: answers, sampled completions, reward models on comparisons; and by which hashes that is known.
+"""Measuring the stages of a chain: answers, sampled completions, and reward models on comparisons.
 
-Each figure is noted with what it was measured of (weights, data, reference, settings). Where any of that has changed, it is measured again.
+Each figure is recorded with the hashes of its inputs (weights, data, reference, settings). Where one of these has
+changed, the figure is measured again.
 """
 
 from __future__ import annotations
@@ -35,34 +36,34 @@ from palmette.train.callbacks import TrainingInterrupted
 
 RANKING, MEASURING_ERROR = "ranking.json", "measuring-error.json"
 _MEASURED = "measured.json"
-Inputs = dict[str, Any]  # what a figure was measured of
+Inputs = dict[str, Any]  # hashes of what a figure depends on
 
 
 def result_hash(stage: ChainStage) -> str | None:
-    """What names the content of what a stage has made."""
+    """The hash of the result of a stage."""
     if stage.kind == "preferences":
         return sha256(stage.result.read_bytes()).hexdigest()
     return weights_hash(str(trained_folder(stage.result)))
 
 
 def inputs(stage: ChainStage, known: Mapping[str, ChainStage]) -> dict[str, str | None]:
-    """Hashes of what a stage is made of: the stages that it names, and files and runs of this machine; of a run, the run itself.
+    """Hashes of what a stage depends on: the stages, files and runs that its settings name. A run depends on itself.
 
     Args:
         stage: the stage.
-        known: the stages by name; those that it needs are there.
+        known: the stages by name, at least those that it needs.
     """
-    found = {name: result_hash(known[name]) for name in stage.needs}
+    hashes = {name: result_hash(known[name]) for name in stage.needs}
     theirs = {str(known[name].result) for name in stage.needs}
     for text in sorted(set(_texts(stage.settings.model_dump(exclude={"output"})))):
         path = _place(text)
         if path is None or text in theirs:
             continue
         if path.is_file():
-            found[text] = sha256(path.read_bytes()).hexdigest()
+            hashes[text] = sha256(path.read_bytes()).hexdigest()
         elif run.is_run(path):
-            found[text] = weights_hash(str(trained_folder(path)))
-    return found
+            hashes[text] = weights_hash(str(trained_folder(path)))
+    return hashes
 
 
 def _place(text: str) -> Path | None:
@@ -70,7 +71,7 @@ def _place(text: str) -> Path | None:
     try:
         path = expand(text)
         return path if text and path.exists() else None
-    except (OSError, PalmetteError, ValueError):  # too long for a name, say, as the words of a prompt may be
+    except (OSError, PalmetteError, ValueError):  # too long for a name, for example, as the words of a prompt may be
         return None
 
 
@@ -91,8 +92,8 @@ class _Figure:
     """Something to measure.
 
     Attributes:
-        name: the file or folder that it leaves beside the run.
-        made_of: what it depends on.
+        name: the file or folder with its result, beside the run.
+        made_of: hashes of what it depends on.
         do: measures it.
     """
 
@@ -102,11 +103,11 @@ class _Figure:
 
 
 class StageFigures:
-    """What is measured of the stages of a chain under one seed.
+    """The figures of the stages of a chain under one seed.
 
     Args:
         chain: the chain.
-        stages: the stages that are there, by name.
+        stages: the finished stages, by name.
         source: the questions that policies are asked.
     """
 
@@ -114,7 +115,7 @@ class StageFigures:
         self._chain, self._stages, self._source = chain, stages, source
 
     def measure(self, stage: ChainStage, say: Say) -> bool:
-        """Measure what is not measured yet. What cannot be measured is written down, and everything else is measured all the same.
+        """Measure what is not measured yet. A failure is recorded, and everything else is measured all the same.
 
         Returns:
             Whether there was anything to do.
@@ -181,17 +182,17 @@ class StageFigures:
             yield _Figure(RETENTION, {"weights": weights, "settings": asdict(settings)}, do)
 
     def _comparisons(self, named: str) -> str | None:
-        """A source of comparisons; a stage that makes preferences stands for its file; None if that failed."""
+        """A source of comparisons. A stage that makes preferences stands for its file, and is None if it failed."""
         if not named.startswith(STAGE_PREFIX):
             return named
         name = named.removeprefix(STAGE_PREFIX)
         return str(self._stages[name].result) if name in self._stages else None
 
     def _diverge(self, stage: ChainStage, reference: ChainStage, settings: DivergenceSettings, say: Say) -> None:
-        found = measure_divergence(str(stage.result), str(reference.result), self._source, settings).to_json()
-        run.write_json(stage.place / DIVERGENCE, found)
-        exact = 100 * found["sampled_exact"]
-        say(f"KL from {reference.name} {found['completion_kl']:.3f} nats a completion, EM of samples {exact:.1f}")
+        result = measure_divergence(str(stage.result), str(reference.result), self._source, settings).to_json()
+        run.write_json(stage.place / DIVERGENCE, result)
+        exact = 100 * result["sampled_exact"]
+        say(f"KL from {reference.name} {result['completion_kl']:.3f} nats a completion, EM of samples {exact:.1f}")
 
 
 def _rank(stage: ChainStage, data: str | None, say: Say) -> None:
@@ -214,7 +215,7 @@ def _rank(stage: ChainStage, data: str | None, say: Say) -> None:
 
 
 def _data_hash(data: str) -> str:
-    """The hash of a file; of anything else its name."""
+    """The hash of a file, or the name of anything else."""
     path = expand(data)
     return sha256(path.read_bytes()).hexdigest() if path.is_file() else data
 
@@ -225,7 +226,7 @@ def _is_there(place: Path, name: str) -> bool:
 
 
 def _remove(place: Path, name: str) -> None:
-    """Take away a figure that was measured of something else."""
+    """Remove a figure whose inputs have changed."""
     if (place / name).is_dir():
         shutil.rmtree(place / name)
     for file in (place / name, place / refusal(name)):

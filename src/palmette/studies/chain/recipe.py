@@ -1,7 +1,8 @@
-"""Recipes of chains: stages of training that build on one another, as `palmette train rlhf` runs them.
+"""Recipes of chains: stages of training that build on one another, as `palmette chain` runs them.
 
-A stage names what it builds on as `stage:NAME`: a run where a run is asked for (start, model, rollouts.reward_model, dpo.reference), made
-preferences where data are. So everything is known, and checked, before the first stage begins.
+A stage refers to another one as `stage:NAME`. This means its run where a key takes a run (start, model,
+rollouts.reward_model, dpo.reference), and its preferences where a key takes data. So the whole chain is checked before the
+first stage begins.
 """
 
 from __future__ import annotations
@@ -145,13 +146,14 @@ class ChainCell(Cell):
 
 
 def load_chain(path: Path) -> tuple[Chain, list[ChainStage]]:
-    """Read a chain and the recipes of all its stages, so that nothing runs before all of them are known to be well-formed.
+    """Read a chain and the recipes of all its stages, so that all are checked before the first one runs.
 
     Returns:
         The chain, its reference filled in, and its stages under the first seed, then under the next.
 
     Raises:
-        RecipeError: no such file, not YAML, an unknown key (naming the nearest), a value out of bounds, or a stage that builds on one
+        RecipeError: the file is missing or not YAML, a key is unknown (the message names the nearest), a value is out
+            of bounds, or a stage builds on one
             that is not there, that comes later, or that makes something else.
     """
     source = str(path)

@@ -1,4 +1,7 @@
-"""`palmette train rlhf`: a chain of stages from its recipe to its table; what is finished is kept, what was stopped goes on."""
+"""`palmette chain`: runs a chain of stages, from its recipe to its table.
+
+Finished stages are not run again, and a stage that was stopped is continued.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +32,12 @@ from palmette.synth.preference_settings import PreferenceSettings
 from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.run import resume, train
 
-_ASKED, _BUILT_ON = "stage.json", "built_on.json"
+_SETTINGS, _BUILT_ON = "stage.json", "built_on.json"
 
 
 @dataclass(frozen=True)
 class ChainResult:
-    """A chain that was worked through.
+    """The results of a chain.
 
     Attributes:
         folder: where everything is.
@@ -84,7 +87,7 @@ def run_chain(file: Path, say: Say) -> ChainResult:
     _prepare(folder, chain, stages)
 
     def results() -> None:
-        with locked(folder, wait=True):  # else another process could read before us and write after us
+        with locked(folder, wait=True):  # another process must not read before us and write after us
             write_results(folder, chain, stages, measured_on)
 
     units = [_Seed(chain, [stage for stage in stages if stage.seed == seed], source).unit() for seed in chain.seeds]
@@ -98,10 +101,10 @@ def run_chain(file: Path, say: Say) -> ChainResult:
 
 
 def _prepare(folder: Path, chain: Chain, stages: Sequence[ChainStage]) -> None:
-    """Make the folders, and check that what was begun is still asked for in the same way; the other stages may be changed, and some added.
+    """Create the folders, and check that begun stages have the same settings. Other stages may be changed or added.
 
     Raises:
-        RunError: a stage was begun with other settings; or the folder holds something else; or a run that is to be built on is not
+        RunError: a stage was begun with other settings, the folder holds something else, or a run to build on is not
             finished.
     """
     for stage in stages:
@@ -111,23 +114,23 @@ def _prepare(folder: Path, chain: Chain, stages: Sequence[ChainStage]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot create {folder}: {error.strerror}", "Choose another output.") from error
-    with locked(folder, wait=True):  # else another process could be seen writing
+    with locked(folder, wait=True):  # another process may be writing
         if not (folder / CHAIN).is_file() and any(folder.iterdir()):
             raise RunError(f"{folder} exists already, and holds no chain", "Choose another output.")
         for stage in stages:
-            if (stage.place / _ASKED).is_file():
-                before = json.loads((stage.place / _ASKED).read_text(encoding="utf-8"))
-                way_out = "Put it back, choose another output, or remove that folder."
-                run.check_same(before["settings"], _asked(chain, stage), where=stage.place, way_out=way_out)
+            if (stage.place / _SETTINGS).is_file():
+                before = json.loads((stage.place / _SETTINGS).read_text(encoding="utf-8"))
+                way_out = "Restore the setting, choose another output, or remove that folder."
+                run.check_same(before["settings"], _settings(chain, stage), where=stage.place, way_out=way_out)
         run.write_text(folder / CHAIN, chain.to_yaml())
         for stage in stages:
             stage.place.mkdir(parents=True, exist_ok=True)
 
 
-def _asked(chain: Chain, stage: ChainStage) -> dict[str, Any]:
+def _settings(chain: Chain, stage: ChainStage) -> dict[str, Any]:
     """A stage's settings as the recipe has them, as JSON gives them back."""
-    asked: dict[str, Any] = json.loads(json.dumps(chain.stages[stage.name]))
-    return asked
+    settings: dict[str, Any] = json.loads(json.dumps(chain.stages[stage.name]))
+    return settings
 
 
 class _Seed:
@@ -148,7 +151,7 @@ class _Seed:
         return Unit(self._stages[0].place.parent, self.work)
 
     def work(self, say: Say) -> bool:
-        """Make what is not made yet, then measure what is not measured yet. Failures are written down; what builds on them is left out.
+        """Run and measure the remaining stages. A failure is recorded, and stages that build on it are left out.
 
         Returns:
             Whether there was anything to do.
@@ -165,18 +168,18 @@ class _Seed:
             try:
                 lost = [name for name in stage.needs if name in failed]
                 if lost:
-                    raise RunError(f"it builds on {lost[0]}, which failed", "Mend that stage first.")
+                    raise RunError(f"it builds on {lost[0]}, which failed", "Fix that stage first.")
                 worked |= self._make(stage, _named(say, stage))
                 error.unlink(missing_ok=True)
             except TrainingInterrupted:
                 raise
-            except Exception as caught:  # whatever went wrong in one stage, those that do not need it are worth having
+            except Exception as caught:  # the stages that do not need this one are worth having
                 worked = True
                 failed.add(stage.name)
                 run.write_json(error, {"error": failure(caught)})
                 say(f"{stage.name}: failed: {failure(caught)}")
             finally:
-                gc.collect()  # a trainer and its model hold each other
+                gc.collect()  # a trainer and its model refer to each other
         there = {stage.name: stage for stage in self._stages if stage.name not in failed}
         measuring = StageFigures(self._chain, there, self._source)
         for stage in there.values():
@@ -185,17 +188,17 @@ class _Seed:
         return worked
 
     def _is_new(self, error: Path) -> bool:
-        """Whether an error was written down after this process began."""
+        """Whether an error was recorded after this process began."""
         try:
             return error.stat().st_mtime >= self._began
         except FileNotFoundError:
             return False
 
     def _make(self, stage: ChainStage, say: Say) -> bool:
-        """Make what a stage makes, or go on with it; whether there was anything to do."""
+        """Run a stage or continue it. The result says whether there was anything to do."""
         built_on = inputs(stage, {one.name: one for one in self._stages})
         self._check_built_on(stage, built_on)
-        run.write_json(stage.place / _ASKED, {"settings": _asked(self._chain, stage)})
+        run.write_json(stage.place / _SETTINGS, {"settings": _settings(self._chain, stage)})
         run.write_json(stage.place / _BUILT_ON, built_on)
         if isinstance(stage.settings, PreferenceSettings):
             if stage.result.is_file():
@@ -210,13 +213,22 @@ class _Seed:
         return True
 
     def _check_built_on(self, stage: ChainStage, now: Mapping[str, str | None]) -> None:
-        """Refuse a stage that was made of something else than there is now."""
+        """Check that what a stage builds on is what it was when the stage was begun.
+
+        Raises:
+            RunError: something has changed. The message names it.
+        """
         file = stage.place / _BUILT_ON
         before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        known = {name: before[name] for name in now if name in before}
-        way_out = f"Put it back as it was, or remove {stage.place}, so that it is rebuilt."
-        # What was not noted then counts as what it is now.
-        run.check_same(known, now, where=stage.place, way_out=way_out, defaults=now)
+        stages = {one.name for one in self._stages}
+        # An input that an earlier version of palmette did not record counts as unchanged.
+        for name in sorted(name for name in now if name in before and before[name] != now[name]):
+            what = "was rebuilt or changed" if name in stages else "has changed"
+            raise RunError(
+                f"{name!r} {what} since the stage {stage.name!r} was begun, which builds on it",
+                f"To build {stage.name!r} again from it, remove {stage.place}. To keep {stage.name!r}, restore "
+                f"{name!r}.",
+            )
 
 
 def _named(say: Say, stage: ChainStage) -> Say:

@@ -1,4 +1,4 @@
-"""What a chain found: a table of its policies over all seeds, its reward models, and what failed."""
+"""The results of a chain: a table of its policies over all seeds, its reward models, and failures."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ _SAMPLED = {
     "ended": ("ended", 100.0, 1),
 }
 _NOTE = (
-    "Answers: percent; where there are several seeds, mean ± sample standard deviation. In brackets: 95 % intervals by bootstrap over "
-    "documents, all seeds together. Correct no answer: of the questions without an answer, those refused; correct has answer: of the others, "
-    "those answered letter for letter with a gold answer. Sampled: completions drawn at temperature 1 and cut after {most} tokens, percent; "
-    "KL a completion: KL(policy || {reference}) in nats; entropy in nats. Final loss: of the stage's own objective, mean over the last tenth of "
+    "Answers: percent; where there are several seeds, mean ± sample standard deviation. In brackets: 95 % intervals "
+    "by bootstrap over documents, all seeds together. Correct no answer: of the questions without an answer, those "
+    "refused; correct has answer: of the others, those answered letter for letter with a gold answer. Sampled: "
+    "completions drawn at temperature 1 and cut after {most} tokens, percent; KL a completion: KL(policy || "
+    "{reference}) in nats; entropy in nats. Final loss: of the stage's own objective, mean over the last tenth of "
     "its steps, so only losses of one kind compare. Training s: of that stage alone."
 )
 
 
 def outcomes_of(chain: Chain, stages: Sequence[ChainStage]) -> list[Outcome]:
-    """What is known so far of the policies, in the order of the stages, seeds together."""
+    """The results of the policies so far, in the order of the stages, seeds together."""
     decoders = tuple(chain.evaluate.decoders)
     names = list(dict.fromkeys(stage.name for stage in stages))
     policies = [stage for stage in stages if stage.makes_policy]
@@ -76,14 +77,15 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[ChainStage], meas
             "refused": refused,
         },
     )
-    measured = f"Measured on {measured_on['data']}, {measured_on['questions']} questions, seeds {', '.join(map(str, chain.seeds))}."
+    seeds = ", ".join(map(str, chain.seeds))
+    measured = f"Measured on {measured_on['data']}, {measured_on['questions']} questions, seeds {seeds}."
     note = _NOTE.format(reference=chain.reference, most=chain.evaluate.max_new_tokens)
     lines = [f"# Chain {folder.name}", "", measured, note, ""]
     for table in tables_of(rows, None, chain.reference):
         lines += [*markdown(*table), ""]
     if points := _points(outcomes):
         plot_frontier(points, folder / FRONTIER, reference=str(chain.reference))
-        lines += [f"![What sampled completions earn, against how far the policy went]({FRONTIER})", ""]
+        lines += [f"![Exact match of sampled completions against the KL divergence from the reference]({FRONTIER})", ""]
     if sampled := _sampled(stages):
         headings = ["stage", "seed", *(label for label, _, _ in _SAMPLED.values())]
         lines += ["## Completions sampled from each run", "", *markdown(headings, sampled), ""]
@@ -96,7 +98,7 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[ChainStage], meas
 
 
 def _points(outcomes: Sequence[Outcome]) -> list[FrontierPoint]:
-    """Each policy by what its samples earn and its KL divergence from the stage that the chain compares with."""
+    """Each policy by the exact match of its samples and its KL divergence from the chain's reference."""
     found = []
     for outcome in outcomes:
         values = next(iter(outcome.measures.values()), {})
@@ -106,7 +108,7 @@ def _points(outcomes: Sequence[Outcome]) -> list[FrontierPoint]:
 
 
 def _sampled(stages: Sequence[ChainStage]) -> list[list[str]]:
-    """What was sampled from each run, with 95 % intervals: lines of a table."""
+    """Figures of sampled completions of each run, with 95 % intervals, as lines of a table."""
     lines = []
     for stage in sorted(stages, key=lambda stage: [one.name for one in stages].index(stage.name)):
         found = _read(stage.place / DIVERGENCE)
@@ -120,7 +122,7 @@ def _sampled(stages: Sequence[ChainStage]) -> list[list[str]]:
 
 
 def _rankings(stages: Sequence[ChainStage]) -> dict[str, dict[str, Spread]]:
-    """What the reward models are worth, by stage and figure, over the seeds."""
+    """Figures of the reward models, by stage and figure, over the seeds."""
     values: dict[str, list[dict[str, Any]]] = {}
     for stage in stages:
         found = _read(stage.place / RANKING)
@@ -141,7 +143,7 @@ def _ranking_table(rankings: Mapping[str, Mapping[str, Spread]]) -> tuple[list[s
 
 
 def failures_of_stages(stages: Sequence[ChainStage]) -> list[str]:
-    """What went wrong, in words: stages that were not made, figures that could not be measured."""
+    """Failures as lines of text: stages that were not finished, and figures that could not be measured."""
     found = []
     for stage in stages:
         error, errors = _read(stage.place / ERROR), _read(stage.place / MEASURING_ERROR)
@@ -152,13 +154,13 @@ def failures_of_stages(stages: Sequence[ChainStage]) -> list[str]:
 
 
 def refusals_of_stages(stages: Sequence[ChainStage], decoders: Sequence[str]) -> list[str]:
-    """What decoders said that could not do with what a stage made."""
+    """Messages of decoders that cannot work with the result of a stage."""
     files = [(stage, name, _read(stage.place / refusal(name))) for stage in stages for name in decoders]
     return [f"refused: {stage.name}, seed {stage.seed}, {name}: {kept['error']}" for stage, name, kept in files if kept]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A file's JSON; None where it is not there, or no more."""
+    """A file's JSON. None where the file does not exist."""
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

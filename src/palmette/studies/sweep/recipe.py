@@ -78,13 +78,14 @@ class Cell:
 
 
 def load_sweep(path: Path) -> tuple[Sweep, list[Cell]]:
-    """Read a sweep and the recipes of all its cells, so that nothing runs before all of them are known to be well-formed.
+    """Read a sweep and the recipes of all its cells, so that all are checked before the first one runs.
 
     Returns:
         The sweep with its base written out, and its cells, in the order in which they run: seeds vary fastest.
 
     Raises:
-        RecipeError: no such file, not YAML, an unknown key (naming the nearest), a value out of bounds, or a cell that stands twice.
+        RecipeError: the file is missing or not YAML, a key is unknown (the message names the nearest), a value is out
+            of bounds, or a cell is repeated.
     """
     source = str(path)
     sweep = read_section(Sweep, read_file(path), source)

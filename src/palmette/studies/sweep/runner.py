@@ -1,4 +1,7 @@
-"""`palmette sweep`: train and measure each cell of a sweep; what is finished is kept, what was stopped goes on."""
+"""`palmette sweep`: trains and measures each cell of a sweep.
+
+Finished cells are not run again, and a cell that was stopped is continued.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ from palmette.studies.work_sharing import Unit, share_work
 from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.run import resume, train
 
-_ASKED = "cell.json"
+_SETTINGS = "cell.json"
 
 
 @dataclass(frozen=True)
@@ -108,21 +111,22 @@ def prepare(folder: Path, sweep: Sweep, cells: Sequence[Cell], measured_on: dict
     """Write down what each cell is, or check that it is still the same; cells may be added.
 
     Raises:
-        RunError: a cell was begun with other settings, or with other data to measure it on; or the folder holds something else.
+        RunError: a cell was begun with other settings or other data to measure it on, or the folder holds something
+            else.
     """
     _make(folder)
     with locked(folder, wait=True):  # else another process could be seen writing
         if not (folder / SWEEP).is_file() and any(folder.iterdir()):
             raise RunError(f"{folder} exists already, and holds no sweep", "Choose another output.")
-        asked = {cell.folder: _asked(cell, measured_on) for cell in cells}
-        for place, now in asked.items():
+        settings = {cell.folder: _settings(cell, measured_on) for cell in cells}
+        for place, now in settings.items():
             if place.exists():
                 _check_same(place, now)
         run.write_text(folder / SWEEP, sweep.to_yaml())
-        for place, now in asked.items():
+        for place, now in settings.items():
             if not place.exists():
                 with run.whole_folder(place) as staging:
-                    run.write_json(staging / _ASKED, now)
+                    run.write_json(staging / _SETTINGS, now)
 
 
 def _make(folder: Path) -> None:
@@ -132,25 +136,25 @@ def _make(folder: Path) -> None:
         raise RunError(f"cannot create {folder}: {error.strerror}", "Choose another output.") from error
 
 
-def _asked(cell: Cell, measured_on: dict[str, Any]) -> dict[str, Any]:
-    """Every setting of a cell, with the data that it is measured on."""
+def _settings(cell: Cell, measured_on: dict[str, Any]) -> dict[str, Any]:
+    """Every setting of a cell, and the data that it is measured on."""
     return {"evaluate": measured_on, **cell.recipe.model_dump(exclude={"output"})}
 
 
 def _check_same(place: Path, now: dict[str, Any]) -> None:
-    before = json.loads((place / _ASKED).read_text(encoding="utf-8"))
-    way_out = "Put it back, choose another output, or remove that folder."
+    before = json.loads((place / _SETTINGS).read_text(encoding="utf-8"))
+    way_out = "Restore the setting, choose another output, or remove that folder."
     run.check_same(before, now, where=place, way_out=way_out, defaults=Recipe(output="").model_dump())
 
 
 def _failures(cell: Cell) -> list[Path]:
-    """What is written down of a cell that failed, or of decoders that refused its model."""
+    """The records of a cell that failed, or of decoders that refused its model."""
     names = [ERROR, *map(refusal, cell.decoders)]
     return [cell.folder / name for name in names if (cell.folder / name).is_file()]
 
 
 def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_failed: bool) -> bool:
-    """Do what is left to do of a cell; a failure is written down.
+    """Do the remaining work of a cell. A failure is recorded.
 
     Returns:
         Whether there was anything to do.
@@ -162,7 +166,7 @@ def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_f
         for file in _failures(cell):
             file.unlink()
     if (cell.folder / ERROR).is_file():
-        say("failed before; kept so (--retry-failed tries again)")
+        say("failed before, and is not tried again without --retry-failed")
         return False
     left = unmeasured(cell.folder, cell.decoders)
     retention = unmeasured_retention(cell.folder, sweep.evaluate)
@@ -177,12 +181,12 @@ def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_f
             measure_retention(cell.folder, cell.run, retention, say)
     except TrainingInterrupted:
         raise
-    except Exception as error:  # whatever went wrong in one cell, memory say, the others are worth having
+    except Exception as error:  # the other cells are worth having
         text = failure(error)
         run.write_json(cell.folder / ERROR, {"error": text})
         say(f"failed: {text}")
     finally:
-        gc.collect()  # a trainer and its model hold each other
+        gc.collect()  # a trainer and its model refer to each other
     return True
 
 

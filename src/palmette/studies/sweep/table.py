@@ -1,4 +1,4 @@
-"""What a sweep found: figures of each run, their mean and spread over seeds, as a table, as JSON, and as a plot."""
+"""The results of a sweep: figures of each run, their mean and spread over seeds, as a table, as JSON and as a plot."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _COLOURS = ("#3b6b2e", "#b5651d", "#2f5d8a", "#8a2f5d", "#6b6b2e", "#2e6b6b")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is known of a cell so far.
+    """The results of a cell so far.
 
     Attributes:
         cell: the cell.
-        measures: for each decoder that was asked, the values of `MEASURES` that exist.
-        error: why it failed, if it did.
-        refused: what decoders said that could not do with its model.
+        measures: for each decoder, the values of `MEASURES` that exist.
+        error: the reason of its failure, if it failed.
+        refused: the messages of decoders that cannot work with its model.
     """
 
     cell: Cell
@@ -40,7 +40,7 @@ class Outcome:
 
 
 def read_outcome(cell: Cell) -> Outcome:
-    """What a cell's folder holds."""
+    """The results in a cell's folder."""
     folder = cell.folder
     if (folder / ERROR).is_file():
         return Outcome(cell, {}, _read(folder / ERROR)["error"])
@@ -60,7 +60,7 @@ def read_outcome(cell: Cell) -> Outcome:
 
 
 def failures_of(outcome: Outcome) -> list[str]:
-    """What went wrong with a cell, in words."""
+    """Failures of a cell, as lines of text."""
     name = outcome.cell.folder.name
     lines = [f"failed: {name}: {outcome.error}"] if outcome.error else []
     return lines + [f"refused: {name}, {decoder}: {text}" for decoder, text in outcome.refused.items()]
@@ -72,7 +72,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _training(folder: Path) -> dict[str, float]:
-    """The loss over the last tenth of a run's steps, and the seconds that it trained, interruptions left out."""
+    """The loss over the last tenth of a run's steps, and its training time in seconds, without interruptions."""
     lines = run.read_log(folder / run.METRICS_LOG)
     last = lines[-max(1, len(lines) // 10) :]
     return {"final_loss": statistics.fmean(line["loss"] for line in last), "training_seconds": lines[-1]["seconds"]}
@@ -82,7 +82,7 @@ def rows_of(outcomes: Iterable[Outcome], reference: str | None = None) -> list[R
     """Finished runs, grouped over seeds, in the order of the cells.
 
     Args:
-        outcomes: what is known of each cell.
+        outcomes: the results of each cell.
         reference: the name of the cell that the others are compared with.
     """
     groups: dict[tuple[str, str], list[Outcome]] = {}
@@ -112,7 +112,7 @@ def rows_of(outcomes: Iterable[Outcome], reference: str | None = None) -> list[R
 
 
 def _reference(groups: Mapping[tuple[str, str], Sequence[Outcome]], reference: str | None, decoder: str) -> Seeds:
-    """The reference's answers under the same decoder; if it was not asked to reason freely, under that decoder without."""
+    """The reference's answers under the same decoder, or under that decoder without free reasoning."""
     for name in (decoder, decoder.partition("-free-")[0]):
         members = [outcome for outcome in groups.get((reference or "", name), []) if name in outcome.measures]
         if members:
@@ -125,8 +125,9 @@ def _answers(members: Iterable[Outcome], decoder: str) -> Seeds:
 
 
 def write_results(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome], measured_on: Mapping[str, Any]) -> None:
-    """Write sweep.md, sweep.json and, where the learning rate varies, sweep.png into a folder; and forgetting.png, if retention was
-    measured too.
+    """Write sweep.md and sweep.json into a folder.
+
+    Where the learning rate varies, sweep.png is written too, and forgetting.png if retention was measured.
     """
     rows = rows_of(outcomes, sweep.reference)
     record = {
@@ -141,7 +142,7 @@ def write_results(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome], measu
         pictures.append("![EM against the learning rate](sweep.png)")
         if points := _sweep_points(outcomes, sweep.evaluate.decoders[0]):
             plot_forgetting(points, folder / "forgetting.png")
-            pictures.append("![EM, and what it cost elsewhere, against the learning rate](forgetting.png)")
+            pictures.append("![EM, and the cost on general text and chats, against the learning rate](forgetting.png)")
     run.write_text(folder / "sweep.md", _page(folder.name, sweep, rows, outcomes, measured_on, pictures))
 
 
@@ -177,11 +178,12 @@ def _page(
     pictures: Sequence[str],
 ) -> str:
     note = (
-        f"Measured on {measured_on['data']}, {measured_on['questions']} questions, in percent. Where a cell has several seeds: mean ± "
-        "sample standard deviation. In brackets: 95 % intervals by bootstrap over documents, all seeds of a cell together. Correct no "
-        "answer: of the questions without an answer, those refused; correct has answer: of the others, those answered letter for letter "
-        "with a gold answer. Final loss: nats per learned token, mean over the last tenth of the steps. Elsewhere: general text and "
-        "chat prompts, see `palmette eval retention`; perplexity as a multiple of the untouched model's, KL from it in nats per token."
+        f"Measured on {measured_on['data']}, {measured_on['questions']} questions, in percent. Where a cell has "
+        "several seeds: mean ± sample standard deviation. In brackets: 95 % intervals by bootstrap over documents, "
+        "all seeds of a cell together. Correct no answer: of the questions without an answer, those refused; correct "
+        "has answer: of the others, those answered letter for letter with a gold answer. Final loss: nats per "
+        "learned token, mean over the last tenth of the steps. Elsewhere: general text and chat prompts, see "
+        "`palmette eval retention`; perplexity as a multiple of the untouched model's, KL from it in nats per token."
     )
     lines = [f"# Sweep {name}", "", note, ""]
     for table in tables_of(rows, varied_keys(sweep), sweep.reference):
@@ -202,7 +204,7 @@ def format_settings(varied: Mapping[str, Any]) -> str:
 
 
 def varied_keys(sweep: Sweep) -> list[str] | None:
-    """The settings that name a cell in tables; None where cells have names."""
+    """The settings that name a cell in tables. None where cells have names."""
     return None if sweep.cells else list(sweep.vary)
 
 
@@ -221,12 +223,12 @@ def _runs_table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]
 
 
 def plot_learning_rates(rows: Sequence[Row], out: Path, title: str) -> bool:
-    """EM against the learning rate as a PNG, one line for each decoder and each combination of what else varied.
+    """EM against the learning rate as a PNG, one line for each decoder and each combination of the other settings.
 
     Bars are standard deviations over seeds.
 
     Returns:
-        Whether the learning rate varies at all; else nothing is written.
+        Whether the learning rate varies. If it does not, nothing is written.
     """
     lines: dict[str, list[Row]] = {}
     for row in rows:

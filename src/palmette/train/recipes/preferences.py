@@ -28,7 +28,8 @@ class PreferenceData(DataSection):
 class PreferenceRecipe(Recipe):
     """A run that learns from preferences.
 
-    `prompt` and `reasoning` have no part in training: they are how `palmette ask` and `eval squad` put questions to the model.
+    `prompt` and `reasoning` are not used in training. `palmette ask` and `eval squad` use them to put questions to the
+    model.
 
     Attributes:
         start: a finished run to start from, whose adapter is trained further. The new run needs only the base of that

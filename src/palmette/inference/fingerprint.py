@@ -1,0 +1,157 @@
+"""What a run depends on outside its folder: the files of its base model, by their hashes.
+
+A run holds an adapter, and the base's weights, tokenizer and chat template stay where they were. Training writes their
+hashes into the manifest. They are compared each time that the run is opened. A file is hashed in full, and the hash is
+kept in the user's cache until the file's size, inode or times of change differ. A check of a base whose hashes are
+cached takes about a millisecond.
+
+A model of the hub is named by its commit, which stands for its content. Code that comes with a model is a file like any
+other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from palmette import run
+from palmette.errors import ModelError, PalmetteError
+from palmette.model.embedded import DEFAULT_MODEL, cache_folder, find_gguf
+
+BASE = "base"
+# Set by `palmette --trust-changed-base`, and inherited by the processes of a sweep.
+TRUST = "PALMETTE_TRUST_CHANGED_BASE"
+
+_WEIGHTS = ("*.safetensors", "config.json", "*.py")
+_TOKENIZER = ("tokenizer*", "*.model", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json")
+_TEMPLATE = ("*.jinja", "*/*.jinja", "chat_template.json")
+# A file that changes twice within the tick of the file system's clock can keep its stamp. So a young file's hash is not
+# kept.
+_YOUNG = 2.0  # seconds
+_log = logging.getLogger(__name__)
+
+
+def base_fingerprint(name: str, commit: str | None = None) -> dict[str, Any]:
+    """What the base model of a run is made of.
+
+    Args:
+        name: a folder, a GGUF file, or a hub id, as it was located.
+        commit: the commit of a hub id.
+
+    Returns:
+        `kind` ("folder", "gguf" or "hub"), and either `files`, the SHA-256 of each file by its name, or `commit`. The
+        GGUF file of the installed package stands for the default hub id.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    path = Path(name)
+    try:
+        if path.is_dir():
+            files = {
+                file for pattern in _WEIGHTS + _TOKENIZER + _TEMPLATE for file in path.glob(pattern) if file.is_file()
+            }
+            return {
+                "kind": "folder",
+                "files": {file.relative_to(path).as_posix(): file_hash(file) for file in sorted(files)},
+            }
+        embedded = find_gguf() if name == DEFAULT_MODEL else None
+        if embedded is not None or path.suffix.lower() == ".gguf":
+            return {"kind": "gguf", "files": {path.name if embedded is None else name: file_hash(embedded or path)}}
+    except OSError as error:
+        raise ModelError(f"cannot read the model {name!r}: {error}", "Check its files.") from error
+    return {"kind": "hub", "commit": commit}
+
+
+def file_hash(file: Path) -> str:
+    """The SHA-256 of a file, from the cache if the file has not been touched since it was hashed.
+
+    Args:
+        file: the file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    file = file.resolve()
+    state = file.stat()
+    stamp = [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_dev]
+    kept = cache_folder() / "hashes" / f"{hashlib.sha256(os.fsencode(file)).hexdigest()[:32]}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        value = json.loads(kept.read_text(encoding="utf-8"))
+        if value["stamp"] == stamp:
+            return str(value["sha256"])
+    with file.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    if time.time() - max(state.st_mtime, state.st_ctime) < _YOUNG:
+        return sha256
+    with contextlib.suppress(OSError, PalmetteError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        run.write_json(kept, {"stamp": stamp, "sha256": sha256})
+    return sha256
+
+
+def check_base(folder: Path, manifest: dict[str, Any], name: str) -> None:
+    """Check that a run's base model is the one that the run was trained on.
+
+    A run of a version that kept no hashes passes with a line in the log. With `TRUST` in the environment, so does a
+    base that has changed.
+
+    Args:
+        folder: the run folder.
+        manifest: its manifest.
+        name: the base model, as it was located.
+
+    Raises:
+        ModelError: a file of the base has changed, is missing or is new, or the base was of another kind.
+    """
+    before = manifest.get(BASE)
+    if not isinstance(before, dict):
+        _warn(f"{folder} records no hashes of its base model {name!r}, so nobody can check whether it has changed")
+        return
+    now = base_fingerprint(name, before.get("commit"))
+    difference = _difference(before, now)
+    if not difference:
+        return
+    problem = f"the base model {name!r} of {folder} is not the one that it was trained on: {difference}"
+    if os.environ.get(TRUST):
+        _warn(f"{problem}. It is used as it is, since changed base models are trusted")
+        return
+    raise ModelError(
+        problem, "Put it back as it was. To use it as it is, begin the command with: palmette --trust-changed-base"
+    )
+
+
+@functools.cache
+def _warn(text: str) -> None:
+    """Log a warning once. Without handlers of logging, it is a line on standard error."""
+    _log.warning("%s", text)
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two fingerprints, in words. "" if nothing does."""
+    if before["kind"] != now["kind"]:
+        return f"it was of the kind {before['kind']}, and is of the kind {now['kind']}"
+    if now["kind"] == "gguf":  # its name may change, and its content may not
+        return "" if [*before["files"].values()] == [*now["files"].values()] else "its file has changed"
+    old, new = before.get("files", {}), now.get("files", {})
+    kinds = {
+        "changed": [name for name in sorted(old.keys() & new.keys()) if old[name] != new[name]],
+        "missing": sorted(old.keys() - new.keys()),
+        "new": sorted(new.keys() - old.keys()),
+    }
+    return ", ".join(f"{', '.join(names)} {kind}" for kind, names in kinds.items() if names)
+
+
+def fingerprint_hash(fingerprint: dict[str, Any]) -> str:
+    """One hash of a fingerprint, for what is keyed to a base model, such as a calibration."""
+    content = fingerprint.get("files") or {"commit": fingerprint.get("commit")}
+    if fingerprint["kind"] == "gguf":
+        content = {"gguf": next(iter(content.values()))}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
