@@ -42,9 +42,7 @@ def sweep(
     for text in result.failures:
         news.print(text)
     total = len(result.outcomes)
-    news.print(
-        f"{total - result.num_failed} of {total} runs finished. The table is in {result.folder / 'sweep.md'}"
-    )
+    news.print(f"{total - result.num_failed} of {total} runs finished. The table is in {result.folder / 'sweep.md'}")
     if result.num_failed:
         raise typer.Exit(1)
 
