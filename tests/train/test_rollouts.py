@@ -77,7 +77,10 @@ def learner(model: Any, rollouts: RolloutBatch, **settings: Any) -> GrpoLearner:
 
 
 def stock_logprobs(model: Any, task: ExtractiveQa, rollouts: RolloutBatch) -> tuple[Any, torch.Tensor]:
-    """One completion a row, after its whole prompt, through transformers as it is: the model, and the log-probabilities of the completions' tokens."""
+    """One completion a row, after its whole prompt, through stock transformers.
+
+    The results are the model, and the log-probabilities of the completions' tokens.
+    """
     stock = LlamaForCausalLM(
         LlamaConfig(**{**SMALL, "vocab_size": model.config.vocab_size}, max_position_embeddings=4096)
     )
