@@ -14,6 +14,7 @@ from palmette.errors import DataError, ModelError, RunError
 from palmette.evaluate.calibration import calibrate
 from palmette.evaluate.squad import evaluate_squad
 from tests.support import api_client
+from tests.support.processes import call, printed
 from tests.support.programs import ROOT, page_module, programs, quickstart
 
 NAMES = [
@@ -103,7 +104,9 @@ def test_a_package_and_a_function_may_share_a_name(order: str) -> None:
         "try: palmette.evaluate()\n"
         "except TypeError as error: print(error)\n"
     )
-    said = python(f"import inspect, sys; {ORDERS[order]}\n{check}")
+    fresh = "import inspect, sys; assert not [name for name in sys.modules if name.startswith('palmette')]"
+    code, said = call(printed, f"{fresh}\n{ORDERS[order]}\n{check}")
+    assert code == 0
     assert said == "evaluate() missing 2 required positional arguments: 'answerer' and 'data'"
 
 

@@ -9,7 +9,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,8 +23,8 @@ from palmette.errors import DataError, RunError
 from palmette.inference.answerer import load_answerer
 from palmette.inference.job import predict_file, predict_rows
 from tests.support.command import palmette
-from tests.support.paths import ROOT
-from tests.support.predicting import SETTINGS, Fake, many, predict, row
+from tests.support.predicting import SETTINGS, Fake, many, predict, row, work_until_killed
+from tests.support.processes import call
 
 FERRY = "The ferry leaves at 7:40 from pier 3. <|im_end|>"
 
@@ -221,11 +220,8 @@ def test_a_torn_file_is_mended_wherever_it_was_torn(out: Path, monkeypatch: pyte
 def test_a_killed_job_goes_on_without_loss_or_repetition(out: Path, tmp_path: Path, seed: int) -> None:
     whole, sizes = uninterrupted(many(90), tmp_path), []
     for start in range(3):
-        code = (
-            f"from tests.support.predicting import work_until_killed as work; work({str(tmp_path)!r}, '{seed}/{start}')"
-        )
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        code, _ = call(work_until_killed, str(tmp_path), f"{seed}/{start}")
+        assert code in (0, -signal.SIGKILL)
         left = out.read_bytes() if out.exists() else b""
         assert whole.startswith(left)
         sizes.append(len(left))
