@@ -86,7 +86,7 @@ def test_completions_grown_on_the_tree_equal_one_prompt_a_row(
 
 def test_a_prompt_that_does_not_fit_is_refused(setting: tuple[Any, Any, ExtractiveQa]) -> None:
     model, tokenizer, task = setting
-    with pytest.raises(PackingError, match=r"needs \d+ tokens with its completion; a batch has 100"):
+    with pytest.raises(PackingError, match=r"needs \d+ tokens with its completion, and a batch has 100"):
         list(GreedyDecoder(model, tokenizer, task, tokens_per_batch=100).completions(asked()))
 
 

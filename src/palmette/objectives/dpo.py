@@ -63,7 +63,6 @@ def dpo_loss(
     label smoothing.
 
     Sources:
-
     - sigmoid: Rafailov et al. (2023), equation 7.
     - Label smoothing: Mitchell (2023), "A note on DPO with noisy preferences" (conservative DPO).
     - ipo: Azar et al. (2023), equation 17, where beta is called tau. The paper sums log-ratios over tokens. TRL divides

@@ -3,8 +3,8 @@
 Completions are sampled from the policy at temperature 1 from all tokens, so their means estimate those of the policy:
 
     completion_kl           KL(policy || reference), nats a completion: the mean of log(policy / reference), summed
-                            along each completion. It is the estimate k1 of `objectives/kl.py`, without bias, and below 0 by
-                            chance where the two models are close
+                            along each completion. It is the estimate k1 of `objectives/kl.py`, without bias, and below
+                            0 by chance where the two models are close
     completion_kl_k3        the same by k3 at each token, also without bias, and never below 0
     token_kl, token_kl_k3   both sums over all completions, divided by the tokens of all completions
     entropy                 -log(policy) over all completions, divided by their tokens (nats a token)
@@ -15,8 +15,8 @@ Completions are sampled from the policy at temperature 1 from all tokens, so the
     sampled_abstained       the share of completions that are valid and abstain, rightly or not
 
 Completions are cut at a limit, so this is the divergence over their first tokens, which is never more than that of
-whole completions. Figures a token are ratios of means. Intervals are 95 % percentile intervals by bootstrap over documents
-(see `evaluate/bootstrap.py` for what they do not cover). The completions of a document are drawn together.
+whole completions. Figures a token are ratios of means. Intervals are 95 % percentile intervals by bootstrap over
+documents (see `evaluate/bootstrap.py` for what they do not cover). The completions of a document are drawn together.
 
 Letters: N completions, D documents, M measures, S samples.
 """

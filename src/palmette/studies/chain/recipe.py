@@ -1,8 +1,8 @@
 """Recipes of chains: stages of training that build on one another, as `palmette chain` runs them.
 
 A stage refers to another one as `stage:NAME`. This means its run where a key takes a run (start, model,
-rollouts.reward_model, dpo.reference), and its preferences where a key takes data. So the whole chain is checked before the
-first stage begins.
+rollouts.reward_model, dpo.reference), and its preferences where a key takes data. So the whole chain is checked before
+the first stage begins.
 """
 
 from __future__ import annotations
