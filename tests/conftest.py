@@ -66,6 +66,14 @@ def tiny_folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="session")
+def sft_run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of fine-tuning that was never stopped."""
+    from tests.support.runs import train_small_model  # the stages take seconds to import
+
+    return train_small_model(tiny_folder, tmp_path_factory.mktemp("runs") / "straight")
+
+
+@pytest.fixture(scope="session")
 def reward_run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reward model's run."""
     from tests.support.runs import train_small_reward_model  # the stages take seconds to import

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
@@ -28,11 +25,9 @@ from palmette.evaluate.retention.measure import (
 )
 from palmette.evaluate.retention.probe import Probe, beginning
 from palmette.evaluate.retention.scores import CompletionScore, Retention, TextScore, total
-from palmette.evaluate.retention.texts import ChatPrompt, Passage, chat_prompts, hashes, passages
-from palmette.model.loading import add_lora, load_model, weights_hash
+from palmette.evaluate.retention.texts import ChatPrompt, Passage, passages
+from palmette.model.loading import add_lora, load_model
 from palmette.pages.plots import SweepPoint, forgetting_figure, plot_forgetting
-from tests.support.command import palmette
-from tests.support.data import squad_file
 from tests.support.models import tiny_llama
 from tests.support.oracle import oracle
 from tests.support.tokenizers import STYLES
@@ -323,47 +318,6 @@ def test_a_model_that_came_apart_is_an_error(probe: Probe) -> None:
         observe(model, probe, FEW)
 
 
-def words_of(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
-
-
-def test_the_passages_are_what_they_say() -> None:
-    texts = passages()
-    assert len(texts) >= 12
-    assert len({passage.id for passage in texts}) == len({passage.register for passage in texts}) == len(texts)
-    for passage in texts:
-        assert 150 <= len(passage.text.split()) <= 250, passage.id
-        assert passage.text == passage.text.strip()
-        # What a first token that nothing predicts holds can be decoded by itself.
-        assert passage.text[0].isascii()
-
-
-def test_no_passage_repeats_another_or_a_prompt() -> None:
-    """No run of eight words stands in two of them; no two prompts say the same."""
-    seen: dict[tuple[str, ...], str] = {}
-    for item in (*passages(), *chat_prompts()):
-        words = words_of(item.text)
-        for start in range(len(words) - 7):
-            run = tuple(words[start : start + 8])
-            assert seen.setdefault(run, item.id) == item.id, (run, item.id)
-    assert len(seen) > 2000
-    assert len({" ".join(words_of(prompt.text)) for prompt in chat_prompts()}) == len(chat_prompts())
-
-
-def test_the_prompts_are_of_many_kinds() -> None:
-    prompts = chat_prompts()
-    assert len(prompts) >= 24
-    assert len({prompt.id for prompt in prompts}) == len(prompts)
-    assert len({prompt.kind for prompt in prompts}) >= 8
-    assert all(4 <= len(words_of(prompt.text)) <= 40 for prompt in prompts)
-
-
-def test_the_code_among_the_passages_is_code() -> None:
-    (code,) = (passage.text for passage in passages() if passage.register == "code with comments")
-    compile(code, "passage", "exec")
-    assert code.count("# ") >= 3
-
-
 def test_a_sweep_is_drawn_as_it_is(tmp_path: Path) -> None:
     """Two seeds at one learning rate are two points and one place of the line; the cost of a ratio e is 1 nat."""
     points = [
@@ -383,84 +337,6 @@ def test_a_sweep_is_drawn_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="no points"):
         plot_forgetting([], tmp_path / "none.png")
-
-
-def trained(tiny_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> Path:
-    """A run that has learned something: three steps without a warm-up."""
-    recipe = {
-        "output": str(folder / "run"),
-        "model": {"name": str(tiny_folder), "dtype": "float32"},
-        "data": {"train": [str(squad_file(folder / "train.json"))]},
-        "train": {"epochs": 3, "method": method, "learning_rate": 0.03, "warmup": 0.0},
-    }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    assert palmette(monkeypatch, "train", "sft", folder / "recipe.yaml") == 0
-    return folder / "run"
-
-
-def test_the_command_measures_a_run(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One model with its adapter off and on; then the same run against its base named by hand, two models: the same
-    figures.
-    """
-    run = trained(tiny_folder, tmp_path, monkeypatch, "lora")
-    words = ["eval", "retention", "--model", run, "--max-new-tokens", "5", "--out"]
-    capsys.readouterr()
-    assert palmette(monkeypatch, *words, tmp_path / "one") == 0
-    shown = capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "one").iterdir()} == {"retention.json", "retention.png"}
-    assert (tmp_path / "one" / "retention.png").read_bytes().startswith(b"\x89PNG")
-    found = json.loads((tmp_path / "one" / "retention.json").read_text())
-    assert f"{found['untouched']['perplexity']:.2f}" in shown
-    assert f"{found['kl']:.3f}" in shown
-    assert (len(found["by_passage"]), len(found["by_prompt"])) == (len(passages()), len(chat_prompts()))
-    assert found["kl"] > 0.01
-    made_by = found["made_by"]
-    assert made_by["data"] == hashes()
-    assert made_by["settings"]["max_new_tokens"] == 5
-    assert made_by["base_sha256"] == weights_hash(str(tiny_folder))
-    assert made_by["weights"] == weights_hash(str(run / "adapter"))
-    assert palmette(monkeypatch, *words, tmp_path / "two", "--base", tiny_folder) == 0
-    again = json.loads((tmp_path / "two" / "retention.json").read_text())
-    for name in ("untouched", "tuned"):
-        assert again[name]["perplexity"] == pytest.approx(found[name]["perplexity"], rel=1e-5)
-    assert again["kl"] == pytest.approx(found["kl"], rel=1e-4)
-    assert (again["made_by"]["weights"], again["made_by"]["base_sha256"]) == (
-        made_by["weights"],
-        made_by["base_sha256"],
-    )
-    assert palmette(monkeypatch, *words, tmp_path / "one") == 2
-    assert "exists already" in capsys.readouterr().err
-
-
-def test_the_command_measures_a_fully_trained_run(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = trained(tiny_folder, tmp_path, monkeypatch, "full")
-    words = ["eval", "retention", "--max-new-tokens", "3", "--model"]
-    assert palmette(monkeypatch, *words, run, "--out", tmp_path / "out") == 0
-    found = json.loads((tmp_path / "out" / "retention.json").read_text())
-    for name, folder in (("untouched", tiny_folder), ("tuned", run / "model")):
-        loaded = load_model(str(folder), dtype="float32")
-        expected = total(score_texts(loaded.model, Probe(loaded.tokenizer), Settings()))
-        assert found[name]["perplexity"] == pytest.approx(expected.perplexity, rel=1e-5)
-    assert found["tuned"]["perplexity"] != pytest.approx(found["untouched"]["perplexity"], rel=1e-3)
-    assert found["kl"] > 0.01
-    assert found["made_by"]["base_sha256"] == weights_hash(str(tiny_folder))
-    assert found["made_by"]["weights"] == weights_hash(str(run / "model"))
-
-
-def test_the_command_wants_to_know_the_untouched_model(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["eval", "retention", "--max-new-tokens", "3", "--model", tiny_folder]
-    assert palmette(monkeypatch, *words) == 2
-    assert "--base" in capsys.readouterr().err
-    assert palmette(monkeypatch, *words, "--base", tiny_folder) == 0
-    shown = capsys.readouterr().out
-    assert "x 1.000" in shown
-    assert "+0.000" in shown
 
 
 @pytest.mark.slow

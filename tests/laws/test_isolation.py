@@ -28,8 +28,7 @@ from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 from tests.support.models import PATHS, SMALL, VOCABULARY, on_path, tiny_llama
-from tests.support.poison import KEY, wanted
-from tests.support.poison import poison_tree as tree
+from tests.support.poison import KEY, poison_tree, wanted
 
 
 def victim_logprob(model: Any, one: PrefixTree) -> torch.Tensor:
@@ -42,10 +41,10 @@ def victim_logprob(model: Any, one: PrefixTree) -> torch.Tensor:
 def test_a_key_that_everybody_wants_stays_in_its_branch(path: str, victim_first: bool) -> None:
     model = wanted(on_path(path))
     with torch.no_grad():
-        clean = victim_logprob(model, tree((8, 8), victim_first))
-        poisoned = victim_logprob(model, tree((KEY, KEY), victim_first))
+        clean = victim_logprob(model, poison_tree((8, 8), victim_first))
+        poisoned = victim_logprob(model, poison_tree((KEY, KEY), victim_first))
         # Vacuity guard: in the victim's own trunk the same key changes the answer a great deal.
-        inside = Node((Segment((1, KEY, 3)),), tree((8, 8)).root.children)
+        inside = Node((Segment((1, KEY, 3)),), poison_tree((8, 8)).root.children)
         reached = victim_logprob(model, PrefixTree(inside, "t"))
     assert torch.equal(clean, poisoned)
     assert abs(float(reached - clean)) > 0.1
@@ -56,7 +55,7 @@ def test_hidden_tokens_only_take_up_positions() -> None:
 
     def score(placeholder: tuple[int, ...], attend: bool) -> torch.Tensor:
         trunk = (Segment((1, 2)), Segment(placeholder, attend=attend), Segment((3,)))
-        return victim_logprob(model, PrefixTree(Node(trunk, tree((8, 8)).root.children), "t"))
+        return victim_logprob(model, PrefixTree(Node(trunk, poison_tree((8, 8)).root.children), "t"))
 
     with torch.no_grad():
         assert torch.equal(score((20, 21), attend=False), score((30, 31), attend=False))
@@ -67,7 +66,7 @@ def test_hidden_tokens_only_take_up_positions() -> None:
 def test_a_stock_backend_is_refused_by_name() -> None:
     model = tiny_llama(backend="sdpa")
     with pytest.raises(ModelError, match="LlamaForCausalLM runs the attention backend 'sdpa'"):
-        victim_logprob(model, tree((8,)))
+        victim_logprob(model, poison_tree((8,)))
 
 
 class DeafLlama(LlamaForCausalLM):

@@ -24,8 +24,7 @@ from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 from tests.support.models import SMALL, VOCABULARY, tiny_llama
-from tests.support.poison import KEY, wanted
-from tests.support.poison import poison_tree as tree
+from tests.support.poison import KEY, poison_tree, wanted
 from tests.support.trees import trees
 
 gpu = pytest.mark.gpu
@@ -165,10 +164,10 @@ def test_a_key_that_everybody_wants_stays_in_its_branch(victim_first: bool) -> N
         assert isinstance(mask, BlockMask)
         return logits_BTV(model, batch, mask)[batch.node_BT == (1 if victim_first else 2)]
 
-    clean, poisoned = (victim(tree(poison, victim_first)) for poison in ((8, 8), (KEY, KEY)))
+    clean, poisoned = (victim(poison_tree(poison, victim_first)) for poison in ((8, 8), (KEY, KEY)))
     assert torch.equal(clean, poisoned)
     # Vacuity guard: in the victim's own trunk the same key changes the numbers a great deal.
-    inside = PrefixTree(Node((Segment((1, KEY, 3)),), tree((8, 8), victim_first).root.children), "t")
+    inside = PrefixTree(Node((Segment((1, KEY, 3)),), poison_tree((8, 8), victim_first).root.children), "t")
     assert float((victim(inside) - clean).abs().max()) > 0.1
 
 

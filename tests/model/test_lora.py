@@ -17,7 +17,7 @@ from palmette.model.loading import add_lora
 from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.run import resume, train
 from tests.support.models import tiny_llama
-from tests.support.recipes import sft_recipe as recipe
+from tests.support.recipes import sft_recipe
 from tests.support.runs import adapter, assert_same, on_step, quiet
 
 PLAIN: dict[str, Any] = {"rank": 4, "alpha": 6.0, "dropout": 0.0, "targets": ["q_proj"]}
@@ -100,10 +100,10 @@ def test_a_pattern_that_matches_nothing_is_refused(option: str) -> None:
 def test_what_is_trained_with_them_resumes_bit_equal(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    train(recipe(tiny_folder, tmp_path / "straight", **options), quiet)
+    train(sft_recipe(tiny_folder, tmp_path / "straight", **options), quiet)
     on_step(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(TrainingInterrupted):
-        train(recipe(tiny_folder, tmp_path / "stopped", **options), quiet)
+        train(sft_recipe(tiny_folder, tmp_path / "stopped", **options), quiet)
     monkeypatch.undo()
     resume(tmp_path / "stopped", quiet)
     assert_same(adapter(tmp_path / "straight"), adapter(tmp_path / "stopped"))

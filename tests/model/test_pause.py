@@ -33,8 +33,7 @@ from palmette.tree.segments import Segment
 from tests.support.command import palmette, push
 from tests.support.data import squad_file
 from tests.support.models import PATHS, on_path, tiny_llama
-from tests.support.recipes import parse_recipe
-from tests.support.recipes import sft_recipe as recipe
+from tests.support.recipes import parse_recipe, sft_recipe
 from tests.support.runs import adapter, assert_same, quiet
 from tests.support.tasks import DOCUMENT, task_with
 
@@ -129,7 +128,7 @@ def test_decoders_write_them_in(tokenizer: Any) -> None:
 
 def with_pauses(tiny_folder: Path, out: Path, **changes: Any) -> Any:
     defaults = {"reasoning__kind": "pause", "reasoning__tokens": 3, "reasoning__shared": False}
-    return recipe(tiny_folder, out, **{**defaults, "reasoning__embedding_epochs": 1, **changes})
+    return sft_recipe(tiny_folder, out, **{**defaults, "reasoning__embedding_epochs": 1, **changes})
 
 
 @pytest.fixture(scope="module")

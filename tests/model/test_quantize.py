@@ -22,7 +22,7 @@ from palmette.model.loading import add_lora, load_model
 from palmette.model.quantize import is_quantized, quantization_config
 from palmette.tree.batch import PackedBatch
 from tests.support.models import tiny_llama
-from tests.support.poison import poison_tree as tree
+from tests.support.poison import poison_tree
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *, recent: bool = True, **attributes: Any) -> None:
@@ -146,7 +146,7 @@ def adapter_gradients(folder: Path, config: Any, device: str, *, plain: bool) ->
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
     check_model(model.eval(), training=True)
-    score_tokens(model.train(), PackedBatch.from_trees([[tree((8, 9))]]).to(device)).logprob_P.sum().backward()
+    score_tokens(model.train(), PackedBatch.from_trees([[poison_tree((8, 9))]]).to(device)).logprob_P.sum().backward()
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert all(parameter.grad is not None for _, parameter in trained)
     return {name: parameter.grad.float() for name, parameter in trained}

@@ -34,7 +34,7 @@ from palmette.tree.segments import decode_tokens
 from tests.support.command import BASE, palmette, push
 from tests.support.data import squad_file
 from tests.support.publishing import adapted, logits, plain
-from tests.support.recipes import sft_recipe as recipe
+from tests.support.recipes import sft_recipe
 from tests.support.tokenizers import LLAMA3
 
 
@@ -354,10 +354,10 @@ def test_prompts_that_a_plain_tokenizer_encodes_otherwise_are_counted(tmp_path: 
     file.write_text(json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": paragraphs}]}))
     tokenizer = llama3_tokenizer()
     task = ExtractiveQa(ChatTemplate(tokenizer))
-    counted = count_joined(recipe(tmp_path, tmp_path / "run", data__train=[str(file)]), task, tokenizer)
+    counted = count_joined(sft_recipe(tmp_path, tmp_path / "run", data__train=[str(file)]), task, tokenizer)
     assert (counted.joined, counted.total, counted.data) == (3, 5, "the training data")
     file.unlink()
-    corpus = count_joined(recipe(tmp_path, tmp_path / "run", data__train=[str(file)]), task, tokenizer)
+    corpus = count_joined(sft_recipe(tmp_path, tmp_path / "run", data__train=[str(file)]), task, tokenizer)
     assert corpus.data == "the built-in corpus"
     ends = [document.text[-1] for document in read_source("builtin:train").documents for _ in document.questions]
     assert (corpus.joined, corpus.total) == (ends.count("."), len(ends)) == (690, 700)

@@ -23,7 +23,7 @@ from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 from tests.support.models import PATHS, VOCABULARY, on_path, tiny_llama
-from tests.support.tokenizers import LetterPairs as Letters
+from tests.support.tokenizers import LetterPairs
 
 # The second one begins as the first does, the third one is the beginning of both, the fourth has nothing in common with
 # them.
@@ -31,7 +31,7 @@ PROMPTS = ((3, 1, 4, 1, 5), (3, 1, 4, 9, 2, 6), (3, 1), (8, 8, 8))
 
 
 def sampler(model: Any, *, end: tuple[int, ...] = (), tokens_per_batch: int = 8192) -> Sampler:
-    return Sampler(model, Letters(), end_tokens=end, tokens_per_batch=tokens_per_batch)
+    return Sampler(model, LetterPairs(), end_tokens=end, tokens_per_batch=tokens_per_batch)
 
 
 def rollouts(model: Any, sampling: Sampling, num_samples: int = 3, **options: Any) -> list[list[Rollout]]:
@@ -266,7 +266,7 @@ def test_the_end_token_is_among_the_tokens() -> None:
         assert two.logprobs == pytest.approx(one.logprobs[:upto], abs=1e-9)
         assert two.finish == ("end" if stops else "length")
         assert two.num_text_tokens == upto - bool(stops)
-        assert two.text == Letters().decode(one.tokens[: upto - bool(stops)])
+        assert two.text == LetterPairs().decode(one.tokens[: upto - bool(stops)])
         ended += bool(stops)
     assert 0 < ended < 12
 

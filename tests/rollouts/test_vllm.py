@@ -19,7 +19,7 @@ from palmette.rollouts import vllm as vllm_backend
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Rollout, RolloutSampler, Sampling
 from palmette.rollouts.vllm import VllmSampler
-from tests.support.tokenizers import LetterPairs as Letters
+from tests.support.tokenizers import LetterPairs
 
 END = 9
 
@@ -69,18 +69,18 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch, vllm: None) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ModelError, match=r"vLLM needs a GPU.*palmette\.rollouts\.sampler\.Sampler"):
-        VllmSampler("m", Letters(), end_tokens=[END], max_model_len=20)
+        VllmSampler("m", LetterPairs(), end_tokens=[END], max_model_len=20)
     monkeypatch.setattr(vllm_backend.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(
         ModelError, match=r"vLLM is not installed.*pip install vllm.*palmette\.rollouts\.sampler\.Sampler"
     ):
-        VllmSampler("m", Letters(), end_tokens=[END], max_model_len=20)
+        VllmSampler("m", LetterPairs(), end_tokens=[END], max_model_len=20)
 
 
 def test_what_is_asked_of_vllm(vllm: None) -> None:
     """Prompts as tokens, never as text; log-probabilities before temperature; the model's own penalties off."""
     source: RolloutSampler = VllmSampler(
-        "m", Letters(), end_tokens={END}, max_model_len=20, adapter=Path("a"), dtype="bfloat16"
+        "m", LetterPairs(), end_tokens={END}, max_model_len=20, adapter=Path("a"), dtype="bfloat16"
     )
     made = dict(Engine.made)
     assert made.pop("enable_prefix_caching") is True
@@ -118,7 +118,7 @@ def test_what_is_asked_of_vllm(vllm: None) -> None:
 
 def test_what_vllm_says_becomes_rollouts(vllm: None) -> None:
     """Tokens 0, 1, 2 say "aa", "ab", "ac": the stop string "bac" cuts two tokens to the text "aaa"."""
-    source = VllmSampler("m", Letters(), end_tokens=[END], max_model_len=20)
+    source = VllmSampler("m", LetterPairs(), end_tokens=[END], max_model_len=20)
     Engine.completions = [
         [
             Output(1, (0, 1, 2), "aaa", "stop", "bac"),
@@ -148,7 +148,7 @@ def test_what_vllm_says_becomes_rollouts(vllm: None) -> None:
 
 
 def test_prompts_are_checked_before_anything_is_asked(vllm: None) -> None:
-    source = VllmSampler("m", Letters(), end_tokens=[END], max_model_len=20)
+    source = VllmSampler("m", LetterPairs(), end_tokens=[END], max_model_len=20)
     with pytest.raises(PackingError, match="prompt 0 is empty"):
         source.sample([()], 1, Sampling(max_new_tokens=5))
     with pytest.raises(PackingError, match="prompt 0 needs 21 tokens with a completion, and max_model_len is 20"):

@@ -27,8 +27,7 @@ from palmette.studies.tables import Row, Spread
 from palmette.train.checkpoints import checkpoints
 from palmette.train.run import train
 from tests.support.command import palmette
-from tests.support.recipes import small_sweep as small
-from tests.support.recipes import sweep_file
+from tests.support.recipes import small_sweep, sweep_file
 from tests.support.runs import adapter, assert_same, on_step, quiet
 
 
@@ -37,7 +36,7 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A finished sweep of two learning rates with two seeds each."""
     folder = tmp_path_factory.mktemp("sweep")
     vary = {"train.learning_rate": [1e-3, 3e-2]}
-    settings = small(tiny_folder, folder)
+    settings = small_sweep(tiny_folder, folder)
     settings["evaluate"]["limit"] = 3
     settings["reference"] = "learning_rate=0.001"
     file = sweep_file(folder / "rates.yaml", vary=vary, seeds=[0, 1], **settings)
@@ -174,7 +173,7 @@ def test_what_is_finished_is_kept(finished: Path, monkeypatch: pytest.MonkeyPatc
 def test_another_decoder_is_asked_without_training_again(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = small(tiny_folder, tmp_path)
+    settings = small_sweep(tiny_folder, tmp_path)
     settings["evaluate"]["decoders"] = ["greedy"]
     assert palmette(monkeypatch, "sweep", sweep_file(tmp_path / "s.yaml", **settings)) == 0
     weights = tmp_path / "s" / "cells" / "base_seed=0" / "run" / "adapter" / "adapter_model.safetensors"
@@ -235,7 +234,7 @@ def test_ctrl_c_in_training_and_in_answering(
     """Stopped in the first run's second step, then while it is measured; in the end it is the run that nobody
     stopped.
     """
-    file = sweep_file(tmp_path / "s.yaml", seeds=[0, 1], **small(tiny_folder, tmp_path))
+    file = sweep_file(tmp_path / "s.yaml", seeds=[0, 1], **small_sweep(tiny_folder, tmp_path))
     run = tmp_path / "s" / "cells" / "base_seed=0" / "run"
     with monkeypatch.context() as patch:
         on_step(patch, 1, lambda: signal.raise_signal(signal.SIGINT))
@@ -261,7 +260,7 @@ def test_ctrl_c_in_training_and_in_answering(
 def test_a_failure_is_written_down_and_the_others_go_on(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = small(tiny_folder, tmp_path)
+    settings = small_sweep(tiny_folder, tmp_path)
     settings["base"]["train"] |= {"max_grad_norm": 0.0, "warmup": 0.0}
     cells = {"explodes": {"train.learning_rate": 1e30}, "learns": {"train.learning_rate": 1e-3}}
     file = sweep_file(tmp_path / "s.yaml", cells=cells, **settings)
@@ -284,7 +283,7 @@ def test_a_decoder_that_refuses_leaves_the_others_alone(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its row has dashes, its reason stands below the tables, and it is asked again on --retry-failed only."""
-    file = sweep_file(tmp_path / "s.yaml", seeds=[0, 1], **small(tiny_folder, tmp_path))
+    file = sweep_file(tmp_path / "s.yaml", seeds=[0, 1], **small_sweep(tiny_folder, tmp_path))
     asked, real = [], Answerer.decoder
 
     def refuse(self: Answerer, name: Any, **options: Any) -> Any:

@@ -14,13 +14,12 @@ import pytest
 from palmette.lock import locked
 from palmette.run import read_log
 from tests.support.command import palmette
-from tests.support.recipes import small_sweep as small
-from tests.support.recipes import sweep_file
+from tests.support.recipes import small_sweep, sweep_file
 
 
 def test_two_processes_share_a_sweep(tiny_folder: Path, tmp_path: Path) -> None:
     """Every cell is trained once, by either of them, and both end with the whole table."""
-    file = sweep_file(tmp_path / "s.yaml", seeds=[0, 1, 2, 3], **small(tiny_folder, tmp_path))
+    file = sweep_file(tmp_path / "s.yaml", seeds=[0, 1, 2, 3], **small_sweep(tiny_folder, tmp_path))
     code = "import sys; from palmette.cli.main import main; sys.argv = ['palmette', 'sweep', sys.argv[1]]; main()"
     started = [
         subprocess.Popen([sys.executable, "-c", code, str(file)], stdout=PIPE, stderr=PIPE, text=True) for _ in range(2)
@@ -39,7 +38,7 @@ def test_a_cell_of_another_process_comes_last(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The first cell is held until the second one is done and looked at once more; then the first is trained too."""
-    file = sweep_file(tmp_path / "s.yaml", seeds=[0, 1], **small(tiny_folder, tmp_path))
+    file = sweep_file(tmp_path / "s.yaml", seeds=[0, 1], **small_sweep(tiny_folder, tmp_path))
     with monkeypatch.context() as patch:
         patch.setattr(
             "palmette.studies.sweep.runner._train", lambda cell, say: (_ for _ in ()).throw(MemoryError("no room"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 
-class Page(HTMLParser):
+class ParsedPage(HTMLParser):
     """The elements of a page, and the contents of its scripts and styles."""
 
     def __init__(self, html: str) -> None:

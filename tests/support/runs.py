@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from palmette.config import read_section
 from palmette.train.callbacks import MetricsLog
 from palmette.train.recipes.preferences import RewardRecipe
 from palmette.train.run import train
+from tests.support.recipes import sft_recipe
 
 
 def quiet(_: str) -> None:
@@ -47,6 +49,12 @@ def log(folder: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
 
+def train_small_model(tiny_folder: Path, folder: Path) -> Path:
+    """Fine-tuning by `sft_recipe`; its run folder."""
+    train(sft_recipe(tiny_folder, folder), quiet)
+    return folder
+
+
 def train_small_reward_model(tiny_folder: Path, folder: Path) -> Path:
     """A reward model that likes "abc" better than "17"; its run folder."""
     rows = [{"prompt": f"Say {n}.", "chosen": "abc" * n, "rejected": "17" * n} for n in range(1, 5)]
@@ -60,3 +68,9 @@ def train_small_reward_model(tiny_folder: Path, folder: Path) -> Path:
     }
     train(read_section(RewardRecipe, values, "test"), quiet)
     return folder / "run"
+
+
+def limit_files(num_bytes: int | None) -> None:
+    """From now on the system refuses to let any file grow beyond so many bytes; None lifts the limit."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard if num_bytes is None else num_bytes, hard))

@@ -35,8 +35,7 @@ from palmette.tree.chat import ChatTemplate
 from tests.support.data import squad_file
 from tests.support.models import SMALL, tiny_llama, with_exact_norms
 from tests.support.rewards import letters
-from tests.support.rollouts import DOCUMENTS, LENGTH, ends, packed, step
-from tests.support.rollouts import LengthReward as Letters
+from tests.support.rollouts import DOCUMENTS, LENGTH, LengthReward, ends, packed, step
 from tests.support.runs import adapter, assert_same, log, on_step, quiet
 
 SETTINGS = PpoSection(value_coefficient=0.7, unfinished_amount=2.0, lam=0.9, gamma=0.97)
@@ -61,7 +60,7 @@ def made(model: Any, task: ExtractiveQa, tokenizer: Any) -> RolloutBatch:
     limits = {"num_samples": 4, "max_new_tokens": LENGTH, "most_questions": 3, "row_tokens": 4096}
     asked, _ = group_prompts(DOCUMENTS, task, **limits)
     source = Sampler(model, tokenizer, end_tokens=ends(model))
-    rollouts = RolloutMaker(source, RewardMixture(Letters()), 4, LENGTH, seed=3).make(asked, 0)
+    rollouts = RolloutMaker(source, RewardMixture(LengthReward()), 4, LENGTH, seed=3).make(asked, 0)
     assert {sample.finish for sample in rollouts.samples} == {"end", "length"}
     now_P, value_P = score_rollouts(model, packed(rollouts), rollouts, ends(model), head_of(model, "value"))
     assert value_P is not None

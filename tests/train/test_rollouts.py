@@ -33,8 +33,7 @@ from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 from tests.support.models import SMALL, tiny_llama, with_exact_norms
-from tests.support.rollouts import DOCUMENTS, LENGTH, ends, packed, step
-from tests.support.rollouts import LengthReward as Letters
+from tests.support.rollouts import DOCUMENTS, LENGTH, LengthReward, ends, packed, step
 from tests.support.trl_losses import trl_grpo_loss, trl_rloo_loss
 
 
@@ -58,7 +57,9 @@ def model(tokenizer: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def maker(model: Any, tokenizer: Any) -> RolloutMaker:
-    return RolloutMaker(Sampler(model, tokenizer, end_tokens=ends(model)), RewardMixture(Letters()), 4, LENGTH, seed=3)
+    return RolloutMaker(
+        Sampler(model, tokenizer, end_tokens=ends(model)), RewardMixture(LengthReward()), 4, LENGTH, seed=3
+    )
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +321,7 @@ def test_rollouts_are_sampled_once_and_survive_a_stop(tokenizer: Any, asked: lis
     """
     model = tiny_llama(torch.float32, vocab_size=len(tokenizer))
     source = Sampler(model, tokenizer, end_tokens=ends(model))
-    maker = RolloutMaker(source, RewardMixture(Letters()), 4, LENGTH, seed=3)
+    maker = RolloutMaker(source, RewardMixture(LengthReward()), 4, LENGTH, seed=3)
     third = PromptGroup("f", asked[1].document, asked[1].questions, 9, asked[1].root, asked[1].trunk, asked[1].ends)
     first = plan(model, [*asked, third], maker)
     assert first.steps_per_epoch == 6

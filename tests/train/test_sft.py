@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import signal
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,8 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from palmette.data.source import read_source
 from palmette.errors import DataError, ModelError, PackingError, RunError
@@ -30,22 +27,13 @@ from palmette.train.step import TreeTrainer, nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 from tests.support.data import squad_file
-from tests.support.models import SMALL
-from tests.support.recipes import sft_recipe as recipe
-from tests.support.runs import adapter, assert_same, on_step, quiet
+from tests.support.recipes import sft_recipe
+from tests.support.runs import adapter, assert_same, limit_files, on_step, quiet
 
 
-@pytest.fixture(scope="module")
-def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was never stopped."""
-    out = tmp_path_factory.mktemp("runs") / "straight"
-    train(recipe(tiny_folder, out), quiet)
-    return out
-
-
-def test_a_run_leaves_what_a_stranger_needs(finished: Path, tiny_folder: Path) -> None:
-    assert {path.name for path in finished.iterdir()} == {"recipe.yaml", "manifest.json", "metrics.jsonl", "adapter"}
-    manifest = json.loads((finished / "manifest.json").read_text())
+def test_a_run_leaves_what_a_stranger_needs(sft_run: Path, tiny_folder: Path) -> None:
+    assert {path.name for path in sft_run.iterdir()} == {"recipe.yaml", "manifest.json", "metrics.jsonl", "adapter"}
+    manifest = json.loads((sft_run / "manifest.json").read_text())
     assert manifest["model"]["sha256"] == weights_hash(str(tiny_folder))
     data = read_source("builtin:dev", limit_documents=4)
     assert manifest["data"] == [{"source": "builtin:dev", "sha256": data.sha256, "documents": 4, "questions": 40}]
@@ -53,13 +41,13 @@ def test_a_run_leaves_what_a_stranger_needs(finished: Path, tiny_folder: Path) -
     assert manifest["machine"]["cores"] > 0
     assert manifest["seed"] == 0
     assert len(manifest["prompt_sha256"]) == 64
-    log = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (sft_run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [1, 2, 3, 4]
-    plot_loss(finished / "metrics.jsonl", finished.parent / "loss.png", "test")
-    assert (finished.parent / "loss.png").read_bytes().startswith(b"\x89PNG")
+    plot_loss(sft_run / "metrics.jsonl", sft_run.parent / "loss.png", "test")
+    assert (sft_run.parent / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_training_lowers_the_loss(finished: Path, tiny_folder: Path) -> None:
+def test_training_lowers_the_loss(sft_run: Path, tiny_folder: Path) -> None:
     documents = read_source("builtin:dev", limit_documents=4).documents
 
     def loss(**options: Any) -> float:
@@ -69,19 +57,11 @@ def test_training_lowers_the_loss(finished: Path, tiny_folder: Path) -> None:
         with torch.no_grad():
             return float(nll_objective(loaded.model, batch, batch.learn_weight))
 
-    assert loss(adapter=finished / "adapter") < loss() - 0.2
-
-
-def test_the_same_seed_gives_the_same_parameters(finished: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    train(recipe(tiny_folder, tmp_path / "again"), quiet)
-    assert_same(adapter(finished), adapter(tmp_path / "again"))
-    train(recipe(tiny_folder, tmp_path / "other", train__seed=1), quiet)
-    other = adapter(tmp_path / "other")
-    assert any(not torch.equal(value, other[name]) for name, value in adapter(finished).items())
+    assert loss(adapter=sft_run / "adapter") < loss() - 0.2
 
 
 def test_the_rehearsal_leaves_no_trace(
-    finished: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sft_run: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The largest batch is gone through once, before all others, with dropout drawn: without it the same parameters
     come out.
@@ -96,114 +76,16 @@ def test_the_rehearsal_leaves_no_trace(
     monkeypatch.setattr(
         TreeTrainer.__init__, "__kwdefaults__", {**TreeTrainer.__init__.__kwdefaults__, "objective": noted}
     )
-    train(recipe(tiny_folder, tmp_path / "with"), quiet)
+    train(sft_recipe(tiny_folder, tmp_path / "with"), quiet)
     assert len(seen) == 5
     assert seen[0] == max(seen[1:])
     assert len(set(seen)) > 1, "all batches are of one size"
     seen.clear()
     monkeypatch.setattr(TreeTrainer, "_rehearse", lambda _: None)
-    train(recipe(tiny_folder, tmp_path / "without"), quiet)
+    train(sft_recipe(tiny_folder, tmp_path / "without"), quiet)
     assert len(seen) == 4
     assert_same(adapter(tmp_path / "with"), adapter(tmp_path / "without"))
-    assert_same(adapter(tmp_path / "with"), adapter(finished))
-
-
-@pytest.mark.parametrize("step", [1, 2, 3])
-def test_ctrl_c_saves_and_resume_is_bit_equal(
-    finished: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
-    out = tmp_path / "stopped"
-    before = signal.getsignal(signal.SIGINT)
-    # The signal comes while step `step` is logged, so step + 1 is finished and saved.
-    on_step(monkeypatch, step, lambda: signal.raise_signal(signal.SIGINT))
-    if step == 3:  # then it comes in the last step, and there is nothing left to stop
-        train(recipe(tiny_folder, out, train__save_every=0), quiet)
-    else:
-        with pytest.raises(
-            TrainingInterrupted, match=f"stopped after step {step + 1}. Continue with: palmette train sft --resume"
-        ):
-            train(recipe(tiny_folder, out, train__save_every=0), quiet)
-        assert [path.name for path in checkpoints(out / "checkpoints")][-1] == f"checkpoint-{step + 1}"
-        assert not (out / "adapter").exists()
-        monkeypatch.undo()
-        resume(out, quiet)
-    assert signal.getsignal(signal.SIGINT) == before
-    assert_same(adapter(finished), adapter(out))
-    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [1, 2, 3, 4]
-
-
-def limit_files(num_bytes: int | None) -> None:
-    """From now on the system refuses to let any file grow beyond so many bytes; None lifts the limit."""
-    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (hard if num_bytes is None else num_bytes, hard))
-
-
-class PowerCutError(Exception):
-    pass
-
-
-@pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_run_cut_off_at_any_moment_resumes_bit_equal(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, dtype: str
-) -> None:
-    """Cut in step 3, after the checkpoint of step 2: step 3 is taken again."""
-    changes = {"train__method": method, "model__dtype": dtype, "train__epochs": 1, "train__trees_per_step": 1}
-    train(recipe(tiny_folder, tmp_path / "straight", **changes), quiet)
-
-    def cut() -> None:
-        raise PowerCutError
-
-    on_step(monkeypatch, 3, cut)
-    with pytest.raises(PowerCutError):
-        train(recipe(tiny_folder, tmp_path / "cut", **changes), quiet)
-    monkeypatch.undo()
-    (tmp_path / "cut" / "checkpoints" / "checkpoint-99").mkdir()  # one that was cut off while it was written
-    resume(tmp_path / "cut", quiet)
-    name = "adapter/adapter_model.safetensors" if method == "lora" else "model/model.safetensors"
-    resumed = load_file(tmp_path / "cut" / name)
-    assert_same(load_file(tmp_path / "straight" / name), resumed)
-    assert {str(value.dtype) for value in resumed.values()} == {f"torch.{dtype}"}
-
-
-def test_a_full_disk_while_saving_leaves_the_previous_checkpoint(
-    finished: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The system refuses to let any file grow beyond 2 KiB from step 2 on, as a full disk would."""
-    out = tmp_path / "full-disk"
-    on_step(monkeypatch, 2, lambda: limit_files(2048))
-    try:
-        with pytest.raises(RunError, match=r"cannot write the checkpoint of step 2 .* resume from checkpoint-1"):
-            train(recipe(tiny_folder, out), quiet)
-    finally:
-        limit_files(None)
-    monkeypatch.undo()
-    assert [path.name for path in (out / "checkpoints").iterdir()] == ["checkpoint-1"]
-    resume(out, quiet)
-    assert_same(adapter(finished), adapter(out))
-
-
-def test_a_full_disk_at_the_end_leaves_no_half_written_adapter(
-    finished: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "full-disk"
-    original = TreeTrainer._finalize_training
-
-    def last(self: TreeTrainer, *args: Any) -> Any:
-        limit_files(2048)
-        return original(self, *args)
-
-    monkeypatch.setattr(TreeTrainer, "_finalize_training", last)
-    try:
-        with pytest.raises(RunError, match=r"cannot write .*adapter"):
-            train(recipe(tiny_folder, out), quiet)
-    finally:
-        limit_files(None)
-    monkeypatch.undo()
-    assert {path.name for path in out.iterdir()} == {"recipe.yaml", "manifest.json", "metrics.jsonl", "checkpoints"}
-    resume(out, quiet)
-    assert_same(adapter(finished), adapter(out))
+    assert_same(adapter(tmp_path / "with"), adapter(sft_run))
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -227,7 +109,7 @@ def test_a_resume_with_other_data_is_refused(
     data = squad_file(tmp_path / "data.json")
     on_step(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(TrainingInterrupted):
-        train(recipe(tiny_folder, tmp_path / "run", data__train=[str(data)], train__epochs=3), quiet)
+        train(sft_recipe(tiny_folder, tmp_path / "run", data__train=[str(data)], train__epochs=3), quiet)
     monkeypatch.undo()
     good = data.read_text()
     data.write_text(good.replace("Who built it?", "Who owns it?"))
@@ -240,11 +122,11 @@ def test_a_resume_with_other_data_is_refused(
     assert (tmp_path / "run" / "adapter").is_dir()
 
 
-def test_the_resolved_recipe_names_the_words_and_the_dtype(finished: Path) -> None:
-    resolved = read_recipe(finished / "recipe.yaml")
+def test_the_resolved_recipe_names_the_words_and_the_dtype(sft_run: Path) -> None:
+    resolved = read_recipe(sft_run / "recipe.yaml")
     assert resolved.model.dtype == "float32"
     assert resolved.prompt.model_dump() == {"name": "plain", **asdict(load_prompt())}
-    base = json.loads((finished / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    base = json.loads((sft_run / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert base == resolved.model.name
 
 
@@ -254,11 +136,11 @@ def test_old_checkpoints_go_and_the_newest_stay(
     seen: list[list[str]] = []
     out = tmp_path / "run"
     on_step(monkeypatch, 4, lambda: seen.append([path.name for path in checkpoints(out / "checkpoints")]))
-    train(recipe(tiny_folder, out, train__keep_checkpoints=2), quiet)
+    train(sft_recipe(tiny_folder, out, train__keep_checkpoints=2), quiet)
     assert seen == [["checkpoint-2", "checkpoint-3"]]
 
 
-def test_bad_jobs_leave_nothing_behind(finished: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_bad_jobs_leave_nothing_behind(sft_run: Path, tiny_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "none"
     bad = str(squad_file(tmp_path / "bad.json", answers=[{"text": "marble", "answer_start": 0}]))
     for error, message, changes in (
@@ -275,12 +157,12 @@ def test_bad_jobs_leave_nothing_behind(finished: Path, tiny_folder: Path, tmp_pa
         (ModelError, "LoRA cannot be put on", {"lora__targets": ["nowhere"]}),
     ):
         with pytest.raises(error, match=message):
-            train(recipe(tiny_folder, out, **changes), quiet)
+            train(sft_recipe(tiny_folder, out, **changes), quiet)
         assert not out.exists()
     with pytest.raises(RunError, match="exists already"):
-        train(recipe(tiny_folder, finished), quiet)
+        train(sft_recipe(tiny_folder, sft_run), quiet)
     with pytest.raises(RunError, match="is finished"):
-        resume(finished, quiet)
+        resume(sft_run, quiet)
     with pytest.raises(RunError, match=r"is not a run folder: it has no recipe\.yaml"):
         resume(tmp_path, quiet)
 
@@ -299,7 +181,7 @@ def test_dropped_questions_are_counted_with_reasons(tiny_folder: Path, tmp_path:
     assert sorted(tokens for _, tokens in alone.values())[-2] < needed
     said: list[str] = []
     changes = {"data__train": [str(path)], "train__row_tokens": needed - 1, "data__on_too_long": "drop"}
-    train(recipe(tiny_folder, tmp_path / "dropping", **changes), said.append)
+    train(sft_recipe(tiny_folder, tmp_path / "dropping", **changes), said.append)
     manifest = json.loads((tmp_path / "dropping" / "manifest.json").read_text())
     named = f"question {longest!r} of document {document!r}"
     assert manifest["dropped"] == [
@@ -307,42 +189,20 @@ def test_dropped_questions_are_counted_with_reasons(tiny_folder: Path, tmp_path:
     ]
     assert any(f"{len(alone) - 1} questions" in line and "1 dropped" in line for line in said)
     with pytest.raises(PackingError, match=re.escape(named)):
-        train(recipe(tiny_folder, tmp_path / "refused", **{**changes, "data__on_too_long": "error"}), quiet)
+        train(sft_recipe(tiny_folder, tmp_path / "refused", **{**changes, "data__on_too_long": "error"}), quiet)
 
 
 def test_numbers_that_explode_stop_the_run(tiny_folder: Path, tmp_path: Path) -> None:
     changes = {"train__learning_rate": 1e30, "train__max_grad_norm": 0.0, "train__warmup": 0.0}
     with pytest.raises(ModelError, match="is not finite at step"):
-        train(recipe(tiny_folder, tmp_path / "many", **changes), quiet)
+        train(sft_recipe(tiny_folder, tmp_path / "many", **changes), quiet)
     one_step = {**changes, "train__learning_rate": 3e38, "train__epochs": 1, "train__trees_per_step": 4}
     with pytest.raises(ModelError, match="is not finite at step"):
-        train(recipe(tiny_folder, tmp_path / "last", **one_step, train__save_every=0), quiet)
+        train(sft_recipe(tiny_folder, tmp_path / "last", **one_step, train__save_every=0), quiet)
     assert not (tmp_path / "last" / "adapter").exists()
 
 
 def test_several_processes_are_refused(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RunError, match="one of 2 processes"):
-        train(recipe(tiny_folder, tmp_path / "two"), quiet)
-
-
-def test_a_mixture_of_experts_resumes_in_full(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """transformers stores experts under other names than it holds them in memory."""
-    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
-    torch.manual_seed(0)
-    config = Qwen3MoeConfig(
-        **{**SMALL, "vocab_size": len(tokenizer)}, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16
-    )
-    Qwen3MoeForCausalLM(config).save_pretrained(tmp_path / "moe")
-    tokenizer.save_pretrained(tmp_path / "moe")
-    changes: dict[str, Any] = {"train__method": "full", "train__learning_rate": 0.001, "data__limit_documents": 2}
-    changes["train__epochs"] = 3
-    train(recipe(tmp_path / "moe", tmp_path / "straight", **changes), quiet)
-    on_step(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(TrainingInterrupted):
-        train(recipe(tmp_path / "moe", tmp_path / "stopped", **changes), quiet)
-    monkeypatch.undo()
-    resume(tmp_path / "stopped", quiet)
-    assert_same(*(load_file(tmp_path / run / "model" / "model.safetensors") for run in ("straight", "stopped")))
+        train(sft_recipe(tiny_folder, tmp_path / "two"), quiet)

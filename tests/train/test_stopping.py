@@ -21,7 +21,7 @@ from palmette.lock import locked
 from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.checkpoints import checkpoints, latest_checkpoint, missing_files
 from palmette.train.run import resume, train
-from tests.support.recipes import sft_recipe as recipe
+from tests.support.recipes import sft_recipe
 from tests.support.runs import adapter, assert_same, log, on_step, quiet
 
 
@@ -29,7 +29,7 @@ from tests.support.runs import adapter, assert_same, log, on_step, quiet
 def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was never stopped."""
     out = tmp_path_factory.mktemp("runs") / "straight"
-    train(recipe(tiny_folder, out), quiet)
+    train(sft_recipe(tiny_folder, out), quiet)
     return out
 
 
@@ -39,7 +39,7 @@ def stopped(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as patch:
         on_step(patch, 1, lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(TrainingInterrupted):
-            train(recipe(tiny_folder, tmp_path / "stopped"), quiet)
+            train(sft_recipe(tiny_folder, tmp_path / "stopped"), quiet)
     return tmp_path / "stopped"
 
 
@@ -49,7 +49,7 @@ def test_sigterm_saves_as_ctrl_c_does(finished: Path, tiny_folder: Path, tmp_pat
     It has no checkpoint before: it saves at the end of an epoch only, and the signal comes in the first.
     """
     out, file = tmp_path / "run", tmp_path / "recipe.yaml"
-    settings = recipe(tiny_folder, out, train__save_every=0, train__save_minutes=0.0, train__epochs=2000)
+    settings = sft_recipe(tiny_folder, out, train__save_every=0, train__save_minutes=0.0, train__epochs=2000)
     file.write_text(settings.to_yaml())
     command = [sys.executable, "-m", "palmette", "train", "sft", str(file)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
@@ -88,7 +88,7 @@ def test_the_exit_code_names_the_signal(number: int, tmp_path: Path) -> None:
 
 def test_training_in_a_thread_works_and_says_what_signals_do(finished: Path, tiny_folder: Path, tmp_path: Path) -> None:
     news: list[str] = []
-    thread = threading.Thread(target=lambda: train(recipe(tiny_folder, tmp_path / "run"), news.append))
+    thread = threading.Thread(target=lambda: train(sft_recipe(tiny_folder, tmp_path / "run"), news.append))
     thread.start()
     thread.join()
     assert_same(adapter(finished), adapter(tmp_path / "run"))
@@ -104,7 +104,7 @@ def test_only_one_process_trains_a_run(finished: Path, stopped: Path, tiny_folde
         with pytest.raises(RunError, match=message):
             resume(stopped, quiet)
         with pytest.raises(RunError, match=message):
-            train(recipe(tiny_folder, stopped), quiet)
+            train(sft_recipe(tiny_folder, stopped), quiet)
     assert (stopped / "metrics.jsonl").read_bytes() == before
     resume(stopped, quiet)
     assert [line["step"] for line in log(stopped)] == [1, 2, 3, 4]
@@ -131,7 +131,7 @@ def test_a_run_is_held_while_it_trains(tiny_folder: Path, tmp_path: Path, monkey
     with monkeypatch.context() as patch:
         on_step(patch, 1, ask_and_stop)
         with pytest.raises(TrainingInterrupted):
-            train(recipe(tiny_folder, out), quiet)
+            train(sft_recipe(tiny_folder, out), quiet)
     on_step(monkeypatch, 3, ask)
     resume(out, quiet)
     ask()
@@ -152,7 +152,7 @@ def test_checkpoints_by_time_change_no_numbers(
         changes = {"train__save_every": 0, "train__save_minutes": minutes, "train__keep_checkpoints": 9}
         with monkeypatch.context() as patch:
             on_step(patch, 4, lambda out=out: saved.append([p.name for p in checkpoints(out / "checkpoints")]))  # type: ignore[misc]
-            train(recipe(tiny_folder, out, **changes), quiet)
+            train(sft_recipe(tiny_folder, out, **changes), quiet)
         assert_same(adapter(finished), adapter(out))
     assert saved == [["checkpoint-1", "checkpoint-2", "checkpoint-3"], ["checkpoint-2"]]
 

@@ -15,236 +15,17 @@ from typing import Any
 import pytest
 import yaml
 
-from palmette.data.records import Answer, Document, Question
 from palmette.errors import RunError
 from palmette.pages.charts import StepLine, axis_ends, steps_chart
-from palmette.pages.training.figures import OTHERS, figure_groups, not_drawable
-from palmette.pages.training.report import TRAINING, render_training_report, write_training_report
-from palmette.pages.training.run import TrainingRun, read_training_run
+from palmette.pages.training.figures import OTHERS, figure_groups
+from palmette.pages.training.report import TRAINING, write_training_report
+from palmette.pages.training.run import read_training_run
 from palmette.pages.training.samples import choose_evenly, group_by_step, repeated_questions, sample_rows, to_cards
-from palmette.pages.training.warnings import Finding, find_warnings
-from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
-from palmette.rollouts.questions import PromptGroup
-from palmette.train import ppo
-from palmette.train.stages import STAGES
 from tests.support.browser import WIDTHS, Browser
 from tests.support.command import palmette
 from tests.support.data import squad_file
-from tests.support.html import Page as _Page
-from tests.support.paths import ROOT
-
-TRAIN = ROOT / "src" / "palmette" / "train"
-LOGGED = {"loss": 1.0, "grad_norm": 0.5, "learning_rate": 1e-4, "seconds": 2.0, "resident_mib": 900}
-MARKUP = "</script><img src=x onerror=alert(1)>\u2028<b>bold</b> & \u202eolleh"
-# Where each stage counts what it counts, besides what all stages log.
-COUNTED_IN = {
-    "reward": ["reward.py"],
-    "dpo": ["dpo.py"],
-    "kto": ["kto.py"],
-    "grpo": ["grpo.py", "kl_limit.py"],
-    "ppo": ["ppo.py", "kl_limit.py"],
-}
-
-
-def log_lines(num: int, **series: Any) -> list[dict[str, Any]]:
-    """`num` steps of half an epoch's length in all; a series is a list, a function of the step from 1, or a
-    constant.
-    """
-    lines = []
-    for step in range(1, num + 1):
-        line: dict[str, Any] = {"step": step, "epoch": step / num / 2, **LOGGED, "seconds": 2.0 * step}
-        for name, values in series.items():
-            line[name] = values[step - 1] if isinstance(values, list) else values(step) if callable(values) else values
-        lines.append({name: value for name, value in line.items() if value != "absent"})
-    return lines
-
-
-def sample_line(step: int, question: str, completion: str, reward: float, **more: Any) -> dict[str, Any]:
-    asked = {"question": question, "asked": f"What about {question}?", "gold": ["dawn", "Dawn", "dawn"]}
-    return {
-        "step": step,
-        **asked,
-        "completion": completion,
-        "finish": "end",
-        "rewards": {"exact": reward},
-        "reward": reward,
-        **more,
-    }
-
-
-def write_run(
-    folder: Path, stage: str, lines: list[dict[str, Any]], samples: list[dict[str, Any]] | None = None, **recipe: Any
-) -> Path:
-    folder.mkdir(parents=True)
-    manifest = {
-        "created": "2026-11-22T06:33:06+00:00",
-        "model": {"name": "tiny <model>"},
-        "start": {"run": "runs/before"},
-        "data": [{"source": "builtin:train", "questions": 700}],
-        "dropped": ["a record"],
-        "tokens": 1000,
-        **({"stage": stage} if stage != "sft" else {}),
-    }
-    values = {"output": "run", "train": {"epochs": 1, "max_grad_norm": 1.0}, **recipe}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    if samples is not None:
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in samples)
-        (folder / "samples.jsonl").write_text(text, encoding="utf-8")
-    return folder
-
-
-def read(folder: Path, stage: str, lines: list[dict[str, Any]], *more: Any, **recipe: Any) -> TrainingRun:
-    return read_training_run(write_run(folder / "run", stage, lines, *more, **recipe))
-
-
-def page_of(run: TrainingRun) -> str:
-    return render_training_report(run, find_warnings(run))
-
-
-def text_of(html: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
-
-
-def counted(stage: str) -> set[str]:
-    """What a stage's sources say that it counts beside the loss."""
-    found: set[str] = set()
-    for name in COUNTED_IN.get(stage, []):
-        found |= set(re.findall(r"tally\.(?:add|note)\(\"(\w+)\"", (TRAIN / name).read_text(encoding="utf-8")))
-    if stage in ("grpo", "ppo"):
-        asked = PromptGroup("d", Document("d", "", ()), (Question("q", "", (Answer("a", 0),)),), 0, (1,), (2,), ((3,),))
-        parts = {"exact": 1.0, "f1": 1.0, "valid_json": 1.0, "abstention": 1.0, "model": 0.3}
-        found |= RolloutBatch(0, (asked,), (RewardedCompletion((4,), "a", "end", parts, 1.0),), 1).summary().keys()
-    if stage == "ppo":
-        found |= {"score", ppo.COEFFICIENT, ppo.COMPLETION_KL, ppo.EXPLAINED}
-    return found
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_figure_that_a_stage_counts_has_a_chart_with_words(stage: str, tmp_path: Path) -> None:
-    names = counted(stage)
-    assert len(names) >= {"sft": 0, "reward": 3, "dpo": 4, "kto": 3, "grpo": 13, "ppo": 18}[stage]
-    run = read(tmp_path, stage, log_lines(20, questions_per_second=3.0, **dict.fromkeys(names, 0.5)))
-    groups = figure_groups(run)
-    assert OTHERS not in groups
-    drawn = [key for figures in groups.values() for figure in figures for key in figure.keys]
-    assert sorted(drawn) == sorted({*names, *LOGGED, "questions_per_second"})
-    assert all(figure.reading and figure.label for figures in groups.values() for figure in figures)
-    html = page_of(run)
-    assert html.count('<svg class="chart"') == sum(map(len, groups.values()))
-    ids = re.findall(r'<title id="([^"]+)"', html)
-    assert len(set(ids)) == len(ids)
-
-
-def test_what_is_not_known_is_drawn_as_it_stands_and_what_cannot_be_drawn_is_named(tmp_path: Path) -> None:
-    """The figure "strange" lacks a step and is once NaN, so it is known in 18 of 20; "words" is no number, "nothing"
-    null.
-    """
-    strange = [math.nan, "absent", *[7.0] * 18]
-    run = read(tmp_path, "sft", log_lines(20, strange=strange, words="none", nothing=None))
-    assert [figure.keys for figure in figure_groups(run)[OTHERS]] == [("strange",)]
-    assert not_drawable(run) == ["words", "nothing"]
-    html = page_of(run)
-    assert "Known in 18 of 20 steps. Infinite or not a number in 1." in html
-    assert "cannot be drawn: words, nothing." in html
-    (broken,) = [finding for finding in find_warnings(run) if finding.rule.startswith("A figure is infinite")]
-    assert (broken.raised, broken.found) == (True, "strange in 1 of 20 steps")
-
-
-def test_one_of_two_verdicts_alone_keeps_its_words(tmp_path: Path) -> None:
-    (figures, *_) = figure_groups(read(tmp_path, "kto", log_lines(3, undesirable_reward=-0.5))).values()
-    assert [(figure.keys, figure.names) for figure in figures] == [(("undesirable_reward",), ("bad",))]
-
-
-def last_two(before: float, after: float) -> list[float]:
-    """20 steps, whose last tenth are two; the last one is as far above `after` as the one before is below."""
-    return [*[before] * 18, after - 0.01, after + 0.01]
-
-
-@pytest.mark.parametrize(
-    ("stage", "rule", "calm", "alarming", "found"),
-    [
-        ("grpo", "clip share", {"clip_share": last_two(0.9, 0.29)}, {"clip_share": last_two(0.0, 0.31)}, "31.0 %"),
-        (
-            "ppo",
-            "explained variance",
-            {"explained_variance": last_two(-5.0, 0.1)},
-            {"explained_variance": last_two(0.9, -0.1)},
-            "-0.1",
-        ),
-        (
-            "grpo",
-            "all have the same reward",
-            {"flat_groups": last_two(1.0, 0.5)},
-            {"flat_groups": last_two(0.0, 0.6)},
-            "60.0 %",
-        ),
-        ("ppo", "of completions that ended", {"ended": last_two(0.0, 0.95)}, {"ended": last_two(1.0, 0.85)}, "85.0 %"),
-        ("dpo", "accuracy", {"accuracy": last_two(0.0, 0.6)}, {"accuracy": last_two(1.0, 0.4)}, "40.0 %"),
-        ("dpo", "chosen", {"chosen_reward": last_two(-1.0, 0.1)}, {"chosen_reward": last_two(1.0, -0.1)}, "-0.1"),
-        # A quarter of 2.0 is 0.5.
-        ("grpo", "entropy", {"entropy": last_two(2.0, 0.52)}, {"entropy": last_two(2.0, 0.48)}, "2 became 0.48"),
-        ("sft", "loss", {"loss": last_two(2.0, 1.0)}, {"loss": last_two(2.0, 2.1)}, "2 became 2.1"),
-        ("sft", "gradient norm", {"grad_norm": last_two(1.0, 4.9)}, {"grad_norm": last_two(1.0, 5.1)}, "1 became 5.1"),
-        # Twice the target of 4, half the limit of 25; see the recipe below.
-        (
-            "ppo",
-            "twice its target",
-            {"completion_kl": last_two(20.0, 7.9)},
-            {"completion_kl": last_two(0.0, 8.1)},
-            "8.1 nats a completion",
-        ),
-        (
-            "ppo",
-            "at which the run stops",
-            {"kl": last_two(20.0, 12.4)},
-            {"kl": last_two(0.0, 12.6)},
-            "12.6 nats a completion",
-        ),
-        # 18 times 1 and twice 0.5 have the mean 0.95 and the standard deviation sqrt(0.9 * 0.05^2 + 0.1 * 0.45^2) =
-        # 0.15.
-        (
-            "grpo",
-            "The reward is lower",
-            {"reward": [1.0, 0.0] * 9 + [0.4, 0.4]},
-            {"reward": [1.0] * 18 + [0.5, 0.5]},
-            "1 became 0.5, with a standard deviation of 0.15",
-        ),
-        (
-            "ppo",
-            "The reward model",
-            {"reward_model": [0.0] * 18 + [1.0] * 2, "reward_exact": [0.5] * 20},
-            {"reward_model": [0.0] * 18 + [1.0] * 2, "reward_exact": [0.5] * 18 + [0.0] * 2},
-            "the score went from 0 to 1, reward_exact from 0.5 to 0",
-        ),
-    ],
-)
-def test_each_rule_warns_beyond_its_limit_and_not_before(
-    stage: str, rule: str, calm: dict[str, Any], alarming: dict[str, Any], found: str, tmp_path: Path
-) -> None:
-    recipe = {"ppo": {"kl_target": 4.0, "kl_limit": 25.0}}
-
-    def looked_at(name: str, series: dict[str, Any]) -> Finding:
-        (tmp_path / name).mkdir()
-        run = read(tmp_path / name, stage, log_lines(20, **series), **recipe)
-        (one,) = [finding for finding in find_warnings(run) if rule in finding.rule]
-        html = page_of(run)
-        assert one.found in html
-        assert (one.advice in html) == one.raised
-        return one
-
-    assert not looked_at("calm", calm).raised
-    warned = looked_at("alarming", alarming)
-    assert (warned.raised, warned.found) == (True, found)
-
-
-def test_a_short_run_is_not_held_against_its_beginning(tmp_path: Path) -> None:
-    nine = read(tmp_path, "sft", log_lines(9, loss=lambda step: float(step)))
-    assert not [finding for finding in find_warnings(nine) if "loss" in finding.rule]
-    (tmp_path / "ten").mkdir()
-    ten = read(tmp_path / "ten", "sft", log_lines(10, loss=lambda step: float(step)))
-    assert [finding.found for finding in find_warnings(ten) if finding.raised] == ["1 became 10"]
+from tests.support.html import ParsedPage
+from tests.support.training_runs import MARKUP, counted, log_lines, page_of, read, sample_line, text_of, write_run
 
 
 def test_the_headline_says_what_the_log_says(tmp_path: Path) -> None:
@@ -346,7 +127,7 @@ def test_text_of_the_model_stays_text(tmp_path: Path) -> None:
     run = read(tmp_path, "grpo", log_lines(2, **{MARKUP: 1.0}), [line])
     assert [sample.completion for sample in run.samples] == [MARKUP]
     html = page_of(run)
-    page = _Page(html)
+    page = ParsedPage(html)
     assert "&lt;img src=x onerror=alert(1)&gt;" in html
     tags = {tag for tag, _ in page.elements}
     assert not tags & {"link", "img", "iframe", "object", "embed", "base", "form", "b"}

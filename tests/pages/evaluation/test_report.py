@@ -32,7 +32,7 @@ from palmette.pages.evaluation.report import (
 )
 from palmette.pages.page import script_json
 from tests.support.browser import WIDTHS, Browser
-from tests.support.html import Page as _Page
+from tests.support.html import ParsedPage
 
 # Before "dawn" stand 5 code points of emoji (the astronaut is three) that are 9 UTF-16 units.
 EMOJI = "🎉🎉👩‍🚀 landed at dawn. </script><img src=x onerror=alert(1)> & <b>more</b>"
@@ -109,7 +109,7 @@ def report(scored: list[ScoredAnswer] | None = None, **more: Any) -> Report:
 
 
 def test_nothing_is_fetched_and_only_our_own_script_may_run() -> None:
-    page = _Page(render_report(report()))
+    page = ParsedPage(render_report(report()))
     tags = {tag for tag, _ in page.elements}
     assert not tags & {"link", "img", "iframe", "object", "embed", "base", "form", "b", "i"}
     assert not [
@@ -131,7 +131,7 @@ def test_text_of_documents_stays_text() -> None:
     html = render_report(report())
     assert html.count("</script>") == 2
     assert "<img" not in html
-    data = json.loads(_Page(html).raw["data"])
+    data = json.loads(ParsedPage(html).raw["data"])
     assert data["documents"][0] == {"title": "A <title>", "text": EMOJI}
     assert "<h1>A &lt;report&gt;</h1>" in html
     assert "model &amp; data" in html
