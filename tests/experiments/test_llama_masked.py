@@ -127,7 +127,7 @@ def test_the_budget_by_hand(experiment: ModuleType, tmp_path: Path, monkeypatch:
     trained, asked = plan["train"]["questions"], plan["data"]["questions"]
     minutes = (3 * trained + 2 * (2 * asked / 10 + 6)) / 60  # one pass, and one with a first stage
     told = experiment.budget([tmp_path / "cells.yaml"], 2)
-    assert f"cells: 2 runs; {trained} questions to learn from, {asked} to answer" in told
+    assert f"cells: 2 runs, {trained} questions to learn from, {asked} to answer" in told
     assert f"about {minutes / 2:.0f} min with 2 processes" in told
 
 

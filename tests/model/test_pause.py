@@ -274,6 +274,6 @@ def test_a_card_names_no_program_that_would_leave_them_out(
 ) -> None:
     assert push(monkeypatch, straight, "--dry-run", tmp_path / "card") == 0
     card = (tmp_path / "card" / "README.md").read_text()
-    assert "Not with other programs: tokens stand before its answers that no vocabulary has" in card
+    assert "Other programs cannot use it: its answers begin with learned tokens that no vocabulary has" in card
     assert "from_pretrained" not in card
     assert (tmp_path / "card" / PAUSE_WEIGHTS).is_file()

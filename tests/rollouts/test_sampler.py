@@ -330,7 +330,7 @@ def test_what_cannot_be_sampled_is_refused_at_once() -> None:
         sampler(model).sample([(1,), ()], 1, sampling)
     with pytest.raises(PackingError, match="prompt 1 needs 11 tokens with a completion, and tokens_per_batch is 10"):
         sampler(model, tokens_per_batch=10).sample([(1,), (1, 2, 3)], 1, sampling)
-    with pytest.raises(ModelError, match=r"needs 21 positions; the limit of .* is 20"):
+    with pytest.raises(ModelError, match=r"needs 21 positions, and the limit of .* is 20"):
         sampler(model).sample([(1,) * 13], 1, sampling)
     with pytest.raises(ValueError, match="num_samples is 0"):
         sampler(model).sample([(1,)], 0, sampling)

@@ -239,7 +239,7 @@ def test_a_reward_model_learns_what_can_be_told_apart_and_is_loaded_whole(
     assert metrics["log_loss"] == pytest.approx(sum(math.log1p(math.exp(-lead)) for lead in leads) / 3, rel=1e-9)
     assert metrics["weights_sha256"] == weights_hash(str(run / "adapter"))
     assert palmette(monkeypatch, "eval", "reward", "--model", run, "--data", pairs, "--limit", "2") == 0
-    assert "very comparisons" in capsys.readouterr().out
+    assert "was trained on these comparisons" in capsys.readouterr().out
 
 
 def test_full_fine_tuning_keeps_the_head_beside_a_plain_model(tiny_folder: Path, pairs: Path, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_bad_jobs_leave_nothing_behind(
     with pytest.raises(RecipeError, match="'data' is missing"):
         read_section(KtoRecipe, {"output": str(out)}, "r.yaml")
     sft = Recipe.model_validate({"output": str(out), "data": {"train": [str(pairs)], "kind": "preferences"}})
-    with pytest.raises(DataError, match="for the stages that learn from them"):
+    with pytest.raises(DataError, match="is only for stages that learn from preferences"):
         train(sft, quiet)
     with pytest.raises(RunError, match="is not a reward model's run"):
         load_reward(finished["dpo"])

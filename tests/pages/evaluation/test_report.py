@@ -171,7 +171,7 @@ def test_filters_are_counted_by_hand() -> None:
     ]
     counts = re.findall(r'data-filter="(\w+)".*?class="count">(\d+)<', render_report(report()))
     assert counts == [("all", "8"), ("wrong", "4"), ("right", "4"), ("unsure", "3"), ("refused", "3")]
-    assert "here 30.0 % and less" in render_report(report())
+    assert "here 30.0 % or less" in render_report(report())
 
 
 def test_of_equal_probabilities_the_earlier_are_unsure() -> None:
@@ -236,7 +236,7 @@ def test_charts_need_their_data_and_have_words() -> None:
     assert html.count('<svg class="chart"') == 0
     assert 'href="#curves"' not in html
     risk = risk_coverage_chart([(0.25, 0.0), (0.5, 0.5), (0.75, 1 / 3), (1.0, 0.25)])
-    assert "25.0 % are wrong; of the 50 % that the model is surest of, 50.0 %" in risk
+    assert "25.0 % are wrong. Of the 50 % that the model is surest of, 50.0 %" in risk
     assert "From 3.000 at step 0 to a mean of 1.500 over the last 2 steps" in loss_chart(
         [(step, 3.0) for step in range(39)] + [(39, 0.0)]
     )
