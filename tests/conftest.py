@@ -6,6 +6,7 @@ import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -16,6 +17,9 @@ from palmette.model.embedded import convert_gguf, find_gguf
 from tests.support.browser import HOW_TO_INSTALL, Browser, find_chromium
 from tests.support.models import tiny_llama
 from tests.support.tokenizers import CHATML, byte_level_tokenizer
+
+if TYPE_CHECKING:
+    from tests.support.chat_server import ChatServer
 
 torch.set_num_threads(1)
 # On a busy machine an example may take long, which is no fault of the code.
@@ -97,3 +101,12 @@ def builtin_model() -> None:
     """The built-in model is in the cache: its first conversion shows progress, which is not what a test looks at."""
     if file := find_gguf():
         convert_gguf(file)
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    """A server of chat completions that does as it is told."""
+    from tests.support.chat_server import ChatServer
+
+    with ChatServer() as started:
+        yield started

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,6 @@ from palmette.endpoint.client import Client
 from palmette.endpoint.errors import EndpointError, RequestError
 from palmette.endpoint.settings import Endpoint
 from tests.support.chat_server import Act, ChatServer, client_of, fails, says, user
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with ChatServer() as started:
-        yield started
 
 
 def test_a_server_on_this_machine_needs_no_proxy(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:

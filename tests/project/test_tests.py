@@ -52,3 +52,9 @@ def test_folders_mirror_the_source() -> None:
     for path in FILES:
         assert path.parent == TESTS or (path.parent / "__init__.py").is_file(), f"{path.parent} is no package"
         assert not path.stem.startswith(f"test_{path.parent.name}_"), f"{path} repeats its folder's name"
+
+
+def test_files_stay_readable() -> None:
+    """As in the source: about a topic a file."""
+    long = {name_of(path): path.read_text(encoding="utf-8").count("\n") for path in FILES}
+    assert not {name: lines for name, lines in long.items() if lines > 400}

@@ -15,6 +15,8 @@ from typing import Any, Self
 from palmette.endpoint.client import Client
 from palmette.endpoint.settings import Endpoint
 
+KEY = "sk-secret-0123456789abcdef"
+
 
 @dataclass(frozen=True)
 class Act:
