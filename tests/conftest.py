@@ -13,7 +13,6 @@ import torch
 from hypothesis import HealthCheck, settings
 from transformers import PreTrainedTokenizerFast
 
-from palmette.model.embedded import convert_gguf, find_gguf
 from tests.support.browser import HOW_TO_INSTALL, Browser, find_chromium
 from tests.support.models import tiny_llama
 from tests.support.tokenizers import CHATML, byte_level_tokenizer
@@ -94,13 +93,6 @@ def browser() -> Iterator[Browser]:
 
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program) as chromium:
         yield Browser(chromium)
-
-
-@pytest.fixture(scope="session")
-def builtin_model() -> None:
-    """The built-in model is in the cache: its first conversion shows progress, which is not what a test looks at."""
-    if file := find_gguf():
-        convert_gguf(file)
 
 
 @pytest.fixture

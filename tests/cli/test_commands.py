@@ -147,10 +147,11 @@ def test_inspect_shows_what_the_loss_sees(
     assert "".join(re.findall("»(.*?)«", shown)) == '{"answer": "?"}<|im_end|>'
 
 
-@pytest.mark.usefixtures("builtin_model")
 def test_mistakes_are_one_line_and_exit_code_2(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """None of them takes the built-in model out of its package, as the first use of it would on a new machine."""
+    monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
     typo = tmp_path / "typo.yaml"
     typo.write_text("output: x\ntrain: {epoch: 3}")
     exists = tmp_path / "exists.yaml"
@@ -189,6 +190,7 @@ def test_mistakes_are_one_line_and_exit_code_2(
         assert message in shown
         assert "\n" not in shown
     assert not (tmp_path / "o").exists()
+    assert not (tmp_path / "cache" / "models").exists()
 
 
 def test_usage_mistakes_exit_with_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,6 @@ def test_a_conversation_is_told_by_its_file(tiny_folder: Path, tmp_path: Path) -
         training_example(str(tiny_folder), str(data), 1, 2)
 
 
-def test_a_document_that_is_not_there(tiny_folder: Path) -> None:
+def test_a_document_that_is_not_there_is_told_before_a_model_is_looked_for() -> None:
     with pytest.raises(DataError, match="has 70 documents, no number 70"):
-        training_example(str(tiny_folder), "builtin:train", 70, 1)
+        training_example("no/such-model", "builtin:train", 70, 1)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from palmette.config import Recipe
-from palmette.data.chat import holds_chat, read_chat
+from palmette.data.chat import Conversation, holds_chat, read_chat
+from palmette.data.records import Document
 from palmette.data.source import read_source
 from palmette.errors import DataError
 from palmette.inference.base import source_tokenizer
@@ -16,7 +17,6 @@ from palmette.inference.task import recipe_task
 from palmette.tasks.chat import Chat, leading_turns
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
-from palmette.tree.prefix_tree import PrefixTree
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,17 @@ def training_example(model: str, data: str | None, number: int, num_branches: in
     source = resolve_model(model, finished=False)
     recipe = source.recipe or Recipe(output="")
     data = data or recipe.data.train[0]
-    tokenizer = source_tokenizer(source)
+    # The data come first: a mistake in them is told before a model's tokenizer is loaded or made.
     if _is_chat(data, recipe):
-        tree = _chat_tree(recipe, tokenizer, data, number, num_branches)
+        conversations = _conversations(data, recipe, number, num_branches)
+        tokenizer = source_tokenizer(source)
+        # Another recipe's kinds of tokens say nothing about conversations.
+        learn = recipe.learn if recipe.data.kind == "chat" or isinstance(recipe.learn, str) else "assistant"
+        tree = Chat(ChatTemplate(tokenizer), learn).trees(conversations)[0]
         return Example(PackedBatch.from_trees([[tree]]), tokenizer, "conversation")
-    tree = _document_tree(recipe, tokenizer, data, number, num_branches)
+    document = _document(data, number, num_branches)
+    tokenizer = source_tokenizer(source)
+    tree = recipe_task(recipe, tokenizer).training_tree(document)
     return Example(PackedBatch.from_trees([[tree]]), tokenizer, "question")
 
 
@@ -78,20 +84,19 @@ def _is_chat(data: str, recipe: Recipe) -> bool:
     return recipe.data.kind == "chat"
 
 
-def _document_tree(recipe: Recipe, tokenizer: Any, data: str, number: int, num_branches: int) -> PrefixTree:
+def _document(data: str, number: int, num_questions: int) -> Document:
+    """A document with the first of its questions."""
     documents = read_source(data).documents
     if number >= len(documents):
         raise DataError(f"{data} has {len(documents)} documents, no number {number}", "Count from 0.")
-    chosen = replace(documents[number], questions=documents[number].questions[:num_branches])
-    return recipe_task(recipe, tokenizer).training_tree(chosen)
+    return replace(documents[number], questions=documents[number].questions[:num_questions])
 
 
-def _chat_tree(recipe: Recipe, tokenizer: Any, data: str, number: int, num_branches: int) -> PrefixTree:
+def _conversations(data: str, recipe: Recipe, number: int, num_conversations: int) -> list[Conversation]:
+    """A conversation and the first of those that open like it."""
     conversations = read_chat(data, on_bad_record=recipe.data.on_bad_record).conversations
     if number >= len(conversations):
         raise DataError(f"{data} has {len(conversations)} conversations, no number {number}", "Count from 0.")
     chosen = conversations[number]
     others = [other for other in conversations if other is not chosen and leading_turns(other) == leading_turns(chosen)]
-    # Another recipe's kinds of tokens say nothing about conversations.
-    learn = recipe.learn if recipe.data.kind == "chat" or isinstance(recipe.learn, str) else "assistant"
-    return Chat(ChatTemplate(tokenizer), learn).trees([chosen, *others[: num_branches - 1]])[0]
+    return [chosen, *others[: num_conversations - 1]]
