@@ -1,9 +1,9 @@
 """Real predictions, those of a fine-tuned model on builtin:test, scored by the rules of the official SQuAD v2 script.
 
-The rules are written down here once more, from the definitions that the SQuAD papers and the script state
-them: an answer is lowercased, ASCII punctuation and the articles a, an and the are removed, and white space is joined.
-Exact match compares what is left. F1 is the harmonic mean of the precision and recall of shared words. Each is the best
-over the gold answers, and a question without an answer has the empty string as its only one.
+The rules are written down here once more, from the definitions of the SQuAD papers. An answer is lowercased, ASCII
+punctuation and the articles a, an and the are removed, and white space is joined. Exact match compares what is left. F1
+is the harmonic mean of the precision and recall of shared words. Each is the best over the gold answers, and a question
+without an answer has the empty string as its only one.
 """
 
 from __future__ import annotations
