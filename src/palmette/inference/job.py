@@ -1,4 +1,4 @@
-"""Answers a file of questions line by line. The job may be killed at any moment and continues where it was.
+"""Answers a file of questions line by line. A job that was killed continues where it stopped.
 
 Rows are answered in chunks. Where a chunk ends depends only on the input. The lines of a chunk are appended to the
 output and forced to disk together. So the output consists of whole chunks, and possibly a part of one more. The next

@@ -48,12 +48,12 @@ class ChainEvaluation(EvaluateSection):
     """What the policies of a chain are measured on.
 
     Attributes:
-        samples: completions of each question, sampled at temperature 1, to measure how far a policy is from the chain's
-            reference and what rewards it gets, as `palmette eval divergence` does. null does not measure that.
+        samples: completions to sample for each question, at temperature 1. They measure a policy's rewards and its KL
+            divergence from the chain's reference, as `palmette eval divergence` does. With null, nothing is sampled.
         max_new_tokens: longest of these completions, in tokens.
-        tokens_per_batch: most tokens in memory while they are sampled and scored.
-        comparisons: what reward models are measured on, as `palmette eval reward` does: a source, or a stage that makes
-            preferences. null does not measure them.
+        tokens_per_batch: most tokens in memory while the completions are sampled and scored.
+        comparisons: the comparisons that reward models are measured on, as `palmette eval reward` does. This is a
+            source, or a stage that makes preferences. With null, reward models are not measured.
     """
 
     samples: Positive | None = 2
@@ -63,13 +63,13 @@ class ChainEvaluation(EvaluateSection):
 
 
 class Chain(Section):
-    """A chain.
+    """A chain of training stages that build on one another.
 
     Attributes:
         output: the folder for all runs and results. A chain that was stopped continues in it.
         stages: the stages by name, in the order in which they run. Each has a `kind`, and the keys of a recipe of that
-            kind but `output` and `train.seed`.
-        seeds: random seeds. All stages are run with each.
+            kind except `output` and `train.seed`.
+        seeds: random seeds. All stages run under each of them.
         reference: the stage whose policy the others are compared with. By default the first that makes a policy.
         evaluate: what the policies are measured on.
     """

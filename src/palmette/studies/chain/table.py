@@ -54,7 +54,7 @@ def outcomes_of(chain: Chain, stages: Sequence[ChainStage]) -> list[Outcome]:
 
 
 def write_results(folder: Path, chain: Chain, stages: Sequence[ChainStage], measured_on: Mapping[str, Any]) -> None:
-    """Write chain.md, chain.json and, where samples were measured, frontier.png into a folder."""
+    """Write chain.md and chain.json into a folder, and frontier.png if samples were measured."""
     outcomes = outcomes_of(chain, stages)
     rows = rows_of(outcomes, chain.reference)
     rankings = _rankings(stages)

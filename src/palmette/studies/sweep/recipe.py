@@ -29,9 +29,9 @@ class Sweep(Section):
         output: the folder for all runs and results. A sweep that was stopped continues in it.
         base: a recipe, as a file or as a map of settings. Its `output` has no effect.
         vary: values to try, by dotted key such as train.learning_rate. Every combination is a cell.
-        cells: settings by dotted key, for each named cell, instead of `vary`. With evaluate.decoders a cell has
-            decoders of its own.
-        seeds: values of train.seed. By default that of the base.
+        cells: settings by dotted key for each named cell, instead of `vary`. A cell may set evaluate.decoders to have
+            its own decoders.
+        seeds: values of train.seed. By default, the seed of the base.
         reference: the cell that the others are compared with, question by question.
         evaluate: what the cells are measured on.
     """
