@@ -1,4 +1,7 @@
-"""Recipes: what a run does, as YAML read into frozen models. An unknown key is an error that names the nearest one."""
+"""Recipes say in YAML what a run does. They are read into frozen models.
+
+An unknown key is an error that names the nearest known one.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, and closed to unknown keys."""
+    """A part of a recipe. It cannot be changed, and it refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
     def to_yaml(self) -> str:
-        """All settings as YAML, defaults included."""
+        """All settings as YAML, including the defaults."""
         return format_yaml(self.model_dump())
 
 
@@ -32,11 +35,11 @@ AnySection = TypeVar("AnySection", bound=Section)
 
 
 def contradiction(problem: str, way_out: str) -> PydanticCustomError:
-    """Two settings that contradict each other, as a validator of a section raises it.
+    """The error that a section's validator raises if two settings contradict each other.
 
     Args:
-        problem: names both settings with their values.
-        way_out: what to do about it.
+        problem: the contradiction, with both settings and their values.
+        way_out: what the user can do about it.
     """
     return PydanticCustomError("contradiction", "{problem}", {"problem": problem, "way_out": way_out})
 
@@ -116,7 +119,7 @@ class PromptSection(Section):
 
 
 class ReasoningSection(Section):
-    """What stands before the answer.
+    """What the completion holds before the answer.
 
     Attributes:
         kind: what stands before an answer. "blah" is placeholders that are neither learned nor attended to, and only
@@ -197,7 +200,7 @@ class TrainSection(Section):
 
 
 class Recipe(Section):
-    """A fine-tuning run, and what the recipes of all other stages have in common with it.
+    """A fine-tuning run. The recipes of all other stages have these settings too.
 
     Attributes:
         output: the run folder. It must not exist.
@@ -254,12 +257,12 @@ class Recipe(Section):
 
 
 def load_run_recipe(path: Path) -> Recipe:
-    """What the recipe of a run of any stage shares with those of all stages: model, prompt, data, training.
+    """Read the settings that recipes of all stages share, such as the model, the prompt, the data and the training.
 
-    Its own stage, and the sections that only this stage has, are left out. `run.stage_of` says which stage it is.
+    The run's own stage, and the sections that only this stage has, are left out. `run.stage_of` says which stage it is.
 
     Raises:
-        RecipeError: no such file, not YAML, or a value out of bounds.
+        RecipeError: the file does not exist, it is not YAML, or a value is out of bounds.
     """
     settings = read_file(path)
     shared = {key: value for key, value in settings.items() if key in Recipe.model_fields and key != "stage"}
@@ -267,10 +270,10 @@ def load_run_recipe(path: Path) -> Recipe:
 
 
 def read_file(path: Path) -> dict[Any, Any]:
-    """The map of settings in a YAML file.
+    """Read the map of settings in a YAML file.
 
     Raises:
-        RecipeError: no such file, not UTF-8, or as for `read_settings`.
+        RecipeError: the file does not exist, it is not UTF-8, or `read_settings` refuses its text.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -280,10 +283,10 @@ def read_file(path: Path) -> dict[Any, Any]:
 
 
 def read_settings(text: str, source: str) -> dict[Any, Any]:
-    """The map of settings that YAML text holds. Messages call the text `source`.
+    """Read the map of settings in YAML text. Messages call the text `source`.
 
     Raises:
-        RecipeError: not YAML, no map, or a key that stands twice.
+        RecipeError: the text is not YAML, it is not a map, or a key occurs twice.
     """
     try:
         values = parse_yaml(text)
@@ -295,10 +298,11 @@ def read_settings(text: str, source: str) -> dict[Any, Any]:
 
 
 def read_section(kind: type[AnySection], values: dict[Any, Any], source: str) -> AnySection:
-    """Settings as a recipe, or as another closed set of them. Messages call them `source`.
+    """Read settings as a recipe or as another kind of section. Messages call them `source`.
 
     Raises:
-        RecipeError: an unknown key (naming the nearest), a value out of bounds, or two that contradict each other.
+        RecipeError: a key is unknown (the message names the nearest), a value is out of bounds, or two settings
+            contradict each other.
     """
     try:
         return kind.model_validate(values)

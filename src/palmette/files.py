@@ -1,4 +1,4 @@
-"""What people name and write by hand: paths with `~`, and YAML."""
+"""Reads what people write by hand: paths with `~`, and YAML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palmette.errors import PalmetteError
 def expand(path: str | Path) -> Path:
     """A path with a leading `~` replaced by the home folder. Any other path stays as it is.
 
-    Recipes, manifests and fingerprints keep a path as it was written, so it is expanded where it is opened.
+    Recipes, manifests and fingerprints keep a path as it was written, so it is expanded only when it is opened.
 
     >>> expand("runs/quickstart")
     PosixPath('runs/quickstart')
@@ -29,10 +29,10 @@ def expand(path: str | Path) -> Path:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML whose maps hold each key once. Plain YAML keeps the last value and silently drops the others."""
+    """Refuses a map that has a key twice. The plain loader keeps the last value and silently drops the others."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The map of a node."""
+        """Build the map of a node."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for index, key in enumerate(keys):
             if key in keys[:index]:
@@ -42,20 +42,20 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 takes 1e-4 for a word, since it wants a point in every float.
+# YAML 1.1 reads 1e-4 as a string, because its floats need a decimal point.
 _UniqueKeyLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
 
 
 def parse_yaml(text: str) -> Any:
-    """The value that YAML holds.
+    """Parse YAML text into a value.
 
     >>> parse_yaml("train: {learning_rate: 1e-4}")
     {'train': {'learning_rate': 0.0001}}
 
     Raises:
-        ValueError: it is not YAML, or a map has a key twice.
+        ValueError: the text is not YAML, or a map has a key twice.
     """
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)
@@ -64,5 +64,5 @@ def parse_yaml(text: str) -> Any:
 
 
 def format_yaml(value: Any) -> str:
-    """A value as YAML, its keys in their order."""
+    """Format a value as YAML. Keys keep their order."""
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""A folder or file held by one process at a time."""
+"""Locks a folder or file, so that one process at a time holds it."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from palmette.errors import RunError
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a folder or file, by a lock that the system takes back when the process ends, however it ends.
+    """Lock a folder or file. The system releases the lock when the process ends, even if it is killed.
 
-    The lock binds only those who ask for it too. It is taken on a hidden file beside the path, `.NAME.lock`, and
-    nothing is written into the folder or file itself. The hidden file is removed when the lock is released. After a
-    kill it stays, and does no harm. The lock is not re-entrant.
+    The lock only affects processes that ask for it too. It is taken on a hidden file beside the path, `.NAME.lock`.
+    Nothing is written into the folder or file itself. The hidden file is removed when the lock is released. If the
+    process is killed, the file stays and does no harm. The lock is not re-entrant.
 
     Args:
         path: the folder or file. It need not exist yet.
-        wait: whether to wait until it is free.
+        wait: whether to wait until the lock is free.
 
     Yields:
-        Whether it is held. With `wait` it always is.
+        Whether the lock is held. With `wait` it always is.
 
     Raises:
         RunError: there is no place for the lock, or the file system has no locks.
-        RuntimeError: this thread holds it already, and is to wait for itself.
+        RuntimeError: this thread already holds the lock, so it would wait for itself forever.
     """
     path = path.absolute()
     file = path.with_name(f".{path.name}.lock")
-    # A lock that is no more than a file that exists would outlive a killed process.
+    # A soft lock is a file whose mere existence is the lock. It would outlive a killed process.
     lock = FileLock(file, fallback_to_soft=False)
     try:
         lock.acquire(blocking=wait)
@@ -45,7 +45,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
         yield held
     finally:
         if held:
-            # While it is held: whoever waits for it notices that its file is gone, and makes a new one.
+            # The file is removed while the lock is held. A waiting process notices that it is gone and makes a new one.
             with contextlib.suppress(OSError):
                 file.unlink()
             lock.release()

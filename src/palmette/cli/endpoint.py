@@ -1,4 +1,7 @@
-"""`palmette eval endpoint`, and what commands that ask a server share: their options and the lines at their end."""
+"""`palmette eval endpoint`, and what it shares with other commands that ask a server.
+
+These commands have the same options, and print the same lines at the end.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ def read_endpoint(
         typer.Option(min=0.0, help="Price of a million completion tokens."),
     ] = Endpoint.price_out,
 ) -> Endpoint:
-    """The endpoint that the options of a command describe. This signature is their only list."""
+    """The endpoint that the options of a command describe. The options are listed only in this signature."""
     return Endpoint(
         url,
         model_name,
@@ -81,7 +84,7 @@ def endpoint_options(*, max_tokens: int) -> Callable[[Callable[..., None]], Call
     """A decorator that replaces a command's parameter `endpoint` by the options of `read_endpoint`.
 
     Args:
-        max_tokens: default of --max-tokens.
+        max_tokens: the default of --max-tokens.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -104,7 +107,7 @@ def endpoint_options(*, max_tokens: int) -> Callable[[Callable[..., None]], Call
 
 
 def open_client(endpoint: Endpoint, cache: Path | None, out: Path) -> Client:
-    """A client whose cache is the given folder, or stands beside the command's output."""
+    """A client whose cache is the given folder. Without one, the cache is beside the command's output."""
     from palmette.endpoint.client import Client
 
     return Client(endpoint, cache or out.with_name(out.name + ".cache"))
@@ -112,7 +115,7 @@ def open_client(endpoint: Endpoint, cache: Path | None, out: Path) -> Client:
 
 @contextlib.contextmanager
 def reporting_usage(client: Client) -> Iterator[None]:
-    """Print what was used, however the block ends. If it ends early, say that the same command continues."""
+    """Print the usage when the block ends. If it ends early, also say that the same command continues the job."""
     from palmette.cli.console import stderr
 
     usage = client.usage

@@ -16,18 +16,18 @@ SOURCES = "builtin:test, a SQuAD v2 .json, a .jsonl, or a hub data set"
 
 
 def expanded_path(text: str | os.PathLike[str]) -> Path:
-    """A path as a command gets it.
+    """A path from the command line, with `~` expanded.
 
     >>> expanded_path("~/runs").is_absolute()
     True
     """
-    from palmette.files import expand  # which reads YAML too
+    from palmette.files import expand  # imported here, because that module also loads YAML
 
     return expand(Path(text))
 
 
 def expanded_name(text: str) -> str:
-    """The name of a model or of data as a command gets it: a path is expanded, and anything else stays as it is.
+    """The name of a model or of data from the command line. A path is expanded, and anything else stays as it is.
 
     >>> expanded_name("builtin:test")
     'builtin:test'
@@ -35,7 +35,7 @@ def expanded_name(text: str) -> str:
     return str(expanded_path(text)) if text.startswith("~") else text
 
 
-# What `typer.Option` and `typer.Argument` take for a path, and for the name of a model or of data.
+# Arguments of `typer.Option` and `typer.Argument` for a path, and for the name of a model or of data.
 PATH: dict[str, Any] = {"parser": expanded_path, "metavar": "PATH"}
 MODEL: dict[str, Any] = {"parser": expanded_name, "metavar": "MODEL"}
 DATA: dict[str, Any] = {"parser": expanded_name, "metavar": "DATA"}

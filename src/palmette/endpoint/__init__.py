@@ -1,1 +1,1 @@
-"""Models behind an OpenAI-compatible server: a client for chat completions, and a decoder that answers with it."""
+"""A client for the chat completions of an OpenAI-compatible server, and a decoder that answers with it."""

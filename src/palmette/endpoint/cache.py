@@ -1,9 +1,9 @@
-"""Completions on disk, one file each, named by the hash of the request. A job that was stopped asks nothing twice.
+"""Stores completions on disk, so that a job that was stopped asks nothing twice.
 
-The hash covers the base URL, the model's name, the messages and all parameters. The URL counts because a model's name
-means something only on its server: llama.cpp answers to any name. Not covered: a different model behind the same URL
-and name. The API key is neither hashed nor stored. The files contain the messages, which include the documents, and the
-completions.
+Each completion is a file, named by the hash of its request. The hash covers the base URL, the model's name, the
+messages and all parameters. It includes the URL because a model's name only has a meaning on its server. llama.cpp, for
+example, answers to any name. If another model is put behind the same URL and name, the cache does not notice. The API
+key is neither hashed nor stored. The files contain the completions and the messages, which include the documents.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _VERSION = 1
 
 
 class CompletionCache:
-    """A folder of completions, which any number of processes may share.
+    """A folder of completions that any number of processes can share.
 
     Args:
-        folder: where they are stored. It is created if it does not exist.
+        folder: the folder. It is created if it does not exist.
 
     Raises:
         RunError: the folder cannot be created.
@@ -50,7 +50,7 @@ class CompletionCache:
         """Store a completion.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: the file cannot be written.
         """
         path = self._path(url, request)
         self._create(path.parent)

@@ -1,14 +1,14 @@
-"""A client for chat completions of any server that speaks OpenAI's protocol: hosted models, vLLM, llama.cpp,
-`transformers serve`.
+"""A client for the chat completions of any server that speaks OpenAI's protocol.
 
-Failures that may pass are tried again with growing pauses, and a Retry-After header holds back all requests.
-Completions are stored on disk (`cache.py`), so a job that was stopped continues where it was. The API key is read from
-an environment variable and appears in no message, file or cache.
+Such servers are hosted models, vLLM, llama.cpp and `transformers serve`. Requests that failed temporarily are tried
+again with growing pauses. A Retry-After header holds back all requests. Completions are stored on disk (`cache.py`), so
+a job that was stopped continues where it was. The API key is read from an environment variable and appears in no
+message, file or cache.
 
-Requests run as tasks of one event loop in a thread of its own. That thread and all connections end with the job.
+Requests run as tasks of one event loop, in a thread of its own. The thread and all connections end with the job.
 
-Not covered: streaming, tools, images, several choices for one request. Tokens of broken exchanges, which a server may
-bill, are not counted. Equal requests under way at the same moment are all sent.
+The client does not support streaming, tools, images, or several choices for one request. A server may bill the tokens
+of exchanges that broke off, but they are not counted. Equal requests that are under way at the same time are all sent.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Messages = Sequence[Mapping[str, str]]
 
 
 class _Job:
-    """The tasks of one job, and how they stop.
+    """Stops the tasks of one job, and protects exchanges under way.
 
     Args:
         http: the HTTP client that they share.
@@ -76,11 +76,11 @@ class _Job:
 
 
 class Client:
-    """Asks one model behind an endpoint. A client serves one job at a time.
+    """Asks one model behind an endpoint. A client runs one job at a time.
 
     Args:
         endpoint: the server, the model and the limits.
-        cache: folder where completions are stored. None stores nothing.
+        cache: the folder that stores completions. Nothing is stored if None.
 
     Raises:
         EndpointError: the URL, a parameter or the key's variable is not valid.
@@ -97,7 +97,7 @@ class Client:
         self._reached, self._failures, self._answers = False, 0, 0
 
     def about(self) -> dict[str, Any]:
-        """What a report says: the server, the model, its parameters, what was used and what it cost."""
+        """The server, the model, its parameters, the usage and the cost, for a report."""
         return {
             "endpoint": self._url,
             "model": self.endpoint.model,
@@ -120,11 +120,10 @@ class Client:
         return result
 
     def complete_all(self, requests: Sequence[Messages]) -> Iterator[tuple[int, Completion | RequestError]]:
-        """(index, completion or the reason why there is none) for every request, in the order in which they are
-        answered.
+        """Yield the index of every request with its completion, or with the reason why it has none.
 
-        If the caller stops early, for example by Ctrl-C, requests under way get a few seconds to be answered and
-        stored.
+        Requests come in the order in which they are answered. If the caller stops early, for example by Ctrl-C,
+        requests under way get a few seconds to be answered and stored.
 
         Raises:
             EndpointError: the server cannot be used.
@@ -149,9 +148,9 @@ class Client:
     async def _run(
         self, job: _Job, requests: Sequence[Messages], tell: Callable[[tuple[int, Completion | Exception]], None]
     ) -> None:
-        """Answer all requests, by as many tasks as may be under way at once.
+        """Answer all requests with as many tasks as `concurrency` allows.
 
-        An error that ends the job is told like a result.
+        An error that ends the job is passed on like a result.
         """
         waiting = iter(enumerate(requests))
 
@@ -187,7 +186,7 @@ class Client:
         return completion
 
     async def _ask(self, job: _Job, body: bytes) -> Completion:
-        """The server's completion, after as many attempts as it takes or the settings allow."""
+        """Ask the server until it answers, or until the allowed attempts are used up."""
         attempt = 0
         while True:
             attempt += 1
@@ -197,7 +196,7 @@ class Client:
             except RequestError as error:
                 raise self._failed(error, fatal=self._answers == 0) from None
             except TransientError as failure:
-                await checkpoint()  # where a stopped job ends
+                await checkpoint()  # a stopped job ends here
                 if attempt > self.endpoint.max_retries:
                     problem = f"no answer in {attempt} attempts, the last: {failure.problem}"
                     raise self._failed(RequestError(problem, _LATER), fatal=True) from None
@@ -207,7 +206,7 @@ class Client:
                 return completion
 
     async def _exchange(self, job: _Job, body: bytes) -> Completion:
-        """One attempt."""
+        """Send the request once and read the response."""
         seconds = 2 * self.endpoint.timeout
         try:
             with job.exchange(seconds):
@@ -224,7 +223,7 @@ class Client:
         return read_response(_without_key(response, self._key), self._url, self.endpoint.model)
 
     async def _pause(self, failure: TransientError, attempt: int) -> None:
-        """Wait before another attempt: at least as long as the server asks, and then all requests wait."""
+        """Wait before another attempt. If the server asks for a pause, all requests wait at least that long."""
         self.usage.retries += 1
         seconds = retry_after(failure.retry_after)
         if seconds is not None:
@@ -234,11 +233,11 @@ class Client:
         await anyio.sleep(backoff(attempt, self.endpoint.first_backoff))
 
     def _failed(self, error: RequestError, *, fatal: bool) -> EndpointError:
-        """Count a request without an answer, and return what to raise: this error, or one that ends the job.
+        """Count a request without an answer, and return the error to raise, which may end the job.
 
         Args:
             error: why there is no answer.
-            fatal: whether many of these in a row mean that the server cannot be used.
+            fatal: whether many such errors in a row mean that the server cannot be used.
         """
         self.usage.failed += 1
         self._failures += fatal
@@ -248,9 +247,9 @@ class Client:
 
 
 def _without_key(response: Response, key: str | None) -> Response:
-    """The response with the key replaced where the server repeats it.
+    """The response, with the key replaced wherever the server repeats it.
 
-    A key as short as a word may occur in any completion.
+    In a completion, a key as short as a word is not replaced, because it may be part of the text.
     """
     if not key or (response.status == 200 and len(key) < LONG_KEY):
         return response

@@ -1,4 +1,4 @@
-"""Chat completions, and what else a server's response can mean: a failure that may pass, or one that will not."""
+"""Reads a server's response: a chat completion, a temporary failure, or a permanent one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from palmette.endpoint.errors import EndpointError, RequestError, TransientError
 from palmette.endpoint.transport import Response
 
-# Timeout, conflict, too early, too many requests. Of the server's own errors, two will not pass: not implemented, and
-# HTTP version.
+# Timeout, conflict, too early, and too many requests. Of the server's own errors, two are permanent: not implemented,
+# and HTTP version not supported.
 _TRANSIENT = {408, 409, 425, 429}
 _PERMANENT = {501, 505}
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -27,10 +27,10 @@ class Completion:
         text: what the model wrote.
         finish_reason: why it ended, as the server says: "stop", "length" (cut at max_tokens), "content_filter" and
             others.
-        refusal: the server's own field for a refusal, "" if it has none.
-        prompt_tokens, completion_tokens: tokens used. None if the server does not count them.
+        refusal: the refusal in the server's own field for it. "" if there is none.
+        prompt_tokens, completion_tokens: how many tokens were used. None if the server does not count them.
         model: the name under which the server ran the model.
-        from_cache: whether it was asked earlier and read from the cache.
+        from_cache: whether it was read from the cache.
     """
 
     text: str
@@ -43,12 +43,12 @@ class Completion:
 
     @property
     def truncated(self) -> bool:
-        """Whether it was cut at max_tokens."""
+        """Whether the completion was cut at max_tokens."""
         return self.finish_reason == "length"
 
 
 def read_response(response: Response, url: str, model: str) -> Completion:
-    """The completion in a response.
+    """Read the completion in a response.
 
     Args:
         response: what the server sent.
@@ -56,8 +56,8 @@ def read_response(response: Response, url: str, model: str) -> Completion:
         model: the model that was asked, for messages.
 
     Raises:
-        TransientError: the same request may succeed later: too many requests, a server error, a body that is no chat
-            completion.
+        TransientError: the same request may succeed later. There were too many requests, the server had an error, or
+            the body is not a chat completion.
         RequestError: the server refuses this request.
         EndpointError: the server refuses every request like this one.
     """
@@ -84,12 +84,12 @@ def read_response(response: Response, url: str, model: str) -> Completion:
 
 
 def read_completion(body: bytes) -> Completion:
-    """A chat completion from the JSON body of a successful response.
+    """Read a chat completion from the JSON body of a successful response.
 
-    Only the text has to be well formed. Token counts and a refusal that make no sense count as missing.
+    Only the text has to be well formed. A malformed token count or refusal counts as missing.
 
     Raises:
-        TransientError: it is not JSON, or not a chat completion.
+        TransientError: the body is not JSON, or not a chat completion.
     """
     try:
         value = json.loads(body)
@@ -112,7 +112,7 @@ def read_completion(body: bytes) -> Completion:
 
 
 def _content(content: Any) -> tuple[str, str]:
-    """The text and the refusal in a message's content, which is a string, a list of parts, or null."""
+    """The text and the refusal in a message's content. The content is a string, a list of parts, or null."""
     if content is None or isinstance(content, str):
         return content or "", ""
     if not isinstance(content, list):
@@ -126,8 +126,9 @@ def _count(value: Any) -> int | None:
 
 
 def _error(body: bytes) -> tuple[str, str]:
-    """The code and the message in the body of an error: {"error": {"message": ..., "code": ...}}, a variant of it,
-    or any text.
+    """The code and the message in the body of an error.
+
+    The body is {"error": {"message": ..., "code": ...}}, a variant of it, or any text.
     """
     try:
         value = json.loads(body)

@@ -1,8 +1,9 @@
-"""A decoder that asks a chat model behind an endpoint. It sends our own prompt as chat messages and reads completions
-as our own.
+"""A decoder that asks a chat model behind an endpoint.
 
-Documents and questions are sent as text in JSON. Whether a document that contains `<|im_end|>` could end the turn
-depends on the server. The law that text is text cannot be kept here.
+It sends our own prompt as chat messages, and it reads completions like those of our own models.
+
+Documents and questions are sent as text in JSON. A document may contain `<|im_end|>`, and whether that ends the turn
+depends on the server. The rule that text is always read as text cannot be enforced here.
 """
 
 from __future__ import annotations
@@ -22,18 +23,20 @@ NO_COMPLETION = "(no reply)"
 
 
 class EndpointDecoder:
-    """Answers by asking a server, with one request for each question, and a second one after a "yes" if the prompt has
-    two turns.
+    """Answers questions by asking a server.
 
-    An empty completion, or none, becomes the answer `NO_COMPLETION`, which is always wrong. An empty answer would count
-    as a refusal.
+    It sends one request for each question. If the prompt has two turns, a second request follows a "yes".
+
+    An empty or missing completion becomes the answer `NO_COMPLETION`, which is always wrong. An empty answer would
+    count as a refusal.
 
     Args:
         client: the client of the server.
         prompt: the wording around documents and questions.
         loose: whether to read an answer out of broken JSON. Such a completion still counts as invalid.
-        on_failure: what happens to questions that the server did not answer. "error": when all others have been asked,
-            an error names the first of them. "broken": they count as broken completions, and `failures` holds them.
+        on_failure: what happens to questions that the server did not answer. With "error", an error names the first of
+            them once all others have been asked. With "broken", they count as broken completions, and `failures` holds
+            them.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class EndpointDecoder:
         self.failures: dict[str, RequestError] = {}
 
     def predict(self, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction]]:
-        """(question id, prediction) for every question, in the order in which they are answered.
+        """Yield the id and the prediction of every question, in the order in which they are answered.
 
         Raises:
             EndpointError: the server cannot be used, or did not answer a question.
@@ -86,9 +89,9 @@ class EndpointDecoder:
     def _predicted(
         self, asked: tuple[Document, Question], result: Completion | RequestError, first_turn: str = ""
     ) -> Iterator[tuple[str, Prediction]]:
-        """The prediction of a completion, after its first turn if there was one.
+        """The prediction from a completion and from its first turn, if there was one.
 
-        A failure gives none unless it counts as broken.
+        A failure gives no prediction unless failures count as broken completions.
         """
         document, question = asked
         if isinstance(result, RequestError):
@@ -102,5 +105,5 @@ class EndpointDecoder:
 
 
 def _text(result: Completion | RequestError) -> str:
-    """What a server wrote, or why it declined. "" if there is nothing."""
+    """The text or the refusal that a server sent. "" if it sent neither."""
     return "" if isinstance(result, RequestError) else result.text.strip() or result.refusal.strip()

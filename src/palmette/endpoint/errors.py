@@ -1,4 +1,4 @@
-"""What can go wrong when a server is asked."""
+"""The errors of requests to a server."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from palmette.errors import PalmetteError
 
 
 class EndpointError(PalmetteError):
-    """A server that cannot be used: it is missing, refuses the key or the model, or fails again and again."""
+    """A server cannot be used: it is missing, it refuses the key or the model, or it keeps failing."""
 
 
 class RequestError(EndpointError):
-    """A request that the server did not answer. Other requests may succeed."""
+    """The server did not answer a request. Other requests may succeed."""
 
 
 class TransientError(Exception):
-    """A failure that may pass, so that the same request is worth another attempt.
+    """A temporary failure. Another attempt at the same request may succeed.
 
     Args:
         problem: what happened, for a message.

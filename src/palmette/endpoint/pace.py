@@ -1,4 +1,4 @@
-"""When the next request may be sent: the rate limit, Retry-After, and growing pauses after failures."""
+"""Decides when the next request may be sent: rate limit, Retry-After, and growing pauses after failures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Pace:
     """Spaces the requests of several tasks evenly.
 
     Args:
-        requests_per_minute: limit on the requests sent. None for no limit.
+        requests_per_minute: limit on the requests sent in a minute. No limit if None.
     """
 
     def __init__(self, requests_per_minute: float | None = None) -> None:
@@ -27,7 +27,7 @@ class Pace:
     async def wait(self) -> None:
         """Wait until the next request may be sent.
 
-        This is where a cancelled task ends, even if there is nothing to wait for.
+        A cancelled task ends here, even if there is nothing to wait for.
         """
         await checkpoint()
         while (seconds := self._next - time.monotonic()) > 0:
@@ -35,19 +35,19 @@ class Pace:
         self._next = time.monotonic() + self._gap
 
     def hold(self, seconds: float) -> None:
-        """Let no task send a request for some seconds."""
+        """Hold back the requests of all tasks for some seconds."""
         self._next = max(self._next, time.monotonic() + seconds)
 
 
 def backoff(attempt: int, first: float) -> float:
     """Seconds to pause before another attempt.
 
-    The pause doubles up to one minute. It is drawn from its upper half, so that tasks which failed together do not
-    return together.
+    The longest pause doubles with each attempt, up to one minute. The actual pause is drawn between half of it and all
+    of it, so that tasks that failed together do not try again together.
 
     Args:
-        attempt: number of attempts that failed, from 1.
-        first: the longest pause after the first of them, in seconds.
+        attempt: the number of attempts that failed, from 1.
+        first: the longest pause after the first failed attempt, in seconds.
 
     >>> [0.5 <= backoff(1, 1.0) <= 1.0, 4.0 <= backoff(4, 1.0) <= 8.0, 30.0 <= backoff(50, 1.0) <= 60.0]
     [True, True, True]
@@ -56,8 +56,9 @@ def backoff(attempt: int, first: float) -> float:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for: a number, or a date (RFC 9110, section 10.2.3). None if it cannot be
-    read.
+    """The seconds that a Retry-After header asks for. None if it cannot be read.
+
+    The header holds a number or a date (RFC 9110, section 10.2.3).
 
     >>> retry_after("3"), retry_after("Thu, 01 Jan 1970 00:00:00 GMT"), retry_after("soon"), retry_after("nan")
     (3.0, 0.0, None, None)

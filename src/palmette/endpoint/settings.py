@@ -1,6 +1,4 @@
-"""Settings of an endpoint: the server, the model, the API key's variable, the parameters of requests, limits and
-prices.
-"""
+"""The settings of an endpoint: server, model, API key variable, parameters of requests, limits and prices."""
 
 from __future__ import annotations
 
@@ -28,13 +26,13 @@ class Endpoint:
     Attributes:
         url: base URL, such as http://localhost:8080/v1.
         model: the model's name on the server.
-        key_variable: NAME of the environment variable that holds the API key. None sends no key.
-        parameters: sent with every request: max_tokens, temperature, seed and the like.
-        concurrency: requests under way at once.
-        requests_per_minute: limit on the requests sent, spaced evenly. None for no limit.
+        key_variable: NAME of the environment variable that holds the API key. No key is sent if None.
+        parameters: parameters sent with every request, such as max_tokens, temperature and seed.
+        concurrency: how many requests may be under way at once.
+        requests_per_minute: limit on the requests sent in a minute, which are spaced evenly. No limit if None.
         timeout: seconds without a byte after which an attempt is given up. A complete response may take twice as long.
-        max_retries: further attempts after the first one failed.
-        first_backoff: seconds, the longest pause after a first failure.
+        max_retries: how many further attempts follow if the first one fails.
+        first_backoff: the longest pause after the first failure, in seconds.
         price_in, price_out: price of a million prompt and completion tokens, in any currency. None if unknown.
     """
 
@@ -52,7 +50,9 @@ class Endpoint:
 
 
 def request_parameters(max_tokens: int, temperature: float, assignments: Iterable[str] = ()) -> dict[str, Any]:
-    """Parameters of every request. An assignment wins over the first two arguments, and null removes a parameter.
+    """The parameters of every request.
+
+    An assignment overrides the first two arguments. The value null removes a parameter.
 
     Args:
         max_tokens: where the server cuts a completion, in tokens.
@@ -78,11 +78,11 @@ def request_parameters(max_tokens: int, temperature: float, assignments: Iterabl
 
 
 def check_url(url: str) -> str:
-    """A base URL without a slash at its end.
+    """Check a base URL, and return it without a slash at its end.
 
     Raises:
-        EndpointError: it is not an HTTP URL, or it has a part that could be a secret: a user, a password, a query, a
-            fragment. Reports contain the URL.
+        EndpointError: the URL is not an HTTP URL, or a part of it could be a secret. These parts are the user, the
+            password, the query and the fragment. They are refused because reports contain the URL.
 
     >>> check_url(" http://localhost:8080/v1/ "), check_url("https://host/v1/chat/completions")
     ('http://localhost:8080/v1', 'https://host/v1')
@@ -105,9 +105,9 @@ def check_url(url: str) -> str:
 
 
 def read_key(variable: str | None) -> str | None:
-    """The API key from the environment, or None without a variable.
+    """Read the API key from the environment. None if no variable is given.
 
-    Messages name the variable only if it looks like one, because somebody may have given the key itself.
+    Messages name the variable only if it looks like one, because the user may have given the key itself by mistake.
 
     Raises:
         EndpointError: the variable is not set, or its value cannot be an API key.

@@ -1,8 +1,7 @@
-"""HTTP by httpx2: one POST, with limits on the size and time of the response.
+"""Sends a POST request over HTTP with httpx2, with limits on the size and time of the response.
 
 Redirects are not followed, because they would carry the API key to another host. A server on this machine is reached
-directly. Every other server is reached through the proxy that the environment names (HTTPS_PROXY, NO_PROXY), if there
-is one.
+directly. All other servers are reached through the proxy in the environment (HTTPS_PROXY, NO_PROXY), if there is one.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ class Response:
 
 
 def open_http(url: str, key: str | None, timeout: float, concurrency: int) -> httpx2.AsyncClient:
-    """An HTTP client for one server, to be used as an asynchronous context manager.
+    """Open an HTTP client for one server. It is an asynchronous context manager.
 
     Args:
         url: base URL, as `check_url` returned it.
         key: the API key, sent as a bearer token.
         timeout: seconds to wait for a connection, and for each part of a response.
-        concurrency: connections at once, kept open from one request to the next.
+        concurrency: how many connections may be open at once. They stay open from one request to the next.
 
     Raises:
         EndpointError: the environment names a proxy or a certificate file that cannot be used.
@@ -52,7 +51,7 @@ def open_http(url: str, key: str | None, timeout: float, concurrency: int) -> ht
     headers = {
         "Content-Type": "application/json",
         "Accept": "application/json",
-        "Accept-Encoding": "identity",  # so that the limit on bytes holds for what is read
+        "Accept-Encoding": "identity",  # so that the size limit holds for the decoded body
         "User-Agent": f"palmette/{__version__}",
         **({} if key is None else {"Authorization": f"Bearer {key}"}),
     }
@@ -73,11 +72,11 @@ async def post(http: httpx2.AsyncClient, body: bytes) -> Response:
     """Post JSON to the server's chat completions.
 
     Args:
-        http: as `open_http` made it.
+        http: the client, from `open_http`.
         body: the JSON text.
 
     Raises:
-        TransientError: there was no response, or not all of it.
+        TransientError: there was no response, or only a part of it.
         EndpointError: the server's certificate is not trusted.
     """
     try:
@@ -90,11 +89,11 @@ async def post(http: httpx2.AsyncClient, body: bytes) -> Response:
                     raise TransientError(f"a response of more than {MAX_BODY_BYTES} bytes")
             return Response(response.status_code, dict(response.headers), b"".join(parts))
     except httpx2.RequestError as error:
-        raise _failure(error, http) from None  # the request has the key, so it stays out of tracebacks
+        raise _failure(error, http) from None  # the request contains the key and must not appear in a traceback
 
 
 def _failure(error: httpx2.RequestError, http: httpx2.AsyncClient) -> TransientError | EndpointError:
-    """What an error of httpx2 means. The reason of a failed connection stands among its causes."""
+    """Translate an error of httpx2. Its causes say why a connection failed."""
     if isinstance(error, httpx2.TimeoutException):
         return TransientError(f"no response within {http.timeout.read:g} s")
     words = str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What a job asked, what it used, and what that cost."""
+"""Counts the requests and tokens of a job, and their cost."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from palmette.endpoint.settings import Endpoint
 
 @dataclass
 class Usage:
-    """What a client asked and used.
+    """The requests and tokens of a client.
 
     Attributes:
-        asked: requests that the server answered now.
+        asked: requests that the server answered in this job.
         cached: requests answered from the cache.
         failed: requests without an answer.
-        retries: further attempts.
-        truncated: completions cut at max_tokens, those from the cache included.
-        prompt_tokens, completion_tokens: of the requests asked now.
-        cached_prompt_tokens, cached_completion_tokens: of the cached requests, when they were asked.
-        uncounted: requests asked now whose tokens the server did not count.
+        retries: attempts after the first one.
+        truncated: completions cut at max_tokens, including those from the cache.
+        prompt_tokens, completion_tokens: tokens of the requests that the server answered in this job.
+        cached_prompt_tokens, cached_completion_tokens: tokens that the cached requests used when they were first asked.
+        uncounted: requests of this job whose tokens the server did not count.
     """
 
     asked: int = 0
@@ -49,14 +49,17 @@ class Usage:
         self.completion_tokens += tokens[1]
 
     def cost(self, endpoint: Endpoint) -> float | None:
-        """Cost of the requests asked now, in the currency of the prices. None without prices."""
+        """The cost of the requests that the server answered in this job, in the currency of the prices.
+
+        None without prices.
+        """
         if endpoint.price_in is None and endpoint.price_out is None:
             return None
         prices = (endpoint.price_in or 0.0, endpoint.price_out or 0.0)
         return (self.prompt_tokens * prices[0] + self.completion_tokens * prices[1]) / 1e6
 
     def summary(self, endpoint: Endpoint) -> str:
-        """One line for people.
+        """A summary in one line.
 
         >>> usage = Usage(asked=2, cached=1, prompt_tokens=9, completion_tokens=4)
         >>> usage.summary(Endpoint("http://host", "m", price_in=1e5))

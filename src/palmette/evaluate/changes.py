@@ -1,4 +1,4 @@
-"""Which answers changed between two evaluations of the same questions."""
+"""Finds the answers that changed between two evaluations of the same questions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Pair = tuple[ScoredAnswer, ScoredAnswer]
 
 @dataclass(frozen=True)
 class Changes:
-    """The answers to the same questions in A and B that differ.
+    """The answers that differ between two evaluations A and B of the same questions.
 
     Attributes:
         won: pairs of answers that are right in B only.
         lost: pairs of answers that are right in A only.
-        num_other: other answers that differ, as right or as wrong in B as in A.
+        num_other: the number of other answers that differ. They are right in both, or wrong in both.
     """
 
     won: tuple[Pair, ...]
@@ -29,8 +29,8 @@ def changed_answers(a: Sequence[ScoredAnswer], b: Sequence[ScoredAnswer]) -> Cha
     """Compare two evaluations answer by answer.
 
     Args:
-        a: the answers of the one.
-        b: the answers of the other, to the same questions in any order.
+        a: the answers of the first evaluation.
+        b: the answers of the second one, to the same questions in any order.
     """
     of_b = {answer.question.id: answer for answer in b}
     pairs = [(answer, of_b[answer.question.id]) for answer in a]

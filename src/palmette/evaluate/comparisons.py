@@ -1,4 +1,4 @@
-"""Reward models on comparisons."""
+"""Scores comparisons with reward models."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from palmette.tree.chat import ChatTemplate
 def score_comparisons(
     model: ModelName, data: str, limit: int | None = None, attention: AttentionChoice | None = None
 ) -> tuple[RewardModel, PreferenceSet[Comparison], list[list[float]]]:
-    """Have a reward model score the completions of comparisons.
+    """Score the completions of comparisons with a reward model.
 
     Args:
-        model: its run.
+        model: the run of the reward model.
         data: the comparisons.
-        limit: use only so many, from the start.
-        attention: the attention backend. The run's own if None.
+        limit: use only the first `limit` comparisons. All if None.
+        attention: the attention backend. If None, the one that the run was trained with.
 
     Returns:
-        The reward model, the comparisons, and the reward of each one's completions.
+        The reward model, the comparisons, and the rewards of the completions of each comparison.
     """
     source = read_comparisons(data, limit=limit)
     opened = load_reward(model, attention=attention)
@@ -41,7 +41,7 @@ def was_learned(model: ModelName, sha256: str) -> bool:
         sha256: the hash of the source.
 
     Raises:
-        RunError: it is not a finished run.
+        RunError: the model is not a finished run.
     """
     folder = resolve_run(model).folder
     assert folder is not None

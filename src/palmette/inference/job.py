@@ -1,8 +1,8 @@
-"""A file of questions answered line by line, in a job that a kill at any moment neither harms nor repeats.
+"""Answers a file of questions line by line. A job that was killed continues where it stopped.
 
-Rows are answered in chunks. Where a chunk ends depends on the input alone, and the lines of a chunk are appended to the
-output and forced to disk together. So the output always consists of whole chunks, and perhaps a piece of one more,
-which the next start cuts off and answers again. A manifest beside the output holds what the answers depend on.
+Rows are answered in chunks. Where a chunk ends depends only on the input. The lines of a chunk are appended to the
+output and forced to disk together. So the output consists of whole chunks, and possibly a part of one more. The next
+start cuts that part off and answers the chunk again. A manifest beside the output records what the answers depend on.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ Record = dict[str, Any]
 
 @dataclass
 class Tally:
-    """What is in the output so far.
+    """Counts what is in the output so far.
 
     Attributes:
         answered: rows with an answer.
         absent, unsure: rows that were refused, by the reason.
-        broken: rows with a completion that was not in the format asked for.
+        broken: rows whose completion was not in the required format.
         errors: rows that could not be answered.
-        first_error: line of the first of them in the input.
-        earlier: how many of all these rows were there before this start.
-        seconds: time spent on the others.
+        first_error: the input line of the first row that could not be answered.
+        earlier: how many rows were finished before this start.
+        seconds: time spent on the rows since this start.
         interrupted: whether Ctrl-C came before the end.
     """
 
@@ -67,7 +67,7 @@ class Tally:
 
     @property
     def rows(self) -> int:
-        """All rows."""
+        """The number of all rows."""
         return self.answered + self.absent + self.unsure + self.broken + self.errors
 
     def add(self, records: Iterable[Mapping[str, Any]]) -> None:
@@ -85,7 +85,7 @@ class Tally:
                 self.broken += refusal not in ("absent", "unsure")
 
     def summary(self, out: Path) -> str:
-        """What to tell the user at the end."""
+        """The message to the user at the end of the job."""
         refused = f"{self.absent + self.unsure} refused ({self.absent} absent, {self.unsure} unsure)"
         counts = f"{self.answered} answered, {refused}"
         counts += f", {self.broken} with a broken completion" if self.broken else ""
@@ -109,17 +109,16 @@ def predict_file(
     decision: Decision | None = None,
     max_rows: int = ROWS_PER_CHUNK,
 ) -> Tally:
-    """Answer a file of questions, one line of output for each, in order. A job that was stopped is continued.
+    """Answer a file of questions, with one line of output for each, in order. A job that was stopped is continued.
 
     Args:
         answerer: what answers.
-        source: a JSON Lines file, or "-" for standard input. Continuing reads it from its beginning, so a pipe has to
-            bring the same rows once more.
+        source: a JSON Lines file, or "-" for standard input. To continue a job, a pipe must send the same rows again.
         out: the JSON Lines file to write, or to continue.
-        max_words: the longest answer, in words. As calibrated, or 30, if None.
-        inside_words: whether answers may end inside a word. As calibrated, or not, if None.
-        decision: how probabilities become answers. As calibrated if None.
-        max_rows: how many rows fill a chunk, which is what a kill may cost.
+        max_words: the longest answer, in words. If None, the calibrated value, or 30 without a calibration.
+        inside_words: whether answers may end inside a word. If None, the calibrated value, or no without a calibration.
+        decision: how probabilities become answers. If None, the calibrated decision.
+        max_rows: how many rows fill a chunk. If the job is killed, at most one chunk is answered again.
 
     Raises:
         DataError: the input cannot be opened.
@@ -140,7 +139,7 @@ def predict_file(
 
 
 def check_job(source: str, out: Path) -> None:
-    """Check what can be checked of a job before its model is loaded.
+    """Check a job's input and output before its model is loaded.
 
     Args:
         source: the input.
@@ -148,7 +147,7 @@ def check_job(source: str, out: Path) -> None:
 
     Raises:
         DataError: the input cannot be opened.
-        RunError: the output exists and was not made by such a job, or is standard output.
+        RunError: the output exists but was not made by such a job, or it is standard output.
     """
     _check_output(out)
     with open_lines(source):
@@ -156,7 +155,7 @@ def check_job(source: str, out: Path) -> None:
 
 
 def _model_settings(answerer: Answerer) -> Record:
-    """What names a model, its adapter and its prompt."""
+    """The settings that identify a model, its adapter and its prompt."""
     loaded, source = answerer.loaded, answerer.source
     config = None if source is None or source.adapter is None else source.adapter / "adapter_config.json"
     adapter = None
@@ -184,17 +183,17 @@ def predict_rows(
     max_rows: int = ROWS_PER_CHUNK,
     max_characters: int = CHARACTERS_PER_CHUNK,
 ) -> Tally:
-    """Answer rows into a file, one line each, in order. A job that was stopped is continued.
+    """Answer rows and write one line for each into a file, in order. A job that was stopped is continued.
 
     Args:
         decoder: what answers.
-        rows: the input from its first row. No more than a chunk is read ahead.
-        out: the file.
-        settings: what the answers depend on. Continuing with others is refused.
-        about: what else the manifest tells.
+        rows: the input from its first row. At most one chunk is read ahead.
+        out: the file to write, or to continue.
+        settings: what the answers depend on. A job cannot be continued with other settings.
+        about: what else to write into the manifest.
         num_lines: how many lines the input has, for the estimate, or 0 if that is not known.
         max_rows: how many rows fill a chunk.
-        max_characters: how many characters of documents fill one.
+        max_characters: how many characters of documents fill a chunk.
 
     Raises:
         RunError: the output belongs to another job or another input, is being written by another process, or cannot be
@@ -222,7 +221,7 @@ def predict_rows(
 
 
 def _work(decoder: Decoder, chunks: Iterable[list[Row]], num_lines: int) -> Iterator[list[Record]]:
-    """The lines of the output, chunk by chunk."""
+    """Answer the chunks and yield the lines of the output for each."""
     with contextlib.closing(progress(num_lines, "predict", "rows")) as bar:
         for chunk in chunks:
             if not bar.n:
@@ -233,27 +232,28 @@ def _work(decoder: Decoder, chunks: Iterable[list[Row]], num_lines: int) -> Iter
                 answers[key] = answer
             _check_some_answer(answers)
             yield [_record(row, answers) for row in chunk]
-            bar.update(chunk[-1].line - bar.n)  # bad rows and blank lines are done too
+            bar.update(chunk[-1].line - bar.n)  # bad rows and blank lines count as done too
 
 
 def _check_some_answer(answers: Mapping[str, Prediction | Exception]) -> None:
-    """Raise if every row of a chunk fails unexpectedly, since then no row is the cause (a device is lost, say)."""
+    """Raise an error if every row of a chunk fails unexpectedly, for example because a device was lost."""
     faults = [answer for answer in answers.values() if isinstance(answer, Exception)]
     if len(faults) > 1 and len(faults) == len(answers) and not any(isinstance(e, PalmetteError) for e in faults):
         raise faults[0]
 
 
 def _answers(decoder: Decoder, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction | Exception]]:
-    """The answers of the decoder, or the error of each question that cannot be answered, of whatever type it is.
+    """The answer to each question, or the error of any type that prevented it.
 
-    If the decoder raises, it gets halves of the documents, then of the questions, until the bad one stands alone.
+    If the decoder raises an error, the documents and then the questions are split in halves and tried again, until only
+    the bad question is left.
     """
     if not documents:
         return
     try:
         yield from decoder.predict(documents)
         return
-    except Exception as error:  # one row must not cost the others their answers, whatever it causes
+    except Exception as error:  # whatever one row causes, the others still get their answers
         only = documents[0]
         if len(documents) == 1 and len(only.questions) == 1:
             yield only.questions[0].id, error
@@ -269,7 +269,7 @@ def _answers(decoder: Decoder, documents: Sequence[Document]) -> Iterator[tuple[
 
 
 def _record(row: Row, answers: Mapping[str, Prediction | Exception]) -> Record:
-    """A row's line of the output."""
+    """The line of the output for a row."""
     head: Record = {"line": row.line, "id": row.id}
     if row.error:
         return {**head, "error": row.error}
@@ -313,7 +313,7 @@ def _check_output(out: Path) -> None:
 
 
 def _begin(out: Path, settings: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """Write the manifest of a new output, or compare that of an old one."""
+    """Write the manifest of a new output, or check that of an existing one."""
     path = _manifest(out)
     if not out.exists():
         run.write_json(path, {"settings": settings, **about})
@@ -336,7 +336,7 @@ def _writing(out: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(out: Path, settings: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[RawIOBase]:
-    """The output, begun or continued, to append to, for this process alone."""
+    """Lock the output, begin or continue it, and open it for appending."""
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     with locked(out, wait=False) as mine:
@@ -353,7 +353,7 @@ def _opened(out: Path, settings: Mapping[str, Any], about: Mapping[str, Any]) ->
 def _append(stream: RawIOBase, records: Iterable[Record]) -> None:
     rest = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode(
         "utf-8",
-        "backslashreplace",  # half a surrogate pair, in a message, becomes its JSON escape
+        "backslashreplace",  # an error message may contain a lone surrogate, which becomes its JSON escape
     )
     while rest:
         rest = rest[stream.write(rest) or 0 :]
@@ -361,10 +361,10 @@ def _append(stream: RawIOBase, records: Iterable[Record]) -> None:
 
 
 def _read_finished(out: Path, chunks: Iterator[list[Row]], tally: Tally) -> tuple[int, list[Row] | None]:
-    """Compare the output with the input, in step.
+    """Compare the output with the input, row by row.
 
     Returns:
-        The size of the finished chunks in bytes, and the first chunk that is not finished, None if all are.
+        The size of the finished chunks in bytes, and the first chunk that is not finished. None if all are finished.
     """
     size = 0
     with out.open("rb") as stream:

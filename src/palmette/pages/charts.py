@@ -1,4 +1,4 @@
-"""The charts of pages: small SVG drawings in the colours of the page."""
+"""Draws the charts of pages as small SVG pictures in the colours of the page."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ Points = Sequence[tuple[int, float]]
 
 @dataclass(frozen=True, slots=True)
 class StepLine:
-    """A figure over the optimizer steps, for a chart.
+    """A figure over the optimizer steps, as one line of a chart.
 
     Attributes:
         points: (step, value), by rising step. There is at least one.
-        name: its name, where the chart has another line.
+        name: its name, which is needed only if the chart has another line.
     """
 
     points: Points
@@ -43,10 +43,10 @@ class StepLine:
 
 
 def risk_coverage_chart(points: Sequence[tuple[float, float]]) -> Markup:
-    """The share of wrong answers among the questions that a threshold on the probability keeps.
+    """A chart of the share of wrong answers among the questions that a threshold on the probability keeps.
 
     Args:
-        points: (coverage, risk), both 0 to 1, by rising coverage. The last one covers everything.
+        points: (coverage, risk), both from 0 to 1, by rising coverage. The last point covers all questions.
     """
     _, overall = points[-1]
     half = min(points, key=lambda point: abs(point[0] - 0.5))
@@ -68,7 +68,7 @@ def risk_coverage_chart(points: Sequence[tuple[float, float]]) -> Markup:
 
 
 def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
-    """Stated probability against the share that was right, with the number of questions of each bin underneath."""
+    """A chart of the stated probability against the share of right answers, with the size of each bin below."""
     floor, base = HEIGHT - _BOTTOM, HEIGHT - _BOTTOM - 58
     x, y = _scale(0, 100, _LEFT, WIDTH - _RIGHT), _scale(0, 100, base, _TOP)
     most = max(one.count for one in bins)
@@ -95,7 +95,7 @@ def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
 
 
 def loss_chart(loss: Points) -> Markup:
-    """The training loss.
+    """A chart of the training loss.
 
     Args:
         loss: (optimizer step, nats per learned token), by rising step.
@@ -112,14 +112,16 @@ def steps_chart(
     guides: Sequence[float] = (),
     least: float | None = None,
 ) -> Markup:
-    """Figures over the optimizer steps: pale for single steps, dark for the mean over a twentieth of the run.
+    """A chart of figures over the optimizer steps.
+
+    Single steps are pale. The mean over a twentieth of the run is dark.
 
     Args:
-        name: letters and digits that no other chart of the page has.
+        name: letters and digits that identify the chart on its page.
         lines: one or two figures of the same unit.
-        title: the title.
-        label: label of the axis, with the unit.
-        guides: values to mark by dashed lines. Those outside the drawing are left out.
+        title: the title of the chart.
+        label: the label of the vertical axis, with the unit.
+        guides: values to mark with dashed lines. Those outside the drawing are left out.
         least: smaller values are drawn at this value.
     """
     means = [_running_means(line.points) for line in lines]
@@ -146,7 +148,7 @@ def steps_chart(
 
 
 def axis_ends(lines: Sequence[StepLine], least: float | None) -> tuple[float, float]:
-    """The lowest and the highest value that `steps_chart` draws."""
+    """The lowest and the highest value on the vertical axis of `steps_chart`."""
     ticks = _step_ticks(lines, least)
     return ticks[0], ticks[-1]
 
@@ -158,7 +160,7 @@ def _step_ticks(lines: Sequence[StepLine], least: float | None) -> list[float]:
 
 
 def window_of(num_points: int) -> int:
-    """Points that a running mean is taken over: a twentieth of all, at least one."""
+    """The number of points in a running mean: a twentieth of all points, and at least one."""
     return max(1, num_points // 20)
 
 
@@ -180,7 +182,7 @@ def _described(line: StepLine, mean: float) -> str:
 
 
 def readable(value: float) -> str:
-    """A figure in few characters, and at least three digits that count.
+    """A figure in few characters, with at least three significant digits.
 
     >>> [readable(value) for value in (12345.6, 98.765, 0.5, 0.00004)]
     ['12,346', '98.8', '0.500', '4e-5']
@@ -194,7 +196,7 @@ def readable(value: float) -> str:
 
 
 def share_bar(percent: float | None) -> Markup:
-    """A bar for a table cell, beside the number."""
+    """A bar that stands beside a number in a table cell."""
     filled = _RECT.format("filled", 0, 0, percent or 0.0, 4, "")
     return Markup(
         '<svg class="share" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">'
@@ -203,7 +205,7 @@ def share_bar(percent: float | None) -> Markup:
 
 
 def interval_bar(percent: float, interval: tuple[float, float] | None) -> Markup:
-    """A line from 0 to 100 with the interval as a band and the value as a stroke, beside the numbers."""
+    """A line from 0 to 100 that shows the interval as a band and the value as a stroke."""
     low, high = interval or (percent, percent)
     return Markup(
         '<svg class="interval" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{}</svg>'
@@ -243,14 +245,14 @@ def _path(points: Iterable[tuple[float, float]]) -> str:
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most `_MAX_POINTS` points, evenly chosen, the first and the last among them."""
+    """At most `_MAX_POINTS` points, chosen evenly, including the first and the last one."""
     if len(points) <= _MAX_POINTS:
         return list(points)
     return [points[round(index * (len(points) - 1) / (_MAX_POINTS - 1))] for index in range(_MAX_POINTS)]
 
 
 def _envelope(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most `_MAX_POINTS` points: the least and the greatest of each stretch, so that no peak is lost."""
+    """At most `_MAX_POINTS` points. Each stretch keeps its lowest and its highest point, so no peak is lost."""
     if len(points) <= _MAX_POINTS:
         return list(points)
     count, kept = _MAX_POINTS // 2, list[tuple[float, float]]()
@@ -261,13 +263,16 @@ def _envelope(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]
 
 
 def _step(high: float) -> float:
-    """The smallest of 1, 2, 2.5, 5 times a power of ten that divides 0 to `high` into at most five steps."""
+    """The smallest step that divides 0 to `high` into at most five.
+
+    Steps are 1, 2, 2.5 or 5 times a power of ten.
+    """
     power = 10.0 ** math.floor(math.log10(high / 5))
     return next(power * factor for factor in (1, 2, 2.5, 5, 10, 20) if power * factor * 5 >= high * (1 - 1e-9))
 
 
 def _nice_top(high: float) -> float:
-    """The end of an axis from 0 that holds `high`.
+    """The upper end of an axis that starts at 0 and includes `high`.
 
     >>> _nice_top(58.0), _nice_top(100.0), _nice_top(0.0)
     (60.0, 100.0, 1.0)
@@ -308,5 +313,5 @@ def _short(value: float) -> str:
 
 
 def _plain(text: str) -> str:
-    """Exponents without zeros before them."""
+    """A number as text, without leading zeros in its exponent."""
     return text.replace("e-0", "e-").replace("e+0", "e")

@@ -1,4 +1,4 @@
-"""Measuring finished runs: the questions, and the answers of each decoder in a folder of its own."""
+"""Measures finished runs. The answers of each decoder get a folder of their own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DIVERGENCE, ERROR = "divergence.json", "error.json"
 
 
 def failure(error: Exception) -> str:
-    """The reason of a failure, in one line."""
+    """Why something failed, in one line."""
     return str(error) if isinstance(error, PalmetteError) else f"{type(error).__name__}: {first_line(error)}"
 
 
@@ -45,17 +45,17 @@ def first_questions(source: DataSet, limit: int | None) -> DataSet:
 
 
 def read_questions(section: EvaluateSection) -> tuple[DataSet, dict[str, Any]]:
-    """The questions that runs are measured on, and their record for a study.
+    """Read the questions that runs are measured on, and describe them for a study's record.
 
     Raises:
-        DataError: see `read_source`.
+        DataError: the source cannot be read, as for `read_source`.
     """
     source = first_questions(read_source(section.data, default_split=HELD_OUT_SPLIT), section.limit)
     return source, {"data": source.source, "sha256": source.sha256, "questions": source.num_questions}
 
 
 def refusal(decoder: str) -> str:
-    """The name of the file with the reason why a decoder refused a model."""
+    """The name of the file that says why a decoder refused a model."""
     return f"{decoder}-error.json"
 
 
@@ -65,23 +65,23 @@ def unmeasured(place: Path, decoders: Sequence[str]) -> list[str]:
 
 
 def measure(place: Path, model: str, decoder: str, source: DataSet, batch_size: int, say: Say) -> None:
-    """Answer questions with a run, from its files.
+    """Load a run from its files and answer questions with it.
 
-    A decoder may be unable to work with how the model was trained. Its message is recorded, and other decoders are
-    tried.
+    Some decoders cannot work with some ways of training. The message of such a decoder is recorded, and the other
+    decoders are still tried.
 
     Args:
-        place: the folder that gets a folder for the decoder.
+        place: the folder in which a folder for the decoder is made.
         model: the run.
         decoder: "span", "greedy", "beam", or with "-free-N" after the name.
         source: the questions.
-        batch_size: prompts that beam search takes at the same time.
-        say: called with the result in a line.
+        batch_size: how many prompts beam search works on at once.
+        say: called with the result as one line.
     """
     answerer = load_answerer(model, calibrated=False)
     plain, _, tokens = decoder.partition("-free-")
     limit = int(tokens) if tokens else None
-    kind = cast("DecoderName", plain)  # as the recipe's section has checked
+    kind = cast("DecoderName", plain)  # the recipe's section has checked it
     try:
         with run.whole_folder(place / decoder) as staging:
             answers = answerer.decoder(kind, batch_size=batch_size, reasoning_limit=limit)
@@ -105,7 +105,7 @@ def retention_settings(section: EvaluateSection) -> Settings:
 
 
 def unmeasured_retention(place: Path, section: EvaluateSection) -> Settings | None:
-    """How to measure retention. None where it is not wanted, or was measured in this way before."""
+    """How to measure retention. None if it is not wanted, or was already measured with the same settings."""
     record, settings = place / RETENTION, retention_settings(section)
     if not section.retention:
         return None
@@ -117,7 +117,7 @@ def unmeasured_retention(place: Path, section: EvaluateSection) -> Settings | No
 
 
 def measure_retention(place: Path, model: Path, settings: Settings, say: Say) -> None:
-    """Measure what training cost a run on general text and chats, and write it into a folder."""
+    """Measure how much training changed a run on general text and chats, and write the result into a folder."""
     result = retention_of_run(model, settings)
     run.write_json(place / RETENTION, result)
     say(f"retention: perplexity x {result['perplexity_ratio']:.3f}, KL {result['kl']:.3f}")

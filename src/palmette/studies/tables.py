@@ -1,4 +1,4 @@
-"""Figures of runs as tables: mean and spread over seeds, with intervals, for pages and for terminals."""
+"""Tables of figures for pages and terminals, with means, spreads over seeds, and intervals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import rich.table
 from palmette.evaluate.bootstrap import Difference
 from palmette.studies.sweep.recipe import format_value
 
-# Columns: percent; then the loss in nats per learned token, a ratio, KL in nats per token, seconds.
+# Columns in percent, then the loss in nats per learned token, a ratio, the KL divergence in nats per token, seconds.
 ANSWERS = {
     "valid_json": "valid JSON",
     "exact": "EM",
@@ -28,7 +28,7 @@ COSTS = {
     "training_seconds": "training s",
     "answering_seconds": "answering s",
 }
-# Sampled completions (percent), and the distance from the reference model (nats).
+# Figures of sampled completions in percent, and the KL divergence from the reference model in nats.
 SAMPLED = {
     "sampled_exact": "EM sampled",
     "sampled_f1": "F1 sampled",
@@ -62,7 +62,7 @@ class Spread:
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
     def format(self, digits: int) -> str:
-        """The mean, with the deviation if there is one, to a number of decimals.
+        """The mean, and the deviation if there is one, rounded to a number of decimals.
 
         >>> Spread(2.0, 1.414, 2).format(1), Spread(2.0, None, 1).format(0)
         ('2.0 ± 1.4', '2')
@@ -73,18 +73,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One cell under one decoder, over its seeds.
+    """The figures of one cell under one decoder, over its seeds.
 
     Attributes:
         name: the cell's name.
         varied: its settings.
         learning_rate: its learning rate.
         decoder: the decoder.
-        seeds: the seeds that were measured. None where the decoder refused.
+        seeds: the seeds that were measured. None if the decoder refused the model.
         spreads: mean and spread of each measure over the seeds.
-        intervals: 95 % intervals of the means over questions, see `pooled_intervals`.
-        difference: EM minus that of the reference, over the seeds that both have. None where there is nothing to
-            compare.
+        intervals: 95 % intervals of the means over questions, from `pooled_intervals`.
+        difference: EM minus that of the reference, over the seeds that both have. None if there is nothing to compare.
     """
 
     name: str
@@ -106,7 +105,7 @@ def tables_of(
 
     Args:
         rows: the rows.
-        keys: the settings that vary. None where cells have names.
+        keys: the settings that vary. None if the cells have names.
         reference: the cell that the others are compared with.
         intervals: whether intervals are shown. Without them a line fits a terminal.
     """
@@ -144,7 +143,7 @@ def _figure(row: Row, measure: str, with_interval: bool) -> str:
 
 
 def _difference(row: Row, with_interval: bool) -> str:
-    """A row's EM less that of the reference."""
+    """A row's EM minus that of the reference."""
     found = row.difference
     if found is None:
         return "-"
@@ -152,18 +151,18 @@ def _difference(row: Row, with_interval: bool) -> str:
 
 
 def format_measure(measure: str, spread: Spread | None) -> str:
-    """A measure's mean, with its standard deviation if there is one, and a dash where it was not measured."""
+    """A measure's mean, with its standard deviation if there is one. A dash means that it was not measured."""
     return "-" if spread is None else spread.format(_DIGITS.get(measure, 1))
 
 
 def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    """A table's lines in Markdown."""
+    """A table as lines of Markdown."""
     rows = [headings, ["---" for _ in headings], *lines]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
 def rich_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> rich.table.Table:
-    """The same for a terminal."""
+    """A table for a terminal."""
     table = rich.table.Table(show_edge=False, pad_edge=False)
     for heading in headings:
         table.add_column(heading, justify="right" if heading in MEASURES.values() else "left", overflow="fold")

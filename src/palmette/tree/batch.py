@@ -1,6 +1,6 @@
-"""Packed batches: laid-out trees as tensors, and the attention mask.
+"""Packed batches, which hold laid-out trees as tensors, and their attention mask.
 
-Shapes: B rows, T tokens of a row.
+Shapes: B rows, T tokens in a row.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ class PackedBatch:
     """Rows of laid-out trees, padded on the right.
 
     Attributes:
-        token_BT: token ids (int64); 0 in the padding.
+        token_BT: token ids (int64). 0 in the padding.
         position_BT: depth along the branch (int64).
-        subtree_end_BT: one past the last index of the subtree of the token's node (int64); padding sees itself alone.
-        predictor_BT: index in the row of the previous token on the branch (int64); -1 where there is none.
+        subtree_end_BT: one past the last index of the subtree of the token's node (int64). Padding sees only itself.
+        predictor_BT: index in the row of the previous token on the branch (int64). -1 if there is none.
         attend_BT: attend mask (bool).
-        learn_BT: learn mask, weights (float32); 0 in the padding.
-        node_BT: index into `rows[b].nodes` (int64); -1 in the padding.
-        rows: the layouts the tensors were made from.
+        learn_BT: learn mask, which holds weights (float32). 0 in the padding.
+        node_BT: index into `rows[b].nodes` (int64). -1 in the padding.
+        rows: the layouts that the tensors were made from.
     """
 
     token_BT: torch.Tensor
@@ -40,10 +40,10 @@ class PackedBatch:
 
     @classmethod
     def from_trees(cls, rows: Sequence[Sequence[PrefixTree]]) -> PackedBatch:
-        """Pack trees, given row by row.
+        """Make a batch from the trees of each row.
 
         Raises:
-            PackingError: a tree learns its very first token.
+            PackingError: a tree learns its first token, which nothing predicts.
         """
         layouts = tuple(lay_out(*trees) for trees in rows)
         width = padded_length(max(len(layout) for layout in layouts))
@@ -69,9 +69,10 @@ class PackedBatch:
     def pack(
         cls, trees: Sequence[PrefixTree], *, row_tokens: int, tokens_per_batch: int, one_row: bool = False
     ) -> list[PackedBatch]:
-        """Pack trees into as few batches as a token budget allows; see `plan_packing` for the arguments.
+        """Pack trees into as few batches as a token budget allows. `plan_packing` explains the arguments.
 
-        Three trees of 20 tokens: under a dense mask each has a padded row of 32 tokens, and a batch of 64 holds two.
+        Under a dense mask, each of three trees of 20 tokens gets a padded row of 32 tokens. A batch of 64 tokens holds
+        two of them.
 
         >>> from palmette.tree.prefix_tree import Node
         >>> from palmette.tree.segments import Segment
@@ -81,13 +82,13 @@ class PackedBatch:
         [[[('5', '')], [('6', '')]], [[('7', '')]]]
 
         Raises:
-            PackingError: a tree is longer than `row_tokens`, or learns its very first token.
+            PackingError: a tree is longer than `row_tokens`, or learns its first token.
         """
         plan = plan_packing(trees, row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=one_row)
         return [cls.from_trees([[trees[index] for index in row] for row in rows]) for rows in plan]
 
     def may_attend_BTT(self) -> torch.Tensor:
-        """The attention mask: True at [b, i, j] where token i of row b may look at token j.
+        """The attention mask, which is True at [b, i, j] if token i of row b may attend to token j.
 
         >>> from palmette.tree.prefix_tree import Node
         >>> from palmette.tree.segments import Segment
@@ -107,12 +108,12 @@ class PackedBatch:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens, padding left out."""
+        """The number of tokens, without padding."""
         return sum(len(layout) for layout in self.rows)
 
     @property
     def learn_weight(self) -> float:
-        """Sum of the learn weights."""
+        """The sum of the learn weights."""
         return float(self.learn_BT.double().sum())
 
     @property

@@ -1,14 +1,14 @@
 """Retention: how much fine-tuning changed a model on texts and chat prompts that have nothing to do with the task.
 
-Two things are measured before and after: the perplexity and bits per byte of general text, and the KL divergence of the
-tuned model's next-token distributions along the untouched model's greedy completions. All of it is scored as prefix
-trees without branches.
+Two things are measured. The first is the perplexity and bits per byte of general text before and after fine-tuning. The
+second is the KL divergence of the tuned model's next-token distributions from those of the untouched model, along the
+untouched model's greedy completions. Both are scored as prefix trees without branches.
 
-Not covered are knowledge and skills (no benchmark is run), conversations of several turns, and languages other than
-English. The sets are small, with twelve texts and two dozen prompts. They show forgetting, and do not rank models that
-hardly differ.
+Knowledge and skills are not covered, since no benchmark is run. Conversations of several turns and languages other than
+English are not covered either. The sets are small, with twelve texts and two dozen prompts. They show forgetting, but
+they cannot rank models that hardly differ.
 
-Letters: P completion tokens, V vocabulary.
+Shapes: P completion tokens, V tokens in the vocabulary.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from palmette.tree.packing import padded_length
 from palmette.tree.prefix_tree import PrefixTree
 from palmette.tree.segments import decode_tokens
 
-_ROWS = 64  # of logits that are worked on at once
+_ROWS = 64  # of logits that are processed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class Settings:
     """How retention is measured.
 
     Attributes:
-        max_new_tokens: longest completion.
-        tokens_per_batch: the most tokens in memory at the same time, or those of the longest text or prompt with its
-            completion if that has more.
-        num_passages, num_prompts: how many of the built-in texts and chat prompts are used (see `spread`). All if None.
+        max_new_tokens: longest completion, in tokens.
+        tokens_per_batch: most tokens in memory at once. The limit rises to the longest text, or prompt with its
+            completion, if that is longer.
+        num_passages, num_prompts: how many of the built-in texts and chat prompts to use (see `spread`). All if None.
     """
 
     max_new_tokens: int = 48
@@ -55,19 +55,19 @@ class Settings:
     num_prompts: int | None = None
 
     def probe(self, tokenizer: Any) -> Probe:
-        """The built-in texts and prompts, or the part of them that was chosen, as tokens."""
+        """The chosen built-in texts and prompts as tokens."""
         return Probe(tokenizer, spread(passages(), self.num_passages), spread(chat_prompts(), self.num_prompts))
 
 
 @dataclass(frozen=True)
 class BaseScores:
-    """The scores of the untouched model, which need not stay in memory.
+    """The scores of the untouched model. With these, the model itself can be removed from memory.
 
     Attributes:
         texts: its scores of the passages.
         completions: its greedy completions to the prompts, as tokens.
         logprobs: its log-probabilities [P, V] along these completions, batch by batch, on the CPU, in float32. Two
-            dozen completions of 48 tokens and a vocabulary of 49,152 take 226 MB at most.
+            dozen completions of 48 tokens with a vocabulary of 49,152 take at most 226 MB.
     """
 
     texts: tuple[TextScore, ...]
@@ -82,10 +82,10 @@ def observe(model: Any, probe: Probe, settings: Settings | None = None) -> BaseS
     Args:
         model: a causal language model with one of our attention backends, in evaluation mode.
         probe: texts and prompts.
-        settings: how to measure.
+        settings: how to measure. The defaults if None.
 
     Raises:
-        ModelError: a text or a completion is longer than the model was made for, or its numbers are not finite.
+        ModelError: a text or a completion is longer than the model supports, or the model's numbers are not finite.
     """
     settings = settings or Settings()
     texts = score_texts(model, probe, settings)
@@ -97,10 +97,16 @@ def observe(model: Any, probe: Probe, settings: Settings | None = None) -> BaseS
 
 @torch.inference_mode()
 def compare(untouched: BaseScores, model: Any, probe: Probe, settings: Settings | None = None) -> Retention:
-    """Compare a tuned model with the untouched one. Arguments and errors are as for `observe`, with its settings.
+    """Compare a tuned model with the untouched one.
+
+    Args:
+        untouched: the scores of the untouched model, from `observe`.
+        model: the tuned model, in evaluation mode.
+        probe: the texts and prompts that `observe` was given.
+        settings: the settings that `observe` was given.
 
     Raises:
-        ModelError: also if the tuned model has a smaller vocabulary.
+        ModelError: as for `observe`, or the tuned model has a smaller vocabulary.
     """
     settings = settings or Settings()
     texts = score_texts(model, probe, settings)
@@ -128,7 +134,9 @@ def compare(untouched: BaseScores, model: Any, probe: Probe, settings: Settings 
 
 
 def adapter_retention(model: Any, probe: Probe, settings: Settings | None = None) -> Retention:
-    """Retention of a peft model: with its adapter off it *is* the untouched one, so one model in memory is enough.
+    """Measure the retention of a peft model.
+
+    With its adapter switched off it *is* the untouched model, so one model in memory is enough.
 
     Args:
         model: a peft model whose adapter is not merged, in evaluation mode.
@@ -142,10 +150,10 @@ def adapter_retention(model: Any, probe: Probe, settings: Settings | None = None
 
 @torch.inference_mode()
 def score_texts(model: Any, probe: Probe, settings: Settings) -> list[TextScore]:
-    """How well a model predicts the passages.
+    """Score how well a model predicts the passages.
 
     Raises:
-        ModelError: a passage is longer than the model was made for, or the numbers are not finite.
+        ModelError: a passage is longer than the model supports, or the model's numbers are not finite.
     """
     nll: dict[str, float] = {}
     with progress(len(probe.trees), "general text", "passages") as bar:
@@ -164,9 +172,9 @@ def score_texts(model: Any, probe: Probe, settings: Settings) -> list[TextScore]
 
 
 def kl_divergence(untouched_PV: torch.Tensor, tuned_PV: torch.Tensor) -> torch.Tensor:
-    """KL(untouched || tuned) of each row (nats), exact over the whole vocabulary.
+    """KL(untouched || tuned) of each row in nats, summed exactly over the whole vocabulary.
 
-    Tokens that only the tuned model has have probability 0 in the untouched one, and add nothing to the sum.
+    A token that only the tuned model has gets probability 0 from the untouched one, and adds nothing to the sum.
 
     >>> p, q = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.25, 0.25, 0.5]])
     >>> kl_divergence(p.log(), q.log()) / math.log(2)
@@ -174,10 +182,10 @@ def kl_divergence(untouched_PV: torch.Tensor, tuned_PV: torch.Tensor) -> torch.T
 
     Args:
         untouched_PV: log-probabilities.
-        tuned_PV: log-probabilities over the same tokens and possibly more.
+        tuned_PV: log-probabilities over the same tokens, and possibly more.
 
     Raises:
-        ModelError: the tuned model has fewer tokens.
+        ModelError: the tuned model has fewer tokens in its vocabulary.
     """
     num_tokens = untouched_PV.shape[1]
     if tuned_PV.shape[1] < num_tokens:
@@ -200,23 +208,23 @@ def _completion_logprobs(model: Any, batch: PackedBatch) -> torch.Tensor:
 
 
 def _owners(batch: PackedBatch) -> list[str]:
-    """The tree of each learned token, in the order of `_completion_logprobs`."""
+    """The name of the tree of each learned token, in the order of `_completion_logprobs`."""
     places = (batch.learn_BT != 0).nonzero().tolist()
     return [batch.rows[row].nodes[int(batch.node_BT[row, column])][0] for row, column in places]
 
 
 def _batches(trees: Sequence[PrefixTree], settings: Settings) -> list[PackedBatch]:
-    """Trees in packed batches. The same trees give the same batches."""
+    """Pack trees into batches. The same trees always give the same batches."""
     row_tokens = padded_length(max(tree.num_tokens for tree in trees))
     return PackedBatch.pack(trees, row_tokens=row_tokens, tokens_per_batch=settings.tokens_per_batch)
 
 
 @torch.inference_mode()
 def greedy_completions(model: Any, probe: Probe, settings: Settings) -> list[tuple[int, ...]]:
-    """The model's greedy completions to the prompts, as tokens, up to and with the end of the turn if it comes.
+    """The model's greedy completions to the prompts, as tokens. They include the end of the turn if it comes.
 
     Raises:
-        ModelError: a prompt with its completion is longer than the model was made for.
+        ModelError: a prompt with its completion is longer than the model supports.
     """
     stops = {probe.end_of_turn, *sequence_ends(model)}
     prompts = probe.prompt_tokens()

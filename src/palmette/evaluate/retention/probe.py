@@ -1,4 +1,4 @@
-"""The texts and prompts of retention as prefix trees, for one tokenizer."""
+"""Turns the texts and prompts of retention into prefix trees for one tokenizer."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from palmette.tree.segments import Segment, TextEncoder
 
 
 class Probe:
-    """The texts and prompts as one tokenizer writes them.
+    """The texts and prompts as the tokens of one tokenizer.
 
     Args:
-        tokenizer: the models' tokenizer.
+        tokenizer: the tokenizer of the models.
         texts: general texts. The built-in ones if None.
         prompts: chat prompts. The built-in ones if None.
 
     Raises:
         TemplateError: the tokenizer has no chat template, or cannot keep text apart from control tokens.
-        DataError: a text is so short that none of its tokens is predicted.
+        DataError: a text is so short that none of its tokens can be predicted.
     """
 
     def __init__(
@@ -39,21 +39,21 @@ class Probe:
         self.end_of_turn = _conversation(template, "")[-1].tokens[-1]
 
     def prompt_tokens(self) -> list[list[int]]:
-        """Each prompt up to where the completion begins."""
+        """The tokens of each prompt, up to where the completion begins."""
         return [[token for segment in segments for token in segment.tokens] for segments in self.opened]
 
     def completion_trees(self, completions: Sequence[tuple[int, ...]]) -> list[PrefixTree]:
-        """Each prompt with a completion, whose tokens are marked as learned."""
+        """A tree for each prompt and its completion. The tokens of the completion are marked as learned."""
         return [
             PrefixTree(Node((*opened, Segment(completion, learn=1.0))), prompt.id)
             for opened, completion, prompt in zip(self.opened, completions, self.prompts, strict=True)
         ]
 
     def check_same(self, other: Probe) -> None:
-        """Refuse to compare models that do not read the same tokens.
+        """Check that two models read the texts and prompts as the same tokens.
 
         Raises:
-            ModelError: another tokenizer or chat template.
+            ModelError: the models have different tokenizers or chat templates.
         """
         if (self.trees, self.opened, self.end_of_turn) != (other.trees, other.opened, other.end_of_turn):
             raise ModelError(
@@ -63,9 +63,10 @@ class Probe:
 
 
 def beginning(tokenizer: Any) -> tuple[int, ...]:
-    """What the tokenizer itself puts before a plain text: its BOS token, or nothing.
+    """The BOS token that the tokenizer puts before a plain text, or nothing if it puts none there.
 
-    A BOS token that it does not put there, such as SmolLM2's, which opens a chat turn, would change what the text is.
+    Some tokenizers have a BOS token but do not put it before plain text. SmolLM2's, for example, opens a chat turn and
+    would change the meaning of the text.
     """
     put = tokenizer("")["input_ids"]
     return tuple(put[:1]) if put and put[0] == tokenizer.bos_token_id else ()
@@ -74,7 +75,7 @@ def beginning(tokenizer: Any) -> tuple[int, ...]:
 def _text_tree(
     tokenizer: Any, encoder: TextEncoder, begin: tuple[int, ...], passage: Passage
 ) -> tuple[PrefixTree, int]:
-    """A passage as a tree without branches, and how many bytes its predicted tokens stand for."""
+    """A passage as a tree without branches, and the number of bytes in its predicted tokens."""
     tokens = encoder.content(passage.text)
     first = begin or tokens[:1]
     rest = tokens if begin else tokens[1:]
@@ -86,7 +87,7 @@ def _text_tree(
 
 
 def _conversation(template: ChatTemplate, text: str) -> list[Segment]:
-    # The template writes what follows a completion only if there is one. Its text does not matter.
+    # The template writes the text after a completion only if there is one. What the completion says does not matter.
     completion = Piece(".", tag="completion")
     return template.segments([Message("user", (Piece(text),)), Message("assistant", (completion,))])
 

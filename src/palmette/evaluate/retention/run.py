@@ -1,4 +1,4 @@
-"""Retention of a finished run, or of any tuned model against its base."""
+"""Measures the retention of a finished run, or of any tuned model against its base."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ RESULT, PLOT = "retention.json", "retention.png"
 
 
 def retention_of_run(folder: ModelName, settings: Settings) -> dict[str, Any]:
-    """What fine-tuning a finished run has cost on general text and chats, as `eval retention` writes it.
+    """Measure the retention of a finished run, in the form that `eval retention` writes.
 
     Args:
         folder: the run folder.
         settings: how to measure.
 
     Raises:
-        RunError: it is not a finished run.
+        RunError: the folder is not a finished run.
         ModelError: a model cannot be loaded.
     """
     return retention_of_model(str(resolve_run(folder).folder), settings)[1]
@@ -43,21 +43,21 @@ def retention_of_model(
     attention: AttentionChoice | None = None,
     dtype: DType | None = None,
 ) -> tuple[Retention, dict[str, Any]]:
-    """What fine-tuning a model has cost on general text and chats.
+    """Measure how much fine-tuning changed a model on general text and chats.
 
     Args:
         model: a finished run, or a tuned model by name.
         settings: how to measure.
-        base: the untouched model. The one that the run started from if None.
-        attention: the attention backend of both. The run's own, or "auto", if None.
-        dtype: the dtype of both. The run's own, or "auto", if None.
+        base: the untouched model. If None, the one that the run started from.
+        attention: the attention backend of both models. If None, that of the run, or "auto".
+        dtype: the dtype of both models. If None, that of the run, or "auto".
 
     Returns:
-        The retention, and the same with what it depends on, to be written as JSON.
+        The retention, and a record of it as JSON that includes what it depends on.
 
     Raises:
         RunError: the run is not finished, or the model is not a run and no base is given.
-        ModelError: a model cannot be loaded, or the two read text as different tokens.
+        ModelError: a model cannot be loaded, or the two models read text as different tokens.
     """
     source = resolve_model(model)
     if source.recipe is None and base is None:
@@ -77,7 +77,7 @@ def retention_of_model(
 
 
 def _untouched(source: ModelSource, base: str | None) -> ModelSection:
-    """What is loaded as the untouched model, in the same way as the tuned one."""
+    """The settings of the untouched model. It is loaded in the same way as the tuned one."""
     own = source.section if source.recipe is None else source.recipe.model
     return own if base is None else own.model_copy(update={"name": base, "revision": None})
 
@@ -88,7 +88,7 @@ def _record(result: Retention, model: str, made_by: dict[str, Any], settings: Se
 
 
 def _one_model(source: ModelSource, tuned: ModelSection, settings: Settings) -> tuple[Retention, dict[str, Any]]:
-    """A run with an adapter: one model, first with the adapter off."""
+    """Measure a run with an adapter. One model is loaded, and its adapter is switched off first."""
     loaded = load_section(tuned, source.adapter)
     check_model(loaded.model, training=False)
     result = adapter_retention(loaded.model, settings.probe(loaded.tokenizer), settings)
@@ -98,7 +98,7 @@ def _one_model(source: ModelSource, tuned: ModelSection, settings: Settings) -> 
 def _two_models(
     source: ModelSource, untouched: ModelSection, tuned: ModelSection, settings: Settings
 ) -> tuple[Retention, dict[str, Any]]:
-    """Any other model: one after the other, so that memory holds one at a time."""
+    """Measure any other model. The two models are loaded one after the other, so only one is in memory at a time."""
     loaded = load_section(untouched)
     check_model(loaded.model, training=False)
     probe = settings.probe(loaded.tokenizer)
@@ -118,7 +118,7 @@ def _two_models(
 
 
 def _weights(loaded: LoadedModel, source: ModelSource) -> dict[str, Any]:
-    """Hashes of the base, and of what was trained."""
+    """The hashes of the base and of the trained weights."""
     return {
         "weights": weights_hash(str(source.trained or loaded.folder)),
         "base_sha256": weights_hash(loaded.folder),

@@ -1,4 +1,4 @@
-"""What retention is measured in: scores of texts and completions, and the figures made from them."""
+"""The scores of texts and completions that retention is made of, and the figures computed from them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class TextScore:
     """How well a model predicts a text.
 
     Attributes:
-        id: of the passage.
-        num_tokens: tokens that were predicted. The first one is not, where the tokenizer puts nothing before a text.
-        num_bytes: bytes of UTF-8 that they stand for.
-        nll: negative log-likelihood of all of them (nats).
+        id: the id of the passage.
+        num_tokens: how many tokens were predicted. The first is not predicted if the tokenizer puts nothing before it.
+        num_bytes: how many bytes of UTF-8 the predicted tokens have.
+        nll: negative log-likelihood of the predicted tokens, summed (nats).
     """
 
     id: str
@@ -26,7 +26,7 @@ class TextScore:
 
     @property
     def perplexity(self) -> float:
-        """exp(nll / num_tokens): comparable between models of one tokenizer.
+        """exp(nll / num_tokens). It can be compared between models with the same tokenizer.
 
         >>> TextScore("a", num_tokens=4, num_bytes=8, nll=4 * math.log(2)).perplexity
         2.0
@@ -35,7 +35,7 @@ class TextScore:
 
     @property
     def bits_per_byte(self) -> float:
-        """nll / ln 2 / num_bytes: comparable between tokenizers.
+        """nll / ln 2 / num_bytes. It can be compared between tokenizers.
 
         >>> TextScore("a", num_tokens=4, num_bytes=8, nll=4 * math.log(2)).bits_per_byte
         0.5
@@ -44,7 +44,7 @@ class TextScore:
 
 
 def total(scores: Iterable[TextScore]) -> TextScore:
-    """All texts as one: its perplexity weighs every token alike, its bits per byte every byte."""
+    """All texts as one. Its perplexity weighs all tokens equally, and its bits per byte weigh all bytes equally."""
     held = list(scores)
     return TextScore(
         "all", sum(s.num_tokens for s in held), sum(s.num_bytes for s in held), math.fsum(s.nll for s in held)
@@ -53,13 +53,13 @@ def total(scores: Iterable[TextScore]) -> TextScore:
 
 @dataclass(frozen=True, slots=True)
 class CompletionScore:
-    """How far a tuned model has moved on one chat prompt.
+    """How much a tuned model differs from the untouched one on a chat prompt.
 
     Attributes:
-        id, kind: of the prompt.
-        num_tokens: tokens of the untouched model's completion, the end of the turn counted if it came.
-        kl: KL(untouched || tuned) of the next token, mean over these tokens (nats).
-        unchanged: whether both models' greedy completions are the same, token for token.
+        id, kind: the id and the kind of the prompt.
+        num_tokens: tokens of the untouched model's completion, including the end of the turn if it came.
+        kl: KL(untouched || tuned) of the next token, averaged over these tokens (nats).
+        unchanged: whether the greedy completions of both models are the same, token for token.
         untouched, tuned: the two completions.
     """
 
@@ -74,11 +74,11 @@ class CompletionScore:
 
 @dataclass(frozen=True)
 class Retention:
-    """A tuned model beside the untouched one.
+    """A comparison of a tuned model with the untouched one.
 
     Attributes:
-        before, after: the passages, scored by the untouched and by the tuned model, in one order.
-        completions: the chat prompts.
+        before, after: the scores of the passages by the untouched and by the tuned model, in the same order.
+        completions: the scores of the chat prompts.
     """
 
     before: tuple[TextScore, ...]
@@ -87,21 +87,21 @@ class Retention:
 
     @property
     def perplexity_ratio(self) -> float:
-        """Perplexity of all passages, after / before: 1 = nothing lost."""
+        """The perplexity of all passages after fine-tuning, divided by that before. At 1 nothing was lost."""
         return total(self.after).perplexity / total(self.before).perplexity
 
     @property
     def kl(self) -> float:
-        """KL(untouched || tuned), mean over the tokens of all completions (nats per token): 0 = nothing has moved."""
+        """KL(untouched || tuned), averaged over the tokens of all completions (nats per token). 0 means no change."""
         return math.fsum(r.kl * r.num_tokens for r in self.completions) / sum(r.num_tokens for r in self.completions)
 
     @property
     def unchanged(self) -> float:
-        """Share of the greedy completions that are the same, token for token, in percent."""
+        """The percentage of greedy completions that are the same, token for token."""
         return 100.0 * sum(r.unchanged for r in self.completions) / len(self.completions)
 
     def summary(self) -> dict[str, Any]:
-        """The figures: everything the class says, and how many passages have become less likely."""
+        """The figures of all passages and prompts, and how many passages have become less likely."""
         before, after = total(self.before), total(self.after)
         worse = sum(b.nll < a.nll for b, a in zip(self.before, self.after, strict=True))
         return {
@@ -118,7 +118,7 @@ class Retention:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The figures, then those of each passage and each prompt."""
+        """The summary, followed by the figures of each passage and each prompt."""
         texts = [
             {
                 "id": b.id,

@@ -1,4 +1,7 @@
-"""The general texts and chat prompts that measure forgetting. They were written for this project, under its licence."""
+"""The general texts and chat prompts that measure forgetting.
+
+They were written for this project and are under its licence.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class ChatPrompt:
-    """What a user says in a single turn, and of which kind it is ("explain", "translate", "code", ...)."""
+    """What a user says in a single turn, and its kind ("explain", "translate", "code", ...)."""
 
     id: str
     kind: str
@@ -45,7 +48,9 @@ def chat_prompts() -> tuple[ChatPrompt, ...]:
 
 
 def spread(items: Sequence[Item], count: int | None) -> tuple[Item, ...]:
-    """So many of the items, at even distances, so that each kind has its share where kinds stand together; all if None.
+    """Choose `count` items at even distances, or all of them if it is None.
+
+    If items of a kind stand together, each kind gets its share.
 
     >>> spread("aabbcc", 3), spread("ab", 5)
     (('a', 'b', 'c'), ('a', 'b'))
@@ -56,7 +61,7 @@ def spread(items: Sequence[Item], count: int | None) -> tuple[Item, ...]:
 
 
 def hashes() -> dict[str, str]:
-    """SHA-256 of each file, by name: figures can be compared only where these are the same."""
+    """The SHA-256 of each file, by name. Figures can be compared only if these are the same."""
     return {name: hashlib.sha256(_read(name)).hexdigest() for name in (PASSAGES, PROMPTS)}
 
 

@@ -1,4 +1,4 @@
-"""The folder of a training run, finished or not, read as data: its log, recipe, manifest and samples."""
+"""Reads the folder of a training run, finished or not: its log, recipe, manifest and samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from palmette.errors import RunError
 from palmette.files import parse_yaml
 
 SAMPLES, FIRST_LOG = "samples.jsonl", "metrics-embeddings.jsonl"
-PLACES = ("step", "epoch")  # where in the run a line of the log belongs, and no figures
+PLACES = ("step", "epoch")  # these say where in the run a line of the log belongs, and are not figures
 
 Points = list[tuple[int, float]]
 
@@ -28,11 +28,11 @@ class Sample:
         step: the optimizer step before which it was sampled, from 1.
         question: the question's id.
         asked: the question.
-        gold: accepted answers; none where the document does not answer.
-        completion: what the model said.
-        ended: whether it came to its end; else it was cut at the length limit.
-        rewards: parts of the reward by name, not weighted.
-        reward: the weighted sum.
+        gold: the accepted answers. There are none if the document does not answer the question.
+        completion: what the model wrote.
+        ended: whether the completion ended by itself. If not, it was cut at the length limit.
+        rewards: the parts of the reward by name, before they are weighted.
+        reward: the weighted sum of the parts.
     """
 
     step: int
@@ -50,14 +50,14 @@ class TrainingRun:
     """A training run.
 
     Attributes:
-        name: of its folder.
-        stage: as in `palmette train STAGE`.
-        manifest: versions, model, data.
-        recipe: the recipe's values.
-        lines: of metrics.jsonl, by rising step; at least one.
-        first_lines: of metrics-embeddings.jsonl, if pause tokens were trained alone before the rest.
-        samples: of samples.jsonl, by rising step.
-        finished: whether its adapter or model is there.
+        name: the name of its folder, or that of its cell or stage in a sweep or a chain.
+        stage: its stage, as in `palmette train STAGE`.
+        manifest: versions, model and data.
+        recipe: the values of its recipe.
+        lines: the lines of metrics.jsonl, by rising step. There is at least one.
+        first_lines: the lines of metrics-embeddings.jsonl, if pause tokens were trained alone before the rest.
+        samples: the samples of samples.jsonl, by rising step.
+        finished: whether its adapter or model has been saved.
         written: when the log was last written (UTC).
     """
 
@@ -73,21 +73,21 @@ class TrainingRun:
 
     @property
     def keys(self) -> list[str]:
-        """The names of the figures that its log holds, in the order in which they first occur."""
+        """The names of the figures in its log, in the order in which they first occur."""
         return [key for key in dict.fromkeys(key for line in self.lines for key in line) if key not in PLACES]
 
     def points(self, key: str) -> Points:
-        """A figure over the optimizer steps, where it is a finite number."""
+        """A figure over the optimizer steps. Steps where it is not a finite number are left out."""
         found = [(line["step"], line.get(key)) for line in self.lines]
         return [(step, float(value)) for step, value in found if is_number(value) and math.isfinite(value)]
 
     def num_broken(self, key: str) -> int:
-        """In how many steps a figure is infinite or not a number (NaN)."""
+        """The number of steps in which a figure is infinite or not a number (NaN)."""
         values = (line.get(key) for line in self.lines)
         return sum(is_number(value) and not math.isfinite(value) for value in values)
 
     def setting(self, section: str, name: str) -> Any:
-        """A setting of the recipe; None where it is not there."""
+        """A setting of the recipe. None if the recipe does not have it."""
         found = self.recipe.get(section)
         return found.get(name) if isinstance(found, Mapping) else None
 
@@ -104,7 +104,7 @@ class TrainingRun:
 
     @property
     def num_planned(self) -> int | None:
-        """About how many steps it was to take, by the epochs of its recipe; None where that cannot be told."""
+        """About how many steps the run will take, estimated from the epochs of its recipe. None if that is unknown."""
         epochs = self.setting("train", "epochs")
         if not is_number(epochs) or not self.num_epochs:
             return None
@@ -112,7 +112,7 @@ class TrainingRun:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value of a log is a number, be it finite or not."""
+    """Whether a value of a log is a number, finite or not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -120,7 +120,7 @@ def read_training_run(folder: Path) -> TrainingRun:
     """Read a run folder.
 
     Raises:
-        RunError: it is no run folder, it has taken no step yet, or a file cannot be read.
+        RunError: the folder is not a run folder, the run has taken no step yet, or a file cannot be read.
     """
     run.check_run(folder)
     log = folder / run.METRICS_LOG
@@ -147,7 +147,10 @@ def read_training_run(folder: Path) -> TrainingRun:
 
 
 def _name(folder: Path) -> str:
-    """A run's name. In a sweep or a chain all run folders have the same name, so it is that of the cell or stage."""
+    """A run's name.
+
+    In a sweep or a chain all run folders have the same name, so the run gets the name of its cell or stage.
+    """
     return folder.parent.name if folder.name == "run" else folder.name
 
 
@@ -163,14 +166,15 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _samples(path: Path) -> list[Sample]:
-    """The samples of a run.
+    """Read the samples of a run.
 
-    Completions may hold line separators of Unicode, which end no line here; a last line cut off is left out.
+    Completions may contain Unicode line separators, which do not end a line here. If the last line is cut off, it is
+    left out.
     """
     if not path.is_file():
         return []
     samples: list[Sample] = []
-    # The last line may be cut within a character.
+    # The last line may be cut in the middle of a character.
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines, 1):
         try:

@@ -1,1 +1,1 @@
-"""Stages that build on one another, trained and measured together."""
+"""Training stages that build on one another, run and measured together."""

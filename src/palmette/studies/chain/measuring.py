@@ -1,7 +1,7 @@
-"""Measuring the stages of a chain: answers, sampled completions, and reward models on comparisons.
+"""Measures the stages of a chain: their answers, their sampled completions, and reward models on comparisons.
 
-Each figure is recorded with the hashes of its inputs (weights, data, reference, settings). Where one of these has
-changed, the figure is measured again.
+Each figure is recorded with the hashes of its inputs (weights, data, reference, settings). If one of these changes, the
+figure is measured again.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from palmette.train.callbacks import TrainingInterrupted
 
 RANKING, MEASURING_ERROR = "ranking.json", "measuring-error.json"
 _MEASURED = "measured.json"
-Inputs = dict[str, Any]  # hashes of what a figure depends on
+Inputs = dict[str, Any]  # hashes of what a figure depends on, and its settings
 
 
 def result_hash(stage: ChainStage) -> str | None:
-    """The hash of the result of a stage."""
+    """The hash of a stage's result: of its weights, or of its file of preferences."""
     if stage.kind == "preferences":
         return sha256(stage.result.read_bytes()).hexdigest()
     return weights_hash(str(trained_folder(stage.result)))
 
 
 def inputs(stage: ChainStage, known: Mapping[str, ChainStage]) -> dict[str, str | None]:
-    """Hashes of what a stage depends on: the stages, files and runs that its settings name. A run depends on itself.
+    """Hashes of the stages, files and runs that the settings of a stage name. A finished run depends on itself.
 
     Args:
         stage: the stage.
-        known: the stages by name, at least those that it needs.
+        known: the stages by name, including at least those that this one needs.
     """
     hashes = {name: result_hash(known[name]) for name in stage.needs}
     theirs = {str(known[name].result) for name in stage.needs}
@@ -67,16 +67,16 @@ def inputs(stage: ChainStage, known: Mapping[str, ChainStage]) -> dict[str, str 
 
 
 def _place(text: str) -> Path | None:
-    """The file or folder that a text names, if it names one."""
+    """The file or folder that a text names. None if there is no such file or folder."""
     try:
         path = expand(text)
         return path if text and path.exists() else None
-    except (OSError, PalmetteError, ValueError):  # too long for a name, for example, as the words of a prompt may be
+    except (OSError, PalmetteError, ValueError):  # for example, the words of a prompt may be too long for a file name
         return None
 
 
 def _texts(values: Any) -> Iterator[str]:
-    """All texts among settings."""
+    """All texts in settings, however deeply they are nested."""
     if isinstance(values, str):
         yield values
     elif isinstance(values, Mapping):
@@ -92,9 +92,9 @@ class _Figure:
     """Something to measure.
 
     Attributes:
-        name: the file or folder with its result, beside the run.
-        made_of: hashes of what it depends on.
-        do: measures it.
+        name: the file or folder that holds the result, beside the run.
+        made_of: hashes of what the result depends on.
+        do: measures it and writes the result.
     """
 
     name: str
@@ -103,7 +103,7 @@ class _Figure:
 
 
 class StageFigures:
-    """The figures of the stages of a chain under one seed.
+    """Measures the stages of a chain under one seed.
 
     Args:
         chain: the chain.
@@ -115,7 +115,7 @@ class StageFigures:
         self._chain, self._stages, self._source = chain, stages, source
 
     def measure(self, stage: ChainStage, say: Say) -> bool:
-        """Measure what is not measured yet. A failure is recorded, and everything else is measured all the same.
+        """Measure what has not been measured yet. A failure is recorded, and the remaining figures are still measured.
 
         Returns:
             Whether there was anything to do.
@@ -136,7 +136,7 @@ class StageFigures:
                 run.write_json(record, measured)
             except TrainingInterrupted:
                 raise
-            except Exception as caught:  # the other figures are worth having
+            except Exception as caught:  # the other figures are still useful
                 errors.append(f"{figure.name}: {failure(caught)}")
                 say(f"cannot be measured: {errors[-1]}")
             finally:
@@ -182,7 +182,7 @@ class StageFigures:
             yield _Figure(RETENTION, {"weights": weights, "settings": asdict(settings)}, do)
 
     def _comparisons(self, named: str) -> str | None:
-        """A source of comparisons. A stage that makes preferences stands for its file, and is None if it failed."""
+        """A source of comparisons. A stage that makes preferences is replaced by its file, or by None if it failed."""
         if not named.startswith(STAGE_PREFIX):
             return named
         name = named.removeprefix(STAGE_PREFIX)
@@ -199,8 +199,8 @@ def _rank(stage: ChainStage, data: str | None, say: Say) -> None:
     """Measure a reward model on comparisons.
 
     Raises:
-        RunError: the stage that makes them failed.
-        DataError: it was trained on them.
+        RunError: the stage that makes the comparisons failed.
+        DataError: the reward model was trained on these comparisons.
     """
     if data is None:
         raise RunError("the stage that evaluate.comparisons names failed", "Fix that stage first.")
@@ -215,18 +215,18 @@ def _rank(stage: ChainStage, data: str | None, say: Say) -> None:
 
 
 def _data_hash(data: str) -> str:
-    """The hash of a file, or the name of anything else."""
+    """The hash of a file. A source that is not a file, such as a built-in one, keeps its name."""
     path = expand(data)
     return sha256(path.read_bytes()).hexdigest() if path.is_file() else data
 
 
 def _is_there(place: Path, name: str) -> bool:
-    """Whether a figure was measured, or refused by its decoder."""
+    """Whether a figure was measured, or its decoder refused the model."""
     return (place / name).exists() or (place / refusal(name)).is_file()
 
 
 def _remove(place: Path, name: str) -> None:
-    """Remove a figure whose inputs have changed."""
+    """Remove a figure that is to be measured again."""
     if (place / name).is_dir():
         shutil.rmtree(place / name)
     for file in (place / name, place / refusal(name)):

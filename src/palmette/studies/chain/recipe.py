@@ -1,8 +1,8 @@
-"""Recipes of chains: stages of training that build on one another, as `palmette chain` runs them.
+"""Recipes of chains, in which training stages build on one another. `palmette chain` runs them.
 
-A stage refers to another one as `stage:NAME`. This means its run where a key takes a run (start, model,
-rollouts.reward_model, dpo.reference), and its preferences where a key takes data. So the whole chain is checked before
-the first stage begins.
+A stage refers to another one as `stage:NAME`. Where a key takes a run (start, model, rollouts.reward_model,
+dpo.reference), this means the run of that stage. Where a key takes data, it means the preferences that the stage makes.
+The whole chain is checked before the first stage begins.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHAIN, STAGE_PREFIX, PREFERENCES = "chain.yaml", "stage:", "preferences.jsonl"
 
 
 class FinishedRun(Section):
-    """A run that is finished already, to be measured, and to build on.
+    """A run that is already finished. It is measured, and other stages can build on it.
 
     Attributes:
         run: the run folder.
@@ -37,10 +37,10 @@ class FinishedRun(Section):
     run: str
 
 
-# Kinds that are no training stage; all others are rows of the table of stages.
+# The kinds that are not training stages. All other kinds are rows of the table of stages.
 _OTHER_KINDS: dict[str, type[Section]] = {"run": FinishedRun, "preferences": PreferenceSettings}
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,60}")
-# Where made preferences may be named, and where reward models may; anywhere else it is a policy.
+# The keys that take preferences from a stage, and those that take a reward model. All other keys take a policy.
 _DATA, _JUDGES = {"data.train"}, {"rollouts.reward_model", "reward_model"}
 
 
@@ -48,12 +48,12 @@ class ChainEvaluation(EvaluateSection):
     """What the policies of a chain are measured on.
 
     Attributes:
-        samples: completions of each question, sampled at temperature 1, to measure how far a policy is from the chain's
-            reference and what rewards it gets, as `palmette eval divergence` does. null does not measure that.
+        samples: completions to sample for each question, at temperature 1. They measure a policy's rewards and its KL
+            divergence from the chain's reference, as `palmette eval divergence` does. With null, nothing is sampled.
         max_new_tokens: longest of these completions, in tokens.
-        tokens_per_batch: most tokens in memory while they are sampled and scored.
-        comparisons: what reward models are measured on, as `palmette eval reward` does: a source, or a stage that makes
-            preferences. null does not measure them.
+        tokens_per_batch: most tokens in memory while the completions are sampled and scored.
+        comparisons: the comparisons that reward models are measured on, as `palmette eval reward` does. This is a
+            source, or a stage that makes preferences. With null, reward models are not measured.
     """
 
     samples: Positive | None = 2
@@ -63,13 +63,13 @@ class ChainEvaluation(EvaluateSection):
 
 
 class Chain(Section):
-    """A chain.
+    """A chain of training stages that build on one another.
 
     Attributes:
         output: the folder for all runs and results. A chain that was stopped continues in it.
         stages: the stages by name, in the order in which they run. Each has a `kind`, and the keys of a recipe of that
-            kind but `output` and `train.seed`.
-        seeds: random seeds. All stages are run with each.
+            kind except `output` and `train.seed`.
+        seeds: random seeds. All stages run under each of them.
         reference: the stage whose policy the others are compared with. By default the first that makes a policy.
         evaluate: what the policies are measured on.
     """
@@ -88,12 +88,12 @@ class ChainStage:
     """A stage under one seed.
 
     Attributes:
-        name: the stage's name, which all seeds share.
-        kind: what it does: "run", "preferences", or the name of a training stage.
-        seed: of all its draws.
-        place: where it keeps what it makes, and what was measured on that.
-        settings: its recipe, with the folders and files of other stages in the place of their names.
-        needs: the stages that it builds on, by name.
+        name: the stage's name, which is the same under all seeds.
+        kind: what the stage does: "run", "preferences", or the name of a training stage.
+        seed: the seed of everything that it draws.
+        place: the folder for its result, and for what is measured on it.
+        settings: its recipe, in which folders and files replace the names of other stages.
+        needs: the names of the stages that it builds on.
     """
 
     name: str
@@ -105,20 +105,20 @@ class ChainStage:
 
     @property
     def result(self) -> Path:
-        """What it makes: a run folder, or a file of preferences."""
+        """The result of the stage: a run folder, or a file of preferences."""
         if isinstance(self.settings, FinishedRun):
             return expand(self.settings.run)
         return self.place / (PREFERENCES if self.kind == "preferences" else RUN)
 
     @property
     def makes_reward_model(self) -> bool:
-        """Whether what it makes gives rewards; a run that is not there is taken for a policy."""
+        """Whether its result is a reward model. A run that does not exist counts as a policy."""
         trained = run.stage_of(self.result) if self.kind == "run" else self.kind
         return trained in STAGES and STAGES[trained].makes == "reward model"
 
     @property
     def makes_policy(self) -> bool:
-        """Whether questions can be put to what it makes."""
+        """Whether its result is a policy, which can answer questions."""
         return self.kind != "preferences" and not self.makes_reward_model
 
     def cell(self, decoders: tuple[str, ...]) -> ChainCell:
@@ -131,30 +131,29 @@ class ChainStage:
 
 @dataclass(frozen=True)
 class ChainCell(Cell):
-    """A stage's run in a table, which may lie elsewhere.
+    """A stage as a cell of a table. Its run may be in another folder.
 
     Attributes:
-        place: where what was measured is kept.
+        place: the folder that holds the measurements.
     """
 
     place: Path
 
     @property
     def folder(self) -> Path:
-        """Where what was measured is kept."""
+        """The folder that holds the measurements."""
         return self.place
 
 
 def load_chain(path: Path) -> tuple[Chain, list[ChainStage]]:
-    """Read a chain and the recipes of all its stages, so that all are checked before the first one runs.
+    """Read a chain and the recipes of all its stages. All of them are checked before the first one runs.
 
     Returns:
-        The chain, its reference filled in, and its stages under the first seed, then under the next.
+        The chain with its reference filled in, and its stages, ordered by seed.
 
     Raises:
         RecipeError: the file is missing or not YAML, a key is unknown (the message names the nearest), a value is out
-            of bounds, or a stage builds on one
-            that is not there, that comes later, or that makes something else.
+            of bounds, or a stage builds on one that does not exist, that comes later, or that makes something else.
     """
     source = str(path)
     chain = read_section(Chain, read_file(path), source)
@@ -190,7 +189,7 @@ def _stages(chain: Chain, seed: int, source: str) -> list[ChainStage]:
 
 
 def _kind(values: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
-    """A stage's kind, and its other settings."""
+    """The kind of a stage, and its other settings."""
     kind, known = values.get("kind"), (*_OTHER_KINDS, *STAGES)
     if not isinstance(kind, str) or kind not in known:
         raise RecipeError(f"{where}: kind = {kind!r}", f"Give one of: {', '.join(known)}.")
@@ -198,14 +197,14 @@ def _kind(values: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
 
 
 def _settings(kind: str, values: dict[str, Any], where: str) -> Section:
-    """Settings as those of a kind."""
+    """Read the settings of a stage of the given kind."""
     if kind in STAGES:
         return recipe_from(values, where, kind)
     return read_section(_OTHER_KINDS[kind], values, where)
 
 
 def _with_own(values: dict[str, Any], kind: str, seed: int, place: Path, where: str) -> dict[str, Any]:
-    """Settings with what the chain sets for all stages."""
+    """Add the settings that the chain makes for each stage: its output and its seed."""
     if "output" in values:
         raise RecipeError(f"{where}: output is not a setting of a stage", "Set `output` of the chain.")
     train = values.get("train", {})
@@ -214,8 +213,8 @@ def _with_own(values: dict[str, Any], kind: str, seed: int, place: Path, where: 
     if kind == "run":
         return values
     if kind == "preferences":
-        return values if "verdicts" in values else {**values, "seed": seed}  # with verdicts nothing is drawn
-    # Anything but a map is left for the recipe to refuse.
+        return values if "verdicts" in values else {**values, "seed": seed}  # with verdicts, nothing is drawn at random
+    # If `train` is not a map, the recipe refuses it.
     return {
         **values,
         "output": str(place / RUN),
@@ -224,7 +223,7 @@ def _with_own(values: dict[str, Any], kind: str, seed: int, place: Path, where: 
 
 
 def _resolve(values: Any, known: Mapping[str, ChainStage], needs: list[str], where: str, key: str = "") -> Any:
-    """Settings with what other stages make in the place of their names; these are added to `needs`."""
+    """Replace the names of other stages in settings by their results. The names are added to `needs`."""
     if isinstance(values, Mapping):
         return {
             name: _resolve(value, known, needs, where, f"{key}.{name}" if key else str(name))
@@ -257,12 +256,12 @@ def _resolve(values: Any, known: Mapping[str, ChainStage], needs: list[str], whe
 
 
 def _is_missing(stage: ChainStage) -> bool:
-    """Whether a stage is a run that is not there, which will be said as such."""
+    """Whether a stage names a finished run that does not exist. That gets an error message of its own."""
     return stage.kind == "run" and not run.is_run(stage.result)
 
 
 def _check_reads_preferences(kind: str, values: Mapping[str, Any], where: str) -> None:
-    """Refuse comparisons that a stage makes where comparisons are not what is learned from."""
+    """Refuse comparisons made by another stage if this kind of stage does not learn from comparisons."""
     data = values.get("data", {})
     sources = data.get("train", []) if isinstance(data, Mapping) else []
     named = [source for source in sources if isinstance(source, str) and source.startswith(STAGE_PREFIX)]
@@ -278,7 +277,7 @@ def _check_reads_preferences(kind: str, values: Mapping[str, Any], where: str) -
 
 
 def _check_comparisons(chain: Chain, source: str) -> None:
-    """Refuse comparisons of a stage that makes none."""
+    """Check that evaluate.comparisons names a stage that makes preferences, if it names a stage."""
     named = chain.evaluate.comparisons
     if named is None or not named.startswith(STAGE_PREFIX):
         return

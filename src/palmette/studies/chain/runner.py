@@ -1,6 +1,6 @@
-"""`palmette chain`: runs a chain of stages, from its recipe to its table.
+"""`palmette chain`: runs the stages of a recipe, measures them, and writes their table.
 
-Finished stages are not run again, and a stage that was stopped is continued.
+Finished stages are not run again. A stage that was stopped is continued.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class ChainResult:
     """The results of a chain.
 
     Attributes:
-        folder: where everything is.
+        folder: the folder with all runs and results.
         chain: the chain.
-        stages: its stages, under every seed.
+        stages: its stages under every seed.
     """
 
     folder: Path
@@ -51,35 +51,35 @@ class ChainResult:
 
     @property
     def page(self) -> Path:
-        """The table, as Markdown."""
+        """The Markdown file with the table."""
         return self.folder / PAGE
 
     @property
     def tables(self) -> list[Table]:
-        """The figures of all stages, as headings and lines."""
+        """The figures of all stages, as headings and lines of tables."""
         return terminal_tables(self.chain, self.stages)
 
     @property
     def failures(self) -> list[str]:
-        """Stages that failed, and figures that could not be measured, in words."""
+        """Messages about stages that failed and figures that could not be measured."""
         return failures_of_stages(self.stages)
 
     @property
     def refusals(self) -> list[str]:
-        """What decoders refused, in words."""
+        """Messages of decoders that refused a model."""
         return refusals_of_stages(self.stages, self.chain.evaluate.decoders)
 
 
 def run_chain(file: Path, say: Say) -> ChainResult:
-    """Run and measure what is left of a chain, and write its table.
+    """Run and measure the remaining stages of a chain, and write its table.
 
     Args:
-        file: the chain, a YAML file.
+        file: the YAML file with the chain.
         say: called with a line about each stage.
 
     Raises:
         TrainingInterrupted, KeyboardInterrupt: Ctrl-C. The table holds what is finished.
-        PalmetteError: the chain cannot be read, or contradicts its folder.
+        PalmetteError: the chain cannot be read, or it contradicts what its folder holds.
     """
     chain, stages = load_chain(file)
     folder = expand(chain.output)
@@ -87,7 +87,7 @@ def run_chain(file: Path, say: Say) -> ChainResult:
     _prepare(folder, chain, stages)
 
     def results() -> None:
-        with locked(folder, wait=True):  # another process must not read before us and write after us
+        with locked(folder, wait=True):  # otherwise another process could read before us and write after us
             write_results(folder, chain, stages, measured_on)
 
     units = [_Seed(chain, [stage for stage in stages if stage.seed == seed], source).unit() for seed in chain.seeds]
@@ -101,7 +101,9 @@ def run_chain(file: Path, say: Say) -> ChainResult:
 
 
 def _prepare(folder: Path, chain: Chain, stages: Sequence[ChainStage]) -> None:
-    """Create the folders, and check that begun stages have the same settings. Other stages may be changed or added.
+    """Create the folders, and check that stages already begun have the same settings.
+
+    Other stages may be changed or added.
 
     Raises:
         RunError: a stage was begun with other settings, the folder holds something else, or a run to build on is not
@@ -128,13 +130,13 @@ def _prepare(folder: Path, chain: Chain, stages: Sequence[ChainStage]) -> None:
 
 
 def _settings(chain: Chain, stage: ChainStage) -> dict[str, Any]:
-    """A stage's settings as the recipe has them, as JSON gives them back."""
+    """A stage's settings from the recipe, in the form in which JSON returns them."""
     settings: dict[str, Any] = json.loads(json.dumps(chain.stages[stage.name]))
     return settings
 
 
 class _Seed:
-    """All stages of a chain under one seed.
+    """Runs and measures all stages of a chain under one seed.
 
     Args:
         chain: the chain.
@@ -147,11 +149,11 @@ class _Seed:
         self._began = time.time()
 
     def unit(self) -> Unit:
-        """The work, for one process."""
+        """The work as a unit that one process takes on."""
         return Unit(self._stages[0].place.parent, self.work)
 
     def work(self, say: Say) -> bool:
-        """Run and measure the remaining stages. A failure is recorded, and stages that build on it are left out.
+        """Run and measure the remaining stages. A failure is recorded, and stages that build on it fail too.
 
         Returns:
             Whether there was anything to do.
@@ -162,7 +164,7 @@ class _Seed:
         worked, failed = False, set[str]()
         for stage in self._stages:
             error = stage.place / ERROR
-            if self._is_new(error):  # another process has just tried
+            if self._is_new(error):  # another process has just tried it
                 failed.add(stage.name)
                 continue
             try:
@@ -173,7 +175,7 @@ class _Seed:
                 error.unlink(missing_ok=True)
             except TrainingInterrupted:
                 raise
-            except Exception as caught:  # the stages that do not need this one are worth having
+            except Exception as caught:  # stages that do not need this one can still run
                 worked = True
                 failed.add(stage.name)
                 run.write_json(error, {"error": failure(caught)})
@@ -195,7 +197,7 @@ class _Seed:
             return False
 
     def _make(self, stage: ChainStage, say: Say) -> bool:
-        """Run a stage or continue it. The result says whether there was anything to do."""
+        """Run or continue a stage, and return whether there was anything to do."""
         built_on = inputs(stage, {one.name: one for one in self._stages})
         self._check_built_on(stage, built_on)
         run.write_json(stage.place / _SETTINGS, {"settings": _settings(self._chain, stage)})
@@ -213,7 +215,7 @@ class _Seed:
         return True
 
     def _check_built_on(self, stage: ChainStage, now: Mapping[str, str | None]) -> None:
-        """Check that what a stage builds on is what it was when the stage was begun.
+        """Check that what a stage builds on has not changed since the stage was begun.
 
         Raises:
             RunError: something has changed. The message names it.

@@ -25,7 +25,7 @@ _RANKING = {
     "calibration_error": ("calibration error, percent", 100.0, 1),
     "comparisons": ("comparisons", 1.0, 0),
 }
-# Of completions sampled from a run: label, scale, digits.
+# Figures of completions sampled from a run: label, scale, digits.
 _SAMPLED = {
     "sampled_exact": ("EM", 100.0, 1),
     "sampled_f1": ("F1", 100.0, 1),
@@ -46,7 +46,7 @@ _NOTE = (
 
 
 def outcomes_of(chain: Chain, stages: Sequence[ChainStage]) -> list[Outcome]:
-    """The results of the policies so far, in the order of the stages, seeds together."""
+    """The results of the policies so far, in the order of the stages, with the seeds of a stage together."""
     decoders = tuple(chain.evaluate.decoders)
     names = list(dict.fromkeys(stage.name for stage in stages))
     policies = [stage for stage in stages if stage.makes_policy]
@@ -54,7 +54,7 @@ def outcomes_of(chain: Chain, stages: Sequence[ChainStage]) -> list[Outcome]:
 
 
 def write_results(folder: Path, chain: Chain, stages: Sequence[ChainStage], measured_on: Mapping[str, Any]) -> None:
-    """Write chain.md, chain.json and, where samples were measured, frontier.png into a folder."""
+    """Write chain.md and chain.json into a folder, and frontier.png if samples were measured."""
     outcomes = outcomes_of(chain, stages)
     rows = rows_of(outcomes, chain.reference)
     rankings = _rankings(stages)
@@ -98,7 +98,7 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[ChainStage], meas
 
 
 def _points(outcomes: Sequence[Outcome]) -> list[FrontierPoint]:
-    """Each policy by the exact match of its samples and its KL divergence from the chain's reference."""
+    """A point for each policy: its KL divergence from the chain's reference, and the exact match of its samples."""
     found = []
     for outcome in outcomes:
         values = next(iter(outcome.measures.values()), {})
@@ -108,7 +108,7 @@ def _points(outcomes: Sequence[Outcome]) -> list[FrontierPoint]:
 
 
 def _sampled(stages: Sequence[ChainStage]) -> list[list[str]]:
-    """Figures of sampled completions of each run, with 95 % intervals, as lines of a table."""
+    """The figures of each run's sampled completions, with 95 % intervals, as lines of a table."""
     lines = []
     for stage in sorted(stages, key=lambda stage: [one.name for one in stages].index(stage.name)):
         found = _read(stage.place / DIVERGENCE)
@@ -122,7 +122,7 @@ def _sampled(stages: Sequence[ChainStage]) -> list[list[str]]:
 
 
 def _rankings(stages: Sequence[ChainStage]) -> dict[str, dict[str, Spread]]:
-    """Figures of the reward models, by stage and figure, over the seeds."""
+    """The figures of the reward models over the seeds, by stage and then by figure."""
     values: dict[str, list[dict[str, Any]]] = {}
     for stage in stages:
         found = _read(stage.place / RANKING)
@@ -143,7 +143,7 @@ def _ranking_table(rankings: Mapping[str, Mapping[str, Spread]]) -> tuple[list[s
 
 
 def failures_of_stages(stages: Sequence[ChainStage]) -> list[str]:
-    """Failures as lines of text: stages that were not finished, and figures that could not be measured."""
+    """Messages about stages that failed and figures that could not be measured."""
     found = []
     for stage in stages:
         error, errors = _read(stage.place / ERROR), _read(stage.place / MEASURING_ERROR)
@@ -154,13 +154,13 @@ def failures_of_stages(stages: Sequence[ChainStage]) -> list[str]:
 
 
 def refusals_of_stages(stages: Sequence[ChainStage], decoders: Sequence[str]) -> list[str]:
-    """Messages of decoders that cannot work with the result of a stage."""
+    """Messages of decoders that refused the model of a stage."""
     files = [(stage, name, _read(stage.place / refusal(name))) for stage in stages for name in decoders]
     return [f"refused: {stage.name}, seed {stage.seed}, {name}: {kept['error']}" for stage, name, kept in files if kept]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A file's JSON. None where the file does not exist."""
+    """The JSON of a file. None if the file does not exist."""
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -173,7 +173,7 @@ def _in_words(values: Mapping[str, Any]) -> str:
 
 
 def terminal_tables(chain: Chain, stages: Sequence[ChainStage]) -> list[Table]:
-    """The figures of all stages, as headings and lines: of policies, then of reward models if there are any."""
+    """The figures of the policies, then those of any reward models, as headings and lines of tables."""
     rows = rows_of(outcomes_of(chain, stages), chain.reference)
     tables = list(tables_of(rows, None, chain.reference, intervals=False))
     rankings = _rankings(stages)

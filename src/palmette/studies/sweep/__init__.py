@@ -1,1 +1,1 @@
-"""One recipe trained and measured under varied settings."""
+"""Sweeps train and measure one recipe under varied settings."""

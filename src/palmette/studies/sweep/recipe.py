@@ -1,4 +1,4 @@
-"""Sweeps: one recipe with some settings varied, as a list of cells, each a recipe of its own."""
+"""Sweeps vary some settings of one recipe. Each combination is a cell with a recipe of its own."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Sweep(Section):
         output: the folder for all runs and results. A sweep that was stopped continues in it.
         base: a recipe, as a file or as a map of settings. Its `output` has no effect.
         vary: values to try, by dotted key such as train.learning_rate. Every combination is a cell.
-        cells: settings by dotted key, for each named cell, instead of `vary`. With evaluate.decoders a cell has
-            decoders of its own.
-        seeds: values of train.seed. By default that of the base.
+        cells: settings by dotted key for each named cell, instead of `vary`. A cell may set evaluate.decoders to have
+            its own decoders.
+        seeds: values of train.seed. By default, the seed of the base.
         reference: the cell that the others are compared with, question by question.
         evaluate: what the cells are measured on.
     """
@@ -50,10 +50,10 @@ class Cell:
     """One run of a sweep.
 
     Attributes:
-        name: its cell's name, which all its seeds share.
+        name: the name of the cell, which is the same for all its seeds.
         varied: the settings in which it differs from the base, by dotted key.
-        recipe: all of them; the output is the run folder.
-        decoders: how it is asked.
+        recipe: its full recipe, whose output is the run folder.
+        decoders: the decoders that answer questions with it.
     """
 
     name: str
@@ -63,12 +63,12 @@ class Cell:
 
     @property
     def seed(self) -> int:
-        """Its seed."""
+        """The seed of the run."""
         return self.recipe.train.seed
 
     @property
     def folder(self) -> Path:
-        """Where the run and what was measured on it are kept."""
+        """The folder that holds the run and what was measured on it."""
         return self.run.parent
 
     @property
@@ -78,10 +78,10 @@ class Cell:
 
 
 def load_sweep(path: Path) -> tuple[Sweep, list[Cell]]:
-    """Read a sweep and the recipes of all its cells, so that all are checked before the first one runs.
+    """Read a sweep and the recipes of all its cells. All of them are checked before the first one runs.
 
     Returns:
-        The sweep with its base written out, and its cells, in the order in which they run: seeds vary fastest.
+        The sweep with its base written out, and its cells in the order in which they run. Seeds vary fastest.
 
     Raises:
         RecipeError: the file is missing or not YAML, a key is unknown (the message names the nearest), a value is out
@@ -97,7 +97,15 @@ def load_sweep(path: Path) -> tuple[Sweep, list[Cell]]:
 
 
 def cells_of(sweep: Sweep, source: str) -> list[Cell]:
-    """The cells of a sweep whose base is a map; arguments and errors as for `load_sweep`."""
+    """The cells of a sweep whose base is a map.
+
+    Args:
+        sweep: the sweep.
+        source: what error messages call it.
+
+    Raises:
+        RecipeError: a key is unknown, a value is out of bounds, or a cell is repeated.
+    """
     assert not isinstance(sweep.base, str)
     cells = []
     for name, varied in _combinations(sweep, source):
@@ -120,7 +128,7 @@ def cells_of(sweep: Sweep, source: str) -> list[Cell]:
 
 
 def _decoders(sweep: Sweep, varied: Mapping[str, Any], where: str) -> list[DecoderName]:
-    """How a cell is asked."""
+    """The decoders of a cell."""
     if _DECODERS not in varied:
         return sweep.evaluate.decoders
     if not sweep.cells:
@@ -129,7 +137,7 @@ def _decoders(sweep: Sweep, varied: Mapping[str, Any], where: str) -> list[Decod
 
 
 def _combinations(sweep: Sweep, source: str) -> list[tuple[str, dict[str, Any]]]:
-    """(name, settings by dotted key) of every cell."""
+    """The name and the settings by dotted key of every cell."""
     if sweep.cells:
         cells = [(_plain(name), varied) for name, varied in sweep.cells.items()]
     else:
@@ -144,7 +152,7 @@ def _combinations(sweep: Sweep, source: str) -> list[tuple[str, dict[str, Any]]]
 
 
 def grid_name(varied: Mapping[str, Any]) -> str:
-    """A cell's name from its settings; the last parts of the keys, where these differ.
+    """A cell's name, made from its settings. Keys are shortened to their last part if these parts all differ.
 
     >>> grid_name({"train.learning_rate": 1e-4, "lora.targets": ["q_proj", "v_proj"]})
     'learning_rate=0.0001_targets=q_proj+v_proj'
@@ -157,18 +165,18 @@ def grid_name(varied: Mapping[str, Any]) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A setting's value, for names and tables."""
+    """The value of a setting as text for names and tables."""
     return "+".join(map(format_value, value)) if isinstance(value, list) else str(value)
 
 
 def _plain(name: str) -> str:
-    """A name as a folder's; what had to be changed or cut leaves a hash, so that two names stay two."""
+    """A name that a folder can have. If it had to be changed or cut, a hash is added so that it stays unique."""
     plain = re.sub(r"[^\w.=+-]", "-", name)[:_MOST_LETTERS].lstrip(".")
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _with(base: Mapping[Any, Any], settings: Mapping[str, Any], source: str) -> dict[Any, Any]:
-    """The base with settings put in by dotted key; the base stays as it is."""
+    """A copy of the base with the settings put in by dotted key."""
     result = dict(base)
     for key, value in settings.items():
         *sections, last = key.split(".")

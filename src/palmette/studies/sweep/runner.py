@@ -1,6 +1,6 @@
 """`palmette sweep`: trains and measures each cell of a sweep.
 
-Finished cells are not run again, and a cell that was stopped is continued.
+Finished cells are not run again. A cell that was stopped is continued.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _SETTINGS = "cell.json"
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A sweep that was worked through.
+    """The results of a sweep.
 
     Attributes:
-        folder: where everything is.
+        folder: the folder with all runs and results.
         sweep: the sweep.
-        outcomes: what became of each cell.
+        outcomes: the results of each cell.
     """
 
     folder: Path
@@ -56,32 +56,32 @@ class SweepResult:
 
     @property
     def num_failed(self) -> int:
-        """Runs that failed."""
+        """The number of runs that failed."""
         return sum(outcome.error is not None for outcome in self.outcomes)
 
     @property
     def failures(self) -> list[str]:
-        """What failed, and what decoders refused, in words."""
+        """Messages about runs that failed and decoders that refused a model."""
         return [text for outcome in self.outcomes for text in failures_of(outcome)]
 
     @property
     def tables(self) -> list[Table]:
-        """The figures of all cells, as headings and lines."""
+        """The figures of all cells, as headings and lines of tables."""
         rows = rows_of(self.outcomes, self.sweep.reference)
         return tables_of(rows, varied_keys(self.sweep), self.sweep.reference, intervals=False)
 
 
 def run_sweep(file: Path, say: Say, *, retry_failed: bool = False) -> SweepResult:
-    """Train and measure what is left of a sweep, and write its table.
+    """Train and measure the remaining cells of a sweep, and write its table.
 
     Args:
-        file: the sweep, a YAML file.
+        file: the YAML file with the sweep.
         say: called with a line about each run.
-        retry_failed: whether runs that failed before are tried again.
+        retry_failed: whether to try runs again that failed before.
 
     Raises:
         TrainingInterrupted, KeyboardInterrupt: Ctrl-C. The table holds what is finished.
-        PalmetteError: the sweep cannot be read, or contradicts its folder.
+        PalmetteError: the sweep cannot be read, or it contradicts what its folder holds.
     """
     sweep, cells = load_sweep(file)
     folder = expand(sweep.output)
@@ -89,7 +89,7 @@ def run_sweep(file: Path, say: Say, *, retry_failed: bool = False) -> SweepResul
     prepare(folder, sweep, cells, measured_on)
 
     def results() -> list[Outcome]:
-        with locked(folder, wait=True):  # else another process could read before us and write after us
+        with locked(folder, wait=True):  # otherwise another process could read before us and write after us
             outcomes = [read_outcome(cell) for cell in cells]
             write_results(folder, sweep, outcomes, measured_on)
         return outcomes
@@ -108,14 +108,14 @@ def _unit(cell: Cell, sweep: Sweep, source: DataSet, *, again: bool) -> Unit:
 
 
 def prepare(folder: Path, sweep: Sweep, cells: Sequence[Cell], measured_on: dict[str, Any]) -> None:
-    """Write down what each cell is, or check that it is still the same; cells may be added.
+    """Record the settings of each cell, or check that they are unchanged. Cells may be added.
 
     Raises:
         RunError: a cell was begun with other settings or other data to measure it on, or the folder holds something
             else.
     """
     _make(folder)
-    with locked(folder, wait=True):  # else another process could be seen writing
+    with locked(folder, wait=True):  # another process may be writing
         if not (folder / SWEEP).is_file() and any(folder.iterdir()):
             raise RunError(f"{folder} exists already, and holds no sweep", "Choose another output.")
         settings = {cell.folder: _settings(cell, measured_on) for cell in cells}
@@ -137,7 +137,7 @@ def _make(folder: Path) -> None:
 
 
 def _settings(cell: Cell, measured_on: dict[str, Any]) -> dict[str, Any]:
-    """Every setting of a cell, and the data that it is measured on."""
+    """All settings of a cell, and the data that it is measured on."""
     return {"evaluate": measured_on, **cell.recipe.model_dump(exclude={"output"})}
 
 
@@ -148,13 +148,13 @@ def _check_same(place: Path, now: dict[str, Any]) -> None:
 
 
 def _failures(cell: Cell) -> list[Path]:
-    """The records of a cell that failed, or of decoders that refused its model."""
+    """The files that record a cell's failure and the decoders that refused its model."""
     names = [ERROR, *map(refusal, cell.decoders)]
     return [cell.folder / name for name in names if (cell.folder / name).is_file()]
 
 
 def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_failed: bool) -> bool:
-    """Do the remaining work of a cell. A failure is recorded.
+    """Train and measure what remains of a cell. A failure is recorded.
 
     Returns:
         Whether there was anything to do.
@@ -181,7 +181,7 @@ def work_through(cell: Cell, sweep: Sweep, source: DataSet, say: Say, *, retry_f
             measure_retention(cell.folder, cell.run, retention, say)
     except TrainingInterrupted:
         raise
-    except Exception as error:  # the other cells are worth having
+    except Exception as error:  # the other cells can still run
         text = failure(error)
         run.write_json(cell.folder / ERROR, {"error": text})
         say(f"failed: {text}")

@@ -1,4 +1,4 @@
-"""The results of a sweep: figures of each run, their mean and spread over seeds, as a table, as JSON and as a plot."""
+"""The results of a sweep as a table, as JSON and as plots: the figures of each run, with mean and spread over seeds."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Outcome:
     Attributes:
         cell: the cell.
         measures: for each decoder, the values of `MEASURES` that exist.
-        error: the reason of its failure, if it failed.
-        refused: the messages of decoders that cannot work with its model.
+        error: why it failed. None if it did not fail.
+        refused: the messages of decoders that refused its model.
     """
 
     cell: Cell
@@ -40,7 +40,7 @@ class Outcome:
 
 
 def read_outcome(cell: Cell) -> Outcome:
-    """The results in a cell's folder."""
+    """Read the results from a cell's folder."""
     folder = cell.folder
     if (folder / ERROR).is_file():
         return Outcome(cell, {}, _read(folder / ERROR)["error"])
@@ -60,7 +60,7 @@ def read_outcome(cell: Cell) -> Outcome:
 
 
 def failures_of(outcome: Outcome) -> list[str]:
-    """Failures of a cell, as lines of text."""
+    """Messages about what failed in a cell."""
     name = outcome.cell.folder.name
     lines = [f"failed: {name}: {outcome.error}"] if outcome.error else []
     return lines + [f"refused: {name}, {decoder}: {text}" for decoder, text in outcome.refused.items()]
@@ -72,14 +72,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _training(folder: Path) -> dict[str, float]:
-    """The loss over the last tenth of a run's steps, and its training time in seconds, without interruptions."""
+    """A run's loss over the last tenth of its steps, and its training time in seconds without interruptions."""
     lines = run.read_log(folder / run.METRICS_LOG)
     last = lines[-max(1, len(lines) // 10) :]
     return {"final_loss": statistics.fmean(line["loss"] for line in last), "training_seconds": lines[-1]["seconds"]}
 
 
 def rows_of(outcomes: Iterable[Outcome], reference: str | None = None) -> list[Row]:
-    """Finished runs, grouped over seeds, in the order of the cells.
+    """The finished runs, grouped over seeds, in the order of the cells.
 
     Args:
         outcomes: the results of each cell.
@@ -112,7 +112,7 @@ def rows_of(outcomes: Iterable[Outcome], reference: str | None = None) -> list[R
 
 
 def _reference(groups: Mapping[tuple[str, str], Sequence[Outcome]], reference: str | None, decoder: str) -> Seeds:
-    """The reference's answers under the same decoder, or under that decoder without free reasoning."""
+    """The reference's answers under the same decoder. If it has none, those without free reasoning."""
     for name in (decoder, decoder.partition("-free-")[0]):
         members = [outcome for outcome in groups.get((reference or "", name), []) if name in outcome.measures]
         if members:
@@ -127,7 +127,7 @@ def _answers(members: Iterable[Outcome], decoder: str) -> Seeds:
 def write_results(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome], measured_on: Mapping[str, Any]) -> None:
     """Write sweep.md and sweep.json into a folder.
 
-    Where the learning rate varies, sweep.png is written too, and forgetting.png if retention was measured.
+    If the learning rate varies, sweep.png is written too. If retention was measured, forgetting.png is written.
     """
     rows = rows_of(outcomes, sweep.reference)
     record = {
@@ -147,7 +147,7 @@ def write_results(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome], measu
 
 
 def _sweep_points(outcomes: Iterable[Outcome], decoder: str) -> list[SweepPoint]:
-    """The runs whose retention was measured, by their exact match under one decoder."""
+    """A point for each run whose retention was measured, with its exact match under one decoder."""
     measured = [(o.cell.recipe.train.learning_rate, o.measures[decoder]) for o in outcomes if decoder in o.measures]
     return [
         SweepPoint(rate, values["exact"], values["kl"], values["perplexity_ratio"])
@@ -199,12 +199,12 @@ def _page(
 
 
 def format_settings(varied: Mapping[str, Any]) -> str:
-    """Settings in words."""
+    """Settings as text."""
     return ", ".join(f"{key} = {format_value(value)}" for key, value in varied.items()) or "the base"
 
 
 def varied_keys(sweep: Sweep) -> list[str] | None:
-    """The settings that name a cell in tables. None where cells have names."""
+    """The settings that identify a cell in tables. None if the cells have names."""
     return None if sweep.cells else list(sweep.vary)
 
 
@@ -223,9 +223,9 @@ def _runs_table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]
 
 
 def plot_learning_rates(rows: Sequence[Row], out: Path, title: str) -> bool:
-    """EM against the learning rate as a PNG, one line for each decoder and each combination of the other settings.
+    """Plot EM against the learning rate, with one line for each decoder and each combination of the other settings.
 
-    Bars are standard deviations over seeds.
+    The plot is a PNG. Its error bars are standard deviations over seeds.
 
     Returns:
         Whether the learning rate varies. If it does not, nothing is written.
