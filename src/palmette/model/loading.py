@@ -100,7 +100,8 @@ def load_model(
         overrides: values for the model's configuration, such as {"attention_dropout": 0.0}.
 
     Raises:
-        ModelError: the model is missing, has no safetensors weights, or an override is unknown to it.
+        ModelError: the model is missing, has no safetensors weights, or has no embedding for a token that text or the
+            chat template can contain. Or an override is unknown to it.
     """
     folder = _resolve(name)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -121,6 +122,7 @@ def load_model(
         capped = attention != "eager" and "scaled_dot_product_attention" in str(error)
         way_out = "Set model.attention: eager, or --attention eager." if capped else _way_out(name)
         raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", way_out) from error
+    _check_embedding(model, tokenizer, name)
     if adapter is not None:
         model = _with_adapter(model, adapter)
     load_pause(model, adapter or Path(folder))
@@ -130,6 +132,27 @@ def load_model(
     if fused:
         fuse(model)
     return LoadedModel(model, tokenizer, name, folder)
+
+
+def _check_embedding(model: Any, tokenizer: Any, name: str) -> None:
+    """Refuse a tokenizer with tokens that the model has no embedding for.
+
+    An added token beyond the embedding, such as a lone [PAD], does no harm as long as the chat template does not write
+    it: no content is encoded as an added token.
+
+    Raises:
+        ModelError: naming the first such token.
+    """
+    num_rows = model.get_input_embeddings().num_embeddings
+    added, template = tokenizer.get_added_vocab(), str(tokenizer.chat_template or "")
+    beyond = sorted((token_id, token) for token, token_id in tokenizer.get_vocab().items() if token_id >= num_rows)
+    for token_id, token in beyond:
+        if token not in added or token in template:
+            raise ModelError(
+                f"the tokenizer of {name!r} has the token {token!r} with the id {token_id}, "
+                f"and the model has embeddings for {num_rows} ids only",
+                "Use the tokenizer that belongs to these weights.",
+            )
 
 
 def load_tokenizer(name: str, **options: Any) -> Any:
