@@ -23,7 +23,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from palmette.data.source import read_source
 from palmette.errors import RunError
 from palmette.publish.card import escape, model_card
-from palmette.publish.folder import _EXAMPLE, _publication, _read
+from palmette.publish.folder import EXAMPLE, describe_publication, read_finished_run
 from palmette.publish.hub import base_licence, check_name
 from palmette.publish.joined_tokens import JoinedPrompts, count_joined
 from palmette.publish.merge import merge_run
@@ -118,7 +118,7 @@ def test_the_prompt_of_the_card_is_that_of_the_training(staged: Path, tiny_folde
     assigned = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}  # type: ignore[attr-defined]
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
     task = ExtractiveQa(ChatTemplate(tokenizer))
-    want = task.prompt_tokens(_EXAMPLE, _EXAMPLE.questions[0])
+    want = task.prompt_tokens(EXAMPLE, EXAMPLE.questions[0])
     assert tokenizer(ast.literal_eval(assigned["prompt"]), add_special_tokens=False)["input_ids"] == want
     assert 'AutoPeftModelForCausalLM.from_pretrained("me/harbour")' in block[1].replace("'", '"')
 
@@ -367,10 +367,10 @@ def test_the_card_passes_token_ids_where_text_would_not_do(trained: Path, tmp_pa
     """The example runs as far as the names allow: its ids are those of training, and not those of the text."""
     tokenizer = llama3_tokenizer()
     task = ExtractiveQa(ChatTemplate(tokenizer))
-    tokens = task.prompt_tokens(_EXAMPLE, _EXAMPLE.questions[0])
-    finished = _read(trained, merged=False, base_model=BASE)
+    tokens = task.prompt_tokens(EXAMPLE, EXAMPLE.questions[0])
+    finished = read_finished_run(trained, merged=False, base_model=BASE)
     publication = replace(
-        _publication(finished, "me/harbour", (), "mit", ["mit"]),
+        describe_publication(finished, "me/harbour", (), "mit", ["mit"]),
         prompt=decode_tokens(tokenizer, tokens),
         prompt_tokens=tokens,
         joined=JoinedPrompts(3, 5, "the training data"),

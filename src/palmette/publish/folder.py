@@ -39,11 +39,11 @@ from palmette.tree.segments import decode_tokens
 _CARD = "README.md"
 
 
-_EXAMPLE = Document("example", "The ferry leaves at 7:40 from pier 3.", (Question("0", "When does the ferry leave?"),))
+EXAMPLE = Document("example", "The ferry leaves at 7:40 from pier 3.", (Question("0", "When does the ferry leave?"),))
 
 
 @dataclass(frozen=True)
-class _Run:
+class FinishedRun:
     """The run to publish, read once."""
 
     folder: Path
@@ -54,7 +54,19 @@ class _Run:
     base: str
 
 
-def _read(folder: Path, *, merged: bool, base_model: str | None) -> _Run:
+def read_finished_run(folder: Path, *, merged: bool, base_model: str | None) -> FinishedRun:
+    """Read a run to publish.
+
+    Args:
+        folder: the run folder.
+        merged: whether the merged model is to be published instead of the adapter.
+        base_model: hub id of the base model, where the run names a folder or file.
+
+    Raises:
+        RunError: the run is not finished, or was not fine-tuned on documents and questions. Or `merged` is set and the
+            adapter cannot be merged.
+        ModelError: see `resolve_run`.
+    """
     source = resolve_run(folder)
     trained, recipe, full = source.trained, source.recipe, source.is_full
     assert trained is not None
@@ -70,12 +82,24 @@ def _read(folder: Path, *, merged: bool, base_model: str | None) -> _Run:
             "Merge it (palmette merge), and write its card by hand.",
         )
     kind: Kind = "merged" if merged else "full" if full else "adapter"
-    return _Run(folder, trained, kind, recipe, manifest, hub_base(recipe.model.name, base_model))
+    return FinishedRun(folder, trained, kind, recipe, manifest, hub_base(recipe.model.name, base_model))
 
 
-def _publication(
-    finished: _Run, to: str, evaluations: Sequence[Path], licence: str | None, data_licences: Sequence[str]
+def describe_publication(
+    finished: FinishedRun, to: str, evaluations: Sequence[Path], licence: str | None, data_licences: Sequence[str]
 ) -> Publication:
+    """Collect everything that the card of a run says.
+
+    Args:
+        finished: the run.
+        to: the repository on the hub, as USER/NAME.
+        evaluations: folders of evaluations of this run, for their figures.
+        licence: licence of what is published. That of the base model if None.
+        data_licences: licences of the training data, each for all sources or as SOURCE=LICENCE.
+
+    Raises:
+        RunError: a licence is not known, or an evaluation is not of this run.
+    """
     weights = weights_hash(str(finished.trained))
     stated = licence or base_licence(finished.recipe.model.name) or base_licence(finished.base)
     if stated is None:
@@ -107,20 +131,20 @@ def _only_here(recipe: Recipe) -> str:
     return kinds.get(recipe.reasoning.kind, "")
 
 
-def _recipe(finished: _Run) -> str:
+def _recipe(finished: FinishedRun) -> str:
     return public_recipe(finished.recipe.to_yaml(), finished.base, finished.manifest)
 
 
-def _calibrated(finished: _Run) -> bool:
+def _calibrated(finished: FinishedRun) -> bool:
     """Whether a calibration is published. It holds for the weights that it was fitted with, so not for merged ones."""
     return finished.kind != "merged" and (finished.trained / CALIBRATION).is_file()
 
 
-def _prompts(finished: _Run) -> dict[str, Any]:
+def _prompts(finished: FinishedRun) -> dict[str, Any]:
     """The example of the card, and how many prompts another program would encode differently."""
     tokenizer = source_tokenizer(resolve_run(finished.folder))
     task = recipe_task(finished.recipe, tokenizer)
-    tokens = task.prompt_tokens(_EXAMPLE, _EXAMPLE.questions[0])
+    tokens = task.prompt_tokens(EXAMPLE, EXAMPLE.questions[0])
     return {
         "prompt": decode_tokens(tokenizer, tokens),
         "prompt_tokens": tokens,
@@ -129,7 +153,7 @@ def _prompts(finished: _Run) -> dict[str, Any]:
     }
 
 
-def _fill(staging: Path, finished: _Run, publication: Publication, card: str, dtype: MergeDType) -> None:
+def fill_folder(staging: Path, finished: FinishedRun, publication: Publication, card: str, dtype: MergeDType) -> None:
     """Write everything to upload into a folder."""
     manifest = public_manifest(finished.manifest, finished.base)
     if finished.kind == "merged":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from palmette import run
 from palmette.publish.card import model_card
-from palmette.publish.folder import _fill, _publication, _read
+from palmette.publish.folder import describe_publication, fill_folder, read_finished_run
 from palmette.publish.hub import check_name, upload
 from palmette.publish.merge import MergeDType
 
@@ -57,16 +57,16 @@ def push_run(
     check_name(to)
     if dry_run is not None:
         run.check_absent(dry_run)
-    source = _read(folder, merged=settings.merged, base_model=settings.base_model)
-    publication = _publication(source, to, settings.evaluations, settings.licence, settings.data_licences)
+    source = read_finished_run(folder, merged=settings.merged, base_model=settings.base_model)
+    publication = describe_publication(source, to, settings.evaluations, settings.licence, settings.data_licences)
     card = model_card(publication)
     if dry_run is not None:
         with run.whole_folder(dry_run) as staging:
-            _fill(staging, source, publication, card, settings.dtype)
+            fill_folder(staging, source, publication, card, settings.dtype)
         say(f"Nothing was uploaded. What would be uploaded is in {dry_run}")
         return
     with tempfile.TemporaryDirectory(prefix="palmette-") as name:
         staging = Path(name)
-        _fill(staging, source, publication, card, settings.dtype)
+        fill_folder(staging, source, publication, card, settings.dtype)
         say(f"uploading {', '.join(sorted(path.name for path in staging.iterdir()))}")
         say(f"done: {upload(staging, to, private=settings.private, update=settings.update)}")
