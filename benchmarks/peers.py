@@ -22,7 +22,9 @@ TRL 1.16.0, and what was chosen where it leaves a choice (names are those of its
   different steps into a row, and the number of examples in a step is then no longer fixed.
 - Off: gradient checkpointing (on by default; it computes the forward pass twice) and autocast (`bf16=True` by default;
   the weights have the dtype already, casting them again only costs).
-- The stock "sdpa" attention, which takes the fast causal path where no row is padded.
+- The stock "sdpa" attention, which takes the fast causal path where no row is padded; `:eager` after a setting takes
+  the other one that runs on a CPU.
+- `:compile` after a setting is `torch_compile=True`; what is compiled in the warm-up is not timed.
 - Optimizer: the default `adamw_torch_fused`, on the LoRA matrices in their own dtype. Palmette keeps float32 masters of
   these; on TRL's side, updates that are small against a bfloat16 weight are lost.
 - The output layer: on a CPU `add_fused_lm_head` scores all positions, learned or not (`compact = _use_triton(...)`),
@@ -106,7 +108,7 @@ def trl_side(job: Job, turns: Turns) -> Side:
     )
     set_seed(train.seed)
     model = add_lora(loaded.model, **recipe.lora.model_dump())
-    model.get_base_model().set_attn_implementation("sdpa")
+    model.get_base_model().set_attn_implementation("eager" if "eager" in extra else "sdpa")
     steps = [
         sorted((row for tree in step for row in tree_rows(tree)), key=lambda row: (-len(row[0]), row))
         for step in steps_of(plan)
@@ -114,7 +116,7 @@ def trl_side(job: Job, turns: Turns) -> Side:
     rows = [row for step in steps for row in step]
     batches = micro_batches([[len(row[0]) for row in step] for step in steps], kind, int(size))
     options = trl_options(job, int(size), len(batches) // len(steps))
-    config = SFTConfig(**options, padding_free=kind == "free", max_length=None)
+    config = SFTConfig(**options, padding_free=kind == "free", max_length=None, torch_compile="compile" in extra)
     patch_head(extra)
     data = Dataset.from_dict({"input_ids": [list(row[0]) for row in rows], "labels": [list(row[1]) for row in rows]})
     trainer = SFTTrainer(model, config, train_dataset=data, processing_class=loaded.tokenizer, callbacks=[turns])

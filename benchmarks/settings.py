@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +51,7 @@ class Limits:
         Raises:
             SystemExit: no micro-batches will do.
         """
-        kind, size = setting.split(":")
+        kind, size, *extra = setting.split(":")
         sizes = self.sizes()
         fits = min(int(size), self.most, self.memory_tokens // self.longest)
         if not sizes or fits < sizes[-1]:
@@ -65,7 +65,7 @@ class Limits:
         if fits < int(size):
             why = f"a step has at most {self.most} questions" if fits == self.most else f"more {self._too_much()}"
             print(f"TRL {setting} becomes {kind}:{fits}: {why}", flush=True)
-        return f"{kind}:{fits}"
+        return ":".join((kind, str(fits), *extra))
 
     def worth_a_try(self, tokens: int) -> list[str]:
         """Settings with micro-batches of at most `tokens` tokens, if possible, and never more than fits into memory.
@@ -87,8 +87,10 @@ class Limits:
 
 def setting_of_trl(text: str) -> str:
     """Check a setting's form, for the command line."""
-    if text != "auto" and not re.fullmatch("(padded|free):[1-9][0-9]*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is none of auto, padded:N and free:N, with N = 1, 2, 3, ...")
+    if text != "auto" and not re.fullmatch("(padded|free):[1-9][0-9]*(:(compile|eager))?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is none of auto, padded:N and free:N, N = 1, 2, 3, ..., and maybe :compile or :eager"
+        )
     return text
 
 
@@ -113,8 +115,22 @@ def tokens_that_fit(config: Any, dtype: torch.dtype) -> int:
     return int(MEMORY_SHARE * free_memory()) // bytes_per_token(config, dtype)
 
 
-def fastest(match: Contest, settings: Sequence[str]) -> str:
-    """The setting with the quickest turn; one that fails is left out, and said to be."""
+def fastest(match: Contest, settings: Sequence[str], options: Callable[[str], Sequence[str]] = lambda _: ()) -> str:
+    """The setting with the quickest turn; one that fails is left out, and said to be.
+
+    Args:
+        match: where a side takes one turn.
+        settings: what is tried first.
+        options: from the fastest of these, what is tried then.
+    """
+    seconds = _seconds(match, settings)
+    if not seconds:
+        raise SystemExit("TRL runs in none of these settings here: see --micro-batch-tokens, --documents")
+    seconds |= _seconds(match, options(min(seconds, key=seconds.__getitem__)))
+    return min(seconds, key=seconds.__getitem__)
+
+
+def _seconds(match: Contest, settings: Sequence[str]) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for setting in settings:
         with closing(match.worker(setting)) as worker:
@@ -124,6 +140,9 @@ def fastest(match: Contest, settings: Sequence[str]) -> str:
                 print(f"  TRL {setting}: {seconds[setting]:.1f} s", flush=True)
             except RuntimeError as error:
                 print(f"  TRL {setting} is left out: {error}", flush=True)
-    if not seconds:
-        raise SystemExit("TRL runs in none of these settings here: see --micro-batch-tokens, --documents")
-    return min(seconds, key=lambda setting: seconds[setting])
+    return seconds
+
+
+def with_options(setting: str) -> list[str]:
+    """The same setting with each of TRL's options that might help it on a CPU, and are not in `Limits.worth_a_try`."""
+    return [f"{setting}:{option}" for option in ("eager", "compile")]

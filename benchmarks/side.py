@@ -261,7 +261,7 @@ def patch_head(extra: list[str]) -> None:
     """Let TRL's output layer score learned positions only, if what a setting adds asks for it ("learned-head"; see
     peers.py).
     """
-    if extra == ["learned-head"]:
+    if "learned-head" in extra:
         import trl.trainer.utils
 
         trl.trainer.utils._use_triton = lambda _device: True

@@ -41,7 +41,7 @@ from typing import Any
 
 import torch
 from match import HERE, Match, Result
-from settings import GIB, Limits, fastest, setting_of_trl, tokens_that_fit
+from settings import GIB, Limits, fastest, setting_of_trl, tokens_that_fit, with_options
 from side import PALMETTE
 from sweeps import SWEEPS, plot, sweep
 from transformers import AutoConfig
@@ -274,7 +274,7 @@ def compete(
             if chosen is None:
                 (folder / "trial").mkdir()
                 trial = Match(folder / "trial", options.model, documents[: 2 * step], task.held_out, step, 1)
-                chosen = fastest(trial, limits.worth_a_try(options.micro_batch_tokens))
+                chosen = fastest(trial, limits.worth_a_try(options.micro_batch_tokens), with_options)
         match = Match(folder, options.model, documents, task.held_out, step, options.steps)
         patched = [f"{chosen}:learned-head"] if options.learned_head else []
         return match.play([PALMETTE, *([chosen] if chosen else []), *patched]), chosen, limits.longest
