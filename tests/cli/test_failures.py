@@ -107,7 +107,7 @@ def test_a_bug_keeps_its_traceback() -> None:
     [
         "__import__('pathlib').Path.home()",
         "__import__('getpass').getuser()",
-        "__import__('palmette.model.embedded').model.embedded.cache_folder()",
+        "__import__('palmette.cache').cache.cache_folder()",
     ],
 )
 def test_a_user_without_a_home_or_an_entry_is_told_so(expression: str) -> None:

@@ -17,10 +17,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run": {"errors"},
     "progress": set(),
     "lock": {"errors"},
+    "cache": set(),
     "data": {"errors", "files"},
     "tree": {"errors"},
     "tasks": {"errors", "files", "data", "tree"},
-    "model": {"errors", "tree"},
+    "model": {"errors", "cache", "tree"},
     "objectives": set(),
     "decode": {"errors", "data", "tree", "tasks", "model"},
     "rollouts": {"errors", "seeds", "data", "tree", "tasks", "model", "objectives", "decode"},
@@ -28,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 _RUN = {"errors", "files", "config", "run", "progress"}
 _SHARED = {*_RUN, "seeds", "data", "tree", "tasks", "model", "objectives", "decode", "rollouts", "inference"}
 MAY_IMPORT |= {
-    "inference": {*_RUN, "lock", "data", "tree", "tasks", "model", "decode"},
+    "inference": {*_RUN, "lock", "cache", "data", "tree", "tasks", "model", "decode"},
     "train": {*_SHARED, "lock"},
     "evaluate": _SHARED - {"files", "seeds"},
     "pages": {"errors", "files", "run", "progress", "data", "tasks", "evaluate", "train.stages"},

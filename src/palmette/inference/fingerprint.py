@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
+from palmette.cache import cache_folder
 from palmette.errors import ModelError, PalmetteError
-from palmette.model.embedded import DEFAULT_MODEL, cache_folder, find_gguf
+from palmette.model.embedded import DEFAULT_MODEL, find_gguf
 
 BASE = "base"
 # Set by `palmette --trust-changed-base`, and inherited by the processes of a sweep.

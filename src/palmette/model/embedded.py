@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from palmette.cache import cache_folder
 from palmette.errors import ModelError
 from palmette.model.gguf import check_all_read, read_header, scale_frequencies
 
@@ -27,13 +27,6 @@ WAY_OUT = (
 )
 # To be raised whenever the same file would give another result, so that older conversions in the cache do not count.
 _CONVERSION = 2
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: $PALMETTE_CACHE, or palmette/ in the user's cache folder."""
-    if "PALMETTE_CACHE" in os.environ:
-        return Path(os.environ["PALMETTE_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "palmette"
 
 
 def find_gguf() -> Path | None:
