@@ -15,7 +15,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeds": set(),
     "config": {"errors", "files"},
     "run": {"errors"},
-    "progress": set(),
+    "numbers": set(),
+    "progress": {"numbers"},
     "lock": {"errors"},
     "cache": set(),
     "data": {"errors", "files"},
@@ -27,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rollouts": {"errors", "seeds", "data", "tree", "tasks", "model", "objectives", "decode"},
 }
 _RUN = {"errors", "files", "config", "run", "progress"}
-_SHARED = {*_RUN, "seeds", "data", "tree", "tasks", "model", "objectives", "decode", "rollouts", "inference"}
+_SHARED = {*_RUN, "numbers", "seeds", "data", "tree", "tasks", "model", "objectives", "decode", "rollouts", "inference"}
 MAY_IMPORT |= {
     "inference": {*_RUN, "lock", "cache", "data", "tree", "tasks", "model", "decode"},
     "train": {*_SHARED, "lock"},
