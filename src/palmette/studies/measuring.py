@@ -92,7 +92,8 @@ def measure(place: Path, model: str, decoder: str, source: DataSet, batch_size: 
         run.write_json(place / refusal(decoder), {"error": str(error)})
         say(f"{decoder}: refused: {error}")
         return
-    say(f"{decoder}: EM {result.metrics['exact']:.1f}, F1 {result.metrics['f1']:.1f}")
+    asked = "span decoder" if decoder == "span" else decoder
+    say(f"{asked}: exact match {result.metrics['exact']:.1f} %, F1 {result.metrics['f1']:.1f} %")
 
 
 def retention_settings(section: EvaluateSection) -> Settings:

@@ -15,7 +15,7 @@ from pydantic import Field
 from palmette.config import Recipe, Section, read_file, read_section
 from palmette.errors import RecipeError
 from palmette.files import expand
-from palmette.studies.evaluation import DecoderName, EvaluateSection
+from palmette.studies.evaluation import EvaluateSection
 
 SWEEP, CELLS, RUN = "sweep.yaml", "cells", "run"
 _DECODERS = "evaluate.decoders"
@@ -110,14 +110,14 @@ def cells_of(sweep: Sweep, source: str) -> list[Cell]:
     cells = []
     for name, varied in _combinations(sweep, source):
         where = f"{source}, cell {name}"
-        decoders = tuple(_decoders(sweep, varied, where))
+        evaluation = _evaluation(sweep, varied, where)
         of_recipe = {key: value for key, value in varied.items() if key != _DECODERS}
         for chosen in [{"train.seed": seed} for seed in sweep.seeds] or [{}]:
             settings = {"output": "", **of_recipe, **chosen}
             recipe = read_section(Recipe, _with(sweep.base, settings, where), where)
             folder = expand(sweep.output) / CELLS / f"{name}_seed={recipe.train.seed}"
             recipe = recipe.model_copy(update={"output": str(folder / RUN)})
-            cells.append(Cell(name, varied, recipe, decoders))
+            cells.append(Cell(name, varied, recipe, evaluation.decoders_for(recipe)))
     if sweep.reference is not None and sweep.reference not in {cell.name for cell in cells}:
         known = ", ".join(dict.fromkeys(cell.name for cell in cells))
         raise RecipeError(f"{source}: reference = {sweep.reference!r} is no cell of the sweep", f"Cells are: {known}.")
@@ -127,13 +127,13 @@ def cells_of(sweep: Sweep, source: str) -> list[Cell]:
     return cells
 
 
-def _decoders(sweep: Sweep, varied: Mapping[str, Any], where: str) -> list[DecoderName]:
-    """The decoders of a cell."""
+def _evaluation(sweep: Sweep, varied: Mapping[str, Any], where: str) -> EvaluateSection:
+    """What a cell is measured on, with the decoders that it may have of its own."""
     if _DECODERS not in varied:
-        return sweep.evaluate.decoders
+        return sweep.evaluate
     if not sweep.cells:
         raise RecipeError(f"{where}: {_DECODERS} is not a setting to vary", "List all decoders under `evaluate`.")
-    return read_section(EvaluateSection, {"decoders": varied[_DECODERS]}, f"{where}, evaluate").decoders
+    return read_section(EvaluateSection, {"decoders": varied[_DECODERS]}, f"{where}, evaluate")
 
 
 def _combinations(sweep: Sweep, source: str) -> list[tuple[str, dict[str, Any]]]:
