@@ -50,7 +50,19 @@ MAY_IMPORT |= {
     },
     "endpoint": {"errors", "run", "data", "tasks", "decode"},
     "synth": {*_RUN, "seeds", "lock", "data", "tasks", "model", "decode", "rollouts", "inference", "endpoint"},
-    "publish": {"errors", "files", "config", "run", "data", "tree", "tasks", "model", "inference", "evaluate"},
+    "publish": {
+        "errors",
+        "files",
+        "config",
+        "run",
+        "numbers",
+        "data",
+        "tree",
+        "tasks",
+        "model",
+        "inference",
+        "evaluate",
+    },
 }
 # The last two name what they may not import: which of the others they need changes with every command.
 BY_RULE = {"studies": {"baselines", "endpoint", "publish", "cli"}, "cli": set()}

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from palmette.cli.tables import TextTable
 from palmette.evaluate.names import DECISIONS, HEADLINES
 from palmette.evaluate.squad_metrics import ScoredAnswer
+from palmette.numbers import fixed, interval, places_of
 
 Metrics = Mapping[str, float | int | None]
 Intervals = Mapping[str, tuple[float, float]]
@@ -75,7 +76,7 @@ class Figure:
         label: its name, with the unit.
         value: the value, if there is one.
         interval: the 95 % interval, if there is one.
-        digits: decimals of both.
+        digits: the most decimals of both.
     """
 
     label: str
@@ -84,31 +85,13 @@ class Figure:
     digits: int = 1
 
 
-def number(value: float | None, digits: int = 1) -> str:
-    """A number in a table, and a dash for none."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def interval(ends: tuple[float, float] | None, digits: int = 1, *, sign: str = "") -> str:
-    """An interval in a table, and a dash for none.
-
-    >>> interval((0.25, 0.5), 2), interval((-1.0, 2.0), sign="+")
-    ('0.25 to 0.50', '-1.0 to +2.0')
-    """
-    return f"{ends[0]:{sign}.{digits}f} to {ends[1]:{sign}.{digits}f}" if ends else "-"
-
-
-def plain_table(first: str, *others: str) -> Table:
+def plain_table(first: str, *others: str) -> TextTable:
     """An empty table without a frame. Its first column is for words, the others are for numbers."""
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column(first)
-    for name in others:
-        table.add_column(name, justify="right")
-    return table
+    return TextTable(first, *others)
 
 
-def figures_table(rows: Iterable[Figure], *, measure: str = "measure") -> Table:
-    """Figures with their 95 % intervals, one per row.
+def figures_table(rows: Iterable[Figure], *, measure: str = "measure") -> TextTable:
+    """Figures with their 95 % intervals, one per row. An interval decides how many digits of its figure are shown.
 
     Args:
         rows: the figures.
@@ -116,16 +99,19 @@ def figures_table(rows: Iterable[Figure], *, measure: str = "measure") -> Table:
     """
     table = plain_table(measure, "value", "95 % interval")
     for row in rows:
-        table.add_row(row.label, number(row.value, row.digits), interval(row.interval, row.digits))
+        places = places_of(row.interval, row.digits)
+        table.add_row(row.label, fixed(row.value, places), interval(row.interval, places))
     return table
 
 
-def metrics_table(columns: Mapping[str, Metrics], intervals: Intervals | None = None) -> Table:
+def metrics_table(columns: Mapping[str, Metrics], intervals: Intervals | None = None) -> TextTable:
     """Metrics in percent, one column for each model. The last column holds the 95 % intervals of the last model."""
     table = plain_table("percent", *columns, *(["95 % interval"] if intervals else []))
     for key, label in {**HEADLINES, **DECISIONS}.items():
-        ends = [interval(intervals.get(key))] if intervals else []
-        table.add_row(label, *(number(metrics.get(key)) for metrics in columns.values()), *ends)
+        ends = intervals.get(key) if intervals else None
+        places = places_of(ends)
+        values = [fixed(metrics.get(key), places) for metrics in columns.values()]
+        table.add_row(label, *values, *([interval(ends, places)] if intervals else []))
     return table
 
 

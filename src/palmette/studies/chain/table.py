@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.evaluate.names import with_interval
+from palmette.numbers import with_interval
 from palmette.pages.plots import FrontierPoint, plot_frontier
 from palmette.studies.chain.measuring import MEASURING_ERROR, RANKING
 from palmette.studies.chain.recipe import Chain, ChainStage

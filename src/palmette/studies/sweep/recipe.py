@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -157,11 +157,20 @@ def grid_name(varied: Mapping[str, Any]) -> str:
     >>> grid_name({"train.learning_rate": 1e-4, "lora.targets": ["q_proj", "v_proj"]})
     'learning_rate=0.0001_targets=q_proj+v_proj'
     """
-    last = [key.rpartition(".")[2] for key in varied]
-    keys = last if len(set(last)) == len(last) else list(varied)
+    keys = short_keys(list(varied))
     return _plain(
         "_".join(f"{key}={format_value(value)}" for key, value in zip(keys, varied.values(), strict=True)) or "base"
     )
+
+
+def short_keys(keys: Sequence[str]) -> list[str]:
+    """The last parts of dotted keys, or the keys themselves where two of them end alike.
+
+    >>> short_keys(["train.learning_rate", "lora.rank"]), short_keys(["lora.rank", "judge.rank"])
+    (['learning_rate', 'rank'], ['lora.rank', 'judge.rank'])
+    """
+    last = [key.rpartition(".")[2] for key in keys]
+    return last if len(set(last)) == len(last) else list(keys)
 
 
 def format_value(value: Any) -> str:
