@@ -68,7 +68,7 @@ def comparison_table(compared: Iterable[Compared]) -> TextTable:
         ends = (one.difference.low, one.difference.high) if one.difference else None
         places = places_of(ends, one.measure.places)
         table.add_row(
-            f"{one.measure.label} ({one.measure.unit})",
+            f"{one.measure.label}, {one.measure.unit}",
             fixed(one.a, places),
             fixed(one.b, places),
             fixed(one.b - one.a, places, sign=True),

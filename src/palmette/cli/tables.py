@@ -28,8 +28,9 @@ class _Column:
 class TextTable:
     """A table without a frame, which rich prints.
 
-    If its columns do not fit side by side, it becomes several tables with the same first columns. If not even two
-    columns fit, every row becomes a list of headings and values.
+    If its columns do not fit side by side, it becomes several tables with the same first columns. If these are many and
+    would be repeated often, rows are numbered instead. If not even two columns fit, every row becomes a list of
+    headings and values.
 
     Args:
         first: the heading of the first column, which holds words.
@@ -54,6 +55,9 @@ class TextTable:
         """The tables that fit the console, with an empty line between them."""
         width = options.max_width
         groups = list(self._groups(width))
+        if len(groups) > 2 and self._keys > 1:
+            yield from self._numbered().__rich_console__(console, options)
+            return
         if not groups:
             yield from self._lists(width)
             return
@@ -61,6 +65,15 @@ class TextTable:
             if number:
                 yield Text("")
             yield self._table(group, width)
+
+    def _numbered(self) -> TextTable:
+        """The same table, in which a number names each row, so that less has to be repeated."""
+        table = TextTable("row")
+        for column in self._columns:
+            table.add_column(column.heading, justify=column.justify)
+        for number, row in enumerate(self._rows, 1):
+            table.add_row(str(number), *row)
+        return table
 
     def _groups(self, width: int) -> Iterator[list[int]]:
         """The columns of each table. There are none if the columns that name a row leave no room for another one."""
