@@ -32,13 +32,13 @@ def test_an_interval_decides_how_many_digits_are_known() -> None:
     """Half widths of 12, 3.4, 0.34 and 0.034, of which two digits are written."""
     assert [places_of((50 - half, 50 + half), 4) for half in (12, 3.4, 0.34, 0.034)] == [0, 1, 2, 3]
     assert places_of((50 - 0.034, 50 + 0.034), 1) == 1
-    assert places_of((2.0, 2.0), 1) == 1
+    assert (places_of((2.0, 2.0), 1), places_of((2.5, 2.5), 1)) == (0, 1)
 
 
 def test_an_interval_that_shows_one_number_twice_is_left_out() -> None:
     assert interval((2.0, 2.0), 0) == ""
     assert interval((1.99, 2.04), 1) == ""
-    assert with_interval(100.0, (100.0, 100.0)) == "100.0"
+    assert with_interval(100.0, (100.0, 100.0)) == "100"
     assert with_interval(0.817, (0.783, 0.852), scale=100) == "81.7 (78.3 to 85.2)"
 
 

@@ -44,19 +44,32 @@ def places_of(interval: Sequence[float] | None, most: int = 1) -> int:
     """The decimals that a figure deserves: two digits of half its interval's width, but no more than `most`.
 
     That is the habit of physics for a value with its uncertainty. A share of 20 questions gets no decimals, since it is
-    known to about ten percent, and a share of 12,000 gets one.
+    known to about ten percent, and a share of 12,000 gets one. Where both ends are one whole number, all samples are.
 
     >>> places_of((70.1, 94.3)), places_of((70.1, 74.3)), places_of((0.912, 0.934), 3), places_of(None)
     (0, 1, 3, 1)
+    >>> places_of((100.0, 100.0))
+    0
 
     Args:
         interval: the two ends. None for a figure whose uncertainty is unknown, which gets `most`.
         most: the most decimals.
     """
-    if interval is None or not interval[1] > interval[0]:
+    if interval is None:
         return most
+    if not interval[1] > interval[0]:
+        return 0 if interval[0] == round(interval[0]) else most
     half = (interval[1] - interval[0]) / 2
     return min(most, max(0, 1 - math.floor(math.log10(half))))
+
+
+def percent(share: float, number: int) -> str:
+    """A share of so many things, in percent. A share of fewer than a hundred gets no decimal: it may be off by ten.
+
+    >>> percent(0.41666, 12), percent(0.41666, 1200)
+    ('42', '41.7')
+    """
+    return fixed(100 * share, 1 if number >= 100 else 0)
 
 
 def interval(ends: Sequence[float] | None, places: int = 1, *, sign: bool = False) -> str:

@@ -33,7 +33,7 @@ MAY_IMPORT |= {
     "inference": {*_RUN, "lock", "cache", "data", "tree", "tasks", "model", "decode"},
     "train": {*_SHARED, "lock"},
     "evaluate": _SHARED - {"files", "seeds"},
-    "pages": {"errors", "files", "run", "progress", "data", "tasks", "evaluate", "train.stages"},
+    "pages": {"errors", "files", "run", "numbers", "progress", "data", "tasks", "evaluate", "train.stages"},
     "baselines": {
         "errors",
         "files",

@@ -14,9 +14,9 @@ from rich.text import Text
 Cell = str | Text
 Justify = Literal["left", "right"]
 _BETWEEN = 3  # characters between two columns
-# A word of more characters, such as a path or a setting, may go on in the next line after _ = + / , . or -
+# A word of more characters, such as a path or a setting, may go on in the next line after one of these signs.
 _LONG, _LONG_HEADING = 24, 18
-_PIECES = re.compile(r"[^_=+/,.-]+[_=+/,.-]*|[_=+/,.-]+")
+_SIGNS = re.compile(r"(?<=[_=+/,])|(?<=\.)(?=[^\W\d])")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class TextTable:
 
 
 def wrapped(cell: Cell, width: int, long: int = _LONG) -> list[str]:
-    """The lines of a cell. Lines break at blanks, and after _ = + / , . or - in words of more than `long` characters.
+    """The lines of a cell. They break at blanks, and in words of more than `long` characters after signs like _ and /.
 
     >>> wrapped("exact match (EM)", 8), wrapped("learning_rate=0.0001_rank=16", 20)
     (['exact', 'match', '(EM)'], ['learning_rate=', '0.0001_rank=16'])
@@ -146,7 +146,7 @@ def wrapped(cell: Cell, width: int, long: int = _LONG) -> list[str]:
 def _pieces(text: str, long: int) -> Iterator[tuple[str, str]]:
     """What may stand at the beginning of a line, and the blank before it."""
     for word in text.split():
-        parts = _PIECES.findall(word) if len(word) > long else [word]
+        parts = _SIGNS.split(word) if len(word) > long else [word]
         yield from ((" " if not number else "", part) for number, part in enumerate(parts))
 
 

@@ -14,7 +14,8 @@ from palmette.evaluate.squad import Evaluation, evaluate_squad
 from palmette.inference.answerer import Answerer, load_answerer
 from palmette.inference.base import load_base
 from palmette.inference.task import recipe_task
-from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
+from palmette.pages.evaluation.before import Before
+from palmette.pages.evaluation.folder import facts_of, loss_of, write_evaluation
 from palmette.pages.training.pictures import draw_run
 from palmette.progress import Say
 from palmette.run import trained_folder
@@ -87,7 +88,8 @@ def _write(out: Path, results: Quickstart, say: Say) -> None:
     for name, evaluation in results.before.items():
         decoder = "greedy" if name.endswith("greedy") else "span"
         with run.whole_folder(out / name.replace(", ", "-")) as staging:
-            write_evaluation(evaluation, staging, f"Quickstart, {name}", subtitle(model, HELD_OUT, decoder))
+            write_evaluation(evaluation, staging, f"Quickstart, {name}", facts_of(model, HELD_OUT, decoder))
     title = "Quickstart, fine-tuned and calibrated"
-    write_evaluation(results.after, out, title, subtitle(str(out), HELD_OUT, "span"), loss_of(out))
+    before = Before("untouched", "fine-tuned", results.before["untouched"].scored)
+    write_evaluation(results.after, out, title, facts_of(str(out), HELD_OUT, "span"), loss_of(out), before)
     draw_run(out, say)
