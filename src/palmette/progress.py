@@ -156,9 +156,15 @@ def progress(total: int, what: str, unit: str, *, done: int = 0) -> Any:
 
 
 class _Lines:
-    """Standard error, with every redrawing of a bar on a line of its own."""
+    """Standard error, with every redrawing of a bar on a line of its own, unless it looks as it did before."""
+
+    _last = ""
 
     def write(self, text: str) -> int:
+        if text.startswith("\r"):
+            if text == self._last:
+                return len(text)
+            self._last = text
         return sys.stderr.write(text.replace("\r", "\n"))
 
     def flush(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shlex
 import shutil
 import sys
@@ -109,10 +110,15 @@ def metrics_table(columns: Mapping[str, Metrics], intervals: Intervals | None = 
     table = plain_table("percent", *columns, *(["95 % interval"] if intervals else []))
     for key, label in {**HEADLINES, **DECISIONS}.items():
         ends = intervals.get(key) if intervals else None
-        places = places_of(ends)
+        places = places_of(ends) if ends or min(map(_num_questions, columns.values())) >= 100 else 0
         values = [fixed(metrics.get(key), places) for metrics in columns.values()]
         table.add_row(label, *values, *([interval(ends, places)] if intervals else []))
     return table
+
+
+def _num_questions(metrics: Metrics) -> float:
+    """The number of questions behind metrics. It is large where nothing says it."""
+    return metrics.get("total") or math.inf
 
 
 def highlighted(text: str, spans: Sequence[Mark], *, brackets: bool = False) -> Text:
@@ -134,10 +140,10 @@ def highlighted(text: str, spans: Sequence[Mark], *, brackets: bool = False) -> 
 
 
 def answer_text(answer: ScoredAnswer, *, brackets: bool = False) -> Text:
-    """A scored answer with its question, the right answer, and the document with both spans marked."""
+    """A scored answer with its question and the right answer, and about two lines of the document around both spans."""
     right, prediction = answer.exact == 1.0, answer.prediction
     shown = Text()
-    shown.append("right " if right else "wrong ", "bold green" if right else "bold red")
+    shown.append("right  " if right else "wrong  ", "bold green" if right else "bold red")
     shown.append(answer.question.text, "bold")
     shown.append(f"\n  answer: {prediction.text or '(not in the document)'}", "green" if right else "red")
     if prediction.probability is not None:
@@ -146,7 +152,33 @@ def answer_text(answer: ScoredAnswer, *, brackets: bool = False) -> Text:
         gold = answer.question.answers[0].text if answer.question.answers else "(not in the document)"
         shown.append(f"\n  right answer: {gold}", "cyan")
     shown.append("\n")
-    return shown.append_text(highlighted(answer.document.text, answer_spans(answer), brackets=brackets)).append("\n")
+    for passage, marks in passages(answer.document.text, answer_spans(answer)):
+        shown.append("  … ", "dim").append_text(highlighted(passage, marks, brackets=brackets)).append(" …\n", "dim")
+    return shown
+
+
+def passages(text: str, spans: Sequence[Mark], around: int = 60) -> list[tuple[str, list[Mark]]]:
+    """The parts of a text around spans, cut at blanks, each with the spans in it. Parts that meet are one.
+
+    Args:
+        text: the text. Line breaks in it become blanks.
+        spans: the spans.
+        around: characters before and after a span.
+    """
+    flat = "".join(" " if letter.isspace() else letter for letter in text)
+    edges: list[list[int]] = []
+    for start, end, _ in sorted(spans):
+        low = (flat.find(" ", start - around, start) + 1 or start) if start > around else 0
+        high = flat.rfind(" ", end, end + around) if end + around < len(flat) else len(flat)
+        high = max(high, end)
+        if edges and low <= edges[-1][1]:
+            edges[-1][1] = max(edges[-1][1], high)
+        else:
+            edges.append([low, high])
+    return [
+        (flat[low:high], [(start - low, end - low, style) for start, end, style in spans if low <= start < end <= high])
+        for low, high in edges
+    ]
 
 
 def answer_spans(answer: ScoredAnswer) -> list[Mark]:
