@@ -161,11 +161,11 @@ class _Lines:
     _last = ""
 
     def write(self, text: str) -> int:
-        if text.startswith("\r"):
-            if text == self._last:
-                return len(text)
-            self._last = text
-        return sys.stderr.write(text.replace("\r", "\n"))
+        line = text.strip("\r\n").rstrip()
+        if line and line != self._last:
+            self._last = line
+            sys.stderr.write(f"{line}\n")
+        return len(text)
 
     def flush(self) -> None:
         sys.stderr.flush()

@@ -66,12 +66,13 @@ def test_the_table_speaks_plainly() -> None:
     compared = compare_evaluations(scored([True] + [False] * 7), scored([True] * 8))
     table = comparison_table(compared)
     labels = [row[0] for row in table._rows]
-    assert labels[:2] == ["exact match (EM), %", "F1, %"]
+    assert labels[:2] == ["↑ exact match (EM), %", "↑ EM, answerable, %"]
     assert not any("_" in str(label) for label in labels)
     assert table._rows[0][1:4] == ["56.2", "100.0", "+43.8"]
-    assert table._rows[0][5:] == ["high", "B"]
+    assert table._rows[0][5] == "B"
     said = " ".join(remarks(compared))
-    assert "Equal in both: refused, unanswerable 100 %" in said
+    assert "Equal in A and B: refused, unanswerable 100 %" in said
+    assert "The same figures as exact match (EM): F1." in said
     assert "could reverse the order" in said
 
 

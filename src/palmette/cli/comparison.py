@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.evaluate.compare import Compared
     from palmette.evaluate.squad_metrics import ScoredAnswer
 
+_ARROWS = {"higher": "↑", "lower": "↓", "": " "}
+
 
 def compare_runs(
     first: Annotated[
@@ -55,47 +57,63 @@ def compare_runs(
 
 
 def comparison_table(compared: Iterable[Compared]) -> TextTable:
-    """The measures that differ, with the difference, its 95 % interval, and which side is better."""
-    from palmette.cli.console import plain_table
+    """The measures that differ, with the difference, its 95 % interval, and which side is better.
+
+    Measures that repeat an earlier one are left out. An arrow says which values are better.
+    """
+    from palmette.cli.tables import TextTable
     from palmette.numbers import fixed, interval, places_of
 
-    table = plain_table("measure", "A", "B", "B - A", "95 % interval")
-    table.add_column("good is")
-    table.add_column("better")
-    for one in compared:
-        if one.equal:
-            continue
+    shown = [one for one in distinct(compared) if not one.equal]
+    known = any(one.difference for one in shown)
+    table = TextTable("measure", "A", "B", "B - A", *(["95 % interval"] if known else []))
+    if known:
+        table.add_column("better")
+    for one in shown:
         ends = (one.difference.low, one.difference.high) if one.difference else None
         places = places_of(ends, one.measure.places)
         table.add_row(
-            f"{one.measure.label}, {one.measure.unit}",
+            f"{_ARROWS[one.measure.better]} {one.measure.label}, {one.measure.unit}",
             fixed(one.a, places),
             fixed(one.b, places),
             fixed(one.b - one.a, places, sign=True),
-            interval(ends, places, sign=True),
-            {"higher": "high", "lower": "low", "": ""}[one.measure.better],
-            one.verdict,
+            *([interval(ends, places, sign=True), one.verdict] if known else []),
         )
     return table
 
 
+def distinct(compared: Iterable[Compared]) -> list[Compared]:
+    """The measures without those that repeat the figures of an earlier one."""
+    found: list[Compared] = []
+    for one in compared:
+        if one.equal or not any(one.repeats(other) for other in found):
+            found.append(one)
+    return found
+
+
 def remarks(compared: Iterable[Compared]) -> Iterator[str]:
-    """What the table leaves out, and how to read its last column."""
+    """What the table leaves out, and how to read it."""
     from palmette.evaluate.compare import PERCENT
     from palmette.numbers import readable
 
     compared = list(compared)
+    kept = distinct(compared)
+    yield f"{_ARROWS['higher']} higher is better, {_ARROWS['lower']} lower is better."
+    if any(one.difference for one in compared):
+        yield "Unclear: other documents of this kind could reverse the order, since the interval holds 0."
+    else:
+        yield "There are no intervals, since they need at least two documents."
     equal = [
         f"{one.measure.label} {readable(one.a)}{' %' if one.measure.unit == PERCENT else ''}"
         for one in compared
         if one.equal
     ]
     if equal:
-        yield f"Equal in both: {', '.join(equal)}."
-    if any(one.difference for one in compared):
-        yield "Unclear means that other documents of this kind could reverse the order: the interval holds 0."
-    else:
-        yield "There are no intervals, since they need at least two documents."
+        yield f"Equal in A and B: {', '.join(equal)}."
+    for one in compared:
+        if one not in kept:
+            first = next(other for other in kept if one.repeats(other))
+            yield f"The same figures as {first.measure.label}: {one.measure.label}."
 
 
 def _changed(a: ScoredAnswer, b: ScoredAnswer) -> Text:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +40,10 @@ def quickstart(
     news, started = stderr(), time.monotonic()
 
     def say(line: str) -> None:
-        news.print(f"[{time.monotonic() - started:4.0f} s] {line}")
+        since = f"[{time.monotonic() - started:4.0f} s] "
+        room = news.width - len(since) if news.is_terminal else sys.maxsize  # a log has no width
+        lines = textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)
+        news.print(since + f"\n{' ' * len(since)}".join(lines))
 
     try:
         found = run_quickstart(out, say, smoke=smoke)

@@ -78,6 +78,10 @@ class Compared:
         found = self.difference
         return self.a == self.b and (found is None or found.low == found.high == 0.0)
 
+    def repeats(self, other: Compared) -> bool:
+        """Whether it says what another measure says: both have the same values and the same interval."""
+        return (self.a, self.b, self.difference) == (other.a, other.b, other.difference)
+
     @property
     def verdict(self) -> Verdict:
         """Which evaluation is better. "unclear" if the interval of the difference holds 0, "" if neither can be."""
