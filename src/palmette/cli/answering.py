@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.data.records import Document, Question
     from palmette.decode.prediction import Prediction
 
+ERROR_LINES = 3  # exit status of `predict --strict` for an output with error lines
 _REFUSALS = {"absent": "not in the document", "unsure": "not sure enough to answer", "": "no answer"}
 
 
@@ -75,10 +76,14 @@ def predict(
     calibration: CalibrationOption = True,
     max_words: MaxWordsOption = None,
     inside_words: InsideWordsOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with exit status 3 if the output has an error line.")
+    ] = False,
 ) -> None:
     """Answer a file of questions line by line.
 
-    A bad line of the input becomes an error line of the output. A job that was stopped continues with the same command.
+    A bad line of the input becomes an error line of the output. The exit status is 0 all the same, unless --strict is
+    given. A job that was stopped continues with the same command.
     """
     from palmette.cli.console import stderr
     from palmette.inference.answerer import load_answerer
@@ -90,6 +95,8 @@ def predict(
     stderr().print(tally.summary(out))
     if tally.interrupted:
         raise typer.Exit(130)
+    if strict and tally.errors:
+        raise typer.Exit(ERROR_LINES)
 
 
 def prompts(name: Annotated[str | None, typer.Argument(help="Show this prompt in full.")] = None) -> None:
