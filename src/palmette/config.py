@@ -88,7 +88,7 @@ class DataSection(Section):
 
 
 class PromptSection(Section):
-    """The prompt. All keys but `name` replace a text of the prompt. None leaves it as it is.
+    """The prompt. All keys but `name` replace a text of the prompt. null leaves it as it is.
 
     Attributes:
         name: a prompt that `palmette prompts` lists, or a YAML file of the same form.

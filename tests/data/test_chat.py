@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from palmette.data.chat import Conversation, Part, Turn, is_chat, parse_chat, read_chat
+from palmette.data.chat import Conversation, Part, Turn, parse_chat, read_chat
+from palmette.data.kinds import kind_of
 from palmette.errors import DataError
 from tests.support.data import chat_file
 
@@ -51,7 +52,7 @@ def turns_of(row: dict[str, Any]) -> tuple[Turn, ...]:
 def test_one_conversation_in_every_convention(row: dict[str, Any], prompt_turns: int) -> None:
     (found,) = parse_chat([row], "test")
     assert found == Conversation("row-1", (ASKED_TURN, SAID_TURN), prompt_turns)
-    assert is_chat(row)
+    assert kind_of(row) == "conversations"
 
 
 def test_parts_carry_weights_and_masks() -> None:

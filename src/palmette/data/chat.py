@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
+from palmette.data.kinds import kind_of, of_kind
 from palmette.data.records import check_unicode
 from palmette.data.source import OnBad, open_rows
 from palmette.data.text import short
@@ -127,7 +128,7 @@ def read_chat(
     conversations: list[Conversation] = []
     dropped: list[str] = []
     seen: set[str] = set()
-    for record in parse_chat(rows, source):
+    for record in parse_chat(of_kind(rows, source, "conversations"), source):
         if limit is not None and len(conversations) >= limit:
             break
         error = record if isinstance(record, DataError) else None
@@ -154,23 +155,13 @@ def parse_chat(rows: Iterable[dict[str, Any] | DataError], source: str) -> Itera
             yield error
 
 
-def is_chat(row: dict[str, Any]) -> bool:
-    """Whether a row is meant as a conversation.
-
-    >>> is_chat({"messages": []}), is_chat({"question": "When?", "context": "At 7:40."})
-    (True, False)
-    """
-    present = without_nulls(row)
-    return "messages" in present or "conversations" in present or {"prompt", "completion"} <= present.keys()
-
-
 def holds_chat(source: str) -> bool:
     """Whether a source is a JSON Lines file whose first row is meant as a conversation."""
     path = expand(source)
     if path.suffix != ".jsonl" or not path.is_file():
         return False
     _, rows = open_rows(source, default_split="train", columns=_FORMAT, example=_EXAMPLE)
-    return any(isinstance(row, dict) and is_chat(row) for row in islice(rows, 1))
+    return any(isinstance(row, dict) and kind_of(row) == "conversations" for row in islice(rows, 1))
 
 
 def _conversation(row: dict[str, Any], number: int, source: str) -> Conversation:
@@ -187,7 +178,7 @@ def _conversation(row: dict[str, Any], number: int, source: str) -> Conversation
             conversation = Conversation(str(identifier), _turns(row[key], f"{where}, {key!r}"))
             break
     else:
-        if not is_chat(row):
+        if "prompt" not in row or "completion" not in row:
             raise DataError(f"{where} has only {', '.join(map(repr, sorted(row.keys() - {'id'}))) or 'an id'}", _FORMAT)
         prompt = turns_of(row["prompt"], "user", f"{where}, 'prompt'")
         completion = turns_of(row["completion"], "assistant", f"{where}, 'completion'")

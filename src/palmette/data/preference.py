@@ -26,6 +26,7 @@ from itertools import pairwise
 from typing import Any, Generic, Literal, TypeVar
 
 from palmette.data.chat import Part, Role, Turn, turns_of
+from palmette.data.kinds import of_kind
 from palmette.data.source import OnBad, open_rows
 from palmette.data.text import short
 from palmette.data.values import is_number, read_id, without_nulls
@@ -152,7 +153,9 @@ def read_comparisons(
     digest, rows = open_rows(
         source, default_split=default_split, columns=_COMPARISON, example="trl-lib/ultrafeedback_binarized"
     )
-    return _collect(parse_comparisons(rows, source), source, digest, on_bad_record, limit)
+    return _collect(
+        parse_comparisons(of_kind(rows, source, "preferences"), source), source, digest, on_bad_record, limit
+    )
 
 
 def read_verdicts(
@@ -160,7 +163,7 @@ def read_verdicts(
 ) -> PreferenceSet[Verdict]:
     """Read and check verdicts. Arguments and errors are those of `read_comparisons`."""
     digest, rows = open_rows(source, default_split=default_split, columns=_VERDICT, example="trl-lib/kto-mix-14k")
-    return _collect(parse_verdicts(rows, source), source, digest, on_bad_record, limit)
+    return _collect(parse_verdicts(of_kind(rows, source, "verdicts"), source), source, digest, on_bad_record, limit)
 
 
 def parse_comparisons(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Comparison | DataError]:

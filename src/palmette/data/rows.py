@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from palmette.data.kinds import KINDS, of_kind, other_kind
 from palmette.data.records import Answer, Document, Question
 from palmette.data.squad import span_records
 from palmette.data.text import short
@@ -63,6 +64,8 @@ def question_and_context(row: dict[str, Any], where: str, way_out: str) -> tuple
         DataError: one of them is missing or is not text.
     """
     question, context = row.get("question"), row.get("context", row.get("document"))
+    if (shown := other_kind(row, ("questions",))) is not None:
+        raise DataError(f"{where} is data of another kind, {KINDS[shown].title}", f"{KINDS[shown].uses} {way_out}")
     for name, value in (("question", question), ("context", context)):
         if value is None:
             raise DataError(f"{where} has no {name!r}", way_out)
@@ -72,9 +75,13 @@ def question_and_context(row: dict[str, Any], where: str, way_out: str) -> tuple
 
 
 def group_rows(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Document | DataError]:
-    """Documents from rows, in order of appearance. Rows with the same title and context ask about one document."""
+    """Documents from rows, in order of appearance. Rows with the same title and context ask about one document.
+
+    Raises:
+        DataError: the rows are data of another kind.
+    """
     groups: dict[tuple[str, str], list[Question]] = {}
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(of_kind(rows, source, "questions"), start=1):
         if isinstance(row, DataError):
             yield row
             continue

@@ -14,10 +14,17 @@ from typing import Any, Literal
 
 from palmette import run
 from palmette.config import Recipe, read_file, read_section
+from palmette.data.kinds import Kind
 from palmette.errors import RecipeError, RunError
 from palmette.files import expand
 
 Lessons = Literal["answers and conversations", "comparisons", "verdicts", "its own completions"]
+_KINDS: dict[Lessons, tuple[Kind, ...]] = {
+    "answers and conversations": ("questions", "conversations"),
+    "comparisons": ("preferences",),
+    "verdicts": ("verdicts",),
+    "its own completions": ("questions",),
+}
 NATS_PER_TOKEN = "nats per learned token"
 _SFT = "sft"
 
@@ -56,6 +63,11 @@ class Stage:
     loss_unit: str = ""
     pairs: str = ""
     next_step: str = 'ask --model {} --document FILE "QUESTION"'
+
+    @property
+    def data_kinds(self) -> tuple[Kind, ...]:
+        """The kinds of data that it learns from, the usual one first. Recipe keys may have to say which it is."""
+        return (*_KINDS[self.learns], *(("preferences",) if self.pairs else ()))
 
     @property
     def samples(self) -> bool:
