@@ -113,16 +113,15 @@ class LazyGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.table = {name: entry for table in self.sections.values() for name, entry in table.items()}
-        for option in self.params:  # those for the shell's completion
-            option.default = False if option.default is None else option.default
         self.commands = cast("MutableMapping[str, Any]", _Commands(self.table))
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """The option --help. It is False where it is not given, as all flags: typer imports pydantic to read None."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.default = False
-        return option
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options. Flags are False where they are not given, since typer would import pydantic to read None."""
+        params = super().get_params(ctx)
+        for option in params:
+            if getattr(option, "is_flag", False) and option.default is None:
+                option.default = False
+        return params
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # as typer calls it
         """The names of the commands. Nothing is imported."""
