@@ -63,6 +63,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
     "Answer": {
         "ask": Command("answering:ask", "Answer questions about a document."),
         "predict": Command("answering:predict", "Answer a file of questions line by line."),
+        "chat": Command("chat:chat", "Talk with a model in the terminal."),
     },
     "Train": {
         "quickstart": Command(

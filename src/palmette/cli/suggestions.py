@@ -20,6 +20,7 @@ _CALLED = {
     "extract": "ask",
     "finetune": "train sft",
     "fine-tune": "train sft",
+    "generate": "chat",
     "init": "recipe",
     "publish": "push",
     "query": "ask",
