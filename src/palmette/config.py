@@ -5,6 +5,7 @@ An unknown key is an error that names the nearest known one.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -12,13 +13,16 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from palmette.errors import RecipeError
+from palmette.errors import RecipeError, in_yaml, reason_of
 from palmette.files import format_yaml, parse_yaml
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Above0 = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+
+
+_DATA_SUFFIXES = {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".xlsx"}
 
 
 class Section(BaseModel):
@@ -273,13 +277,30 @@ def read_file(path: Path) -> dict[Any, Any]:
     """Read the map of settings in a YAML file.
 
     Raises:
-        RecipeError: the file does not exist, it is not UTF-8, or `read_settings` refuses its text.
+        RecipeError: the file does not exist (the message names the nearest), it is a folder or data, it is not UTF-8,
+            or `read_settings` refuses its text.
     """
+    if path.suffix.lower() in _DATA_SUFFIXES:
+        raise RecipeError(
+            f"{path} is data, not a recipe",
+            "Name it in a recipe, under data.train. `palmette recipe` prints recipes to start from.",
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error}", "Check the path.") from error
+        raise RecipeError(f"cannot read the recipe {path}: {reason_of(error)}", _way_to(path)) from error
     return read_settings(text, str(path))
+
+
+def _way_to(path: Path) -> str:
+    """What to do about a recipe that cannot be read."""
+    if path.is_dir():
+        return "Give a YAML file. A run folder that was stopped is continued with --resume."
+    with contextlib.suppress(OSError):
+        there = {file.stem: file for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml")}
+        if not path.exists() and (near := difflib.get_close_matches(path.stem, there, n=1)):
+            return f"Did you mean {there[near[0]]}?"
+    return "Check the path. `palmette recipe` prints recipes to start from."
 
 
 def read_settings(text: str, source: str) -> dict[Any, Any]:
@@ -293,7 +314,10 @@ def read_settings(text: str, source: str) -> dict[Any, Any]:
     except ValueError as error:
         raise RecipeError(f"{source} is not YAML: {error}", "Fix the line it names.") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"{source} holds no settings", "Start with `output: runs/NAME`.")
+        raise RecipeError(
+            f"{source} holds no settings",
+            "Start with `output: runs/NAME`. `palmette recipe` prints recipes with every key.",
+        )
     return values
 
 
@@ -324,11 +348,29 @@ def _explain(error: ValidationError, source: str, kind: type[Section]) -> Recipe
         return RecipeError(f"{source}: unknown key {name!r}", f"{hint}Known: {', '.join(known)}.")
     if first["type"] in ("model_type", "model_attributes_type", "dataclass_type"):
         return RecipeError(
-            f"{source}: {name} = {first['input']!r} is not a map of settings", "Indent its settings below it."
+            f"{source}: {name} = {in_yaml(first['input'])} is not a map of settings", "Indent its settings below it."
         )
     if first["type"] == "missing":
         return RecipeError(f"{source}: {name!r} is missing", "Add it.")
-    return RecipeError(f"{source}: {name} = {first['input']!r}: {first['msg']}", "Correct the value.")
+    return RecipeError(f"{source}: {name} = {in_yaml(first['input'])}: {_in_words(first['msg'])}", "Correct the value.")
+
+
+def _in_words(message: str) -> str:
+    """A message of pydantic in the words of YAML.
+
+    >>> _in_words("Input should be a valid dictionary")
+    'it should be a map'
+    """
+    words = {"Input should be": "it should be", "a valid dictionary": "a map", "a valid list": "a list"}
+    words |= {"a valid string": "text", "a valid integer": "a whole number", "a valid number": "a number"}
+    words |= {
+        "a valid boolean": "true or false",
+        "Dictionary should": "the map should",
+        "List should": "the list should",
+    }
+    for old, new in words.items():
+        message = message.replace(old, new)
+    return message
 
 
 def _keys(path: list[str], kind: type[Section]) -> set[str]:
