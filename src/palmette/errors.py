@@ -52,8 +52,8 @@ _REASONS = {
     errno.ENOTDIR: "a part of its path is a file, not a folder",
     errno.EISDIR: "it is a folder",
     errno.EEXIST: "it exists already",
-    errno.EACCES: "you may not open it",
-    errno.EPERM: "you may not do that here",
+    errno.EACCES: "you have no permission for it",
+    errno.EPERM: "you have no permission for it",
     errno.EROFS: "the disk can only be read",
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "your share of the disk is full",
@@ -76,8 +76,7 @@ def reason_of(error: BaseException) -> str:
         return error.strerror[0].lower() + error.strerror[1:]
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not {error.encoding.upper()}"
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return first.rstrip(".")
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def in_yaml(value: object) -> str:

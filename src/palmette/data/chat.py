@@ -24,7 +24,7 @@ from palmette.data.records import check_unicode
 from palmette.data.source import OnBad, open_rows
 from palmette.data.text import short
 from palmette.data.values import is_number, read_id, without_nulls
-from palmette.errors import DataError
+from palmette.errors import DataError, kind_of_value
 from palmette.files import expand
 
 Role = Literal["system", "user", "assistant"]
@@ -207,19 +207,20 @@ def turns_of(value: Any, role: Role, where: str) -> tuple[Turn, ...]:
 
 def _turns(values: Any, where: str) -> tuple[Turn, ...]:
     if not isinstance(values, list) or not values:
-        what = "an empty list" if values == [] else f"{type(values).__name__}, not a list of turns"
+        what = "an empty list" if values == [] else f"{kind_of_value(values)}, not a list of turns"
         raise DataError(f"{where} is {what}", _FORMAT)
     return tuple(_turn(value, f"{where}, turn {number}") for number, value in enumerate(values, start=1))
 
 
 def _turn(value: Any, where: str) -> Turn:
     if not isinstance(value, dict):
-        raise DataError(f"{where} is {type(value).__name__}, not an object", _FORMAT)
+        raise DataError(f"{where} is {kind_of_value(value)}, not an object", _FORMAT)
     _check_keys(value, _TURN_KEYS, where)
     name = value.get("role", value.get("from"))
     if not isinstance(name, str) or name not in _ROLES:
         raise DataError(
-            f"{where} has the role {name!r}", "Roles are system, user (human) and assistant (gpt). Leave others out."
+            f"{where} has the role {short(name)}",
+            "Roles are system, user (human) and assistant (gpt). Leave others out.",
         )
     turn = Turn(_ROLES[name], _parts(value, where))
     _check_text(turn, where)
@@ -265,7 +266,7 @@ def _attended(values: dict[str, Any], default: bool, where: str) -> bool:
     if attend is None:
         return default
     if not isinstance(attend, bool):
-        raise DataError(f"{where} has attend = {attend!r}", "Write true, or false to hide it from later tokens.")
+        raise DataError(f"{where} has attend = {short(attend)}", "Write true, or false to hide it from later tokens.")
     return attend
 
 

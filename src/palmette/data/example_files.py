@@ -6,7 +6,7 @@ import os
 from importlib import resources
 from pathlib import Path
 
-from palmette.errors import DataError
+from palmette.errors import DataError, reason_of
 
 _FOLDER = "FOLDER"  # in the files, for the folder that they are written to
 _WITH_PLACES = (".txt", ".yaml")
@@ -53,7 +53,7 @@ def write_examples(folder: Path) -> list[Path]:
             (folder / name).write_text(example_text(name, os.fspath(folder)), encoding="utf-8")
     except OSError as error:
         raise DataError(
-            f"cannot write the examples to {folder}: {(error.strerror or 'unknown reason').lower()}",
+            f"cannot write the examples to {folder}: {reason_of(error)}",
             "Name another folder.",
         ) from error
     return [folder / name for name in names]

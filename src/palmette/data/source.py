@@ -15,7 +15,7 @@ from palmette.data.kinds import KINDS
 from palmette.data.records import DataSet, Document, check_document, check_question
 from palmette.data.rows import group_rows, parse_json_lines
 from palmette.data.squad import parse_squad
-from palmette.errors import DataError
+from palmette.errors import DataError, reason_of
 from palmette.files import expand
 
 OnBad = Literal["error", "drop"]
@@ -190,7 +190,7 @@ def _file(source: str, ways: str) -> Path | None:
         if path.is_file():
             return path
     except OSError as error:
-        raise DataError(f"cannot read the data {source!r}: {error}", ways) from error
+        raise DataError(f"cannot read the data {source!r}: {reason_of(error)}", ways) from error
     if _HUB_ID.fullmatch(source) and path.suffix not in {".json", ".jsonl"}:
         return None
     raise DataError(f"there is no data file {source!r}", ways)
@@ -201,7 +201,7 @@ def _read_text(path: Path, source: str) -> tuple[str, str]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read the data {source!r}: {error}", "Check that it may be read.") from error
+        raise DataError(f"cannot read the data {source!r}: {reason_of(error)}", "Check that it may be read.") from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
