@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -26,7 +27,13 @@ _DATA_SUFFIXES = {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".xlsx"}
 
 
 class Section(BaseModel):
-    """A part of a recipe. It cannot be changed, and it refuses unknown keys."""
+    """A part of a recipe. It cannot be changed, and it refuses unknown keys.
+
+    Attributes:
+        renamed: keys of earlier versions, each with the key that replaced it, for messages.
+    """
+
+    renamed: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
@@ -342,7 +349,11 @@ def _explain(error: ValidationError, source: str, kind: type[Section]) -> Recipe
     path = [str(part) for part in first["loc"]]
     name = ".".join(path)
     if first["type"] == "extra_forbidden":
-        known = sorted(_keys(path[:-1], kind))
+        section = _section(path[:-1], kind)
+        if path[-1] in section.renamed:
+            now = ".".join([*path[:-1], section.renamed[path[-1]]])
+            return RecipeError(f"{source}: {name!r} is now called {now!r}", f"Write {section.renamed[path[-1]]}.")
+        known = sorted(section.model_fields)
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.4)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         return RecipeError(f"{source}: unknown key {name!r}", f"{hint}Known: {', '.join(known)}.")
@@ -373,10 +384,11 @@ def _in_words(message: str) -> str:
     return message
 
 
-def _keys(path: list[str], kind: type[Section]) -> set[str]:
-    section: type[BaseModel] = kind
+def _section(path: list[str], kind: type[Section]) -> type[Section]:
+    """The section at a path of keys."""
+    section = kind
     for part in path:
         annotation = section.model_fields[part].annotation
         candidates = [annotation, *get_args(annotation)]
-        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return set(section.model_fields)
+        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, Section))
+    return section
