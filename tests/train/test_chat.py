@@ -171,12 +171,12 @@ def test_inspect_shows_weights_and_masks(
     assert "»At 7:40.<|im_end|>«[2]" in both
     assert "branch long" in both
     assert "»From pier 3.<|im_end|>«" in both
-    alone = shown_by(monkeypatch, capsys, "--model", finished, "--document", "2", "--table")
+    alone = shown_by(monkeypatch, capsys, "--model", finished, "--document", "3", "--table")
     cells = [line.replace("│", " ").split() for line in alone.splitlines() if "'" in line and line.split()[0].isdigit()]
     assert {line[2] for line in cells} == {"alone"}
     assert {line[6] for line in cells} == {"0", "1"}
-    assert palmette(monkeypatch, "inspect", "--model", finished, "--document", "6") == 2
-    assert "has 6 conversations, no number 6. Count from 0." in capsys.readouterr().err
+    assert palmette(monkeypatch, "inspect", "--model", finished, "--document", "7") == 2
+    assert "has 6 conversations, no number 7. Count from 1." in capsys.readouterr().err
     # A run on conversations also shows other data for what they are.
     shown = shown_by(monkeypatch, capsys, "--model", finished, "--data", "builtin:dev", "--questions", "1")
     assert read_source("builtin:dev").documents[0].id in shown

@@ -18,6 +18,7 @@ from palmette.cli.options import (
     DecoderOption,
     InsideWordsOption,
     LimitOption,
+    LimitQuestionsOption,
     LooseOption,
     MaxWordsOption,
     ModelOption,
@@ -62,6 +63,7 @@ def eval_squad(
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts that beam search takes at the same time.")] = 16,
     loose: LooseOption = False,
     limit: LimitOption = None,
+    limit_questions: LimitQuestionsOption = None,
     reasoning_limit: Annotated[
         int | None,
         typer.Option(
@@ -80,7 +82,16 @@ def eval_squad(
     from palmette.studies.answering import AnswerSettings, evaluate_model
 
     settings = AnswerSettings(
-        attention, decoder, calibration, max_words, inside_words, batch_size, loose, limit, reasoning_limit
+        attention=attention,
+        decoder=decoder,
+        calibrated=calibration,
+        max_words=max_words,
+        inside_words=inside_words,
+        batch_size=batch_size,
+        loose=loose,
+        limit_documents=limit,
+        limit_questions=limit_questions,
+        reasoning_limit=reasoning_limit,
     )
     result, calibrated_on = evaluate_model(model, data, out, settings, stderr().print)
     _print_evaluation(result, Path(model).name, out)

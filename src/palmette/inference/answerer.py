@@ -175,7 +175,7 @@ class Answerer:
 
 
 def asked_document(text: str, questions: Sequence[str], name: str) -> Document:
-    """A document with questions, checked. The ids of the questions are their positions, counted from 0.
+    """A document with questions, checked. The ids of the questions are their positions, counted from 1.
 
     Args:
         text: the text of the document.
@@ -187,7 +187,9 @@ def asked_document(text: str, questions: Sequence[str], name: str) -> Document:
     """
     if isinstance(questions, str):
         raise DataError(f"the questions are one text, {questions[:40]!r}", "Give a list of questions.")
-    document = Document(name, text, tuple(Question(str(index), question) for index, question in enumerate(questions)))
+    document = Document(
+        name, text, tuple(Question(str(index), question) for index, question in enumerate(questions, start=1))
+    )
     check_document(document, name)
     for question in document.questions:
         check_question(question, document, name)

@@ -11,7 +11,7 @@ from typing import Any
 
 from palmette.data.records import Document
 from palmette.decode.posterior import Decision
-from palmette.errors import DataError, RunError
+from palmette.errors import DataError, RunError, reason_of
 from palmette.run import write_json
 
 CALIBRATION = "calibration.json"
@@ -63,7 +63,7 @@ class Calibration:
             documents = tuple(value.pop("documents"))
             return cls(decision=Decision(**value.pop("decision")), guarantee=guarantee, documents=documents, **value)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RunError(f"cannot read {path}: {error}", _AGAIN) from error
+            raise RunError(f"cannot read {path}: {reason_of(error)}", _AGAIN) from error
 
     def check_fits(self, present: Mapping[str, Any]) -> None:
         """Refuse to decide by numbers that were fitted for something else.

@@ -14,7 +14,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from palmette.errors import ModelError
+from palmette.errors import ModelError, reason_of
 
 PAUSE_WEIGHTS = "pause.safetensors"
 _NAME = "pause_ND"
@@ -93,7 +93,7 @@ def load_pause(model: Any, folder: Path) -> None:
         rows_ND = load_file(path)[_NAME]
     except (OSError, SafetensorError, KeyError) as error:
         raise ModelError(
-            f"cannot read the pause tokens {path}: {error}", "Give the folder of a finished run."
+            f"cannot read the pause tokens {path}: {reason_of(error)}", "Give the folder of a finished run."
         ) from error
     own_D = model.get_input_embeddings().weight.shape[1]
     if rows_ND.dim() != 2 or rows_ND.shape[1] != own_D:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palmette.data.chat import Turn, turns_of
+from palmette.data.kinds import of_kind
 from palmette.data.preference import Verdict, parse_verdicts
 from palmette.data.records import Document, Question
 from palmette.data.source import open_rows
@@ -66,8 +67,9 @@ def read_judged(source: str, documents: Sequence[Document], prompt: QaPrompt) ->
             questions, or two verdicts contradict each other.
     """
     digest, rows = open_rows(source, default_split="train", columns=_COLUMNS, example="trl-lib/kto-mix-14k")
+    numbered = enumerate(of_kind(rows, source, "judged answers", "verdicts"), start=1)
     messages = {q.id: qa_messages(prompt, document, q) for document in documents for q in document.questions}
-    normalised = [_normalised(row, number, source, messages, prompt) for number, row in enumerate(rows, start=1)]
+    normalised = [_normalised(row, number, source, messages, prompt) for number, row in numbered]
     if not normalised:
         raise DataError(f"{source} holds no verdict", _COLUMNS)
     by_prompt: dict[tuple[Turn, ...], str] = {}

@@ -9,7 +9,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
 
-from palmette.errors import DataError
+from palmette.errors import DataError, reason_of
 from palmette.files import expand, parse_yaml
 
 ABSTAIN = "?"
@@ -192,7 +192,7 @@ def _values(name: str) -> dict[str, object]:
         names = ", ".join(prompt_names())
         raise DataError(f"there is no prompt {name!r}", f"{hint}Known are: {names}. Or give a YAML file.") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the prompt {name!r}: {error}", "Give a YAML file of texts.") from error
+        raise DataError(f"cannot read the prompt {name!r}: {reason_of(error)}", "Give a YAML file of texts.") from error
     if not isinstance(values, dict):
         raise DataError(
             f"prompt {name!r} holds no texts", "`palmette prompts` shows the prompts that come with the package."
