@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from palmette.config import ModelSection, Recipe
-from palmette.errors import RunError
 from palmette.inference.fingerprint import base_fingerprint
-from palmette.inference.names import ModelSource, absolute_name, locate
+from palmette.inference.names import ModelSource, absolute_name, check_hub, locate
 from palmette.model.attention import AttentionChoice
-from palmette.model.heads import has_head
 from palmette.model.loading import DType, LoadedModel, load_model, load_tokenizer
 
 
@@ -67,6 +65,7 @@ def load_section(section: ModelSection, adapter: Path | None = None) -> LoadedMo
         fused=section.fused,
         trust_remote_code=section.trust_remote_code,
         overrides=section.overrides,
+        download=check_hub(section),
     )
     return replace(loaded, name=section.name)
 
@@ -100,18 +99,9 @@ def source_tokenizer(source: ModelSource) -> Any:
         ModelError: the model is missing, or its tokenizer cannot be loaded.
     """
     section = source.section
-    options = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
-    return load_tokenizer(locate(section.name), **options)
-
-
-def check_answers(source: ModelSource) -> None:
-    """Check that a model gives answers.
-
-    Args:
-        source: what its name stands for.
-
-    Raises:
-        RunError: it is a reward model.
-    """
-    if source.trained is not None and has_head(source.trained, "reward"):
-        raise RunError(f"{source.folder} is a reward model, which gives no answers", "Try palmette eval reward.")
+    return load_tokenizer(
+        locate(section.name),
+        revision=section.revision,
+        trust_remote_code=section.trust_remote_code,
+        download=check_hub(section),
+    )

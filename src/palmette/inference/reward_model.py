@@ -17,8 +17,9 @@ from palmette.inference.base import load_source
 from palmette.inference.names import ModelName, resolve_run
 from palmette.model.attention import AttentionChoice, skips_hidden
 from palmette.model.checks import check_model
+from palmette.model.files import has_head
 from palmette.model.forward import check_positions, evaluating
-from palmette.model.heads import branch_rewards, has_head, load_head
+from palmette.model.heads import branch_rewards, load_head
 from palmette.model.loading import LoadedModel, weights_hash
 from palmette.progress import progress
 from palmette.tasks.extractive_qa import qa_messages

@@ -22,13 +22,13 @@ from transformers.utils import logging as transformers_logging
 from palmette.errors import ModelError
 from palmette.model.attention import BACKENDS, AttentionChoice
 from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, find_gguf
+from palmette.model.files import ADAPTER_WEIGHTS
 from palmette.model.flex import use_flex
 from palmette.model.fused import fuse
 from palmette.model.pause import load_pause
 from palmette.model.quantize import Quantization, is_quantized, quantization_config
 
 DType = Literal["auto", "float32", "bfloat16"]
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 # The libraries' exceptions for files that are missing or damaged, or that contradict themselves or an override.
 UNREADABLE = (
@@ -84,6 +84,7 @@ def load_model(
     fused: bool = True,
     trust_remote_code: bool = False,
     overrides: dict[str, Any] | None = None,
+    download: Path | None = None,
 ) -> LoadedModel:
     """Load a causal language model and its tokenizer.
 
@@ -98,12 +99,13 @@ def load_model(
         fused: run each layer of a known family as one operation, on a CPU.
         trust_remote_code: run code that comes with the model.
         overrides: values for the model's configuration, such as {"attention_dropout": 0.0}.
+        download: the folder of an earlier download of a model of the hub, to be loaded without asking the hub.
 
     Raises:
         ModelError: the model is missing, has no safetensors weights, or has no embedding for a token that text or the
             chat template can contain. Or an override is unknown to it.
     """
-    folder = _resolve(name)
+    folder = _resolve(name) if download is None else str(download)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     how = {"quantization_config": quantization_config(device, fast_dtype(dtype), quantization)} if quantization else {}
@@ -122,6 +124,9 @@ def load_model(
         capped = attention != "eager" and "scaled_dot_product_attention" in str(error)
         way_out = "Set model.attention: eager, or --attention eager." if capped else _way_out(name)
         raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", way_out) from error
+    if download is not None:
+        folder = model.name_or_path = model.config.name_or_path = name
+        model.config._commit_hash = download.name  # as transformers notes it of a model that it fetched
     _check_embedding(model, tokenizer, name)
     if adapter is not None:
         model = _with_adapter(model, adapter)
@@ -155,9 +160,9 @@ def _check_embedding(model: Any, tokenizer: Any, name: str) -> None:
             )
 
 
-def load_tokenizer(name: str, **options: Any) -> Any:
+def load_tokenizer(name: str, *, download: Path | None = None, **options: Any) -> Any:
     """Load a model's tokenizer. Arguments and errors are those of `load_model`."""
-    return _tokenizer(_resolve(name), name, options)
+    return _tokenizer(_resolve(name) if download is None else str(download), name, options)
 
 
 def _tokenizer(folder: str, name: str, options: dict[str, Any]) -> Any:

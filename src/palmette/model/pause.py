@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from palmette.errors import ModelError
+from palmette.model.files import PAUSE_WEIGHTS
 
-PAUSE_WEIGHTS = "pause.safetensors"
 _NAME = "pause_ND"
 
 

@@ -19,7 +19,7 @@ from transformers import Trainer
 
 from palmette import run
 from palmette.errors import RunError
-from palmette.model.loading import ADAPTER_WEIGHTS
+from palmette.model.files import ADAPTER_WEIGHTS
 from palmette.progress import Say
 
 WEIGHTS = "model.safetensors"

@@ -15,8 +15,8 @@ from palmette.data.records import DataSet
 from palmette.decode.reasoning import end_tokens
 from palmette.errors import ModelError, PackingError
 from palmette.evaluate.divergence.result import Divergence, ScoredCompletion
-from palmette.inference.base import check_answers, load_source, source_tokenizer
-from palmette.inference.names import ModelSource, resolve_model
+from palmette.inference.base import load_source, source_tokenizer
+from palmette.inference.names import ModelSource, check_answers, resolve_model
 from palmette.inference.task import recipe_prompt, recipe_task
 from palmette.model.attention import skips_hidden
 from palmette.model.checks import check_model
