@@ -14,7 +14,7 @@ from palmette.decode.prediction import Decoder, Prediction
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import RunError
 from palmette.inference.asked import asked_document as asked_document  # callers take it from here too
-from palmette.inference.base import load_source
+from palmette.inference.base import load_merged
 from palmette.inference.calibration import CALIBRATION, Calibration
 from palmette.inference.fingerprint import base_fingerprint, fingerprint_hash
 from palmette.inference.names import ModelName, ModelSource, locate, open_source
@@ -22,7 +22,7 @@ from palmette.inference.task import recipe_task
 from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
 from palmette.model.files import PAUSE_WEIGHTS
-from palmette.model.loading import LoadedModel, dtype_name, merge_lora, weights_hash
+from palmette.model.loading import LoadedModel, dtype_name, weights_hash
 from palmette.model.pause import pause_of
 from palmette.tasks.extractive_qa import ExtractiveQa
 
@@ -191,8 +191,8 @@ def load_answerer(
             of a tree.
     """
     source = name if isinstance(name, ModelSource) else open_source(name)
-    loaded = merge_lora(load_source(source, attention=attention))
-    check_model(loaded.model, training=False)
+    loaded = load_merged(source, attention=attention)
+    check_model(loaded.model, training=False, weights=loaded.content)
     task = recipe_task(source.recipe or Recipe(output=""), loaded.tokenizer)
     trained = source.trained
     if trained is None:

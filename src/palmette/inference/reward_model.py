@@ -176,7 +176,7 @@ def load_reward(name: ModelName, *, attention: AttentionChoice | None = None) ->
     if not has_head(source.trained, "reward"):
         raise RunError(f"{source.folder} is not a reward model's run", "Train one: palmette train reward RECIPE")
     loaded = load_source(source, attention=attention)
-    check_model(loaded.model, training=False)
+    check_model(loaded.model, training=False, weights=loaded.content)
     load_head(loaded.model, source.trained, "reward")
     loaded.model.eval()
     # The recipe with the weights that it stands for now, since a run with a full model is not loaded from its base.

@@ -38,7 +38,7 @@ def fusible(layer: Any) -> bool:
 
     The answer may change while a model is used, as adapters and hooks come and go.
     """
-    if type(layer) not in FAMILIES or _has_global_hooks() or _has_hooks(layer):
+    if type(layer) not in FAMILIES or has_global_hooks() or has_hooks(layer):
         return False
     kinds = FAMILIES[type(layer)]
     attention, mlp = layer.self_attn, layer.mlp
@@ -61,19 +61,20 @@ def epsilon(norm: Any) -> Any:
     return getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
 
 
-def _has_global_hooks() -> bool:
+def has_global_hooks() -> bool:
     """Whether a hook is registered for all modules of the process."""
     return any(getattr(torch_modules, f"_global{name}") for name in _HOOKS)
 
 
-def _has_hooks(module: Any) -> bool:
+def has_hooks(module: Any) -> bool:
+    """Whether a hook is registered on a module."""
     attributes = vars(module)
     return any(attributes[name] for name in _HOOKS)
 
 
 def _is_untouched(module: Any) -> bool:
     """Whether calling a module does what its class says and nothing else."""
-    return not _has_hooks(module) and "forward" not in vars(module)
+    return not has_hooks(module) and "forward" not in vars(module)
 
 
 def _is_plain_linear(module: Any, dtype: torch.dtype) -> bool:

@@ -59,7 +59,7 @@ def load_library(compiler: str, defines: Sequence[str], functions: Sequence[str]
 def _key(command: Sequence[str], source: bytes) -> str:
     """A name for what the result depends on: source, command, version of the compiler, and processor."""
     version = subprocess.run([command[0], "--version"], capture_output=True, check=True, timeout=60).stdout
-    described = repr((list(command), version, platform.machine(), _processor())).encode() + source
+    described = repr((list(command), version, platform.machine(), processor_features())).encode() + source
     return hashlib.sha256(described).hexdigest()[:20]
 
 
@@ -101,7 +101,7 @@ def _has_stated_content(file: Path) -> bool:
         return False
 
 
-def _processor() -> str:
+def processor_features() -> str:
     """The features of the processor, which -march=native compiles for."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []

@@ -55,12 +55,14 @@ class LoadedModel:
         tokenizer: its tokenizer.
         name: the name that the caller gave.
         folder: the folder or hub id that the base weights came from.
+        content: a hash of the files that the weights came from, those of an adapter included. None if it is not known.
     """
 
     model: Any
     tokenizer: Any
     name: str
     folder: str
+    content: str | None = None
 
 
 def fast_dtype(dtype: DType = "auto") -> torch.dtype:
@@ -85,6 +87,7 @@ def load_model(
     trust_remote_code: bool = False,
     overrides: dict[str, Any] | None = None,
     download: Path | None = None,
+    prepared: Path | None = None,
 ) -> LoadedModel:
     """Load a causal language model and its tokenizer.
 
@@ -100,19 +103,21 @@ def load_model(
         trust_remote_code: run code that comes with the model.
         overrides: values for the model's configuration, such as {"attention_dropout": 0.0}.
         download: the folder of an earlier download of a model of the hub, to be loaded without asking the hub.
+        prepared: a folder with the weights of the base and the adapter merged. The tokenizer, and pause tokens if there
+            are any, come from where they always do.
 
     Raises:
         ModelError: the model is missing, has no safetensors weights, or has no embedding for a token that text or the
             chat template can contain. Or an override is unknown to it.
     """
-    folder = _resolve(name) if download is None else str(download)
+    folder = weights_folder(name) if download is None else str(download)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     how = {"quantization_config": quantization_config(device, fast_dtype(dtype), quantization)} if quantization else {}
     tokenizer = _tokenizer(folder, name, options)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder,
+            folder if prepared is None else prepared,
             dtype=fast_dtype(dtype),
             attn_implementation=BACKENDS["eager" if attention == "eager" else "sdpa"],
             use_safetensors=True,
@@ -125,10 +130,11 @@ def load_model(
         way_out = "Set model.attention: eager, or --attention eager." if capped else _way_out(name)
         raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", way_out) from error
     if download is not None:
-        folder = model.name_or_path = model.config.name_or_path = name
+        folder = name
         model.config._commit_hash = download.name  # as transformers notes it of a model that it fetched
+    model.name_or_path = model.config.name_or_path = folder
     _check_embedding(model, tokenizer, name)
-    if adapter is not None:
+    if adapter is not None and prepared is None:
         model = _with_adapter(model, adapter)
     load_pause(model, adapter or Path(folder))
     model = model.to(device).eval()
@@ -162,7 +168,7 @@ def _check_embedding(model: Any, tokenizer: Any, name: str) -> None:
 
 def load_tokenizer(name: str, *, download: Path | None = None, **options: Any) -> Any:
     """Load a model's tokenizer. Arguments and errors are those of `load_model`."""
-    return _tokenizer(_resolve(name) if download is None else str(download), name, options)
+    return _tokenizer(weights_folder(name) if download is None else str(download), name, options)
 
 
 def _tokenizer(folder: str, name: str, options: dict[str, Any]) -> Any:
@@ -178,7 +184,12 @@ def first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _resolve(name: str) -> str:
+def weights_folder(name: str) -> str:
+    """The folder that holds a model's weights: of a GGUF file its converted form. A hub id stays as it is.
+
+    Raises:
+        ModelError: a GGUF file cannot be converted.
+    """
     path = Path(name)
     if path.suffix.lower() == ".gguf":
         return str(convert_gguf(path))

@@ -130,7 +130,7 @@ def _answering(name: str) -> ModelSource:
 def _open(source: ModelSource, dtype: DType) -> tuple[LoadedModel, dict[str, Any]]:
     """A model, its adapter not merged, and what it is made of. The dtype is for models that are not runs."""
     loaded = load_source(source, dtype=dtype if source.recipe is None else None)
-    check_model(loaded.model, training=False)
+    check_model(loaded.model, training=False, weights=loaded.content)
     made_of = {
         "name": source.name,
         "weights": weights_hash(str(source.trained or loaded.folder)),
