@@ -9,10 +9,10 @@ before a model is used, which shows that.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
-from peft.tuners.lora import Linear as LoraLinear
 from torch.nn.modules import module as torch_modules
 from transformers.activations import SiLUActivation
 from transformers.models.llama import modeling_llama as llama
@@ -77,10 +77,19 @@ def _is_untouched(module: Any) -> bool:
     return not has_hooks(module) and "forward" not in vars(module)
 
 
+def is_lora_linear(module: Any) -> bool:
+    """Whether a module is peft's linear layer with a LoRA update. Where nobody has imported peft, none is.
+
+    peft is not imported for this question, since that takes as long as loading a small model.
+    """
+    peft_layer = sys.modules.get("peft.tuners.lora.layer")
+    return peft_layer is not None and type(module) is peft_layer.Linear
+
+
 def _is_plain_linear(module: Any, dtype: torch.dtype) -> bool:
     if not _is_untouched(module):
         return False
-    if type(module) is not LoraLinear:
+    if not is_lora_linear(module):
         return type(module) is torch.nn.Linear and module.weight.dtype == dtype
     names = list(module.lora_A)
     if len(names) != 1 or module.lora_variant or module.lora_bias[names[0]]:  # DoRA, for example

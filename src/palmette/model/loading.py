@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from palmette.cache import kept_hash
 from palmette.errors import ModelError
 from palmette.model.attention import BACKENDS, AttentionChoice
 from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, find_gguf
@@ -214,6 +214,8 @@ def without_alias_warning() -> Iterator[None]:
 def _with_adapter(model: Any, folder: Path) -> Any:
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder} holds no {ADAPTER_WEIGHTS}", "Give the folder of a finished run.")
+    from peft import PeftModel  # takes as long to import as a small model to load
+
     try:
         with without_alias_warning():
             adapted = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
@@ -246,6 +248,9 @@ def add_lora(
     Raises:
         ModelError: the targets or a pattern name no layers of the model.
     """
+    from peft import LoraConfig, TaskType, get_peft_model
+    from peft.tuners.lora import LoraLayer
+
     patterns: dict[str, dict[str, Any]] = {
         "rank_pattern": dict(rank_pattern or {}),
         "alpha_pattern": dict(alpha_pattern or {}),
@@ -282,17 +287,23 @@ def add_lora(
 
 def merge_lora(loaded: LoadedModel) -> LoadedModel:
     """The model with its adapter added to its weights, which answers faster. Without an adapter, the same model."""
-    if not isinstance(loaded.model, PeftModel) or is_quantized(loaded.model):
+    peft = sys.modules.get("peft")  # without it, nothing has an adapter
+    if peft is None or not isinstance(loaded.model, peft.PeftModel) or is_quantized(loaded.model):
         return loaded
     with without_alias_warning():
         return replace(loaded, model=loaded.model.merge_and_unload())
 
 
 def weights_hash(folder: str) -> str | None:
-    """SHA-256 over the safetensors files of a local folder, in the order of their names. None for a hub id."""
+    """SHA-256 over the safetensors files of a local folder, in the order of their names. None for a hub id.
+
+    It is kept in the user's cache for as long as no file is touched.
+    """
     files = sorted(Path(folder).glob("*.safetensors")) if Path(folder).is_dir() else []
-    if not files:
-        return None
+    return kept_hash(files, "weights", lambda: _hash_of(files)) if files else None
+
+
+def _hash_of(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode())
