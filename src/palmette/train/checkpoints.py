@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from palmette import run
 from palmette.errors import RunError, reason_of
-from palmette.model.loading import ADAPTER_WEIGHTS
+from palmette.model.files import ADAPTER_WEIGHTS
 from palmette.progress import Say
 from palmette.train.schedule import ScheduledTrainer
 
