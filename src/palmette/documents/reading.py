@@ -98,6 +98,11 @@ def _standard_input(stdin: BinaryIO | None) -> bytes:
 
 def _text_of(raw: bytes, kind: str, name: str) -> tuple[str, list[str], PageMap | None]:
     """The text of a document of a kind, the notes on it, and its map to pages if it has any."""
+    if kind == "pdf":
+        from palmette.documents.contained import read_contained
+
+        text, page_map, notes = read_contained(raw, name)
+        return text, notes, page_map
     text, encoding = _decoded(raw, kind, name)
     notes = [f"read as {encoding}, since it is not UTF-8. Save it as UTF-8 if letters are wrong."] if encoding else []
     if encoding == "UTF-16":
