@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "progress": {"numbers"},
     "lock": {"errors"},
     "cache": set(),
+    "documents": {"errors", "files"},
     "data": {"errors", "files"},
     "tree": {"errors"},
     "tasks": {"errors", "files", "data", "tree"},
