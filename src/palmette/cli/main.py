@@ -71,7 +71,7 @@ COMMANDS: dict[str, Command | Group] = {
     "compare-runs": Command("comparison:compare_runs", "Compare two evaluations of the same data."),
     "calibrate": Command(
         "evaluation:calibrate",
-        "Fit the temperature and thresholds of the span decoder.",
+        "Decide when a model answers and when it refuses, at a stated cost.",
     ),
     "sweep": Command("studies:sweep", "Train and measure a recipe under varied settings."),
     "chain": Command(
