@@ -39,12 +39,12 @@ class Prediction:
 
     Attributes:
         text: the answer. "" if none is given.
-        refusal: why no answer is given. "absent": the document does not hold it. "unsure": a span is likelier than no
-            answer, but not likely enough. "" if an answer is given, or if the completion was broken.
+        refusal: why no answer is given. "absent": the document probably does not hold it. "unsure": it probably does,
+            and no span is likely enough to be given. "" if an answer is given, or if the completion was broken.
         start, end: the first position of the answer in the document, in characters. None without an answer, or if the
             answer does not stand in the document.
-        probability: the probability of the answer given, or that there is none. None if the decoder gives no
-            probabilities.
+        probability: the probability that the decision is right: that of the answer given, or that there is none. None
+            if the decoder gives no probabilities.
         no_answer_probability: the probability that the document does not answer the question.
         candidates: the best spans, best first, whether or not one of them was given.
         unscored: the share of the probability that was not searched. It counts against all others. With temperature 1

@@ -332,11 +332,10 @@ class SpanDecoder:
             return search.plan(len(search.trie), floor=-math.inf)
         if self._settled(search):
             return []
-        floor = -math.inf
-        if self._decision.forces_span:
-            floor = search.best_span
-        elif self._decision.max_no_answer is None:
-            floor = max(search.best_span, search.abstain)
+        floor = search.best_span if self._decision.forces_span else max(search.best_span, search.abstain)
+        if not self._decision.forces_span and search.bound <= floor:
+            # The best span is known, or known to be less likely than "?". All others tell how likely any answer is.
+            floor = -math.inf
         return search.plan(max_tokens, floor=floor)
 
     def _settled(self, search: Search) -> bool:
