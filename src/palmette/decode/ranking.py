@@ -17,7 +17,6 @@ that say nothing about the topic, such as "what", are left out.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,28 +51,22 @@ class WindowRanking:
         self._num_windows = len(windows)
         bounds = [word for window in windows for word in window.words]
         terms = [_term(text, word) for word in bounds]
-        step = PASSAGE_WORDS // 2
-        firsts = [*range(0, max(1, len(bounds) - step), step)]
+        size = max(2, min(PASSAGE_WORDS, len(bounds) // len(windows)))  # no longer than a window
+        firsts = list(range(0, max(1, len(bounds) - size // 2), size // 2))
         self._vocabulary: dict[str, int] = {}
         passages = [
-            [
-                self._vocabulary.setdefault(term, len(self._vocabulary))
-                for term in terms[first : first + PASSAGE_WORDS]
-                if term
-            ]
+            [self._vocabulary.setdefault(term, len(self._vocabulary)) for term in terms[first : first + size] if term]
             for first in firsts
         ]
-        # A passage counts for the window that its first word belongs to, and for that of its last.
-        starts = [window.words[0][0] for window in windows]
-        lasts = [min(first + PASSAGE_WORDS, len(bounds)) - 1 for first in firsts]
-        self._windows_of = [
-            np.array([max(0, bisect_right(starts, bounds[index][0]) - 1) for index in indices])
-            for indices in (firsts, lasts)
-        ]
+        # A passage counts for every window that one of its words belongs to.
+        belongs = np.repeat(np.arange(len(windows)), [len(window.words) for window in windows])
+        reach = [(belongs[first], belongs[min(first + size, len(bounds)) - 1]) for first in firsts]
+        self._passage = np.repeat(np.arange(len(firsts)), [int(b) - int(a) + 1 for a, b in reach])
+        self._window = np.concatenate([np.arange(a, b + 1) for a, b in reach])
         self._index: Any = None
         if self._vocabulary:
             self._index = BM25()
-            self._index.index((passages, self._vocabulary), show_progress=False)
+            self._index.index((passages, dict(self._vocabulary)), show_progress=False)  # it adds to the dict
 
     def scores(self, question: str) -> np.ndarray:
         """The BM25 score of the best passage of each window. 0 where it shares no word with the question."""
@@ -82,8 +75,7 @@ class WindowRanking:
         if not terms:
             return best
         passages = self._index.get_scores(terms).astype(np.float64)
-        for window in self._windows_of:
-            np.maximum.at(best, window, passages)
+        np.maximum.at(best, self._window, passages[self._passage])
         return best
 
     def prior(self, question: str) -> np.ndarray:
