@@ -72,6 +72,11 @@ class Session:
         self.unread = unread_note(predictions)
         return predictions
 
+    @property
+    def num_computed(self) -> int:
+        """How many times the model has read a part of the document. What was kept is not read again."""
+        return self._document.num_computed
+
     @contextlib.contextmanager
     def _bar(self) -> Iterator[Watch]:
         """What draws the progress: a bar from the first number on, if there is something to wait for."""

@@ -57,7 +57,7 @@ class WindowStore:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        path = self._path(tokens)
+        path = self.path(tokens)
         if len(tokens) < LEAST_TOKENS or not path.is_file():
             return None
         try:
@@ -81,7 +81,7 @@ class WindowStore:
         tensors = {}
         for layer, (keys, values) in enumerate(states):
             tensors[f"keys.{layer}"], tensors[f"values.{layer}"] = keys, values
-        path = self._path(tokens)
+        path = self.path(tokens)
         part = path.with_name(f".{uuid.uuid4().hex}")
         try:
             part.touch(mode=0o600)
@@ -95,7 +95,8 @@ class WindowStore:
                 part.unlink(missing_ok=True)
         make_room(self._folder, self._limit, keep=path)
 
-    def _path(self, tokens: Sequence[int]) -> Path:
+    def path(self, tokens: Sequence[int]) -> Path:
+        """The file of a window."""
         key = hashlib.sha256(f"{self._identity} {list(tokens)}".encode()).hexdigest()
         return self._folder / f"{key[:40]}.safetensors"
 
