@@ -269,7 +269,7 @@ class SpanDecoder:
         )
         for window in windows:
             tokens = self._task.open_completion(document.text[window.start : window.end], _ANY).document
-            trie = span_trie(encoder, document.text, window, effort.max_words)
+            trie = span_trie(self._task, document.text, window, effort.max_words)
             yield _Reading(tokens, trie, len(windows))
 
     @torch.inference_mode()
