@@ -100,6 +100,8 @@ class PromptSection(Section):
         after_answer: how the completion closes, from the closing quote on.
         reasons: whether the completion may hold anything before the JSON.
         bare: whether the completion is the answer alone, as it stands in the document, instead of JSON.
+        again: text between the document and a second copy of it, which is read with the whole text known. Empty reads
+            the document once.
         before_verdict: in a prompt of two turns, how the first completion opens. That completion only says whether the
             document holds the answer.
         after_verdict: in a prompt of two turns, how the first completion closes.
@@ -115,6 +117,7 @@ class PromptSection(Section):
     after_answer: str | None = None
     reasons: bool | None = None
     bare: bool | None = None
+    again: str | None = None
     before_verdict: str | None = None
     after_verdict: str | None = None
     second_turn: str | None = None

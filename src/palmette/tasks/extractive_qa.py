@@ -322,7 +322,7 @@ class ExtractiveQa:
         prompt = self.prompt
         user = (
             Piece(prompt.before_document),
-            Piece(document.strip(), tag="document"),
+            *(Piece(text, tag="document" if copy else "") for text, copy in prompt.documents(document.strip())),
             # This is the same for every question, so it belongs to the trunk.
             Piece(prompt.before_question),
             Piece(question.strip(), tag="question"),
@@ -405,6 +405,7 @@ def qa_messages(prompt: QaPrompt, document: Document, question: Question) -> lis
     >>> [message["content"] for message in qa_messages(prompt, ferry, Question("q", "When?"))]
     ['Be brief.', 'Document:\nIt leaves at 7:40.\n\nQuestion:\nWhen?']
     """
-    user = (prompt.before_document, document.text.strip(), prompt.before_question, question.text.strip())
-    content = "".join((*user, prompt.after_question))
+    copies = [text for text, _ in prompt.documents(document.text.strip())]
+    user = (prompt.before_document, *copies, prompt.before_question, question.text.strip(), prompt.after_question)
+    content = "".join(user)
     return [{"role": "system", "content": prompt.system}, {"role": "user", "content": content}]

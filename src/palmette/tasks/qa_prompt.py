@@ -18,7 +18,7 @@ DEFAULT_PROMPT = "plain"
 _LOOSE = re.compile(r'"answer"\s*:\s*"(?P<inner>(?:[^"\\]|\\.)*\\?)(?P<closed>"?)', re.DOTALL)
 TWO_TURNS = ("before_verdict", "after_verdict", "second_turn")
 # Keys that a prompt may leave out, and that its hash leaves out too where they say nothing.
-OPTIONAL = ("bare", *TWO_TURNS)
+OPTIONAL = ("bare", "again", *TWO_TURNS)
 _FLAGS = ("reasons", "bare")
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n?```", re.DOTALL)
@@ -37,6 +37,8 @@ class QaPrompt:
         after_answer: how the completion closes, from the closing quote on.
         reasons: whether the completion may hold anything before the JSON.
         bare: whether the completion is the answer alone, as it stands in the document, instead of JSON.
+        again: text between the document and a second copy of it. "" reads the document once. A causal model reads a
+            text without knowing what follows, and reads a second copy with the whole text known.
         before_verdict: in a prompt of two turns, how the first completion opens. It says "yes" or "no": whether the
             document holds the answer. After "no" the conversation ends. "" makes a prompt of one turn.
         after_verdict: in a prompt of two turns, how the first completion closes.
@@ -51,6 +53,7 @@ class QaPrompt:
     after_answer: str
     reasons: bool = False
     bare: bool = False
+    again: str = ""
     before_verdict: str = ""
     after_verdict: str = ""
     second_turn: str = ""
@@ -117,6 +120,14 @@ class QaPrompt:
         last = self.reasons and not raw[blocks[-1].end() :].strip()
         answer = read_completion(blocks[-1][1])
         return answer if answer.valid and (alone or last) else ParsedAnswer(raw.strip(), False)
+
+    def documents(self, text: str) -> tuple[tuple[str, bool], ...]:
+        r"""The texts from the first copy of a document to its last, and for each whether it is the document.
+
+        >>> load_prompt("plain").documents("It rains."), [what for what, _ in load_prompt("echo_twice").documents("a")]
+        ((('It rains.', True),), ['a', '\n\nThe same document again:\n', 'a'])
+        """
+        return ((text, True), (self.again, False), (text, True)) if self.again else ((text, True),)
 
     def escape(self, text: str) -> str:
         r"""An answer, or a part of one, as a completion holds it.
