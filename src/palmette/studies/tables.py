@@ -36,6 +36,16 @@ SAMPLED = {
     "completion_kl": "KL a completion",
     "entropy": "entropy a token",
 }
+# What the words of a page of results mean.
+MEANINGS = {
+    "figures of answers": "percent. With several seeds, the mean ± the sample standard deviation",
+    "in brackets": "95 % intervals by bootstrap over documents, all seeds together",
+    "correct no answer": "of the questions without an answer, those refused",
+    "correct has answer": "of the others, those answered letter for letter with an accepted answer",
+    "final loss": "nats per learned token, as a mean over the last tenth of the steps",
+    "perplexity, retention": "of general text, as a multiple of the untouched model's (`palmette eval retention`)",
+    "KL, retention": "on chat prompts, from the untouched model, in nats per token",
+}
 GROUPS = (ANSWERS, SAMPLED, COSTS)
 MEASURES = {name: label for group in GROUPS for name, label in group.items()}
 SEEDS = "seeds"  # heading of the last column that names a row
@@ -168,6 +178,29 @@ def format_measure(measure: str, spread: Spread | None) -> str:
     if measure in _SECONDS and spread.deviation is None:
         return readable(spread.mean)
     return spread.format(_DIGITS.get(measure, 1))
+
+
+def definitions(meanings: Mapping[str, object]) -> list[str]:
+    """Words and what they mean as a list in Markdown.
+
+    >>> definitions({"seeds": "0, 1"})
+    ['- **seeds**: 0, 1']
+    """
+    return [f"- **{name}**: {meaning}" for name, meaning in meanings.items()]
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings by dotted name, as text.
+
+    >>> flat({"kind": "sft", "train": {"epochs": 2}, "data": {"train": ["a", "b"]}})
+    {'kind': 'sft', 'train.epochs': '2', 'data.train': 'a, b'}
+    """
+    found: dict[str, str] = {}
+    for name, value in settings.items():
+        key = f"{prefix}{name}"
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        found |= flat(value, f"{key}.") if isinstance(value, Mapping) and value else {key: text}
+    return found
 
 
 def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
