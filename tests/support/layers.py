@@ -33,7 +33,7 @@ _SHARED = {*_RUN, "numbers", "seeds", "data", "tree", "tasks", "model", "objecti
 MAY_IMPORT |= {
     "inference": {*_RUN, "lock", "cache", "data", "tree", "tasks", "model", "decode"},
     "train": {*_SHARED, "lock"},
-    "evaluate": _SHARED - {"files", "seeds"},
+    "evaluate": _SHARED - {"files", "seeds", "numbers"},
     "pages": {"errors", "files", "run", "numbers", "progress", "data", "tasks", "evaluate", "train.stages"},
     "baselines": {
         "errors",

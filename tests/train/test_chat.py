@@ -57,7 +57,9 @@ def test_a_run_says_what_it_learned_from(finished: Path, chats: Path) -> None:
     assert (data["source"], data["documents"], data["questions"]) == (str(chats), 6, 8)
     assert (manifest["trees"], manifest["questions"], manifest["dropped"]) == (3, 8, [])
     assert read_recipe(finished / "recipe.yaml").data.kind == "chat"
-    assert len((finished / "metrics.jsonl").read_text().splitlines()) == 4
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 4
+    assert all(line["turns_per_second"] > 0 and "questions_per_second" not in line for line in lines)
 
 
 def test_the_first_loss_of_a_run_is_that_of_plain_rows(
