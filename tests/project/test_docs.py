@@ -83,7 +83,7 @@ def _command_lines(page: Path) -> list[list[str]]:
     for block in _blocks(page):
         for line in re.sub(r"\\\n\s*", " ", block).splitlines():
             if called := re.search(r"(?:^|\| |=\S* )palmette (.+)$", line):
-                found.append(shlex.split(called[1], comments=True))
+                found.append(shlex.split(called[1].partition(" > ")[0], comments=True))
     return found
 
 
