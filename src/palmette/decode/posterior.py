@@ -16,6 +16,18 @@ window i gives by itself. Then, by Bayes' rule:
 So the odds of a string are the mean over the windows, not the sum. With one window this is the model's own distribution
 over the allowed spans and "?".
 
+Of a very long document only some windows are read, and the windows are not equally likely: before anything is read, the
+words tell that part i holds the answer with probability pi_i, if the document does (`decode/ranking.py`). The words are
+taken to tell where the answer is, and not whether there is one. Then the odds above are pi_i * o_i in place of o_i / k.
+The text of a window that was not read is unknown, so its likelihood ratio is averaged over all texts that could stand
+there without an answer. That mean is 1: the sum of P(text) * P(text, answer) / P(text) over all texts is the sum of
+P(text, answer), which is 1. So what is left of such a window is its prior:
+
+    P(the answer stands in a window that was not read) / P(no answer) = prior odds * sum of pi_i over those windows
+
+The prior odds of an answer are taken to be even. The mean is no bound. A window that was not read may hold anything, so
+a decision is never certified before all windows are read.
+
 Letters in the comments: S the odds of all scored spans together, U an upper bound of those of all unscored spans,
 Z = S + U.
 """
@@ -61,6 +73,11 @@ class WindowScores:
     num_passes: int
     slack: float = 0.0
 
+    def shifted(self, by: float) -> WindowScores:
+        """The same scores with all log odds raised by a number."""
+        spans = {text: (start, value + by) for text, (start, value) in self.spans.items()}
+        return replace(self, spans=spans, unscored=self.unscored + by, bound=self.bound + by)
+
 
 @dataclass(frozen=True, slots=True)
 class SpanPosterior:
@@ -74,6 +91,8 @@ class SpanPosterior:
         num_passes: the number of forward passes of the window that took most.
         slack: by how much the log odds of scored spans may be too high, in the window where this is largest.
         num_windows: the number of windows of the document.
+        num_read: how many of them were read.
+        unread: log odds that the answer stands in a window that was not read. -inf if all were read.
     """
 
     spans: tuple[tuple[str, int, float], ...]
@@ -83,17 +102,38 @@ class SpanPosterior:
     num_passes: int
     slack: float = 0.0
     num_windows: int = 1
+    num_read: int = 1
+    unread: float = -math.inf
 
     @classmethod
-    def merge(cls, windows: Sequence[WindowScores]) -> SpanPosterior:
-        """The posterior of a document from the scores of its windows."""
+    def merge(
+        cls, windows: Sequence[WindowScores], prior: Sequence[float] | None = None, num_windows: int | None = None
+    ) -> SpanPosterior:
+        """The posterior of a document from the scores of the windows that were read.
+
+        Args:
+            windows: the scores of these windows.
+            prior: the probability of each of them that it holds the answer, if the document holds one. With None all
+                windows were read, and are equally likely.
+            num_windows: the number of windows of the document. All were read if None.
+        """
+        if prior is not None:
+            shifted = [window.shifted(math.log(share)) for window, share in zip(windows, prior, strict=True)]
+            found = cls._merge(shifted, 0.0)
+            left = 0.0 if num_windows in (None, len(windows)) else max(0.0, 1.0 - math.fsum(prior))
+            unread = math.log(left) if left else -math.inf
+            return replace(found, num_windows=num_windows or len(windows), unread=unread)
+        return cls._merge(windows, math.log(len(windows)))
+
+    @classmethod
+    def _merge(cls, windows: Sequence[WindowScores], prior: float) -> SpanPosterior:
+        """The posterior if `prior` is subtracted from the sum of the log odds of all windows."""
         places: dict[str, int] = {}
         odds: dict[str, list[float]] = {}
         for window in windows:
             for text, (start, value) in window.spans.items():
                 places[text] = min(start, places.get(text, start))
                 odds.setdefault(text, []).append(value)
-        prior = math.log(len(windows))  # each window has its share of the document's prior
         spans = [(text, places[text], log_sum_exp(values) - prior) for text, values in odds.items()]
         spans.sort(key=lambda span: (-span[2], span[1], len(span[0])))
         bound = log_sum_exp(window.bound for window in windows) - prior
@@ -106,6 +146,7 @@ class SpanPosterior:
             num_passes=max(window.num_passes for window in windows),
             slack=max(window.slack for window in windows),
             num_windows=len(windows),
+            num_read=len(windows),
         )
 
     @property
@@ -130,6 +171,7 @@ class Evidence:
         scored: the log odds of all scored spans together, log S.
         unscored: an upper bound of the log odds of all unscored spans together, log U.
         slack: by how much `best` and `scored` may be too high.
+        unread: log odds that the answer stands in a window that was not read.
     """
 
     best: float
@@ -138,11 +180,12 @@ class Evidence:
     scored: float
     unscored: float
     slack: float = 0.0
+    unread: float = -math.inf
 
     @property
     def answered(self) -> float:
         """Log odds of any answer at all, with the bound of the unscored spans counted in full: log Z."""
-        return log_sum_exp((self.scored, self.unscored))
+        return log_sum_exp((self.scored, self.unscored, self.unread))
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +322,8 @@ class Decision:
 
     def decide(self, posterior: SpanPosterior) -> Prediction:
         """The answer, and the probabilities of the best spans with the unscored ones counted fully against them."""
-        evidence = posterior.evidence
+        # The temperature corrects a model. What was not read is a prior, so the temperature is undone there.
+        evidence = replace(posterior.evidence, unread=self.temperature * posterior.unread)
         kind, certain = self.verdict(evidence)
         no_answer = self.no_answer(evidence.answered)
         candidates = tuple(
@@ -292,9 +336,11 @@ class Decision:
             no_answer_probability=no_answer,
             candidates=candidates,
             unscored=self.confidence(evidence.unscored, evidence.answered),
-            certified=certain,
+            certified=certain and posterior.unread == -math.inf,
             num_passes=posterior.num_passes,
             num_windows=posterior.num_windows,
+            num_read=posterior.num_read,
+            unread=self.confidence(evidence.unread, evidence.answered),
         )
         if kind != "answer":
             return replace(refusal, refusal=kind)

@@ -53,7 +53,9 @@ class Prediction:
         num_passes: the number of forward passes until the decision.
         valid_json: whether the completion had the format asked for. None if there was no completion.
         completion: the completion as generated. "" if the format was forced.
-        num_windows: the number of windows in which the document was read.
+        num_windows: the number of windows of the document.
+        num_read: how many of them were read for this question. All of them, unless a first look was asked for.
+        unread: the probability that the answer stands in a window that was not read.
     """
 
     text: str
@@ -69,6 +71,8 @@ class Prediction:
     valid_json: bool | None = True
     completion: str = ""
     num_windows: int = 1
+    num_read: int = 1
+    unread: float = 0.0
 
 
 class Decoder(Protocol):
