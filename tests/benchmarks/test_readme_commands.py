@@ -8,7 +8,8 @@ from benchmarks.readme_commands import HEADING, README, commands
 
 
 def test_commands_are_found_without_their_comments() -> None:
-    text = f"    palmette no\n{HEADING}\n\nText.\n\n    palmette a b  # 3 s\n    echo 'x' | palmette c\n\n## Next\n\n    palmette d\n"
+    section = "Text.\n\n    palmette a b  # 3 s\n    echo 'x' | palmette c\n"
+    text = f"    palmette no\n{HEADING}\n\n{section}\n## Next\n\n    palmette d\n"
     assert commands(text) == ["palmette a b", "echo 'x' | palmette c"]
 
 

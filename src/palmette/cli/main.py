@@ -61,7 +61,7 @@ _DATA = {
 # What `palmette --help` shows, section by section.
 SECTIONS: dict[str, dict[str, Command | Group]] = {
     "Answer": {
-        "ask": Command("answering:ask", "Answer questions about a document."),
+        "ask": Command("ask:ask", "Answer questions about a document."),
         "predict": Command("answering:predict", "Answer a file of questions line by line."),
         "chat": Command("chat:chat", "Talk with a model in the terminal."),
     },
@@ -81,7 +81,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
             "inspect:inspect",
             "Show a packed training example as the loss sees it.",
         ),
-        "prompts": Command("answering:prompts", "List the prompts that a recipe can name."),
+        "prompts": Command("prompts:prompts", "List the prompts that a recipe can name."),
         "report": Command(
             "train:report",
             "Write the page of a training run again.",
@@ -92,7 +92,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
         "compare-runs": Command("comparison:compare_runs", "Compare two evaluations of the same data."),
         "calibrate": Command(
             "evaluation:calibrate",
-            "Fit the temperature and thresholds of the span decoder.",
+            "Decide when a model answers or refuses, at a stated cost.",
         ),
         "baseline": Group("Train and measure other ways to answer.", _BASELINE),
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from palmette.config import Recipe
 from palmette.data.records import Document, Question, check_document, check_question
@@ -24,6 +24,9 @@ from palmette.model.checks import check_model
 from palmette.model.loading import LoadedModel, dtype_name, merge_lora, weights_hash
 from palmette.model.pause import PAUSE_WEIGHTS, pause_of
 from palmette.tasks.extractive_qa import ExtractiveQa
+
+if TYPE_CHECKING:
+    from palmette.inference.session import Bar, Session
 
 DecoderName = Literal["span", "greedy", "beam"]
 NUM_BEAMS = 10
@@ -79,6 +82,36 @@ class Answerer:
         document = asked_document(text, questions, "text")
         predictions = dict(self.span_decoder(self.effort(max_words, inside_words)).predict([document]))
         return tuple(predictions[question.id] for question in document.questions)
+
+    def open_document(
+        self,
+        text: str,
+        *,
+        name: str = "text",
+        read_all: bool = False,
+        effort: Effort | None = None,
+        progress: Bar | None = None,
+    ) -> Session:
+        """Open a document for questions, which `ask` of the session answers.
+
+        What was read of the document is kept, so the next question costs what a question costs. Of a long document
+        only the parts are read that are nearest to a question by their words, unless `read_all` is set.
+
+        Args:
+            text: the text of the document.
+            name: what messages call the document.
+            read_all: whether every part of the document is read for every question.
+            effort: how far the decoder looks. As calibrated if None.
+            progress: makes a progress bar, such as `palmette.progress.progress`. No bar if None.
+
+        Raises:
+            DataError: the document is empty, or is not valid Unicode.
+            RunError: the model was calibrated for another effort.
+        """
+        from palmette.inference.session import Session
+
+        document = asked_document(text, (), name)
+        return Session(self, document, read_all=read_all, effort=effort, progress=progress)
 
     @property
     def decision(self) -> Decision:
