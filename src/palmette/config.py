@@ -110,6 +110,9 @@ class PromptSection(Section):
         before_answer: how the completion opens, up to the quote that opens the answer's JSON string.
         after_answer: how the completion closes, from the closing quote on.
         reasons: whether the completion may hold anything before the JSON.
+        bare: whether the completion is the answer alone, as it stands in the document, instead of JSON.
+        again: text between the document and a second copy of it, which is read with the whole text known. Empty reads
+            the document once.
         before_verdict: in a prompt of two turns, how the first completion opens. That completion only says whether the
             document holds the answer.
         after_verdict: in a prompt of two turns, how the first completion closes.
@@ -124,6 +127,8 @@ class PromptSection(Section):
     before_answer: str | None = None
     after_answer: str | None = None
     reasons: bool | None = None
+    bare: bool | None = None
+    again: str | None = None
     before_verdict: str | None = None
     after_verdict: str | None = None
     second_turn: str | None = None

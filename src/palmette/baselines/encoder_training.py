@@ -33,6 +33,7 @@ from palmette.seeds import derive_seed
 from palmette.train.callbacks import MetricsLog, SaveByTime, SaveOnInterrupt, TrainingInterrupted
 from palmette.train.checkpoints import SafeCheckpoints, latest_checkpoint
 from palmette.train.run import hold
+from palmette.train.schedule import FROM_FIRST_STEP, WARMUP, begins_at_zero
 
 SETTINGS = "encoder.json"
 _SAVE_EVERY, _SAVE_MINUTES = 500, 10
@@ -116,7 +117,7 @@ def train_encoder(settings: EncoderSettings, folder: Path, say: Say) -> None:
         job = _prepare(settings)
         with run.whole_folder(folder) as staging:
             run.write_json(staging / SETTINGS, asdict(settings))
-            run.write_json(staging / run.MANIFEST, {**run.environment(), **_fingerprint(job)})
+            run.write_json(staging / run.MANIFEST, {**run.environment(), WARMUP: FROM_FIRST_STEP, **_fingerprint(job)})
         _train(job, folder, None, say)
 
 
@@ -302,6 +303,7 @@ def _train(job: _Job, folder: Path, checkpoint: Path | None, say: Say) -> None:
     interrupt, log = SaveOnInterrupt(), MetricsLog(folder / run.METRICS_LOG, job.data.num_questions)
     callbacks = [log, SaveByTime(_SAVE_MINUTES), interrupt]
     trainer = SpanTrainer(job.encoder, _arguments(job.settings, folder), job.examples, callbacks)
+    trainer.from_zero = begins_at_zero(folder)
     size = sum(parameter.numel() for parameter in job.encoder.model.parameters())
     say(
         f"training {size:,} parameters on {len(job.examples)} windows of {job.data.num_questions} questions; "

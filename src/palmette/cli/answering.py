@@ -18,6 +18,8 @@ from palmette.cli.options import (
     ModelOption,
 )
 
+ERROR_LINES = 3  # exit status of `predict --strict` for an output with error lines
+
 
 def predict(
     source: Annotated[
@@ -34,10 +36,14 @@ def predict(
     calibration: CalibrationOption = True,
     max_words: MaxWordsOption = None,
     inside_words: InsideWordsOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with exit status 3 if the output has an error line.")
+    ] = False,
 ) -> None:
     """Answer a file of questions line by line.
 
-    A bad line of the input becomes an error line of the output. A job that was stopped continues with the same command.
+    A bad line of the input becomes an error line of the output. The exit status is 0 all the same, unless --strict is
+    given. A job that was stopped continues with the same command.
     """
     from palmette.cli.console import stderr
     from palmette.inference.answerer import load_answerer
@@ -49,3 +55,5 @@ def predict(
     stderr().print(tally.summary(out))
     if tally.interrupted:
         raise typer.Exit(130)
+    if strict and tally.errors:
+        raise typer.Exit(ERROR_LINES)

@@ -50,17 +50,13 @@ def check(
 def _print_report(report: Report) -> None:
     from rich.text import Text
 
-    from palmette.cli.console import plain_table, stdout
+    from palmette.cli.console import stdout
 
     console = stdout()
     console.print(Text.assemble((report.source, "bold"), f": {report.holds}"))
     console.print(_indented(report.uses, 2, below=1))
-    table = plain_table("what")
-    table.show_header = False
-    table.add_column("how many")
-    for name, value in report.facts:
-        table.add_row(name, value)
-    console.print(_indented(table, 2, below=1))
+    width = max((len(name) for name, _ in report.facts), default=0)
+    console.print(_indented("\n".join(f"{name:{width}}  {value}" for name, value in report.facts), 2, below=1))
     if not report.problems:
         console.print("Nothing is wrong.", style="green")
         return

@@ -9,7 +9,6 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -175,15 +174,14 @@ def _evaluate(
     from palmette.cli.console import metrics_table, stderr, stdout
     from palmette.endpoint.decoder import EndpointDecoder
     from palmette.evaluate.squad import evaluate_squad
-    from palmette.pages.evaluation.folder import REPORT, write_evaluation
+    from palmette.pages.evaluation.folder import REPORT, facts_of, write_evaluation
 
     name = client.endpoint.model
     decoder = EndpointDecoder(client, prompt, loose=loose, on_failure="broken" if allow_failures else "error")
     with run.whole_folder(out) as staging, reporting_usage(client):
         result = evaluate_squad(decoder, source.documents)
-        day = datetime.now(UTC).date().isoformat()
         title = f"{name} on {Path(source.source).name}"
-        write_evaluation(result, staging, title, f"{name} behind an endpoint, on {source.source}, {day}")
+        write_evaluation(result, staging, title, facts_of(name, source.source, "an endpoint"))
         about = {
             **run.environment(),
             **client.about(),

@@ -28,8 +28,7 @@ from palmette.cli.options import (
 )
 
 if TYPE_CHECKING:  # commands import what they need when they run
-    from rich.table import Table
-
+    from palmette.cli.tables import TextTable
     from palmette.evaluate.retention.scores import Retention
     from palmette.evaluate.reward_metrics import RewardMetrics
     from palmette.evaluate.squad import Evaluation
@@ -312,25 +311,29 @@ def _scaled(ends: tuple[float, float] | None, scale: float) -> tuple[float, floa
     return (scale * ends[0], scale * ends[1]) if ends else None
 
 
-def _retention_table(result: Retention) -> Table:
+def _retention_table(result: Retention) -> TextTable:
     """Both models and the change between them."""
-    from palmette.cli.console import number, plain_table
+    from palmette.cli.console import plain_table
+    from palmette.numbers import fixed
 
     found = result.summary()
     before, after, ratio = found["untouched"], found["tuned"], found["perplexity_ratio"]
     unchanged, bits = found["completions_unchanged"], after["bits_per_byte"] - before["bits_per_byte"]
     table = plain_table("measure", "untouched", "tuned", "change")
-    perplexities = (number(model["perplexity"], 2) for model in (before, after))
+    perplexities = (fixed(model["perplexity"], 2) for model in (before, after))
     table.add_row("perplexity, general text", *perplexities, f"x {ratio:.3f}")
-    bits_per_byte = (number(model["bits_per_byte"], 3) for model in (before, after))
-    table.add_row("bits per byte, general text", *bits_per_byte, f"{bits:+.3f}")
-    table.add_row("KL on chat completions (nats per token)", "0.000", number(found["kl"], 3), f"{found['kl']:+.3f}")
-    table.add_row("greedy completions unchanged (%)", "100.0", number(unchanged), f"{unchanged - 100.0:+.1f}")
+    bits_per_byte = (fixed(model["bits_per_byte"], 3) for model in (before, after))
+    table.add_row("bits per byte, general text", *bits_per_byte, fixed(bits, 3, sign=True))
+    table.add_row(
+        "KL on chat completions (nats per token)", "0.000", fixed(found["kl"], 3), fixed(found["kl"], 3, sign=True)
+    )
+    table.add_row("greedy completions unchanged (%)", "100.0", fixed(unchanged), fixed(unchanged - 100.0, sign=True))
     return table
 
 
 def _print_reward(found: RewardMetrics) -> None:
-    from palmette.cli.console import Figure, figures_table, number, plain_table, stdout
+    from palmette.cli.console import Figure, figures_table, plain_table, stdout
+    from palmette.numbers import fixed
 
     figures = {
         "accuracy": ("accuracy, percent", 100.0),
@@ -347,6 +350,6 @@ def _print_reward(found: RewardMetrics) -> None:
     stdout().print(figures_table(rows, measure=f"{found.comparisons} comparisons"), "")
     reliability = plain_table("how sure, percent", "on average", "right", "pairs")
     for one in found.reliability:
-        values = (number(100 * value) for value in (one.confidence, one.accuracy))
+        values = (fixed(100 * value) for value in (one.confidence, one.accuracy))
         reliability.add_row(f"{100 * one.low:.0f} to {100 * one.high:.0f}", *values, str(one.count))
     stdout().print(reliability)

@@ -98,6 +98,17 @@ def _standard_input(stdin: BinaryIO | None) -> bytes:
 
 def _text_of(raw: bytes, kind: str, name: str) -> tuple[str, list[str], PageMap | None]:
     """The text of a document of a kind, the notes on it, and its map to pages if it has any."""
+    if kind == "pdf":
+        from palmette.documents.contained import read_contained
+
+        text, page_map, notes = read_contained(raw, name)
+        return text, notes, page_map
+    if kind == "docx":
+        from palmette.documents.docx import docx_text
+
+        return *docx_text(raw, name), None
+    if kind == "xlsx":
+        return _text_of_sheets(raw, name), [], None
     text, encoding = _decoded(raw, kind, name)
     notes = [f"read as {encoding}, since it is not UTF-8. Save it as UTF-8 if letters are wrong."] if encoding else []
     if encoding == "UTF-16":
@@ -107,7 +118,21 @@ def _text_of(raw: bytes, kind: str, name: str) -> tuple[str, list[str], PageMap 
 
         text, more = html_text(text)
         notes += more
+    elif kind == "csv":
+        from palmette.documents.tables import csv_rows, table_text
+
+        rows = csv_rows(text, f"the document {name!r}", tabs=name.lower().endswith((".tsv", ".tab")))
+        text = "\n".join(table_text(rows))
     return text, notes, None
+
+
+def _text_of_sheets(raw: bytes, name: str) -> str:
+    """The sheets of an Excel file, one after another. If there are several, each begins with its name."""
+    from palmette.documents.tables import table_text, xlsx_sheets
+
+    sheets = [(title, list(table_text(rows))) for title, rows in xlsx_sheets(raw, f"the document {name!r}")]
+    sheets = [(title, lines) for title, lines in sheets if lines]
+    return "\n\n".join("\n".join([title, *lines] if len(sheets) > 1 else lines) for title, lines in sheets)
 
 
 def _decoded(raw: bytes, kind: str, name: str) -> tuple[str, str]:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from palmette.errors import ModelError, reason_of
+from palmette.model.files import PAUSE_WEIGHTS
 
-PAUSE_WEIGHTS = "pause.safetensors"
 _NAME = "pause_ND"
 
 
@@ -49,6 +48,8 @@ def add_pause(model: Any, count: int) -> torch.nn.Parameter:
     Raises:
         ModelError: the input embedding carries an adapter, or has pause tokens already.
     """
+    from peft.tuners.tuners_utils import BaseTunerLayer  # takes as long to import as a small model to load
+
     embedding = model.get_input_embeddings()
     if isinstance(embedding, BaseTunerLayer):
         raise ModelError(

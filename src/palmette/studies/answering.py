@@ -15,7 +15,7 @@ from palmette.evaluate.squad import Evaluation, score
 from palmette.files import expand
 from palmette.inference.answerer import DecoderName, load_answerer
 from palmette.model.attention import AttentionChoice
-from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
+from palmette.pages.evaluation.folder import facts_of, loss_of, write_evaluation
 from palmette.progress import Say
 from palmette.studies.measuring import first_questions
 
@@ -95,7 +95,7 @@ def evaluate_model(
             say(line)
         title = f"{Path(model).name} on {Path(data).name}"
         loss = loss_of(expand(model))
-        write_evaluation(result, staging, title, subtitle(model, data, settings.decoder), loss)
+        write_evaluation(result, staging, title, facts_of(model, data, settings.decoder), loss)
         about = made_by(answerer, source, model, settings.decoder, effort, settings.reasoning_limit)
         run.write_json(staging / MADE_BY, {**about, "unreachable": out_of_reach.describe()})
     return result, answerer.calibration.source if answerer.calibration else None
@@ -119,5 +119,5 @@ def evaluate_predictions(predictions: Path, na_prob: Path | None, data: str, out
     result = score(source.documents, read_official(source.documents, predictions, na_prob))
     with run.whole_folder(out) as staging:
         title = f"{predictions.name} on {Path(data).name}"
-        write_evaluation(result, staging, title, subtitle(str(predictions), data, "predictions read"))
+        write_evaluation(result, staging, title, facts_of(str(predictions), data, "predictions read"))
     return result

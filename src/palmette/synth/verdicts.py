@@ -28,7 +28,7 @@ from palmette.data.source import open_rows
 from palmette.errors import DataError
 from palmette.synth.preferences import Line, Preferences
 from palmette.tasks.extractive_qa import qa_messages
-from palmette.tasks.qa_prompt import ABSTAIN, QaPrompt, json_escape
+from palmette.tasks.qa_prompt import ABSTAIN, QaPrompt
 
 _COLUMNS = (
     "Each row needs a 'label' (true or false), a question's id as 'question' (or 'id'), and a 'completion' or an "
@@ -178,4 +178,4 @@ def _completion(row: Row, where: str, prompt: QaPrompt) -> Any:
         raise DataError(
             f"{where} holds no completion and no answer", f'Take it out, or write it; "{ABSTAIN}" says there is none.'
         )
-    return prompt.before_answer + json_escape(answer) + prompt.after_answer
+    return prompt.completion(answer)

@@ -121,12 +121,12 @@ class ChainStage:
         """Whether its result is a policy, which can answer questions."""
         return self.kind != "preferences" and not self.makes_reward_model
 
-    def cell(self, decoders: tuple[str, ...]) -> ChainCell:
-        """The stage as a cell of a table."""
+    def cell(self, evaluation: EvaluateSection) -> ChainCell:
+        """The stage as a cell of a table. It must make a policy or a reward model."""
         own = self.settings if isinstance(self.settings, Recipe) else load_run_recipe(self.result / run.RECIPE)
         train = own.train.model_copy(update={"seed": self.seed})
         recipe = own.model_copy(update={"output": str(self.result), "train": train})
-        return ChainCell(self.name, {}, recipe, decoders, self.place)
+        return ChainCell(self.name, {}, recipe, evaluation.decoders_for(recipe), self.place)
 
 
 @dataclass(frozen=True)

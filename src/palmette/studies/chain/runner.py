@@ -67,7 +67,7 @@ class ChainResult:
     @property
     def refusals(self) -> list[str]:
         """Messages of decoders that refused a model."""
-        return refusals_of_stages(self.stages, self.chain.evaluate.decoders)
+        return refusals_of_stages(self.chain, self.stages)
 
 
 def run_chain(file: Path, say: Say) -> ChainResult:
