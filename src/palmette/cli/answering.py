@@ -1,4 +1,4 @@
-"""`palmette ask`, `palmette predict` and `palmette prompts`."""
+"""`palmette ask` and `palmette prompts`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import typer
 from palmette.cli.options import (
     DEFAULT_MODEL,
     MODEL,
-    PATH,
     AttentionOption,
     CalibrationOption,
     DecoderOption,
@@ -58,38 +57,6 @@ def ask(
         stderr().print(line)
     for question in asked.questions:
         _show_answer(asked, question, predictions[question.id], as_json=as_json)
-
-
-def predict(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="JSON Lines with context and question, or - for standard input.", **{**MODEL, "metavar": "SOURCE"}
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Argument(help="JSON Lines file to write, or to continue.", **{**PATH, "metavar": "OUT"})
-    ],
-    model: ModelOption = DEFAULT_MODEL,
-    attention: AttentionOption = None,
-    calibration: CalibrationOption = True,
-    max_words: MaxWordsOption = None,
-    inside_words: InsideWordsOption = None,
-) -> None:
-    """Answer a file of questions line by line.
-
-    A bad line of the input becomes an error line of the output. A job that was stopped continues with the same command.
-    """
-    from palmette.cli.console import stderr
-    from palmette.inference.answerer import load_answerer
-    from palmette.inference.job import check_job, predict_file
-
-    check_job(source, out)
-    answerer = load_answerer(model, attention=attention, calibrated=calibration)
-    tally = predict_file(answerer, source, out, max_words=max_words, inside_words=inside_words)
-    stderr().print(tally.summary(out))
-    if tally.interrupted:
-        raise typer.Exit(130)
 
 
 def prompts(name: Annotated[str | None, typer.Argument(help="Show this prompt in full.")] = None) -> None:

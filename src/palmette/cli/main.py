@@ -61,7 +61,7 @@ COMMANDS: dict[str, Command | Group] = {
         "Fine-tune the built-in model, and compare it before and after.",
     ),
     "ask": Command("answering:ask", "Answer questions about a document."),
-    "predict": Command("answering:predict", "Answer a file of questions line by line."),
+    "predict": Command("predict:predict", "Answer a file of questions, or the same questions about many documents."),
     "train": Group("Train a model, one stage at a time.", "train:stage_commands"),
     "report": Command(
         "train:report",
