@@ -62,7 +62,7 @@ _DATA = {
 SECTIONS: dict[str, dict[str, Command | Group]] = {
     "Answer": {
         "ask": Command("ask:ask", "Answer questions about a document."),
-        "predict": Command("answering:predict", "Answer a file of questions line by line."),
+        "predict": Command("predict:predict", "Answer files of questions, or put questions to many documents."),
         "chat": Command("chat:chat", "Talk with a model in the terminal."),
     },
     "Train": {
