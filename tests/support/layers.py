@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lock": {"errors"},
     "cache": set(),
     "documents": {"errors", "files"},
-    "data": {"errors", "files"},
+    "data": {"errors", "files", "documents"},
     "tree": {"errors"},
     "tasks": {"errors", "files", "data", "tree"},
     "model": {"errors", "cache", "tree"},

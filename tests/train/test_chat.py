@@ -117,7 +117,7 @@ def test_what_is_left_out_is_counted(tiny_folder: Path, tmp_path: Path) -> None:
         train(recipe(tiny_folder, good, tmp_path / "none"), quiet)
     with pytest.raises(DataError, match="nothing is left to train on: all was dropped, first conversation 'silent'"):
         train(recipe(tiny_folder, good, tmp_path / "none", data={"on_bad_record": "drop"}), quiet)
-    with pytest.raises(DataError, match=r"mixed\.jsonl holds conversations, not questions.* Set data\.kind: chat"):
+    with pytest.raises(DataError, match=r"mixed\.jsonl holds conversations, and questions.* sft with data\.kind: chat"):
         train(recipe(tiny_folder, path, tmp_path / "none", data={"kind": "qa"}), quiet)
     assert not (tmp_path / "none").exists()
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palmette.cache import cache_folder
 from palmette.cli.answers import Asked, show_answer
+from palmette.cli.history import history, read_line
 from palmette.errors import PalmetteError
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from palmette.documents import Extracted
     from palmette.inference.asking import Session
 
-PROMPT, HISTORY, MAX_HISTORY = "> ", "ask_history", 1000
+HISTORY = "ask_history"
 _HELP = """\
 Type a question, and press Enter.
   :full   show the whole document, with the last answer marked
@@ -47,7 +45,7 @@ def converse(
         ":full": lambda asked: show_answer(out, document, asked, full=True),
         ":why": lambda asked: show_answer(out, document, asked, why=True),
     }
-    with _history(cache_folder() / HISTORY):
+    with history(cache_folder() / HISTORY):
         for line in _lines():
             if line in (":quit", ":q"):
                 return
@@ -85,7 +83,7 @@ def _lines() -> Iterator[str]:
     """The lines that a person types, without blank ones. Ctrl-C drops a line that was begun."""
     while True:
         try:
-            line = _read_line().strip()
+            line = read_line().strip()
         except KeyboardInterrupt:
             print(file=sys.stderr)
             continue
@@ -94,38 +92,3 @@ def _lines() -> Iterator[str]:
             return
         if line:
             yield line
-
-
-def _read_line() -> str:
-    if sys.stdout.isatty():
-        return input(PROMPT)
-    # `input` would write the prompt to standard output, among the answers.
-    print(PROMPT, end="", file=sys.stderr, flush=True)
-    line = sys.stdin.readline()
-    if not line:
-        raise EOFError
-    return line
-
-
-@contextlib.contextmanager
-def _history(path: Path) -> Iterator[None]:
-    """Keep the questions for the next time, in a file that only its owner can read.
-
-    Without readline, as on Windows, nothing is kept.
-    """
-    try:
-        import readline
-    except ImportError:  # Windows
-        yield
-        return
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        path.chmod(0o600)
-        readline.read_history_file(path)
-    readline.set_history_length(MAX_HISTORY)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            readline.write_history_file(path)
