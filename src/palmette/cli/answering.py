@@ -47,10 +47,14 @@ def ask(
     Each answer is shown in its place in the document.
     """
     from palmette.cli.console import stderr
-    from palmette.inference.answerer import asked_document, load_answerer
+    from palmette.inference.asked import asked_document
+    from palmette.inference.names import open_source
+    from palmette.startup import quick_imports
 
-    asked = asked_document(_read_document(document), questions, document)
-    answerer = load_answerer(model, attention=attention, calibrated=calibration and decoder == "span")
+    asked, source = asked_document(_read_document(document), questions, document), open_source(model)
+    with quick_imports(freeze=True):
+        from palmette.inference.answerer import load_answerer
+    answerer = load_answerer(source, attention=attention, calibrated=calibration and decoder == "span")
     predictions = dict(answerer.decoder(decoder, effort=answerer.effort(max_words, inside_words)).predict([asked]))
     calibrated_on = answerer.calibration
     windows = (max(prediction.num_windows for prediction in predictions.values()),)
@@ -81,11 +85,15 @@ def predict(
     A bad line of the input becomes an error line of the output. A job that was stopped continues with the same command.
     """
     from palmette.cli.console import stderr
-    from palmette.inference.answerer import load_answerer
-    from palmette.inference.job import check_job, predict_file
+    from palmette.inference.names import open_source
+    from palmette.startup import quick_imports
 
+    opened = open_source(model)
+    with quick_imports(freeze=True):
+        from palmette.inference.answerer import load_answerer
+        from palmette.inference.job import check_job, predict_file
     check_job(source, out)
-    answerer = load_answerer(model, attention=attention, calibrated=calibration)
+    answerer = load_answerer(opened, attention=attention, calibrated=calibration)
     tally = predict_file(answerer, source, out, max_words=max_words, inside_words=inside_words)
     stderr().print(tally.summary(out))
     if tally.interrupted:
