@@ -45,7 +45,7 @@ def test_the_table_has_no_cycle() -> None:
         done += free
 
 
-ASK = ["ask", "--document"]
+ASK = ["ask"]
 
 # What a command must not have imported by the time that it is done, by what it takes.
 HEAVY = {

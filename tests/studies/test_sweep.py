@@ -37,7 +37,7 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("sweep")
     vary = {"train.learning_rate": [1e-3, 3e-2]}
     settings = small_sweep(tiny_folder, folder)
-    settings["evaluate"]["limit"] = 3
+    settings["evaluate"]["limit_questions"] = 3
     settings["reference"] = "learning_rate=0.001"
     file = sweep_file(folder / "rates.yaml", vary=vary, seeds=[0, 1], **settings)
     with pytest.MonkeyPatch.context() as patch:
@@ -81,9 +81,29 @@ def test_named_cells_and_a_base_in_a_file(tmp_path: Path) -> None:
     assert isinstance(sweep.base, dict)
 
 
+def test_questions_are_asked_as_an_evaluation_asks_them(tmp_path: Path) -> None:
+    """With the span decoder, unless the model writes a rationale first, which that decoder would cut off."""
+    cells = {
+        "plain": {},
+        "pauses": {"reasoning.kind": "pause"},
+        "rationale": {"reasoning.kind": "rationale", "prompt.name": "json_think"},
+        "chosen": {"reasoning.kind": "rationale", "evaluate.decoders": ["span-free-9"]},
+    }
+    _, found = load_sweep(sweep_file(tmp_path / "s.yaml", cells=cells))
+    asked = {cell.name: cell.decoders for cell in found}
+    assert asked == {"plain": ("span",), "pauses": ("span",), "rationale": ("greedy",), "chosen": ("span-free-9",)}
+    chosen = {"evaluate": {"decoders": ["beam", "span"]}}
+    _, found = load_sweep(sweep_file(tmp_path / "t.yaml", cells={"plain": {}}, **chosen))
+    assert found[0].decoders == ("beam", "span")
+
+
 BAD = {
     "key of the sweep": ({"varry": {}}, "unknown key 'varry'. Did you mean 'vary'"),
-    "key of a section": ({"evaluate": {"limits": 3}}, "unknown key 'evaluate.limits'. Did you mean 'limit'"),
+    "key of a section": ({"evaluate": {"batch": 3}}, "unknown key 'evaluate.batch'. Did you mean 'batch_size'"),
+    "key of an earlier version": (
+        {"evaluate": {"limit": 3}},
+        "'evaluate.limit' is now called 'evaluate.limit_questions'. Write limit_questions.",
+    ),
     "dotted key": (
         {"vary": {"train.learning_rat": [1]}},
         "unknown key 'train.learning_rat'. Did you mean 'learning_rate'",
@@ -355,7 +375,7 @@ def test_a_sweep_that_has_changed_is_refused(
     assert palmette(monkeypatch, "sweep", sweep_file(tmp_path / "s.yaml", **settings)) == 2
     assert "was begun with train.epochs = 2, and now it is 3" in capsys.readouterr().err
     settings["base"]["train"]["epochs"] = 2
-    settings["evaluate"]["limit"] = 1
+    settings["evaluate"]["limit_questions"] = 1
     assert palmette(monkeypatch, "sweep", sweep_file(tmp_path / "s.yaml", **settings)) == 2
     assert "was begun with evaluate.questions = " in capsys.readouterr().err
     settings["output"] = str(tmp_path)

@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from palmette.data.kinds import KINDS, of_kind, other_kind
 from palmette.data.records import Answer, Document, Question
 from palmette.data.squad import span_records
 from palmette.data.text import short
 from palmette.data.values import DuplicateKeyError, json_problem, parse_json, read_id, without_nulls
-from palmette.errors import DataError
+from palmette.errors import DataError, kind_of_value
 
 _FORMAT = "Each row needs 'question' and 'context' (text), and 'answers' (spans, or an empty list where there is none)."
 
@@ -52,7 +53,7 @@ def parse_json_line(line: str, where: str, way_out: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is not JSON: {json_problem(error)}", way_out) from error
     if not isinstance(row, dict):
-        raise DataError(f"{where} is {type(row).__name__}, not an object", way_out)
+        raise DataError(f"{where} is {kind_of_value(row)}, not an object", way_out)
     return row
 
 
@@ -63,18 +64,24 @@ def question_and_context(row: dict[str, Any], where: str, way_out: str) -> tuple
         DataError: one of them is missing or is not text.
     """
     question, context = row.get("question"), row.get("context", row.get("document"))
+    if (shown := other_kind(row, ("questions",))) is not None:
+        raise DataError(f"{where} is data of another kind, {KINDS[shown].title}", f"{KINDS[shown].uses} {way_out}")
     for name, value in (("question", question), ("context", context)):
         if value is None:
             raise DataError(f"{where} has no {name!r}", way_out)
         if not isinstance(value, str):
-            raise DataError(f"{where}: {name!r} is {type(value).__name__}, not text", way_out)
+            raise DataError(f"{where}: {name!r} is {kind_of_value(value)}, not text", way_out)
     return str(question), str(context)
 
 
 def group_rows(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Document | DataError]:
-    """Documents from rows, in order of appearance. Rows with the same title and context ask about one document."""
+    """Documents from rows, in order of appearance. Rows with the same title and context ask about one document.
+
+    Raises:
+        DataError: the rows are data of another kind.
+    """
     groups: dict[tuple[str, str], list[Question]] = {}
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(of_kind(rows, source, "questions"), start=1):
         if isinstance(row, DataError):
             yield row
             continue
@@ -94,18 +101,18 @@ def _parse_row(row: dict[str, Any], number: int, source: str) -> tuple[str, str,
     question, context = question_and_context(row, where, _FORMAT)
     title = row.get("title") or ""
     if not isinstance(title, str):
-        raise DataError(f"{where}: 'title' is {type(title).__name__}, not text", _FORMAT)
+        raise DataError(f"{where}: 'title' is {kind_of_value(title)}, not text", _FORMAT)
     impossible = row.get("is_impossible")
     if row.get("answers") is None and impossible is not True:
         others = ", ".join(map(repr, sorted(row.keys() - {"id", "question", "context"})))
         raise DataError(f"{where} has no 'answers'" + (f", but {others}" if others else ""), _FORMAT)
     answers = tuple(_spans(row.get("answers"), context, where))
     if impossible is not None and impossible is not (not answers):
-        raise DataError(f"{where} has is_impossible = {impossible!r} and {len(answers)} answers", _FORMAT)
+        raise DataError(f"{where} has is_impossible = {short(impossible)} and {len(answers)} answers", _FORMAT)
     plausible = tuple(_spans(row.get("plausible_answers"), context, where))
     rationale = row.get("rationale")
     if not (rationale is None or isinstance(rationale, str)):
-        raise DataError(f"{where}: 'rationale' is {type(rationale).__name__}, not text", _FORMAT)
+        raise DataError(f"{where}: 'rationale' is {kind_of_value(rationale)}, not text", _FORMAT)
     return title, context, Question(str(identifier), question, answers, plausible, rationale)
 
 
@@ -119,7 +126,7 @@ def _spans(answers: Any, context: str, where: str) -> Iterator[Answer]:
         else:
             answers = [answers]
     if not isinstance(answers, list):
-        raise DataError(f"{where}: 'answers' is {type(answers).__name__}, not a list", _FORMAT)
+        raise DataError(f"{where}: 'answers' is {kind_of_value(answers)}, not a list", _FORMAT)
     for answer in answers:
         yield _span(answer, context, where)
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from palmette.data.kinds import KINDS
 from palmette.data.records import DataSet, Document, check_document, check_question
 from palmette.data.rows import group_rows, parse_json_lines
 from palmette.data.squad import parse_squad
-from palmette.errors import DataError
+from palmette.errors import DataError, reason_of
 from palmette.files import expand
 
 OnBad = Literal["error", "drop"]
@@ -105,6 +106,24 @@ def read_source(
     return DataSet(source, tuple(documents), digest, tuple(dropped))
 
 
+def checked_records(source: str, default_split: str = "train") -> Iterator[Document | DataError]:
+    """Every document of a source with its good questions, and the error of every record that is bad, in order.
+
+    Args:
+        source: a name as described in `read_data`.
+        default_split: the split of a hub data set whose name gives none after a colon.
+
+    Raises:
+        DataError: there is no such source, or it cannot be read at all.
+    """
+    seen: dict[str, str] = {}
+    for record in _open(source, default_split)[1]:
+        document, errors = _checked(record, seen, source)
+        yield from errors
+        if document is not None:
+            yield document
+
+
 def _open(source: str, default_split: str) -> tuple[str, Iterable[Document | DataError]]:
     if source.startswith("builtin:"):
         split = source.removeprefix("builtin:")
@@ -147,11 +166,21 @@ def open_rows(
         DataError: there is no such source, or it cannot be read.
     """
     ways = f"Give a .jsonl file, or a hub data set such as {example}. {columns}"
+    if source.startswith("builtin:"):
+        raise _holds_questions(source, ways)
     path = _file(source, ways)
     if path is None:
         return _hub_rows(source, default_split, ways)
     digest, text = _read_text(path, source)
+    if path.suffix != ".jsonl" and '"paragraphs"' in text[:100_000]:
+        raise _holds_questions(source, ways)
     return digest, parse_json_lines(text, source, columns)
+
+
+def _holds_questions(source: str, ways: str) -> DataError:
+    """The error of SQuAD v2 data where other rows are needed."""
+    kind = KINDS["questions"]
+    return DataError(f"{source} holds {kind.title}, and other data are needed here", f"{kind.uses} {ways}")
 
 
 def _file(source: str, ways: str) -> Path | None:
@@ -161,7 +190,7 @@ def _file(source: str, ways: str) -> Path | None:
         if path.is_file():
             return path
     except OSError as error:
-        raise DataError(f"cannot read the data {source!r}: {error}", ways) from error
+        raise DataError(f"cannot read the data {source!r}: {reason_of(error)}", ways) from error
     if _HUB_ID.fullmatch(source) and path.suffix not in {".json", ".jsonl"}:
         return None
     raise DataError(f"there is no data file {source!r}", ways)
@@ -172,7 +201,7 @@ def _read_text(path: Path, source: str) -> tuple[str, str]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read the data {source!r}: {error}", "Check that it may be read.") from error
+        raise DataError(f"cannot read the data {source!r}: {reason_of(error)}", "Check that it may be read.") from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

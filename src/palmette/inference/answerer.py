@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from palmette.config import Recipe
+from palmette.data.records import Document, Question, check_document, check_question
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
 from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.decode.span_decoder import Effort, SpanDecoder
-from palmette.errors import RunError
-from palmette.inference.asked import asked_document as asked_document  # callers take it from here too
+from palmette.errors import DataError, RunError
 from palmette.inference.base import load_merged
 from palmette.inference.calibration import CALIBRATION, Calibration
 from palmette.inference.fingerprint import base_fingerprint, fingerprint_hash
@@ -25,6 +25,9 @@ from palmette.model.files import PAUSE_WEIGHTS
 from palmette.model.loading import LoadedModel, dtype_name, weights_hash
 from palmette.model.pause import pause_of
 from palmette.tasks.extractive_qa import ExtractiveQa
+
+if TYPE_CHECKING:
+    from palmette.inference.session import Bar, Session
 
 DecoderName = Literal["span", "greedy", "beam"]
 NUM_BEAMS = 10
@@ -80,6 +83,36 @@ class Answerer:
         document = asked_document(text, questions, "text")
         predictions = dict(self.span_decoder(self.effort(max_words, inside_words)).predict([document]))
         return tuple(predictions[question.id] for question in document.questions)
+
+    def open_document(
+        self,
+        text: str,
+        *,
+        name: str = "text",
+        read_all: bool = False,
+        effort: Effort | None = None,
+        progress: Bar | None = None,
+    ) -> Session:
+        """Open a document for questions, which `ask` of the session answers.
+
+        What was read of the document is kept, so the next question costs what a question costs. Of a long document
+        only the parts are read that are nearest to a question by their words, unless `read_all` is set.
+
+        Args:
+            text: the text of the document.
+            name: what messages call the document.
+            read_all: whether every part of the document is read for every question.
+            effort: how far the decoder looks. As calibrated if None.
+            progress: makes a progress bar, such as `palmette.progress.progress`. No bar if None.
+
+        Raises:
+            DataError: the document is empty, or is not valid Unicode.
+            RunError: the model was calibrated for another effort.
+        """
+        from palmette.inference.session import Session
+
+        document = asked_document(text, (), name)
+        return Session(self, document, read_all=read_all, effort=effort, progress=progress)
 
     @property
     def decision(self) -> Decision:
@@ -173,6 +206,27 @@ class Answerer:
             **({"base": self.base} if self.base is not None else {}),
             **({"inside_words": True} if effort.inside_words else {}),
         }
+
+
+def asked_document(text: str, questions: Sequence[str], name: str) -> Document:
+    """A document with questions, checked. The ids of the questions are their positions, counted from 1.
+
+    Args:
+        text: the text of the document.
+        questions: the questions.
+        name: what messages call the document.
+
+    Raises:
+        DataError: the document or a question is empty, or is not valid Unicode.
+    """
+    if isinstance(questions, str):
+        raise DataError(f"the questions are one text, {questions[:40]!r}", "Give a list of questions.")
+    numbered = tuple(Question(str(index), question) for index, question in enumerate(questions, start=1))
+    document = Document(name, text, numbered)
+    check_document(document, name)
+    for question in document.questions:
+        check_question(question, document, name)
+    return document
 
 
 def load_answerer(

@@ -25,7 +25,7 @@ from palmette.data.records import Document
 from palmette.data.stream import Row, chunk_rows, count_lines, documents_of, open_lines, read_rows
 from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Decoder, Prediction
-from palmette.errors import PalmetteError, RunError
+from palmette.errors import PalmetteError, RunError, reason_of
 from palmette.inference.answerer import Answerer
 from palmette.lock import locked
 from palmette.model.loading import dtype_name, weights_hash
@@ -321,7 +321,7 @@ def _begin(out: Path, settings: Mapping[str, Any], about: Mapping[str, Any]) -> 
     try:
         begun = dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} cannot be read: {error}", "Give another name for the output.") from error
+        raise RunError(f"{path} cannot be read: {reason_of(error)}", "Give another name for the output.") from error
     run.check_same(begun, settings, where=out, way_out=_GO_ON)
 
 
@@ -331,7 +331,7 @@ def _writing(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         way_out = "Free some space and give the same command again, or choose another folder."
-        raise RunError(f"cannot write {out}: {error.strerror}", way_out) from error
+        raise RunError(f"cannot write {out}: {reason_of(error)}", way_out) from error
 
 
 @contextlib.contextmanager

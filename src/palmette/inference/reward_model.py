@@ -66,9 +66,11 @@ class RewardModel:
         builder = PreferenceTrees(ChatTemplate(self.loaded.tokenizer, literal=True), learned=False)
         trees = []
         for index, (prompt, completion) in enumerate(completions):
-            turns = turns_of(prompt, "user", f"prompt {index}")
+            turns = turns_of(prompt, "user", f"prompt {index + 1}")
             if turns[-1].role != "user":
-                raise DataError(f"prompt {index} ends with the message of the {turns[-1].role}", "End with the user's.")
+                raise DataError(
+                    f"prompt {index + 1} ends with the message of the {turns[-1].role}", "End with the user's."
+                )
             trees.append(builder.of_verdict(Verdict(str(index), turns, completion, label=True)))
         groups = _by_prompt(trees, self.recipe.train.tokens_per_batch)
         scored = self.score_trees([_joined([trees[index] for index in group]) for group in groups], quiet=quiet)

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from palmette.errors import ModelError
+from palmette.errors import ModelError, reason_of
 from palmette.model.files import PURPOSES, Purpose, head_file
 from palmette.model.forward import hidden_at, model_name
 from palmette.tree.batch import PackedBatch
@@ -136,7 +136,7 @@ def load_head(model: Any, folder: Path, purpose: Purpose) -> ScalarHead:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"cannot read the {purpose} head {path}: {error}",
+            f"cannot read the {purpose} head {path}: {reason_of(error)}",
             f"Give the folder of a run that trained a {purpose} head.",
         ) from error
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}

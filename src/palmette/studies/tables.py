@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import rich.table
-
 from palmette.evaluate.bootstrap import Difference
-from palmette.studies.sweep.recipe import format_value
+from palmette.studies.sweep.recipe import format_value, short_keys
 
 # Columns in percent, then the loss in nats per learned token, a ratio, the KL divergence in nats per token, seconds.
 ANSWERS = {
@@ -39,6 +37,7 @@ SAMPLED = {
 }
 GROUPS = (ANSWERS, SAMPLED, COSTS)
 MEASURES = {name: label for group in GROUPS for name, label in group.items()}
+SEEDS = "seeds"  # heading of the last column that names a row
 _WITH_INTERVAL = ("exact", "f1")
 Table = tuple[list[str], list[list[str]]]  # headings, lines
 _DIGITS = {"final_loss": 3, "perplexity_ratio": 3, "kl": 3, "completion_kl": 3, "entropy": 3}
@@ -107,9 +106,11 @@ def tables_of(
         rows: the rows.
         keys: the settings that vary. None if the cells have names.
         reference: the cell that the others are compared with.
-        intervals: whether intervals are shown. Without them a line fits a terminal.
+        intervals: whether intervals are shown. Without them, and with settings under their last name, a line fits a
+            terminal.
     """
-    first = [*(["cell"] if keys is None else keys), "decoder", "seeds"]
+    named = ["cell"] if keys is None else list(keys) if intervals else short_keys(keys)
+    first = [*named, "decoder", SEEDS]
     begin = [
         [
             *([row.name] if keys is None else [format_value(row.varied[key]) for key in keys]),
@@ -159,13 +160,3 @@ def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[st
     """A table as lines of Markdown."""
     rows = [headings, ["---" for _ in headings], *lines]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-
-
-def rich_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> rich.table.Table:
-    """A table for a terminal."""
-    table = rich.table.Table(show_edge=False, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in MEASURES.values() else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*line)
-    return table

@@ -19,6 +19,7 @@ from palmette.decode.prediction import Candidate, Prediction
 from palmette.errors import DataError
 from palmette.evaluate.squad_metrics import ScoredAnswer, score_answers
 from palmette.pages.charts import loss_chart, risk_coverage_chart
+from palmette.pages.evaluation.before import Before, comparison_rows
 from palmette.pages.evaluation.report import (
     Report,
     by_answer_length,
@@ -104,8 +105,9 @@ def sample() -> list[ScoredAnswer]:
 
 def report(scored: list[ScoredAnswer] | None = None, **more: Any) -> Report:
     metrics = {"exact": 50.0, "f1": 59.4, "NoAns_exact": 50.0, "HasAns_exact": None, "ece": 0.1234, "total": 8}
+    metrics = more.pop("metrics_", metrics)
     settings = {"intervals": {"exact": (21.5, 78.5)}, "loss": [(1, 2.0), (2, 1.0), (3, 0.5)], **more}
-    return Report("A <report>", "model & data", scored or sample(), metrics, **settings)
+    return Report("A <report>", [("Model", "model & data")], scored or sample(), metrics, **settings)
 
 
 def test_nothing_is_fetched_and_only_our_own_script_may_run() -> None:
@@ -171,7 +173,7 @@ def test_filters_are_counted_by_hand() -> None:
     ]
     counts = re.findall(r'data-filter="(\w+)".*?class="count">(\d+)<', render_report(report()))
     assert counts == [("all", "8"), ("wrong", "4"), ("right", "4"), ("unsure", "3"), ("refused", "3")]
-    assert "here 30.0 % or less" in render_report(report())
+    assert "here 30 % or less" in render_report(report())
 
 
 def test_of_equal_probabilities_the_earlier_are_unsure() -> None:
@@ -222,11 +224,58 @@ def test_the_answer_marked_is_the_one_nearest_to_the_models() -> None:
 
 def test_figures_are_shown_where_they_are_known() -> None:
     html = render_report(report())
-    assert re.search(r'<dt>Exact match</dt>\s*<dd class="number">50\.0<', html)
-    assert "21.5 to 78.5" in html
+    assert re.search(r'<dt>Exact match</dt>\s*<dd class="number">50<', html)
+    assert "22 to 78" in html  # 57 wide: whole percents are all that is known
     assert "0.123" in html
     assert "Exact match, answerable" not in html  # None
     assert "Letter for letter" not in html  # absent
+
+
+def before() -> Before:
+    """The same questions answered by a model that refuses all but question 4, which it gets right.
+
+    Of the eight, right are then 4, 5 and 7, so the report's model is better at 1, 2 and 8 and worse at 4 and 7.
+    """
+    answers = sample()
+    documents = {answer.document.id: answer.document for answer in answers}.values()
+    predictions = {answer.question.id: refused(0.6) for answer in answers}
+    return Before(
+        "untouched",
+        "fine-tuned",
+        score_answers(documents, {**predictions, "4": given(LIST, "two three four five", 0.9)}),
+    )
+
+
+def test_another_model_is_compared_with() -> None:
+    """Exact match 3 and 4 of 8: 37.5 and 50 percent. The intervals of three documents show whole percents."""
+    compared = report(before=before())
+    rows = {row["name"]: row for row in comparison_rows(before(), compared.scored)}
+    exact = rows["Exact match (EM)"]
+    assert [exact[name] for name in ("before", "after", "difference", "verdict")] == ["38 %", "50 %", "+12", "unclear"]
+    data = json.loads(ParsedPage(render_report(compared)).raw["data"])
+    assert [[label for label in example["in"] if label in ("better", "worse")] for example in data["examples"]] == [
+        ["better"], ["better"], [], ["worse"], [], [], ["worse"], ["better"],
+    ]  # fmt: skip
+    assert [example["before"] for example in data["examples"]][3:5] == ["two three four five", ""]
+    html = render_report(compared)
+    assert "Compared with the untouched model" in html
+    assert 'data-filter="better"' in html
+    assert not {'href="#compared"', 'data-filter="better"'} & set(
+        re.findall(r'[\w-]+="[^"]*"', render_report(report()))
+    )
+
+
+def test_no_interval_is_empty_and_no_digit_is_made_up() -> None:
+    """The median of passes is 2 in every sample, all answers were valid, and 6.14 questions took a second."""
+    metrics = {"median_passes": 2.0, "valid_json": 100.0, "questions_per_second": 6.1403, "ece": 0.1234}
+    ends = {"median_passes": (2.0, 2.0), "valid_json": (100.0, 100.0), "ece": (0.09, 0.21)}
+    words = re.sub(r"<[^>]+>", " ", render_report(report(metrics_=metrics, intervals=ends)))
+    words = re.sub(r"\s+", " ", words)
+    assert "2 to 2" not in words
+    assert "100.0 to 100.0" not in words
+    assert re.search(r"Valid JSON completions in the required format 100 %", words)
+    assert re.search(r"Speed questions answered 6.1 a second", words)
+    assert re.search(r"0 is best 0.123 95 % interval: 0.090 to 0.210", words)
 
 
 def test_charts_need_their_data_and_have_words() -> None:
@@ -236,14 +285,14 @@ def test_charts_need_their_data_and_have_words() -> None:
     assert html.count('<svg class="chart"') == 0
     assert 'href="#curves"' not in html
     risk = risk_coverage_chart([(0.25, 0.0), (0.5, 0.5), (0.75, 1 / 3), (1.0, 0.25)])
-    assert "25.0 % are wrong. Of the 50 % that the model is surest of, 50.0 %" in risk
-    assert "From 3.000 at step 0 to a mean of 1.500 over the last 2 steps" in loss_chart(
+    assert "25 % are wrong. Of the 50 % that the model is surest of, 50 %" in risk
+    assert "From 3 at step 0 to a mean of 1.5 over the last 2 steps" in loss_chart(
         [(step, 3.0) for step in range(39)] + [(39, 0.0)]
     )
 
 
 def test_a_loss_of_one_step_has_a_chart() -> None:
-    assert "0.700" in loss_chart([(0, 0.7)])
+    assert ">0.7</text>" in loss_chart([(0, 0.7)])
 
 
 def test_the_file_is_written_even_with_half_a_surrogate_in_a_title(tmp_path: Path) -> None:
@@ -254,7 +303,7 @@ def test_the_file_is_written_even_with_half_a_surrogate_in_a_title(tmp_path: Pat
 
 def test_a_report_on_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no question"):
-        write_report(tmp_path / "report.html", Report("t", "s", [], {}, {}))
+        write_report(tmp_path / "report.html", Report("t", [], [], {}, {}))
     assert not list(tmp_path.iterdir())
 
 
@@ -315,7 +364,7 @@ def test_marks_hold_the_very_spans(browser: Browser, url: str) -> None:
     ]
     first = page.locator("#list > li").first
     assert first.locator(".passage p").text_content() == EMOJI
-    assert first.locator(".others").text_content() == "10.0 %not in the document5.0 %landed"
+    assert first.locator(".others").text_content() == "10 %not in the document5.0 %landed"
     assert browser.complaints() == []
 
 

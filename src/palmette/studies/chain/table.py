@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.evaluate.names import with_interval
+from palmette.numbers import with_interval
 from palmette.pages.plots import FrontierPoint, plot_frontier
 from palmette.studies.chain.measuring import MEASURING_ERROR, RANKING
 from palmette.studies.chain.recipe import Chain, ChainStage
@@ -47,10 +47,10 @@ _NOTE = (
 
 def outcomes_of(chain: Chain, stages: Sequence[ChainStage]) -> list[Outcome]:
     """The results of the policies so far, in the order of the stages, with the seeds of a stage together."""
-    decoders = tuple(chain.evaluate.decoders)
     names = list(dict.fromkeys(stage.name for stage in stages))
     policies = [stage for stage in stages if stage.makes_policy]
-    return [read_outcome(stage.cell(decoders)) for stage in sorted(policies, key=lambda stage: names.index(stage.name))]
+    policies.sort(key=lambda stage: names.index(stage.name))
+    return [read_outcome(stage.cell(chain.evaluate)) for stage in policies]
 
 
 def write_results(folder: Path, chain: Chain, stages: Sequence[ChainStage], measured_on: Mapping[str, Any]) -> None:
@@ -58,7 +58,7 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[ChainStage], meas
     outcomes = outcomes_of(chain, stages)
     rows = rows_of(outcomes, chain.reference)
     rankings = _rankings(stages)
-    failed, refused = failures_of_stages(stages), refusals_of_stages(stages, chain.evaluate.decoders)
+    failed, refused = failures_of_stages(stages), refusals_of_stages(chain, stages)
     run.write_json(
         folder / RECORD,
         {
@@ -153,9 +153,14 @@ def failures_of_stages(stages: Sequence[ChainStage]) -> list[str]:
     return found
 
 
-def refusals_of_stages(stages: Sequence[ChainStage], decoders: Sequence[str]) -> list[str]:
+def refusals_of_stages(chain: Chain, stages: Sequence[ChainStage]) -> list[str]:
     """Messages of decoders that refused the model of a stage."""
-    files = [(stage, name, _read(stage.place / refusal(name))) for stage in stages for name in decoders]
+    asked = [stage for stage in stages if stage.makes_policy]
+    files = [
+        (stage, name, _read(stage.place / refusal(name)))
+        for stage in asked
+        for name in stage.cell(chain.evaluate).decoders
+    ]
     return [f"refused: {stage.name}, seed {stage.seed}, {name}: {kept['error']}" for stage, name, kept in files if kept]
 
 

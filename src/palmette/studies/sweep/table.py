@@ -140,15 +140,19 @@ def write_results(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome], measu
     pictures = []
     if plot_learning_rates(rows, folder / "sweep.png", f"{folder.name}, {measured_on['data']}"):
         pictures.append("![EM against the learning rate](sweep.png)")
-        if points := _sweep_points(outcomes, sweep.evaluate.decoders[0]):
+        if points := _sweep_points(outcomes):
             plot_forgetting(points, folder / "forgetting.png")
             pictures.append("![EM, and the cost on general text and chats, against the learning rate](forgetting.png)")
     run.write_text(folder / "sweep.md", _page(folder.name, sweep, rows, outcomes, measured_on, pictures))
 
 
-def _sweep_points(outcomes: Iterable[Outcome], decoder: str) -> list[SweepPoint]:
-    """A point for each run whose retention was measured, with its exact match under one decoder."""
-    measured = [(o.cell.recipe.train.learning_rate, o.measures[decoder]) for o in outcomes if decoder in o.measures]
+def _sweep_points(outcomes: Iterable[Outcome]) -> list[SweepPoint]:
+    """A point for each run whose retention was measured, with its exact match under its first decoder."""
+    measured = [
+        (one.cell.recipe.train.learning_rate, one.measures[one.cell.decoders[0]])
+        for one in outcomes
+        if one.cell.decoders[0] in one.measures
+    ]
     return [
         SweepPoint(rate, values["exact"], values["kl"], values["perplexity_ratio"])
         for rate, values in measured
