@@ -75,6 +75,17 @@ LIGHT_COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "a missing folder": ([*ASK, "document.txt", "When?", "--model", "./missing"], HEAVY | HUB),
     "a folder without a model": ([*ASK, "document.txt", "When?", "--model", "runs"], HEAVY | HUB),
     "a run that is not finished": ([*ASK, "document.txt", "When?", "--model", "runs/begun"], HEAVY | HUB),
+    "a missing recipe": (["train", "sft", "missing.yaml"], HEAVY | HUB),
+    "a missing run to resume": (["train", "sft", "--resume", "runs/quikstart"], HEAVY | HUB),
+    "a missing sweep": (["sweep", "missing.yaml"], HEAVY | HUB),
+    "a missing chain": (["chain", "missing.yaml"], HEAVY | HUB),
+    "a quickstart where something is": (["quickstart", "--out", "runs"], HEAVY | HUB),
+    "a mistyped run to measure": (
+        ["eval", "squad", "--data", "builtin:test", "--out", "out", "--model", "runs/quikstart"],
+        HEAVY | HUB,
+    ),
+    "a mistyped run to publish": (["push", "runs/quikstart", "--to", "me/it", "--dry-run", "out"], HEAVY | HUB),
+    "predictions of a mistyped run": (["predict", "document.txt", "out", "--model", "runs/quikstart"], HEAVY | HUB),
     "a model that the hub lacks": ([*ASK, "document.txt", "When?", "--model", "someone/model"], HEAVY),
 }
 
