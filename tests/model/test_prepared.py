@@ -23,7 +23,7 @@ from palmette.model.prepared import VARIABLE
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PALMETTE_COMPILE", "0")  # else the kernels would be compiled for this cache
-    monkeypatch.setenv(VARIABLE, "1")
+    monkeypatch.setenv(VARIABLE, "100")
 
 
 @pytest.fixture
@@ -140,13 +140,13 @@ def test_an_interrupted_or_foreign_entry_counts_for_nothing(sft_run: Path, merge
 
 def test_the_limit_is_kept(sft_run: Path, merges: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_source(sft_run)
-    for limit, count in (("0", 0), ("0.000001", 0), ("1", 1)):
+    for limit, count in (("0", 0), ("0.001", 0), ("100", 1)):
         monkeypatch.setenv(VARIABLE, limit)
         load_merged(source)
         assert len(entries()) == count
     assert len(merges) == 3
     monkeypatch.setenv(VARIABLE, "much")
-    with pytest.raises(ModelError, match="PALMETTE_WEIGHTS_CACHE is 'much', which is no number of gigabytes"):
+    with pytest.raises(ModelError, match="PALMETTE_WEIGHTS_CACHE is 'much', which is no number of megabytes"):
         load_merged(source)
 
 
