@@ -206,5 +206,6 @@ def looks_like_table(text: str) -> bool:
         return False
     delimiter = _delimiter("\n".join(lines))
     rows = list(csv.reader(lines, delimiter=delimiter))
-    widths = {len(row) for row in rows}
-    return len(widths) == 1 and widths.pop() >= (2 if delimiter == "\t" else 3) and header_of(rows[0]) is not None
+    width, names = len(rows[0]), header_of(rows[0])
+    enough = width >= (2 if delimiter == "\t" else 3)
+    return enough and names is not None and len(names) == width and all(len(row) == width for row in rows)
