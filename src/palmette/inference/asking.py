@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from palmette.data.records import Document, Question, check_document, check_question
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.errors import DataError
+from palmette.progress import progress
 
 if TYPE_CHECKING:  # it loads torch
     from palmette.decode.span_decoder import Effort
@@ -79,9 +80,8 @@ def open_session(
         DataError: as `Answerer.decoder`.
         RunError: as `Answerer.decoder`.
     """
-    if decoder == "span" and hasattr(answerer, "open_document"):
-        opened: Session = answerer.open_document(text, name=name, read_all=read_all, effort=effort)
-        return opened
+    if decoder == "span":
+        return answerer.open_document(text, name=name, read_all=read_all, effort=effort, progress=progress)
     return DecoderSession(answerer.decoder(decoder, effort=effort), text, name)
 
 
