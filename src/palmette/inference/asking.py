@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from palmette.data.records import Document, Question, check_document, check_question
+from palmette.data.records import Document, Question, check_document, check_unicode
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.errors import DataError
 from palmette.progress import progress
@@ -50,11 +50,10 @@ def check_questions(questions: Sequence[str]) -> None:
     Raises:
         DataError: a question is empty, or not valid Unicode.
     """
-    document = Document("command line", ".", ())
     for number, question in enumerate(questions, 1):
         if not question.strip():
             raise DataError(f"question {number} is empty", "Write the question between quotes.")
-        check_question(Question(str(number), question), document, "question")
+        check_unicode(question, f"question {number}")
 
 
 def open_session(
