@@ -19,7 +19,13 @@ if TYPE_CHECKING:  # it loads torch
 
 
 class Session(Protocol):
-    """A document that was opened, and can be asked again and again."""
+    """A document that was opened, and can be asked again and again.
+
+    Attributes:
+        num_windows: the number of parts in which it is read.
+    """
+
+    num_windows: int
 
     @property
     def unread(self) -> str | None:
@@ -94,6 +100,7 @@ class DecoderSession:
     """
 
     unread: str | None = None
+    num_windows = 1
 
     def __init__(self, decoder: Decoder, text: str, name: str) -> None:
         self._decoder, self._text, self._name = decoder, text, name
