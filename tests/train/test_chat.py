@@ -137,7 +137,7 @@ def test_a_run_on_conversations_can_be_asked(
     section = {"epochs": 1, "trees_per_step": 3}
     train(recipe(tiny_folder, chats, out, train=section, learn={"user": 0.5, "assistant": 1.0}), quiet)
     (tmp_path / "ferry.txt").write_text("The ferry leaves at 7:40.")
-    words: list[str | Path] = ["ask", "--model", out, "--document", tmp_path / "ferry.txt", "--json", "When?"]
+    words: list[str | Path] = ["ask", tmp_path / "ferry.txt", "When?", "--model", out, "--json"]
     assert palmette(monkeypatch, *words) == 0
     assert json.loads(capsys.readouterr().out)["question"] == "When?"
 
