@@ -24,7 +24,7 @@ from palmette.decode.ranking import WindowRanking, by_rank
 from palmette.decode.span_decoder import AskedWindow, SpanDecoder
 
 KEPT_BYTES = 600 * 2**20  # keys and values of windows in memory
-KEPT_TRIES = 32  # about ten megabytes each
+KEPT_TRIES = 16  # about 13 megabytes each
 
 
 @dataclass(frozen=True, slots=True)
