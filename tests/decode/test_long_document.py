@@ -10,6 +10,7 @@ import torch
 
 from palmette.data.records import Document, Question
 from palmette.decode.long_document import FirstLook, LongDocument
+from palmette.decode.posterior import Decision
 from palmette.decode.prefix_cache import PrefixCache, States
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import PackingError
@@ -84,7 +85,8 @@ FORMS: dict[str, dict[str, Any]] = {
 def test_so_it_does_in_every_form_of_conversation(tokenizer: Any, form: str) -> None:
     """With what stands between a question and its answer: a turn, placeholders, or reasoning."""
     model = tiny_llama(torch.float64, vocab_size=len(tokenizer), initializer_range=0.2)
-    decoder = SpanDecoder(model, tokenizer, effort=Effort(**SMALL), **FORMS[form])
+    always = Decision(always_answer=True)  # so that there are spans to compare
+    decoder = SpanDecoder(model, tokenizer, effort=Effort(**SMALL), decision=always, **FORMS[form])
     text, asked = TEXT[:140], ASKED[:2]
     want = dict(decoder.posteriors([Document("d", text, tuple(asked))]))
     document = LongDocument(decoder, Document("d", text, ()))
