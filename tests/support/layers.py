@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "progress": set(),
     "lock": {"errors"},
     "cache": set(),
+    "documents": {"errors", "files"},
     "data": {"errors", "files"},
     "tree": {"errors"},
     "tasks": {"errors", "files", "data", "tree"},

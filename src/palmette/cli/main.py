@@ -60,7 +60,7 @@ COMMANDS: dict[str, Command | Group] = {
         "quickstart:quickstart",
         "Fine-tune the built-in model, and compare it before and after.",
     ),
-    "ask": Command("answering:ask", "Answer questions about a document."),
+    "ask": Command("ask:ask", "Answer questions about a document."),
     "predict": Command("answering:predict", "Answer a file of questions line by line."),
     "train": Group("Train a model, one stage at a time.", "train:stage_commands"),
     "report": Command(
@@ -84,7 +84,7 @@ COMMANDS: dict[str, Command | Group] = {
         "inspect:inspect",
         "Show a packed training example as the loss sees it.",
     ),
-    "prompts": Command("answering:prompts", "List the prompts that a recipe can name."),
+    "prompts": Command("prompts:prompts", "List the prompts that a recipe can name."),
     "merge": Command("publish:merge", "Merge a run's adapter into its model's weights."),
     "push": Command(
         "publish:push",

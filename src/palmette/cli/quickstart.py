@@ -82,7 +82,7 @@ def _print_next_steps(console: Console, out: Path) -> None:
     document, question = shlex.quote("The ferry leaves at 7:40 from pier 3."), "When does the ferry leave?"
     console.print("Next:", style="bold")
     for command in (
-        f"echo {document} | {command_line('ask', '--model', out, '--document', '-', question)}",
+        f"echo {document} | {command_line('ask', '-', question, '--model', out)}",
         command_line("compare-runs", out / "untouched", out),
         command_line("inspect", "--model", out, "--questions", "2"),
     ):

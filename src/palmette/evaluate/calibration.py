@@ -61,7 +61,7 @@ def check_cost(cost_wrong: float) -> None:
     if not 1.0 <= cost_wrong < math.inf:
         raise DataError(
             f"the cost of a wrong answer is {cost_wrong:g}, and that of a refusal is 1",
-            "Give a number from 1 on. An answer that is less likely than its absence is never shown, whatever it costs.",
+            "Give a number from 1 on. An answer that is less likely than its absence is never shown.",
         )
 
 
@@ -239,5 +239,11 @@ def calibrate(
             posteriors[question] = posterior
             bar.update()
     cases = [Case(d, q, posteriors[q.id]) for d in source.documents for q in d.questions]
-    promise = {"target_error": target_error, "confidence": confidence}
-    return fit(cases, source, opened.fitted_for(effort), cost_wrong=cost_wrong, **promise)
+    return fit(
+        cases,
+        source,
+        opened.fitted_for(effort),
+        cost_wrong=cost_wrong,
+        target_error=target_error,
+        confidence=confidence,
+    )

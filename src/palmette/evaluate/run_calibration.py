@@ -68,8 +68,6 @@ def calibrate_run(
     out_of_reach = count_unreachable(source.documents, effort)
     if out_of_reach:
         say(str(out_of_reach))
-    calibration = calibrate(
-        answerer, source, effort, cost_wrong=cost, target_error=target_error, confidence=confidence
-    )
+    calibration = calibrate(answerer, source, effort, cost_wrong=cost, target_error=target_error, confidence=confidence)
     calibration.write(folder)
     return calibration

@@ -55,7 +55,7 @@ class Stage:
     main: tuple[str, ...] = ()
     loss_unit: str = ""
     pairs: str = ""
-    next_step: str = 'ask --model {} --document FILE "QUESTION"'
+    next_step: str = 'ask FILE "QUESTION" --model {}'
 
     @property
     def samples(self) -> bool:
