@@ -8,7 +8,7 @@ Paragraphs of SQuAD files are joined: those of one article, or of all articles o
 
 `recall` ranks the windows of each question that has an answer, and prints how often the window with the answer is among
 the first k, and how often the prior said so. `answers` asks questions of the document, and as many of other articles
-(which it does not answer), once by a first look and once reading everything. `speed` measures a first question, ten
+(which it does not answer), and compares first looks with reading everything. `speed` measures a first question, ten
 more, and the same in a session that finds what was read on disk.
 """
 
@@ -28,8 +28,11 @@ import numpy as np
 
 import palmette
 from palmette import Answer, Document, Question
-from palmette.decode.long_document import FirstLook, LongDocument
+from palmette.decode.long_document import AskedQuestion, FirstLook
+from palmette.decode.posterior import Decision, WindowScores
+from palmette.decode.prediction import Prediction
 from palmette.decode.ranking import WindowRanking, by_rank
+from palmette.decode.span_decoder import SpanDecoder
 from palmette.inference.answerer import Answerer
 from palmette.inference.session import Session
 from palmette.run import environment
@@ -92,7 +95,6 @@ class Score:
         held, em, f1, refused: questions that the document answers, and what became of them.
         absent, right: questions that it does not answer, and how many of them were refused.
         read: windows read, over all questions.
-        seconds: time, over all questions.
         wrong: answers that are wrong, of either kind of question.
         same: decisions equal to those of reading everything.
     """
@@ -104,7 +106,6 @@ class Score:
     absent: int = 0
     right: int = 0
     read: int = 0
-    seconds: float = 0.0
     wrong: int = 0
     same: int = 0
 
@@ -114,50 +115,84 @@ class Score:
         shares = (self.em / self.held, self.f1 / self.held, self.refused / self.held, self.right / self.absent)
         shares = (*shares, (self.em + self.right) / asked, self.wrong / asked, self.same / asked)
         figures = " | ".join(f"{100 * share:.1f}" for share in shares)
-        return f"| {name} | {asked} | {self.read / asked:.1f} | {figures} | {self.seconds / asked:.2f} |"
+        return f"| {name} | {asked} | {self.read / asked:.1f} | {figures} |"
 
 
-def ways(whole: bool) -> dict[str, FirstLook | None]:
-    """The ways to read that are compared. The last one is today's rule: everything, all windows equally likely."""
-    looks: dict[str, FirstLook | None] = {"first look": FirstLook(whole_windows=0)}
-    if whole:
-        everything = 10**6
-        looks["all, ranked"] = FirstLook(0, everything, everything, -1.0)
-        looks["all"] = None
-    return looks
+def ways() -> dict[str, FirstLook | None]:
+    """The ways to read that are compared. The last one reads everything, and takes all windows for equally likely."""
+    looks: dict[str, FirstLook | None] = {
+        f"up to {most}, until {100 * unread:g} % are left": FirstLook(0, most, 4, unread)
+        for most, unread in ((4, 0.0), (12, 0.1), (12, 0.03), (12, 0.01), (12, 0.0), (24, 0.03))
+    }
+    everything = 10**6
+    return {**looks, "all, by their prior": FirstLook(0, everything, everything, -1.0), "all": None}
 
 
-def answers(
-    answerer: Answerer, documents: Sequence[Document], questions: int, draw: random.Random, *, whole: bool
-) -> None:
-    """Print what questions came to, by the way of reading."""
-    totals = {name: Score() for name in ways(whole)}
-    windows = []
+def scores_of_all(
+    decoder: SpanDecoder, document: Document, asked: Sequence[Question]
+) -> dict[str, dict[int, WindowScores]]:
+    """The scores of every window for every question: {question: {window: scores}}."""
+    windows, opened = decoder.windows(document.text), decoder.opened(asked)
+    found: dict[str, dict[int, WindowScores]] = {question.id: {} for question in asked}
+    cache = decoder.new_cache()
+    for jobs in decoder.batches((decoder.reading(document, windows, index), opened) for index in range(len(windows))):
+        decoder.asking.run(cache, jobs)
+        for job in jobs:
+            found[job.question][job.reading.index] = job.answer.search.scores()
+    return found
+
+
+def looked(
+    question: Question,
+    known: dict[int, WindowScores],
+    look: FirstLook | None,
+    ranking: WindowRanking,
+    decision: Decision,
+) -> Prediction:
+    """What a way to read comes to, if the scores of all windows are known."""
+    asked = AskedQuestion(question, len(known), look, None if look is None else ranking)
+    while True:
+        for index in asked.next_windows():
+            asked.scores[index] = known[index]
+        prediction = decision.decide(asked.posterior())
+        if asked.is_done(prediction):
+            return prediction
+
+
+def answers(answerer: Answerer, documents: Sequence[Document], questions: int, draw: random.Random) -> None:
+    """Print what questions came to, by the way of reading. All windows are scored once, for all ways."""
+    totals = {name: Score() for name in ways()}
+    sizes, started = [], time.perf_counter()
     decoder = answerer.span_decoder()
     for document in documents:
         own = draw.sample(document.questions, min(questions, len(document.questions)))
         others = [q for other in documents if other.title != document.title for q in other.questions]
         asked = [*own, *(Question(f"absent/{q.id}", q.text) for q in draw.sample(others, min(len(own), len(others))))]
-        texts: dict[str, dict[str, str]] = {}
-        for name, look in ways(whole).items():
-            opened = LongDocument(decoder, document, first_look=look)
-            windows.append(opened.num_windows)
-            score, started = totals[name], time.perf_counter()
-            posteriors = opened.posteriors(asked)
-            score.seconds += time.perf_counter() - started
-            predictions = {q.id: decoder.decision.decide(posteriors[q.id]) for q in asked}
-            texts[name] = {key: one.text for key, one in predictions.items()}
-            for question in asked:
-                count(score, question, predictions[question.id].text, predictions[question.id].num_read)
-        for name, score in totals.items():
-            score.same += sum(texts[name][q.id] == texts[next(reversed(texts))][q.id] for q in asked)
-        print(f"{document.title}: {windows[-1]} windows", file=sys.stderr, flush=True)
-    print(f"{len(documents)} documents of {np.mean(windows):.0f} windows on average\n")
+        known = scores_of_all(decoder, document, asked)
+        windows = decoder.windows(document.text)
+        ranking = WindowRanking(document.text, windows)
+        sizes.append(len(windows))
+        for question in asked:
+            found = {
+                name: looked(question, known[question.id], look, ranking, decoder.decision)
+                for name, look in ways().items()
+            }
+            for name, one in found.items():
+                count(totals[name], question, one.text, one.num_read)
+                totals[name].same += one.text == found["all"].text
+        print(
+            f"{document.title}: {sizes[-1]} windows, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True
+        )
+        table(totals, sizes)
+
+
+def table(totals: dict[str, Score], sizes: Sequence[int]) -> None:
+    """Print the table."""
+    print(f"{len(sizes)} documents of {np.mean(sizes):.0f} windows on average\n")
     print("| reads | questions | windows a question | EM, answerable | F1, answerable | refused, answerable |", end="")
-    print(" refused, absent | right | wrong answers | as reading all | seconds a question |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print(" refused, absent | right | wrong answers | as reading all |\n|---|---|---|---|---|---|---|---|---|---|")
     for name, score in totals.items():
-        print(score.row(name))
+        print(score.row(name), flush=True)
 
 
 def count(score: Score, question: Question, text: str, num_read: int) -> None:
@@ -183,7 +218,9 @@ def speed(answerer: Answerer, documents: Sequence[Document], draw: random.Random
     foreign = [q.text for other in others for q in draw.sample(other.questions, 5)][:5] or own[:5]
     asked = [text for pair in zip(own, [*foreign, own[-1]], strict=True) for text in pair][:11]
     print(f"{len(document.text)} characters, {len(asked)} questions\n")
-    print("| session | windows read | first answer, s | ten more, s | processor s, first | ten more | peak memory, MB |")
+    print(
+        "| session | windows read | first answer, s | ten more, s | processor s, first | ten more | peak memory, MB |"
+    )
     print("|---|---|---|---|---|---|---|")
     for name, read_all in (("nothing known", False), ("read before", False), *((("all", True),) if whole else ())):
         started, work = time.perf_counter(), time.process_time()
@@ -220,7 +257,7 @@ def main() -> None:
     if options.what == "recall":
         recall(answerer, documents, options.questions, draw)
     elif options.what == "answers":
-        answers(answerer, documents, options.questions, draw, whole=not options.no_whole)
+        answers(answerer, documents, options.questions, draw)
     else:
         speed(answerer, documents, draw, whole=not options.no_whole)
 

@@ -80,7 +80,11 @@ def open_session(
         RunError: as `Answerer.decoder`.
     """
     if decoder == "span" and hasattr(answerer, "open_document"):
-        opened: Session = answerer.open_document(text, name=name, read_all=read_all, effort=effort)
+        from palmette.inference.session import reading_bar
+
+        opened: Session = answerer.open_document(
+            text, name=name, read_all=read_all, effort=effort, progress=reading_bar
+        )
         return opened
     return DecoderSession(answerer.decoder(decoder, effort=effort), text, name)
 
