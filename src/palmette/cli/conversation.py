@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,10 +42,10 @@ def converse(
         why: show all candidates, and how each decision came about.
     """
     talk = _Conversation(session, document, out, news, full, why)
-    with _history(cache_folder() / HISTORY):
+    with history(cache_folder() / HISTORY):
         while True:
             try:
-                line = _read_line().strip()
+                line = read_line().strip()
                 if line in _ENDS:
                     return
                 if line:
@@ -90,3 +88,11 @@ class _Conversation:
         """Answer a question. One that cannot be answered costs a line, not the conversation."""
         self.busy = True
         try:
+            (prediction,) = self.session.ask([question])
+            self.last = Asked(question, prediction)
+            show_answer(self.out, self.document, self.last, full=self.full, why=self.why)
+            if self.session.unread:
+                self.news.print(self.session.unread)
+        except PalmetteError as error:
+            self.news.print(printable(f"error: {error}"))
+        self.busy = False
