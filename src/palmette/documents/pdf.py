@@ -136,6 +136,9 @@ def _pieces(document: Any, index: int) -> list[Piece]:
     import pypdfium2.raw as pdfium
 
     page = document[index]
+    if pdfium.FPDFPage_GetAnnotCount(page) and pdfium.FPDFPage_Flatten(page, pdfium.FLAT_NORMALDISPLAY):
+        page.close()  # what is filled into a form is now part of the page, once it is opened again
+        page = document[index]
     text_page = page.get_textpage()
     try:
         count = pdfium.FPDFText_CountChars(text_page)
