@@ -19,6 +19,7 @@ from palmette.documents.pdf import read_pdf
 from palmette.documents.tables import xlsx_sheets
 from palmette.errors import DataError
 from tests.support.papers import lines, pdf, raw_pdf, repacked
+from tests.support.paths import SOURCE
 
 FONT = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
 PAGE = (
@@ -96,6 +97,16 @@ def test_a_reader_that_ends_wrongly_is_an_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(contained, "MAX_SECONDS", 0.3)
     with pytest.raises(DataError, match=r"takes longer than 0\.3 s to read"):
         read_contained(good, "a.pdf")
+
+
+def test_a_module_beside_the_documents_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python looks for modules in the working folder first, and people work in the folder of their documents."""
+    for name in ("resource", "json", "pypdfium2"):
+        (tmp_path / f"{name}.py").write_text("open('run', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE.parent))
+    assert read_contained(pdf(lines(["The ferry."])), "a.pdf")[0] == "The ferry."
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture
