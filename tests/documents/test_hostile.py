@@ -51,6 +51,42 @@ def pages(count: int, content: bytes, catalog: bytes = b"", page: bytes = b"") -
     )
 
 
+def mapped(text: bytes, codes: dict[str, str]) -> bytes:
+    """A PDF whose font says which letters its signs are: code points in UTF-16, as hexadecimal numbers, by sign."""
+    lines = "\n".join(f"<{ord(sign):02X}> <{code}>" for sign, code in codes.items())
+    cmap = (
+        "/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapType 2 def 1 begincodespacerange <00> <FF> "
+        f"endcodespacerange {len(codes)} beginbfchar\n{lines}\nendbfchar endcmap end end"
+    )
+    font = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /ToUnicode 4 0 R >>"
+    page = PAGE.replace(b"/Contents 4 0 R", b"/Contents 5 0 R") % b""
+    return raw_pdf(
+        [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            b"<< /Type /Pages /Count 1 /Kids [6 0 R] >>",
+            font,
+            stream(cmap.encode()),
+            stream(b"BT /F 12 Tf 72 700 Td (%s) Tj ET" % text),
+            page,
+        ]
+    )
+
+
+def test_letters_beyond_the_first_plane_and_halves_of_them() -> None:
+    """An emoji is one character. Half of one is no character, and every text can be encoded."""
+    assert read_pdf(mapped(b"aAb", {"A": "D83DDE00"}), "a.pdf")[0] == "a\U0001f600b"
+    for half in ("D83D", "DE00"):
+        text, page_map, _ = read_pdf(mapped(b"aAb", {"A": half}), "a.pdf")
+        assert text.encode().decode() == text
+        assert len(page_map.boxes) == 4 * len(text)
+
+
+def test_fonts_that_do_not_say_their_letters_are_refused() -> None:
+    codes = {sign: f"E{number:03X}" for number, sign in enumerate("Theferry ")}
+    with pytest.raises(DataError, match=r"the fonts of .* do not say which letters .* ocrmypdf --force-ocr"):
+        read_pdf(mapped(b"The ferry", codes), "a.pdf")
+
+
 def test_scripts_in_a_pdf_are_not_run() -> None:
     """An endless loop when the document is opened, and when its page is."""
     script = b"<< /S /JavaScript /JS (while \\(true\\) {}) >>"
