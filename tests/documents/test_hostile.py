@@ -19,6 +19,7 @@ from palmette.documents.pdf import read_pdf
 from palmette.documents.tables import xlsx_sheets
 from palmette.errors import DataError
 from tests.support.papers import lines, pdf, raw_pdf, repacked
+from tests.support.paths import SOURCE
 
 FONT = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
 PAGE = (
@@ -48,6 +49,42 @@ def pages(count: int, content: bytes, catalog: bytes = b"", page: bytes = b"") -
             *[PAGE % page] * count,
         ]
     )
+
+
+def mapped(text: bytes, codes: dict[str, str]) -> bytes:
+    """A PDF whose font says which letters its signs are: code points in UTF-16, as hexadecimal numbers, by sign."""
+    lines = "\n".join(f"<{ord(sign):02X}> <{code}>" for sign, code in codes.items())
+    cmap = (
+        "/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapType 2 def 1 begincodespacerange <00> <FF> "
+        f"endcodespacerange {len(codes)} beginbfchar\n{lines}\nendbfchar endcmap end end"
+    )
+    font = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /ToUnicode 4 0 R >>"
+    page = PAGE.replace(b"/Contents 4 0 R", b"/Contents 5 0 R") % b""
+    return raw_pdf(
+        [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            b"<< /Type /Pages /Count 1 /Kids [6 0 R] >>",
+            font,
+            stream(cmap.encode()),
+            stream(b"BT /F 12 Tf 72 700 Td (%s) Tj ET" % text),
+            page,
+        ]
+    )
+
+
+def test_letters_beyond_the_first_plane_and_halves_of_them() -> None:
+    """An emoji is one character. Half of one is no character, and every text can be encoded."""
+    assert read_pdf(mapped(b"aAb", {"A": "D83DDE00"}), "a.pdf")[0] == "a\U0001f600b"
+    for half in ("D83D", "DE00"):
+        text, page_map, _ = read_pdf(mapped(b"aAb", {"A": half}), "a.pdf")
+        assert text.encode().decode() == text
+        assert len(page_map.boxes) == 4 * len(text)
+
+
+def test_fonts_that_do_not_say_their_letters_are_refused() -> None:
+    codes = {sign: f"E{number:03X}" for number, sign in enumerate("Theferry ")}
+    with pytest.raises(DataError, match=r"the fonts of .* do not say which letters .* ocrmypdf --force-ocr"):
+        read_pdf(mapped(b"The ferry", codes), "a.pdf")
 
 
 def test_scripts_in_a_pdf_are_not_run() -> None:
@@ -96,6 +133,16 @@ def test_a_reader_that_ends_wrongly_is_an_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(contained, "MAX_SECONDS", 0.3)
     with pytest.raises(DataError, match=r"takes longer than 0\.3 s to read"):
         read_contained(good, "a.pdf")
+
+
+def test_a_module_beside_the_documents_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python looks for modules in the working folder first, and people work in the folder of their documents."""
+    for name in ("resource", "json", "pypdfium2"):
+        (tmp_path / f"{name}.py").write_text("open('run', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE.parent))
+    assert read_contained(pdf(lines(["The ferry."])), "a.pdf")[0] == "The ferry."
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture

@@ -38,7 +38,8 @@ def read_contained(raw: bytes, name: str) -> tuple[str, PageMap, list[str]]:
     Raises:
         DataError: as `read_pdf` does, or a limit was passed, or the reader crashed.
     """
-    command = [sys.executable, "-c", _LIMITED.format(memory=MAX_MEMORY), name]
+    # -P: a folder of documents may also hold a file named like a module, which must not be imported from there.
+    command = [sys.executable, "-P", "-c", _LIMITED.format(memory=MAX_MEMORY), name]
     try:
         done = subprocess.run(command, input=raw, capture_output=True, timeout=MAX_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
