@@ -170,7 +170,7 @@ def test_the_whole_chain(finished: Path, table: ModuleType) -> None:
     page = table.written((ROOT / "docs" / "results.md").read_text(encoding="utf-8"), found)
     em = record["runs"][0]["measures"]["greedy"]["exact"]
     (line,) = [line for line in found["greedy"] if line.startswith("| base |")]
-    assert line.split("|")[5].split()[0] == f"{em:.1f}"
+    assert float(line.split("|")[5].split()[0]) == pytest.approx(em, abs=0.5)  # whole percents, of few questions
     assert line in page
     assert line.rstrip(" |").endswith("-")
     (line,) = [line for line in found["greedy"] if line.startswith("| blah_5 |")]
