@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from palmette.data.records import Document, Question, check_document, check_unicode
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.errors import DataError
-from palmette.progress import progress
 
 if TYPE_CHECKING:  # it loads torch
     from palmette.decode.span_decoder import Effort
@@ -86,7 +85,9 @@ def open_session(
         RunError: as `Answerer.decoder`.
     """
     if decoder == "span":
-        return answerer.open_document(text, name=name, read_all=read_all, effort=effort, progress=progress)
+        from palmette.inference.session import reading_bar
+
+        return answerer.open_document(text, name=name, read_all=read_all, effort=effort, progress=reading_bar)
     return DecoderSession(answerer.decoder(decoder, effort=effort), text, name)
 
 

@@ -40,7 +40,7 @@
     if (share === null) return "";
     if (share > 0 && share < 0.001) return "< 0.1 %";
     if (share < 1 && share > 0.999) return "> 99.9 %";
-    return (100 * share).toFixed(1) + " %";
+    return (100 * share).toFixed(share < 0.0995 || share > 0.99 ? 1 : 0) + " %"; // two digits
   }
 
   // The parts of a document to show: [start, end] around each span, widened to white space, joined where they meet.
@@ -126,6 +126,10 @@
       if (rest.length) reference.append(make("div", "also", "or: " + rest.join(" / ")));
     } else reference.append("not in the document");
     const shown = make("dl", "answers", make("dt", "", "Model"), given, make("dt", "", "Reference"), reference);
+    if (data.before) {
+      const name = data.before.charAt(0).toUpperCase() + data.before.slice(1) + " model";
+      shown.append(make("dt", "", name), make("dd", example.before ? "" : "none", example.before || "no answer"));
+    }
     const items = example.others.map(([start, end, chance]) => [chance, textAt(example.document, start, end), ""]);
     if (example.noAnswer !== null && example.refusal !== "absent") items.push([example.noAnswer, "not in the document", "none"]);
     if (items.length) {
