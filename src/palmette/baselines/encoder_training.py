@@ -26,7 +26,7 @@ from palmette.baselines.encoder import MAX_ANSWER_TOKENS, Encoder, load_encoder,
 from palmette.baselines.windows import Windowing, encode, learned_positions
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
-from palmette.errors import ModelError, RunError
+from palmette.errors import ModelError, RunError, reason_of
 from palmette.model.loading import weights_hash
 from palmette.progress import Say
 from palmette.seeds import derive_seed
@@ -87,7 +87,8 @@ class EncoderSettings:
             return cls(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
-                f"{folder} is not a run of `palmette baseline encoder`: {error}", "Give a folder that it wrote."
+                f"{folder} is not a run of `palmette baseline encoder`: {reason_of(error)}",
+                "Give a folder that it wrote.",
             ) from error
 
 
@@ -143,7 +144,9 @@ def _resume(folder: Path, say: Say) -> None:
     try:
         manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"cannot read the manifest of {folder}: {error}", "Train again in another folder.") from error
+        raise RunError(
+            f"cannot read the manifest of {folder}: {reason_of(error)}", "Train again in another folder."
+        ) from error
     now = _fingerprint(job)
     before = {name: manifest[name] for name in now if name in manifest}
     run.check_same(before, now, where=folder, way_out="Train again in another folder.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palmette.cli.options import MODEL, PATH, DataOption, LimitOption, LooseOption, OutOption
+from palmette.cli.options import MODEL, PATH, DataOption, LimitOption, LimitQuestionsOption, LooseOption, OutOption
 from palmette.endpoint.settings import Endpoint, request_parameters
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -148,6 +148,7 @@ def eval_endpoint(
         typer.Option("--allow-failures", help="Count questions that the server does not answer as broken completions."),
     ] = False,
     limit: LimitOption = None,
+    limit_questions: LimitQuestionsOption = None,
     cache: CacheOption = None,
 ) -> None:
     """Answer a data set with a chat model behind an endpoint.
@@ -156,11 +157,12 @@ def eval_endpoint(
     """
     from palmette import run
     from palmette.data.source import read_source
+    from palmette.studies.measuring import first_questions
     from palmette.tasks.qa_prompt import load_prompt
 
     run.check_absent(out)
     wording = load_prompt(prompt)
-    source = read_source(data, default_split="validation", limit_documents=limit)
+    source = first_questions(read_source(data, default_split="validation", limit_documents=limit), limit_questions)
     client = open_client(endpoint, cache, out)
     _evaluate(client, wording, source, out, loose=loose, allow_failures=allow_failures)
 

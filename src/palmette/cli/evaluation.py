@@ -18,6 +18,7 @@ from palmette.cli.options import (
     DecoderOption,
     InsideWordsOption,
     LimitOption,
+    LimitQuestionsOption,
     LooseOption,
     MaxWordsOption,
     ModelOption,
@@ -62,6 +63,7 @@ def eval_squad(
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts that beam search takes at the same time.")] = 16,
     loose: LooseOption = False,
     limit: LimitOption = None,
+    limit_questions: LimitQuestionsOption = None,
     reasoning_limit: Annotated[
         int | None,
         typer.Option(
@@ -77,10 +79,26 @@ def eval_squad(
     The folder gets predictions.json, na_prob.json, metrics.json, answers.jsonl and report.html.
     """
     from palmette.cli.console import stderr
-    from palmette.studies.answering import AnswerSettings, evaluate_model
+    from palmette.inference.names import open_source
+    from palmette.run import check_absent
+    from palmette.startup import quick_imports
+
+    check_absent(out)
+    open_source(model)
+    with quick_imports(freeze=True):
+        from palmette.studies.answering import AnswerSettings, evaluate_model
 
     settings = AnswerSettings(
-        attention, decoder, calibration, max_words, inside_words, batch_size, loose, limit, reasoning_limit
+        attention=attention,
+        decoder=decoder,
+        calibrated=calibration,
+        max_words=max_words,
+        inside_words=inside_words,
+        batch_size=batch_size,
+        loose=loose,
+        limit_documents=limit,
+        limit_questions=limit_questions,
+        reasoning_limit=reasoning_limit,
     )
     result, calibrated_on = evaluate_model(model, data, out, settings, stderr().print)
     _print_evaluation(result, Path(model).name, out)
@@ -236,6 +254,13 @@ def calibrate(
     data: Annotated[
         str, typer.Option(help="Questions with known answers that no figure is reported on later.", **DATA)
     ],
+    cost_wrong: Annotated[
+        float | None,
+        typer.Option(
+            help="What a wrong answer costs, if refusing a question that has an answer costs 1. By default 2. The "
+            "higher it is, the more questions are refused."
+        ),
+    ] = None,
     target_error: Annotated[
         float | None,
         typer.Option(help="Guarantee that at most this share of the answers is wrong, such as 0.05."),
@@ -245,9 +270,10 @@ def calibrate(
     inside_words: InsideWordsOption = None,
     attention: AttentionOption = None,
 ) -> None:
-    """Fit the temperature and thresholds of the span decoder.
+    """Decide when a model answers or refuses, at a stated cost.
 
-    They are stored beside the run's weights. With --target-error the share of wrong answers is guaranteed.
+    The temperature and the threshold are fitted on questions with known answers, and stored beside the run's weights.
+    With --target-error the share of wrong answers is guaranteed instead.
     """
     from palmette.cli.console import stderr, stdout
     from palmette.evaluate.run_calibration import calibrate_run
@@ -258,19 +284,15 @@ def calibrate(
         attention=attention,
         max_words=max_words,
         inside_words=bool(inside_words),
+        cost_wrong=cost_wrong,
         target_error=target_error,
         confidence=confidence,
         say=stderr().print,
     )
-    decision, guarantee, console = found.decision, found.guarantee, stdout()
-    console.print(f"temperature {decision.temperature:.3f}")
-    if decision.max_no_answer is not None:
-        console.print(f"answers where the probability of no answer is at most {decision.max_no_answer:.3f}")
+    guarantee, console = found.guarantee, stdout()
+    for line in found.explain():
+        console.print(line)
     if guarantee:
-        console.print(
-            "answers where a span is likelier than no answer, and has a probability of at least "
-            f"{guarantee.min_confidence:.3f}"
-        )
         console.print(
             f"guarantee: at most {guarantee.target_error:.1%} of the answers given are wrong, "
             f"with {guarantee.confidence:.0%} confidence (tested: {guarantee.num_wrong} of {guarantee.num_answered} "

@@ -25,7 +25,7 @@ def inspect(
         ),
     ] = None,
     model: ModelOption = DEFAULT_MODEL,
-    document: Annotated[int, typer.Option(min=0, help="Number of the document or conversation, from 0.")] = 0,
+    document: Annotated[int, typer.Option(min=1, help="Number of the document or conversation, counted from 1.")] = 1,
     questions: Annotated[
         int, typer.Option(min=1, help="How many of its questions, or of the conversations that open like it.")
     ] = 3,

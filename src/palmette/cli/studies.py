@@ -33,8 +33,13 @@ def sweep(
     with the same sweep share its runs.
     """
     from palmette.cli.console import stderr
-    from palmette.studies.sweep.runner import run_sweep
-    from palmette.train.callbacks import TrainingInterrupted
+    from palmette.config import read_file
+    from palmette.startup import quick_imports
+
+    read_file(file)  # a file that cannot be read is found before anything heavy is imported
+    with quick_imports(freeze=True):
+        from palmette.studies.sweep.runner import run_sweep
+        from palmette.train.callbacks import TrainingInterrupted
 
     news = stderr()
     try:
@@ -63,8 +68,13 @@ def chain(
     seeds.
     """
     from palmette.cli.console import stderr
-    from palmette.studies.chain.runner import run_chain
-    from palmette.train.callbacks import TrainingInterrupted
+    from palmette.config import read_file
+    from palmette.startup import quick_imports
+
+    read_file(recipe)  # a file that cannot be read is found before anything heavy is imported
+    with quick_imports(freeze=True):
+        from palmette.studies.chain.runner import run_chain
+        from palmette.train.callbacks import TrainingInterrupted
 
     news = stderr()
     try:

@@ -162,7 +162,7 @@ def synth_preferences(
         "max_new_tokens": max_new_tokens,
         "form": form,
         "min_margin": min_margin,
-        "limit": limit,
+        "limit_documents": limit,
         "tokens_per_batch": tokens_per_batch,
         "attention": attention,
         "seed": seed,

@@ -170,7 +170,7 @@ def _use(publication: Publication) -> str:
         [
             f"hf download {publication.to} --local-dir {run}/{folder}",
             f"mv {run}/{folder}/recipe.yaml {run}/{folder}/manifest.json {run}/",
-            f'palmette ask --model {run} --document FILE "QUESTION"',
+            f'palmette ask FILE "QUESTION" --model {run}',
         ]
     )
     calibrated = " It decides as it was calibrated." if publication.calibrated else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -20,7 +20,8 @@ class EvaluateSection(Section):
         decoders: how the models are asked. "span" is the span decoder, "greedy" and "beam" are plain generation.
             "span-free-N" and "greedy-free-N" let the model reason freely for up to N tokens before it answers. By
             default the span decoder, as in `palmette eval squad`, and "greedy" for models that write a rationale first.
-        limit: use only the first N questions.
+        limit_documents: use only the first N documents.
+        limit_questions: use only the first N questions, of those documents.
         batch_size: prompts that beam search takes at the same time.
         retention: also measure what fine-tuning cost on general text and chats, as `palmette eval retention` does.
         retention_passages, retention_prompts: how many of the built-in texts and chat prompts to use, spread over their
@@ -28,9 +29,12 @@ class EvaluateSection(Section):
         retention_tokens: longest completion of a chat prompt, in tokens.
     """
 
+    renamed: ClassVar = {"limit": "limit_questions"}
+
     data: str = "builtin:dev"
     decoders: Annotated[list[DecoderName], Field(min_length=1)] | None = None
-    limit: Positive | None = None
+    limit_documents: Positive | None = None
+    limit_questions: Positive | None = None
     batch_size: Positive = 16
     retention: bool = False
     retention_passages: Positive | None = None

@@ -50,7 +50,8 @@ def read_questions(section: EvaluateSection) -> tuple[DataSet, dict[str, Any]]:
     Raises:
         DataError: the source cannot be read, as for `read_source`.
     """
-    source = first_questions(read_source(section.data, default_split=HELD_OUT_SPLIT), section.limit)
+    documents = read_source(section.data, default_split=HELD_OUT_SPLIT, limit_documents=section.limit_documents)
+    source = first_questions(documents, section.limit_questions)
     return source, {"data": source.source, "sha256": source.sha256, "questions": source.num_questions}
 
 

@@ -17,8 +17,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from palmette import run
-from palmette.errors import RunError
-from palmette.model.loading import ADAPTER_WEIGHTS
+from palmette.errors import RunError, reason_of
+from palmette.model.files import ADAPTER_WEIGHTS
 from palmette.progress import Say
 from palmette.train.schedule import ScheduledTrainer
 
@@ -113,7 +113,7 @@ class SafeCheckpoints(ScheduledTrainer):
         except (OSError, SafetensorError, RuntimeError) as error:
             survivor = latest_checkpoint(folder)
             raise RunError(
-                f"cannot write the checkpoint of step {self.state.global_step} to {folder}: {error}",
+                f"cannot write the checkpoint of step {self.state.global_step} to {folder}: {reason_of(error)}",
                 f"Free some space, then resume from {survivor.name}." if survivor else "Free some space.",
             ) from error
         finally:

@@ -22,7 +22,7 @@ from palmette.files import expand
 from palmette.studies.evaluation import EvaluateSection
 from palmette.studies.sweep.recipe import RUN, Cell
 from palmette.synth.preference_settings import PreferenceSettings
-from palmette.train.stages import STAGES, recipe_from
+from palmette.train.stages import STAGES, recipe_from, refuse_other_recipe
 
 CHAIN, STAGE_PREFIX, PREFERENCES = "chain.yaml", "stage:", "preferences.jsonl"
 
@@ -156,7 +156,9 @@ def load_chain(path: Path) -> tuple[Chain, list[ChainStage]]:
             of bounds, or a stage builds on one that does not exist, that comes later, or that makes something else.
     """
     source = str(path)
-    chain = read_section(Chain, read_file(path), source)
+    values = read_file(path)
+    refuse_other_recipe(values, source, "chain")
+    chain = read_section(Chain, values, source)
     if len(set(chain.seeds)) < len(chain.seeds):
         raise RecipeError(f"{source}: seeds = {chain.seeds!r} has a seed twice", "Take one out.")
     stages = [stage for seed in chain.seeds for stage in _stages(chain, seed, source)]

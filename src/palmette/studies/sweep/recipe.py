@@ -16,6 +16,7 @@ from palmette.config import Recipe, Section, read_file, read_section
 from palmette.errors import RecipeError
 from palmette.files import expand
 from palmette.studies.evaluation import EvaluateSection
+from palmette.train.stages import refuse_other_recipe
 
 SWEEP, CELLS, RUN = "sweep.yaml", "cells", "run"
 _DECODERS = "evaluate.decoders"
@@ -88,7 +89,9 @@ def load_sweep(path: Path) -> tuple[Sweep, list[Cell]]:
             of bounds, or a cell is repeated.
     """
     source = str(path)
-    sweep = read_section(Sweep, read_file(path), source)
+    values = read_file(path)
+    refuse_other_recipe(values, source, "sweep")
+    sweep = read_section(Sweep, values, source)
     if sweep.vary and sweep.cells:
         raise RecipeError(f"{source} has both `vary` and `cells`", "Keep one of them.")
     if isinstance(sweep.base, str):

@@ -1,0 +1,147 @@
+"""Text from bytes whose encoding nobody states."""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+# The longer marks come first, since that of UTF-32 begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_NAMES = {
+    "utf-16-le": "UTF-16",
+    "utf-16-be": "UTF-16",
+    "utf-32-le": "UTF-32",
+    "utf-32-be": "UTF-32",
+    "cp1250": "Windows-1250 (Central European)",
+    "cp1251": "Windows-1251 (Cyrillic)",
+    "cp1252": "Windows-1252 (Western European)",
+    "cp1253": "Windows-1253 (Greek)",
+    "cp1254": "Windows-1254 (Turkish)",
+    "cp1255": "Windows-1255 (Hebrew)",
+    "cp1256": "Windows-1256 (Arabic)",
+    "koi8_r": "KOI8-R (Cyrillic)",
+    "cp932": "Shift JIS (Japanese)",
+    "euc_jp": "EUC-JP (Japanese)",
+    "gb18030": "GB 18030 (Chinese)",
+    "big5": "Big5 (Chinese)",
+    "euc_kr": "EUC-KR (Korean)",
+}
+# What people's files are in. Among all of Python's encodings, short Western texts are taken for rare ones.
+_LIKELY = [name for name in _NAMES if not name.startswith("utf")]
+_SAMPLE = 1 << 16
+# A text in a Latin alphabet has few letters beyond ASCII. Czech, with the most, has 17 of 100 bytes.
+_FEW = 0.12
+# The letters of Western European languages beyond ASCII, as they are in Windows-1252.
+_WESTERN_LETTERS = set("àâäáãåæçéèêëíìîïñóòôöõøßúùûüÿ")
+# A symbol or a capital inside a word: what Central European and DOS text becomes when it is read as Windows-1252.
+_NOT_WESTERN = re.compile(r"[a-zà-ÿ][\u00a1-\u00b6\u00b8-\u00bf\u00d7\u00f7][a-zà-ÿ]|[a-zß-ÿ][À-ÖØ-Þ][a-zß-ÿ]")
+# What web pages call by the name on the left is read as the one on the right by every browser (WHATWG Encoding).
+_WEB_NAMES = {
+    "iso-8859-1": "cp1252",
+    "latin1": "cp1252",
+    "latin-1": "cp1252",
+    "us-ascii": "cp1252",
+    "gb2312": "gb18030",
+}
+_STATED = re.compile(
+    rb"""(?:<meta[^>]{0,200}?charset|<\?xml[^>]{0,100}?encoding)\s*=\s*["']?\s*([\w.:-]{2,40})""", re.I
+)
+
+
+class NotTextError(ValueError):
+    """The bytes are not text in any encoding that is tried."""
+
+
+def decode(raw: bytes, *, web: bool = False) -> tuple[str, str]:
+    """The text that bytes hold, without a byte order mark.
+
+    A byte order mark decides. Without one, UTF-8 is tried first, then what a web page states, then a guess by the
+    frequencies of letters (charset-normalizer).
+
+    Args:
+        raw: the bytes.
+        web: whether a web page may state its encoding.
+
+    Returns:
+        The text, and the name of the encoding, "" for UTF-8.
+
+    Raises:
+        NotTextError: the bytes are not text.
+    """
+    for mark, name in _MARKS:
+        if raw.startswith(mark):
+            return _decoded(raw[len(mark) :], name), _NAMES.get(name, "")
+    wide = _wide(raw)
+    if wide:
+        return _decoded(raw, wide), _NAMES[wide]
+    if b"\0" in raw:
+        raise NotTextError("it holds bytes of 0")
+    try:
+        return raw.decode("utf-8"), ""
+    except UnicodeDecodeError:
+        pass
+    stated = _stated(raw) if web else ""
+    name = stated or _guess(raw)
+    return _decoded(raw, name), _NAMES.get(name, name)
+
+
+def _decoded(raw: bytes, name: str) -> str:
+    try:
+        return raw.decode(name)
+    except (UnicodeDecodeError, LookupError) as error:
+        raise NotTextError(f"it is not valid {_NAMES.get(name, name)}") from error
+
+
+def _wide(raw: bytes) -> str:
+    """UTF-16 without a mark: every other byte of ordinary text is 0. "" if it is not."""
+    sample = raw[: _SAMPLE & ~1]
+    half = len(sample) // 2
+    if half < 2 or len(raw) % 2:
+        return ""
+    even, odd = sample[::2].count(0) / half, sample[1::2].count(0) / half
+    if odd > 0.4 and even < 0.01:
+        return "utf-16-le"
+    return "utf-16-be" if even > 0.4 and odd < 0.01 else ""
+
+
+def _stated(raw: bytes) -> str:
+    """The encoding that a web page states, if it fits. "" if it does not."""
+    found = _STATED.search(raw[:2048])
+    if not found:
+        return ""
+    label = found[1].decode("ascii").lower()
+    name = _WEB_NAMES.get(label, label)
+    try:
+        raw.decode(name)
+        return codecs.lookup(name).name.replace("-", "_") if name not in _NAMES else name
+    except (UnicodeDecodeError, LookupError, ValueError):
+        return ""
+
+
+def _guess(raw: bytes) -> str:
+    """The likeliest encoding by the frequencies of letters, or by none but Western letters beyond ASCII."""
+    first = next(index for index, byte in enumerate(raw) if byte > 127)
+    start = max(first - _SAMPLE // 4, 0)
+    sample = raw[start : start + _SAMPLE]
+    text = sample.decode("cp1252", "replace")
+    few = sum(byte > 127 for byte in sample) < _FEW * len(sample)
+    letters = {character for character in text.lower() if character > "\x7f" and character.isalpha()} - {"ª", "º", "µ"}
+    # A Polish letter stands where Windows-1252 has the mark that opens a Spanish question.
+    possible = text.count("¿") <= text.count("?") and not _NOT_WESTERN.search(text)
+    if few and possible and letters <= _WESTERN_LETTERS:
+        return "cp1252"
+
+    from charset_normalizer import from_bytes
+
+    likely = [name for name in _LIKELY if possible or not few or name not in ("cp1252", "cp1254")]
+    # A sample may begin or end inside a character of several bytes. Then the whole text is looked at.
+    best = from_bytes(sample, cp_isolation=likely).best() or from_bytes(raw, cp_isolation=likely).best()
+    if best is None:
+        raise NotTextError("its encoding cannot be told")
+    return str(best.encoding)
