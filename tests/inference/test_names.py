@@ -176,7 +176,14 @@ def test_a_folder_without_a_model_is_refused_before_anything_is_loaded(
 
 
 # Files of the package that may ask whether a folder is a run: it itself, and those that look at runs and not at models.
-ASKS = {"run.py", "inference/names.py", "inference/nearby.py", "studies/chain/measuring.py", "studies/chain/recipe.py"}
+ASKS = {
+    "run.py",
+    "inference/choice.py",
+    "inference/names.py",
+    "inference/nearby.py",
+    "studies/chain/measuring.py",
+    "studies/chain/recipe.py",
+}
 
 
 def test_no_other_place_decides_it() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from palmette.config import ModelSection
 from palmette.errors import ModelError
+from palmette.hub import first_contact
 from palmette.inference.base import load_section
 from palmette.inference.names import check_hub
 from palmette.model.hub import ask_hub
@@ -20,9 +21,9 @@ from tests.support.hub import COMMIT, KNOWN, closed_port, downloaded, fake_hub, 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
     """No test sees what another one was told."""
-    ask_hub.cache_clear()
+    first_contact.cache_clear()
     yield
-    ask_hub.cache_clear()
+    first_contact.cache_clear()
 
 
 def test_a_model_that_the_hub_has_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +61,7 @@ def test_a_hub_that_refuses_connections(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_hub_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with silent_port() as port:
         use_hub(monkeypatch, port, tmp_path)
-        monkeypatch.setattr("palmette.model.hub._SECONDS", 0.2)
+        monkeypatch.setattr("palmette.hub.SECONDS", 0.2)
         with pytest.raises(ModelError, match=r"the hub cannot be reached at http://127[^ ]+ \(.+\)\. Check the name"):
             ask_hub("someone/model")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from palmette.model.hub import ask_hub
+from palmette.hub import first_contact
 
 KNOWN, COMMIT = "someone/known", "c" * 40
 
@@ -84,7 +84,7 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, port: int, cache: Path) -> None:
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    ask_hub.cache_clear()
+    first_contact.cache_clear()
 
 
 def downloaded(cache: Path, name: str) -> Path:

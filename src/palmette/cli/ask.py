@@ -87,16 +87,19 @@ def ask(
 
     from palmette.cli.answers import show
     from palmette.cli.console import stderr, stdout
-    from palmette.cli.conversation import converse
-    from palmette.inference.answerer import load_answerer
-    from palmette.inference.asking import open_session
     from palmette.inference.excerpt import printable
+    from palmette.inference.names import open_source
+    from palmette.startup import quick_imports
 
     news, out = stderr(), stdout()
     for note in opened.notes:
         news.print(printable(f"{opened.name}: {note}"))
-    name = model if model is not None else _chosen(news)
-    answerer = load_answerer(name, attention=attention, calibrated=calibration and decoder == "span")
+    source = open_source(model if model is not None else _chosen(news))
+    with quick_imports(freeze=True):
+        from palmette.cli.conversation import converse
+        from palmette.inference.answerer import load_answerer
+        from palmette.inference.asking import open_session
+    answerer = load_answerer(source, attention=attention, calibrated=calibration and decoder == "span")
     effort = answerer.effort(max_words, inside_words)
     session = open_session(answerer, opened.text, opened.name, decoder=decoder, effort=effort, read_all=read_all)
     warned = answerer.calibration.warn_of_windows if answerer.calibration else None

@@ -64,12 +64,16 @@ def predict(
     same command.
     """
     from palmette.cli.console import stderr
-    from palmette.inference.answerer import load_answerer
-    from palmette.inference.job import check_job, predict_file
+    from palmette.inference.names import open_source
+    from palmette.startup import quick_imports
 
     source = _input(sources, question or [], questions)
+    opened = open_source(model)
+    with quick_imports(freeze=True):
+        from palmette.inference.answerer import load_answerer
+        from palmette.inference.job import check_job, predict_file
     check_job(source, out)
-    answerer = load_answerer(model, attention=attention, calibrated=calibration)
+    answerer = load_answerer(opened, attention=attention, calibrated=calibration)
     tally = predict_file(answerer, source, out, max_words=max_words, inside_words=inside_words)
     stderr().print(tally.summary(out))
     if tally.interrupted:

@@ -34,8 +34,13 @@ def quickstart(
     Model and corpus come with the package. The folder gets the run, its evaluations and report.html.
     """
     from palmette.cli.console import command_line, stderr, stdout
-    from palmette.studies.quickstart import HELD_OUT, run_quickstart
-    from palmette.train.callbacks import TrainingInterrupted
+    from palmette.run import check_absent
+    from palmette.startup import quick_imports
+
+    check_absent(out)
+    with quick_imports(freeze=True):
+        from palmette.studies.quickstart import HELD_OUT, run_quickstart
+        from palmette.train.callbacks import TrainingInterrupted
 
     news, started = stderr(), time.monotonic()
 

@@ -33,8 +33,15 @@ def sweep(
     with the same sweep share its runs.
     """
     from palmette.cli.console import stderr
-    from palmette.studies.sweep.runner import run_sweep
-    from palmette.train.callbacks import TrainingInterrupted
+    from palmette.config import read_file
+    from palmette.startup import quick_imports
+    from palmette.train.stages import refuse_other_recipe
+
+    # A file that cannot be read, or is for another command, is found before anything heavy is imported.
+    refuse_other_recipe(read_file(file), str(file), "sweep")
+    with quick_imports(freeze=True):
+        from palmette.studies.sweep.runner import run_sweep
+        from palmette.train.callbacks import TrainingInterrupted
 
     news = stderr()
     try:
@@ -63,8 +70,15 @@ def chain(
     seeds.
     """
     from palmette.cli.console import stderr
-    from palmette.studies.chain.runner import run_chain
-    from palmette.train.callbacks import TrainingInterrupted
+    from palmette.config import read_file
+    from palmette.startup import quick_imports
+    from palmette.train.stages import refuse_other_recipe
+
+    # A file that cannot be read, or is for another command, is found before anything heavy is imported.
+    refuse_other_recipe(read_file(recipe), str(recipe), "chain")
+    with quick_imports(freeze=True):
+        from palmette.studies.chain.runner import run_chain
+        from palmette.train.callbacks import TrainingInterrupted
 
     news = stderr()
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import hashlib
 import os
 import re
@@ -19,10 +21,12 @@ from palmette.data.squad import parse_squad
 from palmette.data.tables import SUFFIXES, TableRow, is_table, open_table, question_rows, table_hash
 from palmette.errors import DataError, reason_of
 from palmette.files import expand
+from palmette.hub import first_contact, is_answer, not_reached, without_hub
 
 OnBad = Literal["error", "drop"]
 SPLITS = ("train", "dev", "test")
 _FILES = frozenset((".json", ".jsonl")) | SUFFIXES
+_NEAR = 0.7  # difflib's ratio from which a name is suggested
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?::\w+)?")
 _WAYS = (
     "Give builtin:train, builtin:dev, builtin:test, a SQuAD v2 .json file, a .jsonl, .csv, .tsv, .xlsx or .parquet "
@@ -212,7 +216,7 @@ def _file(source: str, ways: str) -> Path | None:
         raise DataError(f"cannot read the data {source!r}: {reason_of(error)}", ways) from error
     if _HUB_ID.fullmatch(source) and path.suffix not in _FILES:
         return None
-    raise DataError(f"there is no data file {source!r}", ways)
+    raise DataError(f"there is no data file {source!r}", _nearest(source) + ways)
 
 
 def _read_text(path: Path, source: str) -> tuple[str, str]:
@@ -261,18 +265,52 @@ def not_utf8(raw: bytes, problem: str) -> DataError:
 
 def _hub_rows(source: str, default_split: str, ways: str) -> tuple[str, Iterable[dict[str, Any]]]:
     """The fingerprint of a hub data set, and its rows."""
-    from datasets import load_dataset
-
     name, _, split = source.partition(":")
+    missed = _not_reached(name, source, ways)
+    from datasets import load_dataset  # takes seconds, and only now is it known to be needed
+
     try:
-        rows = load_dataset(name, split=split or default_split)
+        with without_hub() if missed else contextlib.nullcontext():
+            rows = load_dataset(name, split=split or default_split)
     except Exception as error:  # the library raises a dozen kinds, network ones among them
         first_line = str(error).strip().partition("\n")[0]
+        why = f"no file has this name, and {missed}" if missed else first_line
         raise DataError(
-            f"cannot load the data set {name!r}, split {split or default_split!r}: {first_line}",
-            "Check its id and its split, go online, or give a file. " + ways,
+            f"cannot load the data set {name!r}, split {split or default_split!r}: {why}",
+            f"{_nearest(source)}Check its id and its split, go online, or give a file. {ways}",
         ) from error
     return str(rows._fingerprint), (dict(row) for row in rows)
+
+
+def _not_reached(name: str, source: str, ways: str) -> str | None:
+    """Ask the hub once for a data set. The result says why it cannot be reached, if that is so.
+
+    Raises:
+        DataError: the hub does not have it.
+    """
+    error = first_contact(name, "README.md", kind="dataset")
+    if error is not None and is_answer(error) and not _lacks_only_the_file(error):
+        raise DataError(
+            f"there is no data set {name!r}: no file has this name, and the hub does not know it, or keeps it private",
+            _nearest(source) + ways,
+        ) from error
+    return not_reached(error) if error is not None and not is_answer(error) else None
+
+
+def _nearest(source: str) -> str:
+    """A question about the file whose name is nearest, in the folder that a name points to. "" if none is near."""
+    path = expand(source)
+    with contextlib.suppress(OSError):
+        names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
+        near = difflib.get_close_matches(path.name, names, n=1, cutoff=_NEAR)
+        return f"Did you mean {path.with_name(near[0])}? " if near else ""
+    return ""
+
+
+def _lacks_only_the_file(error: Exception) -> bool:
+    from huggingface_hub.errors import EntryNotFoundError
+
+    return isinstance(error, EntryNotFoundError)
 
 
 def _checked(

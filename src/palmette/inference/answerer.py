@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from palmette.config import Recipe
+from palmette.data.records import Document, Question, check_document, check_question
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
 from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.decode.span_decoder import Effort, SpanDecoder
-from palmette.errors import RunError
-from palmette.inference.asked import asked_document as asked_document  # callers take it from here too
+from palmette.errors import DataError, RunError
 from palmette.inference.base import load_merged
 from palmette.inference.calibration import CALIBRATION, Calibration
 from palmette.inference.fingerprint import base_fingerprint, fingerprint_hash
@@ -206,6 +206,27 @@ class Answerer:
             **({"base": self.base} if self.base is not None else {}),
             **({"inside_words": True} if effort.inside_words else {}),
         }
+
+
+def asked_document(text: str, questions: Sequence[str], name: str) -> Document:
+    """A document with questions, checked. The ids of the questions are their positions, counted from 1.
+
+    Args:
+        text: the text of the document.
+        questions: the questions.
+        name: what messages call the document.
+
+    Raises:
+        DataError: the document or a question is empty, or is not valid Unicode.
+    """
+    if isinstance(questions, str):
+        raise DataError(f"the questions are one text, {questions[:40]!r}", "Give a list of questions.")
+    numbered = tuple(Question(str(index), question) for index, question in enumerate(questions, start=1))
+    document = Document(name, text, numbered)
+    check_document(document, name)
+    for question in document.questions:
+        check_question(question, document, name)
+    return document
 
 
 def load_answerer(

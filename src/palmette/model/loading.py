@@ -113,22 +113,11 @@ def load_model(
     folder = weights_folder(name) if download is None else str(download)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    how = {"quantization_config": quantization_config(device, fast_dtype(dtype), quantization)} if quantization else {}
     tokenizer = _tokenizer(folder, name, options)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder if prepared is None else prepared,
-            dtype=fast_dtype(dtype),
-            attn_implementation=BACKENDS["eager" if attention == "eager" else "sdpa"],
-            use_safetensors=True,
-            **how,
-            **options,
-            **(overrides or {}),
-        )
-    except UNREADABLE as error:
-        capped = attention != "eager" and "scaled_dot_product_attention" in str(error)
-        way_out = "Set model.attention: eager, or --attention eager." if capped else _way_out(name)
-        raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", way_out) from error
+    if quantization:
+        options["quantization_config"] = quantization_config(device, fast_dtype(dtype), quantization)
+    where = folder if prepared is None else str(prepared)
+    model = _weights(where, name, fast_dtype(dtype), attention, options, overrides or {})
     if download is not None:
         folder = name
         model.config._commit_hash = download.name  # as transformers notes it of a model that it fetched
@@ -143,6 +132,30 @@ def load_model(
     if fused:
         fuse(model)
     return LoadedModel(model, tokenizer, name, folder)
+
+
+def _weights(
+    folder: str,
+    name: str,
+    dtype: torch.dtype,
+    attention: AttentionChoice,
+    options: dict[str, Any],
+    overrides: dict[str, Any],
+) -> Any:
+    """A model with its weights, from a folder or the hub."""
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=BACKENDS["eager" if attention == "eager" else "sdpa"],
+            use_safetensors=True,
+            **options,
+            **overrides,  # apart, so that none of them takes the place of an option
+        )
+    except UNREADABLE as error:
+        capped = attention != "eager" and "scaled_dot_product_attention" in str(error)
+        way_out = "Set model.attention: eager, or --attention eager." if capped else _way_out(name)
+        raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", way_out) from error
 
 
 def _check_embedding(model: Any, tokenizer: Any, name: str) -> None:

@@ -6,8 +6,8 @@ the same numbers bit for bit.
 
 An entry is named by a hash of what it was made of: the base's files, the adapter's, the dtype, and the `conditions`. It
 belongs to this user alone, since an adapter may have learned what not everybody may read. All entries together take at
-most as many gigabytes as PALMETTE_WEIGHTS_CACHE says, 4 by default, and 0 turns this off. Those that were not used for
-longest go first.
+most as many megabytes as PALMETTE_WEIGHTS_CACHE says, 4000 by default, and 0 turns this off. Those that were not used
+for longest go first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from palmette.errors import ModelError
 from palmette.model.pause import without_pause
 
 VARIABLE = "PALMETTE_WEIGHTS_CACHE"
-_FOLDER, _DEFAULT = "weights", 4.0  # gigabytes
+_FOLDER, _DEFAULT = "weights", 4000  # megabytes
 _COMPLETE = "complete"  # a file that is written last
 
 
@@ -120,8 +120,8 @@ def _limit() -> int:
     """Bytes for all entries together."""
     value = os.environ.get(VARIABLE) or str(_DEFAULT)
     try:
-        return max(0, int(float(value) * 1e9))
+        return max(0, int(float(value) * 1e6))
     except (ValueError, OverflowError) as error:
         raise ModelError(
-            f"{VARIABLE} is {value!r}, which is no number of gigabytes", "Give a number, or 0 to keep no weights."
+            f"{VARIABLE} is {value!r}, which is no number of megabytes", "Give a number, or 0 to keep no weights."
         ) from error
