@@ -1,6 +1,7 @@
 """Runs the commands of README.md's section "Every command, in order" in an empty folder, without the hub.
 
-It prints each with the seconds that it took, as a user waits for it, and ends with an error at the first that fails.
+It prints each with the seconds that it took, as a user waits for it, and with the processor's seconds, which depend
+less on what else the machine does. It ends with an error at the first that fails.
 
     python benchmarks/readme_commands.py
     python benchmarks/readme_commands.py --quickstart runs/quickstart   # take this finished run instead of making one
@@ -30,20 +31,21 @@ def commands(text: str) -> list[str]:
     return [re.sub(r"\s+# .*$", "", line) for line in lines]
 
 
-def run(command: str, folder: Path) -> float:
-    """Run a command in a folder. The result is its seconds.
+def run(command: str, folder: Path) -> tuple[float, float]:
+    """Run a command in a folder. The result is its seconds on the clock, and those of the processor.
 
     Raises:
         SystemExit: it failed.
     """
     called = re.sub(r"(^|\| )palmette ", rf"\1{sys.executable} -m palmette ", command)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    started = time.monotonic()
+    before, started = os.times(), time.monotonic()
     done = subprocess.run(called, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - started
+    seconds, after = time.monotonic() - started, os.times()
     if done.returncode:
         raise SystemExit(f"{command}\nended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return seconds
+    busy = after.children_user + after.children_system - before.children_user - before.children_system
+    return seconds, busy
 
 
 def main() -> None:
@@ -57,7 +59,8 @@ def main() -> None:
             if command == "palmette quickstart" and options.quickstart:
                 shutil.copytree(options.quickstart, folder / "runs" / "quickstart")
                 continue
-            print(f"{run(command, folder):6.1f} s  {command}", flush=True)
+            seconds, busy = run(command, folder)
+            print(f"{seconds:6.1f} s, processor {busy:6.1f} s  {command}", flush=True)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,21 @@ def test_data_of_no_kind_is_an_error(lines: tuple[Any, ...], message: str, tmp_p
         check_data(written(tmp_path / "x.jsonl", *lines))
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.txt", r"a\.txt is a document, not data. To ask about it: palmette ask .*a\.txt \"QUESTION\""),
+        ("a.yaml", r"a\.yaml is a recipe, not data. Check the files that it names under data\.train"),
+        ("", "is a folder, not a data file. Name one of the files in it"),
+    ],
+)
+def test_what_holds_no_records_is_named(name: str, message: str, tmp_path: Path) -> None:
+    for file in ("a.txt", "a.yaml"):
+        (tmp_path / file).write_text("output: x")
+    with pytest.raises(DataError, match=message):
+        check_data(str(tmp_path / name))
+
+
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no data file"):
         check_data(str(tmp_path / "none.jsonl"))

@@ -52,11 +52,16 @@ def chat(
     reply. A line that is :new begins a new conversation.
     """
     from palmette.cli.console import stderr
-    from palmette.inference.answerer import load_answerer
-    from palmette.inference.conversation import Conversation, Generation
+    from palmette.inference.names import open_source
+    from palmette.startup import quick_imports
+
+    opened = open_source(model)
+    with quick_imports(freeze=True):
+        from palmette.inference.answerer import load_answerer
+        from palmette.inference.conversation import Conversation, Generation
 
     generation = Generation(temperature, top_p, max_new_tokens, seed)
-    answerer = load_answerer(model, attention=attention, calibrated=False)
+    answerer = load_answerer(opened, attention=attention, calibrated=False)
     recipe = answerer.source.recipe if answerer.source is not None else None
     if recipe is not None and recipe.data.kind == "qa":
         stderr().print(

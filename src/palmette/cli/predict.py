@@ -67,7 +67,8 @@ def predict(
     from palmette.inference.names import open_source
     from palmette.startup import quick_imports
 
-    source, opened = _input(sources, question or [], questions), open_source(model)
+    source = _input(sources, question or [], questions)
+    opened = open_source(model)
     with quick_imports(freeze=True):
         from palmette.inference.answerer import load_answerer
         from palmette.inference.job import check_job, predict_file

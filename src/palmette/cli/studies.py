@@ -35,8 +35,10 @@ def sweep(
     from palmette.cli.console import stderr
     from palmette.config import read_file
     from palmette.startup import quick_imports
+    from palmette.train.stages import refuse_other_recipe
 
-    read_file(file)  # a file that cannot be read is found before anything heavy is imported
+    # A file that cannot be read, or is for another command, is found before anything heavy is imported.
+    refuse_other_recipe(read_file(file), str(file), "sweep")
     with quick_imports(freeze=True):
         from palmette.studies.sweep.runner import run_sweep
         from palmette.train.callbacks import TrainingInterrupted
@@ -70,8 +72,10 @@ def chain(
     from palmette.cli.console import stderr
     from palmette.config import read_file
     from palmette.startup import quick_imports
+    from palmette.train.stages import refuse_other_recipe
 
-    read_file(recipe)  # a file that cannot be read is found before anything heavy is imported
+    # A file that cannot be read, or is for another command, is found before anything heavy is imported.
+    refuse_other_recipe(read_file(recipe), str(recipe), "chain")
     with quick_imports(freeze=True):
         from palmette.studies.chain.runner import run_chain
         from palmette.train.callbacks import TrainingInterrupted

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from palmette.data.chat import Conversation, parse_chat
-from palmette.data.inputs import QuestionFile
+from palmette.data.inputs import DOCUMENT_SUFFIXES, QuestionFile
 from palmette.data.kinds import KINDS, Kind, kind_of, wrong_kind
 from palmette.data.preference import Comparison, Verdict, parse_comparisons, parse_verdicts
 from palmette.data.records import Document
 from palmette.data.source import checked_records, open_rows
-from palmette.data.tables import is_table, open_table
+from palmette.data.tables import SUFFIXES, is_table, open_table
 from palmette.errors import DataError
 from palmette.files import expand
 
@@ -29,6 +31,7 @@ _LOOKED_AT = 100  # rows
 _KNOWN = "A row needs one of: " + ". Or ".join(f"{kind.columns} ({kind.title})" for kind in KINDS.values()) + "."
 _TO_ANSWER = "questions about documents, without answers"
 _PREDICT = "They are for palmette predict. To train or measure, give each question its 'answers'."
+_DOCUMENTS = DOCUMENT_SUFFIXES - SUFFIXES
 _OF_QUESTIONS = re.compile(r"\s*(question|query)", re.IGNORECASE)
 _OF_ANSWERS = re.compile(r"\s*(answer|gold|(is[ _-])?impossible)", re.IGNORECASE)
 _EXAMPLE = "rajpurkar/squad_v2:train"
@@ -84,9 +87,10 @@ def check_data(source: str, wanted: Sequence[Kind] = ()) -> Report:
         DataError: there is no such source, it cannot be read at all, or its rows show no kind of data.
     """
     path = expand(source)
+    _check_may_be_data(path, source)
     if source.startswith("builtin:") or path.suffix == ".json":
         return _wanted(_questions(source), "questions", wanted)
-    rows = list(open_rows(source, default_split="train", columns=_KNOWN, example=_EXAMPLE)[1])
+    rows = list(open_rows(source, default_split="train", columns="", example=_EXAMPLE)[1])
     columns = open_table(path, source).columns if is_table(path) else ()
     kind = _kind(rows, columns, source, wanted)
     if kind == "questions":
@@ -100,6 +104,22 @@ def check_data(source: str, wanted: Sequence[Kind] = ()) -> Report:
     else:
         report = _preferences(source, rows, kind)
     return _wanted(report, kind, wanted)
+
+
+def _check_may_be_data(path: Path, source: str) -> None:
+    """Refuse folders, documents and recipes, which hold no records.
+
+    Raises:
+        DataError: it is one of these. The message says what takes it.
+    """
+    if path.is_dir():
+        raise DataError(f"{source} is a folder, not a data file", "Name one of the files in it.")
+    if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
+        raise DataError(f"{source} is a recipe, not data", "Check the files that it names under data.train.")
+    if path.is_file() and path.suffix.lower() in _DOCUMENTS:
+        raise DataError(
+            f"{source} is a document, not data", f'To ask about it: palmette ask {shlex.quote(source)} "QUESTION"'
+        )
 
 
 def _kind(

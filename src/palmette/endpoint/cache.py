@@ -17,7 +17,7 @@ from typing import Any
 
 from palmette import run
 from palmette.endpoint.completion import Completion
-from palmette.errors import RunError
+from palmette.errors import RunError, reason_of
 
 _VERSION = 1
 
@@ -66,4 +66,4 @@ class CompletionCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"cannot create the cache {folder}: {error.strerror}", "Give another --cache.") from error
+            raise RunError(f"cannot create the cache {folder}: {reason_of(error)}", "Give another --cache.") from error

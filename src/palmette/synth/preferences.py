@@ -19,7 +19,7 @@ from typing import Any
 
 from palmette import run
 from palmette.data.records import Document, Question
-from palmette.errors import RunError
+from palmette.errors import RunError, reason_of
 from palmette.progress import progress
 from palmette.rollouts.rewards import CompletionReward, RewardMixture
 from palmette.rollouts.sampling import Rollout, RolloutSampler, Sampling
@@ -230,14 +230,14 @@ def begin_work(work: Path, settings: Mapping[str, Any]) -> dict[str, Line]:
         begun = dict(head["settings"])
         done = {line["id"]: line for line in lines}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{work} cannot be read: {error}", "Remove it to start again.") from error
+        raise RunError(f"{work} cannot be read: {reason_of(error)}", "Remove it to start again.") from error
     way_out = "Give the options that it was begun with, or another name for the output. Or remove it to start again."
     run.check_same(begun, current, where=work, way_out=way_out, defaults=_DEFAULTS)
     if size < len(raw):
         try:
             os.truncate(work, size)
         except OSError as error:
-            raise RunError(f"cannot write {work}: {error.strerror}", "Choose another output.") from error
+            raise RunError(f"cannot write {work}: {reason_of(error)}", "Choose another output.") from error
     if not size:
         run.append_line(work, first)
     return done

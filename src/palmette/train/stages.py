@@ -198,9 +198,15 @@ def read_recipe(path: Path | str, stage: str | None = None) -> Recipe:
         others = [name for name in STAGES if _reads(name, values)] if "stage" not in values else []
         if stage is None or not others:
             raise
+        command = (
+            f"`palmette train {others[0]}`"
+            if len(others) == 1 or others[0] == _SFT
+            else "the command of the stage that is meant"
+        )
+        problem = error.problem.removeprefix(f"{source}: ")
         raise RecipeError(
-            f"{source} can be a recipe of {' or '.join(others)}, and it is not one of {stage}: {error.problem}",
-            f"Run `palmette train {others[0]}` with it. For {stage}: {error.way_out}",
+            f"{source} can be a recipe of {', '.join(others)}, and it is not one of {stage}: {problem}",
+            f"Run {command} with it. For {stage}: {error.way_out}",
         ) from error
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from palmette import run
-from palmette.errors import RunError
+from palmette.errors import RunError, reason_of
 from palmette.files import parse_yaml
 
 SAMPLES, FIRST_LOG = "samples.jsonl", "metrics-embeddings.jsonl"
@@ -131,7 +131,9 @@ def read_training_run(folder: Path) -> TrainingRun:
         manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
         recipe = parse_yaml((folder / run.RECIPE).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RunError(f"{folder}: recipe or manifest cannot be read: {error}", "Restore the file.") from error
+        raise RunError(
+            f"{folder}: recipe or manifest cannot be read: {reason_of(error)}", "Restore the file."
+        ) from error
     first = folder / FIRST_LOG
     return TrainingRun(
         name=_name(folder.resolve()),
@@ -158,7 +160,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     try:
         lines = run.read_log(path)
     except ValueError as error:
-        raise RunError(f"{path} cannot be read: {error}", "Restore the file.") from error
+        raise RunError(f"{path} cannot be read: {reason_of(error)}", "Restore the file.") from error
     for number, line in enumerate(lines, 1):
         if not isinstance(line, dict) or not isinstance(line.get("step"), int):
             raise RunError(f"{path}: line {number} has no step", "Restore the file.")
@@ -183,7 +185,7 @@ def _samples(path: Path) -> list[Sample]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if number == len(lines):
                 break
-            raise RunError(f"{path}: line {number} is no sample: {error}", "Restore the file.") from error
+            raise RunError(f"{path}: line {number} is no sample: {reason_of(error)}", "Restore the file.") from error
     return sorted(samples, key=lambda sample: sample.step)
 
 
