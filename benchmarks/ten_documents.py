@@ -46,7 +46,7 @@ CONTRACT = HERE.parent / "src" / "palmette" / "data" / "examples" / "contract.js
 COLUMNS = ("right", "contains", "wrong", "unsure", "called absent", "rightly refused", "wrongly answered")
 # What a wrong answer and a wrong refusal cost, as `palmette calibrate` counts by default.
 COST = {"wrong": 2, "wrongly answered": 2, "unsure": 1, "called absent": 1}
-NUM_SHOWN = 3  # candidates that a person looks at when the answer is "unsure"
+NUM_SHOWN = 3  # candidates that a person would look at after a refusal
 
 
 @dataclass(frozen=True)
@@ -250,11 +250,12 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     cost = sum(COST.get(outcome.kind, 0) for outcome in outcomes)
     answered = [outcome for outcome in outcomes if outcome.answer]
     hits = sum(outcome.kind in ("right", "contains") for outcome in answered)
-    unsure = [outcome for outcome in outcomes if outcome.kind == "unsure"]
+    unsure, absent = ([one for one in outcomes if one.kind == kind] for kind in ("unsure", "called absent"))
     return (
         f"{len(outcomes)} questions: EM {exact:.0f}, F1 {f1:.0f}, cost {cost}. {hits} of {len(answered)} answers are "
-        f"right or contain the answer. {sum(one.shown for one in unsure)} of {len(unsure)} questions with an answer "
-        f"that were called unsure have it among the first {NUM_SHOWN} candidates."
+        f"right or contain the answer. {sum(one.shown for one in unsure)} of {len(unsure)} that were called unsure and "
+        f"{sum(one.shown for one in absent)} of {len(absent)} that were called absent have a known answer among the "
+        f"first {NUM_SHOWN} candidates."
     )
 
 

@@ -144,7 +144,7 @@ def test_the_report_counts(bench: ModuleType, asked: Any, capsys: pytest.Capture
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| ferry | 0 | 1 | 0 | 0 | 1 | 0 | 0 | 1 | ")
     assert lines[5].startswith("| the ten documents together | 0 | 2 | 0 | 0 | 2 | 0 | 0 | 2 | ")
-    scores = "EM 33, F1 33, cost {}. {} answers are right or contain the answer. {} questions with an answer that were"
+    scores = "EM 33, F1 33, cost {}. {} answers are right or contain the answer. {} that were called unsure and 0 of 0"
     assert lines[7].startswith("The ten documents. 6 questions: " + scores.format(6, "2 of 4", "2 of 2"))
     assert lines[8].startswith("The example contract. 3 questions: " + scores.format(3, "1 of 2", "1 of 1"))
 
