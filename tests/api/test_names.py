@@ -162,7 +162,7 @@ def test_what_is_wrong_is_named_before_anything_is_computed(run: str) -> None:
     for text, questions, message in (
         (" \n", ["Q?"], "document 'text' is empty"),
         ("a\ud800", ["Q?"], "half a surrogate pair"),
-        (FERRY, ["Q?", " "], "question '1' of document 'text' has no text"),
+        (FERRY, ["Q?", " "], "question '2' of document 'text' has no text"),
         (FERRY, "When?", "the questions are one text, 'When"),
     ):
         with pytest.raises(DataError, match=message):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palmette.cache import cache_folder
 from palmette.cli.answers import Asked, show_answer
+from palmette.cli.history import history, read_line
 from palmette.errors import PalmetteError
 from palmette.inference.excerpt import printable
 
@@ -21,7 +17,7 @@ if TYPE_CHECKING:
     from palmette.documents import Extracted
     from palmette.inference.asking import Session
 
-PROMPT, HISTORY, MAX_HISTORY = "> ", "ask_history", 1000
+HISTORY = "ask_history"
 _ENDS = (":quit", ":q")
 _HELP = """\
 Type a question, and press Enter.
@@ -46,10 +42,10 @@ def converse(
         why: show all candidates, and how each decision came about.
     """
     talk = _Conversation(session, document, out, news, full, why)
-    with _history(cache_folder() / HISTORY):
+    with history(cache_folder() / HISTORY):
         while True:
             try:
-                line = _read_line().strip()
+                line = read_line().strip()
                 if line in _ENDS:
                     return
                 if line:
@@ -100,38 +96,3 @@ class _Conversation:
         except PalmetteError as error:
             self.news.print(printable(f"error: {error}"))
         self.busy = False
-
-
-def _read_line() -> str:
-    if sys.stdout.isatty():
-        return input(PROMPT)
-    # `input` would write the prompt to standard output, among the answers.
-    print(PROMPT, end="", file=sys.stderr, flush=True)
-    line = sys.stdin.readline()
-    if not line:
-        raise EOFError
-    return line
-
-
-@contextlib.contextmanager
-def _history(path: Path) -> Iterator[None]:
-    """Keep the questions for the next time, in a file that only its owner can read.
-
-    Without readline, as on Windows, nothing is kept.
-    """
-    try:
-        import readline
-    except ImportError:  # Windows
-        yield
-        return
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        path.chmod(0o600)
-        readline.read_history_file(path)
-    readline.set_history_length(MAX_HISTORY)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            readline.write_history_file(path)

@@ -24,5 +24,5 @@ def prompts(name: Annotated[str | None, typer.Argument(help="Show this prompt in
     table = plain_table("prompt")
     table.add_column("meaning")
     for prompt, about in describe_prompts():
-        table.add_row(Text(prompt), Text(about))
+        table.add_row(prompt, about)
     console.print(table)

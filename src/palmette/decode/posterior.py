@@ -65,6 +65,7 @@ class WindowScores:
         bound: log odds that no unscored span can exceed.
         num_passes: the number of forward passes.
         slack: by how much all these log odds may be too high, because spans of the neighbours were not all scored.
+        has_twins: whether a scored span may stand among the unscored ones too, with or without a blank before it.
     """
 
     spans: dict[str, tuple[int, float]]
@@ -72,6 +73,7 @@ class WindowScores:
     bound: float
     num_passes: int
     slack: float = 0.0
+    has_twins: bool = False
 
     def shifted(self, by: float) -> WindowScores:
         """The same scores with all log odds raised by a number."""
@@ -141,8 +143,8 @@ class SpanPosterior:
             spans=tuple(spans),
             unscored=log_sum_exp(window.unscored for window in windows) - prior,
             bound=bound,
-            # The strings of one window are distinct, so a scored string has no unscored part.
-            excess=bound if len(windows) > 1 else -math.inf,
+            # Where the strings of a window are distinct, a scored string of a single window has no unscored part.
+            excess=bound if len(windows) > 1 or any(window.has_twins for window in windows) else -math.inf,
             num_passes=max(window.num_passes for window in windows),
             slack=max(window.slack for window in windows),
             num_windows=len(windows),

@@ -182,7 +182,7 @@ class SpanDecoder:
         """One of the windows of a document, with its tokens and its spans."""
         window = windows[index]
         tokens = self._task.open_completion(document.text[window.start : window.end], _ANY).document
-        trie = span_trie(self._task.template.encoder, document.text, window, self.effort.max_words)
+        trie = span_trie(self._task, document.text, window, self.effort.max_words)
         return Reading(tokens, trie, index, len(windows), document.id)
 
     def opened(self, questions: Iterable[Question]) -> list[tuple[str, tuple[int, ...]]]:

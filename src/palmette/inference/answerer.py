@@ -14,15 +14,16 @@ from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import DataError, RunError
-from palmette.inference.base import check_answers, load_source
+from palmette.inference.base import load_merged
 from palmette.inference.calibration import CALIBRATION, Calibration
 from palmette.inference.fingerprint import base_fingerprint, fingerprint_hash
-from palmette.inference.names import ModelName, ModelSource, locate, resolve_model
+from palmette.inference.names import ModelName, ModelSource, locate, open_source
 from palmette.inference.task import recipe_task
 from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
-from palmette.model.loading import LoadedModel, dtype_name, merge_lora, weights_hash
-from palmette.model.pause import PAUSE_WEIGHTS, pause_of
+from palmette.model.files import PAUSE_WEIGHTS
+from palmette.model.loading import LoadedModel, dtype_name, weights_hash
+from palmette.model.pause import pause_of
 from palmette.tasks.extractive_qa import ExtractiveQa
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class Answerer:
 
 
 def asked_document(text: str, questions: Sequence[str], name: str) -> Document:
-    """A document with questions, checked. The ids of the questions are their positions, counted from 0.
+    """A document with questions, checked. The ids of the questions are their positions, counted from 1.
 
     Args:
         text: the text of the document.
@@ -220,18 +221,21 @@ def asked_document(text: str, questions: Sequence[str], name: str) -> Document:
     """
     if isinstance(questions, str):
         raise DataError(f"the questions are one text, {questions[:40]!r}", "Give a list of questions.")
-    document = Document(name, text, tuple(Question(str(index), question) for index, question in enumerate(questions)))
+    numbered = tuple(Question(str(index), question) for index, question in enumerate(questions, start=1))
+    document = Document(name, text, numbered)
     check_document(document, name)
     for question in document.questions:
         check_question(question, document, name)
     return document
 
 
-def load_answerer(name: ModelName, *, attention: AttentionChoice | None = None, calibrated: bool = True) -> Answerer:
+def load_answerer(
+    name: ModelName | ModelSource, *, attention: AttentionChoice | None = None, calibrated: bool = True
+) -> Answerer:
     """Load a model that answers questions.
 
     Args:
-        name: a run folder, a model folder, a GGUF file, or a hub id.
+        name: a run folder, a model folder, a GGUF file, or a hub id, or what `open_source` made of one.
         attention: the attention backend, "auto", "flex", "sdpa" or "eager". The run's own, or "auto", if None.
         calibrated: whether to use the run's calibration, if it has one.
 
@@ -240,10 +244,9 @@ def load_answerer(name: ModelName, *, attention: AttentionChoice | None = None, 
         ModelError: the model is missing, is a run whose base model has changed, or cannot honour the attention mask
             of a tree.
     """
-    source = resolve_model(name)
-    check_answers(source)
-    loaded = merge_lora(load_source(source, attention=attention))
-    check_model(loaded.model, training=False)
+    source = name if isinstance(name, ModelSource) else open_source(name)
+    loaded = load_merged(source, attention=attention)
+    check_model(loaded.model, training=False, weights=loaded.content)
     task = recipe_task(source.recipe or Recipe(output=""), loaded.tokenizer)
     trained = source.trained
     if trained is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from palmette.data.records import Document
 from palmette.decode.posterior import Decision
-from palmette.errors import DataError, RunError
+from palmette.errors import DataError, RunError, reason_of
 from palmette.run import write_json
 
 CALIBRATION = "calibration.json"
@@ -66,7 +66,7 @@ class Calibration:
             documents, decision = tuple(value.pop("documents")), Decision(**value.pop("decision"))
             made = cls(decision=decision, guarantee=guarantee, documents=documents, costs=costs, **value)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RunError(f"cannot read {path}: {error}", _AGAIN) from error
+            raise RunError(f"cannot read {path}: {reason_of(error)}", _AGAIN) from error
         # Versions that knew no costs compared a span with "?" before the temperature. Then their guarantee was tested
         # on other answers, unless the minimum of confidence or the temperature lets both rules give the same ones.
         if guarantee and costs is None and not (decision.min_confidence >= 0.5 and decision.temperature >= 1.0):

@@ -13,7 +13,8 @@ from typing import Literal
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from palmette.evaluate.names import HEADLINES, with_interval
+from palmette.evaluate.names import HEADLINES
+from palmette.numbers import with_interval
 from palmette.publish.joined_tokens import JoinedPrompts
 from palmette.publish.public import Figures, Source
 
