@@ -42,7 +42,7 @@ class FirstLook:
     whole_windows: int = 4
     max_windows: int = 12
     windows_per_round: int = 4
-    max_unread: float = 0.03
+    max_unread: float = 0.05
 
 
 class StateStore(Protocol):
