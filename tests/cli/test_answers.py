@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -73,6 +74,8 @@ def test_refusals() -> None:
         "   0.31  not in the document",
         "   0.03  30 days  line 4",
     ]
+    hopeless = replace(UNSURE, candidates=(NOTICE, candidate("30 days", 0.004)))
+    assert "30 days" not in shown(("When does it end?", hopeless)), "only likely ones, since a person reads them"
 
 
 def test_the_whole_document_on_request() -> None:

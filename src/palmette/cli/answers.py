@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from palmette.decode.prediction import Prediction
     from palmette.documents import Extracted
 
-NUM_SHOWN = 3  # candidates of an unsure refusal
+NUM_SHOWN, LEAST_SHOWN = 3, 0.01  # candidates of an unsure refusal, at most and from which probability on
 _MARK, _COLOURS = "black on bright_green", {"": "bold", "absent": "bold yellow", "unsure": "bold yellow"}
 
 
@@ -84,7 +84,8 @@ def show_answer(console: Console, document: Extracted, asked: Asked, *, full: bo
     if prediction.refusal:
         _print(console, Text(wording.refusal(prediction), _COLOURS[prediction.refusal]))
         if prediction.refusal == "unsure" and not why:
-            _print_all(console, _candidates(document, prediction, NUM_SHOWN))
+            shown = sum(one.probability >= LEAST_SHOWN for one in prediction.candidates[:NUM_SHOWN])
+            _print_all(console, _candidates(document, prediction, max(shown, 1)))
     else:
         broken = not prediction.valid_json or (prediction.text and prediction.start is None)
         _print(console, Text(wording.headline(prediction), "bold red" if broken else "bold"))

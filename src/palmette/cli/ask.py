@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,13 +11,11 @@ from palmette.cli.options import (
     MODEL,
     AttentionOption,
     CalibrationOption,
+    ChosenModelOption,
     DecoderOption,
     InsideWordsOption,
     MaxWordsOption,
 )
-
-if TYPE_CHECKING:  # commands import what they need when they run
-    from rich.console import Console
 
 
 def _refuse_old_form(value: str | None) -> None:
@@ -43,15 +41,6 @@ DocumentArgument = Annotated[
 ]
 QuestionsArgument = Annotated[
     list[str] | None, typer.Argument(help="One question or more. Without any, a prompt asks for them.")
-]
-ChosenModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        help="A run folder, a model folder, a GGUF file, or a hub id. By default the newest finished run below runs/, "
-        "or else the untouched default model.",
-        **MODEL,
-    ),
 ]
 FullOption = Annotated[bool, typer.Option("--full", help="Show the whole document, with the answers marked.")]
 WhyOption = Annotated[bool, typer.Option("--why", help="Show all candidates, and how each decision came about.")]
@@ -105,6 +94,7 @@ def ask(
     check_text(opened.text, opened.name)
 
     from palmette.cli.answers import show
+    from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr, stdout
     from palmette.inference.excerpt import printable
     from palmette.inference.names import open_source
@@ -113,7 +103,7 @@ def ask(
     news, out = stderr(), stdout()
     for note in opened.notes:
         news.print(printable(f"{opened.name}: {note}"))
-    source = open_source(model if model is not None else _chosen(news))
+    source = open_source(named_or_chosen(model, news))
     with quick_imports(freeze=True):
         from palmette.cli.conversation import converse
         from palmette.inference.answerer import load_answerer
@@ -145,13 +135,3 @@ def _check_prompt(document: str, *, as_json: bool) -> None:
     if as_json or not sys.stdin.isatty():
         why = "--json was given" if as_json else "standard input is no terminal to ask for one"
         raise DataError(f"there is no question, and {why}", "Write the question after the document, between quotes.")
-
-
-def _chosen(news: Console) -> str:
-    """The model to use where none was named. A line says which, and why."""
-    from palmette.inference.choice import choose_model
-    from palmette.inference.excerpt import printable
-
-    chosen = choose_model()
-    news.print(printable(chosen.why), style="bold red" if chosen.untaught else "dim")
-    return chosen.name

@@ -45,6 +45,15 @@ Attention = Literal["auto", "flex", "sdpa", "eager"]
 ModelOption = Annotated[
     str, typer.Option("--model", help="A run folder, a model folder, a GGUF file, or a hub id.", **MODEL)
 ]
+ChosenModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="A run folder, a model folder, a GGUF file, or a hub id. By default the newest finished run below runs/, "
+        "or else the untouched default model.",
+        **MODEL,
+    ),
+]
 FinishedRun = Annotated[Path, typer.Argument(help="A finished run folder.", **{**PATH, "metavar": "RUN"})]
 DataOption = Annotated[str, typer.Option("--data", help=f"Questions with known answers: {SOURCES}.", **DATA)]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for the results. It must not exist.", **PATH)]

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palmette.cli.options import (
-    DEFAULT_MODEL,
     MODEL,
     PATH,
     AttentionOption,
     CalibrationOption,
+    ChosenModelOption,
     InsideWordsOption,
     MaxWordsOption,
-    ModelOption,
 )
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -48,7 +47,7 @@ def predict(
             **{**MODEL, "metavar": "FILE"},
         ),
     ] = None,
-    model: ModelOption = DEFAULT_MODEL,
+    model: ChosenModelOption = None,
     attention: AttentionOption = None,
     calibration: CalibrationOption = True,
     max_words: MaxWordsOption = None,
@@ -61,14 +60,15 @@ def predict(
 
     Each row, or each question about each document, becomes a line of the output. One that cannot be answered becomes an
     error line. The exit status is 0 all the same, unless --strict is given. A job that was stopped continues with the
-    same command.
+    same command. Name the model with --model, since a run that is finished in the meantime would be taken otherwise.
     """
+    from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr
     from palmette.inference.names import open_source
     from palmette.startup import quick_imports
 
     source = _input(sources, question or [], questions)
-    opened = open_source(model)
+    opened = open_source(named_or_chosen(model, stderr()))
     with quick_imports(freeze=True):
         from palmette.inference.answerer import load_answerer
         from palmette.inference.job import check_job, predict_file

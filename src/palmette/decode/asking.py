@@ -227,10 +227,10 @@ class Asking:
             return search.plan(len(search.trie), floor=-math.inf)
         if self._settled(search):
             return []
-        floor = search.best_span if self._decision.forces_span else max(search.best_span, search.abstain)
-        if not self._decision.forces_span and search.bound <= floor:
-            # The best span is known, or known to be less likely than "?". All others tell how likely any answer is.
-            floor = -math.inf
+        # Only where the best span is asked for, likelier or not than "?", can the others be left out. The rest decide
+        # how likely any answer is. No floor is set by `search.abstain`: the likelihood of a continuation is a guess,
+        # and a floor near the first token's would add one token a pass.
+        floor = search.best_span if self._decision.forces_span else -math.inf
         return search.plan(max_tokens, floor=floor)
 
     def _settled(self, search: Search) -> bool:

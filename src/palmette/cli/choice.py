@@ -1,0 +1,25 @@
+"""The model of a command that was given none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def named_or_chosen(name: str | None, news: Console) -> str:
+    """The model that was named, or else the best one at hand. Then a line says which, and why.
+
+    Args:
+        name: the name, if one was given.
+        news: where the line goes.
+    """
+    from palmette.inference.choice import choose_model
+    from palmette.inference.excerpt import printable
+
+    if name is not None:
+        return name
+    chosen = choose_model()
+    news.print(printable(chosen.why), style="bold red" if chosen.untaught else "dim")
+    return chosen.name
