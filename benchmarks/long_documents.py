@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     answerer = palmette.load(options.model)
-    decoder = answerer.span_decoder(decision=replace(answerer.decision, max_no_answer=1.0))
+    decoder = answerer.span_decoder(decision=replace(answerer.decision, always_answer=True))
     documents = palmette.read_data(options.data).documents
     print(f"{options.model} on {Path(options.data).name}, {environment()['machine']['processor']}\n")
     print(

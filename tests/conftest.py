@@ -52,6 +52,12 @@ def no_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
+@pytest.fixture(autouse=True)
+def no_kept_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights of the tests' models do not take the place of the user's own in the cache."""
+    monkeypatch.setenv("PALMETTE_WEIGHTS_CACHE", "0")
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """A small byte-level tokenizer with a ChatML template."""

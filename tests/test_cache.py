@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from palmette.cache import cache_folder, make_room, mark_used, remove_abandoned
+from palmette.cache import cache_folder, file_hash, kept_hash, make_room, mark_used, remove_abandoned
 
 
 def entry(folder: Path, name: str, size: int, age: float) -> Path:
@@ -55,3 +55,51 @@ def test_what_is_being_written_is_left_alone_until_it_is_old(tmp_path):
 def test_no_folder_is_no_error(tmp_path):
     assert make_room(tmp_path / "none", 0) == []
     remove_abandoned(tmp_path / "none")
+
+
+def test_a_hash_is_kept_until_the_file_changes(tmp_path, monkeypatch):
+    """The values are those of `printf a | sha256sum` and `printf b | sha256sum`."""
+    monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("palmette.cache._YOUNG", -1.0)
+    file = tmp_path / "file"
+    file.write_text("a")
+    a, b = (
+        "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
+        "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d",
+    )
+    assert file_hash(file) == a
+    (kept,) = (tmp_path / "cache" / "hashes").iterdir()
+    kept.write_text(kept.read_text().replace(a, "kept"))
+    assert file_hash(file) == "kept"
+    file.write_text("b")
+    assert file_hash(file) == b
+
+
+def test_hashes_of_the_same_files_are_kept_apart_and_each_file_counts(tmp_path, monkeypatch):
+    monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("palmette.cache._YOUNG", -1.0)
+    files = [tmp_path / "one", tmp_path / "two"]
+    for file in files:
+        file.write_text("x")
+    assert kept_hash(files, "first", lambda: "1") == kept_hash(files, "first", lambda: "2") == "1"
+    assert kept_hash(files, "second", lambda: "2") == "2"
+    assert kept_hash(files[::-1], "first", lambda: "3") == "3"
+    files[1].write_text("longer")
+    assert kept_hash(files, "first", lambda: "4") == "4"
+
+
+def test_a_hash_of_a_young_file_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "file"
+    file.write_text("a")
+    assert kept_hash([file], "x", lambda: "1") == "1"
+    assert kept_hash([file], "x", lambda: "2") == "2"
+
+
+def test_a_hash_is_computed_where_the_cache_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("no folder")
+    monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("palmette.cache._YOUNG", -1.0)
+    file = tmp_path / "file"
+    file.write_text("a")
+    assert file_hash(file).startswith("ca978112")

@@ -83,8 +83,11 @@ if not TYPE_CHECKING:  # with this in sight, a type checker would take any name 
         """Import a name of the API when it is first used (PEP 562)."""
         if name not in _DEFINED_IN:
             raise AttributeError(f"module 'palmette' has no attribute {name!r}")
+        from palmette.startup import quick_imports
+
         module, _, attribute = _DEFINED_IN[name].partition(":")
-        value = importlib.import_module(module)
+        with quick_imports():
+            value = importlib.import_module(module)
         if attribute:
             value = getattr(value, attribute)
             globals()[name] = value

@@ -5,14 +5,16 @@ An unknown key is an error that names the nearest known one.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from palmette.errors import RecipeError
+from palmette.errors import RecipeError, in_yaml, reason_of
 from palmette.files import format_yaml, parse_yaml
 
 Positive = Annotated[int, Field(ge=1)]
@@ -21,8 +23,17 @@ Above0 = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
+_DATA_SUFFIXES = {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".xlsx"}
+
+
 class Section(BaseModel):
-    """A part of a recipe. It cannot be changed, and it refuses unknown keys."""
+    """A part of a recipe. It cannot be changed, and it refuses unknown keys.
+
+    Attributes:
+        renamed: keys of earlier versions, each with the key that replaced it, for messages.
+    """
+
+    renamed: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
@@ -88,7 +99,7 @@ class DataSection(Section):
 
 
 class PromptSection(Section):
-    """The prompt. All keys but `name` replace a text of the prompt. None leaves it as it is.
+    """The prompt. All keys but `name` replace a text of the prompt. null leaves it as it is.
 
     Attributes:
         name: a prompt that `palmette prompts` lists, or a YAML file of the same form.
@@ -99,6 +110,9 @@ class PromptSection(Section):
         before_answer: how the completion opens, up to the quote that opens the answer's JSON string.
         after_answer: how the completion closes, from the closing quote on.
         reasons: whether the completion may hold anything before the JSON.
+        bare: whether the completion is the answer alone, as it stands in the document, instead of JSON.
+        again: text between the document and a second copy of it, which is read with the whole text known. Empty reads
+            the document once.
         before_verdict: in a prompt of two turns, how the first completion opens. That completion only says whether the
             document holds the answer.
         after_verdict: in a prompt of two turns, how the first completion closes.
@@ -113,6 +127,8 @@ class PromptSection(Section):
     before_answer: str | None = None
     after_answer: str | None = None
     reasons: bool | None = None
+    bare: bool | None = None
+    again: str | None = None
     before_verdict: str | None = None
     after_verdict: str | None = None
     second_turn: str | None = None
@@ -273,13 +289,30 @@ def read_file(path: Path) -> dict[Any, Any]:
     """Read the map of settings in a YAML file.
 
     Raises:
-        RecipeError: the file does not exist, it is not UTF-8, or `read_settings` refuses its text.
+        RecipeError: the file does not exist (the message names the nearest), it is a folder or data, it is not UTF-8,
+            or `read_settings` refuses its text.
     """
+    if path.suffix.lower() in _DATA_SUFFIXES:
+        raise RecipeError(
+            f"{path} is data, not a recipe",
+            "Name it in a recipe, under data.train. `palmette recipe` prints recipes to start from.",
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error}", "Check the path.") from error
+        raise RecipeError(f"cannot read the recipe {path}: {reason_of(error)}", _way_to(path)) from error
     return read_settings(text, str(path))
+
+
+def _way_to(path: Path) -> str:
+    """What to do about a recipe that cannot be read."""
+    if path.is_dir():
+        return "Give a YAML file. A run folder that was stopped is continued with --resume."
+    with contextlib.suppress(OSError):
+        there = {file.stem: file for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml")}
+        if not path.exists() and (near := difflib.get_close_matches(path.stem, there, n=1)):
+            return f"Did you mean {there[near[0]]}?"
+    return "Check the path. `palmette recipe` prints recipes to start from."
 
 
 def read_settings(text: str, source: str) -> dict[Any, Any]:
@@ -293,7 +326,10 @@ def read_settings(text: str, source: str) -> dict[Any, Any]:
     except ValueError as error:
         raise RecipeError(f"{source} is not YAML: {error}", "Fix the line it names.") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"{source} holds no settings", "Start with `output: runs/NAME`.")
+        raise RecipeError(
+            f"{source} holds no settings",
+            "Start with `output: runs/NAME`. `palmette recipe` prints recipes with every key.",
+        )
     return values
 
 
@@ -318,23 +354,46 @@ def _explain(error: ValidationError, source: str, kind: type[Section]) -> Recipe
     path = [str(part) for part in first["loc"]]
     name = ".".join(path)
     if first["type"] == "extra_forbidden":
-        known = sorted(_keys(path[:-1], kind))
+        section = _section(path[:-1], kind)
+        if path[-1] in section.renamed:
+            now = ".".join([*path[:-1], section.renamed[path[-1]]])
+            return RecipeError(f"{source}: {name!r} is now called {now!r}", f"Write {section.renamed[path[-1]]}.")
+        known = sorted(section.model_fields)
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.4)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         return RecipeError(f"{source}: unknown key {name!r}", f"{hint}Known: {', '.join(known)}.")
     if first["type"] in ("model_type", "model_attributes_type", "dataclass_type"):
         return RecipeError(
-            f"{source}: {name} = {first['input']!r} is not a map of settings", "Indent its settings below it."
+            f"{source}: {name} = {in_yaml(first['input'])} is not a map of settings", "Indent its settings below it."
         )
     if first["type"] == "missing":
         return RecipeError(f"{source}: {name!r} is missing", "Add it.")
-    return RecipeError(f"{source}: {name} = {first['input']!r}: {first['msg']}", "Correct the value.")
+    return RecipeError(f"{source}: {name} = {in_yaml(first['input'])}: {_in_words(first['msg'])}", "Correct the value.")
 
 
-def _keys(path: list[str], kind: type[Section]) -> set[str]:
-    section: type[BaseModel] = kind
+def _in_words(message: str) -> str:
+    """A message of pydantic in the words of YAML.
+
+    >>> _in_words("Input should be a valid dictionary")
+    'it should be a map'
+    """
+    words = {"Input should be": "it should be", "a valid dictionary": "a map", "a valid list": "a list"}
+    words |= {"a valid string": "text", "a valid integer": "a whole number", "a valid number": "a number"}
+    words |= {
+        "a valid boolean": "true or false",
+        "Dictionary should": "the map should",
+        "List should": "the list should",
+    }
+    for old, new in words.items():
+        message = message.replace(old, new)
+    return message
+
+
+def _section(path: list[str], kind: type[Section]) -> type[Section]:
+    """The section at a path of keys."""
+    section = kind
     for part in path:
         annotation = section.model_fields[part].annotation
         candidates = [annotation, *get_args(annotation)]
-        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return set(section.model_fields)
+        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, Section))
+    return section

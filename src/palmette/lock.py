@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from palmette.errors import RunError
+from palmette.errors import RunError, reason_of
 
 
 @contextlib.contextmanager
@@ -39,7 +39,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
     except Timeout:
         pass
     except OSError as error:
-        raise RunError(f"cannot lock {path}: {error.strerror}", "Choose a folder that can be written.") from error
+        raise RunError(f"cannot lock {path}: {reason_of(error)}", "Choose a folder that can be written.") from error
     held = lock.is_locked
     try:
         yield held

@@ -1,38 +1,149 @@
-"""Progress of long jobs on standard error: how much is done, the rate, and an estimate of the time left."""
+"""Progress of long jobs on standard error: how much is done, the pace, and an estimate of the time left.
+
+The first unit of a job takes longer than the others: kernels are compiled, memory is touched for the first time, the
+largest batch is rehearsed. And units often come in groups: a document's questions are answered together. So the pace is
+counted from the end of the first group, and there is no estimate before the second one.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
 
+from palmette import numbers
+
 Say = Callable[[str], None]  # called with a line of news
+Clock = Callable[[], float]
+
+_TOGETHER = 0.02  # seconds: units that follow each other faster belong to one group
+_LONGEST = 1.0  # seconds: a group that goes on for longer is a steady flow, and another group begins
+_LINE = "{desc} |{bar:8}| {n_fmt} of {total_fmt}{unit}{pace}{postfix}"  # 80 characters in a training run
 
 
-class _Lines:
-    """Standard error, with every redrawing of a bar on a line of its own."""
+class Pace:
+    """How many units a job does a second, without its first group of units.
 
-    def write(self, text: str) -> int:
-        return sys.stderr.write(text.replace("\r", "\n"))
+    Six questions in groups of three, of which the first group took 10 seconds and the second one second:
 
-    def flush(self) -> None:
-        sys.stderr.flush()
+    >>> seconds = iter([0.0, 10.0, 10.0, 10.0, 11.0, 11.0, 11.0, 12.0])
+    >>> pace = Pace(lambda: next(seconds))
+    >>> for done in range(1, 8):
+    ...     pace.note(done)
+    >>> pace.per_second
+    3.0
+
+    Args:
+        clock: gives the time in seconds.
+    """
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._last = self._opened = clock()
+        self._done = 0
+        self._first: tuple[float, int] | None = None  # when the first group ended, and the units done by then
+        self._group: tuple[float, int] | None = None  # the same of the last complete group
+        self._started = False
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the start to the last unit."""
+        return self._last - self._began
+
+    def note(self, done: int) -> None:
+        """Note that so many units are done by now."""
+        now = self._clock()
+        if self._started and (now - self._last >= _TOGETHER or now - self._opened >= _LONGEST):
+            self._group = (self._last, self._done)
+            self._first = self._first or self._group
+            self._opened = now
+        elif not self._started:
+            self._started, self._opened = True, now
+        self._last, self._done = now, done
+
+    @property
+    def per_second(self) -> float | None:
+        """Units a second. None while only one group has been seen.
+
+        The group that is coming in may not be complete, and the groups before it lack its time. Both ways to count are
+        too slow, so the faster one is nearer.
+        """
+        if self._first is None or self._group is None:
+            return None
+        paces = []
+        for (now, done), (then, before) in (
+            ((self._last, self._done), self._first),
+            (self._group, self._first),
+            (self._first, (self._began, 0)),
+        ):
+            if now > then and done > before:
+                paces.append((done - before) / (now - then))
+        return max(paces, default=None)
 
 
-def progress(total: int, what: str, unit: str) -> Any:
+class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
+    """A progress bar in words. Its pace leaves out the first group of units.
+
+    Args:
+        clock: gives the time in seconds.
+        options: as for `tqdm`.
+    """
+
+    def __init__(self, *, clock: Clock = time.monotonic, **options: Any) -> None:
+        self._pace = Pace(clock)
+        super().__init__(bar_format=_LINE, **options)
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Note that `n` more units are done, and draw the bar if it is time."""
+        if n:
+            self._pace.note(int(self.n - self.initial + n))
+        drawn: bool | None = super().update(n)
+        return drawn
+
+    @property
+    def per_second(self) -> float | None:
+        """Units a second. None before it can be told."""
+        return self._pace.per_second
+
+    @property
+    def format_dict(self) -> Any:
+        """What the line shows."""
+        shown = dict(super().format_dict)
+        return {**shown, "pace": self._in_words(shown["n"], shown["total"])}
+
+    def _in_words(self, done: float, total: float | None) -> str:
+        """The pace and the time left. After the last unit, the time that all of them took.
+
+        A job that shows other figures too, as training does, has no room for its pace.
+        """
+        if total and done >= total:
+            return f" in {numbers.duration(self._pace.elapsed)}"
+        pace = self._pace.per_second
+        if pace is None:
+            return ""
+        left = f"{numbers.duration(max(1, round((total - done) / pace)))} left" if total else ""
+        if self.postfix:
+            return f", {left}" if left else ""
+        return f", {numbers.rate(pace)}" + (f", about {left}" if left else "")
+
+
+def progress(total: int, what: str, unit: str, *, done: int = 0) -> Any:
     """A progress bar. Where standard error is no terminal, it prints a line about every ten seconds.
 
     Args:
         total: how many units there are.
         what: a word for the job.
-        unit: the name of a unit, for the rate.
+        unit: the name of a unit, for the pace.
+        done: units that were done before, and count for nothing in the pace.
     """
     interactive = sys.stderr.isatty()
     stream: Any = sys.stderr if interactive else _Lines()
-    return tqdm(
+    return Bar(
         total=total,
+        initial=done,
         desc=what,
         unit=f" {unit}",
         file=stream,
@@ -42,3 +153,19 @@ def progress(total: int, what: str, unit: str) -> Any:
         miniters=0 if interactive else 1,
         ascii=None if interactive else True,
     )
+
+
+class _Lines:
+    """Standard error, with every redrawing of a bar on a line of its own, unless it looks as it did before."""
+
+    _last = ""
+
+    def write(self, text: str) -> int:
+        line = text.strip("\r\n").rstrip()
+        if line and line != self._last:
+            self._last = line
+            sys.stderr.write(f"{line}\n")
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()

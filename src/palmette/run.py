@@ -19,7 +19,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from palmette.errors import RunError
+from palmette.errors import RunError, reason_of
 
 RECIPE, MANIFEST, METRICS_LOG = "recipe.yaml", "manifest.json", "metrics.jsonl"
 ADAPTER, FULL_MODEL, CHECKPOINTS, EMBEDDINGS = "adapter", "model", "checkpoints", "embeddings"
@@ -46,7 +46,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         flush(path.parent)
     except OSError as error:
         raise RunError(
-            f"cannot write {path}: {error.strerror}", "Free some space, or choose another folder."
+            f"cannot write {path}: {reason_of(error)}", "Free some space, or choose another folder."
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -92,7 +92,7 @@ def append_line(path: Path, line: str) -> None:
         with path.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
     except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}", "Free some space, then resume the run.") from error
+        raise RunError(f"cannot write {path}: {reason_of(error)}", "Free some space, then resume the run.") from error
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -112,7 +112,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             if number == lines[-1][0]:
                 break
-            raise RunError(f"line {number} of {path} is damaged: {error}", "Remove this line.") from error
+            raise RunError(f"line {number} of {path} is damaged: {reason_of(error)}", "Remove this line.") from error
     return values
 
 
@@ -139,7 +139,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         staging = path.with_name(f".{path.name}-{uuid.uuid4().hex[:12]}")
         staging.mkdir()
     except OSError as error:
-        raise RunError(f"cannot create {path}: {error.strerror}", "Choose another folder.") from error
+        raise RunError(f"cannot create {path}: {reason_of(error)}", "Choose another folder.") from error
     try:
         yield staging
         _follow_umask(staging)
@@ -147,7 +147,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         staging.rename(path)
         flush(path.parent)
     except (OSError, SafetensorError) as error:
-        raise RunError(f"cannot write {path}: {error}", "Free some space, or choose another folder.") from error
+        raise RunError(
+            f"cannot write {path}: {reason_of(error)}", "Free some space, or choose another folder."
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -202,7 +204,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         value = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {path / MANIFEST}: {error}", "Copy the whole folder of the run.") from error
+        raise RunError(
+            f"cannot read {path / MANIFEST}: {reason_of(error)}", "Copy the whole folder of the run."
+        ) from error
     return value if isinstance(value, dict) else {}
 
 

@@ -148,7 +148,7 @@ def test_answers_are_those_of_the_command(run: str) -> None:
     assert found[0].probability == pytest.approx(found[2].probability, rel=1e-5)
     document = palmette.Document("d", FERRY, tuple(palmette.Question(f"q{i}", q) for i, q in enumerate(questions)))
     assert dict(reader.span_decoder().predict([document])) == {f"q{i}": one for i, one in enumerate(found)}
-    always = dict(reader.span_decoder(decision=palmette.Decision(max_no_answer=1.0)).predict([document]))
+    always = dict(reader.span_decoder(decision=palmette.Decision(always_answer=True)).predict([document]))
     for one in (*found, *always.values()):
         assert one.text == ("" if one.start is None else FERRY[one.start : one.end])
         assert all(FERRY[c.start : c.end] == c.text for c in one.candidates)
@@ -162,7 +162,7 @@ def test_what_is_wrong_is_named_before_anything_is_computed(run: str) -> None:
     for text, questions, message in (
         (" \n", ["Q?"], "document 'text' is empty"),
         ("a\ud800", ["Q?"], "half a surrogate pair"),
-        (FERRY, ["Q?", " "], "question '1' of document 'text' has no text"),
+        (FERRY, ["Q?", " "], "question '2' of document 'text' has no text"),
         (FERRY, "When?", "the questions are one text, 'When"),
     ):
         with pytest.raises(DataError, match=message):

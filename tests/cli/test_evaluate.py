@@ -64,7 +64,8 @@ def test_an_evaluation_leaves_its_files_and_can_be_read_back(
     shown = capsys.readouterr().out
     assert "right in B only: " in shown
     greedy = json.loads((tmp_path / "greedy" / "metrics.json").read_text())
-    assert f"{first['exact'] - greedy['exact']:+.1f}" in shown
+    difference = first["exact"] - greedy["exact"]  # shown in whole percents, or as equal: there are three questions
+    assert f"{difference:+.0f}" in shown if difference else "Equal in A and B: exact match (EM)" in shown
     assert palmette(monkeypatch, "compare-runs", tmp_path / "greedy", run_folder) == 2
 
 
@@ -115,12 +116,16 @@ def test_predict_answers_a_file(
     (tmp_path / "in.jsonl").write_text("\n".join(lines) + "\n")
     out = tmp_path / "out.jsonl"
     assert palmette(monkeypatch, "predict", tmp_path / "in.jsonl", out, "--model", run_folder) == 0
+    strict = ["predict", tmp_path / "in.jsonl", out, "--model", run_folder, "--strict"]
+    assert palmette(monkeypatch, *strict) == 3
     found = [json.loads(line) for line in out.read_text().splitlines()]
     assert [record["line"] for record in found] == [1, 2, 3, 4]
     assert "not JSON" in found[2]["error"]
     assert (
         palmette(monkeypatch, "eval", "squad", "--model", run_folder, "--data", held_out, "--out", tmp_path / "e") == 0
     )
+    (tmp_path / "good.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert palmette(monkeypatch, "predict", tmp_path / "good.jsonl", tmp_path / "good-out.jsonl", *strict[3:]) == 0
     expected = json.loads((tmp_path / "e" / "predictions.json").read_text())
     assert {record["id"]: record["answer"] or "" for record in found if "answer" in record} == expected
 

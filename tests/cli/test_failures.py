@@ -61,9 +61,7 @@ def test_a_full_disk_is_one_line(words: tuple[str, ...]) -> None:
     with Path("/dev/full").open("wb") as full:
         done = run(*words, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 2
-    assert done.stderr.decode().splitlines() == [
-        "error: No space left on device. Free some space, or write to another disk."
-    ]
+    assert done.stderr.decode().splitlines() == ["error: the disk is full. Free some space, or write to another disk."]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of Windows report otherwise")
@@ -79,8 +77,8 @@ def test_a_reader_that_is_gone_ends_quietly(words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("expression", "line"),
     [
-        ("open('/nowhere/at all')", "error: /nowhere/at all: No such file or directory. Check the path."),
-        ("open('/', 'w')", "error: /: Is a directory. Fix that, and run the command again."),
+        ("open('/nowhere/at all')", "error: /nowhere/at all: there is no such file or folder. Check the path."),
+        ("open('/', 'w')", "error: /: it is a folder. Name a file."),
         ("b'\\xff'.decode()", "error: a text is not utf-8 at byte 0. Save it as UTF-8."),
         (
             "'ł'.encode('ascii')",
@@ -136,7 +134,10 @@ def test_a_closed_standard_output_is_no_error() -> None:
 
 def test_each_error_of_a_full_disk_has_the_same_way_out() -> None:
     lines = {failure_line(OSError(number, "full", "runs/a/log")) for number in (errno.ENOSPC, errno.EDQUOT)}
-    assert lines == {"error: runs/a/log: full. Free some space, or write to another disk."}
+    assert lines == {
+        "error: runs/a/log: the disk is full. Free some space, or write to another disk.",
+        "error: runs/a/log: your share of the disk is full. Free some space, or write to another disk.",
+    }
 
 
 @pytest.mark.parametrize("name", ["runs/my first run", "it's", "a;rm b", "$HOME", "plain"])

@@ -188,7 +188,59 @@ def test_each_stage_has_a_command() -> None:
     assert [re.search(rf"^  {name} ", shown, re.MULTILINE) is not None for name in STAGES] == [True] * len(STAGES)
 
 
-def test_a_mistyped_command_is_told_the_nearest() -> None:
-    shown = CliRunner().invoke(app, ["eval", "sqad"])
-    assert shown.exit_code == 2
-    assert "Did you mean 'squad'?" in shown.output
+def help_at_80_columns(*words: str) -> str:
+    return str(CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"}, terminal_width=80).output)
+
+
+def test_help_is_grouped_and_begins_with_ask() -> None:
+    shown = help_at_80_columns()
+    headings = re.findall(r"^(\w[\w ]*):$", shown, flags=re.MULTILINE)
+    assert headings == ["Answer", "Train", "Measure", "Make data", "Publish", "Options"]
+    assert re.search(r"^Answer:\n  ask ", shown, flags=re.MULTILINE)
+    assert re.findall(r"^  ([a-z][\w-]*) ", shown, flags=re.MULTILINE) == list(COMMANDS)
+
+
+def test_each_command_has_one_line_in_the_help_at_80_columns() -> None:
+    lines = help_at_80_columns().splitlines()
+    assert max(map(len, lines)) <= 80
+    for name, found in COMMANDS.items():
+        assert f"  {name.ljust(max(map(len, COMMANDS)))}  {found.help}" in lines
+
+
+COMPLETIONS = {
+    "palmette tr": ["train"],
+    "palmette train ": list(STAGES),
+    "palmette eval sq": ["squad"],
+    "palmette eval squad --dat": ["--data"],
+    "palmette train rl": [],
+}
+
+
+@pytest.mark.parametrize("line", COMPLETIONS)
+def test_the_shell_completes_commands_and_options_and_nothing_heavy_is_imported(line: str) -> None:
+    code = (
+        "import sys; sys.argv = ['palmette']\n"
+        "from palmette.cli.main import app\n"
+        "try:\n    app(prog_name='palmette')\n"
+        "finally:\n    print(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)), file=sys.stderr)"
+    )
+    words = line.split(" ")
+    asked = {"_PALMETTE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked})
+    assert done.stdout.split() == COMPLETIONS[line]
+    assert done.stderr == "[]\n"
+
+
+def test_completion_of_the_programs_commands_imports_no_command() -> None:
+    """A shell asks at each press of a key."""
+    code = (
+        "import sys; sys.argv = ['palmette']\n"
+        "from palmette.cli.main import app\n"
+        "try:\n    app(prog_name='palmette')\n"
+        "finally:\n    print(sorted(name for name in sys.modules if name.startswith('palmette.')), file=sys.stderr)"
+    )
+    asked = {"_PALMETTE_COMPLETE": "complete_bash", "COMP_WORDS": "palmette ", "COMP_CWORD": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked})
+    assert done.stdout.split() == list(COMMANDS)
+    held = ["palmette.cli", "palmette.cli.failures", "palmette.cli.lazy", "palmette.cli.main", "palmette.errors"]
+    assert done.stderr == f"{held}\n"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from palmette.data.chat import Conversation, Part, Turn, is_chat, parse_chat, read_chat
+from palmette.data.chat import Conversation, Part, Turn, parse_chat, read_chat
+from palmette.data.kinds import kind_of
 from palmette.errors import DataError
 from tests.support.data import chat_file
 
@@ -51,7 +52,7 @@ def turns_of(row: dict[str, Any]) -> tuple[Turn, ...]:
 def test_one_conversation_in_every_convention(row: dict[str, Any], prompt_turns: int) -> None:
     (found,) = parse_chat([row], "test")
     assert found == Conversation("row-1", (ASKED_TURN, SAID_TURN), prompt_turns)
-    assert is_chat(row)
+    assert kind_of(row) == "conversations"
 
 
 def test_parts_carry_weights_and_masks() -> None:
@@ -93,22 +94,22 @@ def with_part(**changes: Any) -> dict[str, Any]:
 
 BAD: dict[str, tuple[Any, str]] = {
     "not json": ("{", r"line 2 is not JSON: .* line 1, column 2"),
-    "not an object": ("[1]", "line 2 is list, not an object"),
+    "not an object": ("[1]", "line 2 is a list, not an object"),
     "another format": (
         {"question": "When?", "text": "x"},
         "'line-2' has only 'question', 'text'. Each row needs 'messages'",
     ),
     "nothing": ({}, "'line-2' has only an id"),
-    "messages": ({"messages": "Hello"}, "'line-2', 'messages' is str, not a list of turns"),
+    "messages": ({"messages": "Hello"}, "'line-2', 'messages' is text, not a list of turns"),
     "no turns": ({"messages": []}, "'messages' is an empty list"),
-    "a turn": ({"messages": ["Hello"]}, "'messages', turn 1 is str, not an object"),
+    "a turn": ({"messages": ["Hello"]}, "'messages', turn 1 is text, not an object"),
     "role": (
         with_turn(role="tool"),
         r"turn 2 has the role 'tool'. Roles are system, user \(human\) and assistant \(gpt\)",
     ),
-    "no role": ({"messages": [{"content": "x"}]}, "turn 1 has the role None"),
+    "no role": ({"messages": [{"content": "x"}]}, "turn 1 has the role null"),
     "sharegpt role": ({"conversations": [{"from": "observation", "value": "x"}]}, "turn 1 has the role 'observation'"),
-    "no content": (with_turn(content=None), "turn 2 has the content None. Content is text, or a list of parts"),
+    "no content": (with_turn(content=None), "turn 2 has the content null. Content is text, or a list of parts"),
     "empty": (with_turn(content=" \n"), r"turn 2 \(assistant\) is empty. Take the turn out"),
     "empty list": (with_turn(content=[]), r"turn 2 \(assistant\) is empty"),
     "empty part": (with_part(text=""), "turn 2, part 2 is empty. Take it out"),
@@ -124,7 +125,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "negative": (with_part(learn=-0.5), r"part 2 has learn = -0.5. Give a weight of 0 or more"),
     "nan": (with_part(learn=float("nan")), "part 2 has learn = nan"),
     "infinite": (with_part(learn=float("inf")), "part 2 has learn = inf"),
-    "true": (with_part(learn=True), "part 2 has learn = True"),
+    "true": (with_part(learn=True), "part 2 has learn = true"),
     "words": (with_turn(learn="no"), "turn 2 has learn = 'no'"),
     "attend": (with_part(attend=0), "part 2 has attend = 0. Write true, or false"),
     "part typo": (with_part(lern=0.0), "part 2 has the unknown key 'lern'. Did you mean 'learn'"),
@@ -133,7 +134,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "system": ({**GOOD, "system": "Be brief."}, "'line-2' has 'system' beside its turns.* role system"),
     "surrogate": (with_part(text="7\ud83d"), r"turn 2 \(assistant\) has half a surrogate pair, .*, at 1"),
     "surrogate id": ({**GOOD, "id": "\ud83d"}, "row 2, in its id, has half a surrogate pair"),
-    "id": ({**GOOD, "id": [1]}, r"row 2 has the id \[1\], of type list"),
+    "id": ({**GOOD, "id": [1]}, r"row 2 has the id \[1\], which is neither text nor a whole number"),
     "twice": ({**GOOD, "id": "a"}, "the conversation id 'a' stands twice"),
 }
 

@@ -151,13 +151,13 @@ BAD = {
     "identical in a list": (
         {"prompt": "x", "ranked": ["a", "b", "a"]},
         "identical",
-        r"'ranked\[0\]' and 'ranked\[2\]' are the same",
+        r"'ranked 1' and 'ranked 3' are the same",
     ),
     "empty side": ({**PAIR, "rejected": " \n"}, "empty", "in 'rejected' is empty"),
     "empty message": ({**PAIR, "chosen": [completion("")]}, "empty", "in 'chosen' is empty"),
     "no messages": ({**PAIR, "chosen": []}, "empty", "in 'chosen' is an empty list"),
     "empty prompt": ({**PAIR, "prompt": ""}, "empty", "in 'prompt' is empty"),
-    "empty in a list": ({"prompt": "x", "ranked": ["a", ""]}, "empty", r"in 'ranked\[1\]' is empty"),
+    "empty in a list": ({"prompt": "x", "ranked": ["a", ""]}, "empty", r"in 'ranked 2' is empty"),
     "prompt differs": (
         {"chosen": [ASKED, completion("a")], "rejected": [{"role": "user", "content": "Where?"}, completion("b")]},
         "prompt differs",
@@ -185,11 +185,11 @@ BAD = {
         "the prompt ends with the message of the assistant",
     ),
     "side ends with the user": ({**PAIR, "chosen": [ASKED]}, "format", "'chosen' ends with the message of the user"),
-    "no rejected": ({"prompt": "x", "chosen": "a"}, "format", "in 'rejected'.* None"),
+    "no rejected": ({"prompt": "x", "chosen": "a"}, "format", "in 'rejected'.* null"),
     "two forms": ({**PAIR, "ranked": MANY}, "format", "has both 'chosen' and 'ranked'"),
     "no form": ({"prompt": "x", "label": True}, "format", "none of 'chosen', 'ranked' and 'completions'"),
     "list of one": ({"prompt": "x", "ranked": ["a"]}, "format", "'ranked' is 1 in a list, not a list of two or more"),
-    "not a list": ({"prompt": "x", "ranked": "a"}, "format", "'ranked' is str, not a list"),
+    "not a list": ({"prompt": "x", "ranked": "a"}, "format", "'ranked' is text, not a list"),
     "no ranks": ({"prompt": "x", "completions": MANY}, "format", "neither ranks nor scores"),
     "ranks and scores": (
         {"prompt": "x", "completions": MANY, "ranks": [1, 2, 3], "scores": [1, 2, 3]},
@@ -203,7 +203,7 @@ BAD = {
     "tied": (
         {"prompt": "x", "completions": MANY, "scores": [0.5, 2, 0.5]},
         "tied",
-        "completions 0 and 2 are tied, 'scores' 0.5.* Keep one",
+        "completions 1 and 3 are tied, 'scores' 0.5.* Keep one",
     ),
     "margin of a list": ({"prompt": "x", "ranked": MANY, "margin": 1}, "format", "a 'margin' and 3 completions"),
     "negative margin": ({**PAIR, "margin": -1}, "format", "'margin' is -1"),
@@ -222,7 +222,7 @@ BAD = {
     "half a surrogate": ({**PAIR, "chosen": "\ud83d"}, "format", "half a surrogate pair"),
     "same id": ({**PAIR, "id": "good"}, "same id", "has the id of row 1.* an id of its own"),
     "id that cannot be saved": ({**PAIR, "id": "\ud83d"}, "format", "half a surrogate pair"),
-    "list as id": ({**PAIR, "id": [1]}, "format", "of type list"),
+    "list as id": ({**PAIR, "id": [1]}, "format", "which is neither text nor a whole number"),
 }
 
 
@@ -242,7 +242,7 @@ def test_bad_records_are_named_or_counted(tmp_path: Path, case: str) -> None:
 
 BAD_VERDICTS = {
     "number": ({**VERDICT, "label": 1}, "'label' is 1, not true or false"),
-    "no label": ({"prompt": "x", "completion": "a"}, "'label' is None"),
+    "no label": ({"prompt": "x", "completion": "a"}, "'label' is null"),
     "no completion": ({"prompt": "x", "label": True}, "no 'completion'"),
     "empty": ({**VERDICT, "completion": ""}, "in 'completion' is empty"),
     "prompt differs": (
@@ -267,7 +267,7 @@ def test_every_reason_is_counted(tmp_path: Path) -> None:
     assert (len(read.records), read.counts) == (1, {"empty": 2, "format": 2, "identical": 1})
     assert len(read.dropped) == 5
     assert "line 5 is not JSON" in read.dropped[3].problem
-    assert "line 6 is list" in read.dropped[4].problem
+    assert "line 6 is a list" in read.dropped[4].problem
     with pytest.raises(DataError, match=r"\(bad records in all: 2 empty, 2 format, 1 identical, good ones: 1\)"):
         read_comparisons(str(path))
 

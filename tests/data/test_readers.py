@@ -34,12 +34,15 @@ BAD = {
     "blank answer": ({"answers": [{"text": " ", "answer_start": 3}]}, "empty answer"),
     "contradiction": ({"is_impossible": True}, "is_impossible = true and 1 answers"),
     "no answers": ({"answers": []}, "is_impossible = false and 0 answers"),
-    "type": ({"question": 7}, "'question' is int, not str"),
-    "boolean offset": ({"answers": [{"text": "granite", "answer_start": True}]}, "'answer_start' is bool, not int"),
+    "type": ({"question": 7}, "'question' is a number, not text"),
+    "boolean offset": (
+        {"answers": [{"text": "granite", "answer_start": True}]},
+        "'answer_start' is true or false, not a whole number",
+    ),
     "blank question": ({"question": "  "}, "'q1' .* has no text"),
     "twice": ({"id": "q2"}, "question id 'q2'"),
     "blank rationale": ({"rationale": " "}, "'q1' .* has an empty rationale"),
-    "no rationale": ({"rationale": 7}, "'rationale' is int, not str"),
+    "no rationale": ({"rationale": 7}, "'rationale' is a number, not text"),
     "half a surrogate": ({"rationale": "\ud83d"}, "in its rationale, has half a surrogate pair"),
 }
 
@@ -61,13 +64,13 @@ FILES = {
     "no data": ("[]", "no list of articles"),
     "deep": ("[" * 100_000, "not JSON: nested too deeply"),
     "huge number": ("9" * 5000, "not JSON: Exceeds the limit"),
-    "version": ('{"version": "1.1", "data": []}', "version '1.1', not 'v2.0'"),
+    "version": ('{"version": "1.1", "data": []}', "version is '1.1', not 'v2.0'"),
     "nothing": ('{"version": "v2.0", "data": []}', "no question in 0 documents"),
-    "no title": ('{"version": "v2.0", "data": [{}]}', "article 0 has no field 'title'"),
+    "no title": ('{"version": "v2.0", "data": [{}]}', "article 1 has no field 'title'"),
     "no paragraphs": ('{"version": "v2.0", "data": [{"title": "T"}]}', "article 'T' has no field 'paragraphs'"),
     "no context": (
         '{"version": "v2.0", "data": [{"title": "T", "paragraphs": [{"qas": []}]}]}',
-        "paragraph 0 has no field 'context'",
+        "paragraph 1 has no field 'context'",
     ),
     "empty document": (
         '{"version": "v2.0", "data": [{"title": "T", "paragraphs": [{"context": " ", "qas": []}]}]}',
@@ -183,7 +186,7 @@ def test_json_lines_are_grouped_by_document(tmp_path: Path) -> None:
 
 BAD_ROWS = {
     "not json": ("{nope", "line 2 is not JSON"),
-    "not an object": ("[1]", "line 2 is list, not an object"),
+    "not an object": ("[1]", "line 2 is a list, not an object"),
     "no question": ({"context": TOWER, "answers": []}, "id 'line-2' has no 'question'"),
     "ambiguous": ({"context": TOWER, "question": "?", "answers": ["i"]}, "the answer 'i' stands 4 times"),
     "odd answer": ({"context": TOWER, "question": "?", "answers": [3]}, "the answer 3 is neither"),
@@ -206,7 +209,7 @@ BAD_ROWS = {
     ),
     "rationale": (
         {"context": TOWER, "question": "?", "answers": [], "rationale": ["so"]},
-        "'rationale' is list, not text",
+        "'rationale' is a list, not text",
     ),
 }
 

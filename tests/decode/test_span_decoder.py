@@ -73,7 +73,7 @@ def test_a_long_document_is_merged_on_one_scale(model: Any, plain: Any, tokenize
 def test_a_threshold_makes_the_search_find_the_best_span(model: Any, tokenizer: Any) -> None:
     """Where a span may be given although "?" is likelier, the best span has to be proved, not just "?"."""
     text, questions = TEXT, [*LEARNED, *(f"What about {word}?" for word in TEXT.split())]
-    always = Decision(max_no_answer=1.0)
+    always = Decision(always_answer=True)
     full = SpanDecoder(model, tokenizer, effort=Effort(max_passes=None, tokens_per_pass=None), decision=always)
     quick = SpanDecoder(model, tokenizer, effort=Effort(max_passes=None), decision=always)
     for exact, fast in zip(full.answer(text, questions), quick.answer(text, questions), strict=True):

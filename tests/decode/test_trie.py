@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,9 @@ from tokenizers import Regex, pre_tokenizers
 
 from palmette.decode.spans import Window, words
 from palmette.decode.trie import span_trie
-from palmette.tasks.qa_prompt import json_escape
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.qa_prompt import json_escape, load_prompt
+from palmette.tree.chat import ChatTemplate
 from palmette.tree.segments import TextEncoder, _cuts_cleanly
 from tests.support.spans import plain_spans, texts
 from tests.support.tokenizers import STYLES
@@ -32,7 +35,7 @@ def test_tokens_of_spans_are_those_they_have_alone(text: str, style: str, inside
     """Cut out of a longer encoding or not: every string of the trie has the tokens of its own content segment."""
     encoder = encoder_of(style)
     bounds = words(text, inside_words=inside)
-    trie = span_trie(encoder, text, Window(0, len(text), bounds, bounds), 5)
+    trie = span_trie(task_of(style, "plain"), text, Window(0, len(text), bounds, bounds), 5)
     expected = {tuple(encoder.content(json_escape(span))) for span in {"?", *plain_spans(text, 5, inside_words=inside)}}
     ends = {
         trie.end[node]: tuple(trie.token[n] for n in trie.path(node))
@@ -44,12 +47,61 @@ def test_tokens_of_spans_are_those_they_have_alone(text: str, style: str, inside
         assert tokens == tuple(encoder.content(json_escape(trie.strings[string])))
 
 
+@settings(max_examples=150, deadline=None)
+@given(text=texts, style=st.sampled_from([*sorted(STYLES), *PRE_TOKENIZERS]))
+def test_a_bare_answer_has_the_blank_before_it(text: str, style: str) -> None:
+    """A span is written with the blank that stands before it in the document, and once for each way it stands there.
+
+    Templates that trim what the assistant says leave no blank; Llama 2's puts one before everything.
+    """
+    encoder, bounds = encoder_of(style), words(text)
+    trie = span_trie(task_of(style, "echo"), text, Window(0, len(text), bounds, bounds), 3)
+    before, blank = {"llama2": (" ", " "), "llama3": ("", ""), "gemma": ("", "")}.get(style, ("", " "))
+    expected = {tuple(encoder.content(before + "?"))}
+    for start, *_ in bounds:
+        lead = blank if text[:start].endswith(" ") else before
+        spans = {text[start:end] for begin, *ends in bounds if begin >= start for end in ends[-1:]}
+        spans = {span for span in spans if len(words(span)) <= 3 and span != "?"}
+        expected |= {tuple(encoder.content(lead + span)) for span in spans}
+    found = {tuple(trie.token[n] for n in trie.path(node)) for node in range(len(trie)) if trie.end[node] >= 0}
+    assert found == expected
+    assert trie.has_twins == (len(set(trie.strings)) < len(trie.strings))
+
+
+def test_bare_answers_are_tokens_of_the_document() -> None:
+    """Where the tokenizer cuts cleanly: the very ids that the document has at that place."""
+    text = "The ferry leaves at 7:40 from (pier 3) in London."
+    for style in PRE_TOKENIZERS:
+        task = task_of(style, "echo")
+        encoding = task.template.encoder._content.encode(text, add_special_tokens=False)
+        for span in ("London", "pier", "ferry leaves at 7"):
+            start = text.index(span)
+            lead = task.lead(text, start)
+            assert lead == (" " if span != "pier" else "")
+            inside = [
+                token
+                for token, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True)
+                if begin < start + len(span) and end > start - len(lead)
+            ]
+            assert list(task.template.encoder.content(lead + span)) == inside
+
+
 @functools.cache
-def encoder_of(style: str) -> TextEncoder:
+def task_of(style: str, prompt: str) -> ExtractiveQa:
+    return ExtractiveQa(ChatTemplate(tokenizer_of(style)), load_prompt(prompt))
+
+
+@functools.cache
+def tokenizer_of(style: str) -> Any:
     tokenizer = STYLES["smollm2" if style in PRE_TOKENIZERS else style]()
     if style in PRE_TOKENIZERS:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(PRE_TOKENIZERS[style])
-    encoder = TextEncoder(tokenizer)
+    return tokenizer
+
+
+@functools.cache
+def encoder_of(style: str) -> TextEncoder:
+    encoder = TextEncoder(tokenizer_of(style))
     assert encoder._cuts_cleanly or style not in PRE_TOKENIZERS
     return encoder
 

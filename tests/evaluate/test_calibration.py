@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from palmette.data.records import Answer, DataSet, Document, Question
@@ -16,12 +17,13 @@ from palmette.evaluate.calibration import (
     Case,
     check_data,
     fit,
-    fit_max_no_answer,
+    fit_min_worth,
     fit_temperature,
     halves,
+    mean_cost,
     negative_log_likelihood,
 )
-from palmette.inference.calibration import CALIBRATION, Calibration, text_hash
+from palmette.inference.calibration import CALIBRATION, Calibration, Costs, text_hash
 
 
 def case(number: int, log_odds: float, *, answerable: bool, document: int | None = None) -> Case:
@@ -51,30 +53,81 @@ def test_what_was_not_looked_into_counts_as_answers() -> None:
 
 
 def test_to_answer_nothing_can_be_best() -> None:
-    """One question, sure of a wrong answer: no threshold but one below every probability of no answer."""
-    assert (
-        not Decision(max_no_answer=fit_max_no_answer([case(0, 800.0, answerable=False)], Decision()))
-        .decide(case(1, 800.0, answerable=True).posterior)
-        .text
-    )
+    """One question, sure of a wrong answer: no threshold but one above every worth."""
+    cost_two = Decision(cost_wrong=2.0)
+    fitted = replace(cost_two, min_worth=fit_min_worth([case(0, 800.0, answerable=False)], cost_two))
+    assert not fitted.decide(case(1, 800.0, answerable=True).posterior).text
 
 
-def test_the_threshold_gives_most_right_decisions() -> None:
-    """P(no answer) is 1 / (1 + odds). Answering pays up to 0.8 here: two right below it, then four wrong ones.
+def surest_first(*answers: tuple[float, bool]) -> list[Case]:
+    """Questions with these probabilities of their only span, and whether it is right."""
+    return [case(i, math.log(p / (1 - p)), answerable=right) for i, (p, right) in enumerate(answers)]
 
-    Answered: .1 right, .2 wrong, .5 right, .8 right, .9 wrong, .95 wrong; the total is highest after .8.
+
+def test_the_threshold_makes_decisions_cost_least() -> None:
+    """With one span, P(span) = P(any answer) = p, so the worth is 1.5 p where a wrong answer costs 2.
+
+    Answering a right span saves the refusal's 1, answering a wrong one costs 2. From the surest on, the sums are
+    -1, -2, 0, -1, -2, -3, -1: least after the sixth, between 0.6 and 0.55.
     """
-    doubts = [(0.1, True), (0.2, False), (0.5, True), (0.8, True), (0.9, False), (0.95, False)]
-    cases = [case(i, math.log((1 - p) / p), answerable=right) for i, (p, right) in enumerate(doubts)]
-    assert fit_max_no_answer(cases, Decision()) == pytest.approx(0.85)
-    assert fit_max_no_answer(cases, Decision(temperature=2.0)) == pytest.approx(
-        (1 / (1 + (0.2 / 0.8) ** 0.5) + 1 / (1 + (0.1 / 0.9) ** 0.5)) / 2
-    )
+    cases = surest_first(
+        (0.99, True), (0.9, True), (0.8, False), (0.7, True), (0.65, True), (0.6, True), (0.55, False)
+    )  # fmt: skip
+    assert fit_min_worth(cases, Decision(cost_wrong=2.0)) == pytest.approx(1.5 * 0.575)
+    # At a cost of 4 the third is never made good: -1, -2, 2, 1, 0, -1. The worth is 1.25 p.
+    assert fit_min_worth(cases, Decision(cost_wrong=4.0)) == pytest.approx(1.25 * 0.85)
+    # Temperature 2 halves the log odds.
+    cooled = [1 / (1 + ((1 - p) / p) ** 0.5) for p in (0.6, 0.55)]
+    assert fit_min_worth(cases, Decision(temperature=2.0, cost_wrong=2.0)) == pytest.approx(1.5 * sum(cooled) / 2)
 
 
-def test_equal_doubts_are_not_parted() -> None:
-    cases = [case(i, 0.0, answerable=i == 0) for i in range(4)]
-    assert fit_max_no_answer(cases, Decision()) < 0.5
+def test_equal_worths_are_not_parted() -> None:
+    """Of four alike one is right: -1 + 3 * 2 altogether, so none is given."""
+    cases = [case(i, 0.5, answerable=i == 0) for i in range(4)]
+    assert fit_min_worth(cases, Decision(cost_wrong=2.0)) > 1.5
+
+
+def test_answers_below_absence_have_no_say() -> None:
+    """Right answers at 0.4 would save 1 each, but absence is likelier, so they are never given."""
+    cases = surest_first((0.9, True), *[(0.4, True)] * 5, (0.3, False))
+    fitted = Decision(min_worth=fit_min_worth(cases, Decision()))
+    assert [bool(fitted.decide(one.posterior).text) for one in cases] == [True] + [False] * 6
+
+
+def test_costs_are_counted_before_and_after() -> None:
+    """Before, all likelier than absence are given: two right, two wrong, one refused that has an answer.
+
+    Before (2 * 2 + 1) / 5. After: 0.9 only is given, and two of the others have an answer. Refusing all: 3 / 5.
+    """
+    cases = surest_first((0.9, True), (0.8, False), (0.7, False), (0.6, True), (0.4, True))
+    assert mean_cost(cases, Decision(), 2.0) == pytest.approx(1.0)
+    made = fit(cases, data(cases), FOR, cost_wrong=2.0)
+    assert made.costs == Costs(2.0, before=pytest.approx(1.0), after=pytest.approx(0.4), refusing=pytest.approx(0.6))
+    assert "a wrong answer costs 2" in "\n".join(made.explain())
+    assert "1.000 without the calibration, 0.400 with it, 0.600 if all are refused" in "\n".join(made.explain())
+    with pytest.raises(DataError, match=r"the cost of a wrong answer is 0\.5"):
+        fit(cases, data(cases), FOR, cost_wrong=0.5)
+
+
+def test_on_simulated_questions_the_fit_comes_near_the_least_cost() -> None:
+    """A reader whose log odds are twice too large, so that no rule for exact probabilities fits it.
+
+    P(right) = sigmoid(x / 2) with x the log odds of the only span. Answering costs C (1 - P), refusing costs P, so the
+    best rule answers where P > C / (1 + C), that is x > 2 log C. Half of 4,000 questions are fitted on, and the other
+    half are decided by both rules.
+    """
+    draw = np.random.default_rng(5)
+    odds = draw.normal(0.0, 4.0, 4000)
+    right = draw.random(4000) < 1 / (1 + np.exp(-odds / 2))
+    cases = [case(i, float(x), answerable=bool(r)) for i, (x, r) in enumerate(zip(odds, right, strict=True))]
+    fits, tests = cases[:2000], cases[2000:]
+    for cost in (2.0, 5.0):
+        made = fit(fits, data(fits), FOR, cost_wrong=cost)
+        assert made.decision.temperature == pytest.approx(2.0, rel=0.1)
+        given = odds[2000:] > 2 * math.log(cost)
+        least = np.where(given, cost * ~right[2000:], right[2000:]).mean()
+        assert mean_cost(tests, made.decision, cost) == pytest.approx(least, rel=0.03)
+        assert mean_cost(tests, Decision(), cost) > 1.05 * least, "the case is one that calibration helps"
 
 
 def data(cases: list[Case]) -> DataSet:
@@ -127,17 +180,29 @@ def test_data_that_calibrate_nothing_are_refused_first() -> None:
 
 
 def test_a_file_of_an_older_version_is_read(tmp_path: Path) -> None:
-    """It counts neither documents nor windows, and names no base model."""
+    """It counts neither documents nor windows nor costs, and names no base model."""
     cases = [case(i, 4.0 if i % 3 else -4.0, answerable=i % 3 != 0) for i in range(180)]
     fit(cases, data(cases), FOR, target_error=0.05).write(tmp_path)
     written = json.loads((tmp_path / CALIBRATION).read_text())
     del written["max_windows"], written["guarantee"]["num_documents"], written["guarantee"]["design_effect"]
+    del written["costs"]
+    written["decision"] = {"temperature": 1.5, "max_no_answer": None, "min_confidence": 0.7}
     (tmp_path / CALIBRATION).write_text(json.dumps(written))
     old = Calibration.read(tmp_path)
     assert old.guarantee is not None
     assert (old.guarantee.num_documents, old.guarantee.design_effect, old.max_windows) == (None, None, None)
     assert old.warn_of_windows([100]) is None
     old.check_fits({**FOR, "base": "b"})
+    assert old.costs is None
+    # Its guarantee was tested on answers that beat "?" before the temperature. Below 0.5 those may be others.
+    for changed in ({"min_confidence": 0.4}, {"temperature": 0.8}):
+        (tmp_path / CALIBRATION).write_text(json.dumps({**written, "decision": {**written["decision"], **changed}}))
+        with pytest.raises(RunError, match="an earlier version tested its guarantee by another rule"):
+            Calibration.read(tmp_path)
+    plain = {"temperature": 2.7, "max_no_answer": 0.59, "min_confidence": 0.0}
+    (tmp_path / CALIBRATION).write_text(json.dumps({**written, "guarantee": None, "decision": plain}))
+    assert Calibration.read(tmp_path).decision == Decision(temperature=2.7, max_no_answer=0.59)
+    assert list(Calibration.read(tmp_path).explain())[1].endswith("the probability of no answer is at most 0.590")
 
 
 def test_longer_documents_than_those_of_the_calibration_are_flagged() -> None:

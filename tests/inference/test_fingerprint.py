@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from palmette.errors import ModelError
 from palmette.inference.answerer import load_answerer
-from palmette.inference.fingerprint import TRUST, base_fingerprint, file_hash
+from palmette.inference.fingerprint import TRUST, base_fingerprint
 from palmette.inference.names import resolve_model, resolve_run
 from palmette.inference.reference import reference_fingerprint
 from palmette.publish.merge import merge_run
@@ -137,21 +137,3 @@ def test_a_run_of_an_older_version_is_opened_with_a_line(trained: Path, caplog: 
         assert resolve_run(trained).adapter == trained / "adapter"
         resolve_run(trained)
     assert caplog.text.count("records no hashes of its base model") == 1
-
-
-def test_a_hash_is_kept_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The values are those of `printf a | sha256sum` and `printf b | sha256sum`."""
-    monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("palmette.inference.fingerprint._YOUNG", -1.0)
-    file = tmp_path / "file"
-    file.write_text("a")
-    a, b = (
-        "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
-        "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d",
-    )
-    assert file_hash(file) == a
-    (kept,) = (tmp_path / "cache" / "hashes").iterdir()
-    kept.write_text(kept.read_text().replace(a, "kept"))
-    assert file_hash(file) == "kept"
-    file.write_text("b")
-    assert file_hash(file) == b

@@ -82,11 +82,11 @@ GOOD = row("word 0", "At 7:40")
 BAD_ROWS = {
     "{": "line 2 is not JSON",
     "[" * 100_000: "line 2 is not JSON: nested too deeply",
-    "[1, 2]": "line 2 is list, not an object",
+    "[1, 2]": "line 2 is a list, not an object",
     '{"question": "word 0"}': "line 2 has no 'context'",
     '{"context": "At 7:40"}': "line 2 has no 'question'",
-    row("word 0", 7): "line 2: 'context' is int, not text",
-    row("word 0", "At 7:40", id=True): "line 2 has the id True, of type bool",
+    row("word 0", 7): "line 2: 'context' is a number, not text",
+    row("word 0", "At 7:40", id=True): "line 2 has the id true, which is neither text nor a whole number",
     row("word 0", " \n"): "document 'line 2' is empty",
     row("\t", "At 7:40"): "question 'line 2' of document 'line 2' has no text",
     '{"question": "word 0", "context": "At \\ud800"}': r"has half a surrogate pair, '\ud800', at 3",
@@ -329,7 +329,7 @@ def test_the_command_with_a_model(
     lines.insert(2, row("When?", ""))
     source = tmp_path / "in.jsonl"
     source.write_text("\n".join(lines), encoding="utf-8")
-    always = Decision(max_no_answer=1.0)
+    always = Decision(always_answer=True)
     answerer = load_answerer(str(tiny_folder))
     assert "done: 7 rows" in predict_file(answerer, str(source), out, decision=always, max_rows=3).summary(out)
     found = records(out)
@@ -340,7 +340,7 @@ def test_the_command_with_a_model(
         assert record["answer"] == context[record["start"] : record["end"]] != ""
         assert 0.0 < record["probability"] <= 1.0 <= len(record["candidates"]) <= 3
     settings = json.loads(out.with_name("out.jsonl.manifest.json").read_text())["settings"]
-    assert (settings["model"], settings["adapter"], settings["max_no_answer"]) == (str(tiny_folder), None, 1.0)
+    assert (settings["model"], settings["adapter"], settings["always_answer"]) == (str(tiny_folder), None, True)
     assert len(settings["weights_sha256"]) == len(settings["prompt_sha256"]) == 64
     whole = out.read_bytes()
     out.write_bytes(whole[: len(whole) // 2])
@@ -349,7 +349,7 @@ def test_the_command_with_a_model(
     again = predict_file(answerer, "-", out, decision=always, max_rows=3)
     assert out.read_bytes() == whole
     assert ". 4 rows in" in again.summary(out)
-    with pytest.raises(RunError, match=r"was begun with max_no_answer = 1\.0, and now it is None"):
+    with pytest.raises(RunError, match=r"was begun with always_answer = True, and now it is False"):
         predict_file(answerer, str(source), out, max_rows=3)
     with pytest.raises(DataError, match="cannot read the input"):
         predict_file(answerer, str(tmp_path / "none.jsonl"), out)

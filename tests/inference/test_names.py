@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from palmette.errors import ModelError, RunError
-from palmette.inference.names import Kind, locate, model_kind, resolve_model, resolve_run
+from palmette.inference.names import Kind, locate, model_kind, open_source, resolve_model, resolve_run
 from tests.support.paths import SOURCE
 
 
@@ -125,8 +125,65 @@ def test_a_name_that_no_file_can_have() -> None:
         resolve_model("x" * 5000)
 
 
+def test_a_mistyped_run_is_not_looked_up_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of these names could be a hub id by its form, and the hub would be asked for it."""
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "runs" / "quickstart", "adapter")
+    make_run(tmp_path / "runs" / "sweep" / "first", "adapter")
+    for name in ("runs/quikstart", "run/quickstart", "rusn/quickstart"):
+        with pytest.raises(ModelError, match=rf"no model folder '{name}'\. Did you mean runs/quickstart\?"):
+            resolve_model(name)
+    with pytest.raises(RunError, match=r"runs/quick is not a run folder: .* Did you mean runs/quickstart\?"):
+        resolve_run("runs/quick")
+    with pytest.raises(ModelError, match=r"Did you mean runs/sweep/first\?"):
+        resolve_model("runs/sweep/fisrt")
+    with pytest.raises(ModelError, match=r"no model folder 'runs/zzz'\. Check the path"):
+        resolve_model("runs/zzz")
+    for name in ("meta-llama/Llama-3.2-1B", "gpt2", "runner/model"):
+        assert model_kind(name) == "hub"
+
+
+def test_a_neighbour_of_a_path_is_suggested(tmp_path: Path) -> None:
+    make_run(tmp_path / "first", "adapter")
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text("{}")
+    (tmp_path / "weights.gguf").touch()
+    (tmp_path / "notes").mkdir()
+    for name, near in (("frist", "first"), ("bsae", "base"), ("weight.gguf", "weights.gguf")):
+        with pytest.raises(ModelError, match=rf"Did you mean {tmp_path / near}\?"):
+            locate(tmp_path / name)
+    with pytest.raises(ModelError, match=r"no model folder '.*note'\. Check the path"):
+        locate(tmp_path / "note")
+
+
+def test_a_file_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "contract.txt").touch()
+    with pytest.raises(ModelError, match=r"'contract\.txt' is a file, and no model"):
+        resolve_model("contract.txt")
+
+
+def test_a_folder_without_a_model_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "runs" / "quickstart", "adapter")
+    with pytest.raises(ModelError, match=r"the folder 'runs' is no run and no model\. Did you mean runs/quickstart"):
+        open_source("runs")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ModelError, match=r"the folder 'other' is no run and no model\. Give the folder of a run"):
+        open_source("other")
+
+
 # Files of the package that may ask whether a folder is a run: it itself, and those that look at runs and not at models.
-ASKS = {"run.py", "inference/names.py", "studies/chain/measuring.py", "studies/chain/recipe.py"}
+ASKS = {
+    "run.py",
+    "inference/choice.py",
+    "inference/names.py",
+    "inference/nearby.py",
+    "studies/chain/measuring.py",
+    "studies/chain/recipe.py",
+}
 
 
 def test_no_other_place_decides_it() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palmette.data.records import Document, Question
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.qa_prompt import load_prompt
 from palmette.tree.chat import ChatTemplate
 from tests.support.span_decoding import EVERYTHING, LEARNED, QUESTIONS, TEXT, brute_force, check_offsets, fitted, stock
 from tests.support.spans import plain_spans, texts
@@ -91,6 +94,49 @@ def test_every_style_of_tokenizer(style: str) -> None:
     total = math.log(sum(math.exp(value) for value in scores.values()))
     assert (found.text or "?") == best
     assert found.probability == pytest.approx(math.exp(scores[best] - total), rel=1e-4)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_bare_answer_equals_brute_force(style: str) -> None:
+    """With the prompt `echo`: each span scored with the blank that stands before it, in a row of its own.
+
+    The probability of a text is that of all the ways in which it stands in the document together.
+    """
+    tokenizer = STYLES[style]()
+    task = ExtractiveQa(ChatTemplate(tokenizer), load_prompt("echo"))
+    model = fitted(tokenizer, prompt="echo")
+    document = 'white tower\ngranite, "granite" or white granite? The tower'
+    question = Question("q", "Of what?")
+    prompt = task.prompt_tokens(Document("d", document, (question,)), question)
+    before, blank = {"llama2": (" ", " "), "llama3": ("", ""), "gemma": ("", "")}.get(style, ("", " "))
+    writings = {before + "?"}
+    for start, end in itertools.product(range(len(document)), range(len(document) + 1)):
+        if document[start:end] in plain_spans(document, 4) and _at_words(document, start, end):
+            writings.add((blank if document[:start].endswith(" ") else before) + document[start:end])
+    scores: dict[str, float] = {}
+    end_of_turn = task.end_of_turn() if style != "llama2" else task.template.encoder.template(" </s>")[0]
+    for written in writings:
+        tail = [*task.template.encoder.content(written), end_of_turn]
+        with torch.no_grad():
+            logits = stock(model)(input_ids=torch.tensor([prompt + tail])).logits[0, len(prompt) - 1 : -1]
+        value = math.exp(float(torch.log_softmax(logits, -1)[range(len(tail)), tail].sum()))
+        scores[written.strip()] = scores.get(written.strip(), 0.0) + value
+    (found,) = SpanDecoder(model, tokenizer, task.prompt, effort=EVERYTHING).answer(document, [question.text])
+    best = max(scores, key=lambda key: scores[key])
+    assert (found.text or "?") == best
+    assert found.certified
+    assert found.probability == pytest.approx(scores[best] / sum(scores.values()), rel=1e-4)
+    check_offsets(document, found)
+    few = Effort(max_words=4, max_passes=3, tokens_per_pass=6)
+    (quick,) = SpanDecoder(model, tokenizer, task.prompt, effort=few).answer(document, [question.text])
+    if quick.certified:
+        assert (quick.text or "?") == best
+
+
+def _at_words(text: str, start: int, end: int) -> bool:
+    """Whether a stretch of this test's text, of letters and marks, begins and ends where words do."""
+    inner = (text[start - 1 : start] + text[start], text[end - 1] + text[end : end + 1])
+    return not any(len(pair) == 2 and pair.isalpha() for pair in inner)
 
 
 def test_batches_and_neighbours_change_nothing(model: Any, tokenizer: Any) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from palmette.cache import is_trusted
 from palmette.model.kernels import kernels_for
-from palmette.model.library import is_trusted
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler on this machine"),

@@ -19,9 +19,10 @@ from palmette.decode.greedy import GreedyDecoder
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import DataError, ModelError, RecipeError, RunError
 from palmette.inference.answerer import load_answerer
+from palmette.model.files import PAUSE_WEIGHTS
 from palmette.model.forward import logits_at
 from palmette.model.loading import add_lora, load_model
-from palmette.model.pause import PAUSE_WEIGHTS, add_pause, load_pause, pause_of, save_pause, without_pause
+from palmette.model.pause import add_pause, load_pause, pause_of, save_pause, without_pause
 from palmette.publish.merge import merge_run
 from palmette.tasks.extractive_qa import Reasoning
 from palmette.train import callbacks, sft

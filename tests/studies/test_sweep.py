@@ -37,7 +37,7 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("sweep")
     vary = {"train.learning_rate": [1e-3, 3e-2]}
     settings = small_sweep(tiny_folder, folder)
-    settings["evaluate"]["limit"] = 3
+    settings["evaluate"]["limit_questions"] = 3
     settings["reference"] = "learning_rate=0.001"
     file = sweep_file(folder / "rates.yaml", vary=vary, seeds=[0, 1], **settings)
     with pytest.MonkeyPatch.context() as patch:
@@ -83,7 +83,11 @@ def test_named_cells_and_a_base_in_a_file(tmp_path: Path) -> None:
 
 BAD = {
     "key of the sweep": ({"varry": {}}, "unknown key 'varry'. Did you mean 'vary'"),
-    "key of a section": ({"evaluate": {"limits": 3}}, "unknown key 'evaluate.limits'. Did you mean 'limit'"),
+    "key of a section": ({"evaluate": {"batch": 3}}, "unknown key 'evaluate.batch'. Did you mean 'batch_size'"),
+    "key of an earlier version": (
+        {"evaluate": {"limit": 3}},
+        "'evaluate.limit' is now called 'evaluate.limit_questions'. Write limit_questions.",
+    ),
     "dotted key": (
         {"vary": {"train.learning_rat": [1]}},
         "unknown key 'train.learning_rat'. Did you mean 'learning_rate'",
@@ -355,7 +359,7 @@ def test_a_sweep_that_has_changed_is_refused(
     assert palmette(monkeypatch, "sweep", sweep_file(tmp_path / "s.yaml", **settings)) == 2
     assert "was begun with train.epochs = 2, and now it is 3" in capsys.readouterr().err
     settings["base"]["train"]["epochs"] = 2
-    settings["evaluate"]["limit"] = 1
+    settings["evaluate"]["limit_questions"] = 1
     assert palmette(monkeypatch, "sweep", sweep_file(tmp_path / "s.yaml", **settings)) == 2
     assert "was begun with evaluate.questions = " in capsys.readouterr().err
     settings["output"] = str(tmp_path)

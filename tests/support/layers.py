@@ -15,25 +15,28 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeds": set(),
     "config": {"errors", "files"},
     "run": {"errors"},
-    "progress": set(),
+    "numbers": set(),
+    "progress": {"numbers"},
     "lock": {"errors"},
     "cache": set(),
+    "startup": set(),
+    "hub": set(),
     "documents": {"errors", "files"},
-    "data": {"errors", "files", "documents"},
+    "data": {"errors", "files", "documents", "hub"},
     "tree": {"errors"},
     "tasks": {"errors", "files", "data", "tree"},
-    "model": {"errors", "cache", "tree"},
+    "model": {"errors", "cache", "hub", "tree"},
     "objectives": set(),
     "decode": {"errors", "data", "tree", "tasks", "model"},
     "rollouts": {"errors", "seeds", "data", "tree", "tasks", "model", "objectives", "decode"},
 }
 _RUN = {"errors", "files", "config", "run", "progress"}
-_SHARED = {*_RUN, "seeds", "data", "tree", "tasks", "model", "objectives", "decode", "rollouts", "inference"}
+_SHARED = {*_RUN, "numbers", "seeds", "data", "tree", "tasks", "model", "objectives", "decode", "rollouts", "inference"}
 MAY_IMPORT |= {
     "inference": {*_RUN, "lock", "cache", "data", "tree", "tasks", "model", "decode"},
     "train": {*_SHARED, "lock"},
-    "evaluate": _SHARED - {"files", "seeds"},
-    "pages": {"errors", "files", "run", "progress", "data", "tasks", "evaluate", "train.stages"},
+    "evaluate": _SHARED - {"files", "seeds", "numbers"},
+    "pages": {"errors", "files", "run", "numbers", "progress", "data", "tasks", "evaluate", "train.stages"},
     "baselines": {
         "errors",
         "files",
@@ -50,7 +53,19 @@ MAY_IMPORT |= {
     },
     "endpoint": {"errors", "run", "data", "tasks", "decode"},
     "synth": {*_RUN, "seeds", "lock", "data", "tasks", "model", "decode", "rollouts", "inference", "endpoint"},
-    "publish": {"errors", "files", "config", "run", "data", "tree", "tasks", "model", "inference", "evaluate"},
+    "publish": {
+        "errors",
+        "files",
+        "config",
+        "run",
+        "numbers",
+        "data",
+        "tree",
+        "tasks",
+        "model",
+        "inference",
+        "evaluate",
+    },
 }
 # The last two name what they may not import: which of the others they need changes with every command.
 BY_RULE = {"studies": {"baselines", "endpoint", "publish", "cli"}, "cli": set()}

@@ -46,7 +46,7 @@ def small_sweep(tiny_folder: Path, folder: Path) -> dict[str, Any]:
             "lora": {"rank": 2},
             "train": {"epochs": 2, "trees_per_step": 1},
         },
-        "evaluate": {"data": str(data), "decoders": ["greedy", "span"], "limit": 2},
+        "evaluate": {"data": str(data), "decoders": ["greedy", "span"], "limit_questions": 2},
     }
 
 

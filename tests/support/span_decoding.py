@@ -12,7 +12,7 @@ from palmette.data.records import Answer, Document, Question
 from palmette.decode.span_decoder import Effort
 from palmette.model.forward import score_tokens
 from palmette.tasks.extractive_qa import ExtractiveQa
-from palmette.tasks.qa_prompt import json_escape
+from palmette.tasks.qa_prompt import json_escape, load_prompt
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 from tests.support.models import tiny_llama
@@ -38,10 +38,10 @@ LEARNED = {
 }
 
 
-def fitted(tokenizer: Any, **changes: Any) -> Any:
+def fitted(tokenizer: Any, prompt: str = "plain", **changes: Any) -> Any:
     """A tiny model that has learned a few answers about one text."""
     model = tiny_llama(torch.float64, vocab_size=len(tokenizer), initializer_range=0.2, **changes)
-    task = ExtractiveQa(ChatTemplate(tokenizer))
+    task = ExtractiveQa(ChatTemplate(tokenizer), load_prompt(prompt))
     questions = tuple(Question(q, q, (Answer(a, TEXT.find(a)),) if a != "?" else ()) for q, a in LEARNED.items())
     batch = PackedBatch.from_trees([[task.training_tree(Document("d", TEXT, questions))]])
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)

@@ -16,7 +16,7 @@ from palmette.data.records import Answer, Document, Question
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import DataError, RecipeError
 from palmette.inference.task import recipe_prompt
-from palmette.tasks.extractive_qa import KINDS, ExtractiveQa, learn_weights
+from palmette.tasks.extractive_qa import KINDS, ExtractiveQa, learn_weights, qa_messages
 from palmette.tasks.qa_prompt import (
     ParsedAnswer,
     describe_prompts,
@@ -37,12 +37,43 @@ DOCUMENT = Document(
 
 
 def test_the_prompts_are_listed() -> None:
-    assert prompt_names() == ["json", "json_think", "plain", "two_turn"]
+    assert prompt_names() == ["echo", "echo_twice", "json", "json_think", "plain", "two_turn"]
     assert all(about for _, about in describe_prompts())
     shown = CliRunner().invoke(app, ["prompts"]).stdout
     assert all(name in shown for name in prompt_names())
     words = load_prompt("json").system.replace(" ", "")
     assert words in CliRunner().invoke(app, ["prompts", "json"]).stdout.replace("\n", "").replace(" ", "")
+
+
+def test_a_bare_completion_is_the_answer_with_its_blank(tokenizer: Any) -> None:
+    """Nothing but the answer and the end of the turn is learned. Where no answer stands, a question mark is."""
+    task = ExtractiveQa(ChatTemplate(tokenizer), load_prompt("echo"))
+    branches = task.training_tree(DOCUMENT).root.children
+    learned = [[(s.tag, s.text) for s in branch.segments if s.learn] for branch in branches]
+    assert learned == [
+        [("answer", " granite"), ("end", "<|im_end|>")],
+        [("answer", "?"), ("end", "<|im_end|>")],
+    ]
+
+
+def test_a_document_is_read_twice_before_its_questions(tokenizer: Any) -> None:
+    task = ExtractiveQa(ChatTemplate(tokenizer), load_prompt("echo_twice"))
+    trunk = "".join(segment.text for segment in task.training_tree(DOCUMENT).root.segments)
+    document = DOCUMENT.text
+    assert trunk.endswith(f"Document:\n{document}\n\nThe same document again:\n{document}\n\nQuestion:\n")
+    opened = task.open_completion(document, "Who?")
+    assert opened.document.count(task.template.encoder.content(document)[0]) >= 2
+    assert [*opened.root, *opened.document, *opened.question] == task.prompt_tokens(DOCUMENT, Question("q", "Who?"))
+    messages = qa_messages(load_prompt("echo_twice"), DOCUMENT, Question("q", "Who?"))
+    assert messages[1]["content"].count(document) == 2
+
+
+def test_a_bare_prompt_holds_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    words = "system: a\nbefore_document: a\nbefore_question: a\nafter_question: a\nbare: true\n"
+    file.write_text(words + "before_answer: 'The answer is '\nafter_answer: ''\n", encoding="utf-8")
+    with pytest.raises(DataError, match="is bare, and has a text or a turn around the answer"):
+        load_prompt(str(file))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +89,10 @@ def test_the_prompts_are_listed() -> None:
         ("json_think", 'So:\n```json\n{"answer": "a"}\n```\nor\n```json\n{"answer": "b"}\n```', "b", True),
         ("json_think", '```json\n{"answer": "granite"}\n```\nI hope this helps.', None, False),
         ("json_think", "```json\ngranite\n```", None, False),
+        ("echo", " granite", "granite", True),
+        ("echo", '"granite"', '"granite"', True),
+        ("echo", "?", "", True),
+        ("echo", " \n", None, False),
     ],
 )
 def test_completions_are_read_as_the_prompt_asks(prompt: str, raw: str, text: str | None, valid: bool) -> None:

@@ -57,7 +57,9 @@ def test_a_run_says_what_it_learned_from(finished: Path, chats: Path) -> None:
     assert (data["source"], data["documents"], data["questions"]) == (str(chats), 6, 8)
     assert (manifest["trees"], manifest["questions"], manifest["dropped"]) == (3, 8, [])
     assert read_recipe(finished / "recipe.yaml").data.kind == "chat"
-    assert len((finished / "metrics.jsonl").read_text().splitlines()) == 4
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 4
+    assert all(line["turns_per_second"] > 0 and "questions_per_second" not in line for line in lines)
 
 
 def test_the_first_loss_of_a_run_is_that_of_plain_rows(
@@ -103,7 +105,7 @@ def test_what_is_left_out_is_counted(tiny_folder: Path, tmp_path: Path) -> None:
     assert re.search("'unanswered' has no turn of the assistant", dropped[0])
     assert dropped[1] == "conversation 'silent' has nothing to learn: all its weights are 0"
     assert re.fullmatch(r"long: \d{3} tokens, limit 150", dropped[2])
-    assert any(re.search("1 trees, 1 turns of the assistant, .* 3 dropped", line) for line in said)
+    assert any(re.search("1 turns of the assistant in 1 prefix tree, .* 3 records left out", line) for line in said)
     for data, error, message in (
         ({"on_too_long": "drop"}, DataError, "'unanswered' has no turn"),
         ({"limit_documents": 3, "on_bad_record": "drop"}, PackingError, "tree of 'long' has .* train.row_tokens = 150"),
@@ -115,7 +117,7 @@ def test_what_is_left_out_is_counted(tiny_folder: Path, tmp_path: Path) -> None:
         train(recipe(tiny_folder, good, tmp_path / "none"), quiet)
     with pytest.raises(DataError, match="nothing is left to train on: all was dropped, first conversation 'silent'"):
         train(recipe(tiny_folder, good, tmp_path / "none", data={"on_bad_record": "drop"}), quiet)
-    with pytest.raises(DataError, match=r"mixed\.jsonl holds conversations, not questions.* Set data\.kind: chat"):
+    with pytest.raises(DataError, match=r"mixed\.jsonl holds conversations, and questions.* sft with data\.kind: chat"):
         train(recipe(tiny_folder, path, tmp_path / "none", data={"kind": "qa"}), quiet)
     assert not (tmp_path / "none").exists()
 
@@ -135,7 +137,7 @@ def test_a_run_on_conversations_can_be_asked(
     section = {"epochs": 1, "trees_per_step": 3}
     train(recipe(tiny_folder, chats, out, train=section, learn={"user": 0.5, "assistant": 1.0}), quiet)
     (tmp_path / "ferry.txt").write_text("The ferry leaves at 7:40.")
-    words: list[str | Path] = ["ask", "--model", out, "--document", tmp_path / "ferry.txt", "--json", "When?"]
+    words: list[str | Path] = ["ask", tmp_path / "ferry.txt", "When?", "--model", out, "--json"]
     assert palmette(monkeypatch, *words) == 0
     assert json.loads(capsys.readouterr().out)["question"] == "When?"
 
@@ -171,12 +173,12 @@ def test_inspect_shows_weights_and_masks(
     assert "»At 7:40.<|im_end|>«[2]" in both
     assert "branch long" in both
     assert "»From pier 3.<|im_end|>«" in both
-    alone = shown_by(monkeypatch, capsys, "--model", finished, "--document", "2", "--table")
+    alone = shown_by(monkeypatch, capsys, "--model", finished, "--document", "3", "--table")
     cells = [line.replace("│", " ").split() for line in alone.splitlines() if "'" in line and line.split()[0].isdigit()]
     assert {line[2] for line in cells} == {"alone"}
     assert {line[6] for line in cells} == {"0", "1"}
-    assert palmette(monkeypatch, "inspect", "--model", finished, "--document", "6") == 2
-    assert "has 6 conversations, no number 6. Count from 0." in capsys.readouterr().err
+    assert palmette(monkeypatch, "inspect", "--model", finished, "--document", "7") == 2
+    assert "has 6 conversations, no number 7. Count from 1." in capsys.readouterr().err
     # A run on conversations also shows other data for what they are.
     shown = shown_by(monkeypatch, capsys, "--model", finished, "--data", "builtin:dev", "--questions", "1")
     assert read_source("builtin:dev").documents[0].id in shown

@@ -187,7 +187,7 @@ def test_dropped_questions_are_counted_with_reasons(tiny_folder: Path, tmp_path:
     assert manifest["dropped"] == [
         f"{named} needs a tree of {needed} tokens, more than train.row_tokens = {needed - 1}"
     ]
-    assert any(f"{len(alone) - 1} questions" in line and "1 dropped" in line for line in said)
+    assert any(f"{len(alone) - 1} questions" in line and "1 records left out" in line for line in said)
     with pytest.raises(PackingError, match=re.escape(named)):
         train(sft_recipe(tiny_folder, tmp_path / "refused", **{**changes, "data__on_too_long": "error"}), quiet)
 

@@ -12,6 +12,8 @@ import yaml
 
 from palmette.config import Recipe
 from palmette.errors import RecipeError, RunError
+from palmette.studies.chain.recipe import load_chain
+from palmette.studies.sweep.recipe import load_sweep
 from palmette.train.recipes.preferences import DpoRecipe, KtoRecipe, RewardRecipe
 from palmette.train.recipes.rollouts import GrpoRecipe, PpoRecipe
 from palmette.train.run import TrainedRun, resume, train
@@ -78,7 +80,7 @@ def test_a_recipe_is_read_as_its_stage_s(tmp_path: Path) -> None:
         ),
         ("stage: dop\noutput: x", None, "stage = 'dop' is not a training stage. The stages are sft, reward, dpo"),
         ("stage: [dpo]\noutput: x", None, "is not a training stage"),
-        ("stage:\noutput: x", "sft", "stage = None is not a training stage"),
+        ("stage:\noutput: x", "sft", "stage = null is not a training stage"),
         (
             "stage: dpo\noutput: x\ndata: {train: [a.jsonl]}",
             "kto",
@@ -92,6 +94,58 @@ def test_a_recipe_of_another_stage_is_explained(tmp_path: Path, text: str, stage
     with pytest.raises(RecipeError, match=message) as caught:
         read_recipe(written(tmp_path / "r.yaml", text), stage)
     assert "\n" not in str(caught.value)
+
+
+KINDS_OF_RECIPES = {
+    "sft": "output: x\ntrain: {epochs: 1}",
+    **{name: f"output: x\ndata: {{train: [builtin:train]}}\n{name}: {{}}" for name in STAGES if name != "sft"},
+    "sweep": "output: x\nvary: {train.epochs: [1]}",
+    "chain": "output: x\nstages: {a: {kind: run, run: runs/a}}",
+}
+# What a recipe without a section of its own may be: all settings that stages share fit several of them.
+_READ_ALIKE = {("sft", "grpo"), ("sft", "ppo")}
+
+
+def command_of(kind: str) -> str:
+    return kind if kind in ("sweep", "chain") else f"train {kind}"
+
+
+@pytest.mark.parametrize("needed", KINDS_OF_RECIPES)
+@pytest.mark.parametrize("given", KINDS_OF_RECIPES)
+def test_each_kind_of_recipe_given_to_each_other_command(given: str, needed: str, tmp_path: Path) -> None:
+    """It is refused with the command that reads it."""
+    file = written(tmp_path / "r.yaml", KINDS_OF_RECIPES[given])
+
+    def read() -> object:
+        if needed in ("sweep", "chain"):
+            return (load_sweep if needed == "sweep" else load_chain)(file)
+        return read_recipe(file, needed)
+
+    if given == needed or (given, needed) in _READ_ALIKE:
+        read()
+        return
+    with pytest.raises(RecipeError) as caught:
+        read()
+    assert f"Run `palmette {command_of(given)}` with it" in caught.value.way_out
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "dop.yaml",
+            r"cannot read the recipe .*dop\.yaml: there is no such file or folder. Did you mean .*dpo\.yaml\?",
+        ),
+        ("none.yaml", r"there is no such file or folder. Check the path. `palmette recipe` prints"),
+        ("", r"cannot read the recipe .*: it is a folder. Give a YAML file. .* --resume"),
+        ("rows.jsonl", r"rows\.jsonl is data, not a recipe. Name it in a recipe, under data\.train"),
+    ],
+)
+def test_what_is_no_recipe_is_named(name: str, message: str, tmp_path: Path) -> None:
+    written(tmp_path / "dpo.yaml", "output: x")
+    written(tmp_path / "rows.jsonl", "{}")
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(tmp_path / name, "dpo")
 
 
 def test_a_recipe_made_in_python_is_of_its_class_s_stage() -> None:

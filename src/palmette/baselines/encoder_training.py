@@ -26,13 +26,14 @@ from palmette.baselines.encoder import MAX_ANSWER_TOKENS, Encoder, load_encoder,
 from palmette.baselines.windows import Windowing, encode, learned_positions
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
-from palmette.errors import ModelError, RunError
+from palmette.errors import ModelError, RunError, reason_of
 from palmette.model.loading import weights_hash
 from palmette.progress import Say
 from palmette.seeds import derive_seed
 from palmette.train.callbacks import MetricsLog, SaveByTime, SaveOnInterrupt, TrainingInterrupted
 from palmette.train.checkpoints import SafeCheckpoints, latest_checkpoint
 from palmette.train.run import hold
+from palmette.train.schedule import FROM_FIRST_STEP, WARMUP, begins_at_zero
 
 SETTINGS = "encoder.json"
 _SAVE_EVERY, _SAVE_MINUTES = 500, 10
@@ -86,7 +87,8 @@ class EncoderSettings:
             return cls(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
-                f"{folder} is not a run of `palmette baseline encoder`: {error}", "Give a folder that it wrote."
+                f"{folder} is not a run of `palmette baseline encoder`: {reason_of(error)}",
+                "Give a folder that it wrote.",
             ) from error
 
 
@@ -115,7 +117,7 @@ def train_encoder(settings: EncoderSettings, folder: Path, say: Say) -> None:
         job = _prepare(settings)
         with run.whole_folder(folder) as staging:
             run.write_json(staging / SETTINGS, asdict(settings))
-            run.write_json(staging / run.MANIFEST, {**run.environment(), **_fingerprint(job)})
+            run.write_json(staging / run.MANIFEST, {**run.environment(), WARMUP: FROM_FIRST_STEP, **_fingerprint(job)})
         _train(job, folder, None, say)
 
 
@@ -142,7 +144,9 @@ def _resume(folder: Path, say: Say) -> None:
     try:
         manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"cannot read the manifest of {folder}: {error}", "Train again in another folder.") from error
+        raise RunError(
+            f"cannot read the manifest of {folder}: {reason_of(error)}", "Train again in another folder."
+        ) from error
     now = _fingerprint(job)
     before = {name: manifest[name] for name in now if name in manifest}
     run.check_same(before, now, where=folder, way_out="Train again in another folder.")
@@ -299,6 +303,7 @@ def _train(job: _Job, folder: Path, checkpoint: Path | None, say: Say) -> None:
     interrupt, log = SaveOnInterrupt(), MetricsLog(folder / run.METRICS_LOG, job.data.num_questions)
     callbacks = [log, SaveByTime(_SAVE_MINUTES), interrupt]
     trainer = SpanTrainer(job.encoder, _arguments(job.settings, folder), job.examples, callbacks)
+    trainer.from_zero = begins_at_zero(folder)
     size = sum(parameter.numel() for parameter in job.encoder.model.parameters())
     say(
         f"training {size:,} parameters on {len(job.examples)} windows of {job.data.num_questions} questions; "

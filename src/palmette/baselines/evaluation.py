@@ -21,7 +21,7 @@ from palmette.errors import DataError
 from palmette.evaluate.record import MADE_BY
 from palmette.evaluate.squad import Evaluation, evaluate_squad
 from palmette.files import expand
-from palmette.pages.evaluation.folder import REPORT, loss_of, subtitle, write_evaluation
+from palmette.pages.evaluation.folder import REPORT, facts_of, loss_of, write_evaluation
 from palmette.progress import Say
 
 KIND = "encoder with a span head"
@@ -70,7 +70,7 @@ def evaluate_encoder(
     result = evaluate_squad(decoder, source.documents)
     name = Path(model).name
     title = f"{name} on {Path(source.source).name}"
-    write_evaluation(result, into, title, subtitle(model, source.source, KIND), loss_of(expand(model)))
+    write_evaluation(result, into, title, facts_of(model, source.source, KIND), loss_of(expand(model)))
     run.write_json(into / MADE_BY, _made_by(decoder, fitted, source, model))
     say(f"{len(result.scored)} questions in {result.seconds:.0f} s. Files in {out}. Open {out / REPORT}.")
     say(f"threshold {fitted.value:.3f}, fitted on {fitted.source}" if fitted else "threshold 0, not fitted")

@@ -9,7 +9,7 @@ from pathlib import Path
 from palmette.baselines.encoder import EncoderDecoder
 from palmette.baselines.span_scores import fit_threshold
 from palmette.data.records import DataSet
-from palmette.errors import DataError, RunError
+from palmette.errors import DataError, RunError, reason_of
 from palmette.progress import progress
 from palmette.run import write_json
 from palmette.tasks.answer_match import gold_answers, token_f1
@@ -50,7 +50,7 @@ class NullThreshold:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
-                f"cannot read {path}: {error}", "Remove it, or fit it again with --threshold DATA."
+                f"cannot read {path}: {reason_of(error)}", "Remove it, or fit it again with --threshold DATA."
             ) from error
 
     def check_unseen(self, data: DataSet) -> None:

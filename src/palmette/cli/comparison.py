@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palmette.cli.options import (
-    PATH,
-)
+from palmette.cli.options import PATH
 
 if TYPE_CHECKING:  # commands import what they need when they run
-    from rich.table import Table
     from rich.text import Text
 
-    from palmette.evaluate.bootstrap import Difference
+    from palmette.cli.tables import TextTable
+    from palmette.evaluate.compare import Compared
     from palmette.evaluate.squad_metrics import ScoredAnswer
+
+_ARROWS = {"higher": "↑", "lower": "↓", "": " "}
 
 
 def compare_runs(
@@ -30,45 +30,90 @@ def compare_runs(
 ) -> None:
     """Compare two evaluations of the same data.
 
-    It prints the differences with intervals, and the answers that changed.
+    It prints each measure under both, which one is better, and the answers that changed.
     """
     from palmette.cli.console import stdout
-    from palmette.evaluate.bootstrap import paired_difference
     from palmette.evaluate.changes import changed_answers
+    from palmette.evaluate.compare import compare_evaluations
     from palmette.evaluate.squad import Evaluation
+    from palmette.numbers import count
 
     a, b = Evaluation.read(first).scored, Evaluation.read(second).scored
-    differences, changes, console = paired_difference(b, a), changed_answers(a, b), stdout()
-    console.print(f"A: {first}\nB: {second}\n")
-    console.print(_difference_table(Evaluation(a).metrics, Evaluation(b).metrics, differences))
+    compared, changes, console = compare_evaluations(a, b), changed_answers(a, b), stdout()
+    documents = count(len({answer.document.id for answer in a}), "document")
+    console.print(f"A: {first}\nB: {second}\n{count(len(a), 'question')} about {documents}\n")
+    console.print(comparison_table(compared), "")
+    for line in remarks(compared):
+        console.print(line)
     console.print(
-        f"\nright in B only: {len(changes.won)}, right in A only: {len(changes.lost)}, "
-        f"another answer that is equally right or wrong: {changes.num_other}"
+        f"\nright in B only: {len(changes.won)}\nright in A only: {len(changes.lost)}\n"
+        f"answered differently, but equally right or wrong: {changes.num_other}"
     )
-    for name, changed in (("right in B only", changes.won), ("right in A only", changes.lost)):
+    for name, changed in (("Right in B only", changes.won), ("Right in A only", changes.lost)):
         if changed and show:
             console.print(f"\n{name} ({min(show, len(changed))} of {len(changed)})", style="bold")
         for x, y in changed[:show]:
             console.print(_changed(x, y))
 
 
-def _difference_table(
-    a: Mapping[str, float | int | None], b: Mapping[str, float | int | None], found: Mapping[str, Difference]
-) -> Table:
-    from palmette.cli.console import interval, number, plain_table
+def comparison_table(compared: Iterable[Compared]) -> TextTable:
+    """The measures that differ, with the difference, its 95 % interval, and which side is better.
 
-    table = plain_table("measure", "A", "B", "B - A", "95 % interval", "p")
-    for name, difference in found.items():
-        digits = 3 if name in ("auroc_answerable", "ece", "brier", "aurc") else 1
+    Measures that repeat an earlier one are left out. An arrow says which values are better.
+    """
+    from palmette.cli.tables import TextTable
+    from palmette.numbers import fixed, interval, places_of
+
+    shown = [one for one in distinct(compared) if not one.equal]
+    known = any(one.difference for one in shown)
+    table = TextTable("measure", "A", "B", "B - A", *(["95 % interval"] if known else []))
+    if known:
+        table.add_column("better")
+    for one in shown:
+        ends = (one.difference.low, one.difference.high) if one.difference else None
+        places = places_of(ends, one.measure.places)
         table.add_row(
-            name,
-            number(a.get(name) or 0.0, digits),
-            number(b.get(name) or 0.0, digits),
-            f"{difference.value:+.{digits}f}",
-            interval((difference.low, difference.high), digits, sign="+"),
-            number(difference.p, 3),
+            f"{_ARROWS[one.measure.better]} {one.measure.label}, {one.measure.unit}",
+            fixed(one.a, places),
+            fixed(one.b, places),
+            fixed(one.b - one.a, places, sign=True),
+            *([interval(ends, places, sign=True), one.verdict] if known else []),
         )
     return table
+
+
+def distinct(compared: Iterable[Compared]) -> list[Compared]:
+    """The measures without those that repeat the figures of an earlier one."""
+    found: list[Compared] = []
+    for one in compared:
+        if one.equal or not any(one.repeats(other) for other in found):
+            found.append(one)
+    return found
+
+
+def remarks(compared: Iterable[Compared]) -> Iterator[str]:
+    """What the table leaves out, and how to read it."""
+    from palmette.evaluate.compare import PERCENT
+    from palmette.numbers import readable
+
+    compared = list(compared)
+    kept = distinct(compared)
+    yield f"{_ARROWS['higher']} higher is better, {_ARROWS['lower']} lower is better."
+    if any(one.difference for one in compared):
+        yield "Unclear: other documents of this kind could reverse the order, since the interval holds 0."
+    else:
+        yield "There are no intervals, since they need at least two documents."
+    equal = [
+        f"{one.measure.label} {readable(one.a)}{' %' if one.measure.unit == PERCENT else ''}"
+        for one in compared
+        if one.equal
+    ]
+    if equal:
+        yield f"Equal in A and B: {', '.join(equal)}."
+    for one in compared:
+        if one not in kept:
+            first = next(other for other in kept if one.repeats(other))
+            yield f"The same figures as {first.measure.label}: {one.measure.label}."
 
 
 def _changed(a: ScoredAnswer, b: ScoredAnswer) -> Text:
@@ -76,8 +121,8 @@ def _changed(a: ScoredAnswer, b: ScoredAnswer) -> Text:
     from rich.text import Text
 
     gold = [answer.text for answer in a.question.answers[:1]] or ["(not in the document)"]
-    shown = Text(f"{a.question.id}  ", "dim").append(a.question.text, "bold").append("\n")
+    shown = Text(a.question.text, "bold").append(f"  {a.question.id}\n", "not bold dim")
     for name, answer in (("A", a), ("B", b)):
         text = answer.prediction.text or "(no answer)"
         shown.append(f"  {name}: {text}\n", "green" if answer.exact == 1.0 else "red")
-    return shown.append(f"  reference: {gold[0]}", "cyan")
+    return shown.append(f"  right: {gold[0]}", "cyan")

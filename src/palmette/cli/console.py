@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shlex
 import shutil
 import sys
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from palmette.cli.tables import TextTable
 from palmette.evaluate.names import DECISIONS, HEADLINES
 from palmette.evaluate.squad_metrics import ScoredAnswer
+from palmette.numbers import fixed, interval, places_of
 
 Metrics = Mapping[str, float | int | None]
 Intervals = Mapping[str, tuple[float, float]]
@@ -75,7 +77,7 @@ class Figure:
         label: its name, with the unit.
         value: the value, if there is one.
         interval: the 95 % interval, if there is one.
-        digits: decimals of both.
+        digits: the most decimals of both.
     """
 
     label: str
@@ -84,31 +86,13 @@ class Figure:
     digits: int = 1
 
 
-def number(value: float | None, digits: int = 1) -> str:
-    """A number in a table, and a dash for none."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def interval(ends: tuple[float, float] | None, digits: int = 1, *, sign: str = "") -> str:
-    """An interval in a table, and a dash for none.
-
-    >>> interval((0.25, 0.5), 2), interval((-1.0, 2.0), sign="+")
-    ('0.25 to 0.50', '-1.0 to +2.0')
-    """
-    return f"{ends[0]:{sign}.{digits}f} to {ends[1]:{sign}.{digits}f}" if ends else "-"
-
-
-def plain_table(first: str, *others: str) -> Table:
+def plain_table(first: str, *others: str) -> TextTable:
     """An empty table without a frame. Its first column is for words, the others are for numbers."""
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column(first)
-    for name in others:
-        table.add_column(name, justify="right")
-    return table
+    return TextTable(first, *others)
 
 
-def figures_table(rows: Iterable[Figure], *, measure: str = "measure") -> Table:
-    """Figures with their 95 % intervals, one per row.
+def figures_table(rows: Iterable[Figure], *, measure: str = "measure") -> TextTable:
+    """Figures with their 95 % intervals, one per row. An interval decides how many digits of its figure are shown.
 
     Args:
         rows: the figures.
@@ -116,17 +100,25 @@ def figures_table(rows: Iterable[Figure], *, measure: str = "measure") -> Table:
     """
     table = plain_table(measure, "value", "95 % interval")
     for row in rows:
-        table.add_row(row.label, number(row.value, row.digits), interval(row.interval, row.digits))
+        places = places_of(row.interval, row.digits)
+        table.add_row(row.label, fixed(row.value, places), interval(row.interval, places))
     return table
 
 
-def metrics_table(columns: Mapping[str, Metrics], intervals: Intervals | None = None) -> Table:
+def metrics_table(columns: Mapping[str, Metrics], intervals: Intervals | None = None) -> TextTable:
     """Metrics in percent, one column for each model. The last column holds the 95 % intervals of the last model."""
     table = plain_table("percent", *columns, *(["95 % interval"] if intervals else []))
     for key, label in {**HEADLINES, **DECISIONS}.items():
-        ends = [interval(intervals.get(key))] if intervals else []
-        table.add_row(label, *(number(metrics.get(key)) for metrics in columns.values()), *ends)
+        ends = intervals.get(key) if intervals else None
+        places = places_of(ends) if ends or min(map(_num_questions, columns.values())) >= 100 else 0
+        values = [fixed(metrics.get(key), places) for metrics in columns.values()]
+        table.add_row(label, *values, *([interval(ends, places)] if intervals else []))
     return table
+
+
+def _num_questions(metrics: Metrics) -> float:
+    """The number of questions behind metrics. It is large where nothing says it."""
+    return metrics.get("total") or math.inf
 
 
 def highlighted(text: str, spans: Sequence[Mark], *, brackets: bool = False) -> Text:
@@ -148,10 +140,10 @@ def highlighted(text: str, spans: Sequence[Mark], *, brackets: bool = False) -> 
 
 
 def answer_text(answer: ScoredAnswer, *, brackets: bool = False) -> Text:
-    """A scored answer with its question, the right answer, and the document with both spans marked."""
+    """A scored answer with its question and the right answer, and about two lines of the document around both spans."""
     right, prediction = answer.exact == 1.0, answer.prediction
     shown = Text()
-    shown.append("right " if right else "wrong ", "bold green" if right else "bold red")
+    shown.append("right  " if right else "wrong  ", "bold green" if right else "bold red")
     shown.append(answer.question.text, "bold")
     shown.append(f"\n  answer: {prediction.text or '(not in the document)'}", "green" if right else "red")
     if prediction.probability is not None:
@@ -160,7 +152,33 @@ def answer_text(answer: ScoredAnswer, *, brackets: bool = False) -> Text:
         gold = answer.question.answers[0].text if answer.question.answers else "(not in the document)"
         shown.append(f"\n  right answer: {gold}", "cyan")
     shown.append("\n")
-    return shown.append_text(highlighted(answer.document.text, answer_spans(answer), brackets=brackets)).append("\n")
+    for passage, marks in passages(answer.document.text, answer_spans(answer)):
+        shown.append("  … ", "dim").append_text(highlighted(passage, marks, brackets=brackets)).append(" …\n", "dim")
+    return shown
+
+
+def passages(text: str, spans: Sequence[Mark], around: int = 60) -> list[tuple[str, list[Mark]]]:
+    """The parts of a text around spans, cut at blanks, each with the spans in it. Parts that meet are one.
+
+    Args:
+        text: the text. Line breaks in it become blanks.
+        spans: the spans.
+        around: characters before and after a span.
+    """
+    flat = "".join(" " if letter.isspace() else letter for letter in text)
+    edges: list[list[int]] = []
+    for start, end, _ in sorted(spans):
+        low = (flat.find(" ", start - around, start) + 1 or start) if start > around else 0
+        high = flat.rfind(" ", end, end + around) if end + around < len(flat) else len(flat)
+        high = max(high, end)
+        if edges and low <= edges[-1][1]:
+            edges[-1][1] = max(edges[-1][1], high)
+        else:
+            edges.append([low, high])
+    return [
+        (flat[low:high], [(start - low, end - low, style) for start, end, style in spans if low <= start < end <= high])
+        for low, high in edges
+    ]
 
 
 def answer_spans(answer: ScoredAnswer) -> list[Mark]:

@@ -9,13 +9,12 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palmette.cli.options import MODEL, PATH, DataOption, LimitOption, LooseOption, OutOption
+from palmette.cli.options import MODEL, PATH, DataOption, LimitOption, LimitQuestionsOption, LooseOption, OutOption
 from palmette.endpoint.settings import Endpoint, request_parameters
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -149,6 +148,7 @@ def eval_endpoint(
         typer.Option("--allow-failures", help="Count questions that the server does not answer as broken completions."),
     ] = False,
     limit: LimitOption = None,
+    limit_questions: LimitQuestionsOption = None,
     cache: CacheOption = None,
 ) -> None:
     """Answer a data set with a chat model behind an endpoint.
@@ -157,11 +157,12 @@ def eval_endpoint(
     """
     from palmette import run
     from palmette.data.source import read_source
+    from palmette.studies.measuring import first_questions
     from palmette.tasks.qa_prompt import load_prompt
 
     run.check_absent(out)
     wording = load_prompt(prompt)
-    source = read_source(data, default_split="validation", limit_documents=limit)
+    source = first_questions(read_source(data, default_split="validation", limit_documents=limit), limit_questions)
     client = open_client(endpoint, cache, out)
     _evaluate(client, wording, source, out, loose=loose, allow_failures=allow_failures)
 
@@ -173,15 +174,14 @@ def _evaluate(
     from palmette.cli.console import metrics_table, stderr, stdout
     from palmette.endpoint.decoder import EndpointDecoder
     from palmette.evaluate.squad import evaluate_squad
-    from palmette.pages.evaluation.folder import REPORT, write_evaluation
+    from palmette.pages.evaluation.folder import REPORT, facts_of, write_evaluation
 
     name = client.endpoint.model
     decoder = EndpointDecoder(client, prompt, loose=loose, on_failure="broken" if allow_failures else "error")
     with run.whole_folder(out) as staging, reporting_usage(client):
         result = evaluate_squad(decoder, source.documents)
-        day = datetime.now(UTC).date().isoformat()
         title = f"{name} on {Path(source.source).name}"
-        write_evaluation(result, staging, title, f"{name} behind an endpoint, on {source.source}, {day}")
+        write_evaluation(result, staging, title, facts_of(name, source.source, "an endpoint"))
         about = {
             **run.environment(),
             **client.about(),

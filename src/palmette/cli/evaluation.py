@@ -18,6 +18,7 @@ from palmette.cli.options import (
     DecoderOption,
     InsideWordsOption,
     LimitOption,
+    LimitQuestionsOption,
     LooseOption,
     MaxWordsOption,
     ModelOption,
@@ -27,8 +28,7 @@ from palmette.cli.options import (
 )
 
 if TYPE_CHECKING:  # commands import what they need when they run
-    from rich.table import Table
-
+    from palmette.cli.tables import TextTable
     from palmette.evaluate.retention.scores import Retention
     from palmette.evaluate.reward_metrics import RewardMetrics
     from palmette.evaluate.squad import Evaluation
@@ -63,6 +63,7 @@ def eval_squad(
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts that beam search takes at the same time.")] = 16,
     loose: LooseOption = False,
     limit: LimitOption = None,
+    limit_questions: LimitQuestionsOption = None,
     reasoning_limit: Annotated[
         int | None,
         typer.Option(
@@ -78,10 +79,26 @@ def eval_squad(
     The folder gets predictions.json, na_prob.json, metrics.json, answers.jsonl and report.html.
     """
     from palmette.cli.console import stderr
-    from palmette.studies.answering import AnswerSettings, evaluate_model
+    from palmette.inference.names import open_source
+    from palmette.run import check_absent
+    from palmette.startup import quick_imports
+
+    check_absent(out)
+    open_source(model)
+    with quick_imports(freeze=True):
+        from palmette.studies.answering import AnswerSettings, evaluate_model
 
     settings = AnswerSettings(
-        attention, decoder, calibration, max_words, inside_words, batch_size, loose, limit, reasoning_limit
+        attention=attention,
+        decoder=decoder,
+        calibrated=calibration,
+        max_words=max_words,
+        inside_words=inside_words,
+        batch_size=batch_size,
+        loose=loose,
+        limit_documents=limit,
+        limit_questions=limit_questions,
+        reasoning_limit=reasoning_limit,
     )
     result, calibrated_on = evaluate_model(model, data, out, settings, stderr().print)
     _print_evaluation(result, Path(model).name, out)
@@ -237,6 +254,13 @@ def calibrate(
     data: Annotated[
         str, typer.Option(help="Questions with known answers that no figure is reported on later.", **DATA)
     ],
+    cost_wrong: Annotated[
+        float | None,
+        typer.Option(
+            help="What a wrong answer costs, if refusing a question that has an answer costs 1. By default 2. The "
+            "higher it is, the more questions are refused."
+        ),
+    ] = None,
     target_error: Annotated[
         float | None,
         typer.Option(help="Guarantee that at most this share of the answers is wrong, such as 0.05."),
@@ -246,9 +270,10 @@ def calibrate(
     inside_words: InsideWordsOption = None,
     attention: AttentionOption = None,
 ) -> None:
-    """Fit the temperature and thresholds of the span decoder.
+    """Decide when a model answers or refuses, at a stated cost.
 
-    They are stored beside the run's weights. With --target-error the share of wrong answers is guaranteed.
+    The temperature and the threshold are fitted on questions with known answers, and stored beside the run's weights.
+    With --target-error the share of wrong answers is guaranteed instead.
     """
     from palmette.cli.console import stderr, stdout
     from palmette.evaluate.run_calibration import calibrate_run
@@ -259,19 +284,15 @@ def calibrate(
         attention=attention,
         max_words=max_words,
         inside_words=bool(inside_words),
+        cost_wrong=cost_wrong,
         target_error=target_error,
         confidence=confidence,
         say=stderr().print,
     )
-    decision, guarantee, console = found.decision, found.guarantee, stdout()
-    console.print(f"temperature {decision.temperature:.3f}")
-    if decision.max_no_answer is not None:
-        console.print(f"answers where the probability of no answer is at most {decision.max_no_answer:.3f}")
+    guarantee, console = found.guarantee, stdout()
+    for line in found.explain():
+        console.print(line)
     if guarantee:
-        console.print(
-            "answers where a span is likelier than no answer, and has a probability of at least "
-            f"{guarantee.min_confidence:.3f}"
-        )
         console.print(
             f"guarantee: at most {guarantee.target_error:.1%} of the answers given are wrong, "
             f"with {guarantee.confidence:.0%} confidence (tested: {guarantee.num_wrong} of {guarantee.num_answered} "
@@ -297,25 +318,29 @@ def _scaled(ends: tuple[float, float] | None, scale: float) -> tuple[float, floa
     return (scale * ends[0], scale * ends[1]) if ends else None
 
 
-def _retention_table(result: Retention) -> Table:
+def _retention_table(result: Retention) -> TextTable:
     """Both models and the change between them."""
-    from palmette.cli.console import number, plain_table
+    from palmette.cli.console import plain_table
+    from palmette.numbers import fixed
 
     found = result.summary()
     before, after, ratio = found["untouched"], found["tuned"], found["perplexity_ratio"]
     unchanged, bits = found["completions_unchanged"], after["bits_per_byte"] - before["bits_per_byte"]
     table = plain_table("measure", "untouched", "tuned", "change")
-    perplexities = (number(model["perplexity"], 2) for model in (before, after))
+    perplexities = (fixed(model["perplexity"], 2) for model in (before, after))
     table.add_row("perplexity, general text", *perplexities, f"x {ratio:.3f}")
-    bits_per_byte = (number(model["bits_per_byte"], 3) for model in (before, after))
-    table.add_row("bits per byte, general text", *bits_per_byte, f"{bits:+.3f}")
-    table.add_row("KL on chat completions (nats per token)", "0.000", number(found["kl"], 3), f"{found['kl']:+.3f}")
-    table.add_row("greedy completions unchanged (%)", "100.0", number(unchanged), f"{unchanged - 100.0:+.1f}")
+    bits_per_byte = (fixed(model["bits_per_byte"], 3) for model in (before, after))
+    table.add_row("bits per byte, general text", *bits_per_byte, fixed(bits, 3, sign=True))
+    table.add_row(
+        "KL on chat completions (nats per token)", "0.000", fixed(found["kl"], 3), fixed(found["kl"], 3, sign=True)
+    )
+    table.add_row("greedy completions unchanged (%)", "100.0", fixed(unchanged), fixed(unchanged - 100.0, sign=True))
     return table
 
 
 def _print_reward(found: RewardMetrics) -> None:
-    from palmette.cli.console import Figure, figures_table, number, plain_table, stdout
+    from palmette.cli.console import Figure, figures_table, plain_table, stdout
+    from palmette.numbers import fixed
 
     figures = {
         "accuracy": ("accuracy, percent", 100.0),
@@ -332,6 +357,6 @@ def _print_reward(found: RewardMetrics) -> None:
     stdout().print(figures_table(rows, measure=f"{found.comparisons} comparisons"), "")
     reliability = plain_table("how sure, percent", "on average", "right", "pairs")
     for one in found.reliability:
-        values = (number(100 * value) for value in (one.confidence, one.accuracy))
+        values = (fixed(100 * value) for value in (one.confidence, one.accuracy))
         reliability.add_row(f"{100 * one.low:.0f} to {100 * one.high:.0f}", *values, str(one.count))
     stdout().print(reliability)

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from palmette.errors import PalmetteError
+from palmette.errors import PalmetteError, reason_of
 
 MISTAKE, BROKEN_PIPE, INTERRUPTED = 2, 1, 130  # exit codes
 
@@ -24,6 +24,8 @@ _WAYS_OUT = {
     errno.EROFS: _PERMISSIONS,
     errno.ENOENT: "Check the path.",
     errno.ENAMETOOLONG: "Check the path.",
+    errno.EISDIR: "Name a file.",
+    errno.ENOTDIR: "Check the path.",
     errno.EMFILE: "Allow more open files: ulimit -n 4096.",
 }
 _NO_HOME = "Set HOME to a folder that can be written."
@@ -65,7 +67,7 @@ def failure_line(error: Exception) -> str | None:
     """What a user reads about an error, with a way out. None for an error that only a bug can cause.
 
     >>> failure_line(OSError(errno.ENOSPC, "No space left on device"))
-    'error: No space left on device. Free some space, or write to another disk.'
+    'error: the disk is full. Free some space, or write to another disk.'
     """
     if isinstance(error, PalmetteError):
         return f"error: {error}"
@@ -95,7 +97,7 @@ def _exit_code(command: Callable[[], object]) -> int:
 def _named(error: OSError) -> str:
     """The file and the reason of an error of the system. A library's own OSError has a text instead."""
     if error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return f"{error.filename}: {reason_of(error)}" if error.filename else reason_of(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 

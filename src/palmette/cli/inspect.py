@@ -9,9 +9,9 @@ import typer
 from palmette.cli.options import DATA, DEFAULT_MODEL, SOURCES, ModelOption
 
 if TYPE_CHECKING:  # commands import what they need when they run
-    from rich.table import Table
     from rich.text import Text
 
+    from palmette.cli.tables import TextTable
     from palmette.tree.batch import PackedBatch
 
 LEARNED, WEIGHTED, SEEN, HIDDEN = "black on green", "black on yellow", "", "strike dim"
@@ -25,7 +25,7 @@ def inspect(
         ),
     ] = None,
     model: ModelOption = DEFAULT_MODEL,
-    document: Annotated[int, typer.Option(min=0, help="Number of the document or conversation, from 0.")] = 0,
+    document: Annotated[int, typer.Option(min=1, help="Number of the document or conversation, counted from 1.")] = 1,
     questions: Annotated[
         int, typer.Option(min=1, help="How many of its questions, or of the conversations that open like it.")
     ] = 3,
@@ -91,16 +91,18 @@ def spell(tokenizer: Any, token: int) -> str:
     return PAUSE if token < 0 else str(tokenizer.decode([token]))
 
 
-def token_table(batch: PackedBatch, tokenizer: Any) -> Table:
+def token_table(batch: PackedBatch, tokenizer: Any) -> TextTable:
     """A table with a line for each token."""
-    from rich.table import Table
     from rich.text import Text
 
+    from palmette.cli.tables import TextTable
+
     row = batch.rows[0]
-    table = Table(show_edge=False, pad_edge=False)
-    for heading in ("row", "position", "branch", "predictor", "end", "attend", "learn"):
-        table.add_column(heading, justify="left" if heading == "branch" else "right", no_wrap=True)
-    table.add_column("token", overflow="fold")
+    table = TextTable("row", "position")
+    table.add_column("branch")
+    for heading in ("predictor", "end", "attend", "learn"):
+        table.add_column(heading, justify="right")
+    table.add_column("token")
     for i, token in enumerate(row.token):
         node = row.node[i]
         branch = row.nodes[node][1] or "trunk"

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, ClassVar, cast
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import CompletionItem, TyperCommand, TyperGroup  # type: ignore[attr-defined]  # it has no public place
 from typer.main import get_command, get_group
 
 
@@ -89,7 +89,8 @@ class _HelpFormatter(_PlainFormatter):  # type: ignore[misc]  # of a class that 
         self.write(typer.style(f"{heading}:", bold=True) + "\n")
 
     def write_dl(self, rows: Any, col_max: int = 30, col_spacing: int = 2) -> None:
-        named = [(typer.style(name, fg="cyan"), text) for name, text in rows]
+        # Blanks after a name align the columns of several lists. They are not coloured.
+        named = [(typer.style(name.rstrip(), fg="cyan") + name[len(name.rstrip()) :], text) for name, text in rows]
         super().write_dl(named, col_max, col_spacing)
 
 
@@ -104,30 +105,74 @@ class PlainCommand(TyperCommand):
 
 
 class LazyGroup(TyperGroup):
-    """A group that knows its commands from a table."""
+    """A group that knows its commands from tables, one for each section of its help."""
 
     context_class = _Context
-    table: ClassVar[Table] = {}
+    sections: ClassVar[Mapping[str, Table]] = {}
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
+        self.table = {name: entry for table in self.sections.values() for name, entry in table.items()}
         self.commands = cast("MutableMapping[str, Any]", _Commands(self.table))
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """The option --help. It is False where it is not given, since typer would import pydantic to read None."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.default = False
-        return option
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options. Flags are False where they are not given, since typer would import pydantic to read None."""
+        params = super().get_params(ctx)
+        for option in params:
+            if getattr(option, "is_flag", False) and option.default is None:
+                option.default = False
+        return params
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # as typer calls it
         """The names of the commands. Nothing is imported."""
         return list(self.table)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # as typer calls it
-        """Write the names and one-line helps of the commands. Nothing is imported."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in self.table.items() if not entry.hidden])
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the names and one-line helps of the commands, section by section, then the options.
+
+        Nothing is imported.
+        """
+        widest = max((len(name) for name, entry in self.table.items() if not entry.hidden), default=0)
+        for title, table in self.sections.items():
+            with formatter.section(title):
+                rows = [(name.ljust(widest), entry.help) for name, entry in table.items() if not entry.hidden]
+                formatter.write_dl(rows)
+        super().format_options(ctx, formatter)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write nothing. The commands stand before the options."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that the arguments name.
+
+        Raises:
+            typer.exceptions.TyperException: there is no such command. The message names the commands that may be meant,
+                from the whole program.
+        """
+        try:
+            return self._click_resolve_command(ctx, args)
+        except typer.exceptions.TyperException as error:
+            if args and args[0] not in self.table:
+                from palmette.cli.suggestions import suggestion
+
+                error.message = f"{error.message.rstrip('.')}. {suggestion(args, _path(ctx), _root_table(ctx))}".strip()
+            raise
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """What the shell offers after a group: its commands with their helps, and its options. Nothing is imported."""
+        shown = [(name, entry) for name, entry in self.table.items() if name.startswith(incomplete)]
+        commands = [CompletionItem(name, help=entry.help) for name, entry in shown if not entry.hidden]
+        return [*commands, *super(TyperGroup, self).shell_complete(ctx, incomplete)]
+
+
+def _path(ctx: Any) -> tuple[str, ...]:
+    """The names of the groups that lead to a context, without the program's own."""
+    return (*_path(ctx.parent), ctx.info_name) if ctx.parent is not None else ()
+
+
+def _root_table(ctx: Any) -> Table:
+    table: Table = ctx.find_root().command.table
+    return table
 
 
 class _Commands(Mapping[str, Any]):
@@ -150,19 +195,19 @@ class _Commands(Mapping[str, Any]):
 
 def _make(name: str, entry: Command | Group) -> Any:
     if isinstance(entry, Group):
-        return get_group(lazy_app(entry.table(), name=name, help=entry.help))
+        return get_group(lazy_app({"Commands": entry.table()}, name=name, help=entry.help))
     single = typer.Typer(**_SETTINGS)
     single.command(name, cls=PlainCommand, hidden=entry.hidden)(entry.function())
     return get_command(single)
 
 
-def lazy_app(table: Table, **settings: Any) -> typer.Typer:
-    """A typer application that knows its commands from a table.
+def lazy_app(sections: Mapping[str, Table], **settings: Any) -> typer.Typer:
+    """A typer application that knows its commands from tables.
 
     Args:
-        table: the commands and groups, by name, in the order of its help.
+        sections: the commands and groups by name, in the order of its help, below the headings of its help.
         settings: other settings of `typer.Typer`.
     """
-    group = type("Group", (LazyGroup,), {"table": table})
+    group = type("Group", (LazyGroup,), {"sections": sections})
     context = {"max_content_width": 110}
-    return typer.Typer(cls=group, no_args_is_help=True, context_settings=context, **_SETTINGS, **settings)
+    return typer.Typer(cls=group, no_args_is_help=True, context_settings=context, **{**_SETTINGS, **settings})

@@ -55,45 +55,64 @@ _SYNTH = {
         "Make preferences from a model's own answers, or from verdicts.",
     ),
 }
-COMMANDS: dict[str, Command | Group] = {
-    "quickstart": Command(
-        "quickstart:quickstart",
-        "Fine-tune the built-in model, and compare it before and after.",
-    ),
-    "ask": Command("answering:ask", "Answer questions about a document."),
-    "predict": Command("predict:predict", "Answer a file of questions, or the same questions about many documents."),
-    "train": Group("Train a model, one stage at a time.", "train:stage_commands"),
-    "report": Command(
-        "train:report",
-        "Write the page of a training run again.",
-    ),
-    "eval": Group("Measure a model.", _EVAL),
-    "compare-runs": Command("comparison:compare_runs", "Compare two evaluations of the same data."),
-    "calibrate": Command(
-        "evaluation:calibrate",
-        "Fit the temperature and thresholds of the span decoder.",
-    ),
-    "sweep": Command("studies:sweep", "Train and measure a recipe under varied settings."),
-    "chain": Command(
-        "studies:chain",
-        "Run training stages that build on one another.",
-    ),
-    "baseline": Group("Train and measure other ways to answer.", _BASELINE),
-    "synth": Group("Make training data.", _SYNTH),
-    "inspect": Command(
-        "inspect:inspect",
-        "Show a packed training example as the loss sees it.",
-    ),
-    "prompts": Command("answering:prompts", "List the prompts that a recipe can name."),
-    "merge": Command("publish:merge", "Merge a run's adapter into its model's weights."),
-    "push": Command(
-        "publish:push",
-        "Upload a run to the Hugging Face hub, with a model card.",
-    ),
+_DATA = {
+    "check": Command("data:check", "Say what a data file holds, and what is wrong with it."),
 }
+# What `palmette --help` shows, section by section.
+SECTIONS: dict[str, dict[str, Command | Group]] = {
+    "Answer": {
+        "ask": Command("ask:ask", "Answer questions about a document."),
+        "predict": Command("predict:predict", "Answer files of questions, or put questions to many documents."),
+        "chat": Command("chat:chat", "Talk with a model in the terminal."),
+    },
+    "Train": {
+        "quickstart": Command(
+            "quickstart:quickstart",
+            "Fine-tune the built-in model, and compare it before and after.",
+        ),
+        "train": Group("Train a model, one stage at a time.", "train:stage_commands"),
+        "recipe": Command("recipe:recipe", "Print a recipe with every key, its default and its meaning."),
+        "sweep": Command("studies:sweep", "Train and measure a recipe under varied settings."),
+        "chain": Command(
+            "studies:chain",
+            "Run training stages that build on one another.",
+        ),
+        "inspect": Command(
+            "inspect:inspect",
+            "Show a packed training example as the loss sees it.",
+        ),
+        "prompts": Command("prompts:prompts", "List the prompts that a recipe can name."),
+        "report": Command(
+            "train:report",
+            "Write the page of a training run again.",
+        ),
+    },
+    "Measure": {
+        "eval": Group("Measure a model.", _EVAL),
+        "compare-runs": Command("comparison:compare_runs", "Compare two evaluations of the same data."),
+        "calibrate": Command(
+            "evaluation:calibrate",
+            "Decide when a model answers or refuses, at a stated cost.",
+        ),
+        "baseline": Group("Train and measure other ways to answer.", _BASELINE),
+    },
+    "Make data": {
+        "data": Group("Check data before it is used.", _DATA),
+        "synth": Group("Make training data.", _SYNTH),
+        "examples": Command("data:examples", "Write small example files for every command."),
+    },
+    "Publish": {
+        "merge": Command("publish:merge", "Merge a run's adapter into its model's weights."),
+        "push": Command(
+            "publish:push",
+            "Upload a run to the Hugging Face hub, with a model card.",
+        ),
+    },
+}
+COMMANDS: dict[str, Command | Group] = {name: entry for table in SECTIONS.values() for name, entry in table.items()}
 _ABOUT = "Exact answers from small language models: each copied verbatim from a document, or an honest refusal."
 
-app = lazy_app(COMMANDS, help=_ABOUT)
+app = lazy_app(SECTIONS, help=_ABOUT, add_completion=True)
 
 
 def _show_version(value: bool) -> None:

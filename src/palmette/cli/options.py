@@ -79,7 +79,12 @@ InsideWordsOption = Annotated[
         "calibrated.",
     ),
 ]
+# A limit counts what a source lists: documents, or comparisons. A limit of questions says so in its name.
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N documents.", metavar="N")]
+LimitQuestionsOption = Annotated[
+    int | None,
+    typer.Option("--limit-questions", min=1, help="Use only the first N questions, of those documents.", metavar="N"),
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Random seed.")]
 TokensPerBatchOption = Annotated[
     int, typer.Option("--tokens-per-batch", min=64, help="Most tokens in memory at the same time.")

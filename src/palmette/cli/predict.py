@@ -57,19 +57,22 @@ def predict(
         bool, typer.Option("--strict", help="End with exit status 3 if the output has an error line.")
     ] = False,
 ) -> None:
-    """Answer a file of questions, or the same questions about many documents.
+    """Answer files of questions, or put questions to many documents.
 
     Each row, or each question about each document, becomes a line of the output. One that cannot be answered becomes an
     error line. The exit status is 0 all the same, unless --strict is given. A job that was stopped continues with the
     same command.
     """
     from palmette.cli.console import stderr
-    from palmette.inference.answerer import load_answerer
-    from palmette.inference.job import check_job, predict_file
+    from palmette.inference.names import open_source
+    from palmette.startup import quick_imports
 
-    source = _input(sources, question or [], questions)
+    source, opened = _input(sources, question or [], questions), open_source(model)
+    with quick_imports(freeze=True):
+        from palmette.inference.answerer import load_answerer
+        from palmette.inference.job import check_job, predict_file
     check_job(source, out)
-    answerer = load_answerer(model, attention=attention, calibrated=calibration)
+    answerer = load_answerer(opened, attention=attention, calibrated=calibration)
     tally = predict_file(answerer, source, out, max_words=max_words, inside_words=inside_words)
     stderr().print(tally.summary(out))
     if tally.interrupted:

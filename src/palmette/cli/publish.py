@@ -78,6 +78,9 @@ def push(
     The card shows data, recipe, figures, example of use, limits and licence.
     """
     from palmette.cli.console import stderr
+    from palmette.run import check_run
+
+    check_run(run)
     from palmette.publish.push import PushSettings, push_run
 
     settings = PushSettings(

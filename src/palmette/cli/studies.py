@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from palmette.cli.options import PATH
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from palmette.cli.tables import TextTable
 
 Table = tuple[list[str], list[list[str]]]  # headings, lines
 
@@ -30,8 +33,13 @@ def sweep(
     with the same sweep share its runs.
     """
     from palmette.cli.console import stderr
-    from palmette.studies.sweep.runner import run_sweep
-    from palmette.train.callbacks import TrainingInterrupted
+    from palmette.config import read_file
+    from palmette.startup import quick_imports
+
+    read_file(file)  # a file that cannot be read is found before anything heavy is imported
+    with quick_imports(freeze=True):
+        from palmette.studies.sweep.runner import run_sweep
+        from palmette.train.callbacks import TrainingInterrupted
 
     news = stderr()
     try:
@@ -60,8 +68,13 @@ def chain(
     seeds.
     """
     from palmette.cli.console import stderr
-    from palmette.studies.chain.runner import run_chain
-    from palmette.train.callbacks import TrainingInterrupted
+    from palmette.config import read_file
+    from palmette.startup import quick_imports
+
+    read_file(recipe)  # a file that cannot be read is found before anything heavy is imported
+    with quick_imports(freeze=True):
+        from palmette.studies.chain.runner import run_chain
+        from palmette.train.callbacks import TrainingInterrupted
 
     news = stderr()
     try:
@@ -86,7 +99,25 @@ def _stopped(stop: BaseException, *words: str | Path) -> typer.Exit:
 
 def _print_tables(tables: Sequence[Table]) -> None:
     from palmette.cli.console import stdout
-    from palmette.studies.tables import rich_table
 
     for headings, lines in tables:
-        stdout().print(rich_table(headings, lines), "")
+        stdout().print(study_table(headings, lines), "")
+
+
+def study_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> TextTable:
+    """A table of a study for a terminal. The columns before its figures name the run, and are repeated if it is split.
+
+    Args:
+        headings: of a table from `studies.tables.tables_of`, or of one whose first column names the run.
+        lines: the cells of each row.
+    """
+    from palmette.cli.tables import TextTable
+    from palmette.studies.tables import SEEDS
+
+    keys = headings.index(SEEDS) + 1 if SEEDS in headings else 1
+    table = TextTable(headings[0], keys=keys)
+    for index, heading in enumerate(headings[1:], 1):
+        table.add_column(heading, justify="left" if index < keys else "right")
+    for line in lines:
+        table.add_row(*line)
+    return table

@@ -162,7 +162,7 @@ def synth_preferences(
         "max_new_tokens": max_new_tokens,
         "form": form,
         "min_margin": min_margin,
-        "limit": limit,
+        "limit_documents": limit,
         "tokens_per_batch": tokens_per_batch,
         "attention": attention,
         "seed": seed,
@@ -183,13 +183,14 @@ def _write(
 
 
 def _table(done: Rationales, source: DataSet) -> Any:
-    from palmette.cli.console import number, plain_table
+    from palmette.cli.console import plain_table
+    from palmette.numbers import fixed
     from palmette.synth.rationales import REASONS
 
     table = plain_table("rationales", "number", "percent")
     table.add_column("why")
     total = source.num_questions
-    table.add_row("kept", str(done.num_kept), number(100 * done.num_kept / total), "")
+    table.add_row("kept", str(done.num_kept), fixed(100 * done.num_kept / total), "")
     for reason, count in done.counts.items():
-        table.add_row(f"dropped: {reason}", str(count), number(100 * count / total), REASONS[reason])
+        table.add_row(f"dropped: {reason}", str(count), fixed(100 * count / total), REASONS[reason])
     return table

@@ -59,17 +59,24 @@ def report(
 def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
     """Run or resume a stage, draw its run, and say what to try next."""
     from palmette.cli.console import invoked_as, stderr
-    from palmette.pages.training.pictures import draw_run
-    from palmette.train.callbacks import TrainingInterrupted
-    from palmette.train.run import resume, train
+    from palmette.run import check_run
+    from palmette.startup import quick_imports
+
+    settings = None if recipe is None else read_recipe(recipe, stage.name)
+    if resumed is not None:
+        check_run(resumed)
+    with quick_imports(freeze=True):
+        from palmette.pages.training.pictures import draw_run
+        from palmette.train.callbacks import TrainingInterrupted
+        from palmette.train.run import resume, train
 
     news = stderr()
     try:
         if resumed is not None:
             finished = resume(resumed, news.print, stage=stage.name)
         else:
-            assert recipe is not None
-            finished = train(read_recipe(recipe, stage.name), news.print)
+            assert settings is not None
+            finished = train(settings, news.print)
     except TrainingInterrupted as stop:
         news.print(str(stop))
         raise typer.Exit(stop.exit_code) from stop

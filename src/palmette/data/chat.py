@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
+from palmette.data.kinds import kind_of, of_kind
 from palmette.data.records import check_unicode
 from palmette.data.source import OnBad, open_rows
 from palmette.data.text import short
 from palmette.data.values import is_number, read_id, without_nulls
-from palmette.errors import DataError
+from palmette.errors import DataError, kind_of_value
 from palmette.files import expand
 
 Role = Literal["system", "user", "assistant"]
@@ -127,7 +128,7 @@ def read_chat(
     conversations: list[Conversation] = []
     dropped: list[str] = []
     seen: set[str] = set()
-    for record in parse_chat(rows, source):
+    for record in parse_chat(of_kind(rows, source, "conversations"), source):
         if limit is not None and len(conversations) >= limit:
             break
         error = record if isinstance(record, DataError) else None
@@ -154,23 +155,13 @@ def parse_chat(rows: Iterable[dict[str, Any] | DataError], source: str) -> Itera
             yield error
 
 
-def is_chat(row: dict[str, Any]) -> bool:
-    """Whether a row is meant as a conversation.
-
-    >>> is_chat({"messages": []}), is_chat({"question": "When?", "context": "At 7:40."})
-    (True, False)
-    """
-    present = without_nulls(row)
-    return "messages" in present or "conversations" in present or {"prompt", "completion"} <= present.keys()
-
-
 def holds_chat(source: str) -> bool:
     """Whether a source is a JSON Lines file whose first row is meant as a conversation."""
     path = expand(source)
     if path.suffix != ".jsonl" or not path.is_file():
         return False
     _, rows = open_rows(source, default_split="train", columns=_FORMAT, example=_EXAMPLE)
-    return any(isinstance(row, dict) and is_chat(row) for row in islice(rows, 1))
+    return any(isinstance(row, dict) and kind_of(row) == "conversations" for row in islice(rows, 1))
 
 
 def _conversation(row: dict[str, Any], number: int, source: str) -> Conversation:
@@ -187,7 +178,7 @@ def _conversation(row: dict[str, Any], number: int, source: str) -> Conversation
             conversation = Conversation(str(identifier), _turns(row[key], f"{where}, {key!r}"))
             break
     else:
-        if not is_chat(row):
+        if "prompt" not in row or "completion" not in row:
             raise DataError(f"{where} has only {', '.join(map(repr, sorted(row.keys() - {'id'}))) or 'an id'}", _FORMAT)
         prompt = turns_of(row["prompt"], "user", f"{where}, 'prompt'")
         completion = turns_of(row["completion"], "assistant", f"{where}, 'completion'")
@@ -216,19 +207,20 @@ def turns_of(value: Any, role: Role, where: str) -> tuple[Turn, ...]:
 
 def _turns(values: Any, where: str) -> tuple[Turn, ...]:
     if not isinstance(values, list) or not values:
-        what = "an empty list" if values == [] else f"{type(values).__name__}, not a list of turns"
+        what = "an empty list" if values == [] else f"{kind_of_value(values)}, not a list of turns"
         raise DataError(f"{where} is {what}", _FORMAT)
     return tuple(_turn(value, f"{where}, turn {number}") for number, value in enumerate(values, start=1))
 
 
 def _turn(value: Any, where: str) -> Turn:
     if not isinstance(value, dict):
-        raise DataError(f"{where} is {type(value).__name__}, not an object", _FORMAT)
+        raise DataError(f"{where} is {kind_of_value(value)}, not an object", _FORMAT)
     _check_keys(value, _TURN_KEYS, where)
     name = value.get("role", value.get("from"))
     if not isinstance(name, str) or name not in _ROLES:
         raise DataError(
-            f"{where} has the role {name!r}", "Roles are system, user (human) and assistant (gpt). Leave others out."
+            f"{where} has the role {short(name)}",
+            "Roles are system, user (human) and assistant (gpt). Leave others out.",
         )
     turn = Turn(_ROLES[name], _parts(value, where))
     _check_text(turn, where)
@@ -274,7 +266,7 @@ def _attended(values: dict[str, Any], default: bool, where: str) -> bool:
     if attend is None:
         return default
     if not isinstance(attend, bool):
-        raise DataError(f"{where} has attend = {attend!r}", "Write true, or false to hide it from later tokens.")
+        raise DataError(f"{where} has attend = {short(attend)}", "Write true, or false to hide it from later tokens.")
     return attend
 
 

@@ -26,10 +26,11 @@ from itertools import pairwise
 from typing import Any, Generic, Literal, TypeVar
 
 from palmette.data.chat import Part, Role, Turn, turns_of
+from palmette.data.kinds import of_kind
 from palmette.data.source import OnBad, open_rows
 from palmette.data.text import short
 from palmette.data.values import is_number, read_id, without_nulls
-from palmette.errors import DataError
+from palmette.errors import DataError, kind_of_value
 
 Reason = Literal["format", "empty", "identical", "prompt differs", "tied", "same id", "template", "too long"]
 _COMPARISON = "Each row needs 'prompt', 'chosen' and 'rejected', or 'prompt' and 'ranked' (a list, best first)."
@@ -152,7 +153,9 @@ def read_comparisons(
     digest, rows = open_rows(
         source, default_split=default_split, columns=_COMPARISON, example="trl-lib/ultrafeedback_binarized"
     )
-    return _collect(parse_comparisons(rows, source), source, digest, on_bad_record, limit)
+    return _collect(
+        parse_comparisons(of_kind(rows, source, "preferences"), source), source, digest, on_bad_record, limit
+    )
 
 
 def read_verdicts(
@@ -160,7 +163,7 @@ def read_verdicts(
 ) -> PreferenceSet[Verdict]:
     """Read and check verdicts. Arguments and errors are those of `read_comparisons`."""
     digest, rows = open_rows(source, default_split=default_split, columns=_VERDICT, example="trl-lib/kto-mix-14k")
-    return _collect(parse_verdicts(rows, source), source, digest, on_bad_record, limit)
+    return _collect(parse_verdicts(of_kind(rows, source, "verdicts"), source), source, digest, on_bad_record, limit)
 
 
 def parse_comparisons(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Comparison | DataError]:
@@ -284,9 +287,9 @@ def _ordered_sides(row: dict[str, Any], where: str) -> list[tuple[str, Any]]:
         return [("chosen", row["chosen"]), ("rejected", row.get("rejected"))]
     values = row[form]
     if not isinstance(values, list) or len(values) < 2:
-        what = f"{len(values)} in a list" if isinstance(values, list) else type(values).__name__
+        what = f"{len(values)} in a list" if isinstance(values, list) else kind_of_value(values)
         raise PreferenceError("format", f"{where}: {form!r} is {what}, not a list of two or more", _COMPARISON)
-    sides = [(f"{form}[{index}]", side) for index, side in enumerate(values)]
+    sides = [(f"{form} {number}", side) for number, side in enumerate(values, start=1)]
     return sides if form == "ranked" else [sides[index] for index in _order(row, len(sides), where)]
 
 
@@ -311,7 +314,7 @@ def _order(row: dict[str, Any], count: int, where: str) -> list[int]:
         if values[index] == values[other]:
             raise PreferenceError(
                 "tied",
-                f"{where}: completions {min(index, other)} and {max(index, other)} are tied, "
+                f"{where}: completions {min(index, other) + 1} and {max(index, other) + 1} are tied, "
                 f"{given[0]!r} {values[index]}",
                 "Keep one of those that are tied. A tie does not say which is better.",
             )

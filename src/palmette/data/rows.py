@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from palmette.data.files import DocumentFiles
+from palmette.data.kinds import KINDS, of_kind, other_kind
 from palmette.data.records import Answer, Document, Question
 from palmette.data.squad import span_records
 from palmette.data.tables import WAY_OUT, TableRow
 from palmette.data.text import short
 from palmette.data.values import DuplicateKeyError, json_problem, parse_json, read_id, without_nulls
 from palmette.documents import Extracted
-from palmette.errors import DataError
+from palmette.errors import DataError, kind_of_value
 
 _FORMAT = "Each row needs 'question' and 'context' (text), and 'answers' (spans, or an empty list where there is none)."
 
@@ -57,7 +58,7 @@ def parse_json_line(line: str, where: str, way_out: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is not JSON: {json_problem(error)}", way_out) from error
     if not isinstance(row, dict):
-        raise DataError(f"{where} is {type(row).__name__}, not an object", way_out)
+        raise DataError(f"{where} is {kind_of_value(row)}, not an object", way_out)
     return row
 
 
@@ -80,11 +81,13 @@ def question_and_context(
     """
     name = named_document(row, files)
     question, context = row.get("question"), name or row.get("context", row.get("document"))
+    if (shown := other_kind(row, ("questions",))) is not None:
+        raise DataError(f"{where} is data of another kind, {KINDS[shown].title}", f"{KINDS[shown].uses} {way_out}")
     for field, value in (("question", question), ("context", context)):
         if value is None:
             raise DataError(f"{where} has no {field!r}", way_out)
         if not isinstance(value, str):
-            raise DataError(f"{where}: {field!r} is {type(value).__name__}, not text", way_out)
+            raise DataError(f"{where}: {field!r} is {kind_of_value(value)}, not text", way_out)
     if files is None or not name:
         return str(question), str(context), None
     try:
@@ -118,9 +121,12 @@ def group_rows(
         rows: the rows. The errors among them are passed on.
         source: how messages name the data.
         files: reads documents that rows name under `document`.
+
+    Raises:
+        DataError: the rows are data of another kind.
     """
     groups: dict[tuple[str, str], list[Question]] = {}
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(of_kind(rows, source, "questions"), start=1):
         if isinstance(row, DataError):
             yield row
             continue
@@ -144,18 +150,18 @@ def _parse_row(row: dict[str, Any], number: int, source: str, files: DocumentFil
     question, context, document = question_and_context(row, where, way_out, files)
     title = row.get("title") or (named_document(row, files) if document else "")
     if not isinstance(title, str):
-        raise DataError(f"{where}: 'title' is {type(title).__name__}, not text", _FORMAT)
+        raise DataError(f"{where}: 'title' is {kind_of_value(title)}, not text", _FORMAT)
     impossible = row.get("is_impossible")
     if row.get("answers") is None and impossible is not True:
         others = ", ".join(map(repr, sorted(row.keys() - {"id", "question", "context"})))
         raise DataError(f"{where} has no 'answers'" + (f", but {others}" if others else ""), _FORMAT)
     answers = tuple(_spans(row.get("answers"), context, where, first=in_table))
     if impossible is not None and impossible is not (not answers):
-        raise DataError(f"{where} has is_impossible = {impossible!r} and {len(answers)} answers", _FORMAT)
+        raise DataError(f"{where} has is_impossible = {short(impossible)} and {len(answers)} answers", _FORMAT)
     plausible = tuple(_spans(row.get("plausible_answers"), context, where, first=in_table))
     rationale = row.get("rationale")
     if not (rationale is None or isinstance(rationale, str)):
-        raise DataError(f"{where}: 'rationale' is {type(rationale).__name__}, not text", _FORMAT)
+        raise DataError(f"{where}: 'rationale' is {kind_of_value(rationale)}, not text", _FORMAT)
     return title, context, Question(str(identifier), question, answers, plausible, rationale)
 
 
@@ -169,7 +175,7 @@ def _spans(answers: Any, context: str, where: str, *, first: bool) -> Iterator[A
         else:
             answers = [answers]
     if not isinstance(answers, list):
-        raise DataError(f"{where}: 'answers' is {type(answers).__name__}, not a list", _FORMAT)
+        raise DataError(f"{where}: 'answers' is {kind_of_value(answers)}, not a list", _FORMAT)
     for answer in answers:
         yield _span(answer, context, where, first=first)
 

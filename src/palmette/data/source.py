@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from palmette.data.files import DocumentFiles
+from palmette.data.kinds import KINDS, of_kind
 from palmette.data.records import DataSet, Document, check_document, check_question
 from palmette.data.rows import group_rows, parse_json_lines
 from palmette.data.squad import parse_squad
-from palmette.data.tables import SUFFIXES, is_table, open_table, question_rows, table_hash
-from palmette.errors import DataError
+from palmette.data.tables import SUFFIXES, TableRow, is_table, open_table, question_rows, table_hash
+from palmette.errors import DataError, reason_of
 from palmette.files import expand
+from palmette.hub import first_contact, is_answer, not_reached, without_hub
 
 OnBad = Literal["error", "drop"]
 SPLITS = ("train", "dev", "test")
 _FILES = frozenset((".json", ".jsonl")) | SUFFIXES
+_NEAR = 0.7  # difflib's ratio from which a name is suggested
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?::\w+)?")
 _WAYS = (
     "Give builtin:train, builtin:dev, builtin:test, a SQuAD v2 .json file, a .jsonl, .csv, .tsv, .xlsx or .parquet "
@@ -109,6 +114,24 @@ def read_source(
     return DataSet(source, tuple(documents), files.hash_with(digest), tuple(dropped))
 
 
+def checked_records(source: str, default_split: str = "train") -> Iterator[Document | DataError]:
+    """Every document of a source with its good questions, and the error of every record that is bad, in order.
+
+    Args:
+        source: a name as described in `read_data`.
+        default_split: the split of a hub data set whose name gives none after a colon.
+
+    Raises:
+        DataError: there is no such source, or it cannot be read at all.
+    """
+    seen: dict[str, str] = {}
+    for record in _open(source, default_split, _document_files(source))[1]:
+        document, errors = _checked(record, seen, source)
+        yield from errors
+        if document is not None:
+            yield document
+
+
 def _document_files(source: str) -> DocumentFiles:
     """Reads documents that rows of a source name. Names begin in its folder."""
     path = expand(source)
@@ -128,9 +151,11 @@ def _open(source: str, default_split: str, files: DocumentFiles) -> tuple[str, I
 
 def _open_file(path: Path, source: str, files: DocumentFiles) -> tuple[str, Iterable[Document | DataError]]:
     if is_table(path):
-        return table_hash(path), group_rows(
-            question_rows(open_table(path, source), source, labelled=True), source, files
-        )
+        table = open_table(path, source)
+        # Before columns that questions do not have are left out.
+        rows = cast("Iterator[TableRow]", of_kind(table.rows, source, "questions"))
+        table = replace(table, rows=rows)
+        return table_hash(path), group_rows(question_rows(table, source, labelled=True), source, files)
     digest, text = _read_text(path, source)
     if path.suffix == ".jsonl":
         return digest, group_rows(parse_json_lines(text, source), source, files)
@@ -162,13 +187,23 @@ def open_rows(
         DataError: there is no such source, or it cannot be read.
     """
     ways = f"Give a .jsonl file, a table (.csv, .tsv, .xlsx, .parquet), or a hub data set such as {example}. {columns}"
+    if source.startswith("builtin:"):
+        raise _holds_questions(source, ways)
     path = _file(source, ways)
     if path is None:
         return _hub_rows(source, default_split, ways)
     if is_table(path):
         return table_hash(path), ({"id": f"row-{row.number}", **row} for row in open_table(path, source).rows)
     digest, text = _read_text(path, source)
+    if path.suffix != ".jsonl" and '"paragraphs"' in text[:100_000]:
+        raise _holds_questions(source, ways)
     return digest, parse_json_lines(text, source, columns)
+
+
+def _holds_questions(source: str, ways: str) -> DataError:
+    """The error of SQuAD v2 data where other rows are needed."""
+    kind = KINDS["questions"]
+    return DataError(f"{source} holds {kind.title}, and other data are needed here", f"{kind.uses} {ways}")
 
 
 def _file(source: str, ways: str) -> Path | None:
@@ -178,10 +213,10 @@ def _file(source: str, ways: str) -> Path | None:
         if path.is_file():
             return path
     except OSError as error:
-        raise DataError(f"cannot read the data {source!r}: {error}", ways) from error
+        raise DataError(f"cannot read the data {source!r}: {reason_of(error)}", ways) from error
     if _HUB_ID.fullmatch(source) and path.suffix not in _FILES:
         return None
-    raise DataError(f"there is no data file {source!r}", ways)
+    raise DataError(f"there is no data file {source!r}", _nearest(source) + ways)
 
 
 def _read_text(path: Path, source: str) -> tuple[str, str]:
@@ -189,7 +224,7 @@ def _read_text(path: Path, source: str) -> tuple[str, str]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read the data {source!r}: {error}", "Check that it may be read.") from error
+        raise DataError(f"cannot read the data {source!r}: {reason_of(error)}", "Check that it may be read.") from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -230,18 +265,52 @@ def not_utf8(raw: bytes, problem: str) -> DataError:
 
 def _hub_rows(source: str, default_split: str, ways: str) -> tuple[str, Iterable[dict[str, Any]]]:
     """The fingerprint of a hub data set, and its rows."""
-    from datasets import load_dataset
-
     name, _, split = source.partition(":")
+    missed = _not_reached(name, source, ways)
+    from datasets import load_dataset  # takes seconds, and only now is it known to be needed
+
     try:
-        rows = load_dataset(name, split=split or default_split)
+        with without_hub() if missed else contextlib.nullcontext():
+            rows = load_dataset(name, split=split or default_split)
     except Exception as error:  # the library raises a dozen kinds, network ones among them
         first_line = str(error).strip().partition("\n")[0]
+        why = f"no file has this name, and {missed}" if missed else first_line
         raise DataError(
-            f"cannot load the data set {name!r}, split {split or default_split!r}: {first_line}",
-            "Check its id and its split, go online, or give a file. " + ways,
+            f"cannot load the data set {name!r}, split {split or default_split!r}: {why}",
+            f"{_nearest(source)}Check its id and its split, go online, or give a file. {ways}",
         ) from error
     return str(rows._fingerprint), (dict(row) for row in rows)
+
+
+def _not_reached(name: str, source: str, ways: str) -> str | None:
+    """Ask the hub once for a data set. The result says why it cannot be reached, if that is so.
+
+    Raises:
+        DataError: the hub does not have it.
+    """
+    error = first_contact(name, "README.md", kind="dataset")
+    if error is not None and is_answer(error) and not _lacks_only_the_file(error):
+        raise DataError(
+            f"there is no data set {name!r}: no file has this name, and the hub does not know it, or keeps it private",
+            _nearest(source) + ways,
+        ) from error
+    return not_reached(error) if error is not None and not is_answer(error) else None
+
+
+def _nearest(source: str) -> str:
+    """A question about the file whose name is nearest, in the folder that a name points to. "" if none is near."""
+    path = expand(source)
+    with contextlib.suppress(OSError):
+        names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
+        near = difflib.get_close_matches(path.name, names, n=1, cutoff=_NEAR)
+        return f"Did you mean {path.with_name(near[0])}? " if near else ""
+    return ""
+
+
+def _lacks_only_the_file(error: Exception) -> bool:
+    from huggingface_hub.errors import EntryNotFoundError
+
+    return isinstance(error, EntryNotFoundError)
 
 
 def _checked(

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from palmette.data.records import Answer, Document, Question
+from palmette.data.text import short
 from palmette.data.values import json_problem, parse_json
-from palmette.errors import DataError
+from palmette.errors import DataError, kind_of_value
 
 VERSION = "v2.0"
+_WANTED: dict[type, str] = {str: "text", int: "a whole number", bool: "true or false", list: "a list"}
 
 
 def parse_squad(text: str, source: str) -> Iterator[Document | DataError]:
@@ -39,10 +41,10 @@ def parse_squad(text: str, source: str) -> Iterator[Document | DataError]:
         raise DataError(f"{source}: no list of articles under 'data'", "Give a SQuAD v2 JSON file.")
     if root.get("version") != VERSION:
         raise DataError(
-            f"{source}: version {root.get('version')!r}, not {VERSION!r}",
+            f"{source}: its version is {short(root.get('version'))}, not {VERSION!r}",
             f"Convert the file to SQuAD {VERSION} (each question with is_impossible) and set its version.",
         )
-    for number, article in enumerate(root["data"]):
+    for number, article in enumerate(root["data"], start=1):
         yield from _article(article, number, source)
 
 
@@ -60,7 +62,7 @@ def _article(article: Any, number: int, source: str) -> Iterator[Document | Data
 
 def _paragraph(paragraph: Any, title: str, index: int, source: str) -> Iterator[Document | DataError]:
     """The errors of the questions that break the format, then the document with the others."""
-    where = f"{source}: article {title!r}, paragraph {index}"
+    where = f"{source}: article {title!r}, paragraph {index + 1}"
     questions = []
     try:
         text, qas = _field(paragraph, "context", str, where), _field(paragraph, "qas", list, where)
@@ -105,7 +107,7 @@ def _field(record: Any, name: str, kind: type, where: str) -> Any:
     value = record[name]
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise DataError(
-            f"{where}: {name!r} is {type(value).__name__}, not {kind.__name__}", "Write it as the SQuAD v2 format asks."
+            f"{where}: {name!r} is {kind_of_value(value)}, not {_WANTED[kind]}", "Write it as the SQuAD v2 format asks."
         )
     return value
 

@@ -22,7 +22,7 @@ from palmette.data.rows import named_document, parse_json_line, question_and_con
 from palmette.data.source import not_utf8
 from palmette.data.values import read_id
 from palmette.documents import Extracted
-from palmette.errors import DataError
+from palmette.errors import DataError, reason_of
 from palmette.files import expand
 
 STANDARD_INPUT = "-"
@@ -207,7 +207,7 @@ def open_lines(source: str) -> Iterator[BinaryIO]:
     try:
         stream = expand(source).open("rb")
     except OSError as error:
-        raise DataError(f"cannot read the input {source!r}: {error}", "Give a .jsonl file, or -.") from error
+        raise DataError(f"cannot read the input {source!r}: {reason_of(error)}", "Give a .jsonl file, or -.") from error
     with stream:
         yield stream
 

@@ -19,7 +19,7 @@ from palmette.data.text import short
 from palmette.data.values import parse_json
 from palmette.documents.charset import NotTextError, decode
 from palmette.documents.tables import csv_rows, xlsx_sheets
-from palmette.errors import DataError
+from palmette.errors import DataError, reason_of
 
 SUFFIXES = frozenset((".csv", ".tsv", ".tab", ".xlsx", ".parquet"))
 # What people call the columns, the first that is there counts. Names are compared without case, blanks and hyphens.
@@ -98,7 +98,7 @@ def open_table(path: Path, source: str) -> Table:
             return _parquet_rows(path, source)
         raw = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {source}: {error.strerror}", "Check that it may be read.") from error
+        raise DataError(f"cannot read {source}: {reason_of(error)}", "Check that it may be read.") from error
     return _with_header(_cells(raw, path, source), source)
 
 

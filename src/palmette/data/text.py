@@ -35,9 +35,15 @@ def skip_marks(text: str, end: int) -> int:
 
 
 def short(value: object) -> str:
-    """A value for a message, cut after 60 characters."""
+    """A value of a data file for a message, as JSON has it, cut after 60 characters.
+
+    >>> short(None), short(True), short("When?")
+    ('null', 'true', "'When?'")
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     try:
         text = repr(value)
     except ValueError:  # an integer of more than 4300 digits
-        return f"a very long {type(value).__name__}"
+        return "a very long number"
     return text if len(text) <= 60 else text[:57] + "..."

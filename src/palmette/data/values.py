@@ -92,7 +92,8 @@ def read_id(value: object, where: str) -> str | int:
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise DataError(
-            f"{where} has the id {short(value)}, of type {type(value).__name__}", "Make it text or a whole number."
+            f"{where} has the id {short(value)}, which is neither text nor a whole number",
+            "Make it text or a whole number.",
         )
     if isinstance(value, str):
         check_unicode(value, f"{where}, in its id,")

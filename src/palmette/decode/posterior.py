@@ -16,6 +16,18 @@ window i gives by itself. Then, by Bayes' rule:
 So the odds of a string are the mean over the windows, not the sum. With one window this is the model's own distribution
 over the allowed spans and "?".
 
+Of a very long document only some windows are read, and the windows are not equally likely: before anything is read, the
+words tell that part i holds the answer with probability pi_i, if the document does (`decode/ranking.py`). The words are
+taken to tell where the answer is, and not whether there is one. Then the odds above are pi_i * o_i in place of o_i / k.
+The text of a window that was not read is unknown, so its likelihood ratio is averaged over all texts that could stand
+there without an answer. That mean is 1: the sum of P(text) * P(text, answer) / P(text) over all texts is the sum of
+P(text, answer), which is 1. So what is left of such a window is its prior:
+
+    P(the answer stands in a window that was not read) / P(no answer) = prior odds * sum of pi_i over those windows
+
+The prior odds of an answer are taken to be even. The mean is no bound. A window that was not read may hold anything, so
+a decision is never certified before all windows are read.
+
 Letters in the comments: S the odds of all scored spans together, U an upper bound of those of all unscored spans,
 Z = S + U.
 """
@@ -53,6 +65,7 @@ class WindowScores:
         bound: log odds that no unscored span can exceed.
         num_passes: the number of forward passes.
         slack: by how much all these log odds may be too high, because spans of the neighbours were not all scored.
+        has_twins: whether a scored span may stand among the unscored ones too, with or without a blank before it.
     """
 
     spans: dict[str, tuple[int, float]]
@@ -60,6 +73,12 @@ class WindowScores:
     bound: float
     num_passes: int
     slack: float = 0.0
+    has_twins: bool = False
+
+    def shifted(self, by: float) -> WindowScores:
+        """The same scores with all log odds raised by a number."""
+        spans = {text: (start, value + by) for text, (start, value) in self.spans.items()}
+        return replace(self, spans=spans, unscored=self.unscored + by, bound=self.bound + by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +93,8 @@ class SpanPosterior:
         num_passes: the number of forward passes of the window that took most.
         slack: by how much the log odds of scored spans may be too high, in the window where this is largest.
         num_windows: the number of windows of the document.
+        num_read: how many of them were read.
+        unread: log odds that the answer stands in a window that was not read. -inf if all were read.
     """
 
     spans: tuple[tuple[str, int, float], ...]
@@ -83,17 +104,38 @@ class SpanPosterior:
     num_passes: int
     slack: float = 0.0
     num_windows: int = 1
+    num_read: int = 1
+    unread: float = -math.inf
 
     @classmethod
-    def merge(cls, windows: Sequence[WindowScores]) -> SpanPosterior:
-        """The posterior of a document from the scores of its windows."""
+    def merge(
+        cls, windows: Sequence[WindowScores], prior: Sequence[float] | None = None, num_windows: int | None = None
+    ) -> SpanPosterior:
+        """The posterior of a document from the scores of the windows that were read.
+
+        Args:
+            windows: the scores of these windows.
+            prior: the probability of each of them that it holds the answer, if the document holds one. With None all
+                windows were read, and are equally likely.
+            num_windows: the number of windows of the document. All were read if None.
+        """
+        if prior is not None:
+            shifted = [window.shifted(math.log(share)) for window, share in zip(windows, prior, strict=True)]
+            found = cls._merge(shifted, 0.0)
+            left = 0.0 if num_windows in (None, len(windows)) else max(0.0, 1.0 - math.fsum(prior))
+            unread = math.log(left) if left else -math.inf
+            return replace(found, num_windows=num_windows or len(windows), unread=unread)
+        return cls._merge(windows, math.log(len(windows)))
+
+    @classmethod
+    def _merge(cls, windows: Sequence[WindowScores], prior: float) -> SpanPosterior:
+        """The posterior if `prior` is subtracted from the sum of the log odds of all windows."""
         places: dict[str, int] = {}
         odds: dict[str, list[float]] = {}
         for window in windows:
             for text, (start, value) in window.spans.items():
                 places[text] = min(start, places.get(text, start))
                 odds.setdefault(text, []).append(value)
-        prior = math.log(len(windows))  # each window has its share of the document's prior
         spans = [(text, places[text], log_sum_exp(values) - prior) for text, values in odds.items()]
         spans.sort(key=lambda span: (-span[2], span[1], len(span[0])))
         bound = log_sum_exp(window.bound for window in windows) - prior
@@ -101,11 +143,12 @@ class SpanPosterior:
             spans=tuple(spans),
             unscored=log_sum_exp(window.unscored for window in windows) - prior,
             bound=bound,
-            # The strings of one window are distinct, so a scored string has no unscored part.
-            excess=bound if len(windows) > 1 else -math.inf,
+            # Where the strings of a window are distinct, a scored string of a single window has no unscored part.
+            excess=bound if len(windows) > 1 or any(window.has_twins for window in windows) else -math.inf,
             num_passes=max(window.num_passes for window in windows),
             slack=max(window.slack for window in windows),
             num_windows=len(windows),
+            num_read=len(windows),
         )
 
     @property
@@ -130,6 +173,7 @@ class Evidence:
         scored: the log odds of all scored spans together, log S.
         unscored: an upper bound of the log odds of all unscored spans together, log U.
         slack: by how much `best` and `scored` may be too high.
+        unread: log odds that the answer stands in a window that was not read.
     """
 
     best: float
@@ -138,40 +182,62 @@ class Evidence:
     scored: float
     unscored: float
     slack: float = 0.0
+    unread: float = -math.inf
 
     @property
     def answered(self) -> float:
         """Log odds of any answer at all, with the bound of the unscored spans counted in full: log Z."""
-        return log_sum_exp((self.scored, self.unscored))
+        return log_sum_exp((self.scored, self.unscored, self.unread))
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """How probabilities become answers. With the defaults, the most probable outcome is the answer.
 
+    There are three outcomes. An answer is given if every rule below allows it. Else the refusal is "unsure" if the
+    document is more likely than not to hold an answer, and "absent" if it is not.
+
+    1. The best span is more probable than no answer.
+    2. It pays. A wrong answer costs C = `cost_wrong`, the refusal of a question that has an answer costs 1, and right
+       decisions cost nothing. So the answer costs C * (1 - P(span)) on average, and a refusal costs 1 - P(no answer).
+       The answer costs less exactly where its worth, P(span) + (1 - P(no answer)) / C, is above 1. With C = 1 this is
+       rule 1, and with a larger C it implies rule 1. The probabilities are a model's, so calibration fits the number
+       that takes the place of 1, `min_worth`.
+    3. `max_no_answer` and `min_confidence`, where they are set.
+
     Attributes:
         temperature: divides the log odds of an answer against none. Above 1 the model is less sure whether there is an
             answer. The probability of one span among all spans does not change.
-        max_no_answer: answer if the probability of no answer is at most this. With None, answer if a span is likelier
-            than no answer.
-        min_confidence: refuse as "unsure" if the answer is less probable than this.
+        max_no_answer: answer only if the probability of no answer is at most this. Calibrations of earlier versions
+            set it. No such limit if None.
+        min_confidence: answer only if the probability of the answer is at least this. A guarantee sets it.
+        cost_wrong: what a wrong answer costs, if refusing a question that has an answer costs 1. At least 1.
+        min_worth: answer only if the worth of the answer is at least this.
+        always_answer: give the best span of every document, however improbable. No other rule counts then.
 
     Raises:
-        ValueError: the temperature is not above 0.
+        ValueError: the temperature is not above 0, the cost is below 1, or `min_worth` is below 0.
     """
 
     temperature: float = 1.0
     max_no_answer: float | None = None
     min_confidence: float = 0.0
+    cost_wrong: float = 1.0
+    min_worth: float = 1.0
+    always_answer: bool = False
 
     def __post_init__(self) -> None:
         if not self.temperature > 0.0:
             raise ValueError(f"a temperature of {self.temperature!r} is not above 0")
+        if not 1.0 <= self.cost_wrong < math.inf:
+            raise ValueError(f"a cost of {self.cost_wrong!r} for a wrong answer is not a number from 1 on")
+        if not self.min_worth >= 0.0:
+            raise ValueError(f"a min_worth of {self.min_worth!r} is below 0")
 
     @property
     def forces_span(self) -> bool:
         """Whether the best span has to be found even if "?" is likelier. A guarantee was tested on such posteriors."""
-        return self.min_confidence > 0.0 or (self.max_no_answer or 0.0) >= 1.0
+        return self.always_answer or self.min_confidence > 0.0
 
     def no_answer(self, answered: float) -> float:
         """The probability of no answer if the log odds of any answer are `answered`."""
@@ -185,34 +251,81 @@ class Decision:
         any_answer = 1.0 / (1.0 + math.exp(min(-answered / self.temperature, 700.0)))
         return any_answer * math.exp(min(best - answered, 0.0))
 
+    def worth(self, best: float, answered: float) -> float:
+        """P(span) + P(any answer) / `cost_wrong`, for a span with log odds `best`.
+
+        With exact probabilities the answer costs less than its refusal where this is above 1.
+        """
+        return self.confidence(best, answered) + (1.0 - self.no_answer(answered)) / self.cost_wrong
+
+    def likelier(self, best: float, answered: float) -> bool:
+        """Whether a span with log odds `best` is more probable than no answer."""
+        return best + answered * (1.0 / self.temperature - 1.0) > 0.0
+
     def verdict(self, evidence: Evidence) -> tuple[Literal["answer", "absent", "unsure"], bool]:
-        """The decision, and whether it is proved to be the one that scoring every allowed span would lead to."""
-        best = evidence.best - evidence.slack  # at least
-        best_proved = best >= evidence.rivals
+        """The decision, and whether it is proved to be the one that scoring every allowed span would lead to.
+
+        If everything were scored, the log odds of any answer would lie somewhere between `low` and `high`. A rule is
+        proved to hold, or not to hold, by its values at both ends and wherever it may turn between them.
+        """
         low, high = evidence.scored - evidence.slack, evidence.answered
-        if self.max_no_answer is None:
-            answers = evidence.best > 0.0
-            certain = (best_proved and best > 0.0) if answers else max(evidence.best_at_most, evidence.rivals) <= 0.0
-        else:
-            answers = evidence.best > -math.inf and self.no_answer(high) <= self.max_no_answer
-            if answers:
-                certain = best_proved and self.no_answer(low) <= self.max_no_answer
-            else:
-                certain = high == -math.inf or self.no_answer(high) > self.max_no_answer
-        if not answers:
-            return "absent", certain
-        # With Z between S and S + U the confidence is least at an end, and largest at an end or at its summit.
-        ends = [self.confidence(best, low), self.confidence(best, high)]
-        if self.confidence(evidence.best, high) >= self.min_confidence:
-            return "answer", certain and min(ends) >= self.min_confidence
-        steepness = 1.0 / self.temperature
-        summit = math.log(steepness - 1.0) / steepness if steepness > 1.0 else -math.inf
-        largest = [self.confidence(evidence.best_at_most, z) for z in (low, high, min(max(summit, low), high))]
-        return "unsure", certain and max(largest) < self.min_confidence
+        if evidence.best > -math.inf and all(self._rules(evidence.best, high)):
+            best = evidence.best - evidence.slack  # at least
+            allowed = (all(self._rules(best, answered)) for answered in self._turns(best, low, high))
+            return "answer", best >= evidence.rivals and all(allowed)
+        top = max(evidence.best_at_most, evidence.rivals)  # no span can exceed it, and no span exceeds all together
+        rows = [self._rules(top, answered) for answered in self._turns(top, max(low, top), max(high, top))]
+        refused = high == -math.inf or any(not any(rule) for rule in zip(*rows, strict=True))
+        if high > 0.0:  # P(no answer) < 1/2, whatever the temperature
+            return "unsure", refused and low > 0.0
+        return "absent", refused
+
+    def _rules(self, best: float, answered: float) -> tuple[bool, ...]:
+        """Whether each rule allows a span with log odds `best` to be given."""
+        if self.always_answer:
+            return ()
+        if best == -math.inf:
+            return (False,) * 4
+        return (
+            self.likelier(best, answered),
+            self._pays(best, answered),
+            self.max_no_answer is None or self.no_answer(answered) <= self.max_no_answer,
+            self.confidence(best, answered) >= self.min_confidence,
+        )
+
+    def _pays(self, best: float, answered: float) -> bool:
+        """Whether `worth` is at least `min_worth`: by logarithms, since near 1 the worth itself is rounded.
+
+        With t = `min_worth`, w = 1 / `cost_wrong`, T the temperature and Z the odds of any answer, multiplying by
+        1 + Z^(1/T) turns the condition into best * Z^(1/T - 1) >= t + (t - w) * Z^(1/T).
+        """
+        if self.min_worth == 0.0:
+            return True
+        any_answer = answered / self.temperature
+        span, difference = best + any_answer - answered, self.min_worth - 1.0 / self.cost_wrong
+        rest = math.log(abs(difference)) + any_answer if difference else -math.inf
+        if difference >= 0.0:
+            return span >= log_sum_exp((math.log(self.min_worth), rest))
+        return log_sum_exp((span, rest)) >= math.log(self.min_worth)
+
+    def _turns(self, best: float, low: float, high: float) -> list[float]:
+        """Both ends of a range of the log odds of any answer, and where a rule may turn between them.
+
+        `likelier` and P(no answer) only rise or only fall. The difference of the sides of `_pays` has its summit or
+        its trough where Z = best * (1 - T) / (t - w), the confidence its summit where Z^(1/T) = 1/T - 1.
+        """
+        turns, temperature = [], self.temperature
+        difference = self.min_worth - 1.0 / self.cost_wrong
+        if (1.0 - temperature) * difference > 0.0 and best > -math.inf:
+            turns.append(best + math.log((1.0 - temperature) / difference))
+        if temperature < 1.0:
+            turns.append(temperature * math.log(1.0 / temperature - 1.0))
+        return [low, high, *(turn for turn in turns if low < turn < high)]
 
     def decide(self, posterior: SpanPosterior) -> Prediction:
         """The answer, and the probabilities of the best spans with the unscored ones counted fully against them."""
-        evidence = posterior.evidence
+        # The temperature corrects a model. What was not read is a prior, so the temperature is undone there.
+        evidence = replace(posterior.evidence, unread=self.temperature * posterior.unread)
         kind, certain = self.verdict(evidence)
         no_answer = self.no_answer(evidence.answered)
         candidates = tuple(
@@ -225,9 +338,11 @@ class Decision:
             no_answer_probability=no_answer,
             candidates=candidates,
             unscored=self.confidence(evidence.unscored, evidence.answered),
-            certified=certain,
+            certified=certain and posterior.unread == -math.inf,
             num_passes=posterior.num_passes,
             num_windows=posterior.num_windows,
+            num_read=posterior.num_read,
+            unread=self.confidence(evidence.unread, evidence.answered),
         )
         if kind != "answer":
             return replace(refusal, refusal=kind)

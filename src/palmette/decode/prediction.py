@@ -39,12 +39,12 @@ class Prediction:
 
     Attributes:
         text: the answer. "" if none is given.
-        refusal: why no answer is given. "absent": the document does not hold it. "unsure": a span is likelier than no
-            answer, but not likely enough. "" if an answer is given, or if the completion was broken.
+        refusal: why no answer is given. "absent": the document probably does not hold it. "unsure": it probably does,
+            and no span is likely enough to be given. "" if an answer is given, or if the completion was broken.
         start, end: the first position of the answer in the document, in characters. None without an answer, or if the
             answer does not stand in the document.
-        probability: the probability of the answer given, or that there is none. None if the decoder gives no
-            probabilities.
+        probability: the probability that the decision is right: that of the answer given, or that there is none. None
+            if the decoder gives no probabilities.
         no_answer_probability: the probability that the document does not answer the question.
         candidates: the best spans, best first, whether or not one of them was given.
         unscored: the share of the probability that was not searched. It counts against all others. With temperature 1
@@ -53,7 +53,9 @@ class Prediction:
         num_passes: the number of forward passes until the decision.
         valid_json: whether the completion had the format asked for. None if there was no completion.
         completion: the completion as generated. "" if the format was forced.
-        num_windows: the number of windows in which the document was read.
+        num_windows: the number of windows of the document.
+        num_read: how many of them were read for this question. All of them, unless a first look was asked for.
+        unread: the probability that the answer stands in a window that was not read.
     """
 
     text: str
@@ -69,6 +71,8 @@ class Prediction:
     valid_json: bool | None = True
     completion: str = ""
     num_windows: int = 1
+    num_read: int = 1
+    unread: float = 0.0
 
 
 class Decoder(Protocol):

@@ -16,6 +16,9 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from palmette.errors import PackingError
 from palmette.model.forward import check_positions, masked_logits, num_layers
 
+# Keys and values [1, H, T, D] of each layer, for T tokens.
+States = Sequence[tuple[torch.Tensor, torch.Tensor]]
+
 
 class _Slab(CacheLayerMixin):  # type: ignore[misc]
     """Keys and values of one layer, [1, H, capacity, D], filled from the left."""
@@ -131,6 +134,41 @@ class PrefixCache:
         )
         self._done = end
         return logits
+
+    @property
+    def num_unread(self) -> int:
+        """The number of tokens that were added since the last call of `read`."""
+        return self.length - self._done
+
+    def states(self, start: int, end: int) -> States:
+        """A copy of the keys and values of the tokens in the slots from `start` up to `end`, which were read."""
+        return [
+            (
+                slab.keys[:, :, start:end].clone(memory_format=torch.contiguous_format),
+                slab.values[:, :, start:end].clone(memory_format=torch.contiguous_format),
+            )
+            for slab in self._slabs
+        ]
+
+    def restore(self, tokens: Sequence[int], parent: int, states: States) -> int:
+        """Add a run of tokens that the model has read before, with their keys and values.
+
+        They must have been read below the same tokens. All tokens in the cache must have been read.
+
+        Returns:
+            The slot of the last token.
+
+        Raises:
+            PackingError: there is no room, or tokens of the cache were not read.
+        """
+        if self.num_unread:
+            raise PackingError(f"{self.num_unread} tokens of the cache were not read", "Read them first.")
+        start, last = self.length, self.append(tokens, parent)
+        for slab, (keys, values) in zip(self._slabs, states, strict=True):
+            slab.filled = start
+            slab.update(keys, values)
+        self._done = self.length
+        return last
 
     def truncate(self, length: int) -> None:
         """Forget every token from slot `length` on."""

@@ -106,12 +106,14 @@ class Search:
     def scores(self) -> WindowScores:
         """The scores of this window, as odds against no answer."""
         evidence, trie, abstain = self.evidence, self.trie, self.abstain
-        spans = {
-            trie.strings[string]: (trie.places[string], value - abstain)
-            for string, value in self.ended.items()
-            if string and not trie.foreign[string]
-        }
-        return WindowScores(spans, evidence.unscored, evidence.rivals, self.num_passes, evidence.slack)
+        spans: dict[str, tuple[int, float]] = {}
+        for string, value in self.ended.items():
+            if string and not trie.foreign[string]:
+                text, place, odds = trie.strings[string], trie.places[string], value - abstain
+                if text in spans:  # with and without a blank before it
+                    place, odds = min(place, spans[text][0]), log_sum_exp((odds, spans[text][1]))
+                spans[text] = place, odds
+        return WindowScores(spans, evidence.unscored, evidence.rivals, self.num_passes, evidence.slack, trie.has_twins)
 
     def plan(self, max_tokens: int, *, floor: float) -> list[int]:
         """The nodes to score in the next pass, parents first. They are those where most probability is expected.

@@ -8,26 +8,26 @@ given the opening of the completion.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from palmette.data.records import Document, Question, check_document, check_question
+from palmette.decode.asking import Asking, Job, Reading
 from palmette.decode.posterior import Decision, SpanPosterior, WindowScores
 from palmette.decode.prediction import Prediction
 from palmette.decode.prefix_cache import PrefixCache
-from palmette.decode.reasoning import check_place, end_tokens, reason
-from palmette.decode.search import Search
-from palmette.decode.spans import cut_windows
-from palmette.decode.trie import SpanTrie, span_trie
-from palmette.errors import DataError, ModelError, PackingError
-from palmette.model.forward import check_positions, model_name
+from palmette.decode.reasoning import check_place
+from palmette.decode.spans import Window, cut_windows
+from palmette.decode.trie import span_trie
+from palmette.errors import DataError, PackingError
+from palmette.model.forward import check_positions
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
-from palmette.tasks.qa_prompt import NO, YES, QaPrompt
+from palmette.tasks.qa_prompt import QaPrompt
 from palmette.tree.chat import ChatTemplate
+
+# A window, with the id and the tokens of each question that is asked in it.
+AskedWindow = tuple[Reading, Sequence[tuple[str, tuple[int, ...]]]]
 
 # Stands for a text that does not matter. Next to an empty one a template might trim other text.
 _ANY = "."
@@ -70,61 +70,6 @@ class Effort:
                 raise ValueError(f"{name} is {value}, below {least}")
 
 
-@dataclass(eq=False, slots=True)
-class _Choice:
-    """A choice among the strings of a trie.
-
-    Attributes:
-        search: the search for the likeliest string.
-        closing: the token that ends every string.
-        slots: {node: slot of its token in the cache}.
-    """
-
-    search: Search
-    closing: int
-    slots: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    """One question in one window.
-
-    Attributes:
-        question: the id of the question.
-        reading: the window.
-        tokens: the tokens of the question.
-        answer: the choice of the span.
-        verdict: the choice of "yes" or "no" in the turn before, for a prompt of two turns.
-    """
-
-    question: str
-    reading: _Reading
-    tokens: tuple[int, ...]
-    answer: _Choice
-    verdict: _Choice | None = None
-
-    def settle_verdict(self) -> None:
-        """Pass the refusal of the first turn to the search, once both turns have been scored."""
-        if self.verdict is not None:
-            yes, no = (self.verdict.search.ended[string] for string in (0, 1))
-            self.answer.search.refused = no - yes
-
-
-@dataclass(eq=False, slots=True)
-class _Reading:
-    """A window of a document.
-
-    Attributes:
-        tokens: its tokens.
-        trie: its spans.
-        num_windows: the number of windows of the document.
-    """
-
-    tokens: tuple[int, ...]
-    trie: SpanTrie
-    num_windows: int
-
-
 class SpanDecoder:
     """Answers questions with spans of their document, or not at all.
 
@@ -138,6 +83,11 @@ class SpanDecoder:
         reasoning: the reasoning that the model was trained with, none or placeholders.
         reasoning_limit: let the model reason freely for up to so many tokens before its answer. As in `reasoning` if
             None.
+
+    Attributes:
+        effort: how far it looks.
+        decision: how the posterior becomes an answer.
+        asking: what asks questions in windows.
 
     Raises:
         DataError: rationales were trained and no limit is set for writing them, or the prompt has no place for free
@@ -166,8 +116,17 @@ class SpanDecoder:
                 "Set a limit such as --reasoning-limit 60, or use --decoder greedy.",
             )
         self._reasoning_limit = reasoning_limit
-        self._effort, self._decision = effort or Effort(), decision or Decision()
-        self._opened = self._task.open_completion(_ANY, _ANY)
+        self.effort, self.decision = effort or Effort(), decision or Decision()
+        self.asking = Asking(
+            model,
+            tokenizer,
+            self._task,
+            self._task.open_completion(_ANY, _ANY),
+            self.decision,
+            max_passes=self.effort.max_passes,
+            tokens_per_pass=self.effort.tokens_per_pass,
+            reasoning_limit=reasoning_limit,
+        )
 
     def answer(self, document: str, questions: Sequence[str]) -> list[Prediction]:
         """Answer questions about one document, in their order.
@@ -189,196 +148,87 @@ class SpanDecoder:
     def predict(self, documents: Iterable[Document]) -> Iterator[tuple[str, Prediction]]:
         """(question id, prediction) for every question, as soon as each is known. Documents are read one by one."""
         for question, posterior in self.posteriors(documents):
-            yield question, self._decision.decide(posterior)
+            yield question, self.decision.decide(posterior)
 
     def posteriors(self, documents: Iterable[Document]) -> Iterator[tuple[str, SpanPosterior]]:
         """(question id, posterior) for every question, as soon as each is known."""
-        effort = self._effort
-        cache = PrefixCache(self._model, effort.tokens_per_batch)
+        cache = self.new_cache()
         waiting: dict[str, list[WindowScores]] = {}
-        for jobs in self._batches(documents):
-            self._run(cache, jobs)
+        for jobs in self.batches(self._asked(documents)):
+            self.asking.run(cache, jobs)
             for job in jobs:
                 scores = waiting.setdefault(job.question, [])
                 scores.append(job.answer.search.scores())
                 if len(scores) == job.reading.num_windows:
                     yield job.question, SpanPosterior.merge(waiting.pop(job.question))
 
-    def _batches(self, documents: Iterable[Document]) -> Iterator[list[_Job]]:
-        """Jobs whose trees fit into the cache together, the questions of a window next to each other."""
-        jobs: list[_Job] = []
-        seen: set[str] = set()
-        opened, free = self._opened, self._reasoning_limit or 0
-        lead = opened.lead + free + (len(opened.verdict.no) if opened.verdict else 0)
-        used, room = 0, self._effort.tokens_per_batch - len(opened.root)
-        for document in documents:
-            opened_questions = [(q.id, self._task.open_completion(_ANY, q.text).question) for q in document.questions]
-            for question, _ in opened_questions:
-                if question in seen:
-                    raise DataError(
-                        f"question id {question!r} of document {document.id!r} occurs twice",
-                        "Give each an id of its own.",
-                    )
-                seen.add(question)
-            for reading in self._readings(document) if opened_questions else ():
-                begun = False
-                for question, tokens in opened_questions:
-                    begun_completion = len(tokens) + lead
-                    need = begun_completion + len(opened.abstain) + self._reserve(reading.trie)
-                    alone = len(reading.tokens) + need
-                    what = f"question {question!r} with a window of document {document.id!r}"
-                    if alone > room:
-                        raise PackingError(
-                            f"{what} may need {alone} tokens, and there is room for {room}",
-                            "Shorten the question. In Python, Effort can also have a larger tokens_per_batch.",
-                        )
-                    deepest = len(opened.root) + len(reading.tokens) + begun_completion + reading.trie.depth
-                    check_positions(self._model, deepest, what)
-                    if used + (need if begun else alone) > room:
-                        yield jobs
-                        jobs, used, begun = [], 0, False
-                    used, begun = used + (need if begun else alone), True
-                    jobs.append(self._job(question, reading, tokens))
-        if jobs:
-            yield jobs
+    def new_cache(self) -> PrefixCache:
+        """An empty cache that holds a batch."""
+        return PrefixCache(self._model, self.effort.tokens_per_batch)
 
-    def _job(self, question: str, reading: _Reading, tokens: tuple[int, ...]) -> _Job:
-        answer, verdict = _Choice(Search(reading.trie), self._opened.closing), self._opened.verdict
-        if verdict is None:
-            return _Job(question, reading, tokens, answer)
-        trie = SpanTrie()
-        trie.add(verdict.yes, YES, -1)
-        trie.add(verdict.no, NO, -1)
-        return _Job(question, reading, tokens, answer, _Choice(Search(trie), verdict.closing))
-
-    def _reserve(self, trie: SpanTrie) -> int:
-        effort = self._effort
-        if effort.max_passes is None or effort.tokens_per_pass is None:
-            return len(trie)
-        return min(len(trie), (effort.max_passes - 1) * effort.tokens_per_pass)
-
-    def _readings(self, document: Document) -> Iterator[_Reading]:
-        effort, encoder = self._effort, self._task.template.encoder
-        windows = cut_windows(
-            document.text,
+    def windows(self, text: str) -> list[Window]:
+        """The windows of a document."""
+        effort, encoder = self.effort, self._task.template.encoder
+        return cut_windows(
+            text,
             lambda texts: [len(ids) for ids in encoder.contents(texts)],
             max_words=effort.max_words,
             window_tokens=effort.window_tokens,
             overlap_tokens=effort.overlap_tokens,
             inside_words=effort.inside_words,
         )
-        for window in windows:
-            tokens = self._task.open_completion(document.text[window.start : window.end], _ANY).document
-            trie = span_trie(encoder, document.text, window, effort.max_words)
-            yield _Reading(tokens, trie, len(windows))
 
-    @torch.inference_mode()
-    def _run(self, cache: PrefixCache, jobs: list[_Job]) -> None:
-        """Search all jobs to their end, pass by pass."""
-        effort = self._effort
-        planned: list[tuple[_Choice, int]] = []
-        for job, start in zip(jobs, self._ask(cache, jobs), strict=True):
-            if job.verdict is not None:
-                planned.extend((job.verdict, node) for node in range(len(job.verdict.search.trie)))
-            job.answer.slots[0] = cache.append(self._opened.opening, start)
-            planned.append((job.answer, 0))
-            planned.extend((job.answer, node) for node in job.reading.trie.path_to(0))
-        passes = 0
-        while planned:
-            for choice, node in planned:
-                _place(cache, choice, node)
-            self._look(cache, planned)
-            passes += 1
-            if passes == 1:
-                for job in jobs:
-                    job.settle_verdict()
-            if passes == effort.max_passes:
-                return
-            planned = [(job.answer, node) for job in jobs for node in self._plan(job.answer.search)]
+    def reading(self, document: Document, windows: Sequence[Window], index: int) -> Reading:
+        """One of the windows of a document, with its tokens and its spans."""
+        window = windows[index]
+        tokens = self._task.open_completion(document.text[window.start : window.end], _ANY).document
+        trie = span_trie(self._task, document.text, window, self.effort.max_words)
+        return Reading(tokens, trie, index, len(windows), document.id)
 
-    def _ask(self, cache: PrefixCache, jobs: list[_Job]) -> list[int]:
-        """Add documents and questions to the cache. The result is the slots below which the answers are opened."""
-        opened, root = self._opened, self._begin(cache)
-        last: _Reading | None = None
-        slots = []
-        for job in jobs:
-            if job.reading is not last:
-                last, trunk = job.reading, cache.append(job.reading.tokens, root)
-            slot = cache.append(job.tokens, trunk)
-            if job.verdict is not None and opened.verdict is not None:
-                job.verdict.slots[0] = cache.append(opened.verdict.opening, slot)
-                for node in range(1, len(job.verdict.search.trie)):
-                    _place(cache, job.verdict, node)
-                yes = job.verdict.search.trie.path_to(0)[-1]
-                slot = cache.append(opened.verdict.turn, job.verdict.slots[yes])
-            slots.append(slot)
-        if self._reasoning_limit is None:
-            return [cache.append(opened.placeholders, slot, attend=opened.attends) for slot in slots]
-        opening, stops = self._task.prompt.before_answer, end_tokens(self._model, self._task)
-        reasoned = reason(cache, slots, self._tokenizer, opening, limit=self._reasoning_limit, stops=stops)
-        return [reasoning.slot for reasoning in reasoned]
+    def opened(self, questions: Iterable[Question]) -> list[tuple[str, tuple[int, ...]]]:
+        """The id and the tokens of each question."""
+        return [(one.id, self._task.open_completion(_ANY, one.text).question) for one in questions]
 
-    def _begin(self, cache: PrefixCache) -> int:
-        """Forget all but the root, which all documents share. The result is the last slot of the root."""
-        root = self._opened.root
-        if cache.length:
-            cache.truncate(len(root))
-            return len(root) - 1
-        return cache.append(root, -1)
+    def _asked(self, documents: Iterable[Document]) -> Iterator[AskedWindow]:
+        """Every window of every document, with all questions of the document."""
+        seen: set[str] = set()
+        for document in documents:
+            opened = self.opened(document.questions)
+            for question, _ in opened:
+                if question in seen:
+                    raise DataError(
+                        f"question id {question!r} of document {document.id!r} occurs twice",
+                        "Give each an id of its own.",
+                    )
+                seen.add(question)
+            windows = self.windows(document.text) if opened else []
+            for index in range(len(windows)):
+                yield self.reading(document, windows, index), opened
 
-    def _plan(self, search: Search) -> list[int]:
-        max_tokens = self._effort.tokens_per_pass
-        if max_tokens is None:
-            return search.plan(len(search.trie), floor=-math.inf)
-        if self._settled(search):
-            return []
-        floor = -math.inf
-        if self._decision.forces_span:
-            floor = search.best_span
-        elif self._decision.max_no_answer is None:
-            floor = max(search.best_span, search.abstain)
-        return search.plan(max_tokens, floor=floor)
-
-    def _settled(self, search: Search) -> bool:
-        """Whether more passes in this window could not change the decision."""
-        if self._decision.forces_span:
-            return search.best_span >= search.bound
-        return self._decision.verdict(search.evidence)[1]
-
-    def _look(self, cache: PrefixCache, planned: Sequence[tuple[_Choice, int]]) -> None:
-        """One forward pass: the planned nodes, and what may follow each of them."""
-        logits_RV = cache.read([choice.slots[node] for choice, node in planned])
-        rows: list[int] = []
-        tokens: list[int] = []
-        for row, (choice, node) in enumerate(planned):
-            children = choice.search.trie.children[node]
-            rows.extend([row] * (len(children) + 1))
-            tokens.extend((choice.closing, *children))
-        logprobs = _logprobs(logits_RV, rows, tokens)
-        if any(map(math.isnan, logprobs)):
-            raise ModelError(
-                f"{model_name(self._model)} gives probabilities that are not numbers",
-                "Load it in another dtype, or train it again with a lower learning rate.",
-            )
-        values = iter(logprobs)
-        for choice, node in planned:
-            end = next(values)
-            choice.search.absorb(node, {token: next(values) for token in choice.search.trie.children[node]}, end)
-        for search in {id(choice.search): choice.search for choice, _ in planned}.values():
-            search.num_passes += 1
-
-
-def _place(cache: PrefixCache, choice: _Choice, node: int) -> None:
-    """Give a node of a trie its slot in the cache, below its parent's."""
-    if node not in choice.slots:
-        trie = choice.search.trie
-        choice.slots[node] = cache.append((trie.token[node],), choice.slots[trie.parent[node]])
-
-
-def _logprobs(logits_RV: torch.Tensor, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
-    """Log-probabilities of tokens after read positions, in at least float32."""
-    precise = torch.promote_types(logits_RV.dtype, torch.float32)
-    normalizer_R = torch.cat([torch.logsumexp(chunk.to(precise), dim=-1) for chunk in torch.split(logits_RV, 64)])
-    row_N, token_N = torch.tensor([rows, tokens], device=logits_RV.device)
-    logprobs: list[float] = (logits_RV[row_N, token_N].to(precise) - normalizer_R[row_N]).tolist()
-    return logprobs
+    def batches(self, asked: Iterable[AskedWindow]) -> Iterator[list[Job]]:
+        """Jobs whose trees fit into the cache together, the questions of a window next to each other."""
+        jobs: list[Job] = []
+        opened, free = self.asking.opened, self._reasoning_limit or 0
+        lead = opened.lead + free + (len(opened.verdict.no) if opened.verdict else 0)
+        used, room = 0, self.effort.tokens_per_batch - len(opened.root)
+        for reading, questions in asked:
+            begun = False
+            for question, tokens in questions:
+                begun_completion = len(tokens) + lead
+                need = begun_completion + len(opened.abstain) + self.asking.reserve(reading.trie)
+                alone = len(reading.tokens) + need
+                what = f"question {question!r} with a window of document {reading.document!r}"
+                if alone > room:
+                    raise PackingError(
+                        f"{what} may need {alone} tokens, and there is room for {room}",
+                        "Shorten the question. In Python, Effort can also have a larger tokens_per_batch.",
+                    )
+                deepest = len(opened.root) + len(reading.tokens) + begun_completion + reading.trie.depth
+                check_positions(self._model, deepest, what)
+                if used + (need if begun else alone) > room:
+                    yield jobs
+                    jobs, used, begun = [], 0, False
+                used, begun = used + (need if begun else alone), True
+                jobs.append(Job.open(opened, question, reading, tokens))
+        if jobs:
+            yield jobs

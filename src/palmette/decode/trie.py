@@ -6,8 +6,8 @@ import functools
 from collections.abc import Iterator, Sequence
 
 from palmette.decode.spans import Window
-from palmette.tasks.qa_prompt import ABSTAIN, json_escape
-from palmette.tree.segments import TextEncoder
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.qa_prompt import ABSTAIN
 
 
 class SpanTrie:
@@ -74,6 +74,14 @@ class SpanTrie:
             self.foreign.append(foreign)
 
     @functools.cached_property
+    def has_twins(self) -> bool:
+        """Whether a text stands in the trie twice, with and without a blank before it.
+
+        It is computed once, so the trie must be complete.
+        """
+        return len(set(self.strings)) < len(self.strings)
+
+    @functools.cached_property
     def leads_to(self) -> tuple[list[bool], list[bool]]:
         """For each node, whether a string of this window ends there or below, and whether a foreign one does.
 
@@ -106,21 +114,22 @@ class SpanTrie:
         return len(self.token)
 
 
-def span_trie(encoder: TextEncoder, text: str, window: Window, max_words: int) -> SpanTrie:
+def span_trie(task: ExtractiveQa, text: str, window: Window, max_words: int) -> SpanTrie:
     """The trie of "?", which is string 0, and of the spans that a window shows.
 
-    Each string has the tokens that it has by itself in a completion. A string that stands both in the window's own part
-    and in a neighbour's is the window's own.
+    Each string has the tokens that it has by itself in a completion. With a bare prompt a blank before it belongs to
+    it, so a string may stand in the trie twice. A string that stands both in the window's own part and in a neighbour's
+    is the window's own.
 
     Args:
-        encoder: the tokenizer.
+        task: what builds the completions.
         text: the whole document.
         window: the window.
         max_words: the longest span, in words.
     """
     trie = SpanTrie()
-    trie.add(encoder.content(ABSTAIN), ABSTAIN, -1)
-    runs = _Runs(trie, encoder, text)
+    trie.add(task.abstention, ABSTAIN, -1)
+    runs = _Runs(trie, task, text)
     runs.add(list(window.runs(max_words)), foreign=False)
     runs.add(list(window.foreign_runs(max_words)), foreign=True)
     return trie
@@ -133,21 +142,22 @@ class _Runs:
     together from the tokens up to the last clean cut and those of the rest. The rests repeat, so each is encoded once.
     """
 
-    def __init__(self, trie: SpanTrie, encoder: TextEncoder, text: str) -> None:
-        self._trie, self._encoder, self._text = trie, encoder, text
+    def __init__(self, trie: SpanTrie, task: ExtractiveQa, text: str) -> None:
+        self._trie, self._task, self._text = trie, task, text
+        self._encoder = task.template.encoder
         self._rests: dict[str, tuple[int, ...]] = {}
 
     def add(self, runs: Sequence[tuple[int, list[int]]], *, foreign: bool) -> None:
         """Add all spans of some runs, each run a start with its ends."""
-        escaped = [json_escape(self._text[start : ends[-1]]) for start, ends in runs]
+        written = [self._written(start, start, ends[-1]) for start, ends in runs]
         # Most text needs no escaping, and then a prefix is as long in the completion as in the document.
         lengths = [
-            [end - start for end in ends]
-            if len(string) == ends[-1] - start
-            else [len(json_escape(self._text[start:end])) for end in ends]
-            for (start, ends), string in zip(runs, escaped, strict=True)
+            [end - start + len(string) - (ends[-1] - start) for end in ends]
+            if len(string) - (ends[-1] - start) == len(self._task.lead(self._text, start))
+            else [len(self._written(start, start, end)) for end in ends]
+            for (start, ends), string in zip(runs, written, strict=True)
         ]
-        cut = list(self._encoder.prefixes(escaped, lengths))
+        cut = list(self._encoder.prefixes(written, lengths))
         self._encode_rests(runs, [counts for _, counts in cut])
         for (start, ends), (tokens, counts) in zip(runs, cut, strict=True):
             nodes = self._trie.grow(tokens)
@@ -157,18 +167,23 @@ class _Runs:
                     continue
                 node = nodes[count - 1] if count else 0
                 if clean < end:
-                    node = self._trie.grow(self._rests[self._text[clean:end]], nodes[:count])[-1]
+                    node = self._trie.grow(self._rests[self._written(start, clean, end)], nodes[:count])[-1]
                 self._trie.end_at(node, span, start, foreign=foreign)
 
     def _encode_rests(self, runs: Sequence[tuple[int, list[int]]], counts: Sequence[Sequence[int]]) -> None:
         rests = {
-            self._text[clean:end]
+            self._written(start, clean, end)
             for (start, ends), run in zip(runs, counts, strict=True)
             for end, clean, _ in _cuts(start, ends, run)
             if clean < end
         }
         new = sorted(rests - self._rests.keys())
-        self._rests.update(zip(new, self._encoder.contents([json_escape(rest) for rest in new]), strict=True))
+        self._rests.update(zip(new, self._encoder.contents(new), strict=True))
+
+    def _written(self, start: int, begin: int, end: int) -> str:
+        """The part from `begin` to `end` of a span that starts at `start`, as a completion holds it."""
+        lead = self._task.lead(self._text, start) if begin == start else ""
+        return lead + self._task.prompt.escape(self._text[begin:end])
 
 
 def _cuts(start: int, ends: Sequence[int], counts: Sequence[int]) -> Iterator[tuple[int, int, int]]:

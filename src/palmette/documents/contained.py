@@ -14,7 +14,7 @@ import sys
 from array import array
 
 from palmette.documents.record import PageMap
-from palmette.errors import DataError
+from palmette.errors import DataError, reason_of
 
 MAX_MEMORY = 2 << 30  # bytes of address space
 MAX_SECONDS = 600
@@ -45,7 +45,7 @@ def read_contained(raw: bytes, name: str) -> tuple[str, PageMap, list[str]]:
     except subprocess.TimeoutExpired as error:
         raise DataError(f"the document {name!r} takes longer than {MAX_SECONDS} s to read", _SPLIT) from error
     except OSError as error:
-        raise DataError(f"cannot start the reader of PDF files: {error.strerror}", "Give the text of it.") from error
+        raise DataError(f"cannot start the reader of PDF files: {reason_of(error)}", "Give the text of it.") from error
     head, _, rest = done.stdout.partition(b"\n")
     said = None
     with contextlib.suppress(ValueError):

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from palmette.documents.charset import NotTextError, decode
 from palmette.documents.kinds import recognise
 from palmette.documents.record import Extracted, PageMap, extracted
-from palmette.errors import DataError
+from palmette.errors import DataError, reason_of
 from palmette.files import expand
 
 STANDARD_INPUT = "-"
@@ -70,7 +70,7 @@ def _file(name: str) -> bytes:
     except FileNotFoundError as error:
         raise DataError(f"there is no document {name!r}", _nearest(path)) from error
     except (OSError, ValueError) as error:  # ValueError: a name with a byte of 0
-        reason = error.strerror if isinstance(error, OSError) else "its name holds a byte of 0"
+        reason = reason_of(error) if isinstance(error, OSError) else "its name holds a byte of 0"
         raise DataError(
             f"cannot read the document {name!r}: {reason}", "Check that it is a file you may read."
         ) from error
@@ -92,7 +92,7 @@ def _standard_input(stdin: BinaryIO | None) -> bytes:
     try:
         return (stdin or sys.stdin.buffer).read(MAX_BYTES + 1)
     except OSError as error:
-        raise DataError(f"cannot read standard input: {error.strerror}", "Give the name of a file.") from error
+        raise DataError(f"cannot read standard input: {reason_of(error)}", "Give the name of a file.") from error
 
 
 def _text_of(raw: bytes, kind: str, name: str) -> tuple[str, str, list[str], PageMap | None]:

@@ -1,9 +1,11 @@
-"""Calibration: a temperature and thresholds fitted on questions with known answers, stored beside the adapter.
+"""Calibration: a temperature and a threshold fitted on questions with known answers, stored beside the adapter.
 
 The temperature calibrates the probability of an answer. It is fitted as in Guo et al. (2017), on the log odds of any
-answer against none. `max_no_answer` decides when to answer. `min_confidence` keeps a promise about the answers given
-(see `guarantee`). A calibration records what it was fitted for, and on which documents, so that nobody reports figures
-on them.
+answer against none. Then `min_worth` is fitted to a stated cost: a wrong answer costs `cost_wrong`, refusing a question
+that has an answer costs 1, and right decisions cost nothing. `Decision` derives the rule. With exact probabilities
+`min_worth` would be 1, and the fit takes the number under which the decisions on the given questions cost least.
+`min_confidence` keeps a promise about the answers given instead (see `guarantee`). A calibration records what it was
+fitted for, and on which documents, so that nobody reports figures on them.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ from palmette.decode.span_decoder import Effort
 from palmette.errors import DataError
 from palmette.evaluate.guarantee import JudgedAnswer, check_promise, choose_threshold
 from palmette.inference.answerer import Answerer
-from palmette.inference.calibration import Calibration, text_hash
+from palmette.inference.calibration import Calibration, Costs, text_hash
 from palmette.progress import progress
 from palmette.tasks.answer_match import exact_match, gold_answers
 
+COST_WRONG = 2.0  # of a wrong answer, where refusing a question that has an answer costs 1
 _LOWEST, _HIGHEST = 0.02, 50.0
 
 
@@ -41,6 +44,25 @@ class Case:
     def right(self, text: str) -> bool:
         """Whether a text matches the answer exactly, after normalisation. "" is right where there is no answer."""
         return exact_match(text, gold_answers(self.question)) == 1.0
+
+    def cost(self, text: str, cost_wrong: float) -> float:
+        """The cost of a decision: 0 if it is right, 1 for refusing a question that has an answer, else `cost_wrong`."""
+        if self.right(text):
+            return 0.0
+        return cost_wrong if text else 1.0
+
+
+def check_cost(cost_wrong: float) -> None:
+    """Refuse a cost of wrong answers that no rule can be fitted to.
+
+    Raises:
+        DataError: it is below 1, or not a number.
+    """
+    if not 1.0 <= cost_wrong < math.inf:
+        raise DataError(
+            f"the cost of a wrong answer is {cost_wrong:g}, and that of a refusal is 1",
+            "Give a number from 1 on. An answer that is less likely than its absence is never shown.",
+        )
 
 
 def check_data(
@@ -71,25 +93,29 @@ def fit(
     data: DataSet,
     fitted_for: dict[str, Any],
     *,
+    cost_wrong: float = COST_WRONG,
     target_error: float | None = None,
     confidence: float = 0.95,
 ) -> Calibration:
-    """Fit a temperature, and a threshold of the probability of no answer.
+    """Fit a temperature, and a threshold of the worth of an answer to a cost.
 
     With a target, the threshold is one of the answer's own probability. Then all is fitted on half of the documents,
-    the promise is tested on the other half, and an answer is given where its span is likelier than "?" and probable
-    enough.
+    the promise is tested on the other half, and an answer is given where its span is more probable than no answer and
+    probable enough.
 
     Args:
         cases: the questions, each with the best span proved (`Decision.forces_span` while decoding).
         data: where they are from.
         fitted_for: see `Calibration`.
+        cost_wrong: what a wrong answer costs, if refusing a question that has an answer costs 1. The costs are recorded
+            in any case. With a target, the threshold does not depend on them.
         target_error: the largest share of wrong answers to promise. No promise if None.
         confidence: the confidence level of the promise.
 
     Raises:
-        DataError: as for `check_data`, or the promise cannot be made.
+        DataError: as for `check_cost` and `check_data`, or the promise cannot be made.
     """
+    check_cost(cost_wrong)
     documents = list({text_hash(case.document): case.document for case in cases}.values())
     fits, tests = list(cases), []
     if target_error is not None:
@@ -99,15 +125,34 @@ def fit(
     decision = Decision(temperature=fit_temperature(fits))
     guarantee = None
     if target_error is None:
-        decision = replace(decision, max_no_answer=fit_max_no_answer(fits, decision))
+        decision = replace(decision, cost_wrong=cost_wrong)
+        decision = replace(decision, min_worth=fit_min_worth(fits, decision))
     else:
         chooses, testing = ([judged for case in half if (judged := judge(case, decision))] for half in (fits, tests))
         guarantee = choose_threshold(chooses, testing, target_error, confidence)
         decision = replace(decision, min_confidence=guarantee.min_confidence)
-    hashes = tuple(sorted(map(text_hash, documents)))
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    windows = max(case.posterior.num_windows for case in cases)
-    return Calibration(decision, guarantee, data.source, data.sha256, hashes, len(cases), fitted_for, now, windows)
+    return Calibration(
+        decision,
+        guarantee,
+        data.source,
+        data.sha256,
+        documents=tuple(sorted(map(text_hash, documents))),
+        num_questions=len(cases),
+        fitted_for=fitted_for,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        max_windows=max(case.posterior.num_windows for case in cases),
+        costs=Costs(
+            cost_wrong,
+            before=mean_cost(cases, Decision(), cost_wrong),
+            after=mean_cost(cases, decision, cost_wrong),
+            refusing=sum(case.cost("", cost_wrong) for case in cases) / len(cases),
+        ),
+    )
+
+
+def mean_cost(cases: Sequence[Case], decision: Decision, cost_wrong: float) -> float:
+    """The mean cost of a decision's answers and refusals, per question. See `Case.cost`."""
+    return sum(case.cost(decision.decide(case.posterior).text, cost_wrong) for case in cases) / len(cases)
 
 
 def halves(documents: Sequence[Document]) -> tuple[list[Document], list[Document]]:
@@ -150,34 +195,55 @@ def fit_temperature(cases: Sequence[Case]) -> float:
     return float(math.exp(fitted.x))
 
 
-def fit_max_no_answer(cases: Sequence[Case], decision: Decision) -> float:
-    """The highest probability of no answer at which answering gives the most right decisions."""
-    always = replace(decision, max_no_answer=1.0)
-    predictions = [always.decide(case.posterior) for case in cases]
-    doubts = np.array([prediction.no_answer_probability for prediction in predictions])
-    gains = [
-        float(case.right(prediction.text)) - float(case.right(""))
-        for case, prediction in zip(cases, predictions, strict=True)
-    ]
-    order = np.argsort(doubts, kind="stable")
-    # Below every doubt, so that never to answer can be best.
-    edges = np.concatenate([[-1.0], doubts[order], [1.0]])
-    totals = np.concatenate([[0.0], np.cumsum(np.array(gains)[order])])
-    # A threshold lies in the middle between two different doubts.
-    totals[1:-1][np.diff(doubts[order]) == 0.0] = -math.inf
-    best = int(np.argmax(totals))
-    return float((edges[best] + edges[best + 1]) / 2)
+def fit_min_worth(cases: Sequence[Case], decision: Decision) -> float:
+    """The smallest worth at which answering makes the decisions of these questions cost least.
+
+    Only answers that are more probable than no answer count, since no others are ever given. Of several thresholds that
+    cost the same, the one that gives the fewest answers is taken. It lies in the middle between two answers.
+
+    Args:
+        cases: the questions.
+        decision: its temperature and `cost_wrong`.
+    """
+    shown = []
+    for case in cases:
+        best, answered = case.posterior.evidence.best, case.posterior.evidence.answered
+        if decision.likelier(best, answered):
+            cost = case.cost(case.posterior.spans[0][0], decision.cost_wrong) - case.cost("", decision.cost_wrong)
+            shown.append((decision.worth(best, answered), cost))
+    shown.sort(key=lambda answer: -answer[0])
+    worths = np.array([worth for worth, _ in shown])
+    # The first edge is so high that never to answer can be best, since no worth exceeds 1 + 1 / cost.
+    edges = np.concatenate([[3.0], worths, [0.0]])
+    totals = np.concatenate([[0.0], np.cumsum([cost for _, cost in shown])])
+    totals[1:-1][np.diff(worths) == 0.0] = math.inf  # a threshold lies between two different worths
+    least = int(np.argmin(totals))
+    return float((edges[least] + edges[least + 1]) / 2)
 
 
 def calibrate(
-    opened: Answerer, source: DataSet, effort: Effort, target_error: float | None = None, confidence: float = 0.95
+    opened: Answerer,
+    source: DataSet,
+    effort: Effort,
+    *,
+    cost_wrong: float = COST_WRONG,
+    target_error: float | None = None,
+    confidence: float = 0.95,
 ) -> Calibration:
-    """Answer a data set, and fit the calibration to it."""
-    decoder = opened.span_decoder(effort, Decision(max_no_answer=1.0))
+    """Answer a data set, and fit the calibration to it. Arguments and errors are those of `fit`."""
+    check_cost(cost_wrong)
+    decoder = opened.span_decoder(effort, Decision(always_answer=True))
     posteriors = {}
     with progress(source.num_questions, "calibrating", "questions") as bar:
         for question, posterior in decoder.posteriors(source.documents):
             posteriors[question] = posterior
             bar.update()
     cases = [Case(d, q, posteriors[q.id]) for d in source.documents for q in d.questions]
-    return fit(cases, source, opened.fitted_for(effort), target_error=target_error, confidence=confidence)
+    return fit(
+        cases,
+        source,
+        opened.fitted_for(effort),
+        cost_wrong=cost_wrong,
+        target_error=target_error,
+        confidence=confidence,
+    )

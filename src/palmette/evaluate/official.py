@@ -14,7 +14,7 @@ from typing import Any
 from palmette.data.records import Document
 from palmette.data.values import json_problem
 from palmette.decode.prediction import Prediction, find_span
-from palmette.errors import DataError
+from palmette.errors import DataError, kind_of_value, reason_of
 from palmette.run import write_json
 
 PREDICTIONS, NA_PROB = "predictions.json", "na_prob.json"
@@ -97,13 +97,13 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=lambda pairs: _unique(pairs, path))
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", way_out) from error
+        raise DataError(f"cannot read {path}: {reason_of(error)}", way_out) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8", "Save the file as UTF-8.") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON: {json_problem(error)}", way_out) from error
     if not isinstance(value, dict):
-        raise DataError(f"{path}: a JSON {type(value).__name__}, not an object", way_out)
+        raise DataError(f"{path} holds {kind_of_value(value)}, not an object", way_out)
     return value
 
 
@@ -136,7 +136,7 @@ def _check_ids(given: Iterable[str], documents: Sequence[Document], where: str) 
 def _check_text(value: Any, key: str, where: str) -> str:
     if not isinstance(value, str):
         raise DataError(
-            f"{where}: question {key!r} has {_short(value)}, a {type(value).__name__}",
+            f"{where}: question {key!r} has {_short(value)}, which is {kind_of_value(value)} and not text",
             'Give the answer as a text; "" abstains.',
         )
     if any("\ud800" <= character <= "\udfff" for character in value):

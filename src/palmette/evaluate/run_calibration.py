@@ -7,7 +7,7 @@ from pathlib import Path
 from palmette.data.source import read_source
 from palmette.decode.reachability import count_unreachable
 from palmette.errors import DataError
-from palmette.evaluate.calibration import calibrate, check_data
+from palmette.evaluate.calibration import COST_WRONG, calibrate, check_cost, check_data
 from palmette.evaluate.comparisons import was_learned
 from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.inference.answerer import load_answerer
@@ -24,6 +24,7 @@ def calibrate_run(
     attention: AttentionChoice | None = None,
     max_words: int | None = None,
     inside_words: bool = False,
+    cost_wrong: float | None = None,
     target_error: float | None = None,
     confidence: float = 0.95,
     say: Say = lambda _: None,
@@ -36,14 +37,24 @@ def calibrate_run(
         attention: the attention backend. The run's own if None.
         max_words: the longest answer, in words. 30 if None.
         inside_words: whether answers may end inside a word.
-        target_error: the largest share of wrong answers to guarantee. No guarantee if None.
+        cost_wrong: what a wrong answer costs, if refusing a question that has an answer costs 1. 2 if None.
+        target_error: the largest share of wrong answers to guarantee. No guarantee if None. With a target, the cost
+            has no influence, so none may be given.
         confidence: confidence level of the guarantee.
         say: called with a line if some answers cannot be given by the span decoder.
 
     Raises:
         RunError: the folder is not a finished run.
-        DataError: the run was trained on the data, nothing can be fitted to them, or the guarantee cannot be given.
+        DataError: the run was trained on the data, nothing can be fitted to them, the guarantee cannot be given, or
+            the cost is below 1 or stands beside a target.
     """
+    if cost_wrong is not None and target_error is not None:
+        raise DataError(
+            f"a cost of {cost_wrong:g} and a target error of {target_error:g} were given, and each decides by itself",
+            "Give --cost-wrong or --target-error, not both.",
+        )
+    cost = COST_WRONG if cost_wrong is None else cost_wrong
+    check_cost(cost)
     folder = trained_folder(run)
     source = read_source(data, default_split=HELD_OUT_SPLIT)
     if was_learned(run, source.sha256):
@@ -57,6 +68,6 @@ def calibrate_run(
     out_of_reach = count_unreachable(source.documents, effort)
     if out_of_reach:
         say(str(out_of_reach))
-    calibration = calibrate(answerer, source, effort, target_error, confidence)
+    calibration = calibrate(answerer, source, effort, cost_wrong=cost, target_error=target_error, confidence=confidence)
     calibration.write(folder)
     return calibration

@@ -13,7 +13,7 @@ from typing import Any
 
 from palmette.data.records import Answer, Document, Question
 from palmette.decode.prediction import Candidate, Decoder, Prediction
-from palmette.errors import RunError
+from palmette.errors import RunError, reason_of
 from palmette.evaluate.bootstrap import intervals
 from palmette.evaluate.official import write_official
 from palmette.evaluate.squad_metrics import ScoredAnswer, score_answers, summarize
@@ -82,7 +82,7 @@ class Evaluation:
             return cls(tuple(_read_answer(json.loads(line), documents) for line in lines if line))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
-                f"{folder} holds no answers that can be read: {error}",
+                f"{folder} holds no answers that can be read: {reason_of(error)}",
                 "Give a folder that `palmette eval` or the quickstart wrote.",
             ) from error
 

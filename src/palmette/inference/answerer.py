@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from palmette.config import Recipe
 from palmette.data.records import Document, Question, check_document, check_question
@@ -14,16 +14,20 @@ from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import DataError, RunError
-from palmette.inference.base import check_answers, load_source
+from palmette.inference.base import load_merged
 from palmette.inference.calibration import CALIBRATION, Calibration
 from palmette.inference.fingerprint import base_fingerprint, fingerprint_hash
-from palmette.inference.names import ModelName, ModelSource, locate, resolve_model
+from palmette.inference.names import ModelName, ModelSource, locate, open_source
 from palmette.inference.task import recipe_task
 from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
-from palmette.model.loading import LoadedModel, dtype_name, merge_lora, weights_hash
-from palmette.model.pause import PAUSE_WEIGHTS, pause_of
+from palmette.model.files import PAUSE_WEIGHTS
+from palmette.model.loading import LoadedModel, dtype_name, weights_hash
+from palmette.model.pause import pause_of
 from palmette.tasks.extractive_qa import ExtractiveQa
+
+if TYPE_CHECKING:
+    from palmette.inference.session import Bar, Session
 
 DecoderName = Literal["span", "greedy", "beam"]
 NUM_BEAMS = 10
@@ -79,6 +83,36 @@ class Answerer:
         document = asked_document(text, questions, "text")
         predictions = dict(self.span_decoder(self.effort(max_words, inside_words)).predict([document]))
         return tuple(predictions[question.id] for question in document.questions)
+
+    def open_document(
+        self,
+        text: str,
+        *,
+        name: str = "text",
+        read_all: bool = False,
+        effort: Effort | None = None,
+        progress: Bar | None = None,
+    ) -> Session:
+        """Open a document for questions, which `ask` of the session answers.
+
+        What was read of the document is kept, so the next question costs what a question costs. Of a long document
+        only the parts are read that are nearest to a question by their words, unless `read_all` is set.
+
+        Args:
+            text: the text of the document.
+            name: what messages call the document.
+            read_all: whether every part of the document is read for every question.
+            effort: how far the decoder looks. As calibrated if None.
+            progress: makes a progress bar, such as `palmette.progress.progress`. No bar if None.
+
+        Raises:
+            DataError: the document is empty, or is not valid Unicode.
+            RunError: the model was calibrated for another effort.
+        """
+        from palmette.inference.session import Session
+
+        document = asked_document(text, (), name)
+        return Session(self, document, read_all=read_all, effort=effort, bar=progress)
 
     @property
     def decision(self) -> Decision:
@@ -175,7 +209,7 @@ class Answerer:
 
 
 def asked_document(text: str, questions: Sequence[str], name: str) -> Document:
-    """A document with questions, checked. The ids of the questions are their positions, counted from 0.
+    """A document with questions, checked. The ids of the questions are their positions, counted from 1.
 
     Args:
         text: the text of the document.
@@ -187,18 +221,21 @@ def asked_document(text: str, questions: Sequence[str], name: str) -> Document:
     """
     if isinstance(questions, str):
         raise DataError(f"the questions are one text, {questions[:40]!r}", "Give a list of questions.")
-    document = Document(name, text, tuple(Question(str(index), question) for index, question in enumerate(questions)))
+    numbered = tuple(Question(str(index), question) for index, question in enumerate(questions, start=1))
+    document = Document(name, text, numbered)
     check_document(document, name)
     for question in document.questions:
         check_question(question, document, name)
     return document
 
 
-def load_answerer(name: ModelName, *, attention: AttentionChoice | None = None, calibrated: bool = True) -> Answerer:
+def load_answerer(
+    name: ModelName | ModelSource, *, attention: AttentionChoice | None = None, calibrated: bool = True
+) -> Answerer:
     """Load a model that answers questions.
 
     Args:
-        name: a run folder, a model folder, a GGUF file, or a hub id.
+        name: a run folder, a model folder, a GGUF file, or a hub id, or what `open_source` made of one.
         attention: the attention backend, "auto", "flex", "sdpa" or "eager". The run's own, or "auto", if None.
         calibrated: whether to use the run's calibration, if it has one.
 
@@ -207,10 +244,9 @@ def load_answerer(name: ModelName, *, attention: AttentionChoice | None = None, 
         ModelError: the model is missing, is a run whose base model has changed, or cannot honour the attention mask
             of a tree.
     """
-    source = resolve_model(name)
-    check_answers(source)
-    loaded = merge_lora(load_source(source, attention=attention))
-    check_model(loaded.model, training=False)
+    source = name if isinstance(name, ModelSource) else open_source(name)
+    loaded = load_merged(source, attention=attention)
+    check_model(loaded.model, training=False, weights=loaded.content)
     task = recipe_task(source.recipe or Recipe(output=""), loaded.tokenizer)
     trained = source.trained
     if trained is None:

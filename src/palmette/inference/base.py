@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from palmette.cache import file_hash
 from palmette.config import ModelSection, Recipe
-from palmette.errors import RunError
+from palmette.errors import ModelError
 from palmette.inference.fingerprint import base_fingerprint
-from palmette.inference.names import ModelSource, absolute_name, locate
+from palmette.inference.names import ModelSource, absolute_name, check_hub, locate
 from palmette.model.attention import AttentionChoice
-from palmette.model.heads import has_head
-from palmette.model.loading import DType, LoadedModel, load_model, load_tokenizer
+from palmette.model.conditions import conditions
+from palmette.model.loading import (
+    DType,
+    LoadedModel,
+    dtype_name,
+    fast_dtype,
+    load_model,
+    load_tokenizer,
+    merge_lora,
+    weights_folder,
+)
+from palmette.model.prepared import find_prepared, keep_prepared, remove_prepared
+
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def load_base(recipe: Recipe, adapter: Path | None = None) -> LoadedModel:
@@ -47,12 +65,83 @@ def load_source(
     return loaded if source.recipe is not None else replace(loaded, name=source.name)
 
 
-def load_section(section: ModelSection, adapter: Path | None = None) -> LoadedModel:
+def load_merged(source: ModelSource, *, attention: AttentionChoice | None = None) -> LoadedModel:
+    """Load a model with its adapter merged into its weights, which answers faster.
+
+    The merged weights are kept in the user's cache (`model/prepared.py`), and so are weights that are computed with in
+    another dtype than they are stored in. They are the same bit for bit.
+
+    Args:
+        source: what its name stands for. A run must be finished.
+        attention: the attention backend. The run's own, or "auto", if None.
+
+    Raises:
+        ModelError: the model is missing or cannot be loaded.
+    """
+    section = source.section.model_copy(update={} if attention is None else {"attention": attention})
+    key = _prepared_key(section, source.adapter)
+    found = None if key is None else find_prepared(key)
+    if found is not None:
+        try:
+            loaded = load_section(section, source.adapter, found)
+        except ModelError:
+            remove_prepared(found)  # damaged: made again below
+            found = None
+    if found is None:
+        loaded = merge_lora(load_section(section, source.adapter))
+        if key is not None:
+            keep_prepared(loaded.model, key, lambda folder: load_section(section, source.adapter, folder).model)
+    return loaded if source.recipe is not None else replace(loaded, name=source.name)
+
+
+def _prepared_key(section: ModelSection, adapter: Path | None) -> str | None:
+    """The hash that merged or cast weights are kept under. None if they are not kept, or if that would save nothing."""
+    content, dtype = _content(section, adapter), fast_dtype(section.dtype)
+    if content is None or (adapter is None and _stored_dtype(section) in (None, dtype_name(dtype))):
+        return None
+    made_of = {"content": content, "dtype": str(dtype), "cuda": torch.cuda.is_available(), **conditions()}
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _stored_dtype(section: ModelSection) -> str | None:
+    """The dtype that a local model states for its weights, if it does."""
+    try:
+        config = json.loads((Path(weights_folder(locate(section.name))) / "config.json").read_text(encoding="utf-8"))
+        stated = config.get("dtype", config.get("torch_dtype"))  # the older name
+        return stated if isinstance(stated, str) else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _content(section: ModelSection, adapter: Path | None) -> str | None:
+    """A hash of the files that weights come from. None if it is not known, as of a branch on the hub that may move.
+
+    Nor is it for a model with code of its own, or for a quantized base, whose weights are packed as they are loaded.
+    """
+    if section.trust_remote_code or section.quantization is not None:
+        return None
+    commit = section.revision if _COMMIT.fullmatch(section.revision or "") else None
+    base = base_fingerprint(weights_folder(locate(section.name)), commit)
+    if base["kind"] == "hub" and commit is None:
+        return None
+    files = (
+        {file.name: file_hash(file) for file in sorted(adapter.iterdir()) if _holds_weights(file)} if adapter else {}
+    )
+    made_of = {"base": base, "adapter": files, "overrides": section.overrides}
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _holds_weights(file: Path) -> bool:
+    return file.suffix == ".safetensors" or file.name == "adapter_config.json"
+
+
+def load_section(section: ModelSection, adapter: Path | None = None, prepared: Path | None = None) -> LoadedModel:
     """Load the model that the `model` section of a recipe describes.
 
     Args:
         section: the section.
         adapter: the folder of an adapter to put on the model.
+        prepared: a folder with the weights of both merged, if there is one.
 
     Raises:
         ModelError: the model is missing or cannot be loaded.
@@ -67,8 +156,10 @@ def load_section(section: ModelSection, adapter: Path | None = None) -> LoadedMo
         fused=section.fused,
         trust_remote_code=section.trust_remote_code,
         overrides=section.overrides,
+        download=check_hub(section),
+        prepared=prepared,
     )
-    return replace(loaded, name=section.name)
+    return replace(loaded, name=section.name, content=_content(section, adapter))
 
 
 def model_origin(section: ModelSection, commit: str | None) -> tuple[ModelSection, dict[str, Any]]:
@@ -100,18 +191,9 @@ def source_tokenizer(source: ModelSource) -> Any:
         ModelError: the model is missing, or its tokenizer cannot be loaded.
     """
     section = source.section
-    options = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
-    return load_tokenizer(locate(section.name), **options)
-
-
-def check_answers(source: ModelSource) -> None:
-    """Check that a model gives answers.
-
-    Args:
-        source: what its name stands for.
-
-    Raises:
-        RunError: it is a reward model.
-    """
-    if source.trained is not None and has_head(source.trained, "reward"):
-        raise RunError(f"{source.folder} is a reward model, which gives no answers", "Try palmette eval reward.")
+    return load_tokenizer(
+        locate(section.name),
+        revision=section.revision,
+        trust_remote_code=section.trust_remote_code,
+        download=check_hub(section),
+    )

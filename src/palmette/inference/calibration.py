@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from palmette.data.records import Document
 from palmette.decode.posterior import Decision
-from palmette.errors import DataError, RunError
+from palmette.errors import DataError, RunError, reason_of
 from palmette.run import write_json
 
 CALIBRATION = "calibration.json"
@@ -33,6 +33,7 @@ class Calibration:
         fitted_for: what the answers depend on besides the documents (weights, prompt, dtype, longest span).
         created: time of the calibration, in UTC.
         max_windows: the most windows of a document among them. None in a file of a version that did not count them.
+        costs: what decisions cost before and after. None in a file of a version that did not count them.
     """
 
     decision: Decision
@@ -44,6 +45,7 @@ class Calibration:
     fitted_for: dict[str, Any]
     created: str
     max_windows: int | None = None
+    costs: Costs | None = None
 
     def write(self, folder: Path) -> None:
         """Write `calibration.json` beside the weights."""
@@ -60,10 +62,16 @@ class Calibration:
         try:
             value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             guarantee = Guarantee(**value.pop("guarantee")) if value["guarantee"] else value.pop("guarantee")
-            documents = tuple(value.pop("documents"))
-            return cls(decision=Decision(**value.pop("decision")), guarantee=guarantee, documents=documents, **value)
+            costs = Costs(**found) if (found := value.pop("costs", None)) else None
+            documents, decision = tuple(value.pop("documents")), Decision(**value.pop("decision"))
+            made = cls(decision=decision, guarantee=guarantee, documents=documents, costs=costs, **value)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RunError(f"cannot read {path}: {error}", _AGAIN) from error
+            raise RunError(f"cannot read {path}: {reason_of(error)}", _AGAIN) from error
+        # Versions that knew no costs compared a span with "?" before the temperature. Then their guarantee was tested
+        # on other answers, unless the minimum of confidence or the temperature lets both rules give the same ones.
+        if guarantee and costs is None and not (decision.min_confidence >= 0.5 and decision.temperature >= 1.0):
+            raise RunError(f"{path}: an earlier version tested its guarantee by another rule of answering", _AGAIN)
+        return made
 
     def check_fits(self, present: Mapping[str, Any]) -> None:
         """Refuse to decide by numbers that were fitted for something else.
@@ -78,6 +86,26 @@ class Calibration:
             fitted, now = self.fitted_for.get(name), present.get(name)
             if fitted != now:
                 raise RunError(f"the calibration was fitted for {name} = {fitted!r}, and this is {now!r}", _AGAIN)
+
+    def explain(self) -> Iterator[str]:
+        """Lines that say by which rule questions are answered, and what decisions cost."""
+        decision, costs = self.decision, self.costs
+        yield f"temperature {decision.temperature:.3f}"
+        rules = ["it is more likely than its absence"]
+        if self.guarantee:
+            rules.append(f"its probability is at least {decision.min_confidence:.3f}")
+        elif decision.max_no_answer is not None:
+            rules.append(f"the probability of no answer is at most {decision.max_no_answer:.3f}")
+        elif costs:
+            worth = f"P(the answer) + P(any answer) / {costs.wrong:g}"
+            rules.append(f"{worth} is at least {decision.min_worth:.3f}, which is 1 for exact probabilities")
+        yield f"gives an answer if {', and '.join(rules)}"
+        if costs:
+            yield f"a wrong answer costs {costs.wrong:g}, and refusing a question that has an answer costs 1"
+            yield (
+                f"mean cost of these {self.num_questions} questions: {costs.before:.3f} without the calibration, "
+                f"{costs.after:.3f} with it, {costs.refusing:.3f} if all are refused"
+            )
 
     def warn_of_windows(self, num_windows: Iterable[int]) -> str | None:
         """A line about documents that were read in more windows than any that the calibration was fitted on.
@@ -120,6 +148,23 @@ class Calibration:
 def text_hash(document: Document) -> str:
     """Hash of a document's text."""
     return hashlib.sha256(document.text.encode("utf-8")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What decisions cost on average, per question, on the questions that a calibration was fitted on.
+
+    Attributes:
+        wrong: the cost of a wrong answer. Refusing a question that has an answer costs 1, and right decisions cost 0.
+        before: the mean cost if the most probable outcome is the answer, without a calibration.
+        after: the mean cost under the calibration. Since it was fitted on these questions, others may cost more.
+        refusing: the mean cost of refusing every question.
+    """
+
+    wrong: float
+    before: float
+    after: float
+    refusing: float
 
 
 @dataclass(frozen=True, slots=True)

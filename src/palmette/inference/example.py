@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from palmette.config import Recipe
 from palmette.data.chat import Conversation, holds_chat, read_chat
@@ -17,6 +18,8 @@ from palmette.inference.task import recipe_task
 from palmette.tasks.chat import Chat, leading_turns
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def training_example(model: str, data: str | None, number: int, num_branches: in
     Args:
         model: a run folder, finished or not, or the name of a model, which gets the default recipe.
         data: where the example is from. The recipe's own data if None.
-        number: which document or conversation, counted from 0.
+        number: which document or conversation, counted from 1.
         num_branches: the most questions, or conversations that open like the chosen one.
 
     Raises:
@@ -87,16 +90,20 @@ def _is_chat(data: str, recipe: Recipe) -> bool:
 def _document(data: str, number: int, num_questions: int) -> Document:
     """A document with the first of its questions."""
     documents = read_source(data).documents
-    if number >= len(documents):
-        raise DataError(f"{data} has {len(documents)} documents, no number {number}", "Count from 0.")
-    return replace(documents[number], questions=documents[number].questions[:num_questions])
+    document = _numbered(documents, number, f"{data} has {len(documents)} documents")
+    return replace(document, questions=document.questions[:num_questions])
+
+
+def _numbered(records: Sequence[Record], number: int, there_are: str) -> Record:
+    """The record with a number that counts from 1."""
+    if not 1 <= number <= len(records):
+        raise DataError(f"{there_are}, no number {number}", "Count from 1.")
+    return records[number - 1]
 
 
 def _conversations(data: str, recipe: Recipe, number: int, num_conversations: int) -> list[Conversation]:
     """A conversation and the first of those that open like it."""
     conversations = read_chat(data, on_bad_record=recipe.data.on_bad_record).conversations
-    if number >= len(conversations):
-        raise DataError(f"{data} has {len(conversations)} conversations, no number {number}", "Count from 0.")
-    chosen = conversations[number]
+    chosen = _numbered(conversations, number, f"{data} has {len(conversations)} conversations")
     others = [other for other in conversations if other is not chosen and leading_turns(other) == leading_turns(chosen)]
     return [chosen, *others[: num_conversations - 1]]

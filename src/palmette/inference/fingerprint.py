@@ -2,8 +2,7 @@
 
 A run holds an adapter, and the base's weights, tokenizer and chat template stay where they were. Training writes their
 hashes into the manifest. They are compared each time that the run is opened. A file is hashed in full, and the hash is
-kept in the user's cache until the file's size, inode or times of change differ. A check of a base whose hashes are
-cached takes about a millisecond.
+kept in the user's cache (`cache.file_hash`), so a check of a base whose hashes are there takes about a millisecond.
 
 A model of the hub is named by its commit, which stands for its content. Code that comes with a model is a file like any
 other.
@@ -11,19 +10,16 @@ other.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
 import logging
 import os
-import time
 from pathlib import Path
 from typing import Any
 
-from palmette import run
-from palmette.cache import cache_folder
-from palmette.errors import ModelError, PalmetteError
+from palmette.cache import file_hash
+from palmette.errors import ModelError
 from palmette.model.embedded import DEFAULT_MODEL, find_gguf
 
 BASE = "base"
@@ -33,9 +29,6 @@ TRUST = "PALMETTE_TRUST_CHANGED_BASE"
 _WEIGHTS = ("*.safetensors", "config.json", "*.py")
 _TOKENIZER = ("tokenizer*", "*.model", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json")
 _TEMPLATE = ("*.jinja", "*/*.jinja", "chat_template.json")
-# A file that changes twice within the tick of the file system's clock can keep its stamp. So a young file's hash is not
-# kept.
-_YOUNG = 2.0  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -69,33 +62,6 @@ def base_fingerprint(name: str, commit: str | None = None) -> dict[str, Any]:
     except OSError as error:
         raise ModelError(f"cannot read the model {name!r}: {error}", "Check its files.") from error
     return {"kind": "hub", "commit": commit}
-
-
-def file_hash(file: Path) -> str:
-    """The SHA-256 of a file, from the cache if the file has not been touched since it was hashed.
-
-    Args:
-        file: the file.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    file = file.resolve()
-    state = file.stat()
-    stamp = [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_dev]
-    kept = cache_folder() / "hashes" / f"{hashlib.sha256(os.fsencode(file)).hexdigest()[:32]}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        value = json.loads(kept.read_text(encoding="utf-8"))
-        if value["stamp"] == stamp:
-            return str(value["sha256"])
-    with file.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    if time.time() - max(state.st_mtime, state.st_ctime) < _YOUNG:
-        return sha256
-    with contextlib.suppress(OSError, PalmetteError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        run.write_json(kept, {"stamp": stamp, "sha256": sha256})
-    return sha256
 
 
 def check_base(folder: Path, manifest: dict[str, Any], name: str) -> None:

@@ -26,7 +26,7 @@ from palmette.data.records import Document
 from palmette.data.stream import Row, chunk_rows, documents_of
 from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Decoder, Prediction
-from palmette.errors import PalmetteError, RunError
+from palmette.errors import PalmetteError, RunError, reason_of
 from palmette.inference.answerer import Answerer
 from palmette.inference.tally import Tally
 from palmette.lock import locked
@@ -279,7 +279,7 @@ def _begin(out: Path, settings: Mapping[str, Any], about: Mapping[str, Any]) -> 
     try:
         begun = dict(json.loads(path.read_text(encoding="utf-8"))["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} cannot be read: {error}", "Give another name for the output.") from error
+        raise RunError(f"{path} cannot be read: {reason_of(error)}", "Give another name for the output.") from error
     run.check_same(begun, settings, where=out, way_out=_GO_ON)
 
 
@@ -289,7 +289,7 @@ def _writing(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         way_out = "Free some space and give the same command again, or choose another folder."
-        raise RunError(f"cannot write {out}: {error.strerror}", way_out) from error
+        raise RunError(f"cannot write {out}: {reason_of(error)}", way_out) from error
 
 
 @contextlib.contextmanager

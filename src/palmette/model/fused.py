@@ -19,11 +19,10 @@ from types import MethodType
 from typing import Any
 
 import torch
-from peft.tuners.lora import Linear as LoraLinear
 
 from palmette.model.attention import BACKENDS, blocks_of, sign_receipt
 from palmette.model.blocks import Rows, attend, attend_backward
-from palmette.model.fusible import ATTENTION, FAMILIES, MLP, epsilon, fusible
+from palmette.model.fusible import ATTENTION, FAMILIES, MLP, epsilon, fusible, is_lora_linear
 from palmette.model.kernels import Kernels, kernels_for
 
 
@@ -48,7 +47,7 @@ class Projection:
     @classmethod
     def of(cls, module: Any) -> Projection:
         """A module as a projection, with the adapter that is active now."""
-        if not isinstance(module, LoraLinear):
+        if not is_lora_linear(module):
             return cls(module.weight, module.bias)
         base = module.get_base_layer()
         if module.disable_adapters or module.merged:

@@ -9,10 +9,10 @@ before a model is used, which shows that.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
-from peft.tuners.lora import Linear as LoraLinear
 from torch.nn.modules import module as torch_modules
 from transformers.activations import SiLUActivation
 from transformers.models.llama import modeling_llama as llama
@@ -38,7 +38,7 @@ def fusible(layer: Any) -> bool:
 
     The answer may change while a model is used, as adapters and hooks come and go.
     """
-    if type(layer) not in FAMILIES or _has_global_hooks() or _has_hooks(layer):
+    if type(layer) not in FAMILIES or has_global_hooks() or has_hooks(layer):
         return False
     kinds = FAMILIES[type(layer)]
     attention, mlp = layer.self_attn, layer.mlp
@@ -61,25 +61,35 @@ def epsilon(norm: Any) -> Any:
     return getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
 
 
-def _has_global_hooks() -> bool:
+def has_global_hooks() -> bool:
     """Whether a hook is registered for all modules of the process."""
     return any(getattr(torch_modules, f"_global{name}") for name in _HOOKS)
 
 
-def _has_hooks(module: Any) -> bool:
+def has_hooks(module: Any) -> bool:
+    """Whether a hook is registered on a module."""
     attributes = vars(module)
     return any(attributes[name] for name in _HOOKS)
 
 
 def _is_untouched(module: Any) -> bool:
     """Whether calling a module does what its class says and nothing else."""
-    return not _has_hooks(module) and "forward" not in vars(module)
+    return not has_hooks(module) and "forward" not in vars(module)
+
+
+def is_lora_linear(module: Any) -> bool:
+    """Whether a module is peft's linear layer with a LoRA update. Where nobody has imported peft, none is.
+
+    peft is not imported for this question, since that takes as long as loading a small model.
+    """
+    peft_layer = sys.modules.get("peft.tuners.lora.layer")
+    return peft_layer is not None and type(module) is peft_layer.Linear
 
 
 def _is_plain_linear(module: Any, dtype: torch.dtype) -> bool:
     if not _is_untouched(module):
         return False
-    if type(module) is not LoraLinear:
+    if not is_lora_linear(module):
         return type(module) is torch.nn.Linear and module.weight.dtype == dtype
     names = list(module.lora_A)
     if len(names) != 1 or module.lora_variant or module.lora_bias[names[0]]:  # DoRA, for example

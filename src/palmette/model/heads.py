@@ -11,19 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from palmette.errors import ModelError
+from palmette.errors import ModelError, reason_of
+from palmette.model.files import PURPOSES, Purpose, head_file
 from palmette.model.forward import hidden_at, model_name
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import Branches
-
-Purpose = Literal["reward", "value"]
-PURPOSES: tuple[Purpose, ...] = ("reward", "value")
 
 
 class ScalarHead(torch.nn.Module):
@@ -93,7 +91,7 @@ def scalars_at(
     head = head_of(model, purpose)
     if head is None:
         raise ModelError(
-            f"{model_name(model)} has no {purpose} head", f"Train one, or load a run with {_file(purpose)}."
+            f"{model_name(model)} has no {purpose} head", f"Train one, or load a run with {head_file(purpose)}."
         )
     flat_Q, inverse_P = torch.unique(row_P * batch.token_BT.shape[1] + column_P, return_inverse=True)
     scalar_Q: torch.Tensor = head(hidden_at(model, batch, flat_Q))
@@ -116,9 +114,9 @@ def save_heads(model: Any, folder: Path) -> None:
     for purpose in PURPOSES:
         head = head_of(model, purpose)
         if head is not None:
-            part = folder / f".{_file(purpose)}"
+            part = folder / f".{head_file(purpose)}"
             save_file({name: tensor.contiguous() for name, tensor in head.state_dict().items()}, part)
-            part.replace(folder / _file(purpose))
+            part.replace(folder / head_file(purpose))
 
 
 def without_heads(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -127,23 +125,18 @@ def without_heads(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in names}
 
 
-def has_head(folder: Path, purpose: Purpose) -> bool:
-    """Whether a folder holds a head for this purpose."""
-    return (folder / _file(purpose)).is_file()
-
-
 def load_head(model: Any, folder: Path, purpose: Purpose) -> ScalarHead:
     """Give a model the head that a folder holds. If the model has one already, its weights are replaced.
 
     Raises:
         ModelError: the folder has no such head, or it is damaged, or it belongs to another model.
     """
-    path = folder / _file(purpose)
+    path = folder / head_file(purpose)
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"cannot read the {purpose} head {path}: {error}",
+            f"cannot read the {purpose} head {path}: {reason_of(error)}",
             f"Give the folder of a run that trained a {purpose} head.",
         ) from error
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
@@ -167,7 +160,3 @@ def _hidden_size(model: Any) -> int:
 
 def _name(purpose: Purpose) -> str:
     return f"{purpose}_head"
-
-
-def _file(purpose: Purpose) -> str:
-    return f"{purpose}_head.safetensors"

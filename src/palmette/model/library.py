@@ -14,19 +14,16 @@ import ctypes
 import hashlib
 import os
 import platform
-import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from palmette.cache import cache_folder
+from palmette.cache import cache_folder, is_trusted, private_folder
 
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 _SUFFIX = ".so"
-# Permission to write for the group and for everybody else.
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def load_library(compiler: str, defines: Sequence[str], functions: Sequence[str]) -> ctypes.CDLL | None:
@@ -46,7 +43,7 @@ def load_library(compiler: str, defines: Sequence[str], functions: Sequence[str]
         key = _key(command, source)
     except (OSError, subprocess.SubprocessError):
         return None
-    folder = _private_folder(cache_folder() / "kernels")
+    folder = private_folder(cache_folder() / "kernels")
     for file in [] if folder is None else sorted(folder.glob(f"{key}-*{_SUFFIX}")):
         library = _load(file, functions) if is_trusted(file) and _has_stated_content(file) else None
         if library is not None:
@@ -59,43 +56,11 @@ def load_library(compiler: str, defines: Sequence[str], functions: Sequence[str]
         return None
 
 
-def is_trusted(path: Path) -> bool:
-    """Whether a file or folder belongs to this user or to root, and nobody else may write to it.
-
-    A symbolic link is judged by itself, so on systems where links carry no modes of their own it is not trusted.
-    """
-    if not hasattr(os, "getuid"):
-        return True
-    try:
-        status = path.lstat()
-    except OSError:
-        return False
-    return status.st_uid in (os.getuid(), 0) and not status.st_mode & _OTHERS_WRITE
-
-
 def _key(command: Sequence[str], source: bytes) -> str:
     """A name for what the result depends on: source, command, version of the compiler, and processor."""
     version = subprocess.run([command[0], "--version"], capture_output=True, check=True, timeout=60).stdout
-    described = repr((list(command), version, platform.machine(), _processor())).encode() + source
+    described = repr((list(command), version, platform.machine(), processor_features())).encode() + source
     return hashlib.sha256(described).hexdigest()[:20]
-
-
-def _private_folder(folder: Path) -> Path | None:
-    """The folder, created if it is missing. None if others may write to it, or if it cannot be created.
-
-    A folder of this user's that others may write to is closed to them first. What they have put there belongs to them,
-    so it is not trusted.
-    """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o755, exist_ok=True)
-        status = folder.lstat()
-        own = hasattr(os, "getuid") and stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
-        if own and status.st_mode & _OTHERS_WRITE:
-            folder.chmod(stat.S_IMODE(status.st_mode) & ~_OTHERS_WRITE)
-    except OSError:
-        return None
-    return folder if folder.is_dir() and is_trusted(folder) else None
 
 
 def _compile(
@@ -136,7 +101,7 @@ def _has_stated_content(file: Path) -> bool:
         return False
 
 
-def _processor() -> str:
+def processor_features() -> str:
     """The features of the processor, which -march=native compiles for."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []

@@ -5,30 +5,30 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from palmette.cache import kept_hash
 from palmette.errors import ModelError
 from palmette.model.attention import BACKENDS, AttentionChoice
 from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, find_gguf
+from palmette.model.files import ADAPTER_WEIGHTS
 from palmette.model.flex import use_flex
 from palmette.model.fused import fuse
 from palmette.model.pause import load_pause
 from palmette.model.quantize import Quantization, is_quantized, quantization_config
 
 DType = Literal["auto", "float32", "bfloat16"]
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 # The libraries' exceptions for files that are missing or damaged, or that contradict themselves or an override.
 UNREADABLE = (
@@ -55,12 +55,14 @@ class LoadedModel:
         tokenizer: its tokenizer.
         name: the name that the caller gave.
         folder: the folder or hub id that the base weights came from.
+        content: a hash of the files that the weights came from, those of an adapter included. None if it is not known.
     """
 
     model: Any
     tokenizer: Any
     name: str
     folder: str
+    content: str | None = None
 
 
 def fast_dtype(dtype: DType = "auto") -> torch.dtype:
@@ -84,6 +86,8 @@ def load_model(
     fused: bool = True,
     trust_remote_code: bool = False,
     overrides: dict[str, Any] | None = None,
+    download: Path | None = None,
+    prepared: Path | None = None,
 ) -> LoadedModel:
     """Load a causal language model and its tokenizer.
 
@@ -98,32 +102,28 @@ def load_model(
         fused: run each layer of a known family as one operation, on a CPU.
         trust_remote_code: run code that comes with the model.
         overrides: values for the model's configuration, such as {"attention_dropout": 0.0}.
+        download: the folder of an earlier download of a model of the hub, to be loaded without asking the hub.
+        prepared: a folder with the weights of the base and the adapter merged. The tokenizer, and pause tokens if there
+            are any, come from where they always do.
 
     Raises:
         ModelError: the model is missing, has no safetensors weights, or has no embedding for a token that text or the
             chat template can contain. Or an override is unknown to it.
     """
-    folder = _resolve(name)
+    folder = weights_folder(name) if download is None else str(download)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    how = {"quantization_config": quantization_config(device, fast_dtype(dtype), quantization)} if quantization else {}
     tokenizer = _tokenizer(folder, name, options)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=fast_dtype(dtype),
-            attn_implementation=BACKENDS["eager" if attention == "eager" else "sdpa"],
-            use_safetensors=True,
-            **how,
-            **options,
-            **(overrides or {}),
-        )
-    except UNREADABLE as error:
-        capped = attention != "eager" and "scaled_dot_product_attention" in str(error)
-        way_out = "Set model.attention: eager, or --attention eager." if capped else _way_out(name)
-        raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", way_out) from error
+    if quantization:
+        options["quantization_config"] = quantization_config(device, fast_dtype(dtype), quantization)
+    where = folder if prepared is None else str(prepared)
+    model = _weights(where, name, fast_dtype(dtype), attention, options, overrides or {})
+    if download is not None:
+        folder = name
+        model.config._commit_hash = download.name  # as transformers notes it of a model that it fetched
+    model.name_or_path = model.config.name_or_path = folder
     _check_embedding(model, tokenizer, name)
-    if adapter is not None:
+    if adapter is not None and prepared is None:
         model = _with_adapter(model, adapter)
     load_pause(model, adapter or Path(folder))
     model = model.to(device).eval()
@@ -132,6 +132,30 @@ def load_model(
     if fused:
         fuse(model)
     return LoadedModel(model, tokenizer, name, folder)
+
+
+def _weights(
+    folder: str,
+    name: str,
+    dtype: torch.dtype,
+    attention: AttentionChoice,
+    options: dict[str, Any],
+    overrides: dict[str, Any],
+) -> Any:
+    """A model with its weights, from a folder or the hub."""
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=BACKENDS["eager" if attention == "eager" else "sdpa"],
+            use_safetensors=True,
+            **options,
+            **overrides,  # apart, so that none of them takes the place of an option
+        )
+    except UNREADABLE as error:
+        capped = attention != "eager" and "scaled_dot_product_attention" in str(error)
+        way_out = "Set model.attention: eager, or --attention eager." if capped else _way_out(name)
+        raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", way_out) from error
 
 
 def _check_embedding(model: Any, tokenizer: Any, name: str) -> None:
@@ -155,9 +179,9 @@ def _check_embedding(model: Any, tokenizer: Any, name: str) -> None:
             )
 
 
-def load_tokenizer(name: str, **options: Any) -> Any:
+def load_tokenizer(name: str, *, download: Path | None = None, **options: Any) -> Any:
     """Load a model's tokenizer. Arguments and errors are those of `load_model`."""
-    return _tokenizer(_resolve(name), name, options)
+    return _tokenizer(weights_folder(name) if download is None else str(download), name, options)
 
 
 def _tokenizer(folder: str, name: str, options: dict[str, Any]) -> Any:
@@ -173,7 +197,12 @@ def first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _resolve(name: str) -> str:
+def weights_folder(name: str) -> str:
+    """The folder that holds a model's weights: of a GGUF file its converted form. A hub id stays as it is.
+
+    Raises:
+        ModelError: a GGUF file cannot be converted.
+    """
     path = Path(name)
     if path.suffix.lower() == ".gguf":
         return str(convert_gguf(path))
@@ -198,6 +227,8 @@ def without_alias_warning() -> Iterator[None]:
 def _with_adapter(model: Any, folder: Path) -> Any:
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder} holds no {ADAPTER_WEIGHTS}", "Give the folder of a finished run.")
+    from peft import PeftModel  # takes as long to import as a small model to load
+
     try:
         with without_alias_warning():
             adapted = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
@@ -230,6 +261,9 @@ def add_lora(
     Raises:
         ModelError: the targets or a pattern name no layers of the model.
     """
+    from peft import LoraConfig, TaskType, get_peft_model
+    from peft.tuners.lora import LoraLayer
+
     patterns: dict[str, dict[str, Any]] = {
         "rank_pattern": dict(rank_pattern or {}),
         "alpha_pattern": dict(alpha_pattern or {}),
@@ -266,17 +300,23 @@ def add_lora(
 
 def merge_lora(loaded: LoadedModel) -> LoadedModel:
     """The model with its adapter added to its weights, which answers faster. Without an adapter, the same model."""
-    if not isinstance(loaded.model, PeftModel) or is_quantized(loaded.model):
+    peft = sys.modules.get("peft")  # without it, nothing has an adapter
+    if peft is None or not isinstance(loaded.model, peft.PeftModel) or is_quantized(loaded.model):
         return loaded
     with without_alias_warning():
         return replace(loaded, model=loaded.model.merge_and_unload())
 
 
 def weights_hash(folder: str) -> str | None:
-    """SHA-256 over the safetensors files of a local folder, in the order of their names. None for a hub id."""
+    """SHA-256 over the safetensors files of a local folder, in the order of their names. None for a hub id.
+
+    It is kept in the user's cache for as long as no file is touched.
+    """
     files = sorted(Path(folder).glob("*.safetensors")) if Path(folder).is_dir() else []
-    if not files:
-        return None
+    return kept_hash(files, "weights", lambda: _hash_of(files)) if files else None
+
+
+def _hash_of(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode())

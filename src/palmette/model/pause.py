@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from palmette.errors import ModelError
+from palmette.errors import ModelError, reason_of
+from palmette.model.files import PAUSE_WEIGHTS
 
-PAUSE_WEIGHTS = "pause.safetensors"
 _NAME = "pause_ND"
 
 
@@ -49,6 +48,8 @@ def add_pause(model: Any, count: int) -> torch.nn.Parameter:
     Raises:
         ModelError: the input embedding carries an adapter, or has pause tokens already.
     """
+    from peft.tuners.tuners_utils import BaseTunerLayer  # takes as long to import as a small model to load
+
     embedding = model.get_input_embeddings()
     if isinstance(embedding, BaseTunerLayer):
         raise ModelError(
@@ -93,7 +94,7 @@ def load_pause(model: Any, folder: Path) -> None:
         rows_ND = load_file(path)[_NAME]
     except (OSError, SafetensorError, KeyError) as error:
         raise ModelError(
-            f"cannot read the pause tokens {path}: {error}", "Give the folder of a finished run."
+            f"cannot read the pause tokens {path}: {reason_of(error)}", "Give the folder of a finished run."
         ) from error
     own_D = model.get_input_embeddings().weight.shape[1]
     if rows_ND.dim() != 2 or rows_ND.shape[1] != own_D:

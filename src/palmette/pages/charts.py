@@ -10,6 +10,7 @@ from itertools import accumulate
 from markupsafe import Markup
 
 from palmette.evaluate.confidence import ReliabilityBin
+from palmette.numbers import count, percent, plain, readable
 
 WIDTH, HEIGHT = 360, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 34, 44
@@ -46,9 +47,10 @@ def risk_coverage_chart(points: Sequence[tuple[float, float]]) -> Markup:
     """A chart of the share of wrong answers among the questions that a threshold on the probability keeps.
 
     Args:
-        points: (coverage, risk), both from 0 to 1, by rising coverage. The last point covers all questions.
+        points: (coverage, risk), both from 0 to 1, by rising coverage. There is a point for each question, and the last
+            one covers all of them.
     """
-    _, overall = points[-1]
+    (_, overall), num = points[-1], len(points)
     half = min(points, key=lambda point: abs(point[0] - 0.5))
     top = _nice_top(100 * max(risk for _, risk in points))
     x, y = _scale(0, 100, _LEFT, WIDTH - _RIGHT), _scale(0, top, HEIGHT - _BOTTOM, _TOP)
@@ -59,10 +61,14 @@ def risk_coverage_chart(points: Sequence[tuple[float, float]]) -> Markup:
     )
     for (coverage, risk), anchor, shift in ((half, "middle", 0), (points[-1], "end", 3)):
         parts.append(_DOT.format("dot", x(100 * coverage), y(100 * risk)))
-        parts.append(_TEXT.format("value", x(100 * coverage) + shift, y(100 * risk) - 9, anchor, f"{100 * risk:.1f}"))
+        parts.append(
+            _TEXT.format(
+                "value", x(100 * coverage) + shift, y(100 * risk) - 9, anchor, percent(risk, round(coverage * num))
+            )
+        )
     described = (
-        f"Of all questions, {100 * overall:.1f} % are wrong. Of the {100 * half[0]:.0f} % that the model is surest of, "
-        f"{100 * half[1]:.1f} % are wrong. The dashed line is the share for a random order."
+        f"Of all questions, {percent(overall, num)} % are wrong. Of the {100 * half[0]:.0f} % that the model is surest "
+        f"of, {percent(half[1], round(half[0] * num))} % are wrong. The dashed line is the share for a random order."
     )
     return _figure("risk", "Errors against the share of questions kept", described, parts)
 
@@ -78,8 +84,8 @@ def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
     parts.append(_TEXT.format("tick", _LEFT - 6, floor, "end", "n"))
     parts.append(_LINE.format("axis", x(0), floor, x(100), floor))
     words = [
-        f"stated {100 * one.low:.0f} to {100 * one.high:.0f} % ({100 * one.confidence:.1f} % on average): "
-        f"{one.count} questions, {100 * one.accuracy:.1f} % right"
+        f"stated {100 * one.low:.0f} to {100 * one.high:.0f} % ({percent(one.confidence, one.count)} % on average): "
+        f"{count(one.count, 'question')}, {percent(one.accuracy, one.count)} % right"
         for one in bins
     ]
     for one, tip in zip(bins, words, strict=True):
@@ -90,7 +96,7 @@ def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
         parts.append(_RECT.format("count", left, floor - height, width, height, _TITLE.format(tip)))
         parts.append(_TEXT.format("small", left + width / 2, floor - height - 4, "middle", _short(one.count)))
     parts.append(_LINE.format("guide", x(0), y(0), x(100), y(100)))
-    described = "; ".join(words) + "."
+    described = ". ".join(word[0].upper() + word[1:] for word in words) + "."
     return _figure("reliability", "Stated probability against the share that was right", described, parts)
 
 
@@ -179,20 +185,6 @@ def _described(line: StepLine, mean: float) -> str:
     end = f"a mean of {readable(mean)} over the last {window} steps" if window > 1 else readable(mean)
     words = f"rom {readable(value)} at step {first} to {end}."
     return f"{line.name}: f{words}" if line.name else f"F{words}"
-
-
-def readable(value: float) -> str:
-    """A figure in few characters, with at least three significant digits.
-
-    >>> [readable(value) for value in (12345.6, 98.765, 0.5, 0.00004)]
-    ['12,346', '98.8', '0.500', '4e-5']
-    """
-    size = abs(value)
-    if size >= 1000:
-        return f"{value:,.0f}"
-    if size >= 10:
-        return f"{value:.1f}"
-    return f"{value:.3f}" if size >= 0.1 else _plain(f"{value:.3g}")
 
 
 def share_bar(percent: float | None) -> Markup:
@@ -309,9 +301,4 @@ def _short(value: float) -> str:
     >>> _short(950), _short(12034), _short(0.00005), _short(-0.5)
     ('950', '12k', '5e-5', '-0.5')
     """
-    return _plain(f"{value:g}") if abs(value) < 10_000 else f"{value / 1000:.0f}k"
-
-
-def _plain(text: str) -> str:
-    """A number as text, without leading zeros in its exponent."""
-    return text.replace("e-0", "e-").replace("e+0", "e")
+    return plain(f"{value:g}") if abs(value) < 10_000 else f"{value / 1000:.0f}k"

@@ -13,7 +13,8 @@ from typing import Literal
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from palmette.evaluate.names import HEADLINES, with_interval
+from palmette.evaluate.names import HEADLINES
+from palmette.numbers import with_interval
 from palmette.publish.joined_tokens import JoinedPrompts
 from palmette.publish.public import Figures, Source
 
@@ -169,7 +170,7 @@ def _use(publication: Publication) -> str:
         [
             f"hf download {publication.to} --local-dir {run}/{folder}",
             f"mv {run}/{folder}/recipe.yaml {run}/{folder}/manifest.json {run}/",
-            f'palmette ask --model {run} --document FILE "QUESTION"',
+            f'palmette ask FILE "QUESTION" --model {run}',
         ]
     )
     calibrated = " It decides as it was calibrated." if publication.calibrated else ""

@@ -13,7 +13,8 @@ from palmette.config import Recipe
 from palmette.errors import ModelError, RunError
 from palmette.inference.base import load_section
 from palmette.inference.names import resolve_run
-from palmette.model.loading import ADAPTER_WEIGHTS, LoadedModel, merge_lora, weights_hash
+from palmette.model.files import ADAPTER_WEIGHTS
+from palmette.model.loading import LoadedModel, merge_lora, weights_hash
 
 MergeDType = Literal["auto", "float32", "bfloat16", "float16"]
 ORIGIN = "palmette.json"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palmette.errors import RunError
+from palmette.errors import RunError, reason_of
 from palmette.files import format_yaml, parse_yaml
 from palmette.inference.names import model_kind
 
@@ -210,7 +210,7 @@ def read_figures(folder: Path, weights: str | None, made_by_file: str, metrics_f
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"{folder} holds no evaluation that can be read: {error}",
+            f"{folder} holds no evaluation that can be read: {reason_of(error)}",
             "Make one: palmette eval squad --model RUN --data DATA --out FOLDER.",
         ) from error
     if how.get("weights") != weights:

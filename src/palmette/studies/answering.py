@@ -15,8 +15,9 @@ from palmette.evaluate.squad import Evaluation, score
 from palmette.files import expand
 from palmette.inference.answerer import DecoderName, load_answerer
 from palmette.model.attention import AttentionChoice
-from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
+from palmette.pages.evaluation.folder import facts_of, loss_of, write_evaluation
 from palmette.progress import Say
+from palmette.studies.measuring import first_questions
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class AnswerSettings:
         inside_words: whether answers may end inside a word. As calibrated, or not, if None.
         batch_size: prompts that beam search takes at the same time.
         loose: whether plain generation reads an answer out of broken JSON.
-        limit: use only the first N documents.
+        limit_documents: use only the first N documents.
+        limit_questions: use only the first N questions, of those documents.
         reasoning_limit: let the model reason freely for up to this many tokens before it answers. If None, it answers
             as it was trained.
     """
@@ -43,7 +45,8 @@ class AnswerSettings:
     inside_words: bool | None = None
     batch_size: int = 16
     loose: bool = False
-    limit: int | None = None
+    limit_documents: int | None = None
+    limit_questions: int | None = None
     reasoning_limit: int | None = None
 
 
@@ -68,7 +71,8 @@ def evaluate_model(
         DataError: the data cannot be read, or the model was calibrated on them.
     """
     run.check_absent(out)
-    source = read_source(data, default_split=HELD_OUT_SPLIT, limit_documents=settings.limit)
+    documents = read_source(data, default_split=HELD_OUT_SPLIT, limit_documents=settings.limit_documents)
+    source = first_questions(documents, settings.limit_questions)
     calibrated = settings.calibrated and settings.decoder == "span"
     answerer = load_answerer(model, attention=settings.attention, calibrated=calibrated)
     effort = answerer.effort(settings.max_words, settings.inside_words)
@@ -91,7 +95,7 @@ def evaluate_model(
             say(line)
         title = f"{Path(model).name} on {Path(data).name}"
         loss = loss_of(expand(model))
-        write_evaluation(result, staging, title, subtitle(model, data, settings.decoder), loss)
+        write_evaluation(result, staging, title, facts_of(model, data, settings.decoder), loss)
         about = made_by(answerer, source, model, settings.decoder, effort, settings.reasoning_limit)
         run.write_json(staging / MADE_BY, {**about, "unreachable": out_of_reach.describe()})
     return result, answerer.calibration.source if answerer.calibration else None
@@ -115,5 +119,5 @@ def evaluate_predictions(predictions: Path, na_prob: Path | None, data: str, out
     result = score(source.documents, read_official(source.documents, predictions, na_prob))
     with run.whole_folder(out) as staging:
         title = f"{predictions.name} on {Path(data).name}"
-        write_evaluation(result, staging, title, subtitle(str(predictions), data, "predictions read"))
+        write_evaluation(result, staging, title, facts_of(str(predictions), data, "predictions read"))
     return result

@@ -19,7 +19,7 @@ from palmette.evaluate.retention.run import retention_of_run
 from palmette.evaluate.squad import evaluate_squad
 from palmette.inference.answerer import DecoderName, load_answerer
 from palmette.model.loading import first_line
-from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
+from palmette.pages.evaluation.folder import facts_of, loss_of, write_evaluation
 from palmette.progress import Say
 from palmette.studies.evaluation import EvaluateSection
 
@@ -50,7 +50,8 @@ def read_questions(section: EvaluateSection) -> tuple[DataSet, dict[str, Any]]:
     Raises:
         DataError: the source cannot be read, as for `read_source`.
     """
-    source = first_questions(read_source(section.data, default_split=HELD_OUT_SPLIT), section.limit)
+    documents = read_source(section.data, default_split=HELD_OUT_SPLIT, limit_documents=section.limit_documents)
+    source = first_questions(documents, section.limit_questions)
     return source, {"data": source.source, "sha256": source.sha256, "questions": source.num_questions}
 
 
@@ -86,13 +87,14 @@ def measure(place: Path, model: str, decoder: str, source: DataSet, batch_size: 
         with run.whole_folder(place / decoder) as staging:
             answers = answerer.decoder(kind, batch_size=batch_size, reasoning_limit=limit)
             result = evaluate_squad(answers, source.documents, what=f"answering, {decoder}")
-            write_evaluation(result, staging, place.name, subtitle(model, source.source, decoder), loss_of(Path(model)))
+            write_evaluation(result, staging, place.name, facts_of(model, source.source, decoder), loss_of(Path(model)))
             run.write_json(staging / MADE_BY, made_by(answerer, source, model, kind, answerer.effort(), limit))
     except (DataError, ModelError) as error:
         run.write_json(place / refusal(decoder), {"error": str(error)})
         say(f"{decoder}: refused: {error}")
         return
-    say(f"{decoder}: EM {result.metrics['exact']:.1f}, F1 {result.metrics['f1']:.1f}")
+    asked = "span decoder" if decoder == "span" else decoder
+    say(f"{asked}: exact match {result.metrics['exact']:.1f} %, F1 {result.metrics['f1']:.1f} %")
 
 
 def retention_settings(section: EvaluateSection) -> Settings:

@@ -14,7 +14,9 @@ from palmette.evaluate.squad import Evaluation, evaluate_squad
 from palmette.inference.answerer import Answerer, load_answerer
 from palmette.inference.base import load_base
 from palmette.inference.task import recipe_task
-from palmette.pages.evaluation.folder import loss_of, subtitle, write_evaluation
+from palmette.numbers import count
+from palmette.pages.evaluation.before import Before
+from palmette.pages.evaluation.folder import facts_of, loss_of, write_evaluation
 from palmette.pages.training.pictures import draw_run
 from palmette.progress import Say
 from palmette.run import trained_folder
@@ -51,24 +53,25 @@ def run_quickstart(out: Path, say: Say, *, smoke: bool = False) -> Quickstart:
     run.check_absent(out)
     recipe = quickstart_recipe(out, smoke=smoke)
     documents = read_source(HELD_OUT, limit_documents=1 if smoke else None).documents
-    say(f"loading {recipe.model.name} (the first time, it is converted to safetensors)")
+    num = count(sum(len(document.questions) for document in documents), "question")
+    say(f"1 of 4: loading the model {recipe.model.name}. The first time this takes a minute longer")
     loaded = load_base(recipe)
     answerer = Answerer(loaded, recipe_task(recipe, loaded.tokenizer))
-    say(f"answering {sum(len(d.questions) for d in documents)} questions of {HELD_OUT} with the untouched model")
+    say(f"2 of 4: the untouched model answers {num} ({HELD_OUT}), by plain generation and with the span decoder")
     before = {
         "untouched, greedy": evaluate_squad(answerer.decoder("greedy"), documents, what="untouched model, greedy"),
         "untouched": evaluate_squad(answerer.decoder(), documents, what="untouched model, span decoder"),
     }
     del loaded, answerer  # training loads the model again, with an adapter on it
-    say(f"fine-tuning on {', '.join(recipe.data.train)}, one prefix tree per document")
+    say(f"3 of 4: fine-tuning on {', '.join(recipe.data.train)}. All questions of a document share one prefix tree")
     train(recipe, say)
     answerer = load_answerer(str(out))
     if not smoke:
-        say(f"calibrating on {CALIBRATED_ON}")
+        say(f"calibrating on {CALIBRATED_ON}, so that probabilities are honest and the model knows when to refuse")
         calibration = calibrate(answerer, read_source(CALIBRATED_ON), answerer.effort())
         calibration.write(trained_folder(out))
         answerer = replace(answerer, calibration=calibration)
-    say("answering the same questions with the fine-tuned model")
+    say(f"4 of 4: the fine-tuned model answers the same {num}")
     results = Quickstart(before, evaluate_squad(answerer.decoder(), documents, what="fine-tuned model"))
     _write(out, results, say)
     return results
@@ -87,7 +90,8 @@ def _write(out: Path, results: Quickstart, say: Say) -> None:
     for name, evaluation in results.before.items():
         decoder = "greedy" if name.endswith("greedy") else "span"
         with run.whole_folder(out / name.replace(", ", "-")) as staging:
-            write_evaluation(evaluation, staging, f"Quickstart, {name}", subtitle(model, HELD_OUT, decoder))
+            write_evaluation(evaluation, staging, f"Quickstart, {name}", facts_of(model, HELD_OUT, decoder))
     title = "Quickstart, fine-tuned and calibrated"
-    write_evaluation(results.after, out, title, subtitle(str(out), HELD_OUT, "span"), loss_of(out))
+    before = Before("untouched", "fine-tuned", results.before["untouched"].scored)
+    write_evaluation(results.after, out, title, facts_of(str(out), HELD_OUT, "span"), loss_of(out), before)
     draw_run(out, say)

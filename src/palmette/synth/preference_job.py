@@ -97,7 +97,7 @@ def _held(out: Path) -> Iterator[Path]:
 
 def _sampled(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict[str, Any], DataSet]:
     """Preferences among a model's own answers, the record of their origin, and the data."""
-    source = read_source(settings.data, limit_documents=settings.limit)
+    source = read_source(settings.data, limit_documents=settings.limit_documents)
     maker, about = _maker(settings)
     about |= {"data": source.describe()}
     done = make_preferences(maker, source.documents, work, about)
@@ -149,7 +149,7 @@ def _judged(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict
     """Preferences among answers that people judged, the record of their origin, and the data."""
     assert settings.verdicts is not None
     whole = read_source(settings.data)  # a verdict may concern a question beyond the limit
-    source = replace(whole, documents=whole.documents[: settings.limit])
+    source = replace(whole, documents=whole.documents[: settings.limit_documents])
     prompt = _prompt(settings.model)
     verdicts = read_judged(settings.verdicts, whole.documents, prompt)
     about = {

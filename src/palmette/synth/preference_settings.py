@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -53,11 +53,13 @@ class PreferenceSettings(Section):
         max_new_tokens: longest answer, in tokens. A longer one is cut, and not compared.
         form: "pairs" compares the best and the worst answer, "ranked" one answer at each reward, best first.
         min_margin: smallest difference of rewards at which two answers are compared.
-        limit: use only the first N documents.
+        limit_documents: use only the first N documents.
         tokens_per_batch: most tokens in memory while sampling.
         attention: attention backend. By default that of the run, or auto.
         seed: random seed.
     """
+
+    renamed: ClassVar = {"limit": "limit_documents"}
 
     data: str
     model: str | None = None
@@ -71,7 +73,7 @@ class PreferenceSettings(Section):
     max_new_tokens: Positive = 48
     form: Form = "pairs"
     min_margin: NonNegative = 0.0
-    limit: Positive | None = None
+    limit_documents: Positive | None = None
     tokens_per_batch: Annotated[int, Field(ge=64)] = 8192
     attention: Literal["auto", "flex", "sdpa", "eager"] | None = None
     seed: Annotated[int, Field(ge=0)] = 0

@@ -188,8 +188,7 @@ def make_preferences(
     pairs = ((document, question) for document in documents for question in document.questions)
     questions = [(place, document, question) for place, (document, question) in enumerate(pairs)]
     done = begin_work(work, {**about, **maker.settings()})
-    with progress(len(questions), "preferences", "questions") as bar:
-        bar.update(len(done))
+    with progress(len(questions), "preferences", "questions", done=len(done)) as bar:
         for start in range(0, len(questions), _QUESTIONS):
             together = questions[start : start + _QUESTIONS]
             if all(question.id in done for _, _, question in together):

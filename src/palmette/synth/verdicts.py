@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from palmette.data.chat import Turn, turns_of
+from palmette.data.kinds import of_kind
 from palmette.data.preference import Verdict, parse_verdicts
 from palmette.data.records import Document, Question
 from palmette.data.source import open_rows
 from palmette.errors import DataError
 from palmette.synth.preferences import Line, Preferences
 from palmette.tasks.extractive_qa import qa_messages
-from palmette.tasks.qa_prompt import ABSTAIN, QaPrompt, json_escape
+from palmette.tasks.qa_prompt import ABSTAIN, QaPrompt
 
 _COLUMNS = (
     "Each row needs a 'label' (true or false), a question's id as 'question' (or 'id'), and a 'completion' or an "
@@ -66,8 +67,9 @@ def read_judged(source: str, documents: Sequence[Document], prompt: QaPrompt) ->
             questions, or two verdicts contradict each other.
     """
     digest, rows = open_rows(source, default_split="train", columns=_COLUMNS, example="trl-lib/kto-mix-14k")
+    numbered = enumerate(of_kind(rows, source, "judged answers", "verdicts"), start=1)
     messages = {q.id: qa_messages(prompt, document, q) for document in documents for q in document.questions}
-    normalised = [_normalised(row, number, source, messages, prompt) for number, row in enumerate(rows, start=1)]
+    normalised = [_normalised(row, number, source, messages, prompt) for number, row in numbered]
     if not normalised:
         raise DataError(f"{source} holds no verdict", _COLUMNS)
     by_prompt: dict[tuple[Turn, ...], str] = {}
@@ -176,4 +178,4 @@ def _completion(row: Row, where: str, prompt: QaPrompt) -> Any:
         raise DataError(
             f"{where} holds no completion and no answer", f'Take it out, or write it; "{ABSTAIN}" says there is none.'
         )
-    return prompt.before_answer + json_escape(answer) + prompt.after_answer
+    return prompt.completion(answer)

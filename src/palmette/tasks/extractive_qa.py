@@ -1,20 +1,24 @@
 """Extractive question answering as a prefix tree, with the document as the trunk and each question as a branch.
 
-The assistant's completion is a JSON object with one string, `{"answer": "..."}`, wrapped as the prompt says. "?" says
-that the document does not answer. The opening, the answer and the closing are segments of their own, so that decoding
-can force the wrapper around the very tokens that were learned.
+The assistant's completion is a JSON object with one string, `{"answer": "..."}`, wrapped as the prompt says, or with a
+bare prompt the answer alone. "?" says that the document does not answer. The opening, the answer and the closing are
+segments of their own, so that decoding can force the wrapper around the very tokens that were learned.
+
+A bare answer has the tokens of its document. In a byte-level vocabulary " London" in a text and "London" after a quote
+are different tokens, so a blank that stands before the answer in the document belongs to its segment.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from palmette.data.records import Document, Question
+from palmette.data.records import Answer, Document, Question
 from palmette.errors import DataError
-from palmette.tasks.qa_prompt import ABSTAIN, NO, YES, QaPrompt, json_escape, load_prompt
+from palmette.tasks.qa_prompt import ABSTAIN, NO, YES, QaPrompt, load_prompt
 from palmette.tasks.weights import Learn, check_weights, spare_first
 from palmette.tree.chat import ChatTemplate, Message, Piece
 from palmette.tree.prefix_tree import Node, PrefixTree
@@ -113,8 +117,8 @@ class OpenCompletion:
         attends: whether later tokens may look at the placeholders.
         opening: the opening of the completion, up to the answer.
         abstain: the answer that says "not in here".
-        closing: the token that ends any answer. It is the first one of the completion's closing, after which the format
-            leaves no choice.
+        closing: the token that ends any answer. It is the first one of the completion's closing, or of the end of the
+            turn, after which the format leaves no choice.
     """
 
     root: tuple[int, ...]
@@ -174,7 +178,8 @@ class ExtractiveQa:
         Raises:
             DataError: the document has no questions, or a question lacks a rationale that is to be learned.
         """
-        return self._tree(document, {q.id: training_answer(q) for q in document.questions}, self._weights)
+        answers = {q.id: self._learned(document, q) for q in document.questions}
+        return self._tree(document, answers, self._weights)
 
     def abstention_tree(self, document: Document) -> PrefixTree:
         """The document with "?" as the answer to every question. Only the answer and its closing carry a weight.
@@ -182,6 +187,41 @@ class ExtractiveQa:
         The log-probability of a branch is that of abstaining after the opening of the completion.
         """
         return self._tree(document, {q.id: ABSTAIN for q in document.questions}, learn_weights("answer"))
+
+    def lead(self, text: str, start: int) -> str:
+        """What an answer's segment holds before the answer: with a bare prompt the blank that stands there.
+
+        Args:
+            text: the document.
+            start: where the answer begins in it.
+        """
+        return self._leads[bool(self._blank(text, start))]
+
+    @functools.cached_property
+    def abstention(self) -> tuple[int, ...]:
+        """The tokens of the answer that says "not in here"."""
+        return self.template.encoder.content(self._leads[0] + ABSTAIN)
+
+    @functools.cached_property
+    def _leads(self) -> tuple[str, str]:
+        """What the chat template makes of the text before an answer that has no blank before it, and of a blank."""
+        if not self.prompt.bare:
+            return "", ""
+        plain, blank = (
+            next(segment.text for segment in self._segments(_ANY, _ANY, before + _ANY) if segment.tag == "answer")
+            for before in ("", " ")
+        )
+        return plain.removesuffix(_ANY), blank.removesuffix(_ANY)
+
+    def _blank(self, text: str, start: int) -> str:
+        return " " if self.prompt.bare and text[start - 1 : start] == " " else ""
+
+    def _learned(self, document: Document, question: Question) -> str:
+        """The answer to learn, as the completion holds it."""
+        answer = learned_answer(question)
+        if answer is None:
+            return ABSTAIN
+        return self._blank(document.text, answer.start) + self.prompt.escape(answer.text)
 
     def prompt_tokens(self, document: Document, question: Question) -> list[int]:
         """Token ids of the conversation up to the assistant's completion, which includes the placeholders."""
@@ -194,7 +234,7 @@ class ExtractiveQa:
         tags = [segment.tag for segment in segments]
         first = next(index for index, tag in enumerate(tags) if tag in _COMPLETION_TAGS)
         answer = tags.index("answer")
-        opening = max(index for index, tag in enumerate(tags[:answer]) if tag == "opening")
+        opening = max((index for index, tag in enumerate(tags[:answer]) if tag == "opening"), default=answer)
         completion = opening - ("placeholder" in tags)
         return OpenCompletion(
             root=_tokens(segments[: tags.index("document")]),
@@ -203,8 +243,8 @@ class ExtractiveQa:
             verdict=self._open_verdict(segments, completion) if self.prompt.two_turns else None,
             placeholders=_tokens(segments[completion:opening]),
             attends=self.reasoning.kind == "pause",
-            opening=segments[opening].tokens,
-            abstain=self.template.encoder.content(ABSTAIN),
+            opening=_tokens(segments[opening:answer]),
+            abstain=self.abstention,
             closing=segments[answer + 1].tokens[0],
         )
 
@@ -243,7 +283,7 @@ class ExtractiveQa:
             DataError: the question lacks a rationale that is to be learned, or its gold answer stands for no answer.
             TemplateError: the chat template does not take the document or the question.
         """
-        return self._branch(document, question, training_answer(question), self._weights)
+        return self._branch(document, question, self._learned(document, question), self._weights)
 
     def _tree(self, document: Document, answers: dict[str, str], weights: Mapping[str, float]) -> PrefixTree:
         if not document.questions:
@@ -275,11 +315,14 @@ class ExtractiveQa:
         return question.rationale.strip() + "\n"
 
     def _segments(self, document: str, question: str, answer: str, rationale: str = "") -> list[Segment]:
-        """The conversation as segments. Without an answer, a prompt of two turns ends with the first."""
+        """The conversation as segments. Without an answer, a prompt of two turns ends with the first.
+
+        `answer` is as the completion holds it.
+        """
         prompt = self.prompt
         user = (
             Piece(prompt.before_document),
-            Piece(document.strip(), tag="document"),
+            *(Piece(text, tag="document" if copy else "") for text, copy in prompt.documents(document.strip())),
             # This is the same for every question, so it belongs to the trunk.
             Piece(prompt.before_question),
             Piece(question.strip(), tag="question"),
@@ -291,18 +334,16 @@ class ExtractiveQa:
             if answer == ABSTAIN:
                 return self.template.segments(turns)
             turns.append(Message("user", (Piece(prompt.second_turn),)))
-        completion = (
-            *([Piece(rationale, tag="reasoning")] if rationale else []),
-            Piece(prompt.before_answer, tag="opening"),
-            Piece(json_escape(answer), tag="answer"),
-            Piece(prompt.after_answer, tag="closing"),
-        )
+        wrapped: tuple[Piece, ...] = (Piece(answer, tag="answer"),)
+        if not prompt.bare:
+            wrapped = (Piece(prompt.before_answer, tag="opening"), *wrapped, Piece(prompt.after_answer, tag="closing"))
+        completion = (*([Piece(rationale, tag="reasoning")] if rationale else []), *wrapped)
         segments = self.template.segments([*turns, Message("assistant", completion)])
         placeholders = self._placeholders()
         if placeholders:
             tags = [segment.tag for segment in segments]
-            opening = max(index for index, tag in enumerate(tags) if tag == "opening")
-            segments.insert(opening, placeholders)
+            begin = tags.index("answer") if prompt.bare else max(i for i, tag in enumerate(tags) if tag == "opening")
+            segments.insert(begin, placeholders)
         return segments
 
     def _verdict(self, verdict: str) -> tuple[Piece, ...]:
@@ -330,18 +371,30 @@ def _weighted(segments: list[Segment], weights: Mapping[str, float]) -> list[Seg
 
 
 def training_answer(question: Question) -> str:
-    """The answer to learn: the most frequent accepted span, or the first of them on a tie. "?" if there is none.
+    """The text of the answer to learn, "?" if there is none. See `learned_answer`.
 
-    >>> from palmette.data.records import Answer
     >>> training_answer(Question("a", "When?", (Answer("in 1882", 4), Answer("1882", 7), Answer("1882", 7))))
     '1882'
+    """
+    answer = learned_answer(question)
+    return ABSTAIN if answer is None else answer.text
+
+
+def learned_answer(question: Question) -> Answer | None:
+    """The answer to learn: the most frequent accepted span, or the first of them on a tie. None if there is none.
+
+    Raises:
+        DataError: an accepted answer is "?", which stands for no answer.
     """
     counts = Counter(answer.text for answer in question.answers)
     if ABSTAIN in counts:
         raise DataError(
             f"question {question.id!r} has the answer {ABSTAIN!r}, which stands for no answer", "Mark a longer span."
         )
-    return max(counts, key=lambda text: counts[text]) if counts else ABSTAIN
+    if not counts:
+        return None
+    text = max(counts, key=lambda text: counts[text])
+    return next(answer for answer in question.answers if answer.text == text)
 
 
 def qa_messages(prompt: QaPrompt, document: Document, question: Question) -> list[dict[str, str]]:
@@ -352,6 +405,7 @@ def qa_messages(prompt: QaPrompt, document: Document, question: Question) -> lis
     >>> [message["content"] for message in qa_messages(prompt, ferry, Question("q", "When?"))]
     ['Be brief.', 'Document:\nIt leaves at 7:40.\n\nQuestion:\nWhen?']
     """
-    user = (prompt.before_document, document.text.strip(), prompt.before_question, question.text.strip())
-    content = "".join((*user, prompt.after_question))
+    copies = [text for text, _ in prompt.documents(document.text.strip())]
+    user = (prompt.before_document, *copies, prompt.before_question, question.text.strip(), prompt.after_question)
+    content = "".join(user)
     return [{"role": "system", "content": prompt.system}, {"role": "user", "content": content}]

@@ -9,7 +9,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
 
-from palmette.errors import DataError
+from palmette.errors import DataError, reason_of
 from palmette.files import expand, parse_yaml
 
 ABSTAIN = "?"
@@ -17,6 +17,9 @@ YES, NO = "yes", "no"
 DEFAULT_PROMPT = "plain"
 _LOOSE = re.compile(r'"answer"\s*:\s*"(?P<inner>(?:[^"\\]|\\.)*\\?)(?P<closed>"?)', re.DOTALL)
 TWO_TURNS = ("before_verdict", "after_verdict", "second_turn")
+# Keys that a prompt may leave out, and that its hash leaves out too where they say nothing.
+OPTIONAL = ("bare", "again", *TWO_TURNS)
+_FLAGS = ("reasons", "bare")
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n?```", re.DOTALL)
 
@@ -33,6 +36,9 @@ class QaPrompt:
         before_answer: how the completion opens, up to the quote that opens the answer's JSON string.
         after_answer: how the completion closes, from the closing quote on.
         reasons: whether the completion may hold anything before the JSON.
+        bare: whether the completion is the answer alone, as it stands in the document, instead of JSON.
+        again: text between the document and a second copy of it. "" reads the document once. A causal model reads a
+            text without knowing what follows, and reads a second copy with the whole text known.
         before_verdict: in a prompt of two turns, how the first completion opens. It says "yes" or "no": whether the
             document holds the answer. After "no" the conversation ends. "" makes a prompt of one turn.
         after_verdict: in a prompt of two turns, how the first completion closes.
@@ -46,6 +52,8 @@ class QaPrompt:
     before_answer: str
     after_answer: str
     reasons: bool = False
+    bare: bool = False
+    again: str = ""
     before_verdict: str = ""
     after_verdict: str = ""
     second_turn: str = ""
@@ -53,7 +61,7 @@ class QaPrompt:
     @property
     def sha256(self) -> str:
         """Hash of the prompt's words."""
-        values = {key: value for key, value in asdict(self).items() if value or key not in TWO_TURNS}
+        values = {key: value for key, value in asdict(self).items() if value or key not in OPTIONAL}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -95,7 +103,11 @@ class QaPrompt:
         ParsedAnswer(text='1882', valid=True)
         >>> load_prompt("json").read('It opened in 1882.\\n```json\\n{"answer": "1882"}\\n```').valid
         False
+        >>> load_prompt("echo").read(" 1882"), load_prompt("echo").read("?"), load_prompt("echo").read("").valid
+        (ParsedAnswer(text='1882', valid=True), ParsedAnswer(text='', valid=True), False)
         """
+        if self.bare:
+            return _read_bare(raw)
         if self.two_turns:
             verdict, rest = self._first_turn(raw)
             if verdict is False and not rest:
@@ -109,10 +121,30 @@ class QaPrompt:
         answer = read_completion(blocks[-1][1])
         return answer if answer.valid and (alone or last) else ParsedAnswer(raw.strip(), False)
 
+    def documents(self, text: str) -> tuple[tuple[str, bool], ...]:
+        r"""The texts from the first copy of a document to its last, and for each whether it is the document.
+
+        >>> load_prompt("plain").documents("It rains."), [what for what, _ in load_prompt("echo_twice").documents("a")]
+        ((('It rains.', True),), ['a', '\n\nThe same document again:\n', 'a'])
+        """
+        return ((text, True), (self.again, False), (text, True)) if self.again else ((text, True),)
+
+    def escape(self, text: str) -> str:
+        r"""An answer, or a part of one, as a completion holds it.
+
+        >>> load_prompt("plain").escape('the "Anna"'), load_prompt("echo").escape('the "Anna"')
+        ('the \\"Anna\\"', 'the "Anna"')
+        """
+        return text if self.bare else json_escape(text)
+
+    def completion(self, answer: str) -> str:
+        """A whole completion with an answer, or with ABSTAIN."""
+        return self.before_answer + self.escape(answer) + self.after_answer
+
     def read_loosely(self, raw: str) -> ParsedAnswer:
         """Read a completion as `read` does, or a broken one as `read_completion_loosely` does."""
         strict = self.read(raw)
-        return strict if strict.valid else ParsedAnswer(read_completion_loosely(raw).text, False)
+        return strict if strict.valid or self.bare else ParsedAnswer(read_completion_loosely(raw).text, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +178,8 @@ def load_prompt(name: str = DEFAULT_PROMPT) -> QaPrompt:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
             raise DataError(f"prompt {name!r} has the unknown key {key!r}", f"{hint}Known are: {', '.join(known)}.")
-    missing = [key for key in known if key not in values and key not in ("reasons", *TWO_TURNS)]
-    wrong = [key for key, value in values.items() if not isinstance(value, bool if key == "reasons" else str)]
+    missing = [key for key in known if key not in values and key not in ("reasons", *OPTIONAL)]
+    wrong = [key for key, value in values.items() if not isinstance(value, bool if key in _FLAGS else str)]
     if missing or wrong:
         what = f"lacks {missing[0]!r}" if missing else f"has {values[wrong[0]]!r} as {wrong[0]!r}"
         raise DataError(f"prompt {name!r} {what}", "Give every text in quotes.")
@@ -167,8 +199,13 @@ def checked(prompt: QaPrompt, name: str) -> QaPrompt:
             f"prompt {name!r} has {given[0]!r} but no {absent!r}",
             f"A prompt of two turns needs {', '.join(TWO_TURNS)}.",
         )
+    if prompt.bare and (prompt.two_turns or prompt.reasons or prompt.before_answer or prompt.after_answer):
+        raise DataError(
+            f"prompt {name!r} is bare, and has a text or a turn around the answer",
+            "A bare prompt has an empty before_answer and after_answer, does not reason, and has one turn.",
+        )
     for answer in ("x", 'a "b"\n\\ c'):
-        if prompt.read(prompt.before_answer + json_escape(answer) + prompt.after_answer) != ParsedAnswer(answer, True):
+        if prompt.read(prompt.completion(answer)) != ParsedAnswer(answer, True):
             wrapper = f"{prompt.before_answer}...{prompt.after_answer}"
             raise DataError(
                 f"prompt {name!r}: an answer written as {wrapper!r} could not be read back",
@@ -192,7 +229,7 @@ def _values(name: str) -> dict[str, object]:
         names = ", ".join(prompt_names())
         raise DataError(f"there is no prompt {name!r}", f"{hint}Known are: {names}. Or give a YAML file.") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the prompt {name!r}: {error}", "Give a YAML file of texts.") from error
+        raise DataError(f"cannot read the prompt {name!r}: {reason_of(error)}", "Give a YAML file of texts.") from error
     if not isinstance(values, dict):
         raise DataError(
             f"prompt {name!r} holds no texts", "`palmette prompts` shows the prompts that come with the package."
@@ -227,6 +264,12 @@ def read_completion(raw: str) -> ParsedAnswer:
     if isinstance(answer, str) and not any("\ud800" <= character <= "\udfff" for character in answer):
         return ParsedAnswer("" if answer == ABSTAIN else answer, True)
     return ParsedAnswer(raw.strip(), False)
+
+
+def _read_bare(raw: str) -> ParsedAnswer:
+    """Read a completion that is the answer alone."""
+    answer = raw.strip()
+    return ParsedAnswer("" if answer == ABSTAIN else answer, bool(answer))
 
 
 def read_completion_loosely(raw: str) -> ParsedAnswer:

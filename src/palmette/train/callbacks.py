@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from palmette.numbers import readable
 from palmette.progress import Say, progress
 from palmette.run import append_line, flush, read_log, write_text
 
@@ -61,8 +62,7 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         lines = read_log(self._path) if self._path.is_file() else []
         remaining = [line for line in lines if line["step"] <= state.global_step]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in remaining))
-        self._bar = progress(state.max_steps, "training", "steps")
-        self._bar.update(state.global_step)
+        self._bar = progress(state.max_steps, "training", "steps", done=state.global_step)
         self._seconds = remaining[-1]["seconds"] if remaining else 0.0
         self._started = time.monotonic()
 
@@ -87,13 +87,20 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
             "grad_norm": float(logs["grad_norm"]),
             "learning_rate": float(logs["learning_rate"]),
             "seconds": round(seconds, 2),
-            f"{self._unit}_per_second": round(questions / seconds, 3) if seconds else None,
+            f"{self._unit.replace(' ', '_')}_per_second": round(questions / seconds, 3) if seconds else None,
             "resident_mib": round(psutil.Process().memory_info().rss / 2**20),
         }
         append_line(self._path, json.dumps(line))
-        rate = line[f"{self._unit}_per_second"]
-        self._bar.set_postfix_str(f"loss {line['loss']:.3f}, {rate} {self._unit}/s")
+        self._bar.set_postfix_str(f"loss {readable(line['loss'])}{self._pace(state)}", refresh=False)
         self._bar.update(state.global_step - self._bar.n)
+
+    def _pace(self, state: TrainerState) -> str:
+        """How many units are learned in a second, in words, once the first step is past."""
+        steps_per_second = self._bar.per_second
+        if steps_per_second is None or not state.epoch:
+            return ""
+        per_step = self._questions * float(state.epoch) / state.global_step
+        return f", {readable(per_step * steps_per_second, 2)} {self._unit}/s"
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Flush the log, whose lines up to a checkpoint are not written again."""

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from transformers import Trainer
 
 from palmette import run
-from palmette.errors import RunError
-from palmette.model.loading import ADAPTER_WEIGHTS
+from palmette.errors import RunError, reason_of
+from palmette.model.files import ADAPTER_WEIGHTS
 from palmette.progress import Say
+from palmette.train.schedule import ScheduledTrainer
 
 WEIGHTS = "model.safetensors"
 _FILES = "files.json"  # the list of a checkpoint's files, with the size of each in bytes
@@ -74,7 +74,7 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-class SafeCheckpoints(Trainer):  # type: ignore[misc]  # transformers' decorators hide its type
+class SafeCheckpoints(ScheduledTrainer):
     """A `Trainer` whose checkpoints are complete or not there.
 
     Attributes:
@@ -113,7 +113,7 @@ class SafeCheckpoints(Trainer):  # type: ignore[misc]  # transformers' decorator
         except (OSError, SafetensorError, RuntimeError) as error:
             survivor = latest_checkpoint(folder)
             raise RunError(
-                f"cannot write the checkpoint of step {self.state.global_step} to {folder}: {error}",
+                f"cannot write the checkpoint of step {self.state.global_step} to {folder}: {reason_of(error)}",
                 f"Free some space, then resume from {survivor.name}." if survivor else "Free some space.",
             ) from error
         finally:

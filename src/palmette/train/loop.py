@@ -32,10 +32,12 @@ from palmette import run
 from palmette.config import Recipe
 from palmette.model.heads import save_heads, without_heads
 from palmette.model.pause import save_pause, without_pause
+from palmette.numbers import count
 from palmette.progress import Say
 from palmette.train.callbacks import MetricsLog, SaveByTime, SaveOnInterrupt, TrainingInterrupted
 from palmette.train.job import Job
 from palmette.train.plan import StepPlan
+from palmette.train.schedule import begins_at_zero
 from palmette.train.step import BeforeStep, Measure, Objective, Tally, TreeTrainer
 from palmette.tree.batch import PackedBatch
 
@@ -95,8 +97,8 @@ def run_steps(
     train = job.recipe.train
     part = part or Part("", run.CHECKPOINTS, run.METRICS_LOG, train.epochs)
     say(
-        f"training {_trainable(job.loaded.model)}{part.what} for {part.epochs} epochs "
-        f"of {job.plan.steps_per_epoch} steps"
+        f"training {_trainable(job.loaded.model)}{part.what} for {count(part.epochs, 'epoch')} "
+        f"of {count(job.plan.steps_per_epoch, 'step')}"
     )
     interrupt = SaveOnInterrupt()
     log = MetricsLog(folder / part.log, job.num_examples, job.unit)
@@ -110,6 +112,9 @@ def run_steps(
         keep_checkpoints=train.keep_checkpoints,
         **options,
     )
+    trainer.from_zero = begins_at_zero(folder)
+    if trainer.from_zero:
+        say("begun by an earlier version of palmette: the learning rate rises from 0, as it did then")
     with interrupt.listening(say), contextlib.closing(log):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.check_finite()

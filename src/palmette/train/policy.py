@@ -23,6 +23,7 @@ from palmette.inference.reward_model import judged_by, load_reward
 from palmette.inference.task import recipe_task
 from palmette.model.attention import skips_hidden
 from palmette.model.forward import check_positions
+from palmette.numbers import count
 from palmette.progress import Say
 from palmette.rollouts.maker import RolloutMaker
 from palmette.rollouts.questions import PromptGroup, group_prompts
@@ -114,7 +115,8 @@ def make_job(recipe: AnyRollouts, say: Say, method_of: Callable[[AnyRollouts, An
     method = method_of(recipe, model, ends)
     dropped = [reason for source in data for reason in source.dropped] + left_out
     number = sum(len(group.questions) for group in groups)
-    counted = f"{number} questions about documents in {len(groups)} parts, {rollouts.samples} completions each"
+    asked = f"{count(number, 'question')} about {count(len({group.document.id for group in groups}), 'document')}"
+    counted = f"{asked}, {count(rollouts.samples, 'completion')} for each question"
     entries = {
         **judged_by(rollouts.reward_model),
         "questions": number,

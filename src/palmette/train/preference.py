@@ -103,7 +103,7 @@ def make_job(
         add_head(model, "reward", recipe.train.seed)
     dropped = [one.problem for source in sources for one in source.dropped] + [one.problem for one in built.dropped]
     tokens = tree_fingerprint(built.trees)
-    counted = f"{len(built.trees)} trees, {tokens['tokens']} tokens"
+    counted = f"{len(built.trees):,} {unit}, {tokens['tokens']:,} tokens"
     entries = {"trees": len(built.trees), **tokens}
     if reference:
         entries |= reference_fingerprint(reference, loaded.tokenizer)

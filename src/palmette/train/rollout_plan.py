@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from palmette import run
-from palmette.errors import RunError
+from palmette.errors import RunError, reason_of
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.maker import RolloutMaker
 from palmette.rollouts.questions import PromptGroup
@@ -165,5 +165,7 @@ class RolloutPlan:
             groups = self.groups_of(values["number"])
             rollouts = RolloutBatch.from_json(values, groups, self._maker.num_samples, self._model.device)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"{path} cannot be read: {error}", "Remove this checkpoint, and resume again.") from error
+            raise RunError(
+                f"{path} cannot be read: {reason_of(error)}", "Remove this checkpoint, and resume again."
+            ) from error
         self._current = rollouts, self._steps(rollouts)

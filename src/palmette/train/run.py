@@ -23,6 +23,7 @@ from palmette.progress import Say
 from palmette.train.checkpoints import latest_checkpoint
 from palmette.train.job import Job
 from palmette.train.loop import save_result
+from palmette.train.schedule import FROM_FIRST_STEP, WARMUP
 from palmette.train.stages import STAGES, Stage, read_recipe, resolve, stage_of_run
 
 
@@ -61,7 +62,8 @@ def train(recipe: Recipe, say: Say = _quiet) -> TrainedRun:
         job: Job = resolve(stage.prepare)(recipe, say)
         with run.whole_folder(folder) as staging:
             run.write_text(staging / run.RECIPE, job.recipe.to_yaml())
-            run.write_json(staging / run.MANIFEST, {**run.environment(), "stage": stage.name, **job.fingerprint})
+            begun = {**run.environment(), "stage": stage.name, WARMUP: FROM_FIRST_STEP}
+            run.write_json(staging / run.MANIFEST, {**begun, **job.fingerprint})
         return _learn(stage, job, folder, None, say)
 
 

@@ -14,6 +14,7 @@ from palmette.inference.task import recipe_task
 from palmette.model.attention import skips_hidden
 from palmette.model.forward import check_positions
 from palmette.model.pause import add_pause, load_pause, pause_of, save_pause
+from palmette.numbers import count
 from palmette.progress import Say
 from palmette.train.checkpoints import latest_checkpoint
 from palmette.train.job import Job, settle, step_plan, tree_fingerprint
@@ -45,13 +46,15 @@ def prepare(recipe: Recipe, say: Say) -> Job:
     out_of_reach = count_unlearnable(d for source in data if isinstance(source, DataSet) for d in source.documents)
     if out_of_reach:
         say(str(out_of_reach))
+    unit = "turns" if recipe.data.kind == "chat" else "questions"
     what = "turns of the assistant" if recipe.data.kind == "chat" else "questions"
-    counted = f"{counts['trees']} trees, {counts['questions']} {what}, {tokens['tokens']} tokens"
+    trees = count(counts["trees"], "prefix tree")
+    counted = f"{counts['questions']:,} {what} in {trees}, {tokens['tokens']:,} tokens"
     if recipe.data.kind != "chat":
         tokens["unreachable"] = out_of_reach.describe()
     resolved, fingerprint = settle(start, data, dropped, counted, say, prompt=task.prompt, **counts, **tokens)
     plan = step_plan(learned.trees, dropped, resolved, one_row=skips_hidden(model))
-    return Job(resolved, start.loaded, plan, learned.num_questions, "questions", fingerprint)
+    return Job(resolved, start.loaded, plan, learned.num_questions, unit, fingerprint)
 
 
 def learn(job: Job, folder: Path, checkpoint: Path | None, say: Say) -> None:

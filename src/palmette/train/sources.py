@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from palmette.config import Recipe
-from palmette.data.chat import ChatSet, Conversation, holds_chat, read_chat
+from palmette.data.chat import ChatSet, Conversation, read_chat
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import DataError, ModelError, TemplateError
@@ -40,7 +40,7 @@ def read_sources(recipe: Recipe) -> Sources:
     """The data that a recipe names.
 
     Raises:
-        DataError: see `read_source` and `read_chat`. Or a file holds conversations, but the recipe does not say so.
+        DataError: see `read_source` and `read_chat`. Or the data are of another kind.
     """
     data = recipe.data
     if data.kind == "preferences":
@@ -52,9 +52,6 @@ def read_sources(recipe: Recipe) -> Sources:
         return tuple(
             read_chat(source, on_bad_record=data.on_bad_record, limit=data.limit_documents) for source in data.train
         )
-    for source in data.train:
-        if holds_chat(source):
-            raise DataError(f"{source} holds conversations, not questions about documents", "Set data.kind: chat.")
     return tuple(
         read_source(source, on_bad_record=data.on_bad_record, limit_documents=data.limit_documents)
         for source in data.train

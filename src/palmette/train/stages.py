@@ -14,10 +14,17 @@ from typing import Any, Literal
 
 from palmette import run
 from palmette.config import Recipe, read_file, read_section
-from palmette.errors import RecipeError, RunError
+from palmette.data.kinds import Kind
+from palmette.errors import RecipeError, RunError, in_yaml
 from palmette.files import expand
 
 Lessons = Literal["answers and conversations", "comparisons", "verdicts", "its own completions"]
+_KINDS: dict[Lessons, tuple[Kind, ...]] = {
+    "answers and conversations": ("questions", "conversations"),
+    "comparisons": ("preferences",),
+    "verdicts": ("verdicts",),
+    "its own completions": ("questions",),
+}
 NATS_PER_TOKEN = "nats per learned token"
 _SFT = "sft"
 
@@ -55,7 +62,12 @@ class Stage:
     main: tuple[str, ...] = ()
     loss_unit: str = ""
     pairs: str = ""
-    next_step: str = 'ask --model {} --document FILE "QUESTION"'
+    next_step: str = 'ask FILE "QUESTION" --model {}'
+
+    @property
+    def data_kinds(self) -> tuple[Kind, ...]:
+        """The kinds of data that it learns from, the usual one first. Recipe keys may have to say which it is."""
+        return (*_KINDS[self.learns], *(("preferences",) if self.pairs else ()))
 
     @property
     def samples(self) -> bool:
@@ -177,7 +189,19 @@ def read_recipe(path: Path | str, stage: str | None = None) -> Recipe:
         RecipeError: there is no such file, it is not YAML, or as for `recipe_from`.
     """
     path = expand(path)
-    return recipe_from(read_file(path), str(path), stage)
+    values, source = read_file(path), str(path)
+    if "stage" not in values:
+        refuse_other_recipe(values, source, "train" if stage is None else f"train {stage}")
+    try:
+        return recipe_from(values, source, stage)
+    except RecipeError as error:
+        others = [name for name in STAGES if _reads(name, values)] if "stage" not in values else []
+        if stage is None or not others:
+            raise
+        raise RecipeError(
+            f"{source} can be a recipe of {' or '.join(others)}, and it is not one of {stage}: {error.problem}",
+            f"Run `palmette train {others[0]}` with it. For {stage}: {error.way_out}",
+        ) from error
 
 
 def recipe_from(values: Mapping[Any, Any], source: str, stage: str | None = None) -> Recipe:
@@ -195,7 +219,7 @@ def recipe_from(values: Mapping[Any, Any], source: str, stage: str | None = None
     """
     own = values.get("stage")
     if "stage" in values and (not isinstance(own, str) or own not in STAGES):
-        raise RecipeError(f"{source}: stage = {own!r} is not a training stage", _known())
+        raise RecipeError(f"{source}: stage = {in_yaml(own)} is not a training stage", _known())
     if stage is not None and own is not None and own != stage:
         raise RecipeError(
             f"{source} says stage: {own}, but a recipe of the stage {stage} is needed",
@@ -213,6 +237,49 @@ def recipe_from(values: Mapping[Any, Any], source: str, stage: str | None = None
             f"{source} names no stage, and it is not a recipe of {_SFT}: {error.problem}",
             f"{error.way_out} Or name its stage, in a line such as `stage: {likely}`. {_known()}",
         ) from error
+
+
+def refuse_other_recipe(values: Mapping[Any, Any], source: str, command: str) -> None:
+    """Refuse settings whose keys show that another command reads them.
+
+    Args:
+        values: the settings.
+        source: name of the settings in messages.
+        command: the command that was given them, without `palmette`: "train dpo", "sweep" or "chain". "train" stands
+            for every stage.
+
+    Raises:
+        RecipeError: they are of another command. The message names it.
+    """
+    meant = _command_of(values)
+    if meant is None and not command.startswith("train") and values.keys() & (Recipe.model_fields.keys() - {"output"}):
+        meant = f"train {_SFT}"  # the keys that recipes of all stages have
+    if meant is not None and not meant.startswith(command):
+        raise RecipeError(
+            f"{source} is a recipe for palmette {meant}, and palmette {command} cannot read it",
+            f"Run `palmette {meant}` with it. `palmette recipe` prints recipes of every kind.",
+        )
+
+
+def _command_of(values: Mapping[Any, Any]) -> str | None:
+    """The command whose own keys are among the settings. None if there are none of one command alone."""
+    if "stages" in values:
+        return "chain"
+    if values.keys() & {"vary", "cells", "base"}:
+        return "sweep"
+    own = values.get("stage")
+    if isinstance(own, str) and own in STAGES:
+        return f"train {own}"
+    return next((f"train {name}" for name in STAGES if name in values), None)
+
+
+def _reads(stage: str, values: Mapping[Any, Any]) -> bool:
+    """Whether settings are a recipe of a stage."""
+    try:
+        read_section(resolve(STAGES[stage].recipe), {**values, "stage": stage}, "")
+    except RecipeError:
+        return False
+    return True
 
 
 def _known() -> str:

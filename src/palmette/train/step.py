@@ -17,9 +17,9 @@ from safetensors.torch import load_file, load_model, save_model
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from palmette.errors import ModelError
+from palmette.model.files import ADAPTER_WEIGHTS, PURPOSES
 from palmette.model.forward import score_tokens
-from palmette.model.heads import PURPOSES, head_of, load_head, save_heads
-from palmette.model.loading import ADAPTER_WEIGHTS
+from palmette.model.heads import head_of, load_head, save_heads
 from palmette.model.memory import ResidentLimit
 from palmette.model.pause import load_pause, save_pause
 from palmette.objectives.nll import weighted_nll

@@ -11,6 +11,7 @@ import functools
 import json
 import re
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -86,9 +87,9 @@ class TextEncoder:
             for token_id, token in tokenizer.added_tokens_decoder.items()
             if str(token).replace("▁", " ").strip()
         }
-        self._template = _plain_backend(backend.to_str(), drop=frozenset())
-        self._content = _content_backend(backend.to_str(), frozenset(self.control_tokens))
-        self._cuts_cleanly = _cuts_cleanly(json.loads(self._content.to_str()))
+        self._template = _plain_backend(backend, drop=frozenset())
+        self._content = _content_backend(backend, frozenset(self.control_tokens))
+        self._cuts_cleanly = _cuts_cleanly(_described(self._content))
         # A document is asked about many times in a row.
         self._cached = functools.lru_cache(maxsize=256)(self._encode_content)
 
@@ -181,16 +182,16 @@ class TextEncoder:
             start = end
 
 
-def _content_backend(serialized: str, control: frozenset[int]) -> Any:
+def _content_backend(backend: Any, control: frozenset[int]) -> Any:
     """A copy of a `tokenizers` backend without control tokens, whose other added tokens keep their ids.
 
     Tokens beyond the model's vocabulary get new numbers once others are gone. Those whose number would change are left
     out too.
     """
-    kept = [token for token in json.loads(serialized)["added_tokens"] if token["id"] not in control]
-    backend = _plain_backend(serialized, control)
-    renumbered = {token["id"] for token in kept if backend.token_to_id(token["content"]) != token["id"]}
-    return _plain_backend(serialized, control | {token["id"] for token in kept}) if renumbered else backend
+    kept = {number: token for number, token in backend.get_added_tokens_decoder().items() if number not in control}
+    plain = _plain_backend(backend, control)
+    renumbered = any(plain.token_to_id(token.content) != number for number, token in kept.items())
+    return _plain_backend(backend, control | kept.keys()) if renumbered else plain
 
 
 # Parts of a pattern that make a match depend on the text after it, or on how it was reached: look-around, anchors,
@@ -223,16 +224,46 @@ def _splits(stage: dict[str, Any]) -> Literal["characters", "words"] | None:
     return None
 
 
-def _plain_backend(serialized: str, drop: frozenset[int]) -> Any:
-    """A copy of a `tokenizers` backend without the tokens `drop`, a forced leading blank, and post-processing."""
+def _plain_backend(backend: Any, drop: AbstractSet[int]) -> Any:
+    """A copy of a `tokenizers` backend without the tokens `drop`, a forced leading blank, and post-processing.
+
+    The copy shares the vocabulary, since writing a large one as JSON and reading it takes as long as loading a small
+    model.
+    """
     from tokenizers import Tokenizer as Backend
 
-    spec = json.loads(serialized)
-    spec["added_tokens"] = [token for token in spec["added_tokens"] if token["id"] not in drop]
-    spec["post_processor"] = spec["truncation"] = spec["padding"] = None
-    spec["normalizer"] = _without_prepend(spec.get("normalizer"))
-    spec["pre_tokenizer"] = _without_prefix_space(spec.get("pre_tokenizer"))
-    return Backend.from_str(json.dumps(spec))
+    spec = _steps(backend)
+    spec["normalizer"] = _without_prepend(spec["normalizer"])
+    spec["pre_tokenizer"] = _without_prefix_space(spec["pre_tokenizer"])
+    steps, copy = Backend.from_str(json.dumps(spec)), Backend(backend.model)
+    for step in _STEPS:
+        setattr(copy, step, getattr(steps, step))
+    for number, token in sorted(backend.get_added_tokens_decoder().items()):
+        if number not in drop:
+            (copy.add_special_tokens if token.special else copy.add_tokens)([token])
+    return copy
+
+
+def _described(backend: Any) -> dict[str, Any]:
+    """A backend as JSON holds it, with the kind of its model in place of the vocabulary."""
+    model = {"type": type(backend.model).__name__, "dropout": getattr(backend.model, "dropout", None)}
+    return {**_steps(backend), "added_tokens": list(backend.get_added_tokens_decoder()), "model": model}
+
+
+# What a backend does before and after it looks up its vocabulary. Post-processing is left out.
+_STEPS = ("normalizer", "pre_tokenizer", "decoder")
+
+
+def _steps(backend: Any) -> dict[str, Any]:
+    """A backend as JSON holds it, with an empty vocabulary and without post-processing."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers.models import BPE
+
+    empty = Backend(BPE())
+    for step in _STEPS:
+        setattr(empty, step, getattr(backend, step))
+    spec: dict[str, Any] = json.loads(empty.to_str())
+    return spec
 
 
 def _without_prepend(normalizer: dict[str, Any] | None) -> dict[str, Any] | None:

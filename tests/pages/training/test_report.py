@@ -38,21 +38,41 @@ def test_the_headline_says_what_the_log_says(tmp_path: Path) -> None:
     html = page_of(read_training_run(folder))
     assert "<h1>DPO, mine</h1>" in html
     words = text_of(html)
-    assert "tiny &lt;model&gt;, from runs/before, on builtin:train, started 2026-11-22 06:33 UTC. Not finished" in words
-    assert "Not finished: 20 of about 40 steps" in words
-    assert re.search(r"Steps 20 of about 40 .*Time 40 s .*Comparisons 3.250 /s", words)
+    assert "Model tiny &lt;model&gt; Begun from runs/before Data builtin:train Started 2026-11-22 06:33 UTC" in words
+    assert "State not finished: 20 of about 40 steps" in words
+    assert re.search(r"Steps 20 of about 40 .*Time 40 s .*Comparisons 3.2 a second", words)
     assert "12 tokens a second" in words
-    assert re.search(r"Loss 1.000 20.0 at first", words)
+    assert re.search(r"Loss 1 20 at first", words)
     (folder / "adapter").mkdir()
     finished = text_of(page_of(read_training_run(folder)))
-    assert "06:33 UTC, finished." in finished
+    assert "06:33 UTC State finished" in finished
     assert "of about" not in finished
+
+
+def test_settings_are_a_list_of_names_and_values(tmp_path: Path) -> None:
+    """Each setting of the recipe and each version has a line of its own, and what is unset has none."""
+    folder = write_run(tmp_path / "run", "sft", log_lines(3), lora={"rank": 2, "dora": False, "targets": None})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    versions = {"torch": "2.1", "numpy": "3.4"}
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "versions": versions, "dropped": []}))
+    html = page_of(read_training_run(folder))
+    for name, value in {"rank": "2", "dora": "no", "torch": "2.1", "numpy": "3.4", "questions": "700"}.items():
+        assert f"<div><dt>{name}</dt><dd>{value}</dd></div>" in html
+    assert "<dt>targets</dt>" not in html
+    assert "<dt>left out</dt><dd>0 records</dd>" in html
+
+
+def test_samples_come_before_curves(tmp_path: Path) -> None:
+    html = page_of(read(tmp_path, "ppo", log_lines(3, reward=0.5), [sample_line(1, "a", "said", 1.0)]))
+    ids = re.findall(r'<section id="(\w+)"', html)
+    assert ids == ["figures", "warnings", "samples", "curves", "about"]
+    assert re.findall(r'<a href="#(\w+)">', html) == ids
 
 
 def test_time_is_drawn_for_each_step(tmp_path: Path) -> None:
     """2, then 3, then 10 seconds."""
     run = read(tmp_path, "sft", log_lines(3, seconds=[2.0, 5.0, 15.0]))
-    assert "From 2.000 at step 1 to 10.0." in page_of(run)
+    assert "From 2 at step 1 to 10." in page_of(run)
 
 
 def test_pause_tokens_trained_alone_have_their_own_curves(tmp_path: Path) -> None:
@@ -61,7 +81,7 @@ def test_pause_tokens_trained_alone_have_their_own_curves(tmp_path: Path) -> Non
     (folder / "metrics-embeddings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in first))
     html = page_of(read_training_run(folder))
     assert "Before that, only pause tokens were learned (metrics-embeddings.jsonl)" in html
-    assert "From 9.000 at step 1 to 6.000." in html
+    assert "From 9 at step 1 to 6." in html
     ids = re.findall(r'<title id="([^"]+)"', html)
     assert len(set(ids)) == len(ids) == 8  # five, and loss, learning rate and gradient norm again
 
@@ -76,7 +96,7 @@ def test_no_peak_is_lost_and_values_below_zero_are_drawn() -> None:
     # Drawn from -1: the axis goes from -1 to 0, and the label says what the value is.
     clamped = steps_chart("b", [StepLine([(1, -50.0)])], title="t", label="l", least=-1.0)
     assert axis_ends([StepLine([(1, -50.0)])], -1.0) == (-1.0, 0.0)
-    assert ">-50.0</text>" in clamped
+    assert ">-50</text>" in clamped
     assert 'cy="236.0"' in clamped
 
 
@@ -85,9 +105,9 @@ def test_two_lines_are_told_apart_and_guides_are_drawn_where_they_fit() -> None:
     drawing = steps_chart("a", lines, title="t", label="l", guides=[0.5, 25.0])
     assert drawing.count('class="guide"') == 1
     assert drawing.count('class="curve other"') == 1
-    assert "chosen 1.000</text>" in drawing
-    assert "rejected -1.000</text>" in drawing
-    assert "chosen: from 0 at step 1 to 1.000. rejected: from 0 at step 1 to -1.000." in drawing
+    assert "chosen 1</text>" in drawing
+    assert "rejected -1</text>" in drawing
+    assert "chosen: from 0 at step 1 to 1. rejected: from 0 at step 1 to -1." in drawing
 
 
 def test_a_guide_beyond_the_drawing_is_said(tmp_path: Path) -> None:
@@ -164,7 +184,7 @@ def test_the_command_writes_the_page_of_an_unfinished_run_anew(
     assert "<h1>GRPO, stage</h1>" in html
     told = capsys.readouterr().err
     assert f"look at {folder / TRAINING}" in told
-    assert "warning: In the last tenth of the steps, the clip share is above 30.0 %. Here: 50.0 %." in told
+    assert "warning: In the last tenth of the steps, the clip share is above 30 %. Here: 50 %." in told
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -204,7 +224,7 @@ def test_training_commands_leave_the_page(
     assert len(run.keys) == {"sft": 6, "grpo": 15}[stage]
     assert OTHERS not in figure_groups(run)
     assert html.count('<svg class="chart"') == len(run.keys)
-    assert ", finished." in html
+    assert "<dd>finished</dd>" in html
     assert ("Samples over time" in html) == (stage == "grpo")
 
 

@@ -19,7 +19,7 @@ def last_two(before: float, after: float) -> list[float]:
 @pytest.mark.parametrize(
     ("stage", "rule", "calm", "alarming", "found"),
     [
-        ("grpo", "clip share", {"clip_share": last_two(0.9, 0.29)}, {"clip_share": last_two(0.0, 0.31)}, "31.0 %"),
+        ("grpo", "clip share", {"clip_share": last_two(0.9, 0.29)}, {"clip_share": last_two(0.0, 0.31)}, "31 %"),
         (
             "ppo",
             "explained variance",
@@ -32,10 +32,10 @@ def last_two(before: float, after: float) -> list[float]:
             "all have the same reward",
             {"flat_groups": last_two(1.0, 0.5)},
             {"flat_groups": last_two(0.0, 0.6)},
-            "60.0 %",
+            "60 %",
         ),
-        ("ppo", "of completions that ended", {"ended": last_two(0.0, 0.95)}, {"ended": last_two(1.0, 0.85)}, "85.0 %"),
-        ("dpo", "accuracy", {"accuracy": last_two(0.0, 0.6)}, {"accuracy": last_two(1.0, 0.4)}, "40.0 %"),
+        ("ppo", "of completions that ended", {"ended": last_two(0.0, 0.95)}, {"ended": last_two(1.0, 0.85)}, "85 %"),
+        ("dpo", "accuracy", {"accuracy": last_two(0.0, 0.6)}, {"accuracy": last_two(1.0, 0.4)}, "40 %"),
         ("dpo", "chosen", {"chosen_reward": last_two(-1.0, 0.1)}, {"chosen_reward": last_two(1.0, -0.1)}, "-0.1"),
         # A quarter of 2.0 is 0.5.
         ("grpo", "entropy", {"entropy": last_two(2.0, 0.52)}, {"entropy": last_two(2.0, 0.48)}, "2 became 0.48"),

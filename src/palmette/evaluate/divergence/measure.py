@@ -15,8 +15,8 @@ from palmette.data.records import DataSet
 from palmette.decode.reasoning import end_tokens
 from palmette.errors import ModelError, PackingError
 from palmette.evaluate.divergence.result import Divergence, ScoredCompletion
-from palmette.inference.base import check_answers, load_source, source_tokenizer
-from palmette.inference.names import ModelSource, resolve_model
+from palmette.inference.base import load_source, source_tokenizer
+from palmette.inference.names import ModelSource, check_answers, resolve_model
 from palmette.inference.task import recipe_prompt, recipe_task
 from palmette.model.attention import skips_hidden
 from palmette.model.checks import check_model
@@ -130,7 +130,7 @@ def _answering(name: str) -> ModelSource:
 def _open(source: ModelSource, dtype: DType) -> tuple[LoadedModel, dict[str, Any]]:
     """A model, its adapter not merged, and what it is made of. The dtype is for models that are not runs."""
     loaded = load_source(source, dtype=dtype if source.recipe is None else None)
-    check_model(loaded.model, training=False)
+    check_model(loaded.model, training=False, weights=loaded.content)
     made_of = {
         "name": source.name,
         "weights": weights_hash(str(source.trained or loaded.folder)),

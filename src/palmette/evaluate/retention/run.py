@@ -90,7 +90,7 @@ def _record(result: Retention, model: str, made_by: dict[str, Any], settings: Se
 def _one_model(source: ModelSource, tuned: ModelSection, settings: Settings) -> tuple[Retention, dict[str, Any]]:
     """Measure a run with an adapter. One model is loaded, and its adapter is switched off first."""
     loaded = load_section(tuned, source.adapter)
-    check_model(loaded.model, training=False)
+    check_model(loaded.model, training=False, weights=loaded.content)
     result = adapter_retention(loaded.model, settings.probe(loaded.tokenizer), settings)
     return result, {**_weights(loaded, source), "base": tuned.name, "dtype": dtype_name(loaded.model.dtype)}
 
@@ -100,7 +100,7 @@ def _two_models(
 ) -> tuple[Retention, dict[str, Any]]:
     """Measure any other model. The two models are loaded one after the other, so only one is in memory at a time."""
     loaded = load_section(untouched)
-    check_model(loaded.model, training=False)
+    check_model(loaded.model, training=False, weights=loaded.content)
     probe = settings.probe(loaded.tokenizer)
     before = observe(loaded.model, probe, settings)
     made_by = {
@@ -111,7 +111,7 @@ def _two_models(
     del loaded
     gc.collect()
     loaded = load_section(tuned, source.adapter)
-    check_model(loaded.model, training=False)
+    check_model(loaded.model, training=False, weights=loaded.content)
     own_probe = settings.probe(loaded.tokenizer)
     probe.check_same(own_probe)
     return compare(before, loaded.model, own_probe, settings), {**_weights(loaded, source), **made_by}

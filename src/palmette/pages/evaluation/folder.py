@@ -8,6 +8,7 @@ from pathlib import Path
 
 from palmette import run
 from palmette.evaluate.squad import Evaluation
+from palmette.pages.evaluation.before import Before
 from palmette.pages.evaluation.report import Report, write_report
 from palmette.train.stages import NATS_PER_TOKEN, STAGES
 
@@ -15,7 +16,12 @@ REPORT = "report.html"
 
 
 def write_evaluation(
-    evaluation: Evaluation, folder: Path, title: str, subtitle: str, loss: Sequence[tuple[int, float]] = ()
+    evaluation: Evaluation,
+    folder: Path,
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    loss: Sequence[tuple[int, float]] = (),
+    before: Before | None = None,
 ) -> None:
     """Write the files of `Evaluation.write`, and the report.
 
@@ -23,21 +29,22 @@ def write_evaluation(
         evaluation: the answers and their scores.
         folder: where everything goes. It exists.
         title: the report's heading.
-        subtitle: model, data and date in words.
+        facts: model, decoder, data and day, from `facts_of`.
         loss: the training loss for the report, as (optimizer step, nats per learned token).
+        before: answers of another model that the report compares with.
 
     Raises:
         RunError: a file cannot be written.
     """
     evaluation.write(folder)
-    report = Report(title, subtitle, evaluation.scored, evaluation.metrics, evaluation.intervals, loss)
+    report = Report(title, facts, evaluation.scored, evaluation.metrics, evaluation.intervals, loss, before)
     write_report(folder / REPORT, report)
 
 
-def subtitle(model: str, data: str, decoder: str) -> str:
-    """Model, data, decoder and day, for a report."""
+def facts_of(model: str, data: str, decoder: str) -> list[tuple[str, str]]:
+    """Model, decoder, data and day, for a report."""
     kind = "span decoder" if decoder == "span" else decoder
-    return f"{model}, {kind}, on {data}, {datetime.now(UTC).date().isoformat()}"
+    return [("Model", model), ("Asked by", kind), ("Questions", data), ("Day", datetime.now(UTC).date().isoformat())]
 
 
 def loss_of(folder: Path) -> list[tuple[int, float]]:

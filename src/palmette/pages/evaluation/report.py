@@ -12,7 +12,10 @@ from palmette.data.records import Answer
 from palmette.errors import DataError
 from palmette.evaluate.confidence import reliability_bins, risk_coverage
 from palmette.evaluate.squad_metrics import ScoredAnswer
+from palmette.numbers import count, fixed, percent, places_of, readable
+from palmette.numbers import interval as between
 from palmette.pages import charts
+from palmette.pages.evaluation.before import Before, changes, comparison_rows
 from palmette.pages.page import render_page, script_json, write_page
 from palmette.tasks.answer_match import normalize_answer
 
@@ -21,6 +24,7 @@ _ALSO = {"whom": "who", "whose": "who"}
 _LENGTHS = ((1, "1 word"), (3, "2 to 3 words"), (6, "4 to 6 words"), (None, "7 words or more"))
 _QUARTERS = ("first quarter", "second quarter", "third quarter", "last quarter")
 _FILTERS = ("all", "wrong", "right", "unsure", "refused")
+_CHANGES = ("better", "worse")  # than the answer of the model that the report compares with
 _RISK_NOTE = (
     "The share of wrong decisions if only the surest ones are kept. Good: the curve falls to the left and stays far "
     "below the dashed line, which is the share for a random choice. Then a threshold on the probability avoids "
@@ -42,19 +46,21 @@ class Report:
 
     Attributes:
         title: the heading.
-        subtitle: model, data and date in words.
+        facts: names and values in words: model, decoder, data and date.
         scored: every answer with its scores, in the order of the data.
         metrics: the metrics by name. Those that are absent or None are left out.
         intervals: 95 % intervals by the name of the metric, in its unit.
         loss: (optimizer step, nats per learned token) of the training run, if there was one.
+        before: answers of another model to the same questions, if there are any to compare with.
     """
 
     title: str
-    subtitle: str
+    facts: Sequence[tuple[str, str]]
     scored: Sequence[ScoredAnswer]
     metrics: Mapping[str, float | int | None]
     intervals: Mapping[str, tuple[float, float]]
     loss: Sequence[tuple[int, float]] = ()
+    before: Before | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,9 @@ class Breakdown:
     title: str
     note: str
     groups: tuple[Group, ...]
+
+
+_RATE = "a second"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +121,6 @@ _FURTHER_FIGURES = (
     _Figure(
         "correct_has_answer", "Letter for letter, answerable", "the same, of the questions that the document answers"
     ),
-    _Figure(
-        "correct_no_answer", "Refused, unanswerable", "refusals, of the questions that the document does not answer"
-    ),
     _Figure("answered", "Answered", "questions that got an answer and not a refusal"),
     _Figure("verbatim", "Verbatim", "answers that are in the document, character by character"),
     _Figure("valid_json", "Valid JSON", "completions in the required format"),
@@ -136,7 +142,7 @@ _FURTHER_FIGURES = (
     _Figure("brier", "Brier score", "mean squared error of the stated probability: 0 is best", "", 3),
     _Figure("aurc", "Risk over coverage (AURC)", "area under the first curve below: 0 is best", "", 3),
     _Figure("median_passes", "Forward passes", "passes through the model until a decision, at the median", "", 0),
-    _Figure("questions_per_second", "Speed", "questions answered per second", "/s", 1),
+    _Figure("questions_per_second", "Speed", "questions answered", _RATE),
     _Figure("total", "Questions", "all questions of the data", "", 0),
 )
 
@@ -156,25 +162,29 @@ def write_report(path: Path, report: Report) -> None:
 def render_report(report: Report) -> str:
     """The report as HTML."""
     unsure, below = find_unsure(report.scored)
-    data = example_data(report.scored, unsure)
+    data = example_data(report.scored, unsure, report.before)
     labels = [tuple(example["in"]) for example in data["examples"]]
+    filters = _FILTERS if report.before is None else (*_FILTERS, *_CHANGES)
     return render_page(
         "report.html",
         styles=("page.css", "report.css"),
         scripts=("report.js",),
         title=report.title,
-        subtitle=report.subtitle,
+        facts=report.facts,
         report=report,
         main_figures=_shown_figures(_MAIN_FIGURES, report),
         further_figures=_shown_figures(_FURTHER_FIGURES, report),
         charts=_charts(report),
+        compared=list(comparison_rows(report.before, report.scored)) if report.before else [],
+        percent=percent,
+        count=count,
         breakdowns=[
             by_question_word(report.scored),
             by_answer_length(report.scored),
             by_answer_position(report.scored),
         ],
         share_bar=charts.share_bar,
-        filters=[(name, len(labels) if name == "all" else sum(name in label for label in labels)) for name in _FILTERS],
+        filters=[(name, len(labels) if name == "all" else sum(name in label for label in labels)) for name in filters],
         unsure_below=below,
         num_documents=len(data["documents"]),
         num_certified=sum(answer.prediction.certified for answer in report.scored),
@@ -186,8 +196,8 @@ def render_report(report: Report) -> str:
 def find_unsure(scored: Sequence[ScoredAnswer]) -> tuple[frozenset[int], float | None]:
     """The answers that count as unsure, and the highest probability among those that count for a low probability.
 
-    An answer is unsure if it is a refusal because no span was likely enough, or if its probability is in the lowest
-    quarter (rounded down). Of equal probabilities the earlier one counts.
+    An answer is unsure if it is a refusal of that kind (see `Prediction.refusal`), or if its probability is in the
+    lowest quarter (rounded down). Of equal probabilities the earlier one counts.
     """
     stated = [(answer.prediction.probability, at) for at, answer in enumerate(scored)]
     ranked = sorted((probability, at) for probability, at in stated if probability is not None)
@@ -196,7 +206,7 @@ def find_unsure(scored: Sequence[ScoredAnswer]) -> tuple[frozenset[int], float |
     return frozenset(refused | {at for _, at in lowest}), lowest[-1][0] if lowest else None
 
 
-def example_data(scored: Sequence[ScoredAnswer], unsure: Iterable[int]) -> dict[str, Any]:
+def example_data(scored: Sequence[ScoredAnswer], unsure: Iterable[int], before: Before | None = None) -> dict[str, Any]:
     """The data of the page's script: every document once, and the examples with positions in them, in code points."""
     places: dict[tuple[str, str], int] = {}
     documents: list[dict[str, str]] = []
@@ -207,7 +217,12 @@ def example_data(scored: Sequence[ScoredAnswer], unsure: Iterable[int]) -> dict[
             places[key] = len(documents)
             documents.append({"title": answer.document.title, "text": answer.document.text})
         examples.append(_example(answer, places[key], at in unsure))
-    return {"documents": documents, "examples": examples}
+    if before is None:
+        return {"documents": documents, "examples": examples}
+    for example, (text, label) in zip(examples, changes(before, scored), strict=True):
+        example["before"] = text
+        example["in"] += [label] if label else []
+    return {"documents": documents, "examples": examples, "before": before.name}
 
 
 def _example(answer: ScoredAnswer, document: int, unsure: bool) -> dict[str, Any]:
@@ -308,13 +323,14 @@ def _shown_figures(figures: Iterable[_Figure], report: Report) -> list[dict[str,
         value, interval = report.metrics.get(figure.key), report.intervals.get(figure.key)
         if value is None:
             continue
+        places = places_of(interval, figure.digits)
         shown.append(
             {
                 "name": figure.name,
                 "meaning": figure.meaning,
                 "unit": figure.unit,
-                "value": f"{value:,.{figure.digits}f}",
-                "range": " to ".join(f"{end:,.{figure.digits}f}" for end in interval) if interval else "",
+                "value": fixed(value, places) if figure.unit != _RATE else readable(value, 2),
+                "range": between(interval, places),
                 "bar": charts.interval_bar(float(value), interval) if figure.unit == "%" else "",
             }
         )

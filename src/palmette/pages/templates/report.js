@@ -6,7 +6,10 @@
   const LONG = 640; // documents of more characters than this are clipped
   const DELAY = 150; // milliseconds from the last key to the search
   const KINDS = { reference: "reference", model: "model’s answer", "reference model": "reference and model’s answer" };
-  const REFUSALS = { absent: "the document does not answer", unsure: "refused: no span is likely enough", "": "no answer" };
+  const REFUSALS = { absent: "the document does not answer", unsure: "unsure: there probably is an answer, but no passage is likely enough", "": "no answer" };
+  // A decoder that does not weigh an answer against its absence, or a rule of an earlier version, may give such an answer.
+  const BELOW_ABSENCE = "Absence was more likely than this answer. It was given all the same, by a rule or a decoder " +
+    "that does not compare the two.";
 
   const list = document.getElementById("list");
   const found = document.getElementById("found");
@@ -37,7 +40,7 @@
     if (share === null) return "";
     if (share > 0 && share < 0.001) return "< 0.1 %";
     if (share < 1 && share > 0.999) return "> 99.9 %";
-    return (100 * share).toFixed(1) + " %";
+    return (100 * share).toFixed(share < 0.0995 || share > 0.99 ? 1 : 0) + " %"; // two digits
   }
 
   // The parts of a document to show: [start, end] around each span, widened to white space, joined where they meet.
@@ -113,6 +116,8 @@
     const given = make("dd", example.answer ? "" : "none");
     given.append(example.answer ? make("mark", "model", example.answer) : REFUSALS[example.refusal]);
     if (example.answer && !example.place) given.append(make("div", "also", "not in the document"));
+    const belowAbsence = example.answer && example.probability !== null && example.noAnswer > example.probability;
+    if (belowAbsence) given.append(make("div", "also", BELOW_ABSENCE));
     const reference = make("dd", example.references.length ? "" : "none");
     if (example.references.length) {
       const marked = example.referencePlace ? textAt(example.document, ...example.referencePlace) : example.references[0];
@@ -121,6 +126,10 @@
       if (rest.length) reference.append(make("div", "also", "or: " + rest.join(" / ")));
     } else reference.append("not in the document");
     const shown = make("dl", "answers", make("dt", "", "Model"), given, make("dt", "", "Reference"), reference);
+    if (data.before) {
+      const name = data.before.charAt(0).toUpperCase() + data.before.slice(1) + " model";
+      shown.append(make("dt", "", name), make("dd", example.before ? "" : "none", example.before || "no answer"));
+    }
     const items = example.others.map(([start, end, chance]) => [chance, textAt(example.document, start, end), ""]);
     if (example.noAnswer !== null && example.refusal !== "absent") items.push([example.noAnswer, "not in the document", "none"]);
     if (items.length) {

@@ -39,4 +39,4 @@ def leave_page(folder: Path, say: Say) -> None:
     for finding in write_training_report(folder):
         if finding.raised:
             say(f"warning: {finding.rule} Here: {finding.found}. {finding.advice}")
-    say(f"look at {folder / TRAINING}")
+    say(f"look at {folder / TRAINING} for the course of the training")

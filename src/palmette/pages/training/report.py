@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from palmette.pages.charts import StepLine, axis_ends, readable, steps_chart, window_of
+from palmette.numbers import count, duration, readable
+from palmette.pages.charts import StepLine, axis_ends, steps_chart, window_of
 from palmette.pages.page import render_page, write_page
 from palmette.pages.training.figures import (
     LEARNING,
@@ -31,6 +32,7 @@ _MAIN_NAMES = {
     "undesirable_reward": "Reward of bad ones",
     "kl": "KL divergence",
 }
+Fact = tuple[str, Any]  # a name, and its text or a list of facts
 _MODELS = {"start": "starts from", "reference": "reference", "reward_model": "reward model"}
 
 
@@ -60,7 +62,7 @@ def render_training_report(run: TrainingRun, findings: list[Finding]) -> str:
         styles=("page.css", "training.css"),
         scripts=("training.js",),
         title=f"{stage.title if stage else run.stage}, {run.name}",
-        subtitle=_subtitle(run),
+        facts=list(_facts(run)),
         main_figures=list(_main_figures(run, groups)),
         last_values=list(_last_values(run, groups)),
         raised=[finding for finding in findings if finding.raised],
@@ -76,18 +78,20 @@ def render_training_report(run: TrainingRun, findings: list[Finding]) -> str:
     )
 
 
-def _subtitle(run: TrainingRun) -> str:
+def _facts(run: TrainingRun) -> Iterator[Fact]:
     """The model, its start, the data, and the progress."""
-    model = run.manifest.get("model", {}).get("name", "a model")
+    yield "Model", str(run.manifest.get("model", {}).get("name", "unknown"))
     start = run.manifest.get("start", {}).get("run")
-    data = ", ".join(str(source.get("source")) for source in run.manifest.get("data", ()))
-    created = str(run.manifest.get("created", ""))[:16].replace("T", " ")
-    about = f"{model}{f', from {start},' if start else ''} on {data}, started {created} UTC"
+    if start:
+        yield "Begun from", str(start)
+    yield "Data", ", ".join(str(source.get("source")) for source in run.manifest.get("data", ()))
+    yield "Started", f"{str(run.manifest.get('created', ''))[:16].replace('T', ' ')} UTC"
     if run.finished:
-        return f"{about}, finished."
+        yield "State", "finished"
+        return
     planned = f" of about {run.num_planned:,}" if run.num_planned is not None else ""
     written = f"{run.written:%Y-%m-%d %H:%M} UTC"
-    return f"{about}. Not finished: {run.num_steps:,}{planned} steps, the last one logged {written}."
+    yield "State", f"not finished: {run.num_steps:,}{planned} steps, the last one logged {written}"
 
 
 def _main_figures(run: TrainingRun, groups: Groups) -> Iterator[dict[str, Any]]:
@@ -97,11 +101,11 @@ def _main_figures(run: TrainingRun, groups: Groups) -> Iterator[dict[str, Any]]:
         "Steps",
         f"{run.num_steps:,}",
         f"of about {planned:,}" if left else "",
-        f"Optimizer steps, or {run.num_epochs:.3g} pass{'' if run.num_epochs == 1 else 'es'} over the data.",
+        f"Optimizer steps, or {readable(run.num_epochs)} pass{'' if run.num_epochs == 1 else 'es'} over the data.",
     )
     seconds = run.points(SECONDS)
     if seconds:
-        value, unit = _time(seconds[-1][1])
+        value, unit = duration(seconds[-1][1]).split()
         yield _figure("Time", value, unit, "Training time, without interruptions.")
     yield from _rates(run, seconds)
     stage = STAGES.get(run.stage)
@@ -125,13 +129,13 @@ def _rates(run: TrainingRun, seconds: Points) -> Iterator[dict[str, Any]]:
     tokens = run.manifest.get("tokens")
     spent = seconds[-1][1] if seconds else 0.0
     also = (
-        f" That is {tokens * run.num_epochs / spent:,.0f} tokens a second, where a shared token counts once."
+        f" That is {readable(tokens * run.num_epochs / spent, 2)} tokens a second, where a shared token counts once."
         if is_number(tokens) and spent
         else ""
     )
     for key in rates:
         name = key.removesuffix(PER_SECOND).replace("_", " ").capitalize()
-        yield _figure(name, readable(run.points(key)[-1][1]), "/s", f"On average.{also}")
+        yield _figure(name, readable(run.points(key)[-1][1], 2), "a second", f"On average.{also}")
 
 
 def _last_values(run: TrainingRun, groups: Groups) -> Iterator[dict[str, Any]]:
@@ -204,7 +208,7 @@ def _guides(figure: Figure, lines: list[StepLine]) -> Iterator[str]:
     """The meaning of dashed lines, and of values outside the drawing."""
     bottom, top = axis_ends(lines, figure.least)
     for guide in figure.guides:
-        words = guide.meaning if guide.meaning.startswith("ln 2") else f"{guide.value:.3g}, {guide.meaning}"
+        words = guide.meaning if guide.meaning.startswith("ln 2") else f"{readable(guide.value)}, {guide.meaning}"
         yield f"{'Dashed' if bottom <= guide.value <= top else 'Beyond the drawing'}: {words}."
 
 
@@ -223,43 +227,32 @@ def _left_out(run: TrainingRun, figure: Figure, lines: list[StepLine]) -> Iterat
             yield f"{name}{len(low):,} steps are lower and drawn at {figure.least:g} (the lowest: {lowest})."
 
 
-def _time(seconds: float) -> tuple[str, str]:
-    """A time in the unit that suits it.
-
-    >>> _time(75.0), _time(375.0), _time(9000.0)
-    (('75', 's'), ('6.2', 'min'), ('2.5', 'h'))
-    """
-    if seconds < 90:
-        return f"{seconds:.0f}", "s"
-    return (f"{seconds / 60:.1f}", "min") if seconds < 5400 else (f"{seconds / 3600:.1f}", "h")
-
-
-def _about(run: TrainingRun) -> Iterator[tuple[str, str]]:
-    """The model, data and settings of the run, as text."""
+def _about(run: TrainingRun) -> Iterator[Fact]:
+    """The model, data and settings of the run."""
     manifest = run.manifest
-    yield "model", _as_text(manifest.get("model", {}))
+    yield "model", _as_facts(manifest.get("model", {}))
     for key, words in _MODELS.items():
         if key in manifest:
-            yield words, _as_text(manifest[key])
+            yield words, _as_facts(manifest[key])
     for source in manifest.get("data", ()):
-        yield "data", _as_text(source)
+        yield "data", _as_facts(source)
     dropped = manifest.get("dropped", ())
-    yield "left out", f"{len(dropped):,} records" + (f", the first: {dropped[0]}" if dropped else "")
+    yield "left out", count(len(dropped), "record") + (f", the first: {dropped[0]}" if dropped else "")
     for section in (run.stage, "rollouts", "train", "lora"):
         if isinstance(run.recipe.get(section), Mapping):
-            yield section, _as_text(run.recipe[section])
+            yield section, _as_facts(run.recipe[section])
     for key in ("machine", "versions"):
-        yield key, _as_text(manifest.get(key, {}))
+        yield key, _as_facts(manifest.get(key, {}))
     yield "command", " ".join(str(word) for word in manifest.get("command", ()))
 
 
-def _as_text(values: Any, *, inner: bool = False) -> str:
-    """Settings in a line. Unset ones are left out, and hashes are shortened."""
-    if not isinstance(values, Mapping):
-        return str(values)
-    parts = (
-        f"{name} {value[:12] if name.endswith('sha256') else _as_text(value, inner=True)}"
-        for name, value in values.items()
-        if value is not None and value != {}
-    )
-    return f"({', '.join(parts)})" if inner else ", ".join(parts)
+def _as_facts(values: Any) -> str | list[Fact]:
+    """Settings by name. Unset ones are left out, and hashes are shortened."""
+    if isinstance(values, Mapping):
+        known = ((str(name), value) for name, value in values.items() if value is not None and value != {})
+        return [(name, str(value)[:12] if name.endswith("sha256") else _as_facts(value)) for name, value in known]
+    if isinstance(values, (list, tuple)):
+        return ", ".join(map(str, values))
+    if isinstance(values, bool):
+        return "yes" if values else "no"
+    return str(values)

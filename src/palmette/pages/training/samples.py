@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from palmette.numbers import readable
 from palmette.pages.training.figures import REWARDS
 from palmette.pages.training.run import Sample
 
@@ -64,8 +65,8 @@ def to_cards(samples: Sequence[Sample]) -> list[Card]:
             sample,
             numbers[sample.question],
             reward_level(sample.reward, low, high),
-            f"{sample.reward:.3g}",
-            tuple(f"{REWARDS.get(name, name)} {value:.3g}" for name, value in sample.rewards.items()),
+            readable(sample.reward),
+            tuple(f"{REWARDS.get(name, name)} {readable(value)}" for name, value in sample.rewards.items()),
         )
         for sample in samples
     ]

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from palmette.numbers import readable
 from palmette.pages.training.run import TrainingRun
 from palmette.train.stages import STAGES
 
@@ -180,7 +181,7 @@ def _limits(run: TrainingRun) -> Iterator[Finding]:
         value = _end(run, rule.key)
         if value is None:
             continue
-        shown, limit = (f"{100 * x:.1f} %" if rule.percent else f"{x:.3g}" for x in (value, rule.limit))
+        shown, limit = (f"{readable(100 * x)} %" if rule.percent else readable(x) for x in (value, rule.limit))
         side = "above" if rule.above else "below"
         raised = value > rule.limit if rule.above else value < rule.limit
         yield Finding(f"In the last tenth of the steps, {rule.name} is {side} {limit}.", shown, raised, rule.advice)
@@ -194,7 +195,7 @@ def _changes(run: TrainingRun) -> Iterator[Finding]:
         first, last = ends
         raised = last < rule.factor * first if rule.factor < 1 else last > rule.factor * first
         words = f"From the first to the last tenth of the steps, {rule.name} {rule.change}."
-        yield Finding(words, f"{first:.3g} became {last:.3g}", raised, rule.advice)
+        yield Finding(words, f"{readable(first)} became {readable(last)}", raised, rule.advice)
 
 
 def _distance(run: TrainingRun) -> Iterator[Finding]:
@@ -204,7 +205,7 @@ def _distance(run: TrainingRun) -> Iterator[Finding]:
         yield Finding(
             "In the last tenth of the steps, the KL divergence is above twice its target, "
             f"2 x {target:g} nats a completion.",
-            f"{reached:.3g} nats a completion",
+            f"{readable(reached)} nats a completion",
             reached > 2 * target,
             "The KL coefficient is too weak. Raise ppo.kl_coefficient or ppo.kl_gain, or lower train.learning_rate.",
         )
@@ -212,7 +213,7 @@ def _distance(run: TrainingRun) -> Iterator[Finding]:
         yield Finding(
             "In the last tenth of the steps, the KL divergence is above half of the limit at which the run stops, "
             f"{run.stage}.kl_limit = {limit:g}.",
-            f"{kl:.3g} nats a completion",
+            f"{readable(kl)} nats a completion",
             kl > limit / 2,
             "The policy moves away from its reference too fast. Raise the KL coefficient, or lower "
             "train.learning_rate.",
@@ -227,7 +228,7 @@ def _reward_fell(run: TrainingRun) -> Iterator[Finding]:
     yield Finding(
         "The reward is lower in the last tenth of the steps than in the first, by more than the standard deviation "
         "of single steps.",
-        f"{ends[0]:.3g} became {ends[1]:.3g}, with a standard deviation of {spread:.3g}",
+        f"{readable(ends[0])} became {readable(ends[1])}, with a standard deviation of {readable(spread)}",
         ends[1] < ends[0] - spread,
         "The policy forgets what it is rewarded for. Lower train.learning_rate, and look at the samples.",
     )
@@ -245,7 +246,8 @@ def _exploits_reward_model(run: TrainingRun) -> Iterator[Finding]:
             continue
         yield Finding(
             f"The reward model's score rose and {key} fell, each by more than the standard deviation of single steps.",
-            f"the score went from {judged[0]:.3g} to {judged[1]:.3g}, {key} from {ends[0]:.3g} to {ends[1]:.3g}",
+            f"the score went from {readable(judged[0])} to {readable(judged[1])}, "
+            f"{key} from {readable(ends[0])} to {readable(ends[1])}",
             judged[1] > judged[0] + spread and ends[1] < ends[0] - _spread(run, key),
             "The policy exploits faults of the reward model. Stop earlier, raise the KL coefficient, or give the "
             "rule more weight.",
@@ -259,7 +261,7 @@ def _less_likely(run: TrainingRun) -> Iterator[Finding]:
         return
     yield Finding(
         "In the last tenth of the steps, the reward of chosen completions is below 0.",
-        f"{chosen:.3g}",
+        f"{readable(chosen)}",
         chosen < 0,
         "Preferred completions became less likely than under the reference model. Lower train.learning_rate, or "
         "fine-tune on them first.",

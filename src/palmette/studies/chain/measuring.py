@@ -163,7 +163,7 @@ class StageFigures:
                 yield _Figure(RANKING, made_of, partial(_rank, stage, data))
             return
         answered: Inputs = {"weights": weights, "data": self._source.sha256, "questions": self._source.num_questions}
-        for decoder in section.decoders:
+        for decoder in stage.cell(section).decoders:
             do = partial(measure, place, str(stage.result), decoder, self._source, section.batch_size)
             yield _Figure(decoder, answered, do)
         reference = self._stages.get(str(self._chain.reference))

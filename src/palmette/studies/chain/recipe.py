@@ -22,7 +22,7 @@ from palmette.files import expand
 from palmette.studies.evaluation import EvaluateSection
 from palmette.studies.sweep.recipe import RUN, Cell
 from palmette.synth.preference_settings import PreferenceSettings
-from palmette.train.stages import STAGES, recipe_from
+from palmette.train.stages import STAGES, recipe_from, refuse_other_recipe
 
 CHAIN, STAGE_PREFIX, PREFERENCES = "chain.yaml", "stage:", "preferences.jsonl"
 
@@ -121,12 +121,12 @@ class ChainStage:
         """Whether its result is a policy, which can answer questions."""
         return self.kind != "preferences" and not self.makes_reward_model
 
-    def cell(self, decoders: tuple[str, ...]) -> ChainCell:
-        """The stage as a cell of a table."""
+    def cell(self, evaluation: EvaluateSection) -> ChainCell:
+        """The stage as a cell of a table. It must make a policy or a reward model."""
         own = self.settings if isinstance(self.settings, Recipe) else load_run_recipe(self.result / run.RECIPE)
         train = own.train.model_copy(update={"seed": self.seed})
         recipe = own.model_copy(update={"output": str(self.result), "train": train})
-        return ChainCell(self.name, {}, recipe, decoders, self.place)
+        return ChainCell(self.name, {}, recipe, evaluation.decoders_for(recipe), self.place)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,9 @@ def load_chain(path: Path) -> tuple[Chain, list[ChainStage]]:
             of bounds, or a stage builds on one that does not exist, that comes later, or that makes something else.
     """
     source = str(path)
-    chain = read_section(Chain, read_file(path), source)
+    values = read_file(path)
+    refuse_other_recipe(values, source, "chain")
+    chain = read_section(Chain, values, source)
     if len(set(chain.seeds)) < len(chain.seeds):
         raise RecipeError(f"{source}: seeds = {chain.seeds!r} has a seed twice", "Take one out.")
     stages = [stage for seed in chain.seeds for stage in _stages(chain, seed, source)]

@@ -16,7 +16,7 @@ from typing import Any
 from palmette import run
 from palmette.config import Recipe
 from palmette.data.records import DataSet
-from palmette.errors import RunError
+from palmette.errors import RunError, reason_of
 from palmette.files import expand
 from palmette.lock import locked
 from palmette.progress import Say
@@ -67,7 +67,7 @@ class ChainResult:
     @property
     def refusals(self) -> list[str]:
         """Messages of decoders that refused a model."""
-        return refusals_of_stages(self.stages, self.chain.evaluate.decoders)
+        return refusals_of_stages(self.chain, self.stages)
 
 
 def run_chain(file: Path, say: Say) -> ChainResult:
@@ -115,7 +115,7 @@ def _prepare(folder: Path, chain: Chain, stages: Sequence[ChainStage]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot create {folder}: {error.strerror}", "Choose another output.") from error
+        raise RunError(f"cannot create {folder}: {reason_of(error)}", "Choose another output.") from error
     with locked(folder, wait=True):  # another process may be writing
         if not (folder / CHAIN).is_file() and any(folder.iterdir()):
             raise RunError(f"{folder} exists already, and holds no chain", "Choose another output.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,8 @@ from pydantic import Field
 from palmette.config import Recipe, Section, read_file, read_section
 from palmette.errors import RecipeError
 from palmette.files import expand
-from palmette.studies.evaluation import DecoderName, EvaluateSection
+from palmette.studies.evaluation import EvaluateSection
+from palmette.train.stages import refuse_other_recipe
 
 SWEEP, CELLS, RUN = "sweep.yaml", "cells", "run"
 _DECODERS = "evaluate.decoders"
@@ -88,7 +89,9 @@ def load_sweep(path: Path) -> tuple[Sweep, list[Cell]]:
             of bounds, or a cell is repeated.
     """
     source = str(path)
-    sweep = read_section(Sweep, read_file(path), source)
+    values = read_file(path)
+    refuse_other_recipe(values, source, "sweep")
+    sweep = read_section(Sweep, values, source)
     if sweep.vary and sweep.cells:
         raise RecipeError(f"{source} has both `vary` and `cells`", "Keep one of them.")
     if isinstance(sweep.base, str):
@@ -110,14 +113,14 @@ def cells_of(sweep: Sweep, source: str) -> list[Cell]:
     cells = []
     for name, varied in _combinations(sweep, source):
         where = f"{source}, cell {name}"
-        decoders = tuple(_decoders(sweep, varied, where))
+        evaluation = _evaluation(sweep, varied, where)
         of_recipe = {key: value for key, value in varied.items() if key != _DECODERS}
         for chosen in [{"train.seed": seed} for seed in sweep.seeds] or [{}]:
             settings = {"output": "", **of_recipe, **chosen}
             recipe = read_section(Recipe, _with(sweep.base, settings, where), where)
             folder = expand(sweep.output) / CELLS / f"{name}_seed={recipe.train.seed}"
             recipe = recipe.model_copy(update={"output": str(folder / RUN)})
-            cells.append(Cell(name, varied, recipe, decoders))
+            cells.append(Cell(name, varied, recipe, evaluation.decoders_for(recipe)))
     if sweep.reference is not None and sweep.reference not in {cell.name for cell in cells}:
         known = ", ".join(dict.fromkeys(cell.name for cell in cells))
         raise RecipeError(f"{source}: reference = {sweep.reference!r} is no cell of the sweep", f"Cells are: {known}.")
@@ -127,13 +130,13 @@ def cells_of(sweep: Sweep, source: str) -> list[Cell]:
     return cells
 
 
-def _decoders(sweep: Sweep, varied: Mapping[str, Any], where: str) -> list[DecoderName]:
-    """The decoders of a cell."""
+def _evaluation(sweep: Sweep, varied: Mapping[str, Any], where: str) -> EvaluateSection:
+    """What a cell is measured on, with the decoders that it may have of its own."""
     if _DECODERS not in varied:
-        return sweep.evaluate.decoders
+        return sweep.evaluate
     if not sweep.cells:
         raise RecipeError(f"{where}: {_DECODERS} is not a setting to vary", "List all decoders under `evaluate`.")
-    return read_section(EvaluateSection, {"decoders": varied[_DECODERS]}, f"{where}, evaluate").decoders
+    return read_section(EvaluateSection, {"decoders": varied[_DECODERS]}, f"{where}, evaluate")
 
 
 def _combinations(sweep: Sweep, source: str) -> list[tuple[str, dict[str, Any]]]:
@@ -157,11 +160,20 @@ def grid_name(varied: Mapping[str, Any]) -> str:
     >>> grid_name({"train.learning_rate": 1e-4, "lora.targets": ["q_proj", "v_proj"]})
     'learning_rate=0.0001_targets=q_proj+v_proj'
     """
-    last = [key.rpartition(".")[2] for key in varied]
-    keys = last if len(set(last)) == len(last) else list(varied)
+    keys = short_keys(list(varied))
     return _plain(
         "_".join(f"{key}={format_value(value)}" for key, value in zip(keys, varied.values(), strict=True)) or "base"
     )
+
+
+def short_keys(keys: Sequence[str]) -> list[str]:
+    """The last parts of dotted keys, or the keys themselves where two of them end alike.
+
+    >>> short_keys(["train.learning_rate", "lora.rank"]), short_keys(["lora.rank", "judge.rank"])
+    (['learning_rate', 'rank'], ['lora.rank', 'judge.rank'])
+    """
+    last = [key.rpartition(".")[2] for key in keys]
+    return last if len(set(last)) == len(last) else list(keys)
 
 
 def format_value(value: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from palmette import run
 from palmette.config import Recipe
 from palmette.data.records import DataSet
-from palmette.errors import RunError
+from palmette.errors import RunError, reason_of
 from palmette.files import expand
 from palmette.lock import locked
 from palmette.pages.training.pictures import LOSS_PLOT, draw_run
@@ -133,7 +133,7 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot create {folder}: {error.strerror}", "Choose another output.") from error
+        raise RunError(f"cannot create {folder}: {reason_of(error)}", "Choose another output.") from error
 
 
 def _settings(cell: Cell, measured_on: dict[str, Any]) -> dict[str, Any]:

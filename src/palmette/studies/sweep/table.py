@@ -17,7 +17,7 @@ from palmette.evaluate.squad import METRICS
 from palmette.pages.plots import SweepPoint, plot_forgetting
 from palmette.studies.measuring import DIVERGENCE, ERROR, refusal
 from palmette.studies.sweep.recipe import Cell, Sweep, format_value
-from palmette.studies.tables import MEASURES, Row, Spread, format_measure, markdown, tables_of
+from palmette.studies.tables import MEANINGS, MEASURES, Row, Spread, definitions, format_measure, markdown, tables_of
 
 _COLOURS = ("#3b6b2e", "#b5651d", "#2f5d8a", "#8a2f5d", "#6b6b2e", "#2e6b6b")
 
@@ -140,15 +140,19 @@ def write_results(folder: Path, sweep: Sweep, outcomes: Sequence[Outcome], measu
     pictures = []
     if plot_learning_rates(rows, folder / "sweep.png", f"{folder.name}, {measured_on['data']}"):
         pictures.append("![EM against the learning rate](sweep.png)")
-        if points := _sweep_points(outcomes, sweep.evaluate.decoders[0]):
+        if points := _sweep_points(outcomes):
             plot_forgetting(points, folder / "forgetting.png")
             pictures.append("![EM, and the cost on general text and chats, against the learning rate](forgetting.png)")
     run.write_text(folder / "sweep.md", _page(folder.name, sweep, rows, outcomes, measured_on, pictures))
 
 
-def _sweep_points(outcomes: Iterable[Outcome], decoder: str) -> list[SweepPoint]:
-    """A point for each run whose retention was measured, with its exact match under one decoder."""
-    measured = [(o.cell.recipe.train.learning_rate, o.measures[decoder]) for o in outcomes if decoder in o.measures]
+def _sweep_points(outcomes: Iterable[Outcome]) -> list[SweepPoint]:
+    """A point for each run whose retention was measured, with its exact match under its first decoder."""
+    measured = [
+        (one.cell.recipe.train.learning_rate, one.measures[one.cell.decoders[0]])
+        for one in outcomes
+        if one.cell.decoders[0] in one.measures
+    ]
     return [
         SweepPoint(rate, values["exact"], values["kl"], values["perplexity_ratio"])
         for rate, values in measured
@@ -177,20 +181,13 @@ def _page(
     measured_on: Mapping[str, Any],
     pictures: Sequence[str],
 ) -> str:
-    note = (
-        f"Measured on {measured_on['data']}, {measured_on['questions']} questions, in percent. Where a cell has "
-        "several seeds: mean ± sample standard deviation. In brackets: 95 % intervals by bootstrap over documents, "
-        "all seeds of a cell together. Correct no answer: of the questions without an answer, those refused; correct "
-        "has answer: of the others, those answered letter for letter with a gold answer. Final loss: nats per "
-        "learned token, mean over the last tenth of the steps. Elsewhere: general text and chat prompts, see "
-        "`palmette eval retention`; perplexity as a multiple of the untouched model's, KL from it in nats per token."
-    )
-    lines = [f"# Sweep {name}", "", note, ""]
+    facts = {"questions": f"{measured_on['questions']:,} of {measured_on['data']}"}
+    lines = [f"# Sweep {name}", "", *definitions({**facts, **MEANINGS}), ""]
     for table in tables_of(rows, varied_keys(sweep), sweep.reference):
         lines += [*markdown(*table), ""]
-    lines += [f"- {cell}: {format_settings(varied)}" for cell, varied in sweep.cells.items()] + (
-        [""] if sweep.cells else []
-    )
+    for cell, varied in sweep.cells.items():
+        settings = {key: format_value(value) for key, value in varied.items()} or {"settings": "those of the base"}
+        lines += [f"### {cell}", "", *definitions(settings), ""]
     lines += [*pictures, ""] if pictures else []
     lines += ["## Every run", "", *markdown(*_runs_table(outcomes)), ""]
     failed = [f"- {text}" for outcome in outcomes for text in failures_of(outcome)]

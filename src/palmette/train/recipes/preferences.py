@@ -10,7 +10,9 @@ from palmette.config import Above0, DataSection, NonNegative, Recipe, Section, c
 
 
 class PreferenceData(DataSection):
-    """The preferences to learn from (`data/preference.py` says in which form).
+    """The preferences to learn from.
+
+    `data/preference.py` says in which form they are.
 
     Attributes:
         train: sources, read one after the other.
@@ -48,7 +50,9 @@ AnyPreferences = TypeVar("AnyPreferences", bound=PreferenceRecipe)
 
 
 class RewardSection(Section):
-    """How a reward model learns (`objectives/reward.py`).
+    """How a reward model learns.
+
+    `objectives/reward.py` has the formulas.
 
     Attributes:
         loss: "bradley_terry" compares all pairs of a ranked list, which together count as one. "plackett_luce" takes
@@ -80,7 +84,9 @@ class RewardRecipe(PreferenceRecipe):
 
 
 class DpoSection(Section):
-    """How DPO learns (`objectives/dpo.py`).
+    """How DPO learns.
+
+    `objectives/dpo.py` has the formulas.
 
     Attributes:
         beta: strength of the pull towards the reference model. For ipo it is tau.
@@ -114,7 +120,9 @@ class DpoRecipe(PreferenceRecipe):
 
 
 class KtoSection(Section):
-    """How KTO learns (`objectives/kto.py`).
+    """How KTO learns.
+
+    `objectives/kto.py` has the formulas.
 
     Attributes:
         beta: how soon the loss saturates.

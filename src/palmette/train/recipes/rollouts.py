@@ -129,7 +129,9 @@ class GrpoRecipe(RolloutRecipe):
 
 
 class PpoSection(Section):
-    """How rewards become losses of policy and value function (`train/ppo.py`).
+    """How rewards become losses of policy and value function.
+
+    `train/ppo.py` has the formulas.
 
     Attributes:
         kl_coefficient: penalty on each token for the KL divergence from the reference, in units of reward per nat. With

@@ -1,0 +1,271 @@
+"""Questions asked in windows of documents: the jobs, and the forward passes that take them to their end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from palmette.decode.posterior import Decision
+from palmette.decode.prefix_cache import PrefixCache, States
+from palmette.decode.reasoning import end_tokens, reason
+from palmette.decode.search import Search
+from palmette.decode.trie import SpanTrie
+from palmette.errors import ModelError
+from palmette.model.forward import model_name
+from palmette.tasks.extractive_qa import ExtractiveQa, OpenCompletion
+from palmette.tasks.qa_prompt import NO, YES
+
+
+@dataclass(eq=False, slots=True)
+class Choice:
+    """A choice among the strings of a trie.
+
+    Attributes:
+        search: the search for the likeliest string.
+        closing: the token that ends every string.
+        slots: {node: slot of its token in the cache}.
+    """
+
+    search: Search
+    closing: int
+    slots: dict[int, int] = field(default_factory=dict)
+
+    def place(self, cache: PrefixCache, node: int) -> None:
+        """Give a node its slot in the cache, below its parent's."""
+        if node not in self.slots:
+            trie = self.search.trie
+            self.slots[node] = cache.append((trie.token[node],), self.slots[trie.parent[node]])
+
+
+@dataclass(eq=False, slots=True)
+class Reading:
+    """A window of a document.
+
+    Attributes:
+        tokens: its tokens.
+        trie: its spans.
+        index: its number, from 0.
+        num_windows: the number of windows of the document.
+        document: the id of the document.
+    """
+
+    tokens: tuple[int, ...]
+    trie: SpanTrie
+    index: int
+    num_windows: int
+    document: str
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One question in one window.
+
+    Attributes:
+        question: the id of the question.
+        reading: the window.
+        tokens: the tokens of the question.
+        answer: the choice of the span.
+        verdict: the choice of "yes" or "no" in the turn before, for a prompt of two turns.
+    """
+
+    question: str
+    reading: Reading
+    tokens: tuple[int, ...]
+    answer: Choice
+    verdict: Choice | None = None
+
+    @classmethod
+    def open(cls, opened: OpenCompletion, question: str, reading: Reading, tokens: tuple[int, ...]) -> Job:
+        """A job at its beginning. `opened` is the conversation around it."""
+        answer, verdict = Choice(Search(reading.trie), opened.closing), opened.verdict
+        if verdict is None:
+            return cls(question, reading, tokens, answer)
+        trie = SpanTrie()
+        trie.add(verdict.yes, YES, -1)
+        trie.add(verdict.no, NO, -1)
+        return cls(question, reading, tokens, answer, Choice(Search(trie), verdict.closing))
+
+    def settle_verdict(self) -> None:
+        """Pass the refusal of the first turn to the search, once both turns have been scored."""
+        if self.verdict is not None:
+            yes, no = (self.verdict.search.ended[string] for string in (0, 1))
+            self.answer.search.refused = no - yes
+
+
+class Asking:
+    """Asks questions in windows, pass by pass.
+
+    Args:
+        model: a causal language model with one of our attention backends, in evaluation mode.
+        tokenizer: its tokenizer.
+        task: what builds its prompts.
+        decision: how the posterior becomes an answer.
+        max_passes, tokens_per_pass: as in `Effort`.
+        reasoning_limit: let the model reason freely for up to so many tokens before its answer. Not if None.
+
+    Attributes:
+        opened: the conversation around a document and a question, in the parts that are shared.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        task: ExtractiveQa,
+        opened: OpenCompletion,
+        decision: Decision,
+        *,
+        max_passes: int | None,
+        tokens_per_pass: int | None,
+        reasoning_limit: int | None,
+    ) -> None:
+        self._model, self._tokenizer, self._task, self._decision = model, tokenizer, task, decision
+        self._max_passes, self._tokens_per_pass = max_passes, tokens_per_pass
+        self._reasoning_limit = reasoning_limit
+        self.opened = opened
+
+    def reserve(self, trie: SpanTrie) -> int:
+        """The most tokens of its spans that a search in a window adds to the cache."""
+        if self._max_passes is None or self._tokens_per_pass is None:
+            return len(trie)
+        return min(len(trie), (self._max_passes - 1) * self._tokens_per_pass)
+
+    def begin(self, cache: PrefixCache) -> int:
+        """Forget all but the root, which all documents share. The result is the last slot of the root."""
+        root = self.opened.root
+        if cache.length:
+            cache.truncate(len(root))
+            return len(root) - 1
+        return cache.append(root, -1)
+
+    @torch.inference_mode()
+    def read(self, cache: PrefixCache, tokens: Sequence[int]) -> States:
+        """Read a window by itself. The result is the keys and values of its tokens.
+
+        They depend on the window and on what stands before it, and on nothing that is asked about it.
+        """
+        root = self.begin(cache)
+        if cache.num_unread:
+            cache.read([root])
+        start = cache.length
+        cache.read([cache.append(tokens, root)])
+        return cache.states(start, cache.length)
+
+    @torch.inference_mode()
+    def run(self, cache: PrefixCache, jobs: Sequence[Job], states: Mapping[int, States] | None = None) -> None:
+        """Search all jobs to their end, pass by pass.
+
+        Args:
+            cache: what they are read in. It must have room for them.
+            jobs: the jobs, those of a window next to each other.
+            states: the keys and values of each window by its index, as `read` gives them. With None the windows are
+                read now, together with the questions.
+        """
+        planned: list[tuple[Choice, int]] = []
+        trunks = self._place_windows(cache, jobs, states)
+        for job, start in zip(jobs, self._place_questions(cache, jobs, trunks), strict=True):
+            if job.verdict is not None:
+                planned.extend((job.verdict, node) for node in range(len(job.verdict.search.trie)))
+            job.answer.slots[0] = cache.append(self.opened.opening, start)
+            planned.append((job.answer, 0))
+            planned.extend((job.answer, node) for node in job.reading.trie.path_to(0))
+        passes = 0
+        while planned:
+            for choice, node in planned:
+                choice.place(cache, node)
+            self._look(cache, planned)
+            passes += 1
+            if passes == 1:
+                for job in jobs:
+                    job.settle_verdict()
+            if passes == self._max_passes:
+                return
+            planned = [(job.answer, node) for job in jobs for node in self._plan(job.answer.search)]
+
+    def _place_windows(
+        self, cache: PrefixCache, jobs: Sequence[Job], states: Mapping[int, States] | None
+    ) -> dict[int, int] | None:
+        """The slot of the last token of each window whose keys and values are given. None if they are not."""
+        root = self.begin(cache)
+        if states is None:
+            return None
+        if cache.num_unread:
+            cache.read([root])
+        readings = {job.reading.index: job.reading for job in jobs}
+        return {index: cache.restore(reading.tokens, root, states[index]) for index, reading in readings.items()}
+
+    def _place_questions(self, cache: PrefixCache, jobs: Sequence[Job], trunks: Mapping[int, int] | None) -> list[int]:
+        """Add questions, and windows that are not there. The result is the slots below which the answers are opened."""
+        opened, root = self.opened, len(self.opened.root) - 1
+        last: Reading | None = None
+        slots = []
+        for job in jobs:
+            if job.reading is not last:
+                last = job.reading
+                trunk = cache.append(last.tokens, root) if trunks is None else trunks[last.index]
+            slot = cache.append(job.tokens, trunk)
+            if job.verdict is not None and opened.verdict is not None:
+                job.verdict.slots[0] = cache.append(opened.verdict.opening, slot)
+                for node in range(1, len(job.verdict.search.trie)):
+                    job.verdict.place(cache, node)
+                yes = job.verdict.search.trie.path_to(0)[-1]
+                slot = cache.append(opened.verdict.turn, job.verdict.slots[yes])
+            slots.append(slot)
+        if self._reasoning_limit is None:
+            return [cache.append(opened.placeholders, slot, attend=opened.attends) for slot in slots]
+        opening, stops = self._task.prompt.before_answer, end_tokens(self._model, self._task)
+        reasoned = reason(cache, slots, self._tokenizer, opening, limit=self._reasoning_limit, stops=stops)
+        return [reasoning.slot for reasoning in reasoned]
+
+    def _plan(self, search: Search) -> list[int]:
+        max_tokens = self._tokens_per_pass
+        if max_tokens is None:
+            return search.plan(len(search.trie), floor=-math.inf)
+        if self._settled(search):
+            return []
+        floor = search.best_span if self._decision.forces_span else max(search.best_span, search.abstain)
+        if not self._decision.forces_span and search.bound <= floor:
+            # The best span is known, or known to be less likely than "?". All others tell how likely any answer is.
+            floor = -math.inf
+        return search.plan(max_tokens, floor=floor)
+
+    def _settled(self, search: Search) -> bool:
+        """Whether more passes in this window could not change the decision."""
+        if self._decision.forces_span:
+            return search.best_span >= search.bound
+        return self._decision.verdict(search.evidence)[1]
+
+    def _look(self, cache: PrefixCache, planned: Sequence[tuple[Choice, int]]) -> None:
+        """One forward pass: the planned nodes, and what may follow each of them."""
+        logits_RV = cache.read([choice.slots[node] for choice, node in planned])
+        rows: list[int] = []
+        tokens: list[int] = []
+        for row, (choice, node) in enumerate(planned):
+            children = choice.search.trie.children[node]
+            rows.extend([row] * (len(children) + 1))
+            tokens.extend((choice.closing, *children))
+        logprobs = _logprobs(logits_RV, rows, tokens)
+        if any(map(math.isnan, logprobs)):
+            raise ModelError(
+                f"{model_name(self._model)} gives probabilities that are not numbers",
+                "Load it in another dtype, or train it again with a lower learning rate.",
+            )
+        values = iter(logprobs)
+        for choice, node in planned:
+            end = next(values)
+            choice.search.absorb(node, {token: next(values) for token in choice.search.trie.children[node]}, end)
+        for search in {id(choice.search): choice.search for choice, _ in planned}.values():
+            search.num_passes += 1
+
+
+def _logprobs(logits_RV: torch.Tensor, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
+    """Log-probabilities of tokens after read positions, in at least float32."""
+    precise = torch.promote_types(logits_RV.dtype, torch.float32)
+    normalizer_R = torch.cat([torch.logsumexp(chunk.to(precise), dim=-1) for chunk in torch.split(logits_RV, 64)])
+    row_N, token_N = torch.tensor([rows, tokens], device=logits_RV.device)
+    logprobs: list[float] = (logits_RV[row_N, token_N].to(precise) - normalizer_R[row_N]).tolist()
+    return logprobs

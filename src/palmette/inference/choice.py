@@ -1,0 +1,99 @@
+"""Which model answers where none was named: the best one at hand, in a stated order.
+
+1. The finished run below `runs/` that was finished last, among those that answer questions about documents.
+2. The untouched base model, with a warning, since nothing ever taught it to refuse.
+
+A reader that comes with the package would stand before the base model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from palmette import run
+from palmette.config import load_run_recipe
+from palmette.errors import PalmetteError
+from palmette.model.embedded import DEFAULT_MODEL
+
+RUNS = Path("runs")
+MAX_DEPTH = 4  # chains and sweeps keep their runs in folders of their own
+_TRAINED = {run.ADAPTER: "adapter_config.json", run.FULL_MODEL: "config.json"}
+_NO_ANSWERS = ("reward",)  # stages whose models give no answers
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A model, and why it was chosen.
+
+    Attributes:
+        name: the model's name.
+        why: a line for the user.
+        untaught: whether the model was never taught to answer from documents, or to refuse.
+    """
+
+    name: str
+    why: str
+    untaught: bool = False
+
+
+def choose_model(runs: Path = RUNS) -> Choice:
+    """The model to use where none was named.
+
+    Args:
+        runs: the folder that holds the runs.
+    """
+    newest = max(finished_runs(runs), default=None)
+    if newest is not None:
+        folder = newest[1]
+        return Choice(str(folder), f"Using {folder}, the newest finished run below {runs}. --model takes another.")
+    return Choice(
+        DEFAULT_MODEL,
+        f"WARNING: {DEFAULT_MODEL} was never taught to answer from documents or to refuse, so do not rely on these "
+        f"answers. It is used because there is no finished run below {runs}. `palmette quickstart` trains one in "
+        "minutes, and --model takes another.",
+        untaught=True,
+    )
+
+
+def finished_runs(runs: Path = RUNS) -> Iterator[tuple[float, Path]]:
+    """(time of its end, folder) of every finished run whose model answers questions about documents.
+
+    Runs whose recipe cannot be read are left out. So are reward models, and models of conversations.
+
+    Args:
+        runs: the folder that holds the runs, at most `MAX_DEPTH` folders deep.
+    """
+    for name, below, _ in os.walk(runs):
+        folder = Path(name)
+        if run.is_run(folder):
+            below.clear()
+            ended = _ended(folder)
+            if ended is not None and _answers(folder):
+                yield ended, folder
+        elif len(folder.relative_to(runs).parts) >= MAX_DEPTH:
+            below.clear()
+
+
+def _ended(folder: Path) -> float | None:
+    """When a run was finished: when the settings beside its weights were written. None if it is not finished.
+
+    Calibrating a run changes the time of its folders, but not that of this file.
+    """
+    for name, settings in _TRAINED.items():
+        for path in (folder / name / settings, folder / name):
+            try:
+                return path.stat().st_mtime
+            except OSError:
+                continue
+    return None
+
+
+def _answers(folder: Path) -> bool:
+    try:
+        stage, kind = run.stage_of(folder), load_run_recipe(folder / run.RECIPE).data.kind
+    except (PalmetteError, OSError, ValueError):
+        return False
+    return stage not in _NO_ANSWERS and kind != "chat"
