@@ -159,7 +159,7 @@ def test_a_table_trains_and_measures(
 
 
 def test_words_that_cannot_be_meant_are_refused(
-    papers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run_folder: Path, papers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Before any model is loaded."""
     for words, message in [
@@ -169,5 +169,5 @@ def test_words_that_cannot_be_meant_are_refused(
         ([papers / "x.txt", tmp_path / "o", "--question", "When?"], "there is no document"),
         ([papers, tmp_path / "o", "--question", " "], "has no text"),
     ]:
-        assert palmette(monkeypatch, "predict", *words, "--model", "none") == 2
+        assert palmette(monkeypatch, "predict", *words, "--model", run_folder) == 2
         assert message in capsys.readouterr().err

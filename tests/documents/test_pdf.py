@@ -143,8 +143,11 @@ def test_running_heads_and_page_numbers_are_left_out_and_said() -> None:
         assert body in text
     assert "Harbour" not in text
     assert " of 3" not in text
-    assert notes == ["left out what the tops and bottoms of the pages repeat: 'Harbour Company, Terms', 'Page # of #'"]
+    assert notes == ["left out running heads and page numbers: 'Harbour Company, Terms', 'Page # of #'"]
     assert page_map.place(text.index("Dogs")).line == 2, "lines are counted as printed"
+    two = [[*lines([f"Part {name}", "Text."]), (280.0, 20.0, f"- {i} -")] for i, name in enumerate("AB", start=1)]
+    assert text_of(*two) == "Part A\nText.\nPart B\nText.", "numbers that are those of their pages"
+    assert text_of([*lines(["Part A"]), (280.0, 20.0, "1")]) == "Part A\n1", "the only page"
     same = [lines(["The same on each page."])] * 4
     assert text_of(*same).split("\n") == ["The same on each page."] * 4, "a document that says one thing only"
 

@@ -79,10 +79,10 @@ def question_and_context(
     Raises:
         DataError: one of them is missing or is not text, or the document cannot be read.
     """
-    if (shown := other_kind(row, ("questions",))) is not None:
-        raise DataError(f"{where} is data of another kind, {KINDS[shown].title}", f"{KINDS[shown].uses} {way_out}")
     name = named_document(row, files)
     question, context = row.get("question"), name or row.get("context", row.get("document"))
+    if (shown := other_kind(row, ("questions",))) is not None:
+        raise DataError(f"{where} is data of another kind, {KINDS[shown].title}", f"{KINDS[shown].uses} {way_out}")
     for field, value in (("question", question), ("context", context)):
         if value is None:
             raise DataError(f"{where} has no {field!r}", way_out)

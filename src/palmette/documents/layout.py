@@ -310,9 +310,21 @@ def running_lines(pages: Sequence[Sequence[Line]]) -> set[str]:
     return {text for text, count in counts.items() if count >= max(3, len(pages) / 2)}
 
 
-def without_running(lines: Sequence[Line], running: set[str]) -> list[Line]:
-    """The lines of a page without running heads and page numbers at its top and bottom."""
-    edge = {id(line) for line in _edge(lines) if pattern(line.text) in running}
+def without_running(lines: Sequence[Line], running: set[str], page: int, num_pages: int) -> list[Line]:
+    """The lines of a page without running heads and page numbers at its top and bottom.
+
+    Args:
+        lines: the lines.
+        running: what `running_lines` found.
+        page: the number of the page, from 1.
+        num_pages: the number of all pages. That of the only page of a document is text.
+    """
+    number = re.compile(rf"(?:page|p\.|-|\u2013)?\s*{page}\s*(?:-|\u2013|(?:of|/)\s*{num_pages})?", re.IGNORECASE)
+    edge = {
+        id(line)
+        for line in _edge(lines)
+        if pattern(line.text) in running or (num_pages > 1 and number.fullmatch(line.text))
+    }
     return [line for line in lines if id(line) not in edge]
 
 

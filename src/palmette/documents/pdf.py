@@ -131,16 +131,16 @@ def _some(numbers: list[int]) -> str:
 def _without_heads(pages: list[list[Line]]) -> tuple[list[list[tuple[int, Line]]], list[str]]:
     """The lines of each page with their printed numbers, without running heads, and a note on those."""
     running, kept, dropped = running_lines(pages), [], Counter[str]()
-    for lines in pages:
+    for page, lines in enumerate(pages, start=1):
         numbers = {id(line): number for number, line in enumerate(lines, start=1)}
-        left = without_running(lines, running)
+        left = without_running(lines, running, page, len(pages))
         remaining = {id(line) for line in left}
         dropped.update(pattern(line.text) for line in lines if id(line) not in remaining)
         kept.append([(numbers[id(line)], line) for line in left])
     if not any(kept):  # every page says the same, so that is the document
         return [list(enumerate(lines, start=1)) for lines in pages], []
     said = ", ".join(repr(text if len(text) <= 40 else text[:37] + "...") for text, _ in dropped.most_common(3))
-    return kept, [f"left out what the tops and bottoms of the pages repeat: {said}"] if dropped else []
+    return kept, [f"left out running heads and page numbers: {said}"] if dropped else []
 
 
 def _pieces(document: Any, index: int) -> list[Piece]:
