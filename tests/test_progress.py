@@ -85,6 +85,18 @@ def test_lines_say_the_pace_and_the_time_left() -> None:
     assert last == "answering |########| 5 of 5 questions in 68 s"
 
 
+def test_a_terminal_shows_the_end_of_a_group() -> None:
+    """Forty answers come at once, and then nothing for a while. The bar says forty and not one."""
+    clock, stream = Clock(), io.StringIO()
+    options: dict[str, Any] = {"desc": "answering", "unit": " questions", "ncols": 80, "ascii": True}
+    bar = Bar(clock=clock, eager=True, total=200, file=stream, mininterval=1e9, miniters=1, **options)
+    clock.now += 30.0
+    for _ in range(40):
+        bar.update()
+    assert stream.getvalue().split("\r")[-1].strip() == "answering |#6      | 40 of 200 questions"
+    bar.close()
+
+
 def test_what_was_done_before_counts_for_nothing() -> None:
     """Ninety rows were answered yesterday. The rest takes two seconds each, after one of warm-up."""
     lines = shown(Clock(), [60.0, 2.0], total=100, initial=90)

@@ -20,6 +20,7 @@ Say = Callable[[str], None]  # called with a line of news
 Clock = Callable[[], float]
 
 _TOGETHER = 0.02  # seconds: units that follow each other faster belong to one group
+_DRAWN = 500  # units of a group that are drawn at once, which takes some milliseconds
 _LONGEST = 1.0  # seconds: a group that goes on for longer is a steady flow, and another group begins
 _LINE = "{desc} |{bar:8}| {n_fmt} of {total_fmt}{unit}{pace}{postfix}"  # 80 characters in a training run
 
@@ -32,7 +33,7 @@ class Pace:
     >>> seconds = iter([0.0, 10.0, 10.0, 10.0, 11.0, 11.0, 11.0, 12.0])
     >>> pace = Pace(lambda: next(seconds))
     >>> for done in range(1, 8):
-    ...     pace.note(done)
+    ...     _ = pace.note(done)
     >>> pace.per_second
     3.0
 
@@ -53,16 +54,17 @@ class Pace:
         """Seconds from the start to the last unit."""
         return self._last - self._began
 
-    def note(self, done: int) -> None:
-        """Note that so many units are done by now."""
-        now = self._clock()
+    def note(self, done: int) -> bool:
+        """Note that so many units are done by now. The result is whether they belong to the group before."""
+        now, together = self._clock(), self._started
         if self._started and (now - self._last >= _TOGETHER or now - self._opened >= _LONGEST):
             self._group = (self._last, self._done)
             self._first = self._first or self._group
-            self._opened = now
+            self._opened, together = now, False
         elif not self._started:
             self._started, self._opened = True, now
         self._last, self._done = now, done
+        return together
 
     @property
     def per_second(self) -> float | None:
@@ -89,18 +91,25 @@ class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
 
     Args:
         clock: gives the time in seconds.
+        eager: whether every unit of a group is drawn.
         options: as for `tqdm`.
     """
 
-    def __init__(self, *, clock: Clock = time.monotonic, **options: Any) -> None:
-        self._pace = Pace(clock)
+    def __init__(self, *, clock: Clock = time.monotonic, eager: bool = False, **options: Any) -> None:
+        self._pace, self._eager, self._in_group = Pace(clock), eager, 0
         super().__init__(bar_format=_LINE, **options)
 
     def update(self, n: float | None = 1) -> bool | None:
-        """Note that `n` more units are done, and draw the bar if it is time."""
+        """Note that `n` more units are done, and draw the bar if it is time.
+
+        A terminal shows every unit of a group, since a long time may pass until the next one. It would show the first
+        one for all that time otherwise.
+        """
         if n:
-            self._pace.note(int(self.n - self.initial + n))
+            self._in_group = self._in_group + 1 if self._pace.note(int(self.n - self.initial + n)) else 0
         drawn: bool | None = super().update(n)
+        if self._eager and not drawn and 0 < self._in_group <= _DRAWN:
+            self.refresh()
         return drawn
 
     @property
@@ -144,6 +153,7 @@ def progress(total: int, what: str, unit: str, *, done: int = 0) -> Any:
     return Bar(
         total=total,
         initial=done,
+        eager=interactive,
         desc=what,
         unit=f" {unit}",
         file=stream,
