@@ -161,6 +161,14 @@ def test_text_that_is_drawn_at_an_angle_is_read_upright(angle: int, rotation: in
     assert box[1] < box[3]
 
 
+def test_what_is_filled_into_a_form_is_text(tmp_path: Path) -> None:
+    canvas = Canvas(str(tmp_path / "a.pdf"), pagesize=(600, 800))
+    canvas.drawString(72, 700, "Name:")
+    canvas.acroForm.textfield(name="name", value="Jane Roe", x=110, y=695, width=200, height=20)
+    canvas.save()
+    assert read_document(tmp_path / "a.pdf").text == "Name: Jane Roe"
+
+
 def test_a_scan_is_refused_with_the_way_to_its_text(tmp_path: Path) -> None:
     path = tmp_path / "scan.pdf"
     canvas = Canvas(str(path))

@@ -91,6 +91,7 @@ def test_the_kind_is_recognised_by_content(tmp_path: Path) -> None:
         ("part.html", "<p>x</p>", "html"),
         ("about.txt", "The tag <html> begins a page.", "text"),
         ("plain.html", "no tags at all", "text"),
+        ("about.md", "# A PDF begins with\n%PDF-1.7\n", "markdown"),
         ("notes.md", "# Notes\n\nx", "markdown"),
         ("log", "x", "text"),
     ]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -170,14 +171,14 @@ def test_the_whole_chain(finished: Path, table: ModuleType) -> None:
     page = table.written((ROOT / "docs" / "results.md").read_text(encoding="utf-8"), found)
     em = record["runs"][0]["measures"]["greedy"]["exact"]
     (line,) = [line for line in found["greedy"] if line.startswith("| base |")]
-    assert line.split("|")[5].split()[0] == f"{em:.1f}"
+    assert float(line.split("|")[5].split()[0]) == pytest.approx(em, abs=0.5)  # whole percents, of few questions
     assert line in page
     assert line.rstrip(" |").endswith("-")
     (line,) = [line for line in found["greedy"] if line.startswith("| blah_5 |")]
-    assert " to " in line.split("|")[-2]
+    assert re.match(r" [+-]\d", line.split("|")[-2])  # a difference, and not a lone dash
     seconds = record["runs"][1]["measures"]["span"]["answering_seconds"]
     (line,) = [line for line in found["costs"] if line.startswith("| blah_5 | span |")]
-    assert line.split("|")[-2].strip() == f"{seconds:.1f}"
+    assert float(line.split("|")[-2]) == pytest.approx(seconds, rel=0.01)
     reasoned = [
         line.split("|")[2].strip() for name in ("greedy", "span") for line in found[name] if "rationale" in line
     ]

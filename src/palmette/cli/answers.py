@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from palmette.cli.console import print_json
+from palmette.cli.tables import TextTable
 from palmette.inference import wording
 from palmette.inference.excerpt import Line, excerpt, one_line, whole
 
@@ -130,16 +131,15 @@ def show_table(console: Console, document: Extracted, asked: Sequence[Asked]) ->
     heads = ("question", "answer", "probability", "place")
     if not console.is_terminal:
         for row in (heads, *rows):
-            _print(console, Text("\t".join(row)))
+            console.file.write("\t".join(row) + "\n")  # rich would turn the tabs into blanks
         return
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column(heads[0], ratio=1)
-    table.add_column(heads[1], ratio=1)
-    table.add_column("prob.", justify="right", no_wrap=True)
-    table.add_column(heads[3], no_wrap=True)
+    table = TextTable(heads[0])
+    table.add_column(heads[1])
+    table.add_column("prob.", justify="right")
+    table.add_column(heads[3])
     for (question, answer, probability, place), one in zip(rows, asked, strict=True):
         short = probability.replace("above ", ">").replace("below ", "<")
-        table.add_row(Text(question), Text(answer, _COLOURS[one.prediction.refusal]), short, place)
+        table.add_row(question, Text(answer, _COLOURS[one.prediction.refusal]), short, place)
     console.print(table)
 
 

@@ -13,7 +13,7 @@ from palmette.files import expand
 
 # A name ends in one of these. Other files are named by a path that exists.
 _NAME = re.compile(r"[^\n]{1,1000}\.(?:txt|text|md|markdown|html?|xhtml|pdf|docx?|csv|tsv|xlsx|rtf|odt)", re.IGNORECASE)
-_KEPT = 4
+_KEPT = 16
 
 
 class DocumentFiles:

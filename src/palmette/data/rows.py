@@ -1,9 +1,9 @@
 """Flat rows with one question each: JSON Lines files, and hub data sets with the columns of `rajpurkar/squad_v2`.
 
-A row has `question`, and `context` or a `document`, which names a file or is the text itself. It may have `id`,
-`title`, `answers`, `plausible_answers` and `rationale`. Answers are spans ({"text": ..., "answer_start": ...}, a list
-of them, or lists under both keys), or plain strings that stand once in the context. A null means the same as a missing
-key.
+A row has `question` and `context`. Instead of `context` it may have `file`, or `document`, which names a file or is the
+text itself. It may have `id`, `title`, `answers`, `plausible_answers` and `rationale`. Answers are spans ({"text": ...,
+"answer_start": ...}, a list of them, or lists under both keys), or plain strings that stand once in the context. A null
+means the same as a missing key.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def parse_json_line(line: str, where: str, way_out: str) -> dict[str, Any]:
 def question_and_context(
     row: dict[str, Any], where: str, way_out: str, files: DocumentFiles | None = None
 ) -> tuple[str, str, Extracted | None]:
-    """The `question` of a row, and its `context`, or the text of its `document`.
+    """The `question` of a row, and its `context`, or the text of its `document` or `file`.
 
     Args:
         row: the row.
@@ -79,21 +79,37 @@ def question_and_context(
     Raises:
         DataError: one of them is missing or is not text, or the document cannot be read.
     """
-    question, context = row.get("question"), row.get("context", row.get("document"))
     if (shown := other_kind(row, ("questions",))) is not None:
         raise DataError(f"{where} is data of another kind, {KINDS[shown].title}", f"{KINDS[shown].uses} {way_out}")
-    for name, value in (("question", question), ("context", context)):
+    name = named_document(row, files)
+    question, context = row.get("question"), name or row.get("context", row.get("document"))
+    for field, value in (("question", question), ("context", context)):
         if value is None:
-            raise DataError(f"{where} has no {name!r}", way_out)
+            raise DataError(f"{where} has no {field!r}", way_out)
         if not isinstance(value, str):
-            raise DataError(f"{where}: {name!r} is {kind_of_value(value)}, not text", way_out)
-    if files is None or "context" in row or not files.is_name(str(context)):
+            raise DataError(f"{where}: {field!r} is {kind_of_value(value)}, not text", way_out)
+    if files is None or not name:
         return str(question), str(context), None
     try:
-        document = files.read(str(context))
+        document = files.read(name)
     except DataError as error:
         raise DataError(f"{where}: {error.problem}", error.way_out) from error
     return str(question), document.text, document
+
+
+def named_document(row: dict[str, Any], files: DocumentFiles | None) -> str:
+    """The name of the document that a row asks about. "" if the row holds the text itself.
+
+    Args:
+        row: the row. Its `context` is always a text, its `file` always a name. What `document` is depends on its value.
+        files: reads documents. Without it, no row names one.
+    """
+    document, file = row.get("document"), row.get("file")
+    if files is None or "context" in row:
+        return ""
+    if isinstance(document, str):
+        return document if files.is_name(document) else ""
+    return file if document is None and isinstance(file, str) else ""
 
 
 def group_rows(
@@ -132,7 +148,7 @@ def _parse_row(row: dict[str, Any], number: int, source: str, files: DocumentFil
     where = f"{source}: row {number}" if in_table else f"{source}: the row with id {identifier!r}"
     way_out = WAY_OUT if in_table else _FORMAT
     question, context, document = question_and_context(row, where, way_out, files)
-    title = row.get("title") or (row["document"] if document else "")
+    title = row.get("title") or (named_document(row, files) if document else "")
     if not isinstance(title, str):
         raise DataError(f"{where}: 'title' is {kind_of_value(title)}, not text", _FORMAT)
     impossible = row.get("is_impossible")

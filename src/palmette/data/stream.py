@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from palmette.data.files import DocumentFiles
 from palmette.data.records import Document, Question, check_document, check_question
-from palmette.data.rows import parse_json_line, question_and_context
+from palmette.data.rows import named_document, parse_json_line, question_and_context
 from palmette.data.source import not_utf8
 from palmette.data.values import read_id
 from palmette.documents import Extracted
@@ -132,8 +132,7 @@ def row_of(
     row = Row(number)
     try:
         row = replace(row, id=read_id(record["id"], where) if "id" in record else None)
-        if files is not None and "context" not in record and files.is_name(str(record.get("document", ""))):
-            row = replace(row, document=str(record["document"]))
+        row = replace(row, document=named_document(record, files))
         question, context, extracted = question_and_context(record, where, way_out, files)
         context = checked if context == checked else context
         asked = Document(row.document or row.key, context, (Question(row.key, question),))

@@ -38,7 +38,8 @@ def read_contained(raw: bytes, name: str) -> tuple[str, PageMap, list[str]]:
     Raises:
         DataError: as `read_pdf` does, or a limit was passed, or the reader crashed.
     """
-    command = [sys.executable, "-c", _LIMITED.format(memory=MAX_MEMORY), name]
+    # -P: a folder of documents may also hold a file named like a module, which must not be imported from there.
+    command = [sys.executable, "-P", "-c", _LIMITED.format(memory=MAX_MEMORY), name]
     try:
         done = subprocess.run(command, input=raw, capture_output=True, timeout=MAX_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
@@ -59,9 +60,12 @@ def read_contained(raw: bytes, name: str) -> tuple[str, PageMap, list[str]]:
 
 
 def _crashed(done: subprocess.CompletedProcess[bytes], name: str) -> DataError:
+    """Why there is no result. PDFium ends by a signal where it gets no memory."""
     last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-    if "MemoryError" in last or "memory" in last.lower():
-        return DataError(f"the document {name!r} takes more than {MAX_MEMORY >> 30} GiB of memory to read", _SPLIT)
-    why = f"signal {-done.returncode}" if done.returncode < 0 else last or f"exit code {done.returncode}"
-    way_out = "The file is damaged. Fetch it again, or print it to a new PDF."
-    return DataError(f"the reader of PDF files failed on the document {name!r}: {why}", way_out)
+    if done.returncode < 0 or "memory" in last.lower():
+        return DataError(
+            f"the document {name!r} cannot be read in {MAX_MEMORY >> 20:,} MiB of memory, or it crashes its reader",
+            "The file is damaged, or made to do harm. Print it to a new PDF, and give that.",
+        )
+    why = last or f"exit code {done.returncode}"
+    return DataError(f"the reader of PDF files failed on the document {name!r}: {why}", "Print it to a new PDF first.")

@@ -55,7 +55,7 @@ def recognise(raw: bytes, name: str) -> str:
     Raises:
         DataError: it is a kind of file that holds no text to read, with the way out for that kind.
     """
-    if b"%PDF-" in raw[:1024]:
+    if raw[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"%PDF-") or (_is_pdf_name(name) and b"%PDF-" in raw[:1024]):
         return "pdf"
     if raw.startswith(b"PK\x03\x04"):
         return _kind_of_zip(raw, name)
@@ -70,6 +70,10 @@ def recognise(raw: bytes, name: str) -> str:
     if suffix in _MARKDOWN_NAMES:
         return "markdown"
     return "csv" if suffix in _TABLE_NAMES else "text"
+
+
+def _is_pdf_name(name: str) -> bool:
+    return PurePath(name).suffix.lower() == ".pdf"
 
 
 def _head(raw: bytes) -> bytes:

@@ -70,7 +70,8 @@ def write_pages(pages: Sequence[Sequence[tuple[int, Line]]]) -> tuple[str, PageM
         writer.write(text, boxes)
         previous = (page, line)
     writer.end_paragraph()
-    return "".join(writer.pieces).rstrip("\n"), PageMap(writer.starts, writer.pages, writer.numbers, writer.boxes)
+    text = "".join(writer.pieces).rstrip("\n")
+    return text, PageMap(writer.starts, writer.pages, writer.numbers, writer.boxes[: 4 * len(text)])
 
 
 def _without_soft_hyphens(text: str, boxes: array[float]) -> tuple[str, array[float]]:

@@ -80,10 +80,22 @@ def read_pdf(raw: bytes, name: str) -> tuple[str, PageMap, list[str]]:
         if damaged:
             raise DataError(f"no page of the document {name!r} can be read", "The file is damaged. Fetch it again.")
         raise DataError(f"the document {name!r} holds no text on {_of_pages(num_pages)}, so it is a scan", _OCR)
+    if _is_garbled(pages):
+        raise DataError(
+            f"the fonts of the document {name!r} do not say which letters their signs are",
+            "Recognise its text: ocrmypdf --force-ocr INPUT.pdf OUTPUT.pdf. Then give the result.",
+        )
     notes = _notes_on_pages(num_pages, damaged, empty)
     numbered, more = _without_heads(pages)
     text, page_map = write_pages(numbered)
     return text, page_map, [*notes, *more]
+
+
+def _is_garbled(pages: list[list[Line]]) -> bool:
+    """Whether most characters have no meaning in Unicode: they are of private use, or stand for an unknown one."""
+    text = "".join(line.text for lines in pages for line in lines[:200])[:200_000].replace(" ", "")
+    unknown = sum("\ue000" <= letter <= "\uf8ff" or letter == "\ufffd" for letter in text)
+    return unknown > 0.5 * len(text)
 
 
 def _unreadable(error: Exception, name: str) -> DataError:
@@ -136,6 +148,9 @@ def _pieces(document: Any, index: int) -> list[Piece]:
     import pypdfium2.raw as pdfium
 
     page = document[index]
+    if pdfium.FPDFPage_GetAnnotCount(page) and pdfium.FPDFPage_Flatten(page, pdfium.FLAT_NORMALDISPLAY):
+        page.close()  # what is filled into a form is now part of the page, once it is opened again
+        page = document[index]
     text_page = page.get_textpage()
     try:
         count = pdfium.FPDFText_CountChars(text_page)
@@ -147,13 +162,18 @@ def _pieces(document: Any, index: int) -> list[Piece]:
             pdfium.FPDFText_GetLooseCharBox,
             pdfium.FPDFText_IsGenerated,
         )
-        gather = _Gather(turn)
+        gather, high = _Gather(turn), 0
         for position in range(count):
             code = unicode_of(text_page, position)
             if code in (10, 13):
                 gather.end_piece()
                 continue
-            written = _WRITTEN[code] if code in _WRITTEN else chr(code)
+            if 0xD800 <= code < 0xE000:  # half of a letter beyond U+FFFF, whose other half comes next
+                if code < 0xDC00:
+                    high = code
+                    continue
+                code, high = (0x10000 + ((high - 0xD800) << 10) + code - 0xDC00, 0) if high else (0xFFFD, 0)
+            written = _WRITTEN[code] if code in _WRITTEN else chr(code) if code < 0x110000 else "\ufffd"
             if written == " ":
                 gather.space(drawn=is_generated(text_page, position) == 0)
             elif written:

@@ -9,6 +9,7 @@ import csv
 import datetime
 import io
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -94,26 +95,33 @@ def xlsx_sheets(raw: bytes, name: str) -> Iterator[tuple[str, Iterator[Row]]]:
     from openpyxl import load_workbook
 
     try:
-        book = load_workbook(io.BytesIO(raw), read_only=True, data_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about features that do not concern the cells
+            book = load_workbook(io.BytesIO(raw), read_only=True, data_only=True)
     except Exception as error:  # the library raises a dozen kinds for damaged files
         raise _damaged(name, error) from error
     for sheet in book.worksheets:
-        yield sheet.title, _sheet_rows(sheet, name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rows = _sheet_rows(sheet, name)
+        yield sheet.title, iter(rows)
 
 
-def _sheet_rows(sheet: Any, name: str) -> Iterator[Row]:
+def _sheet_rows(sheet: Any, name: str) -> list[Row]:
     sheet.reset_dimensions()  # what the file states may be wrong
+    found = []
     try:
         for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
             if len(row) > MAX_COLUMNS:
                 raise DataError(f"{name}: row {number} has {len(row):,} cells", "Give at most 1,000 columns.")
             cells = [_cell(value) for value in row]
             if any(cells):
-                yield number, cells
+                found.append((number, cells))
     except DataError:
         raise
     except Exception as error:  # as above
         raise _damaged(name, error) from error
+    return found
 
 
 def _cell(value: object) -> str:
@@ -206,5 +214,6 @@ def looks_like_table(text: str) -> bool:
         return False
     delimiter = _delimiter("\n".join(lines))
     rows = list(csv.reader(lines, delimiter=delimiter))
-    widths = {len(row) for row in rows}
-    return len(widths) == 1 and widths.pop() >= (2 if delimiter == "\t" else 3) and header_of(rows[0]) is not None
+    width, names = len(rows[0]), header_of(rows[0])
+    enough = width >= (2 if delimiter == "\t" else 3)
+    return enough and names is not None and len(names) == width and all(len(row) == width for row in rows)

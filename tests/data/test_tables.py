@@ -1,0 +1,183 @@
+"""Question files as people keep them: what their columns mean, and what is wrong in which row.
+
+Files are written by pandas, openpyxl and pyarrow. What they mean is stated beside them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+from palmette.data.records import Answer
+from palmette.data.source import open_rows, read_source
+from palmette.errors import DataError
+
+TOWER = "The tower is granite. It was built in 1882,\nand is open on Sunday. The lamp was lit in 1882."
+COLUMNS = {
+    "Question": ["Of what is it?", "When was it built?", "Who built it?", "When may one come in?"],
+    "Context": [TOWER, TOWER, TOWER, TOWER],
+    "Answer": ["granite", "1882", "", "open on Sunday"],
+}
+
+
+def written(path: Path, columns: dict[str, Any]) -> str:
+    frame = pandas.DataFrame(columns)
+    if path.suffix == ".xlsx":
+        frame.to_excel(path, index=False)
+    elif path.suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ";" if "semicolon" in path.stem else ",")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "semicolon.csv", "a.tsv", "a.xlsx", "a.parquet"])
+def test_every_kind_of_table_says_the_same(tmp_path: Path, name: str) -> None:
+    """An empty cell is a question without an answer. Of several places of an answer, the first one counts."""
+    data = read_source(written(tmp_path / name, COLUMNS))
+    (document,) = data.documents
+    assert document.text == TOWER
+    assert [question.answers for question in document.questions] == [
+        (Answer("granite", 13),),
+        (Answer("1882", TOWER.index("1882")),),
+        (),
+        (Answer("open on Sunday", TOWER.index("open")),),
+    ]
+    first = 1 if name.endswith("parquet") else 2  # spreadsheets number the header too
+    assert [question.id for question in document.questions] == [f"row-{first + i}" for i in range(4)]
+
+
+def one(path: Path, **columns: Any) -> Any:
+    """The only question of a table of one row."""
+    data = read_source(written(path, {"question": ["When?"], "text": [TOWER], **{k: [v] for k, v in columns.items()}}))
+    return data.documents[0].questions[0]
+
+
+def test_several_answers_stand_in_several_cells_or_in_a_list(tmp_path: Path) -> None:
+    places = (TOWER.index("Sunday"), TOWER.index("on Sunday"))
+    expected = (Answer("Sunday", places[0]), Answer("on Sunday", places[1]))
+    assert one(tmp_path / "a.csv", answer_1="Sunday", **{"Answer 2": "on Sunday"}).answers == expected
+    assert one(tmp_path / "b.csv", answers='["Sunday", "on Sunday"]').answers == expected
+    assert one(tmp_path / "c.parquet", answers=["Sunday", "on Sunday"]).answers == expected
+    spans = {"text": ["Sunday", "on Sunday"], "answer_start": list(places)}
+    assert one(tmp_path / "d.parquet", answers=spans).answers == expected, "as rajpurkar/squad_v2 has it"
+    assert one(tmp_path / "e.csv", answers="[]").answers == ()
+
+
+def test_places_white_space_and_other_columns(tmp_path: Path) -> None:
+    assert one(tmp_path / "a.csv", answer="1882", answer_start=TOWER.rindex("1882")).answers[0].start == TOWER.rindex(
+        "1882"
+    )
+    assert one(tmp_path / "b.csv", answer="1882, and").answers[0].text == "1882,\nand", "as the document has it"
+    asked = one(
+        tmp_path / "c.csv", answer="", plausible_answers="granite", ID="q7", is_impossible=True, rationale="No."
+    )
+    assert (asked.id, asked.plausible, asked.rationale) == ("q7", (Answer("granite", 13),), "No.")
+    assert one(tmp_path / "d.csv", answer="lit").answers[0].start == TOWER.index("lit in"), "a whole word"
+
+
+BAD = {
+    "no such answer": ({"answer": "in 1900"}, r"row 2: the answer 'in 1900' stands 0 times .* Copy the answer"),
+    "no column for answers": ({"gold answer": "x"}, r"has no column 'answer', but 'question', 'text', 'gold answer'"),
+    "a wrong place": ({"answer": "1882", "answer_start": 2}, "has the answer '1882' at 2, where the document has"),
+    "a place that is no number": ({"answer": "1882", "answer_start": "two"}, "row 2: answer_start is 'two'. Make it"),
+    "a contradiction": ({"answer": "1882", "is_impossible": True}, "row 2 has is_impossible = True and 1 answers"),
+    "no truth": ({"answer": "", "is_impossible": "maybe"}, "row 2: is_impossible is 'maybe'. Make it true or false"),
+    "a number": ({"answers": "[1882]"}, "row 2: the answer 1882 is neither a span nor text"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_wrong_is_named_with_its_row(tmp_path: Path, case: str) -> None:
+    columns, message = BAD[case]
+    with pytest.raises(DataError, match=message):
+        one(tmp_path / "a.csv", **columns)
+
+
+FILES = {
+    "no question": ("Frage,context,answer\na,b,\n", "has no column 'question', but 'Frage', 'context', 'answer'"),
+    "empty": ("", "has no rows"),
+    "two of a name": ("question,question,answer\na,b,c\n", "has two columns 'question'. Rename one"),
+    "a comma too many": (
+        "question,context,answer\nWhen?,At 7, or 8,7\n",
+        "row 2 has more cells than .* '7' among them",
+    ),
+    "a missing question": ("question,context,answer\n,At 7,7\n", "row 2 has no 'question'"),
+    "a missing context": ("question,context,answer\nWhen?,,7\n", "row 2 has no 'context'. The first row names"),
+    "only a header": ("question,context,answer\n", "no question in 0 documents"),
+    "another kind": ("PK\x03\x04xl/workbook", r"is not a CSV file\. Give it a name that ends in \.xlsx"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_tables_that_cannot_be_read_are_named(tmp_path: Path, case: str) -> None:
+    text, message = FILES[case]
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_source(str(path))
+
+
+def test_bad_rows_are_counted_where_they_may_be_left_out(tmp_path: Path) -> None:
+    columns = {**COLUMNS, "Answer": ["granite", "1900", "", "Monday"]}
+    data = read_source(written(tmp_path / "a.xlsx", columns), on_bad_record="drop")
+    assert data.num_questions == 2
+    assert [reason.partition(": the")[0] for reason in data.dropped] == [
+        f"{tmp_path / 'a.xlsx'}: row 3",
+        f"{tmp_path / 'a.xlsx'}: row 5",
+    ]
+    for name, raw in (("a.parquet", b"PAR1"), ("b.xlsx", b"PK\x03\x04")):
+        (tmp_path / name).write_bytes(raw)
+        with pytest.raises(DataError, match="file that can be read"):
+            read_source(str(tmp_path / name))
+
+
+def test_rows_of_other_kinds_are_read_from_tables_too(tmp_path: Path) -> None:
+    pairs = {"prompt": ["When?"], "chosen": ["At 7."], "rejected": ["Never."]}
+    for name in ("a.parquet", "a.csv"):
+        _, rows = open_rows(written(tmp_path / name, pairs), default_split="train", columns="", example="x/y")
+        row = next(iter(rows))
+        assert not isinstance(row, DataError)
+        assert {name: row[name] for name in pairs} == {"prompt": "When?", "chosen": "At 7.", "rejected": "Never."}
+
+
+def test_rows_name_documents_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By names that are relative to the data file, wherever the command is started."""
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "tower.html").write_text(f"<p>{TOWER}</p>")
+    (tmp_path / "papers" / "ferry").write_text("The ferry leaves at 7:40.")
+    names = ["papers/tower.html", "papers/ferry", "A text about tower.pdf and more."]
+    columns = {
+        "question": ["Of what?", "When?", "What?"],
+        "document": names,
+        "answer": ["granite", "7:40", "tower.pdf"],
+    }
+    source = written(tmp_path / "a.csv", columns)
+    monkeypatch.chdir("/")
+    data = read_source(source)
+    assert [document.text for document in data.documents] == [
+        " ".join(TOWER.split()),
+        "The ferry leaves at 7:40.",
+        names[2],
+    ]
+    assert [document.title for document in data.documents] == [*names[:2], ""]
+    before = data.sha256
+    (tmp_path / "papers" / "ferry").write_text("The ferry leaves at 7:40 sharp.")
+    assert read_source(source).sha256 != before, "what is learned has changed"
+    (tmp_path / "papers" / "ferry").unlink()
+    columns["document"][1] = "papers/ferry.txt"
+    with pytest.raises(DataError, match=r"row 3: there is no document '.*papers/ferry\.txt'"):
+        read_source(written(tmp_path / "a.csv", columns))
+    del columns["document"]
+    with pytest.raises(DataError, match=r"row 2: the document .* is a folder"):
+        read_source(written(tmp_path / "a.csv", {**columns, "File": ["papers"] * 3}))
+
+
+def test_a_line_of_json_may_name_a_document_too(tmp_path: Path) -> None:
+    (tmp_path / "ferry.txt").write_text("The ferry leaves at 7:40.")
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"question": "When?", "document": "ferry.txt", "answers": ["7:40"]}\n')
+    assert read_source(str(path)).documents[0].questions[0].answers == (Answer("7:40", 20),)
