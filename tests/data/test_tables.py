@@ -84,7 +84,7 @@ BAD = {
     "no column for answers": ({"gold answer": "x"}, r"has no column 'answer', but 'question', 'text', 'gold answer'"),
     "a wrong place": ({"answer": "1882", "answer_start": 2}, "has the answer '1882' at 2, where the document has"),
     "a place that is no number": ({"answer": "1882", "answer_start": "two"}, "row 2: answer_start is 'two'. Make it"),
-    "a contradiction": ({"answer": "1882", "is_impossible": True}, "row 2 has is_impossible = True and 1 answers"),
+    "a contradiction": ({"answer": "1882", "is_impossible": True}, "row 2 has is_impossible = true and 1 answers"),
     "no truth": ({"answer": "", "is_impossible": "maybe"}, "row 2: is_impossible is 'maybe'. Make it true or false"),
     "a number": ({"answers": "[1882]"}, "row 2: the answer 1882 is neither a span nor text"),
 }
