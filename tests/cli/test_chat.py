@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from palmette.cli import chat as module
 from tests.support.command import palmette
@@ -100,3 +101,22 @@ def test_a_conversation_in_a_terminal(tiny_folder: Path, tmp_path: Path) -> None
     os.close(main)
     assert "When?" in (tmp_path / "chat_history").read_text()
     assert (tmp_path / "chat_history").stat().st_mode & 0o077 == 0
+
+
+def test_a_run_on_conversations_is_to_be_talked_with(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training ends with the command to try, and that command needs no advice about documents."""
+    turns = [{"role": "user", "content": "When?"}, {"role": "assistant", "content": "At noon."}]
+    (tmp_path / "chat.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    recipe = {
+        "output": str(tmp_path / "run"),
+        "model": {"name": str(tiny_folder), "dtype": "float32"},
+        "data": {"kind": "chat", "train": [str(tmp_path / "chat.jsonl")]},
+        "train": {"epochs": 1},
+    }
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    assert palmette(monkeypatch, "train", "sft", tmp_path / "r.yaml") == 0
+    assert f"chat --model {tmp_path / 'run'}" in capsys.readouterr().err
+    assert chat(monkeypatch, tmp_path / "run", b"When?\n") == 0
+    assert "fine-tuned on questions" not in capsys.readouterr().err

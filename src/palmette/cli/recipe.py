@@ -13,7 +13,8 @@ def recipe(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="The kind of recipe: a training stage such as sft, or sweep, or chain. Without it, they are listed."
+            metavar="KIND",
+            help="The kind of recipe: a training stage such as sft, or sweep, or chain. Without it, they are listed.",
         ),
     ] = None,
 ) -> None:

@@ -59,7 +59,8 @@ def report(
 def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
     """Run or resume a stage, draw its run, and say what to try next."""
     from palmette.cli.console import invoked_as, stderr
-    from palmette.run import check_run
+    from palmette.config import load_run_recipe
+    from palmette.run import RECIPE, check_run
     from palmette.startup import quick_imports
 
     settings = None if recipe is None else read_recipe(recipe, stage.name)
@@ -82,4 +83,6 @@ def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
         raise typer.Exit(stop.exit_code) from stop
     news.print(f"done: {finished.folder}")
     draw_run(finished.folder, news.print)
-    news.print(f"try it: {invoked_as()} {stage.next_step.format(shlex.quote(str(finished.folder)))}")
+    chats = load_run_recipe(finished.folder / RECIPE).data.kind == "chat"
+    next_step = "chat --model {}" if chats else stage.next_step
+    news.print(f"try it: {invoked_as()} {next_step.format(shlex.quote(str(finished.folder)))}")
