@@ -120,7 +120,9 @@ class Search:
 
         Args:
             max_tokens: the largest number of nodes.
-            floor: nodes that are not expected to be likelier than this are left out (log-probability, nats).
+            floor: nodes of the frontier that are not likelier than this are left out (log-probability, nats). What
+                stands below the others is not, however unlikely it is expected to be. That is a guess, and a number
+                with a token for each digit would take as many passes as it has digits.
         """
         heap = [(-value, node) for node, value in self.frontier.items() if value > floor]
         heapq.heapify(heap)
@@ -131,7 +133,6 @@ class Search:
             below = self.trie.children[node]
             if below:
                 expected = -negative + _GOES_ON - math.log(len(below))
-                if expected > floor:
-                    for child in below.values():
-                        heapq.heappush(heap, (-expected, child))
+                for child in below.values():
+                    heapq.heappush(heap, (-expected, child))
         return planned
