@@ -6,6 +6,7 @@ of itself, and how TRL's trainers are set up whatever they train.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -24,6 +25,7 @@ from palmette.config import DataSection, ModelSection, Recipe, TrainSection
 from palmette.model.fused import describe
 from palmette.train.loop import training_arguments
 from palmette.train.plan import Plan, StepPlan
+from palmette.train.schedule import ScheduledTrainer
 from palmette.tree.prefix_tree import PrefixTree
 
 PALMETTE = "palmette"
@@ -268,7 +270,12 @@ def patch_head(extra: list[str]) -> None:
 
 
 def feed(trainer: Any, batches: list[list[int]], collate: Callable[..., Any]) -> None:
-    """Let one of TRL's trainers meet its examples in these micro-batches, in this order."""
+    """Let one of TRL's trainers meet its examples in these micro-batches, in this order, at Palmette's learning rates.
+
+    The learning rates of transformers begin at 0, so the sides would not learn the same.
+    """
+    trainer.from_zero = False
+    trainer.create_scheduler = functools.partial(ScheduledTrainer.create_scheduler, trainer)
     loader = torch.utils.data.DataLoader(trainer.train_dataset, batch_sampler=batches, collate_fn=collate)
     trainer.get_train_dataloader = lambda: trainer.accelerator.prepare(loader)
 

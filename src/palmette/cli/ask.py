@@ -106,9 +106,9 @@ def ask(
     source = open_source(named_or_chosen(model, news))
     with quick_imports(freeze=True):
         from palmette.cli.conversation import converse
-        from palmette.inference.answerer import load_answerer
+        from palmette.inference.answerer import open_answerer
         from palmette.inference.asking import open_session
-    answerer = load_answerer(source, attention=attention, calibrated=calibration and decoder == "span")
+    answerer = open_answerer(source, attention=attention, calibrated=calibration and decoder == "span")
     effort = answerer.effort(max_words, inside_words)
     session = open_session(answerer, opened.text, opened.name, decoder=decoder, effort=effort, read_all=read_all)
     calibrated = answerer.calibration

@@ -229,13 +229,11 @@ def asked_document(text: str, questions: Sequence[str], name: str) -> Document:
     return document
 
 
-def load_answerer(
-    name: ModelName | ModelSource, *, attention: AttentionChoice | None = None, calibrated: bool = True
-) -> Answerer:
+def load_answerer(name: ModelName, *, attention: AttentionChoice | None = None, calibrated: bool = True) -> Answerer:
     """Load a model that answers questions.
 
     Args:
-        name: a run folder, a model folder, a GGUF file, or a hub id, or what `open_source` made of one.
+        name: a run folder, a model folder, a GGUF file, or a hub id.
         attention: the attention backend, "auto", "flex", "sdpa" or "eager". The run's own, or "auto", if None.
         calibrated: whether to use the run's calibration, if it has one.
 
@@ -244,7 +242,13 @@ def load_answerer(
         ModelError: the model is missing, is a run whose base model has changed, or cannot honour the attention mask
             of a tree.
     """
-    source = name if isinstance(name, ModelSource) else open_source(name)
+    return open_answerer(open_source(name), attention=attention, calibrated=calibrated)
+
+
+def open_answerer(
+    source: ModelSource, *, attention: AttentionChoice | None = None, calibrated: bool = True
+) -> Answerer:
+    """Load a model whose name `open_source` has checked. Arguments and errors are those of `load_answerer`."""
     loaded = load_merged(source, attention=attention)
     check_model(loaded.model, training=False, weights=loaded.content)
     task = recipe_task(source.recipe or Recipe(output=""), loaded.tokenizer)
