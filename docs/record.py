@@ -31,8 +31,9 @@ HERE = Path(__file__).parent
 CONTRACT = HERE.parent / "src" / "palmette" / "data" / "examples" / "contract.txt"
 COLUMNS, ROWS = 64, 200
 PROMPT = ">"
+# The three outcomes: an answer, a refusal that is unsure, and one of what the contract does not say.
 QUESTIONS = (
-    "What is the Supplier's liability limited to?",
+    "What does the Supplier build?",
     "Which law governs the agreement?",
     "Which insurance must the Supplier have?",
 )
