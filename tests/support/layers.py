@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 _RUN = {"errors", "files", "config", "run", "progress"}
 _SHARED = {*_RUN, "numbers", "seeds", "data", "tree", "tasks", "model", "objectives", "decode", "rollouts", "inference"}
 MAY_IMPORT |= {
-    "inference": {*_RUN, "lock", "cache", "data", "tree", "tasks", "model", "decode"},
+    "inference": {*_RUN, "lock", "cache", "startup", "data", "tree", "tasks", "model", "decode"},
     "train": {*_SHARED, "lock"},
     "evaluate": _SHARED - {"files", "seeds", "numbers"},
     "pages": {"errors", "files", "run", "numbers", "progress", "data", "tasks", "evaluate", "train.stages"},

@@ -24,6 +24,7 @@ from palmette.model.checks import check_model
 from palmette.model.files import PAUSE_WEIGHTS
 from palmette.model.loading import LoadedModel, dtype_name, weights_hash
 from palmette.model.pause import pause_of
+from palmette.startup import quick_imports
 from palmette.tasks.extractive_qa import ExtractiveQa
 
 if TYPE_CHECKING:
@@ -242,7 +243,8 @@ def load_answerer(name: ModelName, *, attention: AttentionChoice | None = None, 
         ModelError: the model is missing, is a run whose base model has changed, or cannot honour the attention mask
             of a tree.
     """
-    return open_answerer(open_source(name), attention=attention, calibrated=calibrated)
+    with quick_imports():  # loading a model imports its class, and makes as little garbage as an import
+        return open_answerer(open_source(name), attention=attention, calibrated=calibrated)
 
 
 def open_answerer(
