@@ -118,7 +118,7 @@ def test_mistakes_are_one_line_and_exit_code_2(
         (["eval", "squad", "--data", "none.json", "--out", tmp_path / "o"], "there is no data file 'none.json'"),
         (["ask", typo, "Q?", "--model", unfinished], "is not finished"),
         (["ask", typo, "Q?", "--model", "no.gguf"], "there is no GGUF file 'no.gguf'"),
-        (["ask", typo, "Q?", "--model", tmp_path], "cannot load the tokenizer"),
+        (["ask", typo, "Q?", "--model", tmp_path], "is no run and no model"),
         (
             [*greedy, tmp_path / "long.txt", "Q?", "--model", run_folder],
             "is 4096: the length of its context",

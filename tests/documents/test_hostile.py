@@ -13,7 +13,7 @@ import openpyxl
 import pytest
 
 from palmette.documents import contained, read_document
-from palmette.documents.contained import read_contained
+from palmette.documents.contained import html_contained, read_contained
 from palmette.documents.docx import docx_text
 from palmette.documents.pdf import read_pdf
 from palmette.documents.tables import xlsx_sheets
@@ -130,7 +130,7 @@ def test_a_reader_that_ends_wrongly_is_an_error(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(DataError, match=r"the reader of PDF files failed on the document 'a\.pdf': no"):
         read_contained(good, "a.pdf")
     monkeypatch.setattr(contained, "_LIMITED", "while True: pass")
-    monkeypatch.setattr(contained, "MAX_SECONDS", 0.3)
+    monkeypatch.setitem(contained.MAX_SECONDS, "pdf", 0.3)
     with pytest.raises(DataError, match=r"takes longer than 0\.3 s to read"):
         read_contained(good, "a.pdf")
 
@@ -143,6 +143,25 @@ def test_a_module_beside_the_documents_is_not_imported(tmp_path: Path, monkeypat
     monkeypatch.setenv("PYTHONPATH", str(SOURCE.parent))
     assert read_contained(pdf(lines(["The ferry."])), "a.pdf")[0] == "The ferry."
     assert not (tmp_path / "run").exists()
+
+
+def test_a_page_whose_tree_fills_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each paragraph opens all elements again that are open: 10,000 elements in 130 KB become 50 million."""
+    page = "".join(f"<b x={index}><p>" for index in range(10_000))
+    monkeypatch.setattr(contained, "MAX_MEMORY", 200 << 20)
+    with pytest.raises(DataError, match=r"'a\.html' cannot be read in 200 MiB of memory, .* Save its text as \.txt"):
+        html_contained(page, "a.html")
+    assert html_contained("<p>The ferry.", "b.html") == ("The ferry.", []), "the limit is enough for others"
+
+
+def test_a_page_nested_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each start tag looks at all open elements, so two million of them take most of a day."""
+    monkeypatch.setitem(contained.MAX_SECONDS, "html", 0.5)
+    with pytest.raises(DataError, match=r"'a\.html' takes longer than 0\.5 s to read\. The page is made to do harm"):
+        html_contained("<div>" * 2_000_000, "a.html")
+    monkeypatch.setattr(contained, "MAX_MARKUP", 1 << 20)
+    with pytest.raises(DataError, match=r"the page 'a\.html' has more than 1 MiB\. Save its text"):
+        html_contained("<p>a" * 300_000, "a.html")
 
 
 @pytest.fixture

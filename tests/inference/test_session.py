@@ -51,7 +51,7 @@ def test_everything_read_agrees_with_one_reading(answerer: Answerer) -> None:
     found = session.ask(QUESTIONS)
     assert session.unread is None
     assert session.num_windows == found[0].num_windows == found[0].num_read > 4
-    for index, prediction in enumerate(found):
+    for index, prediction in enumerate(found, start=1):
         expected = want[str(index)]
         assert (prediction.text, prediction.refusal) == (expected.text, expected.refusal)
         assert prediction.no_answer_probability == pytest.approx(expected.no_answer_probability, rel=0.02)

@@ -148,7 +148,8 @@ def test_batches_and_neighbours_change_nothing(model: Any, tokenizer: Any) -> No
     ]
     together = dict(SpanDecoder(model, tokenizer).predict(documents))
     few = Effort(tokens_per_batch=320)
-    assert len(list(SpanDecoder(model, tokenizer, effort=few)._batches(documents))) > len(documents)
+    decoder = SpanDecoder(model, tokenizer, effort=few)
+    assert len(list(decoder.batches(decoder._asked(documents)))) > len(documents)
     small = dict(SpanDecoder(model, tokenizer, effort=few).predict(documents))
     assert together.keys() == small.keys() == {f"{i}-{j}" for i in range(3) for j in range(2)}
     for i, text in enumerate(texts):

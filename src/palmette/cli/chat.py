@@ -57,11 +57,11 @@ def chat(
 
     opened = open_source(model)
     with quick_imports(freeze=True):
-        from palmette.inference.answerer import load_answerer
+        from palmette.inference.answerer import open_answerer
         from palmette.inference.conversation import Conversation, Generation
 
     generation = Generation(temperature, top_p, max_new_tokens, seed)
-    answerer = load_answerer(opened, attention=attention, calibrated=False)
+    answerer = open_answerer(opened, attention=attention, calibrated=False)
     recipe = answerer.source.recipe if answerer.source is not None else None
     if recipe is not None and recipe.data.kind == "qa":
         stderr().print(

@@ -70,10 +70,10 @@ def predict(
     source = _input(sources, question or [], questions)
     opened = open_source(named_or_chosen(model, stderr()))
     with quick_imports(freeze=True):
-        from palmette.inference.answerer import load_answerer
+        from palmette.inference.answerer import open_answerer
         from palmette.inference.job import check_job, predict_file
     check_job(source, out)
-    answerer = load_answerer(opened, attention=attention, calibrated=calibration)
+    answerer = open_answerer(opened, attention=attention, calibrated=calibration)
     tally = predict_file(answerer, source, out, max_words=max_words, inside_words=inside_words)
     stderr().print(tally.summary(out))
     if tally.interrupted:

@@ -16,7 +16,8 @@ from palmette.decode.search import Search
 from palmette.decode.trie import SpanTrie
 from palmette.errors import ModelError
 from palmette.model.forward import model_name
-from palmette.tasks.extractive_qa import ExtractiveQa, OpenCompletion
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.open_completion import OpenCompletion
 from palmette.tasks.qa_prompt import NO, YES
 
 

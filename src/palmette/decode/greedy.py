@@ -18,7 +18,8 @@ from palmette.decode.growth import grow, likeliest
 from palmette.decode.prefix_cache import PrefixCache
 from palmette.decode.reasoning import reason
 from palmette.errors import PackingError
-from palmette.tasks.extractive_qa import ExtractiveQa, OpenCompletion
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.open_completion import OpenCompletion
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,9 +113,9 @@ def _text_of(raw: bytes, kind: str, name: str) -> tuple[str, str, list[str], Pag
     if encoding == "UTF-16":
         notes = ["read as UTF-16"]
     if kind == "html":
-        from palmette.documents.html import html_text
+        from palmette.documents.contained import html_contained
 
-        text, more = html_text(text)
+        text, more = html_contained(text, name)
         notes += more
     elif kind == "csv" or (kind == "text" and _is_table(text, name)):
         from palmette.documents.tables import csv_rows, table_text

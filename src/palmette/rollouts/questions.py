@@ -10,7 +10,8 @@ from typing import Literal
 from palmette.data.records import Document, Question
 from palmette.errors import ModelError, PackingError, PalmetteError, TemplateError
 from palmette.tasks.document_trees import CheckPositions, split_by_size
-from palmette.tasks.extractive_qa import ExtractiveQa, OpenCompletion
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.open_completion import OpenCompletion
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 
