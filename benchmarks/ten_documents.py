@@ -8,8 +8,12 @@ not part of the project. Ten more questions are asked about the example contract
 An answer is *right* if it equals a known answer after the normalisation of SQuAD (lower case, no punctuation, no
 articles). It *contains* the answer if it is longer, and a known answer stands in it as whole words. Every other answer
 is *wrong*, and so is every answer to a question that the document does not answer. A refusal is right for those
-questions. EM and F1 are SQuAD v2's. The cost is 2 for a wrong answer and 1 for the refusal of a question that has an
-answer.
+questions. Refusals of the others are *unsure* or *called absent*, as the model said. EM and F1 are SQuAD v2's. The cost
+is 2 for a wrong answer and 1 for the refusal of a question that has an answer.
+
+    python benchmarks/ten_documents.py --folder documents --folder contracts --show before.json
+
+prints the table of answers that were written with --json, compared with the known answers as they are now.
 
 The script uses the public Python API only, so that it measures older releases too: run it with their `src` on
 PYTHONPATH. Where the release has `palmette.documents`, it reads the files as `palmette ask` does, and as UTF-8 where it
@@ -21,12 +25,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import platform
 import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,9 +43,10 @@ from palmette.tasks.answer_match import exact_match, normalize_answer, token_f1
 HERE = Path(__file__).parent
 QUESTIONS = HERE / "ten_documents.yaml"
 CONTRACT = HERE.parent / "src" / "palmette" / "data" / "examples" / "contract.json"
-COLUMNS = ("right", "contains", "wrong", "refused", "rightly refused", "wrongly answered")
+COLUMNS = ("right", "contains", "wrong", "unsure", "called absent", "rightly refused", "wrongly answered")
 # What a wrong answer and a wrong refusal cost, as `palmette calibrate` counts by default.
-COST = {"wrong": 2, "wrongly answered": 2, "refused": 1}
+COST = {"wrong": 2, "wrongly answered": 2, "unsure": 1, "called absent": 1}
+NUM_SHOWN = 3  # candidates that a person looks at when the answer is "unsure"
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,7 @@ class Outcome:
         refusal: "absent", "unsure" or "".
         probability: of the answer, or of no answer.
         no_answer_probability: that the document does not answer.
-        best: the best span, whether or not it was given.
-        kind: one of COLUMNS.
-        exact, f1: SQuAD's scores, 0 to 1.
+        candidates: the best spans, best first, whether or not one of them was given.
     """
 
     document: str
@@ -84,28 +86,63 @@ class Outcome:
     refusal: str
     probability: float | None
     no_answer_probability: float | None
-    best: str
-    kind: str
-    exact: float
-    f1: float
+    candidates: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """What it is worth, one of COLUMNS."""
+        if not self.known:
+            return "wrongly answered" if self.answer else "rightly refused"
+        if self.answer:
+            return worth(self.answer, self.known)
+        return "unsure" if self.refusal == "unsure" else "called absent"
+
+    @property
+    def exact(self) -> float:
+        """SQuAD's exact match, 0 or 1."""
+        return exact_match(self.answer, self.known or [""])
+
+    @property
+    def f1(self) -> float:
+        """SQuAD's F1, 0 to 1."""
+        return token_f1(self.answer, self.known or [""])
+
+    @property
+    def shown(self) -> bool:
+        """Whether one of the candidates that a person looks at is right."""
+        return any(worth(candidate, self.known) != "wrong" for candidate in self.candidates[:NUM_SHOWN])
 
 
-def kind_of(answer: str, known: Sequence[str]) -> str:
-    """What an answer is worth.
+def worth(answer: str, known: Sequence[str]) -> str:
+    """What an answer to a question that has one is worth.
 
-    >>> kind_of("Within 28 days.", ["28 days"]), kind_of("128 days", ["28 days"]), kind_of("", ["28 days"])
-    ('contains', 'wrong', 'refused')
-    >>> kind_of("", []), kind_of("28 days", []), kind_of("the Client", ["Client"])
-    ('rightly refused', 'wrongly answered', 'right')
+    >>> worth("Within 28 days.", ["28 days"]), worth("128 days", ["28 days"]), worth("the Client", ["Client"])
+    ('contains', 'wrong', 'right')
     """
-    if not known:
-        return "wrongly answered" if answer else "rightly refused"
-    if not answer:
-        return "refused"
     if exact_match(answer, known):
         return "right"
     words = f" {normalize_answer(answer)} "
     return "contains" if any(f" {normalize_answer(one)} " in words for one in known) else "wrong"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the questions about one document came to.
+
+    Attributes:
+        title: what the tables call the document.
+        bytes: the size of its text.
+        seconds, cpu_seconds: the time of all its questions together, and the processor time.
+        unread: what was not read, in a sentence. "" if all was read.
+        outcomes: one of each question.
+    """
+
+    title: str
+    bytes: int
+    seconds: float
+    cpu_seconds: float
+    unread: str
+    outcomes: tuple[Outcome, ...]
 
 
 def read_questions(path: Path, folders: Sequence[Path]) -> Iterator[Asked]:
@@ -156,9 +193,8 @@ def ask(reader: Any, asked: Asked, *, read_all: bool) -> tuple[list[Outcome], st
         predictions, unread = session.ask(questions), session.unread or ""
     else:
         predictions, unread = reader.answer(asked.text, questions), ""
-    outcomes = []
-    for (question, known), found in zip(asked.questions, predictions, strict=True):
-        outcome = Outcome(
+    outcomes = [
+        Outcome(
             asked.title,
             question,
             known,
@@ -166,46 +202,79 @@ def ask(reader: Any, asked: Asked, *, read_all: bool) -> tuple[list[Outcome], st
             found.refusal,
             found.probability,
             found.no_answer_probability,
-            found.candidates[0].text if found.candidates else "",
-            kind_of(found.text, known),
-            exact_match(found.text, known or [""]),
-            token_f1(found.text, known or [""]),
+            tuple(candidate.text for candidate in found.candidates),
         )
-        outcomes.append(outcome)
+        for (question, known), found in zip(asked.questions, predictions, strict=True)
+    ]
     return outcomes, unread
 
 
-def row(title: str, size: int, outcomes: Sequence[Outcome], seconds: float) -> str:
+def measure(reader: Any, documents: Sequence[Asked], *, read_all: bool) -> Iterator[Result]:
+    """Ask about each document in turn."""
+    for asked in documents:
+        start, busy = time.perf_counter(), time.process_time()
+        outcomes, unread = ask(reader, asked, read_all=read_all)
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - busy
+        yield Result(asked.title, len(asked.text.encode()), seconds, cpu_seconds, unread, tuple(outcomes))
+
+
+def written(path: Path, documents: Sequence[Asked]) -> Iterator[Result]:
+    """The results in a file, with the known answers as they are now.
+
+    Raises:
+        SystemExit: the file has answers to other questions.
+    """
+    known = {(asked.title, question): answers for asked in documents for question, answers in asked.questions}
+    for result in json.loads(path.read_text(encoding="utf-8"))["documents"]:
+        outcomes = result.pop("outcomes")
+        for one in outcomes:
+            key = (one["document"], one["question"])
+            if key not in known:
+                sys.exit(f"{path} has an answer to {key[1]!r} about {key[0]}, which is not asked now. Ask again.")
+            one |= {"known": known[key], "candidates": tuple(one["candidates"])}
+        yield Result(**result, outcomes=tuple(Outcome(**one) for one in outcomes))
+
+
+def row(title: str, results: Sequence[Result]) -> str:
     """A line of the table."""
-    counts = Counter(outcome.kind for outcome in outcomes)
+    counts = Counter(outcome.kind for result in results for outcome in result.outcomes)
+    size, seconds = sum(result.bytes for result in results), sum(result.seconds for result in results)
     cells = [title, f"{size / 1000:.0f}", *(str(counts[column]) for column in COLUMNS), f"{seconds:.1f}"]
     return "| " + " | ".join(cells) + " |"
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """The scores of many questions in a sentence."""
-    counts = Counter(outcome.kind for outcome in outcomes)
+    """The scores of many questions in a few sentences."""
     exact = 100 * sum(outcome.exact for outcome in outcomes) / len(outcomes)
     f1 = 100 * sum(outcome.f1 for outcome in outcomes) / len(outcomes)
     cost = sum(COST.get(outcome.kind, 0) for outcome in outcomes)
-    unsure = sum(outcome.refusal == "unsure" for outcome in outcomes)
-    answered = sum(bool(outcome.answer) for outcome in outcomes)
-    hits = counts["right"] + counts["contains"]
+    answered = [outcome for outcome in outcomes if outcome.answer]
+    hits = sum(outcome.kind in ("right", "contains") for outcome in answered)
+    unsure = [outcome for outcome in outcomes if outcome.kind == "unsure"]
     return (
-        f"{len(outcomes)} questions: EM {exact:.0f}, F1 {f1:.0f}, cost {cost}. "
-        f"Of {answered} answers {hits} are right or contain the answer. {unsure} of the refusals say unsure."
+        f"{len(outcomes)} questions: EM {exact:.0f}, F1 {f1:.0f}, cost {cost}. {hits} of {len(answered)} answers are "
+        f"right or contain the answer. {sum(one.shown for one in unsure)} of {len(unsure)} questions with an answer "
+        f"that were called unsure have it among the first {NUM_SHOWN} candidates."
     )
 
 
-def measure(reader: Any, documents: Sequence[Asked], *, read_all: bool) -> Iterator[dict[str, Any]]:
-    """Ask about each document in turn, print a line of the table, and give what was found."""
-    for asked in documents:
-        start = time.perf_counter()
-        outcomes, unread = ask(reader, asked, read_all=read_all)
-        seconds = time.perf_counter() - start
-        size = len(asked.text.encode())
-        print(row(asked.title, size, outcomes, seconds), flush=True)
-        yield {"title": asked.title, "bytes": size, "seconds": seconds, "unread": unread, "outcomes": outcomes}
+def report(results: Iterable[Result]) -> list[Result]:
+    """Print the table, a line as soon as it is known, and the scores below it."""
+    print(f"| document | KB | {' | '.join(COLUMNS)} | seconds |")
+    print("|---|" + "---:|" * (len(COLUMNS) + 2))
+    done = []
+    for result in results:
+        print(row(result.title, [result]), flush=True)
+        done.append(result)
+    *real, contract = done
+    print(row("the ten documents together", real))
+    print(f"\nThe ten documents. {summary([outcome for result in real for outcome in result.outcomes])}")
+    print(f"The example contract. {summary(contract.outcomes)}")
+    print(f"All documents took {sum(result.cpu_seconds for result in done):.0f} s of processor time.")
+    for result in done:
+        if result.unread:
+            print(f"{result.title}: {result.unread}")
+    return done
 
 
 def main() -> None:
@@ -216,34 +285,23 @@ def main() -> None:
     parser.add_argument("--read-all", action="store_true", help="read all of each document, where the release can skip")
     parser.add_argument("--no-calibration", action="store_true", help="leave the calibration of the run out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every answer to this file")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="print the table of answers written before")
     arguments = parser.parse_args()
     documents = [*read_questions(QUESTIONS, arguments.folder), example_contract()]
+    if arguments.show:
+        report(written(arguments.show, documents))
+        return
     start = time.perf_counter()
     try:
         reader = palmette.load(arguments.model, calibrated=not arguments.no_calibration)
     except PalmetteError as error:
         sys.exit(str(error))
     loading = time.perf_counter() - start
-    print(f"| document | KB | {' | '.join(COLUMNS)} | seconds |")
-    print("|---|" + "---:|" * (len(COLUMNS) + 2))
-    results = list(measure(reader, documents, read_all=arguments.read_all))
-    real = [outcome for result in results[:-1] for outcome in result["outcomes"]]
-    size, seconds = sum(result["bytes"] for result in results[:-1]), sum(result["seconds"] for result in results[:-1])
-    print(row("the ten documents together", size, real, seconds))
-    print(f"\nThe ten documents. {summary(real)}\nThe example contract. {summary(results[-1]['outcomes'])}")
+    results = report(measure(reader, documents, read_all=arguments.read_all))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"Loading the model took {loading:.1f} s. The process took {peak:.1f} GB at most.")
-    for result in results:
-        if result["unread"]:
-            print(f"{result['title']}: {result['unread']}")
     if arguments.json:
-        record = {
-            "palmette": palmette.__file__,
-            "model": arguments.model,
-            "machine": platform.processor() or platform.machine(),
-            "loading_seconds": loading,
-            "documents": [{**one, "outcomes": [asdict(outcome) for outcome in one["outcomes"]]} for one in results],
-        }
+        record = {"model": arguments.model, "loading_seconds": loading, "documents": [asdict(one) for one in results]}
         arguments.json.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 

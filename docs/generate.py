@@ -22,7 +22,7 @@ TRUNK, PLACEHOLDER, QUESTION, ANSWER = "#dfe7d8", "#f0ece0", "#b9cfe0", "#3b6b2e
 
 
 def commands() -> str:
-    """The help of every command, as Markdown. Hidden commands are left out."""
+    """The help of every command, as Markdown. Hidden commands and options are left out."""
     lines = ["# Commands", "", "Every command and option. This page is written by `make docs` from the code.", ""]
 
     def describe(command: Any, words: list[str]) -> None:
@@ -42,6 +42,8 @@ def _parameters(command: Any, lines: list[str]) -> None:
         return
     lines.extend(["| parameter | default | |", "|---|---|---|"])
     for parameter in command.params:
+        if getattr(parameter, "hidden", False):
+            continue
         argument = parameter.param_type_name == "argument"
         options = sorted([*parameter.opts, *parameter.secondary_opts])
         name = str(parameter.name).upper() if argument else ", ".join(options)

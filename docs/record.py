@@ -31,7 +31,11 @@ HERE = Path(__file__).parent
 CONTRACT = HERE.parent / "src" / "palmette" / "data" / "examples" / "contract.txt"
 COLUMNS, ROWS = 64, 200
 PROMPT = ">"
-QUESTIONS = ("How much is the monthly fee?", "What is the notice period?", "Which insurance must the Supplier have?")
+QUESTIONS = (
+    "What is the Supplier's liability limited to?",
+    "Which law governs the agreement?",
+    "Which insurance must the Supplier have?",
+)
 ASK = "import sys; sys.argv[0] = 'palmette'; from palmette.cli.main import main; sys.exit(main())"
 PATIENCE = 300.0  # seconds without any output
 
@@ -75,11 +79,10 @@ class Recorder:
     Args:
         command: the program and its arguments.
         shown: the command line that the picture shows for it.
-        cwd: where it runs.
-        environment: what to change in the environment.
+        folder: where it runs.
     """
 
-    def __init__(self, command: Sequence[str], shown: str, cwd: Path, environment: dict[str, str]) -> None:
+    def __init__(self, command: Sequence[str], shown: str, folder: str | Path) -> None:
         self.screen = Terminal(COLUMNS, ROWS)
         self._stream = pyte.Stream(self.screen)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -92,8 +95,8 @@ class Recorder:
             stdin=inside,
             stdout=inside,
             stderr=inside,
-            cwd=cwd,
-            env={**os.environ, "TERM": "xterm-256color", **environment},
+            cwd=folder,
+            env={**os.environ, "TERM": "xterm-256color"},
             start_new_session=True,
         )
         os.close(inside)
@@ -203,9 +206,12 @@ def record(model: Path) -> str:
     """
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(CONTRACT, folder)
-        command = [sys.executable, "-c", ASK, "ask", "--model", str(model.resolve()), "--document", CONTRACT.name]
-        words = " \\\n    ".join(f'"{question}"' for question in QUESTIONS)
-        recorder = Recorder([*command, *QUESTIONS], f"palmette ask --document contract.txt {words}", Path(folder), {})
+        # Without --model, the newest run below runs/ answers.
+        shutil.copytree(model, Path(folder) / "runs" / model.resolve().name)
+        recorder = Recorder([sys.executable, "-c", ASK, "ask", CONTRACT.name], f"palmette ask {CONTRACT.name}", folder)
+        for question in QUESTIONS:
+            recorder.type(question)
+        recorder.type(":quit")
         status = recorder.finish()
     if status != 0:
         sys.exit(f"palmette ask ended with status {status}:\n{recorder.text()}")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 
-from palmette.decode.prediction import Prediction
+from palmette.decode.prediction import Candidate, Prediction
 from tests.support.paths import ROOT
 
 
@@ -39,20 +42,26 @@ def test_five_questions_for_each_of_ten_documents(bench: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "known", "kind"),
+    ("answer", "refusal", "known", "kind"),
     [
-        ("the Client", ["Client"], "right"),
-        ("Within 28 days", ["within 28 days", "28 days"], "right"),
-        ("are payable within 28 days.", ["28 days"], "contains"),
-        ("128 days", ["28 days"], "wrong"),
-        ("28", ["28 days"], "wrong"),
-        ("", ["28 days"], "refused"),
-        ("", [], "rightly refused"),
-        ("28 days", [], "wrongly answered"),
+        ("the Client", "", ("Client",), "right"),
+        ("Within 28 days", "", ("within 28 days", "28 days"), "right"),
+        ("are payable within 28 days.", "", ("28 days",), "contains"),
+        ("128 days", "", ("28 days",), "wrong"),
+        ("28", "", ("28 days",), "wrong"),
+        ("", "absent", ("28 days",), "called absent"),
+        ("", "unsure", ("28 days",), "unsure"),
+        ("", "absent", (), "rightly refused"),
+        ("", "unsure", (), "rightly refused"),
+        ("28 days", "", (), "wrongly answered"),
     ],
 )
-def test_what_an_answer_is_worth(bench: ModuleType, answer: str, known: Sequence[str], kind: str) -> None:
-    assert bench.kind_of(answer, known) == kind
+def test_what_an_answer_is_worth(
+    bench: ModuleType, answer: str, refusal: str, known: tuple[str, ...], kind: str
+) -> None:
+    outcome = bench.Outcome("contract", "When?", known, answer, refusal, None, None, ())
+    assert outcome.kind == kind
+    assert kind in bench.COLUMNS
 
 
 @pytest.fixture
@@ -98,23 +107,56 @@ def test_a_known_answer_stands_in_its_document(bench: ModuleType, folder: Path) 
         list(bench.read_questions(questions, [folder / "in"]))
 
 
-def test_a_session_is_asked_where_there_is_one(bench: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    """By hand: one right answer of two words, one wrong refusal, and one answer where there is none. EM is 1 of 3, F1
-    too, and the cost is 0 + 1 + 2.
-    """
-    asked = bench.Asked("ferry", "It leaves at 7:40.", (("When?", ("7:40",)), ("What?", ("It",)), ("Who?", ())))
-    predictions = (Prediction("7:40"), Prediction("", "unsure"), Prediction("It leaves"))
-    session = SimpleNamespace(ask=lambda questions: predictions, unread="Read 1 of 9 parts.")
+@pytest.fixture
+def asked(bench: ModuleType) -> Any:
+    questions = (("When?", ("7:40",)), ("What?", ("ferry",)), ("Who?", ()))
+    return bench.Asked("ferry", "The ferry leaves at 7:40.", questions)
+
+
+def candidate(text: str) -> Candidate:
+    return Candidate(text, 0, len(text), 0.1)
+
+
+PREDICTIONS = (
+    Prediction("7:40"),
+    Prediction("", "unsure", candidates=(candidate("at"), candidate("The ferry"))),
+    Prediction("The ferry"),
+)
+
+
+def test_a_session_is_asked_where_there_is_one(bench: ModuleType, asked: Any) -> None:
+    session = SimpleNamespace(ask=lambda questions: PREDICTIONS, unread="Read 1 of 9 parts.")
     newer = SimpleNamespace(open_document=lambda text, name, read_all: session)
-    older = SimpleNamespace(answer=lambda text, questions: predictions)
+    older = SimpleNamespace(answer=lambda text, questions: PREDICTIONS)
     (result,) = bench.measure(newer, [asked], read_all=False)
     (same,) = bench.measure(older, [asked], read_all=False)
-    assert result["unread"] == "Read 1 of 9 parts."
-    assert same["unread"] == ""
-    assert result["outcomes"] == same["outcomes"]
-    assert [outcome.kind for outcome in result["outcomes"]] == ["right", "refused", "wrongly answered"]
-    assert capsys.readouterr().out.startswith("| ferry | 0 | 1 | 0 | 0 | 1 | 0 | 1 | ")
-    assert bench.summary(result["outcomes"]) == (
-        "3 questions: EM 33, F1 33, cost 3. Of 2 answers 1 are right or contain the answer. "
-        "1 of the refusals say unsure."
-    )
+    assert (result.unread, same.unread) == ("Read 1 of 9 parts.", "")
+    assert result.outcomes == same.outcomes
+    assert [outcome.kind for outcome in result.outcomes] == ["right", "unsure", "wrongly answered"]
+
+
+def test_the_report_counts(bench: ModuleType, asked: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """By hand: a right answer, one unsure with the answer second, and an answer where there is none. EM is 1 of 3, F1
+    too, and the cost is 0 + 1 + 2. The first document counts twice, the last stands for the contract.
+    """
+    reader = SimpleNamespace(answer=lambda text, questions: PREDICTIONS)
+    bench.report(bench.measure(reader, [asked] * 3, read_all=False))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("| ferry | 0 | 1 | 0 | 0 | 1 | 0 | 0 | 1 | ")
+    assert lines[5].startswith("| the ten documents together | 0 | 2 | 0 | 0 | 2 | 0 | 0 | 2 | ")
+    scores = "EM 33, F1 33, cost {}. {} answers are right or contain the answer. {} questions with an answer that were"
+    assert lines[7].startswith("The ten documents. 6 questions: " + scores.format(6, "2 of 4", "2 of 2"))
+    assert lines[8].startswith("The example contract. 3 questions: " + scores.format(3, "1 of 2", "1 of 1"))
+
+
+def test_written_answers_meet_the_known_answers_of_today(bench: ModuleType, asked: Any, tmp_path: Path) -> None:
+    reader = SimpleNamespace(answer=lambda text, questions: PREDICTIONS)
+    (result,) = bench.measure(reader, [asked], read_all=False)
+    file = tmp_path / "answers.json"
+    file.write_text(json.dumps({"documents": [dataclasses.asdict(result)]}), encoding="utf-8")
+    assert list(bench.written(file, [asked])) == [result]
+    today = dataclasses.replace(asked, questions=(("When?", ("7:45",)), *asked.questions[1:]))
+    (other,) = bench.written(file, [today])
+    assert [outcome.kind for outcome in other.outcomes] == ["wrong", "unsure", "wrongly answered"]
+    with pytest.raises(SystemExit, match=r"an answer to 'When\?' about ferry, which is not asked now"):
+        list(bench.written(file, [dataclasses.replace(asked, questions=asked.questions[1:])]))

@@ -98,5 +98,5 @@ def test_a_conversation_in_a_terminal(tiny_folder: Path, tmp_path: Path) -> None
     os.write(main, b":quit\n")
     assert process.wait(timeout=60) == 0
     os.close(main)
-    assert "When?" in (tmp_path / "chat-history").read_text()
-    assert (tmp_path / "chat-history").stat().st_mode & 0o077 == 0
+    assert "When?" in (tmp_path / "chat_history").read_text()
+    assert (tmp_path / "chat_history").stat().st_mode & 0o077 == 0

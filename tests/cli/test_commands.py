@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,58 +43,6 @@ def test_eval_writes_the_official_files(run_folder: Path, tmp_path: Path, monkey
     assert all(0.0 <= probability <= 1.0 for probability in na_prob.values())
     assert (metrics["total"], metrics["HasAns_total"], metrics["NoAns_total"]) == (3, 2, 1)
     assert palmette(monkeypatch, "eval", "squad", "--model", run_folder, "--data", data, "--out", out) == 2
-
-
-def test_ask_answers_on_standard_output(
-    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The ferry leaves at 7:40.")))
-    words = ["ask", "--model", run_folder, "--document", "-", "--json", "When does it leave?", "From where?"]
-    assert palmette(monkeypatch, *words) == 0
-    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [record["question"] for record in records] == ["When does it leave?", "From where?"]
-    for record in records:
-        assert 0.0 <= record["no_answer_probability"] <= 1.0
-        assert record["certified"] in (True, False)
-        assert (record["answer"] is None) == (record["start"] is None)
-
-
-FERRY = "Page one: 17:40 is no hour.\x0c[red]Ferries[/red] leave\r\nat 7:40 from pier 3. :100:"
-
-
-def ask_with_completion(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, completion: str, *words: str
-) -> str:
-    """What `ask` prints where the model completions so."""
-    monkeypatch.setattr("palmette.decode.greedy.GreedyDecoder.completions", lambda *_: [(0, completion)])
-    (folder / "ferry.txt").write_bytes(FERRY.encode())
-    run = ["ask", "--model", str(folder / "run"), "--document", str(folder / "ferry.txt"), "When [bold]exactly[/bold]?"]
-    assert palmette(monkeypatch, *run, "--decoder", "greedy", *words) == 0
-    return capsys.readouterr().out
-
-
-def test_ask_shows_the_answer_in_its_place(
-    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Markup, emoji codes and control characters of a document are text, and do not shift the mark."""
-    shown = ask_with_completion(monkeypatch, capsys, run_folder.parent, '{"answer": "7:40"}')
-    assert "When [bold]exactly[/bold]?" in shown
-    assert "Page one: 17:40 is no hour. [red]Ferries[/red] leave \nat »7:40« from pier 3. :100:" in shown
-    record = json.loads(ask_with_completion(monkeypatch, capsys, run_folder.parent, '{"answer": "7:40"}', "--json"))
-    assert (record["answer"], record["valid_json"]) == ("7:40", True)
-    assert FERRY.encode().decode()[record["start"] : record["end"]] == "7:40"
-    assert record["start"] > FERRY.index("17:40") + 5
-
-
-def test_ask_says_what_is_wrong_with_a_completion(
-    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for completion, words in (
-        ('{"answer": "?"}', "not in the document"),
-        ('{"answer": "8:15"}', "these words are not in the document"),
-        ("At 7:40.", "did not answer in the format asked for: At 7:40."),
-    ):
-        assert words in ask_with_completion(monkeypatch, capsys, run_folder.parent, completion)
 
 
 def test_a_scored_answer_shows_both_spans() -> None:
@@ -156,7 +102,6 @@ def test_mistakes_are_one_line_and_exit_code_2(
     typo.write_text("output: x\ntrain: {epoch: 3}")
     exists = tmp_path / "exists.yaml"
     exists.write_text(f"output: {run_folder}")
-    (tmp_path / "empty.txt").write_text(" \n")
     (tmp_path / "bad.json").write_text("{")
     (tmp_path / "long.txt").write_text("tower " * 3000)
     unfinished = tmp_path / "unfinished"
@@ -171,13 +116,11 @@ def test_mistakes_are_one_line_and_exit_code_2(
         (["train", "sft", "--resume", tmp_path], "is not a run folder"),
         (["eval", "squad", "--data", tmp_path / "bad.json", "--out", tmp_path / "o"], "not JSON"),
         (["eval", "squad", "--data", "none.json", "--out", tmp_path / "o"], "there is no data file 'none.json'"),
-        (["ask", "--document", tmp_path / "none.txt", "Q?"], "cannot read the document"),
-        (["ask", "--document", tmp_path / "empty.txt", "Q?"], "is empty"),
-        (["ask", "--document", typo, "--model", unfinished, "Q?"], "is not finished"),
-        (["ask", "--document", typo, "--model", "no.gguf", "Q?"], "there is no GGUF file 'no.gguf'"),
-        (["ask", "--document", typo, "--model", tmp_path, "Q?"], "cannot load the tokenizer"),
+        (["ask", typo, "Q?", "--model", unfinished], "is not finished"),
+        (["ask", typo, "Q?", "--model", "no.gguf"], "there is no GGUF file 'no.gguf'"),
+        (["ask", typo, "Q?", "--model", tmp_path], "cannot load the tokenizer"),
         (
-            [*greedy, "--document", tmp_path / "long.txt", "--model", run_folder, "Q?"],
+            [*greedy, tmp_path / "long.txt", "Q?", "--model", run_folder],
             "is 4096: the length of its context",
         ),
         (["inspect", "--document", "999"], "has 70 documents, no number 999"),

@@ -129,3 +129,34 @@ def test_data_of_no_kind_is_an_error(lines: tuple[Any, ...], message: str, tmp_p
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no data file"):
         check_data(str(tmp_path / "none.jsonl"))
+
+
+TABLES = {
+    "q.csv": "Question,Context,Answer\nWhen?,At 7:40.,7:40\nWho?,At 7:40.,\n",
+    "renamed.tsv": "query\tpassage\tgold\nWhen?\tAt 7:40.\t7:40\nWho?\tAt 7:40.\t\n",
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_of_questions(name: str, tmp_path: Path) -> None:
+    """A row without an answer is a question that the document does not answer."""
+    (tmp_path / name).write_text(TABLES[name])
+    report = check_data(str(tmp_path / name), ("questions", "conversations"))
+    assert (report.holds, report.problems) == ("questions about documents", ())
+    assert dict(report.facts)["questions"] == "2, of which 1 have no answer"
+
+
+def test_a_table_without_answers_is_for_predict(tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("question,context\nWhen?,At 7:40.\nWho?,\n")
+    report = check_data(str(tmp_path / "q.csv"))
+    assert report.holds == "questions about documents, without answers"
+    assert [one.count for one in report.problems] == [1]
+    assert "row 3" in report.problems[0].shown[0]
+
+
+def test_tables_of_preferences_and_of_no_kind(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("prompt,chosen,rejected\nWhen?,At 7:40.,Go!\n")
+    assert check_data(str(tmp_path / "p.csv")).holds == "preferences"
+    (tmp_path / "x.csv").write_text("name,age\nAda,36\n")
+    with pytest.raises(DataError, match="since they have 'age', 'name'"):
+        check_data(str(tmp_path / "x.csv"))

@@ -128,3 +128,11 @@ def test_rows_that_lack_a_column_are_told_what_they_lack(tmp_path: Path) -> None
     unlabelled = written(tmp_path / "label.jsonl", [{"prompt": "When?", "completion": "At 7:40.", "label": 1}])
     with pytest.raises(DataError, match="'label' is 1, not true or false"):
         read_verdicts(unlabelled)
+
+
+def test_a_table_of_another_kind_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "p.csv"
+    table.write_text("prompt,chosen,rejected\nWhen?,At 7:40.,Go!\n")
+    with pytest.raises(DataError, match="holds preferences, and questions about documents are needed here"):
+        read_source(str(table))
+    read_comparisons(str(table))

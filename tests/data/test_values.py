@@ -145,9 +145,9 @@ def test_a_key_that_stands_twice_is_named(tmp_path: Path) -> None:
 def test_files_that_hold_no_text_are_named(tmp_path: Path) -> None:
     """Written by the libraries of their formats."""
     rows = Dataset.from_list([{"question": "When?", "context": OPENED, "text": "é"}])
-    rows.to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=r"since it is a Parquet file\. Convert it to JSON Lines first"):
-        read_source(str(tmp_path / "a.parquet"))
+    rows.to_parquet(tmp_path / "p.jsonl")
+    with pytest.raises(DataError, match=r"since it is a Parquet file\. Give it a name that ends in \.parquet"):
+        read_source(str(tmp_path / "p.jsonl"))
     (tmp_path / "a.jsonl").write_bytes(gzip.compress(b'{"question": "When?"}'))
     with pytest.raises(DataError, match=r"since it is compressed with gzip\. Decompress it first"):
         read_source(str(tmp_path / "a.jsonl"))

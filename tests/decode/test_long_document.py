@@ -10,9 +10,12 @@ import torch
 
 from palmette.data.records import Document, Question
 from palmette.decode.long_document import FirstLook, LongDocument
+from palmette.decode.posterior import Decision
 from palmette.decode.prefix_cache import PrefixCache, States
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import PackingError
+from palmette.tasks.extractive_qa import Reasoning
+from palmette.tasks.qa_prompt import load_prompt
 from tests.support.models import tiny_llama
 from tests.support.span_decoding import LEARNED, fitted
 
@@ -69,6 +72,31 @@ def test_read_whole_it_answers_as_a_document_that_is_read_once(decoder: SpanDeco
             decided.certified,
             0,
         )
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "two turns": {"prompt": load_prompt("two_turn")},
+    "placeholders": {"reasoning": Reasoning("blah")},
+    "free reasoning": {"prompt": load_prompt("json_think"), "reasoning_limit": 4},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_so_it_does_in_every_form_of_conversation(tokenizer: Any, form: str) -> None:
+    """With what stands between a question and its answer: a turn, placeholders, or reasoning."""
+    model = tiny_llama(torch.float64, vocab_size=len(tokenizer), initializer_range=0.2)
+    always = Decision(always_answer=True)  # so that there are spans to compare
+    decoder = SpanDecoder(model, tokenizer, effort=Effort(**SMALL), decision=always, **FORMS[form])
+    text, asked = TEXT[:140], ASKED[:2]
+    want = dict(decoder.posteriors([Document("d", text, tuple(asked))]))
+    document = LongDocument(decoder, Document("d", text, ()))
+    for _ in range(2):  # read, then from memory
+        for key, posterior in document.posteriors(asked).items():
+            assert len(posterior.spans) == len(want[key].spans) > 1
+            for found, expected in zip(posterior.spans, want[key].spans, strict=True):
+                assert found[:2] == expected[:2]
+                assert found[2] == pytest.approx(expected[2], rel=1e-5)
+    assert document.num_computed == document.num_windows > 1
 
 
 @pytest.mark.parametrize("look", [LOOK, None])

@@ -52,8 +52,8 @@ def test_reasons_say_what_was_proved_and_read() -> None:
         "the decision is proved: scoring every other passage could not change it",
         "the document was read, in 1 forward pass",
     ]
-    loose = Prediction("a", "", 0, 1, unscored=0.12, num_passes=4, num_windows=3)
+    loose = Prediction("a", "", 0, 1, unscored=0.12, num_passes=4, num_windows=3, num_read=2)
     first, second = reasons(loose)
     assert first == "the decision is not proved: passages with a probability of 0.12 together were not scored"
-    assert second == "3 of 3 parts of the document were read, in 4 forward passes"
+    assert second == "2 of 3 parts of the document were read, in 4 forward passes"
     assert list(reasons(Prediction("a"))) == ["these words are not in the document"]

@@ -37,7 +37,7 @@ def record() -> ModuleType:
 
 
 def test_a_conversation_is_recorded_as_its_screen_shows_it(record: ModuleType, tmp_path: Path) -> None:
-    recorder = record.Recorder([sys.executable, "-c", TALKS], "talk", tmp_path, {})
+    recorder = record.Recorder([sys.executable, "-c", TALKS], "talk", tmp_path)
     for line in ("When?", "Where?", ""):
         recorder.type(line)
     assert recorder.finish() == 3
@@ -70,7 +70,7 @@ def test_faint_letters_are_known(record: ModuleType) -> None:
 
 
 def test_a_program_that_ends_early_is_an_error(record: ModuleType, tmp_path: Path) -> None:
-    recorder = record.Recorder([sys.executable, "-c", "print('no model')"], "talk", tmp_path, {})
+    recorder = record.Recorder([sys.executable, "-c", "print('no model')"], "talk", tmp_path)
     with pytest.raises(SystemExit, match=r"ended without the prompt '>'. It shows:\n\$ talk\nno model"):
         recorder.type("When?")
     assert recorder.finish() == 0

@@ -81,22 +81,6 @@ def test_named_cells_and_a_base_in_a_file(tmp_path: Path) -> None:
     assert isinstance(sweep.base, dict)
 
 
-def test_questions_are_asked_as_an_evaluation_asks_them(tmp_path: Path) -> None:
-    """With the span decoder, unless the model writes a rationale first, which that decoder would cut off."""
-    cells = {
-        "plain": {},
-        "pauses": {"reasoning.kind": "pause"},
-        "rationale": {"reasoning.kind": "rationale", "prompt.name": "json_think"},
-        "chosen": {"reasoning.kind": "rationale", "evaluate.decoders": ["span-free-9"]},
-    }
-    _, found = load_sweep(sweep_file(tmp_path / "s.yaml", cells=cells))
-    asked = {cell.name: cell.decoders for cell in found}
-    assert asked == {"plain": ("span",), "pauses": ("span",), "rationale": ("greedy",), "chosen": ("span-free-9",)}
-    chosen = {"evaluate": {"decoders": ["beam", "span"]}}
-    _, found = load_sweep(sweep_file(tmp_path / "t.yaml", cells={"plain": {}}, **chosen))
-    assert found[0].decoders == ("beam", "span")
-
-
 BAD = {
     "key of the sweep": ({"varry": {}}, "unknown key 'varry'. Did you mean 'vary'"),
     "key of a section": ({"evaluate": {"batch": 3}}, "unknown key 'evaluate.batch'. Did you mean 'batch_size'"),

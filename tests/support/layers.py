@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "startup": set(),
     "hub": set(),
     "documents": {"errors", "files"},
-    "data": {"errors", "files", "hub"},
+    "data": {"errors", "files", "documents", "hub"},
     "tree": {"errors"},
     "tasks": {"errors", "files", "data", "tree"},
     "model": {"errors", "cache", "hub", "tree"},
@@ -35,7 +35,7 @@ _SHARED = {*_RUN, "numbers", "seeds", "data", "tree", "tasks", "model", "objecti
 MAY_IMPORT |= {
     "inference": {*_RUN, "lock", "cache", "startup", "data", "tree", "tasks", "model", "decode"},
     "train": {*_SHARED, "lock"},
-    "evaluate": _SHARED - {"files", "seeds"},
+    "evaluate": _SHARED - {"files", "seeds", "numbers"},
     "pages": {"errors", "files", "run", "numbers", "progress", "data", "tasks", "evaluate", "train.stages"},
     "baselines": {
         "errors",

@@ -18,7 +18,8 @@ from palmette.data.records import Document
 from palmette.data.stream import read_rows
 from palmette.decode.prediction import Candidate, Prediction
 from palmette.errors import ModelError, PackingError
-from palmette.inference.job import Tally, predict_rows
+from palmette.inference.job import predict_rows
+from palmette.inference.tally import Tally
 
 SETTINGS = {"model": "fake", "max_passes": 4, "min_confidence": 0.0}
 

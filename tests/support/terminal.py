@@ -83,7 +83,9 @@ def _plain(screen: Sequence[str]) -> str:
 def _at(terminal: str, target: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Make a terminal that of this process, and call the function."""
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
+    # A shell may have started the tests with these ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     opened = os.open(terminal, os.O_RDWR)
     for stream in range(3):
         os.dup2(opened, stream)

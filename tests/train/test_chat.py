@@ -57,7 +57,9 @@ def test_a_run_says_what_it_learned_from(finished: Path, chats: Path) -> None:
     assert (data["source"], data["documents"], data["questions"]) == (str(chats), 6, 8)
     assert (manifest["trees"], manifest["questions"], manifest["dropped"]) == (3, 8, [])
     assert read_recipe(finished / "recipe.yaml").data.kind == "chat"
-    assert len((finished / "metrics.jsonl").read_text().splitlines()) == 4
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 4
+    assert all(line["turns_per_second"] > 0 and "questions_per_second" not in line for line in lines)
 
 
 def test_the_first_loss_of_a_run_is_that_of_plain_rows(
@@ -115,7 +117,7 @@ def test_what_is_left_out_is_counted(tiny_folder: Path, tmp_path: Path) -> None:
         train(recipe(tiny_folder, good, tmp_path / "none"), quiet)
     with pytest.raises(DataError, match="nothing is left to train on: all was dropped, first conversation 'silent'"):
         train(recipe(tiny_folder, good, tmp_path / "none", data={"on_bad_record": "drop"}), quiet)
-    with pytest.raises(DataError, match=r"mixed\.jsonl holds conversations, not questions.* Set data\.kind: chat"):
+    with pytest.raises(DataError, match=r"mixed\.jsonl holds conversations, and questions.* sft with data\.kind: chat"):
         train(recipe(tiny_folder, path, tmp_path / "none", data={"kind": "qa"}), quiet)
     assert not (tmp_path / "none").exists()
 
@@ -135,7 +137,7 @@ def test_a_run_on_conversations_can_be_asked(
     section = {"epochs": 1, "trees_per_step": 3}
     train(recipe(tiny_folder, chats, out, train=section, learn={"user": 0.5, "assistant": 1.0}), quiet)
     (tmp_path / "ferry.txt").write_text("The ferry leaves at 7:40.")
-    words: list[str | Path] = ["ask", "--model", out, "--document", tmp_path / "ferry.txt", "--json", "When?"]
+    words: list[str | Path] = ["ask", tmp_path / "ferry.txt", "When?", "--model", out, "--json"]
     assert palmette(monkeypatch, *words) == 0
     assert json.loads(capsys.readouterr().out)["question"] == "When?"
 

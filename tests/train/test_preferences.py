@@ -337,10 +337,10 @@ def test_by_the_command_line(
     made = recipe("dpo", tiny_folder, pairs, tmp_path / "run", train__epochs=1)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(made.model_dump()))
     assert palmette(monkeypatch, "train", "dpo", tmp_path / "recipe.yaml") == 0
-    assert f"ask --model {tmp_path / 'run'}" in capsys.readouterr().err
+    assert f'ask FILE "QUESTION" --model {tmp_path / "run"}' in capsys.readouterr().err
     assert (tmp_path / "run" / "loss.png").is_file()
     (tmp_path / "text.txt").write_text("The ferry leaves at 7:40.")
-    asked = ("--model", tmp_path / "run", "--document", tmp_path / "text.txt", "When?")
+    asked = (tmp_path / "text.txt", "When?", "--model", tmp_path / "run")
     assert palmette(monkeypatch, "ask", *asked) == 0
     assert palmette(monkeypatch, "train", "dpo", "--resume", tmp_path / "run") == 2
     assert palmette(monkeypatch, "train", "kto") == 2

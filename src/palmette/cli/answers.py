@@ -130,7 +130,7 @@ def show_table(console: Console, document: Extracted, asked: Sequence[Asked]) ->
     heads = ("question", "answer", "probability", "place")
     if not console.is_terminal:
         for row in (heads, *rows):
-            _print(console, Text("\t".join(row)))
+            console.file.write("\t".join(row) + "\n")  # rich would turn the tabs into blanks
         return
     table = Table(show_edge=False, pad_edge=False)
     table.add_column(heads[0], ratio=1)

@@ -34,40 +34,59 @@ def _refuse_old_form(value: str | None) -> None:
         )
 
 
+DocumentArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A text, Markdown, HTML, PDF, Word or table file, or - for standard input.",
+        **{**MODEL, "metavar": "DOCUMENT"},
+    ),
+]
+QuestionsArgument = Annotated[
+    list[str] | None, typer.Argument(help="One question or more. Without any, a prompt asks for them.")
+]
+ChosenModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="A run folder, a model folder, a GGUF file, or a hub id. By default the newest finished run below runs/, "
+        "or else the untouched default model.",
+        **MODEL,
+    ),
+]
+FullOption = Annotated[bool, typer.Option("--full", help="Show the whole document, with the answers marked.")]
+WhyOption = Annotated[bool, typer.Option("--why", help="Show all candidates, and how each decision came about.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for each question.")]
+ReadAllOption = Annotated[
+    bool,
+    typer.Option("--read-all", help="Read all of a long document, and not just the parts nearest to the question."),
+]
+OldDocumentOption = Annotated[
+    str | None,
+    typer.Option(
+        "--document",
+        help="Refused, since the document is the first argument.",
+        hidden=True,
+        is_eager=True,
+        callback=_refuse_old_form,
+        **{**MODEL, "metavar": "FILE"},
+    ),
+]
+
+
 def ask(
-    document: Annotated[
-        str,
-        typer.Argument(
-            help="A text, Markdown, HTML, PDF, Word or table file, or - for standard input.",
-            **{**MODEL, "metavar": "DOCUMENT"},
-        ),
-    ],
-    questions: Annotated[
-        list[str] | None, typer.Argument(help="One question or more. Without any, a prompt asks for them.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A run folder, a model folder, a GGUF file, or a hub id. By default the newest finished run below "
-            "runs/, or else the untouched default model.",
-            **MODEL,
-        ),
-    ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Show the whole document, with the answers marked.")] = False,
-    why: Annotated[bool, typer.Option("--why", help="Show all candidates, and how each decision came about.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each question.")] = False,
-    read_all: Annotated[
-        bool,
-        typer.Option("--read-all", help="Read all of a long document, and not just the parts nearest to the question."),
-    ] = False,
+    document: DocumentArgument,
+    questions: QuestionsArgument = None,
+    model: ChosenModelOption = None,
+    full: FullOption = False,
+    why: WhyOption = False,
+    as_json: JsonOption = False,
+    read_all: ReadAllOption = False,
     calibration: CalibrationOption = True,
     decoder: DecoderOption = "span",
     max_words: MaxWordsOption = None,
     inside_words: InsideWordsOption = None,
     attention: AttentionOption = None,
-    _old_form: Annotated[
-        str | None, typer.Option("--document", hidden=True, is_eager=True, callback=_refuse_old_form)
-    ] = None,
+    _old_form: OldDocumentOption = None,
 ) -> None:
     """Answer questions about a document.
 
@@ -102,16 +121,17 @@ def ask(
     answerer = open_answerer(source, attention=attention, calibrated=calibration and decoder == "span")
     effort = answerer.effort(max_words, inside_words)
     session = open_session(answerer, opened.text, opened.name, decoder=decoder, effort=effort, read_all=read_all)
-    warned = answerer.calibration.warn_of_windows if answerer.calibration else None
+    calibrated = answerer.calibration
+    if calibrated and (line := calibrated.warn_of_windows([session.num_windows])):
+        news.print(line)
     if not asked:
         news.print(printable(f"Ask about {opened.name}. :help lists the commands, and Ctrl-D ends."))
         converse(session, opened, out, news, full=full, why=why)
         return
-    predictions = session.ask(asked)
-    for line in (session.unread, warned(found.num_windows for found in predictions[:1]) if warned else None):
-        if line:
-            news.print(printable(line))
-    show(out, opened, list(zip(asked, predictions, strict=True)), full=full, why=why, as_json=as_json)
+    answers = list(zip(asked, session.ask(asked), strict=True))
+    if session.unread:
+        news.print(session.unread)
+    show(out, opened, answers, full=full, why=why, as_json=as_json)
 
 
 def _check_prompt(document: str, *, as_json: bool) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -134,11 +132,12 @@ def _piped() -> Iterator[str]:
 def _typed() -> Iterator[str]:
     """The lines that somebody types, with editing and a history. Ctrl-D ends them, and Ctrl-C begins a line again."""
     from palmette.cache import cache_folder
+    from palmette.cli.history import history, read_line
 
-    with _history(cache_folder() / "chat-history"):
+    with history(cache_folder() / "chat_history"):
         while True:
             try:
-                line = input("> ").strip()
+                line = read_line().strip()
             except EOFError:
                 typer.echo()
                 return
@@ -147,23 +146,3 @@ def _typed() -> Iterator[str]:
                 continue
             if line:
                 yield line
-
-
-@contextlib.contextmanager
-def _history(file: Path) -> Iterator[None]:
-    """Editing of lines, with those of earlier conversations, where Python has readline."""
-    try:
-        import readline
-    except ImportError:
-        yield
-        return
-    with contextlib.suppress(OSError):  # there is none yet
-        readline.read_history_file(file)
-    readline.set_history_length(1000)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # what cannot be kept is not missed
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch(mode=0o600)
-            readline.write_history_file(file)

@@ -270,7 +270,7 @@ def calibrate(
     inside_words: InsideWordsOption = None,
     attention: AttentionOption = None,
 ) -> None:
-    """Decide when a model answers and when it refuses, at a stated cost.
+    """Decide when a model answers or refuses, at a stated cost.
 
     The temperature and the threshold are fitted on questions with known answers, and stored beside the run's weights.
     With --target-error the share of wrong answers is guaranteed instead.

@@ -62,7 +62,7 @@ _DATA = {
 SECTIONS: dict[str, dict[str, Command | Group]] = {
     "Answer": {
         "ask": Command("ask:ask", "Answer questions about a document."),
-        "predict": Command("answering:predict", "Answer a file of questions line by line."),
+        "predict": Command("predict:predict", "Answer files of questions, or put questions to many documents."),
         "chat": Command("chat:chat", "Talk with a model in the terminal."),
     },
     "Train": {
@@ -92,7 +92,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
         "compare-runs": Command("comparison:compare_runs", "Compare two evaluations of the same data."),
         "calibrate": Command(
             "evaluation:calibrate",
-            "Decide when a model answers and when it refuses, at a stated cost.",
+            "Decide when a model answers or refuses, at a stated cost.",
         ),
         "baseline": Group("Train and measure other ways to answer.", _BASELINE),
     },

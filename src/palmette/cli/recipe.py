@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from typing import Annotated
 
 import typer
@@ -25,6 +27,8 @@ def recipe(
     if kind is not None:
         typer.echo(template_text(kind), nl=False)
         return
+    width = shutil.get_terminal_size().columns
     for one in templates().values():
-        typer.echo(f"  {one.name:<8}{one.about.partition('. ')[0].rstrip('.')}.")
+        about = f"{one.about.partition('. ')[0].rstrip('.')}."
+        typer.echo(textwrap.fill(about, width, initial_indent=f"  {one.name:<8}", subsequent_indent=" " * 10))
     typer.echo("Print one with: palmette recipe sft > my.yaml")

@@ -12,22 +12,25 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from palmette.data.chat import Conversation, parse_chat
+from palmette.data.inputs import QuestionFile
 from palmette.data.kinds import KINDS, Kind, kind_of, wrong_kind
 from palmette.data.preference import Comparison, Verdict, parse_comparisons, parse_verdicts
 from palmette.data.records import Document
 from palmette.data.source import checked_records, open_rows
-from palmette.data.stream import read_rows
+from palmette.data.tables import is_table, open_table
 from palmette.errors import DataError
+from palmette.files import expand
 
 NUM_SHOWN = 3  # problems of each sort
 _LOOKED_AT = 100  # rows
 _KNOWN = "A row needs one of: " + ". Or ".join(f"{kind.columns} ({kind.title})" for kind in KINDS.values()) + "."
 _TO_ANSWER = "questions about documents, without answers"
 _PREDICT = "They are for palmette predict. To train or measure, give each question its 'answers'."
+_OF_QUESTIONS = re.compile(r"\s*(question|query)", re.IGNORECASE)
+_OF_ANSWERS = re.compile(r"\s*(answer|gold|(is[ _-])?impossible)", re.IGNORECASE)
 _EXAMPLE = "rajpurkar/squad_v2:train"
 
 
@@ -80,13 +83,15 @@ def check_data(source: str, wanted: Sequence[Kind] = ()) -> Report:
     Raises:
         DataError: there is no such source, it cannot be read at all, or its rows show no kind of data.
     """
-    if source.startswith("builtin:") or Path(source).suffix not in (".jsonl", ""):
-        report = _questions(source)
-        return _wanted(report, "questions", wanted)
+    path = expand(source)
+    if source.startswith("builtin:") or path.suffix == ".json":
+        return _wanted(_questions(source), "questions", wanted)
     rows = list(open_rows(source, default_split="train", columns=_KNOWN, example=_EXAMPLE)[1])
-    kind = _kind(rows, source, wanted)
+    columns = open_table(path, source).columns if is_table(path) else ()
+    kind = _kind(rows, columns, source, wanted)
     if kind == "questions":
-        answered = any(isinstance(row, dict) and row.keys() & {"answers", "is_impossible"} for row in rows)
+        named = {*columns, *(key for row in rows if isinstance(row, dict) for key in row)}
+        answered = any(_OF_ANSWERS.match(name) for name in named) or not path.is_file()
         report = _questions(source) if answered else _to_answer(source)
     elif kind == "conversations":
         report = _conversations(source, rows)
@@ -97,12 +102,19 @@ def check_data(source: str, wanted: Sequence[Kind] = ()) -> Report:
     return _wanted(report, kind, wanted)
 
 
-def _kind(rows: Sequence[dict[str, Any] | DataError], source: str, wanted: Sequence[Kind]) -> Kind:
-    """The kind that most of the first rows show. If none shows any, the only kind that is wanted."""
+def _kind(
+    rows: Sequence[dict[str, Any] | DataError], columns: Sequence[str], source: str, wanted: Sequence[Kind]
+) -> Kind:
+    """The kind that most of the first rows show. If none shows any, the only kind that is wanted.
+
+    A table is one of questions even if its columns have other names.
+    """
     objects = [row for row in rows[:_LOOKED_AT] if isinstance(row, dict)]
     shown = Counter(kind for row in objects if (kind := kind_of(row)) is not None)
     if shown:
         return shown.most_common(1)[0][0]
+    if any(_OF_QUESTIONS.match(name) for name in columns):
+        return "questions"
     if len(wanted) == 1:
         return wanted[0]
     if not objects:
@@ -142,8 +154,8 @@ def _questions(source: str) -> Report:
 
 
 def _to_answer(source: str) -> Report:
-    with Path(source).expanduser().open("rb") as lines:
-        rows = list(read_rows(lines))
+    with QuestionFile(source).open() as lines:
+        rows = list(lines)
     good = [row for row in rows if not row.error]
     texts = list(dict.fromkeys(row.context for row in good))
     facts = (("documents", f"{len(texts)}{_lengths(texts)}"), ("questions", str(len(good))))

@@ -1,21 +1,26 @@
 """Flat rows with one question each: JSON Lines files, and hub data sets with the columns of `rajpurkar/squad_v2`.
 
-A row has `question` and `context` (or `document`). It may have `id`, `title`, `answers`, `plausible_answers` and
-`rationale`. Answers are spans ({"text": ..., "answer_start": ...}, a list of them, or lists under both keys), or plain
-strings that stand once in the context. A null means the same as a missing key.
+A row has `question`, and `context` or a `document`, which names a file or is the text itself. It may have `id`,
+`title`, `answers`, `plausible_answers` and `rationale`. Answers are spans ({"text": ..., "answer_start": ...}, a list
+of them, or lists under both keys), or plain strings that stand once in the context. A null means the same as a missing
+key.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from palmette.data.files import DocumentFiles
 from palmette.data.kinds import KINDS, of_kind, other_kind
 from palmette.data.records import Answer, Document, Question
 from palmette.data.squad import span_records
+from palmette.data.tables import WAY_OUT, TableRow
 from palmette.data.text import short
 from palmette.data.values import DuplicateKeyError, json_problem, parse_json, read_id, without_nulls
+from palmette.documents import Extracted
 from palmette.errors import DataError, kind_of_value
 
 _FORMAT = "Each row needs 'question' and 'context' (text), and 'answers' (spans, or an empty list where there is none)."
@@ -57,11 +62,22 @@ def parse_json_line(line: str, where: str, way_out: str) -> dict[str, Any]:
     return row
 
 
-def question_and_context(row: dict[str, Any], where: str, way_out: str) -> tuple[str, str]:
-    """The `question` of a row, and its `context` or `document`. The arguments are those of `parse_json_line`.
+def question_and_context(
+    row: dict[str, Any], where: str, way_out: str, files: DocumentFiles | None = None
+) -> tuple[str, str, Extracted | None]:
+    """The `question` of a row, and its `context`, or the text of its `document`.
+
+    Args:
+        row: the row.
+        where: how messages name it.
+        way_out: what the format asks for.
+        files: reads documents that rows name. Without it, `document` holds the text itself.
+
+    Returns:
+        The question, the text, and the document if the row names one.
 
     Raises:
-        DataError: one of them is missing or is not text.
+        DataError: one of them is missing or is not text, or the document cannot be read.
     """
     question, context = row.get("question"), row.get("context", row.get("document"))
     if (shown := other_kind(row, ("questions",))) is not None:
@@ -71,11 +87,24 @@ def question_and_context(row: dict[str, Any], where: str, way_out: str) -> tuple
             raise DataError(f"{where} has no {name!r}", way_out)
         if not isinstance(value, str):
             raise DataError(f"{where}: {name!r} is {kind_of_value(value)}, not text", way_out)
-    return str(question), str(context)
+    if files is None or "context" in row or not files.is_name(str(context)):
+        return str(question), str(context), None
+    try:
+        document = files.read(str(context))
+    except DataError as error:
+        raise DataError(f"{where}: {error.problem}", error.way_out) from error
+    return str(question), document.text, document
 
 
-def group_rows(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Document | DataError]:
+def group_rows(
+    rows: Iterable[dict[str, Any] | DataError], source: str, files: DocumentFiles | None = None
+) -> Iterator[Document | DataError]:
     """Documents from rows, in order of appearance. Rows with the same title and context ask about one document.
+
+    Args:
+        rows: the rows. The errors among them are passed on.
+        source: how messages name the data.
+        files: reads documents that rows name under `document`.
 
     Raises:
         DataError: the rows are data of another kind.
@@ -86,7 +115,7 @@ def group_rows(rows: Iterable[dict[str, Any] | DataError], source: str) -> Itera
             yield row
             continue
         try:
-            title, context, question = _parse_row(without_nulls(row), number, source)
+            title, context, question = _parse_row(row, number, source, files)
         except DataError as error:
             yield error
             continue
@@ -95,28 +124,32 @@ def group_rows(rows: Iterable[dict[str, Any] | DataError], source: str) -> Itera
         yield Document(f"{title or 'document'}/{index}", context, tuple(questions), title)
 
 
-def _parse_row(row: dict[str, Any], number: int, source: str) -> tuple[str, str, Question]:
+def _parse_row(row: dict[str, Any], number: int, source: str, files: DocumentFiles | None) -> tuple[str, str, Question]:
+    in_table = isinstance(row, TableRow)
+    number = row.number if isinstance(row, TableRow) else number
+    row = without_nulls(row)
     identifier = read_id(row.get("id", f"row-{number}"), f"{source}: row {number}")
-    where = f"{source}: the row with id {identifier!r}"
-    question, context = question_and_context(row, where, _FORMAT)
-    title = row.get("title") or ""
+    where = f"{source}: row {number}" if in_table else f"{source}: the row with id {identifier!r}"
+    way_out = WAY_OUT if in_table else _FORMAT
+    question, context, document = question_and_context(row, where, way_out, files)
+    title = row.get("title") or (row["document"] if document else "")
     if not isinstance(title, str):
         raise DataError(f"{where}: 'title' is {kind_of_value(title)}, not text", _FORMAT)
     impossible = row.get("is_impossible")
     if row.get("answers") is None and impossible is not True:
         others = ", ".join(map(repr, sorted(row.keys() - {"id", "question", "context"})))
         raise DataError(f"{where} has no 'answers'" + (f", but {others}" if others else ""), _FORMAT)
-    answers = tuple(_spans(row.get("answers"), context, where))
+    answers = tuple(_spans(row.get("answers"), context, where, first=in_table))
     if impossible is not None and impossible is not (not answers):
         raise DataError(f"{where} has is_impossible = {short(impossible)} and {len(answers)} answers", _FORMAT)
-    plausible = tuple(_spans(row.get("plausible_answers"), context, where))
+    plausible = tuple(_spans(row.get("plausible_answers"), context, where, first=in_table))
     rationale = row.get("rationale")
     if not (rationale is None or isinstance(rationale, str)):
         raise DataError(f"{where}: 'rationale' is {kind_of_value(rationale)}, not text", _FORMAT)
     return title, context, Question(str(identifier), question, answers, plausible, rationale)
 
 
-def _spans(answers: Any, context: str, where: str) -> Iterator[Answer]:
+def _spans(answers: Any, context: str, where: str, *, first: bool) -> Iterator[Answer]:
     if answers is None:
         return
     if isinstance(answers, dict):
@@ -128,22 +161,43 @@ def _spans(answers: Any, context: str, where: str) -> Iterator[Answer]:
     if not isinstance(answers, list):
         raise DataError(f"{where}: 'answers' is {kind_of_value(answers)}, not a list", _FORMAT)
     for answer in answers:
-        yield _span(answer, context, where)
+        yield _span(answer, context, where, first=first)
 
 
-def _span(answer: Any, context: str, where: str) -> Answer:
+def _span(answer: Any, context: str, where: str, *, first: bool) -> Answer:
     if isinstance(answer, str):
-        if not answer or context.count(answer) != 1:
-            raise DataError(
-                f"{where}: the answer {answer!r} stands {context.count(answer) if answer else 0} times in the context",
-                "Give it as {'text': ..., 'answer_start': ...}.",
-            )
-        return Answer(answer, context.find(answer))
+        return _place(answer, context, where, first=first)
     if isinstance(answer, dict):
         text, start = answer.get("text"), answer.get("answer_start")
         if isinstance(text, str) and isinstance(start, int) and not isinstance(start, bool):
             return Answer(text, start)
     raise DataError(f"{where}: the answer {short(answer)} is neither a span nor text", _FORMAT)
+
+
+def _place(text: str, context: str, where: str, *, first: bool) -> Answer:
+    """Where the text of an answer stands. White space in it may be any white space of the context.
+
+    Args:
+        text: the answer.
+        context: the document.
+        where: how messages name the row.
+        first: whether the first place counts if there are several, whole words before parts of words. If not, there
+            must be one place only.
+    """
+    words = text.split()
+    exact = re.escape(text) if text in context else r"\s+".join(map(re.escape, words))
+    places = [match.span() for match in re.finditer(exact, context)] if words else []
+    if first and len(places) > 1:
+        whole = [match.span() for match in re.finditer(rf"(?<!\w){exact}(?!\w)", context)]
+        places = (whole or places)[:1]
+    if len(places) != 1:
+        way_out = "Copy the answer from the document, letter by letter."
+        raise DataError(
+            f"{where}: the answer {short(text)} stands {len(places)} times in the context",
+            "Give it as {'text': ..., 'answer_start': ...}." if places or not first else way_out,
+        )
+    start, end = places[0]
+    return Answer(context[start:end], start)
 
 
 def dump_rows(documents: Iterable[Document]) -> str:

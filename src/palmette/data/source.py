@@ -1,4 +1,4 @@
-"""Data sources by name: `builtin:train`, a SQuAD v2 file, a JSON Lines file, or a data set of the Hugging Face hub."""
+"""Data sources by name: `builtin:train`, SQuAD v2, JSON Lines, a table, or a data set of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from palmette.data.kinds import KINDS
+from palmette.data.files import DocumentFiles
+from palmette.data.kinds import KINDS, of_kind
 from palmette.data.records import DataSet, Document, check_document, check_question
 from palmette.data.rows import group_rows, parse_json_lines
 from palmette.data.squad import parse_squad
+from palmette.data.tables import SUFFIXES, TableRow, is_table, open_table, question_rows, table_hash
 from palmette.errors import DataError, reason_of
 from palmette.files import expand
 from palmette.hub import first_contact, is_answer, not_reached, without_hub
 
 OnBad = Literal["error", "drop"]
 SPLITS = ("train", "dev", "test")
+_FILES = frozenset((".json", ".jsonl")) | SUFFIXES
 _NEAR = 0.7  # difflib's ratio from which a name is suggested
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?::\w+)?")
 _WAYS = (
-    "Give builtin:train, builtin:dev, builtin:test, a SQuAD v2 .json file, a .jsonl file, "
-    "or a hub data set such as rajpurkar/squad_v2:validation."
+    "Give builtin:train, builtin:dev, builtin:test, a SQuAD v2 .json file, a .jsonl, .csv, .tsv, .xlsx or .parquet "
+    "file, or a hub data set such as rajpurkar/squad_v2:validation."
 )
 
 
@@ -41,8 +44,8 @@ def read_data(
     """Read and check questions with known answers.
 
     Args:
-        source: "builtin:train", "builtin:dev" or "builtin:test", a SQuAD v2 .json file, a .jsonl file, or a data set on
-            the Hugging Face hub such as "rajpurkar/squad_v2".
+        source: "builtin:train", "builtin:dev" or "builtin:test", a SQuAD v2 .json file, a .jsonl, .csv, .tsv, .xlsx or
+            .parquet file, or a data set on the Hugging Face hub such as "rajpurkar/squad_v2".
         split: the split of a data set on the hub, unless its name gives one after a colon.
         limit: read only so many documents, from the start.
         on_bad_record: "error" stops at the first bad record. "drop" leaves bad records out and counts them in
@@ -92,7 +95,8 @@ def read_source(
     Raises:
         DataError: there is no such source, a record is bad, a question id occurs twice, or nothing is left.
     """
-    digest, records = _open(source, default_split)
+    files = _document_files(source)
+    digest, records = _open(source, default_split, files)
     documents: list[Document] = []
     dropped: list[str] = []
     seen: dict[str, str] = {}
@@ -107,7 +111,7 @@ def read_source(
             documents.append(checked)
     if not any(document.questions for document in documents):
         raise DataError(f"{source}: no question in {len(documents)} documents ({len(dropped)} dropped)", _WAYS)
-    return DataSet(source, tuple(documents), digest, tuple(dropped))
+    return DataSet(source, tuple(documents), files.hash_with(digest), tuple(dropped))
 
 
 def checked_records(source: str, default_split: str = "train") -> Iterator[Document | DataError]:
@@ -121,14 +125,20 @@ def checked_records(source: str, default_split: str = "train") -> Iterator[Docum
         DataError: there is no such source, or it cannot be read at all.
     """
     seen: dict[str, str] = {}
-    for record in _open(source, default_split)[1]:
+    for record in _open(source, default_split, _document_files(source))[1]:
         document, errors = _checked(record, seen, source)
         yield from errors
         if document is not None:
             yield document
 
 
-def _open(source: str, default_split: str) -> tuple[str, Iterable[Document | DataError]]:
+def _document_files(source: str) -> DocumentFiles:
+    """Reads documents that rows of a source name. Names begin in its folder."""
+    path = expand(source)
+    return DocumentFiles(path.parent if path.suffix in _FILES else Path())
+
+
+def _open(source: str, default_split: str, files: DocumentFiles) -> tuple[str, Iterable[Document | DataError]]:
     if source.startswith("builtin:"):
         split = source.removeprefix("builtin:")
         if split not in SPLITS:
@@ -136,13 +146,19 @@ def _open(source: str, default_split: str) -> tuple[str, Iterable[Document | Dat
         raw = resources.files("palmette.data").joinpath("corpus", f"{split}.json").read_bytes()
         return hashlib.sha256(raw).hexdigest(), parse_squad(raw.decode("utf-8"), source)
     path = _file(source, _WAYS)
-    return _open_file(path, source) if path else _open_hub(source, default_split)
+    return _open_file(path, source, files) if path else _open_hub(source, default_split)
 
 
-def _open_file(path: Path, source: str) -> tuple[str, Iterable[Document | DataError]]:
+def _open_file(path: Path, source: str, files: DocumentFiles) -> tuple[str, Iterable[Document | DataError]]:
+    if is_table(path):
+        table = open_table(path, source)
+        # Before columns that questions do not have are left out.
+        rows = cast("Iterator[TableRow]", of_kind(table.rows, source, "questions"))
+        table = replace(table, rows=rows)
+        return table_hash(path), group_rows(question_rows(table, source, labelled=True), source, files)
     digest, text = _read_text(path, source)
     if path.suffix == ".jsonl":
-        return digest, group_rows(parse_json_lines(text, source), source)
+        return digest, group_rows(parse_json_lines(text, source), source, files)
     return digest, parse_squad(text, source)
 
 
@@ -154,10 +170,11 @@ def _open_hub(source: str, default_split: str) -> tuple[str, Iterable[Document |
 def open_rows(
     source: str, *, default_split: str, columns: str, example: str
 ) -> tuple[str, Iterable[dict[str, Any] | DataError]]:
-    """The rows of a JSON Lines file or of a hub data set, unchecked.
+    """The rows of a JSON Lines file, of a table or of a hub data set, unchecked.
 
     Args:
-        source: a file with the ending .jsonl, or a hub id with an optional split after a colon.
+        source: a file that ends in .jsonl, .csv, .tsv, .xlsx or .parquet, or a hub id with an optional split after a
+            colon.
         default_split: the split of a hub data set whose name gives none.
         columns: the columns that each row needs, for messages.
         example: a hub data set with these columns, for messages.
@@ -169,12 +186,14 @@ def open_rows(
     Raises:
         DataError: there is no such source, or it cannot be read.
     """
-    ways = f"Give a .jsonl file, or a hub data set such as {example}. {columns}"
+    ways = f"Give a .jsonl file, a table (.csv, .tsv, .xlsx, .parquet), or a hub data set such as {example}. {columns}"
     if source.startswith("builtin:"):
         raise _holds_questions(source, ways)
     path = _file(source, ways)
     if path is None:
         return _hub_rows(source, default_split, ways)
+    if is_table(path):
+        return table_hash(path), ({"id": f"row-{row.number}", **row} for row in open_table(path, source).rows)
     digest, text = _read_text(path, source)
     if path.suffix != ".jsonl" and '"paragraphs"' in text[:100_000]:
         raise _holds_questions(source, ways)
@@ -195,7 +214,7 @@ def _file(source: str, ways: str) -> Path | None:
             return path
     except OSError as error:
         raise DataError(f"cannot read the data {source!r}: {reason_of(error)}", ways) from error
-    if _HUB_ID.fullmatch(source) and path.suffix not in {".json", ".jsonl"}:
+    if _HUB_ID.fullmatch(source) and path.suffix not in _FILES:
         return None
     raise DataError(f"there is no data file {source!r}", _nearest(source) + ways)
 
@@ -237,6 +256,8 @@ def not_utf8(raw: bytes, problem: str) -> DataError:
     kind = next((kind for magic, kind in _BINARY.items() if raw.startswith(magic)), None)
     if kind is None:
         return DataError(problem, "Save the file as UTF-8.")
+    if kind == "a Parquet file":
+        return DataError(f"{problem}, since it is {kind}", "Give it a name that ends in .parquet.")
     how = "Decompress it" if kind.startswith(("compressed", "a zip")) else "Convert it to JSON Lines"
     tool = ", for instance with to_json of the datasets package" if how.startswith("Convert") else ""
     return DataError(f"{problem}, since it is {kind}", f"{how} first{tool}.")

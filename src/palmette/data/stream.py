@@ -1,7 +1,8 @@
-"""Questions to be answered, one in each row of JSON Lines.
+"""Questions to be answered, one in each row of JSON Lines or of a table.
 
-Rows are read as they are needed, so a file may be larger than memory. A row has `question`, `context` (or `document`),
-and optionally `id`. Everything else is ignored, known answers too. A null means the same as a missing key.
+Rows are read as they are needed, so a file may be larger than memory. A row has `question`, `context` (or `document`,
+which may name a file), and optionally `id`. Everything else is ignored, known answers too. A null means the same as a
+missing key.
 
 Lines end with a line feed. They are counted from 1, and blank lines count. A fault of a row is kept in the row and
 does not stop the others.
@@ -12,13 +13,15 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
+from palmette.data.files import DocumentFiles
 from palmette.data.records import Document, Question, check_document, check_question
 from palmette.data.rows import parse_json_line, question_and_context
 from palmette.data.source import not_utf8
 from palmette.data.values import read_id
+from palmette.documents import Extracted
 from palmette.errors import DataError, reason_of
 from palmette.files import expand
 
@@ -37,6 +40,8 @@ class Row:
         context: the document. "" in a bad row.
         question: the question. "" in a bad row.
         error: the fault of the row, with a way out. "" if the row is good.
+        document: the name of the document if the row names one. "" if it holds the text itself.
+        extracted: what was read from that document. None in a bad row.
     """
 
     line: int
@@ -44,6 +49,8 @@ class Row:
     context: str = ""
     question: str = ""
     error: str = ""
+    document: str = ""
+    extracted: Extracted | None = field(default=None, repr=False, compare=False)
 
     @property
     def key(self) -> str:
@@ -55,7 +62,7 @@ class Row:
 
         The answers do not repeat the document, but the candidates are copied from it and have their positions.
         """
-        expected: dict[str, Any] = {"line": self.line, "id": self.id}
+        expected: dict[str, Any] = {"line": self.line, "id": self.id, **self.about_document()}
         if self.error:
             expected["error"] = self.error
         elif "error" not in record:
@@ -68,9 +75,19 @@ class Row:
                 return "candidates"
         return None
 
+    def about_document(self) -> dict[str, Any]:
+        """The document in a line of answers: its name and the hash of its text, if the row names one."""
+        if not self.document:
+            return {}
+        return {"document": self.document, "document_sha256": self.extracted.sha256 if self.extracted else None}
 
-def read_rows(lines: Iterable[bytes]) -> Iterator[Row]:
+
+def read_rows(lines: Iterable[bytes], files: DocumentFiles | None = None) -> Iterator[Row]:
     r"""Rows of JSON Lines, in order, one for each line that is not blank.
+
+    Args:
+        lines: the lines.
+        files: reads documents that rows name under `document`. Without it, `document` holds the text itself.
 
     >>> rows = list(read_rows([b'{"question": "When?", "context": "At 7:40."}\n', b'\n', b'{"id": 7}\n']))
     >>> [(row.line, row.id, row.context) for row in rows]
@@ -80,30 +97,52 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[Row]:
     """
     checked = ""  # the last good context, since rows about one document share it and it is checked once
     for number, line in enumerate(lines, start=1):
-        row = _read_row(line, number, checked)
-        if row is not None:
-            checked = row.context or checked
-            yield row
+        where = f"{_SOURCE}: line {number}"
+        try:
+            text = _decode(line, number, where)
+            if not text.strip():
+                continue
+            record = parse_json_line(text, where, _FORMAT)
+        except DataError as error:
+            yield Row(number, error=str(error))
+            continue
+        row = row_of(record, number, where, checked, files)
+        checked = row.context or checked
+        yield row
 
 
-def _read_row(line: bytes, number: int, checked: str) -> Row | None:
+def row_of(
+    record: dict[str, Any],
+    number: int,
+    where: str,
+    checked: str = "",
+    files: DocumentFiles | None = None,
+    way_out: str = _FORMAT,
+) -> Row:
+    """A row, checked. A fault is kept in it.
+
+    Args:
+        record: its values.
+        number: the number of its line.
+        where: how messages name it.
+        checked: a context that was found to be good before.
+        files: as in `read_rows`.
+        way_out: what the format asks for.
+    """
     row = Row(number)
-    where = f"{_SOURCE}: line {number}"
     try:
-        text = _decode(line, number, where)
-        if not text.strip():
-            return None
-        record = parse_json_line(text, where, _FORMAT)
         row = replace(row, id=read_id(record["id"], where) if "id" in record else None)
-        question, context = question_and_context(record, where, _FORMAT)
+        if files is not None and "context" not in record and files.is_name(str(record.get("document", ""))):
+            row = replace(row, document=str(record["document"]))
+        question, context, extracted = question_and_context(record, where, way_out, files)
         context = checked if context == checked else context
-        document = Document(row.key, context, (Question(row.key, question),))
+        asked = Document(row.document or row.key, context, (Question(row.key, question),))
         if context is not checked or not context:
-            check_document(document, _SOURCE)
-        check_question(document.questions[0], document, _SOURCE)
+            check_document(asked, _SOURCE)
+        check_question(asked.questions[0], asked, _SOURCE)
     except DataError as error:
         return replace(row, error=str(error))
-    return replace(row, context=context, question=question)
+    return replace(row, context=context, question=question, extracted=extracted)
 
 
 def _decode(line: bytes, number: int, where: str) -> str:

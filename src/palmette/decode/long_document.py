@@ -19,12 +19,13 @@ from typing import Protocol
 from palmette.data.records import Document, Question
 from palmette.decode.asking import Job, Reading
 from palmette.decode.posterior import SpanPosterior, WindowScores
+from palmette.decode.prediction import Prediction
 from palmette.decode.prefix_cache import States
 from palmette.decode.ranking import WindowRanking, by_rank
 from palmette.decode.span_decoder import AskedWindow, SpanDecoder
 
 KEPT_BYTES = 600 * 2**20  # keys and values of windows in memory
-KEPT_TRIES = 32  # about ten megabytes each
+KEPT_TRIES = 16  # about 13 megabytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +105,19 @@ class LongDocument:
             PackingError: a question is so long that it does not fit into a batch with a window of the document.
             ModelError: the model has fewer positions than a window, a question and an answer need.
         """
-        waiting = [_Asked(question, self.num_windows, self._look, self._ranking) for question in questions]
+        waiting = [AskedQuestion(question, self.num_windows, self._look, self._ranking) for question in questions]
         done: dict[str, SpanPosterior] = {}
         progress = _Progress(watch, waiting)
         while waiting:
             self._round(waiting, progress)
             for asked in waiting:
-                posterior = asked.posterior(self.num_windows)
-                probability = self._decoder.decision.decide(posterior).unread
-                if asked.finished or self._look is None or probability <= self._look.max_unread:
+                posterior = asked.posterior()
+                if asked.is_done(self._decoder.decision.decide(posterior)):
                     done[asked.question.id] = posterior
             waiting = [asked for asked in waiting if asked.question.id not in done]
         return done
 
-    def _round(self, waiting: Sequence[_Asked], progress: _Progress) -> None:
+    def _round(self, waiting: Sequence[AskedQuestion], progress: _Progress) -> None:
         """Ask every waiting question in the next windows of its own."""
         tokens = dict(self._decoder.opened(asked.question for asked in waiting))
         wanted: dict[int, list[str]] = {}
@@ -167,47 +167,54 @@ class LongDocument:
         return states
 
 
-class _Asked:
-    """A question, the windows it asks for in their order, and what they gave."""
+class AskedQuestion:
+    """A question, the windows it asks for in their order, and what they gave.
+
+    Args:
+        question: the question.
+        num_windows: the number of windows of the document.
+        look: how much is read for it. Everything if None.
+        ranking: ranks the windows. They are equally likely if None.
+
+    Attributes:
+        scores: what the windows that were read so far gave, by their index.
+        order: the windows that may be read, the likeliest first.
+    """
 
     def __init__(
         self, question: Question, num_windows: int, look: FirstLook | None, ranking: WindowRanking | None
     ) -> None:
         self.question = question
         self.scores: dict[int, WindowScores] = {}
+        self._num_windows, self._look = num_windows, look
         self._prior = None if ranking is None else ranking.prior(question.text)
-        self._order = list(range(num_windows)) if self._prior is None else by_rank(self._prior)
-        self._per_round = num_windows
-        if look is not None:
-            self._per_round, self._order = look.windows_per_round, self._order[: look.max_windows]
-
-    @property
-    def finished(self) -> bool:
-        """Whether everything was read that may be read."""
-        return len(self.scores) == len(self._order)
-
-    @property
-    def order(self) -> Sequence[int]:
-        """The windows that may be read, the likeliest first."""
-        return self._order
+        order = list(range(num_windows)) if self._prior is None else by_rank(self._prior)
+        self.order = order if look is None else order[: look.max_windows]
 
     def next_windows(self) -> Sequence[int]:
         """The windows of the next round."""
-        return self._order[len(self.scores) :][: self._per_round]
+        rest = self.order[len(self.scores) :]
+        return rest if self._look is None else rest[: self._look.windows_per_round]
 
-    def posterior(self, num_windows: int) -> SpanPosterior:
+    def is_done(self, prediction: Prediction) -> bool:
+        """Whether no more is read, given what is said so far."""
+        return len(self.scores) == len(self.order) or (
+            self._look is not None and prediction.unread <= self._look.max_unread
+        )
+
+    def posterior(self) -> SpanPosterior:
         """What the windows that were read so far say."""
         order = sorted(self.scores)
         scores = [self.scores[index] for index in order]
         if self._prior is None:
             return SpanPosterior.merge(scores)
-        return SpanPosterior.merge(scores, [float(self._prior[index]) for index in order], num_windows)
+        return SpanPosterior.merge(scores, [float(self._prior[index]) for index in order], self._num_windows)
 
 
 class _Progress:
     """How many windows are known, of all that may be asked for."""
 
-    def __init__(self, watch: Watch, waiting: Sequence[_Asked]) -> None:
+    def __init__(self, watch: Watch, waiting: Sequence[AskedQuestion]) -> None:
         self._watch, self._known = watch, set[int]()
         self._total = len({index for asked in waiting for index in asked.order})
         watch(0, self._total)

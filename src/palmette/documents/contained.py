@@ -59,9 +59,12 @@ def read_contained(raw: bytes, name: str) -> tuple[str, PageMap, list[str]]:
 
 
 def _crashed(done: subprocess.CompletedProcess[bytes], name: str) -> DataError:
+    """Why there is no result. PDFium ends by a signal where it gets no memory."""
     last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-    if "MemoryError" in last or "memory" in last.lower():
-        return DataError(f"the document {name!r} takes more than {MAX_MEMORY >> 30} GiB of memory to read", _SPLIT)
-    why = f"signal {-done.returncode}" if done.returncode < 0 else last or f"exit code {done.returncode}"
-    way_out = "The file is damaged. Fetch it again, or print it to a new PDF."
-    return DataError(f"the reader of PDF files failed on the document {name!r}: {why}", way_out)
+    if done.returncode < 0 or "memory" in last.lower():
+        return DataError(
+            f"the document {name!r} cannot be read in {MAX_MEMORY >> 20:,} MiB of memory, or it crashes its reader",
+            "The file is damaged, or made to do harm. Print it to a new PDF, and give that.",
+        )
+    why = last or f"exit code {done.returncode}"
+    return DataError(f"the reader of PDF files failed on the document {name!r}: {why}", "Print it to a new PDF first.")

@@ -19,6 +19,8 @@ CELLS = " | "
 # A column of prose has at least so many lines, and its lines so many characters in the middle.
 _LINES_OF_A_COLUMN = 4
 _LETTERS_OF_A_COLUMN = 20
+# Rows with more cells than in any table are not compared, since that would take the product of their numbers.
+_MANY_CELLS = 10_000
 _ENUMERATOR = re.compile(
     r"[(\[]?(?:[•·▪●○◦‣*\u2013\u2014-]|\d{1,3}(?:\.\d{1,3})*|[A-Za-z]|[ivxlcIVXLC]{1,6})[.)\]]{0,2}"
 )
@@ -236,11 +238,13 @@ def _lines(pieces: Sequence[Piece]) -> list[Line]:
 def _rows(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     """Pieces whose middles are at about the same height."""
     row: list[Piece] = []
+    tallest = 0.0
     for piece in sorted(pieces, key=lambda piece: -piece.middle):
-        if row and row[0].middle - piece.middle > 0.4 * min(max(one.height for one in row), piece.height * 2):
+        if row and row[0].middle - piece.middle > 0.4 * min(tallest, piece.height * 2):
             yield row
-            row = []
+            row, tallest = [], 0.0
         row.append(piece)
+        tallest = max(tallest, piece.height)
     if row:
         yield row
 
@@ -257,7 +261,7 @@ def _agree(row: Sequence[Piece], other: Sequence[Piece]) -> bool:
 
     That the first cells begin together says nothing.
     """
-    if len(row) < 2 or len(other) < 2:
+    if len(row) < 2 or len(other) < 2 or len(row) * len(other) > _MANY_CELLS:
         return False
     return (
         any(_near(one.left, two.left) for one in row[1:] for two in other[1:])

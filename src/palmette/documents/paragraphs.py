@@ -16,6 +16,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _ITEM = re.compile(
     r"(?:[•·▪●○◦‣*\u2013\u2014-]|[(\[]?(?:\d{1,3}(?:\.\d{1,3})*|[A-Za-z]|[ivxlcIVXLC]{1,6})[.)\]]+|\d+(?:\.\d+)+)\s"
 )
+_DIVIDED = re.compile(r"[^\W\d_][-\u2010\u00ad]$")
 _KEEP_HYPHEN = frozenset(
     "non self well half cross ex twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
 )
@@ -117,6 +118,8 @@ def _begins_paragraph(before: Line, line: Line, new_page: bool, leading: float) 
     letter = (line.right - line.left) / max(len(line.text), 1)
     needed = letter * (len(line.text.partition(" ")[0]) + 2)
     indented = line.left - before.left > 0.8 * line.height and abs(before.left - left) < 3.0
+    if _DIVIDED.search(before.text) and line.text[:1].islower():
+        return False
     return before.right + needed < right or (indented and bool(_ENDS_SENTENCE.search(before.text)))
 
 

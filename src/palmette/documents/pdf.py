@@ -139,7 +139,7 @@ def _pieces(document: Any, index: int) -> list[Piece]:
     text_page = page.get_textpage()
     try:
         count = pdfium.FPDFText_CountChars(text_page)
-        turn = _turn(pdfium, page, text_page, count)
+        turn = _turn(pdfium, text_page, count)
         rectangle = pdfium.FS_RECTF()
         reference = ctypes.byref(rectangle)
         unicode_of, box_of, is_generated = (
@@ -166,15 +166,14 @@ def _pieces(document: Any, index: int) -> list[Piece]:
         page.close()
 
 
-def _turn(pdfium: Any, page: Any, text_page: Any, count: int) -> int:
-    """How many quarter turns to the right make the text of a page upright."""
+def _turn(pdfium: Any, text_page: Any, count: int) -> int:
+    """How many quarter turns clockwise the text of a page was given, whatever turn the page itself has."""
     angles: Counter[int] = Counter()
     for position in range(0, count, max(count // 20, 1)):
         angle = pdfium.FPDFText_GetCharAngle(text_page, position)
         if angle >= 0:
             angles[round(angle / 1.5707963) % 4] += 1
-    turned = angles.most_common(1)[0][0] if angles else 0
-    return (turned or pdfium.FPDFPage_GetRotation(page)) % 4
+    return angles.most_common(1)[0][0] if angles else 0
 
 
 class _Gather:
@@ -187,7 +186,7 @@ class _Gather:
     one width throughout is justified, and is not divided.
 
     Args:
-        turn: how many quarter turns make the page upright.
+        turn: how many quarter turns clockwise the text was given.
     """
 
     def __init__(self, turn: int) -> None:
@@ -236,11 +235,11 @@ class _Gather:
 
     def _displayed(self, left: float, bottom: float, right: float, top: float) -> Box:
         if self._turn == 1:
-            return bottom, -right, top, -left
+            return -top, left, -bottom, right
         if self._turn == 2:
             return -right, -top, -left, -bottom
         if self._turn == 3:
-            return -top, left, -bottom, right
+            return bottom, -right, top, -left
         return left, bottom, right, top
 
     def end_piece(self) -> None:

@@ -49,8 +49,7 @@ def read_document(name: str | os.PathLike[str], *, stdin: BinaryIO | None = None
         )
     if not raw.strip():
         raise DataError(f"the document {shown!r} is empty", "Give a document that holds text.")
-    kind = recognise(raw, shown)
-    text, notes, page_map = _text_of(raw, kind, shown)
+    kind, text, notes, page_map = _text_of(raw, recognise(raw, shown), shown)
     if len(text) > MAX_CHARACTERS:
         raise DataError(
             f"the document {shown!r} has {len(text):,} characters, more than {MAX_CHARACTERS:,}",
@@ -96,19 +95,19 @@ def _standard_input(stdin: BinaryIO | None) -> bytes:
         raise DataError(f"cannot read standard input: {error.strerror}", "Give the name of a file.") from error
 
 
-def _text_of(raw: bytes, kind: str, name: str) -> tuple[str, list[str], PageMap | None]:
-    """The text of a document of a kind, the notes on it, and its map to pages if it has any."""
+def _text_of(raw: bytes, kind: str, name: str) -> tuple[str, str, list[str], PageMap | None]:
+    """The kind of a document, its text, the notes on it, and its map to pages if it has any."""
     if kind == "pdf":
         from palmette.documents.contained import read_contained
 
         text, page_map, notes = read_contained(raw, name)
-        return text, notes, page_map
+        return kind, text, notes, page_map
     if kind == "docx":
         from palmette.documents.docx import docx_text
 
-        return *docx_text(raw, name), None
+        return kind, *docx_text(raw, name), None
     if kind == "xlsx":
-        return _text_of_sheets(raw, name), [], None
+        return kind, _text_of_sheets(raw, name), [], None
     text, encoding = _decoded(raw, kind, name)
     notes = [f"read as {encoding}, since it is not UTF-8. Save it as UTF-8 if letters are wrong."] if encoding else []
     if encoding == "UTF-16":
@@ -118,12 +117,22 @@ def _text_of(raw: bytes, kind: str, name: str) -> tuple[str, list[str], PageMap 
 
         text, more = html_text(text)
         notes += more
-    elif kind == "csv":
+    elif kind == "csv" or (kind == "text" and _is_table(text, name)):
         from palmette.documents.tables import csv_rows, table_text
 
+        kind = "csv"
         rows = csv_rows(text, f"the document {name!r}", tabs=name.lower().endswith((".tsv", ".tab")))
         text = "\n".join(table_text(rows))
-    return text, notes, None
+    return kind, text, notes, None
+
+
+def _is_table(text: str, name: str) -> bool:
+    """Whether a text is a table. One whose name ends in .txt or the like is taken for what it says."""
+    if Path(name).suffix or not any(delimiter in text[:20000] for delimiter in ",;\t|"):
+        return False
+    from palmette.documents.tables import looks_like_table
+
+    return looks_like_table(text)
 
 
 def _text_of_sheets(raw: bytes, name: str) -> str:

@@ -193,3 +193,19 @@ def table_text(rows: Iterable[Row]) -> Iterator[str]:
         yield " | ".join(
             f"{label}: {cell}" if label else cell for label, cell in zip(labels, cells, strict=False) if cell
         )
+
+
+def looks_like_table(text: str) -> bool:
+    """Whether a text without a telling name is a table: a header, and rows of the same number of cells, three or more.
+
+    Two cells are enough if tabs divide them, since commas are found in prose.
+    """
+    lines = text[:20000].split("\n")[:21]
+    lines = [line for line in lines[:-1] if line.strip()]
+    if len(lines) < 3:
+        return False
+    delimiter = _delimiter("\n".join(lines))
+    rows = list(csv.reader(lines, delimiter=delimiter))
+    width, names = len(rows[0]), header_of(rows[0])
+    enough = width >= (2 if delimiter == "\t" else 3)
+    return enough and names is not None and len(names) == width and all(len(row) == width for row in rows)

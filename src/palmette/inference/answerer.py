@@ -113,7 +113,7 @@ class Answerer:
         from palmette.inference.session import Session
 
         document = asked_document(text, (), name)
-        return Session(self, document, read_all=read_all, effort=effort, progress=progress)
+        return Session(self, document, read_all=read_all, effort=effort, bar=progress)
 
     @property
     def decision(self) -> Decision:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from palmette.data.records import Document, Question, check_document, check_question
+from palmette.data.records import Document, Question, check_document, check_unicode
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.errors import DataError
 
@@ -18,7 +18,13 @@ if TYPE_CHECKING:  # it loads torch
 
 
 class Session(Protocol):
-    """A document that was opened, and can be asked again and again."""
+    """A document that was opened, and can be asked again and again.
+
+    Attributes:
+        num_windows: the number of parts in which it is read.
+    """
+
+    num_windows: int
 
     @property
     def unread(self) -> str | None:
@@ -49,11 +55,10 @@ def check_questions(questions: Sequence[str]) -> None:
     Raises:
         DataError: a question is empty, or not valid Unicode.
     """
-    document = Document("command line", ".", ())
     for number, question in enumerate(questions, 1):
         if not question.strip():
             raise DataError(f"question {number} is empty", "Write the question between quotes.")
-        check_question(Question(str(number), question), document, "question")
+        check_unicode(question, f"question {number}")
 
 
 def open_session(
@@ -79,9 +84,10 @@ def open_session(
         DataError: as `Answerer.decoder`.
         RunError: as `Answerer.decoder`.
     """
-    if decoder == "span" and hasattr(answerer, "open_document"):
-        opened: Session = answerer.open_document(text, name=name, read_all=read_all, effort=effort)
-        return opened
+    if decoder == "span":
+        from palmette.inference.session import reading_bar
+
+        return answerer.open_document(text, name=name, read_all=read_all, effort=effort, progress=reading_bar)
     return DecoderSession(answerer.decoder(decoder, effort=effort), text, name)
 
 
@@ -95,6 +101,7 @@ class DecoderSession:
     """
 
     unread: str | None = None
+    num_windows = 1
 
     def __init__(self, decoder: Decoder, text: str, name: str) -> None:
         self._decoder, self._text, self._name = decoder, text, name

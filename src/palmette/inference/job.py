@@ -15,18 +15,20 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
 from palmette import __version__, run
+from palmette.data.inputs import Input, QuestionFile
 from palmette.data.records import Document
-from palmette.data.stream import Row, chunk_rows, count_lines, documents_of, open_lines, read_rows
+from palmette.data.stream import Row, chunk_rows, documents_of
 from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.errors import PalmetteError, RunError, reason_of
 from palmette.inference.answerer import Answerer
+from palmette.inference.tally import Tally
 from palmette.lock import locked
 from palmette.model.loading import dtype_name, weights_hash
 from palmette.progress import progress
@@ -40,68 +42,9 @@ _GO_ON = "Give the input and the options that it was begun with, or another name
 Record = dict[str, Any]
 
 
-@dataclass
-class Tally:
-    """Counts what is in the output so far.
-
-    Attributes:
-        answered: rows with an answer.
-        absent, unsure: rows that were refused, by the reason.
-        broken: rows whose completion was not in the required format.
-        errors: rows that could not be answered.
-        first_error: the input line of the first row that could not be answered.
-        earlier: how many rows were finished before this start.
-        seconds: time spent on the rows since this start.
-        interrupted: whether Ctrl-C came before the end.
-    """
-
-    answered: int = 0
-    absent: int = 0
-    unsure: int = 0
-    broken: int = 0
-    errors: int = 0
-    first_error: int | None = None
-    earlier: int = 0
-    seconds: float = 0.0
-    interrupted: bool = False
-
-    @property
-    def rows(self) -> int:
-        """The number of all rows."""
-        return self.answered + self.absent + self.unsure + self.broken + self.errors
-
-    def add(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Count lines of the output."""
-        for record in records:
-            refusal = record.get("refusal")
-            if "error" in record:
-                self.errors += 1
-                self.first_error = self.first_error or record["line"]
-            elif record.get("answer") is not None:
-                self.answered += 1
-            else:
-                self.absent += refusal == "absent"
-                self.unsure += refusal == "unsure"
-                self.broken += refusal not in ("absent", "unsure")
-
-    def summary(self, out: Path) -> str:
-        """The message to the user at the end of the job."""
-        refused = f"{self.absent + self.unsure} refused ({self.absent} absent, {self.unsure} unsure)"
-        counts = f"{self.answered} answered, {refused}"
-        counts += f", {self.broken} with a broken completion" if self.broken else ""
-        counts += f", {self.errors} with an error" + (f", the first in line {self.first_error}" if self.errors else "")
-        new = self.rows - self.earlier
-        if self.interrupted:
-            return f"stopped: {self.rows} rows are safe in {out}: {counts}. Give the same command again to continue."
-        if self.earlier and not new:
-            return f"{out} is finished already, nothing to do: {self.rows} rows, {counts}"
-        rate = f". {new} rows in {self.seconds:.0f} s, {new / max(self.seconds, 1e-9):.1f} a second"
-        return f"done: {self.rows} rows in {out}: {counts}{rate}"
-
-
 def predict_file(
     answerer: Answerer,
-    source: str,
+    source: str | Input,
     out: Path,
     *,
     max_words: int | None = None,
@@ -113,7 +56,8 @@ def predict_file(
 
     Args:
         answerer: what answers.
-        source: a JSON Lines file, or "-" for standard input. To continue a job, a pipe must send the same rows again.
+        source: a file of questions, or "-" for JSON Lines on standard input, or documents with questions about each. To
+            continue a job, a pipe must send the same rows again.
         out: the JSON Lines file to write, or to continue.
         max_words: the longest answer, in words. If None, the calibrated value, or 30 without a calibration.
         inside_words: whether answers may end inside a word. If None, the calibrated value, or no without a calibration.
@@ -126,19 +70,20 @@ def predict_file(
             written.
     """
     effort, chosen = answerer.effort(max_words, inside_words), decision or answerer.decision
-    with open_lines(source) as lines:
+    given = QuestionFile(source) if isinstance(source, str) else source
+    with given.open() as rows:
         return predict_rows(
             answerer.span_decoder(effort, decision),
-            read_rows(lines),
+            rows,
             out,
             {**_model_settings(answerer), **asdict(effort), **asdict(chosen)},
-            about={"input": source, **run.environment()},
-            num_lines=lambda: count_lines(source),
+            about={"input": given.name, **run.environment()},
+            num_lines=given.count,
             max_rows=max_rows,
         )
 
 
-def check_job(source: str, out: Path) -> None:
+def check_job(source: str | Input, out: Path) -> None:
     """Check a job's input and output before its model is loaded.
 
     Args:
@@ -150,7 +95,7 @@ def check_job(source: str, out: Path) -> None:
         RunError: the output exists but was not made by such a job, or it is standard output.
     """
     _check_output(out)
-    with open_lines(source):
+    with (QuestionFile(source) if isinstance(source, str) else source).open():
         pass
 
 
@@ -270,9 +215,9 @@ def _answers(decoder: Decoder, documents: Sequence[Document]) -> Iterator[tuple[
 
 def _record(row: Row, answers: Mapping[str, Prediction | Exception]) -> Record:
     """The line of the output for a row."""
-    head: Record = {"line": row.line, "id": row.id}
+    head: Record = {"line": row.line, "id": row.id, **row.about_document()}
     if row.error:
-        return {**head, "error": row.error}
+        return {**head, **({"question": row.question} if row.document else {}), "error": row.error}
     answer = answers[row.key]
     if isinstance(answer, PalmetteError):
         return {**head, "error": str(answer)}
@@ -287,6 +232,7 @@ def _record(row: Row, answers: Mapping[str, Prediction | Exception]) -> Record:
         "refusal": answer.refusal or None,
         "start": answer.start,
         "end": answer.end,
+        **_place(row, answer.start),
         "probability": _rounded(answer.probability),
         "no_answer_probability": _rounded(answer.no_answer_probability),
         "certified": answer.certified,
@@ -295,6 +241,18 @@ def _record(row: Row, answers: Mapping[str, Prediction | Exception]) -> Record:
             for candidate in answer.candidates[:NUM_CANDIDATES]
         ],
     }
+
+
+def _place(row: Row, start: int | None) -> Record:
+    """Where an answer stands in the document that the row names. Boxes have two digits."""
+    if row.extracted is None:
+        return {}
+    if start is None:
+        return {"place": None}
+    place = row.extracted.place(start)
+    box = place.box and [round(edge, 2) for edge in place.box]
+    found = {"page": place.page, "line": place.line, "box": box}
+    return {"place": {name: value for name, value in found.items() if value is not None}}
 
 
 def _rounded(probability: float | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,8 +13,9 @@ from palmette.decode.prediction import Prediction
 from palmette.decode.span_decoder import Effort
 from palmette.inference.answerer import Answerer, asked_document
 from palmette.inference.window_store import window_store
+from palmette.progress import progress
 
-# Makes a progress bar from a total, a word for the job and the name of a unit: `palmette.progress.progress`.
+# Makes a progress bar from a total, a word for the job and the name of a unit, as `palmette.progress.progress` does.
 Bar = Callable[[int, str, str], Any]
 _WORTH_A_BAR = 2  # windows
 
@@ -29,7 +31,7 @@ class Session:
         read_all: whether every part of the document is read for every question. If not, a long document gets a first
             look: the parts that are nearest to the question by their words are read, the nearest first.
         effort: how far the decoder looks. As calibrated if None.
-        progress: makes a progress bar, such as `palmette.progress.progress`. No bar if None.
+        bar: makes a progress bar, such as `reading_bar`. No bar if None.
         first_look: how much of a long document is read.
 
     Attributes:
@@ -44,13 +46,13 @@ class Session:
         *,
         read_all: bool = False,
         effort: Effort | None = None,
-        progress: Bar | None = None,
+        bar: Bar | None = None,
         first_look: FirstLook | None = None,
     ) -> None:
         self._decoder = answerer.span_decoder(effort)
         look = None if read_all else first_look or FirstLook()
         store = window_store(answerer)
-        self._name, self._text, self._progress = document.id, document.text, progress
+        self._name, self._text, self._new_bar = document.id, document.text, bar
         self._document = LongDocument(self._decoder, document, first_look=look, store=store)
         self.num_windows = self._document.num_windows
         self.unread: str | None = None
@@ -83,10 +85,10 @@ class Session:
         bars: list[Any] = []
 
         def watch(done: int, total: int) -> None:
-            if self._progress is None or total <= _WORTH_A_BAR:
+            if self._new_bar is None or total <= _WORTH_A_BAR:
                 return
             if not bars:
-                bars.append(self._progress(total, "reading", "parts"))
+                bars.append(self._new_bar(total, "reading", "parts"))
             bars[0].update(done - bars[0].n)
 
         try:
@@ -94,6 +96,13 @@ class Session:
         finally:
             for bar in bars:
                 bar.close()
+
+
+def reading_bar(total: int, what: str, unit: str) -> Any:
+    """A progress bar that disappears from a terminal when it is done, since the answer comes next."""
+    bar = progress(total, what, unit)
+    bar.leave = not sys.stderr.isatty()
+    return bar
 
 
 def unread_note(predictions: Sequence[Prediction]) -> str | None:

@@ -77,8 +77,11 @@ def reasons(prediction: Prediction) -> Iterator[str]:
             else f"not proved: passages with a probability of {decimals(prediction.unscored)} together were not scored"
         )
         yield f"the decision is {proof}"
-        read = getattr(prediction, "num_read", prediction.num_windows)
-        windows = f"{read} of {prediction.num_windows} parts of the document were" if prediction.num_windows > 1 else ""
+        windows = (
+            f"{prediction.num_read} of {prediction.num_windows} parts of the document were"
+            if prediction.num_windows > 1
+            else ""
+        )
         yield f"{windows or 'the document was'} read, in {_counted(prediction.num_passes, 'forward pass', 'es')}"
     if prediction.text and prediction.start is None:
         yield "these words are not in the document"

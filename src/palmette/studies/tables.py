@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from palmette.evaluate.bootstrap import Difference
+from palmette.numbers import NONE, fixed, interval, places_of, readable, with_interval
 from palmette.studies.sweep.recipe import format_value, short_keys
 
 # Columns in percent, then the loss in nats per learned token, a ratio, the KL divergence in nats per token, seconds.
@@ -35,10 +36,20 @@ SAMPLED = {
     "completion_kl": "KL a completion",
     "entropy": "entropy a token",
 }
+# What the words of a page of results mean.
+MEANINGS = {
+    "figures of answers": "percent. With several seeds, the mean ± the sample standard deviation",
+    "in brackets": "95 % intervals by bootstrap over documents, all seeds together",
+    "correct no answer": "of the questions without an answer, those refused",
+    "correct has answer": "of the others, those answered letter for letter with an accepted answer",
+    "final loss": "nats per learned token, as a mean over the last tenth of the steps",
+    "perplexity, retention": "of general text, as a multiple of the untouched model's (`palmette eval retention`)",
+    "KL, retention": "on chat prompts, from the untouched model, in nats per token",
+}
 GROUPS = (ANSWERS, SAMPLED, COSTS)
 MEASURES = {name: label for group in GROUPS for name, label in group.items()}
 SEEDS = "seeds"  # heading of the last column that names a row
-_WITH_INTERVAL = ("exact", "f1")
+_WITH_INTERVAL, _SECONDS = ("exact", "f1"), ("training_seconds", "answering_seconds")
 Table = tuple[list[str], list[list[str]]]  # headings, lines
 _DIGITS = {"final_loss": 3, "perplexity_ratio": 3, "kl": 3, "completion_kl": 3, "entropy": 3}
 
@@ -61,13 +72,16 @@ class Spread:
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
     def format(self, digits: int) -> str:
-        """The mean, and the deviation if there is one, rounded to a number of decimals.
+        """The mean, and the deviation if there is one. Two digits of the deviation are shown, but no more decimals than
+        `digits`.
 
-        >>> Spread(2.0, 1.414, 2).format(1), Spread(2.0, None, 1).format(0)
-        ('2.0 ± 1.4', '2')
+        >>> Spread(2.0, 1.414, 2).format(1), Spread(61.2, 14.14, 2).format(1), Spread(2.0, None, 1).format(0)
+        ('2.0 ± 1.4', '61 ± 14', '2')
         """
-        deviation = "" if self.deviation is None else f" ± {self.deviation:.{digits}f}"
-        return f"{self.mean:.{digits}f}{deviation}"
+        if self.deviation is None:
+            return fixed(self.mean, digits)
+        places = places_of((self.mean - self.deviation, self.mean + self.deviation), digits)
+        return f"{fixed(self.mean, places)} ± {fixed(self.deviation, places)}"
 
 
 @dataclass(frozen=True)
@@ -135,25 +149,58 @@ def tables_of(
     return tables
 
 
-def _figure(row: Row, measure: str, with_interval: bool) -> str:
+def _figure(row: Row, measure: str, ends_too: bool) -> str:
     shown = format_measure(measure, row.spreads.get(measure))
-    if not with_interval or measure not in _WITH_INTERVAL or measure not in row.intervals:
+    if not ends_too or measure not in _WITH_INTERVAL or measure not in row.intervals:
         return shown
-    low, high = row.intervals[measure]
-    return f"{shown} ({low:.1f} to {high:.1f})"
+    ends = row.intervals[measure]
+    if (spread := row.spreads.get(measure)) and spread.deviation is None:
+        return with_interval(spread.mean, ends)
+    between = interval(ends, places_of(ends))
+    return f"{shown} ({between})" if between else shown
 
 
-def _difference(row: Row, with_interval: bool) -> str:
+def _difference(row: Row, ends_too: bool) -> str:
     """A row's EM minus that of the reference."""
     found = row.difference
     if found is None:
         return "-"
-    return f"{found.value:+.1f}" + (f" ({found.low:+.1f} to {found.high:+.1f})" if with_interval else "")
+    ends = (found.low, found.high)
+    places = places_of(ends)
+    between = interval(ends, places, sign=True) if ends_too else ""
+    return fixed(found.value, places, sign=True) + (f" ({between})" if between else "")
 
 
 def format_measure(measure: str, spread: Spread | None) -> str:
     """A measure's mean, with its standard deviation if there is one. A dash means that it was not measured."""
-    return "-" if spread is None else spread.format(_DIGITS.get(measure, 1))
+    if spread is None:
+        return NONE
+    if measure in _SECONDS and spread.deviation is None:
+        return readable(spread.mean)
+    return spread.format(_DIGITS.get(measure, 1))
+
+
+def definitions(meanings: Mapping[str, object]) -> list[str]:
+    """Words and what they mean as a list in Markdown.
+
+    >>> definitions({"seeds": "0, 1"})
+    ['- **seeds**: 0, 1']
+    """
+    return [f"- **{name}**: {meaning}" for name, meaning in meanings.items()]
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings by dotted name, as text.
+
+    >>> flat({"kind": "sft", "train": {"epochs": 2}, "data": {"train": ["a", "b"]}})
+    {'kind': 'sft', 'train.epochs': '2', 'data.train': 'a, b'}
+    """
+    found: dict[str, str] = {}
+    for name, value in settings.items():
+        key = f"{prefix}{name}"
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        found |= flat(value, f"{key}.") if isinstance(value, Mapping) and value else {key: text}
+    return found
 
 
 def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:

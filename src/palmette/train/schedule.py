@@ -24,8 +24,8 @@ def rate_factor(schedule: str, step: int, num_steps: int, num_warmup: int, *, fr
 
     Four steps, of which one is warm-up:
 
-    >>> [rate_factor("linear", step, 4, 1) for step in range(4)]
-    [0.5, 1.0, 0.6666666666666666, 0.3333333333333333]
+    >>> [round(rate_factor("linear", step, 4, 1), 2) for step in range(4)]
+    [0.5, 1.0, 0.67, 0.33]
 
     Args:
         schedule: "linear" falls to 0 in a line, "cosine" in half a cosine wave, "constant_with_warmup" does not fall.

@@ -196,8 +196,8 @@ def render_report(report: Report) -> str:
 def find_unsure(scored: Sequence[ScoredAnswer]) -> tuple[frozenset[int], float | None]:
     """The answers that count as unsure, and the highest probability among those that count for a low probability.
 
-    An answer is unsure if it is a refusal because no span was likely enough, or if its probability is in the lowest
-    quarter (rounded down). Of equal probabilities the earlier one counts.
+    An answer is unsure if it is a refusal of that kind (see `Prediction.refusal`), or if its probability is in the
+    lowest quarter (rounded down). Of equal probabilities the earlier one counts.
     """
     stated = [(answer.prediction.probability, at) for at, answer in enumerate(scored)]
     ranked = sorted((probability, at) for probability, at in stated if probability is not None)

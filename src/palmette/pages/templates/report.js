@@ -6,7 +6,10 @@
   const LONG = 640; // documents of more characters than this are clipped
   const DELAY = 150; // milliseconds from the last key to the search
   const KINDS = { reference: "reference", model: "model’s answer", "reference model": "reference and model’s answer" };
-  const REFUSALS = { absent: "the document does not answer", unsure: "refused: no span is likely enough", "": "no answer" };
+  const REFUSALS = { absent: "the document does not answer", unsure: "unsure: there probably is an answer, but no passage is likely enough", "": "no answer" };
+  // A decoder that does not weigh an answer against its absence, or a rule of an earlier version, may give such an answer.
+  const BELOW_ABSENCE = "Absence was more likely than this answer. It was given all the same, by a rule or a decoder " +
+    "that does not compare the two.";
 
   const list = document.getElementById("list");
   const found = document.getElementById("found");
@@ -113,6 +116,8 @@
     const given = make("dd", example.answer ? "" : "none");
     given.append(example.answer ? make("mark", "model", example.answer) : REFUSALS[example.refusal]);
     if (example.answer && !example.place) given.append(make("div", "also", "not in the document"));
+    const belowAbsence = example.answer && example.probability !== null && example.noAnswer > example.probability;
+    if (belowAbsence) given.append(make("div", "also", BELOW_ABSENCE));
     const reference = make("dd", example.references.length ? "" : "none");
     if (example.references.length) {
       const marked = example.referencePlace ? textAt(example.document, ...example.referencePlace) : example.references[0];

@@ -15,7 +15,7 @@ from palmette.studies.chain.measuring import MEASURING_ERROR, RANKING
 from palmette.studies.chain.recipe import Chain, ChainStage
 from palmette.studies.measuring import DIVERGENCE, ERROR, refusal
 from palmette.studies.sweep.table import Outcome, read_outcome, rows_of
-from palmette.studies.tables import Spread, Table, markdown, tables_of
+from palmette.studies.tables import MEANINGS, Spread, Table, definitions, flat, markdown, tables_of
 
 PAGE, RECORD, FRONTIER = "chain.md", "chain.json", "frontier.png"
 _RANKING = {
@@ -35,14 +35,14 @@ _SAMPLED = {
     "completion_tokens": ("tokens a completion", 1.0, 1),
     "ended": ("ended", 100.0, 1),
 }
-_NOTE = (
-    "Answers: percent; where there are several seeds, mean ± sample standard deviation. In brackets: 95 % intervals "
-    "by bootstrap over documents, all seeds together. Correct no answer: of the questions without an answer, those "
-    "refused; correct has answer: of the others, those answered letter for letter with a gold answer. Sampled: "
-    "completions drawn at temperature 1 and cut after {most} tokens, percent; KL a completion: KL(policy || "
-    "{reference}) in nats; entropy in nats. Final loss: of the stage's own objective, mean over the last tenth of "
-    "its steps, so only losses of one kind compare. Training s: of that stage alone."
-)
+# What the words of the page mean, besides those of `tables.MEANINGS`.
+_MEANINGS = {
+    "sampled": "completions drawn at temperature 1 and cut after {most} tokens, in percent",
+    "KL a completion": "KL divergence of the policy from {reference}, in nats",
+    "entropy a token": "how varied the completions are, in nats",
+    "final loss": "the stage's own objective, mean over the last tenth of its steps. Only losses of one kind compare",
+    "training s": "seconds of that stage alone",
+}
 
 
 def outcomes_of(chain: Chain, stages: Sequence[ChainStage]) -> list[Outcome]:
@@ -78,9 +78,12 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[ChainStage], meas
         },
     )
     seeds = ", ".join(map(str, chain.seeds))
-    measured = f"Measured on {measured_on['data']}, {measured_on['questions']} questions, seeds {seeds}."
-    note = _NOTE.format(reference=chain.reference, most=chain.evaluate.max_new_tokens)
-    lines = [f"# Chain {folder.name}", "", measured, note, ""]
+    facts = {"questions": f"{measured_on['questions']:,} of {measured_on['data']}", "seeds": seeds}
+    own = {
+        name: words.format(reference=chain.reference, most=chain.evaluate.max_new_tokens)
+        for name, words in _MEANINGS.items()
+    }
+    lines = [f"# Chain {folder.name}", "", *definitions({**facts, **MEANINGS, **own}), ""]
     for table in tables_of(rows, None, chain.reference):
         lines += [*markdown(*table), ""]
     if points := _points(outcomes):
@@ -91,7 +94,9 @@ def write_results(folder: Path, chain: Chain, stages: Sequence[ChainStage], meas
         lines += ["## Completions sampled from each run", "", *markdown(headings, sampled), ""]
     if rankings:
         lines += ["## Reward models", "", *markdown(*_ranking_table(rankings)), ""]
-    lines += ["## Stages", "", *(f"- {name}: {_in_words(values)}" for name, values in chain.stages.items()), ""]
+    lines += ["## Stages", ""]
+    for name, values in chain.stages.items():
+        lines += [f"### {name}", "", *definitions(flat(values)), ""]
     if failed or refused:
         lines += ["## Failed or refused", "", *(f"- {text}" for text in [*failed, *refused]), ""]
     run.write_text(folder / PAGE, "\n".join(lines))
@@ -171,10 +176,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return values
-
-
-def _in_words(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} = {value}" for key, value in values.items())
 
 
 def terminal_tables(chain: Chain, stages: Sequence[ChainStage]) -> list[Table]:

@@ -17,7 +17,7 @@ from palmette.evaluate.squad import METRICS
 from palmette.pages.plots import SweepPoint, plot_forgetting
 from palmette.studies.measuring import DIVERGENCE, ERROR, refusal
 from palmette.studies.sweep.recipe import Cell, Sweep, format_value
-from palmette.studies.tables import MEASURES, Row, Spread, format_measure, markdown, tables_of
+from palmette.studies.tables import MEANINGS, MEASURES, Row, Spread, definitions, format_measure, markdown, tables_of
 
 _COLOURS = ("#3b6b2e", "#b5651d", "#2f5d8a", "#8a2f5d", "#6b6b2e", "#2e6b6b")
 
@@ -181,20 +181,13 @@ def _page(
     measured_on: Mapping[str, Any],
     pictures: Sequence[str],
 ) -> str:
-    note = (
-        f"Measured on {measured_on['data']}, {measured_on['questions']} questions, in percent. Where a cell has "
-        "several seeds: mean ± sample standard deviation. In brackets: 95 % intervals by bootstrap over documents, "
-        "all seeds of a cell together. Correct no answer: of the questions without an answer, those refused; correct "
-        "has answer: of the others, those answered letter for letter with a gold answer. Final loss: nats per "
-        "learned token, mean over the last tenth of the steps. Elsewhere: general text and chat prompts, see "
-        "`palmette eval retention`; perplexity as a multiple of the untouched model's, KL from it in nats per token."
-    )
-    lines = [f"# Sweep {name}", "", note, ""]
+    facts = {"questions": f"{measured_on['questions']:,} of {measured_on['data']}"}
+    lines = [f"# Sweep {name}", "", *definitions({**facts, **MEANINGS}), ""]
     for table in tables_of(rows, varied_keys(sweep), sweep.reference):
         lines += [*markdown(*table), ""]
-    lines += [f"- {cell}: {format_settings(varied)}" for cell, varied in sweep.cells.items()] + (
-        [""] if sweep.cells else []
-    )
+    for cell, varied in sweep.cells.items():
+        settings = {key: format_value(value) for key, value in varied.items()} or {"settings": "those of the base"}
+        lines += [f"### {cell}", "", *definitions(settings), ""]
     lines += [*pictures, ""] if pictures else []
     lines += ["## Every run", "", *markdown(*_runs_table(outcomes)), ""]
     failed = [f"- {text}" for outcome in outcomes for text in failures_of(outcome)]

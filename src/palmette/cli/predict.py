@@ -1,0 +1,97 @@
+"""`palmette predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palmette.cli.options import (
+    DEFAULT_MODEL,
+    MODEL,
+    PATH,
+    AttentionOption,
+    CalibrationOption,
+    InsideWordsOption,
+    MaxWordsOption,
+    ModelOption,
+)
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from palmette.data.inputs import Input
+
+ERROR_LINES = 3  # exit status of `predict --strict` for an output with error lines
+
+
+def predict(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="A file of questions: JSON Lines, CSV, TSV, Excel or Parquet with question and context, or - for JSON "
+            'Lines on standard input. With --question or --questions: documents, folders, or patterns like "*.pdf".',
+            **{**MODEL, "metavar": "SOURCE..."},
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Argument(help="JSON Lines file to write, or to continue.", **{**PATH, "metavar": "OUT"})
+    ],
+    question: Annotated[
+        list[str] | None,
+        typer.Option("--question", help="Put this question to every document. May be given several times."),
+    ] = None,
+    questions: Annotated[
+        str | None,
+        typer.Option(
+            "--questions",
+            help="Put the questions of this file to every document: one a line, or rows with question and id.",
+            **{**MODEL, "metavar": "FILE"},
+        ),
+    ] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    attention: AttentionOption = None,
+    calibration: CalibrationOption = True,
+    max_words: MaxWordsOption = None,
+    inside_words: InsideWordsOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with exit status 3 if the output has an error line.")
+    ] = False,
+) -> None:
+    """Answer files of questions, or put questions to many documents.
+
+    Each row, or each question about each document, becomes a line of the output. One that cannot be answered becomes an
+    error line. The exit status is 0 all the same, unless --strict is given. A job that was stopped continues with the
+    same command.
+    """
+    from palmette.cli.console import stderr
+    from palmette.inference.names import open_source
+    from palmette.startup import quick_imports
+
+    source, opened = _input(sources, question or [], questions), open_source(model)
+    with quick_imports(freeze=True):
+        from palmette.inference.answerer import open_answerer
+        from palmette.inference.job import check_job, predict_file
+    check_job(source, out)
+    answerer = open_answerer(opened, attention=attention, calibrated=calibration)
+    tally = predict_file(answerer, source, out, max_words=max_words, inside_words=inside_words)
+    stderr().print(tally.summary(out))
+    if tally.interrupted:
+        raise typer.Exit(130)
+    if strict and tally.errors:
+        raise typer.Exit(ERROR_LINES)
+
+
+def _input(sources: list[str], asked: list[str], questions: str | None) -> Input:
+    """What the arguments of the command name."""
+    from palmette.cli.console import stderr
+    from palmette.data.inputs import Asked, Documents, check_questions, find_documents, question_file, read_questions
+
+    if not asked and questions is None:
+        return question_file(sources)
+    listed = [Asked(None, text) for text in asked]
+    if questions is not None:
+        listed += read_questions(questions)
+    names, left_out = find_documents(sources)
+    if left_out:
+        stderr().print(f"left out {left_out} file{'s' if left_out > 1 else ''} of other kinds")
+    return Documents(names, check_questions(listed, "the list of questions"), ", ".join(sources))

@@ -1,0 +1,209 @@
+"""PDF files: reading order, words divided at line ends, and the way back from each character to where it is drawn.
+
+The files are drawn by ReportLab. Where characters stand is known from where they were drawn, and from the widths that
+ReportLab has of the letters of the font.
+"""
+
+from __future__ import annotations
+
+import string
+from array import array
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from reportlab.pdfgen.canvas import Canvas
+
+from palmette.documents import read_document
+from palmette.documents.layout import Piece, read_page
+from palmette.documents.pdf import read_pdf
+from palmette.errors import DataError
+from tests.support.papers import lines, pdf, width
+
+LEFT = [
+    "The supplier delivers the goods within",
+    "four weeks of the order. Delivery is to",
+    "the customer's own premises, which it",
+    "names in the order. The risk passes on",
+    "delivery, and not before that day.",
+]
+RIGHT = [
+    "The customer pays within thirty days of",
+    "the invoice. After that day it owes the",
+    "interest that the law provides for. The",
+    "supplier may then hold back all further",
+    "deliveries until everything is paid.",
+]
+
+
+def text_of(*pages: list[tuple[float, float, str]]) -> str:
+    return read_pdf(pdf(*pages), "a.pdf")[0]
+
+
+def test_every_character_leads_back_to_its_page_line_and_box(tmp_path: Path) -> None:
+    path = tmp_path / "a.pdf"
+    before = "The ferry leaves at "
+    path.write_bytes(pdf(lines(["Timetable"]), [*lines(["Harbour Street"]), (72.0, 300.0, f"{before}7:40 sharp.")]))
+    document = read_document(path)
+    assert (document.kind, document.text) == ("pdf", f"Timetable\nHarbour Street\n{before}7:40 sharp.")
+    place = document.place(document.text.index("7:40"))
+    assert str(place) == "page 2, line 2"
+    assert place.box is not None
+    left, bottom, right, top = place.box
+    assert left == pytest.approx(72.0 + width(before), abs=0.5)
+    assert right == pytest.approx(72.0 + width(f"{before}7"), abs=0.5)
+    assert bottom < 300.0 < 307.0 < top < 315.0, "from below the base line to above the letter"
+    assert document.place(0).page == 1
+    assert document.place(document.text.index(" leaves")).box is None, "a space is not drawn"
+
+
+def test_columns_are_read_one_after_the_other_in_whatever_order_they_are_drawn() -> None:
+    """Drawn line by line across both columns, as some programs do. The text is what a reader reads."""
+    title = (150.0, 740.0, "Terms of sale of the harbour company, for all of its customers")
+    drawn = [one for pair in zip(lines(LEFT), lines(RIGHT, x=330.0), strict=True) for one in pair]
+    assert text_of([title, *drawn]).split("\n") == [title[2], " ".join(LEFT), " ".join(RIGHT)]
+    assert text_of([*lines(RIGHT, x=330.0), title, *lines(LEFT)]).split("\n") == [
+        title[2],
+        " ".join(LEFT),
+        " ".join(RIGHT),
+    ]
+
+
+def test_rows_of_a_table_are_lines_with_their_cells() -> None:
+    rows = [("Plan", "Fee a month", "Notice"), ("Basic", "5 euros", "14 days"), ("Professional", "19 euros", "28 days")]
+    drawn = [(72.0 + 150 * i, 700.0 - 20 * j, cell) for j, row in enumerate(rows) for i, cell in enumerate(row)]
+    assert text_of(drawn).split("\n") == [" | ".join(row) for row in rows]
+    right = [(72.0, 700.0 - 16 * j, f"Item {j}") for j in range(3)]
+    right += [(400.0 - width(one), 700.0 - 16 * j, one) for j, one in enumerate(("5.00", "119.00", "20,000.00"))]
+    assert text_of(right).split("\n") == ["Item 0 | 5.00", "Item 1 | 119.00", "Item 2 | 20,000.00"]
+
+
+def test_paragraphs_are_joined_and_kept_apart() -> None:
+    """A gap, an item of a list and a line with room for the next word end a paragraph."""
+    texts = lines(["The ferry leaves from pier 3 on every day of the", "week but Sunday.", "A ticket costs 5 crowns."])
+    items = lines(["1. First of all, the passengers are counted, and", "then", "2. the ferry leaves."], top=600.0)
+    assert text_of([*texts, *items]).split("\n") == [
+        "The ferry leaves from pier 3 on every day of the week but Sunday.",
+        "A ticket costs 5 crowns.",
+        "1. First of all, the passengers are counted, and then",
+        "2. the ferry leaves.",
+    ]
+
+
+def test_a_number_before_a_clause_is_no_cell() -> None:
+    drawn = [
+        one for j in range(3) for one in ((72.0, 700.0 - 20 * j, f"{j + 1}."), (110.0, 700.0 - 20 * j, "The fee."))
+    ]
+    assert text_of(drawn).split("\n") == ["1. The fee.", "2. The fee.", "3. The fee."]
+
+
+DIVIDED = {
+    "a divided word": (["The termi-", "nation of it"], "The termination of it"),
+    "a number word": (["within twenty-", "eight days of"], "within twenty-eight days of"),
+    "a word that is written so": (
+        ["a long-", "term loan, and", "a long-term one"],
+        "a long-term loan, and a long-term one",
+    ),
+    "a name": (["by Smith-", "Jones himself"], "by Smith-Jones himself"),
+    "a soft hyphen": (["The termi\u00ad", "nation of it"], "The termination of it"),
+    "a soft hyphen inside": (["The termi\u00adnation", "of it is now"], "The termination of it is now"),
+    "a range": (["pages 20-", "25 of the text"], "pages 20-25 of the text"),
+    "ligatures": (["the \ufb01nal one of", "the \ufb02oor is"], "the final one of the floor is"),
+    "spaces": (["28\u00a0days after", "5\u202f000\u2009km of it"], "28 days after 5 000 km of it"),
+}
+
+
+@pytest.mark.parametrize("case", DIVIDED)
+def test_what_the_printer_changed_is_changed_back(case: str) -> None:
+    texts, expected = DIVIDED[case]
+    assert text_of(lines(texts)) == expected
+
+
+def test_a_sentence_goes_on_over_the_page() -> None:
+    assert text_of(lines(["The fee is due within thirty"]), lines(["days of the invoice."])) == (
+        "The fee is due within thirty days of the invoice."
+    )
+    assert text_of(lines(["The fee is due."]), lines(["Each day counts."])) == "The fee is due.\nEach day counts."
+
+
+def test_running_heads_and_page_numbers_are_left_out_and_said() -> None:
+    bodies = ["The ferry leaves at 7:40.", "A ticket costs 5 crowns.", "Dogs are welcome."]
+    pages = [
+        [
+            (72.0, 780.0, "Harbour Company, Terms"),
+            *lines([body, f"{body[:9]} a", f"{body[:9]} b"]),
+            (280.0, 20.0, f"Page {i} of 3"),
+        ]
+        for i, body in enumerate(bodies, start=1)
+    ]
+    text, page_map, notes = read_pdf(pdf(*pages), "a.pdf")
+    for body in bodies:
+        assert body in text
+    assert "Harbour" not in text
+    assert " of 3" not in text
+    assert notes == ["left out what the tops and bottoms of the pages repeat: 'Harbour Company, Terms', 'Page # of #'"]
+    assert page_map.place(text.index("Dogs")).line == 2, "lines are counted as printed"
+    same = [lines(["The same on each page."])] * 4
+    assert text_of(*same).split("\n") == ["The same on each page."] * 4, "a document that says one thing only"
+
+
+@pytest.mark.parametrize(("angle", "rotation"), [(90, 0), (180, 0), (270, 0), (90, 90), (0, 90)])
+def test_text_that_is_drawn_at_an_angle_is_read_upright(angle: int, rotation: int) -> None:
+    """Wide tables are often drawn so, and shown on a page that is turned."""
+    drawn = [*lines(LEFT), *lines(RIGHT, x=330.0)]
+    text, page_map, _ = read_pdf(pdf(drawn, angle=angle, rotation=rotation), "a.pdf")
+    assert text.split("\n") == [" ".join(LEFT), " ".join(RIGHT)]
+    box = page_map.place(0).box
+    assert box is not None
+    assert box[0] < box[2]
+    assert box[1] < box[3]
+
+
+def test_a_scan_is_refused_with_the_way_to_its_text(tmp_path: Path) -> None:
+    path = tmp_path / "scan.pdf"
+    canvas = Canvas(str(path))
+    canvas.drawInlineImage(Image.new("L", (20, 20), 200), 50, 50)
+    canvas.save()
+    with pytest.raises(DataError, match=r"holds no text on its page, so it is a scan\. .* ocrmypdf INPUT\.pdf OUTPUT"):
+        read_document(path)
+
+
+def test_pages_without_text_are_said() -> None:
+    text, _, notes = read_pdf(pdf(lines(["The ferry."]), [], [], lines(["Leaves."])), "a.pdf")
+    assert text == "The ferry.\nLeaves."
+    assert notes == ["2 of 4 pages hold no text (pages 2, 3). If they are scans, run ocrmypdf."]
+
+
+def test_encrypted_and_damaged_files_are_refused() -> None:
+    with pytest.raises(DataError, match=r"is encrypted with a password\. Remove the password, for instance with qpdf"):
+        read_pdf(pdf(lines(["x"]), password="secret"), "a.pdf")
+    text, _, _ = read_pdf(pdf(lines(["The ferry."]), owner="owner"), "a.pdf")
+    assert text == "The ferry.", "printing may be forbidden where reading is not"
+    for damaged in (b"%PDF-1.4\n", pdf(lines(["x"]))[:300]):
+        with pytest.raises(DataError, match=r"'a\.pdf' is not a PDF that can be read\. The file is damaged"):
+            read_pdf(damaged, "a.pdf")
+
+
+boxes = st.tuples(
+    st.integers(0, 560),
+    st.integers(0, 780),
+    st.integers(1, 300),
+    st.integers(4, 30),
+    st.text(string.ascii_letters, min_size=1),
+)
+
+
+@given(st.lists(boxes, max_size=40))
+def test_no_piece_of_a_page_is_lost_or_read_twice(drawn: list[tuple[int, int, int, int, str]]) -> None:
+    """Whatever the places, columns, rows and tables only order what is on the page."""
+    pieces = [
+        Piece(text, array("f", [x, y, x + w, y + h] * len(text)), x, y, x + w, y + h) for x, y, w, h, text in drawn
+    ]
+    found = read_page(pieces)
+    assert sorted("".join(line.text.replace(" | ", "").replace(" ", "") for line in found)) == sorted(
+        "".join(text for *_, text in drawn)
+    )
+    for line in found:
+        assert len(line.boxes) == 4 * len(line.text)
