@@ -85,6 +85,16 @@ def test_lines_say_the_pace_and_the_time_left() -> None:
     assert last == "answering |########| 5 of 5 questions in 68 s"
 
 
+def test_a_job_of_unknown_size_says_what_is_done() -> None:
+    """The rows of a pipe are known once they are read. "3 of 0 rows" would be wrong."""
+    stream = io.StringIO()
+    bar = Bar(total=0, desc="predict", unit=" rows", file=stream, mininterval=0.0, miniters=1)
+    bar.update(3)
+    bar.close()
+    assert "predict 3 rows" in stream.getvalue()
+    assert " of " not in stream.getvalue()
+
+
 def test_what_was_done_before_counts_for_nothing() -> None:
     """Ninety rows were answered yesterday. The rest takes two seconds each, after one of warm-up."""
     lines = shown(Clock(), [60.0, 2.0], total=100, initial=90)

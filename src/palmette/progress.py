@@ -22,6 +22,7 @@ Clock = Callable[[], float]
 _TOGETHER = 0.02  # seconds: units that follow each other faster belong to one group
 _LONGEST = 1.0  # seconds: a group that goes on for longer is a steady flow, and another group begins
 _LINE = "{desc} |{bar:8}| {n_fmt} of {total_fmt}{unit}{pace}{postfix}"  # 80 characters in a training run
+_OPEN_LINE = "{desc} {n_fmt}{unit}{pace}{postfix}"  # where it is not known how many units there are
 
 
 class Pace:
@@ -94,7 +95,7 @@ class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
 
     def __init__(self, *, clock: Clock = time.monotonic, **options: Any) -> None:
         self._pace = Pace(clock)
-        super().__init__(bar_format=_LINE, **options)
+        super().__init__(bar_format=_LINE if options.get("total") else _OPEN_LINE, **options)
 
     def update(self, n: float | None = 1) -> bool | None:
         """Note that `n` more units are done, and draw the bar if it is time."""
@@ -134,7 +135,7 @@ def progress(total: int, what: str, unit: str, *, done: int = 0) -> Any:
     """A progress bar. Where standard error is no terminal, it prints a line about every ten seconds.
 
     Args:
-        total: how many units there are.
+        total: how many units there are. 0 if that is not known.
         what: a word for the job.
         unit: the name of a unit, for the pace.
         done: units that were done before, and count for nothing in the pace.
