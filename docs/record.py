@@ -97,7 +97,7 @@ class Recorder:
             stdout=inside,
             stderr=inside,
             cwd=folder,
-            env={**os.environ, "TERM": "xterm-256color"},
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(ROWS)},
             start_new_session=True,
         )
         os.close(inside)

@@ -23,6 +23,7 @@ _TOGETHER = 0.02  # seconds: units that follow each other faster belong to one g
 _DRAWN = 500  # units of a group that are drawn at once, which takes some milliseconds
 _LONGEST = 1.0  # seconds: a group that goes on for longer is a steady flow, and another group begins
 _LINE = "{desc} |{bar:8}| {n_fmt} of {total_fmt}{unit}{pace}{postfix}"  # 80 characters in a training run
+_OPEN_LINE = "{desc} {n_fmt}{unit}{pace}{postfix}"  # where it is not known how many units there are
 
 
 class Pace:
@@ -95,9 +96,15 @@ class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
         options: as for `tqdm`.
     """
 
+<<<<<<< HEAD
     def __init__(self, *, clock: Clock = time.monotonic, eager: bool = False, **options: Any) -> None:
         self._pace, self._eager, self._in_group = Pace(clock), eager, 0
         super().__init__(bar_format=_LINE, **options)
+=======
+    def __init__(self, *, clock: Clock = time.monotonic, **options: Any) -> None:
+        self._pace = Pace(clock)
+        super().__init__(bar_format=_LINE if options.get("total") else _OPEN_LINE, **options)
+>>>>>>> refs/heads/docs
 
     def update(self, n: float | None = 1) -> bool | None:
         """Note that `n` more units are done, and draw the bar if it is time.
@@ -143,7 +150,7 @@ def progress(total: int, what: str, unit: str, *, done: int = 0) -> Any:
     """A progress bar. Where standard error is no terminal, it prints a line about every ten seconds.
 
     Args:
-        total: how many units there are.
+        total: how many units there are. 0 if that is not known.
         what: a word for the job.
         unit: the name of a unit, for the pace.
         done: units that were done before, and count for nothing in the pace.

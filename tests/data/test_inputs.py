@@ -47,6 +47,7 @@ def test_tables_are_files_of_questions(tmp_path: Path, suffix: str) -> None:
     assert (bad.line, bad.id) == (start + 1, "b")
     assert f"row {start + 1} has no 'question'. The first row names the columns" in bad.error
     assert (last.line, last.id, last.question) == (start + 2, None, "Where?")
+    assert QuestionFile(str(path)).count() == last.line
 
 
 def test_rows_may_name_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from palmette.data.files import DocumentFiles
 from palmette.data.records import Document, Question, check_question
 from palmette.data.rows import parse_json_line
 from palmette.data.stream import STANDARD_INPUT, Row, count_lines, open_lines, read_rows, row_of
-from palmette.data.tables import WAY_OUT, TableRow, is_table, open_table, question_rows
+from palmette.data.tables import WAY_OUT, TableRow, is_table, last_row, open_table, question_rows
 from palmette.data.values import read_id
 from palmette.documents import read_document
 from palmette.errors import DataError
@@ -70,7 +70,8 @@ class QuestionFile:
 
     def count(self) -> int:
         """How many lines there are. See `Input`."""
-        return 0 if is_table(expand(self.name)) else count_lines(self.name)
+        path = expand(self.name)
+        return last_row(path, self.name) if self.name != STANDARD_INPUT and is_table(path) else count_lines(self.name)
 
 
 def question_file(sources: Sequence[str]) -> QuestionFile:

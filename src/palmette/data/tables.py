@@ -102,6 +102,22 @@ def open_table(path: Path, source: str) -> Table:
     return _with_header(_cells(raw, path, source), source)
 
 
+def last_row(path: Path, source: str) -> int:
+    """The number of the last row of a table. 0 if the table cannot be read. The arguments are those of `open_table`."""
+    if path.suffix.lower() == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            return int(pyarrow.parquet.read_metadata(path).num_rows)
+        except (pyarrow.ArrowException, OSError):
+            return 0
+    try:
+        return max((row.number for row in open_table(path, source).rows), default=0)
+    except DataError:
+        return 0
+
+
 def _cells(raw: bytes, path: Path, source: str) -> Iterator[tuple[int, list[str]]]:
     if path.suffix.lower() == ".xlsx":
         for _, rows in xlsx_sheets(raw, source):
