@@ -134,3 +134,13 @@ def test_without_a_terminal_every_drawing_has_a_line(
         assert bar.n == 1
         bar.update()
     assert capsys.readouterr().err.splitlines()[-1].startswith("reading |########| 2 of 2 pages in ")
+
+
+def test_a_job_of_unknown_size_says_what_is_done() -> None:
+    """The rows of a pipe are known once they are read. "3 of 0 rows" would be wrong."""
+    stream = io.StringIO()
+    bar = Bar(total=0, desc="predict", unit=" rows", file=stream, mininterval=0.0, miniters=1)
+    bar.update(3)
+    bar.close()
+    assert "predict 3 rows" in stream.getvalue()
+    assert " of " not in stream.getvalue()

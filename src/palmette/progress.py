@@ -96,15 +96,9 @@ class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
         options: as for `tqdm`.
     """
 
-<<<<<<< HEAD
     def __init__(self, *, clock: Clock = time.monotonic, eager: bool = False, **options: Any) -> None:
         self._pace, self._eager, self._in_group = Pace(clock), eager, 0
-        super().__init__(bar_format=_LINE, **options)
-=======
-    def __init__(self, *, clock: Clock = time.monotonic, **options: Any) -> None:
-        self._pace = Pace(clock)
         super().__init__(bar_format=_LINE if options.get("total") else _OPEN_LINE, **options)
->>>>>>> refs/heads/docs
 
     def update(self, n: float | None = 1) -> bool | None:
         """Note that `n` more units are done, and draw the bar if it is time.
