@@ -85,7 +85,6 @@ def test_lines_say_the_pace_and_the_time_left() -> None:
     assert last == "answering |########| 5 of 5 questions in 68 s"
 
 
-<<<<<<< HEAD
 def test_a_terminal_shows_the_end_of_a_group() -> None:
     """Forty answers come at once, and then nothing for a while. The bar says forty and not one."""
     clock, stream = Clock(), io.StringIO()
@@ -96,7 +95,8 @@ def test_a_terminal_shows_the_end_of_a_group() -> None:
         bar.update()
     assert stream.getvalue().split("\r")[-1].strip() == "answering |#6      | 40 of 200 questions"
     bar.close()
-=======
+
+
 def test_a_job_of_unknown_size_says_what_is_done() -> None:
     """The rows of a pipe are known once they are read. "3 of 0 rows" would be wrong."""
     stream = io.StringIO()
@@ -105,7 +105,6 @@ def test_a_job_of_unknown_size_says_what_is_done() -> None:
     bar.close()
     assert "predict 3 rows" in stream.getvalue()
     assert " of " not in stream.getvalue()
->>>>>>> refs/heads/docs
 
 
 def test_what_was_done_before_counts_for_nothing() -> None:
@@ -134,13 +133,3 @@ def test_without_a_terminal_every_drawing_has_a_line(
         assert bar.n == 1
         bar.update()
     assert capsys.readouterr().err.splitlines()[-1].startswith("reading |########| 2 of 2 pages in ")
-
-
-def test_a_job_of_unknown_size_says_what_is_done() -> None:
-    """The rows of a pipe are known once they are read. "3 of 0 rows" would be wrong."""
-    stream = io.StringIO()
-    bar = Bar(total=0, desc="predict", unit=" rows", file=stream, mininterval=0.0, miniters=1)
-    bar.update(3)
-    bar.close()
-    assert "predict 3 rows" in stream.getvalue()
-    assert " of " not in stream.getvalue()
