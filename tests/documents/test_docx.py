@@ -91,6 +91,38 @@ def test_numbers_that_word_writes_are_in_the_text(tmp_path: Path) -> None:
     ]
 
 
+def test_headings_numbered_by_their_style_and_content_controls(tmp_path: Path) -> None:
+    """A heading has its number from its style alone, and clauses under it count on. Templates hold content controls."""
+    word = nsdecls("w")
+    inside = "".join(
+        f'<w:lvl w:ilvl="{i}"><w:start w:val="1"/><w:numFmt w:val="decimal"/><w:lvlText w:val="{pattern}"/></w:lvl>'
+        for i, pattern in enumerate(["%1.", "%1.%2"])
+    )
+
+    def write(document: Any) -> None:
+        numbering = document.part.numbering_part.element
+        numbering.insert(0, parse_xml(f'<w:abstractNum {word} w:abstractNumId="90">{inside}</w:abstractNum>'))
+        numbering.append(parse_xml(f'<w:num {word} w:numId="90"><w:abstractNumId w:val="90"/></w:num>'))
+        style = document.styles["Heading 1"].element.get_or_add_pPr()
+        style.get_or_add_numPr().get_or_add_numId().val = 90
+        for heading, clauses in (("Fees", ["Amount", "Due"]), ("Term", ["End"])):
+            document.add_heading(heading, 1)
+            for clause in clauses:
+                settings = document.add_paragraph(clause)._p.get_or_add_pPr().get_or_add_numPr()
+                settings.get_or_add_ilvl().val, settings.get_or_add_numId().val = 1, 90
+        control = "<w:sdtContent><w:p><w:r><w:t>28 days</w:t></w:r></w:p></w:sdtContent>"
+        document.paragraphs[-1]._p.addnext(parse_xml(f"<w:sdt {word}>{control}</w:sdt>"))
+
+    assert saved(tmp_path / "a.docx", write)[0].split("\n") == [
+        "1. Fees",
+        "1.1 Amount",
+        "1.2 Due",
+        "2. Term",
+        "2.1 End",
+        "28 days",
+    ]
+
+
 @pytest.mark.parametrize(
     ("value", "kind", "written"),
     [
