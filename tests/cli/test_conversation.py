@@ -58,7 +58,8 @@ def test_questions_and_commands(tmp_path: Path) -> None:
             ("2  It has a bell. [2J", f"Why?{ENTER}"),
             ("error: there is no reason. Ask something else.", f":nonsense{ENTER}"),
             ("There is no command ':nonsense'.", f"Is there a bell?{ENTER}"),
-            ("Read 1 of 9 parts of the document.", END),
+            ("Read 1 of 9 parts of the document.", ""),
+            ("> ", END),  # earlier, Ctrl-D would be lost between two modes of the terminal
         ],
     )
     assert "\x1b" not in screen, "what the document holds never acts on the terminal"
@@ -77,14 +78,12 @@ def test_ctrl_c_stops_an_answer_and_the_history_is_kept(tmp_path: Path) -> None:
             ("> ", f"For ever?{ENTER}"),
             ("thinking", INTERRUPT),
             ("interrupted", ""),
-            ("> ", "half a quest"),
-            ("half a quest", INTERRUPT),
             ("> ", f"When?{ENTER}"),
             ("7:40.", f":quit{ENTER}"),
         ],
     )
     assert screen.count("7:40\n") == 1
-    _, screen = typed(talk, cache, [("> ", f"{UP}{UP}{ENTER}"), ("likely, 0.81", END)])
+    _, screen = typed(talk, cache, [("> ", f"{UP}{UP}{ENTER}"), ("likely, 0.81", ""), ("> ", END)])
     assert "When?\n7:40\n" in screen, "the last line but one of the first time"
 
 
@@ -103,7 +102,12 @@ def test_the_whole_command(run_folder: Path, tmp_path: Path) -> None:
     code, screen = typed(
         command,
         ["ask", str(tmp_path / "ferry.txt"), "--model", str(run_folder), "--why"],
-        [("> ", f"When?{ENTER}"), ("the document was read", f"Where?{ENTER}"), ("the document was read", END)],
+        [
+            ("> ", f"When?{ENTER}"),
+            ("the document was read", f"Where?{ENTER}"),
+            ("the document was read", ""),
+            ("> ", END),
+        ],
     )
     assert code == 0
     assert "Ask about" in screen
