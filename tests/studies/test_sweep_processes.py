@@ -27,7 +27,7 @@ def test_two_processes_share_a_sweep(tiny_folder: Path, tmp_path: Path) -> None:
     told = [process.communicate(timeout=600) for process in started]
     assert [process.returncode for process in started] == [0, 0], told
     for seed in range(4):
-        assert sum(err.count(f"base_seed={seed}: span: exact match") for _, err in told) == 1
+        assert sum(err.count(f"base_seed={seed}: span decoder: exact match") for _, err in told) == 1
         assert len(read_log(tmp_path / "s" / "cells" / f"base_seed={seed}" / "run" / "metrics.jsonl")) == 4
     assert all("4 of 4 runs finished" in err for _, err in told)
     assert (tmp_path / "s" / "sweep.md").read_text().count("| base_seed=") == 8
@@ -58,7 +58,7 @@ def test_a_cell_of_another_process_comes_last(
     err = capsys.readouterr().err
     assert err.count("base_seed=0: another process is working on it") == 1
     assert len(waits) == 1
-    assert err.index("base_seed=1: span: exact match") < err.index("base_seed=0: span: exact match")
+    assert err.index("base_seed=1: span decoder: exact match") < err.index("base_seed=0: span decoder: exact match")
 
 
 def test_a_lock_goes_with_its_process(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -110,7 +110,8 @@ def _bytecode(model: Any, classes: list[type]) -> str:
     """A hash of what the model's modules run in this process."""
     kinds = {one for kind in classes for one in kind.__mro__ if one is not object}
     homes = {kind.__module__ for kind in kinds if kind.__module__.startswith("transformers.models.")} | {*_OURS}
-    named: dict[str, Mapping[str, Any]] = {home: vars(sys.modules[home]) for home in homes if home in sys.modules}
+    # Imported, where no one has yet, so that every process states the same.
+    named: dict[str, Mapping[str, Any]] = {home: vars(import_module(home)) for home in homes}
     kinds |= {value for home, members in named.items() for value in members.values() if _is_class_of(value, home)}
     named |= {f"{kind.__module__}.{kind.__qualname__}": vars(kind) for kind in kinds}
     backend = model.config.get_text_config()._attn_implementation
