@@ -78,6 +78,15 @@ def test_refusals() -> None:
     assert "30 days" not in shown(("When does it end?", hopeless)), "only likely ones, since a person reads them"
 
 
+def test_a_weak_absence_shows_what_came_nearest() -> None:
+    weak = replace(ABSENT, probability=0.7, no_answer_probability=0.7)
+    assert shown(("Is there a non-compete?", weak)).splitlines() == [
+        "probably not in the document (0.70)",
+        "   0.70  not in the document",
+        "   0.03  30 days  line 4",
+    ]
+
+
 def test_the_whole_document_on_request() -> None:
     lines = shown(("What is the fee?", ANSWER), full=True).splitlines()
     assert lines[3:] == [

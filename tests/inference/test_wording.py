@@ -40,6 +40,11 @@ def test_outcomes_in_words() -> None:
     absent = Prediction("", "absent", probability=0.93, no_answer_probability=0.93)
     assert refusal(absent) == "not in the document (0.93)"
     assert refusal(Prediction("", "absent")) == "not in the document"
+    weaker = {0.9: "not in the document", 0.89: "probably not in the document", 0.55: "perhaps not in the document"}
+    for probability, words in weaker.items():
+        assert refusal(Prediction("", "absent", no_answer_probability=probability)) == f"{words} ({probability:.2f})"
+    partly = Prediction("", "absent", no_answer_probability=0.95, num_read=4, num_windows=9)
+    assert refusal(partly) == "not in the parts that were read (0.95)"
     assert refusal(Prediction("", "unsure", no_answer_probability=0.4)).startswith("unsure: ")
     broken = Prediction("", valid_json=False, completion="At\x1b[2J 7:40.\n")
     assert headline(broken) == "the model did not answer in the format asked for: At [2J 7:40."

@@ -83,9 +83,11 @@ def show_answer(console: Console, document: Extracted, asked: Asked, *, full: bo
     prediction = asked.prediction
     if prediction.refusal:
         _print(console, Text(wording.refusal(prediction), _COLOURS[prediction.refusal]))
+        shown = sum(one.probability >= LEAST_SHOWN for one in prediction.candidates[:NUM_SHOWN])
         if prediction.refusal == "unsure" and not why:
-            shown = sum(one.probability >= LEAST_SHOWN for one in prediction.candidates[:NUM_SHOWN])
             _print_all(console, _candidates(document, prediction, max(shown, 1)))
+        elif shown and not why and (prediction.no_answer_probability or 0.0) < wording.FIRM:
+            _print_all(console, _candidates(document, prediction, shown))
     else:
         broken = not prediction.valid_json or (prediction.text and prediction.start is None)
         _print(console, Text(wording.headline(prediction), "bold red" if broken else "bold"))

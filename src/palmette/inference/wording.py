@@ -22,6 +22,8 @@ LIKELIHOODS = (
     (0.0, "exceptionally unlikely"),
 )
 ABSENT, UNSURE = "not in the document", "unsure"
+# From the first probability on, an absence is stated without a reservation, and from the second on as probable.
+FIRM, PROBABLE = 0.9, 0.66
 
 
 def likelihood(probability: float) -> str:
@@ -50,7 +52,20 @@ def headline(prediction: Prediction) -> str:
         return f"the model did not answer in the format asked for: {one_line(prediction.completion)}"
     if prediction.text:
         return one_line(prediction.text)
-    return {"absent": ABSENT, "unsure": UNSURE, "": "no answer"}[prediction.refusal]
+    return {"absent": absence(prediction), "unsure": UNSURE, "": "no answer"}[prediction.refusal]
+
+
+def absence(prediction: Prediction) -> str:
+    """An absence, as firmly as its probability and what was read of the document allow.
+
+    >>> absence(Prediction("", "absent", no_answer_probability=0.7, num_read=8, num_windows=146))
+    'probably not in the parts that were read'
+    """
+    probability = prediction.no_answer_probability
+    firm = probability is None or probability >= FIRM
+    reservation = "" if firm else "probably " if probability is not None and probability >= PROBABLE else "perhaps "
+    what = ABSENT if prediction.num_read >= prediction.num_windows else "not in the parts that were read"
+    return reservation + what
 
 
 def certainty(prediction: Prediction) -> str:

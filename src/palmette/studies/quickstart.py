@@ -23,6 +23,8 @@ from palmette.run import trained_folder
 from palmette.train.run import train
 
 HELD_OUT, CALIBRATED_ON = "builtin:test", "builtin:dev"
+# At the default cost of 2 a model of this size, trained on 700 questions, is worth no more than refusing everything.
+COST_WRONG = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,9 @@ def run_quickstart(out: Path, say: Say, *, smoke: bool = False) -> Quickstart:
     answerer = load_answerer(str(out))
     if not smoke:
         say(f"calibrating on {CALIBRATED_ON}, so that probabilities are honest and the model knows when to refuse")
-        calibration = calibrate(answerer, read_source(CALIBRATED_ON), answerer.effort())
+        calibration = calibrate(answerer, read_source(CALIBRATED_ON), answerer.effort(), cost_wrong=COST_WRONG)
         calibration.write(trained_folder(out))
+        say(f"it counts a wrong answer as {COST_WRONG:g} refusal. For work that matters, calibrate at a higher cost")
         answerer = replace(answerer, calibration=calibration)
     say(f"4 of 4: the fine-tuned model answers the same {num}")
     results = Quickstart(before, evaluate_squad(answerer.decoder(), documents, what="fine-tuned model"))
