@@ -18,6 +18,7 @@ CASES = {
     "synth preferense": "'palmette synth preferences'",
     "quickstrat": "'palmette quickstart'",
     "traian": "'palmette train'",
+    "aks": "'palmette ask'",
     "compare": "'palmette compare-runs'",
     "calib": "'palmette calibrate'",
     "ASK": "'palmette ask'",

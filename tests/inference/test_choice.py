@@ -37,6 +37,16 @@ def test_the_run_that_was_finished_last_is_taken(tmp_path: Path) -> None:
     assert chosen.why == f"Using {newest}, the newest finished run below {runs}. --model takes another."
 
 
+def test_a_run_may_be_a_link(tmp_path: Path) -> None:
+    """And links that go round in a circle come to an end."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    made(tmp_path / "elsewhere", 100.0)
+    (runs / "linked").symlink_to(tmp_path / "elsewhere")
+    (runs / "circle").symlink_to(runs)
+    assert Path(choose_model(runs).name).resolve() == tmp_path / "elsewhere"
+
+
 def test_runs_that_cannot_answer_are_left_out(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     answers = made(runs / "answers", 1.0)

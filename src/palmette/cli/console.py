@@ -65,8 +65,10 @@ def print_json(value: Any) -> None:
 
 
 def stderr() -> Console:
-    """The console for messages about the work."""
-    return Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    """The console for messages about the work. At a terminal lines are wrapped between words, elsewhere not at all."""
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    console.soft_wrap = not console.is_terminal
+    return console
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from palmette.cli.lazy import Command, Group
 
 _MOST = 3
+# difflib's ratio from which a name is near. Two letters that changed places in a name of three give 0.67.
+_NEAR, _NEAR_IF_SHORT, _SHORT = 0.7, 0.65, 4
 # What other programs call it, and what people type first. Names that are only similar are found without a table.
 _CALLED = {
     "answer": "ask",
@@ -71,7 +73,8 @@ def _similar(typed: str, paths: Sequence[str]) -> list[str]:
     scores = {
         path: max(difflib.SequenceMatcher(None, typed, one).ratio() for one in forms) for path, forms in spelt.items()
     }
-    near = sorted((path for path, score in scores.items() if score >= 0.7), key=lambda path: -scores[path])
+    least = _NEAR_IF_SHORT if len(typed) <= _SHORT else _NEAR
+    near = sorted((path for path, score in scores.items() if score >= least), key=lambda path: -scores[path])
     begins = [path for path in paths if len(typed) > 1 and path.split()[-1].startswith(typed)]
     return list(dict.fromkeys([*near, *begins]))[:_MOST]
 

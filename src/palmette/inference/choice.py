@@ -66,7 +66,7 @@ def finished_runs(runs: Path = RUNS) -> Iterator[tuple[float, Path]]:
     Args:
         runs: the folder that holds the runs, at most `MAX_DEPTH` folders deep.
     """
-    for name, below, _ in os.walk(runs):
+    for name, below, _ in os.walk(runs, followlinks=True):  # the depth is bounded, so circles end
         folder = Path(name)
         if run.is_run(folder):
             below.clear()
