@@ -57,6 +57,11 @@ def test_units_that_come_together_count_together() -> None:
     assert paced([30.0, 10.0, 10.0, 10.0], size=40).per_second == pytest.approx(4.0)
 
 
+def test_a_quick_first_unit_does_not_set_the_pace() -> None:
+    """Turns of 10 and 190 seconds. The four after the first took 580 s, and the last is a group that may go on."""
+    assert paced([10.0, 190.0, 190.0, 10.0, 190.0, 190.0]).per_second == pytest.approx(4 / 580)
+
+
 def test_a_steady_flow_has_a_pace_too() -> None:
     """A thousand units a second follow each other too fast to be told apart."""
     assert paced([5.0, *[0.001] * 4000]).per_second == pytest.approx(1000.0, rel=0.01)

@@ -72,16 +72,16 @@ class Pace:
         """Units a second. None while only one group has been seen.
 
         The group that is coming in may not be complete, and the groups before it lack its time. Both ways to count are
-        too slow, so the faster one is nearer.
+        too slow, so the faster one is nearer. While the second group is coming in, the pace of the first one counts
+        too.
         """
         if self._first is None or self._group is None:
             return None
+        counted = [((self._last, self._done), self._first), (self._group, self._first)]
+        if self._group == self._first:
+            counted.append((self._first, (self._began, 0)))
         paces = []
-        for (now, done), (then, before) in (
-            ((self._last, self._done), self._first),
-            (self._group, self._first),
-            (self._first, (self._began, 0)),
-        ):
+        for (now, done), (then, before) in counted:
             if now > then and done > before:
                 paces.append((done - before) / (now - then))
         return max(paces, default=None)
