@@ -201,6 +201,8 @@ def statement() -> bytes | None:
 
 
 def test_another_process_makes_the_same_statement() -> None:
-    code, theirs = call(statement)
-    assert code == 0
-    assert theirs == statement()
+    """Two new processes, since torch's compiler replaces methods of torch's classes in this one, for another test."""
+    (code, first), (other_code, second) = call(statement), call(statement)
+    assert code == other_code == 0
+    assert first is not None
+    assert first == second
