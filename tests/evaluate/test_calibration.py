@@ -215,10 +215,10 @@ def test_longer_documents_than_those_of_the_calibration_are_flagged() -> None:
     line = plain.warn_of_windows([1, 4, 7])
     assert line is not None
     assert line.startswith(
-        "2 documents were read in up to 7 windows, and the calibration was fitted on documents of at"
+        "2 documents have up to 7 parts, and the calibration was fitted on documents of at"
     )
     one = promised.warn_of_windows([4]) or ""
-    assert one.startswith("This document was read in 4 windows")
+    assert one.startswith("This document has 4 parts")
     assert "The guarantee does not cover that." in one
 
 

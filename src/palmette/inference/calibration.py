@@ -123,9 +123,9 @@ class Calibration:
         if most is None or not (longer := [count for count in num_windows if count > most]):
             return None
         covered = "The guarantee does not cover that." if self.guarantee else "Its thresholds may not suit that."
-        read = f"{len(longer)} documents were read in up to" if len(longer) > 1 else "This document was read in"
+        has = f"{len(longer)} documents have up to" if len(longer) > 1 else "This document has"
         return (
-            f"{read} {max(longer)} windows, and the calibration was fitted on "
+            f"{has} {max(longer)} parts, and the calibration was fitted on "
             f"documents of at most {most}. {covered} Calibrate on documents of that length."
         )
 
