@@ -214,9 +214,7 @@ def test_longer_documents_than_those_of_the_calibration_are_flagged() -> None:
     assert plain.warn_of_windows([1, 3]) is None
     line = plain.warn_of_windows([1, 4, 7])
     assert line is not None
-    assert line.startswith(
-        "2 documents have up to 7 parts, and the calibration was fitted on documents of at"
-    )
+    assert line.startswith("2 documents have up to 7 parts, and the calibration was fitted on documents of at")
     one = promised.warn_of_windows([4]) or ""
     assert one.startswith("This document has 4 parts")
     assert "The guarantee does not cover that." in one
