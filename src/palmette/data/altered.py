@@ -23,7 +23,8 @@ from typing import Literal
 
 import regex
 
-from palmette.data.negatives import siblings
+from palmette.data.negatives import siblings as siblings_of
+from palmette.data.negatives import with_siblings_questions
 from palmette.data.records import Document, Question
 
 Rule = Literal["number", "name", "opposite", "negation"]
@@ -61,6 +62,22 @@ _NEGATABLE = regex.compile(
 _WORD = regex.compile(r"\p{L}+")
 
 
+def with_negatives(documents: Iterable[Document], *, siblings: int, altered: int, seed: int = 0) -> list[Document]:
+    """Documents with unanswerable questions added: those of their siblings, then altered versions of their own.
+
+    Args:
+        documents: the documents.
+        siblings: the most to add to a document from its siblings, see `with_siblings_questions`.
+        altered: the most to add that are altered, see `with_altered_questions`.
+        seed: of the choices that altering makes.
+    """
+    if siblings:
+        documents = with_siblings_questions(documents, siblings)
+    if altered:
+        documents = with_altered_questions(documents, altered, seed)
+    return list(documents)
+
+
 def with_altered_questions(documents: Iterable[Document], most: int, seed: int = 0) -> Iterator[Document]:
     """Documents with altered versions of their own questions added as unanswerable ones, at the end.
 
@@ -72,7 +89,7 @@ def with_altered_questions(documents: Iterable[Document], most: int, seed: int =
     Yields:
         The documents in their order. An added question has the id `ID~RULE`, with the id of the question it was.
     """
-    for document, others in siblings(documents):
+    for document, others in siblings_of(documents):
         rng = random.Random(f"{seed} {document.id}")
         pool = _Pool(document, others)
         answerable = [question for question in document.questions if question.answers]

@@ -1,13 +1,12 @@
 """Wrong answers that a model itself finds likely, for it to learn to refuse at a second look.
 
-A model that was fine-tuned to answer is asked every question of a data set. Of the likeliest spans of its decoder, those
-that share no word with an accepted answer are wrong. A span that shares one may be right in other words, so it is left out.
-They are written as `plausible_answers`, as SQuAD v2 has them for unanswerable questions.
+A fine-tuned model is asked every question of a data set. Of the likeliest spans of its decoder, those that share no
+word with an accepted answer are wrong. A span that shares one may be right in other words, so it is left out. They are written as `plausible_answers`, as SQuAD v2 has them for unanswerable questions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from palmette.data.records import Answer, Document, Question
@@ -32,9 +31,7 @@ def with_candidates(
     """
     for document in documents:
         posteriors = dict(decoder.posteriors([document]))
-        questions = tuple(
-            _with_candidates(question, posteriors[question.id], most) for question in document.questions
-        )
+        questions = tuple(_with_candidates(question, posteriors[question.id], most) for question in document.questions)
         watch(len(questions))
         yield replace(document, questions=questions)
 
