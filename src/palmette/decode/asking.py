@@ -245,7 +245,7 @@ class Asking:
     def _look(self, cache: PrefixCache, planned: Sequence[tuple[Choice, int]]) -> None:
         """One forward pass: the planned nodes, what may follow each of them, and the second looks."""
         look = self.opened.look
-        looked = [(choice, node) for choice, node in planned if choice.search.is_looked_at(node)]
+        looked = [(choice, node) for choice, node in planned if look and choice.search.is_looked_at(node)]
         cues = [cache.append(look.cue, choice.slots[node]) for choice, node in looked] if look else []
         logits_RV = cache.read([*(choice.slots[node] for choice, node in planned), *cues])
         rows: list[int] = []
@@ -254,9 +254,9 @@ class Asking:
             children = choice.search.trie.children[node]
             rows.extend([row] * (len(children) + 1))
             tokens.extend((choice.closing, *children))
-        for row in range(len(planned), len(planned) + len(cues)) if look else ():
-            rows.extend((row, row))
-            tokens.extend((look.yes, look.no))
+        if look:
+            rows.extend(row for row in range(len(planned), len(planned) + len(cues)) for _ in range(2))
+            tokens.extend((look.yes, look.no) * len(cues))
         logprobs = _logprobs(logits_RV, rows, tokens)
         if any(map(math.isnan, logprobs)):
             raise ModelError(

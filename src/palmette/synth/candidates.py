@@ -1,7 +1,8 @@
 """Wrong answers that a model itself finds likely, for it to learn to refuse at a second look.
 
 A fine-tuned model is asked every question of a data set. Of the likeliest spans of its decoder, those that share no
-word with an accepted answer are wrong. A span that shares one may be right in other words, so it is left out. They are written as `plausible_answers`, as SQuAD v2 has them for unanswerable questions.
+word with an accepted answer are wrong. A span that shares one may be right in other words, so it is left out. They are
+written as `plausible_answers`, as SQuAD v2 has them for unanswerable questions.
 """
 
 from __future__ import annotations
