@@ -78,6 +78,19 @@ def with_negatives(documents: Iterable[Document], *, siblings: int, altered: int
     return list(documents)
 
 
+def added_kind(name: str) -> str:
+    """What a question was made by: a rule, or "sibling".
+
+    Args:
+        name: the id of a question that `with_negatives` added.
+
+    >>> added_kind("q7@Ferry/1"), added_kind("q7~number")
+    ('sibling', 'number')
+    """
+    rule = name.rpartition("~")[2]
+    return rule if rule in RULES and name.endswith(f"~{rule}") else "sibling"
+
+
 def with_altered_questions(documents: Iterable[Document], most: int, seed: int = 0) -> Iterator[Document]:
     """Documents with altered versions of their own questions added as unanswerable ones, at the end.
 
