@@ -59,6 +59,36 @@ def test_every_character_leads_back_to_its_page_line_and_box(tmp_path: Path) -> 
     assert document.place(document.text.index(" leaves")).box is None, "a space is not drawn"
 
 
+def test_a_passage_has_a_box_on_each_line_that_it_touches(tmp_path: Path) -> None:
+    """It begins inside a line of one page, in a word divided there, and ends inside the second line of the next one."""
+    path = tmp_path / "a.pdf"
+    first, second, third = (
+        "The notice period of the con-",
+        "tract is twenty-eight days, which",
+        "begin on the first day.",
+    )
+    path.write_bytes(pdf(lines([*["A line that is as long as the others here."] * 3, first]), lines([second, third])))
+    document = read_document(path)
+    start = document.text.index("contract is")
+    passage = "contract is twenty-eight days, which begin"
+    assert document.text[start:].startswith(passage)
+    places = document.places(start, start + len(passage))
+    assert [str(place) for place in places] == ["page 1, line 4", "page 2, line 1", "page 2, line 2"]
+    drawn = [(first[:-4], first), ("", second), ("", "begin")]
+    for place, (before, through) in zip(places, drawn, strict=True):
+        assert place.box is not None
+        assert place.box[0] == pytest.approx(72.0 + width(before), abs=0.5)
+        assert place.box[2] == pytest.approx(72.0 + width(through.removesuffix("-")), abs=0.5)
+    assert [round(place.box[1]) for place in places if place.box] == [round(y - 2.36) for y in (658.0, 700.0, 686.0)]
+    record = document.place_record(start, start + len(passage))
+    assert (record["page"], record["line"]) == (1, 4)
+    assert [(box["page"], box["line"]) for box in record["boxes"]] == [(1, 4), (2, 1), (2, 2)]
+    assert record["boxes"][2]["box"] == [round(edge, 2) for edge in places[2].box or ()]
+    assert document.places(0, 1) == [document.place(0)]
+    with pytest.raises(IndexError, match="offsets 3 to 3 of a text"):
+        document.places(3, 3)
+
+
 def test_columns_are_read_one_after_the_other_in_whatever_order_they_are_drawn() -> None:
     """Drawn line by line across both columns, as some programs do. The text is what a reader reads."""
     title = (150.0, 740.0, "Terms of sale of the harbour company, for all of its customers")
