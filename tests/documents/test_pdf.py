@@ -6,6 +6,7 @@ ReportLab has of the letters of the font.
 
 from __future__ import annotations
 
+import re
 import string
 from array import array
 from pathlib import Path
@@ -180,6 +181,62 @@ def test_running_heads_and_page_numbers_are_left_out_and_said() -> None:
     assert text_of([*lines(["Part A"]), (280.0, 20.0, "1")]) == "Part A\n1", "the only page"
     same = [lines(["The same on each page."])] * 4
     assert text_of(*same).split("\n") == ["The same on each page."] * 4, "a document that says one thing only"
+
+
+ALIKE = {
+    "articles": "Article {i}. The tenant pays 100.",
+    "payments": "Payment {i} of 5: 250 euros on the first of the month.",
+    "headings": "Invoice {n}",
+    "sums": "{sum}",
+    "a table": "Month {i}    {sum} euros",
+    "enumerated": "{i}. The tenant pays for the water.",
+    "a sentence": "The rent of 100 euros is due in month {i}",
+    "page of another text": "See page {i} of the annex.",
+}
+
+
+@pytest.mark.parametrize("kind", ALIKE)
+def test_paragraphs_that_differ_in_a_number_are_no_running_heads(kind: str) -> None:
+    """They stand at the top of each page below a true head, and again at the bottom above a true page number."""
+    said = [ALIKE[kind].format(i=i, n=1000 + i, sum=150 * i % 400) for i in range(1, 6)]
+    pages = [
+        [
+            (72.0, 780.0, "Lease"),
+            *lines([one, f"What follows about {name}.", "It is of no weight.", one], top=760.0),
+            (300.0, 20.0, f"{i}"),
+        ]
+        for i, (one, name) in enumerate(zip(said, ("rent", "water", "heat", "light", "pets"), strict=True), start=1)
+    ]
+    text = text_of(*pages)
+    wanted = [re.escape(" ".join(one.split())) for one in said]
+    assert [len(re.findall(rf"\b{one}(?!\d)", text.replace(" | ", " "))) for one in wanted] == [2] * 5
+    assert "Lease" not in text
+    assert not any(line.isdecimal() for line in text.split("\n")) or kind == "sums"
+
+
+HEADS = {
+    "wide white space": lambda i: [(72.0, "Terms of sale"), (500.0, f"{i}")],
+    "at the left": lambda i: [(72.0, f"{i}"), (300.0, "Terms of sale")],
+    "a divider": lambda i: [(72.0, f"Terms of sale | {i}")],
+    "a dash": lambda i: [(72.0, f"Terms of sale \u2013 Seite {i} von 6")],
+    "a word": lambda i: [(72.0, f"Terms of sale Page {i}/6")],
+    "counted from 241": lambda i: [(300.0, f"{240 + i}")],
+    "a foreword": lambda i: [(300.0, ["i", "ii", "iii", "1", "2", "3"][i - 1])],
+    "by chapters": lambda i: [(300.0, f"{1 + i // 4}-{i}")],
+    "stamped": lambda i: [(500.0, f"ABC{120 + i:06}")],
+    "both": lambda i: [(72.0, f"{i} \u2022 Terms of 2024"), (400.0, "Edition 3")],
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_heads_with_page_numbers_are_left_out(kind: str) -> None:
+    bodies = ["The ferry leaves.", "A ticket costs 5.", "Dogs are welcome.", "Eat at six.", "Be early.", "Swim not."]
+    pages = [
+        [*[(x, 780.0, text) for x, text in HEADS[kind](i)], *lines([body, f"{body[:6]} a", f"{body[:6]} b"])]
+        for i, body in enumerate(bodies, start=1)
+    ]
+    wanted = " ".join(f"{body} {body[:6]} a {body[:6]} b" for body in bodies)
+    assert text_of(*pages).replace("\n", " ") == wanted
 
 
 @pytest.mark.parametrize(("angle", "rotation"), [(90, 0), (180, 0), (270, 0), (90, 90), (0, 90)])

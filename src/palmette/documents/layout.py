@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from statistics import median
@@ -63,6 +62,7 @@ class Line:
         text, boxes: as in `Piece`.
         left, bottom, right, top: the box around the line.
         row: whether it is a row of a table, with cells divided by `CELLS`.
+        parts: its pieces, which wide white space divides.
         column: the number of the column that it stands in. Lines of one column that follow one another may be one
             paragraph.
         edges: the left and right edge of that column.
@@ -75,6 +75,7 @@ class Line:
     right: float
     top: float
     row: bool
+    parts: tuple[str, ...] = ()
     column: int = 0
     edges: tuple[float, float] = (0.0, 0.0)
 
@@ -224,6 +225,7 @@ def _lines(pieces: Sequence[Piece]) -> list[Line]:
     line is no cell.
     """
     rows = [sorted(row, key=lambda piece: piece.left) for row in _rows(pieces)]
+    parts = [tuple(piece.text for piece in row) for row in rows]
     rows = [_joined_enumerators(row) for row in rows]
     tables = [_agree(row, other) for row, other in pairwise(rows)]
     lines = []
@@ -231,7 +233,7 @@ def _lines(pieces: Sequence[Piece]) -> list[Line]:
         is_row = len(row) > 1 and ((index > 0 and tables[index - 1]) or (index < len(tables) and tables[index]))
         if len(row) > 1 and all(_RIGHT_TO_LEFT.search(piece.text) for piece in row):
             row = row[::-1]
-        lines.append(_line(row, CELLS if is_row else " "))
+        lines.append(_line(row, CELLS if is_row else " ", parts[index]))
     return lines
 
 
@@ -294,45 +296,8 @@ def _joined(pieces: Sequence[Piece], between: str) -> Piece:
     return Piece(text, boxes, left, min(p.bottom for p in pieces), right, max(p.top for p in pieces))
 
 
-def _line(row: Sequence[Piece], between: str) -> Line:
+def _line(row: Sequence[Piece], between: str, parts: tuple[str, ...]) -> Line:
     whole = _joined(row, between)
     start = len(whole.text) - len(whole.text.lstrip())
     text, boxes = whole.text[start:], whole.boxes[4 * start :]
-    return Line(text, boxes, whole.left, whole.bottom, whole.right, whole.top, between == CELLS)
-
-
-def running_lines(pages: Sequence[Sequence[Line]]) -> set[str]:
-    """What stands at the top or at the bottom of at least half of the pages, and of three: running heads, page numbers.
-
-    Numbers in it may differ. The texts are given as `pattern` writes them.
-    """
-    counts = Counter(one for lines in pages for one in {pattern(line.text) for line in _edge(lines)})
-    return {text for text, count in counts.items() if count >= max(3, len(pages) / 2)}
-
-
-def without_running(lines: Sequence[Line], running: set[str], page: int, num_pages: int) -> list[Line]:
-    """The lines of a page without running heads and page numbers at its top and bottom.
-
-    Args:
-        lines: the lines.
-        running: what `running_lines` found.
-        page: the number of the page, from 1.
-        num_pages: the number of all pages. That of the only page of a document is text.
-    """
-    number = re.compile(rf"(?:page|p\.|-|\u2013)?\s*{page}\s*(?:-|\u2013|(?:of|/)\s*{num_pages})?", re.IGNORECASE)
-    edge = {
-        id(line)
-        for line in _edge(lines)
-        if pattern(line.text) in running or (num_pages > 1 and number.fullmatch(line.text))
-    }
-    return [line for line in lines if id(line) not in edge]
-
-
-def _edge(lines: Sequence[Line]) -> Iterable[Line]:
-    by_height = sorted(lines, key=lambda line: -line.top)
-    return by_height[:2] + by_height[2:][-2:]
-
-
-def pattern(text: str) -> str:
-    """A text in which every number is "#"."""
-    return re.sub(r"\d+|\b[ivxlc]+\b", "#", " ".join(text.split()))
+    return Line(text, boxes, whole.left, whole.bottom, whole.right, whole.top, between == CELLS, parts)
