@@ -18,8 +18,9 @@ from PIL import Image
 from reportlab.pdfgen.canvas import Canvas
 
 from palmette.documents import read_document
-from palmette.documents.layout import Piece, read_page
+from palmette.documents.layout import read_page
 from palmette.documents.pdf import read_pdf
+from palmette.documents.pieces import Piece
 from palmette.errors import DataError
 from tests.support.papers import lines, pdf, width
 
@@ -109,6 +110,71 @@ def test_rows_of_a_table_are_lines_with_their_cells() -> None:
     right = [(72.0, 700.0 - 16 * j, f"Item {j}") for j in range(3)]
     right += [(400.0 - width(one), 700.0 - 16 * j, one) for j, one in enumerate(("5.00", "119.00", "20,000.00"))]
     assert text_of(right).split("\n") == ["Item 0 | 5.00", "Item 1 | 119.00", "Item 2 | 20,000.00"]
+
+
+FERRY = ["The ferry leaves", "at seven in the", "morning, and on", "Sundays at nine.", "A ticket costs", "five crowns."]
+DOGS = [
+    "Dogs are welcome",
+    "on the open deck",
+    "and must be kept",
+    "on a leash. Bikes",
+    "cost one crown",
+    "more, with room",
+    "for ten of them.",
+]
+INTRODUCTION = (72.0, 740.0, "What the company says to all those who travel with its ferry:")
+
+
+def test_narrow_columns_and_lists_side_by_side_are_no_table() -> None:
+    drawn = [INTRODUCTION, *lines(FERRY), *lines(DOGS, x=200.0), (72.0, 560.0, "Eat before.")]
+    assert text_of(drawn).split("\n") == [INTRODUCTION[2], " ".join(FERRY), " ".join(DOGS), "Eat before."]
+    baking = ["• flour", "• six eggs, all", "of them fresh", "• butter"], ["• a bowl", "• a whisk", "• an oven"]
+    apart = [(x, 700.0 - 14.0 * i, text) for i in range(3) for x, text in ((330.0, "•"), (350.0, baking[1][i][2:]))]
+    items = ["• flour", "• six eggs, all of them fresh", "• butter", *baking[1]]
+    for right in (lines(baking[1], x=330.0), apart):
+        assert text_of([INTRODUCTION, *lines(baking[0]), *right]).split("\n") == [INTRODUCTION[2], *items]
+
+
+TABLES = {
+    "words": [
+        ("flour", "two cups"),
+        ("sugar", "one cup"),
+        ("milk", "half a cup"),
+        ("butter", "a spoon"),
+        ("salt", "none"),
+    ],
+    "short lines": [
+        ("notice of either party", "two weeks"),
+        ("the rent of one month", "ten crowns"),
+        ("fee", "one crown for each"),
+        ("the use of the garden", "free of any charge"),
+    ],
+    "wrapped cells": [
+        ("Delivery of the", "the supplier, who"),
+        ("goods in full", "names a carrier"),
+        ("Payment of the", "the customer, who"),
+        ("price in full", "may name a bank"),
+    ],
+    "sums": [
+        ("Fees of the year", "- 250"),
+        ("Rent of the year", "- 900"),
+        ("Heat of the year", "- 120"),
+        ("All", "- 1,270"),
+    ],
+    "addresses": [
+        ("Harbour Company", "Jane Roe"),
+        ("12 Quay Street", "5 Mill Lane"),
+        ("Leith EH6 6QQ", "Perth"),
+        ("UK", "UK"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_of_short_lines_stay_tables(kind: str) -> None:
+    rows = TABLES[kind]
+    drawn = [*lines([left for left, _ in rows]), *lines([right for _, right in rows], x=330.0)]
+    assert text_of([INTRODUCTION, *drawn]).split("\n") == [INTRODUCTION[2], *(" | ".join(row) for row in rows)]
 
 
 def test_paragraphs_are_joined_and_kept_apart() -> None:

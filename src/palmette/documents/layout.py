@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby, pairwise
 from statistics import median
 
-CELLS = " | "
+from palmette.documents.narrow import narrow_columns
+from palmette.documents.pieces import CELLS, Line, Piece, rows_of
+
 # A column of prose has at least so many lines, and its lines so many characters in the middle.
 _LINES_OF_A_COLUMN = 4
 _LETTERS_OF_A_COLUMN = 20
@@ -24,65 +25,6 @@ _ENUMERATOR = re.compile(
     r"[(\[]?(?:[•·▪●○◦‣*\u2013\u2014-]|\d{1,3}(?:\.\d{1,3})*|[A-Za-z]|[ivxlcIVXLC]{1,6})[.)\]]{0,2}"
 )
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff]")
-
-
-@dataclass(slots=True)
-class Piece:
-    """Characters that were drawn side by side.
-
-    Attributes:
-        text: the characters.
-        boxes: four numbers for each character, as in `Place.box`. All are 0 for a character that is not drawn.
-        left, bottom, right, top: the box around the piece, on the page as displayed.
-    """
-
-    text: str
-    boxes: array[float]
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-    @property
-    def height(self) -> float:
-        """The height, which is about the size of the font."""
-        return self.top - self.bottom
-
-    @property
-    def middle(self) -> float:
-        """The height of its middle above the origin."""
-        return (self.top + self.bottom) / 2
-
-
-@dataclass(slots=True)
-class Line:
-    """A line of a page as a reader sees it.
-
-    Attributes:
-        text, boxes: as in `Piece`.
-        left, bottom, right, top: the box around the line.
-        row: whether it is a row of a table, with cells divided by `CELLS`.
-        parts: its pieces, which wide white space divides.
-        column: the number of the column that it stands in. Lines of one column that follow one another may be one
-            paragraph.
-        edges: the left and right edge of that column.
-    """
-
-    text: str
-    boxes: array[float]
-    left: float
-    bottom: float
-    right: float
-    top: float
-    row: bool
-    parts: tuple[str, ...] = ()
-    column: int = 0
-    edges: tuple[float, float] = (0.0, 0.0)
-
-    @property
-    def height(self) -> float:
-        """The height, which is about the size of the font."""
-        return self.top - self.bottom
 
 
 def read_page(pieces: Sequence[Piece]) -> list[Line]:
@@ -109,8 +51,7 @@ def _columns(pieces: list[Piece], depth: int = 0) -> Iterator[list[Piece]]:
     """
     strip = _strip(pieces) if depth < 3 and len(pieces) >= 2 * _LINES_OF_A_COLUMN else None
     if strip is None:
-        if pieces:
-            yield pieces
+        yield from narrow_columns(pieces)
         return
     together: list[Piece] = []
     for in_columns, band in _bands(pieces, strip):
@@ -132,7 +73,7 @@ def _bands(pieces: Sequence[Piece], strip: float) -> Iterator[tuple[bool, list[P
     A row does not stand in columns if a piece of it crosses the strip, or if it belongs to a table: it has cells on
     both sides that fill neither, and so has a row beside it, with cells at the same places.
     """
-    rows = [sorted(row, key=lambda piece: piece.left) for row in _rows(pieces)]
+    rows = [sorted(row, key=lambda piece: piece.left) for row in rows_of(pieces)]
     left, right = min(piece.left for piece in pieces), max(piece.right for piece in pieces)
     crosses = [any(piece.left < strip < piece.right for piece in row) for row in rows]
     short = []
@@ -208,7 +149,7 @@ def _is_prose(pieces: Sequence[Piece]) -> bool:
     """
     if len(pieces) < _LINES_OF_A_COLUMN:
         return False
-    rows = [sorted(row, key=lambda piece: piece.left) for row in _rows(pieces)]
+    rows = [sorted(row, key=lambda piece: piece.left) for row in rows_of(pieces)]
     if len(rows) < _LINES_OF_A_COLUMN:
         return False
     width = max(piece.right for piece in pieces) - min(piece.left for piece in pieces)
@@ -224,7 +165,7 @@ def _lines(pieces: Sequence[Piece]) -> list[Line]:
     Two rows are a table if cells of them begin or end at the same place. A number or a bullet at the beginning of a
     line is no cell.
     """
-    rows = [sorted(row, key=lambda piece: piece.left) for row in _rows(pieces)]
+    rows = [sorted(row, key=lambda piece: piece.left) for row in rows_of(pieces)]
     parts = [tuple(piece.text for piece in row) for row in rows]
     rows = [_joined_enumerators(row) for row in rows]
     tables = [_agree(row, other) for row, other in pairwise(rows)]
@@ -235,20 +176,6 @@ def _lines(pieces: Sequence[Piece]) -> list[Line]:
             row = row[::-1]
         lines.append(_line(row, CELLS if is_row else " ", parts[index]))
     return lines
-
-
-def _rows(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """Pieces whose middles are at about the same height."""
-    row: list[Piece] = []
-    tallest = 0.0
-    for piece in sorted(pieces, key=lambda piece: -piece.middle):
-        if row and row[0].middle - piece.middle > 0.4 * min(tallest, piece.height * 2):
-            yield row
-            row, tallest = [], 0.0
-        row.append(piece)
-        tallest = max(tallest, piece.height)
-    if row:
-        yield row
 
 
 def _joined_enumerators(row: list[Piece]) -> list[Piece]:

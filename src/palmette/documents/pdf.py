@@ -15,8 +15,9 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
-from palmette.documents.layout import Line, Piece, read_page
+from palmette.documents.layout import read_page
 from palmette.documents.paragraphs import write_pages
+from palmette.documents.pieces import Line, Piece
 from palmette.documents.record import Box, PageMap
 from palmette.documents.running import running_heads, shown_head, without_running
 from palmette.errors import DataError

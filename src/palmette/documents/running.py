@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from palmette.documents.layout import Line
+from palmette.documents.pieces import Line
 
 # What is written for "page" and for "of": in English, German, French, Spanish, Italian, Portuguese, Dutch, Swedish,
 # Danish, Finnish, Polish, Czech, Hungarian, Turkish and Russian.
