@@ -5,6 +5,8 @@ Files are written by pandas, openpyxl and pyarrow. What they mean is stated besi
 
 from __future__ import annotations
 
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ import pytest
 
 from palmette.data.records import Answer
 from palmette.data.source import open_rows, read_source
+from palmette.data.tables import open_table
 from palmette.errors import DataError
+from tests.support.papers import repacked
 
 TOWER = "The tower is granite. It was built in 1882,\nand is open on Sunday. The lamp was lit in 1882."
 COLUMNS = {
@@ -181,3 +185,44 @@ def test_a_line_of_json_may_name_a_document_too(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"question": "When?", "document": "ferry.txt", "answers": ["7:40"]}\n')
     assert read_source(str(path)).documents[0].questions[0].answers == (Answer("7:40", 20),)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "cp1250", "cp932"])
+def test_tables_are_read_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    """What is not ASCII stands at the end only, after more than is read at a time, and lines end in several ways."""
+    last = "契約は三十日の通知で終わる" if encoding == "cp932" else "Żółć gęślą jaźń"
+    rows = [f'{number};"a ""b""\r\nc"' for number in range(120_000)]
+    path = tmp_path / "a.csv"
+    path.write_bytes("\r\n".join(["sep=;", "number;text", *rows, f"last;{last}"]).encode(encoding))
+    table = open_table(path, "a.csv")
+    assert table.columns == ("number", "text")
+    read = list(table.rows)
+    assert (len(read), read[0].number, read[0]) == (120_001, 3, {"number": "0", "text": 'a "b"\r\nc'})
+    assert read[-1] == {"number": "last", "text": last}
+
+
+def test_a_table_may_be_larger_than_memory(tmp_path: Path) -> None:
+    """24 MB of text are read in less than 4 MB."""
+    long = tmp_path / "a.csv"
+    with long.open("w") as stream:
+        stream.write("question,context\n")
+        stream.writelines(f'"What, {number}?",{"é" if number == 700 else "e" * 30_000}\n' for number in range(800))
+    tracemalloc.start()
+    try:
+        assert sum(len(row["question"]) for row in open_table(long, "a.csv").rows) == 10 * 8 + 90 * 9 + 700 * 10
+        assert tracemalloc.get_traced_memory()[1] < 4e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_rows_of_a_sheet_are_given_before_the_next_ones_are_read(tmp_path: Path) -> None:
+    """The sheet breaks off in the middle. What stands before is read, and then comes the error."""
+    path = tmp_path / "a.xlsx"
+    pandas.DataFrame({"question": [f"What is {number}?" for number in range(2000)]}).to_excel(path, index=False)
+    with zipfile.ZipFile(path) as archive:
+        sheet = archive.read("xl/worksheets/sheet1.xml")
+    path.write_bytes(repacked(path, {"xl/worksheets/sheet1.xml": sheet[: len(sheet) // 2]}))
+    rows = open_table(path, "a.xlsx").rows
+    assert [next(rows)["question"] for _ in range(3)] == ["What is 0?", "What is 1?", "What is 2?"]
+    with pytest.raises(DataError, match=r"a\.xlsx: no Excel file that can be read: .*Save it again"):
+        list(rows)

@@ -11,13 +11,12 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from palmette.data.text import short
 from palmette.data.values import parse_json
-from palmette.documents.charset import NotTextError, decode
+from palmette.documents.charset import NotTextError, open_text
 from palmette.documents.tables import csv_rows, xlsx_sheets
 from palmette.errors import DataError, reason_of
 
@@ -84,22 +83,22 @@ def table_hash(path: Path) -> str:
 def open_table(path: Path, source: str) -> Table:
     """A table with its own names of columns.
 
-    Of an Excel file, the first sheet with rows is read. Empty cells are left out.
+    Of an Excel file, the first sheet with rows is read. Empty cells are left out. Rows are read as they are needed.
 
     Args:
         path: the file.
         source: how messages name it.
 
     Raises:
-        DataError: the file cannot be read, has no header, or names a column twice.
+        DataError: the file cannot be read, has no header, or names a column twice. That it is damaged may show at a
+            later row.
     """
     try:
         if path.suffix.lower() == ".parquet":
             return _parquet_rows(path, source)
-        raw = path.read_bytes()
+        return _with_header(_cells(path, source), source)
     except OSError as error:
         raise DataError(f"cannot read {source}: {reason_of(error)}", "Check that it may be read.") from error
-    return _with_header(_cells(raw, path, source), source)
 
 
 def last_row(path: Path, source: str) -> int:
@@ -118,21 +117,31 @@ def last_row(path: Path, source: str) -> int:
         return 0
 
 
-def _cells(raw: bytes, path: Path, source: str) -> Iterator[tuple[int, list[str]]]:
-    if path.suffix.lower() == ".xlsx":
-        for _, rows in xlsx_sheets(raw, source):
-            first = next(rows, None)
-            if first is not None:
-                return chain([first], rows)
-        return iter(())
-    if raw.startswith((b"PAR1", b"PK\x03\x04")):
-        kind = ".parquet" if raw.startswith(b"PAR1") else ".xlsx"
+def _cells(path: Path, source: str) -> Iterator[tuple[int, list[str]]]:
+    with path.open("rb") as file:
+        if path.suffix.lower() == ".xlsx":
+            yield from _of_first_sheet(file, source)
+            return
+        first = file.read(4)
+    if first in (b"PAR1", b"PK\x03\x04"):
+        kind = ".parquet" if first == b"PAR1" else ".xlsx"
         raise DataError(f"{source} is not a CSV file", f"Give it a name that ends in {kind}, if it is one.")
     try:
-        text, _ = decode(raw)
+        text = open_text(path)
     except NotTextError as error:
         raise DataError(f"{source} is not text: {error}", "Save the table as CSV in UTF-8.") from error
-    return csv_rows(text, source, tabs=path.suffix.lower() in (".tsv", ".tab"))
+    with text:
+        yield from csv_rows(text, source, tabs=path.suffix.lower() in (".tsv", ".tab"))
+
+
+def _of_first_sheet(file: BinaryIO, source: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of the first sheet that has any."""
+    for _, rows in xlsx_sheets(file, source):
+        first = next(rows, None)
+        if first is not None:
+            yield first
+            yield from rows
+            return
 
 
 def _with_header(rows: Iterator[tuple[int, list[str]]], source: str) -> Table:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, TextIO
 
 from palmette.documents.languages import single_byte_encoding
 
@@ -43,6 +46,7 @@ _NAMES = {
 # Those that letters alone do not tell apart. Among all of Python's encodings, short texts are taken for rare ones.
 _OF_SEVERAL_BYTES = ["cp932", "euc_jp", "gb18030", "big5", "euc_kr"]
 _SAMPLE = 1 << 16
+_BLOCK = 1 << 20
 _BETWEEN_LETTERS = re.compile(r"(?<=[A-Za-z])[^\x00-\x7f](?=[A-Za-z])")
 # What web pages call by the name on the left is read as the one on the right by every browser (WHATWG Encoding).
 _WEB_NAMES = {
@@ -92,6 +96,61 @@ def decode(raw: bytes, *, web: bool = False) -> tuple[str, str]:
     stated = _stated(raw) if web else ""
     name = stated or _guess(raw)
     return _decoded(raw, name), _NAMES.get(name, name)
+
+
+def open_text(path: Path) -> TextIO:
+    """A file of text, which may be larger than memory, opened for reading without its byte order mark.
+
+    Its encoding is told as `decode` does, by the lines that are not ASCII, of which 1 MiB is looked at. Line ends stay
+    as they are.
+
+    Args:
+        path: the file.
+
+    Raises:
+        NotTextError: the bytes are not text.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as stream:
+        return path.open(encoding=_encoding(stream), newline="")
+
+
+def _encoding(stream: BinaryIO) -> str:
+    head = stream.read(_SAMPLE)
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return "utf-8-sig" if name == "utf-8" else name.removesuffix("-le").removesuffix("-be")
+    wide = _wide(head)
+    if wide:
+        return wide
+    stream.seek(0)
+    decoder, is_utf8 = codecs.getincrementaldecoder("utf-8")(), True
+    for block in _blocks(stream):
+        if b"\0" in block:
+            raise NotTextError("it holds bytes of 0")
+        try:
+            decoder.decode(block, final=not block)
+        except UnicodeDecodeError:
+            is_utf8 = False
+    if is_utf8:
+        return "utf-8"
+    stream.seek(0)
+    sample = bytearray()
+    for line in stream:
+        if not line.isascii():
+            sample += line
+            if len(sample) >= _BLOCK:
+                break
+    return _guess(bytes(sample))
+
+
+def _blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """The blocks of a file, and an empty one for its end."""
+    while True:
+        block = stream.read(_BLOCK)
+        yield block
+        if not block:
+            return
 
 
 def _decoded(raw: bytes, name: str) -> str:
