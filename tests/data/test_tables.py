@@ -13,6 +13,7 @@ from typing import Any
 import pandas
 import pytest
 
+from palmette.data.preference import read_comparisons, read_verdicts
 from palmette.data.records import Answer
 from palmette.data.source import open_rows, read_source
 from palmette.data.tables import open_table
@@ -146,6 +147,31 @@ def test_rows_of_other_kinds_are_read_from_tables_too(tmp_path: Path) -> None:
         row = next(iter(rows))
         assert not isinstance(row, DataError)
         assert {name: row[name] for name in pairs} == {"prompt": "When?", "chosen": "At 7.", "rejected": "Never."}
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.xlsx", "a.parquet"])
+def test_preferences_of_a_table_hold_truth_values_numbers_and_lists(tmp_path: Path, name: str) -> None:
+    """A cell of CSV is text, and people write a truth value as true, TRUE, 1 or yes."""
+    truths = ["true", "FALSE", "1", "0", "yes", "No "]
+    verdicts = {"prompt": ["When?"] * 6, "completion": [f"At {i}." for i in range(6)], "label": truths}
+    path = written(tmp_path / name, verdicts)
+    assert [one.label for one in read_verdicts(path).records] == [True, False, True, False, True, False]
+    for label in ([True, False], [1, 0]):
+        path = written(tmp_path / name, {**{k: v[:2] for k, v in verdicts.items()}, "label": label})
+        assert [one.label for one in read_verdicts(path).records] == [True, False]
+    path = written(tmp_path / name, {**verdicts, "label": ["true", "maybe", *truths[2:]]})
+    with pytest.raises(DataError, match="'label' is 'maybe', not true or false"):
+        read_verdicts(path)
+    pair = {"prompt": ["When?"], "chosen": ["At 7."], "rejected": ["[Never]"], "margin": ["0.5"]}
+    (found,) = read_comparisons(written(tmp_path / name, pair)).records
+    assert (found.completions, found.margin) == (("At 7.", "[Never]"), 0.5)
+    several = {
+        "prompt": ['[{"role": "user", "content": "When?"}]'],
+        "completions": ['["a", "b", "c"]'],
+        "ranks": ["[2, 3, 1]"],
+    }
+    (found,) = read_comparisons(written(tmp_path / name, several)).records
+    assert (found.prompt[0].parts[0].text, found.completions) == ("When?", ("c", "a", "b"))
 
 
 def test_rows_name_documents_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

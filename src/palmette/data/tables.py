@@ -37,6 +37,12 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
 }
 _MORE_ANSWERS = re.compile(r"answers?_?\d+")
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+# Columns of preferences and conversations that hold more than text, and what they hold.
+_NUMBERS_AND_LISTS: dict[str, tuple[type, ...]] = {
+    "margin": (int, float),
+    **dict.fromkeys(("messages", "prompt", "chosen", "rejected", "completion"), (list,)),
+    **dict.fromkeys(("ranked", "completions", "ranks", "scores"), (list,)),
+}
 _NO_ANSWERS = "Name the column of known answers so. A cell is empty where the document does not answer the question."
 WAY_OUT = (
     "The first row names the columns: question, context (the text) or document (a file), and for known answers answer."
@@ -247,6 +253,31 @@ def _renamed(row: TableRow, where: str, *, labelled: bool) -> dict[str, Any]:
     if "plausible_answers" in found:
         found["plausible_answers"] = _list(found["plausible_answers"])
     return found
+
+
+def typed_rows(table: Table) -> Iterator[TableRow]:
+    """Rows of other kinds than questions, with truth values, numbers and lists where their columns hold those.
+
+    A table of text says "true", "yes" or "1" for true, and lists are written as JSON. A cell that holds nothing of the
+    kind stays text, which the reader of its kind refuses.
+
+    Args:
+        table: the table.
+    """
+    for row in table.rows:
+        yield TableRow(row.number, {name: _typed(name, value) for name, value in row.items()})
+
+
+def _typed(name: str, value: Any) -> Any:
+    if name == "label" and isinstance(value, str | int):
+        return _TRUTHS.get(str(value).strip().lower(), value)
+    if name not in _NUMBERS_AND_LISTS or not isinstance(value, str):
+        return value
+    try:
+        parsed = parse_json(value)
+    except (ValueError, RecursionError):
+        return value
+    return parsed if isinstance(parsed, _NUMBERS_AND_LISTS[name]) else value
 
 
 def _plain(name: str) -> str:
