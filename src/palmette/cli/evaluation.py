@@ -276,6 +276,9 @@ def calibrate(
     With --target-error the share of wrong answers is guaranteed instead.
     """
     from palmette.cli.console import stderr, stdout
+    from palmette.inference.names import check_run_folder
+
+    check_run_folder(model)
     from palmette.evaluate.run_calibration import calibrate_run
 
     found = calibrate_run(

@@ -28,6 +28,9 @@ def merge(
     """
     from palmette.cli.console import invoked_as, stderr
     from palmette.config import load_run_recipe
+    from palmette.inference.names import check_run_folder
+
+    check_run_folder(run)
     from palmette.model.loading import dtype_name
     from palmette.publish.merge import merge_run
     from palmette.run import RECIPE
@@ -78,9 +81,13 @@ def push(
     The card shows data, recipe, figures, example of use, limits and licence.
     """
     from palmette.cli.console import stderr
-    from palmette.run import check_run
+    from palmette.evaluate.squad import METRICS
+    from palmette.inference.names import check_run_folder
+    from palmette.inference.nearby import check_there
 
-    check_run(run)
+    check_run_folder(run)
+    for folder in evaluation or ():
+        check_there(folder, "Give a folder that `palmette eval squad` wrote.", file=METRICS)
     from palmette.publish.push import PushSettings, push_run
 
     settings = PushSettings(
