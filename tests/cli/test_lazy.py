@@ -55,6 +55,27 @@ def test_there_are_commands() -> None:
     assert len(ALL) >= 25
 
 
+@pytest.mark.parametrize("words", ALL, ids=IDS)
+def test_helps_name_values_in_words(words: tuple[str, ...]) -> None:
+    """Not by types of Python, such as <list[str]> or <int range>, nor numbers as [x>=1]."""
+    shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).output
+    assert "Options:" in shown
+    assert not re.search(r"<[a-z|]+[ \[>]|x[<>]=|=x\b", shown), shown
+    arguments = re.findall(
+        r"^  ([A-Za-z]+)(?:\.\.\.)?  ", shown.partition("Arguments:")[2].partition("Options:")[0], re.M
+    )
+    assert arguments == [name.upper() for name in arguments]
+    for option in re.findall(r"^  (--[a-z-]+ \S+)  ", shown.partition("Options:")[2], re.M):
+        value = option.partition(" ")[2]
+        assert value == value.upper() or "|" in value, option
+
+
+def test_several_values_of_an_argument_have_dots_once() -> None:
+    shown = CliRunner().invoke(app, ["predict", "--help"]).output
+    assert " {SOURCE}... {OUT}" in shown
+    assert "SOURCE...  A file" in shown
+
+
 @pytest.mark.parametrize("command", list(ALL.values()), ids=IDS)
 def test_the_help_in_the_table_is_the_first_line_of_the_docstring(command: Command) -> None:
     assert command.help == (inspect.getdoc(command.function()) or "").splitlines()[0]

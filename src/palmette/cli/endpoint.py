@@ -33,18 +33,26 @@ CacheOption = Annotated[
 def read_endpoint(
     *,
     url: Annotated[
-        str, typer.Option("--endpoint", help="Base URL of an OpenAI-compatible server: http://localhost:8080/v1.")
+        str,
+        typer.Option(
+            "--endpoint", metavar="URL", help="Base URL of an OpenAI-compatible server: http://localhost:8080/v1."
+        ),
     ],
-    model_name: Annotated[str, typer.Option(help="The model's name on the server.")],
+    model_name: Annotated[str, typer.Option(metavar="NAME", help="The model's name on the server.")],
     key_variable: Annotated[
         str | None,
-        typer.Option(help="NAME of the environment variable with the API key. No key is sent without it."),
+        typer.Option(
+            metavar="NAME", help="Name of the environment variable with the API key. No key is sent without it."
+        ),
     ] = Endpoint.key_variable,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.")] = ANSWER_TOKENS,
     temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature. 0 is greedy.")] = 0.0,
     parameter: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=JSON to send with every request. May be repeated. NAME=null removes a parameter."),
+        typer.Option(
+            metavar="NAME=JSON",
+            help="NAME=JSON to send with every request. May be repeated. NAME=null removes a parameter.",
+        ),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = Endpoint.concurrency,
     requests_per_minute: Annotated[

@@ -216,7 +216,10 @@ def eval_divergence(
     samples: Annotated[int, typer.Option(min=1, help="Completions of each question, sampled at temperature 1.")] = 2,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.")] = 64,
     reward: Annotated[
-        str, typer.Option(help="Weights of abstention, exact, f1 and valid_json. Each is also reported by itself.")
+        str,
+        typer.Option(
+            metavar="WEIGHTS", help="Weights of abstention, exact, f1 and valid_json. Each is also reported by itself."
+        ),
     ] = "exact=1,valid_json=0.2",
     limit: LimitOption = None,
     tokens_per_batch: TokensPerBatchOption = 4096,

@@ -29,7 +29,7 @@ def predict(
         typer.Argument(
             help="A file of questions: JSON Lines, CSV, TSV, Excel or Parquet with question and context, or - for JSON "
             'Lines on standard input. With --question or --questions: documents, folders, or patterns like "*.pdf".',
-            **{**MODEL, "metavar": "SOURCE..."},
+            **{**MODEL, "metavar": "SOURCE"},
         ),
     ],
     out: Annotated[

@@ -45,7 +45,7 @@ def merge(
 
 def push(
     run: FinishedRun,
-    to: Annotated[str, typer.Option(help="The repository on the Hugging Face hub, as USER/NAME.")],
+    to: Annotated[str, typer.Option(metavar="USER/NAME", help="The repository on the Hugging Face hub, as USER/NAME.")],
     merged: Annotated[bool, typer.Option("--merged", help="Upload the merged model instead of the adapter.")] = False,
     dtype: Annotated[DType, typer.Option(help="Data type of a merged model. auto is that of the run.")] = "auto",
     evaluation: Annotated[
@@ -57,15 +57,22 @@ def push(
     ] = None,
     licence: Annotated[
         str | None,
-        typer.Option(help="Licence of what is published, such as apache-2.0. By default the base model's, if known."),
+        typer.Option(
+            metavar="LICENCE",
+            help="Licence of what is published, such as apache-2.0. By default the base model's, if known.",
+        ),
     ] = None,
     data_licence: Annotated[
         list[str] | None,
-        typer.Option(help="Licence of the training data: LICENCE for all, or SOURCE=LICENCE. May be repeated."),
+        typer.Option(
+            metavar="LICENCE", help="Licence of the training data: LICENCE for all, or SOURCE=LICENCE. May be repeated."
+        ),
     ] = None,
     base_model: Annotated[
         str | None,
-        typer.Option(help="Hub id of the base model, where the run names a folder or file of this machine."),
+        typer.Option(
+            metavar="MODEL", help="Hub id of the base model, where the run names a folder or file of this machine."
+        ),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     update: Annotated[bool, typer.Option("--update", help="Upload to a repository that exists already.")] = False,

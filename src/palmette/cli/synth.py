@@ -39,8 +39,9 @@ AnsweringModelOption = Annotated[
 RewardOption = Annotated[
     str,
     typer.Option(
+        metavar="WEIGHTS",
         help="Weights of abstention, exact, f1 and valid_json, such as exact=1,valid_json=0.2. "
-        "With none, only the reward model counts."
+        "With none, only the reward model counts.",
     ),
 ]
 RewardModelOption = Annotated[
