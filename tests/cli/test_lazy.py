@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from palmette.cli import main as entry
 from palmette.cli.lazy import Command, Group
 from palmette.cli.main import COMMANDS, app
-from palmette.cli.options import expanded_name, expanded_path
+from palmette.cli.options import Answering, expanded, expanded_name, expanded_path, read_answering
 from palmette.errors import DataError, PalmetteError
 from palmette.train.stages import STAGES
 
@@ -265,3 +265,30 @@ def test_completion_of_the_programs_commands_imports_no_command() -> None:
     assert done.stdout.split() == list(COMMANDS)
     held = ["palmette.cli", "palmette.cli.failures", "palmette.cli.lazy", "palmette.cli.main", "palmette.errors"]
     assert done.stderr == f"{held}\n"
+
+
+def test_a_commands_parameter_is_replaced_by_options() -> None:
+    """A command takes the options of a signature in place of one parameter, without some, or with other defaults."""
+    taken: list[tuple[str, Answering, bool]] = []
+
+    def command(*, first: str, answering: Answering, last: bool = False) -> None:
+        taken.append((first, answering, last))
+
+    made = expanded("answering", read_answering, without=("decoder", "attention"), max_words=7)(command)
+    assert [(name, one.default) for name, one in inspect.signature(made).parameters.items()] == [
+        ("first", inspect.Parameter.empty),
+        ("calibration", True),
+        ("max_words", 7),
+        ("inside_words", None),
+        ("last", False),
+    ]
+    made(first="a", calibration=False, max_words=3, inside_words=None, last=True)
+    assert taken == [("a", Answering(calibration=False, max_words=3), True)]
+
+
+def test_how_a_model_answers_is_asked_alike_by_all_commands_that_answer() -> None:
+    listed = [*inspect.signature(read_answering).parameters]
+    for words in (("ask",), ("predict",), ("eval", "squad")):
+        own = [*inspect.signature(ALL[words].function()).parameters]
+        wanted = [name for name in listed if words != ("predict",) or name != "decoder"]
+        assert [name for name in own if name in listed] == wanted
