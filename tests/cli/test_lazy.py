@@ -252,6 +252,25 @@ def test_the_shell_completes_commands_and_options_and_nothing_heavy_is_imported(
     assert done.stderr == "[]\n"
 
 
+@pytest.mark.parametrize(("shell", "between"), [("fish", "\t"), ("powershell", ":::"), ("zsh", '":"')])
+@pytest.mark.parametrize("line", ["palmette train ", "palmette ask --"])
+def test_shells_that_show_helps_get_each_on_one_line(shell: str, between: str, line: str) -> None:
+    """Fish and PowerShell would propose the second line of a help as a word."""
+    asked = {
+        "_PALMETTE_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_WORD_TO_COMPLETE": line.rpartition(" ")[2],
+    }
+    code = "import sys; sys.argv = ['palmette']; from palmette.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked})
+    lines = done.stdout.removeprefix("_arguments '*: :((").removesuffix("\n").removesuffix("))'").split("\n")
+    assert [between in one for one in lines] == [True] * len(lines)
+    words = [one.strip('"').partition(between)[0] for one in lines]
+    assert set(words) >= ({*STAGES} if "train" in line else {"--model", "--why", "--max-words"})
+    assert max(map(len, lines)) > 80, "some help would be wrapped"
+
+
 def test_completion_of_the_programs_commands_imports_no_command() -> None:
     """A shell asks at each press of a key."""
     code = (
