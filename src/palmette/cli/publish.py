@@ -10,6 +10,19 @@ import typer
 from palmette.cli.options import PATH, FinishedRun
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+LicenceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LICENCE",
+        help="Licence of what is published, such as apache-2.0. By default the base model's, if known.",
+    ),
+]
+DataLicenceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LICENCE", help="Licence of the training data: LICENCE for all, or SOURCE=LICENCE. May be repeated."
+    ),
+]
 
 
 def merge(
@@ -55,19 +68,8 @@ def push(
             **PATH,
         ),
     ] = None,
-    licence: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LICENCE",
-            help="Licence of what is published, such as apache-2.0. By default the base model's, if known.",
-        ),
-    ] = None,
-    data_licence: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LICENCE", help="Licence of the training data: LICENCE for all, or SOURCE=LICENCE. May be repeated."
-        ),
-    ] = None,
+    licence: LicenceOption = None,
+    data_licence: DataLicenceOption = None,
     base_model: Annotated[
         str | None,
         typer.Option(
@@ -93,14 +95,15 @@ def push(
     from palmette.inference.nearby import check_there
 
     check_run_folder(run)
-    for folder in evaluation or ():
+    evaluations = evaluation or []
+    for folder in evaluations:
         check_there(folder, "Give a folder that `palmette eval squad` wrote.", file=METRICS)
     from palmette.publish.push import PushSettings, push_run
 
     settings = PushSettings(
         merged=merged,
         dtype=dtype,
-        evaluations=evaluation or (),
+        evaluations=evaluations,
         licence=licence,
         data_licences=data_licence or (),
         base_model=base_model,
