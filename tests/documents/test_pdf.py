@@ -103,6 +103,20 @@ def test_columns_are_read_one_after_the_other_in_whatever_order_they_are_drawn()
     ]
 
 
+def test_three_columns_are_read_one_after_the_other() -> None:
+    """Their lines stand at other heights, as where headings are above them."""
+    third = [
+        "Each party may end the contract, giving a",
+        "notice of four weeks. It sends a letter to",
+        "the address that is named above. Whatever",
+        "was ordered by then is still delivered, and",
+        "what was delivered is still paid for.",
+    ]
+    columns = [LEFT, RIGHT, third]
+    drawn = [(40.0 + 250.0 * i, 700.0 - 14.0 * j - 5.0 * i, columns[i][j]) for j in range(5) for i in range(3)]
+    assert text_of(drawn).split("\n") == [" ".join(column) for column in columns]
+
+
 def test_rows_of_a_table_are_lines_with_their_cells() -> None:
     rows = [("Plan", "Fee a month", "Notice"), ("Basic", "5 euros", "14 days"), ("Professional", "19 euros", "28 days")]
     drawn = [(72.0 + 150 * i, 700.0 - 20 * j, cell) for j, row in enumerate(rows) for i, cell in enumerate(row)]

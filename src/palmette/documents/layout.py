@@ -57,7 +57,7 @@ def _columns(pieces: list[Piece], depth: int = 0) -> Iterator[list[Piece]]:
     for in_columns, band in _bands(pieces, strip):
         left = [piece for piece in band if piece.right <= strip]
         right = [piece for piece in band if piece.left >= strip]
-        if not in_columns or not (_is_prose(left) and _is_prose(right)):
+        if not in_columns or not (_is_read_down(left) and _is_read_down(right)):
             together.extend(band)
             continue
         yield from _columns(together, depth + 1)
@@ -125,7 +125,12 @@ def _strip(pieces: list[Piece]) -> float | None:
     if best is None:
         return None
     sides = [piece for piece in pieces if piece.right <= best[2]], [piece for piece in pieces if piece.left >= best[2]]
-    return best[2] if all(_is_prose(side) for side in sides) else None
+    return best[2] if all(_is_read_down(side) for side in sides) else None
+
+
+def _is_read_down(pieces: list[Piece]) -> bool:
+    """Whether pieces are prose in one column or in several."""
+    return _is_prose(pieces) or (len(pieces) >= 2 * _LINES_OF_A_COLUMN and _strip(pieces) is not None)
 
 
 def _runs(covered: list[int]) -> Iterator[tuple[int, int, int]]:
