@@ -1,0 +1,8 @@
+"""Runs migrations on the connection that `review/schema.py` hands over. Alembic executes this file."""
+
+from alembic import context
+
+attributes = context.config.attributes
+context.configure(connection=attributes["connection"], version_table=attributes["version_table"], render_as_batch=True)
+# The caller holds the lock and the transaction, so that a migration is applied as a whole or not at all.
+context.run_migrations()
