@@ -221,6 +221,9 @@ class Recipe(Section):
     Attributes:
         output: the run folder. It must not exist.
         stage: the training stage, as in `palmette train STAGE`. Each kind of recipe has one, its default.
+        start: a finished run to start from, whose adapter is trained further. The new run needs only the base of that
+            run, and takes over its `model`, `lora`, `prompt` and `reasoning`. A run with all weights trained is the
+            base of a new adapter, or is trained further with train.method: full.
         learn: the tokens that the loss sees. "full" is every token, "assistant" the whole completion, "answer" the
             answer and what ends it. A map gives a weight to each kind of token: template, document, question, verdict,
             reasoning, opening, answer, closing, end. In conversations "assistant" is every turn of the assistant and
@@ -229,6 +232,7 @@ class Recipe(Section):
 
     output: str
     stage: str = "sft"
+    start: str | None = None
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
     prompt: PromptSection = PromptSection()

@@ -8,16 +8,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
-from palmette.config import load_run_recipe, read_section
+from palmette.config import ReasoningSection, load_run_recipe, read_section
 from palmette.errors import RecipeError, RunError
 from palmette.inference.answerer import load_answerer
+from palmette.model.files import PAUSE_WEIGHTS
 from palmette.model.loading import weights_hash
 from palmette.train.recipes.preferences import DpoRecipe
 from palmette.train.run import train
+from palmette.train.stages import recipe_from
 from tests.support.preferences import recipe
 from tests.support.recipes import sft_recipe
-from tests.support.runs import adapter, log, quiet
+from tests.support.runs import adapter, assert_same, log, quiet
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +119,46 @@ def test_what_contradicts_the_run_to_start_from_is_refused(
         with pytest.raises(error, match=message):
             train(recipe("dpo", tiny_folder, pairs, out, **changes), quiet)
         assert not out.exists()
+
+
+def test_fine_tuning_goes_on_from_a_run(tuned: Path, tmp_path: Path) -> None:
+    """The first loss is what the run has left of it, which a new adapter is far from; the run itself stays as it is."""
+    before = weights_hash(str(tuned / "adapter"))
+    values = {
+        "output": str(tmp_path / "further"),
+        "start": str(tuned),
+        "data": {"train": ["builtin:dev"], "limit_documents": 2},
+        "train": {"epochs": 1, "trees_per_step": 1, "learning_rate": 1e-4},
+    }
+    train(recipe_from(values, "r.yaml", "sft"), quiet)
+    fresh = {**values, "output": str(tmp_path / "fresh"), "prompt": {"name": "json"}, "lora": {"rank": 2}}
+    fresh["model"] = {"name": load_run_recipe(tuned / "recipe.yaml").model.name, "dtype": "float32"}
+    del fresh["start"]
+    train(recipe_from(fresh, "r.yaml", "sft"), quiet)
+    further, new = (log(tmp_path / name)[0]["loss"] for name in ("further", "fresh"))
+    assert further < 0.9 * new
+    settled, given = load_run_recipe(tmp_path / "further" / "recipe.yaml"), load_run_recipe(tuned / "recipe.yaml")
+    assert (settled.model, settled.lora, settled.prompt) == (given.model, given.lora, given.prompt)
+    one, two = adapter(tuned), adapter(tmp_path / "further")
+    assert 0 < max(float((two[name] - one[name]).abs().max()) for name in one) < 0.01
+    assert weights_hash(str(tuned / "adapter")) == before
+    manifest = json.loads((tmp_path / "further" / "manifest.json").read_text())
+    assert manifest["start"] == {"run": str(tuned), "sha256": before}
+
+
+def test_fine_tuning_keeps_the_pause_tokens_of_the_run_that_it_starts_from(tiny_folder: Path, tmp_path: Path) -> None:
+    """They were learned by themselves first, which is not done again, and no second set of them is added."""
+    reasoning = {"kind": "pause", "tokens": 2, "embedding_epochs": 1}
+    first = sft_recipe(tiny_folder, tmp_path / "first", data__limit_documents=1, train__epochs=1)
+    train(first.model_copy(update={"reasoning": ReasoningSection(**reasoning)}), quiet)
+    values = {
+        "output": str(tmp_path / "second"),
+        "start": str(tmp_path / "first"),
+        "data": {"train": ["builtin:dev"], "limit_documents": 1},
+        "train": {"epochs": 1},
+    }
+    train(recipe_from(values, "r.yaml", "sft"), quiet)
+    one, two = (load_file(tmp_path / name / "adapter" / PAUSE_WEIGHTS) for name in ("first", "second"))
+    assert_same(one, two)
+    assert one["pause_ND"].abs().max() > 0
+    assert load_run_recipe(tmp_path / "second" / "recipe.yaml").reasoning == ReasoningSection(**reasoning)

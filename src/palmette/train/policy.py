@@ -106,7 +106,7 @@ def make_job(recipe: AnyRollouts, say: Say, method_of: Callable[[AnyRollouts, An
         PalmetteError: the data are bad, a reward is unknown, the model is unfit, or a prompt does not fit.
     """
     data = [source for source in read_sources(recipe) if isinstance(source, DataSet)]
-    start = load_start(recipe, recipe.start)
+    start = load_start(recipe)
     recipe, loaded = start.recipe, start.loaded
     model, rollouts = loaded.model, recipe.rollouts
     task = recipe_task(recipe, loaded.tokenizer)

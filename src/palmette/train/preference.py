@@ -96,7 +96,7 @@ def make_job(
     Raises:
         PalmetteError: the model is unfit, a record is bad, or the run to start from does not fit.
     """
-    start = load_start(recipe, recipe.start)
+    start = load_start(recipe)
     loaded, model = start.loaded, start.loaded.model
     built = _build(start.recipe, loaded, records, tree_of, learns=not reward_head)
     if reward_head:

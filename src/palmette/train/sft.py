@@ -34,12 +34,12 @@ def prepare(recipe: Recipe, say: Say) -> Job:
         PalmetteError: the data are bad, the model is unfit, or a tree does not fit.
     """
     data = read_sources(recipe)
-    start = load_start(recipe, None)
-    model = start.loaded.model
+    start = load_start(recipe)
+    recipe, model = start.recipe, start.loaded.model
     task = recipe_task(recipe, start.loaded.tokenizer)
     learned = build_trees(data, task, recipe, functools.partial(check_positions, model))
     num_pauses = len(set(task.reasoning.pause_tokens))
-    if num_pauses:
+    if num_pauses and pause_of(model) is None:
         add_pause(model, num_pauses)
     dropped = [reason for source in data for reason in source.dropped] + learned.dropped
     counts, tokens = {"trees": len(learned.trees), "questions": learned.num_questions}, tree_fingerprint(learned.trees)
@@ -59,7 +59,7 @@ def prepare(recipe: Recipe, say: Say) -> Job:
 
 def learn(job: Job, folder: Path, checkpoint: Path | None, say: Say) -> None:
     """Train a job in its run folder, from a checkpoint if one is given."""
-    if job.recipe.reasoning.embedding_epochs:
+    if job.recipe.reasoning.embedding_epochs and job.recipe.start is None:
         _learn_embeddings(job, folder, say)
     run_steps(job, folder, checkpoint, say)
 

@@ -37,22 +37,23 @@ class StartingPoint(Generic[AnyRecipe]):
     fingerprint: dict[str, Any]
 
 
-def load_start(recipe: AnyRecipe, start: str | None) -> StartingPoint[AnyRecipe]:
+def load_start(recipe: AnyRecipe) -> StartingPoint[AnyRecipe]:
     """Load the starting point of a stage.
 
     The adapter of a run is trained further and not merged. So the result is one adapter on the same base, however many
     stages there were, and every command that takes a run takes it. Pause tokens of the run stay as they are.
 
     Args:
-        recipe: the stage's recipe.
-        start: a finished run folder. None starts from `recipe.model` with a new adapter, or with all its weights.
+        recipe: the stage's recipe. `recipe.start` names a finished run. None starts from `recipe.model` with a new
+            adapter, or with all its weights.
 
     Raises:
-        RunError: `start` is not a finished run.
+        RunError: `recipe.start` is not a finished run.
         RecipeError: the recipe contradicts the run.
         ModelError: the model cannot be loaded.
     """
     keep_freed_memory()
+    start = recipe.start
     if start is None:
         return StartingPoint(recipe, _fresh(recipe, load_base(recipe)), {})
     source = resolve_run(start)

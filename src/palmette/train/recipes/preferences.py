@@ -34,14 +34,10 @@ class PreferenceRecipe(Recipe):
     model.
 
     Attributes:
-        start: a finished run to start from, whose adapter is trained further. The new run needs only the base of that
-            run, and takes over its `model`, `lora`, `prompt` and `reasoning`. A run with all weights trained is the
-            base of a new adapter, or is trained further with train.method: full.
         data: comparisons, or verdicts.
         learn: the tokens that the loss sees, which is always the whole completion here.
     """
 
-    start: str | None = None
     data: PreferenceData
     learn: Literal["assistant"] = "assistant"
 

@@ -92,13 +92,10 @@ class RolloutRecipe(Recipe):
     """A run that learns from its own completions.
 
     Attributes:
-        start: a finished run to start from, whose adapter is trained further, as for the stages that learn from
-            preferences.
         learn: has no effect here. Every token of a completion is learned.
         rollouts: what is sampled and rewarded.
     """
 
-    start: str | None = None
     learn: Literal["assistant"] = "assistant"
     rollouts: RolloutSection = RolloutSection()
 
