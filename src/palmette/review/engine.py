@@ -85,6 +85,7 @@ def _way_out(problem: str) -> str:
         ("unable to open", "Check the path, and that its folder exists and can be written."),
         ("readonly", "Check that the file and its folder can be written."),
         ("only ever added", "Rows of a review are never changed. Append an event instead."),
+        ("resolve host", "Check the name of the server."),
         ("connection", "Check that the database server runs, and its host and port."),
         ("authentication", "Check the user and the password."),
         ("does not exist", "Create the database first: createdb NAME."),

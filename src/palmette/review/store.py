@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,10 @@ from palmette.errors import DataError
 from palmette.lock import locked
 from palmette.review import schema
 from palmette.review.engine import connect, describe, explain, is_postgresql
-from palmette.review.events import (
-    Event,
-    Span,
-    Verdict,
-    document_hash,
-    now,
-    shown_from_dict,
-    shown_to_dict,
-)
+from palmette.review.events import Event, Span, document_hash, now
+from palmette.review.rows import from_row, to_row
 
+_INSERT = schema.events.insert().returning(schema.events.c.id, sort_by_parameter_order=True)
 _BATCH = 1000  # events that are read at a time
 _LOCK = 7_040_817  # key of the lock that writers of a PostgreSQL database take in turns
 
@@ -235,8 +229,40 @@ class Store:
             for event in given:
                 if event.undoes is not None:
                     self._check_undo(connection, event)
-            insert = schema.events.insert().returning(schema.events.c.id, sort_by_parameter_order=True)
-            return list(connection.scalars(insert, [_row(event) for event in given]))
+            return list(connection.scalars(_INSERT, [to_row(event) for event in given]))
+
+    def import_events(self, events: Iterable[Event]) -> list[int]:
+        """Add the events of another store, all or none. Undoes refer to ids of the other store.
+
+        Args:
+            events: the events with their ids, by rising id.
+
+        Returns:
+            The ids that this store gave them.
+
+        Raises:
+            DataError: as for `append`. Or an undo names an event that is not among those before it.
+            RunError: the database cannot be written. Then nothing was added.
+        """
+        given = list(events)
+        for event in given:
+            self._check_event(event)
+        number_of: dict[int | None, int] = {}
+        numbers: list[int] = []
+        with self._writing() as connection:
+            for event in given:
+                row = event
+                if event.undoes is not None:
+                    if event.undoes not in number_of:
+                        raise DataError(
+                            f"event {event.id} undoes event {event.undoes}, which is not among them",
+                            "Import the whole file.",
+                        )
+                    row = replace(event, undoes=number_of[event.undoes])
+                    self._check_undo(connection, row)
+                number_of[event.id] = connection.execute(_INSERT, to_row(row)).scalar_one()
+                numbers.append(number_of[event.id])
+        return numbers
 
     def events(self, after: int = 0) -> Iterator[Event]:
         """The events with an id above `after`, by rising id.
@@ -248,7 +274,7 @@ class Store:
             query = sa.select(table).where(table.c.id > after).order_by(table.c.id).limit(_BATCH)
             with self._reading() as connection:
                 rows = connection.execute(query).all()
-            yield from map(_event, rows)
+            yield from map(from_row, rows)
             if len(rows) < _BATCH:
                 return
             after = rows[-1].id
@@ -323,43 +349,3 @@ class Store:
     def _reading(self) -> Iterator[sa.Connection]:
         with explain(self._where), self._engine.connect() as connection:
             yield connection
-
-
-def _row(event: Event) -> dict[str, Any]:
-    verdict = event.verdict
-    span = None if verdict is None or verdict.span is None else verdict.span
-    return {
-        "kind": event.kind,
-        "time": event.time.isoformat(timespec="microseconds"),
-        "annotator": event.annotator,
-        "session": event.session,
-        "question": event.question,
-        "document_sha256": event.document_sha256,
-        "prompt_sha256": event.prompt_sha256,
-        "run": event.run,
-        "run_sha256": event.run_sha256,
-        "shown": None if event.shown is None else shown_to_dict(event.shown),
-        "verdict": None if verdict is None else verdict.kind,
-        "answer": None if span is None else [span.text, span.start, span.end],
-        "seconds": None if verdict is None else verdict.seconds,
-        "undoes": event.undoes,
-    }
-
-
-def _event(row: Any) -> Event:
-    span = None if row.answer is None else Span(*row.answer)
-    return Event(
-        kind=row.kind,
-        time=datetime.fromisoformat(row.time),
-        annotator=row.annotator,
-        session=row.session,
-        question=row.question,
-        document_sha256=row.document_sha256,
-        prompt_sha256=row.prompt_sha256,
-        run=row.run,
-        run_sha256=row.run_sha256,
-        shown=None if row.shown is None else shown_from_dict(row.shown),
-        verdict=None if row.verdict is None else Verdict(row.verdict, span, row.seconds),
-        undoes=row.undoes,
-        id=row.id,
-    )
