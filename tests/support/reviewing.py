@@ -57,8 +57,8 @@ def shown(text: str | None = "7:40", **values: Any) -> Shown:
     return Shown(span(text) if text else None, 0.7, 0.2, **values)
 
 
-def verdict(kind: str, text: str | None = None, seconds: float = 2.0) -> Verdict:
-    return Verdict(kind, span(text) if text else None, seconds)  # type: ignore[arg-type]
+def verdict(kind: str, text: str | None = None, seconds: float = 2.0, document: str = TEXT) -> Verdict:
+    return Verdict(kind, span(text, document) if text else None, seconds)  # type: ignore[arg-type]
 
 
 # PostgreSQL
