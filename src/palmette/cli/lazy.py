@@ -49,11 +49,15 @@ class Group:
         commands: its commands by name, in the order of its help. It may also be "module:function". The function returns
             them, and is imported when the group is called or its help is shown.
         hidden: whether the help of its parent leaves it out.
+        target: "module:function", what the group does by itself. The options of the function are the group's. It takes
+            the context first, and is called before a command of the group too: then `invoked_subcommand` of the context
+            names the command.
     """
 
     help: str
     commands: Mapping[str, Command] | str
     hidden: bool = False
+    target: str = ""
 
     def table(self) -> Mapping[str, Command]:
         """Its commands."""
@@ -134,9 +138,9 @@ class LazyGroup(TyperGroup):
         """
         widest = max((len(name) for name, entry in self.table.items() if not entry.hidden), default=0)
         for title, table in self.sections.items():
-            with formatter.section(title):
-                rows = [(name.ljust(widest), entry.help) for name, entry in table.items() if not entry.hidden]
-                formatter.write_dl(rows)
+            if rows := [(name.ljust(widest), entry.help) for name, entry in table.items() if not entry.hidden]:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
         super().format_options(ctx, formatter)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -195,7 +199,11 @@ class _Commands(Mapping[str, Any]):
 
 def _make(name: str, entry: Command | Group) -> Any:
     if isinstance(entry, Group):
-        return get_group(lazy_app({"Commands": entry.table()}, name=name, help=entry.help))
+        if not entry.target:
+            return get_group(lazy_app({"Commands": entry.table()}, name=name, help=entry.help))
+        app = lazy_app({"Commands": entry.table()}, name=name, invoke_without_command=True, no_args_is_help=False)
+        app.callback()(_imported(entry.target))
+        return get_group(app)
     single = typer.Typer(**_SETTINGS)
     single.command(name, cls=PlainCommand, hidden=entry.hidden)(entry.function())
     return get_command(single)
@@ -210,4 +218,5 @@ def lazy_app(sections: Mapping[str, Table], **settings: Any) -> typer.Typer:
     """
     group = type("Group", (LazyGroup,), {"sections": sections})
     context = {"max_content_width": 110}
-    return typer.Typer(cls=group, no_args_is_help=True, context_settings=context, **{**_SETTINGS, **settings})
+    usual = {"no_args_is_help": True, "context_settings": context}
+    return typer.Typer(cls=group, **{**usual, **_SETTINGS, **settings})

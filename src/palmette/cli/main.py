@@ -55,6 +55,7 @@ _SYNTH = {
         "Make preferences from a model's own answers, or from verdicts.",
     ),
 }
+_REVIEW: dict[str, Command] = {}
 _DATA = {
     "check": Command("data:check", "Say what a data file holds, and what is wrong with it."),
 }
@@ -95,6 +96,9 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
             "Decide when a model answers or refuses, at a stated cost.",
         ),
         "baseline": Group("Train and measure other ways to answer.", _BASELINE),
+    },
+    "Judge": {
+        "review": Group("Judge a model's answers in the browser.", _REVIEW, target="review:review"),
     },
     "Make data": {
         "data": Group("Check data before it is used.", _DATA),
