@@ -55,7 +55,17 @@ _SYNTH = {
         "Make preferences from a model's own answers, or from verdicts.",
     ),
 }
-_REVIEW: dict[str, Command] = {}
+_REVIEW = {
+    "export": Command("review_data:review_export", "Write verdicts to a file, to learn from or for another tool."),
+    "import": Command("review_data:review_import", "Add verdicts from a file, of palmette or of another tool."),
+    "agreement": Command(
+        "review_data:review_agreement", "Say how far people agree, and whether suggestions sway them."
+    ),
+    "retrain": Command(
+        "review_data:review_retrain",
+        "Train a run further on verdicts, and compare it with the old one on the audit set.",
+    ),
+}
 _DATA = {
     "check": Command("data:check", "Say what a data file holds, and what is wrong with it."),
 }
