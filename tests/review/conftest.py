@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from palmette.review import schema
 from palmette.review.engine import connect
 from palmette.review.store import Store
-from tests.support.reviewing import HOW_TO_INSTALL, document, find_postgresql, running_postgresql
+from tests.support.postgresql import HOW_TO_INSTALL, find_postgresql, running_postgresql
+from tests.support.reviewing import document
 
 
 @pytest.fixture(scope="session")
