@@ -15,7 +15,7 @@ from palmette.data.preference import read_comparisons, read_verdicts
 from palmette.data.records import Answer, Document, Question
 from palmette.data.source import read_source
 from palmette.errors import DataError
-from palmette.review.events import Span, document_hash, now
+from palmette.review.events import Shown, Span, document_hash, now
 from palmette.review.export import audit_documents, dump_json_lines, export_store, export_verdicts
 from palmette.review.formats import argilla, doccano, label_studio, native
 from palmette.review.formats.annotated import annotated, import_annotated, read_span
@@ -305,14 +305,16 @@ def test_our_own_format_loses_nothing(where: str, tmp_path: Path) -> None:
     with Store.open(tmp_path / "first.db") as first, Store.open(where) as second:
         first.add_documents([document(TEXT, *CASES), known])
         first.freeze_audit(["q2"], 0.5)
-        first.append([event("shown", question="edited", shown=shown(score=0.1, blind=True))])
+        first.append([event("shown", question="edited", shown=shown(None, score=0.1, blind=True))])
         first.append([event("verdict", question="edited", after=1 / 3, verdict=verdict("edit", "9", 1 / 3))])
         first.append([event("undo", question="edited", undoes=2)])
+        bare = Shown(span("9"), None, None)
+        first.append([event("verdict", question="found", shown=bare, verdict=verdict("accept", "9"))])
         text = "".join(native.dump(first))
-        assert native.restore(second, text, "file") == 3
+        assert native.restore(second, text, "file") == 4
         assert "".join(native.dump(second)) == text
         assert list(second.events()) == list(first.events())
-        assert export_store(second, fold(second.events()), PROMPT).left_out == {"audit": 1, "unjudged": len(CASES)}
+        assert export_store(second, fold(second.events()), PROMPT).left_out == {"audit": 1, "unjudged": len(CASES) - 1}
         with pytest.raises(DataError, match="audit set already"):
             native.restore(second, text, "file")
         assert document_hash("Bees dance.") in text

@@ -270,10 +270,10 @@ def shown_to_dict(shown: Shown) -> dict[str, Any]:
 
 
 def shown_from_dict(values: Mapping[str, Any]) -> Shown:
-    """What was shown, from values of JSON."""
-    given = dict(values)
+    """What was shown, from values of JSON. A missing key means the same as a null."""
+    given: dict[str, Any] = {"probability": None, "no_answer_probability": None, **values}
     candidates = tuple(Candidate(*one) for one in given.pop("candidates"))
-    return Shown(_span(given.pop("span")), candidates=candidates, **given)
+    return Shown(_span(given.pop("span", None)), candidates=candidates, **given)
 
 
 def verdict_to_dict(verdict: Verdict) -> dict[str, Any]:
@@ -283,7 +283,7 @@ def verdict_to_dict(verdict: Verdict) -> dict[str, Any]:
 
 def verdict_from_dict(values: Mapping[str, Any]) -> Verdict:
     """A verdict from values of JSON."""
-    return Verdict(values["kind"], _span(values["span"]), values["seconds"])
+    return Verdict(values["kind"], _span(values.get("span")), values["seconds"])
 
 
 def _span_values(span: Span | None) -> list[Any] | None:
