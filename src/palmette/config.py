@@ -79,6 +79,18 @@ class ModelSection(Section):
     overrides: dict[str, Any] = {}
 
 
+class NegativesSection(Section):
+    """Unanswerable questions that are added to documents, so that a model learns to refuse.
+
+    Attributes:
+        siblings: the most questions of other documents of the same title that a document is asked, too.
+        altered: the most questions of a document that are asked once more, altered so that it does not answer them.
+    """
+
+    siblings: Annotated[int, Field(ge=0)] = 0
+    altered: Annotated[int, Field(ge=0)] = 0
+
+
 class DataSection(Section):
     """The data to learn from.
 
@@ -89,6 +101,7 @@ class DataSection(Section):
         on_bad_record: what to do with a broken question, document or conversation. "drop" leaves it out and counts it.
         on_too_long: what to do with a tree of more than train.row_tokens tokens. "drop" leaves it out and counts it.
         limit_documents: use only the first N documents or conversations of each source.
+        negatives: unanswerable questions that are added to those of the data. Only for questions about documents.
     """
 
     train: Annotated[list[str], Field(min_length=1)] = ["builtin:train"]
@@ -96,6 +109,16 @@ class DataSection(Section):
     on_bad_record: Literal["error", "drop"] = "error"
     on_too_long: Literal["error", "drop"] = "error"
     limit_documents: Positive | None = None
+    negatives: NegativesSection = NegativesSection()
+
+    @model_validator(mode="after")
+    def _negatives_are_questions(self) -> DataSection:
+        if self.kind != "qa" and self.negatives != NegativesSection():
+            raise contradiction(
+                f"data.negatives adds questions about documents, and data.kind = {self.kind}",
+                "Take data.negatives out, or set data.kind: qa.",
+            )
+        return self
 
 
 class PromptSection(Section):
@@ -113,6 +136,8 @@ class PromptSection(Section):
         bare: whether the completion is the answer alone, as it stands in the document, instead of JSON.
         again: text between the document and a second copy of it, which is read with the whole text known. Empty reads
             the document once.
+        look: with a bare prompt, the text after an answer that asks whether the document states it, for a second look.
+            Empty takes no second look.
         before_verdict: in a prompt of two turns, how the first completion opens. That completion only says whether the
             document holds the answer.
         after_verdict: in a prompt of two turns, how the first completion closes.
@@ -129,6 +154,7 @@ class PromptSection(Section):
     reasons: bool | None = None
     bare: bool | None = None
     again: str | None = None
+    look: str | None = None
     before_verdict: str | None = None
     after_verdict: str | None = None
     second_turn: str | None = None

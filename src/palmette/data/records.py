@@ -72,12 +72,14 @@ class DataSet:
         documents: what was read.
         sha256: hash of the source's bytes, or the hub's fingerprint.
         dropped: records left out under the policy "drop", with the reason of each.
+        num_added: unanswerable questions among those of the documents that were added to the source's own.
     """
 
     source: str
     documents: tuple[Document, ...]
     sha256: str
     dropped: tuple[str, ...] = field(default=())
+    num_added: int = 0
 
     @property
     def num_questions(self) -> int:
@@ -87,6 +89,8 @@ class DataSet:
     def describe(self) -> dict[str, Any]:
         """The source of the data set, its hash and its size, for manifests and reports."""
         counts = {"documents": len(self.documents), "questions": self.num_questions}
+        if self.num_added:
+            counts["added"] = self.num_added
         return {"source": self.source, "sha256": self.sha256, **counts}
 
 

@@ -1,11 +1,13 @@
-"""The SQuAD v2 JSON format (Rajpurkar et al., 2018): reading, with every record checked, and writing.
+"""The SQuAD JSON format (Rajpurkar et al., 2016 and 2018): reading, with every record checked, and writing.
 
-Beyond the format, a question may have a `rationale`, which is reasoning that leads to its answer.
+Files of version 1, in which every question has an answer, are read too, and version 2 is written. Beyond the format, a
+question may have a `rationale`, which is reasoning that leads to its answer.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,11 +17,12 @@ from palmette.data.values import json_problem, parse_json
 from palmette.errors import DataError, kind_of_value
 
 VERSION = "v2.0"
+_VERSIONS = re.compile(r"v?[12](\.\d+)?")
 _WANTED: dict[type, str] = {str: "text", int: "a whole number", bool: "true or false", list: "a list"}
 
 
 def parse_squad(text: str, source: str) -> Iterator[Document | DataError]:
-    """Documents of a SQuAD v2 file, in order. A record that breaks the format is given as its error.
+    """Documents of a SQuAD file of version 1 or 2, in order. A record that breaks the format is given as its error.
 
     The id of a document is its title and the number of its paragraph. Questions keep their ids.
 
@@ -39,10 +42,11 @@ def parse_squad(text: str, source: str) -> Iterator[Document | DataError]:
         ) from error
     if not isinstance(root, dict) or not isinstance(root.get("data"), list):
         raise DataError(f"{source}: no list of articles under 'data'", "Give a SQuAD v2 JSON file.")
-    if root.get("version") != VERSION:
+    version = root.get("version")
+    if version is not None and not (isinstance(version, str) and _VERSIONS.fullmatch(version)):
         raise DataError(
-            f"{source}: its version is {short(root.get('version'))}, not {VERSION!r}",
-            f"Convert the file to SQuAD {VERSION} (each question with is_impossible) and set its version.",
+            f"{source}: its version is {short(version)}, not {VERSION!r} or one of version 1",
+            f"Convert the file to SQuAD {VERSION} and set its version.",
         )
     for number, article in enumerate(root["data"], start=1):
         yield from _article(article, number, source)
@@ -81,8 +85,13 @@ def _question(qa: Any, where: str) -> Question:
     identifier = _field(qa, "id", str, where)
     where = f"{where}, question {identifier!r}"
     text = _field(qa, "question", str, where)
-    impossible = _field(qa, "is_impossible", bool, where)
     answers = _answers(qa, "answers", where)
+    if "is_impossible" not in qa and not answers:
+        raise DataError(
+            f"{where} has no answer, and does not say that it is impossible",
+            'Give its answers, or write "is_impossible": true.',
+        )
+    impossible = "is_impossible" in qa and _field(qa, "is_impossible", bool, where)
     if impossible == bool(answers):
         raise DataError(
             f"{where} has is_impossible = {str(impossible).lower()} and {len(answers)} answers",

@@ -1,9 +1,10 @@
 """What a model's name means: a run, a model folder, a GGUF file, or an id on the Hugging Face hub.
 
 Every command, recipe key and function that takes a model's name asks this module, and no other place expands `~`. A
-name is looked up in this order: a run folder, a GGUF file (by its suffix, in any case), a folder, a hub id. A name that
-cannot be a hub id, such as `./models/base`, is a path, so a missing folder is reported and the hub is not asked for it.
-Nor is it asked for a name that `nearby.is_local` takes for a mistyped run.
+name is looked up in this order: `reader`, the run that comes with the package; a run folder, a GGUF file (by its
+suffix, in any case), a folder, a hub id. A name that cannot be a hub id, such as `./models/base`, is a path, so a
+missing folder is reported and the hub is not asked for it. Nor is it asked for a name that `nearby.is_local` takes for
+a mistyped run.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from palmette.errors import ModelError, RunError, reason_of
 from palmette.files import expand
 from palmette.inference.fingerprint import BASE, check_base
 from palmette.inference.nearby import first_inside, is_local, suggestion
+from palmette.inference.reader import READER, reader_folder
 from palmette.model.embedded import DEFAULT_MODEL, find_gguf
 from palmette.model.files import has_head
 from palmette.model.hub import ask_hub
@@ -103,12 +105,18 @@ def resolve_run(name: ModelName, *, finished: bool = True) -> ModelSource:
         ModelError: the base model of a run with an adapter is missing or has changed.
     """
     text = os.fspath(name)
-    path = expand(text)
+    path = run_path(text)
     if not path.exists():
         way_out = suggestion(text, "Give a folder that `palmette train` made.")
         raise RunError(f"{text} is not a run folder: there is nothing of this name", way_out)
     run.check_run(path)
     return _resolve_run(text, path, finished)
+
+
+def run_path(name: ModelName) -> Path:
+    """The folder that a run's name stands for, whether or not anything is there. A folder `reader` is `./reader`."""
+    text = os.fspath(name)
+    return (reader_folder() if text == READER else None) or expand(text)
 
 
 def model_kind(name: ModelName) -> Kind:
@@ -243,7 +251,7 @@ def _resolve_run(text: str, folder: Path, finished: bool) -> ModelSource:
 
 def _kind_of(text: str) -> tuple[Kind, Path]:
     """The kind of a name, and the path that it would be."""
-    path = expand(text)
+    path = run_path(text)
     try:
         if text and run.is_run(path):
             return "run", path

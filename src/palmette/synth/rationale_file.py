@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.data.records import DataSet
+from palmette.data.records import DataSet, Document
 from palmette.data.rows import dump_rows
 from palmette.data.source import read_source
 from palmette.data.squad import dump_squad
@@ -78,6 +79,19 @@ def write_rationales(
             "no rationale is fit to learn from",
             f"Read the completions in {report_of(out)}. A more capable teacher may help.",
         )
-    documents = done.documents if keep_all else done.with_rationale_only()
+    return write_questions(done.documents if keep_all else done.with_rationale_only(), out)
+
+
+def write_questions(documents: Sequence[Document], out: Path) -> int:
+    """Write questions about documents, as SQuAD v2 or JSON Lines by the file's ending.
+
+    Returns:
+        The number of questions.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    documents = tuple(documents)
+    out.parent.mkdir(parents=True, exist_ok=True)
     run.write_text(out, dump_squad(documents) if out.suffix == ".json" else dump_rows(documents))
     return sum(len(document.questions) for document in documents)

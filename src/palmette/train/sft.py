@@ -34,6 +34,9 @@ def prepare(recipe: Recipe, say: Say) -> Job:
         PalmetteError: the data are bad, the model is unfit, or a tree does not fit.
     """
     data = read_sources(recipe)
+    for source in data:
+        if isinstance(source, DataSet) and source.num_added:
+            say(f"{source.source}: {count(source.num_added, 'unanswerable question')} added, as data.negatives asks")
     start = load_start(recipe)
     recipe, model = start.recipe, start.loaded.model
     task = recipe_task(recipe, start.loaded.tokenizer)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from palmette.config import Recipe
+from palmette.data.altered import with_negatives
 from palmette.data.chat import ChatSet, Conversation, read_chat
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
@@ -52,10 +53,21 @@ def read_sources(recipe: Recipe) -> Sources:
         return tuple(
             read_chat(source, on_bad_record=data.on_bad_record, limit=data.limit_documents) for source in data.train
         )
-    return tuple(
+    read = (
         read_source(source, on_bad_record=data.on_bad_record, limit_documents=data.limit_documents)
         for source in data.train
     )
+    return tuple(_with_negatives(source, recipe) for source in read)
+
+
+def _with_negatives(source: DataSet, recipe: Recipe) -> DataSet:
+    """The data with the unanswerable questions that the recipe asks for. Their number is in the manifest."""
+    wanted = recipe.data.negatives
+    documents = with_negatives(
+        source.documents, siblings=wanted.siblings, altered=wanted.altered, seed=recipe.train.seed
+    )
+    more = replace(source, documents=tuple(documents))
+    return replace(more, num_added=more.num_questions - source.num_questions)
 
 
 def build_trees(

@@ -1,0 +1,124 @@
+"""Unanswerable questions that nobody has to write: a document is asked what its siblings answer.
+
+A question about another paragraph of the same article has the topic and the words of this paragraph, which does not
+answer it. Those that share the most words with it, by BM25, mislead the most, so they are taken.
+
+A sibling may answer such a question all the same. So it is asked only where the text lacks a word of every accepted
+answer. That is no proof: docs/results.md says how often it was wrong.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import regex
+
+from palmette.data.records import Document, Question
+
+BLOCK = 256  # documents among which siblings are looked for, which bounds the memory
+_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+
+
+def with_siblings_questions(documents: Iterable[Document], most: int) -> Iterator[Document]:
+    """Documents with questions of their siblings added as unanswerable ones, at the end.
+
+    Siblings are as in `siblings`. Questions that are unanswerable themselves are not taken, since nothing can
+    be checked for them.
+
+    Args:
+        documents: the documents.
+        most: the most questions to add to a document. Fewer are added where fewer are found. A question is asked about
+            one sibling only.
+
+    Yields:
+        The documents in their order. An added question has the id `ID@DOCUMENT`, with the question's own id.
+    """
+    for block in _blocks(documents):
+        added: dict[int, list[Question]] = {}
+        for indices in _groups(block):
+            found = _assign([block[index] for index in indices], most)
+            added.update(zip(indices, found, strict=True))
+        for index, document in enumerate(block):
+            yield replace(document, questions=(*document.questions, *added[index]))
+
+
+def siblings(documents: Iterable[Document]) -> Iterator[tuple[Document, list[Document]]]:
+    """Each document with its siblings, in their order.
+
+    Siblings are the other documents of the same title within a block of `BLOCK` documents. Documents that are the only
+    ones of their titles are siblings of each other.
+    """
+    for block in _blocks(documents):
+        others: dict[int, list[Document]] = {}
+        for indices in _groups(block):
+            others.update((index, [block[other] for other in indices if other != index]) for index in indices)
+        for index, document in enumerate(block):
+            yield document, others[index]
+
+
+def _blocks(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    reader = iter(documents)
+    while block := list(islice(reader, BLOCK)):
+        yield block
+
+
+def _groups(block: Sequence[Document]) -> list[list[int]]:
+    by_title = defaultdict(list)
+    for index, document in enumerate(block):
+        by_title[document.title].append(index)
+    alone = [indices[0] for indices in by_title.values() if len(indices) == 1]
+    return [indices for indices in by_title.values() if len(indices) > 1] + [alone]
+
+
+def _assign(documents: Sequence[Document], most: int) -> list[list[Question]]:
+    """For each document, the questions of the others that share the most words with it."""
+    added: list[list[Question]] = [[] for _ in documents]
+    if len(documents) < 2:
+        return added
+    folded = [_fold(document.text) for document in documents]
+    known = [frozenset(words) for words in folded]
+    index = _index(folded)
+    pairs: list[tuple[float, str, int, Question]] = []
+    for owner, document in enumerate(documents):
+        for question in document.questions:
+            if question.answers:
+                scores = index(_fold(question.text))
+                pairs += [
+                    (-score, question.id, other, question)
+                    for other, score in enumerate(scores)
+                    if score > 0 and other != owner and not _may_answer(known[other], question)
+                ]
+    taken: set[str] = set()
+    for _, name, other, question in sorted(pairs, key=lambda pair: pair[:3]):
+        if name not in taken and len(added[other]) < most:
+            taken.add(name)
+            added[other].append(Question(f"{name}@{documents[other].id}", question.text))
+    return added
+
+
+def _index(folded: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], list[float]]:
+    """BM25 scores of all documents for the words of a question."""
+    from bm25s import BM25  # its import takes a fifth of a second
+
+    vocabulary: dict[str, int] = {}
+    numbered = [[vocabulary.setdefault(word, len(vocabulary)) for word in words] for words in folded]
+    index = BM25()
+    index.index((numbered, dict(vocabulary)), show_progress=False)
+
+    def scores(words: Sequence[str]) -> list[float]:
+        there = [word for word in words if word in vocabulary]
+        return [float(score) for score in index.get_scores(there)] if there else [0.0] * len(folded)
+
+    return scores
+
+
+def _may_answer(known: frozenset[str], question: Question) -> bool:
+    """Whether a text of known words holds all words of an accepted answer."""
+    return any(known.issuperset(words) for answer in question.answers if (words := _fold(answer.text)))
+
+
+def _fold(text: str) -> list[str]:
+    return [word.casefold() for word in _WORD.findall(text)]
