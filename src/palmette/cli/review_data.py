@@ -128,7 +128,6 @@ def review_retrain(
     """
     _check_packages()
     from palmette.cli.console import command_line, stderr, stdout
-    from palmette.config import read_section
     from palmette.inference.names import resolve_run
     from palmette.startup import quick_imports
 
@@ -139,8 +138,7 @@ def review_retrain(
         from palmette.studies.retraining.settings import RetrainSettings
         from palmette.train.callbacks import TrainingInterrupted
 
-    values = {"method": method, "epochs": epochs, "learning_rate": learning_rate, "replay": replay, "seed": seed}
-    settings, news = read_section(RetrainSettings, values, "review retrain"), stderr()
+    settings, news = RetrainSettings(method, epochs, learning_rate, replay, seed), stderr()
     try:
         done = retrain(run, _store(run, store), settings, news.print, out)
     except TrainingInterrupted as stop:

@@ -32,11 +32,11 @@ def verdicts_needed(error: float, number: int, gain: float, *, level: float = LE
         level: confidence level of the interval.
         power: the probability of seeing it.
 
-    >>> verdicts_needed(2.0, 100, 5.602)
+    >>> verdicts_needed(2.0, 100, 5.604)
     100
     """
     reach = float(special.ndtri((1.0 + level) / 2.0) + special.ndtri(power))
-    return max(1, math.ceil(number * (reach * error / gain) ** 2 - 1e-3))
+    return max(1, math.ceil(number * (reach * error / gain) ** 2))
 
 
 def smallest_gain(error: float, *, level: float = LEVEL, power: float = POWER) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def retrain(model: str, store: str | Path, settings: RetrainSettings, say: Say, 
     assert source.folder is not None
     assert source.trained is not None
     wanted = {
-        "settings": settings.model_dump(),
+        "settings": asdict(settings),
         "run_sha256": weights_hash(str(source.trained)),
         "store": str(store),
     }

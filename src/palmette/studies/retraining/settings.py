@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
-
-from palmette.config import NonNegative, Positive, Recipe, Section
+from palmette.config import Recipe
 from palmette.inference.names import ModelSource
 from palmette.train.stages import recipe_from
 
@@ -17,7 +16,8 @@ _PREFERENCE_RATE = 1e-4  # as in the recipes of these stages
 _MOST_WEIGHT = 4.0  # of the rarer side of KTO's labels
 
 
-class RetrainSettings(Section):
+@dataclass(frozen=True)
+class RetrainSettings:
     """How verdicts are learned.
 
     Attributes:
@@ -30,10 +30,10 @@ class RetrainSettings(Section):
     """
 
     method: Method = "sft"
-    epochs: Positive = 2
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    replay: NonNegative = 1.0
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    epochs: int = 2
+    learning_rate: float | None = None
+    replay: float = 1.0
+    seed: int = 0
 
 
 def retraining_recipe(
