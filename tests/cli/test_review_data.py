@@ -75,6 +75,10 @@ def test_verdicts_are_written_in_each_form(
         assert command("import", MODEL, form, "--format", form, "--store", other) == 0
         with Store.open(other) as opened:
             assert [one.verdict for one in opened.events() if one.kind == "verdict"].count(verdict("reject")) == 2
+    assert command("import", MODEL, "squad.json", "--format", "answers", "--store", tmp_path / "squad.db") == 0
+    with Store.open(tmp_path / "squad.db") as opened:
+        given = {one.question: one.verdict for one in opened.events()}
+    assert given == {"when": verdict("edit", "7:40", 0.0), "where": verdict("edit", "Quay 4", 0.0)}
     assert "12 events added" in capsys.readouterr().err
     before = (tmp_path / "answers.jsonl").read_bytes()
     assert command("export", MODEL, "answers.jsonl") == 2

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.review.state import State
 
 Format = Literal["answers", "pairs", "labels", "events", "label-studio", "doccano", "argilla"]
-Foreign = Literal["events", "label-studio", "doccano", "argilla"]
+Foreign = Literal["answers", "events", "label-studio", "doccano", "argilla"]
 ReviewedArgument = Annotated[
     str, typer.Argument(help="The run whose answers were reviewed.", **{**MODEL, "metavar": "RUN"})
 ]
@@ -58,7 +58,13 @@ def review_export(
 def review_import(
     run: ReviewedArgument,
     source: Annotated[Path, typer.Argument(help="The file to read.", **{**PATH, "metavar": "FILE"})],
-    form: Annotated[Foreign, typer.Option("--format", help="What wrote the file.")] = "events",
+    form: Annotated[
+        Foreign,
+        typer.Option(
+            "--format",
+            help="What the file holds: all events, right answers (JSON Lines or SQuAD v2), or what another tool wrote.",
+        ),
+    ] = "events",
     store: StoreOption = None,
 ) -> None:
     """Add verdicts from a file, of palmette or of another tool."""
@@ -109,7 +115,7 @@ def review_retrain(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the verdicts.")] = 2,
     learning_rate: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Peak learning rate. By default that of the old run, and 1e-4 for dpo and kto."),
+        typer.Option(min=1e-9, help="Peak learning rate. By default that of the old run, and 1e-4 for dpo and kto."),
     ] = None,
     replay: Annotated[
         float,
@@ -145,7 +151,7 @@ def review_retrain(
         news.print(f"{str(stop).partition('.')[0]}. Continue with the same command.")
         raise typer.Exit(stop.exit_code) from stop
     if done.compared:
-        stdout().print(f"A: {run}\nB: {done.run}\n\n", comparison_table(done.compared))
+        stdout().print(f"A: {run}\nB: {done.run}\n", comparison_table(done.compared))
     else:
         news.print("No comparison: no question of the audit set has a right answer yet.")
     news.print(f"the page: {done.page}")

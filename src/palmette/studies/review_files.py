@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from palmette import run
 from palmette.config import Recipe
+from palmette.data.source import read_source
 from palmette.errors import DataError, reason_of
 from palmette.inference.names import resolve_model
 from palmette.inference.task import recipe_prompt
 from palmette.numbers import count
 from palmette.progress import Say
-from palmette.review.events import now
+from palmette.review.events import Span, Verdict, now
 from palmette.review.export import REASONS, Export, dump_json_lines, export_store
 from palmette.review.formats import argilla, doccano, label_studio, native
-from palmette.review.formats.annotated import Annotated, annotated, import_annotated
+from palmette.review.formats.annotated import Annotated, Annotation, annotated, import_annotated
 from palmette.review.state import fold
 from palmette.review.store import Store
 
-Learned = Literal["answers", "pairs", "labels"]
-Tool = Literal["label-studio", "doccano", "argilla"]
+Importable = Literal["answers", "events", "label-studio", "doccano", "argilla"]
 Format = Literal["answers", "pairs", "labels", "events", "label-studio", "doccano", "argilla"]
+
+
+_NOBODY = "imported"  # who is said to have given the answers of a file that names nobody
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,13 @@ def export_review(store: str | Path, model: str, form: Format, out: Path, say: S
     say(f"{number} {form} in {out}, from {count(exported.num_verdicts, 'verdict')}")
 
 
-def import_review(store: str | Path, form: Format, path: Path, say: Say) -> None:
+def import_review(store: str | Path, form: Importable, path: Path, say: Say) -> None:
     """Add the verdicts of a file to a store, or make one of them.
 
     Args:
         store: the store.
-        form: "events", or the name of another tool.
+        form: "events", the name of another tool, or "answers" for questions with known answers (JSON Lines or SQuAD
+            v2), which become the verdicts of somebody called "imported".
         path: the file.
         say: called with a line about what was added.
 
@@ -95,16 +99,11 @@ def import_review(store: str | Path, form: Format, path: Path, say: Say) -> None
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {reason_of(error)}", "Check the path.") from error
-    if form in get_args(Learned):
-        raise DataError(
-            f"{form} say too little to become verdicts again",
-            f"Import events, or the file of another tool: {', '.join(_TOOLS)}.",
-        )
     with Store.open(store) as opened:
         if form == "events":
             say(f"{count(native.restore(opened, text, str(path)), 'event')} added")
         else:
-            given = _TOOLS[form].parse(text, str(path))
+            given = _answers(str(path)) if form == "answers" else _TOOLS[form].parse(text, str(path))
             number = import_annotated(opened, given, path.name, now())
             say(f"{count(number, 'verdict')} on {count(len(given), 'question')} added")
 
@@ -115,6 +114,19 @@ def _learned(exported: Export, form: str, out: Path) -> tuple[str, int]:
         return exported.squad() if out.suffix == ".json" else exported.rows(), exported.num_questions
     chosen = exported.pairs if form == "pairs" else exported.labels
     return dump_json_lines(chosen), len(chosen)
+
+
+def _answers(source: str) -> list[Annotated]:
+    """Questions with known answers, as verdicts. Of several answers the first one counts."""
+    found = []
+    for document in read_source(source).documents:
+        for question in document.questions:
+            span = next((Span(one.text, one.start, one.start + len(one.text)) for one in question.answers), None)
+            verdict = Verdict("edit" if span else "no_answer", span)
+            found.append(
+                Annotated(question.id, question.text, document.text, annotations=(Annotation(_NOBODY, verdict),))
+            )
+    return found
 
 
 def existing(store: str | Path) -> str | Path:
