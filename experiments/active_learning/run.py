@@ -89,7 +89,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--wrong", nargs="+", type=float, default=[0.0, 0.1], help="shares of wrong verdicts")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--every", type=int, default=4, help="take every so manyth document of the pool")
-    parser.add_argument("--every-data", type=int, default=3, help="measure on every so manyth document")
+    parser.add_argument("--every-data", type=int, default=1, help="measure on every so manyth document")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--model", default=DEFAULT_MODEL, help="the untouched model")

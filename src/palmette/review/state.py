@@ -87,6 +87,7 @@ class State:
     last: int = 0
     _history: dict[Key, list[Judgement]] = field(default_factory=dict)
     _decided: dict[str, list[Judgement]] = field(default_factory=dict)
+    _people: dict[str, dict[str, None]] = field(default_factory=dict)
     _times: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
@@ -118,6 +119,7 @@ class State:
 
     def _settle(self, key: Key) -> None:
         """Let the latest verdict and the latest adjudication that were not taken back count."""
+        self._people.setdefault(key[1], {})[key[0]] = None
         if own := self._history.get(key):
             self.judgements[key] = own[-1]
         else:
@@ -138,7 +140,8 @@ class State:
 
     def of_question(self, question: str) -> dict[str, Judgement]:
         """The verdicts that count on a question, by annotator."""
-        return {name: one for (name, asked), one in self.judgements.items() if asked == question}
+        found = {name: self.judgements.get((name, question)) for name in self._people.get(question, ())}
+        return {name: one for name, one in found.items() if one is not None}
 
     def latest(self, annotator: str) -> Judgement | None:
         """The verdict that an undo of this person takes back: the one given last. None if there is none."""

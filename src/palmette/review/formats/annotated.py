@@ -12,7 +12,7 @@ from palmette.data.text import short
 from palmette.errors import DataError
 from palmette.review.events import Event, Shown, Span, Verdict, document_hash
 from palmette.review.offsets import from_utf16
-from palmette.review.state import Judgement, State
+from palmette.review.state import State
 from palmette.review.store import Store
 
 LABEL = "answer"  # of a marked span, in tools that want one
@@ -53,10 +53,15 @@ class Annotated:
 
 def annotated(documents: Iterable[Document], state: State) -> Iterator[Annotated]:
     """The questions of documents with the verdicts that count, in the order of the data."""
+    suggestions: dict[str, Event] = {}
+    for event in (*state.shown.values(), *(one.event for one in state.of() if one.event.shown is not None)):
+        before = suggestions.get(event.question)
+        if before is None or (event.id or 0) > (before.id or 0):
+            suggestions[event.question] = event
     for document in documents:
         for question in document.questions:
             judged = state.of_question(question.id)
-            suggested = _suggestion(state, question.id, judged.values())
+            suggested = suggestions.get(question.id)
             shown = suggested.shown if suggested else None
             yield Annotated(
                 question.id,
@@ -68,13 +73,6 @@ def annotated(documents: Iterable[Document], state: State) -> Iterator[Annotated
                 suggested.run if suggested else "",
                 tuple(Annotation(name, judged[name].verdict) for name in sorted(judged)),
             )
-
-
-def _suggestion(state: State, question: str, judged: Iterable[Judgement]) -> Event | None:
-    """The last event that says what was suggested."""
-    shown = [event for (_, asked), event in state.shown.items() if asked == question]
-    events = [*shown, *(one.event for one in judged if one.event.shown is not None)]
-    return max(events, key=lambda event: event.id or 0, default=None)
 
 
 def import_annotated(store: Store, given: Sequence[Annotated], source: str, time: datetime) -> int:
