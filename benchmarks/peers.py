@@ -49,7 +49,8 @@ from side import (
     Job,
     Side,
     Turns,
-    feed,
+    give_batches,
+    give_schedule,
     micro_batches,
     patch_head,
     read_job,
@@ -120,7 +121,8 @@ def trl_side(job: Job, turns: Turns) -> Side:
     patch_head(extra)
     data = Dataset.from_dict({"input_ids": [list(row[0]) for row in rows], "labels": [list(row[1]) for row in rows]})
     trainer = SFTTrainer(model, config, train_dataset=data, processing_class=loaded.tokenizer, callbacks=[turns])
-    feed(trainer, batches, trainer.data_collator)
+    give_schedule(trainer)
+    give_batches(trainer, batches, trainer.data_collator)
     return row_side(trainer, steps)
 
 

@@ -94,7 +94,7 @@ class PreferenceJob(Job):
 def adapted(job: PreferenceJob) -> LoadedModel:
     """Palmette's model with a fresh adapter, and a fresh head for rewards, as the stages begin."""
     recipe = job.recipe()
-    loaded = load_start(recipe, None).loaded
+    loaded = load_start(recipe).loaded
     if job.kind == "reward":
         add_head(loaded.model, "reward", recipe.train.seed)
     return loaded

@@ -42,7 +42,8 @@ from side import (
     Channel,
     Side,
     Turns,
-    feed,
+    give_batches,
+    give_schedule,
     micro_batches,
     patch_head,
     read_job,
@@ -92,7 +93,8 @@ def trl_side(job: PreferenceJob, turns: Turns) -> Side:
     options = trl_options(job, int(size), len(batches) // len(steps))
     trainer, collate = build_trainer(job, options, [one for step in steps for one in step])
     trainer.add_callback(turns)
-    feed(trainer, batches, collate)
+    give_schedule(trainer)
+    give_batches(trainer, batches, collate)
     rows = [[row for one in step for row in one["rows"]] for step in steps]
     return row_side(trainer, rows, examples=job.num_examples)
 

@@ -269,13 +269,17 @@ def patch_head(extra: list[str]) -> None:
         trl.trainer.utils._use_triton = lambda _device: True
 
 
-def feed(trainer: Any, batches: list[list[int]], collate: Callable[..., Any]) -> None:
-    """Let one of TRL's trainers meet its examples in these micro-batches, in this order, at Palmette's learning rates.
+def give_schedule(trainer: Any) -> None:
+    """Let one of TRL's trainers learn at Palmette's learning rates.
 
-    The learning rates of transformers begin at 0, so the sides would not learn the same.
+    Those of transformers begin at 0, so the sides would not learn the same.
     """
     trainer.from_zero = False
     trainer.create_scheduler = functools.partial(ScheduledTrainer.create_scheduler, trainer)
+
+
+def give_batches(trainer: Any, batches: list[list[int]], collate: Callable[..., Any]) -> None:
+    """Let one of TRL's trainers meet its examples in these micro-batches, in this order."""
     loader = torch.utils.data.DataLoader(trainer.train_dataset, batch_sampler=batches, collate_fn=collate)
     trainer.get_train_dataloader = lambda: trainer.accelerator.prepare(loader)
 

@@ -6,15 +6,18 @@ import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from transformers import PreTrainedTokenizerFast
 
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tree.chat import ChatTemplate
 from tests.support.browser import HOW_TO_INSTALL, Browser, find_chromium
 from tests.support.models import tiny_llama
+from tests.support.span_decoding import fitted, stock
 from tests.support.tokenizers import CHATML, byte_level_tokenizer
 
 if TYPE_CHECKING:
@@ -62,6 +65,24 @@ def no_kept_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 def tokenizer() -> PreTrainedTokenizerFast:
     """A small byte-level tokenizer with a ChatML template."""
     return byte_level_tokenizer(["<|im_start|>", "<|im_end|>"], eos="<|im_end|>", template=CHATML)
+
+
+@pytest.fixture(scope="session")
+def qa_task(tokenizer: PreTrainedTokenizerFast) -> ExtractiveQa:
+    """Questions about documents, with the prompt "plain"."""
+    return ExtractiveQa(ChatTemplate(tokenizer))
+
+
+@pytest.fixture(scope="session")
+def fitted_model(tokenizer: PreTrainedTokenizerFast) -> Any:
+    """A tiny model that has learned the answers of `tests/support/span_decoding.py`. No test may change it."""
+    return fitted(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def stock_model(fitted_model: Any) -> Any:
+    """The same weights with the attention of transformers."""
+    return stock(fitted_model)
 
 
 @pytest.fixture(scope="session")

@@ -139,12 +139,10 @@ def test_piped_tables_have_tabs() -> None:
 
 def test_json_has_the_place() -> None:
     record = as_record(DOCUMENT, Asked("What is the fee?", ANSWER))
-    assert (record["question"], record["answer"], record["line"], record["page"]) == (
-        "What is the fee?", "EUR 4,000", 3, None
-    )  # fmt: skip
+    assert (record["question"], record["answer"], record["place"]) == ("What is the fee?", "EUR 4,000", {"line": 3})
     assert TEXT[record["start"] : record["end"]] == "EUR 4,000"
     refused = as_record(DOCUMENT, Asked("?", ABSENT))
-    assert (refused["answer"], refused["refusal"], refused["line"]) == (None, "absent", None)
+    assert (refused["answer"], refused["refusal"], refused["place"]) == (None, "absent", None)
 
 
 def test_words_that_are_not_in_the_document_are_told_apart() -> None:

@@ -25,7 +25,7 @@ def test_answers_are_those_of_a_document_on_standard_input(
     for record in records:
         assert 0.0 <= record["no_answer_probability"] <= 1.0
         assert record["certified"] in (True, False)
-        assert (record["answer"] is None) == (record["start"] is None) == (record["line"] is None)
+        assert (record["answer"] is None) == (record["start"] is None) == (record["place"] is None)
         assert record["answer"] is None or record["probability"] > record["no_answer_probability"]
 
 
@@ -53,7 +53,7 @@ def test_an_answer_is_shown_in_its_place(
         "2  at »7:40« from pier 3. :100:",
     ]
     record = json.loads(ask_with_completion(monkeypatch, capsys, run_folder.parent, '{"answer": "7:40"}', "--json"))
-    assert (record["answer"], record["valid_json"], record["line"]) == ("7:40", True, 2)
+    assert (record["answer"], record["valid_json"], record["place"]) == ("7:40", True, {"line": 2})
     assert FERRY[record["start"] : record["end"]] == "7:40"
     assert record["start"] > FERRY.index("17:40") + 5
 

@@ -50,6 +50,25 @@ def test_the_report_as_json(bad: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert [problem["count"] for problem in report["problems"]] == [1]
 
 
+def test_tokens_are_counted_where_a_tokenizer_is_at_hand(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The built-in data for choosing have 20 documents, each with a tree of its own."""
+    monkeypatch.setattr("palmette.model.loading.tokenizer_folder", lambda: tiny_folder)
+    assert palmette(monkeypatch, "data", "check", "builtin:dev") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "trunks 20, " in shown
+    assert "tokens at the median" in shown
+    assert "too long none of more than train.row_tokens = 4,096" in shown
+    assert palmette(monkeypatch, "data", "check", "builtin:dev", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["tokens"]["row_tokens"], report["tokens"]["trees"]["count"]) == (4096, 20)
+    assert "records" not in report
+    monkeypatch.setattr("palmette.model.loading.tokenizer_folder", lambda: None)
+    assert palmette(monkeypatch, "data", "check", "builtin:dev", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] is None
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_says_whether_it_can_learn_from_the_data(
     stage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -75,7 +94,7 @@ def test_no_line_of_a_report_is_wider_than_the_terminal(bad: Path) -> None:
 def test_no_check_loads_a_model(bad: Path) -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from palmette.cli.main import app\n"
-        f"CliRunner().invoke(app, ['data', 'check', {str(bad)!r}, '--stage', 'sft'])\n"
+        f"CliRunner().invoke(app, ['data', 'check', {str(bad)!r}, '--stage', 'sft', '--no-tokens'])\n"
         "CliRunner().invoke(app, ['recipe', 'ppo'])\n"
         "assert 'palmette.data.check' in sys.modules\n"
         "print(sorted({'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules)))"

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from palmette.cli import main as entry
 from palmette.cli.lazy import Command, Group
 from palmette.cli.main import COMMANDS, app
-from palmette.cli.options import expanded_name, expanded_path
+from palmette.cli.options import Answering, expanded, expanded_name, expanded_path, read_answering
 from palmette.errors import DataError, PalmetteError
 from palmette.train.stages import STAGES
 
@@ -56,6 +56,27 @@ def modules_after(*calls: list[str]) -> set[str]:
 def test_there_are_commands() -> None:
     """Else the tests below would look at nothing."""
     assert len(ALL) >= 25
+
+
+@pytest.mark.parametrize("words", ALL, ids=IDS)
+def test_helps_name_values_in_words(words: tuple[str, ...]) -> None:
+    """Not by types of Python, such as <list[str]> or <int range>, nor numbers as [x>=1]."""
+    shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).output
+    assert "Options:" in shown
+    assert not re.search(r"<[a-z|]+[ \[>]|x[<>]=|=x\b", shown), shown
+    arguments = re.findall(
+        r"^  ([A-Za-z]+)(?:\.\.\.)?  ", shown.partition("Arguments:")[2].partition("Options:")[0], re.M
+    )
+    assert arguments == [name.upper() for name in arguments]
+    for option in re.findall(r"^  (--[a-z-]+ \S+)  ", shown.partition("Options:")[2], re.M):
+        value = option.partition(" ")[2]
+        assert value == value.upper() or "|" in value, option
+
+
+def test_several_values_of_an_argument_have_dots_once() -> None:
+    shown = CliRunner().invoke(app, ["predict", "--help"]).output
+    assert " {SOURCE}... {OUT}" in shown
+    assert "SOURCE...  A file" in shown
 
 
 @pytest.mark.parametrize("command", list(ALL.values()), ids=IDS)
@@ -236,6 +257,25 @@ def test_the_shell_completes_commands_and_options_and_nothing_heavy_is_imported(
     assert done.stderr == "[]\n"
 
 
+@pytest.mark.parametrize(("shell", "between"), [("fish", "\t"), ("powershell", ":::"), ("zsh", '":"')])
+@pytest.mark.parametrize("line", ["palmette train ", "palmette ask --"])
+def test_shells_that_show_helps_get_each_on_one_line(shell: str, between: str, line: str) -> None:
+    """Fish and PowerShell would propose the second line of a help as a word."""
+    asked = {
+        "_PALMETTE_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_WORD_TO_COMPLETE": line.rpartition(" ")[2],
+    }
+    code = "import sys; sys.argv = ['palmette']; from palmette.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked})
+    lines = done.stdout.removeprefix("_arguments '*: :((").removesuffix("\n").removesuffix("))'").split("\n")
+    assert [between in one for one in lines] == [True] * len(lines)
+    words = [one.strip('"').partition(between)[0] for one in lines]
+    assert set(words) >= ({*STAGES} if "train" in line else {"--model", "--why", "--max-words"})
+    assert max(map(len, lines)) > 80, "some help would be wrapped"
+
+
 def test_completion_of_the_programs_commands_imports_no_command() -> None:
     """A shell asks at each press of a key."""
     code = (
@@ -249,3 +289,30 @@ def test_completion_of_the_programs_commands_imports_no_command() -> None:
     assert done.stdout.split() == list(COMMANDS)
     held = ["palmette.cli", "palmette.cli.failures", "palmette.cli.lazy", "palmette.cli.main", "palmette.errors"]
     assert done.stderr == f"{held}\n"
+
+
+def test_a_commands_parameter_is_replaced_by_options() -> None:
+    """A command takes the options of a signature in place of one parameter, without some, or with other defaults."""
+    taken: list[tuple[str, Answering, bool]] = []
+
+    def command(*, first: str, answering: Answering, last: bool = False) -> None:
+        taken.append((first, answering, last))
+
+    made = expanded("answering", read_answering, without=("decoder", "attention"), max_words=7)(command)
+    assert [(name, one.default) for name, one in inspect.signature(made).parameters.items()] == [
+        ("first", inspect.Parameter.empty),
+        ("calibration", True),
+        ("max_words", 7),
+        ("inside_words", None),
+        ("last", False),
+    ]
+    made(first="a", calibration=False, max_words=3, inside_words=None, last=True)
+    assert taken == [("a", Answering(calibration=False, max_words=3), True)]
+
+
+def test_how_a_model_answers_is_asked_alike_by_all_commands_that_answer() -> None:
+    listed = [*inspect.signature(read_answering).parameters]
+    for words in (("ask",), ("predict",), ("eval", "squad")):
+        own = [*inspect.signature(ALL[words].function()).parameters]
+        wanted = [name for name in listed if words != ("predict",) or name != "decoder"]
+        assert [name for name in own if name in listed] == wanted

@@ -105,7 +105,8 @@ def test_the_place_of_an_answer_in_a_pdf(
     number = text.count("\n", 0, record["start"])
     page, line = [(1, 1), (2, 1), (2, 2)][number]
     assert (record["place"]["page"], record["place"]["line"]) == (page, line)
-    left, bottom, right, top = record["place"]["box"]
+    assert [box["page"] for box in record["place"]["boxes"]] == [page]
+    left, bottom, right, top = record["place"]["boxes"][0]["box"]
     base = 700.0 - 14.0 * (line - 1)
     assert 72.0 <= left < right < 600.0
     assert base - 5.0 < bottom < base < top < base + 15.0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
 from palmette.cli.main import COMMANDS, app
 from palmette.cli.suggestions import _CALLED, suggestion
+from tests.support.command import palmette
 
 CASES = {
     "sft": "'palmette train sft'",
@@ -53,3 +56,44 @@ def test_other_programs_names_lead_to_commands(path: str) -> None:
 def test_no_command_has_the_name_of_another_programs(word: str) -> None:
     """Else the table would be for nothing."""
     assert word not in COMMANDS
+
+
+# Commands that take a run, an evaluation or a model, mistyped, and what is meant.
+MISTYPED = {
+    "compare-runs runs/measurd runs/measured": "runs/measured",
+    "compare-runs runs/measured runs/quikstart/untouched": "runs/quickstart/untouched",
+    "push runs/quikstart --to me/it": "runs/quickstart",
+    "push runs/quickstart --to me/it --evaluation runs/measurd": "runs/measured",
+    "merge runs/quikstart --out new": "runs/quickstart",
+    "report quikstart": "runs/quickstart",
+    "train sft --resume runs/quikstart": "runs/quickstart",
+    "train dpo --resume quickstart": "runs/quickstart",
+    "baseline encoder --data builtin:test --resume runs/encodr": "runs/encoder",
+    "calibrate --model runs/quikstart --data builtin:test": "runs/quickstart",
+    "eval squad --model runs/quikstart --data builtin:test --out new": "runs/quickstart",
+    "eval retention --model runs/quikstart": "runs/quickstart",
+    "eval divergence --model runs/quikstart --reference runs/quickstart --data builtin:test": "runs/quickstart",
+    "inspect --model runs/quikstart": "runs/quickstart",
+    "chat --model runs/quikstart": "runs/quickstart",
+}
+
+
+@pytest.mark.parametrize("typed", MISTYPED)
+def test_a_mistyped_run_is_told_which_may_be_meant(
+    typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {
+        "quickstart": ["recipe.yaml", "manifest.json"],
+        "measured": ["answers.jsonl", "metrics.json"],
+        "quickstart/untouched": ["answers.jsonl", "metrics.json"],
+        "encoder": ["encoder.json"],
+    }
+    for folder, names in files.items():
+        Path("runs", folder).mkdir(parents=True)
+        for name in names:
+            Path("runs", folder, name).write_text("{}")
+    assert palmette(monkeypatch, *typed.split()) == 2
+    shown = capsys.readouterr().err
+    assert f"Did you mean {MISTYPED[typed]}?" in shown
+    assert shown.startswith("error: ")

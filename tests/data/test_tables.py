@@ -5,15 +5,20 @@ Files are written by pandas, openpyxl and pyarrow. What they mean is stated besi
 
 from __future__ import annotations
 
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pandas
 import pytest
 
+from palmette.data.preference import read_comparisons, read_verdicts
 from palmette.data.records import Answer
 from palmette.data.source import open_rows, read_source
+from palmette.data.tables import open_table
 from palmette.errors import DataError
+from tests.support.papers import repacked
 
 TOWER = "The tower is granite. It was built in 1882,\nand is open on Sunday. The lamp was lit in 1882."
 COLUMNS = {
@@ -144,6 +149,31 @@ def test_rows_of_other_kinds_are_read_from_tables_too(tmp_path: Path) -> None:
         assert {name: row[name] for name in pairs} == {"prompt": "When?", "chosen": "At 7.", "rejected": "Never."}
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.xlsx", "a.parquet"])
+def test_preferences_of_a_table_hold_truth_values_numbers_and_lists(tmp_path: Path, name: str) -> None:
+    """A cell of CSV is text, and people write a truth value as true, TRUE, 1 or yes."""
+    truths = ["true", "FALSE", "1", "0", "yes", "No "]
+    verdicts = {"prompt": ["When?"] * 6, "completion": [f"At {i}." for i in range(6)], "label": truths}
+    path = written(tmp_path / name, verdicts)
+    assert [one.label for one in read_verdicts(path).records] == [True, False, True, False, True, False]
+    for label in ([True, False], [1, 0]):
+        path = written(tmp_path / name, {**{k: v[:2] for k, v in verdicts.items()}, "label": label})
+        assert [one.label for one in read_verdicts(path).records] == [True, False]
+    path = written(tmp_path / name, {**verdicts, "label": ["true", "maybe", *truths[2:]]})
+    with pytest.raises(DataError, match="'label' is 'maybe', not true or false"):
+        read_verdicts(path)
+    pair = {"prompt": ["When?"], "chosen": ["At 7."], "rejected": ["[Never]"], "margin": ["0.5"]}
+    (found,) = read_comparisons(written(tmp_path / name, pair)).records
+    assert (found.completions, found.margin) == (("At 7.", "[Never]"), 0.5)
+    several = {
+        "prompt": ['[{"role": "user", "content": "When?"}]'],
+        "completions": ['["a", "b", "c"]'],
+        "ranks": ["[2, 3, 1]"],
+    }
+    (found,) = read_comparisons(written(tmp_path / name, several)).records
+    assert (found.prompt[0].parts[0].text, found.completions) == ("When?", ("c", "a", "b"))
+
+
 def test_rows_name_documents_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By names that are relative to the data file, wherever the command is started."""
     (tmp_path / "papers").mkdir()
@@ -181,3 +211,44 @@ def test_a_line_of_json_may_name_a_document_too(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"question": "When?", "document": "ferry.txt", "answers": ["7:40"]}\n')
     assert read_source(str(path)).documents[0].questions[0].answers == (Answer("7:40", 20),)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "cp1250", "cp932"])
+def test_tables_are_read_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    """What is not ASCII stands at the end only, after more than is read at a time, and lines end in several ways."""
+    last = "契約は三十日の通知で終わる" if encoding == "cp932" else "Żółć gęślą jaźń"
+    rows = [f'{number};"a ""b""\r\nc"' for number in range(120_000)]
+    path = tmp_path / "a.csv"
+    path.write_bytes("\r\n".join(["sep=;", "number;text", *rows, f"last;{last}"]).encode(encoding))
+    table = open_table(path, "a.csv")
+    assert table.columns == ("number", "text")
+    read = list(table.rows)
+    assert (len(read), read[0].number, read[0]) == (120_001, 3, {"number": "0", "text": 'a "b"\r\nc'})
+    assert read[-1] == {"number": "last", "text": last}
+
+
+def test_a_table_may_be_larger_than_memory(tmp_path: Path) -> None:
+    """24 MB of text are read in less than 4 MB."""
+    long = tmp_path / "a.csv"
+    with long.open("w") as stream:
+        stream.write("question,context\n")
+        stream.writelines(f'"What, {number}?",{"é" if number == 700 else "e" * 30_000}\n' for number in range(800))
+    tracemalloc.start()
+    try:
+        assert sum(len(row["question"]) for row in open_table(long, "a.csv").rows) == 10 * 8 + 90 * 9 + 700 * 10
+        assert tracemalloc.get_traced_memory()[1] < 4e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_rows_of_a_sheet_are_given_before_the_next_ones_are_read(tmp_path: Path) -> None:
+    """The sheet breaks off in the middle. What stands before is read, and then comes the error."""
+    path = tmp_path / "a.xlsx"
+    pandas.DataFrame({"question": [f"What is {number}?" for number in range(2000)]}).to_excel(path, index=False)
+    with zipfile.ZipFile(path) as archive:
+        sheet = archive.read("xl/worksheets/sheet1.xml")
+    path.write_bytes(repacked(path, {"xl/worksheets/sheet1.xml": sheet[: len(sheet) // 2]}))
+    rows = open_table(path, "a.xlsx").rows
+    assert [next(rows)["question"] for _ in range(3)] == ["What is 0?", "What is 1?", "What is 2?"]
+    with pytest.raises(DataError, match=r"a\.xlsx: no Excel file that can be read: .*Save it again"):
+        list(rows)

@@ -17,7 +17,7 @@ from palmette.errors import PackingError
 from palmette.tasks.extractive_qa import Reasoning
 from palmette.tasks.qa_prompt import load_prompt
 from tests.support.models import tiny_llama
-from tests.support.span_decoding import LEARNED, fitted
+from tests.support.span_decoding import LEARNED
 
 SMALL = {"window_tokens": 60, "overlap_tokens": 20, "max_words": 3, "tokens_per_batch": 800, "tokens_per_pass": 8}
 TEXT = " ".join(f"The ferry {name} leaves at {i * 7 % 60}." for i, name in enumerate("abcdefghijklmnop"))
@@ -26,13 +26,8 @@ LOOK = FirstLook(whole_windows=2, max_windows=3, windows_per_round=2, max_unread
 
 
 @pytest.fixture(scope="module")
-def model(tokenizer: Any) -> Any:
-    return fitted(tokenizer)
-
-
-@pytest.fixture(scope="module")
-def decoder(model: Any, tokenizer: Any) -> SpanDecoder:
-    return SpanDecoder(model, tokenizer, effort=Effort(**SMALL))
+def decoder(fitted_model: Any, tokenizer: Any) -> SpanDecoder:
+    return SpanDecoder(fitted_model, tokenizer, effort=Effort(**SMALL))
 
 
 def opened(decoder: SpanDecoder, look: FirstLook | None = LOOK, **options: Any) -> LongDocument:

@@ -15,37 +15,23 @@ from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.decode.spans import cut_windows, words
 from palmette.errors import DataError, ModelError, PackingError
 from palmette.tasks.extractive_qa import ExtractiveQa
-from palmette.tree.chat import ChatTemplate
 from palmette.tree.segments import TextEncoder
 from tests.support.models import tiny_llama
-from tests.support.span_decoding import EVERYTHING, LEARNED, QUESTIONS, TEXT, brute_force, check_offsets, fitted, stock
+from tests.support.span_decoding import EVERYTHING, LEARNED, QUESTIONS, TEXT, brute_force, check_offsets
 from tests.support.spans import plain_spans
 
 
-@pytest.fixture(scope="module")
-def task(tokenizer: Any) -> ExtractiveQa:
-    return ExtractiveQa(ChatTemplate(tokenizer))
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer: Any) -> Any:
-    return fitted(tokenizer)
-
-
-@pytest.fixture(scope="module")
-def plain(model: Any) -> Any:
-    return stock(model)
-
-
-def test_a_long_document_is_merged_on_one_scale(model: Any, plain: Any, tokenizer: Any, task: ExtractiveQa) -> None:
+def test_a_long_document_is_merged_on_one_scale(
+    fitted_model: Any, stock_model: Any, tokenizer: Any, qa_task: ExtractiveQa
+) -> None:
     """Each window scored by brute force. It answers for the spans that begin in its own part: all others that it shows
     count as no answer there. Of k windows one holds the answer or none does, so the odds of a string are the mean over
     the windows.
     """
     text = " ".join(f"The ferry {i} leaves at {i * 7 % 60}." for i in range(8))
     effort = Effort(3, None, None, window_tokens=40, overlap_tokens=16, tokens_per_batch=4096)
-    (found,) = SpanDecoder(model, tokenizer, effort=effort).answer(text, ["When?"])
-    encoder = task.template.encoder
+    (found,) = SpanDecoder(fitted_model, tokenizer, effort=effort).answer(text, ["When?"])
+    encoder = qa_task.template.encoder
     windows = cut_windows(
         text,
         lambda parts: [len(ids) for ids in encoder.contents(parts)],
@@ -56,7 +42,7 @@ def test_a_long_document_is_merged_on_one_scale(model: Any, plain: Any, tokenize
     assert len(windows) > 2
     odds: dict[str, float] = {}
     for window in windows:
-        scores = brute_force(plain, task, text[window.start : window.end], "When?", 3)
+        scores = brute_force(stock_model, qa_task, text[window.start : window.end], "When?", 3)
         own = {text[start:end] for start, ends in window.runs(3) for end in ends}
         elsewhere = math.fsum(math.exp(score) for string, score in scores.items() if string not in own)
         for span in own:
@@ -70,19 +56,19 @@ def test_a_long_document_is_merged_on_one_scale(model: Any, plain: Any, tokenize
     check_offsets(text, found)
 
 
-def test_a_threshold_makes_the_search_find_the_best_span(model: Any, tokenizer: Any) -> None:
+def test_a_threshold_makes_the_search_find_the_best_span(fitted_model: Any, tokenizer: Any) -> None:
     """Where a span may be given although "?" is likelier, the best span has to be proved, not just "?"."""
     text, questions = TEXT, [*LEARNED, *(f"What about {word}?" for word in TEXT.split())]
     always = Decision(always_answer=True)
-    full = SpanDecoder(model, tokenizer, effort=Effort(max_passes=None, tokens_per_pass=None), decision=always)
-    quick = SpanDecoder(model, tokenizer, effort=Effort(max_passes=None), decision=always)
+    full = SpanDecoder(fitted_model, tokenizer, effort=Effort(max_passes=None, tokens_per_pass=None), decision=always)
+    quick = SpanDecoder(fitted_model, tokenizer, effort=Effort(max_passes=None), decision=always)
     for exact, fast in zip(full.answer(text, questions), quick.answer(text, questions), strict=True):
         assert fast.certified
         assert fast.text == exact.text != ""
 
 
-def test_a_question_mark_in_the_document_is_not_an_answer(model: Any, tokenizer: Any) -> None:
-    full = SpanDecoder(model, tokenizer, effort=EVERYTHING).answer("Who? Nobody ? knows", QUESTIONS)
+def test_a_question_mark_in_the_document_is_not_an_answer(fitted_model: Any, tokenizer: Any) -> None:
+    full = SpanDecoder(fitted_model, tokenizer, effort=EVERYTHING).answer("Who? Nobody ? knows", QUESTIONS)
     for prediction in full:
         assert "?" not in [candidate.text for candidate in prediction.candidates]
 
@@ -117,18 +103,20 @@ def test_the_cache_equals_plain_rows(backend: str, tokenizer: Any) -> None:
         torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
 
 
-def test_what_does_not_fit_is_refused_with_its_name(model: Any, tokenizer: Any) -> None:
+def test_what_does_not_fit_is_refused_with_its_name(fitted_model: Any, tokenizer: Any) -> None:
     with pytest.raises(PackingError, match=r"question '0' with a window of document 'document' may need .* Shorten"):
-        SpanDecoder(model, tokenizer, effort=Effort(tokens_per_batch=128)).answer("The tower is granite.", ["Who?"])
+        SpanDecoder(fitted_model, tokenizer, effort=Effort(tokens_per_batch=128)).answer(
+            "The tower is granite.", ["Who?"]
+        )
     short = tiny_llama(vocab_size=len(tokenizer), max_position_embeddings=64)
     with pytest.raises(ModelError, match="limit of"):
         SpanDecoder(short, tokenizer).answer("The tower is granite.", ["Who?"])
 
 
-def test_a_question_id_that_occurs_twice_is_refused(model: Any, tokenizer: Any) -> None:
+def test_a_question_id_that_occurs_twice_is_refused(fitted_model: Any, tokenizer: Any) -> None:
     twice = [Document(name, TEXT, (Question("same", "Who?"),)) for name in ("a", "b")]
     with pytest.raises(DataError, match="'same' of document 'b' occurs twice"):
-        dict(SpanDecoder(model, tokenizer).predict(twice))
+        dict(SpanDecoder(fitted_model, tokenizer).predict(twice))
 
 
 def test_numbers_that_are_none_are_refused(tokenizer: Any) -> None:
@@ -138,15 +126,15 @@ def test_numbers_that_are_none_are_refused(tokenizer: Any) -> None:
         SpanDecoder(broken, tokenizer).answer(TEXT, ["Who?"])
 
 
-def test_a_long_document_of_many_questions_under_a_budget(model: Any, tokenizer: Any) -> None:
+def test_a_long_document_of_many_questions_under_a_budget(fitted_model: Any, tokenizer: Any) -> None:
     """Windows and questions over several batches: what is proved agrees with scoring everything."""
     text = " ".join(f"The ferry {i} leaves at {i * 7 % 60}." for i in range(12))
     small = {"window_tokens": 60, "overlap_tokens": 20, "max_words": 3}
     questions = list(LEARNED)
     effort = Effort(**small, tokens_per_batch=600, tokens_per_pass=8)
-    quick = SpanDecoder(model, tokenizer, effort=effort).answer(text, questions)
+    quick = SpanDecoder(fitted_model, tokenizer, effort=effort).answer(text, questions)
     everything = Effort(**small, max_passes=None, tokens_per_pass=None, tokens_per_batch=8192)
-    full = SpanDecoder(model, tokenizer, effort=everything).answer(text, questions)
+    full = SpanDecoder(fitted_model, tokenizer, effort=everything).answer(text, questions)
     assert all(exact.certified for exact in full)
     assert any(fast.certified and fast.unscored > 0 for fast in quick)
     for fast, exact in zip(quick, full, strict=True):
@@ -157,16 +145,16 @@ def test_a_long_document_of_many_questions_under_a_budget(model: Any, tokenizer:
 
 
 @pytest.mark.parametrize("separator", ["\x1c", "\x1d", "\x1e", "\x1f", "\x85", "\u2028"])
-def test_information_separators_are_white_space(model: Any, tokenizer: Any, separator: str) -> None:
+def test_information_separators_are_white_space(fitted_model: Any, tokenizer: Any, separator: str) -> None:
     """str.isspace says so, and what is stripped there must not be a word here. Such a document used to crash."""
     text = f"1931.{separator}It{separator}{separator} drains"
     assert [text[a:b] for a, b in words(text)] == ["1931", ".", "It", "drains"]
-    (found,) = SpanDecoder(model, tokenizer, effort=EVERYTHING).answer(f"1931.{separator}It", ["When?"])
+    (found,) = SpanDecoder(fitted_model, tokenizer, effort=EVERYTHING).answer(f"1931.{separator}It", ["When?"])
     assert found.certified
     assert {candidate.text for candidate in found.candidates} <= set(plain_spans(f"1931.{separator}It", 4))
 
 
-def test_a_blob_without_a_blank_is_read_in_windows(model: Any, tokenizer: Any) -> None:
+def test_a_blob_without_a_blank_is_read_in_windows(fitted_model: Any, tokenizer: Any) -> None:
     """30,000 letters in a row: cut into words of 64, so that windows stay small and the rest can be answered."""
     text = f"The tower is granite. {'bCd' * 10_000} The ferry leaves at 7:40."
     pieces = [word for word in words(text) if text[word[0]] in "bCd"]
@@ -177,5 +165,5 @@ def test_a_blob_without_a_blank_is_read_in_windows(model: Any, tokenizer: Any) -
     assert max(window.end - window.start for window in windows) < 1000
     effort = Effort(max_words=2, window_tokens=200, overlap_tokens=50, tokens_per_batch=1500, max_passes=1)
     assert count[0] > 10  # this tokenizer does not swallow it
-    (found,) = SpanDecoder(model, tokenizer, effort=effort).answer(text[:4000] + text[-40:], ["Who?"])
+    (found,) = SpanDecoder(fitted_model, tokenizer, effort=effort).answer(text[:4000] + text[-40:], ["Who?"])
     assert found.num_windows > 5

@@ -224,10 +224,10 @@ def test_bombs_in_excel_files_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
     path = tmp_path / "a.xlsx"
     book.save(path)
     with pytest.raises(DataError, match="declares a document type"):
-        list(xlsx_sheets(repacked(path, {"xl/workbook.xml": ENTITIES}), "a.xlsx"))
+        list(xlsx_sheets(io.BytesIO(repacked(path, {"xl/workbook.xml": ENTITIES})), "a.xlsx"))
     monkeypatch.setattr("palmette.documents.tables.MAX_UNPACKED", 1 << 20)
     with pytest.raises(DataError, match=r"a\.xlsx: unpacks to more than 1 MiB\. Save the sheet as CSV"):
-        list(xlsx_sheets(repacked(path, {"xl/worksheets/sheet1.xml": bytes(2 << 20)}), "a.xlsx"))
+        list(xlsx_sheets(io.BytesIO(repacked(path, {"xl/worksheets/sheet1.xml": bytes(2 << 20)})), "a.xlsx"))
 
 
 def test_a_quotation_mark_that_never_closes_costs_one_reading(tmp_path: Path) -> None:

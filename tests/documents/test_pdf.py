@@ -6,6 +6,7 @@ ReportLab has of the letters of the font.
 
 from __future__ import annotations
 
+import re
 import string
 from array import array
 from pathlib import Path
@@ -17,8 +18,9 @@ from PIL import Image
 from reportlab.pdfgen.canvas import Canvas
 
 from palmette.documents import read_document
-from palmette.documents.layout import Piece, read_page
+from palmette.documents.layout import read_page
 from palmette.documents.pdf import read_pdf
+from palmette.documents.pieces import Piece
 from palmette.errors import DataError
 from tests.support.papers import lines, pdf, width
 
@@ -59,6 +61,36 @@ def test_every_character_leads_back_to_its_page_line_and_box(tmp_path: Path) -> 
     assert document.place(document.text.index(" leaves")).box is None, "a space is not drawn"
 
 
+def test_a_passage_has_a_box_on_each_line_that_it_touches(tmp_path: Path) -> None:
+    """It begins inside a line of one page, in a word divided there, and ends inside the second line of the next one."""
+    path = tmp_path / "a.pdf"
+    first, second, third = (
+        "The notice period of the con-",
+        "tract is twenty-eight days, which",
+        "begin on the first day.",
+    )
+    path.write_bytes(pdf(lines([*["A line that is as long as the others here."] * 3, first]), lines([second, third])))
+    document = read_document(path)
+    start = document.text.index("contract is")
+    passage = "contract is twenty-eight days, which begin"
+    assert document.text[start:].startswith(passage)
+    places = document.places(start, start + len(passage))
+    assert [str(place) for place in places] == ["page 1, line 4", "page 2, line 1", "page 2, line 2"]
+    drawn = [(first[:-4], first), ("", second), ("", "begin")]
+    for place, (before, through) in zip(places, drawn, strict=True):
+        assert place.box is not None
+        assert place.box[0] == pytest.approx(72.0 + width(before), abs=0.5)
+        assert place.box[2] == pytest.approx(72.0 + width(through.removesuffix("-")), abs=0.5)
+    assert [round(place.box[1]) for place in places if place.box] == [round(y - 2.36) for y in (658.0, 700.0, 686.0)]
+    record = document.place_record(start, start + len(passage))
+    assert (record["page"], record["line"]) == (1, 4)
+    assert [(box["page"], box["line"]) for box in record["boxes"]] == [(1, 4), (2, 1), (2, 2)]
+    assert record["boxes"][2]["box"] == [round(edge, 2) for edge in places[2].box or ()]
+    assert document.places(0, 1) == [document.place(0)]
+    with pytest.raises(IndexError, match="offsets 3 to 3 of a text"):
+        document.places(3, 3)
+
+
 def test_columns_are_read_one_after_the_other_in_whatever_order_they_are_drawn() -> None:
     """Drawn line by line across both columns, as some programs do. The text is what a reader reads."""
     title = (150.0, 740.0, "Terms of sale of the harbour company, for all of its customers")
@@ -71,6 +103,20 @@ def test_columns_are_read_one_after_the_other_in_whatever_order_they_are_drawn()
     ]
 
 
+def test_three_columns_are_read_one_after_the_other() -> None:
+    """Their lines stand at other heights, as where headings are above them."""
+    third = [
+        "Each party may end the contract, giving a",
+        "notice of four weeks. It sends a letter to",
+        "the address that is named above. Whatever",
+        "was ordered by then is still delivered, and",
+        "what was delivered is still paid for.",
+    ]
+    columns = [LEFT, RIGHT, third]
+    drawn = [(40.0 + 250.0 * i, 700.0 - 14.0 * j - 5.0 * i, columns[i][j]) for j in range(5) for i in range(3)]
+    assert text_of(drawn).split("\n") == [" ".join(column) for column in columns]
+
+
 def test_rows_of_a_table_are_lines_with_their_cells() -> None:
     rows = [("Plan", "Fee a month", "Notice"), ("Basic", "5 euros", "14 days"), ("Professional", "19 euros", "28 days")]
     drawn = [(72.0 + 150 * i, 700.0 - 20 * j, cell) for j, row in enumerate(rows) for i, cell in enumerate(row)]
@@ -78,6 +124,71 @@ def test_rows_of_a_table_are_lines_with_their_cells() -> None:
     right = [(72.0, 700.0 - 16 * j, f"Item {j}") for j in range(3)]
     right += [(400.0 - width(one), 700.0 - 16 * j, one) for j, one in enumerate(("5.00", "119.00", "20,000.00"))]
     assert text_of(right).split("\n") == ["Item 0 | 5.00", "Item 1 | 119.00", "Item 2 | 20,000.00"]
+
+
+FERRY = ["The ferry leaves", "at seven in the", "morning, and on", "Sundays at nine.", "A ticket costs", "five crowns."]
+DOGS = [
+    "Dogs are welcome",
+    "on the open deck",
+    "and must be kept",
+    "on a leash. Bikes",
+    "cost one crown",
+    "more, with room",
+    "for ten of them.",
+]
+INTRODUCTION = (72.0, 740.0, "What the company says to all those who travel with its ferry:")
+
+
+def test_narrow_columns_and_lists_side_by_side_are_no_table() -> None:
+    drawn = [INTRODUCTION, *lines(FERRY), *lines(DOGS, x=200.0), (72.0, 560.0, "Eat before.")]
+    assert text_of(drawn).split("\n") == [INTRODUCTION[2], " ".join(FERRY), " ".join(DOGS), "Eat before."]
+    baking = ["• flour", "• six eggs, all", "of them fresh", "• butter"], ["• a bowl", "• a whisk", "• an oven"]
+    apart = [(x, 700.0 - 14.0 * i, text) for i in range(3) for x, text in ((330.0, "•"), (350.0, baking[1][i][2:]))]
+    items = ["• flour", "• six eggs, all of them fresh", "• butter", *baking[1]]
+    for right in (lines(baking[1], x=330.0), apart):
+        assert text_of([INTRODUCTION, *lines(baking[0]), *right]).split("\n") == [INTRODUCTION[2], *items]
+
+
+TABLES = {
+    "words": [
+        ("flour", "two cups"),
+        ("sugar", "one cup"),
+        ("milk", "half a cup"),
+        ("butter", "a spoon"),
+        ("salt", "none"),
+    ],
+    "short lines": [
+        ("notice of either party", "two weeks"),
+        ("the rent of one month", "ten crowns"),
+        ("fee", "one crown for each"),
+        ("the use of the garden", "free of any charge"),
+    ],
+    "wrapped cells": [
+        ("Delivery of the", "the supplier, who"),
+        ("goods in full", "names a carrier"),
+        ("Payment of the", "the customer, who"),
+        ("price in full", "may name a bank"),
+    ],
+    "sums": [
+        ("Fees of the year", "- 250"),
+        ("Rent of the year", "- 900"),
+        ("Heat of the year", "- 120"),
+        ("All", "- 1,270"),
+    ],
+    "addresses": [
+        ("Harbour Company", "Jane Roe"),
+        ("12 Quay Street", "5 Mill Lane"),
+        ("Leith EH6 6QQ", "Perth"),
+        ("UK", "UK"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_of_short_lines_stay_tables(kind: str) -> None:
+    rows = TABLES[kind]
+    drawn = [*lines([left for left, _ in rows]), *lines([right for _, right in rows], x=330.0)]
+    assert text_of([INTRODUCTION, *drawn]).split("\n") == [INTRODUCTION[2], *(" | ".join(row) for row in rows)]
 
 
 def test_paragraphs_are_joined_and_kept_apart() -> None:
@@ -150,6 +261,62 @@ def test_running_heads_and_page_numbers_are_left_out_and_said() -> None:
     assert text_of([*lines(["Part A"]), (280.0, 20.0, "1")]) == "Part A\n1", "the only page"
     same = [lines(["The same on each page."])] * 4
     assert text_of(*same).split("\n") == ["The same on each page."] * 4, "a document that says one thing only"
+
+
+ALIKE = {
+    "articles": "Article {i}. The tenant pays 100.",
+    "payments": "Payment {i} of 5: 250 euros on the first of the month.",
+    "headings": "Invoice {n}",
+    "sums": "{sum}",
+    "a table": "Month {i}    {sum} euros",
+    "enumerated": "{i}. The tenant pays for the water.",
+    "a sentence": "The rent of 100 euros is due in month {i}",
+    "page of another text": "See page {i} of the annex.",
+}
+
+
+@pytest.mark.parametrize("kind", ALIKE)
+def test_paragraphs_that_differ_in_a_number_are_no_running_heads(kind: str) -> None:
+    """They stand at the top of each page below a true head, and again at the bottom above a true page number."""
+    said = [ALIKE[kind].format(i=i, n=1000 + i, sum=150 * i % 400) for i in range(1, 6)]
+    pages = [
+        [
+            (72.0, 780.0, "Lease"),
+            *lines([one, f"What follows about {name}.", "It is of no weight.", one], top=760.0),
+            (300.0, 20.0, f"{i}"),
+        ]
+        for i, (one, name) in enumerate(zip(said, ("rent", "water", "heat", "light", "pets"), strict=True), start=1)
+    ]
+    text = text_of(*pages)
+    wanted = [re.escape(" ".join(one.split())) for one in said]
+    assert [len(re.findall(rf"\b{one}(?!\d)", text.replace(" | ", " "))) for one in wanted] == [2] * 5
+    assert "Lease" not in text
+    assert not any(line.isdecimal() for line in text.split("\n")) or kind == "sums"
+
+
+HEADS = {
+    "wide white space": lambda i: [(72.0, "Terms of sale"), (500.0, f"{i}")],
+    "at the left": lambda i: [(72.0, f"{i}"), (300.0, "Terms of sale")],
+    "a divider": lambda i: [(72.0, f"Terms of sale | {i}")],
+    "a dash": lambda i: [(72.0, f"Terms of sale \u2013 Seite {i} von 6")],
+    "a word": lambda i: [(72.0, f"Terms of sale Page {i}/6")],
+    "counted from 241": lambda i: [(300.0, f"{240 + i}")],
+    "a foreword": lambda i: [(300.0, ["i", "ii", "iii", "1", "2", "3"][i - 1])],
+    "by chapters": lambda i: [(300.0, f"{1 + i // 4}-{i}")],
+    "stamped": lambda i: [(500.0, f"ABC{120 + i:06}")],
+    "both": lambda i: [(72.0, f"{i} \u2022 Terms of 2024"), (400.0, "Edition 3")],
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_heads_with_page_numbers_are_left_out(kind: str) -> None:
+    bodies = ["The ferry leaves.", "A ticket costs 5.", "Dogs are welcome.", "Eat at six.", "Be early.", "Swim not."]
+    pages = [
+        [*[(x, 780.0, text) for x, text in HEADS[kind](i)], *lines([body, f"{body[:6]} a", f"{body[:6]} b"])]
+        for i, body in enumerate(bodies, start=1)
+    ]
+    wanted = " ".join(f"{body} {body[:6]} a {body[:6]} b" for body in bodies)
+    assert text_of(*pages).replace("\n", " ") == wanted
 
 
 @pytest.mark.parametrize(("angle", "rotation"), [(90, 0), (180, 0), (270, 0), (90, 90), (0, 90)])

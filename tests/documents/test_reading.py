@@ -25,6 +25,7 @@ def test_text_is_read_as_it_is_and_leads_back_to_its_lines(tmp_path: Path) -> No
     assert document.sha256 == hashlib.sha256(FERRY.encode()).hexdigest()
     assert str(document.place(document.text.index("5 crowns"))) == "line 2"
     assert document.place(0) == Place(1)
+    assert document.places(0, len(FERRY)) == [Place(1), Place(2)]
     assert document.place(FERRY.index("\n")) == Place(1), "a line feed ends its own line"
     assert document.place(len(FERRY)) == Place(2), "the end belongs to the last character"
     for outside in (-1, len(FERRY) + 1):

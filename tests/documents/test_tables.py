@@ -50,7 +50,7 @@ def test_excel_files_are_read_sheet_by_sheet(tmp_path: Path) -> None:
         "Plan: Pro | Fee: 9.5 | From: 2026-11-28 07:40:00 | Open: false",
     ]
     assert (document.kind, document.text.split("\n")) == ("xlsx", expected)
-    _, rows = next(iter(xlsx_sheets(path.read_bytes(), "a.xlsx")))
+    _, rows = next(iter(xlsx_sheets(io.BytesIO(path.read_bytes()), "a.xlsx")))
     assert [number for number, _ in rows] == [1, 2, 4], "as the spreadsheet numbers them"
     for row in (["Name", "Place"], ["Harbour", "Pier 3"]):
         book["Empty"].append(row)

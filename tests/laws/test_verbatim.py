@@ -22,25 +22,10 @@ from tests.support.spans import plain_spans, texts
 from tests.support.tokenizers import STYLES
 
 
-@pytest.fixture(scope="module")
-def task(tokenizer: Any) -> ExtractiveQa:
-    return ExtractiveQa(ChatTemplate(tokenizer))
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer: Any) -> Any:
-    return fitted(tokenizer)
-
-
-@pytest.fixture(scope="module")
-def plain(model: Any) -> Any:
-    return stock(model)
-
-
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=texts, repeat=st.booleans(), inside=st.booleans())
 def test_equals_brute_force(
-    model: Any, plain: Any, tokenizer: Any, task: ExtractiveQa, text: str, repeat: bool, inside: bool
+    fitted_model: Any, stock_model: Any, tokenizer: Any, qa_task: ExtractiveQa, text: str, repeat: bool, inside: bool
 ) -> None:
     """Every span scored: the same argmax and posterior as scoring each span alone.
 
@@ -49,11 +34,11 @@ def test_equals_brute_force(
     document = f"{text} {text}" if repeat else text
     everything = replace(EVERYTHING, inside_words=inside)
     few = Effort(max_words=4, max_passes=2, tokens_per_pass=3, inside_words=inside)
-    full = SpanDecoder(model, tokenizer, effort=everything).answer(document, QUESTIONS)
-    quick = SpanDecoder(model, tokenizer, effort=few).answer(document, QUESTIONS)
+    full = SpanDecoder(fitted_model, tokenizer, effort=everything).answer(document, QUESTIONS)
+    quick = SpanDecoder(fitted_model, tokenizer, effort=few).answer(document, QUESTIONS)
     for question, exact, fast in zip(QUESTIONS, full, quick, strict=True):
         spans = plain_spans(document, 4, inside_words=inside)
-        scores = brute_force(plain, task, document, question, 4, spans=spans)
+        scores = brute_force(stock_model, qa_task, document, question, 4, spans=spans)
         total = math.log(sum(math.exp(value) for value in scores.values()))
         posterior = {text: math.exp(value - total) for text, value in scores.items()}
         best = max(posterior, key=lambda key: posterior[key])
@@ -71,10 +56,10 @@ def test_equals_brute_force(
                 assert low * (1 - 1e-4) <= posterior[candidate.text] <= high * (1 + 1e-4)
 
 
-def test_the_property_is_not_vacuous(model: Any, tokenizer: Any) -> None:
+def test_the_property_is_not_vacuous(fitted_model: Any, tokenizer: Any) -> None:
     """On ordinary text the quick decoder gives answers and refusals, proved and unproved, in one pass and in more."""
     questions = [*LEARNED, *(f"What about {word}?" for word in TEXT.split())]
-    found = SpanDecoder(model, tokenizer, effort=Effort(max_passes=2, tokens_per_pass=4)).answer(TEXT, questions)
+    found = SpanDecoder(fitted_model, tokenizer, effort=Effort(max_passes=2, tokens_per_pass=4)).answer(TEXT, questions)
     assert {bool(p.text) for p in found} == {True, False}
     assert {p.certified for p in found} == {True, False}
     assert {p.num_passes for p in found} == {1, 2}
@@ -139,22 +124,22 @@ def _at_words(text: str, start: int, end: int) -> bool:
     return not any(len(pair) == 2 and pair.isalpha() for pair in inner)
 
 
-def test_batches_and_neighbours_change_nothing(model: Any, tokenizer: Any) -> None:
+def test_batches_and_neighbours_change_nothing(fitted_model: Any, tokenizer: Any) -> None:
     """A question alone, and the same question among others in small batches: the same numbers."""
     texts = ["The tower is granite.", "Nobody knows who built it, or when.", "White as salt: the ferry of 7:40."]
     documents = [
         Document(str(i), text, tuple(Question(f"{i}-{j}", q) for j, q in enumerate(QUESTIONS)))
         for i, text in enumerate(texts)
     ]
-    together = dict(SpanDecoder(model, tokenizer).predict(documents))
+    together = dict(SpanDecoder(fitted_model, tokenizer).predict(documents))
     few = Effort(tokens_per_batch=320)
-    decoder = SpanDecoder(model, tokenizer, effort=few)
+    decoder = SpanDecoder(fitted_model, tokenizer, effort=few)
     assert len(list(decoder.batches(decoder._asked(documents)))) > len(documents)
-    small = dict(SpanDecoder(model, tokenizer, effort=few).predict(documents))
+    small = dict(SpanDecoder(fitted_model, tokenizer, effort=few).predict(documents))
     assert together.keys() == small.keys() == {f"{i}-{j}" for i in range(3) for j in range(2)}
     for i, text in enumerate(texts):
         for j, question in enumerate(QUESTIONS):
-            (alone,) = SpanDecoder(model, tokenizer).answer(text, [question])
+            (alone,) = SpanDecoder(fitted_model, tokenizer).answer(text, [question])
             for other in (together[f"{i}-{j}"], small[f"{i}-{j}"]):
                 assert (other.text, other.certified, other.num_passes) == (
                     alone.text,

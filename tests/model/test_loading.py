@@ -18,7 +18,7 @@ from palmette.errors import ModelError
 from palmette.model import embedded, loading
 from palmette.model.attention import BACKENDS
 from palmette.model.checks import check_model
-from palmette.model.embedded import DEFAULT_MODEL, convert_gguf, find_gguf
+from palmette.model.embedded import DEFAULT_MODEL, convert_gguf, converted_folder, find_gguf
 from palmette.model.loading import add_lora, fast_dtype, load_model, weights_hash
 from tests.support.gguf import write_gguf
 from tests.support.models import SMALL, tiny_llama
@@ -193,3 +193,20 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(copy: Path) -> None:
     tiny_llama(torch.float32, vocab_size=8).save_pretrained(copy)
     with pytest.raises(ModelError, match=r"with the id 8, and the model has embeddings for 8 ids only"):
         load_model(str(copy))
+
+
+def test_the_default_models_tokenizer_is_found_where_it_needs_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the conversion of the file that a package carries, or else in an earlier download."""
+    file, downloaded = tmp_path / "small.gguf", tmp_path / "hub" / "tokenizer.json"
+    file.write_bytes(b"GGUF")
+    monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(loading, "find_gguf", lambda: file)
+    assert loading.tokenizer_folder() is None
+    converted_folder(file).mkdir(parents=True)
+    assert loading.tokenizer_folder() == converted_folder(file)
+    monkeypatch.setattr(loading, "find_gguf", lambda: None)
+    for found, folder in ((str(downloaded), downloaded.parent), (None, None)):
+        monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, found=found: found)
+        assert loading.tokenizer_folder() == folder

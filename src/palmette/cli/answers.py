@@ -149,10 +149,10 @@ def show_table(console: Console, document: Extracted, asked: Sequence[Asked]) ->
 def as_record(document: Extracted, asked: Asked) -> dict[str, Any]:
     """A prediction as a JSON object."""
     prediction = asked.prediction
-    place = None if prediction.start is None else document.place(prediction.start)
+    start, end = prediction.start, prediction.end
     record = {"question": asked.question, "answer": prediction.text or None, **asdict(prediction)}
     del record["text"]
-    return record | {"line": place.line if place else None, "page": place.page if place else None}
+    return record | {"place": None if start is None or end is None else document.place_record(start, end)}
 
 
 def _row(document: Extracted, asked: Asked) -> tuple[str, str, str, str]:

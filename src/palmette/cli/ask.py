@@ -9,12 +9,10 @@ import typer
 
 from palmette.cli.options import (
     MODEL,
-    AttentionOption,
-    CalibrationOption,
+    Answering,
     ChosenModelOption,
-    DecoderOption,
-    InsideWordsOption,
-    MaxWordsOption,
+    expanded,
+    read_answering,
 )
 
 
@@ -62,7 +60,9 @@ OldDocumentOption = Annotated[
 ]
 
 
+@expanded("answering", read_answering)
 def ask(
+    *,
     document: DocumentArgument,
     questions: QuestionsArgument = None,
     model: ChosenModelOption = None,
@@ -70,11 +70,7 @@ def ask(
     why: WhyOption = False,
     as_json: JsonOption = False,
     read_all: ReadAllOption = False,
-    calibration: CalibrationOption = True,
-    decoder: DecoderOption = "span",
-    max_words: MaxWordsOption = None,
-    inside_words: InsideWordsOption = None,
-    attention: AttentionOption = None,
+    answering: Answering,
     _old_form: OldDocumentOption = None,
 ) -> None:
     """Answer questions about a document.
@@ -108,11 +104,13 @@ def ask(
         from palmette.cli.conversation import converse
         from palmette.inference.answerer import open_answerer
         from palmette.inference.asking import open_session
-    answerer = open_answerer(source, attention=attention, calibrated=calibration and decoder == "span")
-    effort = answerer.effort(max_words, inside_words)
+    decoder = answering.decoder
+    calibrated = answering.calibration and decoder == "span"
+    answerer = open_answerer(source, attention=answering.attention, calibrated=calibrated)
+    effort = answerer.effort(answering.max_words, answering.inside_words)
     session = open_session(answerer, opened.text, opened.name, decoder=decoder, effort=effort, read_all=read_all)
-    calibrated = answerer.calibration
-    if calibrated and (line := calibrated.warn_of_windows([session.num_windows])):
+    record = answerer.calibration
+    if record and (line := record.warn_of_windows([session.num_windows])):
         news.print(line)
     if not asked:
         news.print(printable(f"Ask about {opened.name}. :help lists the commands, and Ctrl-D ends."))

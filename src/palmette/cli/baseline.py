@@ -58,11 +58,14 @@ def baseline_encoder(
         raise typer.BadParameter("give one of --train DATA, --model FOLDER and --resume RUN")
     if (out is None) is (resume is None):
         raise typer.BadParameter("give --out FOLDER, unless --resume RUN takes the results")
-    from palmette.baselines.encoder_training import EncoderSettings
+    from palmette.baselines.encoder_training import SETTINGS, EncoderSettings
     from palmette.baselines.job import EncoderJob, run_encoder_job
     from palmette.cli.console import metrics_table, stderr, stdout
+    from palmette.inference.nearby import check_there
     from palmette.train.callbacks import TrainingInterrupted
 
+    if resume is not None:
+        check_there(resume, "Give a folder that `palmette baseline encoder` wrote.", file=SETTINGS)
     given = {"max_tokens": max_tokens, "stride": stride, "max_answer_tokens": max_answer_tokens}
     reading = {name: value for name, value in given.items() if value is not None}
     training = None

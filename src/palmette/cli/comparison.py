@@ -33,6 +33,11 @@ def compare_runs(
     It prints each measure under both, which one is better, and the answers that changed.
     """
     from palmette.cli.console import stdout
+    from palmette.evaluate.squad import ANSWERS
+    from palmette.inference.nearby import check_there
+
+    for folder in (first, second):
+        check_there(folder, "Give a folder that `palmette eval` or the quickstart wrote.", file=ANSWERS)
     from palmette.evaluate.changes import changed_answers
     from palmette.evaluate.compare import compare_evaluations
     from palmette.evaluate.squad import Evaluation

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from palmette.documents import Extracted
-    from palmette.inference.asking import Session
+    from palmette.inference.asking import OpenDocument
 
 HISTORY = "ask_history"
 _ENDS = (":quit", ":q")
@@ -29,7 +29,7 @@ Ctrl-C stops an answer. The arrow keys bring back earlier questions."""
 
 
 def converse(
-    session: Session, document: Extracted, out: Console, news: Console, *, full: bool = False, why: bool = False
+    session: OpenDocument, document: Extracted, out: Console, news: Console, *, full: bool = False, why: bool = False
 ) -> None:
     """Ask for questions and answer them, until the input ends. Ctrl-C stops an answer, or drops a line that was begun.
 
@@ -62,7 +62,7 @@ def converse(
 class _Conversation:
     """What was asked last, and what each line does."""
 
-    session: Session
+    session: OpenDocument
     document: Extracted
     out: Console
     news: Console

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:  # commands import what they need when they run
     from rich.padding import Padding
 
     from palmette.data.check import Report
+    from palmette.inference.token_counts import TokenCounts
 
 StageName = Literal["sft", "reward", "dpo", "kto", "grpo", "ppo"]
 
@@ -25,26 +27,56 @@ def check(
     stage: Annotated[
         StageName | None, typer.Option("--stage", help="Also check that this training stage can learn from the data.")
     ] = None,
+    tokens: Annotated[
+        bool,
+        typer.Option(
+            "--tokens/--no-tokens",
+            help="Count tokens with the default model's tokenizer, if it is on this machine. No weights are loaded.",
+        ),
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Say what a data file holds, and what is wrong with it.
 
-    Every record is read and checked, and no model is loaded. The exit code is 0 if nothing is wrong, and 1 if something
-    is.
+    Every record is read and checked. The exit code is 0 if nothing is wrong, and 1 if something is.
     """
-    from dataclasses import asdict
-
     from palmette.cli.console import print_json
     from palmette.data.check import check_data
     from palmette.train.stages import STAGES
 
     report = check_data(source, STAGES[stage].data_kinds if stage is not None else ())
-    if as_json:
-        print_json(asdict(report))
-    else:
+    if not as_json:
         _print_report(report)
+    counts = _counted(report) if tokens else None
+    if as_json:
+        print_json(_as_record(report, counts))
+    elif counts is not None:
+        _print_tokens(counts)
     if report.problems:
         raise typer.Exit(1)
+
+
+def _counted(report: Report) -> TokenCounts | None:
+    """The tokens of the good records. None if there are none, or no tokenizer is at hand."""
+    from palmette.startup import quick_imports
+
+    if not report.records:
+        return None
+    with quick_imports():
+        from palmette.inference.token_counts import count_tokens
+        from palmette.model.embedded import DEFAULT_MODEL
+        from palmette.model.loading import load_tokenizer, tokenizer_folder
+    folder = tokenizer_folder()
+    return count_tokens(report.records, load_tokenizer(DEFAULT_MODEL, download=folder)) if folder else None
+
+
+def _as_record(report: Report, counts: TokenCounts | None) -> dict[str, Any]:
+    """A report as a JSON object, without the records themselves."""
+    from dataclasses import asdict, replace
+
+    record = asdict(replace(report, records=()))
+    del record["records"]
+    return {**record, "tokens": counts.as_record() if counts is not None else None}
 
 
 def _print_report(report: Report) -> None:
@@ -55,8 +87,7 @@ def _print_report(report: Report) -> None:
     console = stdout()
     console.print(Text.assemble((report.source, "bold"), f": {report.holds}"))
     console.print(_indented(report.uses, 2, below=1))
-    width = max((len(name) for name, _ in report.facts), default=0)
-    console.print(_indented("\n".join(f"{name:{width}}  {value}" for name, value in report.facts), 2, below=1))
+    console.print(_facts(report.facts))
     if not report.problems:
         console.print("Nothing is wrong.", style="green")
         return
@@ -69,6 +100,19 @@ def _print_report(report: Report) -> None:
         if one.count > len(one.shown):
             console.print(_indented(f"and {one.count - len(one.shown)} more like these", 4), style="dim")
         console.print(_indented(one.way_out, 4), style="cyan")
+
+
+def _print_tokens(counts: TokenCounts) -> None:
+    from palmette.cli.console import stdout
+    from palmette.model.embedded import DEFAULT_MODEL
+
+    stdout().print(f"\nTokens, with the tokenizer of {DEFAULT_MODEL}:")
+    stdout().print(_facts(counts.facts()))
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> Padding:
+    width = max((len(name) for name, _ in facts), default=0)
+    return _indented("\n".join(f"{name:{width}}  {value}" for name, value in facts), 2, below=1)
 
 
 def _indented(what: Any, left: int, below: int = 0) -> Padding:

@@ -6,15 +6,22 @@ These commands have the same options, and print the same lines at the end.
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palmette.cli.options import MODEL, PATH, DataOption, LimitOption, LimitQuestionsOption, LooseOption, OutOption
+from palmette.cli.options import (
+    MODEL,
+    PATH,
+    DataOption,
+    LimitOption,
+    LimitQuestionsOption,
+    LooseOption,
+    OutOption,
+    expanded,
+)
 from palmette.endpoint.settings import Endpoint, request_parameters
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -33,18 +40,26 @@ CacheOption = Annotated[
 def read_endpoint(
     *,
     url: Annotated[
-        str, typer.Option("--endpoint", help="Base URL of an OpenAI-compatible server: http://localhost:8080/v1.")
+        str,
+        typer.Option(
+            "--endpoint", metavar="URL", help="Base URL of an OpenAI-compatible server: http://localhost:8080/v1."
+        ),
     ],
-    model_name: Annotated[str, typer.Option(help="The model's name on the server.")],
+    model_name: Annotated[str, typer.Option(metavar="NAME", help="The model's name on the server.")],
     key_variable: Annotated[
         str | None,
-        typer.Option(help="NAME of the environment variable with the API key. No key is sent without it."),
+        typer.Option(
+            metavar="NAME", help="Name of the environment variable with the API key. No key is sent without it."
+        ),
     ] = Endpoint.key_variable,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.")] = ANSWER_TOKENS,
     temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature. 0 is greedy.")] = 0.0,
     parameter: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=JSON to send with every request. May be repeated. NAME=null removes a parameter."),
+        typer.Option(
+            metavar="NAME=JSON",
+            help="NAME=JSON to send with every request. May be repeated. NAME=null removes a parameter.",
+        ),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = Endpoint.concurrency,
     requests_per_minute: Annotated[
@@ -79,32 +94,6 @@ def read_endpoint(
     )
 
 
-def endpoint_options(*, max_tokens: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator that replaces a command's parameter `endpoint` by the options of `read_endpoint`.
-
-    Args:
-        max_tokens: the default of --max-tokens.
-    """
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        options = dict(inspect.signature(read_endpoint, eval_str=True).parameters)
-        options["max_tokens"] = options["max_tokens"].replace(default=max_tokens)
-        parameters: list[inspect.Parameter] = []
-        for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
-            parameters.extend(options.values() if name == "endpoint" else [parameter])
-
-        @functools.wraps(command)
-        def run(**given: Any) -> None:
-            command(endpoint=read_endpoint(**{name: given.pop(name) for name in options}), **given)
-
-        keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-        run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in keyword}
-        return run
-
-    return decorate
-
-
 def open_client(endpoint: Endpoint, cache: Path | None, out: Path) -> Client:
     """A client whose cache is the given folder. Without one, the cache is beside the command's output."""
     from palmette.endpoint.client import Client
@@ -132,7 +121,7 @@ def reporting_usage(client: Client) -> Iterator[None]:
     stderr().print(usage.summary(client.endpoint))
 
 
-@endpoint_options(max_tokens=ANSWER_TOKENS)
+@expanded("endpoint", read_endpoint, max_tokens=ANSWER_TOKENS)
 def eval_endpoint(
     *,
     data: DataOption,

@@ -12,10 +12,9 @@ from palmette.cli.options import (
     DEFAULT_MODEL,
     MODEL,
     PATH,
+    Answering,
     AttentionOption,
-    CalibrationOption,
     DataOption,
-    DecoderOption,
     InsideWordsOption,
     LimitOption,
     LimitQuestionsOption,
@@ -25,6 +24,8 @@ from palmette.cli.options import (
     OutOption,
     SeedOption,
     TokensPerBatchOption,
+    expanded,
+    read_answering,
 )
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -51,15 +52,13 @@ _DIVERGENCE = {
 }
 
 
+@expanded("answering", read_answering)
 def eval_squad(
+    *,
     data: DataOption,
     out: OutOption,
     model: ModelOption = DEFAULT_MODEL,
-    attention: AttentionOption = None,
-    decoder: DecoderOption = "span",
-    calibration: CalibrationOption = True,
-    max_words: MaxWordsOption = None,
-    inside_words: InsideWordsOption = None,
+    answering: Answering,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts that beam search takes at the same time.")] = 16,
     loose: LooseOption = False,
     limit: LimitOption = None,
@@ -89,11 +88,11 @@ def eval_squad(
         from palmette.studies.answering import AnswerSettings, evaluate_model
 
     settings = AnswerSettings(
-        attention=attention,
-        decoder=decoder,
-        calibrated=calibration,
-        max_words=max_words,
-        inside_words=inside_words,
+        attention=answering.attention,
+        decoder=answering.decoder,
+        calibrated=answering.calibration,
+        max_words=answering.max_words,
+        inside_words=answering.inside_words,
         batch_size=batch_size,
         loose=loose,
         limit_documents=limit,
@@ -102,7 +101,7 @@ def eval_squad(
     )
     result, calibrated_on = evaluate_model(model, data, out, settings, stderr().print)
     _print_evaluation(result, Path(model).name, out)
-    if decoder == "span":
+    if answering.decoder == "span":
         fitted = f"calibrated on {calibrated_on}" if calibrated_on else "not calibrated: the most probable answer wins"
         stderr().print(fitted)
 
@@ -216,7 +215,10 @@ def eval_divergence(
     samples: Annotated[int, typer.Option(min=1, help="Completions of each question, sampled at temperature 1.")] = 2,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.")] = 64,
     reward: Annotated[
-        str, typer.Option(help="Weights of abstention, exact, f1 and valid_json. Each is also reported by itself.")
+        str,
+        typer.Option(
+            metavar="WEIGHTS", help="Weights of abstention, exact, f1 and valid_json. Each is also reported by itself."
+        ),
     ] = "exact=1,valid_json=0.2",
     limit: LimitOption = None,
     tokens_per_batch: TokensPerBatchOption = 4096,
@@ -276,6 +278,9 @@ def calibrate(
     With --target-error the share of wrong answers is guaranteed instead.
     """
     from palmette.cli.console import stderr, stdout
+    from palmette.inference.names import check_run_folder
+
+    check_run_folder(model)
     from palmette.evaluate.run_calibration import calibrate_run
 
     found = calibrate_run(

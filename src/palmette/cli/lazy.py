@@ -7,6 +7,7 @@ terminal. Rich's boxes would take as long to import as everything else together.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -74,6 +75,10 @@ def _imported(target: str) -> Any:
 
 Table = Mapping[str, Command | Group]
 
+# What an option's value is called, by a word in its Python type.
+_VALUES = {"int": "N", "float": "NUMBER"}
+# The values that a number may have, as typer writes them at the end of a help.
+_RANGE = re.compile(r"(  \[(?:[^\]]*; )?)(?:([\d.e-]+)<=)?x(?:>=([\d.e-]+)|<=([\d.e-]+))?((?:; required)?\])\Z")
 _SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 
 
@@ -103,9 +108,52 @@ class _Context(typer.Context):
 
 
 class PlainCommand(TyperCommand):
-    """A command whose help is laid out by the plain formatter."""
+    """A command whose help is laid out by the plain formatter, and says in words what each option takes."""
 
     context_class = _Context
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options and arguments. Those whose values have no name get one by their type."""
+        params = super().get_params(ctx)
+        for param in params:
+            if param.metavar is None and not getattr(param, "is_flag", False):
+                param.metavar = param.name.upper() if param.param_type_name == "argument" else _metavar(param, ctx)
+        return params
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments by their names, then the options with the names of their values."""
+        rows: dict[str, list[tuple[str, str]]] = {"argument": [], "option": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                kind, (name, text) = param.param_type_name, record
+                # After the name of an argument, typer writes its type in Python.
+                name = name if kind == "option" else param.display_name_raw + ("..." if param.nargs != 1 else "")
+                rows[kind].append((name, _RANGE.sub(_in_words, text)))
+        for kind, found in rows.items():
+            if found:
+                with formatter.section(f"{kind.capitalize()}s"):
+                    formatter.write_dl(found)
+
+
+def _metavar(option: Any, ctx: Any) -> str:
+    """The name of an option's value: its choices, or what kind of value it is."""
+    shown = str(option.display_type(ctx)).strip("<>")
+    if "|" in shown:
+        return shown
+    return next((name for word, name in _VALUES.items() if word in shown), "TEXT")
+
+
+def _in_words(range_of_values: re.Match[str]) -> str:
+    """The values that a number may have, in words.
+
+    >>> _RANGE.sub(_in_words, "Samples.  [default: 2; x>=1]"), _RANGE.sub(_in_words, "Share.  [0.0<=x<=1.0; required]")
+    ('Samples.  [default: 2; at least 1]', 'Share.  [0.0 to 1.0; required]')
+    """
+    before, first, least, high, after = range_of_values.groups()
+    low = first or least
+    words = f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
+    return f"{before}{words}{after}"
 
 
 class LazyGroup(TyperGroup):

@@ -134,6 +134,8 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
 COMMANDS: dict[str, Command | Group] = {name: entry for table in SECTIONS.values() for name, entry in table.items()}
 _ABOUT = "Exact answers from small language models: each copied verbatim from a document, or an honest refusal."
 
+_COMPLETE = "_PALMETTE_COMPLETE"  # the variable by which a shell asks, as typer names it
+
 app = lazy_app(SECTIONS, help=_ABOUT, add_completion=True)
 
 
@@ -172,4 +174,7 @@ def main() -> None:
     # the processor, spinning threads delay the threads that they wait for. A step then takes four times as long, not
     # two.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    if _COMPLETE in os.environ:
+        # A shell asks what may come next, and takes each line for a proposal. Helps would be wrapped at 80 characters.
+        os.environ["COLUMNS"] = "10000"
     sys.exit(run_command(app))

@@ -5,7 +5,11 @@ A command that needs one of these with another help text declares it beside its 
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,3 +105,59 @@ TokensPerBatchOption = Annotated[
 LooseOption = Annotated[
     bool, typer.Option("--loose", help="Read an answer out of broken JSON too. The JSON still counts as broken.")
 ]
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How a model answers: what the options of `read_answering` say."""
+
+    decoder: Literal["span", "greedy", "beam"] = "span"
+    calibration: bool = True
+    max_words: int | None = None
+    inside_words: bool | None = None
+    attention: Attention | None = None
+
+
+def read_answering(
+    *,
+    decoder: DecoderOption = "span",
+    calibration: CalibrationOption = True,
+    max_words: MaxWordsOption = None,
+    inside_words: InsideWordsOption = None,
+    attention: AttentionOption = None,
+) -> Answering:
+    """What the options of a command say about how it answers. They are listed only in this signature."""
+    return Answering(decoder, calibration, max_words, inside_words, attention)
+
+
+def expanded(
+    parameter: str, reader: Callable[..., Any], *, without: Collection[str] = (), **defaults: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator that replaces a parameter of a command by the options that a function reads its value from.
+
+    Args:
+        parameter: the name of the parameter.
+        reader: takes the options by name, and gives the value.
+        without: names of options that the command does not have. They keep their defaults.
+        defaults: other defaults of options.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        listed = inspect.signature(reader, eval_str=True).parameters
+        options = {name: option for name, option in listed.items() if name not in without}
+        options |= {name: options[name].replace(default=default) for name, default in defaults.items()}
+        parameters: list[inspect.Parameter] = []
+        for name, own in inspect.signature(command, eval_str=True).parameters.items():
+            parameters.extend(options.values() if name == parameter else [own])
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            value = reader(**{name: given.pop(name) for name in options})
+            command(**{parameter: value}, **given)
+
+        keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+        run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in keyword}
+        return run
+
+    return decorate

@@ -10,11 +10,10 @@ import typer
 from palmette.cli.options import (
     MODEL,
     PATH,
-    AttentionOption,
-    CalibrationOption,
+    Answering,
     ChosenModelOption,
-    InsideWordsOption,
-    MaxWordsOption,
+    expanded,
+    read_answering,
 )
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -23,13 +22,15 @@ if TYPE_CHECKING:  # commands import what they need when they run
 ERROR_LINES = 3  # exit status of `predict --strict` for an output with error lines
 
 
+@expanded("answering", read_answering, without=("decoder",))
 def predict(
+    *,
     sources: Annotated[
         list[str],
         typer.Argument(
             help="A file of questions: JSON Lines, CSV, TSV, Excel or Parquet with question and context, or - for JSON "
             'Lines on standard input. With --question or --questions: documents, folders, or patterns like "*.pdf".',
-            **{**MODEL, "metavar": "SOURCE..."},
+            **{**MODEL, "metavar": "SOURCE"},
         ),
     ],
     out: Annotated[
@@ -48,10 +49,7 @@ def predict(
         ),
     ] = None,
     model: ChosenModelOption = None,
-    attention: AttentionOption = None,
-    calibration: CalibrationOption = True,
-    max_words: MaxWordsOption = None,
-    inside_words: InsideWordsOption = None,
+    answering: Answering,
     strict: Annotated[
         bool, typer.Option("--strict", help="End with exit status 3 if the output has an error line.")
     ] = False,
@@ -73,8 +71,8 @@ def predict(
         from palmette.inference.answerer import open_answerer
         from palmette.inference.job import check_job, predict_file
     check_job(source, out)
-    answerer = open_answerer(opened, attention=attention, calibrated=calibration)
-    tally = predict_file(answerer, source, out, max_words=max_words, inside_words=inside_words)
+    answerer = open_answerer(opened, attention=answering.attention, calibrated=answering.calibration)
+    tally = predict_file(answerer, source, out, max_words=answering.max_words, inside_words=answering.inside_words)
     stderr().print(tally.summary(out))
     if tally.interrupted:
         raise typer.Exit(130)

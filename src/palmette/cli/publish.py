@@ -10,6 +10,19 @@ import typer
 from palmette.cli.options import PATH, FinishedRun
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+LicenceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LICENCE",
+        help="Licence of what is published, such as apache-2.0. By default the base model's, if known.",
+    ),
+]
+DataLicenceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LICENCE", help="Licence of the training data: LICENCE for all, or SOURCE=LICENCE. May be repeated."
+    ),
+]
 
 
 def merge(
@@ -28,6 +41,9 @@ def merge(
     """
     from palmette.cli.console import invoked_as, stderr
     from palmette.config import load_run_recipe
+    from palmette.inference.names import check_run_folder
+
+    check_run_folder(run)
     from palmette.model.loading import dtype_name
     from palmette.publish.merge import merge_run
     from palmette.run import RECIPE
@@ -42,7 +58,7 @@ def merge(
 
 def push(
     run: FinishedRun,
-    to: Annotated[str, typer.Option(help="The repository on the Hugging Face hub, as USER/NAME.")],
+    to: Annotated[str, typer.Option(metavar="USER/NAME", help="The repository on the Hugging Face hub, as USER/NAME.")],
     merged: Annotated[bool, typer.Option("--merged", help="Upload the merged model instead of the adapter.")] = False,
     dtype: Annotated[DType, typer.Option(help="Data type of a merged model. auto is that of the run.")] = "auto",
     evaluation: Annotated[
@@ -52,17 +68,13 @@ def push(
             **PATH,
         ),
     ] = None,
-    licence: Annotated[
-        str | None,
-        typer.Option(help="Licence of what is published, such as apache-2.0. By default the base model's, if known."),
-    ] = None,
-    data_licence: Annotated[
-        list[str] | None,
-        typer.Option(help="Licence of the training data: LICENCE for all, or SOURCE=LICENCE. May be repeated."),
-    ] = None,
+    licence: LicenceOption = None,
+    data_licence: DataLicenceOption = None,
     base_model: Annotated[
         str | None,
-        typer.Option(help="Hub id of the base model, where the run names a folder or file of this machine."),
+        typer.Option(
+            metavar="MODEL", help="Hub id of the base model, where the run names a folder or file of this machine."
+        ),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     update: Annotated[bool, typer.Option("--update", help="Upload to a repository that exists already.")] = False,
@@ -78,15 +90,20 @@ def push(
     The card shows data, recipe, figures, example of use, limits and licence.
     """
     from palmette.cli.console import stderr
-    from palmette.run import check_run
+    from palmette.evaluate.squad import METRICS
+    from palmette.inference.names import check_run_folder
+    from palmette.inference.nearby import check_there
 
-    check_run(run)
+    check_run_folder(run)
+    evaluations = evaluation or []
+    for folder in evaluations:
+        check_there(folder, "Give a folder that `palmette eval squad` wrote.", file=METRICS)
     from palmette.publish.push import PushSettings, push_run
 
     settings = PushSettings(
         merged=merged,
         dtype=dtype,
-        evaluations=evaluation or (),
+        evaluations=evaluations,
         licence=licence,
         data_licences=data_licence or (),
         base_model=base_model,

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palmette.cli.endpoint import CacheOption, endpoint_options, open_client, reporting_usage
-from palmette.cli.options import DATA, MODEL, PATH, AttentionOption, LimitOption, SeedOption, TokensPerBatchOption
+from palmette.cli.endpoint import CacheOption, open_client, read_endpoint, reporting_usage
+from palmette.cli.options import (
+    DATA,
+    MODEL,
+    PATH,
+    AttentionOption,
+    LimitOption,
+    SeedOption,
+    TokensPerBatchOption,
+    expanded,
+)
 from palmette.endpoint.settings import Endpoint
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -39,8 +48,9 @@ AnsweringModelOption = Annotated[
 RewardOption = Annotated[
     str,
     typer.Option(
+        metavar="WEIGHTS",
         help="Weights of abstention, exact, f1 and valid_json, such as exact=1,valid_json=0.2. "
-        "With none, only the reward model counts."
+        "With none, only the reward model counts.",
     ),
 ]
 RewardModelOption = Annotated[
@@ -74,7 +84,7 @@ MarginOption = Annotated[
 ]
 
 
-@endpoint_options(max_tokens=512)
+@expanded("endpoint", read_endpoint, max_tokens=512)
 def synth_rationales(
     *,
     data: SourceArgument,

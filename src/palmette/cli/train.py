@@ -51,6 +51,9 @@ def report(
     its end. This command shows a run that is still going on, or was stopped.
     """
     from palmette.cli.console import stderr
+    from palmette.inference.names import check_run_folder
+
+    check_run_folder(run)
     from palmette.pages.training.pictures import leave_page
 
     leave_page(run, stderr().print)
@@ -60,12 +63,13 @@ def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
     """Run or resume a stage, draw its run, and say what to try next."""
     from palmette.cli.console import invoked_as, stderr
     from palmette.config import load_run_recipe
-    from palmette.run import RECIPE, check_run
+    from palmette.inference.names import check_run_folder
+    from palmette.run import RECIPE
     from palmette.startup import quick_imports
 
     settings = None if recipe is None else read_recipe(recipe, stage.name)
     if resumed is not None:
-        check_run(resumed)
+        check_run_folder(resumed)
     with quick_imports(freeze=True):
         from palmette.pages.training.pictures import draw_run
         from palmette.train.callbacks import TrainingInterrupted

@@ -12,7 +12,7 @@ import shlex
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ _PREDICT = "They are for palmette predict. To train or measure, give each questi
 _DOCUMENTS = DOCUMENT_SUFFIXES - SUFFIXES
 _OF_QUESTIONS = re.compile(r"\s*(question|query)", re.IGNORECASE)
 _OF_ANSWERS = re.compile(r"\s*(answer|gold|(is[ _-])?impossible)", re.IGNORECASE)
+Record = Document | Conversation | Comparison | Verdict
 _EXAMPLE = "rajpurkar/squad_v2:train"
 
 
@@ -62,6 +63,7 @@ class Report:
         uses: what takes it.
         facts: what was counted, as (name, value) in words.
         problems: what is wrong, the most frequent sort first.
+        records: the good records that a model can be trained on.
     """
 
     source: str
@@ -69,6 +71,7 @@ class Report:
     uses: str
     facts: tuple[tuple[str, str], ...]
     problems: tuple[Problems, ...]
+    records: tuple[Record, ...] = field(default=(), repr=False)
 
     @property
     def num_problems(self) -> int:
@@ -150,11 +153,17 @@ def _wanted(report: Report, kind: Kind, wanted: Sequence[Kind]) -> Report:
         return report
     error = wrong_kind(report.source, kind, wanted)
     first = Problems(1, (error.problem,), error.way_out)
-    return Report(report.source, report.holds, report.uses, report.facts, (first, *report.problems))
+    return replace(report, problems=(first, *report.problems))
 
 
-def _report(source: str, kind: Kind, facts: Iterable[tuple[str, str]], errors: Iterable[DataError]) -> Report:
-    return Report(source, KINDS[kind].title, KINDS[kind].uses, tuple(facts), _grouped(errors))
+def _report(
+    source: str,
+    kind: Kind,
+    facts: Iterable[tuple[str, str]],
+    errors: Iterable[DataError],
+    records: Sequence[Record] = (),
+) -> Report:
+    return Report(source, KINDS[kind].title, KINDS[kind].uses, tuple(facts), _grouped(errors), tuple(records))
 
 
 def _questions(source: str) -> Report:
@@ -170,7 +179,8 @@ def _questions(source: str) -> Report:
     ]
     if num_rationales:
         facts.append(("rationales", str(num_rationales)))
-    return _report(source, "questions", facts, (record for record in records if isinstance(record, DataError)))
+    errors = [record for record in records if isinstance(record, DataError)]
+    return _report(source, "questions", facts, errors, [document for document in documents if document.questions])
 
 
 def _to_answer(source: str) -> Report:
@@ -200,7 +210,7 @@ def _conversations(source: str, rows: Sequence[dict[str, Any] | DataError]) -> R
         ("conversations", f"{len(good)}, of which {with_system} have a system message"),
         ("turns of the assistant", f"{len(replies)}{_lengths(replies)}"),
     )
-    return _report(source, "conversations", facts, errors)
+    return _report(source, "conversations", facts, errors, good)
 
 
 def _preferences(source: str, rows: Sequence[dict[str, Any] | DataError], kind: Kind) -> Report:
@@ -214,7 +224,7 @@ def _preferences(source: str, rows: Sequence[dict[str, Any] | DataError], kind: 
             ("verdicts", f"{len(verdicts)}, of which {num_good} are good and {len(verdicts) - num_good} bad"),
             ("completions", f"{len(verdicts)}{_lengths([verdict.completion for verdict in verdicts])}"),
         ]
-        return _report(source, kind, facts, errors)
+        return _report(source, kind, facts, errors, verdicts)
     parsed = list(parse_comparisons(rows, source))
     compared = [record for record in parsed if isinstance(record, Comparison)]
     errors = [record for record in parsed if isinstance(record, DataError)]
@@ -226,7 +236,7 @@ def _preferences(source: str, rows: Sequence[dict[str, Any] | DataError], kind: 
     ]
     if margins := sum(one.margin is not None for one in compared):
         facts.append(("margins", str(margins)))
-    return _report(source, kind, facts, errors)
+    return _report(source, kind, facts, errors, compared)
 
 
 def _judged(source: str, rows: Sequence[dict[str, Any] | DataError]) -> Report:

@@ -18,7 +18,7 @@ from palmette.data.kinds import KINDS, of_kind
 from palmette.data.records import DataSet, Document, check_document, check_question
 from palmette.data.rows import group_rows, parse_json_lines
 from palmette.data.squad import parse_squad
-from palmette.data.tables import SUFFIXES, TableRow, is_table, open_table, question_rows, table_hash
+from palmette.data.tables import SUFFIXES, TableRow, is_table, open_table, question_rows, table_hash, typed_rows
 from palmette.errors import DataError, reason_of
 from palmette.files import expand
 from palmette.hub import first_contact, is_answer, not_reached, without_hub
@@ -193,7 +193,7 @@ def open_rows(
     if path is None:
         return _hub_rows(source, default_split, ways)
     if is_table(path):
-        return table_hash(path), ({"id": f"row-{row.number}", **row} for row in open_table(path, source).rows)
+        return table_hash(path), ({"id": f"row-{row.number}", **row} for row in typed_rows(open_table(path, source)))
     digest, text = _read_text(path, source)
     if path.suffix != ".jsonl" and '"paragraphs"' in text[:100_000]:
         raise _holds_questions(source, ways)

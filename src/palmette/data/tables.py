@@ -11,13 +11,12 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from palmette.data.text import short
 from palmette.data.values import parse_json
-from palmette.documents.charset import NotTextError, decode
+from palmette.documents.charset import NotTextError, open_text
 from palmette.documents.tables import csv_rows, xlsx_sheets
 from palmette.errors import DataError, reason_of
 
@@ -38,6 +37,12 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
 }
 _MORE_ANSWERS = re.compile(r"answers?_?\d+")
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+# Columns of preferences and conversations that hold more than text, and what they hold.
+_NUMBERS_AND_LISTS: dict[str, tuple[type, ...]] = {
+    "margin": (int, float),
+    **dict.fromkeys(("messages", "prompt", "chosen", "rejected", "completion"), (list,)),
+    **dict.fromkeys(("ranked", "completions", "ranks", "scores"), (list,)),
+}
 _NO_ANSWERS = "Name the column of known answers so. A cell is empty where the document does not answer the question."
 WAY_OUT = (
     "The first row names the columns: question, context (the text) or document (a file), and for known answers answer."
@@ -84,22 +89,22 @@ def table_hash(path: Path) -> str:
 def open_table(path: Path, source: str) -> Table:
     """A table with its own names of columns.
 
-    Of an Excel file, the first sheet with rows is read. Empty cells are left out.
+    Of an Excel file, the first sheet with rows is read. Empty cells are left out. Rows are read as they are needed.
 
     Args:
         path: the file.
         source: how messages name it.
 
     Raises:
-        DataError: the file cannot be read, has no header, or names a column twice.
+        DataError: the file cannot be read, has no header, or names a column twice. That it is damaged may show at a
+            later row.
     """
     try:
         if path.suffix.lower() == ".parquet":
             return _parquet_rows(path, source)
-        raw = path.read_bytes()
+        return _with_header(_cells(path, source), source)
     except OSError as error:
         raise DataError(f"cannot read {source}: {reason_of(error)}", "Check that it may be read.") from error
-    return _with_header(_cells(raw, path, source), source)
 
 
 def last_row(path: Path, source: str) -> int:
@@ -118,21 +123,31 @@ def last_row(path: Path, source: str) -> int:
         return 0
 
 
-def _cells(raw: bytes, path: Path, source: str) -> Iterator[tuple[int, list[str]]]:
-    if path.suffix.lower() == ".xlsx":
-        for _, rows in xlsx_sheets(raw, source):
-            first = next(rows, None)
-            if first is not None:
-                return chain([first], rows)
-        return iter(())
-    if raw.startswith((b"PAR1", b"PK\x03\x04")):
-        kind = ".parquet" if raw.startswith(b"PAR1") else ".xlsx"
+def _cells(path: Path, source: str) -> Iterator[tuple[int, list[str]]]:
+    with path.open("rb") as file:
+        if path.suffix.lower() == ".xlsx":
+            yield from _of_first_sheet(file, source)
+            return
+        first = file.read(4)
+    if first in (b"PAR1", b"PK\x03\x04"):
+        kind = ".parquet" if first == b"PAR1" else ".xlsx"
         raise DataError(f"{source} is not a CSV file", f"Give it a name that ends in {kind}, if it is one.")
     try:
-        text, _ = decode(raw)
+        text = open_text(path)
     except NotTextError as error:
         raise DataError(f"{source} is not text: {error}", "Save the table as CSV in UTF-8.") from error
-    return csv_rows(text, source, tabs=path.suffix.lower() in (".tsv", ".tab"))
+    with text:
+        yield from csv_rows(text, source, tabs=path.suffix.lower() in (".tsv", ".tab"))
+
+
+def _of_first_sheet(file: BinaryIO, source: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of the first sheet that has any."""
+    for _, rows in xlsx_sheets(file, source):
+        first = next(rows, None)
+        if first is not None:
+            yield first
+            yield from rows
+            return
 
 
 def _with_header(rows: Iterator[tuple[int, list[str]]], source: str) -> Table:
@@ -238,6 +253,31 @@ def _renamed(row: TableRow, where: str, *, labelled: bool) -> dict[str, Any]:
     if "plausible_answers" in found:
         found["plausible_answers"] = _list(found["plausible_answers"])
     return found
+
+
+def typed_rows(table: Table) -> Iterator[TableRow]:
+    """Rows of other kinds than questions, with truth values, numbers and lists where their columns hold those.
+
+    A table of text says "true", "yes" or "1" for true, and lists are written as JSON. A cell that holds nothing of the
+    kind stays text, which the reader of its kind refuses.
+
+    Args:
+        table: the table.
+    """
+    for row in table.rows:
+        yield TableRow(row.number, {name: _typed(name, value) for name, value in row.items()})
+
+
+def _typed(name: str, value: Any) -> Any:
+    if name == "label" and isinstance(value, str | int):
+        return _TRUTHS.get(str(value).strip().lower(), value)
+    if name not in _NUMBERS_AND_LISTS or not isinstance(value, str):
+        return value
+    try:
+        parsed = parse_json(value)
+    except (ValueError, RecursionError):
+        return value
+    return parsed if isinstance(parsed, _NUMBERS_AND_LISTS[name]) else value
 
 
 def _plain(name: str) -> str:

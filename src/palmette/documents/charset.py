@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from palmette.documents.languages import single_byte_encoding
 
 # The longer marks come first, since that of UTF-32 begins with that of UTF-16.
 _MARKS = (
@@ -25,22 +30,24 @@ _NAMES = {
     "cp1254": "Windows-1254 (Turkish)",
     "cp1255": "Windows-1255 (Hebrew)",
     "cp1256": "Windows-1256 (Arabic)",
+    "cp1257": "Windows-1257 (Baltic)",
+    "iso8859_2": "ISO 8859-2 (Central European)",
+    "iso8859_5": "ISO 8859-5 (Cyrillic)",
+    "iso8859_7": "ISO 8859-7 (Greek)",
+    "iso8859_15": "ISO 8859-15 (Western European)",
     "koi8_r": "KOI8-R (Cyrillic)",
+    "koi8_u": "KOI8-U (Cyrillic)",
     "cp932": "Shift JIS (Japanese)",
     "euc_jp": "EUC-JP (Japanese)",
     "gb18030": "GB 18030 (Chinese)",
     "big5": "Big5 (Chinese)",
     "euc_kr": "EUC-KR (Korean)",
 }
-# What people's files are in. Among all of Python's encodings, short Western texts are taken for rare ones.
-_LIKELY = [name for name in _NAMES if not name.startswith("utf")]
+# Those that letters alone do not tell apart. Among all of Python's encodings, short texts are taken for rare ones.
+_OF_SEVERAL_BYTES = ["cp932", "euc_jp", "gb18030", "big5", "euc_kr"]
 _SAMPLE = 1 << 16
-# A text in a Latin alphabet has few letters beyond ASCII. Czech, with the most, has 17 of 100 bytes.
-_FEW = 0.12
-# The letters of Western European languages beyond ASCII, as they are in Windows-1252.
-_WESTERN_LETTERS = set("àâäáãåæçéèêëíìîïñóòôöõøßúùûüÿ")
-# A symbol or a capital inside a word: what Central European and DOS text becomes when it is read as Windows-1252.
-_NOT_WESTERN = re.compile(r"[a-zà-ÿ][\u00a1-\u00b6\u00b8-\u00bf\u00d7\u00f7][a-zà-ÿ]|[a-zß-ÿ][À-ÖØ-Þ][a-zß-ÿ]")
+_BLOCK = 1 << 20
+_BETWEEN_LETTERS = re.compile(r"(?<=[A-Za-z])[^\x00-\x7f](?=[A-Za-z])")
 # What web pages call by the name on the left is read as the one on the right by every browser (WHATWG Encoding).
 _WEB_NAMES = {
     "iso-8859-1": "cp1252",
@@ -61,8 +68,8 @@ class NotTextError(ValueError):
 def decode(raw: bytes, *, web: bool = False) -> tuple[str, str]:
     """The text that bytes hold, without a byte order mark.
 
-    A byte order mark decides. Without one, UTF-8 is tried first, then what a web page states, then a guess by the
-    frequencies of letters (charset-normalizer).
+    A byte order mark decides. Without one, UTF-8 is tried first, then what a web page states, then what the letters of
+    languages tell of single-byte encodings. Other encodings are told apart by charset-normalizer.
 
     Args:
         raw: the bytes.
@@ -89,6 +96,61 @@ def decode(raw: bytes, *, web: bool = False) -> tuple[str, str]:
     stated = _stated(raw) if web else ""
     name = stated or _guess(raw)
     return _decoded(raw, name), _NAMES.get(name, name)
+
+
+def open_text(path: Path) -> TextIO:
+    """A file of text, which may be larger than memory, opened for reading without its byte order mark.
+
+    Its encoding is told as `decode` does, by the lines that are not ASCII, of which 1 MiB is looked at. Line ends stay
+    as they are.
+
+    Args:
+        path: the file.
+
+    Raises:
+        NotTextError: the bytes are not text.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as stream:
+        return path.open(encoding=_encoding(stream), newline="")
+
+
+def _encoding(stream: BinaryIO) -> str:
+    head = stream.read(_SAMPLE)
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return "utf-8-sig" if name == "utf-8" else name.removesuffix("-le").removesuffix("-be")
+    wide = _wide(head)
+    if wide:
+        return wide
+    stream.seek(0)
+    decoder, is_utf8 = codecs.getincrementaldecoder("utf-8")(), True
+    for block in _blocks(stream):
+        if b"\0" in block:
+            raise NotTextError("it holds bytes of 0")
+        try:
+            decoder.decode(block, final=not block)
+        except UnicodeDecodeError:
+            is_utf8 = False
+    if is_utf8:
+        return "utf-8"
+    stream.seek(0)
+    sample = bytearray()
+    for line in stream:
+        if not line.isascii():
+            sample += line
+            if len(sample) >= _BLOCK:
+                break
+    return _guess(bytes(sample))
+
+
+def _blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """The blocks of a file, and an empty one for its end."""
+    while True:
+        block = stream.read(_BLOCK)
+        yield block
+        if not block:
+            return
 
 
 def _decoded(raw: bytes, name: str) -> str:
@@ -125,23 +187,24 @@ def _stated(raw: bytes) -> str:
 
 
 def _guess(raw: bytes) -> str:
-    """The likeliest encoding by the frequencies of letters, or by none but Western letters beyond ASCII."""
+    """The likeliest encoding: of one byte a character by the letters that languages use, else of several bytes."""
+    single = single_byte_encoding(raw)
+    if single is not None:
+        return single
     first = next(index for index, byte in enumerate(raw) if byte > 127)
     start = max(first - _SAMPLE // 4, 0)
-    sample = raw[start : start + _SAMPLE]
-    text = sample.decode("cp1252", "replace")
-    few = sum(byte > 127 for byte in sample) < _FEW * len(sample)
-    letters = {character for character in text.lower() if character > "\x7f" and character.isalpha()} - {"ª", "º", "µ"}
-    # A Polish letter stands where Windows-1252 has the mark that opens a Spanish question.
-    possible = text.count("¿") <= text.count("?") and not _NOT_WESTERN.search(text)
-    if few and possible and letters <= _WESTERN_LETTERS:
-        return "cp1252"
 
     from charset_normalizer import from_bytes
 
-    likely = [name for name in _LIKELY if possible or not few or name not in ("cp1252", "cp1254")]
     # A sample may begin or end inside a character of several bytes. Then the whole text is looked at.
-    best = from_bytes(sample, cp_isolation=likely).best() or from_bytes(raw, cp_isolation=likely).best()
-    if best is None:
-        raise NotTextError("its encoding cannot be told")
-    return str(best.encoding)
+    for part in (raw[start : start + _SAMPLE], raw):
+        best = from_bytes(part, cp_isolation=_OF_SEVERAL_BYTES).best()
+        if best is not None and not _is_between_letters(str(best)):
+            return str(best.encoding)
+    raise NotTextError("its encoding cannot be told")
+
+
+def _is_between_letters(text: str) -> bool:
+    """Whether characters beyond ASCII stand alone inside words, which becomes of Latin text in a wrong encoding."""
+    num_beyond = sum(character > "\x7f" for character in text)
+    return len(_BETWEEN_LETTERS.findall(text)) > 0.1 * num_beyond

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 from statistics import median
 
-CELLS = " | "
+from palmette.documents.narrow import narrow_columns
+from palmette.documents.pieces import CELLS, Line, Piece, rows_of
+
 # A column of prose has at least so many lines, and its lines so many characters in the middle.
 _LINES_OF_A_COLUMN = 4
 _LETTERS_OF_A_COLUMN = 20
@@ -25,63 +25,6 @@ _ENUMERATOR = re.compile(
     r"[(\[]?(?:[•·▪●○◦‣*\u2013\u2014-]|\d{1,3}(?:\.\d{1,3})*|[A-Za-z]|[ivxlcIVXLC]{1,6})[.)\]]{0,2}"
 )
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff]")
-
-
-@dataclass(slots=True)
-class Piece:
-    """Characters that were drawn side by side.
-
-    Attributes:
-        text: the characters.
-        boxes: four numbers for each character, as in `Place.box`. All are 0 for a character that is not drawn.
-        left, bottom, right, top: the box around the piece, on the page as displayed.
-    """
-
-    text: str
-    boxes: array[float]
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-    @property
-    def height(self) -> float:
-        """The height, which is about the size of the font."""
-        return self.top - self.bottom
-
-    @property
-    def middle(self) -> float:
-        """The height of its middle above the origin."""
-        return (self.top + self.bottom) / 2
-
-
-@dataclass(slots=True)
-class Line:
-    """A line of a page as a reader sees it.
-
-    Attributes:
-        text, boxes: as in `Piece`.
-        left, bottom, right, top: the box around the line.
-        row: whether it is a row of a table, with cells divided by `CELLS`.
-        column: the number of the column that it stands in. Lines of one column that follow one another may be one
-            paragraph.
-        edges: the left and right edge of that column.
-    """
-
-    text: str
-    boxes: array[float]
-    left: float
-    bottom: float
-    right: float
-    top: float
-    row: bool
-    column: int = 0
-    edges: tuple[float, float] = (0.0, 0.0)
-
-    @property
-    def height(self) -> float:
-        """The height, which is about the size of the font."""
-        return self.top - self.bottom
 
 
 def read_page(pieces: Sequence[Piece]) -> list[Line]:
@@ -108,14 +51,13 @@ def _columns(pieces: list[Piece], depth: int = 0) -> Iterator[list[Piece]]:
     """
     strip = _strip(pieces) if depth < 3 and len(pieces) >= 2 * _LINES_OF_A_COLUMN else None
     if strip is None:
-        if pieces:
-            yield pieces
+        yield from narrow_columns(pieces)
         return
     together: list[Piece] = []
     for in_columns, band in _bands(pieces, strip):
         left = [piece for piece in band if piece.right <= strip]
         right = [piece for piece in band if piece.left >= strip]
-        if not in_columns or not (_is_prose(left) and _is_prose(right)):
+        if not in_columns or not (_is_read_down(left) and _is_read_down(right)):
             together.extend(band)
             continue
         yield from _columns(together, depth + 1)
@@ -131,7 +73,7 @@ def _bands(pieces: Sequence[Piece], strip: float) -> Iterator[tuple[bool, list[P
     A row does not stand in columns if a piece of it crosses the strip, or if it belongs to a table: it has cells on
     both sides that fill neither, and so has a row beside it, with cells at the same places.
     """
-    rows = [sorted(row, key=lambda piece: piece.left) for row in _rows(pieces)]
+    rows = [sorted(row, key=lambda piece: piece.left) for row in rows_of(pieces)]
     left, right = min(piece.left for piece in pieces), max(piece.right for piece in pieces)
     crosses = [any(piece.left < strip < piece.right for piece in row) for row in rows]
     short = []
@@ -183,7 +125,12 @@ def _strip(pieces: list[Piece]) -> float | None:
     if best is None:
         return None
     sides = [piece for piece in pieces if piece.right <= best[2]], [piece for piece in pieces if piece.left >= best[2]]
-    return best[2] if all(_is_prose(side) for side in sides) else None
+    return best[2] if all(_is_read_down(side) for side in sides) else None
+
+
+def _is_read_down(pieces: list[Piece]) -> bool:
+    """Whether pieces are prose in one column or in several."""
+    return _is_prose(pieces) or (len(pieces) >= 2 * _LINES_OF_A_COLUMN and _strip(pieces) is not None)
 
 
 def _runs(covered: list[int]) -> Iterator[tuple[int, int, int]]:
@@ -207,7 +154,7 @@ def _is_prose(pieces: Sequence[Piece]) -> bool:
     """
     if len(pieces) < _LINES_OF_A_COLUMN:
         return False
-    rows = [sorted(row, key=lambda piece: piece.left) for row in _rows(pieces)]
+    rows = [sorted(row, key=lambda piece: piece.left) for row in rows_of(pieces)]
     if len(rows) < _LINES_OF_A_COLUMN:
         return False
     width = max(piece.right for piece in pieces) - min(piece.left for piece in pieces)
@@ -223,7 +170,8 @@ def _lines(pieces: Sequence[Piece]) -> list[Line]:
     Two rows are a table if cells of them begin or end at the same place. A number or a bullet at the beginning of a
     line is no cell.
     """
-    rows = [sorted(row, key=lambda piece: piece.left) for row in _rows(pieces)]
+    rows = [sorted(row, key=lambda piece: piece.left) for row in rows_of(pieces)]
+    parts = [tuple(piece.text for piece in row) for row in rows]
     rows = [_joined_enumerators(row) for row in rows]
     tables = [_agree(row, other) for row, other in pairwise(rows)]
     lines = []
@@ -231,22 +179,8 @@ def _lines(pieces: Sequence[Piece]) -> list[Line]:
         is_row = len(row) > 1 and ((index > 0 and tables[index - 1]) or (index < len(tables) and tables[index]))
         if len(row) > 1 and all(_RIGHT_TO_LEFT.search(piece.text) for piece in row):
             row = row[::-1]
-        lines.append(_line(row, CELLS if is_row else " "))
+        lines.append(_line(row, CELLS if is_row else " ", parts[index]))
     return lines
-
-
-def _rows(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """Pieces whose middles are at about the same height."""
-    row: list[Piece] = []
-    tallest = 0.0
-    for piece in sorted(pieces, key=lambda piece: -piece.middle):
-        if row and row[0].middle - piece.middle > 0.4 * min(tallest, piece.height * 2):
-            yield row
-            row, tallest = [], 0.0
-        row.append(piece)
-        tallest = max(tallest, piece.height)
-    if row:
-        yield row
 
 
 def _joined_enumerators(row: list[Piece]) -> list[Piece]:
@@ -294,45 +228,8 @@ def _joined(pieces: Sequence[Piece], between: str) -> Piece:
     return Piece(text, boxes, left, min(p.bottom for p in pieces), right, max(p.top for p in pieces))
 
 
-def _line(row: Sequence[Piece], between: str) -> Line:
+def _line(row: Sequence[Piece], between: str, parts: tuple[str, ...]) -> Line:
     whole = _joined(row, between)
     start = len(whole.text) - len(whole.text.lstrip())
     text, boxes = whole.text[start:], whole.boxes[4 * start :]
-    return Line(text, boxes, whole.left, whole.bottom, whole.right, whole.top, between == CELLS)
-
-
-def running_lines(pages: Sequence[Sequence[Line]]) -> set[str]:
-    """What stands at the top or at the bottom of at least half of the pages, and of three: running heads, page numbers.
-
-    Numbers in it may differ. The texts are given as `pattern` writes them.
-    """
-    counts = Counter(one for lines in pages for one in {pattern(line.text) for line in _edge(lines)})
-    return {text for text, count in counts.items() if count >= max(3, len(pages) / 2)}
-
-
-def without_running(lines: Sequence[Line], running: set[str], page: int, num_pages: int) -> list[Line]:
-    """The lines of a page without running heads and page numbers at its top and bottom.
-
-    Args:
-        lines: the lines.
-        running: what `running_lines` found.
-        page: the number of the page, from 1.
-        num_pages: the number of all pages. That of the only page of a document is text.
-    """
-    number = re.compile(rf"(?:page|p\.|-|\u2013)?\s*{page}\s*(?:-|\u2013|(?:of|/)\s*{num_pages})?", re.IGNORECASE)
-    edge = {
-        id(line)
-        for line in _edge(lines)
-        if pattern(line.text) in running or (num_pages > 1 and number.fullmatch(line.text))
-    }
-    return [line for line in lines if id(line) not in edge]
-
-
-def _edge(lines: Sequence[Line]) -> Iterable[Line]:
-    by_height = sorted(lines, key=lambda line: -line.top)
-    return by_height[:2] + by_height[2:][-2:]
-
-
-def pattern(text: str) -> str:
-    """A text in which every number is "#"."""
-    return re.sub(r"\d+|\b[ivxlc]+\b", "#", " ".join(text.split()))
+    return Line(text, boxes, whole.left, whole.bottom, whole.right, whole.top, between == CELLS, parts)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from palmette.documents.layout import Line
+from palmette.documents.pieces import Line
 from palmette.documents.record import PageMap
 
 SOFT_HYPHEN = "\u00ad"

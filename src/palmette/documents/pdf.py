@@ -15,9 +15,11 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
-from palmette.documents.layout import Line, Piece, pattern, read_page, running_lines, without_running
+from palmette.documents.layout import read_page
 from palmette.documents.paragraphs import write_pages
+from palmette.documents.pieces import Line, Piece
 from palmette.documents.record import Box, PageMap
+from palmette.documents.running import running_heads, shown_head, without_running
 from palmette.errors import DataError
 
 MAX_PAGES = 20_000
@@ -130,12 +132,12 @@ def _some(numbers: list[int]) -> str:
 
 def _without_heads(pages: list[list[Line]]) -> tuple[list[list[tuple[int, Line]]], list[str]]:
     """The lines of each page with their printed numbers, without running heads, and a note on those."""
-    running, kept, dropped = running_lines(pages), [], Counter[str]()
+    running, kept, dropped = running_heads(pages), [], Counter[str]()
     for page, lines in enumerate(pages, start=1):
         numbers = {id(line): number for number, line in enumerate(lines, start=1)}
         left = without_running(lines, running, page, len(pages))
         remaining = {id(line) for line in left}
-        dropped.update(pattern(line.text) for line in lines if id(line) not in remaining)
+        dropped.update(shown_head(line) for line in lines if id(line) not in remaining)
         kept.append([(numbers[id(line)], line) for line in left])
     if not any(kept):  # every page says the same, so that is the document
         return [list(enumerate(lines, start=1)) for lines in pages], []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -139,7 +140,7 @@ def _text_of_sheets(raw: bytes, name: str) -> str:
     """The sheets of an Excel file, one after another. If there are several, each begins with its name."""
     from palmette.documents.tables import table_text, xlsx_sheets
 
-    sheets = [(title, list(table_text(rows))) for title, rows in xlsx_sheets(raw, f"the document {name!r}")]
+    sheets = [(title, list(table_text(rows))) for title, rows in xlsx_sheets(BytesIO(raw), f"the document {name!r}")]
     sheets = [(title, lines) for title, lines in sheets if lines]
     return "\n\n".join("\n".join([title, *lines] if len(sheets) > 1 else lines) for title, lines in sheets)
 

@@ -12,9 +12,10 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, BinaryIO, TextIO
 
-from palmette.errors import DataError
+from palmette.errors import DataError, reason_of
 
 MAX_UNPACKED = 512 * 1024 * 1024
 MAX_COLUMNS = 1000
@@ -23,31 +24,36 @@ _DELIMITERS = ",;\t|"
 _SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d[\d.,]*%?")
 _BLOCK = 1 << 20
+_HEAD = 20_000  # characters by which a delimiter is told
+_ROWS = 256  # rows of a sheet that are read at a time
 
 Row = tuple[int, list[str]]
 
 
-def csv_rows(text: str, name: str, *, tabs: bool = False) -> Iterator[Row]:
-    """The rows of a CSV or TSV text that are not empty, each with its number.
+def csv_rows(text: str | TextIO, name: str, *, tabs: bool = False) -> Iterator[Row]:
+    """The rows of a CSV or TSV text that are not empty, each with its number, read as they are needed.
 
     The delimiter is the one of comma, semicolon, tab and bar by which the first rows have the same number of cells, or
     the one that a first line such as "sep=;" states.
 
     Args:
-        text: the text.
+        text: the text, or a file that is open for reading at its beginning, with its own line ends (newline="").
         name: how messages name the file.
         tabs: whether the delimiter is a tab in any case.
 
     Raises:
-        DataError: a cell is larger than 10 million characters, or quotes are not closed.
+        DataError: a cell is larger than 10 million characters, quotes are not closed, or the file cannot be read.
     """
-    stated = _SEPARATOR.match(text)
-    if stated:
-        text = text[stated.end() :]
-    delimiter = stated[1] if stated else "\t" if tabs else _delimiter(text)
-    before = csv.field_size_limit(_MAX_CELL)
+    stream = io.StringIO(text, newline="") if isinstance(text, str) else text
+    before, number = csv.field_size_limit(_MAX_CELL), 0
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=False)
+        head = stream.read(_HEAD + 1)
+        stream.seek(0)
+        stated = _SEPARATOR.match(head)
+        if stated:
+            stream.readline()
+        delimiter = stated[1] if stated else "\t" if tabs else _delimiter(head)
+        reader = csv.reader(stream, delimiter=delimiter, strict=False)
         for number, row in enumerate(reader, start=2 if stated else 1):
             if len(row) > MAX_COLUMNS:
                 raise DataError(f"{name}: row {number} has {len(row):,} cells", "Give at most 1,000 columns.")
@@ -57,13 +63,19 @@ def csv_rows(text: str, name: str, *, tabs: bool = False) -> Iterator[Row]:
         raise DataError(
             f"{name}: not a table: {error}", "Check its quotation marks, or save it again as CSV."
         ) from error
+    except UnicodeDecodeError as error:
+        problem = f"{name}: not text in the encoding {error.encoding} after row {number}"
+        raise DataError(problem, "Save the table as CSV in UTF-8.") from error
+    except OSError as error:
+        problem = f"{name}: cannot be read after row {number}: {reason_of(error)}"
+        raise DataError(problem, "Check that the file may be read.") from error
     finally:
         csv.field_size_limit(before)
 
 
 def _delimiter(text: str) -> str:
     """The delimiter by which most of the first rows have the same number of cells, and more than one."""
-    sample = text[:20000]
+    sample = text[:_HEAD]
     best = (0.0, 0, ",")
     for delimiter in _DELIMITERS:
         try:
@@ -79,49 +91,52 @@ def _delimiter(text: str) -> str:
     return best[2]
 
 
-def xlsx_sheets(raw: bytes, name: str) -> Iterator[tuple[str, Iterator[Row]]]:
-    """The sheets of an Excel file by name, each with its rows that are not empty.
+def xlsx_sheets(file: BinaryIO, name: str) -> Iterator[tuple[str, Iterator[Row]]]:
+    """The sheets of an Excel file by name, each with its rows that are not empty, read as they are needed.
 
-    Formulas count with the values that were saved. Dates are written as 2026-11-28.
+    The different texts of all cells are held in memory, since Excel stores them in a list of their own. Formulas count
+    with the values that were saved. Dates are written as 2026-11-28.
 
     Args:
-        raw: the bytes of the file.
+        file: the file, open for reading. It must stay open while rows are read.
         name: how messages name it.
 
     Raises:
-        DataError: the file is damaged, or unpacks to more than `MAX_UNPACKED` bytes.
+        DataError: the file is damaged, which may show at a later row, or unpacks to more than `MAX_UNPACKED` bytes.
     """
-    _check_xlsx(raw, name)
+    _check_xlsx(file, name)
     from openpyxl import load_workbook
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about features that do not concern the cells
-            book = load_workbook(io.BytesIO(raw), read_only=True, data_only=True)
+            book = load_workbook(file, read_only=True, data_only=True)
     except Exception as error:  # the library raises a dozen kinds for damaged files
         raise _damaged(name, error) from error
     for sheet in book.worksheets:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            rows = _sheet_rows(sheet, name)
-        yield sheet.title, iter(rows)
+        yield sheet.title, _sheet_rows(sheet, name)
 
 
-def _sheet_rows(sheet: Any, name: str) -> list[Row]:
+def _sheet_rows(sheet: Any, name: str) -> Iterator[Row]:
     sheet.reset_dimensions()  # what the file states may be wrong
-    found = []
-    try:
-        for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
+    number, rows = 0, sheet.iter_rows(values_only=True)
+    while block := _next_rows(rows, name):
+        for row in block:
+            number += 1
             if len(row) > MAX_COLUMNS:
                 raise DataError(f"{name}: row {number} has {len(row):,} cells", "Give at most 1,000 columns.")
             cells = [_cell(value) for value in row]
             if any(cells):
-                found.append((number, cells))
-    except DataError:
-        raise
+                yield number, cells
+
+
+def _next_rows(rows: Iterator[tuple[Any, ...]], name: str) -> list[tuple[Any, ...]]:
+    try:
+        with warnings.catch_warnings():  # not around a yield, since the filters are those of the whole process
+            warnings.simplefilter("ignore")
+            return list(islice(rows, _ROWS))
     except Exception as error:  # as above
         raise _damaged(name, error) from error
-    return found
 
 
 def _cell(value: object) -> str:
@@ -137,10 +152,10 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def _check_xlsx(raw: bytes, name: str) -> None:
+def _check_xlsx(file: BinaryIO, name: str) -> None:
     """Refuse what no ordinary Excel file holds: gigabytes in few bytes, and document types, which declare entities."""
     try:
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        with zipfile.ZipFile(file) as archive:
             total = sum(entry.file_size for entry in archive.infolist())
             if total > MAX_UNPACKED:
                 raise DataError(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # it loads torch
     from palmette.inference.answerer import Answerer, DecoderName
 
 
-class Session(Protocol):
+class OpenDocument(Protocol):
     """A document that was opened, and can be asked again and again.
 
     Attributes:
@@ -69,7 +69,7 @@ def open_session(
     decoder: DecoderName = "span",
     effort: Effort | None = None,
     read_all: bool = False,
-) -> Session:
+) -> OpenDocument:
     """Open a document.
 
     Args:

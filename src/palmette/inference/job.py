@@ -232,7 +232,7 @@ def _record(row: Row, answers: Mapping[str, Prediction | Exception]) -> Record:
         "refusal": answer.refusal or None,
         "start": answer.start,
         "end": answer.end,
-        **_place(row, answer.start),
+        **_place(row, answer),
         "probability": _rounded(answer.probability),
         "no_answer_probability": _rounded(answer.no_answer_probability),
         "certified": answer.certified,
@@ -243,16 +243,13 @@ def _record(row: Row, answers: Mapping[str, Prediction | Exception]) -> Record:
     }
 
 
-def _place(row: Row, start: int | None) -> Record:
-    """Where an answer stands in the document that the row names. Boxes have two digits."""
+def _place(row: Row, answer: Prediction) -> Record:
+    """Where an answer stands in the document that the row names."""
     if row.extracted is None:
         return {}
-    if start is None:
+    if answer.start is None or answer.end is None:
         return {"place": None}
-    place = row.extracted.place(start)
-    box = place.box and [round(edge, 2) for edge in place.box]
-    found = {"page": place.page, "line": place.line, "box": box}
-    return {"place": {name: value for name, value in found.items() if value is not None}}
+    return {"place": row.extracted.place_record(answer.start, answer.end)}
 
 
 def _rounded(probability: float | None) -> float | None:

@@ -105,12 +105,21 @@ def resolve_run(name: ModelName, *, finished: bool = True) -> ModelSource:
         ModelError: the base model of a run with an adapter is missing or has changed.
     """
     text = os.fspath(name)
-    path = run_path(text)
-    if not path.exists():
-        way_out = suggestion(text, "Give a folder that `palmette train` made.")
-        raise RunError(f"{text} is not a run folder: there is nothing of this name", way_out)
-    run.check_run(path)
-    return _resolve_run(text, path, finished)
+    check_run_folder(text)
+    return _resolve_run(text, run_path(text), finished)
+
+
+def check_run_folder(name: ModelName) -> None:
+    """Check that a name stands for a run folder, finished or not.
+
+    Raises:
+        RunError: it does not. If there is nothing of this name, the way out names the run that is most like it.
+    """
+    folder = run_path(name)
+    if not folder.exists():
+        way_out = suggestion(os.fspath(name), "Give a folder that `palmette train` made.")
+        raise RunError(f"{os.fspath(name)} is not a run folder: there is nothing of this name", way_out)
+    run.check_run(folder)
 
 
 def run_path(name: ModelName) -> Path:

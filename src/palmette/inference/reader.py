@@ -13,4 +13,4 @@ READER = "reader"
 def reader_folder() -> Path | None:
     """The folder of the reader's run, or None if it was not packaged. Nobody may write into it."""
     folder = Path(palmette.__file__).with_name(READER)
-    return folder if run.is_run(folder) else None
+    return folder if (folder / run.RECIPE).is_file() else None

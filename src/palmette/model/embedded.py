@@ -44,11 +44,7 @@ def convert_gguf(file: Path) -> Path:
     Raises:
         ModelError: the file is not a GGUF model that transformers can read in full, or the cache cannot be written.
     """
-    try:
-        content = file_hash(file)
-    except OSError as error:
-        raise ModelError(f"cannot read the GGUF file {str(file)!r}: {reason_of(error)}", "Check the path.") from error
-    folder = cache_folder() / "models" / f"{file.stem}-{content[:16]}-v{_CONVERSION}"
+    folder = converted_folder(file)
     if folder.is_dir():
         return folder
     # No temporary folder of tempfile's, which is open to its owner alone whatever the umask.
@@ -72,6 +68,19 @@ def convert_gguf(file: Path) -> Path:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return folder
+
+
+def converted_folder(file: Path) -> Path:
+    """The folder in the cache for the safetensors form of a GGUF file, whether it is there yet or not.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    try:
+        content = file_hash(file)
+    except OSError as error:
+        raise ModelError(f"cannot read the GGUF file {str(file)!r}: {reason_of(error)}", "Check the path.") from error
+    return cache_folder() / "models" / f"{file.stem}-{content[:16]}-v{_CONVERSION}"
 
 
 def _follow_umask(folder: Path) -> None:

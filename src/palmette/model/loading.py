@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from palmette.cache import kept_hash
 from palmette.errors import ModelError
 from palmette.model.attention import BACKENDS, AttentionChoice
-from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, find_gguf
+from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, converted_folder, find_gguf
 from palmette.model.files import ADAPTER_WEIGHTS
 from palmette.model.flex import use_flex
 from palmette.model.fused import fuse
@@ -182,6 +182,18 @@ def _check_embedding(model: Any, tokenizer: Any, name: str) -> None:
 def load_tokenizer(name: str, *, download: Path | None = None, **options: Any) -> Any:
     """Load a model's tokenizer. Arguments and errors are those of `load_model`."""
     return _tokenizer(weights_folder(name) if download is None else str(download), name, options)
+
+
+def tokenizer_folder() -> Path | None:
+    """Where the default model's tokenizer is on this machine. None where it would take a conversion or a download."""
+    embedded = find_gguf()
+    if embedded is not None:
+        folder = converted_folder(embedded)
+        return folder if folder.is_dir() else None
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(DEFAULT_MODEL, "tokenizer.json")
+    return Path(cached).parent if isinstance(cached, str) else None
 
 
 def _tokenizer(folder: str, name: str, options: dict[str, Any]) -> Any:

@@ -81,6 +81,7 @@ def explain(where: str) -> Iterator[None]:
 def _way_out(problem: str) -> str:
     for sign, way_out in (
         ("disk is full", "Free some space. Everything that was confirmed is kept."),
+        ("I/O error", "Free some space, and check the disk. Everything that was confirmed is kept."),
         ("locked", "Close the other program that holds it."),
         ("unable to open", "Check the path, and that its folder exists and can be written."),
         ("readonly", "Check that the file and its folder can be written."),
