@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 OUT ?= runs/quickstart
 
-.PHONY: quickstart smoke test chromium check lint types format docs docs-site clean
+.PHONY: quickstart smoke test chromium postgresql check lint types format docs docs-site clean
 .PHONY: bench bench-decode bench-train bench-preferences
 
 quickstart: .venv/run.stamp
@@ -19,12 +19,17 @@ smoke: .venv/run.stamp
 # the fixtures of a module are made once. ARGS="-n 0" runs all in one process, for --pdb or -s.
 test: .venv/dev.stamp
 	@$(BIN)/python -m tests.support.browser || true
+	@$(BIN)/python -m tests.support.postgresql || true
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not network and not gpu" $(ARGS)
 
 # The browser tests need Chromium. As root on Debian this installs it. Elsewhere it says what to install, and fails.
 # `make test` then skips these tests.
 chromium: .venv/dev.stamp
 	@$(BIN)/python -m tests.support.browser
+
+# The same for PostgreSQL, which the tests start with a folder of its own.
+postgresql: .venv/dev.stamp
+	@$(BIN)/python -m tests.support.postgresql
 
 check: lint types test
 

@@ -61,10 +61,13 @@ HEAVY = {
     "accelerate",
 }
 HUB = {"huggingface_hub", "httpx2"}
+STORE = {"sqlalchemy", "alembic", "psycopg", "fastapi", "uvicorn"}
 LIGHT_COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "help": (["--help"], HEAVY | HUB | {"numpy", "pydantic", "rich"}),
     "help of a stage": (["train", "sft", "--help"], HEAVY | HUB | {"numpy"}),
     "help of ask": (["ask", "--help"], HEAVY | HUB | {"numpy"}),
+    "help of verdicts": (["review", "retrain", "--help"], HEAVY | HUB | STORE | {"numpy"}),
+    "verdicts of a mistyped run": (["review", "retrain", "runs/quikstart"], HEAVY | HUB),
     "an option that does not exist": (["ask", "--modle", "x"], HEAVY | HUB | {"numpy"}),
     "prompts": (["prompts"], HEAVY | HUB),
     "a prompt": (["prompts", "json"], HEAVY | HUB),

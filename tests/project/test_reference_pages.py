@@ -150,7 +150,7 @@ def test_a_row_says_type_bounds_and_default(row: str) -> None:
 def test_a_stage_shows_only_what_it_adds_or_changes() -> None:
     of_dpo = page("recipes").partition("## Stage dpo\n")[2].partition("\n## ")[0]
     named = re.findall(r"^\| `([\w.]+)` \|", of_dpo, flags=re.MULTILINE)
-    assert {"start", "dpo.beta", "data.train", "data.kind"} <= set(named)
+    assert {"dpo.beta", "data.train", "data.kind"} <= set(named)
     assert not {"train.epochs", "model.name", "data.on_bad_record", "output"} & set(named)
 
 

@@ -50,11 +50,15 @@ class Group:
         commands: its commands by name, in the order of its help. It may also be "module:function". The function returns
             them, and is imported when the group is called or its help is shown.
         hidden: whether the help of its parent leaves it out.
+        target: "module:function", what the group does by itself. The options of the function are the group's. It takes
+            the context first, and is called before a command of the group too: then `invoked_subcommand` of the context
+            names the command.
     """
 
     help: str
     commands: Mapping[str, Command] | str
     hidden: bool = False
+    target: str = ""
 
     def table(self) -> Mapping[str, Command]:
         """Its commands."""
@@ -110,26 +114,35 @@ class PlainCommand(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The options and arguments. Those whose values have no name get one by their type."""
-        params = super().get_params(ctx)
-        for param in params:
-            if param.metavar is None and not getattr(param, "is_flag", False):
-                param.metavar = param.name.upper() if param.param_type_name == "argument" else _metavar(param, ctx)
-        return params
+        return _with_names(super().get_params(ctx), ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments by their names, then the options with the names of their values."""
-        rows: dict[str, list[tuple[str, str]]] = {"argument": [], "option": []}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record is not None:
-                kind, (name, text) = param.param_type_name, record
-                # After the name of an argument, typer writes its type in Python.
-                name = name if kind == "option" else param.display_name_raw + ("..." if param.nargs != 1 else "")
-                rows[kind].append((name, _RANGE.sub(_in_words, text)))
-        for kind, found in rows.items():
-            if found:
-                with formatter.section(f"{kind.capitalize()}s"):
-                    formatter.write_dl(found)
+        _write_params(self.get_params(ctx), ctx, formatter)
+
+
+def _with_names(params: list[Any], ctx: Any) -> list[Any]:
+    """Options and arguments, in which values without a name have got one by their type."""
+    for param in params:
+        if param.metavar is None and not getattr(param, "is_flag", False):
+            param.metavar = param.name.upper() if param.param_type_name == "argument" else _metavar(param, ctx)
+    return params
+
+
+def _write_params(params: list[Any], ctx: Any, formatter: Any) -> None:
+    """Write arguments by their names, then options with the names of their values."""
+    rows: dict[str, list[tuple[str, str]]] = {"argument": [], "option": []}
+    for param in params:
+        record = param.get_help_record(ctx)
+        if record is not None:
+            kind, (name, text) = param.param_type_name, record
+            # After the name of an argument, typer writes its type in Python.
+            name = name if kind == "option" else param.display_name_raw + ("..." if param.nargs != 1 else "")
+            rows[kind].append((name, _RANGE.sub(_in_words, text)))
+    for kind, found in rows.items():
+        if found:
+            with formatter.section(f"{kind.capitalize()}s"):
+                formatter.write_dl(found)
 
 
 def _metavar(option: Any, ctx: Any) -> str:
@@ -169,7 +182,7 @@ class LazyGroup(TyperGroup):
         for option in params:
             if getattr(option, "is_flag", False) and option.default is None:
                 option.default = False
-        return params
+        return _with_names(params, ctx)
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # as typer calls it
         """The names of the commands. Nothing is imported."""
@@ -182,13 +195,10 @@ class LazyGroup(TyperGroup):
         """
         widest = max((len(name) for name, entry in self.table.items() if not entry.hidden), default=0)
         for title, table in self.sections.items():
-            with formatter.section(title):
-                rows = [(name.ljust(widest), entry.help) for name, entry in table.items() if not entry.hidden]
-                formatter.write_dl(rows)
-        super().format_options(ctx, formatter)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write nothing. The commands stand before the options."""
+            if rows := [(name.ljust(widest), entry.help) for name, entry in table.items() if not entry.hidden]:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+        _write_params(self.get_params(ctx), ctx, formatter)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that the arguments name.
@@ -243,7 +253,11 @@ class _Commands(Mapping[str, Any]):
 
 def _make(name: str, entry: Command | Group) -> Any:
     if isinstance(entry, Group):
-        return get_group(lazy_app({"Commands": entry.table()}, name=name, help=entry.help))
+        if not entry.target:
+            return get_group(lazy_app({"Commands": entry.table()}, name=name, help=entry.help))
+        app = lazy_app({"Commands": entry.table()}, name=name, invoke_without_command=True, no_args_is_help=False)
+        app.callback()(_imported(entry.target))
+        return get_group(app)
     single = typer.Typer(**_SETTINGS)
     single.command(name, cls=PlainCommand, hidden=entry.hidden)(entry.function())
     return get_command(single)
@@ -258,4 +272,5 @@ def lazy_app(sections: Mapping[str, Table], **settings: Any) -> typer.Typer:
     """
     group = type("Group", (LazyGroup,), {"sections": sections})
     context = {"max_content_width": 110}
-    return typer.Typer(cls=group, no_args_is_help=True, context_settings=context, **{**_SETTINGS, **settings})
+    usual = {"no_args_is_help": True, "context_settings": context}
+    return typer.Typer(cls=group, **{**usual, **_SETTINGS, **settings})

@@ -63,6 +63,17 @@ _SYNTH = {
         "Make preferences from a model's own answers, or from verdicts.",
     ),
 }
+_REVIEW = {
+    "export": Command("review_data:review_export", "Write verdicts to a file, to learn from or for another tool."),
+    "import": Command("review_data:review_import", "Add verdicts from a file, of palmette or of another tool."),
+    "agreement": Command(
+        "review_data:review_agreement", "Say how far people agree, and whether suggestions sway them."
+    ),
+    "retrain": Command(
+        "review_data:review_retrain",
+        "Train a run further on verdicts, and compare it with the old one on the audit set.",
+    ),
+}
 _DATA = {
     "check": Command("data:check", "Say what a data file holds, and what is wrong with it."),
 }
@@ -103,6 +114,9 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
             "Decide when a model answers or refuses, at a stated cost.",
         ),
         "baseline": Group("Train and measure other ways to answer.", _BASELINE),
+    },
+    "Judge": {
+        "review": Group("Judge a model's answers in the browser.", _REVIEW, target="review:review"),
     },
     "Make data": {
         "data": Group("Check data before it is used.", _DATA),

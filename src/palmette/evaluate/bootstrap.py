@@ -165,6 +165,40 @@ def ratio_intervals(
     return {name: (low, high) for name, (low, high) in zip(columns, ends_M2, strict=True)}
 
 
+def weighted_intervals(
+    clusters: Sequence[str],
+    measure: Callable[[Indices], Mapping[str, float | None]],
+    *,
+    num_samples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of anything that can be computed from how often each unit counts.
+
+    >>> weighted_intervals(["a", "b"], lambda count_N: {"first": count_N[0] / count_N.sum()})
+    {'first': (0.0, 1.0)}
+
+    Args:
+        clusters: the cluster of each of N units. Clusters are drawn with all of their units.
+        measure: measures of a sample, of which it is given how often each unit was drawn [N].
+        num_samples: see `intervals`.
+        seed: see `intervals`.
+        level: see `intervals`.
+
+    Returns:
+        {name: (low, high)}. Samples in which a measure is None do not count. {} for fewer than two clusters.
+    """
+    cluster_N, num_clusters = _numbered(clusters)
+    if num_clusters < 2:
+        return {}
+    found: dict[str, list[float]] = {}
+    for draw_D in _draws(num_clusters, num_samples, seed):
+        for name, value in measure(draw_D[cluster_N]).items():
+            if value is not None:
+                found.setdefault(name, []).append(value)
+    return {name: _ends(np.array(values), level) for name, values in found.items()}
+
+
 class _Run:
     """One run's measures, on the data (`values`) and on samples of its documents."""
 

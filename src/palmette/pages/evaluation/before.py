@@ -32,13 +32,20 @@ def comparison_rows(before: Before, after: Sequence[ScoredAnswer]) -> Iterator[M
     """The measures of both models, as text, with the difference and which of them is better."""
     for one in compare_evaluations(before.scored, after):
         if one.measure.key in SHOWN:
-            yield _row(one, before)
+            yield measure_row(one, before.name, before.own)
 
 
-def _row(one: Compared, before: Before) -> Mapping[str, Any]:
+def measure_row(one: Compared, a: str, b: str) -> Mapping[str, Any]:
+    """A measure of two models, as text.
+
+    Args:
+        one: the measure.
+        a: what the page calls the first model.
+        b: what it calls the second one.
+    """
     ends = (one.difference.low, one.difference.high) if one.difference else None
     places, unit = places_of(ends, one.measure.places), " %" if one.measure.unit == PERCENT else ""
-    words = {"A": f"{before.name} is better", "B": f"{before.own} is better", "unclear": "unclear"}
+    words = {"A": f"{a} is better", "B": f"{b} is better", "unclear": "unclear"}
     return {
         "name": one.measure.label[0].upper() + one.measure.label[1:],
         "before": fixed(one.a, places) + unit,

@@ -1,0 +1,1 @@
+"""Verdicts in the files of other annotation tools, and in our own."""
