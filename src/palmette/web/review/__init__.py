@@ -1,0 +1,1 @@
+"""The room in which people judge a model's answers."""

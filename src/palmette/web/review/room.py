@@ -1,0 +1,272 @@
+"""The routes of the review: the page, what it asks for, and what it sends.
+
+All places in JSON are code points of the document of record. The page turns them into the UTF-16 units that browsers
+count, and back (`static/review/offsets.js`). It sends the text of a span along, and a slice that differs is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import jinja2
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.responses import HTMLResponse
+
+from palmette.decode.spans import words
+from palmette.errors import RunError
+from palmette.review.desk import Desk
+from palmette.review.events import Shown, Span, Verdict, VerdictKind
+from palmette.review.keys import Judged
+from palmette.review.showing import Asked
+from palmette.review.state import Judgement
+from palmette.review.succession import Succession
+from palmette.web.application import Body, CurrentSession, Refused
+from palmette.web.sessions import Session
+
+MAX_SECONDS = 24 * 3600.0
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("palmette.web"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+)
+
+
+class SentSpan(Body):
+    """A span that somebody marked, in code points."""
+
+    text: Annotated[str, Field(min_length=1, max_length=50_000)]
+    start: Annotated[int, Field(ge=0)]
+    end: Annotated[int, Field(ge=0)]
+
+
+class SentVerdict(Body):
+    """A verdict. `asked` is the key of the question as it was shown, so the same verdict may be sent twice."""
+
+    asked: int
+    kind: VerdictKind
+    span: SentSpan | None
+    seconds: Annotated[float, Field(ge=0.0, le=MAX_SECONDS)]
+
+
+class SentDecision(Body):
+    """What somebody decides on a question on which people disagree. Without a span, that there is no answer."""
+
+    question: Annotated[str, Field(max_length=1000)]
+    span: SentSpan | None
+    seconds: Annotated[float, Field(ge=0.0, le=MAX_SECONDS)]
+
+
+class SentRun(Body):
+    """The run to go on with, as it was offered."""
+
+    run: Annotated[str, Field(max_length=4096)]
+
+
+class SentUndo(Body):
+    """What an undo takes back: the number of a verdict."""
+
+    verdict: int
+
+
+def review_room(desk: Desk, data: str, after: str = "", succession: Succession | None = None) -> APIRouter:
+    """The routes of a review.
+
+    Args:
+        desk: what asks questions and takes verdicts.
+        data: the name of the data.
+        after: what to do when all questions are judged, for the page.
+        succession: what offers newer runs.
+    """
+    room, view = APIRouter(), _View(desk, after, succession)
+
+    @room.get("/", response_class=HTMLResponse)
+    def page() -> str:
+        return _TEMPLATES.get_template("review.html").render(run=desk.run.name, data=data)
+
+    @room.get("/api/review/desk")
+    def read_desk(session: CurrentSession) -> dict[str, Any]:
+        return view.state(session)
+
+    @room.get("/api/review/documents/{sha256}")
+    def read_document(sha256: str, _session: CurrentSession) -> dict[str, Any]:
+        document = desk.document(sha256)
+        if document is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "there is no such document here", "Reload the page.")
+        bounds = words(document.text, inside_words=desk.run.inside_words)
+        return {"text": document.text, "title": document.title, "words": bounds}
+
+    @room.post("/api/review/verdicts")
+    def take_verdict(sent: SentVerdict, session: CurrentSession) -> dict[str, Any]:
+        verdict = Verdict(sent.kind, _span(sent.span), sent.seconds)
+        with _storing():
+            _check(desk.judge(session.annotator, session.id, sent.asked, verdict))
+        return view.state(session)
+
+    @room.post("/api/review/undo")
+    def undo(sent: SentUndo, session: CurrentSession) -> dict[str, Any]:
+        with _storing():
+            desk.undo(session.annotator, session.id, sent.verdict)
+        return view.state(session)
+
+    @room.get("/api/review/conflict")
+    def read_conflict(session: CurrentSession, after: str | None = None) -> dict[str, Any]:
+        return view.conflict(session, after)
+
+    @room.post("/api/review/decisions")
+    def decide(sent: SentDecision, session: CurrentSession) -> dict[str, Any]:
+        verdict = Verdict("no_answer" if sent.span is None else "edit", _span(sent.span), sent.seconds)
+        with _storing():
+            _check(desk.decide(session.annotator, session.id, sent.question, verdict))
+        return view.conflict(session, sent.question)
+
+    @room.post("/api/review/run")
+    def go_on(sent: SentRun, session: CurrentSession) -> dict[str, Any]:
+        if succession is not None:
+            succession.begin(sent.run)
+        return view.state(session)
+
+    return room
+
+
+@contextlib.contextmanager
+def _storing() -> Iterator[None]:
+    """Refuse in words what the store cannot take, since the disk is full, say. Nothing was stored then."""
+    try:
+        yield
+    except RunError as error:
+        raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, error.problem, error.way_out) from error
+
+
+def _check(judged: Judged) -> None:
+    """Refuse a verdict that was not stored.
+
+    Raises:
+        Refused: it was not.
+    """
+    if judged is Judged.OTHERWISE:
+        raise Refused(
+            HTTPStatus.CONFLICT,
+            "this question was judged already, with another verdict",
+            "The first verdict is kept. Undo it to give another.",
+        )
+    if judged is Judged.UNKNOWN:
+        raise Refused(
+            HTTPStatus.CONFLICT, "this question is not to be judged here any more", "Go on with the next one."
+        )
+
+
+def _span(sent: SentSpan | None) -> Span | None:
+    return None if sent is None else Span(sent.text, sent.start, sent.end)
+
+
+@dataclass(frozen=True)
+class _View:
+    """What the page needs to show what is next."""
+
+    desk: Desk
+    after: str
+    succession: Succession | None
+
+    def state(self, session: Session) -> dict[str, Any]:
+        """The question that a person is to judge."""
+        with _storing():
+            asked = self.desk.ask(session.annotator, session.id)
+        shown = None if asked is None else _question(self.desk, asked)
+        waiting = asked is None and self.desk.waiting
+        empty = _READING if waiting else f"You have judged every question. {self.after}".strip()
+        return {**self._common(session), "asked": shown, "waiting": waiting, "empty": empty}
+
+    def conflict(self, session: Session, after: str | None) -> dict[str, Any]:
+        """The next question on which people disagree, behind another one. After the last comes the first."""
+        conflicts = self.desk.conflicts()
+        names = list(conflicts)
+        following = names[names.index(after) + 1 :] if after in conflicts else names
+        name = next(iter([*following, *names]), None)
+        shown = None if name is None else _conflict(self.desk, name, conflicts[name])
+        empty = "Nobody disagrees any more."
+        return {**self._common(session), "asked": shown, "waiting": False, "empty": empty, "deciding": True}
+
+    def _common(self, session: Session) -> dict[str, Any]:
+        progress, newer = self.desk.progress(session.annotator), self.succession
+        return {
+            "annotator": session.annotator,
+            "run": self.desk.run.name,
+            "undoable": self.desk.undoable(session.annotator),
+            "progress": {**asdict(progress), "minutes_left": progress.minutes_left},
+            "conflicts": len(self.desk.conflicts()),
+            "deciding": False,
+            "newer": newer.offered() if newer else None,
+            "preparing": newer.preparing if newer else False,
+            "failure": str(newer.failure) if newer and newer.failure else None,
+        }
+
+
+def _question(desk: Desk, asked: Asked) -> dict[str, Any]:
+    """A question as it is shown. Where it is shown blind, nothing of the model's answer leaves the server."""
+    shown, hidden = asked.shown, asked.shown.blind
+    return {
+        "key": asked.key,
+        "question": asked.question.text,
+        "document": asked.document,
+        "blind": hidden,
+        "why": _why(shown),
+        "max_words": desk.run.max_words,
+        "suggestion": None if hidden or shown.span is None else _place(shown.span),
+        "probability": None if hidden else shown.probability,
+        "no_answer_probability": None if hidden else shown.no_answer_probability,
+        "candidates": [] if hidden else [{**_place(one), "probability": one.probability} for one in shown.candidates],
+        "said": [],
+    }
+
+
+def _conflict(desk: Desk, name: str, judged: Mapping[str, Judgement]) -> dict[str, Any]:
+    """A question on which people disagree, with what each of them said."""
+    question, document = desk.question(name)
+    spans: dict[Span, list[str]] = {}
+    said = []
+    for annotator, one in judged.items():
+        if one.answer is not None:
+            spans.setdefault(one.answer, []).append(annotator)
+        elif one.known == "no answer":
+            said.append(f"{annotator}: not in the document")
+        else:
+            wrong = one.shown.span.text if one.shown and one.shown.span else "not in the document"
+            said.append(f"{annotator}: not “{wrong}”")
+    return {
+        "key": name,
+        "question": question.text,
+        "document": document,
+        "blind": True,  # what the model said is of no matter here
+        "why": "People disagree. Decide what is right.",
+        "max_words": desk.run.max_words,
+        "suggestion": None,
+        "probability": None,
+        "no_answer_probability": None,
+        "candidates": [{**_place(span), "probability": None, "who": ", ".join(names)} for span, names in spans.items()],
+        "said": said,
+    }
+
+
+# Why a question is asked. Questions of the audit set look like any other that was drawn at random.
+_WHY = {
+    "uncertain": "Asked because the model is unsure: its answers have an entropy of {score:.2f} nats.",
+    "margin": "Asked because the two likeliest answers are close: their margin is {margin:.2f}.",
+    "disagreement": "Asked because several runs disagree, by {score:.2f} nats.",
+    "diverse": "Asked because it is unlike the questions before it.",
+    "overlap": "Asked of several people, to measure how well they agree.",
+    "random": "Asked at random.",
+}
+_READING = "The model is reading. A question comes as soon as it has an answer."
+_BLIND = " The model's answer is hidden, to measure whether it sways people."
+
+
+def _why(shown: Shown) -> str:
+    reason = _WHY.get(shown.strategy, _WHY["random"]).format(score=shown.score, margin=1.0 - shown.score)
+    return reason + (_BLIND if shown.blind else "")
+
+
+def _place(span: Any) -> dict[str, Any]:
+    return {"text": span.text, "start": span.start, "end": span.end}
