@@ -58,25 +58,27 @@ class Browser:
         self._page: Page | None = None
         self._complaints: list[str] = []
 
-    def open(self, url: str, width: int, *, dark: bool = False) -> Page:
+    def open(self, url: str, width: int, *, dark: bool = False, site: str = "", keep: bool = False) -> Page:
         """A loaded page in a context of its own, as a phone shows it if it is narrower than 800 pixels.
 
-        The page that was open before is closed, and the complaints start over.
+        The page that was open before is closed, unless `keep` is set, and the complaints start over. Requests for
+        anything but the page are complaints, unless their URLs begin with `site`.
         """
-        if self._page is not None:
+        if self._page is not None and not keep:
             self._page.context.close()
         self._complaints = []
         context = self._chromium.new_context(
             viewport={"width": width, "height": 850},
             device_scale_factor=1,
             is_mobile=width < 800,
+            has_touch=width < 800,
             color_scheme="dark" if dark else "light",
         )
         context.set_default_timeout(20_000)  # milliseconds
         self._page = page = context.new_page()
         page.on("pageerror", lambda error: self._complaints.append(f"exception: {error}"))
         page.on("console", lambda message: self._complaints.append(f"console: {message.type}: {message.text}"))
-        page.on("request", lambda request: self._check(request.url, url))
+        page.on("request", lambda request: self._check(request.url, url, site))
         page.goto(url)
         return page
 
@@ -86,8 +88,9 @@ class Browser:
         self._page.evaluate(SETTLED)
         return self._complaints
 
-    def _check(self, requested: str, url: str) -> None:
-        if requested.partition("#")[0] != url.partition("#")[0]:
+    def _check(self, requested: str, url: str, site: str) -> None:
+        own = requested.partition("#")[0] == url.partition("#")[0]
+        if not own and not (site and requested.startswith(f"{site}/")):
             self._complaints.append(f"request: {requested}")
 
 

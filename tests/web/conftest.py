@@ -1,0 +1,28 @@
+"""A review that is opened in the browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palmette.data.records import Document
+from tests.support.browser import Browser
+from tests.support.driven_review import Opened
+from tests.support.review_page import reviewing
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Any]:
+    """Opens the page of a review for its annotator "ann"."""
+    with ExitStack() as stack:
+
+        def start(documents: Sequence[Document], width: int = 1400, *, dark: bool = False, **options: Any) -> Opened:
+            review, url = stack.enter_context(reviewing(tmp_path, documents, **options))
+            page = browser.open(f"{url}/#token={review.sessions.tokens['ann']}", width, dark=dark, site=url)
+            return Opened(page, review, url)
+
+        yield start
