@@ -20,7 +20,7 @@ CASES = {
     "train_dpo": "'palmette train dpo'",
     "synth preferense": "'palmette synth preferences'",
     "quickstrat": "'palmette quickstart'",
-    "traian": "'palmette train'",
+    "traian": "'palmette train' or 'palmette review retrain'",
     "aks": "'palmette ask'",
     "compare": "'palmette compare-runs'",
     "calib": "'palmette calibrate'",

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from palmette.cli.options import DATA, SOURCES, ChosenModelOption, LimitOption, LimitQuestionsOption, SeedOption
+from palmette.cli.options import (
+    DATA,
+    SOURCES,
+    ChosenModelOption,
+    LimitOption,
+    LimitQuestionsOption,
+    SeedOption,
+    expanded_path,
+)
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    import socket
+
+    from palmette.data.records import DataSet
+    from palmette.decode.prediction import Decoder
+    from palmette.inference.names import ModelSource
+    from palmette.review.showing import Choosing, Run
 
 Strategy = Literal["mixed", "uncertain", "margin", "random"]
+_DEMO = "builtin:dev"
 _PACKAGES = ("alembic", "fastapi", "jinja2", "sqlalchemy", "uvicorn")
 
 
@@ -30,41 +50,64 @@ def check_web_packages() -> None:
         )
 
 
+ReviewedOption = Annotated[
+    str | None, typer.Option("--data", help=f"Questions to review, with or without known answers: {SOURCES}.", **DATA)
+]
+DemoOption = Annotated[
+    bool, typer.Option("--demo", help="Review questions of the built-in corpus, with nothing prepared.")
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="Where verdicts are kept: a file, or postgresql://USER@HOST/NAME. By default review.db in the run.",
+        **{**DATA, "metavar": "STORE"},
+    ),
+]
+AnnotatorOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--annotator",
+        metavar="NAME",
+        help="Name of a person who judges. May be repeated. Each gets a link of their own.",
+    ),
+]
+StrategyOption = Annotated[Strategy, typer.Option("--strategy", help="How the next question is chosen.")]
+OverlapOption = Annotated[
+    float | None,
+    typer.Option(
+        "--overlap",
+        min=0.0,
+        max=1.0,
+        help="Share of the questions that two people judge. By default 0.2 with several annotators, and none with one.",
+    ),
+]
+BlindOption = Annotated[
+    float, typer.Option("--blind", min=0.0, max=1.0, help="Share of the questions shown without the model's answer.")
+]
+HostOption = Annotated[
+    str,
+    typer.Option(
+        "--host", metavar="ADDRESS", help="Address to listen at. Any but this machine's own needs --annotator."
+    ),
+]
+PortOption = Annotated[
+    int, typer.Option("--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free.")
+]
+
+
 def review(
     context: typer.Context,
     model: ChosenModelOption = None,
-    data: Annotated[str | None, typer.Option("--data", help=f"Questions to review: {SOURCES}.", **DATA)] = None,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Review questions of the built-in corpus, with nothing prepared.")
-    ] = False,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            "--store",
-            help="Where verdicts are kept: a file, or postgresql://USER@HOST/NAME. By default a file beside the run.",
-            **{**DATA, "metavar": "STORE"},
-        ),
-    ] = None,
-    annotator: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--annotator", help="Name of a person who judges. May be repeated. Each gets a link of their own."
-        ),
-    ] = None,
-    strategy: Annotated[Strategy, typer.Option("--strategy", help="How the next question is chosen.")] = "mixed",
-    overlap: Annotated[
-        float, typer.Option("--overlap", min=0.0, max=1.0, help="Share of the questions that two people judge.")
-    ] = 0.2,
-    blind: Annotated[
-        float,
-        typer.Option("--blind", min=0.0, max=1.0, help="Share of the questions shown without the model's answer."),
-    ] = 0.1,
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen at. Any but this machine's own needs --annotator.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free.")
-    ] = 8765,
+    data: ReviewedOption = None,
+    demo: DemoOption = False,
+    store: StoreOption = None,
+    annotator: AnnotatorOption = None,
+    strategy: StrategyOption = "mixed",
+    overlap: OverlapOption = None,
+    blind: BlindOption = 0.1,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8765,
     limit: LimitOption = None,
     limit_questions: LimitQuestionsOption = None,
     seed: SeedOption = 0,
@@ -77,3 +120,110 @@ def review(
     if context.invoked_subcommand is not None:
         return
     check_web_packages()
+    from palmette.cli.choice import named_or_chosen
+    from palmette.cli.console import stderr
+    from palmette.data.unanswered import read_to_judge
+    from palmette.inference.names import open_source
+    from palmette.review.queue import OVERLAP_SHARE
+    from palmette.review.showing import Choosing
+    from palmette.studies.measuring import first_questions
+    from palmette.web.serving import check_annotators, listen
+
+    names = annotator or []
+    check_annotators(names, host)
+    read = read_to_judge(_source(data, demo=demo), limit_documents=limit)
+    asked = first_questions(read, limit_questions)
+    source = open_source(named_or_chosen(model, stderr()))
+    kept = store or str(default_store(source.name, demo=demo))
+    with contextlib.closing(listen(host, port)) as opened:
+        shared = (OVERLAP_SHARE if len(names) > 1 else 0.0) if overlap is None else overlap
+        choosing = Choosing(strategy, shared, blind, seed)
+        _serve(source, asked, kept, choosing, names or [_login()], opened, host)
+
+
+def default_store(model: str, *, demo: bool = False) -> Path:
+    """Where the verdicts on a model's answers are kept if nobody says where: in its folder, or else here.
+
+    Args:
+        model: the model's name.
+        demo: whether the questions are those of the demo.
+    """
+    folder, name = expanded_path(model), "review-demo.db" if demo else "review.db"
+    return folder / name if folder.is_dir() else Path(name)
+
+
+def _source(data: str | None, *, demo: bool) -> str:
+    from palmette.cli.console import command_line
+    from palmette.errors import DataError
+
+    if data is not None and demo:
+        raise DataError("--demo brings its own data, and --data was given too", "Leave out one of them.")
+    if data is None and not demo:
+        raise DataError(
+            "there are no questions to review", f"Give --data FILE, or try it out: {command_line('review', '--demo')}"
+        )
+    return data or _DEMO
+
+
+def _login() -> str:
+    """The name of the user of this machine, for the events."""
+    with contextlib.suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return "me"
+
+
+def _load(source: ModelSource) -> tuple[Run, Decoder]:
+    """A model under review, and what gives its answers."""
+    from palmette.inference.answerer import open_answerer
+    from palmette.review.showing import Run
+    from palmette.startup import quick_imports
+
+    with quick_imports(freeze=True):
+        answerer = open_answerer(source)
+    effort = answerer.effort()
+    prompt = answerer.task.prompt.sha256
+    run = Run(source.name, answerer.weights or "", prompt, effort.max_words, effort.inside_words)
+    return run, answerer.span_decoder(effort)
+
+
+def _serve(
+    source: ModelSource,
+    data: DataSet,
+    kept: str,
+    choosing: Choosing,
+    annotators: Sequence[str],
+    opened: socket.socket,
+    host: str,
+) -> None:
+    """Load the model, print a link for each annotator, and serve the page until Ctrl-C."""
+    from palmette.cli.console import stderr
+    from palmette.inference.excerpt import printable
+    from palmette.inference.names import open_source
+    from palmette.review.store import Store
+    from palmette.studies.retraining.newest import newest_retraining
+    from palmette.web.review.opening import open_review
+    from palmette.web.serving import is_loopback, known_names, link, run_application
+
+    news, port, names = stderr(), opened.getsockname()[1], known_names(host)
+    with Store.open(kept) as store:
+        run, decoder = _load(source)
+        review = open_review(
+            store,
+            data.documents,
+            decoder,
+            run,
+            data=data.source,
+            annotators=annotators,
+            names=names,
+            port=port,
+            choosing=choosing,
+            newer=(newest_retraining, lambda name: _load(open_source(name))),
+        )
+        news.print(printable(f"Verdicts are kept in {kept}. Ctrl-C ends the server."))
+        if not is_loopback(host):
+            news.print("The connection is not encrypted. Use it in a network that you trust, or through a tunnel.")
+        for name, token in review.sessions.tokens.items():
+            typer.echo(f"{printable(name)}: {link(names[0], port, token)}")
+        run_application(review.app, opened)
+        review.answers.stop()
+        news.print(printable(f"Stopped. Verdicts are in {kept}."))
