@@ -253,19 +253,21 @@ def test_disagreements_are_decided_on_the_page(opened: Any, browser: Browser) ->
     at.page.reload()
     at.page.get_by_role("button", name="Decide 2 disagreements").click()
     expect(at.page.locator("#others-heading")).to_have_text("What people said")
-    seen = set()
+    asked, seen = at.page.locator("#asked"), set()
+
+    def press(key: str) -> None:
+        """Press a key that leads to another question."""
+        before = str(asked.text_content())
+        at.page.keyboard.press(key)
+        expect(asked).not_to_have_text(before)
+
     for _ in range(2):
-        seen.add(at.page.locator("#others").text_content())
-        at.page.keyboard.press("Space")  # the next one
-        at.page.wait_for_timeout(200)
-    assert {re.sub(r"\s+", "", str(one)) for one in seen} == {
-        "Whatpeoplesaid1pier3ann2noonbob",
-        "Whatpeoplesaid1pier3annbob:notinthedocument",
-    }
+        seen.add(re.sub(r"\s+", "", str(at.page.locator("#others").text_content())))
+        press("Space")
+    assert seen == {"Whatpeoplesaid1pier3ann2noonbob", "Whatpeoplesaid1pier3annbob:notinthedocument"}
     for key in ("a", "x"):
         at.page.keyboard.press(key)  # there is nothing to accept
-    at.page.keyboard.press("1")
-    at.page.wait_for_timeout(200)
+    press("1")
     at.page.keyboard.press("n")
     expect(at.page.locator("#empty")).to_have_text("Nobody disagrees any more.")
     decided = [one.verdict for one in at.events("adjudicated")]

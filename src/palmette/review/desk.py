@@ -235,7 +235,7 @@ class Desk:
     def _look_at(self, question: str) -> None:
         """See whether people disagree on a question, after one of them said something."""
         state = self._state
-        judged = {name: state.judgements.get((name, question)) for name in self._judges[question]}
+        judged = {name: state.judgements.get((name, question)) for name in sorted(self._judges[question])}
         said = {name: one for name, one in judged.items() if one is not None and one.verdict.kind != "skip"}
         if question not in state.adjudications and disagree(said.values()):
             self._conflicts[question] = said
