@@ -80,11 +80,13 @@ def review_room(desk: Desk, data: str, after: str = "", succession: Succession |
         after: what to do when all questions are judged, for the page.
         succession: what offers newer runs.
     """
-    room, view = APIRouter(), _View(desk, after, succession)
+    room, view = APIRouter(), _View(desk, data, after, succession)
+    # Whoever asks gets the page, so it says nothing about the review.
+    html = _TEMPLATES.get_template("review.html").render()
 
     @room.get("/", response_class=HTMLResponse)
     def page() -> str:
-        return _TEMPLATES.get_template("review.html").render(run=desk.run.name, data=data)
+        return html
 
     @room.get("/api/review/desk")
     def read_desk(session: CurrentSession) -> dict[str, Any]:
@@ -167,6 +169,7 @@ class _View:
     """What the page needs to show what is next."""
 
     desk: Desk
+    data: str
     after: str
     succession: Succession | None
 
@@ -194,6 +197,7 @@ class _View:
         return {
             "annotator": session.annotator,
             "run": self.desk.run.name,
+            "data": self.data,
             "undoable": self.desk.undoable(session.annotator),
             "progress": {**asdict(progress), "minutes_left": progress.minutes_left},
             "conflicts": len(self.desk.conflicts()),

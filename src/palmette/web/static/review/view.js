@@ -105,8 +105,10 @@ export async function show(state) {
 
 // Shows what is known beside the question.
 export function showHead(state) {
+  $("facts").hidden = false;
   $("annotator").textContent = page.annotator;
   $("run").textContent = state.run;
+  $("data").textContent = state.data;
   $("conflicts").hidden = state.deciding || state.conflicts === 0;
   $("conflicts").textContent = `Decide ${count(state.conflicts, "disagreement", "disagreements")}`;
   $("back").hidden = !state.deciding;
