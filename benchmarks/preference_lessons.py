@@ -17,7 +17,7 @@ import torch
 from preference_data import Group, Logprobs, make_trees, read_groups
 from side import Job
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.records import Document, Question
 from palmette.model.attention import BACKENDS, skips_hidden
 from palmette.model.forward import score_tokens

@@ -50,7 +50,7 @@ from train import (
 from transformers import AutoConfig
 from workload import spread
 
-from palmette.config import TrainSection
+from palmette.config.sections import TrainSection
 from palmette.data.records import Document
 from palmette.data.source import read_source
 from palmette.model.embedded import DEFAULT_MODEL

@@ -21,7 +21,8 @@ import torch
 from counts import Row, count_layouts, count_rows, cut, joined_cost, layout_rows, padded_cost, rows_sha256, work
 from transformers import TrainerCallback, TrainerState
 
-from palmette.config import DataSection, ModelSection, Recipe, TrainSection
+from palmette.config.recipes import Recipe
+from palmette.config.sections import DataSection, ModelSection, TrainSection
 from palmette.model.fused import describe
 from palmette.train.loop import training_arguments
 from palmette.train.plan import Plan, StepPlan

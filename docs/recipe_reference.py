@@ -8,7 +8,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from palmette.config import Recipe, Section
+from palmette.config.recipes import Recipe
+from palmette.config.sections import Section
 from palmette.studies.chain.recipe import Chain, FinishedRun
 from palmette.studies.recipe_keys import Key, keys_of_dataclass, keys_of_section
 from palmette.studies.sweep.recipe import Sweep

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.errors import RecipeError
 from palmette.train.stages import read_recipe
 from tests.support.recipes import parse_recipe

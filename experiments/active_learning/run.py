@@ -26,7 +26,7 @@ from annotators import READING, SECONDS, Annotator  # noqa: E402
 from steps import about, thinned  # noqa: E402
 
 from palmette import run  # noqa: E402
-from palmette.config import Recipe  # noqa: E402
+from palmette.config.recipes import Recipe  # noqa: E402
 from palmette.data.records import DataSet, Document, Question  # noqa: E402
 from palmette.data.source import read_source  # noqa: E402
 from palmette.decode.prediction import Prediction  # noqa: E402

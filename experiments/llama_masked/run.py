@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from palmette import run
-from palmette.config import read_settings
+from palmette.config.recipes import read_settings
 from palmette.data.source import read_source
 from palmette.data.squad import dump_squad
 from palmette.errors import PalmetteError, RunError

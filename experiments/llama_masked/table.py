@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.config import read_section
+from palmette.config.recipes import read_section
 from palmette.evaluate.bootstrap import Difference
 from palmette.evaluate.squad import METRICS
 from palmette.studies.sweep.recipe import CELLS, RUN, Sweep

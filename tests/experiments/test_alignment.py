@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.source import read_source
 from palmette.errors import RunError
 from palmette.studies.chain.recipe import load_chain

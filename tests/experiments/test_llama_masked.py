@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from palmette.config import read_settings
+from palmette.config.recipes import read_settings
 from palmette.data.source import read_source
 from palmette.errors import RunError
 from palmette.studies.sweep.recipe import load_sweep

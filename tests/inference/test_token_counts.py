@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.chat import Conversation, parse_chat
 from palmette.data.preference import Comparison, parse_comparisons, parse_verdicts
 from palmette.data.records import Answer, Document, Question

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaForSequenceClassification
 
-from palmette.config import LoraSection
+from palmette.config.sections import LoraSection
 from palmette.errors import ModelError
 from palmette.model.heads import add_head, branch_rewards, head_of, load_head, save_heads, scalars_at
 from palmette.model.loading import add_lora

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from palmette.config import ModelSection
+from palmette.config.sections import ModelSection
 from palmette.errors import ModelError
 from palmette.hub import first_contact
 from palmette.inference.base import load_section

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from palmette.config import LoraSection
+from palmette.config.sections import LoraSection
 from palmette.errors import ModelError
 from palmette.model.fused import describe, fuse
 from palmette.model.loading import add_lora

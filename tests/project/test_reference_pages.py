@@ -20,7 +20,8 @@ from pydantic import BaseModel
 
 import palmette
 from palmette.cli.main import app
-from palmette.config import Recipe, Section
+from palmette.config.recipes import Recipe
+from palmette.config.sections import Section
 
 ROOT = Path(palmette.__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"

@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.errors import DataError, RecipeError
 from palmette.model.loading import weights_hash
 from palmette.pages.evaluation.folder import loss_of

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palmette.config import load_run_recipe
+from palmette.config.recipes import load_run_recipe
 from palmette.data.leakage import alike_documents
 from palmette.data.records import Document, Question
 from palmette.data.source import read_source

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.source import read_source
 from palmette.errors import DataError, RecipeError
 from palmette.evaluate.retention.measure import Settings

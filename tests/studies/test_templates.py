@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from palmette.config import Recipe, Section, read_section, read_settings
+from palmette.config.recipes import Recipe, read_section, read_settings
+from palmette.config.sections import Section
 from palmette.errors import RecipeError
 from palmette.studies.chain.recipe import Chain
 from palmette.studies.recipe_keys import keys_of_section

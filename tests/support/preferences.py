@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from palmette.config import read_section
+from palmette.config.recipes import read_section
 from palmette.train.recipes.preferences import DpoRecipe, KtoRecipe, RewardRecipe
 
 PLACES = ("harbour", "tower", "market", "station", "bridge", "garden")

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from palmette.config import Recipe, read_settings
+from palmette.config.recipes import Recipe, read_settings
 from palmette.train.stages import recipe_from
 from tests.support.data import squad_file
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from palmette.config import read_section
+from palmette.config.recipes import read_section
 from palmette.train.callbacks import MetricsLog
 from palmette.train.recipes.preferences import RewardRecipe
 from palmette.train.run import train

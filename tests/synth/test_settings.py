@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from palmette.cli.synth import synth_preferences
-from palmette.config import read_section
+from palmette.config.recipes import read_section
 from palmette.errors import RecipeError
 from palmette.synth.preference_settings import PreferenceSettings
 from palmette.tasks.rewards import parse_weights

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.chat import ChatSet, Conversation, Part, Turn
 from palmette.data.records import Answer, DataSet, Document, Question
 from palmette.errors import DataError, ModelError, PackingError, TemplateError

@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from palmette.cli.main import app
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.records import Answer, Document, Question
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import DataError, RecipeError

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.source import read_source
 from palmette.errors import DataError, PackingError, RecipeError
 from palmette.train.callbacks import TrainingInterrupted

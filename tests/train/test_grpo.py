@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from palmette.config import read_section
+from palmette.config.recipes import read_section
 from palmette.data.source import read_source
 from palmette.errors import DataError, ModelError, PackingError, RecipeError, RunError
 from palmette.inference.reward_model import load_reward

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from palmette.config import read_section
+from palmette.config.recipes import read_section
 from palmette.errors import DataError
 from palmette.train.kto import describe_balance
 from palmette.train.recipes.preferences import KtoRecipe, KtoSection

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from palmette.config import read_section
+from palmette.config.recipes import read_section
 from palmette.errors import ModelError, RecipeError
 from palmette.inference.answerer import load_answerer
 from palmette.model.heads import add_head, head_of

@@ -15,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from palmette.config import Recipe, read_section
+from palmette.config.recipes import Recipe, read_section
 from palmette.data.chat import Part, Turn
 from palmette.data.preference import Comparison, read_comparisons, read_verdicts
 from palmette.errors import DataError, ModelError, PalmetteError, RecipeError, RunError

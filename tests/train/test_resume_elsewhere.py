@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.errors import RunError
 from palmette.model.kernels import kernels_for
 from palmette.train.run import resume, train

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.errors import RecipeError, RunError
 from palmette.studies.chain.recipe import load_chain
 from palmette.studies.sweep.recipe import load_sweep

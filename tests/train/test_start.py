@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from palmette.config import ReasoningSection, load_run_recipe, read_section
+from palmette.config.recipes import load_run_recipe, read_section
+from palmette.config.sections import ReasoningSection
 from palmette.errors import RecipeError, RunError
 from palmette.inference.answerer import load_answerer
 from palmette.model.files import PAUSE_WEIGHTS

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from palmette import run
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.errors import PalmetteError, RunError
 from palmette.lock import locked
 from palmette.train.callbacks import TrainingInterrupted

@@ -40,7 +40,7 @@ def merge(
     The result is a model folder that transformers can load.
     """
     from palmette.cli.console import invoked_as, stderr
-    from palmette.config import load_run_recipe
+    from palmette.config.recipes import load_run_recipe
     from palmette.inference.names import check_run_folder
 
     check_run_folder(run)

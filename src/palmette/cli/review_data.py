@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from palmette.cli.options import DATA, MODEL, PATH, SeedOption, expanded_path
+from palmette.cli.options import DATA, MODEL, PATH, SeedOption
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.cli.tables import TextTable
@@ -203,9 +203,10 @@ def agreement_table(found: Agreement) -> TextTable:
 
 
 def _store(run: str, store: str | None) -> str:
-    """The store that is meant: the one named, or review.db in the run's folder, or here for a model that is no run."""
-    folder = expanded_path(run)
-    return store or str(folder / "review.db" if folder.is_dir() else Path("review.db"))
+    """The store that is meant: the one named, or that of `palmette review` for this model."""
+    from palmette.cli.review import default_store
+
+    return store or str(default_store(run))
 
 
 def _check_packages() -> None:

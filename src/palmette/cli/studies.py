@@ -33,7 +33,7 @@ def sweep(
     with the same sweep share its runs.
     """
     from palmette.cli.console import stderr
-    from palmette.config import read_file
+    from palmette.config.recipes import read_file
     from palmette.startup import quick_imports
     from palmette.train.stages import refuse_other_recipe
 
@@ -70,7 +70,7 @@ def chain(
     seeds.
     """
     from palmette.cli.console import stderr
-    from palmette.config import read_file
+    from palmette.config.recipes import read_file
     from palmette.startup import quick_imports
     from palmette.train.stages import refuse_other_recipe
 

@@ -154,7 +154,7 @@ def synth_preferences(
     Several answers to each question are sampled and ranked by rewards, or people have judged them.
     """
     from palmette.cli.console import stdout
-    from palmette.config import read_section
+    from palmette.config.recipes import read_section
     from palmette.synth.preference_job import write_preferences
     from palmette.synth.preference_settings import PreferenceSettings
     from palmette.tasks.rewards import parse_weights

@@ -62,7 +62,7 @@ def report(
 def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
     """Run or resume a stage, draw its run, and say what to try next."""
     from palmette.cli.console import invoked_as, stderr
-    from palmette.config import load_run_recipe
+    from palmette.config.recipes import load_run_recipe
     from palmette.inference.names import check_run_folder
     from palmette.run import RECIPE
     from palmette.startup import quick_imports

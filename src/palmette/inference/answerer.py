@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.records import Document, Question, check_document, check_question
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder

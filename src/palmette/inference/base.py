@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from palmette.cache import file_hash
-from palmette.config import ModelSection, Recipe
+from palmette.config.recipes import Recipe
+from palmette.config.sections import ModelSection
 from palmette.errors import ModelError
 from palmette.inference.fingerprint import base_fingerprint
 from palmette.inference.names import ModelSource, absolute_name, check_hub, locate

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.chat import Conversation, holds_chat, read_chat
 from palmette.data.records import Document
 from palmette.data.source import read_source

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from palmette import run
-from palmette.config import ModelSection, Recipe, load_run_recipe
+from palmette.config.recipes import Recipe, load_run_recipe
+from palmette.config.sections import ModelSection
 from palmette.errors import ModelError, RunError, reason_of
 from palmette.files import expand
 from palmette.inference.fingerprint import BASE, check_base

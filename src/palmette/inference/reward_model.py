@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.chat import turns_of
 from palmette.data.preference import Verdict
 from palmette.data.records import Document, Question

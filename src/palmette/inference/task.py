@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
 from palmette.tasks.qa_prompt import OPTIONAL, QaPrompt, checked, load_prompt
 from palmette.tree.chat import ChatTemplate

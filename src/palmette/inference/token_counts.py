@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.chat import Conversation
 from palmette.data.check import Record
 from palmette.data.preference import Comparison

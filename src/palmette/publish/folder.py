@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import __version__, run
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.records import Document, Question
 from palmette.errors import RunError
 from palmette.evaluate.record import MADE_BY

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.records import Document, Question
 from palmette.data.source import read_source
 from palmette.errors import DataError

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from palmette import run
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.errors import ModelError, RunError
 from palmette.inference.base import load_section
 from palmette.inference.names import resolve_run

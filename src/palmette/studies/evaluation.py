@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from palmette.config import Positive, Recipe, Section
+from palmette.config.recipes import Recipe
+from palmette.config.sections import Positive, Section
 
 # With "-free-N" the model reasons freely for up to N tokens before its answer is opened.
 DecoderName = Annotated[str, Field(pattern=r"^(span|greedy|beam|(span|greedy)-free-[1-9][0-9]*)$")]

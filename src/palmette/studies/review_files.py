@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from palmette import run
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.source import read_source
 from palmette.errors import DataError, reason_of
 from palmette.inference.names import resolve_model

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from palmette.config import Section
+from palmette.config.sections import Section
 from palmette.errors import RecipeError
 from palmette.studies.chain.recipe import Chain
 from palmette.studies.recipe_keys import meaning_of, section_of, type_of

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.decode.reasoning import end_tokens

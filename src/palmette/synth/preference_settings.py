@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from palmette.config import NonNegative, Positive, Section, contradiction
+from palmette.config.sections import NonNegative, Positive, Section, contradiction
 
 Form = Literal["pairs", "ranked"]
 # What verdicts need none of: it says how answers are drawn, and how rewards rank them.

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from palmette.config import PromptSection, Recipe
+from palmette.config.recipes import Recipe
+from palmette.config.sections import PromptSection
 from palmette.errors import DataError
 from palmette.inference.base import model_origin
 from palmette.inference.fingerprint import BASE

@@ -29,7 +29,7 @@ import torch
 from transformers import TrainingArguments
 
 from palmette import run
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.model.heads import save_heads, without_heads
 from palmette.model.pause import save_pause, without_pause
 from palmette.numbers import count

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.errors import RunError
 from palmette.files import expand
 from palmette.inference.fingerprint import BASE

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from palmette import run
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.records import DataSet
 from palmette.decode.reachability import count_unlearnable
 from palmette.inference.task import recipe_task

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.altered import with_negatives
 from palmette.data.chat import ChatSet, Conversation, read_chat
 from palmette.data.records import DataSet

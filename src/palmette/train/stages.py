@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from palmette import run
-from palmette.config import Recipe, read_file, read_section
+from palmette.config.recipes import Recipe, read_file, read_section
 from palmette.data.kinds import Kind
 from palmette.errors import RecipeError, RunError, in_yaml
 from palmette.files import expand
@@ -83,7 +83,7 @@ STAGES: dict[str, Stage] = {
             title="Fine-tuning",
             help="Fine-tune a model on questions about documents, or on conversations.",
             learns="answers and conversations",
-            recipe="palmette.config:Recipe",
+            recipe="palmette.config.recipes:Recipe",
             prepare="palmette.train.sft:prepare",
             learn="palmette.train.sft:learn",
             figures="palmette.pages.training.figures:sft_figures",
@@ -155,7 +155,7 @@ STAGES: dict[str, Stage] = {
 def resolve(target: str) -> Any:
     """Import the object of a target.
 
-    >>> resolve("palmette.config:Recipe").__name__
+    >>> resolve("palmette.config.recipes:Recipe").__name__
     'Recipe'
     """
     module, _, name = target.partition(":")

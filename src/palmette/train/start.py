@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from transformers import set_seed
 
-from palmette.config import Recipe, Section
+from palmette.config.recipes import Recipe
+from palmette.config.sections import Section
 from palmette.errors import RecipeError
 from palmette.inference.base import load_base
 from palmette.inference.names import ModelSource, resolve_run

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from palmette import run
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.records import DataSet
 from palmette.decode.reasoning import end_tokens
 from palmette.errors import ModelError, PackingError

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from palmette import run
-from palmette.config import ModelSection
+from palmette.config.sections import ModelSection
 from palmette.errors import RunError
 from palmette.evaluate.retention.measure import Settings, adapter_retention, compare, observe
 from palmette.evaluate.retention.scores import Retention

@@ -16,7 +16,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from palmette import run
-from palmette.config import Positive, Recipe, Section, load_run_recipe, read_file, read_section
+from palmette.config.recipes import Recipe, load_run_recipe, read_file, read_section
+from palmette.config.sections import Positive, Section
 from palmette.errors import RecipeError
 from palmette.files import expand
 from palmette.studies.evaluation import EvaluateSection

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.data.records import DataSet
 from palmette.errors import RunError, reason_of
 from palmette.files import expand

@@ -7,7 +7,6 @@ what was learned, both evaluations, and the page.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,12 +31,12 @@ from palmette.progress import Say
 from palmette.review.effort import smallest_gain, standard_error, verdicts_needed
 from palmette.review.store import Store
 from palmette.studies.retraining.material import MATERIAL, Material, make_material, read_material
+from palmette.studies.retraining.newest import NUMBERED
 from palmette.studies.retraining.settings import RetrainSettings, retraining_recipe
 from palmette.studies.review_files import existing
 from palmette.train.run import resume, train
 
 RESULT, PAGE = "retraining.json", "retraining.html"
-_NUMBERED = re.compile(r"(?P<name>.+)-review-(?P<number>[1-9][0-9]*)")
 GAINS = (1.0, 2.0, 5.0, 10.0)  # percentage points of exact match
 
 
@@ -100,7 +99,7 @@ def retrain(model: str, store: str | Path, settings: RetrainSettings, say: Say, 
 def _place(old: Path, wanted: dict[str, Any]) -> Path:
     """The new run's folder: of a job that was begun and not finished, else with the next number."""
     old = old.absolute()
-    match = _NUMBERED.fullmatch(old.name)
+    match = NUMBERED.fullmatch(old.name)
     name, number = (match["name"], int(match["number"])) if match else (old.name, 0)
     while True:
         number += 1

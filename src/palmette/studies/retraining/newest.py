@@ -7,7 +7,7 @@ import re
 from palmette import run
 from palmette.files import expand
 
-_NUMBERED = re.compile(r"(?P<name>.+)-review-(?P<number>[1-9][0-9]*)")
+NUMBERED = re.compile(r"(?P<name>.+)-review-(?P<number>[1-9][0-9]*)")
 
 
 def newest_retraining(model: str) -> str | None:
@@ -21,11 +21,11 @@ def newest_retraining(model: str) -> str | None:
     folder = expand(model)
     if not run.is_run(folder):
         return None
-    match = _NUMBERED.fullmatch(folder.absolute().name)
+    match = NUMBERED.fullmatch(folder.absolute().name)
     name, number = (match["name"], int(match["number"])) if match else (folder.absolute().name, 0)
     found = []
     for other in folder.absolute().parent.glob(f"{name}-review-*"):
-        beside = _NUMBERED.fullmatch(other.name)
+        beside = NUMBERED.fullmatch(other.name)
         newer = beside is not None and beside["name"] == name and int(beside["number"]) > number
         if beside is not None and newer and run.is_run(other) and run.is_finished(other):
             found.append((int(beside["number"]), other.name))

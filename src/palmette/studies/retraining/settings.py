@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from palmette.config import Recipe
+from palmette.config.recipes import Recipe
 from palmette.inference.names import ModelSource
 from palmette.train.stages import recipe_from
 

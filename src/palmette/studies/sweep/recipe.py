@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from palmette.config import Recipe, Section, read_file, read_section
+from palmette.config.recipes import Recipe, read_file, read_section
+from palmette.config.sections import Section
 from palmette.errors import RecipeError
 from palmette.files import expand
 from palmette.studies.evaluation import EvaluateSection

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from palmette.config import Above0, DataSection, NonNegative, Recipe, Section, contradiction
+from palmette.config.recipes import Recipe
+from palmette.config.sections import Above0, DataSection, NonNegative, Section, contradiction
 
 
 class PreferenceData(DataSection):

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from palmette.config import Fraction, NonNegative, Positive, Recipe, Section, contradiction
+from palmette.config.recipes import Recipe
+from palmette.config.sections import Fraction, NonNegative, Positive, Section, contradiction
 
 
 def _rewards() -> dict[str, float]:
