@@ -47,7 +47,6 @@ LEARNED = (
     "Scottish_Parliament",
     "French_and_Indian_War",
 )
-CANDIDATES = ("refusing-squad-dev", "refusing-squad-train")
 NUM_REFUSING = 250  # documents of the training set of SQuAD v2 in the second training
 CALIBRATED = ("Huguenot", "Islamism")
 NUM_TRAIN_ARTICLES = 10  # the first ones of the training set of SQuAD v2
@@ -186,11 +185,7 @@ def main() -> None:
     args = options.parse_args()
     args.work = args.work.absolute()
     prepare(args)
-    reading = train(HERE / "reading.yaml", args.work)
-    for name in CANDIDATES:
-        out = args.work / "data" / f"{name}-candidates.json"
-        if not out.exists():
-            palmette("synth", "candidates", args.work / "data" / f"{name}.json", "--model", reading, "--out", out)
+    train(HERE / "reading.yaml", args.work)
     reader = train(HERE / "refusing.yaml", args.work)
     if not (reader / run.ADAPTER / CALIBRATION).exists():
         palmette("calibrate", "--model", reader, "--data", args.work / "data" / "calibration.json")

@@ -37,7 +37,7 @@ DOCUMENT = Document(
 
 
 def test_the_prompts_are_listed() -> None:
-    assert prompt_names() == ["echo", "echo_twice", "json", "json_think", "plain", "reader", "two_turn"]
+    assert prompt_names() == ["echo", "echo_twice", "json", "json_think", "plain", "two_turn"]
     assert all(about for _, about in describe_prompts())
     shown = CliRunner().invoke(app, ["prompts"]).stdout
     assert all(name in shown for name in prompt_names())

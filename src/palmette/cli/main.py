@@ -54,10 +54,6 @@ _SYNTH = {
         "synth_questions:synth_negatives",
         "Add unanswerable questions, without a teacher.",
     ),
-    "candidates": Command(
-        "synth_questions:synth_candidates",
-        "Add a model's own likeliest wrong answers, for second looks.",
-    ),
     "preferences": Command(
         "synth:synth_preferences",
         "Make preferences from a model's own answers, or from verdicts.",

@@ -1,4 +1,4 @@
-"""`palmette synth negatives` and `palmette synth candidates`: questions and answers that a model learns to refuse."""
+"""`palmette synth negatives`: questions that a model learns to refuse."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palmette.cli.options import DATA, MODEL, PATH, LimitOption, SeedOption
+from palmette.cli.options import DATA, PATH, LimitOption, SeedOption
 
 SourceArgument = Annotated[
     str, typer.Argument(help="Questions with known answers, such as a SQuAD .json, a .jsonl or a table.", **DATA)
@@ -47,30 +47,3 @@ def synth_negatives(
     kinds = Counter(added_kind(name) for name in new)
     counted = ", ".join(f"{number:,} {kind}" for kind, number in sorted(kinds.items())) or "none"
     stderr().print(f"{total:,} questions in {out}. Added as unanswerable: {counted}.")
-
-
-def synth_candidates(
-    data: SourceArgument,
-    out: OutOption,
-    model: Annotated[str, typer.Option(help="A finished run that answers questions.", **MODEL)],
-    most: Annotated[int, typer.Option(min=1, help="The most wrong answers of a question.")] = 2,
-    limit: LimitOption = None,
-) -> None:
-    """Add a model's own likeliest wrong answers, for second looks.
-
-    A model that is trained on them with a prompt such as `reader` learns that the document does not state them.
-    """
-    from palmette.cli.console import stderr
-    from palmette.inference.answerer import load_answerer
-    from palmette.progress import progress
-    from palmette.synth.candidates import with_candidates
-    from palmette.synth.rationale_file import read_questions, write_questions
-
-    source = read_questions(data, out, limit)
-    decoder = load_answerer(model, calibrated=False).span_decoder()
-    asked = [document for document in source.documents if document.questions]
-    with progress(source.num_questions, "candidates", "questions") as bar:
-        documents = list(with_candidates(decoder, asked, most=most, watch=bar.update))
-    total = write_questions(documents, out)
-    added = sum(len(question.plausible) for document in documents for question in document.questions)
-    stderr().print(f"{total:,} questions in {out}, with {added:,} wrong answers.")

@@ -126,8 +126,6 @@ class PromptSection(Section):
         bare: whether the completion is the answer alone, as it stands in the document, instead of JSON.
         again: text between the document and a second copy of it, which is read with the whole text known. Empty reads
             the document once.
-        look: with a bare prompt, the text after an answer that asks whether the document states it, for a second look.
-            Empty takes no second look.
         before_verdict: in a prompt of two turns, how the first completion opens. That completion only says whether the
             document holds the answer.
         after_verdict: in a prompt of two turns, how the first completion closes.
@@ -144,7 +142,6 @@ class PromptSection(Section):
     reasons: bool | None = None
     bare: bool | None = None
     again: str | None = None
-    look: str | None = None
     before_verdict: str | None = None
     after_verdict: str | None = None
     second_turn: str | None = None

@@ -82,8 +82,7 @@ class Job:
     @classmethod
     def open(cls, opened: OpenCompletion, question: str, reading: Reading, tokens: tuple[int, ...]) -> Job:
         """A job at its beginning. `opened` is the conversation around it."""
-        search = Search(reading.trie, looks=opened.look is not None)
-        answer, verdict = Choice(search, opened.closing), opened.verdict
+        answer, verdict = Choice(Search(reading.trie), opened.closing), opened.verdict
         if verdict is None:
             return cls(question, reading, tokens, answer)
         trie = SpanTrie()
@@ -132,10 +131,9 @@ class Asking:
 
     def reserve(self, trie: SpanTrie) -> int:
         """The most tokens of its spans that a search in a window adds to the cache."""
-        num_nodes = len(trie)
-        if self._max_passes is not None and self._tokens_per_pass is not None:
-            num_nodes = min(num_nodes, (self._max_passes - 1) * self._tokens_per_pass)
-        return num_nodes * (1 + len(self.opened.look.cue)) if self.opened.look else num_nodes
+        if self._max_passes is None or self._tokens_per_pass is None:
+            return len(trie)
+        return min(len(trie), (self._max_passes - 1) * self._tokens_per_pass)
 
     def begin(self, cache: PrefixCache) -> int:
         """Forget all but the root, which all documents share. The result is the last slot of the root."""
@@ -243,33 +241,24 @@ class Asking:
         return self._decision.verdict(search.evidence)[1]
 
     def _look(self, cache: PrefixCache, planned: Sequence[tuple[Choice, int]]) -> None:
-        """One forward pass: the planned nodes, what may follow each of them, and the second looks."""
-        look = self.opened.look
-        looked = [(choice, node) for choice, node in planned if look and choice.search.is_looked_at(node)]
-        cues = [cache.append(look.cue, choice.slots[node]) for choice, node in looked] if look else []
-        logits_RV = cache.read([*(choice.slots[node] for choice, node in planned), *cues])
+        """One forward pass: the planned nodes, and what may follow each of them."""
+        logits_RV = cache.read([choice.slots[node] for choice, node in planned])
         rows: list[int] = []
         tokens: list[int] = []
         for row, (choice, node) in enumerate(planned):
             children = choice.search.trie.children[node]
             rows.extend([row] * (len(children) + 1))
             tokens.extend((choice.closing, *children))
-        if look:
-            rows.extend(row for row in range(len(planned), len(planned) + len(cues)) for _ in range(2))
-            tokens.extend((look.yes, look.no) * len(cues))
         logprobs = _logprobs(logits_RV, rows, tokens)
         if any(map(math.isnan, logprobs)):
             raise ModelError(
                 f"{model_name(self._model)} gives probabilities that are not numbers",
                 "Load it in another dtype, or train it again with a lower learning rate.",
             )
-        split = len(logprobs) - 2 * len(cues)
-        values, verdicts = iter(logprobs[:split]), iter(logprobs[split:])
+        values = iter(logprobs)
         for choice, node in planned:
             end = next(values)
-            following = {token: next(values) for token in choice.search.trie.children[node]}
-            stated = next(verdicts) - next(verdicts) if choice.search.is_looked_at(node) else None
-            choice.search.absorb(node, following, end, stated)
+            choice.search.absorb(node, {token: next(values) for token in choice.search.trie.children[node]}, end)
         for search in {id(choice.search): choice.search for choice, _ in planned}.values():
             search.num_passes += 1
 

@@ -23,45 +23,33 @@ class Search:
 
     Args:
         trie: the allowed strings. String 0 stands for no answer.
-        looks: whether a second look is taken at each string of this window when it is scored.
 
     Attributes:
         frontier: {node: log-probability of reaching it} for nodes whose next token has not been scored (nats).
         ended: {index of string: log-probability} for scored strings, the token that ends them included (nats).
-        stated: {index of string: log odds that a second look says "yes"}, if there are second looks (nats). They split
-            the probability of a string: the part of "yes" answers, and the part of "no" says that there is no answer.
         refused: log odds of "no" against "yes" in the turn before this one, if there is such a turn (nats). All other
             log-probabilities are those after "yes".
         num_passes: the number of forward passes that scored nodes of this search.
     """
 
-    def __init__(self, trie: SpanTrie, *, looks: bool = False) -> None:
-        self.trie, self._looks = trie, looks
+    def __init__(self, trie: SpanTrie) -> None:
+        self.trie = trie
         self.frontier: dict[int, float] = {0: 0.0}
         self.ended: dict[int, float] = {}
-        self.stated: dict[int, float] = {}
         self.refused = -math.inf
         self.num_passes = 0
 
-    def is_looked_at(self, node: int) -> bool:
-        """Whether a second look is taken at the string that ends at a node."""
-        string = self.trie.end[node]
-        return self._looks and string > 0 and not self.trie.foreign[string]
-
-    def absorb(self, node: int, logprobs: Mapping[int, float], end: float, stated: float | None = None) -> None:
+    def absorb(self, node: int, logprobs: Mapping[int, float], end: float) -> None:
         """Add the model's log-probabilities after a frontier node.
 
         Args:
             node: a node of the frontier.
             logprobs: the log-probability of each token that may follow (nats).
             end: the log-probability of ending there (nats).
-            stated: the log odds that the string that ends there is stated, if a second look is taken at it (nats).
         """
         reached = self.frontier.pop(node)
         if self.trie.end[node] >= 0:
             self.ended[self.trie.end[node]] = reached + end
-            if stated is not None:
-                self.stated[self.trie.end[node]] = stated
         for token, child in self.trie.children[node].items():
             self.frontier[child] = reached + logprobs[token]
 
@@ -73,8 +61,7 @@ class Search:
         """
         foreign = self.trie.foreign
         elsewhere = (value for string, value in self.ended.items() if foreign[string])
-        denied = (self.ended[string] - _softplus(odds) for string, odds in self.stated.items())
-        return log_sum_exp((self.refused, self.ended[0], *elsewhere, *denied))
+        return log_sum_exp((self.refused, self.ended[0], *elsewhere))
 
     @property
     def best_span(self) -> float:
@@ -90,26 +77,17 @@ class Search:
     def slack(self) -> float:
         """By how much the log odds of this window's strings may be too high (nats).
 
-        The unscored strings of its neighbours are missing from the denominator, and so is what second looks at this
-        window's unscored strings may deny.
+        The unscored strings of its neighbours are missing from the denominator.
         """
-        unscored = [*self._unscored(foreign=True), *(self._unscored(foreign=False) if self._looks else ())]
-        missing = log_sum_exp(unscored)
+        missing = log_sum_exp(self._unscored(foreign=True))
         if missing == -math.inf:
             return 0.0
         unknown = missing - self.abstain
         return math.log1p(math.exp(min(unknown, 700.0)))
 
-    def _own(self) -> Iterator[tuple[int, float]]:
-        """The scored strings of this window with their log-probabilities, of which only what is stated counts."""
-        foreign = self.trie.foreign
-        for string, value in self.ended.items():
-            if string and not foreign[string]:
-                odds = self.stated.get(string)
-                yield string, value if odds is None else value - _softplus(-odds)
-
     def _own_spans(self) -> Iterator[float]:
-        return (value for _, value in self._own())
+        foreign = self.trie.foreign
+        return (value for string, value in self.ended.items() if string and not foreign[string])
 
     def _unscored(self, *, foreign: bool) -> Iterator[float]:
         """Log-probabilities of the frontier nodes that lead to strings of this window, or of its neighbours."""
@@ -129,11 +107,12 @@ class Search:
         """The scores of this window, as odds against no answer."""
         evidence, trie, abstain = self.evidence, self.trie, self.abstain
         spans: dict[str, tuple[int, float]] = {}
-        for string, value in self._own():
-            text, place, odds = trie.strings[string], trie.places[string], value - abstain
-            if text in spans:  # with and without a blank before it
-                place, odds = min(place, spans[text][0]), log_sum_exp((odds, spans[text][1]))
-            spans[text] = place, odds
+        for string, value in self.ended.items():
+            if string and not trie.foreign[string]:
+                text, place, odds = trie.strings[string], trie.places[string], value - abstain
+                if text in spans:  # with and without a blank before it
+                    place, odds = min(place, spans[text][0]), log_sum_exp((odds, spans[text][1]))
+                spans[text] = place, odds
         return WindowScores(spans, evidence.unscored, evidence.rivals, self.num_passes, evidence.slack, trie.has_twins)
 
     def plan(self, max_tokens: int, *, floor: float) -> list[int]:
@@ -157,8 +136,3 @@ class Search:
                 for child in below.values():
                     heapq.heappush(heap, (-expected, child))
         return planned
-
-
-def _softplus(value: float) -> float:
-    """log(1 + exp(value)), so that -_softplus(-x) is the log-probability of log odds x."""
-    return max(value, 0.0) + math.log1p(math.exp(-abs(value)))

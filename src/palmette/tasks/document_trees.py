@@ -62,8 +62,7 @@ def document_trees(
             named = f"{what} {problem}" if problem != error.problem else f"{what}: {problem}"
             left_out.append(Unlearnable("bad", question.id, type(error)(named, error.way_out), problem))
             continue
-        alone = PrefixTree(Node(trunk, (branch,)))
-        length = alone.num_tokens
+        length = _num_tokens(trunk) + branch.num_tokens
         try:
             if length > max_tokens:
                 raise PackingError(
@@ -71,12 +70,12 @@ def document_trees(
                     "Raise train.row_tokens, split the document, or set data.on_too_long: drop.",
                 )
             if check_positions is not None:
-                check_positions(alone.num_positions, what)
+                check_positions(length, what)
         except (PackingError, ModelError) as error:
             left_out.append(Unlearnable("too long", question.id, error, error.problem.removeprefix(what).strip()))
             continue
         branches.append(branch)
-    sizes = [PrefixTree(branch).num_tokens for branch in branches]
+    sizes = [branch.num_tokens for branch in branches]
     parts = list(split_by_size(sizes, room=max_tokens - _num_tokens(trunk)))
     once = tuple(replace(segment, learn=0.0) for segment in trunk)
     trees = []

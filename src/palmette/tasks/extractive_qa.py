@@ -18,8 +18,7 @@ from typing import Literal
 
 from palmette.data.records import Answer, Document, Question
 from palmette.errors import DataError
-from palmette.tasks.answer_match import normalize_answer
-from palmette.tasks.open_completion import OpenCompletion, OpenLook, OpenVerdict
+from palmette.tasks.open_completion import OpenCompletion, OpenVerdict
 from palmette.tasks.qa_prompt import ABSTAIN, NO, YES, QaPrompt, load_prompt
 from palmette.tasks.weights import Learn, check_weights, spare_first
 from palmette.tree.chat import ChatTemplate, Message, Piece
@@ -128,7 +127,7 @@ class ExtractiveQa:
             DataError: the document has no questions, or a question lacks a rationale that is to be learned.
         """
         answers = {q.id: self._learned(document, q) for q in document.questions}
-        return self._tree(document, answers, self._weights, looked=bool(self.prompt.look))
+        return self._tree(document, answers, self._weights)
 
     def abstention_tree(self, document: Document) -> PrefixTree:
         """The document with "?" as the answer to every question. Only the answer and its closing carry a weight.
@@ -195,7 +194,6 @@ class ExtractiveQa:
             opening=_tokens(segments[opening:answer]),
             abstain=self.abstention,
             closing=segments[answer + 1].tokens[0],
-            look=self._open_look() if self.prompt.look else None,
         )
 
     def _open_verdict(self, segments: list[Segment], completion: int) -> OpenVerdict:
@@ -209,13 +207,6 @@ class ExtractiveQa:
             closing=segments[at + 1].tokens[0],
             turn=_tokens(segments[at + 1 : completion]),
         )
-
-    def _open_look(self) -> OpenLook:
-        cue, yes, no = (self._content(text).tokens for text in (self.prompt.look, YES, NO))
-        return OpenLook(cue, yes[0], no[0])
-
-    def _content(self, text: str, tag: str = "") -> Segment:
-        return Segment(self.template.encoder.content(text), "content", text, tag=tag)
 
     def check_one_completion(self) -> None:
         """Refuse a task in which the model does not give its answer in one completion of its own.
@@ -240,48 +231,25 @@ class ExtractiveQa:
             DataError: the question lacks a rationale that is to be learned, or its gold answer stands for no answer.
             TemplateError: the chat template does not take the document or the question.
         """
-        learned, looked = self._learned(document, question), bool(self.prompt.look)
-        return self._branch(document, question, learned, self._weights, looked=looked)
+        return self._branch(document, question, self._learned(document, question), self._weights)
 
-    def _tree(
-        self, document: Document, answers: dict[str, str], weights: Mapping[str, float], *, looked: bool = False
-    ) -> PrefixTree:
+    def _tree(self, document: Document, answers: dict[str, str], weights: Mapping[str, float]) -> PrefixTree:
         if not document.questions:
             raise DataError(f"document {document.id!r} has no questions", "Take it out of the training data.")
         trunk: tuple[Segment, ...] = ()
         branches = []
         for question in document.questions:
-            trunk, branch = self._branch(document, question, answers[question.id], weights, looked=looked)
+            trunk, branch = self._branch(document, question, answers[question.id], weights)
             branches.append(branch)
         return PrefixTree(Node(trunk, tuple(branches)), name=document.id)
 
     def _branch(
-        self, document: Document, question: Question, answer: str, weights: Mapping[str, float], *, looked: bool
+        self, document: Document, question: Question, answer: str, weights: Mapping[str, float]
     ) -> tuple[tuple[Segment, ...], Node]:
         rationale = self._rationale(question)
         segments = _weighted(self._segments(document.text, question.text, answer, rationale), weights)
         cut = next(index for index, segment in enumerate(segments) if segment.tag == "question")
-        trunk, asked = tuple(segments[:cut]), tuple(segments[cut:])
-        looks = self._looks(document, question, weights) if looked else ()
-        if not looks:
-            return trunk, Node(asked, name=question.id)
-        completion = next(index for index, segment in enumerate(asked) if segment.tag == "answer")
-        answered = Node(asked[completion:], name=question.id)
-        return trunk, Node(asked[:completion], (answered, *looks))
-
-    def _looks(self, document: Document, question: Question, weights: Mapping[str, float]) -> tuple[Node, ...]:
-        """The second look at the learned answer, which is stated, and at each plausible one, which is not."""
-        learned = learned_answer(question)
-        accepted = {normalize_answer(answer.text) for answer in question.answers}
-        wrong = [answer for answer in question.plausible if normalize_answer(answer.text) not in accepted]
-        looked = ([(learned, YES)] if learned else []) + [(answer, NO) for answer in wrong]
-        nodes = []
-        for number, (answer, verdict) in enumerate(looked, start=1):
-            lead = self.lead(document.text, answer.start)
-            span = self._content(lead + self.prompt.escape(answer.text))
-            stated = replace(self._content(verdict, "verdict"), learn=weights.get("verdict", 0.0))
-            nodes.append(Node((span, self._content(self.prompt.look), stated), name=f"{question.id}/look/{number}"))
-        return tuple(nodes)
+        return tuple(segments[:cut]), Node(tuple(segments[cut:]), name=question.id)
 
     def _rationale(self, question: Question) -> str:
         """The rationale of a question, if rationales are learned."""

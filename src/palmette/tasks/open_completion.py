@@ -24,20 +24,6 @@ class OpenVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenLook:
-    """Tokens of a second look at an answer: whether the document states it.
-
-    Attributes:
-        cue: the tokens after the answer.
-        yes, no: the first tokens of the two verdicts, which differ.
-    """
-
-    cue: tuple[int, ...]
-    yes: int
-    no: int
-
-
-@dataclass(frozen=True, slots=True)
 class OpenCompletion:
     """Tokens of a conversation up to the answer.
 
@@ -52,7 +38,6 @@ class OpenCompletion:
         abstain: the answer that says "not in here".
         closing: the token that ends any answer. It is the first one of the completion's closing, or of the end of the
             turn, after which the format leaves no choice.
-        look: the second look at an answer, if the prompt has one.
     """
 
     root: tuple[int, ...]
@@ -64,7 +49,6 @@ class OpenCompletion:
     opening: tuple[int, ...]
     abstain: tuple[int, ...]
     closing: int
-    look: OpenLook | None = None
 
     @property
     def lead(self) -> int:

@@ -18,7 +18,7 @@ DEFAULT_PROMPT = "plain"
 _LOOSE = re.compile(r'"answer"\s*:\s*"(?P<inner>(?:[^"\\]|\\.)*\\?)(?P<closed>"?)', re.DOTALL)
 TWO_TURNS = ("before_verdict", "after_verdict", "second_turn")
 # Keys that a prompt may leave out, and that its hash leaves out too where they say nothing.
-OPTIONAL = ("bare", "again", "look", *TWO_TURNS)
+OPTIONAL = ("bare", "again", *TWO_TURNS)
 _FLAGS = ("reasons", "bare")
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n?```", re.DOTALL)
@@ -39,8 +39,6 @@ class QaPrompt:
         bare: whether the completion is the answer alone, as it stands in the document, instead of JSON.
         again: text between the document and a second copy of it. "" reads the document once. A causal model reads a
             text without knowing what follows, and reads a second copy with the whole text known.
-        look: with a bare prompt, the text after an answer that asks whether the document states it, for a second look
-            at it. The model says "yes" or "no". "" takes no second look.
         before_verdict: in a prompt of two turns, how the first completion opens. It says "yes" or "no": whether the
             document holds the answer. After "no" the conversation ends. "" makes a prompt of one turn.
         after_verdict: in a prompt of two turns, how the first completion closes.
@@ -56,7 +54,6 @@ class QaPrompt:
     reasons: bool = False
     bare: bool = False
     again: str = ""
-    look: str = ""
     before_verdict: str = ""
     after_verdict: str = ""
     second_turn: str = ""
@@ -206,11 +203,6 @@ def checked(prompt: QaPrompt, name: str) -> QaPrompt:
         raise DataError(
             f"prompt {name!r} is bare, and has a text or a turn around the answer",
             "A bare prompt has an empty before_answer and after_answer, does not reason, and has one turn.",
-        )
-    if prompt.look and not prompt.bare:
-        raise DataError(
-            f"prompt {name!r} has the text {prompt.look!r} for a second look, and is not bare",
-            "Only a bare prompt can have a second look: set bare: true, or leave look out.",
         )
     for answer in ("x", 'a "b"\n\\ c'):
         if prompt.read(prompt.completion(answer)) != ParsedAnswer(answer, True):
