@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 OUT ?= runs/quickstart
 
-.PHONY: quickstart smoke test chromium postgresql check lint types format docs docs-site clean
+.PHONY: quickstart smoke reader test chromium postgresql check lint types format docs docs-site clean
 .PHONY: bench bench-decode bench-train bench-preferences
 
 quickstart: .venv/run.stamp
@@ -74,6 +74,11 @@ LLAMA_CMAKE := -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_
 	$(PIP) llguidance==1.9.1
 	$(PIP) --no-deps trl==1.16.0
 	@touch $@
+
+# The reader that comes with the package, made again from public data: about 75 minutes on two cores. It resumes.
+# recipes/reader/make.py says which files can be given instead of downloads, as in ARGS="--tydiqa FILE".
+reader: .venv/run.stamp
+	$(BIN)/python recipes/reader/make.py $(ARGS)
 
 # Pictures and command reference in docs/, from the code.
 docs: .venv/run.stamp

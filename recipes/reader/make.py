@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from palmette import run
-from palmette.data.altered import with_altered_questions
 from palmette.data.negatives import with_siblings_questions
 from palmette.data.records import Document, check_document, check_question
 from palmette.data.squad import dump_squad, parse_squad
@@ -47,7 +46,6 @@ LEARNED = (
     "Scottish_Parliament",
     "French_and_Indian_War",
 )
-NUM_REFUSING = 250  # documents of the training set of SQuAD v2 in the second training
 CALIBRATED = ("Huguenot", "Islamism")
 NUM_TRAIN_ARTICLES = 10  # the first ones of the training set of SQuAD v2
 NUM_TYDI = 800
@@ -109,13 +107,9 @@ def prepare(args: argparse.Namespace) -> None:
     asked = list(with_siblings_questions(tydi, 1))
     random.Random(1).shuffle(asked)
     write(data / "squad-dev.json", learned)
-    with_siblings = list(with_siblings_questions(first, 3))
-    write(data / "squad-train-siblings.json", with_siblings)
+    write(data / "squad-train-siblings.json", with_siblings_questions(first, 3))
     write(data / "squadshifts-siblings.json", with_siblings_questions(shifts, 2))
     write(data / "tydiqa-siblings.json", asked[:NUM_TYDI])
-    write(data / "refusing-squad-dev.json", with_altered_questions(learned, 1))
-    altered = list(with_altered_questions(with_siblings, 2))
-    write(data / "refusing-squad-train.json", random.Random(2).sample(altered, NUM_REFUSING))
     write(data / "calibration.json", read(files["squad-dev"], "calibration", lambda title: title in CALIBRATED))
 
 

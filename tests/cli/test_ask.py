@@ -69,7 +69,7 @@ def test_what_is_wrong_with_a_completion_is_said(
         assert words in ask_with_completion(monkeypatch, capsys, run_folder.parent, completion)
 
 
-def test_the_newest_run_answers_by_default(
+def test_the_reader_answers_by_default_and_the_newest_run_is_named(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "runs").mkdir()
@@ -77,8 +77,10 @@ def test_the_newest_run_answers_by_default(
     (tmp_path / "ferry.txt").write_text(FERRY)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("palmette.inference.choice.finished_runs", lambda _: iter([(1.0, Path("runs/mine"))]))
+    monkeypatch.setattr("palmette.inference.choice.READER", str(run_folder))  # which is small
     assert palmette(monkeypatch, "ask", "ferry.txt", "When?", "--json") == 0
-    assert "Using runs/mine, the newest finished run below runs." in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "Using the reader that comes with palmette. For your newest run, give --model runs/mine." in shown
 
 
 def test_mistakes_cost_no_time(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from palmette.inference.choice import choose_model
-from palmette.model.embedded import DEFAULT_MODEL
+from palmette.inference.choice import choose_model, finished_runs
+from palmette.inference.reader import READER
 
 
 def made(folder: Path, ended: float | None, *, stage: str = "sft", kind: str = "qa", trained: str = "adapter") -> Path:
@@ -25,7 +25,7 @@ def made(folder: Path, ended: float | None, *, stage: str = "sft", kind: str = "
     return folder
 
 
-def test_the_run_that_was_finished_last_is_taken(tmp_path: Path) -> None:
+def test_the_run_that_was_finished_last_is_mentioned(tmp_path: Path) -> None:
     """Not the one that was begun last, or changed last: calibrating a run writes into its folder."""
     runs = tmp_path / "runs"
     made(runs / "b", 100.0)
@@ -33,8 +33,8 @@ def test_the_run_that_was_finished_last_is_taken(tmp_path: Path) -> None:
     older = made(runs / "c", 200.0)
     (older / "adapter" / "calibration.json").write_text("{}")
     chosen = choose_model(runs)
-    assert (chosen.name, chosen.untaught) == (str(newest), False)
-    assert chosen.why == f"Using {newest}, the newest finished run below {runs}. --model takes another."
+    assert chosen.name == READER
+    assert chosen.why == f"Using the reader that comes with palmette. For your newest run, give --model {newest}."
 
 
 def test_a_run_may_be_a_link(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_run_may_be_a_link(tmp_path: Path) -> None:
     made(tmp_path / "elsewhere", 100.0)
     (runs / "linked").symlink_to(tmp_path / "elsewhere")
     (runs / "circle").symlink_to(runs)
-    assert Path(choose_model(runs).name).resolve() == tmp_path / "elsewhere"
+    assert {folder.resolve() for _, folder in finished_runs(runs)} == {tmp_path / "elsewhere"}
 
 
 def test_runs_that_cannot_answer_are_left_out(tmp_path: Path) -> None:
@@ -59,13 +59,14 @@ def test_runs_that_cannot_answer_are_left_out(tmp_path: Path) -> None:
     (unreadable / "manifest.json").write_text("{")
     made(answers / "inside", 9.0)  # a folder inside a run belongs to the run
     made(runs / "a" / "b" / "c" / "d" / "e", 10.0)  # too deep to be found
-    assert choose_model(runs).name == str(answers)
+    assert [folder for _, folder in finished_runs(runs)] == [answers]
 
 
-def test_without_a_run_the_untouched_model_answers_with_a_warning(tmp_path: Path) -> None:
-    for runs in (tmp_path / "runs", tmp_path / "empty"):
+def test_without_a_run_only_the_reader_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for runs in (tmp_path / "none", tmp_path / "empty"):
         chosen = choose_model(runs)
-        assert (chosen.name, chosen.untaught) == (DEFAULT_MODEL, True)
-        assert chosen.why.startswith("WARNING: ")
-        assert "never taught to answer from documents or to refuse" in chosen.why
-        (tmp_path / "empty").mkdir(exist_ok=True)
+        assert (chosen.name, chosen.why) == (
+            READER,
+            "Using the reader that comes with palmette. --model takes another.",
+        )

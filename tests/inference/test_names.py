@@ -183,6 +183,8 @@ ASKS = {
     "inference/nearby.py",
     "studies/chain/measuring.py",
     "studies/chain/recipe.py",
+    "studies/retraining/job.py",
+    "studies/retraining/newest.py",
 }
 
 

@@ -54,17 +54,14 @@ def test_nothing_measured_is_learned_and_the_calibration_is_apart(tmp_path: Path
         "tydiqa": ["Harvard University", "Grasshopper", "Hangul"],
     }
     given = {name: data_file(tmp_path / f"{name}.json", titles) for name, titles in files.items()}
-    script.NUM_REFUSING = 5
     script.prepare(argparse.Namespace(work=tmp_path / "work", **given))
     made = {path.stem: read_source(str(path)) for path in sorted((tmp_path / "work" / "data").glob("*.json"))}
     titles = {name: {document.title for document in source.documents} for name, source in made.items()}
-    assert titles["squad-dev"] == titles["refusing-squad-dev"] == set(script.LEARNED)
+    assert titles["squad-dev"] == set(script.LEARNED)
     assert titles["calibration"] == set(script.CALIBRATED)
     assert titles["squad-train-siblings"] == set(names[: script.NUM_TRAIN_ARTICLES])
     assert (titles["squadshifts-siblings"], titles["tydiqa-siblings"]) == ({"Andes"}, {"Grasshopper", "Hangul"})
-    assert len(made["refusing-squad-train"].documents) == 5
-    for name in ("squad-train-siblings", "squadshifts-siblings", "refusing-squad-dev", "refusing-squad-train"):
-        assert any(not q.answers for document in made[name].documents for q in document.questions), name
+    assert any(not q.answers for document in made["squad-train-siblings"].documents for q in document.questions)
     assert all(q.answers for name in ("squad-dev", "calibration") for d in made[name].documents for q in d.questions)
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def named_or_chosen(name: str | None, news: Console) -> str:
-    """The model that was named, or else the best one at hand. Then a line says which, and why.
+    """The model that was named, or else the reader that comes with the package. Then a line says so.
 
     Args:
         name: the name, if one was given.
@@ -21,5 +21,5 @@ def named_or_chosen(name: str | None, news: Console) -> str:
     if name is not None:
         return name
     chosen = choose_model()
-    news.print(printable(chosen.why), style="bold red" if chosen.untaught else "dim")
+    news.print(printable(chosen.why), style="dim")
     return chosen.name

@@ -53,8 +53,8 @@ ChosenModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="A run folder, a model folder, a GGUF file, or a hub id. By default the newest finished run below runs/, "
-        "or else the untouched default model.",
+        help="A run folder, a model folder, a GGUF file, or a hub id. By default `reader`, the run that comes with the "
+        "package.",
         **MODEL,
     ),
 ]

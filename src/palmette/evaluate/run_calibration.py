@@ -6,12 +6,13 @@ from pathlib import Path
 
 from palmette.data.source import read_source
 from palmette.decode.reachability import count_unreachable
-from palmette.errors import DataError
+from palmette.errors import DataError, RunError
 from palmette.evaluate.calibration import COST_WRONG, calibrate, check_cost, check_data
 from palmette.evaluate.comparisons import was_learned
 from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.inference.answerer import load_answerer
 from palmette.inference.calibration import Calibration
+from palmette.inference.reader import READER
 from palmette.model.attention import AttentionChoice
 from palmette.progress import Say
 from palmette.run import trained_folder
@@ -55,6 +56,11 @@ def calibrate_run(
         )
     cost = COST_WRONG if cost_wrong is None else cost_wrong
     check_cost(cost)
+    if str(run) == READER:
+        raise RunError(
+            "the reader comes with its calibration, which is not changed in place",
+            "Begin a run from it (start: reader), and calibrate that.",
+        )
     folder = trained_folder(run)
     source = read_source(data, default_split=HELD_OUT_SPLIT)
     if was_learned(run, source.sha256):

@@ -1,22 +1,21 @@
-"""Which model answers where none was named: the best one at hand, in a stated order.
+"""Which model answers where none was named: the reader that comes with the package.
 
-1. The finished run below `runs/` that was finished last, among those that answer questions about documents.
-2. The untouched base model, with a warning, since nothing ever taught it to refuse.
-
-A reader that comes with the package would stand before the base model.
+It was taught to answer from documents of many kinds, or to refuse. A run of one's own may be better on one's own
+documents, and it may be much worse, so it is only mentioned.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from palmette import run
-from palmette.config import load_run_recipe
+from palmette.config.recipes import load_run_recipe
 from palmette.errors import PalmetteError
-from palmette.model.embedded import DEFAULT_MODEL
+from palmette.inference.reader import READER
 
 RUNS = Path("runs")
 MAX_DEPTH = 4  # chains and sweeps keep their runs in folders of their own
@@ -31,31 +30,21 @@ class Choice:
     Attributes:
         name: the model's name.
         why: a line for the user.
-        untaught: whether the model was never taught to answer from documents, or to refuse.
     """
 
     name: str
     why: str
-    untaught: bool = False
 
 
 def choose_model(runs: Path = RUNS) -> Choice:
     """The model to use where none was named.
 
     Args:
-        runs: the folder that holds the runs.
+        runs: the folder that holds the runs. The newest finished one is mentioned.
     """
     newest = max(finished_runs(runs), default=None)
-    if newest is not None:
-        folder = newest[1]
-        return Choice(str(folder), f"Using {folder}, the newest finished run below {runs}. --model takes another.")
-    return Choice(
-        DEFAULT_MODEL,
-        f"WARNING: {DEFAULT_MODEL} was never taught to answer from documents or to refuse, so do not rely on these "
-        f"answers. It is used because there is no finished run below {runs}. `palmette quickstart` trains one in "
-        "minutes, and --model takes another.",
-        untaught=True,
-    )
+    own = f"For your newest run, give --model {shlex.quote(str(newest[1]))}." if newest else "--model takes another."
+    return Choice(READER, f"Using the reader that comes with palmette. {own}")
 
 
 def finished_runs(runs: Path = RUNS) -> Iterator[tuple[float, Path]]:

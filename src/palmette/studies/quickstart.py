@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from palmette import run
-from palmette.config import DataSection, Recipe, TrainSection
+from palmette.config.recipes import Recipe
+from palmette.config.sections import DataSection, TrainSection
 from palmette.data.source import read_source
 from palmette.evaluate.calibration import calibrate
 from palmette.evaluate.squad import Evaluation, evaluate_squad
 from palmette.inference.answerer import Answerer, load_answerer
 from palmette.inference.base import load_base
+from palmette.inference.reader import READER
 from palmette.inference.task import recipe_task
 from palmette.numbers import count
 from palmette.pages.evaluation.before import Before
@@ -23,8 +25,6 @@ from palmette.run import trained_folder
 from palmette.train.run import train
 
 HELD_OUT, CALIBRATED_ON = "builtin:test", "builtin:dev"
-# At the default cost of 2 a model of this size, trained on 700 questions, is worth no more than refusing everything.
-COST_WRONG = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Quickstart:
     """The results of the quickstart.
 
     Attributes:
-        before: the untouched model, by the name of its decoder.
+        before: the untouched model, by the name of its decoder, and the reader.
         after: the fine-tuned and calibrated model.
     """
 
@@ -41,7 +41,7 @@ class Quickstart:
 
 
 def run_quickstart(out: Path, say: Say, *, smoke: bool = False) -> Quickstart:
-    """Evaluate the untouched model, fine-tune and calibrate it, and evaluate it again.
+    """Evaluate the untouched model and the reader, fine-tune and calibrate the reader, and evaluate it again.
 
     Args:
         out: the run folder, which must not exist. It gets all results.
@@ -56,42 +56,48 @@ def run_quickstart(out: Path, say: Say, *, smoke: bool = False) -> Quickstart:
     recipe = quickstart_recipe(out, smoke=smoke)
     documents = read_source(HELD_OUT, limit_documents=1 if smoke else None).documents
     num = count(sum(len(document.questions) for document in documents), "question")
-    say(f"1 of 4: loading the model {recipe.model.name}. The first time this takes a minute longer")
-    loaded = load_base(recipe)
-    answerer = Answerer(loaded, recipe_task(recipe, loaded.tokenizer))
-    say(f"2 of 4: the untouched model answers {num} ({HELD_OUT}), by plain generation and with the span decoder")
+    untouched = Recipe(output="")
+    say(f"1 of 5: loading the model {untouched.model.name}. The first time this takes a minute longer")
+    loaded = load_base(untouched)
+    answerer = Answerer(loaded, recipe_task(untouched, loaded.tokenizer))
+    say(f"2 of 5: the untouched model answers {num} ({HELD_OUT}), by plain generation and with the span decoder")
     before = {
         "untouched, greedy": evaluate_squad(answerer.decoder("greedy"), documents, what="untouched model, greedy"),
         "untouched": evaluate_squad(answerer.decoder(), documents, what="untouched model, span decoder"),
     }
-    del loaded, answerer  # training loads the model again, with an adapter on it
-    say(f"3 of 4: fine-tuning on {', '.join(recipe.data.train)}. All questions of a document share one prefix tree")
+    del loaded, answerer  # the reader is that model with an adapter on it
+    say("3 of 5: the reader that comes with palmette answers them, which has not seen these documents either")
+    answerer = load_answerer(READER)
+    before["reader"] = evaluate_squad(answerer.decoder(), documents, what="reader")
+    del answerer
+    say(f"4 of 5: fine-tuning the reader on {', '.join(recipe.data.train)}. All questions of a document share one tree")
     train(recipe, say)
     answerer = load_answerer(str(out))
     if not smoke:
         say(f"calibrating on {CALIBRATED_ON}, so that probabilities are honest and the model knows when to refuse")
-        calibration = calibrate(answerer, read_source(CALIBRATED_ON), answerer.effort(), cost_wrong=COST_WRONG)
+        calibration = calibrate(answerer, read_source(CALIBRATED_ON), answerer.effort())
         calibration.write(trained_folder(out))
-        say(f"it counts a wrong answer as {COST_WRONG:g} refusal. For work that matters, calibrate at a higher cost")
+        assert calibration.costs is not None
+        say(f"it counts a wrong answer as {calibration.costs.wrong:g} refusals, as the reader does")
         answerer = replace(answerer, calibration=calibration)
-    say(f"4 of 4: the fine-tuned model answers the same {num}")
+    say(f"5 of 5: the fine-tuned model answers the same {num}")
     results = Quickstart(before, evaluate_squad(answerer.decoder(), documents, what="fine-tuned model"))
     _write(out, results, say)
     return results
 
 
 def quickstart_recipe(out: Path, *, smoke: bool) -> Recipe:
-    """The recipe: the defaults, or a few documents for one epoch."""
+    """The recipe: from the reader with the defaults, or a few documents for one epoch."""
     if smoke:
         data, train = DataSection(limit_documents=2), TrainSection(epochs=1, trees_per_step=1)
-        return Recipe(output=str(out), data=data, train=train)
-    return Recipe(output=str(out))
+        return Recipe(output=str(out), start=READER, data=data, train=train)
+    return Recipe(output=str(out), start=READER)
 
 
 def _write(out: Path, results: Quickstart, say: Say) -> None:
-    model = Recipe(output="").model.name
     for name, evaluation in results.before.items():
         decoder = "greedy" if name.endswith("greedy") else "span"
+        model = READER if name == READER else Recipe(output="").model.name
         with run.whole_folder(out / name.replace(", ", "-")) as staging:
             write_evaluation(evaluation, staging, f"Quickstart, {name}", facts_of(model, HELD_OUT, decoder))
     title = "Quickstart, fine-tuned and calibrated"

@@ -20,6 +20,7 @@ from palmette.evaluate.squad import Evaluation, evaluate_squad
 from palmette.files import expand
 from palmette.inference.answerer import load_answerer
 from palmette.inference.names import ModelSource, resolve_run
+from palmette.inference.reader import stands_at
 from palmette.lock import locked
 from palmette.model.loading import weights_hash
 from palmette.numbers import count
@@ -98,7 +99,7 @@ def retrain(model: str, store: str | Path, settings: RetrainSettings, say: Say, 
 
 def _place(old: Path, wanted: dict[str, Any]) -> Path:
     """The new run's folder: of a job that was begun and not finished, else with the next number."""
-    old = old.absolute()
+    old = stands_at(old).absolute()
     match = NUMBERED.fullmatch(old.name)
     name, number = (match["name"], int(match["number"])) if match else (old.name, 0)
     while True:

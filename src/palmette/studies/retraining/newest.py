@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from palmette import run
-from palmette.files import expand
+from palmette.inference.names import run_path
+from palmette.inference.reader import stands_at
 
 NUMBERED = re.compile(r"(?P<name>.+)-review-(?P<number>[1-9][0-9]*)")
 
@@ -18,9 +19,10 @@ def newest_retraining(model: str) -> str | None:
     Args:
         model: the run, which may itself be one of them.
     """
-    folder = expand(model)
+    folder = run_path(model)
     if not run.is_run(folder):
         return None
+    folder = stands_at(folder)
     match = NUMBERED.fullmatch(folder.absolute().name)
     name, number = (match["name"], int(match["number"])) if match else (folder.absolute().name, 0)
     found = []
