@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from palmette.errors import DataError
 from palmette.inference.names import ModelSource
 from palmette.inference.task import recipe_prompt
 from palmette.review.export import Export, audit_documents, dump_json_lines, export_verdicts
-from palmette.review.state import fold
+from palmette.review.state import State, fold
 from palmette.review.store import Store
 from palmette.studies.retraining.settings import RetrainSettings
 
@@ -120,11 +120,7 @@ def make_material(
         "audit_seen_before": seen,
         "verdicts": exported.num_verdicts,
         "seconds": exported.seconds,
-        "audit_seconds": [one.verdict.seconds for (_, asked), one in state.judgements.items() if asked in frozen],
-        "annotators": len(state.annotators),
-        "accept_rate": state.accept_rate(),
-        "accept_rate_blind": state.accept_rate(blind=True),
-        "undone": state.num_undone,
+        **_about_people(state, frozen),
         "documents_sha256": _hash(documents),
     }
     with run.whole_folder(folder) as staging:
@@ -135,6 +131,17 @@ def make_material(
         run.write_text(staging / AUDIT, dump_rows(measured))
         run.write_json(staging / MATERIAL, about)
     return Material(folder, about)
+
+
+def _about_people(state: State, audited: Collection[str]) -> dict[str, Any]:
+    """What the record says of the people who judged."""
+    return {
+        "audit_seconds": [one.verdict.seconds for (_, asked), one in state.judgements.items() if asked in audited],
+        "annotators": len(state.annotators),
+        "accept_rate": state.accept_rate(),
+        "accept_rate_blind": state.accept_rate(blind=True),
+        "undone": state.num_undone,
+    }
 
 
 def _check_enough(exported: Export, settings: RetrainSettings) -> None:
