@@ -1,11 +1,13 @@
-"""Agreement against other libraries, and against simulations whose true agreement is known."""
+"""Agreement against another library and exact fractions, and simulations whose true agreement is known."""
 
 from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
 
 import krippendorff
 import numpy as np
 import pytest
-from sklearn.metrics import cohen_kappa_score
 
 from palmette.review.agreement import cohen_kappa, krippendorff_alpha, measure_agreement
 from palmette.review.state import State, fold
@@ -30,11 +32,22 @@ def test_alpha_is_that_of_the_package_krippendorff(people: int, missing: float) 
         assert krippendorff_alpha(units) == pytest.approx(expected, abs=1e-12)
 
 
-def test_kappa_is_that_of_scikit_learn() -> None:
+def test_kappa_is_that_of_exact_fractions() -> None:
+    """(observed - expected) / (1 - expected), as Cohen (1960) has it, from the table of both people's verdicts."""
     generator = np.random.default_rng(0)
     for _ in range(20):
         one, other = ratings(generator, 2, 25, 3, 0.0).astype(int).tolist()
-        assert cohen_kappa(zip(one, other, strict=True)) == pytest.approx(cohen_kappa_score(one, other), abs=1e-12)
+        observed = Fraction(sum(a == b for a, b in zip(one, other, strict=True)), 25)
+        rows, columns = Counter(one), Counter(other)
+        expected = sum((Fraction(rows[kind] * columns[kind], 25 * 25) for kind in rows), Fraction(0))
+        wanted = float((observed - expected) / (1 - expected))
+        assert cohen_kappa(zip(one, other, strict=True)) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_kappa_of_fifty_proposals() -> None:
+    """20 times both say yes, 15 times both no, and 5 and 10 times they differ: 0.7 observed, 0.5 expected, 0.4."""
+    pairs = [(True, True)] * 20 + [(True, False)] * 5 + [(False, True)] * 10 + [(False, False)] * 15
+    assert cohen_kappa(pairs) == pytest.approx(0.4, abs=1e-12)
 
 
 def test_the_example_of_krippendorff() -> None:

@@ -92,12 +92,8 @@ def make_material(
     held_out = [one for one in documents if any(question.id in frozen for question in one.questions)]
     held_ids = {one.id for one in held_out}
     leaks = {one.id for one, _ in alike_documents([one for one in documents if one.id not in held_ids], held_out)}
-    exported = export_verdicts(
-        tuple(one for one in documents if one.id not in leaks),
-        state,
-        recipe_prompt(source.recipe),
-        audit.questions if audit else (),
-    )
+    kept = tuple(one for one in documents if one.id not in leaks)
+    exported = export_verdicts(kept, state, recipe_prompt(source.recipe), audit.questions if audit else ())
     _check_enough(exported, settings)
     own = _own_documents(source, settings)
     replayed = _replayed(own or [], held_out, exported, settings) if settings.method == "sft" else []
@@ -109,10 +105,7 @@ def make_material(
         "documents": len(exported.documents),
         "pairs": len(exported.pairs),
         "labels": {name: sum(row["label"] is good for row in exported.labels) for name, good in _SIDES},
-        "left_out": {
-            **exported.left_out,
-            **({"like the audit set": _num_questions(documents, leaks)} if leaks else {}),
-        },
+        "left_out": exported.left_out | ({"like the audit set": _num_questions(documents, leaks)} if leaks else {}),
         "replayed": len(replayed),
         "audit_questions": sum(len(one.questions) for one in measured),
         "audit_documents": len(measured),
