@@ -180,6 +180,7 @@ def answers(
         else:
             known = scores_of_all(decoder, document, asked)
             if keep is not None:
+                keep.mkdir(parents=True, exist_ok=True)
                 kept.write_bytes(pickle.dumps(known))
         windows = decoder.windows(document.text)
         ranking = WindowRanking(document.text, windows)
