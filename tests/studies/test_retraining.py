@@ -18,11 +18,14 @@ from palmette.data.records import Document, Question
 from palmette.data.source import read_source
 from palmette.errors import DataError, RunError
 from palmette.evaluate.squad import Evaluation
+from palmette.inference.names import resolve_run
+from palmette.inference.reader import READER
 from palmette.model.loading import weights_hash
 from palmette.review.effort import smallest_gain, standard_error, verdicts_needed
 from palmette.review.events import Event, Shown, Span, Verdict, document_hash, now
 from palmette.review.store import Store
 from palmette.studies.retraining.job import retrain
+from palmette.studies.retraining.material import _own_documents
 from palmette.studies.retraining.settings import RetrainSettings
 from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.run import train
@@ -292,3 +295,8 @@ def test_a_gain_is_seen_as_often_as_promised_with_the_verdicts_that_were_asked_f
     assert seen == pytest.approx(0.8, abs=0.038)
     assert smallest_gain(pilot * math.sqrt(documents * each / needed)) == pytest.approx(gain, rel=0.01)
     assert standard_error(-0.196, 0.196) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_nothing_of_the_reader_is_learned_again() -> None:
+    """Its data do not come with the package. Those of another run have to be there."""
+    assert _own_documents(resolve_run(READER), RetrainSettings()) is None

@@ -17,6 +17,7 @@ from palmette.data.rows import dump_rows
 from palmette.data.source import read_source
 from palmette.errors import DataError
 from palmette.inference.names import ModelSource
+from palmette.inference.reader import reader_folder
 from palmette.inference.task import recipe_prompt
 from palmette.review.export import Export, audit_documents, dump_json_lines, export_verdicts
 from palmette.review.state import State, fold
@@ -153,8 +154,13 @@ def _check_enough(exported: Export, settings: RetrainSettings) -> None:
 
 
 def _own_documents(source: ModelSource, settings: RetrainSettings) -> list[Document] | None:
-    """The documents that the old run was trained on. None if they cannot be read and none is to be learned again."""
+    """The documents that the old run was trained on. None if they cannot be read and none is to be learned again.
+
+    Those of the reader do not come with the package, so none of them is.
+    """
     assert source.recipe is not None
+    if source.folder == reader_folder():
+        return None
     data = source.recipe.data
     if data.kind != "qa":
         return []
