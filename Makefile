@@ -75,7 +75,7 @@ LLAMA_CMAKE := -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_
 	$(PIP) --no-deps trl==1.16.0
 	@touch $@
 
-# The reader that comes with the package, made again from public data: about 75 minutes on two cores. It resumes.
+# The reader that comes with the package, made again from public data: about 70 minutes on two cores. It resumes.
 # recipes/reader/make.py says which files can be given instead of downloads, as in ARGS="--tydiqa FILE".
 reader: .venv/run.stamp
 	$(BIN)/python recipes/reader/make.py $(ARGS)

@@ -10,13 +10,14 @@ answer. That is no proof. Of 20 that were read by hand, one was doubtful (docs/r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
 import regex
 
 from palmette.data.records import Document, Question
+from palmette.data.word_index import WordIndex
 
 BLOCK = 256  # documents among which siblings are looked for, which bounds the memory
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
@@ -80,12 +81,12 @@ def _assign(documents: Sequence[Document], most: int) -> list[list[Question]]:
         return added
     folded = [_fold(document.text) for document in documents]
     known = [frozenset(words) for words in folded]
-    index = _index(folded)
+    index = WordIndex(folded)
     pairs: list[tuple[float, str, int, Question]] = []
     for owner, document in enumerate(documents):
         for question in document.questions:
             if question.answers:
-                scores = index(_fold(question.text))
+                scores = index.scores(_fold(question.text)).tolist()
                 pairs += [
                     (-score, question.id, other, question)
                     for other, score in enumerate(scores)
@@ -97,22 +98,6 @@ def _assign(documents: Sequence[Document], most: int) -> list[list[Question]]:
             taken.add(name)
             added[other].append(Question(f"{name}@{documents[other].id}", question.text))
     return added
-
-
-def _index(folded: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], list[float]]:
-    """BM25 scores of all documents for the words of a question."""
-    from bm25s import BM25  # its import takes a fifth of a second
-
-    vocabulary: dict[str, int] = {}
-    numbered = [[vocabulary.setdefault(word, len(vocabulary)) for word in words] for words in folded]
-    index = BM25()
-    index.index((numbered, dict(vocabulary)), show_progress=False)
-
-    def scores(words: Sequence[str]) -> list[float]:
-        there = [word for word in words if word in vocabulary]
-        return [float(score) for score in index.get_scores(there)] if there else [0.0] * len(folded)
-
-    return scores
 
 
 def _may_answer(known: frozenset[str], question: Question) -> bool:

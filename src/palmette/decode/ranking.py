@@ -20,10 +20,10 @@ that say nothing about the topic, such as "what", are left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from palmette.data.word_index import WordIndex
 from palmette.decode.spans import Window, Word, words
 
 PASSAGE_WORDS = 60
@@ -48,35 +48,22 @@ class WindowRanking:
     """
 
     def __init__(self, text: str, windows: Sequence[Window]) -> None:
-        from bm25s import BM25  # its import takes a fifth of a second, and short documents need no ranking
-
         self._num_windows = len(windows)
         bounds = [word for window in windows for word in window.words]
         terms = [_term(text, word) for word in bounds]
         size = max(2, min(PASSAGE_WORDS, len(bounds) // len(windows)))  # no longer than a window
         firsts = list(range(0, max(1, len(bounds) - size // 2), size // 2))
-        self._vocabulary: dict[str, int] = {}
-        passages = [
-            [self._vocabulary.setdefault(term, len(self._vocabulary)) for term in terms[first : first + size] if term]
-            for first in firsts
-        ]
+        self._index = WordIndex([[term for term in terms[first : first + size] if term] for first in firsts])
         # A passage counts for every window that one of its words belongs to.
         belongs = np.repeat(np.arange(len(windows)), [len(window.words) for window in windows])
         reach = [(belongs[first], belongs[min(first + size, len(bounds)) - 1]) for first in firsts]
         self._passage = np.repeat(np.arange(len(firsts)), [int(b) - int(a) + 1 for a, b in reach])
         self._window = np.concatenate([np.arange(a, b + 1) for a, b in reach])
-        self._index: Any = None
-        if self._vocabulary:
-            self._index = BM25()
-            self._index.index((passages, dict(self._vocabulary)), show_progress=False)  # it adds to the dict
 
     def scores(self, question: str) -> np.ndarray:
         """The BM25 score of the best passage of each window. 0 where it shares no word with the question."""
         best = np.zeros(self._num_windows)
-        terms = [term for word in words(question) if (term := _term(question, word)) in self._vocabulary]
-        if not terms:
-            return best
-        passages = self._index.get_scores(terms).astype(np.float64)
+        passages = self._index.scores([_term(question, word) for word in words(question)])
         np.maximum.at(best, self._window, passages[self._passage])
         return best
 
