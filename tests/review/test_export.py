@@ -22,7 +22,11 @@ from palmette.review.formats.annotated import annotated, import_annotated, read_
 from palmette.review.offsets import from_utf16, to_utf16
 from palmette.review.state import State, fold
 from palmette.review.store import Audit, Store
+from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.tasks.preference import PreferenceTrees
 from palmette.tasks.qa_prompt import load_prompt
+from palmette.tree.chat import ChatTemplate
+from palmette.tree.segments import Segment
 from tests.support.reviewing import START, TEXT, document, event, shown, span, verdict
 
 PROMPT = load_prompt("plain")
@@ -91,6 +95,25 @@ def test_verdicts_become_questions_pairs_and_labels(tmp_path: Path) -> None:
         ("agreed", "7:40", True),
     ]
     assert (found.num_questions, found.num_verdicts, found.seconds) == (6, 8, 16.0)
+
+
+def test_a_bare_completion_has_the_tokens_that_fine_tuning_learns(tmp_path: Path, tokenizer: Any) -> None:
+    """The blank before an answer belongs to it, and survives the file of pairs."""
+    asked, state = reviewed()
+    prompt, template = load_prompt("echo"), ChatTemplate(tokenizer)
+    found = export_verdicts((asked,), state, prompt)
+    (tmp_path / "pairs.jsonl").write_text(dump_json_lines(found.pairs), encoding="utf-8")
+    pairs = {one.id: one for one in read_comparisons(str(tmp_path / "pairs.jsonl")).records}
+    tree = PreferenceTrees(template).of_comparison(pairs["edited"])
+    (known,) = (one for one in found.documents[0].questions if one.id == "edited")
+    trunk, branch = ExtractiveQa(template, prompt).training_branch(asked, known)
+
+    def tokens(*runs: tuple[Segment, ...]) -> list[int]:
+        return [token for run in runs for segment in run for token in segment.tokens]
+
+    row = tokens(trunk, branch.segments)
+    assert asked.text[known.answers[0].start - 1] == " "
+    assert tokens(tree.root.segments, tree.root.children[0].segments) == row
 
 
 def test_the_questions_are_read_back_as_training_data(tmp_path: Path) -> None:

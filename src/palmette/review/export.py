@@ -6,9 +6,10 @@ on which people disagree, until somebody has decided them.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,7 @@ REASONS = {
     "only rejected": "nobody said what is right, so it is only in the labels",
 }
 Row = dict[str, Any]
+Complete = Callable[[Span | None], str]
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def export_verdicts(
         if any(question.id in frozen for question in document.questions):
             left_out["audit"] += len(document.questions)
             continue
+        complete = functools.partial(_completion, prompt=prompt, text=document.text)
         answered = []
         for question in document.questions:
             settled = state.settled(question.id)
@@ -110,8 +113,8 @@ def export_verdicts(
             if settled is not None and settled.verdict.kind != "skip":
                 used.add(question.id)
                 messages = qa_messages(prompt, document, question)
-                pairs.extend(_pair(question.id, messages, settled, prompt))
-                labels.extend(_labels(question.id, messages, settled, prompt))
+                pairs.extend(_pair(question.id, messages, settled, complete))
+                labels.extend(_labels(question.id, messages, settled, complete))
         if answered:
             kept.append(Document(document.id, document.text, tuple(answered), document.title))
     counted = [one for (_, asked), one in state.judgements.items() if asked in used]
@@ -167,19 +170,19 @@ def _answered(question: Question, span: Span | None) -> Question:
     return Question(question.id, question.text, answers)
 
 
-def _pair(question: str, messages: list[dict[str, str]], settled: Judgement, prompt: QaPrompt) -> list[Row]:
+def _pair(question: str, messages: list[dict[str, str]], settled: Judgement, complete: Complete) -> list[Row]:
     if settled.known == "unknown" or settled.right is not False or settled.shown is None:
         return []
-    chosen, rejected = (_completion(span, prompt) for span in (settled.answer, settled.shown.span))
+    chosen, rejected = (complete(span) for span in (settled.answer, settled.shown.span))
     return [{"id": question, "prompt": messages, "chosen": chosen, "rejected": rejected}]
 
 
-def _labels(question: str, messages: list[dict[str, str]], settled: Judgement, prompt: QaPrompt) -> list[Row]:
+def _labels(question: str, messages: list[dict[str, str]], settled: Judgement, complete: Complete) -> list[Row]:
     judged: Mapping[str, bool] = {}
     if settled.shown is not None and settled.right is not None:
-        judged = {_completion(settled.shown.span, prompt): settled.right}
+        judged = {complete(settled.shown.span): settled.right}
     if settled.known != "unknown":
-        judged = {**judged, _completion(settled.answer, prompt): True}
+        judged = {**judged, complete(settled.answer): True}
     several = len(judged) > 1
     return [
         {"id": f"{question}/{number}" if several else question, "prompt": messages, "completion": text, "label": label}
@@ -187,5 +190,6 @@ def _labels(question: str, messages: list[dict[str, str]], settled: Judgement, p
     ]
 
 
-def _completion(span: Span | None, prompt: QaPrompt) -> str:
-    return prompt.completion(ABSTAIN if span is None else span.text)
+def _completion(span: Span | None, prompt: QaPrompt, text: str) -> str:
+    """An answer as the model would write it. With a bare prompt, the blank before it in the text belongs to it."""
+    return prompt.completion(ABSTAIN) if span is None else prompt.blank(text, span.start) + prompt.completion(span.text)

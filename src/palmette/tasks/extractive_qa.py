@@ -143,7 +143,7 @@ class ExtractiveQa:
             text: the document.
             start: where the answer begins in it.
         """
-        return self._leads[bool(self._blank(text, start))]
+        return self._leads[bool(self.prompt.blank(text, start))]
 
     @functools.cached_property
     def abstention(self) -> tuple[int, ...]:
@@ -161,15 +161,12 @@ class ExtractiveQa:
         )
         return plain.removesuffix(_ANY), blank.removesuffix(_ANY)
 
-    def _blank(self, text: str, start: int) -> str:
-        return " " if self.prompt.bare and text[start - 1 : start] == " " else ""
-
     def _learned(self, document: Document, question: Question) -> str:
         """The answer to learn, as the completion holds it."""
         answer = learned_answer(question)
         if answer is None:
             return ABSTAIN
-        return self._blank(document.text, answer.start) + self.prompt.escape(answer.text)
+        return self.prompt.blank(document.text, answer.start) + self.prompt.escape(answer.text)
 
     def prompt_tokens(self, document: Document, question: Question) -> list[int]:
         """Token ids of the conversation up to the assistant's completion, which includes the placeholders."""

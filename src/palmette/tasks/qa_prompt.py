@@ -137,6 +137,14 @@ class QaPrompt:
         """
         return text if self.bare else json_escape(text)
 
+    def blank(self, text: str, start: int) -> str:
+        """The blank that stands before an answer in its document, if a completion holds it: with a bare prompt.
+
+        >>> load_prompt("echo").blank("by ferry", 3), load_prompt("plain").blank("by ferry", 3)
+        (' ', '')
+        """
+        return " " if self.bare and text[start - 1 : start] == " " else ""
+
     def completion(self, answer: str) -> str:
         """A whole completion with an answer, or with ABSTAIN."""
         return self.before_answer + self.escape(answer) + self.after_answer
