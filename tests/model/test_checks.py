@@ -10,6 +10,7 @@ import torch
 from palmette.errors import ModelError
 from palmette.model import checks
 from palmette.model.checks import check_model
+from palmette.model.forward import logits_at
 from tests.support.models import on_path
 
 
@@ -34,13 +35,12 @@ def test_a_model_that_rounds_a_lot_is_proved_in_float32_and_left_as_it_was() -> 
 def test_a_fault_as_small_as_rounding_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundredth of each logit goes to its neighbour: less than bfloat16 rounds in some models."""
     model = on_path("fused", torch.bfloat16)
-    honest = checks.logits_at
 
     def astray(*inputs: Any) -> torch.Tensor:
-        logits_QV = honest(*inputs)
+        logits_QV = logits_at(*inputs)
         return logits_QV + 0.01 * logits_QV.roll(1, dims=-1)
 
-    monkeypatch.setattr(checks, "logits_at", astray)
+    monkeypatch.setattr("palmette.model.checks.logits_at", astray)
     with pytest.raises(ModelError, match=r"relative difference 0\.01\d?, limit 0\.001"):
         check_model(model, training=False)
     assert model.dtype == torch.bfloat16
@@ -48,7 +48,6 @@ def test_a_fault_as_small_as_rounding_is_refused(monkeypatch: pytest.MonkeyPatch
 
 def test_a_gross_difference_is_refused_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     model = on_path("fused", torch.bfloat16)
-    honest = checks.logits_at
-    monkeypatch.setattr(checks, "logits_at", lambda *inputs: 2 * honest(*inputs))
+    monkeypatch.setattr("palmette.model.checks.logits_at", lambda *inputs: 2 * logits_at(*inputs))
     with pytest.raises(ModelError, match=r"relative difference (0\.9\d|1|1\.\d+), limit 0\.05"):
         check_model(model, training=False)
