@@ -37,7 +37,8 @@ MAY_IMPORT |= {
     "train": {*_SHARED, "lock"},
     "evaluate": _SHARED - {"files", "seeds", "numbers"},
     "review": {"errors", "files", "lock", "data", "tasks", "decode", "evaluate"},
-    "pages": {"errors", "files", "run", "numbers", "progress", "data", "tasks", "evaluate", "train.stages"},
+    "arena": {"errors", "numbers", "data", "evaluate"},
+    "pages": {"errors", "files", "run", "numbers", "progress", "data", "tasks", "evaluate", "arena", "train.stages"},
     "baselines": {
         "errors",
         "files",

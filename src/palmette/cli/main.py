@@ -70,6 +70,9 @@ _REVIEW = {
         "Train a run further on verdicts, and compare it with the old one on the audit set.",
     ),
 }
+_ARENA = {
+    "rank": Command("arena:arena_rank", "Rank models by votes of people on pairs of answers."),
+}
 _DATA = {
     "check": Command("data:check", "Say what a data file holds, and what is wrong with it."),
 }
@@ -113,6 +116,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
     },
     "Judge": {
         "review": Group("Judge a model's answers in the browser.", _REVIEW, target="review:review"),
+        "arena": Group("Rank models by votes of people.", _ARENA),
     },
     "Make data": {
         "data": Group("Check data before it is used.", _DATA),

@@ -1,0 +1,1 @@
+"""Votes of people on pairs of answers, and rankings from them."""
