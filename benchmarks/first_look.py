@@ -23,13 +23,14 @@ import sys
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 import palmette
-from palmette import Answer, Document, Question
+from palmette import Document, Question
+from palmette.data.joined import BETWEEN, join
 from palmette.decode.long_document import AskedQuestion, FirstLook
 from palmette.decode.posterior import Decision, WindowScores
 from palmette.decode.prediction import Prediction
@@ -44,26 +45,24 @@ RANKS = (1, 2, 4, 8, 12, 16, 24)
 
 
 def joined(documents: Sequence[Document], characters: int | None) -> Iterator[Document]:
-    """Long documents with the answerable questions of their paragraphs, the offsets of the answers moved along.
+    """Long documents with the answerable questions of their paragraphs.
 
     Args:
         documents: paragraphs, with the article's name as their title.
         characters: the least length of a document. With None each article is one.
     """
-    text, questions, title = "", [], ""
+    some: list[Document] = []
     for index, paragraph in enumerate(documents):
-        moved = [
-            Question(q.id, q.text, tuple(Answer(a.text, a.start + len(text)) for a in q.answers))
-            for q in paragraph.questions
-            if q.answerable
-        ]
-        text, title = text + paragraph.text + "\n\n", paragraph.title
-        questions.extend(moved)
+        answerable = tuple(question for question in paragraph.questions if question.answerable)
+        some.append(replace(paragraph, questions=answerable))
+        long = sum(len(one.text) + len(BETWEEN) for one in some)
         last = index + 1 == len(documents)
-        if (characters and len(text) >= characters) or last or (not characters and documents[index + 1].title != title):
-            if questions and (not characters or len(text) >= characters / 2):
-                yield Document(title if not characters else f"joined-{index}", text, tuple(questions), title)
-            text, questions = "", []
+        ends = not characters and not last and documents[index + 1].title != paragraph.title
+        if (characters and long >= characters) or last or ends:
+            document = join(some, f"joined-{index}" if characters else paragraph.title)
+            if document.questions and (not characters or long >= characters / 2):
+                yield document
+            some = []
 
 
 def recall(answerer: Answerer, documents: Sequence[Document], questions: int, draw: random.Random) -> None:

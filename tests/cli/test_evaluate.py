@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from palmette.data.source import read_source
+from palmette.data.source import read_data, read_source
 from tests.support.command import palmette
 from tests.support.data import squad_file
 
@@ -97,6 +97,24 @@ def test_a_calibrated_model_is_not_measured_on_what_it_was_calibrated_on(
         assert "was trained on" in capsys.readouterr().err
     finally:
         (run_folder / "adapter" / "calibration.json").unlink(missing_ok=True)
+
+
+def test_long_documents_can_be_calibrated_too(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibrate = ["calibrate", "--model", run_folder, "--data", "builtin:test", "--joined", "2"]
+    kept = run_folder / "adapter" / "calibration.json"
+    try:
+        assert palmette(monkeypatch, *calibrate) == 0
+        fitted = json.loads(kept.read_text())
+        assert fitted["max_windows"] > 1
+        num_documents = len(read_data("builtin:test").documents)
+        assert len(fitted["documents"]) == num_documents + 2
+        assert f"times k to the power of {fitted['decision']['window_power']:.2f}" in capsys.readouterr().out
+        assert palmette(monkeypatch, *calibrate, "--target-error", "0.1") == 2
+        assert "a guarantee cannot rest on joined documents" in capsys.readouterr().err
+    finally:
+        kept.unlink(missing_ok=True)
 
 
 def test_calibrating_needs_a_run(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

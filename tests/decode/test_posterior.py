@@ -75,6 +75,7 @@ def test_thresholds_decide() -> None:
         ({"cost_wrong": 0.5}, "a cost of 0.5 for a wrong answer is not a number from 1 on"),
         ({"cost_wrong": math.nan}, "a cost of nan"),
         ({"min_worth": -0.1}, "a min_worth of -0.1 is below 0"),
+        ({"window_power": math.inf}, "a window_power of inf is not a finite number"),
     ):
         with pytest.raises(ValueError, match=message):
             Decision(**wrong)
@@ -177,6 +178,47 @@ decisions = st.builds(
     min_worth=st.just(1.0) | st.floats(0, 2),
     always_answer=st.sampled_from([False, False, False, True]),
 )
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 1.5])
+@pytest.mark.parametrize("odds", [(1.2, 0.1), (9.0,), (0.3, 0.2)])
+def test_odds_grow_by_a_power_of_the_number_of_windows(power: float, odds: tuple[float, ...]) -> None:
+    """One of four windows holds all spans: the mean is a quarter of its odds, and 4 to the power multiplies it."""
+    nothing = WindowScores({}, log(0.02), log(0.01), 1)
+    spans = {f"s{index}": (index, math.log(value)) for index, value in enumerate(odds)}
+    long = SpanPosterior.merge([WindowScores(spans, log(0.2), log(0.1), 1), nothing, nothing, nothing])
+    factor = 4.0 ** (power - 1.0)
+    same = SpanPosterior.merge(
+        [
+            WindowScores(
+                {text: (start, value + math.log(factor)) for text, (start, value) in spans.items()},
+                log(0.26 * factor),
+                log(0.13 * factor),
+                1,
+            )
+        ]
+    )
+    for temperature in (0.7, 2.0):
+        found = Decision(temperature=temperature, window_power=power).decide(long)
+        expected = Decision(temperature=temperature).decide(same)
+        assert (found.text, found.refusal) == (expected.text, expected.refusal)
+        assert found.no_answer_probability == pytest.approx(expected.no_answer_probability)
+        assert found.unscored == pytest.approx(expected.unscored)
+        assert [c.probability for c in found.candidates] == pytest.approx([c.probability for c in expected.candidates])
+    alone = SpanPosterior.merge([WindowScores(spans, -math.inf, -math.inf, 1)])
+    assert Decision(window_power=power).decide(alone) == Decision().decide(alone)
+
+
+def test_what_was_not_read_is_a_prior_and_does_not_grow() -> None:
+    """Half of the prior is left: odds 1/2 whatever the power, beside the 3 * 4^power of what was read."""
+    read = WindowScores({"a": (0, math.log(6.0))}, -math.inf, -math.inf, 1)
+    posterior = SpanPosterior.merge([read], [0.5], 4)
+    for power in (0.0, 1.0):
+        found = Decision(window_power=power).decide(posterior)
+        odds = 3.0 * 4.0**power
+        assert found.unread == pytest.approx(0.5 / (1.5 + odds))
+        assert found.no_answer_probability == pytest.approx(1.0 / (1.5 + odds))
+        assert not found.certified
 
 
 def outcome(decision: Decision, odds: list[float]) -> tuple[str, float]:

@@ -18,7 +18,7 @@ from palmette.evaluate.calibration import (
     check_data,
     fit,
     fit_min_worth,
-    fit_temperature,
+    fit_odds,
     halves,
     mean_cost,
     negative_log_likelihood,
@@ -38,10 +38,31 @@ def case(number: int, log_odds: float, *, answerable: bool, document: int | None
 def test_the_temperature_of_a_coin() -> None:
     """Log odds 3, right 3 times of 4: the likelihood is highest where sigmoid(3 / T) = 3 / 4, so T = 3 / ln 3."""
     cases = [case(i, 3.0, answerable=i % 4 != 0) for i in range(40)]
-    assert fit_temperature(cases) == pytest.approx(3 / math.log(3), rel=1e-3)
+    assert fit_odds(cases).temperature == pytest.approx(3 / math.log(3), rel=1e-3)
     # Mean of -log: 3/4 of log(1 + e^-3), 1/4 of log(1 + e^3).
     expected = 0.75 * math.log1p(math.exp(-3)) + 0.25 * math.log1p(math.exp(3))
-    assert negative_log_likelihood(cases, 1.0) == pytest.approx(expected)
+    assert negative_log_likelihood(cases, Decision()) == pytest.approx(expected)
+
+
+def test_the_power_of_the_number_of_windows() -> None:
+    """As above for documents of one window. Those of ten have log odds -2 on average, and half of them are answered.
+
+    So (-2 + power * ln 10) / T = 0. The power is 0 where all documents have one size, since nothing tells it.
+    """
+    short = [case(i, 3.0, answerable=i % 4 != 0) for i in range(40)]
+    long = [in_ten_windows(case(100 + i, -2.0 + math.log(10), answerable=i % 2 == 0)) for i in range(40)]
+    fitted = fit_odds(short + long)
+    assert fitted.temperature == pytest.approx(3 / math.log(3), rel=1e-3)
+    assert fitted.window_power == pytest.approx(2 / math.log(10), rel=1e-3)
+    assert fit_odds(short).window_power == fit_odds(long).window_power == 0.0
+
+
+def in_ten_windows(one: Case) -> Case:
+    """The case in a document of nine more windows, which hold nothing."""
+    (text, start, odds), *_ = one.posterior.spans
+    windows = [WindowScores({text: (start, odds)}, -math.inf, -math.inf, 1)]
+    windows += [WindowScores({}, -math.inf, -math.inf, 1)] * 9
+    return replace(one, posterior=SpanPosterior.merge(windows))
 
 
 def test_what_was_not_looked_into_counts_as_answers() -> None:
@@ -49,7 +70,7 @@ def test_what_was_not_looked_into_counts_as_answers() -> None:
     posterior = SpanPosterior.merge([WindowScores({"white": (8, 0.0)}, math.log(2), math.log(2), 1)])
     document = Document("d", "Tower A is white, of granite.", ())
     question = Question("q", "Of what?", (Answer("granite", 21),))
-    assert negative_log_likelihood([Case(document, question, posterior)], 1.0) == pytest.approx(math.log(4 / 3))
+    assert negative_log_likelihood([Case(document, question, posterior)], Decision()) == pytest.approx(math.log(4 / 3))
 
 
 def test_to_answer_nothing_can_be_best() -> None:

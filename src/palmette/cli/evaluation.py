@@ -268,6 +268,15 @@ def calibrate(
         typer.Option(help="Guarantee that at most this share of the answers is wrong, such as 0.05."),
     ] = None,
     confidence: Annotated[float, typer.Option(help="Confidence level of the guarantee.")] = 0.95,
+    joined: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Also join the documents of each title into a long one, and ask up to N of its questions that have an "
+            "answer, and as many that have none. Then long documents are decided well too.",
+        ),
+    ] = 0,
     max_words: MaxWordsOption = None,
     inside_words: InsideWordsOption = None,
     attention: AttentionOption = None,
@@ -292,6 +301,7 @@ def calibrate(
         cost_wrong=cost_wrong,
         target_error=target_error,
         confidence=confidence,
+        joined=joined,
         say=stderr().print,
     )
     guarantee, console = found.guarantee, stdout()

@@ -185,7 +185,7 @@ class Asking:
                     job.settle_verdict()
             if passes == self._max_passes:
                 return
-            planned = [(job.answer, node) for job in jobs for node in self._plan(job.answer.search)]
+            planned = [(job.answer, node) for job in jobs for node in self._plan(job)]
 
     def _place_windows(
         self, cache: PrefixCache, jobs: Sequence[Job], states: Mapping[int, States] | None
@@ -222,11 +222,11 @@ class Asking:
         reasoned = reason(cache, slots, self._tokenizer, opening, limit=self._reasoning_limit, stops=stops)
         return [reasoning.slot for reasoning in reasoned]
 
-    def _plan(self, search: Search) -> list[int]:
-        max_tokens = self._tokens_per_pass
+    def _plan(self, job: Job) -> list[int]:
+        search, max_tokens = job.answer.search, self._tokens_per_pass
         if max_tokens is None:
             return search.plan(len(search.trie), floor=-math.inf)
-        if self._settled(search):
+        if self._settled(search, job.reading.num_windows):
             return []
         # Only where the best span is asked for, likelier or not than "?", can the others be left out. The rest decide
         # how likely any answer is. No floor is set by `search.abstain`: the likelihood of a continuation is a guess,
@@ -234,11 +234,11 @@ class Asking:
         floor = search.best_span if self._decision.forces_span else -math.inf
         return search.plan(max_tokens, floor=floor)
 
-    def _settled(self, search: Search) -> bool:
-        """Whether more passes in this window could not change the decision."""
+    def _settled(self, search: Search, num_windows: int) -> bool:
+        """Whether more passes in this window, of so many, could not change the decision."""
         if self._decision.forces_span:
             return search.best_span >= search.bound
-        return self._decision.verdict(search.evidence)[1]
+        return self._decision.verdict(search.evidence.raised(self._decision.by_windows(num_windows)))[1]
 
     def _look(self, cache: PrefixCache, planned: Sequence[tuple[Choice, int]]) -> None:
         """One forward pass: the planned nodes, and what may follow each of them."""

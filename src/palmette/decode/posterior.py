@@ -14,7 +14,8 @@ window i gives by itself. Then, by Bayes' rule:
     P(span in part i) / P(no answer) = (p / k) / (1 - p) * likelihood ratio = o_i / k
 
 So the odds of a string are the mean over the windows, not the sum. With one window this is the model's own distribution
-over the allowed spans and "?".
+over the allowed spans and "?". Bayes' rule takes every window to mislead the model as often as a document that it was
+trained on. `Decision.window_power` corrects that, and is fitted to long documents.
 
 Of a very long document only some windows are read, and the windows are not equally likely: before anything is read, the
 words tell that part i holds the answer with probability pi_i, if the document does (`decode/ranking.py`). The words are
@@ -189,6 +190,17 @@ class Evidence:
         """Log odds of any answer at all, with the bound of the unscored spans counted in full: log Z."""
         return log_sum_exp((self.scored, self.unscored, self.unread))
 
+    def raised(self, by: float) -> Evidence:
+        """The same evidence with all log odds that come from the model raised by a number."""
+        return replace(
+            self,
+            best=self.best + by,
+            best_at_most=self.best_at_most + by,
+            rivals=self.rivals + by,
+            scored=self.scored + by,
+            unscored=self.unscored + by,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -208,6 +220,9 @@ class Decision:
     Attributes:
         temperature: divides the log odds of an answer against none. Above 1 the model is less sure whether there is an
             answer. The probability of one span among all spans does not change.
+        window_power: the odds of an answer in a document of k windows are multiplied by k to this power. 0 is Bayes'
+            rule for windows that mislead the model as often as those that it was trained on. Most windows of a long
+            document have nothing to do with the question and hardly mislead it, so calibration fits a higher number.
         max_no_answer: answer only if the probability of no answer is at most this. Calibrations of earlier versions
             set it. No such limit if None.
         min_confidence: answer only if the probability of the answer is at least this. A guarantee sets it.
@@ -216,10 +231,12 @@ class Decision:
         always_answer: give the best span of every document, however improbable. No other rule counts then.
 
     Raises:
-        ValueError: the temperature is not above 0, the cost is below 1, or `min_worth` is below 0.
+        ValueError: the temperature is not above 0, `window_power` is not finite, the cost is below 1, or `min_worth` is
+            below 0.
     """
 
     temperature: float = 1.0
+    window_power: float = 0.0
     max_no_answer: float | None = None
     min_confidence: float = 0.0
     cost_wrong: float = 1.0
@@ -229,6 +246,8 @@ class Decision:
     def __post_init__(self) -> None:
         if not self.temperature > 0.0:
             raise ValueError(f"a temperature of {self.temperature!r} is not above 0")
+        if not math.isfinite(self.window_power):
+            raise ValueError(f"a window_power of {self.window_power!r} is not a finite number")
         if not 1.0 <= self.cost_wrong < math.inf:
             raise ValueError(f"a cost of {self.cost_wrong!r} for a wrong answer is not a number from 1 on")
         if not self.min_worth >= 0.0:
@@ -322,14 +341,26 @@ class Decision:
             turns.append(temperature * math.log(1.0 / temperature - 1.0))
         return [low, high, *(turn for turn in turns if low < turn < high)]
 
+    def by_windows(self, num_windows: int) -> float:
+        """By how much the log odds of an answer rise in a document of so many windows."""
+        return self.window_power * math.log(num_windows)
+
+    def evidence(self, posterior: SpanPosterior) -> Evidence:
+        """The evidence of a posterior, corrected for the number of windows.
+
+        The corrections are for a model. What was not read is a prior, so it is not raised, and the temperature is
+        undone there.
+        """
+        raised = posterior.evidence.raised(self.by_windows(posterior.num_windows))
+        return replace(raised, unread=self.temperature * posterior.unread)
+
     def decide(self, posterior: SpanPosterior) -> Prediction:
         """The answer, and the probabilities of the best spans with the unscored ones counted fully against them."""
-        # The temperature corrects a model. What was not read is a prior, so the temperature is undone there.
-        evidence = replace(posterior.evidence, unread=self.temperature * posterior.unread)
+        evidence, by = self.evidence(posterior), self.by_windows(posterior.num_windows)
         kind, certain = self.verdict(evidence)
         no_answer = self.no_answer(evidence.answered)
         candidates = tuple(
-            Candidate(text, start, start + len(text), self.confidence(value, evidence.answered))
+            Candidate(text, start, start + len(text), self.confidence(value + by, evidence.answered))
             for text, start, value in posterior.spans[:NUM_CANDIDATES]
         )
         refusal = Prediction(

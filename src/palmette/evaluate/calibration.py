@@ -1,11 +1,12 @@
 """Calibration: a temperature and a threshold fitted on questions with known answers, stored beside the adapter.
 
 The temperature calibrates the probability of an answer. It is fitted as in Guo et al. (2017), on the log odds of any
-answer against none. Then `min_worth` is fitted to a stated cost: a wrong answer costs `cost_wrong`, refusing a question
-that has an answer costs 1, and right decisions cost nothing. `Decision` derives the rule. With exact probabilities
-`min_worth` would be 1, and the fit takes the number under which the decisions on the given questions cost least.
-`min_confidence` keeps a promise about the answers given instead (see `guarantee`). A calibration records what it was
-fitted for, and on which documents, so that nobody reports figures on them.
+answer against none. Where documents have different numbers of windows, so is the power of that number by which these
+odds grow (`Decision.window_power`). Then `min_worth` is fitted to a stated cost: a wrong answer costs `cost_wrong`,
+refusing a question that has an answer costs 1, and right decisions cost nothing. `Decision` derives the rule. With
+exact probabilities `min_worth` would be 1, and the fit takes the number under which the decisions on the given
+questions cost least. `min_confidence` keeps a promise about the answers given instead (see `guarantee`). A calibration
+records what it was fitted for, and on which documents, so that nobody reports figures on them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from palmette.progress import progress
 from palmette.tasks.answer_match import exact_match, gold_answers
 
 COST_WRONG = 2.0  # of a wrong answer, where refusing a question that has an answer costs 1
-_LOWEST, _HIGHEST = 0.02, 50.0
+_LOWEST, _HIGHEST = 0.02, 50.0  # of a temperature
+_POWERS = (-1.0, 3.0)  # of the number of windows. 0 is the mean of their odds, and 1 is the sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def fit(
         first = {text_hash(document) for document in halves(documents)[0]}
         fits = [case for case in cases if text_hash(case.document) in first]
         tests = [case for case in cases if text_hash(case.document) not in first]
-    decision = Decision(temperature=fit_temperature(fits))
+    decision = fit_odds(fits)
     guarantee = None
     if target_error is None:
         decision = replace(decision, cost_wrong=cost_wrong)
@@ -171,28 +173,39 @@ def judge(case: Case, decision: Decision) -> JudgedAnswer | None:
     return JudgedAnswer(float(prediction.probability or 0.0), wrong, text_hash(case.document))
 
 
-def negative_log_likelihood(cases: Sequence[Case], temperature: float) -> float:
+def negative_log_likelihood(cases: Sequence[Case], decision: Decision) -> float:
     """Mean of -log P(the question has an answer, or has none, as it does), in nats.
 
     Spans that were not scored count as answers, as in `Decision`.
     """
-    decision = Decision(temperature)
     total = 0.0
     for case in cases:
-        no_answer = decision.no_answer(case.posterior.evidence.answered)
+        no_answer = decision.no_answer(decision.evidence(case.posterior).answered)
         # A kind that was proved impossible would make the sum infinite, whatever the temperature.
         total -= math.log(max((1.0 - no_answer) if case.question.answerable else no_answer, 1e-12))
     return total / len(cases)
 
 
-def fit_temperature(cases: Sequence[Case]) -> float:
-    """The temperature under which the kinds of the questions, answerable or not, are most probable."""
-    fitted = optimize.minimize_scalar(
-        lambda log_t: negative_log_likelihood(cases, math.exp(log_t)),
-        bounds=(math.log(_LOWEST), math.log(_HIGHEST)),
-        method="bounded",
+def fit_odds(cases: Sequence[Case]) -> Decision:
+    """The temperature under which the kinds of the questions, answerable or not, are most probable.
+
+    Where documents have different numbers of windows, the power of this number is fitted too. Else it is 0.
+    """
+
+    def at(values: Sequence[float]) -> Decision:
+        return Decision(math.exp(values[0]), float(values[1]))
+
+    bounds = [(math.log(_LOWEST), math.log(_HIGHEST)), (0.0, 0.0)]
+    if len({case.posterior.num_windows for case in cases}) > 1:
+        bounds[1] = _POWERS
+    best = min(
+        (
+            optimize.minimize(lambda values: negative_log_likelihood(cases, at(values)), start, bounds=bounds)
+            for start in ([0.0, 0.0], [1.0, 0.0])
+        ),
+        key=lambda found: float(found.fun),
     )
-    return float(math.exp(fitted.x))
+    return at(best.x.tolist())
 
 
 def fit_min_worth(cases: Sequence[Case], decision: Decision) -> float:
@@ -203,11 +216,12 @@ def fit_min_worth(cases: Sequence[Case], decision: Decision) -> float:
 
     Args:
         cases: the questions.
-        decision: its temperature and `cost_wrong`.
+        decision: its temperature, `window_power` and `cost_wrong`.
     """
     shown = []
     for case in cases:
-        best, answered = case.posterior.evidence.best, case.posterior.evidence.answered
+        evidence = decision.evidence(case.posterior)
+        best, answered = evidence.best, evidence.answered
         if decision.likelier(best, answered):
             cost = case.cost(case.posterior.spans[0][0], decision.cost_wrong) - case.cost("", decision.cost_wrong)
             shown.append((decision.worth(best, answered), cost))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from palmette.data.joined import join_by_title
 from palmette.data.source import read_source
 from palmette.decode.reachability import count_unreachable
 from palmette.errors import DataError, RunError
@@ -28,6 +30,7 @@ def calibrate_run(
     cost_wrong: float | None = None,
     target_error: float | None = None,
     confidence: float = 0.95,
+    joined: int = 0,
     say: Say = lambda _: None,
 ) -> Calibration:
     """Fit the calibration of a run, and write it beside the run's weights.
@@ -42,17 +45,25 @@ def calibrate_run(
         target_error: the largest share of wrong answers to guarantee. No guarantee if None. With a target, the cost
             has no influence, so none may be given.
         confidence: confidence level of the guarantee.
+        joined: also join the documents of each title into a long one, and ask up to so many of its questions that have
+            an answer, and as many that have none. 0 leaves that out.
         say: called with a line if some answers cannot be given by the span decoder.
 
     Raises:
         RunError: the folder is not a finished run.
-        DataError: the run was trained on the data, nothing can be fitted to them, the guarantee cannot be given, or
-            the cost is below 1 or stands beside a target.
+        DataError: the run was trained on the data, nothing can be fitted to them, the guarantee cannot be given, the
+            cost is below 1 or stands beside a target, or long documents are asked for beside a target or cannot be
+            joined.
     """
     if cost_wrong is not None and target_error is not None:
         raise DataError(
             f"a cost of {cost_wrong:g} and a target error of {target_error:g} were given, and each decides by itself",
             "Give --cost-wrong or --target-error, not both.",
+        )
+    if joined and target_error is not None:
+        raise DataError(
+            "a guarantee cannot rest on joined documents: each of their texts counts twice",
+            "Leave out --joined, or give long documents as data.",
         )
     cost = COST_WRONG if cost_wrong is None else cost_wrong
     check_cost(cost)
@@ -69,6 +80,9 @@ def calibrate_run(
             "Calibrate on documents that it has not seen.",
         )
     check_data(source.documents, data, target_error=target_error, confidence=confidence)
+    if joined:
+        long = join_by_title(source.documents, data, questions=joined)
+        source = replace(source, documents=(*source.documents, *long))
     answerer = load_answerer(str(run), attention=attention, calibrated=False)
     effort = answerer.effort(max_words, inside_words)
     out_of_reach = count_unreachable(source.documents, effort)

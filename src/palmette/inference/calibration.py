@@ -91,6 +91,11 @@ class Calibration:
         """Lines that say by which rule questions are answered, and what decisions cost."""
         decision, costs = self.decision, self.costs
         yield f"temperature {decision.temperature:.3f}"
+        if decision.window_power:
+            yield (
+                "the odds of an answer in a document of k parts are the mean of those of its parts, times k to the "
+                f"power of {decision.window_power:.2f}"
+            )
         rules = ["it is more likely than its absence"]
         if self.guarantee:
             rules.append(f"its probability is at least {decision.min_confidence:.3f}")
