@@ -70,6 +70,12 @@ _REVIEW = {
         "Train a run further on verdicts, and compare it with the old one on the audit set.",
     ),
 }
+_PROMPTS = {
+    "list": Command("prompts:prompts_list", "List the prompts that a recipe can name."),
+    "try": Command(
+        "prompts:prompts_try", "Put the same questions under several prompts, and say which differences are noise."
+    ),
+}
 _ARENA = {
     "rank": Command("arena:arena_rank", "Rank models by votes of people on pairs of answers."),
 }
@@ -99,7 +105,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
             "inspect:inspect",
             "Show a packed training example as the loss sees it.",
         ),
-        "prompts": Command("prompts:prompts", "List the prompts that a recipe can name."),
+        "prompts": Group("List prompts, and compare them on the same questions.", _PROMPTS, target="prompts:prompts"),
         "report": Command(
             "train:report",
             "Write the page of a training run again.",
