@@ -5,28 +5,13 @@ from __future__ import annotations
 import pytest
 
 from palmette.cli.comparison import comparison_table, remarks
-from palmette.data.records import Answer, Document, Question
-from palmette.decode.prediction import Prediction
 from palmette.errors import DataError
 from palmette.evaluate.bootstrap import Difference
 from palmette.evaluate.compare import MEASURES, Compared, compare_evaluations
-from palmette.evaluate.squad_metrics import ScoredAnswer, question_values, score_answers, whole_measures
+from palmette.evaluate.squad_metrics import question_values, whole_measures
+from tests.support.scored import scored
 
 BY_KEY = {measure.key: measure for measure in MEASURES}
-
-
-def scored(right: list[bool]) -> list[ScoredAnswer]:
-    """A document for each entry, with a question that it answers and one that it does not. The entry says whether the
-    first is answered rightly. The second is always refused.
-    """
-    documents, predictions = [], {}
-    for number, good in enumerate(right):
-        answerable = Question(f"q{number}", "When?", (Answer("noon", 0),))
-        absent = Question(f"n{number}", "Why?", ())
-        documents.append(Document(f"d{number}", "noon or dusk", (answerable, absent)))
-        predictions[answerable.id] = Prediction("noon" if good else "dusk", valid_json=True, completion="")
-        predictions[absent.id] = Prediction("", valid_json=True, completion="")
-    return score_answers(documents, predictions)
 
 
 def test_every_measure_exists_and_none_is_another_by_definition() -> None:

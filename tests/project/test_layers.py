@@ -70,7 +70,7 @@ LIGHT_COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "verdicts of a mistyped run": (["review", "retrain", "runs/quikstart"], HEAVY | HUB),
     "an option that does not exist": (["ask", "--modle", "x"], HEAVY | HUB | {"numpy"}),
     "prompts": (["prompts"], HEAVY | HUB),
-    "a prompt": (["prompts", "json"], HEAVY | HUB),
+    "a prompt": (["prompts", "list", "json"], HEAVY | HUB),
     "a missing document": ([*ASK, "missing.txt", "When?"], HEAVY | HUB),
     "an empty document": ([*ASK, "empty.txt", "When?"], HEAVY | HUB),
     "an empty question": ([*ASK, "document.txt", ""], HEAVY | HUB),

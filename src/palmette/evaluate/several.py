@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from palmette.evaluate.bootstrap import Difference, document_of, paired_difference
+from palmette.evaluate.holm import holm
 from palmette.evaluate.squad_metrics import ScoredAnswer, summarize
+
+_SAMPLES = 4000  # a p is at least 2 / (samples + 1), and Holm's correction multiplies it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +36,6 @@ class Standing:
         return self.p is not None and self.p <= 0.05
 
 
-def holm(values: Sequence[float]) -> list[float]:
-    """The p-values after Holm's correction (1979), which keeps the chance of any false one at the level.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    order = sorted(range(len(values)), key=lambda index: values[index])
-    adjusted, least = [0.0] * len(values), 0.0
-    for rank, index in enumerate(order):
-        least = max(least, min(1.0, (len(values) - rank) * values[index]))
-        adjusted[index] = least
-    return adjusted
-
-
 def standings(
     evaluations: Mapping[str, Sequence[ScoredAnswer]], measure: str = "exact", *, seed: int = 0
 ) -> list[Standing]:
@@ -67,7 +56,7 @@ def standings(
     best, others = order[0], order[1:]
     several = len({document_of(answer) for answer in evaluations[best]}) > 1
     found = {
-        name: paired_difference(evaluations[name], evaluations[best], None, seed=seed)[measure]
+        name: paired_difference(evaluations[name], evaluations[best], None, num_samples=_SAMPLES, seed=seed)[measure]
         for name in (others if several else ())
     }
     adjusted = dict(zip(found, holm([difference.p for difference in found.values()]), strict=True))

@@ -63,8 +63,11 @@ def try_prompts(
         RunError: the folder exists.
     """
     run.check_absent(out)
-    if len(set(names)) < max(2, len(names)):
-        raise DataError(f"prompts {', '.join(names)}: two or more different ones are needed", "Name another prompt.")
+    if len({Path(name).stem for name in names}) < max(2, len(names)):
+        raise DataError(
+            f"prompts {', '.join(names)}: two or more different ones are needed",
+            "Give each a name, or a file name, of its own.",
+        )
     prompts = {name: load_prompt(name) for name in names}
     chosen_on = _read(data, limit_questions)
     checked_on = _read(final, limit_questions) if final else None
