@@ -63,11 +63,7 @@ def try_prompts(
         RunError: the folder exists.
     """
     run.check_absent(out)
-    if len({Path(name).stem for name in names}) < max(2, len(names)):
-        raise DataError(
-            f"prompts {', '.join(names)}: two or more different ones are needed",
-            "Give each a name, or a file name, of its own.",
-        )
+    _check_names(names)
     prompts = {name: load_prompt(name) for name in names}
     chosen_on = _read(data, limit_questions)
     checked_on = _read(final, limit_questions) if final else None
@@ -94,13 +90,20 @@ def try_prompts(
         check = None
         if checked_on is not None:
             say("final check")
-            both = {name: asked.evaluate(name, prompts[name], checked_on, _FINAL) for name in {order[0].name, names[0]}}
-            best, first = both[order[0].name], both[names[0]]
-            check = FinalCheck(best, first, _difference(best, first))
+            check = asked.check(order[0].name, names[0], prompts, checked_on)
         trial = PromptTrial(Path(model).name, data, tried, names[0], check)
         run.write_json(folder / RECORD, _record(trial, prompts, decoder, (chosen_on, checked_on)))
         write_prompt_trial(folder / PAGE, trial)
     return trial
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse fewer than two prompts, and two whose folders would have one name."""
+    if len({Path(name).stem for name in names}) < max(2, len(names)):
+        raise DataError(
+            f"prompts {', '.join(names)}: two or more different ones are needed",
+            "Give each a name, or a file name, of its own.",
+        )
 
 
 def _read(data: str, limit_questions: int | None) -> DataSet:
@@ -138,6 +141,11 @@ class _Asked:
         folder.mkdir(parents=True)
         write_evaluation(found, folder, f"{Path(name).stem} on {Path(source.source).name}", [("Prompt", name)])
         return found
+
+    def check(self, best: str, first: str, prompts: Mapping[str, QaPrompt], source: DataSet) -> FinalCheck:
+        """Measure the best prompt and the first one, which may be the same, on questions that no choice has seen."""
+        found = {name: self.evaluate(name, prompts[name], source, _FINAL) for name in dict.fromkeys((best, first))}
+        return FinalCheck(found[best], found[first], _difference(found[best], found[first]))
 
 
 def _difference(best: Evaluation, first: Evaluation) -> Difference | None:
