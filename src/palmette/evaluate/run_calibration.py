@@ -55,23 +55,9 @@ def calibrate_run(
             cost is below 1 or stands beside a target, or long documents are asked for beside a target or cannot be
             joined.
     """
-    if cost_wrong is not None and target_error is not None:
-        raise DataError(
-            f"a cost of {cost_wrong:g} and a target error of {target_error:g} were given, and each decides by itself",
-            "Give --cost-wrong or --target-error, not both.",
-        )
-    if joined and target_error is not None:
-        raise DataError(
-            "a guarantee cannot rest on joined documents: each of their texts counts twice",
-            "Leave out --joined, or give long documents as data.",
-        )
+    _check_options(run, cost_wrong, target_error, joined)
     cost = COST_WRONG if cost_wrong is None else cost_wrong
     check_cost(cost)
-    if str(run) == READER:
-        raise RunError(
-            "the reader comes with its calibration, which is not changed in place",
-            "Begin a run from it (start: reader), and calibrate that.",
-        )
     folder = trained_folder(run)
     source = read_source(data, default_split=HELD_OUT_SPLIT)
     if was_learned(run, source.sha256):
@@ -91,3 +77,22 @@ def calibrate_run(
     calibration = calibrate(answerer, source, effort, cost_wrong=cost, target_error=target_error, confidence=confidence)
     calibration.write(folder)
     return calibration
+
+
+def _check_options(run: Path, cost_wrong: float | None, target_error: float | None, joined: int) -> None:
+    """Refuse options that contradict each other, and the reader."""
+    if cost_wrong is not None and target_error is not None:
+        raise DataError(
+            f"a cost of {cost_wrong:g} and a target error of {target_error:g} were given, and each decides by itself",
+            "Give --cost-wrong or --target-error, not both.",
+        )
+    if joined and target_error is not None:
+        raise DataError(
+            "a guarantee cannot rest on joined documents: each of their texts counts twice",
+            "Leave out --joined, or give long documents as data.",
+        )
+    if str(run) == READER:
+        raise RunError(
+            "the reader comes with its calibration, which is not changed in place",
+            "Begin a run from it (start: reader), and calibrate that.",
+        )
