@@ -15,7 +15,7 @@ from palmette.errors import DataError
 from palmette.evaluate.answers import evaluate
 from palmette.evaluate.bootstrap import Difference, document_of, paired_difference
 from palmette.evaluate.record import HELD_OUT_SPLIT
-from palmette.evaluate.several import standings
+from palmette.evaluate.several import Standing, standings
 from palmette.evaluate.squad import Evaluation
 from palmette.inference.answerer import Answerer, DecoderName, load_answerer
 from palmette.numbers import count
@@ -77,16 +77,7 @@ def try_prompts(
             say(f"prompt {name}")
             evaluations[name] = asked.evaluate(name, prompt, chosen_on, _CHOICE)
         order = standings({name: found.scored for name, found in evaluations.items()})
-        tried = tuple(
-            TriedPrompt(
-                one.name,
-                prompts[one.name].system,
-                evaluations[one.name],
-                _mean_tokens(asked.with_prompt(prompts[one.name]).task, chosen_on),
-                one,
-            )
-            for one in order
-        )
+        tried = tuple(asked.tried(one, prompts[one.name], evaluations[one.name], chosen_on) for one in order)
         check = None
         if checked_on is not None:
             say("final check")
@@ -141,6 +132,11 @@ class _Asked:
         folder.mkdir(parents=True)
         write_evaluation(found, folder, f"{Path(name).stem} on {Path(source.source).name}", [("Prompt", name)])
         return found
+
+    def tried(self, standing: Standing, prompt: QaPrompt, evaluation: Evaluation, source: DataSet) -> TriedPrompt:
+        """A prompt with its figures."""
+        tokens = _mean_tokens(self.with_prompt(prompt).task, source)
+        return TriedPrompt(standing.name, prompt.system, evaluation, tokens, standing)
 
     def check(self, best: str, first: str, prompts: Mapping[str, QaPrompt], source: DataSet) -> FinalCheck:
         """Measure the best prompt and the first one, which may be the same, on questions that no choice has seen."""
