@@ -36,6 +36,7 @@ MAY_IMPORT |= {
     "inference": {*_RUN, "lock", "cache", "startup", "data", "tree", "tasks", "model", "decode"},
     "train": {*_SHARED, "lock"},
     "evaluate": _SHARED - {"files", "seeds", "numbers"},
+    "choice": {"errors", "files", "run", "progress", "lock", "data", "tree", "model", "inference"},
     "review": {"errors", "files", "lock", "data", "tasks", "decode", "evaluate"},
     "arena": {"errors", "numbers", "data", "evaluate"},
     "pages": {"errors", "files", "run", "numbers", "progress", "data", "tasks", "evaluate", "arena", "train.stages"},
