@@ -1,8 +1,8 @@
 """Items as token sequences. A context with its choice is encoded whole, as lm-eval and lighteval do it.
 
-Both count the tokens of the context alone, and score the tokens of the whole from there on. A tokenizer that joins the
-end of the context and the beginning of the choice into one token then splits inside of it. The numbers are theirs all
-the same, and such items are counted.
+Both count the tokens of the context alone, and score the tokens of the whole from there on. Where a tokenizer joins the
+end of the context and the beginning of the choice into one token, that is not where the choice begins. The numbers are
+theirs all the same, and such items are counted.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ class ItemEncoder:
             raise DataError(
                 f"item {item.id!r} has a choice without a token of its own", "Leave the item out, or correct it."
             )
-        return Scored(whole, start)
+        # lighteval keeps the tokens of the whole. lm-eval puts the context's own tokens before those that it scores.
+        return Scored(whole if self._rule == "lighteval-cloze" else context + whole[start:], start)
 
     def _alone(self, text: str, item: ChoiceItem) -> Scored:
         tokens = tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
