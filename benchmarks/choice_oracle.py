@@ -64,6 +64,7 @@ class Case:
 
     @property
     def name(self) -> str:
+        """The case in words."""
         return f"{self.task}, {self.tokenizer}, {self.shots} shots, {'chat' if self.chat else 'plain'}"
 
 
@@ -77,6 +78,7 @@ CASES = (
 
 
 def main() -> None:
+    """Record, or compare."""
     logging.disable(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--real", nargs="*", default=[])
@@ -131,12 +133,13 @@ def run_case(lm: HFLM, case: Case, rows: Mapping[str, Sequence[Mapping[str, Any]
 def of_task(
     lm: HFLM, case: Case, rows: Mapping[str, Sequence[Mapping[str, Any]]], config: dict[str, Any]
 ) -> dict[str, Any]:
+    """As `run_case`, for one task of lm-eval."""
     with tempfile.TemporaryDirectory() as folder:
         files = {}
         for key, given in rows.items():
             files[key] = str(Path(folder, f"{key}.jsonl"))
             Path(files[key]).write_text("".join(json.dumps(row) + "\n" for row in given))
-        splits = {name: files["items"] for name in ("test", "validation")}
+        splits = dict.fromkeys(("test", "validation"), files["items"])
         splits |= {name: files["shots"] for name in ("train", "dev") if "shots" in files}
         changed = {key: value for key, value in config.items() if key not in ("dataset_name", "tag", "task_alias")}
         changed["dataset_path"], changed["dataset_kwargs"] = "json", {"data_files": splits}
@@ -239,8 +242,9 @@ def print_comparison(items: Sequence[Any], scores: Sequence[Any], theirs: Mappin
             right is not None and outcome.right(key) != bool(right)
             for outcome, right in zip(outcomes, other, strict=True)
         )
+        given = stderr if isinstance(stderr, float) else 0.0
         print(
-            f"  {key}: lm-eval {value:.4f} +- {stderr:.4f}, palmette {own.value:.4f} +- {own.stderr or 0.0:.4f}, "
+            f"  {key}: lm-eval {value:.4f} +- {given:.4f}, palmette {own.value:.4f} +- {own.stderr or 0.0:.4f}, "
             f"items decided otherwise: {unequal}",
             flush=True,
         )
