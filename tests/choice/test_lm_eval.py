@@ -1,7 +1,7 @@
 """Our numbers equal lm-eval's, item by item and measure by measure, in float64 on a tiny model.
 
-lm-eval's numbers were recorded by benchmarks/choice_oracle.py (`make choice-oracle`), which runs lm-eval 0.4.13 with its own
-task files on the items of data/rows.json.
+lm-eval's numbers were recorded by benchmarks/choice_oracle.py (`make choice-oracle`), which runs lm-eval 0.4.13 with
+its own task files on the items of data/rows.json.
 """
 
 from __future__ import annotations

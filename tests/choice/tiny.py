@@ -51,7 +51,7 @@ def tiny_tokenizer(kind: str) -> PreTrainedTokenizerFast:
 
 
 def tiny_model(kind: str, attention: str = "sdpa") -> LlamaForCausalLM:
-    """A Llama of two layers in float64 for a tokenizer, with an attention backend, transformers' own by default. (Its eager one computes in float32.)"""
+    """A Llama of two layers in float64 for a tokenizer. transformers' eager attention would compute in float32."""
     torch.manual_seed(11)
     settings = {**SMALL, "vocab_size": len(tiny_tokenizer(kind)), "max_position_embeddings": 2048}
     model = with_exact_norms(LlamaForCausalLM(LlamaConfig(**settings)).double().eval())

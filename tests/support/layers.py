@@ -39,7 +39,7 @@ MAY_IMPORT |= {
     "choice": {"errors", "files", "run", "progress", "lock", "data", "tree", "model", "inference"},
     "review": {"errors", "files", "lock", "data", "tasks", "decode", "evaluate"},
     "arena": {"errors", "numbers", "data", "evaluate"},
-    "pages": {"errors", "files", "run", "numbers", "progress", "data", "tasks", "evaluate", "arena", "train.stages"},
+    "pages": {"errors", "files", "run", "numbers", "progress", "data", "tasks", "evaluate", "choice", "arena", "train.stages"},
     "baselines": {
         "errors",
         "files",

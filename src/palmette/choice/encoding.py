@@ -84,9 +84,12 @@ class ItemEncoder:
         for item in items:
             own = pairs[at : at + len(item.contexts)]
             at += len(item.contexts)
-            splits = [(tokens_of[context], tokens_of[context + rest]) for context, rest in own]
-            choices = tuple(self._split(context, whole, item) for context, whole in splits)
+            splits = [(tokens_of[context], tokens_of[context + rest]) for context, rest in own if context]
             merged = any(whole[: len(context)] != context for context, whole in splits)
+            choices = tuple(
+                self._split(tokens_of[context], tokens_of[context + rest], item) if context else self._alone(rest, item)
+                for context, rest in own
+            )
             limited = tuple(self._limited(choice, item) for choice in choices)
             alone = tuple(self._alone(text, item) for text in item.continuations) if self._mutual else ()
             found.append(EncodedItem(item.id, limited, alone, merged, cut=limited != choices))
@@ -119,8 +122,8 @@ class ItemEncoder:
         tokens = tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
         if self._prefix is None or not tokens:
             raise DataError(
-                f"item {item.id!r} cannot be measured without its context: the model has no first token",
-                "Leave --mutual-information out.",
+                f"item {item.id!r} cannot be measured without a context: the model has no token for the beginning",
+                "Leave --mutual-info out, and items with an empty context.",
             )
         return Scored(tokens if tokens[0] == self._prefix else (self._prefix, *tokens), 1)
 

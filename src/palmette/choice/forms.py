@@ -95,7 +95,8 @@ def official_row(row: Row) -> Row:
     >>> stem = {"stem": "What melts ice?", "choices": [{"text": "cold", "label": "A"}, {"text": "heat", "label": "B"}]}
     >>> official_row({"id": "1", "question": stem, "answerKey": "B"})["choices"]
     {'text': ['cold', 'heat'], 'label': ['A', 'B']}
-    >>> official_row({"ID": "7", "Question Stem": "Ice is", "Choices": "(A) hot (B) cold", "Answer Key": "B"})["choices"]
+    >>> row = {"ID": "7", "Question Stem": "Ice is", "Choices": "(A) hot (B) cold", "Answer Key": "B"}
+    >>> official_row(row)["choices"]
     {'text': ['hot', 'cold'], 'label': ['A', 'B']}
     """
     row = dict(row)

@@ -29,13 +29,14 @@ class ChoiceItem:
     subject: str = ""
 
 
-def check_item(item: ChoiceItem, where: str, *, keep_equal: bool = False) -> None:
+def check_item(item: ChoiceItem, where: str, *, keep_equal: bool = False, may_be_empty: bool = False) -> None:
     """Refuse an item that cannot be measured.
 
     Args:
         item: the item.
         where: how messages name it.
         keep_equal: whether two choices may be equal.
+        may_be_empty: whether a context may be empty.
 
     Raises:
         DataError: there are fewer than two choices, the gold label names none of them, a context or a choice is empty,
@@ -50,7 +51,7 @@ def check_item(item: ChoiceItem, where: str, *, keep_equal: bool = False) -> Non
             "Give the index of the right choice, counted from 0. Test sets without labels cannot be measured.",
         )
     for context in item.contexts:
-        if not context.strip():
+        if not context.strip() and not may_be_empty:
             raise DataError(f"{where} has an empty context", "Give the text that the choices follow, or leave it out.")
     for choice in item.choices:
         if not choice.strip():

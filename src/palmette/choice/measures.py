@@ -1,8 +1,9 @@
 """What the log-probabilities of choices say: which choice a model takes, how often it is right, and how sure that is.
 
-The definitions are lm-eval's (api/task.py, 0.4.13). `acc` takes the choice with the highest log-probability, `acc_norm`
-the highest per character of the choice, `acc_bytes` per byte of its UTF-8 form, and `acc_mutual_info` the one that gains
-most from its context. The first of equal choices counts. The Brier score is that of the probabilities among the choices.
+The definitions are lm-eval's (api/task.py, 0.4.13). `acc` takes the choice with the highest log-probability,
+`acc_norm` the highest per character of the choice, `acc_bytes` per byte of its UTF-8 form, and `acc_mutual_info` the
+one that gains most from its context. The first of equal choices counts. The Brier score is that of the probabilities
+among the choices.
 lighteval's `loglikelihood_acc_norm_nospace` is `acc_norm`: both leave out the blank before a choice.
 
 The standard error is the sample's standard deviation over the root of the number of items. The 95 % interval of a share

@@ -39,6 +39,7 @@ class Wording:
         continuation: the text that is scored after each of `contexts`.
         description: text before everything else. In a chat it is the system message.
         delimiter: plain text between a context and a choice.
+        may_be_empty: whether a context may be empty, as where a sentence begins with its blank.
     """
 
     choices: str
@@ -48,6 +49,7 @@ class Wording:
     continuation: str = ""
     description: str = ""
     delimiter: str = " "
+    may_be_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class RowReader:
         continuations = tuple(self.wording.delimiter + text for text in scored)
         name = str(row.get("id", where))
         item = ChoiceItem(name, contexts, continuations, choices, self._gold(row, where), subject)
-        check_item(item, where, keep_equal=keep_equal)
+        check_item(item, where, keep_equal=keep_equal, may_be_empty=self.wording.may_be_empty)
         return item
 
     def description(self, row: Row, where: str) -> str:

@@ -83,6 +83,7 @@ def eval_choice(
     open_source(model)
     with quick_imports(freeze=True):
         from palmette.choice.job import ChoiceSettings, evaluate_choice
+        from palmette.pages.choice import REPORT, write_report
 
     settings = ChoiceSettings(
         rule=rule,
@@ -105,7 +106,8 @@ def eval_choice(
     stdout().print(result_table(result))
     for line in remarks(result):
         news.print(line)
-    news.print(f"written: {out}")
+    write_report(out)
+    news.print(f"Files in {out}. Open {out / REPORT}.")
 
 
 def result_table(result: Result) -> TextTable:
@@ -146,3 +148,39 @@ def remarks(result: Result) -> list[str]:
         pace = len(result.outcomes) / result.seconds
         lines.append(f"{count(len(result.outcomes), 'item')} in {duration(result.seconds)}, {rate(pace)}")
     return lines
+
+
+def compare_benchmarks(first: Path, second: Path, show: int, page: Path | None) -> None:
+    """Print two results of a benchmark side by side, and the items that only one of them has right.
+
+    Args:
+        first: the folder of A.
+        second: the folder of B.
+        show: how many items to print, each way.
+        page: where to write a page of both, if anywhere.
+    """
+    from palmette.choice.compare import compare_results
+    from palmette.choice.results import Result, read_texts
+    from palmette.cli.console import plain_table, stderr, stdout
+    from palmette.pages.choice import comparison_rows, write_comparison
+
+    found = compare_results(Result.read(first), Result.read(second))
+    settings, console = found.a.settings, stdout()
+    console.print(f"A: {first}\nB: {second}\n{settings['title']}, {len(found.a.outcomes)} items, {settings['rule']}\n")
+    table = plain_table("measure", "A", "B", "B - A", "95 % interval")
+    table.add_column("better")
+    for row in comparison_rows(found):
+        table.add_row(*(row[key] for key in ("name", "a", "b", "difference", "interval", "better")))
+    console.print(table, "")
+    for note in found.notes:
+        console.print(note)
+    console.print(f"right in B only: {len(found.only_b)}\nright in A only: {len(found.only_a)}")
+    texts = read_texts(first)
+    for name, pairs in (("B", found.only_b), ("A", found.only_a)):
+        for a, b in pairs[:show]:
+            context = texts[a.id].contexts[a.gold][-300:]
+            taken = [one.choices[one.taken(found.a.headline)] for one in (a, b)]
+            console.print(f"\nright in {name} only: {a.id}\n  {context}\n  A: {taken[0]}\n  B: {taken[1]}")
+    if page is not None:
+        write_comparison(page, found, texts, (str(first), str(second)))
+        stderr().print(f"written: {page}")
