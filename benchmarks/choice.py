@@ -32,9 +32,10 @@ from typing import Any
 
 from palmette.choice.encoding import ItemEncoder
 from palmette.choice.items import ChoiceItem
-from palmette.choice.job import CHUNK, ChoiceSettings, prepare
+from palmette.choice.job import CHUNK, prepare
 from palmette.choice.reading import read_rows
 from palmette.choice.scoring import score_items
+from palmette.choice.settings import ChoiceSettings
 from palmette.choice.task import load_task
 from palmette.model.embedded import DEFAULT_MODEL
 from palmette.model.loading import load_model, load_tokenizer, weights_folder

@@ -201,8 +201,9 @@ def our_scores(model: Any, encoded: Sequence[Any]) -> list[Any]:
 def compare_real(paths: Iterable[str], limit: int, model: str | None, dtype: str, chat: bool) -> None:
     """Compare with our numbers on files of real items."""
     from palmette.choice.encoding import ItemEncoder
-    from palmette.choice.job import ChoiceSettings, prepare
+    from palmette.choice.job import prepare
     from palmette.choice.reading import read_rows
+    from palmette.choice.settings import ChoiceSettings
     from palmette.choice.task import load_task
 
     tokenizer, ours, stock = models_of(model, dtype)
@@ -254,7 +255,8 @@ def print_comparison(items: Sequence[Any], scores: Sequence[Any], theirs: Mappin
 def compare_rendered(paths: Iterable[str], limit: int, model: str | None, dtype: str) -> None:
     """Compare with plain transformers on rendered requests: one choice a row, the whole text encoded at once."""
     from palmette.choice.encoding import ItemEncoder
-    from palmette.choice.job import ChoiceSettings, prepare
+    from palmette.choice.job import prepare
+    from palmette.choice.settings import ChoiceSettings
     from palmette.choice.task import load_task
 
     tokenizer, ours, stock = models_of(model, dtype)

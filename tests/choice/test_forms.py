@@ -13,7 +13,8 @@ import pyarrow.parquet
 import pytest
 
 from palmette.choice.reading import read_rows
-from palmette.choice.task import RULES, load_task, task_names
+from palmette.choice.settings import RULES
+from palmette.choice.task import load_task, task_names
 from palmette.errors import DataError
 from tests.choice.tiny import ROWS
 
@@ -75,7 +76,10 @@ def test_labels_of_piqa_may_stand_beside_the_rows(tmp_path: Path) -> None:
 def test_boolq_of_its_authors(tmp_path: Path) -> None:
     row = {"question": "is ice cold", "passage": "Ice is frozen water.", "title": "Ice", "answer": True}
     (item,) = items_of("boolq", lines(tmp_path / "dev.jsonl", [row]))
-    assert (item.choices[item.gold], item.contexts[0]) == ("yes", "Ice is frozen water.\nQuestion: is ice cold?\nAnswer:")
+    assert (item.choices[item.gold], item.contexts[0]) == (
+        "yes",
+        "Ice is frozen water.\nQuestion: is ice cold?\nAnswer:",
+    )
 
 
 def test_rendered_requests_keep_their_texts(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from palmette.choice.encoding import EncodedItem, ItemEncoder
-from palmette.choice.job import ChoiceSettings, prepare
+from palmette.choice.job import prepare
 from palmette.choice.measures import Outcome, figures
 from palmette.choice.scoring import score_items
+from palmette.choice.settings import ChoiceSettings
 from palmette.choice.task import load_task
 from palmette.model.attention import BACKENDS
 from tests.choice.tiny import DATA, ROWS, tiny_model, tiny_tokenizer

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palmette.choice.items import ChoiceItem
-from palmette.choice.task import Rule
+from palmette.choice.settings import Rule
 from palmette.errors import DataError
 
 Tokens = tuple[int, ...]

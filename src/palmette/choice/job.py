@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -18,7 +19,8 @@ from palmette.choice.prompting import Chat, choose_shots, examples_text, prompte
 from palmette.choice.reading import Rows, read_rows
 from palmette.choice.results import ITEMS, SETTINGS, Result, outcome_record, read_outcome
 from palmette.choice.scoring import score_items
-from palmette.choice.task import RowReader, Rule, Task, load_task
+from palmette.choice.settings import ChoiceSettings
+from palmette.choice.task import RowReader, Task, load_task
 from palmette.errors import DataError, RunError
 from palmette.inference.base import load_merged
 from palmette.inference.names import ModelSource, open_source
@@ -30,35 +32,6 @@ from palmette.progress import Say, progress
 
 CHUNK = 64  # items
 _GO_ON = "Give the options that it was begun with, or another name with --out."
-
-
-@dataclass(frozen=True)
-class ChoiceSettings:
-    """How a benchmark is run.
-
-    Attributes:
-        rule: how items become text and numbers, "lm-eval" or "lighteval-cloze".
-        data: a file with the items. The hub's data set of the task if None.
-        shots: how many examples stand before each item.
-        shots_data: a file with the examples. The hub's data set of the task if None.
-        seed: the seed of a random choice of examples, the same for all items of a subject. The first ones if None.
-        chat_template: whether items are put into the model's chat template.
-        limit: use only the first so many items.
-        mutual_info: whether choices are also scored without their contexts.
-        keep_equal: whether items may have two choices that are equal.
-        tokens_per_batch: the most tokens in memory at once.
-    """
-
-    rule: Rule = "lm-eval"
-    data: str | None = None
-    shots: int = 0
-    shots_data: str | None = None
-    seed: int | None = None
-    chat_template: bool = False
-    limit: int | None = None
-    mutual_info: bool = False
-    keep_equal: bool = False
-    tokens_per_batch: int = 4096
 
 
 @dataclass(frozen=True)
@@ -100,9 +73,10 @@ def prepare(task: Task, settings: ChoiceSettings, tokenizer: Any) -> Prepared:
         )
     examples, pool = None, list[ChoiceItem]()
     if settings.shots:
-        examples = read_rows(task, settings.shots_data, split=task.shots_split)
+        examples = read_rows(task, settings.shots_data, split=task.shots_split, option="--shots-data")
         pool = examples.items(reader, keep_equal=True)
         _check_apart(rows, examples)
+    _check_plain(items + pool, tokenizer)
     chat = Chat(tokenizer) if settings.chat_template else None
     before: dict[tuple[str, str], str] = {}
     done = []
@@ -124,6 +98,19 @@ def _prompted(item: ChoiceItem, reader: RowReader, description: str, examples: s
         chat=chat,
         delimiter=reader.wording.delimiter,
     )
+
+
+def _check_plain(items: Sequence[ChoiceItem], tokenizer: Any) -> None:
+    """Refuse items in which the tokenizer would read text as a control token."""
+    added = (str(token) for token in tokenizer.added_tokens_decoder.values())
+    control = re.compile("|".join(re.escape(token) for token in added if token.strip()) or "(?!)")
+    for item in items:
+        for text in dict.fromkeys((*item.contexts, *item.continuations)):
+            if found := control.search(text):
+                raise DataError(
+                    f"item {item.id!r} holds {found[0]!r}, which the tokenizer reads as a control token",
+                    "Leave the item out, or write the text in another way.",
+                )
 
 
 def _check_apart(rows: Rows, examples: Rows) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 
 from palmette.choice.items import ChoiceItem
-from palmette.choice.task import Rule
+from palmette.choice.settings import Rule
 from palmette.errors import DataError, TemplateError
 
 _BETWEEN = "\n\n"

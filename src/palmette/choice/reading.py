@@ -23,10 +23,7 @@ from palmette.data.values import json_problem, parse_json, without_nulls
 from palmette.errors import DataError, reason_of
 from palmette.files import expand
 
-_WAYS = (
-    "Give a .jsonl or .json file (.gz and .bz2 too), a .parquet, .csv or .tsv table, HellaSwag's text form, or leave "
-    "--data out for the hub."
-)
+_WAYS = "Give a .jsonl or .json file (.gz and .bz2 too), a .parquet, .csv or .tsv table, or HellaSwag's text form."
 _OPENERS: dict[str, Any] = {".gz": gzip.decompress, ".bz2": bz2.decompress}
 
 
@@ -75,7 +72,9 @@ class Rows:
         return found
 
 
-def read_rows(task: Task, data: str | None, *, split: str = "", limit: int | None = None) -> Rows:
+def read_rows(
+    task: Task, data: str | None, *, split: str = "", limit: int | None = None, option: str = "--data"
+) -> Rows:
     """The rows of a task.
 
     Args:
@@ -83,12 +82,13 @@ def read_rows(task: Task, data: str | None, *, split: str = "", limit: int | Non
         data: a file. The hub's data set of the task if None.
         split: the split of the hub's data set. That of the task if "".
         limit: only so many rows, from the start.
+        option: the option that names a file, for messages.
 
     Raises:
         DataError: there is no such file, the hub cannot be reached, or rows cannot be read.
     """
     if data is None:
-        return _of_hub(task, split or task.split, limit)
+        return _of_hub(task, split or task.split, limit, option)
     path = expand(data)
     if not path.is_file():
         raise DataError(f"there is no data file {data!r}", _WAYS)
@@ -105,10 +105,11 @@ def read_rows(task: Task, data: str | None, *, split: str = "", limit: int | Non
     return Rows(data, hashlib.sha256(raw).hexdigest(), tuple(rows), rendered)
 
 
-def _of_hub(task: Task, split: str, limit: int | None) -> Rows:
+def _of_hub(task: Task, split: str, limit: int | None, option: str) -> Rows:
+    ways = f"Give {option}, a file of the benchmark in a form that people have."
     if not task.hub:
-        raise DataError(f"the task {task.name!r} has no data on the hub", "Give a file with --data.")
-    digest, rows = hub_rows(task.hub, split, _WAYS, config=task.config or None)
+        raise DataError(f"the task {task.name!r} has no data on the hub", ways)
+    digest, rows = hub_rows(task.hub, split, ways, config=task.config or None)
     found = tuple(official_row(without_nulls(row)) for row in islice(rows, limit))
     name = ":".join(part for part in (task.hub, task.config, split) if part)
     return Rows(name, digest, found)

@@ -10,19 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib import resources
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import jinja2
 import jinja2.sandbox
 
 from palmette.choice.items import ChoiceItem, check_item
+from palmette.choice.settings import RULES, Rule
 from palmette.data.text import short
 from palmette.errors import DataError, kind_of_value, reason_of
 from palmette.files import expand, parse_yaml
 
-Rule = Literal["lm-eval", "lighteval-cloze"]
 Row = Mapping[str, Any]
-RULES: tuple[Rule, ...] = get_args(Rule)
 OWN = "choices"  # the task of rows that hold context, choices and gold themselves
 _HEADLINES = ("acc", "acc_norm")
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from palmette.cli.options import DATA, DEFAULT_MODEL, PATH, AttentionOption, ModelOption, TokensPerBatchOption
+from palmette.cli.options import DATA, DEFAULT_MODEL, PATH, AttentionOption, ModelOption, TokensPerBatchOption, expanded
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.choice.results import Result
+    from palmette.choice.settings import ChoiceSettings
     from palmette.cli.tables import TextTable
 
 # Label and factor of each measure in the terminal.
@@ -23,19 +24,8 @@ _MEASURES = {
 }
 
 
-def eval_choice(
-    task: Annotated[
-        str,
-        typer.Argument(
-            help="hellaswag, openbookqa, winogrande, arc_easy, arc_challenge, piqa, mmlu, mmlu_continuation, "
-            "commonsense_qa, sciq, boolq, choices (your own items), or a YAML file."
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option("--out", help="Folder for the results. A job that was stopped goes on in its folder.", **PATH),
-    ],
-    model: ModelOption = DEFAULT_MODEL,
+def read_settings(
+    *,
     data: Annotated[
         str | None,
         typer.Option(help="File with the items. By default the benchmark's data set on the hub.", **DATA),
@@ -63,29 +53,12 @@ def eval_choice(
     keep_equal: Annotated[
         bool, typer.Option("--keep-equal", help="Allow items with two equal choices, of which the first one counts.")
     ] = False,
-    attention: AttentionOption = None,
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16"] | None,
-        typer.Option(help="Data type of the model. By default that of the run, or auto."),
-    ] = None,
     tokens_per_batch: TokensPerBatchOption = 4096,
-) -> None:
-    """Run a multiple-choice benchmark such as HellaSwag.
+) -> ChoiceSettings:
+    """How a benchmark is run. The options are listed only in this signature."""
+    from palmette.choice.settings import ChoiceSettings
 
-    The folder gets results.json, items.jsonl and report.html.
-    """
-    from palmette.choice.task import load_task
-    from palmette.cli.console import stderr, stdout
-    from palmette.inference.names import open_source
-    from palmette.startup import quick_imports
-
-    load_task(task).reader(rule)
-    open_source(model)
-    with quick_imports(freeze=True):
-        from palmette.choice.job import ChoiceSettings, evaluate_choice
-        from palmette.pages.choice import REPORT, write_report
-
-    settings = ChoiceSettings(
+    return ChoiceSettings(
         rule=rule,
         data=data,
         shots=shots,
@@ -97,6 +70,45 @@ def eval_choice(
         keep_equal=keep_equal,
         tokens_per_batch=tokens_per_batch,
     )
+
+
+@expanded("settings", read_settings)
+def eval_choice(
+    *,
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="hellaswag, openbookqa, winogrande, arc_easy, arc_challenge, piqa, mmlu, mmlu_continuation, "
+            "commonsense_qa, sciq, boolq, choices (your own items), or a YAML file."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Folder for the results. A job that was stopped goes on in its folder.", **PATH),
+    ],
+    model: ModelOption = DEFAULT_MODEL,
+    settings: ChoiceSettings,
+    attention: AttentionOption = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"] | None,
+        typer.Option(help="Data type of the model. By default that of the run, or auto."),
+    ] = None,
+) -> None:
+    """Run a multiple-choice benchmark such as HellaSwag.
+
+    The folder gets results.json, items.jsonl and report.html.
+    """
+    from palmette.choice.task import load_task
+    from palmette.cli.console import stderr, stdout
+    from palmette.inference.names import open_source
+    from palmette.startup import quick_imports
+
+    load_task(task).reader(settings.rule)
+    open_source(model)
+    with quick_imports(freeze=True):
+        from palmette.choice.job import evaluate_choice
+        from palmette.pages.choice import REPORT, write_report
+
     news = stderr()
     try:
         result = evaluate_choice(task, model, out, settings, attention=attention, dtype=dtype, say=news.print)
