@@ -152,9 +152,9 @@ def test_equal_choices_can_be_kept_and_ids_must_differ(tmp_path: Path) -> None:
 
 
 def test_tasks_are_found_by_name() -> None:
-    with pytest.raises(DataError, match="no task 'helaswag'. Did you mean hellaswag"):
+    with pytest.raises(DataError, match=r"no task 'helaswag'\. Did you mean hellaswag"):
         load_task("helaswag")
-    with pytest.raises(DataError, match="the task 'sciq' has no rule 'lighteval-cloze'. It has lm-eval"):
+    with pytest.raises(DataError, match=r"the task 'sciq' has no rule 'lighteval-cloze'\. It has lm-eval"):
         load_task("sciq").reader("lighteval-cloze")
 
 
@@ -165,7 +165,7 @@ def test_a_task_of_ones_own(tmp_path: Path) -> None:
     (item,) = items_of(str(path), lines(tmp_path / "a.jsonl", [{"a": "2 + 2", "results": ["5", "4"], "right": 1}]))
     assert (item.contexts[0], item.continuations) == ("2 + 2 =", (" 5", " 4"))
     path.write_text(text + "    choices: results\n    headlin: acc\n")
-    with pytest.raises(DataError, match="unknown key 'headlin'. Did you mean 'headline'"):
+    with pytest.raises(DataError, match=r"unknown key 'headlin'\. Did you mean 'headline'"):
         load_task(str(path))
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from palmette.choice.settings import ChoiceSettings
 from palmette.cli.options import DATA, DEFAULT_MODEL, PATH, AttentionOption, ModelOption, TokensPerBatchOption, expanded
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.choice.results import Result
-    from palmette.choice.settings import ChoiceSettings
     from palmette.cli.tables import TextTable
 
 # Label and factor of each measure in the terminal.
@@ -56,8 +56,6 @@ def read_settings(
     tokens_per_batch: TokensPerBatchOption = 4096,
 ) -> ChoiceSettings:
     """How a benchmark is run. The options are listed only in this signature."""
-    from palmette.choice.settings import ChoiceSettings
-
     return ChoiceSettings(
         rule=rule,
         data=data,
