@@ -29,7 +29,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from tests.choice.tiny import DATA, ROWS, tiny_model, tiny_tokenizer
+from tests.support.choice import DATA, ROWS, tiny_model, tiny_tokenizer
 
 _TASKS = Path(lm_eval.__file__).parent / "tasks"
 _FILES = {

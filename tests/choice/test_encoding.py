@@ -9,7 +9,7 @@ from palmette.choice.items import ChoiceItem
 from palmette.choice.scoring import score_items
 from palmette.errors import DataError
 from palmette.model.attention import BACKENDS
-from tests.choice.tiny import tiny_model, tiny_tokenizer
+from tests.support.choice import tiny_model, tiny_tokenizer
 
 
 def item(context: str, *continuations: str) -> ChoiceItem:

@@ -16,7 +16,7 @@ from palmette.choice.reading import read_rows
 from palmette.choice.settings import RULES
 from palmette.choice.task import load_task, task_names
 from palmette.errors import DataError
-from tests.choice.tiny import ROWS
+from tests.support.choice import ROWS
 
 
 def items_of(task: str, path: Path, rule: Any = "lm-eval") -> Any:

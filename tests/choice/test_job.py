@@ -11,7 +11,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from palmette.choice import job
 from palmette.choice.results import Result
-from tests.choice.tiny import ROWS, tiny_model, tiny_tokenizer
+from tests.support.choice import ROWS, tiny_model, tiny_tokenizer
 from tests.support.command import palmette
 
 Run = Any

@@ -19,7 +19,7 @@ from palmette.choice.scoring import score_items
 from palmette.choice.settings import ChoiceSettings
 from palmette.choice.task import load_task
 from palmette.model.attention import BACKENDS
-from tests.choice.tiny import DATA, ROWS, tiny_model, tiny_tokenizer
+from tests.support.choice import DATA, ROWS, tiny_model, tiny_tokenizer
 
 RECORDED = json.loads((DATA / "lm_eval.json").read_text(encoding="utf-8"))
 CASES = RECORDED["cases"]
