@@ -41,6 +41,7 @@ class EncodedItem:
         alone: each choice without its context, if mutual information is measured.
         merged: whether a token holds the end of the context and the beginning of a choice.
         cut: whether the beginning of a context was cut off, since the model reads no more.
+        subject: its subject. Items of a subject may begin with the same examples.
     """
 
     id: str
@@ -48,6 +49,7 @@ class EncodedItem:
     alone: tuple[Scored, ...] = ()
     merged: bool = False
     cut: bool = False
+    subject: str = ""
 
 
 class ItemEncoder:
@@ -92,7 +94,8 @@ class ItemEncoder:
             )
             limited = tuple(self._limited(choice, item) for choice in choices)
             alone = tuple(self._alone(text, item) for text in item.continuations) if self._mutual else ()
-            found.append(EncodedItem(item.id, limited, alone, merged, cut=limited != choices))
+            cut = limited != choices
+            found.append(EncodedItem(item.id, limited, alone, merged, cut, item.subject))
         return found
 
     def _encode_texts(self, texts: Iterable[str]) -> dict[str, Tokens]:

@@ -36,7 +36,7 @@ class Scores:
 
 @torch.inference_mode()
 def score_items(model: Any, items: Sequence[EncodedItem], *, tokens_per_batch: int) -> list[Scores]:
-    """Score items of one subject.
+    """Score items.
 
     Args:
         model: a causal language model with one of our attention backends, in evaluation mode.

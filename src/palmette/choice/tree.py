@@ -58,15 +58,19 @@ def _node(group: list[tuple[int, Tokens]], start: int) -> Node:
 
 
 def trees_of(items: Sequence[EncodedItem]) -> tuple[list[PrefixTree], dict[str, tuple[Scored, ...]]]:
-    """The trees of items, which share the tokens that all of them begin with.
+    """The trees of items. Those of a subject share the tokens that all of them begin with.
 
     Returns:
         The trees, and the sequences of each tree by its name.
     """
-    trunk = common_length([choice.tokens for item in items for choice in item.choices])
+    of_subject: dict[str, list[Tokens]] = {}
+    for item in items:
+        of_subject.setdefault(item.subject, []).extend(choice.tokens for choice in item.choices)
+    trunks = {subject: common_length(tokens) for subject, tokens in of_subject.items()}
     trees: list[PrefixTree] = []
     sequences: dict[str, tuple[Scored, ...]] = {}
     for number, item in enumerate(items):
+        trunk = trunks[item.subject]
         for name, scored, shared in ((f"{number}", item.choices, trunk), (f"{number} alone", item.alone, 0)):
             if scored:
                 sequences[name] = scored

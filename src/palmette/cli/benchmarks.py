@@ -76,8 +76,8 @@ def eval_choice(
     task: Annotated[
         str,
         typer.Argument(
-            help="hellaswag, openbookqa, winogrande, arc_easy, arc_challenge, piqa, mmlu, mmlu_continuation, "
-            "commonsense_qa, sciq, boolq, choices (your own items), or a YAML file."
+            help="The benchmark: hellaswag, openbookqa, winogrande, arc_easy, arc_challenge, piqa, mmlu, "
+            "mmlu_continuation, commonsense_qa, sciq, boolq, choices (your own items), or a YAML file."
         ),
     ],
     out: Annotated[
