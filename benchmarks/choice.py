@@ -9,7 +9,7 @@ Three workloads: HellaSwag without examples, HellaSwag after five examples that 
 answered with a letter after five examples, as in MMLU (made of OpenBookQA).
 
     python benchmarks/choice.py [--hellaswag FILE] [--shared FILE] [--openbookqa FILE] [--items 32] [--rounds 3]
-        [--only WORKLOAD ...] [--json PATH]
+        [--only WORKLOAD ...] [--batch-sizes 1 4 8 16] [--dtypes bfloat16 float32] [--tried 4] [--json PATH]
 
 `--shared` takes OLMES' rendered requests of HellaSwag. Without files, the data sets come from the hub. It runs in the
 environment that `make choice-oracle` makes.
@@ -43,7 +43,6 @@ from palmette.run import write_json
 
 WORKLOADS = ("hellaswag", "shared", "letters")
 _BATCH_SIZES, _DTYPES = (1, 4, 8, 16), ("bfloat16", "float32")
-_TRIED = 4  # items on which lm-eval's settings are tried
 _AGREE = 0.9  # the least share of items for which both sides choose the same
 _MIB = 2**20
 
@@ -161,7 +160,7 @@ class Side:
 
 def measure(workload: str, options: argparse.Namespace, given: Sequence[str]) -> dict[str, Any]:
     """Both sides in turns on a workload."""
-    theirs = _fastest(workload, given)
+    theirs = _fastest(workload, options, given)
     sides = {"palmette": Side(workload, given), "lm-eval": theirs}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for turn in range(options.rounds):
@@ -181,13 +180,13 @@ def measure(workload: str, options: argparse.Namespace, given: Sequence[str]) ->
     return {"workload": workload, "items": len(pairs), "lm_eval": setting, "agree": agree, "ratios": ratios, **found}
 
 
-def _fastest(workload: str, given: Sequence[str]) -> Side:
+def _fastest(workload: str, options: argparse.Namespace, given: Sequence[str]) -> Side:
     """lm-eval with the settings that take the least processor time on a few items."""
     best: tuple[float, Side, int] | None = None
-    for dtype in _DTYPES:
+    for dtype in options.dtypes:
         side = Side(workload, given, dtype)
-        for side.batch_size in _BATCH_SIZES:
-            took = side.score(_TRIED)["processor"]
+        for side.batch_size in options.batch_sizes:
+            took = side.score(options.tried)["processor"]
             if best is None or took < best[0]:
                 if best and best[1] is not side:
                     best[1].close()
@@ -225,6 +224,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--only", nargs="*", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--batch-sizes", nargs="+", type=int, default=list(_BATCH_SIZES))
+    parser.add_argument("--dtypes", nargs="+", choices=_DTYPES, default=list(_DTYPES))
+    parser.add_argument("--tried", type=int, default=4, help="items on which lm-eval's settings are tried")
     parser.add_argument("--json")
     parser.add_argument("--work", choices=WORKLOADS, help=argparse.SUPPRESS)
     parser.add_argument("--dtype", help=argparse.SUPPRESS)

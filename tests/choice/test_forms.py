@@ -82,6 +82,24 @@ def test_boolq_of_its_authors(tmp_path: Path) -> None:
     )
 
 
+def test_mmlu_of_its_authors_is_a_folder_of_subjects(tmp_path: Path) -> None:
+    for subject, letter in (("astronomy", "D"), ("anatomy", "A")):
+        text = f'"Which, of ""these""?",one,two,three,four,{letter}\nNext?,1,2,3,4,B\n'
+        (tmp_path / f"{subject}_test.csv").write_text(text)
+    items = items_of("mmlu", tmp_path)
+    assert [(item.subject, item.gold) for item in items] == [
+        ("anatomy", 0),
+        ("anatomy", 1),
+        ("astronomy", 3),
+        ("astronomy", 1),
+    ]
+    assert items[0].contexts[0] == 'Which, of "these"?\nA. one\nB. two\nC. three\nD. four\nAnswer:'
+    assert [item.gold for item in items_of("mmlu_continuation", tmp_path / "astronomy_test.csv")] == [3, 1]
+    (tmp_path / "anatomy_test.csv").write_text("Which?,one,two,three,four\n")
+    with pytest.raises(DataError, match="anatomy-1 has no gold label"):
+        items_of("mmlu", tmp_path)
+
+
 def test_rendered_requests_keep_their_texts(tmp_path: Path) -> None:
     """OLMES writes one request a choice, and further ones without a context, which are left out."""
     doc = {"id": "7-1", "query": "Q", "choices": ["ice", "fire"], "gold": 1}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -87,6 +89,21 @@ def request_rows(requests: Iterable[Row], source: str) -> Iterator[Row]:
             "choices": choices,
             "gold": group[0].get("label", doc.get("gold")),
         }
+
+
+def subject_rows(text: str, subject: str) -> Iterator[Row]:
+    """Rows of MMLU from its authors' file of a subject: question, four choices and a letter, without a header.
+
+    >>> next(subject_rows('"What is 2 + 2?",3,4,5,6,B\\n', "abstract_algebra"))["answer"]
+    1
+    """
+    for number, cells in enumerate(csv.reader(io.StringIO(text, newline="")), start=1):
+        if not cells:
+            continue
+        name, (question, *choices) = f"{subject}-{number}", cells
+        row = {"id": name, "subject": subject, "question": question, "choices": choices[:4]}
+        answer = "ABCD".find(choices[4].strip()) if len(choices) == 5 and choices[4].strip() else -1
+        yield {**row, "answer": answer} if answer >= 0 else row
 
 
 def official_row(row: Row) -> Row:

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from palmette.choice.forms import Row, is_request, official_row, request_rows, six_line_rows
+from palmette.choice.forms import Row, is_request, official_row, request_rows, six_line_rows, subject_rows
 from palmette.choice.items import ChoiceItem, check_item
 from palmette.choice.task import RowReader, Task
 from palmette.data.rows import parse_json_lines
@@ -24,6 +25,8 @@ from palmette.errors import DataError, reason_of
 from palmette.files import expand
 
 _WAYS = "Give a .jsonl or .json file (.gz and .bz2 too), a .parquet, .csv or .tsv table, or HellaSwag's text form."
+# How the authors of MMLU name the file of a subject.
+_SUBJECT = re.compile(r"(\w+)_(?:test|dev|val)\.csv")
 _OPENERS: dict[str, Any] = {".gz": gzip.decompress, ".bz2": bz2.decompress}
 
 
@@ -79,7 +82,7 @@ def read_rows(
 
     Args:
         task: the task.
-        data: a file. The hub's data set of the task if None.
+        data: a file, or a folder with MMLU's file of each subject. The hub's data set of the task if None.
         split: the split of the hub's data set. That of the task if "".
         limit: only so many rows, from the start.
         option: the option that names a file, for messages.
@@ -90,13 +93,12 @@ def read_rows(
     if data is None:
         return _of_hub(task, split or task.split, limit, option)
     path = expand(data)
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"there is no data file {data!r}", _WAYS)
     try:
-        raw = path.read_bytes()
+        raw, rows = _of_folder(path) if path.is_dir() else _of_file(path, data)
     except OSError as error:
         raise DataError(f"cannot read {data!r}: {reason_of(error)}", "Check that it may be read.") from error
-    rows = list(_file_rows(path, raw, data))
     rendered = bool(rows) and is_request(rows[0])
     rows = list(request_rows(rows, data)) if rendered else [official_row(row) for row in rows]
     rows = rows[:limit]
@@ -113,6 +115,20 @@ def _of_hub(task: Task, split: str, limit: int | None, option: str) -> Rows:
     found = tuple(official_row(without_nulls(row)) for row in islice(rows, limit))
     name = ":".join(part for part in (task.hub, task.config, split) if part)
     return Rows(name, digest, found)
+
+
+def _of_file(path: Path, source: str) -> tuple[bytes, list[Row]]:
+    raw = path.read_bytes()
+    subject = _SUBJECT.fullmatch(path.name)
+    if subject:
+        return raw, list(subject_rows(raw.decode("utf-8-sig"), subject[1]))
+    return raw, list(_file_rows(path, raw, source))
+
+
+def _of_folder(folder: Path) -> tuple[bytes, list[Row]]:
+    """The rows of all files of subjects in a folder, in the order of their names."""
+    found = [_of_file(path, str(path)) for path in sorted(folder.iterdir()) if _SUBJECT.fullmatch(path.name)]
+    return b"".join(raw for raw, _ in found), [row for _, rows in found for row in rows]
 
 
 def _file_rows(path: Path, raw: bytes, source: str) -> Iterator[Row]:
