@@ -121,6 +121,7 @@ def test_winogrande_is_partial_or_full(tmp_path: Path) -> None:
     (partial,) = items_of("winogrande", path)
     assert partial.contexts == ("Ann thanked Sue, since Ann", "Ann thanked Sue, since Sue")
     assert partial.continuations == (" had helped.",) * 2
+    assert partial.choices == partial.contexts  # what lm-eval takes for the choices
     (full,) = items_of("winogrande", path, "lighteval-cloze")
     assert full.contexts == ("Ann thanked Sue, since ",) * 2
     assert full.continuations == full.choices == ("Ann had helped.", "Sue had helped.")
