@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX
 OUT ?= runs/quickstart
 
 .PHONY: quickstart smoke reader test chromium postgresql check lint types format docs docs-site clean
-.PHONY: bench bench-decode bench-train bench-preferences
+.PHONY: bench bench-decode bench-train bench-preferences bench-choice choice-oracle
 
 quickstart: .venv/run.stamp
 	$(BIN)/palmette quickstart --out $(OUT)
@@ -67,6 +67,22 @@ bench-train: .venv/bench.stamp
 bench-preferences: DATA = builtin:train
 bench-preferences: .venv/bench.stamp
 	$(BIN)/python benchmarks/preferences.py --data "$(DATA)" $(ARGS)
+
+# Multiple-choice items a second beside lm-eval. ARGS="--hellaswag FILE --shared FILE --openbookqa FILE" takes files in place of the hub.
+bench-choice: .venv/oracle.stamp
+	.venv/lm-eval/bin/python benchmarks/choice.py $(ARGS)
+
+# Records lm-eval's scores of the items in tests/choice/data, which a test compares with. ARGS="--real ..." compares on other items.
+choice-oracle: .venv/oracle.stamp
+	PYTHONPATH=. .venv/lm-eval/bin/python benchmarks/choice_oracle.py $(ARGS)
+
+# An environment of its own on top of .venv: lm-eval brings scikit-learn, which transformers loads wherever it is there.
+.venv/oracle.stamp: .venv/dev.stamp
+	$(BIN)/python -m venv .venv/lm-eval
+	echo "$(CURDIR)/.venv/lib/python$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')/site-packages" > $$(ls -d .venv/lm-eval/lib/python*/site-packages)/shared.pth
+	echo "$(CURDIR)/src" >> $$(ls -d .venv/lm-eval/lib/python*/site-packages)/shared.pth
+	.venv/lm-eval/bin/pip --disable-pip-version-check install --quiet lm-eval==0.4.13
+	@touch $@
 
 LLAMA_CMAKE := -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
 

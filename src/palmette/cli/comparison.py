@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.evaluate.compare import Compared
     from palmette.evaluate.squad_metrics import ScoredAnswer
 
+BENCHMARK = "items.jsonl"  # of the folders that `palmette eval choice` writes
 _ARROWS = {"higher": "↑", "lower": "↓", "": " "}
 
 
@@ -27,11 +28,19 @@ def compare_runs(
     ],
     second: Annotated[Path, typer.Argument(help="B: another one, on the same data.", **{**PATH, "metavar": "B"})],
     show: Annotated[int, typer.Option(min=0, help="How many changed answers to print, each way.")] = 5,
+    page: Annotated[
+        Path | None, typer.Option(help="File for a page, of two results of `palmette eval choice`.", **PATH)
+    ] = None,
 ) -> None:
     """Compare two evaluations of the same data.
 
     It prints each measure under both, which one is better, and the answers that changed.
     """
+    if all((folder / BENCHMARK).is_file() for folder in (first, second)):
+        from palmette.cli.benchmarks import compare_benchmarks
+
+        compare_benchmarks(first, second, show, page)
+        return
     from palmette.cli.console import stdout
     from palmette.evaluate.squad import ANSWERS
     from palmette.inference.nearby import check_there

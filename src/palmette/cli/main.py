@@ -18,6 +18,7 @@ _EVAL = {
         "Answer a data set with a model, and write metrics and a report.",
     ),
     "predictions": Command("evaluation:eval_predictions", "Score prediction files of the official SQuAD v2 format."),
+    "choice": Command("benchmarks:eval_choice", "Run a multiple-choice benchmark such as HellaSwag."),
     "endpoint": Command(
         "endpoint:eval_endpoint",
         "Answer a data set with a chat model behind an endpoint.",

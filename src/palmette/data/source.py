@@ -163,7 +163,7 @@ def _open_file(path: Path, source: str, files: DocumentFiles) -> tuple[str, Iter
 
 
 def _open_hub(source: str, default_split: str) -> tuple[str, Iterable[Document | DataError]]:
-    digest, rows = _hub_rows(source, default_split, _WAYS)
+    digest, rows = hub_rows(source, default_split, _WAYS)
     return digest, group_rows(rows, source)
 
 
@@ -191,7 +191,7 @@ def open_rows(
         raise _holds_questions(source, ways)
     path = _file(source, ways)
     if path is None:
-        return _hub_rows(source, default_split, ways)
+        return hub_rows(source, default_split, ways)
     if is_table(path):
         return table_hash(path), ({"id": f"row-{row.number}", **row} for row in typed_rows(open_table(path, source)))
     digest, text = _read_text(path, source)
@@ -263,15 +263,28 @@ def not_utf8(raw: bytes, problem: str) -> DataError:
     return DataError(f"{problem}, since it is {kind}", f"{how} first{tool}.")
 
 
-def _hub_rows(source: str, default_split: str, ways: str) -> tuple[str, Iterable[dict[str, Any]]]:
-    """The fingerprint of a hub data set, and its rows."""
+def hub_rows(
+    source: str, default_split: str, ways: str, *, config: str | None = None
+) -> tuple[str, Iterable[dict[str, Any]]]:
+    """The fingerprint of a hub data set, and its rows.
+
+    Args:
+        source: its id, with an optional split after a colon.
+        default_split: the split, if the id names none.
+        ways: what else can be given, for messages.
+        config: the part of the data set, where it has several.
+
+    Raises:
+        DataError: the hub does not have it, or cannot be reached.
+    """
     name, _, split = source.partition(":")
     missed = _not_reached(name, source, ways)
     from datasets import load_dataset  # takes seconds, and only now is it known to be needed
 
     try:
         with without_hub() if missed else contextlib.nullcontext():
-            rows = load_dataset(name, split=split or default_split)
+            part = {"name": config} if config else {}
+            rows = load_dataset(name, split=split or default_split, **part)
     except Exception as error:  # the library raises a dozen kinds, network ones among them
         first_line = str(error).strip().partition("\n")[0]
         why = f"no file has this name, and {missed}" if missed else first_line

@@ -153,6 +153,10 @@ def _weights(
             **overrides,  # apart, so that none of them takes the place of an option
         )
     except UNREADABLE as error:
+        if "Unrecognized configuration class" in str(error):  # T5, BERT, Whisper, ...
+            raise ModelError(
+                f"the model {name!r} is no decoder-only language model", "Use one such as SmolLM, Llama, Qwen or Gemma."
+            ) from error
         capped = attention != "eager" and "scaled_dot_product_attention" in str(error)
         way_out = "Set model.attention: eager, or --attention eager." if capped else _way_out(name)
         raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", way_out) from error

@@ -1,0 +1,1 @@
+"""Multiple-choice benchmarks: each item is a prefix tree, whose branches are the choices."""
