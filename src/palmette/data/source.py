@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -280,6 +280,46 @@ def _hub_rows(source: str, default_split: str, ways: str) -> tuple[str, Iterable
             f"{_nearest(source)}Check its id and its split, go online, or give a file. {ways}",
         ) from error
     return str(rows._fingerprint), (dict(row) for row in rows)
+
+
+def hub_stream(
+    name: str, part: str | None, split: str, source: str, ways: str
+) -> tuple[dict[str, Any], Callable[[], Iterator[dict[str, Any]]]]:
+    """A data set of the hub whose rows are read as they are needed, and never all of them.
+
+    Args:
+        name: its id.
+        part: its configuration, such as "en", if it has several.
+        split: its split.
+        source: the name that the user gave.
+        ways: what else can be given, for messages.
+
+    Returns:
+        What identifies the data, and a function that gives the rows from the first one.
+
+    Raises:
+        DataError: the hub cannot be reached, or has no such data set.
+    """
+    missed = _not_reached(name, source, ways)
+    if missed:
+        raise DataError(
+            f"no file or folder has the name {source!r}, and {missed}", f"Go online, or {ways[0].lower()}{ways[1:]}"
+        )
+    from datasets import load_dataset
+    from huggingface_hub import dataset_info
+
+    def rows() -> Iterator[dict[str, Any]]:
+        return (dict(row) for row in load_dataset(name, part, split=split, revision=commit, streaming=True))
+
+    try:
+        commit = dataset_info(name).sha
+        next(rows(), None)
+    except Exception as error:  # the library raises a dozen kinds, network ones among them
+        first_line = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"cannot read the data set {source!r}: {first_line}", f"Check its name and split. {ways}"
+        ) from error
+    return {"hub": name, "revision": commit}, rows
 
 
 def _not_reached(name: str, source: str, ways: str) -> str | None:
