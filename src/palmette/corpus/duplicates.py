@@ -33,7 +33,10 @@ def words_of(text: str) -> list[str]:
 
 
 class ExactDuplicates:
-    """Drops a text whose words, without case and white space, are those of an earlier text. 16 bytes a text are kept."""
+    """Drops a text that equals an earlier one but for case and white space.
+
+    16 bytes and the name of each text are kept.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[bytes, str] = {}

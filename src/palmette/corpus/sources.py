@@ -1,8 +1,8 @@
 """Sources of texts by name: files, folders, data sets of the Hugging Face hub, and the built-in corpus.
 
-A file of text, Markdown, HTML, PDF or Word is one text. A file of rows (JSON Lines, CSV, Parquet, Arrow) holds a text in
-each row, in the column `text` unless `data.columns` names another. Text and JSON Lines may be compressed (.gz, .zst).
-Rows are read one after the other, so a file of rows may be larger than memory.
+A file of text, Markdown, HTML, PDF or Word is one text. A file of rows (JSON Lines, CSV, Parquet, Arrow) holds a text
+in each row, in the column `text` unless `data.columns` names another. Text and JSON Lines may be compressed (.gz,
+.zst). Rows are read one after the other, so a file of rows may be larger than memory.
 """
 
 from __future__ import annotations

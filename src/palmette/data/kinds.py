@@ -101,7 +101,7 @@ KINDS: dict[Kind, DataKind] = {
         "'text'",
         "Texts are for palmette train pretrain.",
         lambda row: _has(row, "text") and not _has_one(row, "question", "label"),
-        lambda row: False,
+        lambda row: _has(row, "text") and not _has_one(row, "question", "context", "document", "label"),
     ),
 }
 

@@ -50,7 +50,8 @@ def score_sources(
     Args:
         model: a causal language model with one of our attention backends.
         trees: pieces of texts, named by their source.
-        row_tokens, tokens_per_batch: as in `plan_packing`.
+        row_tokens: as in `plan_packing`.
+        tokens_per_batch: as in `plan_packing`.
 
     Raises:
         ModelError: a piece is longer than the model supports, or the model's numbers are not finite.

@@ -1,8 +1,8 @@
 """Continued pre-training: next-token prediction on collections of texts. Every token of every text is learned.
 
-Pieces of texts are packed as trees of their own, so none sees another and positions begin at 0 in each. Sources are read
-as streams, mixed by weight, with a share of replay (Ibrahim et al., 2024, "Simple and Scalable Strategies to Continually
-Pre-train Large Language Models"). Not covered: several processes.
+Pieces of texts are packed as trees of their own, so none sees another and positions begin at 0 in each. Sources are
+read as streams, mixed by weight, with a share of replay (Ibrahim et al., 2024, "Simple and Scalable Strategies to
+Continually Pre-train Large Language Models"). Not covered: several processes.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def prepare(recipe: PretrainRecipe, say: Say) -> TextJob:
     start = replace(start, recipe=recipe.model_copy(update=changes))
     counted = f"{budget:,} tokens to learn, {sample.num_tokens:,} held out"
     corpora = [one.as_record() for one in found]
-    resolved, fingerprint = settle(start, corpus.all, [], counted, say, corpus=corpora)
+    vocabulary = model.get_input_embeddings().num_embeddings
+    resolved, fingerprint = settle(start, corpus.all, [], counted, say, corpus=corpora, vocabulary=vocabulary)
     stream = PieceStream(
         _strands(recipe, corpus), pieces, held_out=held_out, seed=recipe.train.seed, shuffle=settings.shuffle
     )

@@ -20,7 +20,7 @@ class TextPlan:
     """Steps of about the same number of learned tokens.
 
     A step ends with the piece that fills it. The next one is shorter by what that piece had too much, so steps do not
-    drift, and the last one ends with the very token that exhausts the budget. `train/plan.py:Plan` explains the methods.
+    drift, and the last one ends with the very token that exhausts the budget. `Plan` explains the methods.
 
     Args:
         stream: the pieces.
@@ -67,6 +67,7 @@ class TextPlan:
 
     def step_batches(self, epoch: int, step: int) -> list[PackedBatch]:
         """The packed batches of the next step. The whole budget is one epoch."""
+        assert epoch == 0
         return PackedBatch.pack(self.step_trees(step), **self._limits)
 
     def save(self, folder: Path) -> None:

@@ -60,15 +60,15 @@ class PretrainSection(Section):
     tokens_per_step: Positive = 8192
     piece_tokens: Annotated[int, Field(ge=2)] = 1024
     long_texts: Literal["split", "cut"] = "split"
-    weights: list[Above0] = []
-    replay: list[str] = []
+    weights: list[Above0] = Field(default_factory=list)
+    replay: list[str] = Field(default_factory=list)
     replay_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     shuffle: Annotated[int, Field(ge=0)] = 256
-    held_out: list[str] = []
+    held_out: list[str] = Field(default_factory=list)
     held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0.02
     held_out_tokens: Positive = 16384
     measure_every: Annotated[int, Field(ge=0)] = 50
-    prompts: list[str] = []
+    prompts: list[str] = Field(default_factory=list)
     sample_tokens: Positive = 64
     temperature: NonNegative = 0.8
 
