@@ -58,6 +58,10 @@ _SYNTH = {
         "synth:synth_preferences",
         "Make preferences from a model's own answers, or from verdicts.",
     ),
+    "tokenizer": Command(
+        "corpus:synth_tokenizer",
+        "Train a tokenizer on texts, and write the configuration of a small model with it.",
+    ),
 }
 _REVIEW = {
     "export": Command("review_data:review_export", "Write verdicts to a file, to learn from or for another tool."),
