@@ -1,13 +1,17 @@
-"""`palmette synth tokenizer`."""
+"""`palmette data corpus` and `palmette synth tokenizer`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palmette.cli.options import DATA, PATH
+from palmette.cli.options import DATA, MODEL, PATH
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from palmette.corpus.survey import SourceSurvey
 
 TextsArgument = Annotated[
     list[str],
@@ -51,3 +55,105 @@ def synth_tokenizer(
         f"{num_parameters(config):,} parameters. In a recipe of `palmette train pretrain`: "
         f"model: {{name: {shlex.quote(str(out))}, init: random}}, train: {{method: full}}"
     )
+
+
+def corpus(
+    sources: TextsArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for corpus.html and corpus.json. It must not exist.", **PATH)
+    ] = None,
+    boilerplate: Annotated[
+        bool, typer.Option("--boilerplate", help="Take out lines about cookies, and notices of Project Gutenberg.")
+    ] = False,
+    language: Annotated[
+        list[str] | None, typer.Option(help="Keep only texts in this language, such as en. May be repeated.")
+    ] = None,
+    min_words: Annotated[int | None, typer.Option(min=1, help="Drop texts of fewer words.")] = None,
+    max_words: Annotated[int | None, typer.Option(min=1, help="Drop texts of more words.")] = None,
+    repetition: Annotated[
+        bool, typer.Option("--repetition", help="Drop texts that repeat themselves, by the rules of Gopher.")
+    ] = False,
+    duplicates: Annotated[
+        Literal["none", "exact", "near"], typer.Option(help="Which texts are dropped for an earlier one.")
+    ] = "exact",
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="An evaluation set. Texts that hold a part of it are dropped. May be repeated.", **DATA),
+    ] = None,
+    column: ColumnOption = "text",
+    limit: Annotated[int | None, typer.Option(min=1, help="Read only so many texts of each source.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model whose tokenizer counts. By default the default model.", **MODEL)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Say what texts hold, and what cleaning would drop of them, before a token is learned.
+
+    A recipe of `palmette train pretrain` cleans in the same way, with the same names under `clean`.
+    """
+    from palmette.cli.console import print_json, stdout
+    from palmette.config.corpus import CleanSection
+    from palmette.config.recipes import read_section
+    from palmette.corpus.sources import open_source
+    from palmette.corpus.survey import survey
+    from palmette.run import check_absent, whole_folder, write_json
+
+    if out is not None:
+        check_absent(out)
+    given = {
+        "boilerplate": boilerplate,
+        "language": language or [],
+        "min_words": min_words,
+        "max_words": max_words,
+        "repetition": repetition,
+        "duplicates": duplicates,
+        "against": against or [],
+    }
+    clean = read_section(CleanSection, given, "palmette data corpus")
+    opened = [open_source(name, columns={"text": column}, limit=limit, drop_bad=True) for name in sources]
+    name, encoder = _encoder(model)
+    found = survey(opened, clean, lambda text: (len(encoder.content(text.text)) + 1, 0))
+    settings = {key: value for key, value in given.items() if value}
+    record = {"sources": [one.as_record() for one in found], "clean": settings, "tokenizer": name}
+    if out is not None:
+        from palmette.pages.corpus import write_corpus_page
+
+        with whole_folder(out) as staging:
+            write_corpus_page(staging / "corpus.html", found, settings, name)
+            write_json(staging / "corpus.json", record)
+    if as_json:
+        print_json(record)
+        return
+    for line in _lines(found):
+        stdout().print(line)
+
+
+def _encoder(model: str | None) -> tuple[str, Any]:
+    """The name of a model, and the encoder of its tokenizer."""
+    from palmette.startup import quick_imports
+
+    with quick_imports():
+        from palmette.inference.base import source_tokenizer
+        from palmette.inference.names import resolve_model
+        from palmette.model.embedded import DEFAULT_MODEL
+        from palmette.tree.segments import TextEncoder
+
+    name = model or DEFAULT_MODEL
+    return name, TextEncoder(source_tokenizer(resolve_model(name)))
+
+
+def _lines(found: Sequence[SourceSurvey]) -> Iterator[Any]:
+    """The report for the terminal: a table of the sources, then the reasons with examples."""
+    from palmette.cli.tables import TextTable
+
+    table = TextTable("source", "read", "kept", "characters", "taken out", "tokens")
+    for one in found:
+        counts = one.counts
+        numbers = (counts.read, counts.texts, counts.characters, counts.trimmed, one.tokens)
+        table.add_row(one.source + ("" if one.whole else " (beginning)"), *(f"{number:,}" for number in numbers))
+    yield table
+    for one in found:
+        for reason, drops in one.counts.dropped.items():
+            yield f"\n{one.source}: {drops.texts:,} dropped, {reason}"
+            for name, detail, text in drops.examples:
+                yield f"  {name}: {detail}. It begins: {text}"

@@ -85,6 +85,9 @@ _ARENA = {
 }
 _DATA = {
     "check": Command("data:check", "Say what a data file holds, and what is wrong with it."),
+    "corpus": Command(
+        "corpus:corpus", "Say what texts hold, and what cleaning would drop of them, before a token is learned."
+    ),
 }
 # What `palmette --help` shows, section by section.
 SECTIONS: dict[str, dict[str, Command | Group]] = {

@@ -10,26 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import zlib
 
 import numpy as np
 
 from palmette.corpus.cleaning import Dropped
 from palmette.corpus.texts import Text
+from palmette.corpus.words import ngrams, words_of
 
-_WORD = re.compile(r"\w+")
 NGRAM, NUM_HASHES = 5, 128
 _SEED = 1
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text in lower case, without punctuation.
-
-    >>> words_of("The Kiln -- fired, at 9.")
-    ['the', 'kiln', 'fired', 'at', '9']
-    """
-    return _WORD.findall(text.lower())
 
 
 class ExactDuplicates:
@@ -57,7 +47,7 @@ def shingles(text: str) -> np.ndarray:
     words = words_of(text)
     if not words:
         return np.zeros(0, dtype=np.uint64)
-    grams = {" ".join(words[start : start + NGRAM]) for start in range(max(1, len(words) - NGRAM + 1))}
+    grams = set(ngrams(words, min(NGRAM, len(words))))
     return np.fromiter((zlib.crc32(gram.encode()) for gram in grams), dtype=np.uint64, count=len(grams))
 
 
