@@ -85,6 +85,8 @@ _ARENA = {
 }
 _DATA = {
     "check": Command("data:check", "Say what a data file holds, and what is wrong with it."),
+    "show": Command("data_forms:show", "Print what a data file is understood as: its form, and its first records."),
+    "export": Command("data_forms:export", "Write data as the rows of other trainers, with what is learned of them."),
     "corpus": Command(
         "corpus:corpus", "Say what texts hold, and what cleaning would drop of them, before a token is learned."
     ),
@@ -132,7 +134,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
         "arena": Group("Rank models by votes of people.", _ARENA),
     },
     "Make data": {
-        "data": Group("Check data before it is used.", _DATA),
+        "data": Group("Check data before it is used, and export it.", _DATA),
         "synth": Group("Make training data.", _SYNTH),
         "examples": Command("data:examples", "Write small example files for every command."),
     },

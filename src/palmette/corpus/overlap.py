@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from palmette.corpus.cleaning import Dropped
-from palmette.corpus.compressed import inner_name
 from palmette.corpus.rows import ROWS, rows_of_file
 from palmette.corpus.sources import open_source
 from palmette.corpus.texts import Text
 from palmette.corpus.words import ngrams, words_of
+from palmette.data.compressed import inner_name
 from palmette.data.source import read_source
 from palmette.data.text import short
 from palmette.errors import DataError

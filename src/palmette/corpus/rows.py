@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from palmette.corpus.compressed import inner_name, open_bytes
+from palmette.data.arrow import arrow_rows
+from palmette.data.compressed import inner_name, open_bytes
+from palmette.data.kinds import other_kind, wrong_kind
 from palmette.data.records import check_unicode
 from palmette.data.rows import parse_json_line
 from palmette.data.source import not_utf8
@@ -52,30 +54,6 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError
                 yield number, error
 
 
-def arrow_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of an Arrow file or stream, as `datasets` saves them, without their nulls.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    import pyarrow
-
-    try:
-        with pyarrow.memory_map(str(path)) as mapped:
-            try:
-                reader = pyarrow.ipc.open_file(mapped)
-                batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
-            except pyarrow.ArrowInvalid:
-                mapped.seek(0)
-                batches = iter(pyarrow.ipc.open_stream(mapped))
-            for batch in batches:
-                for row in batch.to_pylist():
-                    yield {name: value for name, value in row.items() if value is not None}
-    except (pyarrow.ArrowException, OSError) as error:
-        first = str(error).partition("\n")[0]
-        raise DataError(f"{path}: no Arrow file that can be read: {first}", "Write it again.") from error
-
-
 def text_of_row(row: Mapping[str, Any], column: str, where: str) -> str:
     """The text of a row.
 
@@ -88,6 +66,9 @@ def text_of_row(row: Mapping[str, Any], column: str, where: str) -> str:
         DataError: there is none, or it is not text.
     """
     if column not in row:
+        shown = other_kind(row, ("texts",))
+        if shown is not None:
+            raise wrong_kind(where.partition(": row ")[0], shown, ("texts",))
         others = ", ".join(map(repr, sorted(map(str, row)))) or "nothing"
         raise DataError(
             f"{where} has no {column!r}, but {others}", "Name the column of the texts: data.columns: {text: NAME}."

@@ -15,9 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from palmette.corpus.compressed import COMPRESSED, inner_name, open_bytes
 from palmette.corpus.rows import ROWS, rows_of_file, text_of_row
 from palmette.corpus.texts import Text, TextSource
+from palmette.data.compressed import COMPRESSED, inner_name, open_bytes
 from palmette.data.source import hub_stream, read_source
 from palmette.documents import read_document
 from palmette.documents.charset import NotTextError, decode

@@ -56,7 +56,8 @@ def verdicts_of(recipe: AnyPreferences, *, pairs: bool) -> tuple[list[Verdict], 
 
 
 def _read(recipe: AnyPreferences, reader: Callable[..., PreferenceSet[Record]], source: str) -> PreferenceSet[Record]:
-    return reader(source, on_bad_record=recipe.data.on_bad_record, limit=recipe.data.limit_documents)
+    data = recipe.data
+    return reader(source, on_bad_record=data.on_bad_record, limit=data.limit_documents, columns=data.columns)
 
 
 def _collected(sets: list[PreferenceSet[Record]]) -> tuple[list[Record], list[PreferenceSet[Record]]]:

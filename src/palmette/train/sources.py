@@ -53,7 +53,8 @@ def read_sources(recipe: Recipe) -> Sources:
         raise DataError("data.kind = text is only for continued pre-training", "Use palmette train pretrain.")
     if data.kind == "chat":
         return tuple(
-            read_chat(source, on_bad_record=data.on_bad_record, limit=data.limit_documents) for source in data.train
+            read_chat(source, on_bad_record=data.on_bad_record, limit=data.limit_documents, columns=data.columns)
+            for source in data.train
         )
     read = (
         read_source(source, on_bad_record=data.on_bad_record, limit_documents=data.limit_documents)
