@@ -102,9 +102,9 @@ def test_repeated_lines_paragraphs_and_grams_are_dropped() -> None:
 
 
 def test_shares_of_repetition_by_hand() -> None:
-    """In "aa b aa c" one part of four came before, with 2 of 6 characters. In "a b c a b d" the second "a b" covers 2 of
-    6 characters. In "a b a b a" the 2-grams are ab, ba, ab, ba: the third and the fourth came before, and cover the
-    last 3 of 5 characters.
+    """In "aa b aa c" one of four parts came before, with 2 of 6 characters. In "a b c a b d" the second "a b" covers 2
+    of 6 characters. In "a b a b a" the 2-grams are ab, ba, ab, ba: the third and the fourth came before, and cover
+    the last 3 of 5 characters.
     """
     assert repeated_share(["aa", "b", "aa", "c"]) == (0.25, 2 / 6)
     assert repeated_ngram_share(["a", "b", "c", "a", "b", "d"], 2) == 2 / 6

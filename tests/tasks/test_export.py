@@ -85,8 +85,8 @@ def test_questions_are_the_conversation_that_palmette_trains_on(tokenizer: PreTr
 
 
 def test_rows_of_tokens_have_the_loss_of_the_tree(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Each row by itself, through the stock model, weighted by its weights: the sum is the loss of the packed trees. Turns
-    that two conversations share count in one of the rows.
+    """Each row by itself, through the stock model, weighted by its weights: the sum is the loss of the packed trees.
+    Turns that two conversations share count in one of the rows.
     """
     conversations = [
         Conversation("a", (ASKED, said("At 7:40.", 0.5), ASKED, said("So be it."))),

@@ -27,6 +27,7 @@ from palmette.train.step import nll_objective
 from palmette.train.text_plan import TextPlan
 from palmette.train.text_stream import HeldOut, PieceStream, Strand
 from palmette.tree.batch import PackedBatch
+from tests.support.command import palmette
 from tests.support.models import tiny_llama
 from tests.support.runs import adapter, assert_same, log, on_step, quiet
 
@@ -226,6 +227,19 @@ def test_a_stopped_run_ends_with_the_same_parameters(
     assert_same(adapter(finished / "run"), adapter(tmp_path / "run"))
     for name in ("held_out.jsonl", "written.jsonl"):
         assert log(tmp_path / "run", name) == log(finished / "run", name)
+
+
+def test_a_run_is_measured_by_its_name(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same figure as the run's own at its end, for a source that it only measured on."""
+    source, run = finished / "texts" / "c.md", finished / "run"
+    command = ("eval", "texts", source, "--model", run, "--piece-tokens", "64", "--json")
+    assert palmette(monkeypatch, *command) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    (last,) = [line for line in log(run, "held_out.jsonl") if line["step"] == 6 and line["source"] == str(source)]
+    assert found["tokens"] == last["tokens"]
+    assert found["loss"] == pytest.approx(last["loss"], abs=1e-4)
 
 
 def test_epochs_become_tokens(finished: Path, tiny_folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`palmette data corpus` and `palmette synth tokenizer`."""
+"""Commands about texts: `palmette data corpus`, `palmette eval texts` and `palmette synth tokenizer`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palmette.cli.options import DATA, MODEL, PATH
+from palmette.cli.options import DATA, MODEL, PATH, ModelOption
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.corpus.survey import SourceSurvey
@@ -157,3 +157,42 @@ def _lines(found: Sequence[SourceSurvey]) -> Iterator[Any]:
             yield f"\n{one.source}: {drops.texts:,} dropped, {reason}"
             for name, detail, text in drops.examples:
                 yield f"  {name}: {detail}. It begins: {text}"
+
+
+def eval_texts(
+    sources: TextsArgument,
+    model: ModelOption,
+    tokens: Annotated[int, typer.Option(min=1, help="Most tokens of each source that are scored.")] = 16384,
+    piece_tokens: Annotated[int, typer.Option(min=2, help="Longest piece of a text, in tokens.")] = 1024,
+    column: ColumnOption = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as one JSON object.")] = False,
+) -> None:
+    """Measure how well a model predicts texts, as perplexity by source.
+
+    Texts are cut into pieces that do not see each other, as `palmette train pretrain` cuts them.
+    """
+    from palmette.cli.console import print_json, stdout
+    from palmette.cli.tables import TextTable
+    from palmette.corpus.sources import open_source
+    from palmette.startup import quick_imports
+
+    opened = [open_source(name, columns={"text": column}) for name in sources]
+    with quick_imports(freeze=True):
+        from palmette.inference.base import load_merged
+        from palmette.inference.names import resolve_model
+        from palmette.inference.perplexity import score_sources, some_pieces
+        from palmette.model.checks import check_model
+        from palmette.tasks.text_pieces import TextPieces
+    loaded = load_merged(resolve_model(model))
+    check_model(loaded.model, training=False, weights=loaded.content)
+    pieces = TextPieces(loaded.tokenizer, piece_tokens)
+    trees = [tree for source in opened for tree in some_pieces(source, pieces, tokens)]
+    scores = score_sources(loaded.model, trees, row_tokens=piece_tokens, tokens_per_batch=max(piece_tokens, 4096))
+    if as_json:
+        values = [{"source": one.source, "tokens": one.num_tokens, "loss": one.loss} for one in scores]
+        print_json([{**value, "perplexity": one.perplexity} for value, one in zip(values, scores, strict=True)])
+        return
+    table = TextTable("source", "tokens", "nats a token", "perplexity")
+    for one in scores:
+        table.add_row(one.source, f"{one.num_tokens:,}", f"{one.loss:.4f}", f"{one.perplexity:,.2f}")
+    stdout().print(table)

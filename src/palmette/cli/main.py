@@ -22,6 +22,7 @@ _EVAL = {
         "endpoint:eval_endpoint",
         "Answer a data set with a chat model behind an endpoint.",
     ),
+    "texts": Command("corpus:eval_texts", "Measure how well a model predicts texts, as perplexity by source."),
     "retention": Command(
         "evaluation:eval_retention",
         "Measure what fine-tuning cost on general text and chats.",

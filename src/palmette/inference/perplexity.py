@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from palmette.errors import ModelError
+from palmette.corpus.texts import TextSource
+from palmette.errors import DataError, ModelError
 from palmette.model.attention import skips_hidden
 from palmette.model.forward import evaluating, model_name, score_tokens
+from palmette.tasks.text_pieces import TextPieces, num_learned
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import PrefixTree
 
@@ -74,3 +76,22 @@ def score_sources(
     if not all(map(math.isfinite, nll.values())):
         raise ModelError(f"{model_name(model)} gives numbers that are not finite", "Lower train.learning_rate.")
     return [SourceScore(name, count[name], value) for name, value in nll.items()]
+
+
+def some_pieces(source: TextSource, pieces: TextPieces, most: int) -> Iterator[PrefixTree]:
+    """The first pieces of a source, up to about so many learned tokens, named by the source.
+
+    Raises:
+        DataError: the source cannot be read, or holds no text.
+    """
+    total = 0
+    for text in source.open():
+        if isinstance(text, DataError):
+            continue
+        for tree in pieces.trees(source.name, text.text):
+            if total >= most:
+                return
+            total += num_learned(tree)
+            yield tree
+    if not total:
+        raise DataError(f"{source.name} holds no text", "Give another source.")

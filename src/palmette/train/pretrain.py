@@ -7,7 +7,7 @@ Continually Pre-train Large Language Models"). Not covered: several processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from palmette.corpus.sources import open_source
 from palmette.corpus.survey import SourceSurvey, clean_texts, survey
 from palmette.corpus.texts import Text, TextSource
 from palmette.errors import DataError, RecipeError
+from palmette.inference.perplexity import some_pieces
 from palmette.model.attention import skips_hidden
 from palmette.model.forward import check_positions
 from palmette.numbers import count
@@ -79,10 +80,8 @@ def prepare(recipe: PretrainRecipe, say: Say) -> TextJob:
     held_out = HeldOut(settings.held_out_share)
     sample = _Sample(pieces, held_out, settings.held_out_tokens)
     found = survey((*corpus.train, *corpus.replay), recipe.clean, sample.count)
-    for text in (one for source in corpus.held_out for one in source.open() if isinstance(one, Text)):
-        if sample.is_full(text.source):
-            continue
-        sample.hold(text)
+    for source in corpus.held_out:
+        sample.hold(some_pieces(source, pieces, settings.held_out_tokens))
     for one in found:
         say(_said(one))
     budget = _budget(recipe, corpus, found)
@@ -171,10 +170,6 @@ class _Sample:
         """Tokens of the pieces that were kept."""
         return sum(self._kept.values())
 
-    def is_full(self, source: str) -> bool:
-        """Whether a source has enough."""
-        return self._kept.get(source, 0) >= self._most
-
     def count(self, text: Text) -> tuple[int, int]:
         """The number of tokens of a text that are learned, and of those that are held out."""
         learned = held = 0
@@ -186,13 +181,13 @@ class _Sample:
                 learned += num_learned(tree)
         return learned, held
 
-    def hold(self, text: Text) -> None:
-        """Keep the pieces of a text that is only measured on."""
-        for tree in self._pieces.trees(text.source, text.text):
+    def hold(self, trees: Iterable[PrefixTree]) -> None:
+        """Keep pieces of a source that is only measured on."""
+        for tree in trees:
             self._keep(tree)
 
     def _keep(self, tree: PrefixTree) -> None:
-        if not self.is_full(tree.name):
+        if self._kept.get(tree.name, 0) < self._most:
             self.trees.append(tree)
             self._kept[tree.name] = self._kept.get(tree.name, 0) + num_learned(tree)
 
