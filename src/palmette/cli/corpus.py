@@ -92,11 +92,7 @@ def corpus(
     A recipe of `palmette train pretrain` cleans in the same way, with the same names under `clean`.
     """
     from palmette.cli.console import print_json, stdout
-    from palmette.config.corpus import CleanSection
-    from palmette.config.recipes import read_section
-    from palmette.corpus.sources import open_source
-    from palmette.corpus.survey import survey
-    from palmette.run import check_absent, whole_folder, write_json
+    from palmette.run import check_absent
 
     if out is not None:
         check_absent(out)
@@ -109,6 +105,29 @@ def corpus(
         "duplicates": duplicates,
         "against": against or [],
     }
+    found, record = _surveyed(sources, given, column, limit, model, out)
+    if as_json:
+        print_json(record)
+        return
+    for line in _lines(found):
+        stdout().print(line)
+
+
+def _surveyed(
+    sources: Sequence[str],
+    given: dict[str, Any],
+    column: str,
+    limit: int | None,
+    model: str | None,
+    out: Path | None,
+) -> tuple[list[SourceSurvey], dict[str, Any]]:
+    """What sources hold, and the same as JSON holds it. Both files are written into a folder, if one is given."""
+    from palmette.config.corpus import CleanSection
+    from palmette.config.recipes import read_section
+    from palmette.corpus.sources import open_source
+    from palmette.corpus.survey import survey
+    from palmette.run import whole_folder, write_json
+
     clean = read_section(CleanSection, given, "palmette data corpus")
     opened = [open_source(name, columns={"text": column}, limit=limit, drop_bad=True) for name in sources]
     name, encoder = _encoder(model)
@@ -121,11 +140,7 @@ def corpus(
         with whole_folder(out) as staging:
             write_corpus_page(staging / "corpus.html", found, settings, name)
             write_json(staging / "corpus.json", record)
-    if as_json:
-        print_json(record)
-        return
-    for line in _lines(found):
-        stdout().print(line)
+    return found, record
 
 
 def _encoder(model: str | None) -> tuple[str, Any]:

@@ -88,7 +88,7 @@ def _records(rows: list[dict[str, object]], kind: Kind, source: str) -> Iterator
         for row in rows:
             yield tuple((key, str(value)) for key, value in row.items() if key in _USED)
         return
-    for record in parsers[kind](rows, source):  # type: ignore[operator]
+    for record in parsers[kind](rows, source):
         if isinstance(record, DataError):
             raise record
         yield tuple(_lines(record))
