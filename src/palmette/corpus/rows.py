@@ -9,9 +9,9 @@ from typing import Any
 from palmette.data.arrow import arrow_rows
 from palmette.data.compressed import inner_name, open_bytes
 from palmette.data.kinds import other_kind, wrong_kind
+from palmette.data.not_text import not_utf8
 from palmette.data.records import check_unicode
 from palmette.data.rows import parse_json_line
-from palmette.data.source import not_utf8
 from palmette.data.tables import is_table, open_table
 from palmette.errors import DataError, kind_of_value
 

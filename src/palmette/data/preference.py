@@ -116,25 +116,6 @@ class PreferenceSet(Generic[Record]):
         return {"source": self.source, "sha256": self.sha256, "records": len(self.records)}
 
 
-def unpaired(comparison: Comparison) -> tuple[Verdict, Verdict]:
-    """A pair as two verdicts: the first completion is good, the second bad.
-
-    Raises:
-        PreferenceError: it ranks more than two completions, so it is not known which of them are good.
-    """
-    if len(comparison.completions) != 2:
-        raise PreferenceError(
-            "format",
-            f"record {comparison.id!r} ranks {len(comparison.completions)} completions, so good ones are not known",
-            "Give pairs, or verdicts: 'prompt', 'completion', 'label'.",
-        )
-    good, bad = comparison.completions
-    return (
-        Verdict(f"{comparison.id}/0", comparison.prompt, good, True),
-        Verdict(f"{comparison.id}/1", comparison.prompt, bad, False),
-    )
-
-
 def read_comparisons(
     source: str,
     *,

@@ -18,6 +18,7 @@ from palmette.data.compressed import COMPRESSED, inner_name, open_bytes
 from palmette.data.files import DocumentFiles
 from palmette.data.forms import standard_rows
 from palmette.data.kinds import KINDS, of_kind
+from palmette.data.not_text import not_utf8
 from palmette.data.records import DataSet, Document, check_document, check_question
 from palmette.data.rows import group_rows, parse_json_lines, parse_json_list
 from palmette.data.squad import parse_squad
@@ -255,37 +256,6 @@ def _read_text(path: Path, source: str) -> tuple[str, str]:
     except UnicodeDecodeError as error:
         raise not_utf8(raw, f"{source}: byte {error.start} is not UTF-8") from error
     return hashlib.sha256(raw).hexdigest(), text
-
-
-# How files begin that hold no text, from the specifications of their formats.
-_BINARY = {
-    b"PAR1": "a Parquet file",
-    b"ARROW1": "an Arrow file",
-    b"\xff\xff\xff\xff": "an Arrow stream",
-    b"\x1f\x8b": "compressed with gzip",
-    b"\x28\xb5\x2f\xfd": "compressed with Zstandard",
-    b"BZh": "compressed with bzip2",
-    b"\xfd7zXZ\x00": "compressed with xz",
-    b"PK\x03\x04": "a zip archive",
-    b"SQLite format 3\x00": "an SQLite database",
-}
-
-
-def not_utf8(raw: bytes, problem: str) -> DataError:
-    """The error of bytes that are not UTF-8, with a way out that suits what they are.
-
-    Args:
-        raw: the bytes, from the beginning of the file or of the line.
-        problem: what is wrong, and where.
-    """
-    kind = next((kind for magic, kind in _BINARY.items() if raw.startswith(magic)), None)
-    if kind is None:
-        return DataError(problem, "Save the file as UTF-8.")
-    if kind == "a Parquet file":
-        return DataError(f"{problem}, since it is {kind}", "Give it a name that ends in .parquet.")
-    how = "Decompress it" if kind.startswith(("compressed", "a zip")) else "Convert it to JSON Lines"
-    tool = ", for instance with to_json of the datasets package" if how.startswith("Convert") else ""
-    return DataError(f"{problem}, since it is {kind}", f"{how} first{tool}.")
 
 
 def _hub_rows(source: str, default_split: str, ways: str) -> tuple[str, Iterable[dict[str, Any]]]:

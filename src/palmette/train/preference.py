@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from palmette.data.preference import Comparison, PreferenceSet, Verdict, read_comparisons, read_verdicts, unpaired
+from palmette.data.pairs import unpaired
+from palmette.data.preference import Comparison, PreferenceSet, Verdict, read_comparisons, read_verdicts
 from palmette.inference.reference import reference_fingerprint
 from palmette.model.attention import skips_hidden
 from palmette.model.forward import check_positions
