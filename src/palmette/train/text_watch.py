@@ -21,7 +21,7 @@ from palmette.tree.prefix_tree import PrefixTree
 from palmette.tree.segments import decode_tokens
 
 HELD_OUT, WRITTEN = "held_out.jsonl", "written.jsonl"
-LOSS, PERPLEXITY = "held_out_loss", "perplexity"
+PERPLEXITY = "perplexity"
 
 
 class Watch:
@@ -80,7 +80,7 @@ class Watch:
                 row_tokens=self._train.row_tokens,
                 tokens_per_batch=self._train.tokens_per_batch,
             )
-            self.tally.note(LOSS, sum(one.nll for one in scores) / sum(one.num_tokens for one in scores))
+            self.tally.note("held_out_loss", sum(one.nll for one in scores) / sum(one.num_tokens for one in scores))
             for one in scores:
                 values = {"source": one.source, "tokens": one.num_tokens, "loss": one.loss, PERPLEXITY: one.perplexity}
                 run.append_line(self._folder / HELD_OUT, _line({"step": self.step, **values}))
