@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX
 OUT ?= runs/quickstart
 
 .PHONY: quickstart smoke reader test chromium postgresql check lint types format docs docs-site clean
-.PHONY: bench bench-decode bench-train bench-preferences bench-choice choice-oracle
+.PHONY: bench bench-decode bench-train bench-pretrain bench-preferences bench-choice choice-oracle
 
 quickstart: .venv/run.stamp
 	$(BIN)/palmette quickstart --out $(OUT)
@@ -61,6 +61,11 @@ bench-decode: .venv/bench.stamp
 bench-train: DATA = builtin:train
 bench-train: .venv/bench.stamp
 	$(BIN)/python benchmarks/train.py --data "$(DATA)" $(ARGS)
+
+# Continued pre-training against TRL's SFTTrainer, on packed pieces of text. DATA=FOLDER takes other texts. benchmarks/pretrain.py says more.
+bench-pretrain: DATA = builtin:train
+bench-pretrain: .venv/bench.stamp
+	$(BIN)/python benchmarks/pretrain.py --data "$(DATA)" $(ARGS)
 
 # Preferences against TRL: DPO, reward models, GRPO updates; the last lines are the ratios. ARGS="--kinds grpo" measures one of them alone.
 # benchmarks/preferences.py says more.

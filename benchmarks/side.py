@@ -275,7 +275,7 @@ def give_schedule(trainer: Any) -> None:
 
     Those of transformers begin at 0, so the sides would not learn the same.
     """
-    trainer.from_zero = False
+    trainer.from_zero, trainer.decay, trainer.final_rate = False, ScheduledTrainer.decay, ScheduledTrainer.final_rate
     trainer.create_scheduler = functools.partial(ScheduledTrainer.create_scheduler, trainer)
 
 

@@ -17,6 +17,7 @@ from palmette.synth.preference_settings import PreferenceSettings
 from palmette.tasks.qa_prompt import QaPrompt
 from palmette.train.recipes.preferences import DpoRecipe, KtoRecipe, RewardRecipe
 from palmette.train.recipes.rollouts import GrpoRecipe, PpoRecipe
+from palmette.train.recipes.texts import PretrainRecipe
 
 INTRODUCTION = """\
 # Recipes
@@ -60,6 +61,7 @@ CHAPTERS = (
     _stage("kto", KtoRecipe),
     _stage("grpo", GrpoRecipe),
     _stage("ppo", PpoRecipe),
+    _stage("pretrain", PretrainRecipe),
     Chapter("Sweeps", "`palmette sweep` reads these keys.", Sweep),
     Chapter("Chains", "`palmette chain` reads these keys.", Chain),
     Chapter(

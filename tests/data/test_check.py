@@ -117,7 +117,7 @@ def test_another_kind_than_is_wanted_is_the_first_problem(tmp_path: Path) -> Non
     ("lines", "message"),
     [
         ((), "is empty"),
-        (({"id": 1, "instruction": "Say hello.", "output": "Hello."},), "since they have 'instruction', 'output'"),
+        (({"id": 1, "greeting": "Say hello.", "reply": "Hello."},), "since they have 'greeting', 'reply'"),
         (("hello",), "line 1 is not JSON"),
     ],
 )

@@ -59,7 +59,7 @@ def test_a_recipe_names_its_command_and_files_that_exist(name: str, folder: Path
     else:
         stage = command[1].removeprefix("train ")
         recipe = read_recipe(folder / name, stage)
-        kinds = {"questions.jsonl": "questions", "chat.jsonl": "conversations"}
+        kinds = {"questions.jsonl": "questions", "chat.jsonl": "conversations", "contract.txt": "texts"}
         given = kinds.get(Path(recipe.data.train[0]).name, Path(recipe.data.train[0]).stem)
         assert given in STAGES[stage].data_kinds
         assert (recipe.data.kind == "chat") == (given == "conversations")

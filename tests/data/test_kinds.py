@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from palmette.corpus.sources import open_source
 from palmette.data.chat import read_chat
 from palmette.data.kinds import KINDS, Kind, kind_of
 from palmette.data.preference import read_comparisons, read_verdicts
@@ -25,6 +26,7 @@ ROWS: dict[Kind, list[dict[str, Any]]] = {
         {"question": "When?", "context": TEXT, "answers": ["7:40"]},
         {"question": "When?", "document": TEXT, "answers": [], "id": "a"},
     ],
+    "texts": [{"text": TEXT}, {"text": TEXT, "id": "a", "meta": {"source": "b"}}],
     "conversations": [
         {"messages": [ASKED, {"role": "assistant", "content": "At 7:40."}]},
         {"conversations": [{"from": "human", "value": "When?"}, {"from": "gpt", "value": "At 7:40."}]},
@@ -49,6 +51,7 @@ READERS: dict[Kind, Callable[[str], object]] = {
     "conversations": read_chat,
     "preferences": read_comparisons,
     "verdicts": read_verdicts,
+    "texts": lambda source: list(open_source(source).open()),
     "judged answers": lambda source: read_judged(source, (), load_prompt("plain")),
 }
 PAIRS = [
@@ -76,7 +79,7 @@ def test_a_row_shows_its_kind(kind: Kind, row: dict[str, Any]) -> None:
     assert kind_of({**row, "id": "x", "chosen": row.get("chosen"), "messages": row.get("messages")}) == kind
 
 
-@pytest.mark.parametrize("kind", ["questions", "conversations", "preferences", "verdicts"])
+@pytest.mark.parametrize("kind", ["questions", "texts", "conversations", "preferences", "verdicts"])
 def test_a_reader_takes_every_form_of_its_own_kind(kind: Kind, tmp_path: Path) -> None:
     for row in ROWS[kind]:
         READERS[kind](written(tmp_path / "rows.jsonl", [row]))

@@ -11,6 +11,7 @@ import datasets
 import pytest
 
 from palmette.data.chat import Part, Turn
+from palmette.data.pairs import unpaired
 from palmette.data.preference import (
     Comparison,
     Verdict,
@@ -18,7 +19,6 @@ from palmette.data.preference import (
     read_comparisons,
     read_verdicts,
     turn_text,
-    unpaired,
 )
 from palmette.errors import DataError
 

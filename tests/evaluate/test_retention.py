@@ -23,11 +23,12 @@ from palmette.evaluate.retention.measure import (
     observe,
     score_texts,
 )
-from palmette.evaluate.retention.probe import Probe, beginning
+from palmette.evaluate.retention.probe import Probe
 from palmette.evaluate.retention.scores import CompletionScore, Retention, TextScore, total
 from palmette.evaluate.retention.texts import ChatPrompt, Passage, passages
 from palmette.model.loading import add_lora, load_model
 from palmette.pages.plots import SweepPoint, forgetting_figure, plot_forgetting
+from palmette.tasks.text_pieces import beginning
 from tests.support.models import tiny_llama
 from tests.support.oracle import oracle
 from tests.support.tokenizers import STYLES

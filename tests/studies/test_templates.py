@@ -17,6 +17,7 @@ from palmette.studies.sweep.recipe import Sweep, load_sweep
 from palmette.studies.templates import template_text, templates
 from palmette.train.recipes.preferences import DpoRecipe, KtoRecipe, RewardRecipe
 from palmette.train.recipes.rollouts import GrpoRecipe, PpoRecipe
+from palmette.train.recipes.texts import PretrainRecipe
 from palmette.train.stages import STAGES, read_recipe
 
 # The least that each class takes. All else is its default.
@@ -27,6 +28,7 @@ LEAST: dict[str, tuple[type[Section], dict[str, object]]] = {
     "kto": (KtoRecipe, {"output": "runs/kto", "data": {"train": ["verdicts.jsonl"]}}),
     "grpo": (GrpoRecipe, {"output": "runs/grpo"}),
     "ppo": (PpoRecipe, {"output": "runs/ppo"}),
+    "pretrain": (PretrainRecipe, {"output": "runs/pretrain"}),
     "sweep": (Sweep, {"output": "runs/sweep"}),
 }
 

@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hub": set(),
     "documents": {"errors", "files"},
     "data": {"errors", "files", "documents", "hub"},
+    "corpus": {"errors", "files", "config", "documents", "data"},
     "tree": {"errors"},
     "tasks": {"errors", "files", "data", "tree"},
     "model": {"errors", "cache", "hub", "tree"},
@@ -31,11 +32,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rollouts": {"errors", "seeds", "data", "tree", "tasks", "model", "objectives", "decode"},
 }
 _RUN = {"errors", "files", "config", "run", "progress"}
-_SHARED = {*_RUN, "numbers", "seeds", "data", "tree", "tasks", "model", "objectives", "decode", "rollouts", "inference"}
+_SHARED = {
+    *_RUN,
+    "numbers",
+    "seeds",
+    "data",
+    "corpus",
+    "tree",
+    "tasks",
+    "model",
+    "objectives",
+    "decode",
+    "rollouts",
+    "inference",
+}
 MAY_IMPORT |= {
-    "inference": {*_RUN, "lock", "cache", "startup", "data", "tree", "tasks", "model", "decode"},
+    "inference": {*_RUN, "lock", "cache", "startup", "data", "corpus", "tree", "tasks", "model", "decode"},
     "train": {*_SHARED, "lock"},
-    "evaluate": _SHARED - {"files", "seeds", "numbers"},
+    "evaluate": _SHARED - {"files", "seeds", "numbers", "corpus"},
     "choice": {"errors", "files", "run", "progress", "lock", "data", "tree", "model", "inference"},
     "review": {"errors", "files", "lock", "data", "tasks", "decode", "evaluate"},
     "arena": {"errors", "numbers", "data", "evaluate"},
@@ -46,6 +60,7 @@ MAY_IMPORT |= {
         "numbers",
         "progress",
         "data",
+        "corpus",
         "tasks",
         "evaluate",
         "choice",
@@ -67,7 +82,18 @@ MAY_IMPORT |= {
         "pages",
     },
     "endpoint": {"errors", "run", "data", "tasks", "decode"},
-    "synth": {*_RUN, "seeds", "lock", "data", "tasks", "model", "decode", "rollouts", "inference", "endpoint"},
+    "synth": {
+        *_RUN,
+        "seeds",
+        "lock",
+        "data",
+        "tasks",
+        "model",
+        "decode",
+        "rollouts",
+        "inference",
+        "endpoint",
+    },
     "publish": {
         "errors",
         "files",

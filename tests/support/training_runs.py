@@ -95,6 +95,7 @@ COUNTED_IN = {
     "kto": ["kto.py"],
     "grpo": ["grpo.py", "kl_limit.py"],
     "ppo": ["ppo.py", "kl_limit.py"],
+    "pretrain": ["text_watch.py"],
 }
 
 

@@ -16,6 +16,7 @@ from palmette.studies.chain.recipe import load_chain
 from palmette.studies.sweep.recipe import load_sweep
 from palmette.train.recipes.preferences import DpoRecipe, KtoRecipe, RewardRecipe
 from palmette.train.recipes.rollouts import GrpoRecipe, PpoRecipe
+from palmette.train.recipes.texts import PretrainRecipe
 from palmette.train.run import TrainedRun, resume, train
 from palmette.train.stages import STAGES, read_recipe, resolve, stage_of_run
 from tests.support.command import palmette
@@ -29,6 +30,7 @@ RECIPES = {
     "kto": KtoRecipe,
     "grpo": GrpoRecipe,
     "ppo": PpoRecipe,
+    "pretrain": PretrainRecipe,
 }
 
 
@@ -103,7 +105,7 @@ KINDS_OF_RECIPES = {
     "chain": "output: x\nstages: {a: {kind: run, run: runs/a}}",
 }
 # What a recipe without a section of its own may be: all settings that stages share fit several of them.
-_READ_ALIKE = {("sft", "grpo"), ("sft", "ppo")}
+_READ_ALIKE = {("sft", "grpo"), ("sft", "ppo"), ("sft", "pretrain")}
 
 
 def command_of(kind: str) -> str:

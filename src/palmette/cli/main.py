@@ -23,6 +23,7 @@ _EVAL = {
         "endpoint:eval_endpoint",
         "Answer a data set with a chat model behind an endpoint.",
     ),
+    "texts": Command("corpus:eval_texts", "Measure how well a model predicts texts, as perplexity by source."),
     "retention": Command(
         "evaluation:eval_retention",
         "Measure what fine-tuning cost on general text and chats.",
@@ -59,6 +60,10 @@ _SYNTH = {
         "synth:synth_preferences",
         "Make preferences from a model's own answers, or from verdicts.",
     ),
+    "tokenizer": Command(
+        "corpus:synth_tokenizer",
+        "Train a tokenizer on texts, and write the configuration of a small model with it.",
+    ),
 }
 _REVIEW = {
     "export": Command("review_data:review_export", "Write verdicts to a file, to learn from or for another tool."),
@@ -82,6 +87,11 @@ _ARENA = {
 }
 _DATA = {
     "check": Command("data:check", "Say what a data file holds, and what is wrong with it."),
+    "show": Command("data_forms:show", "Print what a data file is understood as: its form, and its first records."),
+    "export": Command("data_forms:export", "Write data as the rows of other trainers, with what is learned of them."),
+    "corpus": Command(
+        "corpus:corpus", "Say what texts hold, and what cleaning would drop of them, before a token is learned."
+    ),
 }
 # What `palmette --help` shows, section by section.
 SECTIONS: dict[str, dict[str, Command | Group]] = {
@@ -126,7 +136,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
         "arena": Group("Rank models by votes of people.", _ARENA),
     },
     "Make data": {
-        "data": Group("Check data before it is used.", _DATA),
+        "data": Group("Check data before it is used, and export it.", _DATA),
         "synth": Group("Make training data.", _SYNTH),
         "examples": Command("data:examples", "Write small example files for every command."),
     },

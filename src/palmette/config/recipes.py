@@ -72,6 +72,12 @@ class Recipe(Section):
                 f"model.quantization = {self.model.quantization} keeps weights that train.method = full would train",
                 "Use train.method: lora, or take model.quantization out.",
             )
+        if self.model.init == "random" and (self.train.method != "full" or self.start is not None):
+            raise contradiction(
+                "model.init = random draws weights that nobody has trained, and "
+                + (f"start = {self.start} has others" if self.start else "train.method = lora would never train them"),
+                "Set train.method: full, without start.",
+            )
         if self.reasoning.embedding_epochs and self.reasoning.kind != "pause":
             raise contradiction(
                 f"reasoning.embedding_epochs = {self.reasoning.embedding_epochs} trains embeddings that "

@@ -57,6 +57,8 @@ class ModelSection(Section):
         fused: on a CPU, run each layer as one operation. It works for the families Llama, Mistral and Qwen2.
         trust_remote_code: run code that comes with the model.
         overrides: values that replace those of the model's own configuration.
+        init: "pretrained" loads the weights. "random" draws new ones (train.seed) for the model's configuration, and
+            needs only that and a tokenizer. Every weight is then trained.
     """
 
     name: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -67,6 +69,7 @@ class ModelSection(Section):
     fused: bool = True
     trust_remote_code: bool = False
     overrides: dict[str, Any] = {}
+    init: Literal["pretrained", "random"] = "pretrained"
 
 
 class NegativesSection(Section):
@@ -87,19 +90,21 @@ class DataSection(Section):
     Attributes:
         train: sources, read one after the other.
         kind: "qa" for questions about documents, "chat" for conversations, "preferences" for the stages that learn from
-            preferences.
+            preferences, "text" for continued pre-training.
         on_bad_record: what to do with a broken question, document or conversation. "drop" leaves it out and counts it.
         on_too_long: what to do with a tree of more than train.row_tokens tokens. "drop" leaves it out and counts it.
         limit_documents: use only the first N documents or conversations of each source.
         negatives: unanswerable questions that are added to those of the data. Only for questions about documents.
+        columns: the names of columns that the data call otherwise, such as {text: content}.
     """
 
     train: Annotated[list[str], Field(min_length=1)] = ["builtin:train"]
-    kind: Literal["qa", "chat", "preferences"] = "qa"
+    kind: Literal["qa", "chat", "preferences", "text"] = "qa"
     on_bad_record: Literal["error", "drop"] = "error"
     on_too_long: Literal["error", "drop"] = "error"
     limit_documents: Positive | None = None
     negatives: NegativesSection = NegativesSection()
+    columns: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _negatives_are_questions(self) -> DataSection:
@@ -200,8 +205,10 @@ class TrainSection(Section):
         trees_per_step: documents of an optimizer step.
         row_tokens: most tokens of a tree. With a dense attention mask, also of a row.
         tokens_per_batch: most tokens of a forward pass. A row that has more is passed alone.
-        schedule: learning-rate schedule after the warm-up.
+        schedule: learning-rate schedule after the warm-up. "warmup_stable_decay" stays at the peak until `decay`.
         warmup: share of the steps over which the learning rate rises.
+        decay: share of the steps over which "warmup_stable_decay" falls, in a line.
+        final_rate: learning rate after the last step, as a share of the peak.
         max_grad_norm: norm that gradients are clipped to. 0 does not clip.
         weight_decay: decoupled weight decay of AdamW.
         seed: random seed of adapters, dropout and order.
@@ -217,8 +224,10 @@ class TrainSection(Section):
     trees_per_step: Positive = 2
     row_tokens: Positive = 4096
     tokens_per_batch: Positive = 4096
-    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "cosine"
+    schedule: Literal["linear", "cosine", "constant_with_warmup", "warmup_stable_decay"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    decay: Fraction = 0.2
+    final_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -1,5 +1,6 @@
-"""Conversations to learn from: JSON Lines, or data sets of the Hugging Face hub.
+"""Conversations to learn from: JSON Lines, JSON lists, tables, or data sets of the Hugging Face hub.
 
+Rows of other forms, such as Alpaca's, become rows of this form first (`data/forms.py`).
 A row has `messages` (or `conversations`), which is a list of turns. Or it has `prompt` and `completion`, each a text or
 a list of turns. A turn is {"role": ..., "content": ...}, or {"from": ..., "value": ...} as in ShareGPT. Content is a
 text, or a list of parts. Each part is a text, or
@@ -14,7 +15,7 @@ ignored, except those that would change the input of a model. A null means the s
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -111,7 +112,12 @@ class ChatSet:
 
 
 def read_chat(
-    source: str, *, default_split: str = "train", on_bad_record: OnBad = "error", limit: int | None = None
+    source: str,
+    *,
+    default_split: str = "train",
+    on_bad_record: OnBad = "error",
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> ChatSet:
     """Read and check conversations.
 
@@ -120,11 +126,12 @@ def read_chat(
         default_split: the split of a hub data set whose name gives none after a colon.
         on_bad_record: "error" stops at the first bad conversation. "drop" leaves it out and counts it.
         limit: read at most so many conversations.
+        columns: the names of columns that the data call otherwise, as {ours: theirs}.
 
     Raises:
         DataError: there is no such source, a record is bad, an id occurs twice, or nothing is left.
     """
-    digest, rows = open_rows(source, default_split=default_split, columns=_FORMAT, example=_EXAMPLE)
+    digest, rows = open_rows(source, default_split=default_split, columns=_FORMAT, example=_EXAMPLE, names=columns)
     conversations: list[Conversation] = []
     dropped: list[str] = []
     seen: set[str] = set()

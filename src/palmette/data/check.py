@@ -21,7 +21,7 @@ from palmette.data.inputs import DOCUMENT_SUFFIXES, QuestionFile
 from palmette.data.kinds import KINDS, Kind, kind_of, wrong_kind
 from palmette.data.preference import Comparison, Verdict, parse_comparisons, parse_verdicts
 from palmette.data.records import Document
-from palmette.data.source import checked_records, open_rows
+from palmette.data.source import checked_records, is_json_list, open_rows
 from palmette.data.tables import SUFFIXES, is_table, open_table
 from palmette.errors import DataError
 from palmette.files import expand
@@ -91,7 +91,7 @@ def check_data(source: str, wanted: Sequence[Kind] = ()) -> Report:
     """
     path = expand(source)
     _check_may_be_data(path, source)
-    if source.startswith("builtin:") or path.suffix == ".json":
+    if source.startswith("builtin:") or (path.suffix == ".json" and not is_json_list(path)):
         return _wanted(_questions(source), "questions", wanted)
     rows = list(open_rows(source, default_split="train", columns="", example=_EXAMPLE)[1])
     columns = open_table(path, source).columns if is_table(path) else ()
@@ -104,6 +104,8 @@ def check_data(source: str, wanted: Sequence[Kind] = ()) -> Report:
         report = _conversations(source, rows)
     elif kind == "judged answers":
         report = _judged(source, rows)
+    elif kind == "texts":
+        report = _texts(source, rows)
     else:
         report = _preferences(source, rows, kind)
     return _wanted(report, kind, wanted)
@@ -249,6 +251,17 @@ def _judged(source: str, rows: Sequence[dict[str, Any] | DataError]) -> Report:
     ]
     counts = f"{labels.count(True) + labels.count(False)}, of which {labels.count(True)} are good"
     return _report(source, "judged answers", [("verdicts", counts)], errors)
+
+
+def _texts(source: str, rows: Sequence[dict[str, Any] | DataError]) -> Report:
+    errors = [row for row in rows if isinstance(row, DataError)]
+    texts = [row["text"] for row in rows if isinstance(row, dict) and isinstance(row.get("text"), str)]
+    errors += [
+        DataError(f"{source}: row {number}: 'text' is no text", "Write a text, or take the row out.")
+        for number, row in enumerate(rows, start=1)
+        if isinstance(row, dict) and not isinstance(row.get("text"), str)
+    ]
+    return _report(source, "texts", [("texts", f"{len(texts)}{_lengths(texts)}")], errors)
 
 
 def _lengths(texts: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from palmette.data.values import without_nulls
 from palmette.errors import DataError
 
-Kind = Literal["questions", "conversations", "preferences", "verdicts", "judged answers"]
+Kind = Literal["texts", "questions", "conversations", "preferences", "verdicts", "judged answers"]
 Row = Mapping[str, Any]
 _LOOKED_AT = 20  # rows, so that a stray one does not decide
 
@@ -96,6 +96,13 @@ KINDS: dict[Kind, DataKind] = {
         lambda row: _has_one(row, "messages", "conversations") or _has(row, "prompt", "completion"),
         lambda row: _has_one(row, "messages", "conversations"),
     ),
+    "texts": DataKind(
+        "texts",
+        "'text'",
+        "Texts are for palmette train pretrain.",
+        lambda row: _has(row, "text") and not _has_one(row, "question", "label"),
+        lambda row: _has(row, "text") and not _has_one(row, "question", "context", "document", "label"),
+    ),
 }
 
 
@@ -103,7 +110,7 @@ def kind_of(row: Row) -> Kind | None:
     """The kind that a row shows. None if it shows none.
 
     >>> kind_of({"prompt": "When?", "completion": "At 7:40."}), kind_of({"text": "At 7:40."})
-    ('conversations', None)
+    ('conversations', 'texts')
     >>> kind_of({"prompt": "When?", "completion": "At 7:40.", "label": True})
     'verdicts'
     """

@@ -20,7 +20,7 @@ several turns. A prompt is never guessed from what two texts have in common.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Generic, Literal, TypeVar
@@ -116,27 +116,13 @@ class PreferenceSet(Generic[Record]):
         return {"source": self.source, "sha256": self.sha256, "records": len(self.records)}
 
 
-def unpaired(comparison: Comparison) -> tuple[Verdict, Verdict]:
-    """A pair as two verdicts: the first completion is good, the second bad.
-
-    Raises:
-        PreferenceError: it ranks more than two completions, so it is not known which of them are good.
-    """
-    if len(comparison.completions) != 2:
-        raise PreferenceError(
-            "format",
-            f"record {comparison.id!r} ranks {len(comparison.completions)} completions, so good ones are not known",
-            "Give pairs, or verdicts: 'prompt', 'completion', 'label'.",
-        )
-    good, bad = comparison.completions
-    return (
-        Verdict(f"{comparison.id}/0", comparison.prompt, good, True),
-        Verdict(f"{comparison.id}/1", comparison.prompt, bad, False),
-    )
-
-
 def read_comparisons(
-    source: str, *, default_split: str = "train", on_bad_record: OnBad = "error", limit: int | None = None
+    source: str,
+    *,
+    default_split: str = "train",
+    on_bad_record: OnBad = "error",
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> PreferenceSet[Comparison]:
     """Read and check pairs and ranked lists.
 
@@ -145,13 +131,18 @@ def read_comparisons(
         default_split: the split of a hub data set whose name gives none after a colon.
         on_bad_record: "error" refuses the source. "drop" leaves bad records out and counts them.
         limit: read at most so many good records, the first ones. The rest is not checked.
+        columns: the names of columns that the data call otherwise, as {ours: theirs}.
 
     Raises:
         DataError: there is no such source, a record is bad (the message names the first and counts them all), or
             nothing is left.
     """
     digest, rows = open_rows(
-        source, default_split=default_split, columns=_COMPARISON, example="trl-lib/ultrafeedback_binarized"
+        source,
+        default_split=default_split,
+        columns=_COMPARISON,
+        example="trl-lib/ultrafeedback_binarized",
+        names=columns,
     )
     return _collect(
         parse_comparisons(of_kind(rows, source, "preferences"), source), source, digest, on_bad_record, limit
@@ -159,10 +150,16 @@ def read_comparisons(
 
 
 def read_verdicts(
-    source: str, *, default_split: str = "train", on_bad_record: OnBad = "error", limit: int | None = None
+    source: str,
+    *,
+    default_split: str = "train",
+    on_bad_record: OnBad = "error",
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> PreferenceSet[Verdict]:
     """Read and check verdicts. Arguments and errors are those of `read_comparisons`."""
-    digest, rows = open_rows(source, default_split=default_split, columns=_VERDICT, example="trl-lib/kto-mix-14k")
+    example = "trl-lib/kto-mix-14k"
+    digest, rows = open_rows(source, default_split=default_split, columns=_VERDICT, example=example, names=columns)
     return _collect(parse_verdicts(of_kind(rows, source, "verdicts"), source), source, digest, on_bad_record, limit)
 
 

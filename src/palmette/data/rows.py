@@ -39,6 +39,27 @@ def parse_json_lines(text: str, source: str, way_out: str = _FORMAT) -> Iterator
         yield {"id": f"line-{number}", **row}
 
 
+def parse_json_list(text: str, source: str, way_out: str = _FORMAT) -> Iterator[dict[str, Any] | DataError]:
+    """Rows of a JSON text that is one list of objects. An item that is no object is given as its error.
+
+    Raises:
+        DataError: it is not JSON, or a key stands twice in one object.
+    """
+    try:
+        rows = without_nulls(parse_json(text))
+    except DuplicateKeyError as error:
+        raise DataError(
+            f"{source} has the key {short(error.key)} twice in one object", "Keep one of the two."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{source} is not JSON: {json_problem(error)}", way_out) from error
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, dict):
+            yield {"id": f"item-{number}", **row}
+        else:
+            yield DataError(f"{source}: item {number} is {kind_of_value(row)}, not an object", way_out)
+
+
 def parse_json_line(line: str, where: str, way_out: str) -> dict[str, Any]:
     """One row of JSON Lines, without its nulls.
 

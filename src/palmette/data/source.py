@@ -7,16 +7,20 @@ import difflib
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from palmette.data.arrow import arrow_rows
+from palmette.data.compressed import COMPRESSED, inner_name, open_bytes
 from palmette.data.files import DocumentFiles
+from palmette.data.forms import standard_rows
 from palmette.data.kinds import KINDS, of_kind
+from palmette.data.not_text import not_utf8
 from palmette.data.records import DataSet, Document, check_document, check_question
-from palmette.data.rows import group_rows, parse_json_lines
+from palmette.data.rows import group_rows, parse_json_lines, parse_json_list
 from palmette.data.squad import parse_squad
 from palmette.data.tables import SUFFIXES, TableRow, is_table, open_table, question_rows, table_hash, typed_rows
 from palmette.errors import DataError, reason_of
@@ -25,7 +29,7 @@ from palmette.hub import first_contact, is_answer, not_reached, without_hub
 
 OnBad = Literal["error", "drop"]
 SPLITS = ("train", "dev", "test")
-_FILES = frozenset((".json", ".jsonl")) | SUFFIXES
+_FILES = frozenset((".json", ".jsonl", ".arrow", *COMPRESSED)) | SUFFIXES
 _NEAR = 0.7  # difflib's ratio from which a name is suggested
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?::\w+)?")
 _WAYS = (
@@ -168,16 +172,17 @@ def _open_hub(source: str, default_split: str) -> tuple[str, Iterable[Document |
 
 
 def open_rows(
-    source: str, *, default_split: str, columns: str, example: str
+    source: str, *, default_split: str, columns: str, example: str, names: Mapping[str, str] | None = None
 ) -> tuple[str, Iterable[dict[str, Any] | DataError]]:
-    """The rows of a JSON Lines file, of a table or of a hub data set, unchecked.
+    """The rows of a file or of a hub data set, unchecked, in the forms that palmette's readers know (`data/forms.py`).
 
     Args:
-        source: a file that ends in .jsonl, .csv, .tsv, .xlsx or .parquet, or a hub id with an optional split after a
-            colon.
+        source: a file of JSON Lines (which may be compressed), a JSON list, a table (.csv, .tsv, .xlsx, .parquet) or an
+            Arrow file, or a hub id with an optional split after a colon.
         default_split: the split of a hub data set whose name gives none.
         columns: the columns that each row needs, for messages.
         example: a hub data set with these columns, for messages.
+        names: the names of columns that the data call otherwise, as {ours: theirs}.
 
     Returns:
         A hash of the source's bytes (or the hub's fingerprint), and the rows. A line that is not an object is given as
@@ -186,7 +191,18 @@ def open_rows(
     Raises:
         DataError: there is no such source, or it cannot be read.
     """
-    ways = f"Give a .jsonl file, a table (.csv, .tsv, .xlsx, .parquet), or a hub data set such as {example}. {columns}"
+    digest, rows = raw_rows(source, default_split=default_split, columns=columns, example=example)
+    return digest, standard_rows(rows, names)
+
+
+def raw_rows(
+    source: str, *, default_split: str, columns: str, example: str
+) -> tuple[str, Iterable[dict[str, Any] | DataError]]:
+    """The rows of a source as they are. Arguments and errors are those of `open_rows`."""
+    ways = (
+        f"Give a .jsonl or .json file, a table (.csv, .tsv, .xlsx, .parquet), or a hub data set such as {example}. "
+        f"{columns}"
+    )
     if source.startswith("builtin:"):
         raise _holds_questions(source, ways)
     path = _file(source, ways)
@@ -194,10 +210,22 @@ def open_rows(
         return hub_rows(source, default_split, ways)
     if is_table(path):
         return table_hash(path), ({"id": f"row-{row.number}", **row} for row in typed_rows(open_table(path, source)))
+    if path.suffix == ".arrow":
+        return table_hash(path), ({"id": f"row-{number}", **row} for number, row in enumerate(arrow_rows(path), 1))
     digest, text = _read_text(path, source)
-    if path.suffix != ".jsonl" and '"paragraphs"' in text[:100_000]:
+    if inner_name(path).suffix != ".jsonl" and '"paragraphs"' in text[:100_000]:
         raise _holds_questions(source, ways)
+    if inner_name(path).suffix == ".json" and text.lstrip().startswith("["):
+        return digest, parse_json_list(text, source, columns)
     return digest, parse_json_lines(text, source, columns)
+
+
+def is_json_list(path: Path) -> bool:
+    """Whether a file is there and begins as a JSON list does."""
+    if not path.is_file():
+        return False
+    with open_bytes(path) as stream:
+        return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 
 
 def _holds_questions(source: str, ways: str) -> DataError:
@@ -221,46 +249,13 @@ def _file(source: str, ways: str) -> Path | None:
 
 def _read_text(path: Path, source: str) -> tuple[str, str]:
     """The hash of a file's bytes, and its text."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read the data {source!r}: {reason_of(error)}", "Check that it may be read.") from error
+    with open_bytes(path) as stream:
+        raw = stream.read()
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise not_utf8(raw, f"{source}: byte {error.start} is not UTF-8") from error
     return hashlib.sha256(raw).hexdigest(), text
-
-
-# How files begin that hold no text, from the specifications of their formats.
-_BINARY = {
-    b"PAR1": "a Parquet file",
-    b"ARROW1": "an Arrow file",
-    b"\xff\xff\xff\xff": "an Arrow stream",
-    b"\x1f\x8b": "compressed with gzip",
-    b"\x28\xb5\x2f\xfd": "compressed with Zstandard",
-    b"BZh": "compressed with bzip2",
-    b"\xfd7zXZ\x00": "compressed with xz",
-    b"PK\x03\x04": "a zip archive",
-    b"SQLite format 3\x00": "an SQLite database",
-}
-
-
-def not_utf8(raw: bytes, problem: str) -> DataError:
-    """The error of bytes that are not UTF-8, with a way out that suits what they are.
-
-    Args:
-        raw: the bytes, from the beginning of the file or of the line.
-        problem: what is wrong, and where.
-    """
-    kind = next((kind for magic, kind in _BINARY.items() if raw.startswith(magic)), None)
-    if kind is None:
-        return DataError(problem, "Save the file as UTF-8.")
-    if kind == "a Parquet file":
-        return DataError(f"{problem}, since it is {kind}", "Give it a name that ends in .parquet.")
-    how = "Decompress it" if kind.startswith(("compressed", "a zip")) else "Convert it to JSON Lines"
-    tool = ", for instance with to_json of the datasets package" if how.startswith("Convert") else ""
-    return DataError(f"{problem}, since it is {kind}", f"{how} first{tool}.")
 
 
 def hub_rows(
@@ -293,6 +288,46 @@ def hub_rows(
             f"{_nearest(source)}Check its id and its split, go online, or give a file. {ways}",
         ) from error
     return str(rows._fingerprint), (dict(row) for row in rows)
+
+
+def hub_stream(
+    name: str, part: str | None, split: str, source: str, ways: str
+) -> tuple[dict[str, Any], Callable[[], Iterator[dict[str, Any]]]]:
+    """A data set of the hub whose rows are read as they are needed, and never all of them.
+
+    Args:
+        name: its id.
+        part: its configuration, such as "en", if it has several.
+        split: its split.
+        source: the name that the user gave.
+        ways: what else can be given, for messages.
+
+    Returns:
+        What identifies the data, and a function that gives the rows from the first one.
+
+    Raises:
+        DataError: the hub cannot be reached, or has no such data set.
+    """
+    missed = _not_reached(name, source, ways)
+    if missed:
+        raise DataError(
+            f"no file or folder has the name {source!r}, and {missed}", f"Go online, or {ways[0].lower()}{ways[1:]}"
+        )
+    from datasets import load_dataset
+    from huggingface_hub import dataset_info
+
+    def rows() -> Iterator[dict[str, Any]]:
+        return (dict(row) for row in load_dataset(name, part, split=split, revision=commit, streaming=True))
+
+    try:
+        commit = dataset_info(name).sha
+        next(rows(), None)
+    except Exception as error:  # the library raises a dozen kinds, network ones among them
+        first_line = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"cannot read the data set {source!r}: {first_line}", f"Check its name and split. {ways}"
+        ) from error
+    return {"hub": name, "revision": commit}, rows
 
 
 def _not_reached(name: str, source: str, ways: str) -> str | None:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from palmette.data.files import DocumentFiles
+from palmette.data.not_text import not_utf8
 from palmette.data.records import Document, Question, check_document, check_question
 from palmette.data.rows import named_document, parse_json_line, question_and_context
-from palmette.data.source import not_utf8
 from palmette.data.values import read_id
 from palmette.documents import Extracted
 from palmette.errors import DataError, reason_of

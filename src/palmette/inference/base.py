@@ -159,6 +159,7 @@ def load_section(section: ModelSection, adapter: Path | None = None, prepared: P
         overrides=section.overrides,
         download=check_hub(section),
         prepared=prepared,
+        random=section.init == "random",
     )
     return replace(loaded, name=section.name, content=_content(section, adapter))
 

@@ -253,7 +253,7 @@ def _resolve_run(text: str, folder: Path, finished: bool) -> ModelSource:
     recipe = load_run_recipe(folder / run.RECIPE)
     section = recipe.model
     if trained is not None and trained.name == run.FULL_MODEL:
-        section = section.model_copy(update={"name": str(trained), "revision": None})
+        section = section.model_copy(update={"name": str(trained), "revision": None, "init": "pretrained"})
     elif trained is not None:
         check_run_base(folder, section)
     return ModelSource(text, "run", section, recipe, folder, trained)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from palmette.cache import kept_hash
@@ -88,6 +88,7 @@ def load_model(
     overrides: dict[str, Any] | None = None,
     download: Path | None = None,
     prepared: Path | None = None,
+    random: bool = False,
 ) -> LoadedModel:
     """Load a causal language model and its tokenizer.
 
@@ -105,6 +106,7 @@ def load_model(
         download: the folder of an earlier download of a model of the hub, to be loaded without asking the hub.
         prepared: a folder with the weights of the base and the adapter merged. The tokenizer, and pause tokens if there
             are any, come from where they always do.
+        random: draw the weights of the model's configuration anew, from torch's global generator, and load none.
 
     Raises:
         ModelError: the model is missing, has no safetensors weights, or has no embedding for a token that text or the
@@ -117,7 +119,8 @@ def load_model(
     if quantization:
         options["quantization_config"] = quantization_config(device, fast_dtype(dtype), quantization)
     where = folder if prepared is None else str(prepared)
-    model = _weights(where, name, fast_dtype(dtype), attention, options, overrides or {})
+    load = _random_weights if random else _weights
+    model = load(where, name, fast_dtype(dtype), attention, options, overrides or {})
     if download is not None:
         folder = name
         model.config._commit_hash = download.name  # as transformers notes it of a model that it fetched
@@ -160,6 +163,27 @@ def _weights(
         capped = attention != "eager" and "scaled_dot_product_attention" in str(error)
         way_out = "Set model.attention: eager, or --attention eager." if capped else _way_out(name)
         raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", way_out) from error
+
+
+def _random_weights(
+    folder: str,
+    name: str,
+    dtype: torch.dtype,
+    attention: AttentionChoice,
+    options: dict[str, Any],
+    overrides: dict[str, Any],
+) -> Any:
+    """A model of a configuration with new weights, drawn as its family draws them."""
+    try:
+        config = AutoConfig.from_pretrained(folder, **options, **overrides)
+        backend = BACKENDS["eager" if attention == "eager" else "sdpa"]
+        # Drawn in float32, so that the dtype does not decide what is drawn.
+        return AutoModelForCausalLM.from_config(config, attn_implementation=backend, dtype=torch.float32).to(dtype)
+    except UNREADABLE as error:
+        way_out = "Give a model with a config.json. `palmette synth tokenizer` writes a small one."
+        raise ModelError(
+            f"cannot make a model of the configuration of {name!r}: {first_line(error)}", way_out
+        ) from error
 
 
 def _check_embedding(model: Any, tokenizer: Any, name: str) -> None:

@@ -113,6 +113,7 @@ def run_steps(
         **options,
     )
     trainer.from_zero = begins_at_zero(folder)
+    trainer.decay, trainer.final_rate = train.decay, train.final_rate
     if trainer.from_zero:
         say("begun by an earlier version of palmette: the learning rate rises from 0, as it did then")
     with interrupt.listening(say), contextlib.closing(log):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from palmette.data.preference import Comparison, PreferenceSet, Verdict, read_comparisons, read_verdicts, unpaired
+from palmette.data.pairs import unpaired
+from palmette.data.preference import Comparison, PreferenceSet, Verdict, read_comparisons, read_verdicts
 from palmette.inference.reference import reference_fingerprint
 from palmette.model.attention import skips_hidden
 from palmette.model.forward import check_positions
@@ -56,7 +57,8 @@ def verdicts_of(recipe: AnyPreferences, *, pairs: bool) -> tuple[list[Verdict], 
 
 
 def _read(recipe: AnyPreferences, reader: Callable[..., PreferenceSet[Record]], source: str) -> PreferenceSet[Record]:
-    return reader(source, on_bad_record=recipe.data.on_bad_record, limit=recipe.data.limit_documents)
+    data = recipe.data
+    return reader(source, on_bad_record=data.on_bad_record, limit=data.limit_documents, columns=data.columns)
 
 
 def _collected(sets: list[PreferenceSet[Record]]) -> tuple[list[Record], list[PreferenceSet[Record]]]:

@@ -49,9 +49,12 @@ def read_sources(recipe: Recipe) -> Sources:
             "data.kind = preferences is only for stages that learn from preferences",
             "Use palmette train reward, dpo or kto.",
         )
+    if data.kind == "text":
+        raise DataError("data.kind = text is only for continued pre-training", "Use palmette train pretrain.")
     if data.kind == "chat":
         return tuple(
-            read_chat(source, on_bad_record=data.on_bad_record, limit=data.limit_documents) for source in data.train
+            read_chat(source, on_bad_record=data.on_bad_record, limit=data.limit_documents, columns=data.columns)
+            for source in data.train
         )
     read = (
         read_source(source, on_bad_record=data.on_bad_record, limit_documents=data.limit_documents)

@@ -18,8 +18,9 @@ from palmette.data.kinds import Kind
 from palmette.errors import RecipeError, RunError, in_yaml
 from palmette.files import expand
 
-Lessons = Literal["answers and conversations", "comparisons", "verdicts", "its own completions"]
+Lessons = Literal["texts", "answers and conversations", "comparisons", "verdicts", "its own completions"]
 _KINDS: dict[Lessons, tuple[Kind, ...]] = {
+    "texts": ("texts",),
     "answers and conversations": ("questions", "conversations"),
     "comparisons": ("preferences",),
     "verdicts": ("verdicts",),
@@ -147,6 +148,19 @@ STAGES: dict[str, Stage] = {
             learn="palmette.train.policy:learn",
             figures="palmette.pages.training.rollouts:rollout_figures",
             main=("reward", "kl"),
+        ),
+        Stage(
+            name="pretrain",
+            title="Continued pre-training",
+            help="Train a model on texts, by predicting every next token. With model.init: random, from nothing.",
+            learns="texts",
+            recipe="palmette.train.recipes.texts:PretrainRecipe",
+            prepare="palmette.train.pretrain:prepare",
+            learn="palmette.train.pretrain:learn",
+            figures="palmette.pages.training.texts:pretrain_figures",
+            main=("held_out_loss",),
+            loss_unit=NATS_PER_TOKEN,
+            next_step="eval texts FILE --model {}",
         ),
     )
 }

@@ -56,6 +56,7 @@ def load_start(recipe: AnyRecipe) -> StartingPoint[AnyRecipe]:
     keep_freed_memory()
     start = recipe.start
     if start is None:
+        set_seed(recipe.train.seed)  # weights may be drawn
         return StartingPoint(recipe, _fresh(recipe, load_base(recipe)), {})
     source = resolve_run(start)
     recipe = _taken_over(recipe, source)

@@ -7,6 +7,7 @@ from typing import Any
 
 from palmette.errors import DataError, ModelError
 from palmette.evaluate.retention.texts import ChatPrompt, Passage, chat_prompts, passages
+from palmette.tasks.text_pieces import beginning
 from palmette.tree.chat import ChatTemplate, Message, Piece
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment, TextEncoder
@@ -60,16 +61,6 @@ class Probe:
                 "the two models have different tokenizers or chat templates, so their distributions cannot be compared",
                 "Give the very model that was fine-tuned as --base.",
             )
-
-
-def beginning(tokenizer: Any) -> tuple[int, ...]:
-    """The BOS token that the tokenizer puts before a plain text, or nothing if it puts none there.
-
-    Some tokenizers have a BOS token but do not put it before plain text. SmolLM2's, for example, opens a chat turn and
-    would change the meaning of the text.
-    """
-    put = tokenizer("")["input_ids"]
-    return tuple(put[:1]) if put and put[0] == tokenizer.bos_token_id else ()
 
 
 def _text_tree(

@@ -1,0 +1,124 @@
+"""`palmette data show` and `palmette data export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from palmette.cli.options import DATA, MODEL, PATH
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from palmette.data.check import Report
+    from palmette.tasks.qa_prompt import QaPrompt
+
+SourceArgument = Annotated[
+    str, typer.Argument(help="A data file, builtin:train, or a data set of the Hugging Face hub.", **DATA)
+]
+ColumnsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="OURS=THEIRS",
+        help="A column that the data call otherwise, such as prompt=question. May be repeated. In a recipe: "
+        "data.columns.",
+    ),
+]
+
+
+def _columns(given: list[str] | None) -> dict[str, str]:
+    pairs = [one.partition("=") for one in given or []]
+    if any(not ours or not theirs for ours, _, theirs in pairs):
+        raise typer.BadParameter("write --column OURS=THEIRS, such as --column prompt=question")
+    return {ours: theirs for ours, _, theirs in pairs}
+
+
+def show(
+    source: SourceArgument,
+    number: Annotated[int, typer.Option("--records", min=1, help="How many records to show.")] = 2,
+    width: Annotated[int, typer.Option(min=20, help="Most characters of a text.")] = 300,
+    column: ColumnsOption = None,
+) -> None:
+    """Print what a data file is understood as: its form, and its first records.
+
+    Texts whose name stands in brackets are given and not learned. To check all records: palmette data check.
+    """
+    from palmette.cli.console import stdout
+    from palmette.data.showing import show_data
+
+    shown = show_data(source, number, _columns(column))
+    out = stdout()
+    out.print(f"{source}: {shown.kind}", markup=False)
+    out.print(f"form: {shown.form}", markup=False)
+    if shown.unused:
+        out.print(f"columns that are not used: {', '.join(shown.unused)}", markup=False)
+    for index, record in enumerate(shown.records, 1):
+        out.print(f"\nrecord {index}", style="bold")
+        for name, text in record:
+            cut = text if len(text) <= width else f"{text[:width]} ... ({len(text):,} characters)"
+            out.print(f"  {name}: {cut}", markup=False)
+    out.print(f"\n{shown.uses}", style="dim", markup=False)
+
+
+def export(
+    source: SourceArgument,
+    out: Annotated[Path, typer.Option("--out", help="The .jsonl to write. It must not exist.", **PATH)],
+    to: Annotated[
+        Literal["trl", "openai", "tokens"],
+        typer.Option(help="TRL's rows, OpenAI's fine-tuning rows, or tokens with labels and weights."),
+    ] = "trl",
+    prompt: Annotated[
+        str, typer.Option(help="The prompt of questions about documents. `palmette prompts` lists them.")
+    ] = "plain",
+    model: Annotated[
+        str | None, typer.Option(help="With --to tokens, the model whose tokenizer and template count.", **MODEL)
+    ] = None,
+) -> None:
+    """Write data as the rows of other trainers, with what is learned of them.
+
+    Questions about documents become rows of prompt and completion, of which the completion is learned. With --to tokens
+    every token has its weight, as palmette learns it.
+    """
+    import json
+
+    from palmette.cli.console import stderr
+    from palmette.data.check import check_data
+    from palmette.errors import DataError
+    from palmette.run import check_absent, write_text
+    from palmette.tasks.qa_prompt import load_prompt
+
+    check_absent(out)
+    report = check_data(source)
+    if report.problems:
+        raise DataError(report.problems[0].shown[0], f"Correct it: palmette data check {source}")
+    if not report.records:
+        raise DataError(f"{source} holds {report.holds}, which no other trainer takes", report.uses)
+    asked = load_prompt(prompt)
+    rows, rounded = _token_rows(report, asked, model) if to == "tokens" else _text_rows(report, to, asked)
+    write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    lost = f". In {rounded:,} of them weights were rounded up to 1: --to tokens keeps them" if rounded else ""
+    stderr().print(f"{len(rows):,} rows in {out}{lost}", markup=False)
+
+
+def _text_rows(report: Report, to: Literal["trl", "openai"], prompt: QaPrompt) -> tuple[list[dict[str, Any]], int]:
+    from palmette.tasks.export import text_rows
+
+    made = [row for record in report.records for row in text_rows(record, to, prompt)]
+    return [one.row for one in made], sum(one.rounded for one in made)
+
+
+def _token_rows(report: Report, prompt: QaPrompt, model: str | None) -> tuple[list[dict[str, Any]], int]:
+    from palmette.startup import quick_imports
+
+    with quick_imports():
+        from palmette.inference.base import source_tokenizer
+        from palmette.inference.names import resolve_model
+        from palmette.model.embedded import DEFAULT_MODEL
+        from palmette.tasks.chat import Chat
+        from palmette.tasks.export import token_rows, trees_of
+        from palmette.tasks.extractive_qa import ExtractiveQa
+        from palmette.tree.chat import ChatTemplate
+    template = ChatTemplate(source_tokenizer(resolve_model(model or DEFAULT_MODEL)))
+    trees = trees_of(report.records, ExtractiveQa(template, prompt), Chat(template).trees)
+    return list(token_rows(trees)), 0

@@ -1,0 +1,1 @@
+"""Collections of texts: where they come from, how they are cleaned, and what is counted of them."""

@@ -1,0 +1,80 @@
+"""Rows of files with a text in each: JSON Lines, tables, Parquet and Arrow, read one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from palmette.data.arrow import arrow_rows
+from palmette.data.compressed import inner_name, open_bytes
+from palmette.data.kinds import other_kind, wrong_kind
+from palmette.data.not_text import not_utf8
+from palmette.data.records import check_unicode
+from palmette.data.rows import parse_json_line
+from palmette.data.tables import is_table, open_table
+from palmette.errors import DataError, kind_of_value
+
+ROWS = frozenset((".jsonl", ".csv", ".tsv", ".tab", ".xlsx", ".parquet", ".arrow"))
+_FORMAT = "Each line is a JSON object with a 'text'."
+
+
+def rows_of_file(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
+    """The rows of a file, each with its number from 1. A row that cannot be read is given as its error.
+
+    Raises:
+        DataError: the file cannot be read, or is compressed and not JSON Lines.
+    """
+    suffix = inner_name(path).suffix.lower()
+    if suffix == ".jsonl":
+        yield from _json_lines(path)
+    elif path != inner_name(path):
+        raise DataError(f"{path} is compressed, and only text and JSON Lines may be", "Decompress it first.")
+    elif suffix == ".arrow":
+        yield from enumerate(arrow_rows(path), 1)
+    else:
+        assert is_table(path)
+        for row in open_table(path, str(path)).rows:
+            yield row.number, row
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
+    with open_bytes(path) as stream:
+        for number, line in enumerate(stream, 1):
+            where = f"{path}: line {number}"
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise not_utf8(line, f"{where} is not UTF-8 at its byte {error.start}") from error
+            if not text.strip():
+                continue
+            try:
+                yield number, parse_json_line(text, where, _FORMAT)
+            except DataError as error:
+                yield number, error
+
+
+def text_of_row(row: Mapping[str, Any], column: str, where: str) -> str:
+    """The text of a row.
+
+    Args:
+        row: the row.
+        column: the name of its column.
+        where: how messages name the row.
+
+    Raises:
+        DataError: there is none, or it is not text.
+    """
+    if column not in row:
+        shown = other_kind(row, ("texts",))
+        if shown is not None:
+            raise wrong_kind(where.partition(": row ")[0], shown, ("texts",))
+        others = ", ".join(map(repr, sorted(map(str, row)))) or "nothing"
+        raise DataError(
+            f"{where} has no {column!r}, but {others}", "Name the column of the texts: data.columns: {text: NAME}."
+        )
+    text = row[column]
+    if not isinstance(text, str):
+        raise DataError(f"{where}: {column!r} is {kind_of_value(text)}, not text", "Name the column of the texts.")
+    check_unicode(text, where)
+    return text

@@ -1,0 +1,58 @@
+"""The steps that the settings of a corpus ask for, in the order in which texts go through them."""
+
+from __future__ import annotations
+
+from palmette.config.corpus import CleanSection
+from palmette.corpus.boilerplate import without_boilerplate
+from palmette.corpus.cleaning import Dropped, Step
+from palmette.corpus.duplicates import ExactDuplicates, NearDuplicates
+from palmette.corpus.language import InLanguages
+from palmette.corpus.overlap import EvaluationSets
+from palmette.corpus.repetition import Repetitive
+from palmette.corpus.texts import Text
+
+
+class OfLength:
+    """Drops texts of too few or too many words.
+
+    Args:
+        least: the least number of words. None sets no limit.
+        most: the most words. None sets no limit.
+    """
+
+    def __init__(self, least: int | None, most: int | None) -> None:
+        self._least, self._most = least, most
+
+    def __call__(self, text: Text) -> Text | Dropped:
+        """The text, or how many words it has. Words are separated by white space."""
+        number = len(text.text.split())
+        if self._least is not None and number < self._least:
+            return Dropped("too short", f"{number} words, at least {self._least} are asked for")
+        if self._most is not None and number > self._most:
+            return Dropped("too long", f"{number} words, at most {self._most} are asked for")
+        return text
+
+
+def make_steps(settings: CleanSection) -> list[Step]:
+    """New steps, which have seen no text yet. Cheap ones come first, and duplicates are sought among what is left.
+
+    Raises:
+        RecipeError: a language is not known.
+        DataError: an evaluation set cannot be read.
+    """
+    steps: list[Step] = []
+    if settings.boilerplate:
+        steps.append(without_boilerplate)
+    if settings.min_words is not None or settings.max_words is not None:
+        steps.append(OfLength(settings.min_words, settings.max_words))
+    if settings.language:
+        steps.append(InLanguages(settings.language))
+    if settings.repetition:
+        steps.append(Repetitive())
+    if settings.duplicates != "none":
+        steps.append(ExactDuplicates())
+    if settings.duplicates == "near":
+        steps.append(NearDuplicates(settings.similarity))
+    if settings.against:
+        steps.append(EvaluationSets(settings.against, settings.shared_words))
+    return steps

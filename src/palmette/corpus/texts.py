@@ -1,0 +1,46 @@
+"""Texts, and the sources that they are read from one after the other, never all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from palmette.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text of a corpus.
+
+    Attributes:
+        name: the file, and the row in it, that the text came from.
+        text: the text.
+        source: the source, as the user named it.
+    """
+
+    name: str
+    text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """A source of texts.
+
+    Attributes:
+        name: the source, as the user named it.
+        kind: "files", "hub" or "builtin".
+        open: gives the texts from the first one, in an order that does not change. A text that cannot be read is given
+            as its error.
+        identity: what identifies the texts: hashes of files, or a commit of the hub.
+    """
+
+    name: str
+    kind: str
+    open: Callable[[], Iterator[Text | DataError]]
+    identity: dict[str, Any]
+
+    def describe(self) -> dict[str, Any]:
+        """The entry for the manifest."""
+        return {"source": self.name, **self.identity}

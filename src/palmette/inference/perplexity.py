@@ -1,0 +1,97 @@
+"""How well a model predicts texts, by their source."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from palmette.corpus.texts import TextSource
+from palmette.errors import DataError, ModelError
+from palmette.model.attention import skips_hidden
+from palmette.model.forward import evaluating, model_name, score_tokens
+from palmette.tasks.text_pieces import TextPieces, num_learned
+from palmette.tree.batch import PackedBatch
+from palmette.tree.prefix_tree import PrefixTree
+
+
+@dataclass(frozen=True, slots=True)
+class SourceScore:
+    """The texts of one source under a model.
+
+    Attributes:
+        source: the name of the source.
+        num_tokens: tokens that were predicted.
+        nll: their negative log-likelihood (nats, summed).
+    """
+
+    source: str
+    num_tokens: int
+    nll: float
+
+    @property
+    def loss(self) -> float:
+        """Nats a token."""
+        return self.nll / self.num_tokens
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the nats a token."""
+        return math.exp(min(self.loss, 700.0))
+
+
+@torch.inference_mode()
+def score_sources(
+    model: Any, trees: Sequence[PrefixTree], *, row_tokens: int, tokens_per_batch: int
+) -> list[SourceScore]:
+    """Score the learned tokens of trees, summed by the name of the tree, in the order in which names first occur.
+
+    Args:
+        model: a causal language model with one of our attention backends.
+        trees: pieces of texts, named by their source.
+        row_tokens: as in `plan_packing`.
+        tokens_per_batch: as in `plan_packing`.
+
+    Raises:
+        ModelError: a piece is longer than the model supports, or the model's numbers are not finite.
+    """
+    nll = dict.fromkeys((tree.name for tree in trees), 0.0)
+    count = dict.fromkeys(nll, 0)
+    batches = PackedBatch.pack(
+        trees, row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=skips_hidden(model)
+    )
+    with evaluating(model):
+        for batch in batches:
+            placed = batch.to(model.device)
+            scores = score_tokens(model, placed)
+            node_P = placed.node_BT[scores.row_P, scores.column_P].tolist()
+            values = zip(scores.row_P.tolist(), node_P, scores.logprob_P.double().tolist(), strict=True)
+            for row, node, logprob in values:
+                name = batch.rows[row].nodes[node][0]
+                nll[name] -= logprob
+                count[name] += 1
+    if not all(map(math.isfinite, nll.values())):
+        raise ModelError(f"{model_name(model)} gives numbers that are not finite", "Lower train.learning_rate.")
+    return [SourceScore(name, count[name], value) for name, value in nll.items()]
+
+
+def some_pieces(source: TextSource, pieces: TextPieces, most: int) -> Iterator[PrefixTree]:
+    """The first pieces of a source, up to about so many learned tokens, named by the source.
+
+    Raises:
+        DataError: the source cannot be read, or holds no text.
+    """
+    total = 0
+    for text in source.open():
+        if isinstance(text, DataError):
+            continue
+        for tree in pieces.trees(source.name, text.text):
+            if total >= most:
+                return
+            total += num_learned(tree)
+            yield tree
+    if not total:
+        raise DataError(f"{source.name} holds no text", "Give another source.")

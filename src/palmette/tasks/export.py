@@ -1,0 +1,182 @@
+"""Records as the rows of other trainers: TRL's, OpenAI's fine-tuning files, and tokens with a weight for each.
+
+Rows of tokens hold exactly what palmette learns. Rows of text hold what their format can say: that a whole turn of the
+assistant is learned or not. A weight between 0 and 1, and weights of parts of a turn, are rounded up and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from palmette.data.chat import Conversation, Turn
+from palmette.data.preference import Comparison, Verdict, turn_text
+from palmette.data.records import Document
+from palmette.errors import DataError
+from palmette.tasks.extractive_qa import ExtractiveQa, learned_answer
+from palmette.tasks.qa_prompt import ABSTAIN, QaPrompt
+from palmette.tree.prefix_tree import Node, PrefixTree
+
+Target = Literal["trl", "openai", "tokens"]
+Row = dict[str, Any]
+Record = Document | Conversation | Comparison | Verdict
+IGNORED = -100  # the label of a token that is not learned, as torch's cross-entropy has it
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A row, and whether it says less than the record.
+
+    Attributes:
+        row: the row.
+        rounded: whether weights in it were rounded up to 1.
+    """
+
+    row: Row
+    rounded: bool = False
+
+
+def text_rows(record: Record, target: Literal["trl", "openai"], prompt: QaPrompt) -> Iterator[Exported]:
+    """A record as rows of text.
+
+    Args:
+        record: the record. A document gives a row for each question.
+        target: "trl" or "openai".
+        prompt: the prompt of questions about documents.
+
+    Raises:
+        DataError: the format has no place for the record.
+    """
+    if isinstance(record, Document):
+        yield from _of_document(record, target, prompt)
+    elif isinstance(record, Conversation):
+        yield _of_conversation(record, target)
+    elif isinstance(record, Comparison):
+        if len(record.completions) != 2:
+            raise DataError(f"record {record.id!r} ranks {len(record.completions)} completions", "Give pairs.")
+        yield Exported(_of_pair(record, target))
+    elif target == "openai":
+        raise DataError("OpenAI's files have no place for verdicts on single completions", "Use --to trl.")
+    else:
+        row = {"prompt": _messages(record.prompt), "completion": [_message("assistant", record.completion)]}
+        yield Exported({**row, "label": record.label})
+
+
+def token_rows(trees: Sequence[PrefixTree]) -> Iterator[Row]:
+    """Trees as rows of tokens, one for each branch, which repeats what is above it.
+
+    A token that several branches share is learned in the first of them only, so that it counts once. `labels` are for
+    trainers that know only whether a token is learned, `weights` say how much.
+
+    >>> trunk, leaf = (Segment((5, 6)),), lambda token: Node((Segment((token,), learn=0.5),))
+    >>> rows = list(token_rows([PrefixTree(Node(trunk, (leaf(7), leaf(8))))]))
+    >>> rows[1]["input_ids"], rows[1]["labels"], rows[1]["weights"]
+    ([5, 6, 8], [-100, -100, 8], [0.0, 0.0, 0.5])
+    """
+    for tree in trees:
+        yield from _branches(tree.root, [], [])
+
+
+def _branches(node: Node, tokens: list[int], weights: list[float]) -> Iterator[Row]:
+    for segment in node.segments:
+        if not segment.attend:
+            raise DataError(
+                "a placeholder that later tokens may not look at has no place in rows of tokens",
+                "Use a recipe whose reasoning.kind is none or rationale.",
+            )
+        tokens = [*tokens, *segment.tokens]
+        weights = [*weights, *[segment.learn] * len(segment.tokens)]
+    if node.name or not node.children:
+        labels = [token if weight else IGNORED for token, weight in zip(tokens, weights, strict=True)]
+        yield {"input_ids": tokens, "labels": labels, "weights": weights}
+        weights = [0.0] * len(weights)
+    for child in node.children:
+        yield from _branches(child, tokens, weights)
+        weights = [0.0] * len(weights)
+
+
+def _of_document(document: Document, target: str, prompt: QaPrompt) -> Iterator[Exported]:
+    if prompt.two_turns:
+        raise DataError("a prompt of two turns cannot be written as one answer", "Use --to tokens, or another prompt.")
+    before = prompt.before_document + "".join(text for text, _ in prompt.documents(document.text.strip()))
+    for question in document.questions:
+        found = learned_answer(question)
+        answer = ABSTAIN if found is None else prompt.blank(document.text, found.start) + found.text
+        asked = before + prompt.before_question + question.text.strip() + prompt.after_question
+        turns = [_message("system", prompt.system), _message("user", asked)]
+        completion = [_message("assistant", prompt.completion(answer))]
+        yield Exported({"id": question.id, **_pair_of_turns(turns, completion, target)})
+
+
+def _of_conversation(record: Conversation, target: str) -> Exported:
+    learned = [_learned(record, index) for index in range(len(record.turns))]
+    rounded = any(weight not in (0.0, 1.0) for one in learned for weight in one)
+    rounded |= any(len(set(one)) > 1 for one in learned)
+    messages = _messages(record.turns)
+    said = [index for index, turn in enumerate(record.turns) if turn.role == "assistant"]
+    whole = [index for index in said if any(learned[index])]
+    if target == "openai":
+        for index in said:
+            messages[index]["weight"] = int(index in whole)
+        return Exported({"messages": messages}, rounded)
+    if whole == said:
+        return Exported({"id": record.id, "messages": messages}, rounded)
+    if whole == said[-1:]:
+        return Exported({"id": record.id, **_pair_of_turns(messages[:-1], messages[-1:], "trl")}, rounded)
+    raise DataError(
+        f"conversation {record.id!r} learns turns {', '.join(str(index + 1) for index in whole)} of the assistant, and "
+        "TRL's rows say only that all are learned, or the last",
+        "Use --to openai or --to tokens.",
+    )
+
+
+def _learned(record: Conversation, index: int) -> tuple[float, ...]:
+    """The weights of the parts of a turn: what they say themselves, and else all of the assistant but the prompt."""
+    turn = record.turns[index]
+    default = float(turn.role == "assistant" and index >= record.prompt_turns)
+    return tuple((default if part.attend else 0.0) if part.learn is None else part.learn for part in turn.parts)
+
+
+def _of_pair(record: Comparison, target: str) -> Row:
+    better, worse = ([_message("assistant", text)] for text in record.completions)
+    if target == "openai":
+        given = {"messages": _messages(record.prompt), "tools": [], "parallel_tool_calls": True}
+        return {"input": given, "preferred_output": better, "non_preferred_output": worse}
+    return {"id": record.id, "prompt": _messages(record.prompt), "chosen": better, "rejected": worse}
+
+
+def _pair_of_turns(prompt: list[Row], completion: list[Row], target: str) -> Row:
+    if target == "trl":
+        return {"prompt": prompt, "completion": completion}
+    unlearned = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in prompt]
+    return {"messages": [*unlearned, *({**turn, "weight": 1} for turn in completion)]}
+
+
+def _messages(turns: Sequence[Turn]) -> list[Row]:
+    return [_message(turn.role, turn_text(turn)) for turn in turns]
+
+
+def _message(role: str, content: str) -> Row:
+    return {"role": role, "content": content}
+
+
+def trees_of(
+    records: Sequence[Record], task: ExtractiveQa, chat: Callable[[Sequence[Conversation]], list[PrefixTree]]
+) -> list[PrefixTree]:
+    """The training trees of records that are fine-tuned on.
+
+    Args:
+        records: documents and conversations.
+        task: builds the trees of documents.
+        chat: builds those of conversations.
+
+    Raises:
+        DataError: a record is a preference, which has no single completion to learn.
+    """
+    other = next((record for record in records if isinstance(record, Comparison | Verdict)), None)
+    if other is not None:
+        raise DataError(f"record {other.id!r} is a preference, which no row of tokens holds", "Use --to trl.")
+    documents = [record for record in records if isinstance(record, Document)]
+    conversations = [record for record in records if isinstance(record, Conversation)]
+    return [*(task.training_tree(one) for one in documents if one.questions), *chat(conversations)]
