@@ -113,6 +113,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
     },
     "Measure": {
         "eval": Group("Measure a model.", _EVAL),
+        "plan": Command("plan:plan", "Say how much memory a model needs, and what fits which card."),
         "compare-runs": Command("comparison:compare_runs", "Compare two evaluations of the same data."),
         "calibrate": Command(
             "evaluation:calibrate",
