@@ -82,6 +82,12 @@ _ARENA = {
 _DATA = {
     "check": Command("data:check", "Say what a data file holds, and what is wrong with it."),
 }
+_MODELS = {
+    "compare": Command(
+        "models:compare",
+        "Show what models are made of, how they read, what they say and what they cost.",
+    ),
+}
 # What `palmette --help` shows, section by section.
 SECTIONS: dict[str, dict[str, Command | Group]] = {
     "Answer": {
@@ -113,6 +119,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
     },
     "Measure": {
         "eval": Group("Measure a model.", _EVAL),
+        "models": Group("Compare models, and choose one.", _MODELS),
         "plan": Command("plan:plan", "Say how much memory a model needs, and what fits which card."),
         "compare-runs": Command("comparison:compare_runs", "Compare two evaluations of the same data."),
         "calibrate": Command(

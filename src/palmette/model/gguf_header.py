@@ -31,12 +31,14 @@ class GgufLayout:
     Attributes:
         architecture: such as "llama".
         keys: values of the keys of the architecture, without its name in front.
+        general: values of the keys `general.*`, such as "license".
         shapes: shapes of the tensors by name, the fastest dimension first, as the file has them.
         types: the type of each tensor, such as "Q4_K".
     """
 
     architecture: str
     keys: Mapping[str, Any]
+    general: Mapping[str, Any]
     shapes: Mapping[str, tuple[int, ...]]
     types: Mapping[str, str]
 
@@ -86,9 +88,12 @@ def _read(stream: BinaryIO) -> GgufLayout:
         types[name] = GGMLQuantizationType(_number(stream, 4)).name
         _number(stream, 10)  # where its values are
     architecture = str(fields["general.architecture"])
-    prefix = f"{architecture}."
-    keys = {name.removeprefix(prefix): value for name, value in fields.items() if name.startswith(prefix)}
-    return GgufLayout(architecture, keys, shapes, types)
+    keys, general = (_below(fields, f"{prefix}.") for prefix in (architecture, "general"))
+    return GgufLayout(architecture, keys, general, shapes, types)
+
+
+def _below(fields: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in fields.items() if name.startswith(prefix)}
 
 
 def _number(stream: BinaryIO, kind: int) -> Any:

@@ -1,0 +1,96 @@
+"""`palmette models`: models beside each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palmette.cli.options import DATA, MODEL, PATH, SOURCES, LimitOption, OutOption
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from collections.abc import Mapping
+
+    from palmette.cli.tables import TextTable
+
+ModelsArgument = Annotated[
+    list[str],
+    typer.Argument(help="Run folders, model folders, GGUF files, or hub ids. Two or more.", **MODEL),
+]
+
+
+def compare(
+    models: ModelsArgument,
+    out: OutOption,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART",
+            help="A part to leave out, to save time: weights, replies, reading or task. It may be given several times.",
+        ),
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help=f"Questions with known answers, for the part `task`: {SOURCES}.", **DATA)
+    ] = "builtin:test",
+    limit: LimitOption = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="JSON Lines of prompts, with `raw`, `chat` or both. By default six built-in ones.", **PATH),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply to a prompt, in tokens.")] = 40,
+) -> None:
+    """Show what models are made of, how they read, what they say and what they cost.
+
+    Each model is compared with the first one. The folder gets comparison.html and comparison.json. Models are loaded
+    one after the other.
+    """
+    from palmette.cli.console import stderr, stdout
+    from palmette.run import check_absent
+    from palmette.startup import quick_imports
+
+    check_absent(out)
+    with quick_imports(freeze=True):
+        from palmette.pages.model_comparison import write_comparison
+        from palmette.run import whole_folder, write_json
+        from palmette.studies.models.compare import CompareSettings, compare_models
+        from palmette.studies.models.texts import default_prompts, read_prompts
+
+    settings = CompareSettings(
+        skip=tuple(skip or ()),
+        data=data,
+        limit_documents=limit,
+        max_new_tokens=max_new_tokens,
+        prompts=default_prompts() if prompts is None else read_prompts(prompts),
+    )
+    news = stderr()
+    record = compare_models(models, settings, news.print)
+    with whole_folder(out) as staging:
+        write_json(staging / "comparison.json", record)
+        write_comparison(staging / "comparison.html", record)
+    stdout().print(overview(record))
+    for note in record["notes"]:
+        news.print(note)
+    news.print(f"The page is {out / 'comparison.html'}")
+
+
+def overview(record: Mapping[str, Any]) -> TextTable:
+    """The models of a comparison in a few figures."""
+    from palmette.cli.console import plain_table
+    from palmette.numbers import NONE, fixed, readable, with_interval
+
+    table = plain_table(
+        "model", "million parameters", "tokens", "EM, %", "questions a second", "tokens written a second"
+    )
+    for model in record["models"]:
+        task = model.get("task")
+        exact = NONE if task is None else with_interval(task["exact"], task["intervals"].get("exact"))
+        table.add_row(
+            model["name"],
+            readable(model["configuration"]["num_parameters"] / 1e6),
+            f"{model['tokenizer']['size']:,}",
+            exact,
+            fixed(model["speed"].get("questions")),
+            fixed(model["speed"].get("written")),
+        )
+    return table
