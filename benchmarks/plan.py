@@ -1,6 +1,6 @@
 """The memory that `palmette plan` computes, against measured peaks of resident memory on a CPU.
 
-    python benchmarks/plan.py [--model NAME] [--words 300 1000 1500]
+    python benchmarks/plan.py [--model NAME] [--words 300 1000 1500] [--jobs answer]
 
 Each case is a command in a process of its own, on documents of random words: `palmette ask`, and `palmette train sft`
 with an adapter and with all weights, with and without gradient checkpointing. The last line is the largest difference.
@@ -121,8 +121,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M-Instruct")
     parser.add_argument("--words", type=int, nargs="+", default=[300, 1000, 1500])
+    parser.add_argument("--jobs", nargs="+", default=["answer", "lora", "full"], help="which of answer, lora, full")
     options = parser.parse_args()
     kinds = [("answer", False), ("lora", False), ("lora", True), ("full", False), ("full", True)]
+    kinds = [kind for kind in kinds if kind[0] in options.jobs]
     print("| job | tokens | planned, MB | measured, MB | difference |\n|---|---:|---:|---:|---:|", flush=True)
     worst = 0.0
     for case in (Case(method, again, words) for words in options.words for method, again in kinds):

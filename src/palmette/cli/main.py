@@ -87,6 +87,7 @@ _MODELS = {
         "models:compare",
         "Show what models are made of, how they read, what they say and what they cost.",
     ),
+    "rank": Command("models:rank", "Rank models on your own data by quality, speed, memory and size."),
 }
 # What `palmette --help` shows, section by section.
 SECTIONS: dict[str, dict[str, Command | Group]] = {

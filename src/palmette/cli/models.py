@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palmette.cli.options import DATA, MODEL, PATH, SOURCES, LimitOption, OutOption
+from palmette.cli.options import DATA, MODEL, PATH, SOURCES, DataOption, LimitOption, LimitQuestionsOption, OutOption
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from collections.abc import Mapping
@@ -72,6 +72,56 @@ def compare(
     for note in record["notes"]:
         news.print(note)
     news.print(f"The page is {out / 'comparison.html'}")
+
+
+def rank(
+    models: ModelsArgument,
+    data: DataOption,
+    out: OutOption,
+    limit: LimitOption = None,
+    limit_questions: LimitQuestionsOption = None,
+) -> None:
+    """Rank models on your own data by quality, speed, memory and size.
+
+    Differences are tested on the same questions, by document, with a correction for their number. The folder gets
+    ranking.html and ranking.json.
+    """
+    from palmette.cli.console import stderr, stdout
+    from palmette.run import check_absent
+    from palmette.startup import quick_imports
+
+    check_absent(out)
+    with quick_imports(freeze=True):
+        from palmette.pages.model_ranking import conclusion, write_ranking
+        from palmette.run import whole_folder, write_json
+        from palmette.studies.models.rank import RankSettings, rank_models
+
+    news = stderr()
+    record = rank_models(models, data, RankSettings(limit, limit_questions), news.print)
+    with whole_folder(out) as staging:
+        write_json(staging / "ranking.json", record)
+        write_ranking(staging / "ranking.html", record)
+    ranking, pairs = ranking_tables(record)
+    stdout().print(ranking, "", pairs, "")
+    stdout().print(conclusion(record))
+    news.print(f"The page is {out / 'ranking.html'}")
+
+
+def ranking_tables(record: Mapping[str, Any]) -> tuple[TextTable, TextTable]:
+    """The models of a ranking, the best first, and the differences between every two of them."""
+    from palmette.cli.console import plain_table
+    from palmette.pages.model_ranking import pair_rows, ranking_rows
+
+    ranking = plain_table("model", "EM, %", "F1, %", "questions a second", "memory", "disk")
+    ranking.add_column("licence")
+    ranking.add_column("on the front")
+    for row in ranking_rows(record["models"]):
+        ranking.add_row(*row.values())
+    pairs = plain_table("difference in EM", "points", "95 % interval", "p, corrected")
+    pairs.add_column("what it says")
+    for row in pair_rows(record["pairs"]):
+        pairs.add_row(*row.values())
+    return ranking, pairs
 
 
 def overview(record: Mapping[str, Any]) -> TextTable:
