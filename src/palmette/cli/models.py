@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,6 +17,12 @@ if TYPE_CHECKING:  # commands import what they need when they run
 ModelsArgument = Annotated[
     list[str],
     typer.Argument(help="Run folders, model folders, GGUF files, or hub ids. Two or more.", **MODEL),
+]
+DTypeOption = Annotated[
+    Literal["auto", "bfloat16", "float32"] | None,
+    typer.Option(
+        "--dtype", help="Data type of all models. By default that of a run, or auto: what this machine is fast at."
+    ),
 ]
 
 
@@ -39,6 +45,7 @@ def compare(
         typer.Option(help="JSON Lines of prompts, with `raw`, `chat` or both. By default six built-in ones.", **PATH),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply to a prompt, in tokens.")] = 40,
+    dtype: DTypeOption = None,
 ) -> None:
     """Show what models are made of, how they read, what they say and what they cost.
 
@@ -62,6 +69,7 @@ def compare(
         limit_documents=limit,
         max_new_tokens=max_new_tokens,
         prompts=default_prompts() if prompts is None else read_prompts(prompts),
+        dtype=dtype,
     )
     news = stderr()
     record = compare_models(models, settings, news.print)
@@ -80,6 +88,7 @@ def rank(
     out: OutOption,
     limit: LimitOption = None,
     limit_questions: LimitQuestionsOption = None,
+    dtype: DTypeOption = None,
 ) -> None:
     """Rank models on your own data by quality, speed, memory and size.
 
@@ -97,7 +106,7 @@ def rank(
         from palmette.studies.models.rank import RankSettings, rank_models
 
     news = stderr()
-    record = rank_models(models, data, RankSettings(limit, limit_questions), news.print)
+    record = rank_models(models, data, RankSettings(limit, limit_questions, dtype), news.print)
     with whole_folder(out) as staging:
         write_json(staging / "ranking.json", record)
         write_ranking(staging / "ranking.html", record)

@@ -25,6 +25,7 @@ from palmette.evaluate.bootstrap import paired_difference
 from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.evaluate.squad import Evaluation
 from palmette.inference.names import ModelSource
+from palmette.model.loading import DType
 from palmette.progress import Say
 from palmette.studies.models.chat_format import template_facts
 from palmette.studies.models.facts import configuration, tokenizer_facts
@@ -55,6 +56,7 @@ class CompareSettings:
         max_new_tokens: longest reply, in tokens.
         prompts: what the models are asked.
         texts: what they read.
+        dtype: the dtype of all models. That of each run, or "auto", if None.
 
     Raises:
         DataError: a part that there is not.
@@ -66,6 +68,7 @@ class CompareSettings:
     max_new_tokens: int = 40
     prompts: Sequence[Prompt] = field(default_factory=default_prompts)
     texts: Sequence[SharedText] = field(default_factory=shared_texts)
+    dtype: DType | None = None
 
     def __post_init__(self) -> None:
         for part in self.skip:
@@ -98,7 +101,7 @@ def compare_models(names: Sequence[str], settings: CompareSettings, say: Say) ->
         DataError: fewer than two models, a model twice, or data that cannot be read.
         ModelError, RunError: a model is missing or cannot be loaded.
     """
-    sources = check_models(names)
+    sources = check_models(names, settings.dtype)
     data = None
     if "task" not in settings.skip:
         data = read_source(settings.data, default_split=HELD_OUT_SPLIT, limit_documents=settings.limit_documents)

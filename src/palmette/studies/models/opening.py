@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from palmette.data.records import DataSet
@@ -13,7 +13,7 @@ from palmette.inference.answerer import Answerer, open_answerer
 from palmette.inference.base import load_merged
 from palmette.inference.names import ModelSource, open_source
 from palmette.model.checks import check_model
-from palmette.model.loading import LoadedModel, dtype_name
+from palmette.model.loading import DType, LoadedModel, dtype_name
 from palmette.model.outline import Outline
 from palmette.studies.models.facts import disk_bytes, licence_of
 from palmette.studies.planning.memory import Job, memory_need
@@ -66,8 +66,12 @@ class OpenedModel:
         return evaluate_squad(self.answerer.decoder("span"), data.documents, what=what)
 
 
-def check_models(names: Sequence[str]) -> list[ModelSource]:
+def check_models(names: Sequence[str], dtype: DType | None = None) -> list[ModelSource]:
     """Check the names of models that are to be compared, before any of them is loaded.
+
+    Args:
+        names: the names.
+        dtype: the dtype of all of them. That of each run, or "auto", if None.
 
     Raises:
         DataError: there are fewer than two, or one of them twice.
@@ -78,7 +82,10 @@ def check_models(names: Sequence[str]) -> list[ModelSource]:
     twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:
         raise DataError(f"the model {twice!r} is named twice", "Name each model once.")
-    return [open_source(name) for name in names]
+    sources = [open_source(name) for name in names]
+    if dtype is None:
+        return sources
+    return [replace(one, section=one.section.model_copy(update={"dtype": dtype})) for one in sources]
 
 
 def open_model(source: ModelSource) -> OpenedModel:

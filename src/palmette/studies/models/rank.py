@@ -18,6 +18,7 @@ from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.evaluate.squad import Evaluation
 from palmette.inference.base import source_tokenizer
 from palmette.inference.names import ModelSource
+from palmette.model.loading import DType
 from palmette.progress import Say
 from palmette.studies.measuring import first_questions
 from palmette.studies.models.opening import check_models, open_model
@@ -35,11 +36,13 @@ class RankSettings:
     Attributes:
         limit_documents: use only the first N documents.
         limit_questions: use only the first N questions, of those documents.
+        dtype: the dtype of all models. That of each run, or "auto", if None.
         num_samples: samples of the bootstrap. A p-value is no smaller than 2 / (samples + 1).
     """
 
     limit_documents: int | None = None
     limit_questions: int | None = None
+    dtype: DType | None = None
     num_samples: int = 4000
 
 
@@ -62,7 +65,7 @@ def rank_models(names: Sequence[str], data: str, settings: RankSettings, say: Sa
         TemplateError: a model has no chat template, so it cannot be asked.
         ModelError, RunError: a model is missing or cannot be loaded.
     """
-    sources = check_models(names)
+    sources = check_models(names, settings.dtype)
     source = first_questions(
         read_source(data, default_split=HELD_OUT_SPLIT, limit_documents=settings.limit_documents),
         settings.limit_questions,
