@@ -17,8 +17,9 @@ from typing import Any
 from palmette.choice.forms import Row, is_request, official_row, request_rows, six_line_rows, subject_rows
 from palmette.choice.items import ChoiceItem, check_item
 from palmette.choice.task import RowReader, Task
+from palmette.data.not_text import not_utf8
 from palmette.data.rows import parse_json_lines
-from palmette.data.source import hub_rows, not_utf8
+from palmette.data.source import hub_rows
 from palmette.data.tables import is_table, open_table
 from palmette.data.values import json_problem, parse_json, without_nulls
 from palmette.errors import DataError, reason_of

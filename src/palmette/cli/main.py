@@ -93,6 +93,13 @@ _DATA = {
         "corpus:corpus", "Say what texts hold, and what cleaning would drop of them, before a token is learned."
     ),
 }
+_MODELS = {
+    "compare": Command(
+        "models:compare",
+        "Show what models are made of, how they read, what they say and what they cost.",
+    ),
+    "rank": Command("models:rank", "Rank models on your own data by quality, speed, memory and size."),
+}
 # What `palmette --help` shows, section by section.
 SECTIONS: dict[str, dict[str, Command | Group]] = {
     "Answer": {
@@ -124,6 +131,8 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
     },
     "Measure": {
         "eval": Group("Measure a model.", _EVAL),
+        "models": Group("Compare models, and choose one.", _MODELS),
+        "plan": Command("plan:plan", "Say how much memory a model needs, and what fits which card."),
         "compare-runs": Command("comparison:compare_runs", "Compare two evaluations of the same data."),
         "calibrate": Command(
             "evaluation:calibrate",

@@ -315,6 +315,8 @@ def _forward(
     x = hidden_states.contiguous()
     if not cached:
         inputs = (layer, rows, x, cos, sin, *layer.tensors())
+        if module.gradient_checkpointing and module.training:  # the class does this for its own forward only
+            return module._gradient_checkpointing_func(FusedLayer.apply, *inputs)  # type: ignore[no-any-return]
         return FusedLayer.apply(*inputs)  # type: ignore[no-any-return, no-untyped-call]
     query, key, value, _ = layer.queries(x, cos, sin)
     key, value = past_key_values.update(key, value, module.self_attn.layer_idx)

@@ -15,6 +15,7 @@ from palmette.numbers import count, percent, plain, readable
 WIDTH, HEIGHT = 360, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 34, 44
 _MAX_POINTS = 240
+_LONGEST_NAME = 28  # characters of a name beside a point, which then shows its end
 _SVG = Markup(
     '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-labelledby="{}-title" aria-describedby="{}-desc">'
     '<title id="{}-title">{}</title><desc id="{}-desc">{}</desc>{}</svg>'
@@ -98,6 +99,43 @@ def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
     parts.append(_LINE.format("guide", x(0), y(0), x(100), y(100)))
     described = ". ".join(word[0].upper() + word[1:] for word in words) + "."
     return _figure("reliability", "Stated probability against the share that was right", described, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class FrontPoint:
+    """A model on a chart of quality and speed.
+
+    Attributes:
+        name: its name.
+        rate: questions a second.
+        exact: exact match, in percent.
+        front: whether it is on the Pareto front.
+    """
+
+    name: str
+    rate: float
+    exact: float
+    front: bool
+
+
+def front_chart(points: Sequence[FrontPoint]) -> Markup:
+    """A chart of exact match against questions a second. Models on the Pareto front have filled points.
+
+    Args:
+        points: the models. There is at least one.
+    """
+    right, top = (_nice_top(max(values)) for values in ([p.rate for p in points], [p.exact for p in points]))
+    x, y = _scale(0, right, _LEFT, WIDTH - _RIGHT), _scale(0, top, HEIGHT - _BOTTOM, _TOP)
+    parts = [_axes(x, y, _ticks(right), _ticks(top), "questions a second", "exact match (%)")]
+    for point in points:
+        parts.append(_DOT.format("dot" if point.front else "hollow", x(point.rate), y(point.exact)))
+        anchor, shift = ("end", -8) if point.rate > right / 2 else ("start", 8)
+        name = point.name if len(point.name) <= _LONGEST_NAME else f"…{point.name[1 - _LONGEST_NAME :]}"
+        parts.append(_TEXT.format("small", x(point.rate) + shift, y(point.exact) + 4, anchor, name))
+    described = " ".join(
+        f"{point.name}: {readable(point.exact)} % at {readable(point.rate, 2)} questions a second." for point in points
+    )
+    return _figure("front", "Exact match against speed", described, parts)
 
 
 def loss_chart(loss: Points) -> Markup:

@@ -91,7 +91,7 @@ def observe(model: Any, probe: Probe, settings: Settings | None = None) -> BaseS
     texts = score_texts(model, probe, settings)
     completions = greedy_completions(model, probe, settings)
     batches = _batches(probe.completion_trees(completions), settings)
-    logprobs = tuple(_completion_logprobs(model, batch.to(model.device)).cpu() for batch in batches)
+    logprobs = tuple(learned_logprobs(model, batch.to(model.device)).cpu() for batch in batches)
     return BaseScores(tuple(texts), tuple(completions), logprobs)
 
 
@@ -114,7 +114,7 @@ def compare(untouched: BaseScores, model: Any, probe: Probe, settings: Settings 
     divergences_of: dict[str, list[float]] = {prompt.id: [] for prompt in probe.prompts}
     batches = _batches(probe.completion_trees(untouched.completions), settings)
     for batch, logprob_PV in zip(batches, untouched.logprobs, strict=True):
-        tuned_PV = _completion_logprobs(model, batch.to(model.device))
+        tuned_PV = learned_logprobs(model, batch.to(model.device))
         divergences = kl_divergence(logprob_PV.to(tuned_PV.device), tuned_PV).tolist()
         for name, divergence in zip(_owners(batch), divergences, strict=True):
             divergences_of[name].append(divergence)
@@ -197,8 +197,16 @@ def kl_divergence(untouched_PV: torch.Tensor, tuned_PV: torch.Tensor) -> torch.T
     return torch.cat([(p.exp() * (p - q[:, :num_tokens])).sum(dim=-1) for p, q in pairs])
 
 
-def _completion_logprobs(model: Any, batch: PackedBatch) -> torch.Tensor:
-    """Log-probabilities [P, V] at every position that predicts a completion token, in at least float32."""
+def learned_logprobs(model: Any, batch: PackedBatch) -> torch.Tensor:
+    """Log-probabilities [P, V] at every position that predicts a learned token, in at least float32.
+
+    Args:
+        model: a causal language model with one of our attention backends, in evaluation mode.
+        batch: the packed trees, on the model's device.
+
+    Raises:
+        ModelError: the model's numbers are not finite, or a branch is longer than the model supports.
+    """
     row_P, column_P = (batch.learn_BT != 0).nonzero(as_tuple=True)
     flat_P = row_P * batch.token_BT.shape[1] + batch.predictor_BT[row_P, column_P]
     logits_PV = logits_at(model, batch, flat_P)
@@ -208,7 +216,7 @@ def _completion_logprobs(model: Any, batch: PackedBatch) -> torch.Tensor:
 
 
 def _owners(batch: PackedBatch) -> list[str]:
-    """The name of the tree of each learned token, in the order of `_completion_logprobs`."""
+    """The name of the tree of each learned token, in the order of `learned_logprobs`."""
     places = (batch.learn_BT != 0).nonzero().tolist()
     return [batch.rows[row].nodes[int(batch.node_BT[row, column])][0] for row, column in places]
 

@@ -34,7 +34,7 @@ class Probe:
         self.prompts = tuple(chat_prompts() if prompts is None else prompts)
         template = ChatTemplate(tokenizer)
         begin = beginning(tokenizer)
-        made = [_text_tree(tokenizer, template.encoder, begin, passage) for passage in self.texts]
+        made = [passage_tree(tokenizer, template.encoder, begin, passage) for passage in self.texts]
         self.trees, self.num_bytes = [tree for tree, _ in made], [num_bytes for _, num_bytes in made]
         self.opened = [_opened(template, prompt) for prompt in self.prompts]
         self.end_of_turn = _conversation(template, "")[-1].tokens[-1]
@@ -63,10 +63,20 @@ class Probe:
             )
 
 
-def _text_tree(
+def passage_tree(
     tokenizer: Any, encoder: TextEncoder, begin: tuple[int, ...], passage: Passage
 ) -> tuple[PrefixTree, int]:
-    """A passage as a tree without branches, and the number of bytes in its predicted tokens."""
+    """A passage as a tree without branches, and the number of bytes in its predicted tokens.
+
+    Args:
+        tokenizer: the tokenizer.
+        encoder: encodes its content.
+        begin: what stands before a plain text, see `text_pieces.beginning`.
+        passage: the passage. All of its tokens are marked as learned, but the first if nothing stands before it.
+
+    Raises:
+        DataError: the text is so short that none of its tokens can be predicted.
+    """
     tokens = encoder.content(passage.text)
     first = begin or tokens[:1]
     rest = tokens if begin else tokens[1:]

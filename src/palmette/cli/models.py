@@ -1,0 +1,155 @@
+"""`palmette models`: models beside each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from palmette.cli.options import DATA, MODEL, PATH, SOURCES, DataOption, LimitOption, LimitQuestionsOption, OutOption
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from collections.abc import Mapping
+
+    from palmette.cli.tables import TextTable
+
+ModelsArgument = Annotated[
+    list[str],
+    typer.Argument(help="Run folders, model folders, GGUF files, or hub ids. Two or more.", **MODEL),
+]
+DTypeOption = Annotated[
+    Literal["auto", "bfloat16", "float32"] | None,
+    typer.Option(
+        "--dtype", help="Data type of all models. By default that of a run, or auto: what this machine is fast at."
+    ),
+]
+
+
+def compare(
+    models: ModelsArgument,
+    out: OutOption,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART",
+            help="A part to leave out, to save time: weights, replies, reading or task. It may be given several times.",
+        ),
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help=f"Questions with known answers, for the part `task`: {SOURCES}.", **DATA)
+    ] = "builtin:test",
+    limit: LimitOption = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="JSON Lines of prompts, with `raw`, `chat` or both. By default six built-in ones.", **PATH),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply to a prompt, in tokens.")] = 40,
+    dtype: DTypeOption = None,
+) -> None:
+    """Show what models are made of, how they read, what they say and what they cost.
+
+    Each model is compared with the first one. The folder gets comparison.html and comparison.json. Models are loaded
+    one after the other.
+    """
+    from palmette.cli.console import stderr, stdout
+    from palmette.run import check_absent
+    from palmette.startup import quick_imports
+
+    check_absent(out)
+    with quick_imports(freeze=True):
+        from palmette.pages.model_comparison import write_comparison
+        from palmette.run import whole_folder, write_json
+        from palmette.studies.models.compare import CompareSettings, compare_models
+        from palmette.studies.models.texts import default_prompts, read_prompts
+
+    settings = CompareSettings(
+        skip=tuple(skip or ()),
+        data=data,
+        limit_documents=limit,
+        max_new_tokens=max_new_tokens,
+        prompts=default_prompts() if prompts is None else read_prompts(prompts),
+        dtype=dtype,
+    )
+    news = stderr()
+    record = compare_models(models, settings, news.print)
+    with whole_folder(out) as staging:
+        write_json(staging / "comparison.json", record)
+        write_comparison(staging / "comparison.html", record)
+    stdout().print(overview(record))
+    for note in record["notes"]:
+        news.print(note)
+    news.print(f"The page is {out / 'comparison.html'}")
+
+
+def rank(
+    models: ModelsArgument,
+    data: DataOption,
+    out: OutOption,
+    limit: LimitOption = None,
+    limit_questions: LimitQuestionsOption = None,
+    dtype: DTypeOption = None,
+) -> None:
+    """Rank models on your own data by quality, speed, memory and size.
+
+    Differences are tested on the same questions, by document, with a correction for their number. The folder gets
+    ranking.html and ranking.json.
+    """
+    from palmette.cli.console import stderr, stdout
+    from palmette.run import check_absent
+    from palmette.startup import quick_imports
+
+    check_absent(out)
+    with quick_imports(freeze=True):
+        from palmette.pages.model_ranking import conclusion, write_ranking
+        from palmette.run import whole_folder, write_json
+        from palmette.studies.models.rank import RankSettings, rank_models
+
+    news = stderr()
+    record = rank_models(models, data, RankSettings(limit, limit_questions, dtype), news.print)
+    with whole_folder(out) as staging:
+        write_json(staging / "ranking.json", record)
+        write_ranking(staging / "ranking.html", record)
+    ranking, pairs = ranking_tables(record)
+    stdout().print(ranking, "", pairs, "")
+    stdout().print(conclusion(record))
+    news.print(f"The page is {out / 'ranking.html'}")
+
+
+def ranking_tables(record: Mapping[str, Any]) -> tuple[TextTable, TextTable]:
+    """The models of a ranking, the best first, and the differences between every two of them."""
+    from palmette.cli.console import plain_table
+    from palmette.pages.model_ranking import pair_rows, ranking_rows
+
+    ranking = plain_table("model", "EM, %", "F1, %", "questions a second", "memory", "disk")
+    ranking.add_column("licence")
+    ranking.add_column("on the front")
+    for row in ranking_rows(record["models"]):
+        ranking.add_row(*row.values())
+    pairs = plain_table("difference in EM", "points", "95 % interval", "p, corrected")
+    pairs.add_column("what it says")
+    for row in pair_rows(record["pairs"]):
+        pairs.add_row(*row.values())
+    return ranking, pairs
+
+
+def overview(record: Mapping[str, Any]) -> TextTable:
+    """The models of a comparison in a few figures."""
+    from palmette.cli.console import plain_table
+    from palmette.numbers import NONE, fixed, readable, with_interval
+
+    table = plain_table(
+        "model", "million parameters", "tokens", "EM, %", "questions a second", "tokens written a second"
+    )
+    for model in record["models"]:
+        task = model.get("task")
+        exact = NONE if task is None else with_interval(task["exact"], task["intervals"].get("exact"))
+        table.add_row(
+            model["name"],
+            readable(model["configuration"]["num_parameters"] / 1e6),
+            f"{model['tokenizer']['size']:,}",
+            exact,
+            fixed(model["speed"].get("questions")),
+            fixed(model["speed"].get("written")),
+        )
+    return table
