@@ -19,7 +19,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from palmette.cli import review
+from palmette.cli import packages, review
 from palmette.errors import DataError, RunError
 from palmette.review.store import Store
 from palmette.web.serving import check_annotators, known_names, link, listen
@@ -120,8 +120,8 @@ def test_a_store_of_a_newer_version_is_refused(refused: Refused, tiny_folder: Pa
 
 def test_without_the_extra_it_says_how_to_install_it(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = {"fastapi", "uvicorn"}
-    real = review.find_spec
-    monkeypatch.setattr(review, "find_spec", lambda name: None if name in missing else real(name))
+    real = packages.find_spec
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name in missing else real(name))
     line = refused("--demo")
     assert "not installed: fastapi, uvicorn." in line
     assert 'pip install "palmette[web]"' in line

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,6 +19,7 @@ from palmette.cli.options import (
     SeedOption,
     expanded_path,
 )
+from palmette.cli.packages import check_web_packages
 
 if TYPE_CHECKING:  # commands import what they need when they run
     import socket
@@ -31,23 +31,6 @@ if TYPE_CHECKING:  # commands import what they need when they run
 
 Strategy = Literal["mixed", "uncertain", "margin", "random"]
 _DEMO = "builtin:dev"
-_PACKAGES = ("alembic", "fastapi", "jinja2", "sqlalchemy", "uvicorn")
-
-
-def check_web_packages() -> None:
-    """Check that the packages of the extra `web` are installed.
-
-    Raises:
-        PalmetteError: some are missing.
-    """
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
-        from palmette.errors import PalmetteError
-
-        raise PalmetteError(
-            f"the review page needs packages that are not installed: {', '.join(missing)}",
-            'Install them: pip install "palmette[web]"',
-        )
 
 
 ReviewedOption = Annotated[
@@ -119,7 +102,7 @@ def review(
     """
     if context.invoked_subcommand is not None:
         return
-    check_web_packages()
+    check_web_packages("the review page needs packages", "alembic", "fastapi", "jinja2", "sqlalchemy", "uvicorn")
     from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr
     from palmette.data.unanswered import read_to_judge

@@ -131,13 +131,18 @@ class Desk:
             self._keys.verdicts[key] = taken  # also if the question was shown again since
             return Judged.STORED
 
-    def undo(self, annotator: str, session: str, verdict: int) -> None:
-        """Take back a person's last verdict. Its question is asked again, and then the one that was open.
+    def undo(self, annotator: str, session: str, verdict: int) -> str | None:
+        """Take back a person's last verdict or decision.
+
+        The question of a verdict is asked again, and then the one that was open.
 
         Args:
             annotator: the person.
             session: the person's session, for the events.
-            verdict: the id of the verdict's event. If it was taken back before, nothing happens.
+            verdict: the id of the event. If it was taken back before, nothing happens.
+
+        Returns:
+            The question whose decision was taken back. None if it was a verdict.
 
         Raises:
             DataError: it is not the last verdict of this person.
@@ -146,7 +151,7 @@ class Desk:
         with self._lock:
             self._catch_up()
             if verdict in self._keys.undone:
-                return
+                return None
             last = self._state.latest(annotator)
             if last is None or last.event.id != verdict:
                 raise DataError("this is not your last verdict any more", "Reload the page, and undo again.")
@@ -154,14 +159,16 @@ class Desk:
             undo = replace(
                 last.event, kind="undo", time=now(), session=session, shown=None, verdict=None, undoes=verdict, id=None
             )
-            again = last.shown if question in self._questions else None
+            decision = last.event.kind == "adjudicated"
+            again = last.shown if question in self._questions and not decision else None
             self._store.append([undo, *([self._event(annotator, session, question, again)] if again else [])])
             if again and opened:
                 self._again[annotator].append(opened)
             self._catch_up()
+            return question if decision else None
 
     def undoable(self, annotator: str) -> int | None:
-        """The id of the verdict that an undo takes back. None if there is none."""
+        """The id of the verdict or decision that an undo takes back. None if there is none."""
         with self._lock:
             last = self._state.latest(annotator)
             return None if last is None else last.event.id
