@@ -327,6 +327,7 @@ def test_a_decision_is_taken_back_by_whoever_made_it_last(store: Store) -> None:
     decision = desk.undoable("ann")
     assert decision is not None
     assert decision != verdicts
+    assert desk.undoable("ann", decision=True) == decision
     with pytest.raises(DataError, match="not your last verdict"):
         desk.undo("bob", "session", decision)
     assert desk.undo("ann", "session", decision) == name
@@ -341,6 +342,7 @@ def test_a_decision_is_taken_back_by_whoever_made_it_last(store: Store) -> None:
     assert decision is not None
     assert again.undo("ann", "session", decision) == name
     assert again.undoable("ann") == verdicts
+    assert again.undoable("ann", decision=True) is None
     assert verdicts is not None
     assert again.undo("ann", "session", verdicts) is None
     assert kinds(store)[-2:] == ["undo", "shown"]

@@ -167,11 +167,16 @@ class Desk:
             self._catch_up()
             return question if decision else None
 
-    def undoable(self, annotator: str) -> int | None:
-        """The id of the verdict or decision that an undo takes back. None if there is none."""
+    def undoable(self, annotator: str, *, decision: bool = False) -> int | None:
+        """The id of the verdict or decision that an undo takes back. None if there is none.
+
+        Args:
+            annotator: the person.
+            decision: whether only a decision counts.
+        """
         with self._lock:
             last = self._state.latest(annotator)
-            return None if last is None else last.event.id
+            return None if last is None or (decision and last.event.kind != "adjudicated") else last.event.id
 
     def conflicts(self) -> dict[str, dict[str, Judgement]]:
         """The questions on which people disagree and that nobody has decided: {question: {annotator: judgement}}."""

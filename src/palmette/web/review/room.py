@@ -189,8 +189,14 @@ class _View:
         following = names[names.index(after) + 1 :] if after in conflicts else names
         name = at if at in conflicts else next(iter([*following, *names]), None)
         shown = None if name is None else _conflict(self.desk, name, conflicts[name])
-        empty = "Nobody disagrees any more."
-        return {**self._common(session), "asked": shown, "waiting": False, "empty": empty, "deciding": True}
+        return {
+            **self._common(session),
+            "asked": shown,
+            "waiting": False,
+            "empty": "Nobody disagrees any more.",
+            "deciding": True,
+            "undoable": self.desk.undoable(session.annotator, decision=True),
+        }
 
     def _common(self, session: Session) -> dict[str, Any]:
         progress, newer = self.desk.progress(session.annotator), self.succession
