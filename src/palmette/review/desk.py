@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import cast
 
 from palmette.data.records import Document, Question
+from palmette.decode.prediction import Decoder
 from palmette.errors import DataError
 from palmette.review.answers import Answers
 from palmette.review.events import Event, EventKind, Shown, Verdict, document_hash, now
@@ -213,6 +214,10 @@ class Desk:
             self._catch_up()
             return Judged.STORED
 
+    def answers_of(self, decoder: Decoder) -> Answers:
+        """The answers of another model to the questions under review, to be found as those of this one."""
+        return self._answers.of(decoder)
+
     def replace(self, run: Run, answers: Answers) -> None:
         """Review another run from now on. What was judged stays judged.
 
@@ -221,6 +226,7 @@ class Desk:
             answers: its answers, which may still be coming.
         """
         with self._lock:
+            self._answers.stop()
             self.run, self._answers, self._queued = run, answers, 0
             self._queue.replace(Queue(()))
 
@@ -307,7 +313,12 @@ class Desk:
         if number == self._queued or (number < _GROWTH * self._queued and not self._answers.finished):
             return
         found = self._answers.found()
-        items = [Item(name, sha256, (found[name],)) for name, (_, sha256) in self._questions.items() if name in found]
+        others, hidden = self._answers.others(), self._answers.hidden()
+        items = [
+            Item(name, sha256, (found[name], *others.get(name, ())), hidden.get(name))
+            for name, (_, sha256) in self._questions.items()
+            if name in found
+        ]
         audit = self._store.audit()
         choosing = self._choosing
         queue = make_queue(
@@ -319,6 +330,7 @@ class Desk:
             audit_probability=audit.sampling_probability if audit else None,
             overlap_share=choosing.overlap_share,
             blind_share=choosing.blind_share,
+            judged={question for _, question in self._state.judgements},
         )
         self._queue.replace(queue)
         self._queued = number
