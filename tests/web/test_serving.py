@@ -218,6 +218,12 @@ def test_the_command_serves_a_model_and_ends_with_ctrl_c(served: Any, tmp_path: 
     assert verdicts(tmp_path / "review.db") == [("ann", "no_answer"), ("bob", "no_answer")]
 
 
+def test_the_command_asks_where_two_runs_disagree(served: Any, sft_run: Path) -> None:
+    _, links = served("--strategy", "disagreement", "--also", str(sft_run), "--blind", "0")
+    with enter(next(iter(links.values()))) as client:
+        assert re.fullmatch(r"Asked because several runs disagree, by 0\.\d\d nats\.", next_question(client)["why"])
+
+
 def test_a_confirmed_verdict_outlives_a_killed_server(served: Any, tmp_path: Path) -> None:
     process, links = served("--annotator", "ann", "--blind", "0")
     with enter(links["ann"]) as client:
