@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 OUT ?= runs/quickstart
 
-.PHONY: quickstart smoke reader test chromium postgresql check lint types format docs docs-site clean
+.PHONY: quickstart smoke reader test chromium postgresql check lint types format docs docs-site wheel clean
 .PHONY: bench bench-decode bench-train bench-pretrain bench-preferences bench-choice choice-oracle
 
 quickstart: .venv/run.stamp
@@ -113,6 +113,12 @@ docs-site: .venv/docs.stamp
 .venv/docs.stamp: .venv/bin/pip requirements-docs.lock
 	$(PIP) -r requirements-docs.lock
 	@touch $@
+
+# The package as a wheel in dist/, checked to hold every file: pages, templates, migrations, the reader's weights.
+wheel: .venv/run.stamp
+	rm -f dist/palmette-*.whl
+	$(BIN)/pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -m tests.support.wheel dist/palmette-*.whl
 
 clean:
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

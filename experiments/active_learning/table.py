@@ -3,8 +3,9 @@
     python experiments/active_learning/table.py runs/active_learning [docs/results.md]
 
 A table stands between `<!-- table: active-NAME -->` and `<!-- end -->`. Without a page, the tables are printed. A row
-is a budget of verdicts, a column a strategy: the exact match, as a mean over seeds. Behind it stands the difference
-from `random` with its 95 % interval. Documents are drawn with all of their questions, and seeds with all of theirs.
+is a budget of verdicts, a column a strategy: the mean over seeds with the number of seeds. Behind it stands the
+difference from `random` with its 95 % interval, for `random` the interval itself. Documents are drawn with all of their
+questions, and seeds with all of theirs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,41 @@ from palmette.numbers import duration, fixed, interval
 
 RANDOM = "random"
 _SAMPLES = 2000
-Scores = NDArray[np.float64]  # [S seeds, N questions]
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of an evaluation under weights of its questions.
+
+    Attributes:
+        name: its name, for the name of the table.
+        value: of an evaluation and weights [B, N] of its questions, the measure [B], in percent.
+    """
+
+    name: str
+    value: Callable[[Evaluation, Values], Values]
+
+
+def exact(found: Evaluation, weight_BN: Values) -> Values:
+    """The exact match."""
+    value: Values = weight_BN @ np.array([100 * one.exact for one in found.scored]) / weight_BN.sum(1)
+    return value
+
+
+def auroc(found: Evaluation, weight_BN: Values) -> Values:
+    """How often an unanswerable question has a higher probability of no answer than an answerable one."""
+    no_answer_N = np.array([one.prediction.no_answer_probability for one in found.scored])
+    answerable_N = np.array([one.question.answerable for one in found.scored])
+    absent_N, present_N = no_answer_N[~answerable_N][:, None], no_answer_N[answerable_N]
+    wins = (absent_N > present_N) + 0.5 * (absent_N == present_N)
+    weight_BU, weight_BA = weight_BN[:, ~answerable_N], weight_BN[:, answerable_N]
+    total_B = weight_BU.sum(1) * weight_BA.sum(1)
+    value: Values = 100 * np.einsum("bu,ua,ba->b", weight_BU, wins, weight_BA, optimize=True) / total_B
+    return value
+
+
+MEASURES = (Measure("exact", exact), Measure("auroc", auroc))
 
 
 def main() -> None:
@@ -44,16 +80,20 @@ def main() -> None:
 
 
 def tables(folder: Path) -> dict[str, list[str]]:
-    """The tables by name, as lines of Markdown: one for each starting model and share of wrong verdicts."""
+    """The tables by name, as lines of Markdown: for each starting model, share of wrong verdicts, and measure."""
     records = [json.loads(path.read_text(encoding="utf-8")) | {"place": path.parent} for path in _finished(folder)]
     if not records:
         sys.exit(f"error: {folder} holds no finished round. Give the folder that run.py wrote.")
     groups: dict[tuple[str, float], list[Mapping[str, Any]]] = defaultdict(list)
     for record in records:
-        groups[record["start"], record["wrong"]].append(record)
+        found = Evaluation.read(record["place"] / "test")
+        groups[Path(record["start"]).name, record["wrong"]].append({**record, "found": found})
     return {
-        f"active-{Path(start).name}-wrong{100 * wrong:g}": _table(group)
+        f"active-{start}-wrong{100 * wrong:g}-{measure.name}": _table(
+            group, Evaluation.read(folder / start / "test"), measure
+        )
         for (start, wrong), group in sorted(groups.items())
+        for measure in MEASURES
     }
 
 
@@ -61,68 +101,67 @@ def _finished(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*/round-*/verdicts.json") if (path.parent / "test").is_dir())
 
 
-def _table(records: Sequence[Mapping[str, Any]]) -> list[str]:
+def _table(records: Sequence[Mapping[str, Any]], before: Evaluation, measure: Measure) -> list[str]:
     strategies = sorted({record["strategy"] for record in records}, key=lambda name: (name != RANDOM, name))
-    lines = [f"| verdicts | {' | '.join(f'{name} | time' for name in strategies)} |"]
-    lines.append("|---" * (1 + 2 * len(strategies)) + "|")
-    before = Evaluation.read(records[0]["place"].parent / "round-0" / "test")
-    lines.append(f"| 0 | {' | '.join([fixed(before.metrics['exact']), ''] * len(strategies))} |")
+    lines = [f"| verdicts | {' | '.join(f'{name} | seeds | time' for name in strategies)} |"]
+    lines.append("|---" * (1 + 3 * len(strategies)) + "|")
+    start = fixed(float(measure.value(before, np.ones((1, len(before.scored))))[0]))
+    lines.append(f"| 0 | {' | '.join([start, '', ''] * len(strategies))} |")
     for budget in sorted({record["budget"] for record in records}):
         of_strategy = {
-            name: [one for one in records if (one["strategy"], one["budget"]) == (name, budget)] for name in strategies
+            name: {one["seed"]: one for one in records if (one["strategy"], one["budget"]) == (name, budget)}
+            for name in strategies
         }
         cells = []
         for name in strategies:
-            cells += [_cell(of_strategy[name], of_strategy.get(RANDOM, [])), _time(of_strategy[name])]
+            own = of_strategy[name]
+            seconds = [one["seconds"] for one in own.values()]
+            cells += [_cell(own, of_strategy.get(RANDOM, {}), measure), str(len(own) or "")]
+            cells.append(duration(float(np.mean(seconds))) if seconds else "")
         lines.append(f"| {budget} | {' | '.join(cells)} |")
     return lines
 
 
-def _cell(own: Sequence[Mapping[str, Any]], random: Sequence[Mapping[str, Any]]) -> str:
-    """The mean exact match, and how far it is from that of `random` with the same seeds."""
+def _cell(own: Mapping[int, Mapping[str, Any]], random: Mapping[int, Mapping[str, Any]], measure: Measure) -> str:
+    """The mean of a measure, and how far it is from that of `random` with the same seeds."""
     if not own:
         return ""
-    mean = fixed(float(np.mean([_scores(one)[0].mean() for one in own])))
-    seeds = sorted({one["seed"] for one in own} & {one["seed"] for one in random})
-    if own[0]["strategy"] == RANDOM or not seeds:
-        return mean
-    pairs = [[next(one for one in side if one["seed"] == seed) for side in (own, random)] for seed in seeds]
-    documents = _scores(pairs[0][0])[1]
-    difference_SN = np.array([_scores(one)[0] - _scores(other)[0] for one, other in pairs])
-    ends = difference_interval(difference_SN, documents)
-    return f"{mean} ({fixed(float(difference_SN.mean()), sign=True)}: {interval(ends, sign=True)})"
+    some = next(iter(own.values()))
+    documents = [one.document.id for one in some["found"].scored]
+    evaluations = [one["found"] for one in own.values()]
+    alone, ends = mean_and_interval([lambda weight, e=one: measure.value(e, weight) for one in evaluations], documents)
+    if some["strategy"] == RANDOM:
+        return f"{fixed(alone)} ({interval(ends)})"
+    seeds = sorted(set(own) & set(random))
+    if not seeds:
+        return fixed(alone)
+    pairs = [(own[seed]["found"], random[seed]["found"]) for seed in seeds]
+    difference, ends = mean_and_interval(
+        [lambda weight, p=pair: measure.value(p[0], weight) - measure.value(p[1], weight) for pair in pairs], documents
+    )
+    return f"{fixed(alone)} ({fixed(difference, sign=True)}: {interval(ends, sign=True)})"
 
 
-def difference_interval(difference_SN: Scores, documents: Sequence[str]) -> tuple[float, float]:
-    """The 95 % interval of a mean over seeds and questions, both seeds and documents being drawn.
+def mean_and_interval(
+    of_seed: Sequence[Callable[[Values], Values]], documents: Sequence[str]
+) -> tuple[float, tuple[float, float]]:
+    """The mean of a measure over seeds, and its 95 % interval, both seeds and documents being drawn.
 
     Args:
-        difference_SN: the differences, in percent.
+        of_seed: for each seed what gives the measure [B] under weights [B, N] of the questions.
         documents: the document of each question.
     """
     generator = np.random.default_rng(0)
     names = {name: number for number, name in enumerate(dict.fromkeys(documents))}
     cluster_N = np.array([names[name] for name in documents])
-    sum_SD = np.array([np.bincount(cluster_N, row, len(names)) for row in difference_SN])
-    size_D = np.bincount(cluster_N, minlength=len(names))
-    num_seeds = len(difference_SN)
-    found = []
-    for _ in range(_SAMPLES):
-        seed_S = generator.integers(num_seeds, size=num_seeds)
-        draw_D = generator.multinomial(len(names), np.full(len(names), 1 / len(names)))
-        found.append((sum_SD[seed_S] @ draw_D).mean() / (size_D @ draw_D))
-    low, high = np.quantile(found, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _scores(record: Mapping[str, Any]) -> tuple[NDArray[np.float64], list[str]]:
-    """The exact match of each question, in percent, and its document."""
-    scored = Evaluation.read(record["place"] / "test").scored
-    return np.array([100 * one.exact for one in scored]), [one.document.id for one in scored]
-
-
-def _time(own: Sequence[Mapping[str, Any]]) -> str:
-    return duration(float(np.mean([one["seconds"] for one in own]))) if own else ""
+    draw_BD = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_SAMPLES)
+    weight_BN = draw_BD[:, cluster_N].astype(np.float64)
+    value_SB = np.array([value(weight_BN) for value in of_seed])
+    seed_BS = generator.integers(len(of_seed), size=(_SAMPLES, len(of_seed)))
+    drawn_B = np.take_along_axis(value_SB, seed_BS.T, axis=0).mean(0)
+    low, high = np.nanquantile(drawn_B, [0.025, 0.975])  # a draw may hold no question of one kind
+    whole = [float(value(np.ones((1, len(documents))))[0]) for value in of_seed]
+    return float(np.mean(whole)), (float(low), float(high))
 
 
 if __name__ == "__main__":

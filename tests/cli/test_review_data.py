@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from importlib import util
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from palmette.cli import packages
 from palmette.data.preference import read_comparisons, read_verdicts
 from palmette.data.records import Document
 from palmette.data.source import read_source
@@ -126,8 +126,8 @@ def test_what_lacks_is_one_line(
         said = capsys.readouterr().err.strip()
         assert message in " ".join(said.split()), words
         assert "Traceback" not in said
-    there = util.find_spec
-    monkeypatch.setattr(util, "find_spec", lambda name: None if name == "sqlalchemy" else there(name))
+    there = packages.find_spec
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "sqlalchemy" else there(name))
     assert command("agreement", MODEL) == 2
     assert 'sqlalchemy Install them: pip install "palmette[web]"' in " ".join(
         capsys.readouterr().err.replace(".", "").split()

@@ -103,6 +103,52 @@ def test_the_cache_equals_plain_rows(backend: str, tokenizer: Any) -> None:
         torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
 
 
+def test_predictions_in_full_have_every_scored_span_and_the_hidden_state_of_a_plain_row(
+    fitted_model: Any, stock_model: Any, tokenizer: Any, qa_task: ExtractiveQa
+) -> None:
+    """Against transformers' own hidden states, after the final norm, where a row ends before its answer."""
+    document = Document("d", TEXT, tuple(Question(one, one) for one in QUESTIONS))
+    decoder = SpanDecoder(fitted_model, tokenizer, effort=EVERYTHING)
+    plain = dict(decoder.predict([document]))
+    seen = []
+    for (name, prediction, hidden_D), question in zip(
+        decoder.predict_in_full([document]), document.questions, strict=True
+    ):
+        prompt = qa_task.prompt_tokens(document, question) + list(qa_task.template.encoder.content('{"answer": "'))
+        with torch.no_grad():
+            row = stock_model(input_ids=torch.tensor([prompt]), output_hidden_states=True)
+        torch.testing.assert_close(hidden_D, row.hidden_states[-1][0, -1], rtol=1e-6, atol=1e-6)
+        assert {one.text for one in prediction.candidates} == set(plain_spans(TEXT, 4))
+        assert prediction.candidates[:5] == plain[name].candidates
+        shares = [prediction.no_answer_probability or 0.0, *(one.probability for one in prediction.candidates)]
+        assert math.fsum(shares) == pytest.approx(1.0)
+        seen.append(hidden_D)
+    assert not torch.allclose(seen[0], seen[1])
+
+
+def test_the_hidden_state_is_that_of_the_window_with_the_likeliest_span(fitted_model: Any, tokenizer: Any) -> None:
+    """Each window is read as a document of its own. What begins outside its own part counts as no answer there."""
+    filler = " ".join(f"Nothing stands here {n}." for n in range(12))
+    long = Document("d", f"{filler} {TEXT} {filler}", (Question("q", "Where from?"),))
+    effort = Effort(4, None, None, window_tokens=60, overlap_tokens=20, tokens_per_batch=4096)
+    decoder = SpanDecoder(fitted_model, tokenizer, effort=effort)
+    ((_, _, hidden_D),) = decoder.predict_in_full([long])
+    windows = decoder.windows(long.text)
+    assert len(windows) > 2
+    alone = []
+    for window in windows:
+        text = long.text[window.start : window.end]
+        ((_, prediction, own_D),) = SpanDecoder(fitted_model, tokenizer, effort=EVERYTHING).predict_in_full(
+            [Document("w", text, long.questions)]
+        )
+        own = {long.text[start:end] for start, ends in window.runs(4) for end in ends}
+        inside = [one.probability for one in prediction.candidates if one.text in own]
+        alone.append((max(inside) / (1.0 - math.fsum(inside)), own_D))
+    odds = sorted(best for best, _ in alone)
+    assert odds[-1] > 1.01 * odds[-2]  # so that it is clear which one
+    torch.testing.assert_close(hidden_D, max(alone, key=lambda one: one[0])[1], rtol=1e-6, atol=1e-6)
+
+
 def test_what_does_not_fit_is_refused_with_its_name(fitted_model: Any, tokenizer: Any) -> None:
     with pytest.raises(PackingError, match=r"question '0' with a window of document 'document' may need .* Shorten"):
         SpanDecoder(fitted_model, tokenizer, effort=Effort(tokens_per_batch=128)).answer(

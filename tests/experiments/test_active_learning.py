@@ -8,14 +8,17 @@ import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
-from palmette.data.records import Answer, Document, Question
+from palmette.data.records import Answer, DataSet, Document, Question
 from palmette.decode.prediction import Candidate, Prediction
-from palmette.errors import RunError
+from palmette.errors import DataError, RunError
+from palmette.evaluate.confidence import auroc
 from palmette.evaluate.squad import Evaluation
+from palmette.evaluate.squad_metrics import ScoredAnswer
 from palmette.review.state import fold
 from palmette.review.store import Store
 from tests.support.paths import ROOT
@@ -79,11 +82,11 @@ def experiment() -> ModuleType:
     return module("run")
 
 
-def words(tiny_folder: Path, sft_run: Path, out: Path) -> list[str]:
-    options = ["--pool", "builtin:train", "--data", "builtin:dev", "--every", "35", "--every-data", "10"]
-    options += ["--budgets", "4", "8", "--seeds", "0", "--wrong", "0.1", "--epochs", "1"]
-    options += ["--strategies", "random", "disagreement", "--start", str(sft_run), "untouched"]
-    return [*options, "--model", str(tiny_folder), "--output", str(out)]
+def words(tiny_folder: Path, sft_run: Path, out: Path, *budgets: str) -> list[str]:
+    options = ["--pool", "builtin:train", "--data", "builtin:dev", "--every-data", "10", "--candidates", "2"]
+    options += ["--budgets", *(budgets or ("4", "8")), "--seeds", "0", "--wrong", "0.1"]
+    options += ["--strategies", "random", "disagreement", "margin", "--strategies-if-wrong", "random", "disagreement"]
+    return [*options, "--start", str(sft_run), "untouched", "--model", str(tiny_folder), "--output", str(out)]
 
 
 def test_the_experiment_runs_resumes_and_makes_its_tables(
@@ -99,7 +102,7 @@ def test_the_experiment_runs_resumes_and_makes_its_tables(
     assert "4 cells of 2 rounds" in capsys.readouterr().out
     assert [path.name for path in out.iterdir()] == ["plan.json"]
     experiment.main(words(tiny_folder, sft_run, out))
-    cells = sorted(path.name for path in out.iterdir() if path.is_dir())
+    cells = sorted(path.name for path in out.glob("*-seed0"))
     assert len(cells) == 4
     place = out / f"{sft_run.name}-disagreement-wrong10-seed0"
     with Store.open(place / "review.db") as store:
@@ -110,11 +113,10 @@ def test_the_experiment_runs_resumes_and_makes_its_tables(
     assert (first["budget"], second["budget"]) == (4, 8)
     assert 0 < first["seconds"] < second["seconds"] == sum(one.verdict.seconds for one in events if one.verdict)
     lines = [(place / f"round-{n}" / "learned.jsonl").read_text(encoding="utf-8").splitlines() for n in (1, 2)]
-    learned = [{json.loads(line)["id"] for line in found} for found in lines]
-    assert learned[0] < learned[1]
-    assert learned[1] == {one.question for one in events}
-    manifest = json.loads((place / "round-2" / "run" / "manifest.json").read_text())
-    assert manifest["start"]["run"] == str(sft_run), "always from the starting model"
+    learned = [[json.loads(line)["id"] for line in found] for found in lines]
+    assert [set(found) for found in learned] == [{one.question for one in events[n : n + 4]} for n in (0, 4)]
+    manifests = [json.loads((place / f"round-{n}" / "run" / "manifest.json").read_text()) for n in (1, 2)]
+    assert [one["start"]["run"] for one in manifests] == [str(sft_run), str(place / "round-1" / "run")]
     untouched = json.loads((out / "untouched-random-wrong10-seed0" / "round-1" / "run" / "manifest.json").read_text())
     assert "start" not in untouched
     before = Evaluation.read(place / "round-2" / "test").metrics["exact"]
@@ -124,13 +126,79 @@ def test_the_experiment_runs_resumes_and_makes_its_tables(
     with Store.open(place / "review.db") as store:
         assert list(store.events()) == events
     tables = module("table").tables(out)
-    assert sorted(tables) == [f"active-{sft_run.name}-wrong10", "active-untouched-wrong10"]
-    head, _, zero, four, eight = tables["active-untouched-wrong10"]
-    assert head == "| verdicts | random | time | disagreement | time |"
+    assert sorted(tables) == [
+        f"active-{start}-wrong10-{measure}" for start in (sft_run.name, "untouched") for measure in ("auroc", "exact")
+    ]
+    head, _, zero, four, eight = tables["active-untouched-wrong10-exact"]
+    assert head == "| verdicts | random | seeds | time | disagreement | seeds | time |"
     assert [line.split(" | ")[0] for line in (zero, four, eight)] == ["| 0", "| 4", "| 8"]
-    with pytest.raises(SystemExit):
-        experiment.main([*words(tiny_folder, sft_run, out), "--learning-rate", "0.5"])
-    assert "learning_rate" in capsys.readouterr().err
+    for option, value in (("--learning-rate", "0.5"), ("--budgets", "5")):
+        with pytest.raises(SystemExit):
+            experiment.main([*words(tiny_folder, sft_run, out), option, value])
+        assert option.removeprefix("--").replace("-", "_").removesuffix("s") in capsys.readouterr().err
+
+
+def test_a_cell_that_was_stopped_goes_on_with_the_same_questions_and_larger_budgets_come_behind(
+    experiment: ModuleType, tiny_folder: Path, sft_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    for name in ("whole", "stopped"):
+        out = tmp_path / name
+        options = [*words(tiny_folder, sft_run, out, "6"), "--start", "untouched", "--strategies-if-wrong", "random"]
+        if name == "stopped":
+            judge, calls = experiment.Annotator.judge, iter((1, 1, 0))
+
+            def stop(*given: Any, judge: Any = judge, calls: Any = calls) -> Any:
+                if not next(calls):
+                    raise KeyboardInterrupt
+                return judge(*given)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(experiment.Annotator, "judge", stop)
+                with pytest.raises(KeyboardInterrupt):
+                    experiment.main(options)
+        experiment.main(options)
+        with Store.open(out / "untouched-random-wrong10-seed0" / "review.db") as store:
+            asked.append([one.question for one in store.events()])
+    assert len(asked[0]) == 6
+    assert asked[0] == asked[1]
+    experiment.main([*options, "--budgets", "6", "9"])
+    with Store.open(out / "untouched-random-wrong10-seed0" / "review.db") as store:
+        found = [one.question for one in store.events()]
+    assert found[:6] == asked[0]
+    assert len(set(found)) == 9
+
+
+def test_candidates_are_whole_in_number_few_of_a_document_and_new(experiment: ModuleType) -> None:
+    documents = tuple(
+        Document(f"d{n}", TEXT, tuple(Question(f"{n}/{m}", "When?") for m in range(8))) for n in range(20)
+    )
+    pool, judged = DataSet("pool", documents, ""), {f"{n}/{m}" for n in range(10) for m in range(6)}
+    drawn = experiment.candidates(pool, judged, 33, 0)
+    names = [question.id for document in drawn for question in document.questions]
+    assert len(set(names)) == len(names) == 33
+    assert not judged & set(names)
+    assert max(len(document.questions) for document in drawn) == experiment.EACH
+    assert experiment.candidates(pool, judged, 33, 1) != drawn
+    assert sum(len(one.questions) for one in experiment.candidates(pool, judged, 999, 0)) == 10 * 2 + 10 * 5
+
+
+def test_articles_that_are_measured_on_are_not_in_the_pool(experiment: ModuleType, tmp_path: Path) -> None:
+    rows = [
+        {"id": f"q{n}", "title": f"A{n % 3}", "context": f"{TEXT} {n}", "question": "When?", "answers": ["7:40"]}
+        for n in range(9)
+    ]
+    path = tmp_path / "pool.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--pool", str(path), "--every-data", "2", "--apart"]
+    pool, test = experiment.split(experiment.parse([*options, "A1"]))
+    assert [document.title for document in pool.documents] == ["A0", "A2"] * 3
+    assert [document.title for document in test.documents] == ["A1", "A1"]  # every second of three
+    with pytest.raises(DataError, match="no article 'A7'"):
+        experiment.split(experiment.parse([*options, "A7"]))
+    for more in ([], ["--apart", "A1", "--data", str(path)]):
+        with pytest.raises(DataError, match="what to measure on is not clear"):
+            experiment.split(experiment.parse([*options[:-1], *more]))
 
 
 def test_the_interval_of_a_difference_draws_seeds_and_documents() -> None:
@@ -146,8 +214,9 @@ def test_the_interval_of_a_difference_draws_seeds_and_documents() -> None:
     widths, covered = [], 0
     for _ in range(60):
         effects = generator.normal(0, 2, (seeds, 1)) + np.repeat(generator.normal(0, 3, documents), each)
-        low, high = table.difference_interval(
-            1 + effects + generator.normal(0, 10, (seeds, documents * each)), clusters
+        value_SN = 1 + effects + generator.normal(0, 10, (seeds, documents * each))
+        _, (low, high) = table.mean_and_interval(
+            [lambda weight_BN, n=row: weight_BN @ n / weight_BN.sum(1) for row in value_SN], clusters
         )
         widths.append((high - low) / 2)
         covered += low < 1 < high
@@ -156,6 +225,29 @@ def test_the_interval_of_a_difference_draws_seeds_and_documents() -> None:
     assert covered >= 48
     with pytest.raises(SystemExit):
         table.tables(Path("nowhere"))
+
+
+def test_the_auroc_under_weights_is_that_of_repeated_questions() -> None:
+    """Against `evaluate.confidence.auroc`, with each question written down as often as drawn."""
+    table, generator = module("table"), np.random.default_rng(3)
+    document = Document("d", TEXT, ())
+    scored = [
+        ScoredAnswer(
+            Question(str(n), "When?", (Answer("7:40", TEXT.index("7:40")),) if n % 3 else ()),
+            document,
+            Prediction("", no_answer_probability=float(generator.integers(5)) / 4),
+            *(0.0,) * 3,
+        )
+        for n in range(30)
+    ]
+    weight_BN = generator.integers(0, 4, (6, 30))
+    expected = []
+    for weight_N in weight_BN:
+        repeated = [one for one, times in zip(scored, weight_N, strict=True) for _ in range(times)]
+        scores = [one.prediction.no_answer_probability for one in repeated]
+        expected.append(100 * (auroc(scores, [not one.question.answerable for one in repeated]) or 0.0))
+    assert table.auroc(Evaluation(tuple(scored)), weight_BN.astype(float)) == pytest.approx(expected)
+    assert table.exact(Evaluation(tuple(scored)), weight_BN.astype(float)) == pytest.approx(0.0)
 
 
 def test_the_settings_cannot_change_halfway(experiment: ModuleType, tmp_path: Path) -> None:

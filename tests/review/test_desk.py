@@ -319,6 +319,35 @@ def test_what_people_disagree_on_is_decided_once(store: Store) -> None:
     assert kinds(store).count("adjudicated") == 1
 
 
+def test_a_decision_is_taken_back_by_whoever_made_it_last(store: Store) -> None:
+    """Ann decides after her verdicts, so her first undo takes back the decision, and the second one a verdict."""
+    desk, name = disagreeing(store)
+    verdicts = desk.undoable("ann")
+    desk.decide("ann", "session", name, Verdict("no_answer", None, 2.0))
+    decision = desk.undoable("ann")
+    assert decision is not None
+    assert decision != verdicts
+    assert desk.undoable("ann", decision=True) == decision
+    with pytest.raises(DataError, match="not your last verdict"):
+        desk.undo("bob", "session", decision)
+    assert desk.undo("ann", "session", decision) == name
+    *_, last = store.events()
+    assert (last.kind, last.question, last.undoes, last.shown) == ("undo", name, decision, None)
+    assert set(desk.conflicts()) == {name}
+    assert desk.undo("ann", "session", decision) is None  # sent twice
+    assert kinds(store)[-1:] == ["undo"]
+    assert desk.decide("ann", "session", name, Verdict("edit", Span("7:40", 20, 24), 2.0)) is Judged.STORED
+    again = desk_of(store)  # after a restart
+    decision = again.undoable("ann")
+    assert decision is not None
+    assert again.undo("ann", "session", decision) == name
+    assert again.undoable("ann") == verdicts
+    assert again.undoable("ann", decision=True) is None
+    assert verdicts is not None
+    assert again.undo("ann", "session", verdicts) is None
+    assert kinds(store)[-2:] == ["undo", "shown"]
+
+
 def test_another_run_takes_over_and_what_was_judged_stays(store: Store) -> None:
     desk = desk_of(store)
     accept(desk, ask(desk))

@@ -12,6 +12,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.spatial.distance import jensenshannon
 
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError
@@ -53,6 +54,46 @@ def test_disagreement_is_what_the_runs_do_not_share() -> None:
         disagreement(sure[:1])
 
 
+def test_disagreement_is_scipys_jensen_shannon_divergence() -> None:
+    """Of each run's 1, 0.1 and 0.2 are left to spans that neither names. scipy gives the root of the divergence."""
+    one = prediction(0.2, ("a", 0.4), ("b", 0.3))
+    other = prediction(0.5, ("c", 0.2), ("a", 0.1))
+    expected = jensenshannon([0.2, 0.4, 0.3, 0.0, 0.1], [0.5, 0.1, 0.0, 0.2, 0.2]) ** 2
+    assert disagreement([one, other]) == pytest.approx(expected)
+
+
+def test_k_centres_of_four_points_by_hand() -> None:
+    """The mean of 0, 1, 4 and 10 is 3.75, and 10 is farthest from it. Then 0 is 10 away, then 4 is 4 away, 1 is 1."""
+    states_ND = np.array([[0.0], [1.0], [4.0], [10.0]])
+    assert k_centres(states_ND, 9) == ([3, 0, 2, 1], [6.25, 10.0, 4.0, 1.0])
+    near_KD = np.array([[10.0]] * 300 + [[0.5]])  # more than are compared at a time
+    assert k_centres(states_ND, 2, near_KD) == ([2, 0], [3.5, 0.5])
+    assert k_centres(np.zeros((3, 2)), 3) == ([0, 1, 2], [0.0, 0.0, 0.0])
+
+
+def spread(*places: float | None) -> list[Item]:
+    """Questions q0, q1, ... whose hidden states are these places on a line."""
+    return [
+        Item(f"q{n}", "d", (prediction(1.0),), None if place is None else np.array([place], dtype=np.float16))
+        for n, place in enumerate(places)
+    ]
+
+
+def test_a_diverse_queue_begins_far_from_what_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: with 10 judged, 0 is 10 away, then 4 is 4 away, then 1. Questions without a state come last."""
+    given = spread(0.0, 1.0, 4.0, 10.0, None)
+    queue = make_queue(given, "diverse", judged=["q3", "q99"], overlap_share=0.0)
+    assert order(queue)[:3] == ["q0", "q2", "q1"]
+    assert [one.score for one in queue.places[:3]] == [10.0, 4.0, 1.0]
+    assert set(order(queue)[3:]) == {"q3", "q4"}
+    assert [one.strategy for one in queue.places] == ["diverse"] * 3 + ["random"] * 2
+    monkeypatch.setattr(module, "MOST_CENTRES", 1)
+    seen = {tuple(order(make_queue(given, "diverse", judged=["q3"], seed=seed))) for seed in range(20)}
+    assert {names[0] for names in seen} == {"q0"}
+    assert len(seen) > 5
+    assert all(sorted(names) == ["q0", "q1", "q2", "q3", "q4"] for names in seen)
+
+
 def test_k_centres_cover_within_twice_the_best_that_is_possible() -> None:
     """Gonzalez (1985): checked against every choice of three from nine."""
     generator = np.random.default_rng(0)
@@ -75,8 +116,7 @@ def test_ranking_strategies_ask_the_most_promising_question_first() -> None:
         assert {one.sampling_probability for one in queue.places} == {None}
     split = [Item(f"q{n}", "d", (prediction(1 - n / 9), prediction(1.0))) for n in range(3)]
     assert order(make_queue(split, "disagreement")) == ["q2", "q1", "q0"]
-    states = np.array([[0.0], [0.2], [5.0]])
-    audited = make_queue(items(3), "diverse", states_ND=states, audit=["q0"], audit_share=0.0)
+    audited = make_queue(spread(0.0, 0.2, 5.0), "diverse", audit=["q0"], audit_share=0.0)
     assert order(audited)[-1] == "q0"
     assert set(order(audited)[:2]) == {"q1", "q2"}
 

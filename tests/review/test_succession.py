@@ -39,7 +39,7 @@ def test_a_newer_run_takes_over_while_people_judge(tmp_path: Path) -> None:
         desk = Desk(store, documents, answers, RUN, Choosing("random", overlap_share=0.0, blind_share=0.0))
         answers.start()
         assert answers.wait()
-        succession = Succession(desk, documents, offer, load)
+        succession = Succession(desk, offer, load)
         assert succession.offered() == NEWER.name
         with pytest.raises(DataError, match="is not offered"):
             succession.begin("/etc")
@@ -66,7 +66,7 @@ def test_a_run_that_cannot_be_loaded_leaves_all_as_it_is(tmp_path: Path) -> None
 
     with Store.open(tmp_path / "review.db") as store:
         desk = Desk(store, [reviewed(1)], Answers(StubDecoder(), [reviewed(1)]), RUN)
-        succession = Succession(desk, [reviewed(1)], offer, load)
+        succession = Succession(desk, offer, load)
         succession.begin(NEWER.name)
         assert succession._thread is not None
         succession._thread.join()

@@ -272,6 +272,14 @@ def test_disagreements_are_decided_on_the_page(opened: Any, browser: Browser) ->
     expect(at.page.locator("#empty")).to_have_text("Nobody disagrees any more.")
     decided = [one.verdict for one in at.events("adjudicated")]
     assert [(one.kind, one.span and one.span.text) for one in decided] == [("edit", "pier 3"), ("no_answer", None)]
+    last, *_ = (one.question for one in reversed(at.events("adjudicated")))
+    at.page.keyboard.press("Backspace")
+    expect(at.page.locator("#empty")).to_be_hidden()
+    expect(asked).to_have_text(at.review.desk.question(last)[0].text)
+    expect(at.page.locator("#others-heading")).to_have_text("What people said")
+    at.page.keyboard.press("n")
+    expect(at.page.locator("#empty")).to_be_visible()
+    assert [one.kind for one in at.events("adjudicated", "undo")] == ["adjudicated"] * 2 + ["undo", "adjudicated"]
     at.page.get_by_role("button", name="Back to the questions").click()
     expect(at.page.locator("#empty")).to_contain_text("You have judged every question.")
     assert browser.complaints() == []

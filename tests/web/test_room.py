@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from palmette.data.records import Document
 from palmette.decode.spans import words
-from palmette.review.events import document_hash
+from palmette.review.events import Event, Verdict, document_hash, now
 from palmette.review.showing import Choosing
 from palmette.review.store import Store
 from palmette.web.review.opening import Review, open_review
@@ -158,6 +158,17 @@ def test_undo_brings_the_question_back(desk: Desk) -> None:
     assert back["asked"]["question"] == "<i>When?</i>"
     assert back["undoable"] is None
     assert desk.client.post("/api/review/undo", json={"verdict": 77}).status_code == 422
+
+
+def test_undo_of_a_decision_brings_the_disagreement_back(desk: Desk) -> None:
+    assert desk.send("edit", place("7")).status_code == 200
+    other = Event("verdict", now(), "bob", "s", "q", document_hash(EMOJI), verdict=Verdict("no_answer"))
+    desk.store.append([other])
+    decided = desk.client.post("/api/review/decisions", json={"question": "q", "span": None, "seconds": 2.0})
+    assert (decided.json()["asked"], decided.json()["conflicts"]) == (None, 0)
+    back = desk.client.post("/api/review/undo", json={"verdict": decided.json()["undoable"]}).json()
+    assert (back["deciding"], back["conflicts"], back["asked"]["key"]) == (True, 1, "q")
+    assert "bob: not in the document" in back["asked"]["said"]
 
 
 def test_who_judges_is_known_by_the_cookie_and_not_by_the_request(desk: Desk) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from palmette.cli import review
+from palmette.cli import packages, review
 from palmette.errors import DataError, RunError
 from palmette.review.store import Store
 from palmette.web.serving import check_annotators, known_names, link, listen
@@ -100,6 +100,10 @@ def test_bad_input_is_one_line_with_the_way_out(refused: Refused, tiny_folder: P
     assert "empty.json" in refused("--model", tiny_folder, "--data", empty)
     assert "gone" in refused("--model", tmp_path / "runs" / "gone", "--data", data)
     assert "no annotator is named" in refused(*good, "--host", "0.0.0.0")
+    assert "compares runs, and there is one" in refused(*good, "--strategy", "disagreement")
+    assert "compares runs, and this is mixed" in refused(*good, "--also", "reader")
+    assert "Name each run once" in refused(*good, "--strategy", "disagreement", "--also", tiny_folder)
+    assert "gone" in refused(*good, "--strategy", "disagreement", "--also", tmp_path / "runs" / "gone")
     assert "mkdir -p" in refused(*good, "--port", "0", "--store", tmp_path / "no" / "review.db")
     text = tmp_path / "text.db"
     text.write_text("not a database, and long enough to be read as the header of one" * 10)
@@ -120,8 +124,8 @@ def test_a_store_of_a_newer_version_is_refused(refused: Refused, tiny_folder: Pa
 
 def test_without_the_extra_it_says_how_to_install_it(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = {"fastapi", "uvicorn"}
-    real = review.find_spec
-    monkeypatch.setattr(review, "find_spec", lambda name: None if name in missing else real(name))
+    real = packages.find_spec
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name in missing else real(name))
     line = refused("--demo")
     assert "not installed: fastapi, uvicorn." in line
     assert 'pip install "palmette[web]"' in line
@@ -212,6 +216,12 @@ def test_the_command_serves_a_model_and_ends_with_ctrl_c(served: Any, tmp_path: 
     assert "Verdicts are kept in review.db" in told
     assert "Stopped. Verdicts are in review.db." in told
     assert verdicts(tmp_path / "review.db") == [("ann", "no_answer"), ("bob", "no_answer")]
+
+
+def test_the_command_asks_where_two_runs_disagree(served: Any, sft_run: Path) -> None:
+    _, links = served("--strategy", "disagreement", "--also", str(sft_run), "--blind", "0")
+    with enter(next(iter(links.values()))) as client:
+        assert re.fullmatch(r"Asked because several runs disagree, by 0\.\d\d nats\.", next_question(client)["why"])
 
 
 def test_a_confirmed_verdict_outlives_a_killed_server(served: Any, tmp_path: Path) -> None:

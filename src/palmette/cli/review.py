@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,6 +12,7 @@ import typer
 
 from palmette.cli.options import (
     DATA,
+    MODEL,
     SOURCES,
     ChosenModelOption,
     LimitOption,
@@ -20,34 +20,18 @@ from palmette.cli.options import (
     SeedOption,
     expanded_path,
 )
+from palmette.cli.packages import check_web_packages
 
 if TYPE_CHECKING:  # commands import what they need when they run
     import socket
 
     from palmette.data.records import DataSet
-    from palmette.decode.prediction import Decoder
+    from palmette.decode.span_decoder import SpanDecoder
     from palmette.inference.names import ModelSource
     from palmette.review.showing import Choosing, Run
 
-Strategy = Literal["mixed", "uncertain", "margin", "random"]
+Strategy = Literal["mixed", "uncertain", "margin", "disagreement", "diverse", "random"]
 _DEMO = "builtin:dev"
-_PACKAGES = ("alembic", "fastapi", "jinja2", "sqlalchemy", "uvicorn")
-
-
-def check_web_packages() -> None:
-    """Check that the packages of the extra `web` are installed.
-
-    Raises:
-        PalmetteError: some are missing.
-    """
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
-        from palmette.errors import PalmetteError
-
-        raise PalmetteError(
-            f"the review page needs packages that are not installed: {', '.join(missing)}",
-            'Install them: pip install "palmette[web]"',
-        )
 
 
 ReviewedOption = Annotated[
@@ -73,6 +57,14 @@ AnnotatorOption = Annotated[
     ),
 ]
 StrategyOption = Annotated[Strategy, typer.Option("--strategy", help="How the next question is chosen.")]
+AlsoOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--also",
+        help="Another run to compare the model with, for --strategy disagreement. May be repeated.",
+        **{**MODEL, "metavar": "RUN"},
+    ),
+]
 OverlapOption = Annotated[
     float | None,
     typer.Option(
@@ -104,6 +96,7 @@ def review(
     store: StoreOption = None,
     annotator: AnnotatorOption = None,
     strategy: StrategyOption = "mixed",
+    also: AlsoOption = None,
     overlap: OverlapOption = None,
     blind: BlindOption = 0.1,
     host: HostOption = "127.0.0.1",
@@ -119,7 +112,7 @@ def review(
     """
     if context.invoked_subcommand is not None:
         return
-    check_web_packages()
+    check_web_packages("the review page needs packages", "alembic", "fastapi", "jinja2", "sqlalchemy", "uvicorn")
     from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr
     from palmette.data.unanswered import read_to_judge
@@ -134,11 +127,12 @@ def review(
     read = read_to_judge(_source(data, demo=demo), limit_documents=limit)
     asked = first_questions(read, limit_questions)
     source = open_source(named_or_chosen(model, stderr()))
+    others = _others(source, strategy, also or [])
     kept = store or str(default_store(source.name, demo=demo))
     with contextlib.closing(listen(host, port)) as opened:
         shared = (OVERLAP_SHARE if len(names) > 1 else 0.0) if overlap is None else overlap
         choosing = Choosing(strategy, shared, blind, seed)
-        _serve(source, asked, kept, choosing, names or [_login()], opened, host)
+        _serve(source, others, asked, kept, choosing, names or [_login()], opened, host)
 
 
 def default_store(model: str, *, demo: bool = False) -> Path:
@@ -165,6 +159,22 @@ def _source(data: str | None, *, demo: bool) -> str:
     return data or _DEMO
 
 
+def _others(source: ModelSource, strategy: Strategy, also: Sequence[str]) -> list[ModelSource]:
+    """The runs that a model is compared with."""
+    from palmette.errors import DataError
+    from palmette.inference.names import open_source
+
+    if (strategy == "disagreement") != bool(also):
+        raise DataError(
+            "--strategy disagreement compares runs, and " + ("there is one" if not also else f"this is {strategy}"),
+            "Give both --strategy disagreement and --also RUN, or neither.",
+        )
+    others = [open_source(name) for name in also]
+    if len({one.name for one in (source, *others)}) <= len(others):
+        raise DataError("a run is compared with itself", "Name each run once, with --model or with --also.")
+    return others
+
+
 def _login() -> str:
     """The name of the user of this machine, for the events."""
     with contextlib.suppress(OSError, KeyError, ImportError):
@@ -172,7 +182,7 @@ def _login() -> str:
     return "me"
 
 
-def _load(source: ModelSource) -> tuple[Run, Decoder]:
+def _load(source: ModelSource) -> tuple[Run, SpanDecoder]:
     """A model under review, and what gives its answers."""
     from palmette.inference.answerer import open_answerer
     from palmette.review.showing import Run
@@ -188,6 +198,7 @@ def _load(source: ModelSource) -> tuple[Run, Decoder]:
 
 def _serve(
     source: ModelSource,
+    others: Sequence[ModelSource],
     data: DataSet,
     kept: str,
     choosing: Choosing,
@@ -199,6 +210,7 @@ def _serve(
     from palmette.cli.console import stderr
     from palmette.inference.excerpt import printable
     from palmette.inference.names import open_source
+    from palmette.review.answers import Compared
     from palmette.review.store import Store
     from palmette.studies.retraining.newest import newest_retraining
     from palmette.web.review.opening import open_review
@@ -218,6 +230,7 @@ def _serve(
             port=port,
             choosing=choosing,
             newer=(newest_retraining, lambda name: _load(open_source(name))),
+            also=[Compared(_load(one)[1]) for one in others],
         )
         news.print(printable(f"Verdicts are kept in {kept}. Ctrl-C ends the server."))
         if not is_loopback(host):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from palmette.cli.options import DATA, MODEL, PATH, SeedOption
+from palmette.cli.packages import check_web_packages
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.cli.tables import TextTable
@@ -28,7 +29,7 @@ StoreOption = Annotated[
         **{**DATA, "metavar": "STORE"},
     ),
 ]
-_PACKAGES = ("alembic", "sqlalchemy")
+_STORED = ("verdicts are kept with packages", "alembic", "sqlalchemy")  # what is said, and what is needed
 
 
 def review_export(
@@ -48,7 +49,7 @@ def review_export(
 
     Questions of the audit set, and those on which people disagree, are left out of what is learned, and counted.
     """
-    _check_packages()
+    check_web_packages(*_STORED)
     from palmette.cli.console import stderr
     from palmette.studies.review_files import export_review
 
@@ -68,7 +69,7 @@ def review_import(
     store: StoreOption = None,
 ) -> None:
     """Add verdicts from a file, of palmette or of another tool."""
-    _check_packages()
+    check_web_packages(*_STORED)
     from palmette.cli.console import stderr
     from palmette.studies.review_files import import_review
 
@@ -80,7 +81,7 @@ def review_agreement(run: ReviewedArgument, store: StoreOption = None, seed: See
 
     Figures have 95 % intervals over documents.
     """
-    _check_packages()
+    check_web_packages(*_STORED)
     from palmette.cli.console import stdout
     from palmette.review.agreement import measure_agreement
     from palmette.review.state import fold
@@ -132,7 +133,7 @@ def review_retrain(
     The new run stands beside the old one, which stays as it is. A page says what changed and what it cost. A job that
     was stopped continues with the same command.
     """
-    _check_packages()
+    check_web_packages(*_STORED)
     from palmette.cli.console import command_line, stderr, stdout
     from palmette.inference.names import resolve_run
     from palmette.startup import quick_imports
@@ -207,16 +208,3 @@ def _store(run: str, store: str | None) -> str:
     from palmette.cli.review import default_store
 
     return store or str(default_store(run))
-
-
-def _check_packages() -> None:
-    from importlib.util import find_spec
-
-    from palmette.errors import PalmetteError
-
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
-        raise PalmetteError(
-            f"verdicts are kept with packages that are not installed: {', '.join(missing)}",
-            'Install them: pip install "palmette[web]"',
-        )

@@ -71,6 +71,7 @@ class Job:
         tokens: the tokens of the question.
         answer: the choice of the span.
         verdict: the choice of "yes" or "no" in the turn before, for a prompt of two turns.
+        hidden_D: the hidden state that predicts the first token of the answer, once it was read.
     """
 
     question: str
@@ -78,6 +79,7 @@ class Job:
     tokens: tuple[int, ...]
     answer: Choice
     verdict: Choice | None = None
+    hidden_D: torch.Tensor | None = None
 
     @classmethod
     def open(cls, opened: OpenCompletion, question: str, reading: Reading, tokens: tuple[int, ...]) -> Job:
@@ -178,11 +180,13 @@ class Asking:
         while planned:
             for choice, node in planned:
                 choice.place(cache, node)
-            self._look(cache, planned)
+            hidden_RD = self._look(cache, planned)
             passes += 1
             if passes == 1:
+                row_of = {id(choice): row for row, (choice, node) in enumerate(planned) if node == 0}
                 for job in jobs:
                     job.settle_verdict()
+                    job.hidden_D = hidden_RD[row_of[id(job.answer)]].clone()
             if passes == self._max_passes:
                 return
             planned = [(job.answer, node) for job in jobs for node in self._plan(job)]
@@ -240,9 +244,9 @@ class Asking:
             return search.best_span >= search.bound
         return self._decision.verdict(search.evidence.raised(self._decision.by_windows(num_windows)))[1]
 
-    def _look(self, cache: PrefixCache, planned: Sequence[tuple[Choice, int]]) -> None:
-        """One forward pass: the planned nodes, and what may follow each of them."""
-        logits_RV = cache.read([choice.slots[node] for choice, node in planned])
+    def _look(self, cache: PrefixCache, planned: Sequence[tuple[Choice, int]]) -> torch.Tensor:
+        """One forward pass: the planned nodes, and what may follow each. The result is the hidden states at them."""
+        logits_RV, hidden_RD = cache.read_with_hidden([choice.slots[node] for choice, node in planned])
         rows: list[int] = []
         tokens: list[int] = []
         for row, (choice, node) in enumerate(planned):
@@ -261,6 +265,7 @@ class Asking:
             choice.search.absorb(node, {token: next(values) for token in choice.search.trie.children[node]}, end)
         for search in {id(choice.search): choice.search for choice, _ in planned}.values():
             search.num_passes += 1
+        return hidden_RD
 
 
 def _logprobs(logits_RV: torch.Tensor, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:

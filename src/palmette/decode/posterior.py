@@ -354,14 +354,19 @@ class Decision:
         raised = posterior.evidence.raised(self.by_windows(posterior.num_windows))
         return replace(raised, unread=self.temperature * posterior.unread)
 
-    def decide(self, posterior: SpanPosterior) -> Prediction:
-        """The answer, and the probabilities of the best spans with the unscored ones counted fully against them."""
+    def decide(self, posterior: SpanPosterior, num_candidates: int | None = NUM_CANDIDATES) -> Prediction:
+        """The answer, and the probabilities of the best spans with the unscored ones counted fully against them.
+
+        Args:
+            posterior: the scored spans.
+            num_candidates: how many of them become candidates. All if None.
+        """
         evidence, by = self.evidence(posterior), self.by_windows(posterior.num_windows)
         kind, certain = self.verdict(evidence)
         no_answer = self.no_answer(evidence.answered)
         candidates = tuple(
             Candidate(text, start, start + len(text), self.confidence(value + by, evidence.answered))
-            for text, start, value in posterior.spans[:NUM_CANDIDATES]
+            for text, start, value in posterior.spans[:num_candidates]
         )
         refusal = Prediction(
             text="",

@@ -2,7 +2,7 @@
 
 Branches are added pass by pass, and each attends to its ancestors only.
 
-Letters: R read positions, N new tokens, C cached tokens, H heads, D size of a head, V vocabulary.
+Letters: R read positions, N new tokens, C cached tokens, H heads, D size of a head, or of a hidden state, V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from palmette.errors import PackingError
-from palmette.model.forward import check_positions, masked_logits, num_layers
+from palmette.model.forward import check_positions, masked_logits_with_hidden, num_layers
 
 # Keys and values [1, H, T, D] of each layer, for T tokens.
 States = Sequence[tuple[torch.Tensor, torch.Tensor]]
@@ -117,6 +117,10 @@ class PrefixCache:
             PackingError: a slot was read before, or is empty.
             ModelError: the mask did not reach the model's attention, or a branch is longer than the model's positions.
         """
+        return self.read_with_hidden(slots)[0]
+
+    def read_with_hidden(self, slots: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `read`, with the hidden states [R, D] at these slots, as the output layer reads them."""
         start, end = self._done, self.length
         if not slots or min(slots) < start or max(slots) >= end:
             raise PackingError(f"slots to read must lie in {start}..{end - 1}", "Read what was appended last.")
@@ -124,7 +128,7 @@ class PrefixCache:
         for slab in self._slabs:
             slab.filled = start
         device = self._model.device
-        logits = masked_logits(
+        found = masked_logits_with_hidden(
             self._model,
             self._token_C[None, start:end].to(device),
             self._position_C[None, start:end].to(device),
@@ -133,7 +137,7 @@ class PrefixCache:
             past_key_values=Cache(layers=self._slabs),
         )
         self._done = end
-        return logits
+        return found
 
     @property
     def num_unread(self) -> int:

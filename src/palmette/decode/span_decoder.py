@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from palmette.data.records import Document, Question, check_document, check_question
 from palmette.decode.asking import Asking, Job, Reading
 from palmette.decode.posterior import Decision, SpanPosterior, WindowScores
@@ -150,17 +152,34 @@ class SpanDecoder:
         for question, posterior in self.posteriors(documents):
             yield question, self.decision.decide(posterior)
 
+    def predict_in_full(self, documents: Iterable[Document]) -> Iterator[tuple[str, Prediction, torch.Tensor]]:
+        """(question id, prediction, hidden state [D]) for every question, as soon as each is known.
+
+        All spans that were scored are candidates of the prediction. The hidden state is that of the position that
+        predicts the first token of the answer, as the output layer reads it, in the window whose best span is the
+        likeliest. It comes from the pass that scores these tokens.
+        """
+        for question, posterior, hidden_D in self._read(documents):
+            yield question, self.decision.decide(posterior, None), hidden_D
+
     def posteriors(self, documents: Iterable[Document]) -> Iterator[tuple[str, SpanPosterior]]:
         """(question id, posterior) for every question, as soon as each is known."""
+        for question, posterior, _ in self._read(documents):
+            yield question, posterior
+
+    def _read(self, documents: Iterable[Document]) -> Iterator[tuple[str, SpanPosterior, torch.Tensor]]:
         cache = self.new_cache()
-        waiting: dict[str, list[WindowScores]] = {}
+        waiting: dict[str, list[tuple[WindowScores, float, torch.Tensor]]] = {}
         for jobs in self.batches(self._asked(documents)):
             self.asking.run(cache, jobs)
             for job in jobs:
-                scores = waiting.setdefault(job.question, [])
-                scores.append(job.answer.search.scores())
-                if len(scores) == job.reading.num_windows:
-                    yield job.question, SpanPosterior.merge(waiting.pop(job.question))
+                search, windows = job.answer.search, waiting.setdefault(job.question, [])
+                assert job.hidden_D is not None
+                windows.append((search.scores(), search.evidence.best, job.hidden_D))
+                if len(windows) == job.reading.num_windows:
+                    del waiting[job.question]
+                    _, _, hidden_D = max(windows, key=lambda window: window[1])
+                    yield job.question, SpanPosterior.merge([scores for scores, _, _ in windows]), hidden_D
 
     def new_cache(self) -> PrefixCache:
         """An empty cache that holds a batch."""

@@ -159,10 +159,21 @@ def masked_logits(
     Raises:
         ModelError: the model's attention is not one of our backends, or did not receive the mask.
     """
-    with _output_at(model, flat_Q):
+    return masked_logits_with_hidden(model, token_BT, position_BT, may_attend_BTC, flat_Q, past_key_values)[0]
+
+
+def masked_logits_with_hidden(
+    model: Any,
+    token_BT: torch.Tensor,
+    position_BT: torch.Tensor,
+    may_attend_BTC: torch.Tensor | BlockMask,
+    flat_Q: torch.Tensor,
+    past_key_values: Any = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `masked_logits`, with the hidden states [Q, D] at these positions, as the output layer reads them."""
+    with _output_at(model, flat_Q) as states:
         output = _masked_forward(model, token_BT, position_BT, may_attend_BTC, past_key_values)
-    logits: torch.Tensor = output.logits[0]
-    return logits
+    return output.logits[0], states[0]
 
 
 def _masked_forward(

@@ -15,6 +15,8 @@ from palmette.decode.prediction import Prediction
 from palmette.errors import DataError
 
 Floats = npt.NDArray[np.float64]
+Hidden = npt.NDArray[np.float16]  # the hidden state of a question, [D]
+_CHUNK = 256  # centres that are compared with all questions at a time
 
 
 def outcomes(prediction: Prediction) -> dict[str, float]:
@@ -59,7 +61,8 @@ def disagreement(predictions: Sequence[Prediction]) -> float:
     """How much several runs disagree: the entropy of their mean posterior less their mean entropy, in nats.
 
     It is the Jensen-Shannon divergence, the mutual information of the answer and the run. Uncertainty that all runs
-    share does not count. The spans that are among no run's candidates count as one outcome.
+    share does not count. The spans that are among no run's candidates count as one outcome. So it is exact where the
+    candidates are all the spans that were scored, but for what was not scored.
 
     Raises:
         DataError: there is only one run.
@@ -82,7 +85,8 @@ def k_centres(states_ND: Floats, num_centres: int, near_KD: Floats | None = None
     Args:
         states_ND: a hidden state of each question.
         num_centres: how many are wanted.
-        near_KD: states of questions that are judged already. Without them the first is the one farthest from the mean.
+        near_KD: states of questions that are judged already, one at least. Without them the first is the one farthest
+            from the mean, which then counts no more.
 
     Returns:
         The indices of the questions, and the distance of each from the nearest one before it.
@@ -91,23 +95,28 @@ def k_centres(states_ND: Floats, num_centres: int, near_KD: Floats | None = None
     ([3, 1], [10.0, 1.0])
     """
     states_ND = np.asarray(states_ND, dtype=np.float64)
-    start_KD = states_ND.mean(0, keepdims=True) if near_KD is None or not len(near_KD) else near_KD
+    start_KD = states_ND.mean(0, keepdims=True) if near_KD is None else np.asarray(near_KD, dtype=np.float64)
+    square_N = np.einsum("nd,nd->n", states_ND, states_ND)
     distance_N = np.full(len(states_ND), np.inf)
-    for centre_D in start_KD:
-        distance_N = np.minimum(distance_N, _distances(states_ND, centre_D))
+    for start in range(0, len(start_KD), _CHUNK):
+        distance_N = np.minimum(distance_N, _distances(states_ND, square_N, start_KD[start : start + _CHUNK]))
     chosen: list[int] = []
     distances: list[float] = []
     for _ in range(min(num_centres, len(states_ND))):
         best = int(np.argmax(distance_N))
         chosen.append(best)
         distances.append(float(distance_N[best]))
-        distance_N = np.minimum(distance_N, _distances(states_ND, states_ND[best]))
+        nearest_N = np.full(len(states_ND), np.inf) if near_KD is None and len(chosen) == 1 else distance_N
+        distance_N = np.minimum(nearest_N, _distances(states_ND, square_N, states_ND[best][None]))
         distance_N[chosen] = -np.inf
     return chosen, distances
 
 
-def _distances(states_ND: Floats, centre_D: Floats) -> Floats:
-    distance_N: Floats = np.linalg.norm(states_ND - centre_D, axis=1)
+def _distances(states_ND: Floats, square_N: Floats, centres_KD: Floats) -> Floats:
+    """The distance of each question from the nearest of some centres, by |x|^2 - 2 x c + |c|^2."""
+    square_K = np.einsum("kd,kd->k", centres_KD, centres_KD)
+    square_NK = square_N[:, None] - 2.0 * states_ND @ centres_KD.T + square_K
+    distance_N: Floats = np.sqrt(np.maximum(square_NK.min(1), 0.0))
     return distance_N
 
 

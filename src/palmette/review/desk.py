@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import cast
 
 from palmette.data.records import Document, Question
+from palmette.decode.prediction import Decoder
 from palmette.errors import DataError
 from palmette.review.answers import Answers
 from palmette.review.events import Event, EventKind, Shown, Verdict, document_hash, now
@@ -131,13 +132,18 @@ class Desk:
             self._keys.verdicts[key] = taken  # also if the question was shown again since
             return Judged.STORED
 
-    def undo(self, annotator: str, session: str, verdict: int) -> None:
-        """Take back a person's last verdict. Its question is asked again, and then the one that was open.
+    def undo(self, annotator: str, session: str, verdict: int) -> str | None:
+        """Take back a person's last verdict or decision.
+
+        The question of a verdict is asked again, and then the one that was open.
 
         Args:
             annotator: the person.
             session: the person's session, for the events.
-            verdict: the id of the verdict's event. If it was taken back before, nothing happens.
+            verdict: the id of the event. If it was taken back before, nothing happens.
+
+        Returns:
+            The question whose decision was taken back. None if it was a verdict.
 
         Raises:
             DataError: it is not the last verdict of this person.
@@ -146,7 +152,7 @@ class Desk:
         with self._lock:
             self._catch_up()
             if verdict in self._keys.undone:
-                return
+                return None
             last = self._state.latest(annotator)
             if last is None or last.event.id != verdict:
                 raise DataError("this is not your last verdict any more", "Reload the page, and undo again.")
@@ -154,17 +160,24 @@ class Desk:
             undo = replace(
                 last.event, kind="undo", time=now(), session=session, shown=None, verdict=None, undoes=verdict, id=None
             )
-            again = last.shown if question in self._questions else None
+            decision = last.event.kind == "adjudicated"
+            again = last.shown if question in self._questions and not decision else None
             self._store.append([undo, *([self._event(annotator, session, question, again)] if again else [])])
             if again and opened:
                 self._again[annotator].append(opened)
             self._catch_up()
+            return question if decision else None
 
-    def undoable(self, annotator: str) -> int | None:
-        """The id of the verdict that an undo takes back. None if there is none."""
+    def undoable(self, annotator: str, *, decision: bool = False) -> int | None:
+        """The id of the verdict or decision that an undo takes back. None if there is none.
+
+        Args:
+            annotator: the person.
+            decision: whether only a decision counts.
+        """
         with self._lock:
             last = self._state.latest(annotator)
-            return None if last is None else last.event.id
+            return None if last is None or (decision and last.event.kind != "adjudicated") else last.event.id
 
     def conflicts(self) -> dict[str, dict[str, Judgement]]:
         """The questions on which people disagree and that nobody has decided: {question: {annotator: judgement}}."""
@@ -201,6 +214,10 @@ class Desk:
             self._catch_up()
             return Judged.STORED
 
+    def answers_of(self, decoder: Decoder) -> Answers:
+        """The answers of another model to the questions under review, to be found as those of this one."""
+        return self._answers.of(decoder)
+
     def replace(self, run: Run, answers: Answers) -> None:
         """Review another run from now on. What was judged stays judged.
 
@@ -209,6 +226,7 @@ class Desk:
             answers: its answers, which may still be coming.
         """
         with self._lock:
+            self._answers.stop()
             self.run, self._answers, self._queued = run, answers, 0
             self._queue.replace(Queue(()))
 
@@ -295,7 +313,12 @@ class Desk:
         if number == self._queued or (number < _GROWTH * self._queued and not self._answers.finished):
             return
         found = self._answers.found()
-        items = [Item(name, sha256, (found[name],)) for name, (_, sha256) in self._questions.items() if name in found]
+        others, hidden = self._answers.others(), self._answers.hidden()
+        items = [
+            Item(name, sha256, (found[name], *others.get(name, ())), hidden.get(name))
+            for name, (_, sha256) in self._questions.items()
+            if name in found
+        ]
         audit = self._store.audit()
         choosing = self._choosing
         queue = make_queue(
@@ -307,6 +330,7 @@ class Desk:
             audit_probability=audit.sampling_probability if audit else None,
             overlap_share=choosing.overlap_share,
             blind_share=choosing.blind_share,
+            judged={question for _, question in self._state.judgements},
         )
         self._queue.replace(queue)
         self._queued = number

@@ -10,14 +10,16 @@ import hashlib
 import heapq
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, get_args
 
+import numpy as np
+
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError
-from palmette.review.acquisition import Floats, closeness, disagreement, entropy, k_centres
+from palmette.review.acquisition import Hidden, closeness, disagreement, entropy, k_centres
 from palmette.review.state import State
 
 Strategy = Literal["mixed", "uncertain", "margin", "disagreement", "diverse", "random"]
@@ -27,6 +29,7 @@ AUDIT, OVERLAP, RANDOM, UNCERTAIN = "audit", "overlap", "random", "uncertain"
 RANDOM_SHARE = 0.2
 MOST_OF_A_DOCUMENT = 2  # uncertain questions of one document, before every other document has had as many
 BLIND_SHARE, OVERLAP_SHARE, AUDIT_SHARE = 0.1, 0.2, 0.25
+MOST_CENTRES = 300  # questions that a diverse queue chooses before the rest, which takes time for each
 RATERS = 2  # people who are asked a question of the overlap
 RESERVED = 600.0  # seconds for which a question that somebody looks at is not given to others
 
@@ -39,11 +42,13 @@ class Item:
         question: its id.
         document_sha256: hash of its document.
         predictions: what each run predicts, first the run under review.
+        hidden_D: the hidden state of the question in the run under review. None if it is not known.
     """
 
     question: str
     document_sha256: str
     predictions: tuple[Prediction, ...]
+    hidden_D: Hidden | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +172,7 @@ def make_queue(
     audit_share: float = AUDIT_SHARE,
     overlap_share: float = OVERLAP_SHARE,
     blind_share: float = BLIND_SHARE,
-    states_ND: Floats | None = None,
+    judged: Collection[str] = (),
 ) -> Queue:
     """Put questions in an order.
 
@@ -175,8 +180,8 @@ def make_queue(
         items: the questions, without those that need no further verdict.
         strategy: "uncertain" ranks by the entropy of the posterior, "margin" by the distance of the two likeliest
             outcomes, "disagreement" by how much several runs disagree, "diverse" by hidden states that cover all
-            others, "random" not at all. "mixed" draws the most uncertain question that is left, at most
-            `MOST_OF_A_DOCUMENT` of a document, or one at random.
+            others, for the first `MOST_CENTRES` questions, "random" not at all. "mixed" draws the most uncertain
+            question that is left, at most `MOST_OF_A_DOCUMENT` of a document, or one at random.
         seed: random seed.
         run: name of the run whose predictions they are.
         audit: questions of the audit set among the items. They come between the others.
@@ -184,7 +189,7 @@ def make_queue(
         audit_share: the share of places that they get, until all have one.
         overlap_share: the share of places whose question several people judge. They are drawn at random too.
         blind_share: see `Queue`.
-        states_ND: a hidden state of each item, for "diverse".
+        judged: questions among the items that were judged before. A diverse queue begins far from them.
 
     Raises:
         DataError: the strategy is unknown, or needs probabilities, several runs, or hidden states.
@@ -193,12 +198,11 @@ def make_queue(
     audited = set(audit)
     waiting = [Place(one.question, AUDIT, 0.0, audit_probability) for one in items if one.question in audited]
     generator.shuffle(waiting)
-    kept = [index for index, one in enumerate(items) if one.question not in audited]
-    others = [items[index] for index in kept]
+    others = [one for one in items if one.question not in audited]
     if strategy == "mixed":
         ordered = _mixed(others, generator, overlap_share)
     elif strategy in STRATEGIES:
-        ordered = _marked(_ranked(others, strategy, generator, states_ND, kept), generator, overlap_share)
+        ordered = _marked(_ranked(others, strategy, generator, judged), generator, overlap_share)
     else:
         raise DataError(f"{strategy!r} is no strategy of a queue", f"The strategies are {', '.join(STRATEGIES)}.")
     places: list[Place] = []
@@ -210,11 +214,7 @@ def make_queue(
 
 
 def _ranked(
-    items: Sequence[Item],
-    strategy: Strategy,
-    generator: random.Random,
-    states_ND: Floats | None,
-    kept: Sequence[int],
+    items: Sequence[Item], strategy: Strategy, generator: random.Random, judged: Collection[str]
 ) -> Iterator[Place]:
     """All questions in the order of a strategy that is not mixed."""
     if strategy == "random":
@@ -222,13 +222,28 @@ def _ranked(
         yield from (Place(one.question, RANDOM, 0.0, 1.0 / (len(items) - n)) for n, one in enumerate(order))
         return
     if strategy == "diverse":
-        if states_ND is None or len(states_ND) <= max(kept, default=-1):
-            raise DataError("the strategy diverse needs a hidden state of each question", "Use the strategy mixed.")
-        chosen, distances = k_centres(states_ND[list(kept)], len(items))
-        scores = list(zip(distances, chosen, strict=True))
-    else:
-        scores = sorted(((_score(one, strategy), index) for index, one in enumerate(items)), key=lambda pair: -pair[0])
+        yield from _diverse(items, generator, judged)
+        return
+    scores = sorted(((_score(one, strategy), index) for index, one in enumerate(items)), key=lambda pair: -pair[0])
     yield from (Place(items[index].question, strategy, score, None) for score, index in scores)
+
+
+def _diverse(items: Sequence[Item], generator: random.Random, judged: Collection[str]) -> Iterator[Place]:
+    """First questions far from all before them, and then the others at random."""
+    known = [one for one in items if one.hidden_D is not None]
+    if items and not known:
+        raise DataError("the strategy diverse needs a hidden state of each question", "Use the strategy mixed.")
+    left = [one for one in known if one.question not in judged]
+    first: set[str] = set()
+    if left:
+        near = [one.hidden_D for one in known if one.question in judged]
+        states_ND = np.array([one.hidden_D for one in left], dtype=np.float64)
+        near_KD = np.array(near, dtype=np.float64) if near else None
+        for index, distance in zip(*k_centres(states_ND, min(len(left), MOST_CENTRES), near_KD), strict=True):
+            first.add(left[index].question)
+            yield Place(left[index].question, "diverse", distance, None)
+    others = [one.question for one in items if one.question not in first]
+    yield from (Place(name, RANDOM, 0.0, None) for name in generator.sample(others, len(others)))
 
 
 def _score(item: Item, strategy: Strategy) -> float:

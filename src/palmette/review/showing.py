@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from palmette.data.records import Question
+from palmette.decode.posterior import NUM_CANDIDATES
 from palmette.decode.prediction import Prediction
 from palmette.review.events import Shown, Span
 from palmette.review.queue import BLIND_SHARE, OVERLAP_SHARE, Strategy
@@ -39,6 +40,11 @@ class Choosing:
     overlap_share: float = OVERLAP_SHARE
     blind_share: float = BLIND_SHARE
     seed: int = 0
+
+    @property
+    def in_full(self) -> bool:
+        """Whether the strategy needs hidden states, or all spans that were scored."""
+        return self.strategy in ("diverse", "disagreement")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,7 @@ def to_show(prediction: Prediction, chosen: Chosen) -> Shown:
         _suggested(prediction),
         prediction.probability,
         prediction.no_answer_probability,
-        prediction.candidates,
+        prediction.candidates[:NUM_CANDIDATES],
         place.strategy,
         place.score,
         place.sampling_probability,

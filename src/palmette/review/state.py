@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Literal
 
 from palmette.review.events import Event, Shown, Span, Verdict
@@ -144,8 +144,9 @@ class State:
         return {name: one for name, one in found.items() if one is not None}
 
     def latest(self, annotator: str) -> Judgement | None:
-        """The verdict that an undo of this person takes back: the one given last. None if there is none."""
-        return max(self.of(annotator), key=lambda one: one.event.id or 0, default=None)
+        """What an undo of this person takes back: the verdict or adjudication given last. None if there is none."""
+        decided = (one for one in self.adjudications.values() if one.event.annotator == annotator)
+        return max(chain(self.of(annotator), decided), key=lambda one: one.event.id or 0, default=None)
 
     def counts(self, annotator: str | None = None) -> Counter[str]:
         """The number of verdicts that count, by kind."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from palmette.data.records import Document
 from palmette.decode.prediction import Decoder
 from palmette.errors import DataError, PalmetteError
-from palmette.review.answers import Answers
 from palmette.review.desk import Desk
 from palmette.review.showing import Run
 
@@ -26,7 +24,6 @@ class Succession:
 
     Args:
         desk: the desk, which goes on with the newer run.
-        documents: the documents under review.
         find: looks for a newer run.
         open_run: loads one.
 
@@ -34,8 +31,8 @@ class Succession:
         failure: why the last run could not be loaded. None if it could, or if none was asked for.
     """
 
-    def __init__(self, desk: Desk, documents: Sequence[Document], find: Find, open_run: Open) -> None:
-        self._desk, self._documents = desk, tuple(documents)
+    def __init__(self, desk: Desk, find: Find, open_run: Open) -> None:
+        self._desk = desk
         self._find, self._open_run = find, open_run
         self._lock = threading.Lock()
         self._looked = -math.inf
@@ -76,7 +73,7 @@ class Succession:
         self.failure = None
         try:
             run, decoder = self._open_run(name)
-            answers = Answers(decoder, self._documents)
+            answers = self._desk.answers_of(decoder)
             answers.start()
             answers.wait_first()
             answers.check()

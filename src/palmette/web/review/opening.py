@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from palmette.data.records import Document
 from palmette.decode.prediction import Decoder
-from palmette.review.answers import Answers
+from palmette.review.answers import Answers, Compared
 from palmette.review.desk import Desk
 from palmette.review.showing import Choosing, Run
 from palmette.review.store import Store
@@ -48,6 +48,7 @@ def open_review(
     choosing: Choosing | None = None,
     after: str = "",
     newer: tuple[Find, Open] | None = None,
+    also: Sequence[Compared] = (),
 ) -> Review:
     """Put a review together, and begin to find the model's answers.
 
@@ -63,15 +64,16 @@ def open_review(
         choosing: how questions are chosen.
         after: what to do when all questions are judged, for the page.
         newer: what looks for a newer run, and what loads it.
+        also: runs that the model is compared with, for the strategy "disagreement".
 
     Raises:
         DataError: the store has other questions under the same ids.
         RunError: the store cannot be written.
     """
-    answers = Answers(decoder, documents)
+    answers = Answers(decoder, documents, in_full=choosing is not None and choosing.in_full, also=also)
     desk = Desk(store, documents, answers, run, choosing)
     sessions = Sessions(annotators)
-    succession = Succession(desk, documents, *newer) if newer is not None else None
+    succession = Succession(desk, *newer) if newer is not None else None
     app = build_application([review_room(desk, data, after, succession)], sessions, host_names(names, port), port=port)
     answers.start()
     return Review(app, sessions, desk, answers)

@@ -66,7 +66,7 @@ class SentRun(Body):
 
 
 class SentUndo(Body):
-    """What an undo takes back: the number of a verdict."""
+    """What an undo takes back: the number of a verdict or decision."""
 
     verdict: int
 
@@ -110,8 +110,8 @@ def review_room(desk: Desk, data: str, after: str = "", succession: Succession |
     @room.post("/api/review/undo")
     def undo(sent: SentUndo, session: CurrentSession) -> dict[str, Any]:
         with _storing():
-            desk.undo(session.annotator, session.id, sent.verdict)
-        return view.state(session)
+            disputed = desk.undo(session.annotator, session.id, sent.verdict)
+        return view.state(session) if disputed is None else view.conflict(session, at=disputed)
 
     @room.get("/api/review/conflict")
     def read_conflict(session: CurrentSession, after: str | None = None) -> dict[str, Any]:
@@ -182,15 +182,21 @@ class _View:
         empty = _READING if waiting else f"You have judged every question. {self.after}".strip()
         return {**self._common(session), "asked": shown, "waiting": waiting, "empty": empty}
 
-    def conflict(self, session: Session, after: str | None) -> dict[str, Any]:
-        """The next question on which people disagree, behind another one. After the last comes the first."""
+    def conflict(self, session: Session, after: str | None = None, at: str | None = None) -> dict[str, Any]:
+        """A question on which people disagree: `at`, or the next behind `after`. After the last comes the first."""
         conflicts = self.desk.conflicts()
         names = list(conflicts)
         following = names[names.index(after) + 1 :] if after in conflicts else names
-        name = next(iter([*following, *names]), None)
+        name = at if at in conflicts else next(iter([*following, *names]), None)
         shown = None if name is None else _conflict(self.desk, name, conflicts[name])
-        empty = "Nobody disagrees any more."
-        return {**self._common(session), "asked": shown, "waiting": False, "empty": empty, "deciding": True}
+        return {
+            **self._common(session),
+            "asked": shown,
+            "waiting": False,
+            "empty": "Nobody disagrees any more.",
+            "deciding": True,
+            "undoable": self.desk.undoable(session.annotator, decision=True),
+        }
 
     def _common(self, session: Session) -> dict[str, Any]:
         progress, newer = self.desk.progress(session.annotator), self.succession

@@ -82,7 +82,7 @@ export async function show(state) {
   const asked = state.asked;
   page.text = asked && (await documentOf(asked.document));
   page.deciding = state.deciding;
-  page.undoable = state.deciding ? null : state.undoable;
+  page.undoable = state.undoable;
   showHead(state);
   page.asked = asked && {
     ...asked,
