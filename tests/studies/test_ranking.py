@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from palmette.data.records import Answer, Document, Question
 from palmette.decode.prediction import Prediction
-from palmette.evaluate.several import holm
+from palmette.evaluate.holm import holm
 from palmette.evaluate.squad import Evaluation
 from palmette.evaluate.squad_metrics import score_answers
 from palmette.pages.model_ranking import conclusion, render_ranking
