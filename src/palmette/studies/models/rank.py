@@ -13,8 +13,8 @@ from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import DataError, TemplateError
 from palmette.evaluate.bootstrap import paired_difference
-from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.evaluate.holm import holm
+from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.evaluate.squad import Evaluation
 from palmette.inference.base import source_tokenizer
 from palmette.inference.names import ModelSource
