@@ -199,7 +199,8 @@ def test_the_page_has_a_place_for_every_table(table: ModuleType) -> None:
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     places = {"budget", "settings", "greedy", "span", "baselines", "costs", "failed", "learning-rate"}
     places |= {"alignment", "alignment-data"}
-    assert {match[2] for match in sys.modules["steps"].PLACE.finditer(page)} == places
+    found = {match[2] for match in sys.modules["steps"].PLACE.finditer(page)}
+    assert {name for name in found if not name.startswith("active-")} == places, "others are of active_learning"
 
 
 @pytest.mark.parametrize("template", ["cells.yaml", "learning_rate.yaml"])

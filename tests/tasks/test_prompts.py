@@ -42,7 +42,7 @@ def test_the_prompts_are_listed() -> None:
     shown = CliRunner().invoke(app, ["prompts"]).stdout
     assert all(name in shown for name in prompt_names())
     words = load_prompt("json").system.replace(" ", "")
-    assert words in CliRunner().invoke(app, ["prompts", "json"]).stdout.replace("\n", "").replace(" ", "")
+    assert words in CliRunner().invoke(app, ["prompts", "list", "json"]).stdout.replace("\n", "").replace(" ", "")
 
 
 def test_a_bare_completion_is_the_answer_with_its_blank(tokenizer: Any) -> None:

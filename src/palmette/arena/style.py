@@ -40,7 +40,7 @@ def style_of(text: str) -> Style:
     r"""The style of an answer.
 
     >>> style_of("# Ferry\n- at **nine**\n- at ten\n```\n# a comment\n```")
-    Style(length=52, headers=1, items=2, bold=1)
+    Style(length=50, headers=1, items=2, bold=1)
     """
     prose = _CODE.sub("", text)
     return Style(len(text), *(len(pattern.findall(prose)) for pattern in (_HEADER, _ITEM, _BOLD)))

@@ -31,5 +31,5 @@ def recipe(
     width = shutil.get_terminal_size().columns
     for one in templates().values():
         about = f"{one.about.partition('. ')[0].rstrip('.')}."
-        typer.echo(textwrap.fill(about, width, initial_indent=f"  {one.name:<8}", subsequent_indent=" " * 10))
+        typer.echo(textwrap.fill(about, width, initial_indent=f"  {one.name:<10}", subsequent_indent=" " * 12))
     typer.echo("Print one with: palmette recipe sft > my.yaml")

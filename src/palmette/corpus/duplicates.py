@@ -83,7 +83,7 @@ def num_rows(threshold: float, num_hashes: int = NUM_HASHES) -> int:
     """How many hashes a band has, so that pairs at the threshold are met with a probability of 95 % or more.
 
     >>> num_rows(0.8), num_rows(0.5)
-    (8, 4)
+    (4, 2)
     """
     fitting = [
         rows

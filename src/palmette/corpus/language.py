@@ -47,7 +47,7 @@ def language_of(text: str) -> str | None:
     'en'
     >>> language_of("Der Ofen wurde um neun angeheizt und erst am nächsten Tag geöffnet, als er kalt war.")
     'de'
-    >>> language_of("x = 3; y = 4") is None
+    >>> language_of("qwerty = 3; asdf = 4") is None
     True
     """
     middle = max(0, len(text) - _LOOKED_AT) // 2

@@ -69,6 +69,7 @@ def token_rows(trees: Sequence[PrefixTree]) -> Iterator[Row]:
     A token that several branches share is learned in the first of them only, so that it counts once. `labels` are for
     trainers that know only whether a token is learned, `weights` say how much.
 
+    >>> from palmette.tree.segments import Segment
     >>> trunk, leaf = (Segment((5, 6)),), lambda token: Node((Segment((token,), learn=0.5),))
     >>> rows = list(token_rows([PrefixTree(Node(trunk, (leaf(7), leaf(8))))]))
     >>> rows[1]["input_ids"], rows[1]["labels"], rows[1]["weights"]
