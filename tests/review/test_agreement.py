@@ -9,7 +9,8 @@ import krippendorff
 import numpy as np
 import pytest
 
-from palmette.review.agreement import cohen_kappa, krippendorff_alpha, measure_agreement
+from palmette.evaluate.kappa import cohen_kappa
+from palmette.review.agreement import krippendorff_alpha, measure_agreement
 from palmette.review.state import State, fold
 from tests.support.reviewing import event, shown, verdict
 

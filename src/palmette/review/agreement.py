@@ -1,7 +1,7 @@
 """How far people agree, corrected for chance, with intervals over documents.
 
 Krippendorff's alpha for nominal data (Krippendorff, 2011, "Computing Krippendorff's alpha-reliability") takes any
-number of people and missing verdicts. Cohen's kappa (1960) is for two people. Both are 1 for full agreement and 0 for
+number of people and missing verdicts. Cohen's kappa (`evaluate/kappa.py`) is for two people. Both are 1 for full agreement and 0 for
 what chance gives. They are undefined (None) where everybody always says the same, since nothing then tells agreement
 from habit. The raw share of agreement beside them still says something there. Letters: U units, C categories, N pairs.
 """
@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from palmette.evaluate.bootstrap import weighted_intervals
+from palmette.evaluate.kappa import weighted_kappa
 from palmette.review.state import Judgement, State
 from palmette.tasks.answer_match import exact_match, token_f1
 
 Counts = npt.NDArray[np.int64]
 Interval = tuple[float, float]
 _KAPPA = "kappa of "
-_ROUNDING = 1e-12  # of shares that sum to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +66,6 @@ def krippendorff_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
     """
     count_UC = _counts(units)
     return _alpha(count_UC, np.ones(len(count_UC), dtype=np.int64))
-
-
-def cohen_kappa(pairs: Iterable[tuple[Hashable, Hashable]]) -> float | None:
-    """Cohen's kappa of two people.
-
-    Args:
-        pairs: what the first and the second said about each unit.
-
-    >>> cohen_kappa([(True, True), (False, False), (True, False), (False, False)])
-    0.5
-    """
-    given = list(pairs)
-    number = {category: n for n, category in enumerate(dict.fromkeys(one for pair in given for one in pair))}
-    said_N2 = np.array([[number[one], number[other]] for one, other in given], dtype=np.int64).reshape(-1, 2)
-    return _kappa(said_N2, np.ones(len(given), dtype=np.int64))
 
 
 def measure_agreement(
@@ -156,7 +141,7 @@ class _Table:
             "f1": _mean(self._answers[:, 3], answered_N),
         }
         kappas = {
-            f"{_KAPPA}{one}\n{other}": _kappa(said[:, 1:], weight_U[said[:, 0]])
+            f"{_KAPPA}{one}\n{other}": weighted_kappa(said[:, 1:], weight_U[said[:, 0]])
             for (one, other), said in self._of_two.items()
         }
         return {**found, **kappas}
@@ -190,18 +175,6 @@ def _alpha(count_UC: Counts, weight_U: Counts) -> float | None:
     if expected >= total:
         return None  # one category alone
     return 1.0 - (total - agreeing) / (total - expected)
-
-
-def _kappa(said_N2: Counts, weight_N: Counts) -> float | None:
-    """Cohen's kappa from what two people said about each unit, as numbers of categories."""
-    total = float(weight_N.sum())
-    if not total:
-        return None
-    kinds = int(said_N2.max()) + 1
-    first_C, second_C = (np.bincount(said_N2[:, side], weight_N, kinds) / total for side in (0, 1))
-    agreed = float(weight_N @ (said_N2[:, 0] == said_N2[:, 1])) / total
-    chance = float(first_C @ second_C)
-    return None if chance > 1.0 - _ROUNDING else (agreed - chance) / (1.0 - chance)
 
 
 def _mean(value_N: npt.NDArray[np.float64], weight_N: Counts) -> float | None:
