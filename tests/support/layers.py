@@ -67,6 +67,8 @@ MAY_IMPORT |= {
         "arena",
         "train.stages",
     },
+    "judge": set(),
+    "pages": {"errors", "files", "run", "numbers", "progress", "data", "tasks", "evaluate", "arena", "train.stages"},
     "baselines": {
         "errors",
         "files",

@@ -124,14 +124,14 @@ def _vote(row: Mapping[str, Any], name: str, source: str) -> Vote:
     if sides is None or "winner" not in row:
         missing = "'winner'" if sides else "two models"
         raise DataError(f"{where} has no {missing}", _COLUMNS)
-    left, right = (_name(row[key], f"{where}: {key!r}") for key in sides)
+    left, right = (read_model(row[key], f"{where}: {key!r}") for key in sides)
     if left == right:
         raise DataError(f"{where} compares {left!r} with itself", "A vote is about two models. Remove the row.")
     return Vote(
         str(row.get("id", name)),
         left,
         right,
-        _outcome(row["winner"], left, right, where),
+        read_outcome(row["winner"], left, right, where),
         voter=_first(row, _VOTER),
         prompt=_first(row, _PROMPT),
         language=_first(row, ("language",)),
@@ -142,13 +142,33 @@ def _vote(row: Mapping[str, Any], name: str, source: str) -> Vote:
     )
 
 
-def _name(value: Any, where: str) -> str:
+def read_model(value: Any, where: str) -> str:
+    """The name of a model in a row of votes.
+
+    Args:
+        value: the value.
+        where: the source, the row and the column, for messages.
+
+    Raises:
+        DataError: it is no name.
+    """
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where} is {short(value)}, not the name of a model", _COLUMNS)
     return value.strip()
 
 
-def _outcome(value: Any, left: str, right: str, where: str) -> Outcome:
+def read_outcome(value: Any, left: str, right: str, where: str) -> Outcome:
+    """Who won, as a row of votes says it.
+
+    Args:
+        value: the value.
+        left: the first model.
+        right: the second one.
+        where: the source and the row, for messages.
+
+    Raises:
+        DataError: it names no outcome.
+    """
     text = str(value).strip()
     found = _WINNERS.get(text.lower())
     if found is None:
