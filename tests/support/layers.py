@@ -53,6 +53,7 @@ MAY_IMPORT |= {
     "choice": {"errors", "files", "run", "progress", "lock", "data", "tree", "model", "inference"},
     "review": {"errors", "files", "lock", "data", "tasks", "decode", "evaluate"},
     "arena": {"errors", "numbers", "data", "evaluate"},
+    "judge": {"errors", "data", "evaluate", "arena"},
     "pages": {
         "errors",
         "files",
@@ -67,8 +68,6 @@ MAY_IMPORT |= {
         "arena",
         "train.stages",
     },
-    "judge": set(),
-    "pages": {"errors", "files", "run", "numbers", "progress", "data", "tasks", "evaluate", "arena", "train.stages"},
     "baselines": {
         "errors",
         "files",

@@ -138,7 +138,7 @@ def _vote(row: Mapping[str, Any], name: str, source: str) -> Vote:
         category=_first(row, ("category", "category_tag")),
         weight=_weight(row, where),
         time=_time(row, where),
-        styles=_styles(row, where),
+        styles=read_styles(row, where),
     )
 
 
@@ -222,7 +222,8 @@ def _number(value: Any) -> float | None:
     return float(value) if is_number(value) else None
 
 
-def _styles(row: Mapping[str, Any], where: str) -> tuple[Style, Style] | None:
+def read_styles(row: Mapping[str, Any], where: str) -> tuple[Style, Style] | None:
+    """The styles of both answers of a row. None where the row does not hold them."""
     texts = []
     for side in ("a", "b"):
         if f"answer_{side}" in row:

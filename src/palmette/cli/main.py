@@ -85,6 +85,9 @@ _PROMPTS = {
 _ARENA = {
     "rank": Command("arena:arena_rank", "Rank models by votes of people on pairs of answers."),
 }
+_JUDGE = {
+    "validate": Command("judge:judge_validate", "Compare a judge's verdicts with votes of people."),
+}
 _DATA = {
     "check": Command("data:check", "Say what a data file holds, and what is wrong with it."),
     "show": Command("data_forms:show", "Print what a data file is understood as: its form, and its first records."),
@@ -143,6 +146,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
     "Judge": {
         "review": Group("Judge a model's answers in the browser.", _REVIEW, target="review:review"),
         "arena": Group("Rank models by votes of people.", _ARENA),
+        "judge": Group("Check models that judge answers.", _JUDGE),
     },
     "Make data": {
         "data": Group("Check data before it is used, and export it.", _DATA),

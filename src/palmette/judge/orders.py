@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from palmette.judge.text import Choice
+
+Swap = Literal["mean", "mt-bench"]
 
 _SHARE = {"A": 1.0, "tie": 0.5, "B": 0.0}
 _EXCHANGED: dict[Choice, Choice] = {"A": "B", "B": "A", "tie": "tie"}
@@ -53,12 +56,22 @@ class BothOrders:
         """Whether the two verdicts differ. Two are needed for that."""
         return self.first is not None and self.second is not None and self.first != self.second
 
-    @property
-    def by_mt_bench(self) -> Choice | None:
-        """The verdict by the rule of MT-Bench. None for a pair that it drops."""
-        if self.first is None or self.second is None:
-            return None
-        return self.first if self.first == self.second else "tie"
+    def choice(self, swap: Swap = "mean") -> Choice | None:
+        """Both verdicts as one. None where there is none.
+
+        >>> [BothOrders("A", "tie").choice(swap) for swap in ("mean", "mt-bench")]
+        ['A', 'tie']
+
+        Args:
+            swap: "mean" takes the side of the mean of what was read. "mt-bench" has a tie wherever two verdicts differ,
+                and no verdict where one was unread.
+        """
+        if swap == "mt-bench":
+            if self.first is None or self.second is None:
+                return None
+            return self.first if self.first == self.second else "tie"
+        share = self.preference
+        return None if share is None else "A" if share > 0.5 else "B" if share < 0.5 else "tie"
 
 
 def adjusted_win_rate(verdicts: Iterable[Choice | None]) -> float | None:

@@ -23,7 +23,9 @@ LOWEST, HIGHEST = 1.0, 10.0
 
 _LABEL = r"(?:(?:final\s+)?(?:verdict|answer|judge?ment|decision|rating|score|grade)\s*(?:is\s*)?[:=]?\s*)?"
 _ORNAMENT = " \t*_`#>\"'.“”«»()"
-_CHOICE = re.compile(_LABEL + r"(?:\[\[(A|B|C|tie)\]\]|(?:(?:assistant|answer|response)\s+)?(A|B)|(tie))", re.IGNORECASE)
+_CHOICE = re.compile(
+    _LABEL + r"(?:\[\[(A|B|C|tie)\]\]|(?:(?:assistant|answer|response)\s+)?(A|B)|(tie))", re.IGNORECASE
+)
 _GRADE = re.compile(_LABEL + r"(?:\[\[)?(\d+(?:\.\d+)?)(?:\]\])?(?:\s*(?:/|out of)\s*10)?", re.IGNORECASE)
 _MARKS: tuple[tuple[str, Choice], ...] = (("[[A]]", "A"), ("[[B]]", "B"), ("[[C]]", "tie"))
 _BRACKETS = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))

@@ -1,9 +1,10 @@
 """How far people agree, corrected for chance, with intervals over documents.
 
 Krippendorff's alpha for nominal data (Krippendorff, 2011, "Computing Krippendorff's alpha-reliability") takes any
-number of people and missing verdicts. Cohen's kappa (`evaluate/kappa.py`) is for two people. Both are 1 for full agreement and 0 for
-what chance gives. They are undefined (None) where everybody always says the same, since nothing then tells agreement
-from habit. The raw share of agreement beside them still says something there. Letters: U units, C categories, N pairs.
+number of people and missing verdicts. Cohen's kappa (`evaluate/kappa.py`) is for two people. Both are 1 for full
+agreement and 0 for what chance gives. They are undefined (None) where everybody always says the same, since nothing
+then tells agreement from habit. The raw share of agreement beside them still says something there. Letters: U units,
+C categories, N pairs.
 """
 
 from __future__ import annotations
