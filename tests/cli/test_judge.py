@@ -47,3 +47,21 @@ def test_mistakes_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
         error = capsys.readouterr().err
         assert said in error
         assert "Traceback" not in error
+
+
+def test_win_rates_of_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    """Three of four preferences are for elm, and one of four for oak, each with outputs of equal length."""
+    rows = [
+        {"model": model, "reference": "fir", "index": n, "preference": 1 + (n in won), "output_1": "a", "output_2": "b"}
+        for model, won in (("elm", (0, 1, 2)), ("oak", (3,)))
+        for n in range(4)
+    ]
+    path, out = tmp_path / "preferences.jsonl", tmp_path / "rates.json"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert palmette(monkeypatch, "eval", "alpaca", str(path), "--samples", "5", "--out", str(out)) == 0
+    said = capsys.readouterr().out
+    assert said.index("elm") < said.index("oak")
+    assert "In percent of 4 items, against fir." in said
+    record = json.loads(out.read_text(encoding="utf-8"))
+    assert {row["model"]: row["win_rate"] for row in record["rows"]} == {"elm": 75.0, "oak": 25.0}
+    assert palmette(monkeypatch, "eval", "alpaca", str(path), "--out", str(out)) == 2

@@ -53,7 +53,7 @@ MAY_IMPORT |= {
     "choice": {"errors", "files", "run", "progress", "lock", "data", "tree", "model", "inference"},
     "review": {"errors", "files", "lock", "data", "tasks", "decode", "evaluate"},
     "arena": {"errors", "numbers", "data", "evaluate"},
-    "judge": {"errors", "data", "evaluate", "arena"},
+    "judge": {"errors", "files", "data", "evaluate", "arena"},
     "pages": {
         "errors",
         "files",

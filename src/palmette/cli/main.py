@@ -36,6 +36,7 @@ _EVAL = {
         "evaluation:eval_divergence",
         "Measure how far a policy is from its reference model.",
     ),
+    "alpaca": Command("win_rates:eval_alpaca", "Win rates of models against a reference, by a judge."),
 }
 _BASELINE = {
     "encoder": Command(

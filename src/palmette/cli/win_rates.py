@@ -1,0 +1,89 @@
+"""`palmette eval alpaca`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palmette.cli.options import DATA, PATH, SeedOption
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from palmette.cli.tables import TextTable
+    from palmette.judge.win_rates import WinRates
+
+
+def eval_alpaca(
+    preferences: Annotated[
+        list[str],
+        typer.Argument(
+            help="Preferences of a judge: annotations.json of AlpacaEval, a .jsonl file, or a table.",
+            **{**DATA, "metavar": "PREFERENCES"},
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="File for the figures, as JSON. It must not exist.", **PATH)] = None,
+    samples: Annotated[int, typer.Option(min=0, metavar="N", help="How often items are drawn for intervals.")] = 200,
+    seed: SeedOption = 0,
+) -> None:
+    """Win rates of models against a reference, by a judge.
+
+    It prints AlpacaEval's win rates, and those that they would be if all outputs were equally long.
+    """
+    from palmette import run
+    from palmette.cli.console import stderr, stdout
+    from palmette.judge.preferences import read_preferences
+    from palmette.judge.win_rates import win_rates
+
+    if out is not None:
+        run.check_absent(out)
+    found = win_rates(read_preferences(preferences), num_samples=samples, seed=seed)
+    console = stdout()
+    console.print(win_rate_table(found), "")
+    for line in win_rate_remarks(found):
+        console.print(line)
+    if out is not None:
+        run.write_json(out, {**run.environment(), "sources": preferences, **found.record()})
+        stderr().print(f"written: {out}")
+
+
+def win_rate_table(found: WinRates) -> TextTable:
+    """The models, best first."""
+    from palmette.cli.tables import TextTable
+    from palmette.numbers import NONE, fixed, interval
+
+    table = TextTable("model", "at equal length", "95 % interval", "win rate", "error", "discrete")
+    for row in found.rows:
+        held = row.controlled
+        table.add_row(
+            row.model,
+            fixed(held.win_rate if held else None, 2),
+            (interval(held.interval, 1) if held else "") or NONE,
+            fixed(row.win_rate, 2),
+            fixed(row.standard_error, 2),
+            fixed(row.discrete, 2),
+        )
+    return table
+
+
+def win_rate_remarks(found: WinRates) -> Iterator[str]:
+    """What the table does not say."""
+    from palmette.numbers import count, fixed
+
+    yield f"In percent of {count(max(row.items + row.unread for row in found.rows), 'item')}, against " + (
+        f"{found.reference}." if found.reference else "one reference."
+    )
+    for row in found.rows:
+        if row.unread:
+            yield f"Unread and left out of the win rate of {row.model}: {count(row.unread, 'verdict')}."
+    if found.control is None:
+        yield "Without the outputs there are no win rates at equal length."
+        return
+    slope = fixed(found.control.mean_slope, 2, sign=True)
+    yield f"An output that is longer by one standard deviation gains {slope} times tanh(1) in log-odds."
+    far = [row.model for row in found.rows if row.controlled is not None and row.controlled.win_rate is None]
+    if far:
+        yield f"Hardly ever as long as the reference, so without a win rate at equal length: {', '.join(far)}."
+    if len(found.rows) == 1:
+        yield "One model alone says little about what length is worth. Give those of several."
