@@ -65,3 +65,37 @@ def test_win_rates_of_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ca
     record = json.loads(out.read_text(encoding="utf-8"))
     assert {row["model"]: row["win_rate"] for row in record["rows"]} == {"elm": 75.0, "oak": 25.0}
     assert palmette(monkeypatch, "eval", "alpaca", str(path), "--out", str(out)) == 2
+
+
+def test_pairs_are_judged_and_can_be_validated(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_folder: Path, capsys: Any
+) -> None:
+    """People say what the judge said, so the judge agrees with them."""
+    rows = [
+        {
+            "question_id": n,
+            "question": f"Q{n}?",
+            "answer_a": "nine" * n,
+            "answer_b": "ten",
+            "model_a": "x",
+            "model_b": "y",
+        }
+        for n in range(1, 7)
+    ]
+    pairs, out = tmp_path / "pairs.jsonl", tmp_path / "verdicts.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = ("judge", "pairs", str(pairs), "--judge", str(tiny_folder))
+    assert palmette(monkeypatch, *words, "--estimate") == 0
+    assert capsys.readouterr().out.startswith("12 verdicts, about ")
+    assert palmette(monkeypatch, *words) == 2
+    assert "Give --out, or --estimate." in capsys.readouterr().err
+    assert palmette(monkeypatch, *words, "--out", str(out)) == 0
+    assert "other verdict in the other order" in capsys.readouterr().out
+    found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [row["question_id"] for row in found] == [str(n) for n in range(1, 7)]
+    assert all(sum(odds.values()) == pytest.approx(1.0) for row in found for odds in row["odds"])
+    votes = tmp_path / "votes.jsonl"
+    columns = ("question_id", "turn", "model_a", "model_b", "winner")
+    votes.write_text("".join(json.dumps({key: row[key] for key in columns}) + "\n" for row in found), encoding="utf-8")
+    assert palmette(monkeypatch, "judge", "validate", str(out), str(votes), "--samples", "20") == 0
+    assert "agreement with people, %" in capsys.readouterr().out

@@ -1,17 +1,19 @@
-"""`palmette judge validate`."""
+"""`palmette judge pairs` and `palmette judge validate`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from palmette.cli.options import DATA, PATH, SeedOption
+from palmette.cli.options import DATA, MODEL, PATH, SeedOption
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.cli.console import Figure
+    from palmette.judge.judging import PairJudged
+    from palmette.judge.spec import Estimate
     from palmette.judge.validation import Validation
 
 # The rows of the table: their labels, and whether they are in percent.
@@ -35,10 +37,93 @@ _LABELS = {
     "own": ("preference for its own models, points", True),
 }
 
+JudgeOption = Annotated[
+    str,
+    typer.Option(
+        "--judge",
+        help="Who judges: a chat model, or a YAML file that names a model, a reward model or an endpoint.",
+        **{**MODEL, "metavar": "JUDGE"},
+    ),
+]
+EstimateOption = Annotated[
+    bool, typer.Option("--estimate", help="Only say how many verdicts and tokens it takes, and what they cost.")
+]
 SwapOption = Annotated[
     Literal["mean", "mt-bench"],
     typer.Option(help="How verdicts in both orders become one: the side of their mean, or MT-Bench's rule."),
 ]
+
+
+def judge_pairs(
+    pairs: Annotated[
+        str,
+        typer.Argument(
+            help="Pairs of answers: a .jsonl file or a table with question, answer_a and answer_b.",
+            **{**DATA, "metavar": "PAIRS"},
+        ),
+    ],
+    judge: JudgeOption,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the verdicts, as JSON Lines. It must not exist.", **PATH)
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="File that keeps verdicts as they come. By default OUT.store.", **PATH)
+    ] = None,
+    only_estimate: EstimateOption = False,
+) -> None:
+    """Ask a judge which of two answers is better.
+
+    Each pair is shown in both orders. A local judge writes nothing: its possible verdicts are scored. The same command
+    continues a job that was stopped.
+    """
+    import json
+
+    from palmette import run
+    from palmette.cli.console import stderr, stdout
+    from palmette.errors import PalmetteError
+    from palmette.judge import judging
+    from palmette.judge.pairs import read_pairs
+    from palmette.judge.spec import estimate, open_judge, read_judge
+
+    spec, given = read_judge(judge), read_pairs(pairs)
+    if only_estimate:
+        stdout().print(estimate_line(estimate(spec, [case for pair in given for case in judging.both_orders(pair)])))
+        return
+    if out is None:
+        raise PalmetteError("there is no file for the verdicts", "Give --out, or --estimate.")
+    run.check_absent(out)
+    opened = open_judge(spec)
+    found = judging.judge_pairs(opened, given, store or out.with_name(out.name + ".store"))
+    name = judging.signature(opened)
+    run.write_text(out, "".join(json.dumps(one.row(name), ensure_ascii=False) + "\n" for one in found))
+    for line in judged_remarks(found):
+        stdout().print(line)
+    stderr().print(f"{name}: {len(found)} pairs. written: {out}")
+
+
+def judged_remarks(found: Sequence[PairJudged]) -> Iterator[str]:
+    """What a judge said, in short."""
+    from palmette.numbers import percent
+
+    decided = [one.orders for one in found if one.orders.first and one.orders.second]
+    unread = sum(odds is None for one in found for odds in one.odds)
+    if decided:
+        differ = sum(one.inconsistent for one in decided) / len(decided)
+        yield f"other verdict in the other order: {percent(differ, len(decided))} %"
+        shown = [(o.first == "A") + (o.second == "B") for o in decided]
+        ties = sum((o.first == "tie") + (o.second == "tie") for o in decided)
+        if wins := 2 * len(decided) - ties:
+            yield f"the first answer wins: {percent(sum(shown) / wins, wins)} % of the verdicts without ties"
+    if unread:
+        yield f"unread: {unread} of {2 * len(found)} verdicts"
+
+
+def estimate_line(found: Estimate) -> str:
+    """An estimate as a sentence."""
+    from palmette.numbers import count
+
+    cost = "" if found.cost is None else f", at a cost of about {found.cost:.4f}"
+    return f"{count(found.requests, 'verdict')}, about {found.tokens:,} tokens to read{cost}."
 
 
 def judge_validate(

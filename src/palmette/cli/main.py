@@ -87,6 +87,7 @@ _ARENA = {
     "rank": Command("arena:arena_rank", "Rank models by votes of people on pairs of answers."),
 }
 _JUDGE = {
+    "pairs": Command("judge:judge_pairs", "Ask a judge which of two answers is better."),
     "validate": Command("judge:judge_validate", "Compare a judge's verdicts with votes of people."),
 }
 _DATA = {

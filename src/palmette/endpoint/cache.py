@@ -41,7 +41,9 @@ class CompletionCache:
         try:
             record = json.loads(self._path(url, request).read_text(encoding="utf-8"))
             if record["request"] == request and record["url"] == url:
-                return Completion(**{**record["completion"], "from_cache": True})
+                stored = record["completion"]
+                first = tuple((str(token), float(logprob)) for token, logprob in stored.get("first", ()))
+                return Completion(**{**stored, "first": first, "from_cache": True})
         except (OSError, ValueError, KeyError, TypeError):
             pass
         return None

@@ -31,6 +31,8 @@ class Completion:
         prompt_tokens, completion_tokens: how many tokens were used. None if the server does not count them.
         model: the name under which the server ran the model.
         from_cache: whether it was read from the cache.
+        first: the likeliest first tokens with their log-probabilities (nats), where the request asked for them
+            (`logprobs`, `top_logprobs`) and the server gives them.
     """
 
     text: str
@@ -40,6 +42,7 @@ class Completion:
     completion_tokens: int | None = None
     model: str = ""
     from_cache: bool = False
+    first: tuple[tuple[str, float], ...] = ()
 
     @property
     def truncated(self) -> bool:
@@ -86,7 +89,7 @@ def read_response(response: Response, url: str, model: str) -> Completion:
 def read_completion(body: bytes) -> Completion:
     """Read a chat completion from the JSON body of a successful response.
 
-    Only the text has to be well formed. A malformed token count or refusal counts as missing.
+    Only the text has to be well formed. A malformed token count, refusal or log-probability counts as missing.
 
     Raises:
         TransientError: the body is not JSON, or not a chat completion.
@@ -105,6 +108,7 @@ def read_completion(body: bytes) -> Completion:
             prompt_tokens=_count(counts.get("prompt_tokens")),
             completion_tokens=_count(counts.get("completion_tokens")),
             model=str(value.get("model") or ""),
+            first=_first(choice.get("logprobs")),
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         found = _error(body)[1] or f"it starts with {plain_line(body[:80].decode('utf-8', 'replace'))!r}"
@@ -119,6 +123,15 @@ def _content(content: Any) -> tuple[str, str]:
         raise TypeError("neither text nor parts")
     text = "".join(part["text"] or "" for part in content if part.get("type") in _TEXT_PARTS)
     return text, "".join(part["refusal"] or "" for part in content if part.get("type") == "refusal")
+
+
+def _first(logprobs: Any) -> tuple[tuple[str, float], ...]:
+    """The first token's alternatives. () where the server gives none, or what cannot be read."""
+    try:
+        listed = logprobs["content"][0]["top_logprobs"]
+        return tuple((_SURROGATE.sub("\ufffd", str(one["token"])), float(one["logprob"])) for one in listed)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return ()
 
 
 def _count(value: Any) -> int | None:

@@ -1,0 +1,65 @@
+"""Pairs of answers to be judged, read from a file.
+
+A row is one pair. Its columns:
+
+- `question_id`: the id of the question. By default the number of the row.
+- `question` (or `prompt`): the user's message, or a list of messages.
+- `answer_a` and `answer_b`: both answers, or lists of replies, one to each message.
+- `model_a` and `model_b`: the two models. By default "a" and "b".
+- `reference`: a right answer, or a list of right replies, if there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from palmette.data.source import open_rows
+from palmette.data.text import short
+from palmette.data.values import without_nulls
+from palmette.errors import DataError
+from palmette.judge.judging import Pair
+from palmette.judge.wording import Case
+
+_COLUMNS = "Each row needs 'question', 'answer_a' and 'answer_b': texts, or lists of as many texts."
+
+
+def read_pairs(source: str) -> list[Pair]:
+    """Read pairs of answers.
+
+    Args:
+        source: a .jsonl file, a table (.csv, .tsv, .xlsx, .parquet), or a hub data set.
+
+    Raises:
+        DataError: there is no such source, or a row is no pair. It names the row and the value.
+    """
+    rows = open_rows(source, default_split="train", columns=_COLUMNS, example="lmsys/mt_bench_human_judgments")[1]
+    found = []
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, DataError):
+            raise row
+        found.append(_pair(without_nulls(row), number, f"{source}, row {number}"))
+    if not found:
+        raise DataError(f"{source} holds no pairs", _COLUMNS)
+    return found
+
+
+def _pair(row: Mapping[str, Any], number: int, where: str) -> Pair:
+    question = row.get("question", row.get("prompt"))
+    turns = _texts(question, f"{where}: 'question'")
+    answers = tuple(_texts(row.get(key), f"{where}: {key!r}") for key in ("answer_a", "answer_b"))
+    references = _texts(row["reference"], f"{where}: 'reference'") if "reference" in row else ()
+    for replies in (*answers, references or turns):
+        if len(replies) != len(turns):
+            raise DataError(f"{where} has {len(turns)} messages and {len(replies)} replies", _COLUMNS)
+    models = (str(row.get("model_a", "a")), str(row.get("model_b", "b")))
+    if models[0] == models[1]:
+        raise DataError(f"{where} compares {models[0]!r} with itself", "A pair is of two models. Remove the row.")
+    return Pair(str(row.get("question_id", number)), models, Case(turns, answers, references))
+
+
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else ()
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise DataError(f"{where} is {short(value)}, not a text", _COLUMNS)
+    return texts

@@ -1,0 +1,102 @@
+"""What a judge's name means, and its prompts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from palmette.errors import DataError
+from palmette.judge.pairs import read_pairs
+from palmette.judge.spec import read_judge
+from palmette.judge.wording import load_judge_prompt
+
+PROMPT = {
+    "system": "",
+    "turn": "Q {question} A {answer} ",
+    "pair": "{conversation_a} or {conversation_b}?",
+    "single": "{conversation}{reference}",
+    "reference": "right: {conversation}",
+}
+
+
+def test_a_name_or_a_file(tmp_path: Path) -> None:
+    assert (read_judge("runs/a").kind, read_judge("runs/a").model) == ("model", "runs/a")
+    prompt = tmp_path / "words.yaml"
+    prompt.write_text(json.dumps(PROMPT))
+    path = tmp_path / "judge.yaml"
+    path.write_text(f"reward: runs/reward\nprompt: {prompt}\n")
+    found = read_judge(str(path))
+    assert (found.kind, found.model, found.prompt.pair) == ("reward", "runs/reward", PROMPT["pair"])
+    assert found.prompt.sha256 != load_judge_prompt().sha256
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prompt: plain", "describes no judge"),
+        ("{model: a, reward: b}", "describes no judge"),
+        ("{model: a, temperature: 1}", "unknown key 'temperature'"),
+        ("model: 3", "'model' is 3"),
+        ("endpoint: http://localhost", "no 'url' or no 'model'"),
+        ("endpoint: {url: a, model: b, key: c}", "unknown key 'key'"),
+        ("{model: a, prompt: nowhere}", "cannot read the judge's prompt 'nowhere'"),
+        ("model: [", "cannot read the judge"),
+    ],
+)
+def test_bad_judges_are_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "judge.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_judge(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"pair": "{conversation_a}?"}, "'pair'.*other places"),
+        ({"single": "{conversation} {answer}"}, "'single'.*other places"),
+        ({"tone": "kind"}, "unknown key 'tone'"),
+        ({"turn": 3}, "no text 'turn'"),
+    ],
+)
+def test_bad_prompts_are_named(tmp_path: Path, change: dict, said: str) -> None:
+    path = tmp_path / "words.yaml"
+    path.write_text(json.dumps({**PROMPT, **change}))
+    with pytest.raises(DataError, match=said):
+        load_judge_prompt(str(path))
+
+
+def test_pairs_of_one_and_of_two_turns(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [
+        {"question": "When?", "answer_a": "nine", "answer_b": "ten"},
+        {
+            "question_id": 7,
+            "prompt": ["a", "b"],
+            "answer_a": ["c", "d"],
+            "answer_b": ["e", "f"],
+            "reference": ["g", "h"],
+        },
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    one, two = read_pairs(str(path))
+    assert (one.question, one.models, one.case.answers) == ("1", ("a", "b"), (("nine",), ("ten",)))
+    assert (two.question, two.case.turns, two.case.references) == ("7", ("a", "b"), ("g", "h"))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"answer_a": "a", "answer_b": "b"}, "'question' is null"),
+        ({"question": "q", "answer_a": "a", "answer_b": 3}, "'answer_b' is 3"),
+        ({"question": ["q", "r"], "answer_a": ["a", "b"], "answer_b": ["c"]}, "2 messages and 1 replies"),
+        ({"question": "q", "answer_a": "a", "answer_b": "b", "model_a": "x", "model_b": "x"}, "with itself"),
+    ],
+)
+def test_bad_pairs_are_named(tmp_path: Path, row: dict, said: str) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=f"row 1.*{said}"):
+        read_pairs(str(path))
