@@ -48,6 +48,10 @@ JudgeOption = Annotated[
 EstimateOption = Annotated[
     bool, typer.Option("--estimate", help="Only say how many verdicts and tokens it takes, and what they cost.")
 ]
+ValidationOption = Annotated[
+    Path | None, typer.Option("--validation", help="What `palmette judge validate` wrote about the judge.", **PATH)
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Use a judge that is not known to agree with people.")]
 SwapOption = Annotated[
     Literal["mean", "mt-bench"],
     typer.Option(help="How verdicts in both orders become one: the side of their mean, or MT-Bench's rule."),

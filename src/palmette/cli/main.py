@@ -36,6 +36,10 @@ _EVAL = {
         "evaluation:eval_divergence",
         "Measure how far a policy is from its reference model.",
     ),
+    "mt-bench": Command(
+        "mt_bench:eval_mt_bench",
+        "Answer the questions of MT-Bench, and let a judge grade the answers.",
+    ),
     "alpaca": Command("win_rates:eval_alpaca", "Win rates of models against a reference, by a judge."),
 }
 _BASELINE = {
@@ -88,6 +92,7 @@ _ARENA = {
 }
 _JUDGE = {
     "pairs": Command("judge:judge_pairs", "Ask a judge which of two answers is better."),
+    "grades": Command("mt_bench:judge_grades", "Read grades out of what a judge wrote, and give their means."),
     "validate": Command("judge:judge_validate", "Compare a judge's verdicts with votes of people."),
 }
 _DATA = {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palmette.cli.options import DATA, PATH, SeedOption
+from palmette.cli.judge import ForceOption, ValidationOption, judged_remarks
+from palmette.cli.options import DATA, MODEL, PATH, SeedOption
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.cli.tables import TextTable
@@ -17,35 +18,93 @@ if TYPE_CHECKING:  # commands import what they need when they run
 
 def eval_alpaca(
     preferences: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Preferences of a judge: annotations.json of AlpacaEval, a .jsonl file, or a table.",
-            **{**DATA, "metavar": "PREFERENCES"},
+            **{**DATA, "metavar": "[PREFERENCES]"},
         ),
-    ],
-    out: Annotated[Path | None, typer.Option(help="File for the figures, as JSON. It must not exist.", **PATH)] = None,
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Instead: a model, or a .json or .jsonl file of its outputs.", **MODEL)
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="What it is compared with: a model, or a file of its outputs.", **MODEL)
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Who judges. See `palmette judge pairs`.", **{**MODEL, "metavar": "JUDGE"})
+    ] = None,
+    instructions: Annotated[
+        str | None,
+        typer.Option(help="A file with a column `instruction`. By default a hundred that come with palmette.", **DATA),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use only the first N instructions.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest output, in tokens.")] = 256,
+    validation: ValidationOption = None,
+    force: ForceOption = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the figures, as JSON. With --model a folder, in which a job that was stopped goes on.",
+            **PATH,
+        ),
+    ] = None,
     samples: Annotated[int, typer.Option(min=0, metavar="N", help="How often items are drawn for intervals.")] = 200,
     seed: SeedOption = 0,
 ) -> None:
     """Win rates of models against a reference, by a judge.
 
-    It prints AlpacaEval's win rates, and those that they would be if all outputs were equally long.
+    It prints AlpacaEval's win rates, and those that they would be if all outputs were equally long. Give files of
+    preferences, or a model, a reference and a judge.
     """
     from palmette import run
-    from palmette.cli.console import stderr, stdout
+    from palmette.cli.console import stderr
+    from palmette.errors import PalmetteError
     from palmette.judge.preferences import read_preferences
     from palmette.judge.win_rates import win_rates
 
+    if model is not None:
+        if reference is None or judge is None or out is None or preferences:
+            raise PalmetteError(
+                "a model is compared with a reference, by a judge, in a folder",
+                "Give --reference, --judge and --out, and no files of preferences.",
+            )
+        from palmette.judge.alpaca import RATES, compare
+        from palmette.judge.spec import read_judge
+
+        compared = compare(
+            model,
+            reference,
+            read_judge(judge),
+            out,
+            instructions=instructions,
+            limit=limit,
+            max_new_tokens=max_new_tokens,
+            validation=validation,
+            force=force,
+            num_samples=samples,
+            seed=seed,
+        )
+        _print(compared.rates, [*judged_remarks(compared.judged), compared.trust])
+        stderr().print(f"written: {out / RATES}")
+        return
+    if not preferences:
+        raise PalmetteError("there are no preferences", "Give files of them, or --model, --reference and --judge.")
     if out is not None:
         run.check_absent(out)
     found = win_rates(read_preferences(preferences), num_samples=samples, seed=seed)
-    console = stdout()
-    console.print(win_rate_table(found), "")
-    for line in win_rate_remarks(found):
-        console.print(line)
+    _print(found)
     if out is not None:
         run.write_json(out, {**run.environment(), "sources": preferences, **found.record()})
         stderr().print(f"written: {out}")
+
+
+def _print(found: WinRates, more: Sequence[str] = ()) -> None:
+    from palmette.cli.console import stdout
+
+    console = stdout()
+    console.print(win_rate_table(found), "")
+    for line in (*win_rate_remarks(found), *more):
+        console.print(line)
 
 
 def win_rate_table(found: WinRates) -> TextTable:

@@ -12,18 +12,15 @@ Other columns are ignored. A .json file holds a list of such rows.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from palmette.data.source import open_rows
 from palmette.data.text import short
 from palmette.data.values import is_number
-from palmette.errors import DataError, reason_of
-from palmette.files import expand
+from palmette.errors import DataError
+from palmette.judge.rows import read_rows
 
 _COLUMNS = "Each row needs 'preference' (1 to 2), 'generator_2' or 'model', and 'instruction' or 'index'."
 _MODEL, _REFERENCE, _ASKED = ("generator_2", "model"), ("generator_1", "reference"), ("instruction", "index")
@@ -60,9 +57,7 @@ def read_preferences(sources: Sequence[str]) -> list[Preference]:
     found: list[Preference] = []
     seen: dict[tuple[str, str], str] = {}
     for source in sources:
-        for number, row in enumerate(_rows(source), start=1):
-            if isinstance(row, DataError):
-                raise row
+        for number, row in enumerate(read_rows(source, _COLUMNS), start=1):
             where = f"{source}, row {number}"
             one = _preference(row, where)
             key = (one.model, one.item)
@@ -82,23 +77,6 @@ def read_preferences(sources: Sequence[str]) -> list[Preference]:
             "Win rates against one can be compared.",
         )
     return found
-
-
-def _rows(source: str) -> Iterable[Mapping[str, Any] | DataError]:
-    path = expand(source)
-    if path.suffix != ".json":
-        return open_rows(source, default_split="eval", columns=_COLUMNS, example="tatsu-lab/alpaca_eval")[1]
-    rows = _json(path, source)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{source} is no list of rows", _COLUMNS)
-    return rows
-
-
-def _json(path: Path, source: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {source}: {reason_of(error)}", _COLUMNS) from error
 
 
 def _preference(row: Mapping[str, Any], where: str) -> Preference:

@@ -1,0 +1,168 @@
+"""Answers of models to messages: read from files of MT-Bench and AlpacaEval, or generated one by one and kept.
+
+A file of answers is JSON Lines, or a JSON list. A row has FastChat's columns (`question_id`, `model_id`, `choices` with
+`turns`) or those of AlpacaEval (`instruction`, `output`, `generator`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from palmette.data.text import short
+from palmette.errors import DataError
+from palmette.inference.answerer import load_answerer
+from palmette.inference.conversation import Conversation, Generation
+from palmette.judge.rows import read_rows
+from palmette.progress import progress
+from palmette.run import append_line, read_log, write_text
+
+_COLUMNS = "Each row needs 'question_id' and 'choices', or 'instruction' and 'output'."
+SUFFIXES = (".json", ".jsonl")
+
+# Writes the replies to messages: (messages, temperature) -> replies.
+Writer = Callable[[Sequence[str], float], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What models are asked.
+
+    Attributes:
+        id: its id.
+        turns: the user's messages.
+        category: its category, or "".
+        temperature: how freely replies are drawn.
+    """
+
+    id: str
+    turns: tuple[str, ...]
+    category: str = ""
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A model's answers.
+
+    Attributes:
+        model: its name.
+        replies: {id of what was asked: a reply to each message}.
+    """
+
+    model: str
+    replies: Mapping[str, tuple[str, ...]]
+
+
+def read_answers(source: str) -> Answers:
+    """Read a model's answers.
+
+    Args:
+        source: the file.
+
+    Raises:
+        DataError: there is no such file, or a row is no answer. It names the row.
+    """
+    model, replies = "", {}
+    for number, row in enumerate(read_rows(source, _COLUMNS), start=1):
+        if "choices" in row:
+            asked, given = row.get("question_id"), _turns(row["choices"])
+            model = model or str(row.get("model_id", ""))
+        else:
+            asked, given = row.get("instruction"), row.get("output")
+            given = [given] if isinstance(given, str) else None
+            model = model or str(row.get("generator", ""))
+        if asked is None or given is None:
+            raise DataError(f"{source}, row {number} is {short(row)}, and no answer", _COLUMNS)
+        replies[str(asked)] = tuple(given)
+    if not replies:
+        raise DataError(f"{source} holds no answers", _COLUMNS)
+    return Answers(model or Path(source).stem, replies)
+
+
+def _turns(choices: Any) -> list[str] | None:
+    try:
+        turns = choices[0]["turns"]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return turns if isinstance(turns, list) and all(isinstance(turn, str) for turn in turns) else None
+
+
+def answers_of(model: str, asked: Sequence[Asked], store: Path, *, max_new_tokens: int, seed: int = 0) -> Answers:
+    """A model's answers: those of a file, or generated and kept.
+
+    Args:
+        model: a file of answers, or the name of a model.
+        asked: what it is asked. A file must answer all of it.
+        store: the file that keeps generated answers. A job that was stopped goes on there.
+        max_new_tokens: the longest reply, in tokens.
+        seed: seed of replies that are drawn.
+
+    Raises:
+        DataError: a file lacks an answer.
+        ModelError, RunError: the model cannot be used, or the store cannot be written.
+    """
+    if model.endswith(SUFFIXES):
+        return _complete(read_answers(model), asked, model)
+    known = _kept(store)
+    missing = [one for one in asked if one.id not in known]
+    if missing:
+        known |= _generate(model, missing, store, local_writer(model, max_new_tokens, seed), len(known))
+    return Answers(model, {one.id: known[one.id] for one in asked})
+
+
+def _complete(answers: Answers, asked: Sequence[Asked], source: str) -> Answers:
+    for one in asked:
+        given = answers.replies.get(one.id)
+        if given is None or len(given) < len(one.turns):
+            raise DataError(
+                f"{source} has {'no answer' if given is None else f'{len(given)} replies'} to {short(one.id)}, "
+                f"which needs {len(one.turns)}",
+                "Give answers to all of it, or the name of a model.",
+            )
+    return answers
+
+
+def _kept(store: Path) -> dict[str, tuple[str, ...]]:
+    if not store.exists():
+        return {}
+    lines = read_log(store)
+    write_text(store, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    return {str(line["question_id"]): tuple(line["choices"][0]["turns"]) for line in lines}
+
+
+def _generate(
+    model: str, missing: Sequence[Asked], store: Path, write: Writer, done: int
+) -> dict[str, tuple[str, ...]]:
+    found = {}
+    bar = progress(len(missing) + done, "answering", "questions", done=done)
+    try:
+        for one in missing:
+            replies = write(one.turns, one.temperature)
+            line = {"question_id": one.id, "model_id": model, "choices": [{"index": 0, "turns": replies}]}
+            append_line(store, json.dumps(line, ensure_ascii=False))
+            found[one.id] = tuple(replies)
+            bar.update(1)
+    finally:
+        bar.close()
+    return found
+
+
+def local_writer(model: str, max_new_tokens: int, seed: int = 0) -> Writer:
+    """What writes the replies of a model, loaded by its name.
+
+    Raises:
+        ModelError: the model cannot be used.
+        RunError: the run is not finished.
+    """
+    loaded = load_answerer(model, calibrated=False).loaded
+
+    def write(turns: Sequence[str], temperature: float) -> list[str]:
+        generation = Generation(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+        talk = Conversation(loaded.model, loaded.tokenizer, generation=generation)
+        return [talk.reply(turn).text for turn in turns]
+
+    return write
