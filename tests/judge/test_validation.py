@@ -132,10 +132,22 @@ def test_files_with_the_columns_of_fastchat(tmp_path: Path) -> None:
     assert (strict[2].choice, strict[3].choice) == ("tie", None)
 
 
+def test_the_odds_decide_where_the_likeliest_verdicts_contradict_each_other(tmp_path: Path) -> None:
+    base = {"question_id": 1, "model_a": "elm", "model_b": "fir", "g1_winner": "model_a", "g2_winner": "model_b"}
+    path = rows(tmp_path / "verdicts.jsonl", {**base, "share_a": 0.4}, {**base, "question_id": 2})
+    odds, without = read_pair_verdicts(path).verdicts
+    assert (odds.choice, odds.inconsistent, without.choice) == ("B", True, "tie")
+    assert read_pair_verdicts(path, "mt-bench").verdicts[0].choice == "tie"
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
         ({"model_a": "elm", "model_b": "fir", "winner": "tie"}, "no question"),
+        (
+            {"question_id": 1, "model_a": "a", "model_b": "b", "g1_winner": "a", "g2_winner": "a", "share_a": 2},
+            "'share_a' is 2",
+        ),
         ({"question_id": 1, "model_a": "elm", "winner": "tie"}, "no two models"),
         ({"question_id": 1, "model_a": "elm", "model_b": "fir"}, "no 'winner'"),
         ({"question_id": 1, "model_a": "elm", "model_b": "fir", "winner": "oak"}, "the winner is 'oak'"),

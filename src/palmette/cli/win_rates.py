@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from palmette.cli.judge import ForceOption, ValidationOption, judged_remarks
-from palmette.cli.options import DATA, MODEL, PATH, SeedOption
+from palmette.cli.options import DATA, MODEL, PATH, SeedOption, expanded
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.cli.tables import TextTable
     from palmette.judge.win_rates import WinRates
 
 
-def eval_alpaca(
-    preferences: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Preferences of a judge: annotations.json of AlpacaEval, a .jsonl file, or a table.",
-            **{**DATA, "metavar": "[PREFERENCES]"},
-        ),
-    ] = None,
+@dataclass(frozen=True)
+class Comparison:
+    """A model that is to be compared with a reference, as the options of `read_comparison` say."""
+
+    model: str | None
+    reference: str | None
+    judge: str | None
+    instructions: str | None
+    limit: int | None
+    max_new_tokens: int
+    validation: Path | None
+    force: bool
+
+
+def read_comparison(
+    *,
     model: Annotated[
-        str | None, typer.Option(help="Instead: a model, or a .json or .jsonl file of its outputs.", **MODEL)
+        str | None, typer.Option(help="Instead of PREFERENCES: a model, or a .json or .jsonl of its outputs.", **MODEL)
     ] = None,
     reference: Annotated[
         str | None, typer.Option(help="What it is compared with: a model, or a file of its outputs.", **MODEL)
@@ -41,6 +50,22 @@ def eval_alpaca(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest output, in tokens.")] = 256,
     validation: ValidationOption = None,
     force: ForceOption = False,
+) -> Comparison:
+    """What the options of a command say about a comparison. They are listed only in this signature."""
+    return Comparison(model, reference, judge, instructions, limit, max_new_tokens, validation, force)
+
+
+@expanded("comparison", read_comparison)
+def eval_alpaca(
+    *,
+    preferences: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Preferences of a judge: annotations.json of AlpacaEval, a .jsonl file, or a table.",
+            **{**DATA, "metavar": "PREFERENCES"},
+        ),
+    ] = None,
+    comparison: Comparison,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -62,30 +87,10 @@ def eval_alpaca(
     from palmette.judge.preferences import read_preferences
     from palmette.judge.win_rates import win_rates
 
-    if model is not None:
-        if reference is None or judge is None or out is None or preferences:
-            raise PalmetteError(
-                "a model is compared with a reference, by a judge, in a folder",
-                "Give --reference, --judge and --out, and no files of preferences.",
-            )
-        from palmette.judge.alpaca import RATES, compare
-        from palmette.judge.spec import read_judge
-
-        compared = compare(
-            model,
-            reference,
-            read_judge(judge),
-            out,
-            instructions=instructions,
-            limit=limit,
-            max_new_tokens=max_new_tokens,
-            validation=validation,
-            force=force,
-            num_samples=samples,
-            seed=seed,
-        )
-        _print(compared.rates, [*judged_remarks(compared.judged), compared.trust])
-        stderr().print(f"written: {out / RATES}")
+    if comparison.model is not None:
+        if preferences or out is None:
+            raise PalmetteError("a model is compared in a folder", "Give --out, and no files of preferences.")
+        _compare(comparison, out, samples, seed)
         return
     if not preferences:
         raise PalmetteError("there are no preferences", "Give files of them, or --model, --reference and --judge.")
@@ -96,6 +101,31 @@ def eval_alpaca(
     if out is not None:
         run.write_json(out, {**run.environment(), "sources": preferences, **found.record()})
         stderr().print(f"written: {out}")
+
+
+def _compare(comparison: Comparison, out: Path, samples: int, seed: int) -> None:
+    from palmette.cli.console import stderr
+    from palmette.errors import PalmetteError
+    from palmette.judge.alpaca import RATES, compare
+    from palmette.judge.spec import read_judge
+
+    if comparison.model is None or comparison.reference is None or comparison.judge is None:
+        raise PalmetteError("a model is compared with a reference, by a judge", "Give --reference and --judge.")
+    found = compare(
+        comparison.model,
+        comparison.reference,
+        read_judge(comparison.judge),
+        out,
+        instructions=comparison.instructions,
+        limit=comparison.limit,
+        max_new_tokens=comparison.max_new_tokens,
+        validation=comparison.validation,
+        force=comparison.force,
+        num_samples=samples,
+        seed=seed,
+    )
+    _print(found.rates, [*judged_remarks(found.judged), found.trust])
+    stderr().print(f"written: {out / RATES}")
 
 
 def _print(found: WinRates, more: Sequence[str] = ()) -> None:

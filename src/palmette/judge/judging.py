@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from palmette.errors import RunError
-from palmette.judge.orders import BothOrders
+from palmette.judge.orders import BothOrders, side_of
 from palmette.judge.text import Choice
 from palmette.judge.wording import CHOICES, Case
 from palmette.progress import progress
@@ -94,7 +94,7 @@ class PairJudged:
             "model_a": one,
             "model_b": other,
             "judge": judge,
-            "winner": named[orders.choice()],
+            "winner": named[side_of(self.share)],
             "g1_winner": named[orders.first],
             "g2_winner": named[orders.second],
             "share_a": self.share,

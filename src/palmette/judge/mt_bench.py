@@ -12,12 +12,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from palmette.errors import DataError
 from palmette.judge.answers import Answers, Asked, answers_of, read_answers
 from palmette.judge.folder import begin, finish
 from palmette.judge.grades import Grade, Graded, summarise
-from palmette.judge.judging import Pair, PairJudged, expected_grade, judge_cases, judge_pairs, signature
+from palmette.judge.judging import Judge, Pair, PairJudged, expected_grade, judge_cases, judge_pairs, signature
 from palmette.judge.orders import adjusted_win_rate
 from palmette.judge.rows import read_rows
 from palmette.judge.spec import JudgeSpec, open_judge
@@ -26,6 +27,7 @@ from palmette.judge.wording import Case
 from palmette.run import environment, write_text
 
 FIGURES = "mt_bench.json"
+_STORE = "verdicts.store"
 _TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 _COLUMNS = "Each row needs 'question_id' and 'turns', a list of messages."
 
@@ -133,26 +135,62 @@ def evaluate(
     }
     begin(out, settings, FIGURES)
     mine = answers_of(model, asked, out / "model.jsonl", max_new_tokens=max_new_tokens, seed=seed)
-    store = out / "verdicts.store"
     if against is None:
-        cases = [(one, turn) for one in asked for turn in range(1, len(one.turns) + 1)]
-        odds = judge_cases(judge, [_case(one, turn, right, mine) for one, turn in cases], store)
-        grades = [
-            Grade(mine.model, one.id, turn, expected_grade(said), one.category)
-            for (one, turn), said in zip(cases, odds, strict=True)
-        ]
-        rows = [{**asdict(grade), "judge": signature(judge)} for grade in grades]
-        found = MtBench(summarise(grades, seed=seed)[0], {}, "", trust)
+        rows, found = _graded(judge, _Job(asked, right, mine, out, trust), seed)
     else:
         theirs = answers_of(against, asked, out / "against.jsonl", max_new_tokens=max_new_tokens, seed=seed)
-        if theirs.model == mine.model:
-            raise DataError(f"both answers are those of {mine.model}", "Give another model, or name one in its file.")
-        judged = judge_pairs(judge, _pairs(asked, right, mine, theirs), store)
-        rows = [one.row(signature(judge)) for one in judged]
-        found = MtBench(None, _figures(judged), theirs.model, trust)
+        rows, found = _paired(judge, _Job(asked, right, mine, out, trust), theirs)
     write_text(out / "verdicts.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     finish(out, FIGURES, {**environment(), "settings": settings, "judge": signature(judge), **asdict(found)})
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """The questions, right answers, the model's answers, the folder, and how far the judge is trusted."""
+
+    asked: Sequence[Asked]
+    right: Mapping[str, Sequence[str]]
+    mine: Answers
+    out: Path
+    trust: str
+
+
+def _graded(judge: Judge, job: _Job, seed: int) -> tuple[list[dict[str, Any]], MtBench]:
+    """The lines and the figures of single answers."""
+    cases = [(one, turn) for one in job.asked for turn in range(1, len(one.turns) + 1)]
+    shown = [_case(one, turn, job.right, job.mine) for one, turn in cases]
+    odds = judge_cases(judge, shown, job.out / _STORE)
+    grades = [
+        Grade(job.mine.model, one.id, turn, expected_grade(said), one.category)
+        for (one, turn), said in zip(cases, odds, strict=True)
+    ]
+    rows = [_line(grade, signature(judge)) for grade in grades]
+    return rows, MtBench(summarise(grades, seed=seed)[0], {}, "", job.trust)
+
+
+def _line(grade: Grade, judge: str) -> dict[str, Any]:
+    """A grade with FastChat's columns."""
+    return {
+        "question_id": grade.question,
+        "model": grade.model,
+        "turn": grade.turn,
+        "score": -1 if grade.value is None else grade.value,
+        "category": grade.category,
+        "judge": judge,
+    }
+
+
+def _paired(judge: Judge, job: _Job, theirs: Answers) -> tuple[list[dict[str, Any]], MtBench]:
+    """The lines and the figures of pairs.
+
+    Raises:
+        DataError: both answers are those of one model.
+    """
+    if theirs.model == job.mine.model:
+        raise DataError(f"both answers are those of {theirs.model}", "Give another model, or name one in its file.")
+    judged = judge_pairs(judge, _pairs(job.asked, job.right, job.mine, theirs), job.out / _STORE)
+    return [one.row(signature(judge)) for one in judged], MtBench(None, _figures(judged), theirs.model, job.trust)
 
 
 def _case(one: Asked, turn: int, right: Mapping[str, Sequence[str]], *answers: Answers) -> Case:

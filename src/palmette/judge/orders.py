@@ -70,8 +70,16 @@ class BothOrders:
             if self.first is None or self.second is None:
                 return None
             return self.first if self.first == self.second else "tie"
-        share = self.preference
-        return None if share is None else "A" if share > 0.5 else "B" if share < 0.5 else "tie"
+        return side_of(self.preference)
+
+
+def side_of(share: float | None) -> Choice | None:
+    """The verdict of a mean preference for A, 0 to 1. None for none.
+
+    >>> side_of(0.75), side_of(0.5), side_of(0.2)
+    ('A', 'tie', 'B')
+    """
+    return None if share is None else "A" if share > 0.5 else "B" if share < 0.5 else "tie"
 
 
 def adjusted_win_rate(verdicts: Iterable[Choice | None]) -> float | None:

@@ -6,7 +6,8 @@ A row is one verdict. Its columns have FastChat's names:
 - `model_a` and `model_b` (or `model_1` and `model_2`): the two models. The first one was shown first.
 - `winner`: as in a file of votes, or `tie (inconsistent)` where two orders of the answers led to different verdicts,
   or `unread` (FastChat: `error`).
-- `g1_winner` and `g2_winner` instead of `winner`: the verdicts in both orders, each by the model's column.
+- `g1_winner` and `g2_winner` instead of `winner`: the verdicts in both orders, each by the model's column. `share_a`
+  beside them: how far the first model is preferred by the odds of both orders, 0 to 1. Its side is then the verdict.
 - `judge`: who judged. `answer_a` and `answer_b`, or `conversation_a` and `conversation_b`: for figures about length.
 
 Other columns are ignored. A null means the same as a missing key.
@@ -24,7 +25,7 @@ from palmette.data.source import open_rows
 from palmette.data.text import short
 from palmette.data.values import without_nulls
 from palmette.errors import DataError
-from palmette.judge.orders import BothOrders, Swap
+from palmette.judge.orders import BothOrders, Swap, side_of
 from palmette.judge.text import Choice
 
 _COLUMNS = "Each row needs 'question_id', 'model_a', 'model_b', and 'winner' or both 'g1_winner' and 'g2_winner'."
@@ -131,12 +132,25 @@ def _winner(
         first, second = (_choice(row[key], sides, models, f"{where}: {key!r}") for key in _ORDERS)
         both = BothOrders(first, second)
         known = first is not None and second is not None
-        return both.choice(swap), both, both.inconsistent if known else None
+        choice = both.choice(swap)
+        if swap == "mean" and "share_a" in row:
+            choice = side_of(_share(row["share_a"], where))
+        return choice, both, both.inconsistent if known else None
     if "winner" not in row:
         raise DataError(f"{where} has no 'winner'", _COLUMNS)
     if str(row["winner"]).strip().lower() in _INCONSISTENT:
         return "tie", None, True
     return _choice(row["winner"], sides, models, where), None, None
+
+
+def _share(value: Any, where: str) -> float:
+    try:
+        share = float(value)
+    except (TypeError, ValueError):
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise DataError(f"{where}: 'share_a' is {short(value)}, not a number from 0 to 1", "Correct it, or remove it.")
+    return share
 
 
 def _choice(value: Any, sides: tuple[str, str], models: tuple[str, str], where: str) -> Choice | None:
