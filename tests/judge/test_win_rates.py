@@ -128,7 +128,7 @@ def test_files_of_alpaca_eval(tmp_path: Path) -> None:
         ([row(generator_2=None)], "no model"),
         ([row(), row(generator_1="oak", instruction="How?")], "several references: fir, oak"),
         ([], "holds no preferences"),
-        ({"rows": []}, "no list of rows"),
+        ({"rows": []}, "row 1 has no instruction"),
     ],
 )
 def test_bad_preferences_are_named(tmp_path: Path, rows: object, said: str) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from palmette.arena.style import Style
 from palmette.arena.votes import read_model, read_outcome, read_styles
-from palmette.data.source import open_rows
+from palmette.data.source import raw_rows
 from palmette.data.text import short
 from palmette.data.values import without_nulls
 from palmette.errors import DataError
@@ -92,7 +92,7 @@ def read_pair_verdicts(source: str, swap: Swap = "mean") -> PairVerdicts:
     Raises:
         DataError: there is no such source, or a row is no verdict. It names the row and the value.
     """
-    digest, rows = open_rows(source, default_split="train", columns=_COLUMNS, example="lmsys/mt_bench_human_judgments")
+    digest, rows = raw_rows(source, default_split="train", columns=_COLUMNS, example="lmsys/mt_bench_human_judgments")
     found = []
     for number, row in enumerate(rows, start=1):
         if isinstance(row, DataError):

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from palmette.data.source import open_rows
 from palmette.data.text import short
 from palmette.data.values import without_nulls
 from palmette.errors import DataError
 from palmette.judge.judging import Pair
+from palmette.judge.rows import read_rows
 from palmette.judge.wording import Case
 
 _COLUMNS = "Each row needs 'question', 'answer_a' and 'answer_b': texts, or lists of as many texts."
@@ -33,12 +33,8 @@ def read_pairs(source: str) -> list[Pair]:
     Raises:
         DataError: there is no such source, or a row is no pair. It names the row and the value.
     """
-    rows = open_rows(source, default_split="train", columns=_COLUMNS, example="lmsys/mt_bench_human_judgments")[1]
-    found = []
-    for number, row in enumerate(rows, start=1):
-        if isinstance(row, DataError):
-            raise row
-        found.append(_pair(without_nulls(row), number, f"{source}, row {number}"))
+    rows = read_rows(source, _COLUMNS)
+    found = [_pair(without_nulls(row), number, f"{source}, row {number}") for number, row in enumerate(rows, start=1)]
     if not found:
         raise DataError(f"{source} holds no pairs", _COLUMNS)
     return found
