@@ -173,6 +173,6 @@ def win_rate_remarks(found: WinRates) -> Iterator[str]:
     yield f"An output that is longer by one standard deviation gains {slope} times tanh(1) in log-odds."
     far = [row.model for row in found.rows if row.controlled is not None and row.controlled.win_rate is None]
     if far:
-        yield f"Hardly ever as long as the reference, so without a win rate at equal length: {', '.join(far)}."
+        yield f"Too few outputs are about as long as the reference's for a win rate at equal length: {', '.join(far)}."
     if len(found.rows) == 1:
         yield "One model alone says little about what length is worth. Give those of several."
