@@ -80,7 +80,10 @@ def main() -> None:
 
 
 def tables(folder: Path) -> dict[str, list[str]]:
-    """The tables by name, as lines of Markdown: for each starting model, share of wrong verdicts, and measure."""
+    """The tables by name, as lines of Markdown: for each starting model, share of wrong verdicts, and measure.
+
+    A budget that not all cells have reached that reached the first one is left out.
+    """
     records = [json.loads(path.read_text(encoding="utf-8")) | {"place": path.parent} for path in _finished(folder)]
     if not records:
         sys.exit(f"error: {folder} holds no finished round. Give the folder that run.py wrote.")
@@ -107,11 +110,15 @@ def _table(records: Sequence[Mapping[str, Any]], before: Evaluation, measure: Me
     lines.append("|---" * (1 + 3 * len(strategies)) + "|")
     start = fixed(float(measure.value(before, np.ones((1, len(before.scored))))[0]))
     lines.append(f"| 0 | {' | '.join([start, '', ''] * len(strategies))} |")
+    begun: dict[str, set[int]] = {}
     for budget in sorted({record["budget"] for record in records}):
         of_strategy = {
             name: {one["seed"]: one for one in records if (one["strategy"], one["budget"]) == (name, budget)}
             for name in strategies
         }
+        seeds = {name: set(own) for name, own in of_strategy.items()}
+        if (begun := begun or seeds) != seeds:
+            continue
         cells = []
         for name in strategies:
             own = of_strategy[name]

@@ -121,6 +121,8 @@ def test_the_experiment_runs_resumes_and_makes_its_tables(
     assert "start" not in untouched
     before = Evaluation.read(place / "round-2" / "test").metrics["exact"]
     shutil.rmtree(place / "round-2")
+    partial = module("table").tables(out)[f"active-{sft_run.name}-wrong10-exact"]
+    assert [line.split(" | ")[0] for line in partial[2:]] == ["| 0", "| 4"]  # not all cells have come to 8
     experiment.main(words(tiny_folder, sft_run, out))
     assert Evaluation.read(place / "round-2" / "test").metrics["exact"] == before
     with Store.open(place / "review.db") as store:
