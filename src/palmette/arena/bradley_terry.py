@@ -17,7 +17,7 @@ Letters: N votes, M models, F features of style, P = M + F parameters, C voters.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,29 +90,30 @@ def fit(pairs: Pairs, ridge: float = RIDGE, start_P: Values | None = None) -> Fi
     size = len(pairs.models) + pairs.feature_NF.shape[1]
     parameter_P = np.zeros(size) if start_P is None else start_P
     for _ in range(_STEPS):
-        probability_N = _probabilities(pairs, parameter_P)
+        probability_N = probabilities(pairs, parameter_P)
         residual_N = pairs.weight_N * (pairs.won_N - probability_N)
-        slope_P = _score(pairs, residual_N) - ridge * parameter_P
+        slope_P = score(pairs, residual_N) - ridge * parameter_P
         information_PP = _information(pairs, pairs.weight_N * probability_N * (1.0 - probability_N), ridge)
         step_P = np.asarray(np.linalg.solve(information_PP, slope_P), dtype=np.float64)
         step_P /= max(1.0, float(np.abs(step_P).max()) / 2.0)  # far from the maximum, a full step may overshoot
         parameter_P = parameter_P + step_P
         if float(np.abs(step_P).max()) < _CLOSE:
             break
-    probability_N = _probabilities(pairs, parameter_P)
+    probability_N = probabilities(pairs, parameter_P)
     information_PP = _information(pairs, pairs.weight_N * probability_N * (1.0 - probability_N), ridge)
     inverse_PP = np.asarray(np.linalg.inv(information_PP), dtype=np.float64)
     return Fit(parameter_P, probability_N, inverse_PP)
 
 
-def _probabilities(pairs: Pairs, parameter_P: Values) -> Values:
+def probabilities(pairs: Pairs, parameter_P: Values) -> Values:
+    """The probability that the left answer of each vote wins [N]."""
     strength_M, slope_F = np.split(parameter_P, [len(pairs.models)])
     odds_N = strength_M[pairs.left_N] - strength_M[pairs.right_N] + pairs.feature_NF @ slope_F
     probability_N: Values = 1.0 / (1.0 + np.exp(-odds_N))
     return probability_N
 
 
-def _score(pairs: Pairs, residual_N: Values) -> Values:
+def score(pairs: Pairs, residual_N: Values) -> Values:
     """The sum over votes of residual times design [P]."""
     size = len(pairs.models)
     of_models = np.bincount(pairs.left_N, residual_N, size) - np.bincount(pairs.right_N, residual_N, size)
@@ -169,6 +170,15 @@ def _sandwich(pairs: Pairs, found: Fit) -> Values:
     factor = num_voters / max(num_voters - 1, 1)
     sandwich_PP: Values = factor * found.inverse_PP @ score_CP.T @ score_CP @ found.inverse_PP
     return sandwich_PP
+
+
+def subset(pairs: Pairs, indices: Sequence[int]) -> Pairs:
+    """Some of the votes, on the same models."""
+    columns = {
+        name: getattr(pairs, name)[indices]
+        for name in ("left_N", "right_N", "won_N", "weight_N", "feature_NF", "voter_N")
+    }
+    return replace(pairs, **columns)
 
 
 def errors_of_differences(covariance_MM: Values) -> Values:

@@ -163,11 +163,7 @@ def rank(
     Raises:
         DataError: the votes do not connect all models, a vote has no style where style is asked for, or there are none.
     """
-    used = [vote for vote in votes if ties == "half" or vote.outcome not in _TIED]
-    if not used:
-        raise DataError("there are no votes to rank models by", "Give votes that are not ties, or count ties as half.")
-    pairs = _arrays(used, style=style)
-    _check_connected(pairs)
+    used, pairs = _used(votes, ties, style=style)
     found = bradley_terry.fit(pairs, ridge)
     covariance_PP = bradley_terry.covariance(pairs, found)
     size = len(pairs.models)
@@ -189,6 +185,23 @@ def rank(
         flags=tuple(flags(used, pairs, found, ridge)),
         pair_wins=_pair_wins(pairs),
     )
+
+
+def order(votes: Sequence[Vote], *, ties: Ties = "half", style: bool = False, ridge: float = RIDGE) -> list[str]:
+    """The models of some votes, best first, without anything that `rank` says about them. Its arguments and errors."""
+    _, pairs = _used(votes, ties, style=style)
+    strength_M = bradley_terry.fit(pairs, ridge).parameter_P[: len(pairs.models)]
+    return [pairs.models[model] for model in np.argsort(-strength_M, kind="stable").tolist()]
+
+
+def _used(votes: Sequence[Vote], ties: Ties, *, style: bool) -> tuple[list[Vote], Pairs]:
+    """The votes that count, also as arrays."""
+    used = [vote for vote in votes if ties == "half" or vote.outcome not in _TIED]
+    if not used:
+        raise DataError("there are no votes to rank models by", "Give votes that are not ties, or count ties as half.")
+    pairs = _arrays(used, style=style)
+    _check_connected(pairs)
+    return used, pairs
 
 
 def _arrays(votes: Sequence[Vote], *, style: bool) -> Pairs:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import NormalDist, median
 from typing import Literal
 
 import numpy as np
 
-from palmette.arena.bradley_terry import Fit, Pairs, fit
+from palmette.arena.bradley_terry import Fit, Pairs, Values, fit, probabilities, score, subset
 from palmette.arena.votes import Vote
 
 # Somebody who gives so many votes, one every so many seconds at most on the median, reads no answers.
@@ -92,19 +92,29 @@ def _against_all(pairs: Pairs, found: Fit, ridge: float, by_voter: dict[str, lis
         return
     critical = NormalDist().inv_cdf(1.0 - _LEVEL / len(by_voter))
     for voter, indices in by_voter.items():
-        others = np.ones(len(pairs.won_N))
-        others[indices] = 0.0
-        left_out = Pairs(
-            pairs.models,
-            pairs.left_N,
-            pairs.right_N,
-            pairs.won_N,
-            pairs.weight_N * others,
-            pairs.feature_NF,
-            pairs.voter_N,
-        )
-        p_K = fit(left_out, ridge, found.parameter_P).probability_N[indices]
-        variance = float(np.sum(p_K * (1.0 - p_K) * (2.0 * p_K - 1.0) ** 2))
-        agreement = float(np.sum((pairs.won_N[indices] - p_K) * (2.0 * p_K - 1.0)))
-        if variance > 0.0 and agreement / variance**0.5 < -critical:
-            yield Flag(voter, "against all", len(indices), agreement / variance**0.5)
+        if _agreement(pairs, indices, _nearly_without(pairs, found, indices)) < -critical / 2.0:
+            deviations = _agreement(pairs, indices, _without(pairs, found, ridge, indices))
+            if deviations < -critical:
+                yield Flag(voter, "against all", len(indices), deviations)
+
+
+def _agreement(pairs: Pairs, indices: Sequence[int], p_K: Values) -> float:
+    """How much somebody's votes agree with given probabilities, in standard errors of somebody who votes by them."""
+    variance = float(np.sum(p_K * (1.0 - p_K) * (2.0 * p_K - 1.0) ** 2))
+    agreement = float(np.sum((pairs.won_N[indices] - p_K) * (2.0 * p_K - 1.0)))
+    return agreement / variance**0.5 if variance > 0.0 else 0.0
+
+
+def _nearly_without(pairs: Pairs, found: Fit, indices: Sequence[int]) -> Values:
+    """The probabilities of some votes by the others, to first order: without fitting again [K]."""
+    some = subset(pairs, indices)
+    residual_K = some.weight_N * (some.won_N - found.probability_N[indices])
+    return probabilities(some, found.parameter_P - found.inverse_PP @ score(some, residual_K))
+
+
+def _without(pairs: Pairs, found: Fit, ridge: float, indices: Sequence[int]) -> Values:
+    """The probabilities of some votes by a fit to the others [K]."""
+    kept_N = np.ones(len(pairs.won_N))
+    kept_N[indices] = 0.0
+    left_out = replace(pairs, weight_N=pairs.weight_N * kept_N)
+    return fit(left_out, ridge, found.parameter_P).probability_N[indices]

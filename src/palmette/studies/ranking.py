@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from palmette.arena.leaderboard import Leaderboard, Ties, rank
+from palmette.arena.leaderboard import Leaderboard, Ties, order, rank
 from palmette.arena.votes import Vote, VoteSet, read_votes
 from palmette.errors import DataError
 from palmette.pages.ranking import RankingPage, write_ranking
@@ -96,10 +96,10 @@ def _parts(votes: VoteSet, by: By | None) -> dict[str, list[Vote]]:
 def _moved(votes: Sequence[Vote], whole: Leaderboard, *, style: bool) -> int | None:
     """How many models stand elsewhere if ties are treated the other way."""
     try:
-        other = rank(votes, ties="drop" if whole.ties == "half" else "half", style=style, num_samples=0)
+        other = order(votes, ties="drop" if whole.ties == "half" else "half", style=style)
     except DataError:
         return None
-    place = {row.model: index for index, row in enumerate(other.rows)}
+    place = {model: index for index, model in enumerate(other)}
     return sum(place.get(row.model) != index for index, row in enumerate(whole.rows))
 
 
