@@ -81,7 +81,7 @@ def test_the_error_of_two_models_is_that_of_a_clustered_proportion() -> None:
     expected = 4 / 3 * sum(total**2 for total in sums) / (10 * p * (1 - p)) ** 2
     error = bradley_terry.errors_of_differences(bradley_terry.covariance(pairs, found))
     assert error[0, 1] ** 2 == pytest.approx(expected, rel=1e-6)
-    assert error[0, 0] == error[1, 1] == 0.0
+    assert max(error[0, 0], error[1, 1]) < 1e-5
 
 
 def test_intervals_cover_known_strengths_where_people_repeat_themselves() -> None:
@@ -129,13 +129,43 @@ def test_a_model_that_never_lost_stays_finite_and_first() -> None:
 
 
 def test_too_few_voters_are_taken_for_independent_votes() -> None:
-    """The scores of two voters span one direction, so two of three differences would look certain."""
-    pairs = draw(np.random.default_rng(2), np.array([0.5, 0.0, -0.5]), 200, voters=2)
+    """Two people give 30 and 10 of 40 votes to a model. Then p = 3/4, and the log odds have a variance of 1 / (N p q).
+
+    Each strength is half of the difference, so its variance is a quarter of that. The variance of the prior, a hundred,
+    is that of the mean of both, of which no vote tells anything.
+    """
+    zeros = np.zeros(40, dtype=int)
+    won_N = np.array([1.0] * 30 + [0.0] * 10)
+    pairs = Pairs(("a", "b"), zeros, zeros + 1, won_N, np.ones(40), np.empty((40, 0)), np.arange(40) % 2)
     found = bradley_terry.fit(pairs)
     assert not bradley_terry.is_sandwich(pairs, found)
-    assert bradley_terry.covariance(pairs, found) is found.inverse_PP
-    apart = replace(pairs, voter_N=np.arange(200))
-    assert bradley_terry.is_sandwich(apart, found)
+    covariance_MM = bradley_terry.covariance(pairs, found)
+    expected = 1 / (40 * 0.75 * 0.25)
+    assert bradley_terry.errors_of_differences(covariance_MM)[0, 1] ** 2 == pytest.approx(expected, rel=0.01)
+    assert np.diag(covariance_MM).tolist() == pytest.approx([expected / 4] * 2, rel=0.01)
+    assert bradley_terry.is_sandwich(replace(pairs, voter_N=np.arange(40)), found)
+
+
+def test_a_model_under_two_names_does_not_hide_the_ranks_of_others() -> None:
+    """Everybody votes alike on both names, so their difference has no error at all."""
+    generator = np.random.default_rng(4)
+    left, right, won, voter = [], [], [], []
+    for index in range(200):
+        better, worse = (float(generator.random() < p) for p in (0.9, 0.1))
+        for name, result in ((1, better), (2, worse), (3, worse)):  # d against c, a1 and a2 against c
+            left.append({1: 3, 2: 0, 3: 1}[name])
+            right.append(2)
+            won.append(result)
+            voter.append(index)
+    number = len(won)
+    pairs = Pairs(
+        ("a1", "a2", "c", "d"), np.array(left), np.array(right), np.array(won), np.ones(number), np.empty((number, 0)),
+        np.array(voter),
+    )  # fmt: skip
+    found = bradley_terry.fit(pairs)
+    covariance_MM = bradley_terry.covariance(pairs, found)
+    critical = bradley_terry.simultaneous(covariance_MM).differences
+    assert bradley_terry.rank_ranges(found.parameter_P, covariance_MM, critical) == [(3, 4), (3, 4), (2, 2), (1, 1)]
 
 
 def test_parts_that_never_met() -> None:

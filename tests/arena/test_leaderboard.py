@@ -49,6 +49,28 @@ def test_how_many_votes_decide_the_top() -> None:
     assert rank(a_against_b(90, 10), num_samples=0).flip is None
 
 
+def test_one_vote_may_decide_the_top() -> None:
+    """One model has a single vote, which it won. The first-order influence of that vote is far too low."""
+    generator = np.random.default_rng(6)
+    strength = dict(zip("abcde", (0.6, 0.3, 0.0, -0.3, -0.6), strict=True))
+    votes = []
+    for _ in range(300):
+        left, right = map(str, generator.choice(list(strength), 2, replace=False))
+        wins = generator.random() < 1 / (1 + np.exp(strength[right] - strength[left]))
+        votes.append(vote(left, right, "left" if wins else "right"))
+    board = rank([*votes, vote("z", "a", "left")], num_samples=0)
+    assert board.rows[0].model == "z"
+    assert board.flip is not None
+    assert (board.flip.votes, board.flip.first) == (1, rank(votes, num_samples=0).rows[0].model)
+
+
+def test_without_ties_a_model_that_lost_nothing_is_named() -> None:
+    votes = [*(vote("z", "a", "left") for _ in range(3)), *(vote("z", "a", "tie") for _ in range(27))]
+    votes += [vote("a", "b", "left"), vote("b", "a", "left")]
+    assert rank(votes, ties="drop", num_samples=0).unbeaten == ("z",)
+    assert rank(votes, num_samples=0).unbeaten == ()
+
+
 def test_ties_are_half_a_win_or_left_out() -> None:
     votes = [*a_against_b(30, 10), *(vote("a", "b", "tie") for _ in range(30)), vote("b", "a", "both bad")]
     half, dropped = rank(votes, num_samples=0, ridge=1e-9), rank(votes, ties="drop", num_samples=0, ridge=1e-9)
@@ -77,7 +99,12 @@ def test_at_equal_style_a_long_winded_model_is_no_better() -> None:
     assert plain.rows[0].model == "long"
     assert plain.rows[0].ranks == (1, 1)
     assert all(row.ranks == (1, 3) for row in styled.rows)
-    length = next(slope for slope in styled.slopes if slope.feature == "length")
+    assert plain.together
+    assert styled.together, "features that never differ say nothing about voters"
+    assert [slope.feature for slope in styled.slopes] == ["length"]
+    (length,) = styled.slopes
+    widths = [[row.interval[1] - row.interval[0] for row in board.rows] for board in (plain, styled)]
+    assert max(widths[1]) < 2 * max(widths[0])
     # A long answer against a short one is 1 / sd standard deviations from an equal one, and wins with odds of 2.
     contrasts = [
         (a.length - b.length) / (a.length + b.length + 1) for one in votes if one.styles for a, b in [one.styles]

@@ -48,7 +48,9 @@ def test_columns_of_a_chat_arena(tmp_path: Path) -> None:
     talk = [{"role": "user", "content": "# not counted"}, {"role": "assistant", "content": "- **one**"}]
     row = {"model_a": "elm", "model_b": "fir", "winner": "tie", "conversation_a": talk, "conversation_b": talk[:1]}
     seen = {**row, "anony": False}
-    found = read_votes(write(tmp_path / "votes.jsonl", {**row, "tstamp": 5.5, "language": "Russian"}, seen))
+    source = write(tmp_path / "votes.jsonl", {**row, "tstamp": 5.5, "language": "Russian"}, seen)
+    assert read_votes(source).votes[0].styles is None
+    found = read_votes(source, style=True)
     assert found.num_named == 1
     assert [(vote.time, vote.language) for vote in found.votes] == [(5.5, "Russian")]
     assert found.votes[0].styles == (Style(9, 0, 1, 1), Style(0, 0, 0, 0))
@@ -80,7 +82,7 @@ def test_the_inverse_of_a_probability_is_a_weight_whose_mean_is_one(tmp_path: Pa
 )
 def test_a_row_that_is_no_vote_is_named(tmp_path: Path, row: dict[str, Any], problem: str) -> None:
     with pytest.raises(DataError) as caught:
-        read_votes(write(tmp_path / "votes.jsonl", row))
+        read_votes(write(tmp_path / "votes.jsonl", row), style=True)
     assert problem in caught.value.problem
     assert caught.value.way_out
 

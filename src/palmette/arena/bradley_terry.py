@@ -142,10 +142,16 @@ def covariance(pairs: Pairs, found: Fit) -> Values:
 
     That is the sandwich, with the votes of one person as one observation. It knows no more directions than there are
     voters, and where nothing is left to explain it is 0. Then it is the inverse of the information instead, which takes
-    every vote for independent (`is_sandwich`).
+    every vote for independent (`is_sandwich`). Of the prior's variance it keeps what concerns a strength against the
+    mean of all, since no vote tells the mean.
     """
     sandwich_PP = _sandwich(pairs, found)
-    return sandwich_PP if _is_sandwich(pairs, sandwich_PP) else found.inverse_PP
+    if _is_sandwich(pairs, sandwich_PP):
+        return sandwich_PP
+    against_mean_PP = np.eye(len(sandwich_PP))
+    against_mean_PP[: len(pairs.models), : len(pairs.models)] -= 1.0 / len(pairs.models)
+    inverse_PP: Values = against_mean_PP @ found.inverse_PP @ against_mean_PP
+    return inverse_PP
 
 
 def is_sandwich(pairs: Pairs, found: Fit) -> bool:
@@ -154,7 +160,14 @@ def is_sandwich(pairs: Pairs, found: Fit) -> bool:
 
 
 def _is_sandwich(pairs: Pairs, sandwich_PP: Values) -> bool:
-    return int(pairs.voter_N.max()) >= len(sandwich_PP) and bool((np.diag(sandwich_PP) > _NOTHING).all())
+    known_P = np.concatenate([np.ones(len(pairs.models), dtype=bool), differs(pairs)])
+    enough = int(pairs.voter_N.max()) >= int(known_P.sum())
+    return enough and bool((np.diag(sandwich_PP)[known_P] > _NOTHING).all())
+
+
+def differs(pairs: Pairs) -> npt.NDArray[np.bool_]:
+    """Whether each feature of style differs between the two answers of any vote [F]. Else its slope is unknown."""
+    return np.asarray(pairs.feature_NF.any(axis=0), dtype=np.bool_)
 
 
 def _sandwich(pairs: Pairs, found: Fit) -> Values:
@@ -182,10 +195,13 @@ def subset(pairs: Pairs, indices: Sequence[int]) -> Pairs:
 
 
 def errors_of_differences(covariance_MM: Values) -> Values:
-    """The standard error of the difference of each two strengths [M, M], 0 on the diagonal."""
+    """The standard error of the difference of each two strengths [M, M], next to 0 on the diagonal.
+
+    It is never 0: two models on which everybody votes alike, one model under two names for example, differ by nothing.
+    """
     variance_M = np.diag(covariance_MM)
     squares_MM = variance_M[:, None] + variance_M[None, :] - 2.0 * covariance_MM
-    errors_MM: Values = np.sqrt(np.maximum(squares_MM, 0.0))
+    errors_MM: Values = np.sqrt(np.maximum(squares_MM, _NOTHING))
     return errors_MM
 
 

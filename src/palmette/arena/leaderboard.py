@@ -40,6 +40,11 @@ class Tally:
         """All of them."""
         return self.wins + self.losses + self.ties + self.both_bad
 
+    def only(self, kind: Literal["wins", "losses"], ties: Ties) -> bool:
+        """Whether all votes that count are of one kind."""
+        others = self.losses if kind == "wins" else self.wins
+        return not others and (ties == "drop" or not self.ties + self.both_bad)
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -92,14 +97,14 @@ class Leaderboard:
 
     Attributes:
         rows: the models, best first.
-        slopes: what style is worth. Empty without style control.
+        slopes: what style is worth, for the features that differ in any vote. Empty without style control.
         num_votes, num_voters: how many there are. Votes of nobody in particular count as one voter each.
         together: whether the intervals take the votes of one person as one observation. There may be too few people.
         ties: what was done with ties.
         left_share: the share of left answers among those that won, with its 95 % interval over voters.
         tied, both_bad: shares of all votes.
         unbeaten, winless: models that never lost, or never won. Only the prior keeps them at a finite rating.
-        flip: the votes that decide who is first. None if no third of the votes does.
+        flip: the votes that decide who is first. None if none were found among a third of them.
         flags: votes to look at.
         pair_wins: {model: {other: (wins and half of the ties, votes)}}.
     """
@@ -171,7 +176,7 @@ def rank(
     rows = _rows(votes, pairs, found, covariance_PP[:size, :size], drawn, seed)
     return Leaderboard(
         rows=rows,
-        slopes=tuple(_slopes(found, covariance_PP, size)) if style else (),
+        slopes=tuple(_slopes(pairs, found, covariance_PP)) if style else (),
         num_votes=len(used),
         num_voters=int(pairs.voter_N.max()) + 1,
         together=bradley_terry.is_sandwich(pairs, found),
@@ -179,9 +184,9 @@ def rank(
         left_share=_left_share(votes),
         tied=_share(votes, lambda vote: vote.outcome in _TIED),
         both_bad=_share(votes, lambda vote: vote.outcome == "both bad"),
-        unbeaten=tuple(row.model for row in rows if row.tally.wins == row.tally.votes),
-        winless=tuple(row.model for row in rows if row.tally.losses == row.tally.votes),
-        flip=fewest_to_flip(pairs, found, ridge) if size > 1 else None,
+        unbeaten=tuple(row.model for row in rows if row.tally.only("wins", ties)),
+        winless=tuple(row.model for row in rows if row.tally.only("losses", ties)),
+        flip=fewest_to_flip(pairs, found, ridge),
         flags=tuple(flags(used, pairs, found, ridge)),
         pair_wins=_pair_wins(pairs),
     )
@@ -312,8 +317,9 @@ def _tallies(votes: Sequence[Vote]) -> dict[str, Tally]:
     return found
 
 
-def _slopes(found: Fit, covariance_PP: Values, size: int) -> Iterator[Slope]:
-    for index, feature in enumerate(FEATURES, start=size):
+def _slopes(pairs: Pairs, found: Fit, covariance_PP: Values) -> Iterator[Slope]:
+    for index in np.flatnonzero(bradley_terry.differs(pairs)).tolist():
+        feature, index = FEATURES[index], index + len(pairs.models)
         value, width = found.parameter_P[index], _TWO_SIDED * float(covariance_PP[index, index]) ** 0.5
         yield Slope(feature, *(float(RATING_PER_NAT * end) for end in (value, value - width, value + width)))
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from palmette.arena.style import Style, style_of
-from palmette.data.source import open_rows
+from palmette.data.source import raw_rows
 from palmette.data.text import short
 from palmette.data.values import is_number, without_nulls
 from palmette.errors import DataError
@@ -58,7 +58,7 @@ class Vote:
         language, category: "" if they are not known.
         weight: how much the vote counts, above 0.
         time: when it was given, in seconds. None if that is not known.
-        styles: the styles of both answers. None if they are not known.
+        styles: the styles of both answers. None if they are not known, or were not asked for.
     """
 
     id: str
@@ -91,16 +91,17 @@ class VoteSet:
     num_named: int = 0
 
 
-def read_votes(source: str) -> VoteSet:
+def read_votes(source: str, *, style: bool = False) -> VoteSet:
     """Read votes.
 
     Args:
         source: a .jsonl file, a table (.csv, .tsv, .xlsx, .parquet), or a hub data set.
+        style: whether to read the answers for their style. Else they are not looked at.
 
     Raises:
         DataError: there is no such source, or a row is no vote. It names the row and the value.
     """
-    digest, rows = open_rows(
+    digest, rows = raw_rows(
         source, default_split="train", columns=_COLUMNS, example="lmsys/chatbot_arena_conversations"
     )
     votes, num_named = [], 0
@@ -111,14 +112,14 @@ def read_votes(source: str) -> VoteSet:
         if str(row.get("anony", True)).lower() in ("false", "0"):
             num_named += 1
         else:
-            votes.append(_vote(row, f"row-{number}", source))
+            votes.append(_vote(row, f"row-{number}", source, style=style))
     if not votes:
         left_out = f", and {num_named} whose names were shown first" if num_named else ""
         raise DataError(f"{source} holds no votes{left_out}", _COLUMNS)
     return VoteSet(source, digest, tuple(_scaled(votes)), num_named)
 
 
-def _vote(row: Mapping[str, Any], name: str, source: str) -> Vote:
+def _vote(row: Mapping[str, Any], name: str, source: str, *, style: bool) -> Vote:
     where = f"{source}, {name}"
     sides = next((pair for pair in _SIDES if all(key in row for key in pair)), None)
     if sides is None or "winner" not in row:
@@ -138,7 +139,7 @@ def _vote(row: Mapping[str, Any], name: str, source: str) -> Vote:
         category=_first(row, ("category", "category_tag")),
         weight=_weight(row, where),
         time=_time(row, where),
-        styles=read_styles(row, where),
+        styles=read_styles(row, where) if style else None,
     )
 
 

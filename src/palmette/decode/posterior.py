@@ -351,7 +351,11 @@ class Decision:
         The corrections are for a model. What was not read is a prior, so it is not raised, and the temperature is
         undone there.
         """
-        raised = posterior.evidence.raised(self.by_windows(posterior.num_windows))
+        return self.corrected(posterior.evidence, posterior)
+
+    def corrected(self, evidence: Evidence, posterior: SpanPosterior) -> Evidence:
+        """The same, of evidence that was computed before."""
+        raised = evidence.raised(self.by_windows(posterior.num_windows))
         return replace(raised, unread=self.temperature * posterior.unread)
 
     def decide(self, posterior: SpanPosterior, num_candidates: int | None = NUM_CANDIDATES) -> Prediction:

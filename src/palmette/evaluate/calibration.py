@@ -21,7 +21,7 @@ import numpy as np
 from scipy import optimize
 
 from palmette.data.records import DataSet, Document, Question
-from palmette.decode.posterior import Decision, SpanPosterior
+from palmette.decode.posterior import Decision, Evidence, SpanPosterior
 from palmette.decode.span_decoder import Effort
 from palmette.errors import DataError
 from palmette.evaluate.guarantee import JudgedAnswer, check_promise, choose_threshold
@@ -178,9 +178,13 @@ def negative_log_likelihood(cases: Sequence[Case], decision: Decision) -> float:
 
     Spans that were not scored count as answers, as in `Decision`.
     """
+    return _mean_loss([(case, case.posterior.evidence) for case in cases], decision)
+
+
+def _mean_loss(cases: Sequence[tuple[Case, Evidence]], decision: Decision) -> float:
     total = 0.0
-    for case in cases:
-        no_answer = decision.no_answer(decision.evidence(case.posterior).answered)
+    for case, evidence in cases:
+        no_answer = decision.no_answer(decision.corrected(evidence, case.posterior).answered)
         # A kind that was proved impossible would make the sum infinite, whatever the temperature.
         total -= math.log(max((1.0 - no_answer) if case.question.answerable else no_answer, 1e-12))
     return total / len(cases)
@@ -195,12 +199,13 @@ def fit_odds(cases: Sequence[Case]) -> Decision:
     def at(values: Sequence[float]) -> Decision:
         return Decision(math.exp(values[0]), float(values[1]))
 
+    known = [(case, case.posterior.evidence) for case in cases]  # it does not depend on the decision
     bounds = [(math.log(_LOWEST), math.log(_HIGHEST)), (0.0, 0.0)]
     if len({case.posterior.num_windows for case in cases}) > 1:
         bounds[1] = _POWERS
     best = min(
         (
-            optimize.minimize(lambda values: negative_log_likelihood(cases, at(values)), start, bounds=bounds)
+            optimize.minimize(lambda values: _mean_loss(known, at(values)), start, bounds=bounds)
             for start in ([0.0, 0.0], [1.0, 0.0])
         ),
         key=lambda found: float(found.fun),

@@ -2,8 +2,8 @@
 
 The proof compares the model as it will be run, packed and with fused layers if it has any, with plain rows on stock
 layers. In 16 bits, rounding alone can make the two differ by more than a fault would. Then the proof is given in
-float32, with the same layers and weights. It is repeated only where something has changed since it last succeeded
-(`proof`).
+float32, with the same layers and weights, on a CPU that has the memory for it. It is repeated only where something has
+changed since it last succeeded (`proof`).
 
 Not covered: a model that treats long rows differently from short ones although its configuration does not say so.
 """

@@ -129,7 +129,7 @@ def _trust(page: RankingPage) -> Iterator[tuple[str, str]]:
             f"{flip.first}, if {count(flip.votes, 'vote')} of {board.num_votes:,} were missing",
         )
     else:
-        yield "The first model stays first", "if any third of the votes were missing"
+        yield "Votes that decide the first place", "none were found among a third of them"
     if page.num_named:
         yield "Left out", f"{count(page.num_named, 'vote')} before which the names were shown"
 

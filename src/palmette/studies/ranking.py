@@ -67,7 +67,7 @@ def rank_votes(
     """
     if out is not None:
         check_absent(out)
-    votes = read_votes(source)
+    votes = read_votes(source, style=style)
     whole = rank(votes.votes, ties=ties, style=style, num_samples=num_samples, seed=seed)
     parts, left_out = {}, {}
     for name, some in _parts(votes, by).items():
