@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from palmette.data.chat import Conversation, read_chat
 from palmette.data.forms import form_of
 from palmette.data.preference import read_comparisons, read_verdicts
+from palmette.data.showing import show_data
 from palmette.errors import DataError
 from palmette.tasks.chat import Chat
 from palmette.tree.chat import ChatTemplate
@@ -200,3 +202,109 @@ def test_a_row_that_only_looks_like_a_form_is_refused_by_its_reader(tmp_path: Pa
     with pytest.raises(DataError, match="'line-1'"):
         read_chat(source)
     assert form_of({"messages": [*ASKED]}) is None
+
+
+OWN = [
+    {"messages": [*ASKED, {"role": "assistant", "content": "At 7:40."}]},
+    {"conversations": [{"from": "human", "value": "When?"}, {"from": "gpt", "value": "At 7:40."}]},
+    {"prompt": "When?", "completion": "At 7:40."},
+]
+OTHER = [
+    {"response": "wrong", "prompt": "When?"},
+    {"instruction": "Wrong.", "output": "wrong"},
+    {"instruction": "Wrong.", "response": "wrong"},
+    {"data": ["Wrong?", "wrong"]},
+    {"conversation": [{"from": "human", "value": "Wrong?"}, {"from": "gpt", "value": "wrong"}]},
+    {"items": [{"role": "user", "content": "Wrong?"}, {"role": "assistant", "content": "wrong"}]},
+]
+
+
+@pytest.mark.parametrize("other", OTHER)
+@pytest.mark.parametrize("own", OWN)
+def test_a_row_with_our_columns_is_read_by_them(own: dict[str, Any], other: dict[str, Any], tmp_path: Path) -> None:
+    """Whatever else it has. Each of the others is a form by itself."""
+    assert form_of(other) is not None
+    for row in ({**own, **other}, {**other, **own}):
+        (found,) = read_chat(written(tmp_path / "a.jsonl", row)).conversations
+        assert turns(found) == SAID
+
+
+@pytest.mark.parametrize("other", [{"instruction": "Wrong."}, {"response": "wrong"}, {"messages": OWN[0]["messages"]}])
+def test_a_preference_with_our_columns_is_read_by_them(other: dict[str, Any], tmp_path: Path) -> None:
+    """Data sets of preferences often have the better conversation as `messages` too."""
+    row = {"prompt": "When?", "chosen": "At 7:40.", "rejected": "No.", **other}
+    (found,) = read_comparisons(written(tmp_path / "a.jsonl", row)).records
+    assert found.completions == ("At 7:40.", "No.")
+    assert [turn.parts[0].text for turn in found.prompt] == ["When?"]
+    verdict = {"prompt": "When?", "completion": "No.", "label": False, **other}
+    (judged,) = read_verdicts(written(tmp_path / "b.jsonl", verdict)).records
+    assert (judged.completion, [turn.parts[0].text for turn in judged.prompt]) == ("No.", ["When?"])
+
+
+@pytest.mark.parametrize("role", [["user"], {"name": "user"}, 3])
+def test_a_role_that_is_no_text_is_named(role: Any, tmp_path: Path) -> None:
+    row = {"messages": [{"role": role, "content": "When?"}, {"role": "assistant", "content": "At 7:40."}]}
+    with pytest.raises(DataError, match="turn 1 has the role"):
+        read_chat(written(tmp_path / "a.jsonl", row))
+
+
+def thread(name: str, parent: str | None, role: str = "assistant") -> dict[str, Any]:
+    return {"message_id": name, "parent_id": parent, "text": f"text {name}", "role": role}
+
+
+def test_a_thread_may_be_longer_than_python_calls_functions(tmp_path: Path) -> None:
+    roles = ("prompter", "assistant")
+    rows = [thread(str(number), str(number - 1) if number else None, roles[number % 2]) for number in range(3000)]
+    assert len(rows) > sys.getrecursionlimit()
+    (found,) = read_chat(written(tmp_path / "a.jsonl", *rows)).conversations
+    assert [text for _, text in turns(found)] == [f"text {number}" for number in range(3000)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([thread("a", "b"), thread("b", "a")], "the parents of the message 'a' lead back to it: 'a', 'b'"),
+        ([thread("a", "a")], "the parents of the message 'a' lead back to it: 'a'"),
+        ([thread("a", "b"), thread("b", "c"), thread("c", "b")], "message 'b' lead back to it: 'b', 'c'"),
+        ([thread("b", "a"), thread("b", "a")], "the message id 'b' stands twice"),
+        ([{"text": "No.", "role": "assistant", "parent_id": "a"}], "line-3 has no 'message_id'"),
+    ],
+)
+def test_messages_without_a_place_in_a_thread_are_named(rows: list[Any], message: str, tmp_path: Path) -> None:
+    """The others are read."""
+    good = [thread("x", None, "prompter"), thread("y", "x")]
+    source = written(tmp_path / "a.jsonl", *good, *rows)
+    with pytest.raises(DataError, match=message):
+        read_chat(source)
+    found = read_chat(source, on_bad_record="drop")
+    assert [text for _, text in turns(found.conversations[0])] == ["text x", "text y"]
+    assert len(found.dropped) == 1
+
+
+def test_a_tree_without_ids_is_read_alike_each_time(tmp_path: Path) -> None:
+    replies = [{"text": text, "role": "assistant"} for text in ("At 7:40.", "At eight.")]
+    source = written(tmp_path / "a.jsonl", {"prompt": {"text": "When?", "role": "prompter", "replies": replies}})
+    assert [one.id for one in read_chat(source).conversations] == ["row-1", "row-2"]
+
+
+def test_columns_that_no_reader_has_are_refused(tmp_path: Path) -> None:
+    source = written(tmp_path / "a.jsonl", {"question": "When?", "answer": "At 7:40."})
+    with pytest.raises(DataError, match=r"no reader has a column 'promt', .* Did you mean 'prompt'\?"):
+        read_chat(source, columns={"promt": "question", "completion": "answer"})
+
+
+def test_what_is_shown_stops_at_a_broken_row(tmp_path: Path) -> None:
+    """Of the first records. A later one is shown when so many are asked for."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "When?", "completion": "At 7:40."}\nnonsense\n')
+    assert len(show_data(str(path), 1).records) == 1
+    with pytest.raises(DataError, match="line 2 is not JSON"):
+        show_data(str(path), 2)
+    path.write_text('nonsense\n{"text": "Pier 3"}\n')
+    with pytest.raises(DataError, match="line 1 is not JSON"):
+        show_data(str(path), 1)
+    squad = tmp_path / "a.json"
+    asked = {"id": "q", "question": "When?", "answers": [{"text": "no", "answer_start": 0}]}
+    squad.write_text(json.dumps({"data": [{"title": "t", "paragraphs": [{"context": "At 7:40.", "qas": [asked]}]}]}))
+    with pytest.raises(DataError, match="'q'"):
+        show_data(str(squad), 1)

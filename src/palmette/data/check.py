@@ -18,10 +18,11 @@ from typing import Any
 
 from palmette.data.chat import Conversation, parse_chat
 from palmette.data.inputs import DOCUMENT_SUFFIXES, QuestionFile
+from palmette.data.json_files import is_json_list
 from palmette.data.kinds import KINDS, Kind, kind_of, wrong_kind
 from palmette.data.preference import Comparison, Verdict, parse_comparisons, parse_verdicts
 from palmette.data.records import Document
-from palmette.data.source import checked_records, is_json_list, open_rows
+from palmette.data.source import checked_records, open_rows
 from palmette.data.tables import SUFFIXES, is_table, open_table
 from palmette.errors import DataError
 from palmette.files import expand

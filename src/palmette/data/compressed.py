@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -45,7 +46,7 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
                     yield cast("BinaryIO", io.BufferedReader(stream))
             else:
                 yield raw
-    except (OSError, EOFError) as error:  # gzip raises EOFError where a file is cut off
+    except (OSError, EOFError, zlib.error) as error:  # gzip raises the last two where a file is cut off or damaged
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         way_out = "Compress it again, or give it uncompressed." if suffix in COMPRESSED else "Check its permissions."
         raise DataError(f"cannot read {path}: {reason}", way_out) from error

@@ -6,8 +6,9 @@ A form is known by the keys of a row. A row of no known form stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from palmette.data.message_trees import is_tree, tree_rows, trees_of_messages
@@ -26,7 +27,18 @@ _SPEAKERS = {
     "instruction": "user",
     "developer": "system",
 }
-_TURNS = ("conversations", "conversation", "messages", "items", "dialog", "dialogue")
+# Where turns stand, the first that is there counts. The first two are ours.
+_TURNS = ("messages", "conversations", "conversation", "items", "dialog", "dialogue")
+# Columns that our readers know. A row that has them is read by them, whatever else it has.
+_COMPARED = ("chosen", "ranked", "completions")
+_OURS = ("messages", "conversations")
+# Every column of our readers and of the forms below, which `data.columns` may map.
+COLUMNS = (
+    frozenset((*_COMPARED, *_TURNS))
+    | {"id", "text", "prompt", "completion", "rejected", "ranks", "scores", "margin", "label", "system"}
+    | {"instruction", "instances", "input", "context", "history", "output", "response", "data"}
+    | {"preferred_output", "non_preferred_output", "message_id", "parent_id", "role", "deleted", "review_result"}
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,7 @@ def _spoken(row: Row) -> list[Row]:
     """ShareGPT and its kin: `from` and `value`, other names of roles, a system message beside the turns, and `weight`
     as in OpenAI's files.
     """
-    key = next(name for name in _TURNS if name in row)
+    key = next(name for name in _TURNS if isinstance(row.get(name), list))
     turns = [_named(turn) for turn in row[key]]
     rest = _rest(row, key)
     if isinstance(rest.get("system"), str) and turns[0].get("role") != "system":
@@ -133,7 +145,7 @@ def _is_spoken(row: Row) -> bool:
     key = next((name for name in _TURNS if isinstance(row.get(name), list)), None)
     if key is None or not row[key] or not all(isinstance(turn, dict) for turn in row[key]):
         return False
-    odd = any(turn.get("role", turn.get("from")) in _SPEAKERS or "weight" in turn for turn in row[key])
+    odd = any(str(turn.get("role", turn.get("from"))).lower() in _SPEAKERS or "weight" in turn for turn in row[key])
     beside = isinstance(row.get("system"), str) or isinstance(row.get("label"), bool) or "chosen" in row
     return odd or beside or key not in ("messages", "conversations")
 
@@ -178,8 +190,18 @@ def form_of(row: Row) -> Form | None:
     >>> form_of({"prompt": "When?", "completion": "At 7:40."}) is None
     True
     """
-    present = without_nulls(row)
-    return next((form for form in FORMS if form.shows(present)), None)
+    present = _present(row)
+    ours = any(key in present for key in _OURS)
+    if "prompt" in present:
+        alone = not ours or isinstance(present.get("label"), bool)
+        if any(key in present for key in _COMPARED) or ("completion" in present and alone):
+            return None
+    return next((form for form in FORMS if (not ours or form.shows is _is_spoken) and form.shows(present)), None)
+
+
+def _present(row: Row) -> Row:
+    """A row without nulls. A tree may be deeper than Python calls functions, and its reader passes over its nulls."""
+    return {key: value for key, value in row.items() if value is not None} if is_tree(row) else without_nulls(row)
 
 
 def standard_rows(
@@ -194,7 +216,34 @@ def standard_rows(
         rows: the rows.
         columns: the names of columns that the data call otherwise, as {ours: theirs}. They are renamed first. A column
             of theirs that has one of our names, and is not meant, is left out.
+
+    Raises:
+        DataError: see `check_columns`.
     """
+    check_columns(columns or {})
+    return _standard_rows(rows, columns)
+
+
+def check_columns(columns: Mapping[str, str], known: Collection[str] = COLUMNS) -> None:
+    """Refuse names of columns that no reader has.
+
+    Args:
+        columns: {ours: theirs}.
+        known: the names that there are.
+
+    Raises:
+        DataError: one of ours is not known. The message names the nearest.
+    """
+    for name in columns:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            raise DataError(
+                f"no reader has a column {name!r}, which is said to be {columns[name]!r} in the data",
+                f"{f'Did you mean {near[0]!r}? ' if near else ''}Known: {', '.join(sorted(known))}.",
+            )
+
+
+def _standard_rows(rows: Iterable[Row | DataError], columns: Mapping[str, str] | None) -> Iterator[Row | DataError]:
     renamed = (_renamed(row, columns) if isinstance(row, dict) and columns else row for row in rows)
     for row in trees_of_messages(renamed):
         if isinstance(row, DataError):
@@ -206,7 +255,7 @@ def standard_rows(
             yield row
             continue
         try:
-            yield from form.rows(without_nulls(row))
+            yield from form.rows(_present(row))
         except (TypeError, AttributeError, KeyError, IndexError, ValueError):
             yield row  # not of the form after all: the reader says what is wrong with it
 

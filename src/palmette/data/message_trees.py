@@ -6,7 +6,7 @@ reply of the assistant is learned once: in the first conversation that holds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -27,23 +27,34 @@ def tree_rows(row: Row) -> list[Row]:
 
     Messages that were deleted or rejected in review are left out, with all that follows them.
     """
-    found: list[Row] = []
-    learned: set[int] = set()
-
-    def walk(message: Row, above: list[Row]) -> bool:
-        """Follow a message. Returns whether the assistant says anything from here on."""
+    messages: list[tuple[Row, int]] = []  # from the first one down, each with the place of its parent
+    waiting: list[tuple[Row, int]] = [(row["prompt"], -1)]
+    while waiting:
+        message, parent = waiting.pop()
         if message.get("deleted") or message.get("review_result") is False:
-            return False
-        path = [*above, message]
-        speaks = [walk(reply, path) for reply in message.get("replies") or ()]
-        if message["role"] != "assistant":
-            return any(speaks)
-        if not any(speaks):
-            found.append(_conversation(path, learned))
-        return True
+            continue
+        waiting += [(reply, len(messages)) for reply in reversed(message.get("replies") or ())]
+        messages.append((message, parent))
+    answered = [False] * len(messages)  # whether the assistant says anything further down
+    ends = []
+    for index in range(len(messages) - 1, -1, -1):
+        message, parent = messages[index]
+        speaks = message["role"] == "assistant"
+        if speaks and not answered[index]:
+            ends.append(index)
+        if parent >= 0 and (speaks or answered[index]):
+            answered[parent] = True
+    learned: set[int] = set()
+    return [_conversation(_path(messages, index), learned) for index in reversed(ends)]
 
-    walk(row["prompt"], [])
-    return found
+
+def _path(messages: list[tuple[Row, int]], index: int) -> list[Row]:
+    """A message with all above it, from the first one down."""
+    path = []
+    while index >= 0:
+        message, index = messages[index]
+        path.append(message)
+    return path[::-1]
 
 
 def _conversation(path: list[Row], learned: set[int]) -> Row:
@@ -55,7 +66,8 @@ def _conversation(path: list[Row], learned: set[int]) -> Row:
             turn["learn"] = 0.0
         learned.add(id(message))
         turns.append(turn)
-    return {"id": str(path[-1].get("message_id", id(path[-1]))), "messages": turns}
+    name = path[-1].get("message_id")
+    return {"messages": turns} if name is None else {"id": str(name), "messages": turns}
 
 
 def trees_of_messages(rows: Iterable[Row | DataError]) -> Iterator[Row | DataError]:
@@ -65,6 +77,8 @@ def trees_of_messages(rows: Iterable[Row | DataError]) -> Iterator[Row | DataErr
     >>> rows.append({"message_id": "b", "parent_id": "a", "text": "At 7:40.", "role": "assistant"})
     >>> [row["prompt"]["replies"][0]["text"] for row in trees_of_messages(rows)]
     ['At 7:40.']
+
+    A message without an id or with that of an earlier one, and messages whose parents lead back to them, are errors.
     """
     rows = iter(rows)
     first = next(rows, None)
@@ -76,10 +90,16 @@ def trees_of_messages(rows: Iterable[Row | DataError]) -> Iterator[Row | DataErr
         return
     messages: dict[str, Row] = {}
     for row in every:
+        name = None if isinstance(row, DataError) else row.get("message_id")
         if isinstance(row, DataError):
             yield row
+        elif name is None:
+            yield DataError(f"{row.get('id', 'a row')} has no 'message_id', and others have", "Give every message one.")
+        elif str(name) in messages:
+            yield DataError(f"the message id {str(name)!r} stands twice", "Give every message its own id.")
         else:
-            messages[str(row.get("message_id"))] = {**row, "replies": []}
+            messages[str(name)] = {**row, "replies": []}
+    yield from _in_circles(messages)
     for message in messages.values():
         parent = messages.get(str(message.get("parent_id")))
         if parent is not None:
@@ -87,3 +107,21 @@ def trees_of_messages(rows: Iterable[Row | DataError]) -> Iterator[Row | DataErr
     for message in messages.values():
         if str(message.get("parent_id")) not in messages:
             yield {"prompt": message}
+
+
+def _in_circles(messages: Mapping[str, Row]) -> Iterator[DataError]:
+    """An error for each circle of messages that are each other's parents. What follows them has no beginning either."""
+    known: set[str] = set()
+    for name in messages:
+        path: list[str] = []
+        while name in messages and name not in known:
+            known.add(name)
+            path.append(name)
+            name = str(messages[name].get("parent_id"))
+        if name in path:
+            circle = path[path.index(name) :]
+            shown = ", ".join(map(repr, circle[:5])) + (", ..." if len(circle) > 5 else "")
+            yield DataError(
+                f"the parents of the message {name!r} lead back to it: {shown}",
+                "Correct their parent_id. Only the first message of a thread has none.",
+            )

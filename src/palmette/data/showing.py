@@ -8,10 +8,11 @@ from itertools import islice
 
 from palmette.data.chat import Conversation, parse_chat
 from palmette.data.forms import form_of, standard_rows
+from palmette.data.json_files import is_json_list
 from palmette.data.kinds import KINDS, Kind, kind_of
 from palmette.data.preference import Comparison, Verdict, parse_comparisons, parse_verdicts, turn_text
 from palmette.data.records import Document
-from palmette.data.source import checked_records, is_json_list, raw_rows
+from palmette.data.source import checked_records, raw_rows
 from palmette.errors import DataError
 from palmette.files import expand
 
@@ -48,22 +49,22 @@ def show_data(source: str, number: int, columns: Mapping[str, str] | None = None
         DataError: it cannot be read, its rows show no kind of data, or one of the first records is bad.
     """
     if source.startswith("builtin:") or _is_squad(source):
-        documents = (one for one in checked_records(source) if isinstance(one, Document))
-        records = tuple(_document(one) for one in islice(documents, number))
+        records = tuple(_document(one) for one in islice(checked_records(source), number))
         return Shown(KINDS["questions"].title, KINDS["questions"].uses, "SQuAD v2", (), records)
     _, raw = raw_rows(source, default_split="train", columns="", example="HuggingFaceTB/smoltalk:train")
     first = list(islice(raw, max(number, 20)))
-    rows = [row for row in standard_rows(first, columns) if isinstance(row, dict)]
+    standard = list(standard_rows(first, columns))
+    rows = [row for row in standard if isinstance(row, dict)]
     kind = next((kind for row in rows if (kind := kind_of(row)) is not None), None)
     if kind is None:
-        error = next((row for row in first if isinstance(row, DataError)), None)
+        error = next((row for row in standard if isinstance(row, DataError)), None)
         names = ", ".join(map(repr, sorted({key for row in rows for key in row} - {"id"})))
         raise error or DataError(
             f"{source}: the rows show no kind of data, since they have {names or 'nothing'}",
             "Name the columns: --column OURS=THEIRS, and in a recipe data.columns.",
         )
     form = next((form for row in first if isinstance(row, dict) and (form := form_of(row)) is not None), None)
-    records = tuple(islice(_records(rows, kind, source), number))
+    records = tuple(islice(_records(standard, kind, source), number))
     named = f"{form.name} ({form.keys})" if form else f"palmette's own, {KINDS[kind].columns}"
     return Shown(KINDS[kind].title, KINDS[kind].uses, named, _unused(rows, kind), records)
 
@@ -82,10 +83,14 @@ def _unused(rows: list[dict[str, object]], kind: Kind) -> tuple[str, ...]:
     return tuple(sorted({key for row in rows for key in row} - used))
 
 
-def _records(rows: list[dict[str, object]], kind: Kind, source: str) -> Iterator[tuple[tuple[str, str], ...]]:
+def _records(
+    rows: list[dict[str, object] | DataError], kind: Kind, source: str
+) -> Iterator[tuple[tuple[str, str], ...]]:
     parsers = {"conversations": parse_chat, "preferences": parse_comparisons, "verdicts": parse_verdicts}
     if kind not in parsers:
         for row in rows:
+            if isinstance(row, DataError):
+                raise row
             yield tuple((key, str(value)) for key, value in row.items() if key in _USED)
         return
     for record in parsers[kind](rows, source):
@@ -108,7 +113,9 @@ def _lines(record: Conversation | Comparison | Verdict) -> Iterator[tuple[str, s
         yield from ((f"place {place}", text) for place, text in enumerate(record.completions, 1))
 
 
-def _document(document: Document) -> tuple[tuple[str, str], ...]:
+def _document(document: Document | DataError) -> tuple[tuple[str, str], ...]:
+    if isinstance(document, DataError):
+        raise document
     lines = [("[document]", document.text)]
     for question in document.questions[:3]:
         lines += [("[question]", question.text), ("answer", question.answers[0].text if question.answers else "?")]

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from palmette.data.arrow import arrow_rows
-from palmette.data.compressed import COMPRESSED, inner_name, open_bytes
+from palmette.data.compressed import COMPRESSED, inner_name
 from palmette.data.files import DocumentFiles
 from palmette.data.forms import standard_rows
+from palmette.data.json_files import HEAD, read_text
 from palmette.data.kinds import KINDS, of_kind
-from palmette.data.not_text import not_utf8
 from palmette.data.records import DataSet, Document, check_document, check_question
 from palmette.data.rows import group_rows, parse_json_lines, parse_json_list
 from palmette.data.squad import parse_squad
@@ -160,7 +160,7 @@ def _open_file(path: Path, source: str, files: DocumentFiles) -> tuple[str, Iter
         rows = cast("Iterator[TableRow]", of_kind(table.rows, source, "questions"))
         table = replace(table, rows=rows)
         return table_hash(path), group_rows(question_rows(table, source, labelled=True), source, files)
-    digest, text = _read_text(path, source)
+    digest, text = read_text(path, source)
     if path.suffix == ".jsonl":
         return digest, group_rows(parse_json_lines(text, source), source, files)
     return digest, parse_squad(text, source)
@@ -212,20 +212,12 @@ def raw_rows(
         return table_hash(path), ({"id": f"row-{row.number}", **row} for row in typed_rows(open_table(path, source)))
     if path.suffix == ".arrow":
         return table_hash(path), ({"id": f"row-{number}", **row} for number, row in enumerate(arrow_rows(path), 1))
-    digest, text = _read_text(path, source)
-    if inner_name(path).suffix != ".jsonl" and '"paragraphs"' in text[:100_000]:
+    digest, text = read_text(path, source)
+    if inner_name(path).suffix != ".jsonl" and '"paragraphs"' in text[:HEAD]:
         raise _holds_questions(source, ways)
     if inner_name(path).suffix == ".json" and text.lstrip().startswith("["):
         return digest, parse_json_list(text, source, columns)
     return digest, parse_json_lines(text, source, columns)
-
-
-def is_json_list(path: Path) -> bool:
-    """Whether a file is there and begins as a JSON list does."""
-    if not path.is_file():
-        return False
-    with open_bytes(path) as stream:
-        return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 
 
 def _holds_questions(source: str, ways: str) -> DataError:
@@ -245,17 +237,6 @@ def _file(source: str, ways: str) -> Path | None:
     if _HUB_ID.fullmatch(source) and path.suffix not in _FILES:
         return None
     raise DataError(f"there is no data file {source!r}", _nearest(source) + ways)
-
-
-def _read_text(path: Path, source: str) -> tuple[str, str]:
-    """The hash of a file's bytes, and its text."""
-    with open_bytes(path) as stream:
-        raw = stream.read()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise not_utf8(raw, f"{source}: byte {error.start} is not UTF-8") from error
-    return hashlib.sha256(raw).hexdigest(), text
 
 
 def hub_rows(
@@ -316,12 +297,25 @@ def hub_stream(
     from datasets import load_dataset
     from huggingface_hub import dataset_info
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def opened() -> Iterator[dict[str, Any]]:
         return (dict(row) for row in load_dataset(name, part, split=split, revision=commit, streaming=True))
+
+    def rows() -> Iterator[dict[str, Any]]:
+        read = 0
+        try:
+            for row in opened():
+                yield row
+                read += 1
+        except Exception as error:  # as below
+            first_line = str(error).strip().partition("\n")[0]
+            raise DataError(
+                f"the stream of {source!r} broke off after row {read}: {first_line or type(error).__name__}",
+                "Check the network, and try again. A training that had begun goes on with --resume.",
+            ) from error
 
     try:
         commit = dataset_info(name).sha
-        next(rows(), None)
+        next(opened(), None)
     except Exception as error:  # the library raises a dozen kinds, network ones among them
         first_line = str(error).strip().partition("\n")[0]
         raise DataError(
