@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ TEXTS = ["The kiln was fired at nine.", "Zwölf Öfen\nund ein Turm.", "Pier 3 �
 ROWS = [{"text": text, "n": number} for number, text in enumerate(TEXTS)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
 
+# The first block of the stream is said to be of the one kind that there is none of (RFC 1951, section 3.2.3).
+DAMAGED = (whole := gzip.compress(LINES.encode()))[:10] + b"\x07" + whole[11:]
+
 
 def read(name: str | Path, **options: Any) -> list[str]:
     return [one.text for one in open_source(str(name), **options).open() if isinstance(one, Text)]
@@ -34,7 +39,10 @@ def write(path: Path) -> Path:
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
     elif path.suffix == ".gz":
-        path.write_bytes(gzip.compress(LINES[:40].encode()) + gzip.compress(LINES[40:].encode()))
+        text = json.dumps(ROWS) if path.suffixes[-2] == ".json" else LINES
+        path.write_bytes(gzip.compress(text[:40].encode()) + gzip.compress(text[40:].encode()))
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(ROWS, indent=1))
     elif path.suffix == ".zst":
         codec = pa.Codec("zstd")
         frames = (codec.compress(part.encode(), asbytes=True) for part in (LINES[:40], LINES[40:]))
@@ -46,7 +54,9 @@ def write(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet", "a.arrow", "a.csv"])
+@pytest.mark.parametrize(
+    "name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json", "a.json.gz", "a.parquet", "a.arrow", "a.csv"]
+)
 def test_rows_are_read_from_every_kind_of_file(name: str, tmp_path: Path) -> None:
     """Compressed files in two members or frames, as programs that append write them."""
     path = write(tmp_path / name)
@@ -62,6 +72,19 @@ def test_an_arrow_file_is_read_like_an_arrow_stream(tmp_path: Path) -> None:
     assert read(tmp_path / "a.arrow") == TEXTS
 
 
+def test_lines_in_a_json_file_are_rows(tmp_path: Path) -> None:
+    """As the files of C4 and many others have them."""
+    (tmp_path / "c4.json").write_text(LINES)
+    assert read(tmp_path / "c4.json") == TEXTS
+
+
+def test_questions_are_not_learned_as_texts(tmp_path: Path) -> None:
+    squad = {"version": "v2.0", "data": [{"title": "t", "paragraphs": [{"context": "Pier 3", "qas": []}]}]}
+    (tmp_path / "squad.json").write_text(json.dumps(squad))
+    with pytest.raises(DataError, match=r"squad\.json holds questions about documents, and texts are needed here"):
+        read(tmp_path / "squad.json")
+
+
 def test_a_folder_holds_documents_and_rows_by_name(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "one.txt").write_bytes("Zwölf Öfen".encode("cp1252"))
@@ -71,12 +94,15 @@ def test_a_folder_holds_documents_and_rows_by_name(tmp_path: Path) -> None:
     (tmp_path / ".hidden.txt").write_text("no")
     (tmp_path / "picture.png").write_bytes(b"no")
     write(tmp_path / "e.jsonl")
+    (tmp_path / "f.json").write_text('[{"text": "Oak"}]')
+    (tmp_path / "link.txt").symlink_to(tmp_path / "missing.txt")
     found = list(open_source(str(tmp_path)).open())
     assert [one.text.strip() for one in found if isinstance(one, Text)] == [
         "# Kiln",
         "Tower",
         "Pier\n3",
         *TEXTS,
+        "Oak",
         "Zwölf Öfen",
     ]
     assert isinstance(found[3], Text)
@@ -115,8 +141,9 @@ def test_bad_rows_stop_or_are_given_as_errors(tmp_path: Path) -> None:
     [
         ("cut.jsonl.gz", gzip.compress(LINES.encode() * 99)[:-20], "cannot read .*cut.jsonl.gz"),
         ("not.jsonl.zst", LINES.encode(), "cannot read .*not.jsonl.zst"),
-        ("a.parquet.gz", b"x", "only text and JSON Lines may be"),
-        ("a.pdf.gz", b"x", "only text and JSON Lines may be"),
+        ("damaged.jsonl.gz", DAMAGED, "cannot read .*damaged.jsonl.gz: Error -3 .* Compress it again"),
+        ("a.parquet.gz", b"x", "only text and JSON may be"),
+        ("a.pdf.gz", b"x", "only text and JSON may be"),
         ("a.arrow", b"x", "no Arrow file that can be read"),
     ],
 )
@@ -167,6 +194,37 @@ def test_a_data_set_of_the_hub_is_read_as_a_stream(monkeypatch: pytest.MonkeyPat
     assert asked[-1] == ("allenai/c4", "en", {"split": "validation", "revision": "abc", "streaming": True})
     assert source.describe() == {"source": "allenai/c4/en:validation", "hub": "allenai/c4", "revision": "abc"}
     assert given < 10
+
+
+def test_a_stream_that_breaks_off_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where bad records are dropped, since it is none."""
+
+    def load(*_: Any, **__: Any) -> Iterator[Any]:
+        yield {"text": "one"}
+        yield {"text": "two"}
+        raise ConnectionError("reset by peer")
+
+    class Info:
+        sha = "abc"
+
+    monkeypatch.setattr("palmette.data.source._not_reached", lambda *_: None)
+    monkeypatch.setattr("huggingface_hub.dataset_info", lambda _: Info)
+    monkeypatch.setattr("datasets.load_dataset", load)
+    texts = open_source("some/data", drop_bad=True).open()
+    assert [one.text for one in islice(texts, 2) if isinstance(one, Text)] == ["one", "two"]
+    with pytest.raises(DataError, match=r"'some/data' broke off after row 2: reset by peer\. .* --resume"):
+        next(texts)
+
+
+def test_a_source_is_named_once_and_its_column_is_the_text(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "a.jsonl")
+    for command in (("data", "corpus", path, path), ("eval", "texts", path, path)):
+        assert palmette(monkeypatch, *command, "--model", tiny_folder) == 2
+        assert "a.jsonl' is named twice" in "".join(capsys.readouterr().err.split("\n"))
+    with pytest.raises(DataError, match=r"no reader has a column 'texts', .* Did you mean 'text'"):
+        open_source(str(path), columns={"texts": "content"})
 
 
 def test_the_report_of_a_corpus_counts_what_a_recipe_would_learn(

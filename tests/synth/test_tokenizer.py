@@ -96,8 +96,16 @@ def test_random_weights_are_all_trained(changes: dict[str, Any], message: str) -
         read_section(PretrainRecipe, values, "test")
 
 
-def test_a_vocabulary_below_the_bytes_and_an_odd_width_are_refused(folder: Path) -> None:
+def test_a_vocabulary_below_the_bytes_and_an_odd_width_are_refused() -> None:
     with pytest.raises(DataError, match="holds nothing beside the 256 bytes"):
         train_tokenizer([TEXT], 259)
     with pytest.raises(DataError, match="100 is no multiple of 32"):
-        model_config(AutoTokenizer.from_pretrained(folder / "made"), ModelSize(2, 100))
+        ModelSize(2, 100)
+
+
+def test_an_odd_width_is_refused_before_a_text_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("synth", "tokenizer", tmp_path / "missing.txt", "--out", tmp_path / "made", "--width", "48")
+    assert palmette(monkeypatch, *command) == 2
+    assert "a width of 48 is no multiple of 32. Give 64." in capsys.readouterr().err

@@ -21,6 +21,7 @@ from palmette.corpus.texts import Text
 from palmette.errors import DataError, RecipeError
 from palmette.tasks.text_pieces import TextPieces, num_learned
 from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.pretrain import prepare
 from palmette.train.recipes.texts import PretrainRecipe
 from palmette.train.run import resume, train
 from palmette.train.step import nll_objective
@@ -240,6 +241,41 @@ def test_a_run_is_measured_by_its_name(
     (last,) = [line for line in log(run, "held_out.jsonl") if line["step"] == 6 and line["source"] == str(source)]
     assert found["tokens"] == last["tokens"]
     assert found["loss"] == pytest.approx(last["loss"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "mixed", [{"replay": ["b.txt"]}, {"weights": [1.0, 1.0]}, {"weights": [1.0, 1.0], "replay": ["c.txt"]}, {}]
+)
+def test_the_report_counts_what_each_strand_learns(
+    mixed: dict[str, Any], tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts that a file shares with another: within a strand they are learned once, and in each strand again."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evaluation.jsonl").write_text('{"text": "one two three four five six seven eight nine ten"}\n')
+    for name in "abc":
+        Path(f"{name}.txt").write_text(f"Pier 3 is built of oak.{' ' * ord(name)}")
+    changes = {"tokens": 64, "tokens_per_step": 32, "piece_tokens": 32, "held_out_share": 0.0, **mixed}
+    values = {
+        "output": "run",
+        "model": {"name": str(tiny_folder), "dtype": "float32"},
+        "data": {"train": ["a.txt"] if mixed.get("replay") == ["b.txt"] else ["a.txt", "b.txt"]},
+        "train": {"row_tokens": 32, "tokens_per_batch": 32},
+        "clean": {"against": ["evaluation.jsonl"]},
+        "pretrain": changes,
+    }
+    said: list[str] = []
+    read: list[str] = []
+    monkeypatch.setattr(
+        "palmette.corpus.overlap.evaluation_texts", lambda name: read.append(name) or iter(["one " * 20])
+    )
+    job = prepare(read_section(PretrainRecipe, values, "test"), said.append)
+    counted = {name: int(rest[0]) for name, _, rest in (line.partition(".txt: ") for line in said) if rest}
+    apart = len(mixed.get("replay", [])) + (2 if "weights" in mixed else 1)
+    assert sum(counted.values()) == apart
+    assert {Path(tree.name).stem for step in (0, 1) for tree in job.plan.step_trees(step)} == {
+        name for name, number in counted.items() if number
+    }
+    assert read == ["evaluation.jsonl"]
 
 
 def test_epochs_become_tokens(finished: Path, tiny_folder: Path, tmp_path: Path) -> None:

@@ -45,10 +45,11 @@ def synth_tokenizer(
     from palmette.synth.tokenizer import ModelSize, model_config, num_parameters, train_tokenizer, write_tokenizer
 
     check_absent(out)
+    size = ModelSize(layers, width)
     opened = [open_source(name, columns={"text": column}, limit=limit) for name in sources]
     texts = (text.text for source in opened for text in source.open() if isinstance(text, Text))
     tokenizer = train_tokenizer(texts, vocabulary)
-    config = model_config(tokenizer, ModelSize(layers, width))
+    config = model_config(tokenizer, size)
     write_tokenizer(tokenizer, config, out)
     stderr().print(
         f"{out}: a tokenizer of {len(tokenizer):,} tokens, and the configuration of a model of "
@@ -125,13 +126,14 @@ def _surveyed(
     from palmette.config.corpus import CleanSection
     from palmette.config.recipes import read_section
     from palmette.corpus.sources import open_source
+    from palmette.corpus.steps import step_maker
     from palmette.corpus.survey import survey
     from palmette.run import whole_folder, write_json
 
     clean = read_section(CleanSection, given, "palmette data corpus")
     opened = [open_source(name, columns={"text": column}, limit=limit, drop_bad=True) for name in sources]
     name, encoder = _encoder(model)
-    found = survey(opened, clean, lambda text: (len(encoder.content(text.text)) + 1, 0))
+    found = survey(opened, step_maker(clean), lambda text: (len(encoder.content(text.text)) + 1, 0))
     settings = {key: value for key, value in given.items() if value}
     record = {"sources": [one.as_record() for one in found], "clean": settings, "tokenizer": name}
     if out is not None:
@@ -188,10 +190,11 @@ def eval_texts(
     """
     from palmette.cli.console import print_json, stdout
     from palmette.cli.tables import TextTable
-    from palmette.corpus.sources import open_source
+    from palmette.corpus.sources import check_once, open_source
     from palmette.startup import quick_imports
 
     opened = [open_source(name, columns={"text": column}) for name in sources]
+    check_once(opened)
     with quick_imports(freeze=True):
         from palmette.inference.base import load_merged
         from palmette.inference.names import resolve_model

@@ -22,13 +22,17 @@ _END = re.compile(r"^\*\*\* ?END OF TH(?:E|IS) PROJECT GUTENBERG EBOOK", re.MULT
 def without_boilerplate(text: Text) -> Text:
     """A text without lines about cookies and JavaScript, and without the notices of Project Gutenberg.
 
+    The notices are taken out of a file of one book. Several books in a file stay as they are.
+
     >>> page = "Home\\nThis site uses cookies.\\nThe kiln was fired at nine."
     >>> without_boilerplate(Text("a", page, "a")).text
     'Home\\nThe kiln was fired at nine.'
     """
     whole = text.text
-    start, end = _START.search(whole), _END.search(whole)
-    whole = whole[start.end() if start else 0 : end.start() if end else len(whole)]
+    starts = [match.end() for match in _START.finditer(whole)] or [0]
+    ends = [match.start() for match in _END.finditer(whole)] or [len(whole)]
+    if len(starts) == len(ends) == 1 and starts[0] <= ends[0]:  # else it is several books, or parts of some
+        whole = whole[starts[0] : ends[0]]
     lines = whole.split("\n")
     kept = [line for line in lines if len(line) > _LONGEST or not _LINE.search(line)]
     return replace(text, text="\n".join(kept))

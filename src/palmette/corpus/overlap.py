@@ -15,6 +15,7 @@ from palmette.corpus.sources import open_source
 from palmette.corpus.texts import Text
 from palmette.corpus.words import ngrams, words_of
 from palmette.data.compressed import inner_name
+from palmette.data.json_files import is_squad
 from palmette.data.source import read_source
 from palmette.data.text import short
 from palmette.errors import DataError
@@ -39,16 +40,15 @@ class EvaluationSets:
     def __init__(self, names: Sequence[str], num_words: int) -> None:
         self._grams: dict[int, dict[str, str]] = {}
         for name in names:
-            before = sum(map(len, self._grams.values()))
+            least, held = min(SHORTEST, num_words), False
             for text in evaluation_texts(name):
                 words = words_of(text)
                 size = min(num_words, len(words))
-                if size >= min(SHORTEST, num_words):
+                if size >= least:
+                    held = True
                     self._grams.setdefault(size, {}).update(dict.fromkeys(ngrams(words, size), name))
-            if sum(map(len, self._grams.values())) == before:
-                raise DataError(
-                    f"{name} holds no text of {SHORTEST} words to compare with", "Take it out of `against`."
-                )
+            if not held:
+                raise DataError(f"{name} holds no text of {least} words to compare with", "Take it out of `against`.")
 
     def __call__(self, text: Text) -> Text | Dropped:
         """The text, or the run of words that it shares, and with which set."""
@@ -67,7 +67,7 @@ def evaluation_texts(name: str) -> Iterator[str]:
         DataError: it cannot be read.
     """
     path = expand(name)
-    if name.startswith("builtin:") or path.suffix.lower() == ".json":
+    if name.startswith("builtin:") or (path.suffix.lower() == ".json" and path.is_file() and is_squad(path)):
         for document in read_source(name).documents:
             yield document.text
             yield from (question.text for question in document.questions)

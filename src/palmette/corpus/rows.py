@@ -1,4 +1,4 @@
-"""Rows of files with a text in each: JSON Lines, tables, Parquet and Arrow, read one after the other."""
+"""Rows of files with a text in each: JSON Lines, JSON lists, tables, Parquet and Arrow, read one after the other."""
 
 from __future__ import annotations
 
@@ -8,34 +8,47 @@ from typing import Any
 
 from palmette.data.arrow import arrow_rows
 from palmette.data.compressed import inner_name, open_bytes
+from palmette.data.json_files import is_json_list, is_squad, read_text
 from palmette.data.kinds import other_kind, wrong_kind
 from palmette.data.not_text import not_utf8
 from palmette.data.records import check_unicode
-from palmette.data.rows import parse_json_line
+from palmette.data.rows import parse_json_line, parse_json_list
 from palmette.data.tables import is_table, open_table
 from palmette.errors import DataError, kind_of_value
 
-ROWS = frozenset((".jsonl", ".csv", ".tsv", ".tab", ".xlsx", ".parquet", ".arrow"))
-_FORMAT = "Each line is a JSON object with a 'text'."
+ROWS = frozenset((".jsonl", ".json", ".csv", ".tsv", ".tab", ".xlsx", ".parquet", ".arrow"))
+_FORMAT = "Give a JSON object with a 'text' in each line, or a JSON list of such objects."
 
 
 def rows_of_file(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
     """The rows of a file, each with its number from 1. A row that cannot be read is given as its error.
 
     Raises:
-        DataError: the file cannot be read, or is compressed and not JSON Lines.
+        DataError: the file cannot be read, holds questions as SQuAD v2 does, or is compressed and not JSON.
     """
     suffix = inner_name(path).suffix.lower()
-    if suffix == ".jsonl":
+    if suffix == ".json":
+        yield from _json(path)
+    elif suffix == ".jsonl":
         yield from _json_lines(path)
     elif path != inner_name(path):
-        raise DataError(f"{path} is compressed, and only text and JSON Lines may be", "Decompress it first.")
+        raise DataError(f"{path} is compressed, and only text and JSON may be", "Decompress it first.")
     elif suffix == ".arrow":
         yield from enumerate(arrow_rows(path), 1)
     else:
         assert is_table(path)
         for row in open_table(path, str(path)).rows:
             yield row.number, row
+
+
+def _json(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
+    """The items of a JSON list, or lines as many programs write them into a .json too."""
+    if is_squad(path):
+        raise wrong_kind(str(path), "questions", ("texts",))
+    if is_json_list(path):
+        yield from enumerate(parse_json_list(read_text(path, str(path))[1], str(path), _FORMAT), 1)
+    else:
+        yield from _json_lines(path)
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:

@@ -1,8 +1,8 @@
 """Sources of texts by name: files, folders, data sets of the Hugging Face hub, and the built-in corpus.
 
-A file of text, Markdown, HTML, PDF or Word is one text. A file of rows (JSON Lines, CSV, Parquet, Arrow) holds a text
-in each row, in the column `text` unless `data.columns` names another. Text and JSON Lines may be compressed (.gz,
-.zst). Rows are read one after the other, so a file of rows may be larger than memory.
+A file of text, Markdown, HTML, PDF or Word is one text. A file of rows (JSON Lines, a JSON list, CSV, Parquet, Arrow)
+holds a text in each row, in the column `text` unless `data.columns` names another. Text and JSON may be compressed
+(.gz, .zst). Rows are read one after the other, so a file of rows may be larger than memory, but for a JSON list.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from palmette.corpus.rows import ROWS, rows_of_file, text_of_row
 from palmette.corpus.texts import Text, TextSource
 from palmette.data.compressed import COMPRESSED, inner_name, open_bytes
+from palmette.data.forms import check_columns
 from palmette.data.source import hub_stream, read_source
 from palmette.documents import read_document
 from palmette.documents.charset import NotTextError, decode
@@ -29,8 +30,8 @@ _PLAIN = frozenset((".txt", ".text", ".md", ".markdown"))
 _DOCUMENTS = _PLAIN | {".html", ".htm", ".xhtml", ".pdf", ".docx"}
 _HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<part>[\w.-]+))?(?::(?P<split>\w+))?")
 _WAYS = (
-    "Give a file of text (.txt, .md, .html, .pdf, .docx), of rows (.jsonl, .csv, .parquet, .arrow), a folder of such "
-    "files, or a data set of the hub such as allenai/c4/en:train."
+    "Give a file of text (.txt, .md, .html, .pdf, .docx), of rows (.jsonl, .json, .csv, .parquet, .arrow), a folder of "
+    "such files, or a data set of the hub such as allenai/c4/en:train."
 )
 
 
@@ -46,8 +47,9 @@ def open_source(
         drop_bad: give texts that cannot be read as their errors, instead of stopping at the first.
 
     Raises:
-        DataError: there is no such source, or a folder holds no text.
+        DataError: there is no such source, a folder holds no text, or `columns` names other columns than "text".
     """
+    check_columns(columns or {}, ("text",))
     column = (columns or {}).get("text", "text")
     source = _named(name, column)
 
@@ -58,6 +60,18 @@ def open_source(
             yield one
 
     return TextSource(name, source.kind, texts, source.identity)
+
+
+def check_once(sources: Sequence[TextSource]) -> None:
+    """Refuse a source that is named twice.
+
+    Raises:
+        DataError: one is.
+    """
+    names = [source.name for source in sources]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"the source {twice!r} is named twice", "Name each source once, to learn, replay or measure.")
 
 
 def _named(name: str, column: str) -> TextSource:
@@ -94,7 +108,8 @@ def _files_in(folder: Path) -> list[Path]:
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         for file in sorted(files):
             path = Path(parent, file)
-            if not file.startswith((".", "~$")) and inner_name(path).suffix.lower() in _DOCUMENTS | ROWS:
+            named = not file.startswith((".", "~$")) and inner_name(path).suffix.lower() in _DOCUMENTS | ROWS
+            if named and path.is_file():  # and no link that leads nowhere
                 found.append(path)
     return found
 
@@ -141,7 +156,7 @@ def _document(path: Path) -> str:
     if path.suffix.lower() not in COMPRESSED:
         return read_document(path).text
     if inner_name(path).suffix.lower() not in _PLAIN:
-        raise DataError(f"{path} is compressed, and only text and JSON Lines may be", "Decompress it first.")
+        raise DataError(f"{path} is compressed, and only text and JSON may be", "Decompress it first.")
     with open_bytes(path) as stream:
         raw = stream.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from palmette.config.corpus import CleanSection
 from palmette.corpus.boilerplate import without_boilerplate
 from palmette.corpus.cleaning import Dropped, Step
@@ -33,12 +36,25 @@ class OfLength:
         return text
 
 
-def make_steps(settings: CleanSection) -> list[Step]:
-    """New steps, which have seen no text yet. Cheap ones come first, and duplicates are sought among what is left.
+# Makes steps that have seen no text yet.
+MakeSteps = Callable[[], list[Step]]
+
+
+def step_maker(settings: CleanSection) -> MakeSteps:
+    """Makes new steps as often as texts are read from the first one. Evaluation sets are read here, once.
+
+    Raises:
+        DataError: an evaluation set cannot be read.
+    """
+    against = EvaluationSets(settings.against, settings.shared_words) if settings.against else None
+    return partial(_steps, settings, against)
+
+
+def _steps(settings: CleanSection, against: EvaluationSets | None) -> list[Step]:
+    """New steps. Cheap ones come first, and duplicates are sought among what is left.
 
     Raises:
         RecipeError: a language is not known.
-        DataError: an evaluation set cannot be read.
     """
     steps: list[Step] = []
     if settings.boilerplate:
@@ -53,6 +69,6 @@ def make_steps(settings: CleanSection) -> list[Step]:
         steps.append(ExactDuplicates())
     if settings.duplicates == "near":
         steps.append(NearDuplicates(settings.similarity))
-    if settings.against:
-        steps.append(EvaluationSets(settings.against, settings.shared_words))
+    if against is not None:
+        steps.append(against)
     return steps

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from palmette.config.corpus import CleanSection
 from palmette.corpus.cleaning import Counts, clean
-from palmette.corpus.steps import make_steps
+from palmette.corpus.sources import check_once
+from palmette.corpus.steps import MakeSteps
 from palmette.corpus.texts import Text, TextSource
 
 # Of a source that is read over the network, only so many texts are looked at.
@@ -55,37 +55,38 @@ CountTokens = Callable[[Text], tuple[int, int]]
 
 
 def clean_texts(
-    sources: Sequence[TextSource], settings: CleanSection, counts: dict[str, Counts], *, most: int | None = None
+    sources: Sequence[TextSource], make_steps: MakeSteps, counts: dict[str, Counts], *, most: int | None = None
 ) -> Iterator[Text]:
     """The clean texts of sources, one after the other, from the first one. Duplicates are found across sources.
 
     Args:
         sources: the sources.
-        settings: how texts are cleaned.
+        make_steps: makes the steps of cleaning.
         counts: takes the counts, by source.
         most: read only so many texts of a source of the hub.
     """
-    steps = make_steps(settings)
+    steps = make_steps()
     for source in sources:
         texts = islice(source.open(), most) if source.kind == "hub" else source.open()
         yield from clean(texts, steps, counts, source.name)
 
 
-def survey(sources: Sequence[TextSource], settings: CleanSection, count_tokens: CountTokens) -> list[SourceSurvey]:
-    """Read sources once, and count.
+def survey(sources: Sequence[TextSource], make_steps: MakeSteps, count_tokens: CountTokens) -> list[SourceSurvey]:
+    """Read sources once, and count. Duplicates are found across them.
 
     Args:
         sources: the sources. Of those of the hub, the first texts are read.
-        settings: how texts are cleaned.
+        make_steps: makes the steps of cleaning.
         count_tokens: see `CountTokens`. It is called with each clean text, in order.
 
     Raises:
-        DataError: a source cannot be read.
+        DataError: a source cannot be read, or is named twice.
     """
+    check_once(sources)
     counts: dict[str, Counts] = {}
     learned: dict[str, int] = {}
     held_out: dict[str, int] = {}
-    for text in clean_texts(sources, settings, counts, most=LOOKED_AT):
+    for text in clean_texts(sources, make_steps, counts, most=LOOKED_AT):
         one, other = count_tokens(text)
         learned[text.source] = learned.get(text.source, 0) + one
         held_out[text.source] = held_out.get(text.source, 0) + other

@@ -31,11 +31,20 @@ class ModelSize:
         layers: number of layers.
         width: size of the hidden states, a multiple of 32.
         positions: longest text that it reads, in tokens.
+
+    Raises:
+        DataError: the width is not a multiple of 32.
     """
 
     layers: int = 4
     width: int = 128
     positions: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.width % _HEAD:
+            raise DataError(
+                f"a width of {self.width} is no multiple of {_HEAD}", f"Give {_HEAD * (self.width // _HEAD + 1)}."
+            )
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
@@ -81,13 +90,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
 
 
 def model_config(tokenizer: Any, size: ModelSize) -> dict[str, Any]:
-    """The configuration of a Llama of this size, with tied embeddings and heads of 32.
-
-    Raises:
-        DataError: the width is not a multiple of 32.
-    """
-    if size.width % _HEAD:
-        raise DataError(f"a width of {size.width} is no multiple of {_HEAD}", f"Give {32 * (size.width // _HEAD + 1)}.")
+    """The configuration of a Llama of this size, with tied embeddings and heads of 32."""
     heads = size.width // _HEAD
     return {
         "architectures": ["LlamaForCausalLM"],

@@ -7,16 +7,15 @@ Continually Pre-train Large Language Models"). Not covered: several processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.config.corpus import CleanSection
-from palmette.corpus.cleaning import Counts
-from palmette.corpus.sources import open_source
+from palmette.corpus.sources import check_once, open_source
+from palmette.corpus.steps import step_maker
 from palmette.corpus.survey import SourceSurvey, clean_texts, survey
 from palmette.corpus.texts import Text, TextSource
 from palmette.errors import DataError, RecipeError
@@ -79,7 +78,8 @@ def prepare(recipe: PretrainRecipe, say: Say) -> TextJob:
     check_positions(model, settings.piece_tokens, "pretrain.piece_tokens")
     held_out = HeldOut(settings.held_out_share)
     sample = _Sample(pieces, held_out, settings.held_out_tokens)
-    found = survey((*corpus.train, *corpus.replay), recipe.clean, sample.count)
+    groups, make_steps = _groups(recipe, corpus), step_maker(recipe.clean)
+    found = [one for group, _ in groups for one in survey(group, make_steps, sample.count)]
     for source in corpus.held_out:
         sample.hold(some_pieces(source, pieces, settings.held_out_tokens))
     for one in found:
@@ -91,9 +91,11 @@ def prepare(recipe: PretrainRecipe, say: Say) -> TextJob:
     corpora = [one.as_record() for one in found]
     vocabulary = model.get_input_embeddings().num_embeddings
     resolved, fingerprint = settle(start, corpus.all, [], counted, say, corpus=corpora, vocabulary=vocabulary)
-    stream = PieceStream(
-        _strands(recipe, corpus), pieces, held_out=held_out, seed=recipe.train.seed, shuffle=settings.shuffle
-    )
+    strands = [
+        Strand(", ".join(source.name for source in group), partial(clean_texts, group, make_steps, {}), weight)
+        for group, weight in groups
+    ]
+    stream = PieceStream(strands, pieces, held_out=held_out, seed=recipe.train.seed, shuffle=settings.shuffle)
     plan = TextPlan(
         stream,
         budget=budget,
@@ -122,7 +124,7 @@ def _open(recipe: PretrainRecipe) -> _Corpus:
     """The sources of a recipe.
 
     Raises:
-        DataError: there is no such source.
+        DataError: there is no such source, or it is named twice.
     """
     data, own = recipe.data, recipe.pretrain
     opened = partial(
@@ -130,31 +132,21 @@ def _open(recipe: PretrainRecipe) -> _Corpus:
     )
     train, replay, held_out = (tuple(map(opened, names)) for names in (data.train, own.replay, own.held_out))
     corpus = _Corpus(train, replay, held_out)
-    names = [source.name for source in corpus.all]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"the source {twice!r} is named twice", "Name each source once, to learn, replay or measure.")
+    check_once(corpus.all)
     return corpus
 
 
-def _strands(recipe: PretrainRecipe, corpus: _Corpus) -> list[Strand]:
-    """The strands that are mixed: all sources in one or, with weights, each in its own, and the replayed ones."""
+def _groups(recipe: PretrainRecipe, corpus: _Corpus) -> list[tuple[tuple[TextSource, ...], float]]:
+    """The sources of each strand that is mixed, and its share: all sources are in one or, with weights, each is in its
+    own, and the replayed ones are in another. Texts are cleaned strand by strand, in the survey and when they are
+    learned, so that both drop the same.
+    """
     own = recipe.pretrain
     apart = [(source,) for source in corpus.train] if own.weights else [corpus.train]
     weights = own.weights or [1.0]
     share = own.replay_share if corpus.replay else 0.0
     mixed = [(group, (1 - share) * weight / sum(weights)) for group, weight in zip(apart, weights, strict=True)]
-    if corpus.replay:
-        mixed.append((corpus.replay, share))
-    return [
-        Strand(", ".join(source.name for source in group), partial(_texts, group, recipe.clean), weight)
-        for group, weight in mixed
-    ]
-
-
-def _texts(group: Sequence[TextSource], settings: CleanSection) -> Iterator[Text]:
-    counts: dict[str, Counts] = {}
-    return clean_texts(group, settings, counts)
+    return [*mixed, (corpus.replay, share)] if corpus.replay else mixed
 
 
 class _Sample:
