@@ -32,6 +32,10 @@ BAD = {
     ),
     "bits": ("output: r\nmodel: {quantization: 2bit}", "model.quantization = '2bit'"),
     "pattern": ("output: r\nlora: {rank_pattern: {q_proj: 0}}", "lora.rank_pattern.q_proj = 0"),
+    "columns of questions": (
+        "output: r\ndata: {columns: {question: frage}}",
+        r"columns = .*'frage'.* renames no column of questions about documents \(data\.kind = qa\)\. Rename",
+    ),
     "no data": ("output: r\ndata: {train: []}", "data.train"),
 }
 

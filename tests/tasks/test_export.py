@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,14 @@ def test_what_trl_cannot_say_is_refused_and_what_is_rounded_is_said() -> None:
     record = Conversation("a", (ASKED, said("One."), ASKED, said("Two.", 0.0), ASKED, said("Three.")))
     with pytest.raises(DataError, match=r"learns turns 2, 6 of the assistant, and TRL's rows .* --to openai"):
         exported(record, "trl")
+    nothing = Conversation("a", (ASKED, said("One.", 0.0)))
+    with pytest.raises(DataError, match=r"'a' learns no turn, and TRL's rows .* --to openai"):
+        exported(nothing, "trl")
+    assert [turn.get("weight") for turn in exported(nothing, "openai")[0]["messages"]] == [None, 0]
+    asking = Conversation("a", (Turn("user", (Part("When?", 1.0),)), said("One.")))
+    for target in ("trl", "openai"):
+        with pytest.raises(DataError, match=r"'a' learns turn 1, which is of the user, .* --to tokens"):
+            exported(asking, target)
     half = Conversation("a", (ASKED, Turn("assistant", (Part("At ", 0.0), Part("7:40.", 0.5)))))
     (one,) = text_rows(half, "openai", PLAIN)
     assert (one.rounded, one.row["messages"][-1]["weight"]) == (True, 1)
@@ -138,3 +147,24 @@ def test_the_commands_show_and_export(
     assert palmette(monkeypatch, "data", "show", odd) == 2
     assert "since they have 'ask', 'reply'. Name the columns: --column" in capsys.readouterr().err
     assert palmette(monkeypatch, "data", "show", odd, "--column", "prompt=ask", "--column", "completion=reply") == 0
+
+
+def test_nothing_in_the_data_reaches_the_terminal_as_control(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"prompt": "When\x1b]0;owned\x07?\nSay.", "completion": "At \u202e7:40.", "odd\x1b[2J": 1}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    assert palmette(monkeypatch, "data", "show", tmp_path / "a.jsonl") == 0
+    shown = capsys.readouterr().out
+    assert "  [user]: When ]0;owned ?\nSay." in shown
+    assert "columns that are not used: odd [2J" in shown
+    assert {"\x1b", "\x07", "\u202e"}.isdisjoint(shown)
+
+
+def test_the_way_out_is_a_line_for_the_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "my data.jsonl"
+    source.write_text('{"messages": []}\n')
+    assert palmette(monkeypatch, "data", "export", source, "--out", tmp_path / "out.jsonl") == 2
+    assert f"data check {shlex.quote(str(source))}" in capsys.readouterr().err.replace("\n", " ")

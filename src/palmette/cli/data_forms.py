@@ -27,6 +27,9 @@ ColumnsOption = Annotated[
 ]
 
 
+_KEPT = "\n\t"  # of control characters
+
+
 def _columns(given: list[str] | None) -> dict[str, str]:
     pairs = [one.partition("=") for one in given or []]
     if any(not ours or not theirs for ours, _, theirs in pairs):
@@ -46,18 +49,19 @@ def show(
     """
     from palmette.cli.console import stdout
     from palmette.data.showing import show_data
+    from palmette.inference.excerpt import printable
 
     shown = show_data(source, number, _columns(column))
     out = stdout()
     out.print(f"{source}: {shown.kind}", markup=False)
     out.print(f"form: {shown.form}", markup=False)
     if shown.unused:
-        out.print(f"columns that are not used: {', '.join(shown.unused)}", markup=False)
+        out.print(f"columns that are not used: {printable(', '.join(shown.unused))}", markup=False)
     for index, record in enumerate(shown.records, 1):
         out.print(f"\nrecord {index}", style="bold")
         for name, text in record:
             cut = text if len(text) <= width else f"{text[:width]} ... ({len(text):,} characters)"
-            out.print(f"  {name}: {cut}", markup=False)
+            out.print(f"  {printable(name)}: {printable(cut, keep=_KEPT)}", markup=False)
     out.print(f"\n{shown.uses}", style="dim", markup=False)
 
 
@@ -82,7 +86,7 @@ def export(
     """
     import json
 
-    from palmette.cli.console import stderr
+    from palmette.cli.console import command_line, stderr
     from palmette.data.check import check_data
     from palmette.errors import DataError
     from palmette.run import check_absent, write_text
@@ -91,7 +95,7 @@ def export(
     check_absent(out)
     report = check_data(source)
     if report.problems:
-        raise DataError(report.problems[0].shown[0], f"Correct it: palmette data check {source}")
+        raise DataError(report.problems[0].shown[0], f"Correct it: {command_line('data', 'check', source)}")
     if not report.records:
         raise DataError(f"{source} holds {report.holds}, which no other trainer takes", report.uses)
     asked = load_prompt(prompt)

@@ -95,7 +95,8 @@ class DataSection(Section):
         on_too_long: what to do with a tree of more than train.row_tokens tokens. "drop" leaves it out and counts it.
         limit_documents: use only the first N documents or conversations of each source.
         negatives: unanswerable questions that are added to those of the data. Only for questions about documents.
-        columns: the names of columns that the data call otherwise, such as {text: content}.
+        columns: the names of columns that the data call otherwise, such as {text: content}. Not for questions
+            about documents.
     """
 
     train: Annotated[list[str], Field(min_length=1)] = ["builtin:train"]
@@ -112,6 +113,15 @@ class DataSection(Section):
             raise contradiction(
                 f"data.negatives adds questions about documents, and data.kind = {self.kind}",
                 "Take data.negatives out, or set data.kind: qa.",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_read(self) -> DataSection:
+        if self.kind == "qa" and self.columns:
+            raise contradiction(
+                f"data.columns = {self.columns} renames no column of questions about documents (data.kind = qa)",
+                "Rename the columns in the data, or set data.kind: chat if they are conversations.",
             )
         return self
 

@@ -2,6 +2,8 @@
 
 Rows of tokens hold exactly what palmette learns. Rows of text hold what their format can say: that a whole turn of the
 assistant is learned or not. A weight between 0 and 1, and weights of parts of a turn, are rounded up and counted.
+
+TRL learns every token of a row of `messages`, the template's and the user's too, unless its assistant_only_loss is set.
 """
 
 from __future__ import annotations
@@ -114,6 +116,13 @@ def _of_conversation(record: Conversation, target: str) -> Exported:
     learned = [_learned(record, index) for index in range(len(record.turns))]
     rounded = any(weight not in (0.0, 1.0) for one in learned for weight in one)
     rounded |= any(len(set(one)) > 1 for one in learned)
+    beside = [index for index, turn in enumerate(record.turns) if turn.role != "assistant" and any(learned[index])]
+    if beside:
+        raise DataError(
+            f"conversation {record.id!r} learns turn {beside[0] + 1}, which is of the {record.turns[beside[0]].role}, "
+            "and rows of text learn only what the assistant says",
+            "Use --to tokens.",
+        )
     messages = _messages(record.turns)
     said = [index for index, turn in enumerate(record.turns) if turn.role == "assistant"]
     whole = [index for index in said if any(learned[index])]
@@ -121,6 +130,11 @@ def _of_conversation(record: Conversation, target: str) -> Exported:
         for index in said:
             messages[index]["weight"] = int(index in whole)
         return Exported({"messages": messages}, rounded)
+    if not whole:
+        raise DataError(
+            f"conversation {record.id!r} learns no turn, and TRL's rows say only that all are learned, or the last",
+            "Take it out, or use --to openai or --to tokens.",
+        )
     if whole == said:
         return Exported({"id": record.id, "messages": messages}, rounded)
     if whole == said[-1:]:
