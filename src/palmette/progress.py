@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from palmette import numbers
+from palmette import numbers, processes
 
 Say = Callable[[str], None]  # called with a line of news
 Clock = Callable[[], float]
@@ -106,6 +106,8 @@ class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
         A terminal shows every unit of a group, since a long time may pass until the next one. It would show the first
         one for all that time otherwise.
         """
+        if self.disable:
+            return None
         if n:
             self._in_group = self._in_group + 1 if self._pace.note(int(self.n - self.initial + n)) else 0
         drawn: bool | None = super().update(n)
@@ -143,6 +145,8 @@ class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
 def progress(total: int, what: str, unit: str, *, done: int = 0) -> Any:
     """A progress bar. Where standard error is no terminal, it prints a line about every ten seconds.
 
+    Of several processes that do a job together, only the main one shows it.
+
     Args:
         total: how many units there are. 0 if that is not known.
         what: a word for the job.
@@ -163,6 +167,7 @@ def progress(total: int, what: str, unit: str, *, done: int = 0) -> Any:
         mininterval=0.2 if interactive else 10.0,
         miniters=0 if interactive else 1,
         ascii=None if interactive else True,
+        disable=not processes.is_main(),
     )
 
 

@@ -16,7 +16,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors", "files"},
     "run": {"errors"},
     "numbers": set(),
-    "progress": {"numbers"},
+    "processes": {"errors"},
+    "progress": {"numbers", "processes"},
     "lock": {"errors"},
     "cache": set(),
     "startup": set(),
@@ -29,12 +30,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"errors", "cache", "hub", "tree"},
     "objectives": set(),
     "decode": {"errors", "data", "tree", "tasks", "model"},
-    "rollouts": {"errors", "seeds", "data", "tree", "tasks", "model", "objectives", "decode"},
+    "rollouts": {"errors", "seeds", "processes", "data", "tree", "tasks", "model", "objectives", "decode"},
 }
 _RUN = {"errors", "files", "config", "run", "progress"}
 _SHARED = {
     *_RUN,
     "numbers",
+    "processes",
     "seeds",
     "data",
     "corpus",
@@ -49,7 +51,7 @@ _SHARED = {
 MAY_IMPORT |= {
     "inference": {*_RUN, "lock", "cache", "startup", "data", "corpus", "tree", "tasks", "model", "decode"},
     "train": {*_SHARED, "lock"},
-    "evaluate": _SHARED - {"files", "seeds", "numbers", "corpus"},
+    "evaluate": _SHARED - {"files", "seeds", "numbers", "processes", "corpus"},
     "choice": {"errors", "files", "run", "progress", "lock", "data", "tree", "model", "inference"},
     "review": {"errors", "files", "lock", "data", "tasks", "decode", "evaluate"},
     "arena": {"errors", "numbers", "data", "evaluate"},

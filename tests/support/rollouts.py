@@ -54,4 +54,5 @@ def step(model: Any, learn: GrpoLearner, batches: list[Any]) -> tuple[torch.Tens
         loss = learn(model, batch, denominator)
         loss.backward()
         total += loss.detach()
+    learn.after_batches()
     return total, {name: p.grad.clone() for name, p in model.named_parameters()}

@@ -332,7 +332,7 @@ def test_rollouts_are_sampled_once_and_survive_a_stop(tokenizer: Any, asked: lis
         seen.append(first.rollouts)
         if number == 2:
             (tmp_path / "checkpoint").mkdir()
-            first.save(tmp_path / "checkpoint")
+            first.save(tmp_path / "checkpoint", 0)
     assert [rollouts.number for rollouts in seen] == [0, 0, 0, 0, 1, 1]
     assert seen[0] is seen[3]
     names = [[name for batch in step for row in batch.rows for name, _ in row.nodes if name] for step in batches]

@@ -200,9 +200,3 @@ def test_numbers_that_explode_stop_the_run(tiny_folder: Path, tmp_path: Path) ->
     with pytest.raises(ModelError, match="is not finite at step"):
         train(sft_recipe(tiny_folder, tmp_path / "last", **one_step, train__save_every=0), quiet)
     assert not (tmp_path / "last" / "adapter").exists()
-
-
-def test_several_processes_are_refused(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RunError, match="one of 2 processes"):
-        train(sft_recipe(tiny_folder, tmp_path / "two"), quiet)

@@ -61,6 +61,7 @@ def report(
 
 def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
     """Run or resume a stage, draw its run, and say what to try next."""
+    from palmette import processes
     from palmette.cli.console import invoked_as, stderr
     from palmette.config.recipes import load_run_recipe
     from palmette.inference.names import check_run_folder
@@ -76,6 +77,8 @@ def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
         from palmette.train.run import resume, train
 
     news = stderr()
+    if not processes.is_main():
+        news.quiet = True
     try:
         if resumed is not None:
             finished = resume(resumed, news.print, stage=stage.name)
@@ -85,6 +88,8 @@ def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
     except TrainingInterrupted as stop:
         news.print(str(stop))
         raise typer.Exit(stop.exit_code) from stop
+    if not processes.is_main():
+        return
     news.print(f"done: {finished.folder}")
     draw_run(finished.folder, news.print)
     chats = load_run_recipe(finished.folder / RECIPE).data.kind == "chat"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from palmette import processes
 from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
 from palmette.rollouts.questions import PromptGroup
 from palmette.rollouts.rewards import RewardMixture
@@ -31,7 +33,7 @@ class RolloutMaker:
     seed: int
 
     def make(self, groups: Sequence[PromptGroup], number: int) -> RolloutBatch:
-        """Sample completions with the current weights, and reward them.
+        """Sample completions with the current weights, and reward them. Several processes share the documents.
 
         Args:
             groups: documents with their questions.
@@ -40,6 +42,14 @@ class RolloutMaker:
         Raises:
             PackingError, ModelError: see `RolloutSampler.sample`.
         """
+        own = processes.share([sum(map(len, group.prompts)) for group in groups])
+        made = dict(zip(own, self._of_groups([groups[index] for index in own], number), strict=True))
+        made = {index: completions for part in processes.gather(made) for index, completions in part.items()}
+        samples = tuple(completion for index in range(len(groups)) for completion in made[index])
+        return RolloutBatch(number, tuple(groups), samples, self.num_samples)
+
+    def _of_groups(self, groups: Sequence[PromptGroup], number: int) -> list[list[RewardedCompletion]]:
+        """The completions of each group."""
         prompts = [prompt for group in groups for prompt in group.prompts]
         questions = [(group.document, question) for group in groups for question in group.questions]
         keys = [group.first_key + index for group in groups for index in range(len(group.questions))]
@@ -53,8 +63,8 @@ class RolloutMaker:
                 for rollout in of_question
             ]
         )
-        completions = tuple(
+        completions = iter(
             RewardedCompletion(rollout.tokens, rollout.text, rollout.finish, reward.parts, reward.total)
             for rollout, reward in zip(rollouts, rewards, strict=True)
         )
-        return RolloutBatch(number, tuple(groups), completions, self.num_samples)
+        return [list(islice(completions, self.num_samples * len(group.questions))) for group in groups]

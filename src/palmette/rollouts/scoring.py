@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from palmette import processes
 from palmette.errors import PackingError
 from palmette.model.forward import evaluating, score_with_states
 from palmette.objectives.branches import branch_counts, places
@@ -84,7 +85,7 @@ def read_completions(
 def score_rollouts(
     model: Any, batches: Sequence[PackedBatch], rollouts: RolloutBatch, end_tokens: Collection[int], head: Any = None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Score all completions with the forward pass of training, without dropout.
+    """Score all completions with the forward pass of training, without dropout. Several processes share the work.
 
     Sampling gives log-probabilities too, but its sums are rounded differently (docs/explanation/own-completions.md).
     With those, the ratio of two equal policies would not be exactly 1.
@@ -105,15 +106,20 @@ def score_rollouts(
     """
     number = len(rollouts.branch_P)
     logprob_P, value_P = torch.full((number,), torch.nan), None
+    scored = []
     with evaluating(model):
-        for batch in batches:
-            tokens = read_completions(model, batch.to(model.device), rollouts, end_tokens)
-            logprob_P = logprob_P.to(tokens.policy_P)
-            logprob_P[tokens.flat_P] = tokens.policy_P
-            if head is not None:
-                values = head(tokens.state_PD)
-                value_P = values.new_full((number,), torch.nan) if value_P is None else value_P
-                value_P[tokens.flat_P] = values
+        for index in processes.share([batch.token_BT.numel() for batch in batches]):
+            tokens = read_completions(model, batches[index].to(model.device), rollouts, end_tokens)
+            values = None if head is None else head(tokens.state_PD).cpu()
+            scored.append((tokens.flat_P.cpu(), tokens.policy_P.cpu(), values))
+    for flat_P, policy_P, values in (part for of_process in processes.gather(scored) for part in of_process):
+        logprob_P = logprob_P.to(policy_P)
+        logprob_P[flat_P] = policy_P
+        if values is not None:
+            value_P = values.new_full((number,), torch.nan) if value_P is None else value_P
+            value_P[flat_P] = values
+    logprob_P = logprob_P.to(model.device)
+    value_P = None if value_P is None else value_P.to(model.device)
     if not bool(logprob_P.isfinite().all()):
         raise PackingError("the log-probabilities of some completions are not finite", "Lower train.learning_rate.")
     return logprob_P, value_P

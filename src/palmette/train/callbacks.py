@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from palmette import processes
 from palmette.numbers import readable
 from palmette.progress import Say, progress
 from palmette.run import append_line, flush, read_log, write_text
@@ -42,7 +43,7 @@ class TrainingInterrupted(Exception):
 
 
 class MetricsLog(TrainerCallback):  # type: ignore[misc]
-    """Appends one JSON line per optimizer step to a file, and draws the progress bar.
+    """Appends one JSON line per optimizer step to a file, and draws the progress bar, in the main process.
 
     Args:
         path: the file. On resuming, lines after the checkpoint's step are dropped, since those steps are taken again.
@@ -59,6 +60,8 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Open the progress bar, and cut the log back to the step from which training continues."""
+        if not processes.is_main():
+            return
         lines = read_log(self._path) if self._path.is_file() else []
         remaining = [line for line in lines if line["step"] <= state.global_step]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in remaining))
@@ -75,7 +78,7 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         """Write one line per step, which also has the figures of the objective (`step.Tally`)."""
-        if not logs or "loss" not in logs:
+        if not logs or "loss" not in logs or not processes.is_main():
             return
         seconds = self._seconds + time.monotonic() - self._started
         questions = self._questions * float(state.epoch or 0)
@@ -104,7 +107,7 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Flush the log, whose lines up to a checkpoint are not written again."""
-        if self._path.is_file():
+        if processes.is_main() and self._path.is_file():
             flush(self._path)
 
     def close(self) -> None:
@@ -137,8 +140,8 @@ class SaveByTime(TrainerCallback):  # type: ignore[misc]
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Save if it is time."""
-        if self._seconds and time.monotonic() - self._last >= self._seconds:
+        """Save if it is time, by the clock of any process."""
+        if self._seconds and processes.highest(time.monotonic() - self._last >= self._seconds):
             control.should_save = True
         return control
 
@@ -185,7 +188,8 @@ class SaveOnInterrupt(TrainerCallback):  # type: ignore[misc]
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Save and stop if a signal came."""
+        """Save and stop if a signal came to any process."""
+        self.number = processes.highest(self.number or 0) or None
         if self.number is not None:
             control.should_save = control.should_training_stop = True
         return control

@@ -3,7 +3,9 @@
 A checkpoint is written to a hidden folder, with a list of its files and their sizes, and flushed to the disk. Then it
 is moved to its place. Whoever resumes takes the newest checkpoint whose listed files are all there.
 
-Not covered: damage that keeps a file's size, and checkpoints that several processes write together.
+Of several processes the main one writes. The others wait, so that none goes on before the checkpoint is there.
+
+Not covered: damage that keeps a file's size.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from palmette import run
+from palmette import processes, run
 from palmette.errors import RunError, reason_of
 from palmette.model.files import ADAPTER_WEIGHTS
 from palmette.progress import Say
@@ -92,19 +94,23 @@ class SafeCheckpoints(ScheduledTrainer):
         return str(self._staging or super()._get_output_dir(trial))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint beside its final place, then move it there and delete the oldest."""
-        if self.args.world_size > 1:  # every process adds its random state to one folder
-            super()._save_checkpoint(model, trial)
-            return
+        """Let the main process write a checkpoint beside its final place, move it there and delete the oldest."""
         if self.state.global_step == self._saved_step:  # by time or by a signal, and again at the epoch's end
             return
+        with processes.together():
+            if processes.is_main():
+                self.write_checkpoint(model)
+        self._saved_step = self.state.global_step
+
+    def write_checkpoint(self, model: Any) -> None:
+        """Write a checkpoint in this process, without waiting for others. Errors as for the class."""
         folder = Path(self.args.output_dir)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for remnant in folder.glob(f"{_STAGING}*"):  # of a process that was killed while it saved
                 shutil.rmtree(remnant, ignore_errors=True)
             self._staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
-            super()._save_checkpoint(model, trial)
+            super()._save_checkpoint(model, None)
             for written in list(self._staging.iterdir()):
                 _complete(written)
                 shutil.rmtree(folder / written.name, ignore_errors=True)
@@ -120,7 +126,6 @@ class SafeCheckpoints(ScheduledTrainer):
             if self._staging is not None:
                 shutil.rmtree(self._staging, ignore_errors=True)
             self._staging = None
-        self._saved_step = self.state.global_step
         for old in checkpoints(folder)[: -self.keep_checkpoints]:
             shutil.rmtree(old)
 

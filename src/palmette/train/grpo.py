@@ -15,7 +15,7 @@ Sources: Shao et al. (2024), "DeepSeekMath", and Ahmadian et al. (2024), "Back t
    section 4.1.2). There is no supervision of steps.
 5. Training stops where the KL divergence is too large (`grpo.kl_limit`). None of the papers does this.
 
-Not covered: several processes, prompts of two turns, and placeholders before the answer.
+Not covered: prompts of two turns, and placeholders before the answer.
 """
 
 from __future__ import annotations
@@ -144,7 +144,6 @@ class GrpoLearner:
         """This batch's share of the step's loss.
 
         Raises:
-            ModelError: this was the step's last batch, and the KL divergence is above the limit.
             PackingError, ValueError: see `read_completions`.
         """
         rollouts = self._plan.rollouts
@@ -158,6 +157,10 @@ class GrpoLearner:
         self.tally.add("entropy", -policy_P.sum(), len(policy_P))
         self._kl_limit.add(tokens, reference_P)
         return loss.loss
+
+    def after_batches(self) -> None:
+        """Stop a run whose KL divergence is above the limit. Errors as for `KlLimit.check`."""
+        self._kl_limit.check()
 
     @property
     def _counts_tokens(self) -> bool:

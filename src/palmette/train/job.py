@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from palmette import processes
 from palmette.config.recipes import Recipe
 from palmette.config.sections import PromptSection
 from palmette.errors import DataError
@@ -153,5 +154,6 @@ def step_plan(
         tokens_per_batch=train.tokens_per_batch,
         seed=train.seed,
         one_row=one_row,
+        parts=processes.count(),
         learns=learns,
     )

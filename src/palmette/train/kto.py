@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from palmette import processes
 from palmette.data.preference import Verdict
 from palmette.errors import DataError
 from palmette.model.attention import skips_hidden
@@ -163,10 +164,12 @@ class KtoObjective:
     def look_ahead(self, model: Any, batches: list[PackedBatch]) -> None:
         """Compute the reference point (nats) of the whole step."""
         trees = [self._others[name] for batch in batches for name in find_branches(batch).by_tree()]
-        scores = [score_branches(model, batch.to(model.device)) for batch in self._plan_of(trees).step_batches(0, 0)]
-        policy_N = torch.cat([one.logprob_N for one in scores])
-        reference_N = torch.cat([looked_up(self._reference, one) for one in scores])
-        self._baseline = reference_point(policy_N, reference_N)
+        packed = self._plan_of(trees).step_batches(0, 0)
+        own = processes.share([batch.num_tokens for batch in packed])
+        scores = [score_branches(model, packed[index].to(model.device)) for index in own]
+        found = [(one.logprob_N.cpu(), looked_up(self._reference, one).cpu()) for one in scores]
+        policies, references = zip(*(pair for part in processes.gather(found) for pair in part), strict=True)
+        self._baseline = reference_point(torch.cat(policies), torch.cat(references))
         self._tally.note("kl", self._baseline)
 
     def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:

@@ -28,8 +28,9 @@ from typing import Any, TypedDict, Unpack
 import torch
 from transformers import TrainingArguments
 
-from palmette import run
+from palmette import processes, run
 from palmette.config.recipes import Recipe
+from palmette.errors import RunError
 from palmette.model.heads import save_heads, without_heads
 from palmette.model.pause import save_pause, without_pause
 from palmette.numbers import count
@@ -38,7 +39,7 @@ from palmette.train.callbacks import MetricsLog, SaveByTime, SaveOnInterrupt, Tr
 from palmette.train.job import Job
 from palmette.train.plan import StepPlan
 from palmette.train.schedule import begins_at_zero
-from palmette.train.step import BeforeStep, Measure, Objective, Tally, TreeTrainer
+from palmette.train.step import AfterBatches, BeforeStep, Measure, Objective, Tally, TreeTrainer
 from palmette.tree.batch import PackedBatch
 
 
@@ -65,6 +66,7 @@ class TrainerOptions(TypedDict, total=False):
     objective: Objective
     measure: Measure
     before_step: BeforeStep | None
+    after_batches: AfterBatches | None
     tally: Tally | None
     rehearsal: PackedBatch | None
 
@@ -92,6 +94,7 @@ def run_steps(
 
     Raises:
         TrainingInterrupted: Ctrl-C or SIGTERM. A checkpoint was saved.
+        RunError: another process has ended. The main process saved a checkpoint of the last whole step.
         ModelError, RunError: see `TreeTrainer`.
     """
     train = job.recipe.train
@@ -117,7 +120,10 @@ def run_steps(
     if trainer.from_zero:
         say("begun by an earlier version of palmette: the learning rate rises from 0, as it did then")
     with interrupt.listening(say), contextlib.closing(log):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except processes.ProcessLost as lost:
+            raise _broken_off(job, folder, trainer, lost) from lost
     trainer.check_finite()
     if interrupt.number is not None and trainer.state.global_step < trainer.state.max_steps:
         raise interrupted(job, folder, trainer.state.global_step, interrupt.number)
@@ -127,6 +133,17 @@ def run_steps(
 def interrupted(job: Job, folder: Path, step: int, number: int) -> TrainingInterrupted:
     """The exception of a run that a signal stopped after a step."""
     return TrainingInterrupted(folder, step, f"train {job.recipe.stage} --resume {shlex.quote(str(folder))}", number)
+
+
+def _broken_off(job: Job, folder: Path, trainer: TreeTrainer, lost: processes.ProcessLost) -> RunError:
+    """The error of a run that lost another process in the middle of a step. The weights are those before the step."""
+    step = trainer.state.global_step
+    if processes.is_main() and step:
+        trainer.write_checkpoint(trainer.model)
+    return RunError(
+        f"{lost.problem}, after step {step}",
+        f"Continue from there with: palmette train {job.recipe.stage} --resume {shlex.quote(str(folder))}",
+    )
 
 
 def training_arguments(recipe: Recipe, checkpoints: Path, epochs: int) -> TrainingArguments:
@@ -143,6 +160,7 @@ def training_arguments(recipe: Recipe, checkpoints: Path, epochs: int) -> Traini
         seed=train.seed,
         per_device_train_batch_size=1,
         use_cpu=not torch.cuda.is_available(),  # as the model was loaded: the Trainer would pick a Mac's GPU
+        ddp_backend="gloo" if processes.count() > 1 and not torch.cuda.is_available() else None,
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,

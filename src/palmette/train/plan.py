@@ -28,6 +28,7 @@ class PackingLimits(TypedDict):
     row_tokens: int
     tokens_per_batch: int
     one_row: bool
+    parts: int
 
 
 class Plan(Protocol):
@@ -47,8 +48,13 @@ class Plan(Protocol):
     def step_batches(self, epoch: int, step: int) -> list[PackedBatch]:
         """The packed batches of one step of one epoch, both counted from 0."""
 
-    def save(self, folder: Path) -> None:
-        """Write what later steps need besides the weights, such as rollouts, into the folder of a checkpoint."""
+    def save(self, folder: Path, step: int) -> None:
+        """Write what later steps need besides the weights, such as rollouts, into the folder of a checkpoint.
+
+        Args:
+            folder: the folder.
+            step: optimizer steps taken so far. If a step broke off, it is one less than the steps that were requested.
+        """
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote, to resume from that checkpoint."""
@@ -66,6 +72,7 @@ class StepPlan:
         one_row: whether the trees of a forward pass are put into one row. This is faster where attention skips hidden
             tokens (on a CPU), and slower where its cost is the square of the row (a dense mask). The numbers are the
             same.
+        parts: the number of processes that share a step, see `plan_packing`.
         learns: whether each tree must have learned tokens. The trees of a reward model have none.
 
     Raises:
@@ -81,6 +88,7 @@ class StepPlan:
         tokens_per_batch: int,
         seed: int,
         one_row: bool = False,
+        parts: int = 1,
         learns: bool = True,
     ) -> None:
         if not trees:
@@ -90,7 +98,9 @@ class StepPlan:
         self.trees = list(trees)
         self._lengths = [tree.num_tokens for tree in trees]
         self._trees_per_step, self._seed = trees_per_step, seed
-        self._limits = PackingLimits(row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=one_row)
+        self._limits = PackingLimits(
+            row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=one_row, parts=parts
+        )
         self.steps_per_epoch = -(-len(trees) // trees_per_step)
         self._order: tuple[int, torch.Tensor] | None = None
 
@@ -114,7 +124,7 @@ class StepPlan:
         chosen = [self.trees[index] for index in self.step_trees(epoch, step)]
         return PackedBatch.pack(chosen, **self._limits)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, step: int) -> None:
         """Write nothing, since the trees are given and their order is a function of the seed."""
 
     def load(self, folder: Path) -> None:

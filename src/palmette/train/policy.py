@@ -59,6 +59,9 @@ class Learner(Protocol):
     def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
         """The batch's share of the step's loss."""
 
+    def after_batches(self) -> None:
+        """Compare what was measured over the step with limits."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -141,6 +144,7 @@ def learn(job: PolicyJob, folder: Path, checkpoint: Path | None, say: Say) -> No
         objective=learner,
         measure=learner.measure,
         before_step=learner.before_step,
+        after_batches=learner.after_batches,
         tally=learner.tally,
     )
 

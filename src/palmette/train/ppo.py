@@ -165,7 +165,6 @@ class PpoLearner:
         """This batch's share of the step's loss.
 
         Raises:
-            ModelError: this was the step's last batch, and the KL divergence is above the limit.
             PackingError, ValueError: see `read_completions`.
         """
         settings, rollouts = self._settings, self._plan.rollouts
@@ -186,3 +185,7 @@ class PpoLearner:
         self.tally.add("entropy", -tokens.policy_P.detach().sum(), len(tokens.policy_P))
         self._kl_limit.add(tokens, reference_P)
         return policy.loss + settings.value_coefficient * value_loss
+
+    def after_batches(self) -> None:
+        """Stop a run whose KL divergence is above the limit. Errors as for `KlLimit.check`."""
+        self._kl_limit.check()

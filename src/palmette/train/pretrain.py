@@ -2,7 +2,7 @@
 
 Pieces of texts are packed as trees of their own, so none sees another and positions begin at 0 in each. Sources are
 read as streams, mixed by weight, with a share of replay (Ibrahim et al., 2024, "Simple and Scalable Strategies to
-Continually Pre-train Large Language Models"). Not covered: several processes.
+Continually Pre-train Large Language Models").
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from palmette import run
+from palmette import processes, run
 from palmette.corpus.sources import check_once, open_source
 from palmette.corpus.steps import step_maker
 from palmette.corpus.survey import SourceSurvey, clean_texts, survey
@@ -103,6 +103,7 @@ def prepare(recipe: PretrainRecipe, say: Say) -> TextJob:
         row_tokens=recipe.train.row_tokens,
         tokens_per_batch=recipe.train.tokens_per_batch,
         one_row=skips_hidden(model),
+        parts=processes.count(),
     )
     return TextJob(resolved, start.loaded, plan, budget, "tokens", fingerprint, pieces, tuple(sample.trees))
 

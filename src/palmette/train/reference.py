@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from palmette import run
+from palmette import processes, run
 from palmette.inference.reference import open_reference
 from palmette.model.forward import evaluating, score_tokens
 from palmette.model.loading import LoadedModel
@@ -83,6 +83,8 @@ def reference_scores(
 ) -> dict[Name, float]:
     """Log-probabilities (nats) of all branches of a plan under the reference, from a file if it holds them.
 
+    Several processes share the batches of a step.
+
     The file holds each batch under a hash of weights and tokens, and a batch is written as soon as it is computed. The
     batches are those of the plan's first epoch. So where policy and reference are equal, their log-probabilities are
     equal to the last bit in that epoch.
@@ -96,18 +98,29 @@ def reference_scores(
     Raises:
         RunError: the file cannot be written.
     """
-    known = _read(cache)
+    with processes.together():
+        known = _read(cache) if processes.is_main() else {}
+    known = processes.from_main(known)
     scores: dict[Name, float] = {}
     bar: Any = None
     model: Any = None
     for step in range(plan.steps_per_epoch):
-        for batch in plan.step_batches(0, step):
-            key = _key(batch, weights)
-            if key not in known:
-                model = open_reference().model if model is None else model
-                bar = progress(plan.steps_per_epoch, "reference", "steps") if bar is None else bar
-                known[key] = _scored(model, batch)
-                run.append_line(cache, json.dumps({"batch": key, "logprob": known[key]}))
+        batches = plan.step_batches(0, step)
+        keys = [_key(batch, weights) for batch in batches]
+        missing = [index for index, key in enumerate(keys) if key not in known]
+        if missing and model is None:
+            model = open_reference().model
+            bar = progress(plan.steps_per_epoch, "reference", "steps")
+        for first in range(0, len(missing), processes.count()):
+            side_by_side = missing[first : first + processes.count()]
+            own = side_by_side[processes.number() :][:1]
+            for index, found in zip(
+                side_by_side, processes.gather([_scored(model, batches[one]) for one in own]), strict=False
+            ):
+                known[keys[index]] = found[0]
+                if processes.is_main():
+                    run.append_line(cache, json.dumps({"batch": keys[index], "logprob": found[0]}))
+        for batch, key in zip(batches, keys, strict=True):
             scores |= dict(zip(find_branches(batch).names, known[key], strict=True))
         if bar is not None:
             bar.update(step + 1 - bar.n)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from palmette import run
+from palmette import processes, run
 from palmette.errors import RunError, reason_of
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.maker import RolloutMaker
@@ -94,6 +94,8 @@ class RolloutPlan:
             step: number of optimizer steps taken so far.
             most: number of questions of each batch.
         """
+        if not processes.is_main():
+            return
         lines = run.read_log(path) if path.is_file() else []
         remaining = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines if line["step"] <= step]
         run.write_text(path, "".join(remaining))
@@ -144,9 +146,10 @@ class RolloutPlan:
             tokens_per_batch=self._tokens_per_batch,
             seed=self._seed,
             one_row=self._one_row,
+            parts=processes.count(),
         )
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, step: int) -> None:
         """Write the current rollouts."""
         if self._current is not None:
             run.write_json(folder / ROLLOUTS, self._current[0].to_json())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palmette import run
+from palmette import processes, run
 from palmette.config.recipes import Recipe
 from palmette.errors import RunError
 from palmette.files import expand
@@ -56,15 +55,41 @@ def train(recipe: Recipe, say: Say = _quiet) -> TrainedRun:
         TrainingInterrupted: Ctrl-C or SIGTERM. A checkpoint was saved, and `resume` continues from it.
     """
     stage, folder = STAGES[recipe.stage], expand(recipe.output)
-    _check_one_process()
-    with hold(folder, f"train {stage.name} --resume {shlex.quote(str(folder))}"):
-        run.check_absent(folder)
-        job: Job = resolve(stage.prepare)(recipe, say)
-        with run.whole_folder(folder) as staging:
-            run.write_text(staging / run.RECIPE, job.recipe.to_yaml())
-            begun = {**run.environment(), "stage": stage.name, WARMUP: FROM_FIRST_STEP}
-            run.write_json(staging / run.MANIFEST, {**begun, **job.fingerprint})
+    say = say if processes.is_main() else _quiet
+    with processes.joined(), _held(folder, stage):
+        with processes.together():
+            run.check_absent(folder)
+        job = _prepare(stage, recipe, say)
+        with processes.together():
+            if processes.is_main():
+                _begin(folder, stage, job)
         return _learn(stage, job, folder, None, say)
+
+
+def _begin(folder: Path, stage: Stage, job: Job) -> None:
+    """Write the recipe and the manifest of a run."""
+    with run.whole_folder(folder) as staging:
+        run.write_text(staging / run.RECIPE, job.recipe.to_yaml())
+        begun = {**run.environment(), "stage": stage.name, WARMUP: FROM_FIRST_STEP}
+        run.write_json(staging / run.MANIFEST, {**begun, **job.fingerprint})
+
+
+def _prepare(stage: Stage, recipe: Recipe, say: Say) -> Job:
+    """The job of a recipe, prepared in every process.
+
+    Raises:
+        RunError: another process has other data or another model.
+    """
+    with processes.together():
+        job: Job = resolve(stage.prepare)(recipe, say)
+    for number, other in enumerate(processes.gather(job.fingerprint)):
+        run.check_same(
+            job.fingerprint,
+            other,
+            where=f"process {processes.number()}",
+            way_out=f"Give process {number} the same files and the same versions.",
+        )
+    return job
 
 
 def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -> TrainedRun:
@@ -81,23 +106,35 @@ def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -
         PalmetteError, TrainingInterrupted: as for `train`.
     """
     folder = expand(folder)
+    say = say if processes.is_main() else _quiet
     own = stage_of_run(folder)
     if stage is not None and stage != own.name:
         raise RunError(
             f"{folder} is a run of the stage {own.name}, not of {stage}",
             f"Continue it with: palmette train {own.name} --resume {shlex.quote(str(folder))}",
         )
-    with hold(folder, f"train {own.name} --resume {shlex.quote(str(folder))}"):
+    with processes.joined(), _held(folder, own):
         recipe = read_recipe(folder / run.RECIPE, own.name).model_copy(update={"output": str(folder)})
         if run.is_finished(folder):
             raise RunError(
                 f"{folder} is finished", f"Try it: palmette {own.next_step.format(shlex.quote(str(folder)))}"
             )
-        checkpoint = latest_checkpoint(folder / run.CHECKPOINTS, say)
+        checkpoint = processes.from_main(latest_checkpoint(folder / run.CHECKPOINTS, say))
         say(f"resuming from {checkpoint.name}" if checkpoint else "no checkpoint yet: starting again")
-        job: Job = resolve(own.prepare)(recipe, say)
-        _check_unchanged(folder, job.fingerprint, say)
+        job = _prepare(own, recipe, say)
+        with processes.together():
+            _check_unchanged(folder, job.fingerprint, say)
         return _learn(own, job, folder, checkpoint, say)
+
+
+@contextlib.contextmanager
+def _held(folder: Path, stage: Stage) -> Iterator[None]:
+    """Hold a run folder for all processes that train it. The main one takes the lock. Errors as for `hold`."""
+    with contextlib.ExitStack() as stack:
+        with processes.together():
+            if processes.is_main():
+                stack.enter_context(hold(folder, f"train {stage.name} --resume {shlex.quote(str(folder))}"))
+        yield
 
 
 @contextlib.contextmanager
@@ -122,7 +159,9 @@ def hold(folder: Path, command: str) -> Iterator[None]:
 
 def _learn(stage: Stage, job: Job, folder: Path, checkpoint: Path | None, say: Say) -> TrainedRun:
     resolve(stage.learn)(job, folder, checkpoint, say)
-    save_result(job, folder)
+    with processes.together():
+        if processes.is_main():
+            save_result(job, folder)
     return TrainedRun(folder, stage.name)
 
 
@@ -157,12 +196,3 @@ def _kernels(model: dict[str, Any]) -> str | None:
     """The kernels that a manifest states for a model. None if it states none."""
     stated = re.search(r"with (\w+) kernels", model.get("layers", ""))
     return model.get("kernels") or (stated[1] if stated else None)
-
-
-def _check_one_process() -> None:
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes != "1":
-        raise RunError(
-            f"training was started as one of {processes} processes, but only one process may write a run folder",
-            "Start it without torchrun or accelerate launch.",
-        )

@@ -6,7 +6,7 @@ import functools
 import shutil
 from pathlib import Path
 
-from palmette import run
+from palmette import processes, run
 from palmette.config.recipes import Recipe
 from palmette.data.records import DataSet
 from palmette.decode.reachability import count_unlearnable
@@ -81,9 +81,11 @@ def _learn_embeddings(job: Job, folder: Path, say: Say) -> None:
         stop = run_steps(job, folder, checkpoint, say, part)
         for parameter in others:
             parameter.requires_grad_(True)
-        with run.whole_folder(done) as staging:
-            save_pause(model, staging)
-        shutil.rmtree(folder / part.checkpoints, ignore_errors=True)
+        with processes.together():
+            if processes.is_main():
+                with run.whole_folder(done) as staging:
+                    save_pause(model, staging)
+                shutil.rmtree(folder / part.checkpoints, ignore_errors=True)
         if stop is not None:
             raise interrupted(job, folder, 0, stop)
     load_pause(model, done)

@@ -1,7 +1,8 @@
 """The step of every stage, on transformers' `Trainer`: the micro-batches of an optimizer step share one denominator.
 
 Several processes divide the micro-batches of a step among them. Gradients are summed and not averaged, because the loss
-is already divided by the denominator of the whole step. Not covered: sharded models (FSDP, DeepSpeed).
+is already divided by the denominator of the whole step. Each process holds the whole model and takes the same step, so
+nothing else is exchanged. Not covered: sharded models (FSDP, DeepSpeed).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file, load_model, save_model
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
+from palmette import processes
 from palmette.errors import ModelError
 from palmette.model.files import ADAPTER_WEIGHTS, PURPOSES
 from palmette.model.forward import score_tokens
@@ -23,6 +25,7 @@ from palmette.model.heads import head_of, load_head, save_heads
 from palmette.model.memory import ResidentLimit
 from palmette.model.pause import load_pause, save_pause
 from palmette.objectives.nll import weighted_nll
+from palmette.seeds import derive_seed
 from palmette.train.callbacks import TALLY
 from palmette.train.checkpoints import WEIGHTS, SafeCheckpoints
 from palmette.train.optimizer import MasterAdamW
@@ -34,6 +37,7 @@ from palmette.tree.batch import PackedBatch
 Objective = Callable[[Any, PackedBatch, float], torch.Tensor]
 Measure = Callable[[PackedBatch], float]
 BeforeStep = Callable[[Any, list[PackedBatch]], None]
+AfterBatches = Callable[[], None]
 
 
 def nll_objective(model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
@@ -48,7 +52,7 @@ def learn_weight(batch: PackedBatch) -> float:
 
 
 class Tally:
-    """Figures besides the loss, summed over a step's micro-batches in this process. Their means go to metrics.jsonl."""
+    """Figures besides the loss, summed over a step's micro-batches. Their means go to metrics.jsonl."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, float]] = {}
@@ -63,10 +67,21 @@ class Tally:
         self._sums[name] = (float(value), 1.0)
 
     def take(self) -> dict[str, float]:
-        """The means, in the order in which they were first added. Then all sums start again."""
-        means = {name: total / count for name, (total, count) in self._sums.items() if count}
-        self._sums.clear()
-        return means
+        """The means over all processes, in the order in which they were first added. Then all sums start again.
+
+        Every process must call this.
+        """
+        sums: dict[str, tuple[float, float]] = {}
+        for of_process in processes.gather(self._sums):
+            for name, (total, count) in of_process.items():
+                before, number = sums.get(name, (0.0, 0.0))
+                sums[name] = (before + total, number + count)
+        self.clear()
+        return {name: total / count for name, (total, count) in sums.items() if count}
+
+    def clear(self) -> None:
+        """Start all sums of this process again."""
+        self._sums = {}
 
 
 class TreeTrainer(SafeCheckpoints):
@@ -81,6 +96,8 @@ class TreeTrainer(SafeCheckpoints):
         before_step: called once a step with all batches of the step and the model, in evaluation mode and without
             gradients. It computes what a loss needs of the whole step, such as KTO's reference point or old
             log-probabilities.
+        after_batches: called once a step in every process, after the backward passes of its batches and before the
+            weights change. It may compare what was measured with a limit.
         tally: other figures of the objective, which are logged with each step.
         callbacks: as for `Trainer`.
         keep_checkpoints: how many of the newest checkpoints are kept.
@@ -101,6 +118,7 @@ class TreeTrainer(SafeCheckpoints):
         objective: Objective = nll_objective,
         measure: Measure = learn_weight,
         before_step: BeforeStep | None = None,
+        after_batches: AfterBatches | None = None,
         tally: Tally | None = None,
         callbacks: Sequence[TrainerCallback] = (),
         keep_checkpoints: int = 2,
@@ -111,12 +129,18 @@ class TreeTrainer(SafeCheckpoints):
         self._loader = StepLoader(plan)
         self.train_dataset = self._loader.dataset
         self._plan = plan
-        self._objective, self._measure, self._before_step = objective, measure, before_step
+        self._objective, self._measure = objective, measure
+        self._before_step, self._after_batches = before_step, after_batches
         self._tally = tally or Tally()
         self.keep_checkpoints = keep_checkpoints
         self._rehearsal = rehearsal
         self._memory = ResidentLimit()
         self._masters: MasterAdamW | None = None
+        # The way of `Trainer` that wraps no model and leaves gradients to us.
+        self.is_distributed_loading_by_transformers = self.args.world_size > 1
+
+    def _sync_replicated_trainable_parameters(self, model: Any) -> None:
+        """Do nothing. Every process loads the same weights, and `training_step` sums the gradients."""
 
     def get_train_dataloader(self) -> StepLoader:
         """The plan's steps. Every process gets all of them, and takes its share of the micro-batches."""
@@ -143,24 +167,32 @@ class TreeTrainer(SafeCheckpoints):
             The step's loss, summed over its micro-batches and processes and divided by its denominator.
         """
         assert self._masters is not None
-        with self.accelerator.no_sync(model):
-            self._rehearse()
+        self._rehearse()
         self._look_ahead(inputs)
         self.model.train()
         denominator = sum(self._measure(batch) for batch in inputs)
-        total = torch.zeros((), dtype=torch.float32, device=self.args.device)
-        mine = inputs[self.args.process_index :: self.args.world_size]
-        with self.accelerator.no_sync(model):
-            for batch in mine:
-                loss = self._objective(self.model, batch.to(self.args.device), denominator)
-                loss.backward()  # type: ignore[no-untyped-call]
-                self._masters.collect()
-                total += loss.detach()
+        total = torch.zeros((), dtype=torch.float64, device=self.args.device)
+        for batch in self._own_share(inputs):
+            loss = self._objective(self.model, batch.to(self.args.device), denominator)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._masters.collect()
+            total += loss.detach()
+        if self._after_batches is not None:
+            self._after_batches()
         self._memory.hold()
         self._sum_over_processes(total)
         if not math.isfinite(float(total)):
             raise self._exploded("the loss")
         return total
+
+    def _own_share(self, inputs: list[PackedBatch]) -> list[PackedBatch]:
+        """The micro-batches of this process. All processes get much the same number of tokens."""
+        number = self.args.process_index
+        if self.args.world_size == 1:
+            return inputs
+        # Dropout must differ between processes, and a resumed process must draw what it would have drawn.
+        torch.manual_seed(derive_seed(derive_seed(self.args.seed, self.state.global_step), number))
+        return [inputs[index] for index in processes.share([batch.token_BT.numel() for batch in inputs])]
 
     def _look_ahead(self, inputs: list[PackedBatch]) -> None:
         if self._before_step is None:
@@ -179,18 +211,18 @@ class TreeTrainer(SafeCheckpoints):
             loss = self._objective(self.model, batch.to(self.args.device), self._measure(batch))
             loss.backward()  # type: ignore[no-untyped-call]
         self.model.zero_grad(set_to_none=True)
-        self._tally.take()
+        self._tally.clear()
         self._memory.reached()
 
     def _sum_over_processes(self, total: torch.Tensor) -> None:
         if self.args.world_size == 1:
             return
         assert self._masters is not None
-        torch.distributed.all_reduce(total)
+        processes.add_up(total)
         for master in self._masters.masters:
             if master.grad is None:
                 master.grad = torch.zeros_like(master)
-            torch.distributed.all_reduce(master.grad)
+            processes.add_up(master.grad)
 
     def _clip_grad_norm(self, model: Any) -> float:
         return self._gradient_norm(self.args.max_grad_norm)
@@ -226,9 +258,16 @@ class TreeTrainer(SafeCheckpoints):
         counted = self._tally.take() if "loss" in logs else {}
         super().log({**logs, TALLY: counted} if counted else logs, start_time)
 
+    def _nested_gather(self, tensors: Any, name: str | None = None) -> Any:
+        """The loss as it is, since `training_step` has summed it over the processes."""
+        return tensors
+
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted here."""
         return 0
+
+    def store_flos(self) -> None:
+        """Do nothing, since they are not counted. Processes would exchange them."""
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         self.check_finite()
@@ -240,7 +279,7 @@ class TreeTrainer(SafeCheckpoints):
             save_heads(self.model, folder)
         else:  # with names as in memory, since `save_pretrained` splits layers that some families fuse
             save_model(self.model, str(folder / WEIGHTS))
-        self._plan.save(folder)
+        self._plan.save(folder, self.state.global_step)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from palmette import run
 from palmette.errors import RecipeError
@@ -26,7 +27,7 @@ class TextPlan:
         stream: the pieces.
         budget: tokens to learn in the whole run.
         tokens_per_step: the least tokens of a step on average. No piece may have more.
-        row_tokens, tokens_per_batch, one_row: as in `plan_packing`.
+        row_tokens, tokens_per_batch, one_row, parts: as in `plan_packing`.
 
     Raises:
         RecipeError: the budget is less than a step.
@@ -41,6 +42,7 @@ class TextPlan:
         row_tokens: int,
         tokens_per_batch: int,
         one_row: bool,
+        parts: int = 1,
     ) -> None:
         if budget < tokens_per_step:
             raise RecipeError(
@@ -50,7 +52,10 @@ class TextPlan:
         self.steps_per_epoch = budget // tokens_per_step
         self.learned = 0
         self._stream, self._budget = stream, budget
-        self._limits = PackingLimits(row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=one_row)
+        self._limits = PackingLimits(
+            row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=one_row, parts=parts
+        )
+        self._states: dict[int, dict[str, Any]] = {}
 
     def step_trees(self, step: int) -> list[PrefixTree]:
         """The pieces of the next step, whose number is checked."""
@@ -68,11 +73,16 @@ class TextPlan:
     def step_batches(self, epoch: int, step: int) -> list[PackedBatch]:
         """The packed batches of the next step. The whole budget is one epoch."""
         assert epoch == 0
-        return PackedBatch.pack(self.step_trees(step), **self._limits)
+        before, trees = self._states.get(step) or self._state(), self.step_trees(step)
+        self._states = {step: before, step + 1: self._state()}
+        return PackedBatch.pack(trees, **self._limits)
 
-    def save(self, folder: Path) -> None:
-        """Write how far the stream was read."""
-        run.write_json(folder / _STREAM, {"learned": self.learned, "strands": self._stream.state()})
+    def _state(self) -> dict[str, Any]:
+        return {"learned": self.learned, "strands": self._stream.state()}
+
+    def save(self, folder: Path, step: int) -> None:
+        """Write how far the stream was read after so many steps."""
+        run.write_json(folder / _STREAM, self._states.get(step) or self._state())
 
     def load(self, folder: Path) -> None:
         """Go to where `save` was called."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from palmette import run
+from palmette import processes, run
 from palmette.config.recipes import Recipe
 from palmette.inference.perplexity import SourceScore, score_sources
 from palmette.progress import Say
@@ -25,7 +25,7 @@ PERPLEXITY = "perplexity"
 
 
 class Watch:
-    """Measures before some of the steps, and once more at the end.
+    """Measures before some of the steps, and once more at the end. All processes measure, and the main one writes.
 
     Perplexities by source go to `held_out.jsonl`, texts to `written.jsonl`, a line for each. The log of the run gets
     the loss over all held-out tokens.
@@ -58,7 +58,7 @@ class Watch:
         self.step = step
         self.tally = Tally()
         for name in (HELD_OUT, WRITTEN):
-            if (folder / name).is_file():
+            if processes.is_main() and (folder / name).is_file():
                 lines = [line for line in run.read_log(folder / name) if line["step"] < step]
                 run.write_text(folder / name, "".join(_line(line) + "\n" for line in lines))
 
@@ -83,7 +83,7 @@ class Watch:
             self.tally.note("held_out_loss", sum(one.nll for one in scores) / sum(one.num_tokens for one in scores))
             for one in scores:
                 values = {"source": one.source, "tokens": one.num_tokens, "loss": one.loss, PERPLEXITY: one.perplexity}
-                run.append_line(self._folder / HELD_OUT, _line({"step": self.step, **values}))
+                self._append(HELD_OUT, {"step": self.step, **values})
             shown = ", ".join(f"{one.perplexity:,.2f} on {one.source}" for one in scores)
             self._say(f"after {self.step} steps, held-out perplexity: {shown}")
         self._write(model)
@@ -101,7 +101,11 @@ class Watch:
         )
         for prompt, (sample,) in zip(prompts, sampler.sample(tokens, 1, sampling), strict=True):
             text = decode_tokens(self._tokenizer, sample.tokens)
-            run.append_line(self._folder / WRITTEN, _line({"step": self.step, "prompt": prompt, "text": text}))
+            self._append(WRITTEN, {"step": self.step, "prompt": prompt, "text": text})
+
+    def _append(self, name: str, values: dict[str, Any]) -> None:
+        if processes.is_main():
+            run.append_line(self._folder / name, _line(values))
 
 
 def _line(values: dict[str, Any]) -> str:

@@ -67,7 +67,13 @@ class PackedBatch:
 
     @classmethod
     def pack(
-        cls, trees: Sequence[PrefixTree], *, row_tokens: int, tokens_per_batch: int, one_row: bool = False
+        cls,
+        trees: Sequence[PrefixTree],
+        *,
+        row_tokens: int,
+        tokens_per_batch: int,
+        one_row: bool = False,
+        parts: int = 1,
     ) -> list[PackedBatch]:
         """Pack trees into as few batches as a token budget allows. `plan_packing` explains the arguments.
 
@@ -84,7 +90,9 @@ class PackedBatch:
         Raises:
             PackingError: a tree is longer than `row_tokens`, or learns its first token.
         """
-        plan = plan_packing(trees, row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=one_row)
+        plan = plan_packing(
+            trees, row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=one_row, parts=parts
+        )
         return [cls.from_trees([[trees[index] for index in row] for row in rows]) for rows in plan]
 
     def may_attend_BTT(self) -> torch.Tensor:

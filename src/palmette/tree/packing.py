@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
+from typing import Any
 
 from palmette.errors import PackingError
 from palmette.tree.prefix_tree import PrefixTree, SegmentKey, leading_keys
@@ -97,7 +98,7 @@ def _fill_rows(lengths: Sequence[int], row_tokens: int) -> tuple[list[list[int]]
 
 
 def plan_packing(
-    trees: Sequence[PrefixTree], *, row_tokens: int, tokens_per_batch: int, one_row: bool
+    trees: Sequence[PrefixTree], *, row_tokens: int, tokens_per_batch: int, one_row: bool, parts: int = 1
 ) -> list[list[list[int]]]:
     """Choose rows and batches for trees as their attention backend prefers.
 
@@ -109,6 +110,8 @@ def plan_packing(
         one_row: put the trees of a batch into one row. This is faster where attention skips the tokens that nobody may
             look at (on a CPU), and slower where its cost is the square of the row (a dense mask). The numbers are the
             same either way.
+        parts: the number of processes that share the batches. Each gets trees of about as many tokens in batches of its
+            own, so there are at least so many batches, if there are so many trees.
 
     Returns:
         Batches of rows of indices into `trees`. Every index occurs once.
@@ -118,6 +121,14 @@ def plan_packing(
     """
     if not trees:
         return []
+    if parts > 1:
+        prefixes = _prefixes(trees) if one_row else [{} for _ in trees]
+        limits: Any = {"row_tokens": row_tokens, "tokens_per_batch": tokens_per_batch, "one_row": one_row}
+        return [
+            [[part[index] for index in row] for row in rows]
+            for part, _ in _spread([tree.num_tokens for tree in trees], prefixes, min(parts, len(trees)))
+            for rows in plan_packing([trees[index] for index in part], **limits)
+        ]
     if one_row:
         return plan_single_rows(trees, tokens_per_batch=tokens_per_batch)
     lengths = [tree.num_tokens for tree in trees]
