@@ -1,4 +1,4 @@
-"""Verdicts read out of text, by both rules."""
+"""Verdicts read out of text, and grades by both rules."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from palmette.judge.text import read_choice, read_grade
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "mt_bench"),
+    ("text", "choice"),
     [
-        ("[[A]]", "A", "A"),
-        ("Assistant B is clearer.\n[[B]]\n", "B", "B"),
-        ("It is even.\n\n**Final verdict: [[C]]**", "tie", "tie"),
-        ("Verdict: tie", "tie", None),
-        ("> Answer A", "A", None),
-        ("A", "A", None),
-        ("C", None, None),  # a letter that means a tie only in MT-Bench's brackets
-        ("[[A]]\n[[B]]", None, "A"),  # it changed its mind
-        ("[[A]]\nTo say it again:\n[[A]]", "A", "A"),
-        ('Format: "[[A]]" if A is better, "[[B]]" if B is.\nB is better.\n[[B]]', "B", "A"),  # it repeats the format
-        ("B is better: [[B]]", None, "B"),
-        ("A good answer\nBoth are fine", None, None),
-        ("", None, None),
+        ("[[A]]", "A"),
+        ("Assistant B is clearer.\n[[B]]\n", "B"),
+        ("It is even.\n\n**Final verdict: [[C]]**", "tie"),
+        ("Verdict: tie", "tie"),
+        ("> Answer A", "A"),
+        ("A", "A"),
+        ("C", None),  # a letter that means a tie only in MT-Bench's brackets
+        ("[[A]]\n[[B]]", None),  # it changed its mind
+        ("[[A]]\nTo say it again:\n[[A]]", "A"),
+        ('Format: "[[A]]" if A is better, "[[B]]" if B is.\nB is better.\n[[B]]', "B"),  # it repeats the format
+        ("B is better: [[B]]", None),
+        ("A good answer\nBoth are fine", None),
+        ("", None),
     ],
 )
-def test_choices(text: str, line: str | None, mt_bench: str | None) -> None:
-    assert read_choice(text) == line
-    assert read_choice(text, "mt-bench") == mt_bench
+def test_choices(text: str, choice: str | None) -> None:
+    assert read_choice(text) == choice
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,12 @@
-"""Verdicts read out of what a judge wrote, by two rules.
+"""Verdicts read out of what a judge wrote.
 
 By the rule of lines, a verdict is a line that holds a verdict and nothing else. All such lines of a reply must say the
 same. Otherwise the reply is unread, which is counted and never dropped. A judge that repeats the format that it was
 asked for, or that changes its mind, is not misread.
 
-The rule of MT-Bench (FastChat, llm_judge/common.py) looks for marks anywhere in the text. It is here so that published
-figures can be compared with:
-
-- of two answers: "[[A]]" anywhere is A. Else "[[B]]" anywhere is B. Else "[[C]]" is a tie.
-- of one answer: the first number in double brackets, else the first one in single brackets. Its range is not checked.
+Grades can also be read by the rule of MT-Bench (FastChat, llm_judge/common.py), so that published figures can be
+compared with: the first number in double brackets anywhere in the text, else the first one in single brackets. Its
+range is not checked.
 """
 
 from __future__ import annotations
@@ -27,25 +25,15 @@ _CHOICE = re.compile(
     _LABEL + r"(?:\[\[(A|B|C|tie)\]\]|(?:(?:assistant|answer|response)\s+)?(A|B)|(tie))", re.IGNORECASE
 )
 _GRADE = re.compile(_LABEL + r"(?:\[\[)?(\d+(?:\.\d+)?)(?:\]\])?(?:\s*(?:/|out of)\s*10)?", re.IGNORECASE)
-_MARKS: tuple[tuple[str, Choice], ...] = (("[[A]]", "A"), ("[[B]]", "B"), ("[[C]]", "tie"))
 _BRACKETS = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
 
 
-def read_choice(text: str, rule: Rule = "line") -> Choice | None:
+def read_choice(text: str) -> Choice | None:
     """Which of two answers a reply prefers. None if that cannot be read.
 
     >>> read_choice("Both are fluent, but A is wrong.\\n\\n**Verdict: B**"), read_choice("A\\nNo, rather:\\nB")
     ('B', None)
-    >>> text = "I could write [[A]], but this is a [[B]]."
-    >>> read_choice(text), read_choice(text, "mt-bench")
-    (None, 'A')
-
-    Args:
-        text: what the judge wrote.
-        rule: how verdicts are found in it.
     """
-    if rule == "mt-bench":
-        return next((choice for mark, choice in _MARKS if mark in text), None)
     found = {_choice(match) for match in _matches(_CHOICE, text)}
     return found.pop() if len(found) == 1 else None
 
