@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from palmette.endpoint.settings import Endpoint
 from palmette.errors import DataError
 from palmette.judge.pairs import read_pairs
 from palmette.judge.spec import read_judge
@@ -32,6 +34,27 @@ def test_a_name_or_a_file(tmp_path: Path) -> None:
     assert found.prompt.sha256 != load_judge_prompt().sha256
 
 
+def test_every_setting_of_an_endpoint_is_taken(tmp_path: Path) -> None:
+    """A setting that the checks forgot would be refused."""
+    given = {
+        "url": "http://localhost/v1",
+        "model": "m",
+        "key_variable": None,
+        "parameters": {"stop": ["x"], "top_p": 0.5, "seed": None},
+        "concurrency": 2,
+        "requests_per_minute": None,
+        "timeout": 5,
+        "max_retries": 0,
+        "first_backoff": 0,
+        "price_in": 0,
+        "price_out": 0.4,
+    }
+    assert given.keys() == {field.name for field in fields(Endpoint)}
+    path = tmp_path / "judge.yaml"
+    path.write_text(json.dumps({"endpoint": given}))
+    assert read_judge(str(path)).endpoint == Endpoint(**given)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -41,6 +64,21 @@ def test_a_name_or_a_file(tmp_path: Path) -> None:
         ("model: 3", "'model' is 3"),
         ("endpoint: http://localhost", "no 'url' or no 'model'"),
         ("endpoint: {url: a, model: b, key: c}", "unknown key 'key'"),
+        ("{model: a, 1: b, x: c}", "unknown key 1"),
+        ("endpoint: {url: a, model: b, 1: c, x: d}", "unknown key 1"),
+        ("endpoint: {url: a, model: b, price_in: '0.1'}", "'price_in' is '0.1', not a number"),
+        ("endpoint: {url: a, model: b, price_out: -1}", "'price_out' is -1"),
+        ("endpoint: {url: a, model: b, parameters: [1]}", r"'parameters' is \[1\], not a map"),
+        ("endpoint: {url: a, model: b, parameters: {since: 2026-01-01}}", "'parameters' is .*date.*not a map"),
+        ("endpoint: {url: a, model: b, parameters: {stop: [{1: x}]}}", "'parameters' is .*not a map"),
+        ("endpoint: {url: a, model: b, concurrency: many}", "'concurrency' is 'many', not a whole number from 1"),
+        ("endpoint: {url: a, model: b, concurrency: 0}", "'concurrency' is 0"),
+        ("endpoint: {url: a, model: b, concurrency: true}", "'concurrency' is true"),
+        ("endpoint: {url: a, model: b, timeout: fast}", "'timeout' is 'fast'"),
+        ("endpoint: {url: a, model: b, timeout: .inf}", "'timeout' is inf"),
+        ("endpoint: {url: a, model: b, max_retries: 1.5}", "'max_retries' is 1.5"),
+        ("endpoint: {url: a, model: b, requests_per_minute: 0}", "'requests_per_minute' is 0"),
+        ("endpoint: {url: a, model: b, key_variable: 5}", "'key_variable' is 5"),
         ("{model: a, prompt: nowhere}", "cannot read the judge's prompt 'nowhere'"),
         ("model: [", "cannot read the judge"),
     ],

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from palmette.errors import DataError
@@ -138,6 +140,14 @@ def test_the_odds_decide_where_the_likeliest_verdicts_contradict_each_other(tmp_
     odds, without = read_pair_verdicts(path).verdicts
     assert (odds.choice, odds.inconsistent, without.choice) == ("B", True, "tie")
     assert read_pair_verdicts(path, "mt-bench").verdicts[0].choice == "tie"
+
+
+def test_a_table_with_an_empty_turn_has_the_same_turns(tmp_path: Path) -> None:
+    """An empty cell makes fractions of a column of whole numbers."""
+    path, columns = tmp_path / "verdicts.parquet", {"model_a": ["elm"] * 2, "model_b": ["fir"] * 2}
+    pq.write_table(pa.table({**columns, "question_id": [81.0, 82.0], "turn": [2.0, None], "winner": ["tie"] * 2}), path)
+    one, two = read_pair_verdicts(str(path)).verdicts
+    assert (one.compared.question, one.compared.turn, two.compared.turn) == ("81", "2", "1")
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,20 @@ def test_a_model_that_is_always_much_shorter_gets_no_win_rate_at_equal_length() 
     assert win_rates(preferences, num_samples=0).rows[0].win_rate == pytest.approx(50.0)
 
 
+def test_a_difference_that_never_varies_is_not_an_equal_length() -> None:
+    """Outputs that are all 500 characters longer say nothing of equal length. At equal lengths all items do."""
+    preferences = [
+        Preference(model, "oak", str(n), n % 4 > 0, (1000, 1000 + more))
+        for model, more in (("elm", 500), ("fir", 0))
+        for n in range(40)
+    ]
+    found = length_controlled(preferences, num_samples=20).models
+    assert (found["elm"].win_rate, found["elm"].interval, found["elm"].near) == (None, None, 0)
+    assert found["fir"].near == 40
+    assert found["fir"].win_rate is not None
+    assert np.isfinite(found["elm"].slope)
+
+
 def test_a_model_that_never_wins_has_finite_figures() -> None:
     preferences = [Preference("elm", "fir", str(n), 0.0, (100 + n % 9, 104)) for n in range(50)]
     held = length_controlled(preferences, num_samples=10).models["elm"]
@@ -124,6 +138,8 @@ def test_files_of_alpaca_eval(tmp_path: Path) -> None:
     [
         ([row(preference=2.5)], "row 1: 'preference' is 2.5"),
         ([row(preference="good")], "row 1: 'preference' is 'good'"),
+        ([row(output_1=None, len_output_1=float("inf"))], "row 1: 'len_output_1' is inf"),
+        ([row(output_2=None, len_output_2=-5)], "row 1: 'len_output_2' is -5"),
         ([row(), row()], "row 2: elm has two preferences"),
         ([row(generator_2=None)], "no model"),
         ([row(), row(generator_1="oak", instruction="How?")], "several references: fir, oak"),

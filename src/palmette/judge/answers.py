@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from palmette.data.text import short
-from palmette.errors import DataError
+from palmette.errors import DataError, RunError
 from palmette.inference.answerer import load_answerer
 from palmette.inference.conversation import Conversation, Generation
-from palmette.judge.rows import read_rows
+from palmette.judge.rows import as_id, read_rows
 from palmette.progress import progress
 from palmette.run import append_line, read_log, write_text
 
 _COLUMNS = "Each row needs 'question_id' and 'choices', or 'instruction' and 'output'."
+_ONE_MODEL = "Give the answers of each model in a file of its own."
 SUFFIXES = (".json", ".jsonl")
 
 # Writes the replies to messages: (messages, temperature) -> replies.
@@ -64,20 +65,26 @@ def read_answers(source: str) -> Answers:
         source: the file.
 
     Raises:
-        DataError: there is no such file, or a row is no answer. It names the row.
+        DataError: there is no such file, a row is no answer, rows are those of two models, or something is answered
+            twice. It names the row.
     """
-    model, replies = "", {}
+    model = ""
+    replies: dict[str, tuple[str, ...]] = {}
     for number, row in enumerate(read_rows(source, _COLUMNS), start=1):
+        where = f"{source}, row {number}"
         if "choices" in row:
-            asked, given = row.get("question_id"), _turns(row["choices"])
-            model = model or str(row.get("model_id", ""))
+            name, asked, given = row.get("model_id"), row.get("question_id"), _turns(row["choices"])
         else:
-            asked, given = row.get("instruction"), row.get("output")
+            name, asked, given = row.get("generator"), row.get("instruction"), row.get("output")
             given = [given] if isinstance(given, str) else None
-            model = model or str(row.get("generator", ""))
         if asked is None or given is None:
-            raise DataError(f"{source}, row {number} is {short(row)}, and no answer", _COLUMNS)
-        replies[str(asked)] = tuple(given)
+            raise DataError(f"{where} is {short(row)}, and no answer", _COLUMNS)
+        if name and model and str(name) != model:
+            raise DataError(f"{where} is an answer of {name}, and an earlier row one of {model}", _ONE_MODEL)
+        model = model or str(name or "")
+        if as_id(asked) in replies:
+            raise DataError(f"{where} answers {short(asked)} again", "Remove one of both answers.")
+        replies[as_id(asked)] = tuple(given)
     if not replies:
         raise DataError(f"{source} holds no answers", _COLUMNS)
     return Answers(model or Path(source).stem, replies)
@@ -103,7 +110,7 @@ def answers_of(model: str, asked: Sequence[Asked], store: Path, *, max_new_token
 
     Raises:
         DataError: a file lacks an answer.
-        ModelError, RunError: the model cannot be used, or the store cannot be written.
+        ModelError, RunError: the model cannot be used, or the store is damaged or cannot be written.
     """
     if model.endswith(SUFFIXES):
         return _complete(read_answers(model), asked, model)
@@ -130,8 +137,12 @@ def _kept(store: Path) -> dict[str, tuple[str, ...]]:
     if not store.exists():
         return {}
     lines = read_log(store)
+    try:
+        known = {str(line["question_id"]): tuple(line["choices"][0]["turns"]) for line in lines}
+    except (KeyError, IndexError, TypeError) as error:
+        raise RunError(f"{store} holds no answers", "Remove it, or give another folder.") from error
     write_text(store, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    return {str(line["question_id"]): tuple(line["choices"][0]["turns"]) for line in lines}
+    return known
 
 
 def _generate(

@@ -7,6 +7,7 @@ from its table. Some published means hold the -1, so that mean is given too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from palmette.data.text import short
-from palmette.data.values import is_number
+from palmette.data.values import is_number, without_nulls
 from palmette.errors import DataError
 from palmette.evaluate.bootstrap import weighted_intervals
-from palmette.judge.rows import read_rows
+from palmette.judge.rows import as_id, read_rows
 from palmette.judge.text import Rule, read_grade
 
 _COLUMNS = "Each row needs 'question_id', 'model', and 'judgment' or 'score'."
+_TURN = re.compile(r"[1-9][0-9]{0,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +82,32 @@ def read_grades(source: str, rule: Rule = "line") -> list[Grade]:
         rule: how grades are read out of a judge's text. A score beside a text is not used.
 
     Raises:
-        DataError: there is no such source, or a row is no grade. It names the row and the value.
+        DataError: there is no such source, a row is no grade, or an answer has two. It names the row and the value.
     """
-    found = []
+    found: dict[tuple[str, str, int], Grade] = {}
     for number, row in enumerate(read_rows(source, _COLUMNS), start=1):
-        if "question_id" not in row or not isinstance(row.get("model"), str):
-            raise DataError(f"{source}, row {number} has no question or no model", _COLUMNS)
-        value, turn = _value(row, rule, f"{source}, row {number}"), row.get("turn", 1)
-        found.append(Grade(row["model"], str(row["question_id"]), int(turn), value, str(row.get("category", ""))))
+        where = f"{source}, row {number}"
+        one = _grade(without_nulls(row), rule, where)
+        key = (one.model, one.question, one.turn)
+        if key in found:
+            raise DataError(
+                f"{where}: {one.model} has another grade on question {one.question}, turn {one.turn}",
+                "Keep one of them, and give the grades of one judge.",
+            )
+        found[key] = one
     if not found:
         raise DataError(f"{source} holds no grades", _COLUMNS)
-    return found
+    return list(found.values())
+
+
+def _grade(row: dict[str, Any], rule: Rule, where: str) -> Grade:
+    if "question_id" not in row or not isinstance(row.get("model"), str):
+        raise DataError(f"{where} has no question or no model", _COLUMNS)
+    turn = as_id(row.get("turn", 1))
+    if not _TURN.fullmatch(turn):
+        raise DataError(f"{where}: 'turn' is {short(row['turn'])}, not a number from 1", "Correct it.")
+    value = _value(row, rule, where)
+    return Grade(row["model"], as_id(row["question_id"]), int(turn), value, str(row.get("category", "")))
 
 
 def _value(row: dict[str, Any], rule: Rule, where: str) -> float | None:

@@ -7,6 +7,7 @@ difficult its instructions are. This one takes all models together and needs no 
     logit P(model m is preferred on item i) = strength_m + slope_m * tanh(d_mi / s_m) + weight * difficulty_i
 
 - d_mi is the length of the model's output less that of the reference's in characters, and s_m its standard deviation.
+  Where it never varies, tanh is that of infinity: 1 or -1, or 0 at equal length.
 - slope_m ~ Normal(mean slope, 0.2^2) and mean slope ~ Normal(0, 0.4^2): the slopes of all models support one another.
 - difficulty_i is the log-odds of the other models' mean preference on the item, one observation of the overall mean
   being added. It has mean 0 over all rows. A model by itself has none.
@@ -132,10 +133,12 @@ class _Rows:
         self._design_NP = self._design()
 
     def _scaled(self, longer_N: Values) -> Values:
-        """Differences of length in standard deviations of each model's. 0 where they never vary."""
+        """Differences of length in standard deviations of each model's. Infinite where they never vary, unless 0."""
         scale_M = np.array([longer_N[self._model_N == model].std() for model in range(len(self.models))])
-        scale_N = scale_M[self._model_N]
-        scaled_N: Values = np.divide(longer_N, scale_N, out=np.zeros_like(longer_N), where=scale_N > 0)
+        with np.errstate(divide="ignore"):
+            scaled_N: Values = np.divide(
+                longer_N, scale_M[self._model_N], out=np.zeros_like(longer_N), where=longer_N != 0
+            )
         return scaled_N
 
     def _design(self) -> Values:

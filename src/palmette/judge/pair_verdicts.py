@@ -26,6 +26,7 @@ from palmette.data.text import short
 from palmette.data.values import without_nulls
 from palmette.errors import DataError
 from palmette.judge.orders import BothOrders, Swap, side_of
+from palmette.judge.rows import as_id
 from palmette.judge.text import Choice
 
 _COLUMNS = "Each row needs 'question_id', 'model_a', 'model_b', and 'winner' or both 'g1_winner' and 'g2_winner'."
@@ -115,7 +116,7 @@ def _verdict(row: Mapping[str, Any], where: str, swap: Swap) -> PairVerdict:
     choice, orders, inconsistent = _winner(row, sides, (one, other), where, swap)
     styles = read_styles(row, where)
     return PairVerdict(
-        Compared(str(question), str(row.get("turn", 1)), (other, one) if exchanged else (one, other)),
+        Compared(as_id(question), as_id(row.get("turn", 1)), (other, one) if exchanged else (one, other)),
         _exchange(choice) if exchanged else choice,
         str(row.get("judge", "")),
         orders,

@@ -18,7 +18,7 @@ from palmette.data.text import short
 from palmette.data.values import without_nulls
 from palmette.errors import DataError
 from palmette.judge.judging import Pair
-from palmette.judge.rows import read_rows
+from palmette.judge.rows import as_id, read_rows
 from palmette.judge.wording import Case
 
 _COLUMNS = "Each row needs 'question', 'answer_a' and 'answer_b': texts, or lists of as many texts."
@@ -51,7 +51,7 @@ def _pair(row: Mapping[str, Any], number: int, where: str) -> Pair:
     models = (str(row.get("model_a", "a")), str(row.get("model_b", "b")))
     if models[0] == models[1]:
         raise DataError(f"{where} compares {models[0]!r} with itself", "A pair is of two models. Remove the row.")
-    return Pair(str(row.get("question_id", number)), models, Case(turns, answers, references))
+    return Pair(as_id(row.get("question_id", number)), models, Case(turns, answers, references))
 
 
 def _texts(value: Any, where: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from typing import Any
 from palmette.data.text import short
 from palmette.data.values import is_number
 from palmette.errors import DataError
-from palmette.judge.rows import read_rows
+from palmette.judge.rows import as_id, read_rows
 
 _COLUMNS = "Each row needs 'preference' (1 to 2), 'generator_2' or 'model', and 'instruction' or 'index'."
 _MODEL, _REFERENCE, _ASKED = ("generator_2", "model"), ("generator_1", "reference"), ("instruction", "index")
@@ -84,7 +84,7 @@ def _preference(row: Mapping[str, Any], where: str) -> Preference:
     if not isinstance(model, str) or not model.strip() or item is None:
         raise DataError(f"{where} has no {'instruction' if item is None else 'model'}", _COLUMNS)
     reference = next((str(row[key]) for key in _REFERENCE if row.get(key) is not None), "")
-    return Preference(model.strip(), reference, str(item), _share(row, where), _lengths(row, where))
+    return Preference(model.strip(), reference, as_id(item), _share(row, where), _lengths(row, where))
 
 
 def _share(row: Mapping[str, Any], where: str) -> float | None:
@@ -115,10 +115,15 @@ def _lengths(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:
         if isinstance(text, str):
             lengths.append(len(text))
         elif length is not None:
-            try:
-                lengths.append(int(length))
-            except (TypeError, ValueError):
-                raise DataError(
-                    f"{where}: 'len_output_{side}' is {short(length)}, not a number of characters", "Correct it."
-                ) from None
+            lengths.append(_characters(length, f"{where}: 'len_output_{side}'"))
     return (lengths[0], lengths[1]) if len(lengths) == 2 else None
+
+
+def _characters(value: Any, where: str) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = -1
+    if number < 0:
+        raise DataError(f"{where} is {short(value)}, not a number of characters", "Correct it.")
+    return number

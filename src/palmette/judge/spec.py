@@ -10,10 +10,12 @@ The file has one of three keys, and may have a prompt:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from palmette.data.text import short
+from palmette.data.values import is_number
 from palmette.endpoint.settings import Endpoint
 from palmette.errors import DataError, reason_of
 from palmette.files import expand, parse_yaml
@@ -65,7 +67,7 @@ def read_judge(name: str) -> JudgeSpec:
         name: the name of a chat model, or a YAML file.
 
     Raises:
-        DataError: the file cannot be read, or does not describe a judge.
+        DataError: the file cannot be read, or does not describe a judge. It names the key and the value.
     """
     path = expand(name)
     if path.suffix.lower() not in _YAML:
@@ -77,7 +79,7 @@ def read_judge(name: str) -> JudgeSpec:
     given = [kind for kind in _KINDS if isinstance(values, dict) and kind in values]
     if len(given) != 1:
         raise DataError(f"{name} describes no judge", f"It needs one of the keys {', '.join(_KINDS)}.")
-    if unknown := sorted(values.keys() - {*given, "prompt"}):
+    if unknown := [key for key in values if key not in (*given, "prompt")]:
         raise DataError(f"{name} has the unknown key {unknown[0]!r}", f"Known are {', '.join(_KINDS)} and prompt.")
     prompt, kind = load_judge_prompt(str(values.get("prompt", DEFAULT))), given[0]
     if kind == "endpoint":
@@ -91,9 +93,54 @@ def _endpoint(values: Any, name: str) -> Endpoint:
     known = [field.name for field in fields(Endpoint)]
     if not isinstance(values, dict) or not all(isinstance(values.get(key), str) for key in ("url", "model")):
         raise DataError(f"{name}: the endpoint has no 'url' or no 'model'", "Give both in quotes.")
-    if unknown := sorted(values.keys() - set(known)):
+    if unknown := [key for key in values if key not in known]:
         raise DataError(f"{name}: the endpoint has the unknown key {unknown[0]!r}", f"Known are {', '.join(known)}.")
+    for key, value in values.items():
+        fits, wanted = _VALUES[key]
+        if not fits(value):
+            raise DataError(f"{name}: the endpoint's {key!r} is {short(value)}, not {wanted}", "Correct it.")
     return Endpoint(**values)
+
+
+def _whole(least: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _positive(value: Any) -> bool:
+    return is_number(value) and value > 0
+
+
+def _not_negative(value: Any) -> bool:
+    return is_number(value) and value >= 0
+
+
+def _price(value: Any) -> bool:
+    return value is None or _not_negative(value)
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a value of a YAML file can be sent as JSON."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, str | bool) or is_number(value)
+
+
+# What the values of an endpoint must be, and how messages say it.
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "url": (lambda value: isinstance(value, str), "text"),
+    "model": (lambda value: isinstance(value, str), "text"),
+    "key_variable": (lambda value: value is None or isinstance(value, str), "the name of a variable"),
+    "parameters": (lambda value: isinstance(value, dict) and _is_json(value), "a map of names to values of JSON"),
+    "concurrency": (_whole(1), "a whole number from 1"),
+    "requests_per_minute": (lambda value: value is None or _positive(value), "a number above 0"),
+    "timeout": (_positive, "a number of seconds above 0"),
+    "max_retries": (_whole(0), "a whole number from 0"),
+    "first_backoff": (_not_negative, "a number of seconds from 0"),
+    "price_in": (_price, "a number from 0"),
+    "price_out": (_price, "a number from 0"),
+}
 
 
 def open_judge(spec: JudgeSpec) -> Judge:
