@@ -36,6 +36,17 @@ def test_a_judge_is_validated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, c
     assert "refused for leaderboards" in capsys.readouterr().out
 
 
+def test_an_interval_that_does_not_exist_is_not_called_too_low(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    judged = write(tmp_path / "judge.jsonl", ["tie", "tie"])
+    voted = write(tmp_path / "people.jsonl", ["model_a", "tie"])
+    assert palmette(monkeypatch, "judge", "validate", judged, voted, "--samples", "20") == 0
+    said = capsys.readouterr().out
+    assert "There is no interval of kappa without ties: the judge is refused for leaderboards." in said
+    assert "below" not in said
+
+
 def test_mistakes_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
     good = write(tmp_path / "good.jsonl", ["tie"])
     for words, said in (

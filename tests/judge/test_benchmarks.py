@@ -43,6 +43,7 @@ class Lengths:
     """A judge whose grade of an answer is its length, at most 10, and that prefers the longer of two."""
 
     name = "lengths"
+    notes = ("Slept well.",)
     identity: dict[str, Any] = {"kind": "lengths"}  # noqa: RUF012  # as the protocol has it
 
     def __init__(self) -> None:
@@ -84,6 +85,7 @@ def test_single_answers_are_graded_turn_by_turn(tmp_path: Path, judge: Lengths) 
         (2, ("4", "2")),
     ]
     assert "Nobody has compared" in found.trust
+    assert found.notes == ("Slept well.",)
     with pytest.raises(RunError, match="exists already"):
         evaluate(model, read_judge("any"), questions, tmp_path / "out", force=True)
 
@@ -145,6 +147,7 @@ def test_win_rates_of_two_files(tmp_path: Path, judge: Lengths) -> None:
     found = compare(model, reference, read_judge("any"), tmp_path / "out", instructions=model, force=True)
     assert found.rates.rows[0].win_rate == pytest.approx(100 * (0 + 0.5 + 1 + 1) / 4)
     assert found.rates.reference == "fir"
+    assert found.notes == ("Slept well.",)
     rows = [json.loads(line) for line in (tmp_path / "out" / "preferences.jsonl").read_text().splitlines()]
     assert [row["preference"] for row in rows] == [1.0, 1.5, 2.0, 2.0]
     assert json.loads((tmp_path / "out" / "win_rates.json").read_text())["judge"].startswith("lengths#")
@@ -172,19 +175,47 @@ def test_a_file_must_answer_everything(tmp_path: Path) -> None:
             answers_of(given, [asked], tmp_path / "store", max_new_tokens=1)
 
 
+def test_a_file_of_answers_is_that_of_one_model_and_answers_once(tmp_path: Path) -> None:
+    one = {"instruction": "Do.", "output": "x", "generator": "elm"}
+    for other, said in (
+        ({**one, "instruction": "Go.", "generator": "fir"}, "row 2 is an answer of fir, and an earlier row one of elm"),
+        ({**one, "output": "y"}, "row 2 answers 'Do.' again"),
+    ):
+        with pytest.raises(DataError, match=said):
+            read_answers(lines(tmp_path / "answers.jsonl", [one, other]))
+    unnamed = lines(tmp_path / "answers.jsonl", [one, {**one, "instruction": "Go.", "generator": None}])
+    assert (read_answers(unnamed).model, len(read_answers(unnamed).replies)) == ("elm", 2)
+
+
+def test_a_store_of_something_else_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    store = tmp_path / "store.jsonl"
+    store.write_text('{"x":1}\n')
+    with pytest.raises(RunError, match="holds no answers"):
+        answers_of("elm", [Asked("1", ("q",))], store, max_new_tokens=1)
+    assert store.read_text() == '{"x":1}\n'
+
+
 def test_a_judge_that_nobody_validated_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "validation.json"
     with pytest.raises(DataError, match="nobody has compared"):
         check_trusted("lengths#1", None, force=False)
-    record = {"judge": "lengths#1", "trusted": True, "figures": {"kappa_decided": {"value": 0.5}}}
+    kappa = {"value": 0.5, "interval": [0.3, 0.7], "number": 80}
+    record = {"judge": "lengths#1", "trusted": True, "figures": {"kappa_decided": kappa}}
     path.write_text(json.dumps(record))
     assert "kappa of 0.50" in check_trusted("lengths#1", path, force=False)
     with pytest.raises(DataError, match="is about lengths#1, not about lengths#2"):
         check_trusted("lengths#2", path, force=False)
     path.write_text(json.dumps({**record, "trusted": False}))
-    with pytest.raises(DataError, match=r"hardly agrees with people: kappa without ties 0\.5"):
+    with pytest.raises(DataError, match=r"hardly agrees with people: kappa without ties 0\.50"):
         check_trusted("lengths#1", path, force=False)
     assert "hardly agrees" in check_trusted("lengths#1", path, force=True)
+    for figures in ({}, {"kappa_decided": {"value": None, "interval": None}}):
+        path.write_text(json.dumps({**record, "trusted": False, "figures": figures}))
+        with pytest.raises(DataError, match="there is no interval of kappa without ties"):
+            check_trusted("lengths#1", path, force=False)
+    path.write_text(json.dumps({**record, "figures": {"kappa_decided": {"interval": [0.3, 0.7]}}}))
+    with pytest.raises(DataError, match="cannot read the validation"):
+        check_trusted("lengths#1", path, force=False)
     path.write_text("[]")
     with pytest.raises(DataError, match="cannot read the validation"):
         check_trusted("lengths#1", path, force=True)
@@ -200,10 +231,33 @@ def test_grades_of_a_file_by_both_rules(tmp_path: Path) -> None:
     assert found.whole.with_unread == pytest.approx(13 / 3)
     (strict,) = summarise(read_grades(path))
     assert (strict.whole.value, strict.whole.unread) == (6.0, 2)
-    scores = lines(tmp_path / "scores.jsonl", [{"question_id": 1, "model": "elm", "score": value} for value in (9, -1)])
+    given = [{"question_id": value, "model": "elm", "score": value} for value in (9, -1)]
+    scores = lines(tmp_path / "scores.jsonl", given)
     assert [grade.value for grade in read_grades(scores)] == [9.0, None]
-    with pytest.raises(DataError, match="row 1: 'score' is null"):
-        read_grades(lines(tmp_path / "bad.jsonl", [{"question_id": 1, "model": "elm"}]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([{"score": None}], "row 1: 'score' is null"),
+        ([{"question_id": None}], "row 1 has no question"),
+        ([{"turn": "x"}], "row 1: 'turn' is 'x'"),
+        ([{"turn": 0}], "row 1: 'turn' is 0"),
+        ([{"turn": 1.5}], "row 1: 'turn' is 1.5"),
+        ([{}, {"turn": 2}, {}], "row 3: elm has another grade on question 1, turn 1"),
+        ([{"judge": "gpt-4"}, {"judge": "oak", "turn": 1.0, "score": 3}], "row 2: elm has another grade"),
+    ],
+)
+def test_bad_grades_are_named(tmp_path: Path, changes: list[dict[str, Any]], said: str) -> None:
+    rows = [{"question_id": 1, "model": "elm", "score": 9, **change} for change in changes]
+    with pytest.raises(DataError, match=said):
+        read_grades(lines(tmp_path / "bad.jsonl", rows))
+
+
+def test_an_empty_turn_is_the_first(tmp_path: Path) -> None:
+    rows = [{"question_id": n, "model": "elm", "score": 9, "turn": turn} for n, turn in ((1.0, None), (2.0, 2.0))]
+    found = read_grades(lines(tmp_path / "grades.jsonl", rows))
+    assert [(grade.question, grade.turn) for grade in found] == [("1", 1), ("2", 2)]
 
 
 def test_intervals_of_grades_draw_questions() -> None:

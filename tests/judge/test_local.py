@@ -84,6 +84,8 @@ def test_the_prompt_holds_the_conversation_and_the_reference() -> None:
 class Counting:
     """A judge that prefers whatever is shown first, with 3 to 1, and counts what it was asked."""
 
+    notes = ()
+
     def __init__(self, fail_after: int = 99, name: str = "first") -> None:
         self.asked: list[Case] = []
         self.name, self._left = name, fail_after

@@ -100,7 +100,7 @@ def judge_pairs(
     found = judging.judge_pairs(opened, given, store or out.with_name(out.name + ".store"))
     name = judging.signature(opened)
     run.write_text(out, "".join(json.dumps(one.row(name), ensure_ascii=False) + "\n" for one in found))
-    for line in judged_remarks(found):
+    for line in (*judged_remarks(found), *opened.notes):
         stdout().print(line)
     stderr().print(f"{name}: {len(found)} pairs. written: {out}")
 
@@ -200,7 +200,10 @@ def _remarks(found: Validation) -> Iterator[str]:
         yield f"Unread: {count(found.unread, 'verdict')}. They count as wrong."
     if "first" not in found.figures and "inconsistent" in found.figures:
         yield "The file does not hold the verdicts in both orders, so there is no figure on the first answer."
-    if found.trusted:
+    kappa = found.figures.get("kappa_decided")
+    if kappa is None or kappa.interval is None:
+        yield "There is no interval of kappa without ties: the judge is refused for leaderboards."
+    elif found.trusted:
         yield f"The lower bound of kappa without ties is at least {found.floor:g}: the judge may rank models."
     else:
         yield f"The lower bound of kappa without ties is below {found.floor:g}: the judge is refused for leaderboards."

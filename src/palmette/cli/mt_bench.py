@@ -90,7 +90,8 @@ def eval_mt_bench(
             console.print(line)
     else:
         console.print(_pairs_table(found.pairs, found.against), "")
-    console.print(found.trust)
+    for line in (*found.notes, found.trust):
+        console.print(line)
     stderr().print(f"written: {out / FIGURES}")
 
 

@@ -124,7 +124,7 @@ def _compare(comparison: Comparison, out: Path, samples: int, seed: int) -> None
         num_samples=samples,
         seed=seed,
     )
-    _print(found.rates, [*judged_remarks(found.judged), found.trust])
+    _print(found.rates, [*judged_remarks(found.judged), *found.notes, found.trust])
     stderr().print(f"written: {out / RATES}")
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,10 @@ class Client:
             "cost": self.usage.cost(self.endpoint),
         }
 
+    def vouch(self) -> None:
+        """Take the server for one that answers, as another client has seen. Refusals in a row then end no job."""
+        self._answers += 1
+
     def complete(self, messages: Messages) -> Completion:
         """The completion of one request, from the cache or from the server.
 
@@ -119,7 +123,7 @@ class Client:
             raise result
         return result
 
-    def complete_all(self, requests: Sequence[Messages]) -> Iterator[tuple[int, Completion | RequestError]]:
+    def complete_all(self, requests: Sequence[Messages]) -> Generator[tuple[int, Completion | RequestError]]:
         """Yield the index of every request with its completion, or with the reason why it has none.
 
         Requests come in the order in which they are answered. If the caller stops early, for example by Ctrl-C,

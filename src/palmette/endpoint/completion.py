@@ -82,7 +82,7 @@ def read_response(response: Response, url: str, model: str) -> Completion:
     if response.status in _TRANSIENT or (response.status >= 500 and response.status not in _PERMANENT):
         raise TransientError(found, retry_after=response.headers.get("retry-after"))
     raise RequestError(
-        f"the server refuses the request: {found}", "Read its message. --parameter changes what is sent."
+        f"the server refuses the request: {found}", "Read its message. --parameter changes what is sent.", refused=True
     )
 
 

@@ -10,7 +10,17 @@ class EndpointError(PalmetteError):
 
 
 class RequestError(EndpointError):
-    """The server did not answer a request. Other requests may succeed."""
+    """The server did not answer a request. Other requests may succeed.
+
+    Args:
+        problem: see `PalmetteError`.
+        way_out: see `PalmetteError`.
+        refused: whether the server refuses this request, so that it makes no sense to send it again.
+    """
+
+    def __init__(self, problem: str, way_out: str, *, refused: bool = False) -> None:
+        super().__init__(problem, way_out)
+        self.refused = refused
 
 
 class TransientError(Exception):

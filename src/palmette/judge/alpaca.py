@@ -37,11 +37,13 @@ class Compared:
         rates: the win rate.
         judged: what the judge said of each instruction.
         trust: a sentence on how far the judge is trusted.
+        notes: see `Judge`.
     """
 
     rates: WinRates
     judged: Sequence[PairJudged]
     trust: str
+    notes: tuple[str, ...] = ()
 
 
 def read_instructions(source: str | None) -> list[Asked]:
@@ -100,7 +102,7 @@ def compare(
 
     Raises:
         DataError: the judge is not trusted, or a file lacks what is needed.
-        RunError: the folder holds another job, or a finished one.
+        RunError: the folder holds another job, or a finished one, or some verdicts got no answer.
         PalmetteError: a model or an endpoint cannot be used.
     """
     asked = read_instructions(instructions)[:limit]
@@ -121,9 +123,9 @@ def compare(
     rows = [_row(one, signature(judge)) for one in judged]
     write_text(out / "preferences.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     rates = win_rates([_preference(one) for one in judged], num_samples=num_samples, seed=seed)
-    record = {**environment(), "settings": settings, "judge": signature(judge), "trust": trust, **rates.record()}
-    finish(out, RATES, record)
-    return Compared(rates, judged, trust)
+    about = {"settings": settings, "judge": signature(judge), "trust": trust, "notes": list(judge.notes)}
+    finish(out, RATES, {**environment(), **about, **rates.record()})
+    return Compared(rates, judged, trust, tuple(judge.notes))
 
 
 def _preference(one: PairJudged) -> Preference:

@@ -34,10 +34,14 @@ class Judge(Protocol):
     def identity(self) -> dict[str, Any]:
         """What its verdicts depend on."""
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a person should know of the verdicts so far, in sentences. Often there is nothing."""
+
     def odds(self, cases: Sequence[Case]) -> Iterator[tuple[int, Odds | None]]:
         """The index of each case with the probability of each verdict, as soon as it is known.
 
-        {} is a verdict that could not be read, and None a request that failed, which is asked again next time.
+        {} is a verdict that could not be read, and None a request that got no answer and is asked again next time.
         """
 
 
@@ -136,7 +140,7 @@ def judge_pairs(judge: Judge, pairs: Sequence[Pair], store: Path) -> list[PairJu
         store: the file that keeps verdicts.
 
     Raises:
-        RunError: the store is damaged or cannot be written.
+        RunError: the store is damaged or cannot be written, or some verdicts got no answer. The others are kept.
         PalmetteError: as the judge's `odds`.
     """
     cases = [case for pair in pairs for case in both_orders(pair)]
@@ -164,6 +168,11 @@ def judge_cases(judge: Judge, cases: Sequence[Case], store: Path) -> list[Odds |
     finally:
         if bar is not None:
             bar.close()
+    if failed := sum(known[key] is None for key in first):
+        raise RunError(
+            " ".join([f"{failed} of {len(first)} verdicts got no answer.", *judge.notes]),
+            "Give the same command again. What was said is kept.",
+        )
     return [known[key] or None for key in keys]
 
 

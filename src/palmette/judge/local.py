@@ -71,10 +71,13 @@ class LocalJudge:
 
     Attributes:
         name: the model's name.
+        notes: nothing.
 
     Raises:
         TemplateError: the tokenizer has no chat template.
     """
+
+    notes = ()
 
     def __init__(self, loaded: LoadedModel, prompt: JudgePrompt, tokens_per_batch: int = TOKENS_PER_BATCH) -> None:
         self.name, self._loaded, self._prompt, self._most = loaded.name, loaded, prompt, tokens_per_batch

@@ -20,7 +20,7 @@ from palmette.judge.folder import begin, finish
 from palmette.judge.grades import Grade, Graded, summarise
 from palmette.judge.judging import Judge, Pair, PairJudged, expected_grade, judge_cases, judge_pairs, signature
 from palmette.judge.orders import adjusted_win_rate
-from palmette.judge.rows import read_rows
+from palmette.judge.rows import as_id, read_rows
 from palmette.judge.spec import JudgeSpec, open_judge
 from palmette.judge.trust import check_trusted
 from palmette.judge.wording import Case
@@ -60,12 +60,14 @@ class MtBench:
         pairs: against another model. Empty where single answers were graded.
         against: that model. "" without one.
         trust: a sentence on how far the judge is trusted.
+        notes: see `Judge`.
     """
 
     graded: Graded | None
     pairs: dict[str, PairFigures]
     against: str
     trust: str
+    notes: tuple[str, ...] = ()
 
 
 def read_questions(source: str) -> list[Asked]:
@@ -76,7 +78,7 @@ def read_questions(source: str) -> list[Asked]:
     """
     found: dict[str, Asked] = {}
     for number, row in enumerate(read_rows(source, _COLUMNS), start=1):
-        turns, name = row.get("turns"), str(row.get("question_id", ""))
+        turns, name = row.get("turns"), as_id("" if row.get("question_id") is None else row["question_id"])
         if not name or not isinstance(turns, list) or not turns or not all(isinstance(one, str) for one in turns):
             raise DataError(f"{source}, row {number} is no question", _COLUMNS)
         if name in found:
@@ -119,7 +121,7 @@ def evaluate(
 
     Raises:
         DataError: the judge is not trusted or cannot grade, or a file lacks what is needed.
-        RunError: the folder holds another job, or a finished one.
+        RunError: the folder holds another job, or a finished one, or some verdicts got no answer.
         PalmetteError: a model or an endpoint cannot be used.
     """
     asked = read_questions(questions)[:limit]
@@ -166,7 +168,7 @@ def _graded(judge: Judge, job: _Job, seed: int) -> tuple[list[dict[str, Any]], M
         for (one, turn), said in zip(cases, odds, strict=True)
     ]
     rows = [_line(grade, signature(judge)) for grade in grades]
-    return rows, MtBench(summarise(grades, seed=seed)[0], {}, "", job.trust)
+    return rows, MtBench(summarise(grades, seed=seed)[0], {}, "", job.trust, tuple(judge.notes))
 
 
 def _line(grade: Grade, judge: str) -> dict[str, Any]:
@@ -190,7 +192,8 @@ def _paired(judge: Judge, job: _Job, theirs: Answers) -> tuple[list[dict[str, An
     if theirs.model == job.mine.model:
         raise DataError(f"both answers are those of {theirs.model}", "Give another model, or name one in its file.")
     judged = judge_pairs(judge, _pairs(job.asked, job.right, job.mine, theirs), job.out / _STORE)
-    return [one.row(signature(judge)) for one in judged], MtBench(None, _figures(judged), theirs.model, job.trust)
+    found = MtBench(None, _figures(judged), theirs.model, job.trust, tuple(judge.notes))
+    return [one.row(signature(judge)) for one in judged], found
 
 
 def _case(one: Asked, turn: int, right: Mapping[str, Sequence[str]], *answers: Answers) -> Case:

@@ -20,7 +20,12 @@ class RewardJudge:
     Args:
         name: its run.
         model: the reward model.
+
+    Attributes:
+        notes: nothing.
     """
+
+    notes = ()
 
     def __init__(self, name: str, model: RewardModel) -> None:
         self.name, self._model = name, model

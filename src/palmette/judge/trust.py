@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 from palmette.errors import DataError, reason_of
@@ -30,15 +31,19 @@ def check_trusted(judge: str, validation: Path | None, *, force: bool) -> str:
         return f"Nobody has compared the judge {judge} with people."
     try:
         record = json.loads(validation.read_text(encoding="utf-8"))
-        about, trusted, kappa = record["judge"], record["trusted"], record["figures"].get("kappa_decided", {})
+        about, trusted = record["judge"], record["trusted"]
+        decided = record["figures"].get("kappa_decided", {})
+        kappa = float(decided["value"]) if decided.get("interval") else math.nan
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"cannot read the validation {validation}: {reason_of(error)}", _HOW) from error
     if about != judge:
         problem = f"{validation} is about {about or 'another judge'}, not about {judge}"
+    elif not decided.get("interval"):
+        problem = f"there is no interval of kappa without ties in {validation}, which is about {judge}"
     elif not trusted:
-        problem = f"the judge {judge} hardly agrees with people: kappa without ties {kappa.get('value')}"
+        problem = f"the judge {judge} hardly agrees with people: kappa without ties {kappa:.2f}"
     else:
-        return f"Compared with people, the judge has a kappa of {kappa['value']:.2f} without ties."
+        return f"Compared with people, the judge has a kappa of {kappa:.2f} without ties."
     if not force:
         raise DataError(problem, _HOW)
     return f"{problem[0].upper()}{problem[1:]}."
