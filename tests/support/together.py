@@ -32,7 +32,7 @@ def begin(count: int, call: str, *args: Any) -> tuple[list[subprocess.Popen[byte
     """Start `module:function` with these arguments, as strings, in so many processes.
 
     Returns:
-        The processes, and the store in which they meet. Keep it until they have ended.
+        The processes, and the store in which they meet, for `finish`.
     """
     # They meet here, as under torchrun: a port that one of them opened could be taken by then.
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -48,17 +48,15 @@ def begin(count: int, call: str, *args: Any) -> tuple[list[subprocess.Popen[byte
     return running, store
 
 
-def finish(running: list[subprocess.Popen[bytes]]) -> tuple[list[int], list[str]]:
-    """The exit codes of processes, and what each wrote."""
+def finish(running: list[subprocess.Popen[bytes]], _: torch.distributed.TCPStore) -> tuple[list[int], list[str]]:
+    """The exit codes of processes, and what each wrote. The store must live as long as they do."""
     written = [b"".join(process.communicate(timeout=300)).decode() for process in running]
     return [process.returncode for process in running], written
 
 
 def run_in(count: int, call: str, *args: Any) -> list[str]:
     """Call a function in so many processes that all must succeed. What each wrote."""
-    running, store = begin(count, call, *args)
-    codes, errors = finish(running)
-    del store
+    codes, errors = finish(*begin(count, call, *args))
     assert codes == [0] * count, "\n".join(errors)
     return errors
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from palmette.errors import RecipeError
 from palmette.train.checkpoints import checkpoints
+from palmette.train.stages import recipe_from
 from tests.support.data import squad_file
 from tests.support.preferences import jsonl, rows
 from tests.support.runs import log
@@ -65,17 +67,21 @@ def runs(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[in
     return {count: folder / str(count) for count in (1, 2, 3)}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("count", [2, 3])
-def test_the_trajectory_is_that_of_one_process(stage: str, count: int, runs: dict[int, Path]) -> None:
-    one, several = (log(runs[number] / stage) for number in (1, count))
-    assert len(one) >= 3
-    for before, after in zip(one, several, strict=True):
+def assert_follows(one: Path, other: Path, figures: float) -> None:
+    """Two runs have the same log."""
+    assert len(log(one)) >= 3
+    for before, after in zip(log(one), log(other), strict=True):
         assert before.keys() == after.keys()
         for name, value in before.items():
             if name not in ("seconds", "resident_mib") and not name.endswith("_per_second"):
-                close = IN_FLOAT32 if "loss" in name or stage == "reward" else CLOSE
+                close = IN_FLOAT32 if "loss" in name else figures
                 assert after[name] == pytest.approx(value, rel=close, abs=close), f"{name} of step {before['step']}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_trajectory_is_that_of_one_process(stage: str, count: int, runs: dict[int, Path]) -> None:
+    assert_follows(runs[1] / stage, runs[count] / stage, IN_FLOAT32 if stage == "reward" else CLOSE)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -116,9 +122,7 @@ def test_a_signal_to_one_process_stops_all_and_any_number_of_them_goes_on(
     stage: str, count: int, runs: dict[int, Path], recipe_file: dict[str, Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    running, store = begin(2, "tests.support.together:train_until", "SIGTERM", 1, recipe_file[stage], out)
-    codes, written = finish(running)
-    del store
+    codes, written = finish(*begin(2, "tests.support.together:train_until", "SIGTERM", 1, recipe_file[stage], out))
     assert codes == [143, 143], written
     assert [path.name for path in checkpoints(out / "checkpoints")] == ["checkpoint-2"]
     assert_goes_on(out, stage, count, runs)
@@ -129,11 +133,70 @@ def test_a_process_that_dies_leaves_a_checkpoint_and_a_message(
     stage: str, count: int, runs: dict[int, Path], recipe_file: dict[str, Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    running, store = begin(2, "tests.support.together:train_until", "death", 2, recipe_file[stage], out)
-    codes, (main, _) = finish(running)
-    del store
+    codes, (main, _) = finish(*begin(2, "tests.support.together:train_until", "death", 2, recipe_file[stage], out))
     assert codes == [1, 1]
     assert "RunError: process 0 of 2 lost contact with the others" in main
     assert f"after step 2. Continue from there with: palmette train {stage} --resume {out}" in main
     assert [path.name for path in checkpoints(out / "checkpoints")] == ["checkpoint-2"]
     assert_goes_on(out, stage, count, runs)
+
+
+def sharded(tiny_folder: Path, folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The recipes whose models can be divided. One trains all weights, of which the embeddings are tied."""
+    found = []
+    for stage, sections in recipes(tiny_folder, folder):
+        if stage not in ("grpo", "ppo"):
+            found.append((stage, {**sections, "train": {**sections["train"], "shard": True}}))
+    found[0][1]["train"] |= {"method": "full", "learning_rate": 1e-3, "save_every": 1}
+    return found
+
+
+@pytest.fixture(scope="module")
+def sharded_runs(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """As `runs`, with models that are divided among two processes."""
+    folder = tmp_path_factory.mktemp("sharded")
+    file = folder / "recipes.json"
+    file.write_text(json.dumps(sharded(tiny_folder, folder / "data")))
+    train_all(str(file), str(folder / "1"))
+    run_in(2, "tests.support.together:train_all", file, folder / "2")
+    return {count: folder / str(count) for count in (1, 2)}
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in ("grpo", "ppo")])
+def test_a_divided_model_is_trained_as_a_whole_one(stage: str, sharded_runs: dict[int, Path]) -> None:
+    name = "model/model.safetensors" if stage == "sft" else "adapter/adapter_model.safetensors"
+    one, two = (load_file(sharded_runs[count] / stage / name) for count in (1, 2))
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=0, atol=1e-8)
+    assert_follows(sharded_runs[1] / stage, sharded_runs[2] / stage, IN_FLOAT32 if stage == "reward" else CLOSE)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_checkpoint_of_a_divided_model_is_continued_by_any_number(
+    count: int, sharded_runs: dict[int, Path], tiny_folder: Path, tmp_path: Path
+) -> None:
+    """It is stopped amid an epoch, by a signal to one process."""
+    file, out = tmp_path / "recipe.json", tmp_path / "run"
+    file.write_text(json.dumps(sharded(tiny_folder, tmp_path / "data")[0]))
+    codes, written = finish(*begin(2, "tests.support.together:train_until", "SIGTERM", 2, file, out))
+    assert codes == [143, 143], written
+    assert [path.name for path in checkpoints(out / "checkpoints")] == ["checkpoint-2", "checkpoint-3"]
+    if count == 1:
+        continue_run(str(out))
+    else:
+        run_in(count, "tests.support.together:continue_run", out)
+    one, resumed = (load_file(folder / "model/model.safetensors") for folder in (sharded_runs[1] / "sft", out))
+    for name, value in one.items():
+        torch.testing.assert_close(resumed[name], value, rtol=0, atol=1e-8)
+
+
+def test_what_cannot_be_divided_is_refused_before_anything_is_loaded() -> None:
+    divided = {"train": {"shard": True}, "output": "x"}
+    for stage, changes, message in (
+        ("grpo", {}, "completions are sampled from a whole one"),
+        ("pretrain", {"pretrain": {"prompts": ["The"]}}, "continued by a whole one"),
+        ("sft", {"model": {"quantization": "8bit"}}, "train.shard cannot divide"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            recipe_from({**divided, **changes}, "test", stage)

@@ -78,6 +78,11 @@ class Recipe(Section):
                 + (f"start = {self.start} has others" if self.start else "train.method = lora would never train them"),
                 "Set train.method: full, without start.",
             )
+        if self.model.quantization is not None and self.train.shard:
+            raise contradiction(
+                f"model.quantization = {self.model.quantization} keeps weights that train.shard cannot divide",
+                "Take one of them out.",
+            )
         if self.reasoning.embedding_epochs and self.reasoning.kind != "pause":
             raise contradiction(
                 f"reasoning.embedding_epochs = {self.reasoning.embedding_epochs} trains embeddings that "

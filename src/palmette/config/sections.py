@@ -226,6 +226,7 @@ class TrainSection(Section):
         save_minutes: minutes after which a checkpoint is saved in any case, at the end of a step. 0 saves none by time.
         keep_checkpoints: number of checkpoints that are kept, the latest ones.
         gradient_checkpointing: compute activations again in the backward pass, which saves memory.
+        shard: of several processes, each keeps a part of the weights, the gradients and the moments (FSDP2).
     """
 
     method: Literal["lora", "full"] = "lora"
@@ -245,3 +246,4 @@ class TrainSection(Section):
     save_minutes: NonNegative = 10.0
     keep_checkpoints: Positive = 2
     gradient_checkpointing: bool = False
+    shard: bool = False

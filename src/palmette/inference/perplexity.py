@@ -43,7 +43,7 @@ class SourceScore:
         return math.exp(min(self.loss, 700.0))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def score_sources(
     model: Any, trees: Sequence[PrefixTree], *, row_tokens: int, tokens_per_batch: int
 ) -> list[SourceScore]:

@@ -10,6 +10,7 @@ Not covered: damage that keeps a file's size.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -97,10 +98,14 @@ class SafeCheckpoints(ScheduledTrainer):
         """Let the main process write a checkpoint beside its final place, move it there and delete the oldest."""
         if self.state.global_step == self._saved_step:  # by time or by a signal, and again at the epoch's end
             return
-        with processes.together():
+        with self.whole(), processes.together():
             if processes.is_main():
                 self.write_checkpoint(model)
         self._saved_step = self.state.global_step
+
+    def whole(self) -> contextlib.AbstractContextManager[None]:
+        """Within the block, one process can write all that is trained. Every process must enter it."""
+        return contextlib.nullcontext()
 
     def write_checkpoint(self, model: Any) -> None:
         """Write a checkpoint in this process, without waiting for others. Errors as for the class."""

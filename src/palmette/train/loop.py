@@ -39,6 +39,7 @@ from palmette.train.callbacks import MetricsLog, SaveByTime, SaveOnInterrupt, Tr
 from palmette.train.job import Job
 from palmette.train.plan import StepPlan
 from palmette.train.schedule import begins_at_zero
+from palmette.train.sharding import gathered, is_sharded
 from palmette.train.step import AfterBatches, BeforeStep, Measure, Objective, Tally, TreeTrainer
 from palmette.tree.batch import PackedBatch
 
@@ -136,9 +137,12 @@ def interrupted(job: Job, folder: Path, step: int, number: int) -> TrainingInter
 
 
 def _broken_off(job: Job, folder: Path, trainer: TreeTrainer, lost: processes.ProcessLost) -> RunError:
-    """The error of a run that lost another process in the middle of a step. The weights are those before the step."""
+    """The error of a run that lost another process in the middle of a step. The weights are those before the step.
+
+    They are saved, unless the lost process had a part of them.
+    """
     step = trainer.state.global_step
-    if processes.is_main() and step:
+    if processes.is_main() and step and not is_sharded(trainer.model):
         trainer.write_checkpoint(trainer.model)
     return RunError(
         f"{lost.problem}, after step {step}",
@@ -182,7 +186,16 @@ def _trainable(model: Any) -> str:
 
 
 def save_result(job: Job, folder: Path) -> None:
-    """Write the adapter or the full model, with its heads, whole or not at all. Then delete the checkpoints."""
+    """Write the adapter or the full model, with its heads, whole or not at all. Then delete the checkpoints.
+
+    Every process must call this. The main one writes.
+    """
+    with gathered(job.loaded.model), processes.together():
+        if processes.is_main():
+            _write_result(job, folder)
+
+
+def _write_result(job: Job, folder: Path) -> None:
     adapter = job.recipe.train.method == "lora"
     with run.whole_folder(folder / (run.ADAPTER if adapter else run.FULL_MODEL)) as staging:
         model = job.loaded.model

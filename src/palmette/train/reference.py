@@ -113,13 +113,14 @@ def reference_scores(
             bar = progress(plan.steps_per_epoch, "reference", "steps")
         for first in range(0, len(missing), processes.count()):
             side_by_side = missing[first : first + processes.count()]
-            own = side_by_side[processes.number() :][:1]
-            for index, found in zip(
-                side_by_side, processes.gather([_scored(model, batches[one]) for one in own]), strict=False
-            ):
-                known[keys[index]] = found[0]
+            # A process without a batch scores the last one too, since every process must take part if the model is
+            # divided among them.
+            own = side_by_side[min(processes.number(), len(side_by_side) - 1)]
+            found = processes.gather(_scored(model, batches[own]))
+            for index, logprobs in zip(side_by_side, found, strict=False):
+                known[keys[index]] = logprobs
                 if processes.is_main():
-                    run.append_line(cache, json.dumps({"batch": keys[index], "logprob": found[0]}))
+                    run.append_line(cache, json.dumps({"batch": keys[index], "logprob": logprobs}))
         for batch, key in zip(batches, keys, strict=True):
             scores |= dict(zip(find_branches(batch).names, known[key], strict=True))
         if bar is not None:

@@ -23,6 +23,7 @@ from palmette.train.checkpoints import latest_checkpoint
 from palmette.train.job import Job
 from palmette.train.loop import save_result
 from palmette.train.schedule import FROM_FIRST_STEP, WARMUP
+from palmette.train.sharding import shard
 from palmette.train.stages import STAGES, Stage, read_recipe, resolve, stage_of_run
 
 
@@ -80,6 +81,8 @@ def _prepare(stage: Stage, recipe: Recipe, say: Say) -> Job:
     Raises:
         RunError: another process has other data or another model.
     """
+    if recipe.train.shard:  # fused layers read the weights of a layer without its hooks, which gather them
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"fused": False})})
     with processes.together():
         job: Job = resolve(stage.prepare)(recipe, say)
     for number, other in enumerate(processes.gather(job.fingerprint)):
@@ -89,6 +92,9 @@ def _prepare(stage: Stage, recipe: Recipe, say: Say) -> Job:
             where=f"process {processes.number()}",
             way_out=f"Give process {number} the same files and the same versions.",
         )
+    if job.recipe.train.shard and processes.count() > 1:
+        shard(job.loaded.model)
+        say(f"weights, gradients and moments are divided among {processes.count()} processes")
     return job
 
 
@@ -159,9 +165,7 @@ def hold(folder: Path, command: str) -> Iterator[None]:
 
 def _learn(stage: Stage, job: Job, folder: Path, checkpoint: Path | None, say: Say) -> TrainedRun:
     resolve(stage.learn)(job, folder, checkpoint, say)
-    with processes.together():
-        if processes.is_main():
-            save_result(job, folder)
+    save_result(job, folder)
     return TrainedRun(folder, stage.name)
 
 

@@ -2,13 +2,16 @@
 
 Several processes divide the micro-batches of a step among them. Gradients are summed and not averaged, because the loss
 is already divided by the denominator of the whole step. Each process holds the whole model and takes the same step, so
-nothing else is exchanged. Not covered: sharded models (FSDP, DeepSpeed).
+nothing else is exchanged. A model may also be divided among the processes (`train/sharding.py`).
+
+Not covered: DeepSpeed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from palmette.train.callbacks import TALLY
 from palmette.train.checkpoints import WEIGHTS, SafeCheckpoints
 from palmette.train.optimizer import MasterAdamW
 from palmette.train.plan import Plan, StepLoader
+from palmette.train.sharding import gathered, is_divided, is_sharded
 from palmette.tree.batch import PackedBatch
 
 # A loss is a function of (model, batch, denominator of the step). The denominator is the sum of the measures of the
@@ -78,6 +82,15 @@ class Tally:
                 sums[name] = (before + total, number + count)
         self.clear()
         return {name: total / count for name, (total, count) in sums.items() if count}
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within the block, nothing counts."""
+        before = dict(self._sums)
+        try:
+            yield
+        finally:
+            self._sums = before
 
     def clear(self) -> None:
         """Start all sums of this process again."""
@@ -172,11 +185,14 @@ class TreeTrainer(SafeCheckpoints):
         self.model.train()
         denominator = sum(self._measure(batch) for batch in inputs)
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
-        for batch in self._own_share(inputs):
+        own, idle = self._own_share(inputs)
+        for batch in own:
             loss = self._objective(self.model, batch.to(self.args.device), denominator)
             loss.backward()  # type: ignore[no-untyped-call]
             self._masters.collect()
             total += loss.detach()
+        for _ in range(idle):
+            self._pass_along(inputs[0], denominator)
         if self._after_batches is not None:
             self._after_batches()
         self._memory.hold()
@@ -185,14 +201,27 @@ class TreeTrainer(SafeCheckpoints):
             raise self._exploded("the loss")
         return total
 
-    def _own_share(self, inputs: list[PackedBatch]) -> list[PackedBatch]:
-        """The micro-batches of this process. All processes get much the same number of tokens."""
+    def _own_share(self, inputs: list[PackedBatch]) -> tuple[list[PackedBatch], int]:
+        """The micro-batches of this process, and how many passes it must take besides.
+
+        All processes get much the same number of tokens. Of a divided model, all must take as many passes.
+        """
         number = self.args.process_index
         if self.args.world_size == 1:
-            return inputs
+            return inputs, 0
         # Dropout must differ between processes, and a resumed process must draw what it would have drawn.
         torch.manual_seed(derive_seed(derive_seed(self.args.seed, self.state.global_step), number))
-        return [inputs[index] for index in processes.share([batch.token_BT.numel() for batch in inputs])]
+        shares = processes.balanced([batch.token_BT.numel() for batch in inputs], self.args.world_size)
+        idle = max(map(len, shares)) - len(shares[number]) if is_sharded(self.model) else 0
+        return [inputs[index] for index in shares[number]], idle
+
+    def _pass_along(self, batch: PackedBatch, denominator: float) -> None:
+        """Compute a batch with weight 0, because other processes still need this one's part of the weights."""
+        assert self._masters is not None
+        with self._tally.paused():
+            loss = self._objective(self.model, batch.to(self.args.device), denominator)
+        (0.0 * loss).backward()  # type: ignore[no-untyped-call]
+        self._masters.collect()
 
     def _look_ahead(self, inputs: list[PackedBatch]) -> None:
         if self._before_step is None:
@@ -219,10 +248,11 @@ class TreeTrainer(SafeCheckpoints):
             return
         assert self._masters is not None
         processes.add_up(total)
-        for master in self._masters.masters:
+        for parameter, master in zip(self._masters.trained, self._masters.masters, strict=True):
             if master.grad is None:
                 master.grad = torch.zeros_like(master)
-            processes.add_up(master.grad)
+            if not is_divided(parameter):
+                processes.add_up(master.grad)
 
     def _clip_grad_norm(self, model: Any) -> float:
         return self._gradient_norm(self.args.max_grad_norm)
@@ -232,11 +262,22 @@ class TreeTrainer(SafeCheckpoints):
 
     def _gradient_norm(self, limit: float) -> float:
         assert self._masters is not None
-        try:
-            norm = torch.nn.utils.clip_grad_norm_(self._masters.masters, limit, error_if_nonfinite=True)
-        except RuntimeError as error:
-            raise self._exploded("a gradient") from error
-        return float(norm)
+        squares = torch.zeros(
+            2, dtype=torch.float64, device=self.args.device
+        )  # of whole gradients, and of divided ones
+        for parameter, master in zip(self._masters.trained, self._masters.masters, strict=True):
+            if master.grad is not None:
+                squares[int(is_divided(parameter))] += torch.linalg.vector_norm(master.grad, dtype=torch.float64) ** 2
+        if is_sharded(self.model):
+            processes.add_up(squares[1:])
+        norm = float(squares.sum().sqrt())
+        if not math.isfinite(norm):
+            raise self._exploded("a gradient")
+        if norm > limit:
+            for master in self._masters.masters:
+                if master.grad is not None:
+                    master.grad.mul_(limit / norm)
+        return norm
 
     def _exploded(self, what: str) -> ModelError:
         return ModelError(
@@ -269,6 +310,13 @@ class TreeTrainer(SafeCheckpoints):
     def store_flos(self) -> None:
         """Do nothing, since they are not counted. Processes would exchange them."""
 
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """Within the block, parameters and the optimizer's state are whole. Every process must enter it."""
+        assert self._masters is not None
+        with gathered(self.model), self._masters.whole():
+            yield
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         self.check_finite()
         folder = Path(output_dir or self.args.output_dir)
@@ -283,6 +331,11 @@ class TreeTrainer(SafeCheckpoints):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
+        if not is_sharded(self.model):  # else the optimizer's masters, which are loaded next, give every weight
+            self._load_weights(folder)
+        self._plan.load(folder)
+
+    def _load_weights(self, folder: Path) -> None:
         if isinstance(self.model, PeftModel):
             set_peft_model_state_dict(self.model, load_file(folder / ADAPTER_WEIGHTS))
             load_pause(self.model, folder)
@@ -291,4 +344,3 @@ class TreeTrainer(SafeCheckpoints):
                     load_head(self.model, folder, purpose)
         else:
             load_model(self.model, folder / WEIGHTS)
-        self._plan.load(folder)

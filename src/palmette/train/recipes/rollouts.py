@@ -102,6 +102,11 @@ class RolloutRecipe(Recipe):
 
     @model_validator(mode="after")
     def _asks_about_documents(self) -> RolloutRecipe:
+        if self.train.shard:
+            raise contradiction(
+                "train.shard divides a model, and completions are sampled from a whole one",
+                "Take train.shard out. Several processes still share the work.",
+            )
         if self.data.kind != "qa":
             raise contradiction(
                 f"data.kind = {self.data.kind} holds no questions whose answers could be rewarded",

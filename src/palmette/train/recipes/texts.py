@@ -134,6 +134,11 @@ class PretrainRecipe(Recipe):
     @model_validator(mode="after")
     def _mixture_is_whole(self) -> PretrainRecipe:
         own = self.pretrain
+        if self.train.shard and own.prompts:
+            raise contradiction(
+                "train.shard divides a model, and pretrain.prompts are continued by a whole one",
+                "Take one of them out.",
+            )
         if own.weights and len(own.weights) != len(self.data.train):
             raise contradiction(
                 f"pretrain.weights has {len(own.weights)} weights for {len(self.data.train)} sources in data.train",
