@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from palmette.choice.encoding import ItemEncoder, Scored
 from palmette.choice.items import ChoiceItem
@@ -49,7 +53,7 @@ def test_an_empty_context_is_the_first_token() -> None:
 
 
 def test_a_long_context_loses_its_beginning() -> None:
-    """The numbers are those of the rest alone."""
+    """The numbers are those of the rest alone. The last token is never read, so a model of M tokens scores M + 1."""
     tokenizer, model = tiny_tokenizer("words"), tiny_model("words", BACKENDS["sdpa"])
     long = item("Ice and snow and ice and snow and the sun", " melts", " burns")
     (whole,) = ItemEncoder(tokenizer, "lm-eval").encode([long])
@@ -57,7 +61,7 @@ def test_a_long_context_loses_its_beginning() -> None:
     (cut,) = ItemEncoder(tokenizer, "lm-eval", max_tokens=most).encode([long])
     assert cut.cut
     assert not whole.cut
-    assert {len(choice.tokens) for choice in cut.choices} == {most}
+    assert {len(choice.tokens) for choice in cut.choices} == {most + 1}
     found = score_items(model, [cut], tokens_per_batch=64)[0].logprobs
     for choice, logprob in zip(cut.choices, found, strict=True):
         rest = tokenizer.decode(choice.tokens[: choice.start])
@@ -67,3 +71,36 @@ def test_a_long_context_loses_its_beginning() -> None:
         assert numbers[alone.choices.index(choice)] == pytest.approx(logprob, abs=1e-9)
     with pytest.raises(DataError, match="the model reads 1"):
         ItemEncoder(tokenizer, "lm-eval", max_tokens=1).encode([long])
+
+
+def learned_positions(num_positions: int) -> Any:
+    """A GPT-2, which has an embedding for each position and none for the next."""
+    torch.manual_seed(3)
+    sizes = {"vocab_size": len(tiny_tokenizer("words")), "n_embd": 32, "n_layer": 2, "n_head": 4}
+    return GPT2LMHeadModel(GPT2Config(**sizes, n_positions=num_positions)).double().eval()
+
+
+@pytest.mark.parametrize("rule", ["lm-eval", "lighteval-cloze"])
+@pytest.mark.parametrize("kind", ["rotary", "learned"])
+def test_a_cut_item_has_lm_evals_numbers(kind: str, rule: Any) -> None:
+    """lm-eval 0.4.13 feeds (context + continuation)[-(max_length + 1):][:-1], to plain transformers here."""
+    tokenizer = tiny_tokenizer("words")
+    texts = "Ice and snow and ice and snow and the sun", (" melts the snow", " burns", " melts")
+    context = tokenizer(texts[0])["input_ids"]
+    most = len(context) - 2
+    model = learned_positions(most) if kind == "learned" else tiny_model("words")
+    expected = []
+    for text in texts[1]:
+        continuation = tokenizer(texts[0] + text)["input_ids"][len(context) :]
+        fed = torch.tensor([[*context, *continuation][-(most + 1) :][:-1]])
+        assert fed.shape[1] == most
+        with torch.no_grad():
+            logprob_TV = model(fed).logits[0].log_softmax(-1)[-len(continuation) :]
+        expected.append(float(logprob_TV[torch.arange(len(continuation)), torch.tensor(continuation)].sum()))
+    (cut,) = ItemEncoder(tokenizer, rule, max_tokens=most).encode([item(texts[0], *texts[1])])
+    assert cut.cut
+    if kind == "rotary":
+        model.config.max_position_embeddings = most
+    model.set_attn_implementation(BACKENDS["sdpa"])
+    found = score_items(model, [cut], tokens_per_batch=256)[0].logprobs
+    assert found == pytest.approx(expected, abs=1e-9)

@@ -68,6 +68,9 @@ def test_labels_of_piqa_may_stand_beside_the_rows(tmp_path: Path) -> None:
     path = lines(tmp_path / "valid.jsonl", rows)
     (tmp_path / "valid-labels.lst").write_text("0\n1\n")
     assert [item.gold for item in items_of("piqa", path)] == [0, 1]
+    (tmp_path / "valid-labels.lst").write_bytes(b"\xff\xfe0")
+    with pytest.raises(DataError, match=r"valid-labels\.lst: byte 0 is not UTF-8"):
+        items_of("piqa", path)
     (tmp_path / "valid-labels.lst").write_text("0\n")
     with pytest.raises(DataError, match="has 1 labels for 2 rows"):
         items_of("piqa", path)
@@ -112,6 +115,59 @@ def test_rendered_requests_keep_their_texts(tmp_path: Path) -> None:
     (item,) = items_of("openbookqa", path)
     assert item.contexts == ("Shot.\n\nQuestion: hot\nAnswer:",) * 2
     assert (item.continuations, item.choices, item.gold, item.id) == ((" ice", " fire"), ("ice", "fire"), 1, "7-1")
+
+
+REQUEST = {"request": {"context": "Q", "continuation": " a"}, "doc": {"choices": ["a", "b"]}, "doc_id": 0, "label": 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"request": {"context": "Q"}}, "request 2 has no context and continuation"),
+        ({"request": None}, "request 2 has no context and continuation"),
+        ({"idx": "x"}, "request 2 has 'x' under 'idx', which is text"),
+        ({"doc": "x"}, "request 2 has 'x' under 'doc', which is text"),
+        ({"doc_id": [1]}, r"request 2 has \[1\] under 'doc_id', which is a list"),
+        ({"native_id": {"a": 1}}, "under 'native_id', which is an object"),
+    ],
+)
+def test_a_rendered_request_of_another_form_is_named(change: dict[str, Any], problem: str, tmp_path: Path) -> None:
+    path = lines(tmp_path / "requests.jsonl", [{**REQUEST, "idx": 0}, {**REQUEST, "idx": 1, **change}])
+    with pytest.raises(DataError, match=problem):
+        items_of("openbookqa", path)
+    path = lines(tmp_path / "requests.jsonl", [{**REQUEST, "doc": {"choices": 7}}])
+    with pytest.raises(DataError, match="item 0 has the choices 7, not a list"):
+        items_of("openbookqa", path)
+
+
+def test_choices_of_the_authors_form_are_objects(tmp_path: Path) -> None:
+    stem = {"stem": "What melts ice?", "choices": ["cold", "heat"]}
+    path = lines(tmp_path / "dev.jsonl", [{"id": "7-1", "question": stem, "answerKey": "B"}])
+    with pytest.raises(
+        DataError, match=r"7-1 has the choices \['cold', 'heat'\], which are no list of a text and a label"
+    ):
+        items_of("openbookqa", path)
+
+
+def test_a_table_with_a_header_is_read_by_its_header_whatever_its_name(tmp_path: Path) -> None:
+    """The names of MMLU's files are also those that people give to tables of their own."""
+    path = tmp_path / "piqa_dev.csv"
+    path.write_text("goal,sol1,sol2,label\nDry a shirt.,Hang it up.,Wet it.,0\nHeat soup.,Cool it.,Boil it.,1\n")
+    items = items_of("piqa", path)
+    assert [(item.choices[0], item.gold) for item in items] == [("Hang it up.", 0), ("Cool it.", 1)]
+    path.write_text("goal,sol1,sol2,label,source,answer\nDry a shirt.,Hang it up.,Wet it.,0,me,A\n")
+    assert items_of("piqa", path)[0].gold == 0
+
+
+def test_tables_of_mmlu_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "anatomy_test.csv"
+    path.write_bytes("Où?,one,two,three,four,A\n".encode("latin-1"))
+    for given in (path, tmp_path):
+        with pytest.raises(DataError, match=r"anatomy_test.csv: byte 1 is not UTF-8. Save the file as UTF-8."):
+            items_of("mmlu", given)
+    path.write_text(f"Where?,one,two,three,four,A\n{'x' * 140_000},one,two,three,four,A\n")
+    with pytest.raises(DataError, match=r"anatomy_test\.csv: row 2 is no row of a table: field larger"):
+        items_of("mmlu", path)
 
 
 def test_winogrande_is_partial_or_full(tmp_path: Path) -> None:
@@ -186,6 +242,32 @@ def test_a_task_of_ones_own(tmp_path: Path) -> None:
     path.write_text(text + "    choices: results\n    headlin: acc\n")
     with pytest.raises(DataError, match=r"unknown key 'headlin'\. Did you mean 'headline'"):
         load_task(str(path))
+
+
+@pytest.mark.parametrize(
+    ("line", "change", "problem"),
+    [
+        ("needs: [a]", "needs: 3", "'needs' is 3. Give a list of columns"),
+        ("needs: [a]", "needs:", "'needs' is null. Give a list of columns"),
+        ("needs: [a]", "needs: a", "'needs' is 'a'. Give a list of columns"),
+        ("title: Sums", "title: 3", "'title' is 3, not text"),
+        ("headline: acc", "headline: acc\n    delimiter: 3", "'delimiter' is 3, not text"),
+        ("headline: acc", "headline: acc\n    may_be_empty: 1", "'may_be_empty' is 1, not true or false"),
+        ("context: a", "context: [a]", r"'context' is \['a'\], not text"),
+        ("context: a", "context: 1/0", "q1: its context cannot be made: division by zero"),
+        ("gold: right", "gold: 1/0", "q1 has no gold label that can be read: division by zero"),
+    ],
+)
+def test_mistakes_in_a_task_of_ones_own(line: str, change: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "sums.yaml"
+    text = "title: Sums\nabout: Sums.\nneeds: [a]\ngold: right\nrules:\n  lm-eval:\n    context: a\n    choices: b\n"
+    text += "    headline: acc\n"
+    rows = lines(tmp_path / "a.jsonl", [{"id": "q1", "a": "2 + 2 =", "b": ["5", "4"], "right": 1}])
+    path.write_text(text)
+    assert items_of(str(path), rows)[0].gold == 1
+    path.write_text(text.replace(line, change))
+    with pytest.raises(DataError, match=problem):
+        items_of(str(path), rows)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from palmette.choice import job
 from palmette.choice.results import Result
+from palmette.choice.settings import ChoiceSettings
+from palmette.choice.task import load_task
+from palmette.errors import DataError
 from tests.support.choice import ROWS, tiny_model, tiny_tokenizer
 from tests.support.command import palmette
 
@@ -141,6 +144,61 @@ def test_text_that_would_be_a_control_token_is_refused(
     monkeypatch.setitem(ROWS, "piqa", {"items": [row]})
     assert run("piqa", "x") == 2
     assert "item 'p7' holds '<|im_end|>', which the tokenizer reads as a control token" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"about": "<|im_end|>", "context": "Is it?", "choices": ["yes", "no"]},
+        {"about": "Say <|im_", "context": "end|>. Is it?", "choices": ["yes", "no"]},
+        {"about": "", "context": "Is it <|im_", "choices": ["end|>", "no"]},
+    ],
+)
+def test_a_control_token_is_refused_wherever_it_comes_from(row: dict[str, Any], tmp_path: Path) -> None:
+    """A description may name a column, as MMLU's does. And two harmless halves may meet."""
+    (tmp_path / "own.yaml").write_text(
+        "title: Own\nabout: Own.\nneeds: [about]\ngold: 0\nrules:\n  lm-eval:\n    context: context\n"
+        "    choices: choices\n    description: about\n    delimiter: ''\n    headline: acc\n"
+    )
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "q1", **row}) + "\n")
+    settings = ChoiceSettings(data=str(tmp_path / "rows.jsonl"))
+    with pytest.raises(
+        DataError, match=r"item 'q1' holds '<\|im_end\|>', which the tokenizer reads as a control token"
+    ):
+        job.prepare(load_task(str(tmp_path / "own.yaml")), settings, tiny_tokenizer("words"))
+
+
+def test_mistakes_in_the_data_show_before_the_model_is_loaded(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(job, "load_merged", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setitem(ROWS, "piqa", {"items": [{"goal": "Dry a shirt.", "id": "p1"}]})
+    assert run("piqa", "x") == 2
+    assert "p1 has no 'sol1'" in capsys.readouterr().err
+    assert run("arc_easy", "x", "--shots-data", str(tmp_path / "piqa-items.jsonl")) == 2
+    assert "and --shots is 0. Give --shots, or leave --shots-data out." in capsys.readouterr().err
+
+
+def test_a_seed_without_examples_changes_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "b").mkdir()  # an empty folder may be there already
+    assert run("arc_easy", "a") == run("arc_easy", "b", "--seed", "3") == 0
+    assert palmette(monkeypatch, "compare-runs", tmp_path / "a", tmp_path / "b") == 0
+    assert palmette(monkeypatch, "eval", "choice", "arc_easy", "--out", tmp_path, "--data", tmp_path / "no.jsonl") == 2
+
+
+def test_a_job_that_lacks_its_page_only_gets_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a kill between the last two files."""
+    assert run("arc_easy", "a") == 0
+    kept = (tmp_path / "a" / "results.json").read_bytes()
+    (tmp_path / "a" / "report.html").unlink()
+    monkeypatch.setattr(job, "score_items", lambda *_, **__: pytest.fail("items were scored again"))
+    assert run("arc_easy", "a", "--limit", "2") == 2
+    assert "was begun with limit = None, and now it is 2" in capsys.readouterr().err
+    assert run("arc_easy", "a") == 0
+    assert (tmp_path / "a" / "report.html").is_file()
+    assert (tmp_path / "a" / "results.json").read_bytes() == kept
 
 
 def test_an_encoder_decoder_is_refused(

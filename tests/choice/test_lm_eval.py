@@ -42,7 +42,11 @@ def scored(case: dict[str, Any], folder: Path, tokens_per_batch: int = 4096) -> 
     data, shots = write_rows(folder, case["task"])
     mutual = case["task"] != "winogrande"
     settings = ChoiceSettings(
-        data=data, shots=case["shots"], shots_data=shots, chat_template=case["chat"], mutual_info=mutual
+        data=data,
+        shots=case["shots"],
+        shots_data=shots if case["shots"] else None,
+        chat_template=case["chat"],
+        mutual_info=mutual,
     )
     tokenizer = tiny_tokenizer(case["tokenizer"])
     items = prepare(load_task(case["task"]), settings, tokenizer).items

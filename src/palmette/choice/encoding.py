@@ -3,6 +3,9 @@
 Both count the tokens of the context alone, and score the tokens of the whole from there on. Where a tokenizer joins the
 end of the context and the beginning of the choice into one token, that is not where the choice begins. The numbers are
 theirs all the same, and such items are counted.
+
+A sequence that the model cannot read whole loses its beginning. Its last token is predicted and never read, so the rest
+is one token longer than the model's context, as both have it.
 """
 
 from __future__ import annotations
@@ -58,8 +61,8 @@ class ItemEncoder:
     Args:
         tokenizer: a Hugging Face tokenizer.
         rule: "lighteval-cloze" scores the last token where a choice has none of its own. "lm-eval" refuses such items.
-        max_tokens: the longest sequence that the model reads. Longer ones lose their beginning. None if there is no
-            limit.
+        max_tokens: how many tokens the model reads. Sequences that are more than one token longer lose their beginning.
+            None if there is no limit.
         mutual: whether choices are also encoded without their contexts.
     """
 
@@ -132,7 +135,7 @@ class ItemEncoder:
 
     def _limited(self, choice: Scored, item: ChoiceItem) -> Scored:
         """A choice without the beginning that the model cannot read."""
-        extra = 0 if self._max is None else len(choice.tokens) - self._max
+        extra = 0 if self._max is None else len(choice.tokens) - (self._max + 1)
         if extra <= 0:
             return choice
         if choice.start - extra < 1:

@@ -9,10 +9,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from palmette.data.text import short
-from palmette.errors import DataError
+from palmette.errors import DataError, kind_of_value
 
 Row = dict[str, Any]
 
+_LETTERS = "ABCD"
+_CELLS = 6  # of a row of MMLU: the question, four choices and the letter of the right one
 _LINES = 6  # of an item in HellaSwag's text form: the context, the index of the right ending, four endings
 _MARKED = re.compile(r"\(([A-H1-5])\) ")
 
@@ -65,19 +67,22 @@ def request_rows(requests: Iterable[Row], source: str) -> Iterator[Row]:
     Requests for the probability of a choice without its context are left out: `acc_mutual_info` measures it by itself.
 
     Raises:
-        DataError: the requests of an item are incomplete.
+        DataError: a request is of another form, or those of an item are incomplete.
     """
     groups: dict[tuple[Any, Any], list[Row]] = {}
-    for request in requests:
+    for index, request in enumerate(requests):
+        _check_request(request, f"{source}: request {index + 1}")
         groups.setdefault((request.get("doc_id"), request.get("native_id")), []).append(request)
     for (number, native), group in groups.items():
         doc = group[0].get("doc", {})
         if isinstance(number, int) and number >= 1_000_000:  # where OLMES numbers those without a context
             continue
-        ordered = sorted(group, key=lambda one: int(one.get("idx", 0)))
+        ordered = sorted(group, key=lambda one: one.get("idx", 0))
         contexts = [one["request"]["context"] for one in ordered]
         continuations = [one["request"]["continuation"] for one in ordered]
         choices = doc.get("choices") or [doc.get("option1"), doc.get("option2")]
+        if not isinstance(choices, list):
+            raise DataError(f"{source}: item {number} has the choices {short(choices)}, not a list", "Correct its doc.")
         if len(choices) != len(ordered):
             raise DataError(
                 f"{source}: item {number} has {len(ordered)} requests for {len(choices)} choices", "Give all of them."
@@ -91,35 +96,87 @@ def request_rows(requests: Iterable[Row], source: str) -> Iterator[Row]:
         }
 
 
-def subject_rows(text: str, subject: str) -> Iterator[Row]:
+def _check_request(request: Row, where: str) -> None:
+    """Refuse a request that is not of OLMES' form."""
+    if not is_request(request):
+        raise DataError(
+            f"{where} has no context and continuation", "Give rendered requests only, as OLMES writes them."
+        )
+    kinds: dict[str, tuple[type, ...]] = {"idx": (int,), "doc": (dict,), "doc_id": (int, str), "native_id": (int, str)}
+    for key, kind in kinds.items():
+        if key in request and not isinstance(request[key], kind):
+            raise DataError(
+                f"{where} has {short(request[key])} under {key!r}, which is {kind_of_value(request[key])}",
+                "Give rendered requests as OLMES writes them.",
+            )
+
+
+def is_subject(text: str, source: str) -> bool:
+    """Whether a table begins as MMLU's authors write one: six cells, of which the last is a letter or empty, no header.
+
+    >>> [is_subject(text, "a.csv") for text in ("What is 2 + 2?,3,4,5,6,B", "question,A,B,C,D,answer")]
+    [True, False]
+
+    Raises:
+        DataError: the first row is none of a table.
+    """
+    cells = next(_csv_rows(text, source), (1, []))[1]
+    return len(cells) == _CELLS and cells[-1].strip() in {*_LETTERS, ""}
+
+
+def subject_rows(text: str, subject: str, source: str) -> Iterator[Row]:
     """Rows of MMLU from its authors' file of a subject: question, four choices and a letter, without a header.
 
-    >>> next(subject_rows('"What is 2 + 2?",3,4,5,6,B\\n', "abstract_algebra"))["answer"]
+    >>> next(subject_rows('"What is 2 + 2?",3,4,5,6,B\\n', "abstract_algebra", "a.csv"))["answer"]
     1
+
+    Raises:
+        DataError: the text is no table.
     """
-    for number, cells in enumerate(csv.reader(io.StringIO(text, newline="")), start=1):
-        if not cells:
-            continue
+    for number, cells in _csv_rows(text, source):
         name, (question, *choices) = f"{subject}-{number}", cells
         row = {"id": name, "subject": subject, "question": question, "choices": choices[:4]}
-        answer = "ABCD".find(choices[4].strip()) if len(choices) == 5 and choices[4].strip() else -1
+        answer = _LETTERS.find(choices[4].strip()) if len(choices) == 5 and choices[4].strip() else -1
         yield {**row, "answer": answer} if answer >= 0 else row
 
 
-def official_row(row: Row) -> Row:
+def _csv_rows(text: str, source: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table with commas that are not empty, each with its number."""
+    number = 0
+    try:
+        for number, cells in enumerate(csv.reader(io.StringIO(text, newline="")), start=1):
+            if cells:
+                yield number, cells
+    except csv.Error as error:
+        raise DataError(f"{source}: row {number + 1} is no row of a table: {error}", "Check its quotes.") from error
+
+
+def official_row(row: Row, where: str) -> Row:
     """A row in the form of a benchmark's own authors, with the columns of the hub's data set. Others stay as they are.
 
     >>> stem = {"stem": "What melts ice?", "choices": [{"text": "cold", "label": "A"}, {"text": "heat", "label": "B"}]}
-    >>> official_row({"id": "1", "question": stem, "answerKey": "B"})["choices"]
+    >>> official_row({"id": "1", "question": stem, "answerKey": "B"}, "a.jsonl: 1")["choices"]
     {'text': ['cold', 'heat'], 'label': ['A', 'B']}
     >>> row = {"ID": "7", "Question Stem": "Ice is", "Choices": "(A) hot (B) cold", "Answer Key": "B"}
-    >>> official_row(row)["choices"]
+    >>> official_row(row, "a.tsv: 7")["choices"]
     {'text': ['hot', 'cold'], 'label': ['A', 'B']}
+
+    Args:
+        row: the row.
+        where: how messages name it.
+
+    Raises:
+        DataError: its choices are not texts with labels.
     """
     row = dict(row)
     if isinstance(row.get("question"), dict):  # OpenBookQA, ARC and CommonsenseQA
         inner = row.pop("question")
         given = inner.get("choices", [])
+        if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+            raise DataError(
+                f"{where} has the choices {short(given)}, which are no list of a text and a label each",
+                'Write each as {"text": "heat", "label": "B"}.',
+            )
         choices = {"text": [one.get("text") for one in given], "label": [one.get("label") for one in given]}
         row |= {"question": inner.get("stem"), "question_stem": inner.get("stem"), "choices": choices}
     if "Question Stem" in row:  # the table of OpenBookQA

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,12 +17,12 @@ from palmette.choice.items import ChoiceItem
 from palmette.choice.measures import Outcome
 from palmette.choice.prompting import Chat, choose_shots, examples_text, prompted
 from palmette.choice.reading import Rows, read_rows
-from palmette.choice.results import ITEMS, SETTINGS, Result, outcome_record, read_outcome
+from palmette.choice.results import ITEMS, REPORT, SETTINGS, Result, outcome_record, read_outcome
 from palmette.choice.scoring import score_items
 from palmette.choice.settings import ChoiceSettings
 from palmette.choice.task import RowReader, Task, load_task
 from palmette.errors import DataError, RunError
-from palmette.inference.base import load_merged
+from palmette.inference.base import load_merged, source_tokenizer
 from palmette.inference.names import ModelSource, open_source
 from palmette.lock import locked
 from palmette.model.attention import AttentionChoice
@@ -63,6 +63,10 @@ def prepare(task: Task, settings: ChoiceSettings, tokenizer: Any) -> Prepared:
         DataError: items or examples cannot be read or measured.
         TemplateError: there is no chat template.
     """
+    if settings.shots_data is not None and not settings.shots:
+        raise DataError(
+            f"--shots-data is {settings.shots_data!r}, and --shots is 0", "Give --shots, or leave --shots-data out."
+        )
     reader = task.reader(settings.rule)
     rows = read_rows(task, settings.data, limit=settings.limit)
     items = rows.items(reader, keep_equal=settings.keep_equal)
@@ -76,12 +80,12 @@ def prepare(task: Task, settings: ChoiceSettings, tokenizer: Any) -> Prepared:
         examples = read_rows(task, settings.shots_data, split=task.shots_split, option="--shots-data")
         pool = examples.items(reader, keep_equal=True)
         _check_apart(rows, examples)
-    _check_plain(items + pool, tokenizer)
+    about = [("" if rows.rendered else reader.description(row, rows.where(i))) for i, row in enumerate(rows.rows)]
+    _check_plain(zip([*items, *pool], [*about, *("" for _ in pool)], strict=True), tokenizer)
     chat = Chat(tokenizer) if settings.chat_template else None
     before: dict[tuple[str, str], str] = {}
     done = []
-    for index, item in enumerate(items):
-        description = "" if rows.rendered else reader.description(rows.rows[index], rows.where(index))
+    for item, description in zip(items, about, strict=True):
         key = (item.subject, description)
         if settings.shots and key not in before:
             before[key] = examples_text(choose_shots(pool, settings.shots, settings.seed, item.subject))
@@ -100,12 +104,16 @@ def _prompted(item: ChoiceItem, reader: RowReader, description: str, examples: s
     )
 
 
-def _check_plain(items: Sequence[ChoiceItem], tokenizer: Any) -> None:
-    """Refuse items in which the tokenizer would read text as a control token."""
+def _check_plain(described: Iterable[tuple[ChoiceItem, str]], tokenizer: Any) -> None:
+    """Refuse items in which the tokenizer would read text as a control token, with the description before each.
+
+    The texts are checked as they stand in a row, since a control token may be put together from two of them.
+    """
     added = (str(token) for token in tokenizer.added_tokens_decoder.values())
     control = re.compile("|".join(re.escape(token) for token in added if token.strip()) or "(?!)")
-    for item in items:
-        for text in dict.fromkeys((*item.contexts, *item.continuations)):
+    for item, description in described:
+        pairs = zip(item.contexts, item.continuations, strict=True)
+        for text in (description + context + continuation for context, continuation in pairs):
             if found := control.search(text):
                 raise DataError(
                     f"item {item.id!r} holds {found[0]!r}, which the tokenizer reads as a control token",
@@ -130,6 +138,8 @@ def evaluate_choice(
 ) -> Result:
     """Run a benchmark on a model, and write the folder of its results. A job that was stopped goes on.
 
+    So does one that was stopped before its page was written. Its results are read, and nothing is scored.
+
     Args:
         task_name: a task, or a YAML file that describes one.
         model: a run folder, a model folder, a GGUF file, or a hub id.
@@ -148,18 +158,20 @@ def evaluate_choice(
     settings = settings or ChoiceSettings()
     task = load_task(task_name)
     task.reader(settings.rule)
-    if (out / Result.FILE).exists():
+    if (out / Result.FILE).exists() and (out / REPORT).exists():
         raise RunError(f"{out} exists already", "Choose another name, or remove it first.")
     source = _with_dtype(open_source(model), dtype)
+    prepared = prepare(task, settings, source_tokenizer(source))  # mistakes in the data show before the model is loaded
     loaded = load_merged(source, attention=attention)
     check_model(loaded.model, training=False, weights=loaded.content)
-    prepared = prepare(task, settings, loaded.tokenizer)
     about = {**run.environment(), "model": model, "items": len(prepared.items)}
     job = _settings_record(prepared, settings, loaded, source)
     with locked(out, wait=False) as mine:
         if not mine:
             raise RunError(f"another process is writing {out}", "Wait for it, or give another name with --out.")
         done = _begin(out, job, prepared.items)
+        if (out / Result.FILE).exists():
+            return Result.read(out)
         if done and say:
             say(f"{len(done)} of {len(prepared.items)} items were scored before. The rest follows.")
         started = time.monotonic()
@@ -191,7 +203,7 @@ def _settings_record(
         "rule": settings.rule,
         "rendered": rows.rendered,
         "shots": settings.shots,
-        "seed": settings.seed,
+        "seed": settings.seed if settings.shots else None,
         "chat_template": settings.chat_template,
         "limit": settings.limit,
         "mutual_info": settings.mutual_info,
@@ -209,8 +221,9 @@ def _settings_record(
 def _begin(out: Path, job: Mapping[str, Any], items: Sequence[ChoiceItem]) -> list[Outcome]:
     """Begin the folder of a job, or check that of a job that was stopped. The result is what it has scored."""
     if not (out / SETTINGS).exists():
-        run.check_absent(out)
-        out.mkdir(parents=True)
+        if not _is_empty(out):
+            run.check_absent(out)
+        out.mkdir(parents=True, exist_ok=True)
         run.write_json(out / SETTINGS, job)
         return []
     run.check_same(json.loads((out / SETTINGS).read_text(encoding="utf-8")), job, where=out, way_out=_GO_ON)
@@ -222,6 +235,10 @@ def _begin(out: Path, job: Mapping[str, Any], items: Sequence[ChoiceItem]) -> li
         raise RunError(f"{path} holds other items", _GO_ON)
     run.write_text(path, "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records[:whole]))
     return done
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _score(

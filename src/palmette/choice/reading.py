@@ -14,7 +14,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from palmette.choice.forms import Row, is_request, official_row, request_rows, six_line_rows, subject_rows
+from palmette.choice.forms import (
+    Row,
+    is_request,
+    is_subject,
+    official_row,
+    request_rows,
+    six_line_rows,
+    subject_rows,
+)
 from palmette.choice.items import ChoiceItem, check_item
 from palmette.choice.task import RowReader, Task
 from palmette.data.not_text import not_utf8
@@ -49,7 +57,7 @@ class Rows:
 
     def where(self, index: int) -> str:
         """How messages name a row."""
-        return f"{self.source}: {self.rows[index].get('id', f'row {index + 1}')}"
+        return _where(self.rows[index], index, self.source)
 
     def items(self, reader: RowReader, *, keep_equal: bool = False) -> list[ChoiceItem]:
         """The items of the rows.
@@ -101,7 +109,7 @@ def read_rows(
     except OSError as error:
         raise DataError(f"cannot read {data!r}: {reason_of(error)}", "Check that it may be read.") from error
     rendered = bool(rows) and is_request(rows[0])
-    rows = list(request_rows(rows, data)) if rendered else [official_row(row) for row in rows]
+    rows = list(request_rows(rows, data)) if rendered else list(_official(rows, data))
     rows = rows[:limit]
     if not rows:
         raise DataError(f"{data} holds no items", _WAYS)
@@ -113,23 +121,48 @@ def _of_hub(task: Task, split: str, limit: int | None, option: str) -> Rows:
     if not task.hub:
         raise DataError(f"the task {task.name!r} has no data on the hub", ways)
     digest, rows = hub_rows(task.hub, split, ways, config=task.config or None)
-    found = tuple(official_row(without_nulls(row)) for row in islice(rows, limit))
     name = ":".join(part for part in (task.hub, task.config, split) if part)
+    found = tuple(_official((without_nulls(row) for row in islice(rows, limit)), name))
     return Rows(name, digest, found)
+
+
+def _official(rows: Iterable[Row], source: str) -> Iterator[Row]:
+    for index, row in enumerate(rows):
+        yield official_row(row, _where(row, index, source))
+
+
+def _where(row: Row, index: int, source: str) -> str:
+    return f"{source}: {row.get('id', f'row {index + 1}')}"
 
 
 def _of_file(path: Path, source: str) -> tuple[bytes, list[Row]]:
     raw = path.read_bytes()
     subject = _SUBJECT.fullmatch(path.name)
-    if subject:
-        return raw, list(subject_rows(raw.decode("utf-8-sig"), subject[1]))
+    if subject and is_subject(raw.decode("utf-8-sig", "replace"), source):
+        return raw, list(subject_rows(_text(raw, source), subject[1], source))
     return raw, list(_file_rows(path, raw, source))
 
 
 def _of_folder(folder: Path) -> tuple[bytes, list[Row]]:
     """The rows of all files of subjects in a folder, in the order of their names."""
-    found = [_of_file(path, str(path)) for path in sorted(folder.iterdir()) if _SUBJECT.fullmatch(path.name)]
-    return b"".join(raw for raw, _ in found), [row for _, rows in found for row in rows]
+    found, rows = [], list[Row]()
+    for path in sorted(folder.iterdir()):
+        if subject := _SUBJECT.fullmatch(path.name):
+            found.append(path.read_bytes())
+            rows += subject_rows(_text(found[-1], str(path)), subject[1], str(path))
+    return b"".join(found), rows
+
+
+def _text(raw: bytes, source: str) -> str:
+    """Bytes as text.
+
+    Raises:
+        DataError: they are not UTF-8.
+    """
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise not_utf8(raw, f"{source}: byte {error.start} is not UTF-8") from error
 
 
 def _file_rows(path: Path, raw: bytes, source: str) -> Iterator[Row]:
@@ -140,11 +173,10 @@ def _file_rows(path: Path, raw: bytes, source: str) -> Iterator[Row]:
     opener = _OPENERS.get(path.suffix.lower())
     suffix = path.with_suffix("").suffix.lower() if opener else path.suffix.lower()
     try:
-        text = (opener(raw) if opener else raw).decode("utf-8-sig")
+        raw = opener(raw) if opener else raw
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        if isinstance(error, UnicodeDecodeError):
-            raise not_utf8(raw, f"{source}: byte {error.start} is not UTF-8") from error
         raise DataError(f"{source} cannot be decompressed: {reason_of(error)}", "Fetch the file again.") from error
+    text = _text(raw, source)
     if suffix == ".txt":
         yield from six_line_rows(text, source)
     elif suffix == ".json":
@@ -176,7 +208,7 @@ def _labelled(rows: Iterable[Row], path: Path, source: str) -> Iterator[Row]:
     if not beside.is_file():
         yield from rows
         return
-    labels = beside.read_text(encoding="utf-8").split()
+    labels = _text(beside.read_bytes(), str(beside)).split()
     given = list(rows)
     if len(labels) != len(given):
         raise DataError(

@@ -14,8 +14,7 @@ from palmette.choice.items import ChoiceItem
 from palmette.choice.measures import Figure, Outcome, by_subject, figures, measures_of
 from palmette.errors import RunError, reason_of
 
-SETTINGS, ITEMS, TEXTS = "settings.json", "items.jsonl", "texts.jsonl"
-_NAMED = 20  # odd items that are named
+SETTINGS, ITEMS, TEXTS, REPORT = "settings.json", "items.jsonl", "texts.jsonl", "report.html"
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Result:
             "items": len(self.outcomes),
             "measures": {name: asdict(one) for name, one in self.figures.items()},
             "ties": self.ties,
-            "odd": {name: {"items": len(ids), "first": list(ids[:_NAMED])} for name, ids in self.odd.items()},
+            "odd": {name: list(ids) for name, ids in self.odd.items()},
             "subjects": {
                 name: {key: asdict(one) for key, one in measured.items()} for name, measured in self.subjects.items()
             },
@@ -96,8 +95,7 @@ class Result:
             values = json.loads((folder / cls.FILE).read_text(encoding="utf-8"))
             settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
             outcomes = tuple(read_outcome(record) for record in run.read_log(folder / ITEMS))
-            odd = {name: one["first"] for name, one in values["odd"].items()}
-            return cls(settings, outcomes, values["seconds"], odd, values["made_by"])
+            return cls(settings, outcomes, values["seconds"], dict(values["odd"]), values["made_by"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"{folder} holds no results that can be read: {reason_of(error)}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -81,12 +81,23 @@ def _sums(model: Any, batch: PackedBatch, sequences: Mapping[str, Sequence[Score
     rows, columns = torch.tensor(row_N), torch.tensor(column_N)
     selected_BT = torch.zeros(batch.token_BT.shape, dtype=torch.bool)
     selected_BT[rows, columns] = True
-    found = score_tokens(model, batch.to(model.device), selected_BT.to(model.device))
+    found = score_tokens(model, _within(model, batch).to(model.device), selected_BT.to(model.device))
     logprob_BT = torch.zeros(batch.token_BT.shape, dtype=torch.float64)
     logprob_BT[found.row_P.cpu(), found.column_P.cpu()] = found.logprob_P.double().cpu()
     totals = torch.zeros(len(names), dtype=torch.float64)
     totals.index_add_(0, torch.tensor(owner_N), logprob_BT[rows, columns])
     return dict(zip(names, totals.tolist(), strict=True))
+
+
+def _within(model: Any, batch: PackedBatch) -> PackedBatch:
+    """A batch in which the last token of a sequence may lie one position beyond those of the model.
+
+    Nothing reads that token, so it shares the last position.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is None or batch.max_position != limit:
+        return batch
+    return replace(batch, position_BT=batch.position_BT.clamp(max=limit - 1))
 
 
 def _ends(batch: PackedBatch) -> Iterator[tuple[int, int, str, int]]:

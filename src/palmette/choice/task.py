@@ -18,12 +18,13 @@ import jinja2.sandbox
 from palmette.choice.items import ChoiceItem, check_item
 from palmette.choice.settings import RULES, Rule
 from palmette.data.text import short
-from palmette.errors import DataError, kind_of_value, reason_of
+from palmette.errors import DataError, in_yaml, kind_of_value, reason_of
 from palmette.files import expand, parse_yaml
 
 Row = Mapping[str, Any]
 OWN = "choices"  # the task of rows that hold context, choices and gold themselves
 _HEADLINES = ("acc", "acc_norm")
+_KINDS = {"str": str, "bool": bool}
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class RowReader:
     def _gold(self, row: Row, where: str) -> int:
         try:
             value = self._values["gold"](**row)
-        except (jinja2.TemplateError, ValueError, TypeError, AttributeError, KeyError) as error:
+        except Exception as error:  # in as many ways as there are expressions
             value, why = None, reason_of(error)
         else:
             why = f"it is {short(value)}"
@@ -180,7 +181,7 @@ class RowReader:
     def _evaluate(self, key: str, row: Row, where: str) -> Any:
         try:
             return self._values[key](**row)
-        except (jinja2.TemplateError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        except Exception as error:  # in as many ways as there are expressions
             raise DataError(f"{where}: its {key} cannot be made: {reason_of(error)}", "Correct the row.") from error
 
 
@@ -240,7 +241,9 @@ def _parsed(text: str, name: str) -> Task:
     except ValueError as error:
         raise DataError(f"task {name!r} is not YAML: {reason_of(error)}", "Correct its file.") from error
     given = _checked(values, Task, name, without=("name",))
-    rules = given["rules"]
+    needs, rules = given["needs"], given["rules"]
+    if not isinstance(needs, list) or not all(isinstance(column, str) for column in needs):
+        raise DataError(f"task {name!r}: 'needs' is {in_yaml(needs)}", "Give a list of columns, such as [question].")
     if not isinstance(rules, dict) or not rules:
         raise DataError(f"task {name!r} has no rules", f"Give it at least one of {', '.join(RULES)}.")
     wordings = {}
@@ -250,8 +253,7 @@ def _parsed(text: str, name: str) -> Task:
         wordings[str(rule)] = Wording(**_checked(wording, Wording, f"{name}, {rule}"))
         if wordings[str(rule)].headline not in _HEADLINES:
             raise DataError(f"task {name!r} has an unknown headline", f"Known are {', '.join(_HEADLINES)}.")
-    given = {key: str(value) if key == "gold" else value for key, value in given.items()}
-    return replace(Task(**{**given, "name": name, "needs": tuple(given["needs"])}), rules=wordings)
+    return replace(Task(**{**given, "name": name, "needs": tuple(needs)}), rules=wordings)
 
 
 def _checked(values: object, kind: type, name: str, without: Sequence[str] = ()) -> dict[str, Any]:
@@ -268,6 +270,12 @@ def _checked(values: object, kind: type, name: str, without: Sequence[str] = ())
     missing = [key for key in needed if key not in values]
     if missing:
         raise DataError(f"task {name!r} lacks {missing[0]!r}", f"It needs {', '.join(needed)}.")
+    values = {key: str(value) if key == "gold" and type(value) is int else value for key, value in values.items()}
+    kinds = {field.name: _KINDS.get(str(field.type), object) for field in fields(kind)}
+    for key, value in values.items():
+        if not isinstance(value, kinds[key]):
+            wanted = "text" if kinds[key] is str else "true or false"
+            raise DataError(f"task {name!r}: {key!r} is {in_yaml(value)}, not {wanted}", "Correct its file.")
     return values
 
 

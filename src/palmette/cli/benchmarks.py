@@ -105,7 +105,8 @@ def eval_choice(
     open_source(model)
     with quick_imports(freeze=True):
         from palmette.choice.job import evaluate_choice
-        from palmette.pages.choice import REPORT, write_report
+        from palmette.choice.results import REPORT
+        from palmette.pages.choice import write_report
 
     news = stderr()
     try:

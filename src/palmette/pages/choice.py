@@ -10,11 +10,10 @@ from typing import Any
 from palmette.choice.compare import Comparison
 from palmette.choice.items import ChoiceItem
 from palmette.choice.measures import BRIER, Figure, Outcome
-from palmette.choice.results import Result, read_texts
+from palmette.choice.results import REPORT, Result, read_texts
 from palmette.numbers import count, duration, fixed, interval, rate
 from palmette.pages.page import render_page, write_page
 
-REPORT = "report.html"
 _SHOWN = 40  # items of each kind
 _CONTEXT = 600  # the most characters of a context that are shown, its end
 NAMES = {
@@ -69,7 +68,7 @@ def write_comparison(path: Path, found: Comparison, texts: Mapping[str, ChoiceIt
         title=f"{found.a.settings['title']}, two results",
         facts=facts,
         main_figures=[],
-        caption="An interval that holds 0 decides nothing.",
+        caption="An interval that holds 0 decides nothing, nor do fewer than six items that only one has right.",
         rows=list(comparison_rows(found)),
         groups=groups,
         subjects=[],
@@ -82,12 +81,13 @@ def comparison_rows(found: Comparison) -> Iterator[dict[str, str]]:
     """The measures under both results, in words."""
     for one in sorted(found.compared, key=lambda one: one.name != found.a.headline):
         factor, places = (1.0, 3) if one.name == BRIER else (100.0, 1)
+        ends = None if one.low is None or one.high is None else (factor * one.low, factor * one.high)
         yield {
             "name": NAMES[one.name][0] + ("" if one.name == BRIER else ", %"),
             "a": fixed(factor * one.a, places),
             "b": fixed(factor * one.b, places),
             "difference": fixed(factor * one.difference, places, sign=True),
-            "interval": interval((factor * one.low, factor * one.high), places, sign=True),
+            "interval": interval(ends, places, sign=True),
             "better": one.better,
         }
 
