@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from palmette.choice.compare import compare_results
+from palmette.choice.compare import compare_results, mcnemar, paired_interval
 from palmette.choice.measures import Outcome, by_subject, figure, figures, wilson
-from palmette.choice.results import Result
+from palmette.choice.results import ITEMS, Result, outcome_record
 from palmette.errors import RunError
 
 SETTINGS = {
@@ -86,12 +88,13 @@ def results(changes: dict[str, object]) -> tuple[Result, Result]:
 
 
 def test_a_comparison_is_paired() -> None:
-    """B wins items 6 to 9 and loses 0 to 2: 0.6 against 0.7, and differences of seven items."""
+    """B wins items 6 to 9 and loses 0 to 2: 0.6 against 0.7. With one more of each among 12, 5/12 less 4/12."""
     found = compare_results(*results({"chat_template": True}))
     acc = next(one for one in found.compared if one.name == "acc")
     assert (acc.a, acc.b, acc.better) == (0.6, 0.7, "unclear")
-    half = 1.959964 * stats.sem([-1] * 3 + [0] * 3 + [1] * 4)
-    assert (acc.low, acc.high) == pytest.approx((0.1 - half, 0.1 + half), abs=1e-6)
+    half = 1.959964 * math.sqrt((9 / 12 - (1 / 12) ** 2) / 12)
+    assert (acc.low, acc.high) == pytest.approx((1 / 12 - half, 1 / 12 + half), abs=1e-6)
+    assert acc.p == pytest.approx(stats.binomtest(3, 7).pvalue)
     assert [pair[0].id for pair in found.only_b] == ["6", "7", "8", "9"]
     assert [pair[0].id for pair in found.only_a] == ["0", "1", "2"]
     assert found.notes == ("B was asked through its chat template, and A was not.",)
@@ -122,3 +125,45 @@ def test_the_interval_of_a_difference_covers_the_truth() -> None:
         acc = compare_results(Result(SETTINGS, a), Result(SETTINGS, b)).compared[0]
         covered += acc.low <= -0.1 <= acc.high
     assert 0.92 <= covered / 500 <= 0.98
+
+
+def test_mcnemars_test_is_scipys() -> None:
+    for won, lost in ((6, 0), (5, 0), (4, 3), (10, 2), (300, 260)):
+        assert mcnemar(won, lost) == mcnemar(lost, won) == pytest.approx(stats.binomtest(won, won + lost).pvalue)
+    assert mcnemar(0, 0) == 1.0
+
+
+@pytest.mark.parametrize(("number", "better"), [(1, "unclear"), (2, "unclear"), (5, "unclear"), (6, "B"), (60, "B")])
+def test_a_few_items_that_all_go_one_way_decide_nothing(number: int, better: str) -> None:
+    """Of five, all go one way with probability 2 / 32 by chance, of six with 2 / 64. Differences do not vary here."""
+    a = tuple(outcome(str(i), (-2.0, -1.0)) for i in range(number))
+    b = tuple(outcome(str(i), (-1.0, -2.0)) for i in range(number))
+    acc, *_, brier = compare_results(Result(SETTINGS, a), Result(SETTINGS, b)).compared
+    assert (acc.name, acc.difference, acc.better) == ("acc", 1.0, better)
+    assert (brier.name, brier.low, brier.high, brier.better) == ("brier", None, None, "unclear")
+    assert (acc.low is None) is (number < 2)
+    if acc.low is not None and acc.high is not None:
+        assert acc.high - acc.low > 0.01
+
+
+def test_equal_models_are_seldom_told_apart() -> None:
+    """Two models that are right with the same probability, on few items. At most 5 in 100 such pairs get a winner."""
+    draws = np.random.default_rng(1)
+    for number in (4, 8, 16, 40):
+        winners = 0
+        for won, lost, _ in draws.multinomial(number, [0.2, 0.2, 0.6], size=1000):
+            low, high = paired_interval(int(won), int(lost), number)
+            assert low is not None
+            assert high is not None
+            winners += (low > 0 or high < 0) and mcnemar(int(won), int(lost)) <= 0.05
+        assert winners <= 60
+
+
+def test_a_result_keeps_the_name_of_every_odd_item(tmp_path: Path) -> None:
+    one = Result(
+        {**SETTINGS, "title": "t"}, (outcome("1", (-1.0, -2.0)),), 1.0, {"merged": [str(i) for i in range(100)]}
+    )
+    (tmp_path / "settings.json").write_text(json.dumps(one.settings))
+    (tmp_path / ITEMS).write_text(json.dumps(outcome_record(one.outcomes[0])) + "\n")
+    one.write(tmp_path, [])
+    assert Result.read(tmp_path).odd == one.odd

@@ -1,4 +1,11 @@
-"""Two results of one benchmark compared, item by item. Results under different rules are refused."""
+"""Two results of one benchmark compared, item by item. Results under different rules are refused.
+
+The interval of a difference of shares is that of Bonett and Price (2012, "Adjusted Wald confidence interval for a
+difference of binomial proportions based on paired data"). Each of the two kinds of items that only one result has right
+gets one item more, and all items two, so it has a width where every such item goes one way, and where there are none.
+Which result is better is also put to the exact test of McNemar on these items: fewer than six of them say nothing. The
+interval of Brier scores is 1.96 standard errors of the items' differences.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from palmette.choice.measures import Outcome, measures_of, value_of
+from palmette.choice.measures import BRIER, Outcome, Z, measures_of, value_of
 from palmette.choice.results import Result
 from palmette.errors import RunError
 
-_Z = 1.959963984540054
+_LEVEL = 0.05
+_SAME_DIFFERENCE = 1e-12  # of Brier scores that differ by rounding only
 # What two results must have in common, and how messages name it.
 _SAME = {
     "task": "task",
@@ -32,22 +40,28 @@ class Compared:
         name: the measure.
         a, b: its values, shares or Brier scores.
         difference: b less a.
-        low, high: the 95 % interval of the difference, from the differences of the items.
+        low, high: the 95 % interval of the difference. None if nothing is known of it: for fewer than two items, and
+            for Brier scores that differ by the same amount in every item.
+        p: of McNemar's exact test, whether the items that only one result has right go one way by chance. None for
+            Brier scores.
     """
 
     name: str
     a: float
     b: float
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    p: float | None = None
 
     @property
     def better(self) -> str:
-        """Which result is better, "A" or "B". "unclear" if the interval holds 0."""
-        if self.low <= 0.0 <= self.high:
+        """Which result is better, "A" or "B". "unclear" if there is no interval, it holds 0, or p is above 0.05."""
+        if self.low is None or self.high is None or self.low <= 0.0 <= self.high:
             return "unclear"
-        return "B" if (self.difference > 0) is (self.name != "brier") else "A"
+        if self.p is not None and self.p > _LEVEL:
+            return "unclear"
+        return "B" if (self.difference > 0) is (self.name != BRIER) else "A"
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,44 @@ def _compared(pairs: list[tuple[Outcome, Outcome]], name: str) -> Compared:
     values = [(value_of(x, name), value_of(y, name)) for x, y in pairs]
     number = len(values)
     a, b = (math.fsum(pair[side] for pair in values) / number for side in (0, 1))
-    mean = b - a
-    variance = math.fsum((y - x - mean) ** 2 for x, y in values) / max(number - 1, 1)
-    half = _Z * math.sqrt(variance / number)
-    return Compared(name, a, b, mean, mean - half, mean + half)
+    if name == BRIER:
+        return Compared(name, a, b, b - a, *_spread([y - x for x, y in values]))
+    won, lost = (sum((y - x) * side > 0 for x, y in values) for side in (1, -1))
+    return Compared(name, a, b, b - a, *paired_interval(won, lost, number), mcnemar(won, lost))
+
+
+def _spread(differences: list[float]) -> tuple[float, float] | tuple[None, None]:
+    """The 95 % interval of the mean of differences. None where they do not vary."""
+    number, mean = len(differences), math.fsum(differences) / len(differences)
+    if max(differences) - min(differences) < _SAME_DIFFERENCE:
+        return None, None
+    half = Z * math.sqrt(math.fsum((one - mean) ** 2 for one in differences) / (number - 1) / number)
+    return mean - half, mean + half
+
+
+def paired_interval(won: int, lost: int, number: int) -> tuple[float, float] | tuple[None, None]:
+    """The 95 % interval of a difference of two shares of the same items, by Bonett and Price (2012).
+
+    >>> [round(end, 3) for end in paired_interval(9, 1, 48)]
+    [0.032, 0.288]
+
+    Args:
+        won: items that only the second share counts.
+        lost: items that only the first one counts.
+        number: all items. Nothing is known from fewer than two.
+    """
+    if number < 2:
+        return None, None
+    up, down = (won + 1) / (number + 2), (lost + 1) / (number + 2)
+    half = Z * math.sqrt((up + down - (up - down) ** 2) / (number + 2))
+    return max(up - down - half, -1.0), min(up - down + half, 1.0)
+
+
+def mcnemar(won: int, lost: int) -> float:
+    """The two-sided p of McNemar's exact test: of a fair coin, at least as far from even.
+
+    >>> mcnemar(6, 0), mcnemar(5, 0), mcnemar(0, 0)
+    (0.03125, 0.0625, 1.0)
+    """
+    tail = sum(math.comb(won + lost, k) for k in range(min(won, lost) + 1))
+    return min(1.0, tail / 2 ** (won + lost - 1)) if won + lost else 1.0

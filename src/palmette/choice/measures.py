@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 SHARES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 BRIER = "brier"
-_Z = 1.959963984540054  # of the normal distribution, for 95 %
+Z = 1.959963984540054  # standard errors of a 95 % interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def pooled(parts: Sequence[Figure], measure: str) -> Figure:
 
 def _figure(mean: float, stderr: float, number: int, measure: str) -> Figure:
     if measure == BRIER:
-        return Figure(mean, stderr, max(mean - _Z * stderr, 0.0), min(mean + _Z * stderr, 2.0), number)
+        return Figure(mean, stderr, max(mean - Z * stderr, 0.0), min(mean + Z * stderr, 2.0), number)
     low, high = wilson(mean, number)
     return Figure(mean, stderr, low, high, number)
 
@@ -168,9 +168,9 @@ def wilson(share: float, number: int) -> tuple[float, float]:
     >>> [round(end, 4) for end in wilson(0.4, 10)]
     [0.1682, 0.6873]
     """
-    spread = _Z**2 / number
+    spread = Z**2 / number
     centre = (share + spread / 2) / (1 + spread)
-    half = _Z / (1 + spread) * math.sqrt(share * (1 - share) / number + spread / (4 * number))
+    half = Z / (1 + spread) * math.sqrt(share * (1 - share) / number + spread / (4 * number))
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
