@@ -9,11 +9,22 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, LlamaConfig, PreTrainedTokenizerFast, Qwen3Config
+from transformers import (
+    FalconConfig,
+    GPT2Config,
+    LlamaConfig,
+    MambaConfig,
+    OPTConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    RwkvConfig,
+)
 
 from palmette.errors import ModelError
 from palmette.model.forward import score_tokens
 from palmette.model.loading import add_lora
+from palmette.model import outline as outlines
+from palmette.model.gguf_header import GgufLayout
 from palmette.model.outline import outline_of_config, outline_of_gguf
 from palmette.studies.planning.memory import Job, longest_context, memory_need
 from palmette.tree.batch import PackedBatch
@@ -81,6 +92,73 @@ def test_counts_are_those_of_a_real_model(family: str) -> None:
         adapted = add_lora(model, rank=3, alpha=1.0, dropout=0.0, targets="all-linear")
         trained = sum(one.numel() for one in adapted.parameters() if one.requires_grad)
         assert trained == 3 * outline.linear_width
+
+
+@pytest.mark.parametrize(
+    ("form", "key_heads"),
+    [
+        ({"multi_query": True}, 1),
+        ({"multi_query": False}, 4),
+        ({"new_decoder_architecture": True, "num_kv_heads": 2}, 2),
+    ],
+)
+def test_key_heads_of_falcon_are_those_of_its_layers(form: dict[str, Any], key_heads: int) -> None:
+    """Its layer has one matrix for queries, keys and values: (4 + 2 * key heads) heads of 8."""
+    from transformers import AutoModelForCausalLM
+
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = FalconConfig(**sizes, ffn_hidden_size=80, **form)
+    layer = AutoModelForCausalLM.from_config(config).transformer.h[0]
+    outline = outline_of_config(config)
+    assert layer.self_attention.query_key_value.weight.shape[0] == (4 + 2 * key_heads) * 8
+    assert (outline.num_heads, outline.num_key_heads, outline.head_size) == (4, key_heads, 8)
+    assert outline.intermediate_size == layer.mlp.dense_h_to_4h.weight.shape[0] == 80
+    assert outline.cached_values == 2 * 2 * key_heads * 8
+
+
+def test_the_mlp_of_opt_is_counted() -> None:
+    """Two layers of 80 * 32 weights each, with 80 + 32 biases."""
+    from transformers import AutoModelForCausalLM
+
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = OPTConfig(**sizes, ffn_dim=80, word_embed_proj_dim=32)
+    layers = AutoModelForCausalLM.from_config(config).model.decoder.layers
+    counted = sum(one.numel() for layer in layers for part in (layer.fc1, layer.fc2) for one in part.parameters())
+    outline = outline_of_config(config)
+    assert outline.parameters["MLP"] == counted == 2 * (2 * 80 * 32 + 80 + 32)
+    assert outline.intermediate_size == 80
+
+
+@pytest.mark.parametrize("kind", [MambaConfig, RwkvConfig])
+def test_a_family_without_attention_is_refused(kind: Any) -> None:
+    config = kind(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2)
+    with pytest.raises(ModelError, match=rf"the family '{config.model_type}' states no number of attention heads"):
+        outline_of_config(config)
+
+
+KEYS = {"embedding_length": 32, "attention.head_count": 4, "block_count": 2, "feed_forward_length": 80}
+TABLE = {"token_embd.weight": (32, 64)}
+
+
+@pytest.mark.parametrize(
+    ("keys", "shapes", "problem"),
+    [
+        ({"attention.head_count": 0}, TABLE, r"states attention.head_count = 0, not a whole number from 1 on"),
+        ({"attention.head_count_kv": []}, TABLE, r"states attention.head_count_kv = \[\], not"),
+        ({"embedding_length": "wide"}, TABLE, r"states embedding_length = 'wide', not"),
+        ({"feed_forward_length": None}, TABLE, r"states feed_forward_length = None, not"),
+        ({"context_length": 2.5}, TABLE, r"states context_length = 2.5, not"),
+        ({}, {"token_embd.weight": ()}, r"token_embd.weight of a.gguf has the shape \[\]"),
+        ({}, {}, r"does not state token_embd.weight"),
+    ],
+)
+def test_a_gguf_header_that_makes_no_sense(
+    keys: dict[str, Any], shapes: dict[str, Any], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = GgufLayout("llama", {**KEYS, **keys}, {}, shapes, dict.fromkeys(shapes, "F32"))
+    monkeypatch.setattr(outlines, "read_layout", lambda _: layout)
+    with pytest.raises(ModelError, match=problem):
+        outline_of_gguf(Path("a.gguf"))
 
 
 def test_a_gguf_header_says_what_the_configuration_says(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:

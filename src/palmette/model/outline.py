@@ -18,6 +18,8 @@ from palmette.errors import ModelError
 from palmette.model.gguf_header import GgufLayout, read_layout
 
 PARTS = ("embedding", "attention", "MLP", "output layer", "other")
+# What the names of the MLP's parameters hold. OPT has its two layers without a module around them.
+_OF_MLP = ("mlp", "feed_forward", "ffn", "expert", ".fc1.", ".fc2.")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def outline_of_config(config: Any, stored_bytes: int | None = None) -> Outline:
         stored_bytes: size of the files with the weights, if it is known.
 
     Raises:
-        ModelError: it is no causal language model that transformers knows.
+        ModelError: it is no causal language model that transformers knows, or one without attention.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -95,6 +97,12 @@ def outline_of_config(config: Any, stored_bytes: int | None = None) -> Outline:
             "Give a decoder-only model that transformers knows.",
         ) from error
     text = config.get_text_config()
+    num_heads = getattr(text, "num_attention_heads", None)
+    if not isinstance(num_heads, int) or num_heads < 1:
+        raise ModelError(
+            f"the family {text.model_type!r} states no number of attention heads, so it has none",
+            "Give a decoder-only model with attention.",
+        )
     head = model.get_output_embeddings()
     tied = head is not None and head.weight is model.get_input_embeddings().weight
     linears = [one for one in model.modules() if isinstance(one, torch.nn.Linear) and one is not head]
@@ -102,14 +110,13 @@ def outline_of_config(config: Any, stored_bytes: int | None = None) -> Outline:
     transposed = [one.weight for one in model.modules() if type(one).__name__ == "Conv1D"]
     shapes = [tuple(one.weight.shape) for one in linears] + [tuple(one.shape) for one in transposed]
     dtype = getattr(text, "dtype", None) or getattr(config, "dtype", None)
-    num_heads = text.num_attention_heads
     return Outline(
         family=str(text.model_type),
         num_layers=text.num_hidden_layers,
         hidden_size=text.hidden_size,
         intermediate_size=_intermediate(text),
         num_heads=num_heads,
-        num_key_heads=getattr(text, "num_key_value_heads", None) or num_heads,
+        num_key_heads=_key_heads(text, num_heads),
         head_size=getattr(text, "head_dim", None) or text.hidden_size // num_heads,
         vocabulary=text.vocab_size,
         num_positions=getattr(text, "max_position_embeddings", None),
@@ -124,12 +131,23 @@ def outline_of_config(config: Any, stored_bytes: int | None = None) -> Outline:
     )
 
 
+def _key_heads(text: Any, num_heads: int) -> int:
+    """The number of key heads. Falcon has its own names for it, and one head where its older form shares it."""
+    stated = getattr(text, "num_key_value_heads", None)
+    if stated:
+        return int(stated)
+    if getattr(text, "multi_query", False) and not getattr(text, "new_decoder_architecture", False):
+        return 1
+    return int(getattr(text, "num_kv_heads", None) or num_heads)
+
+
 def _intermediate(text: Any) -> int:
     """The width inside the MLP that a token passes."""
     experts = getattr(text, "num_experts_per_tok", None)
     if experts:
         return int(experts * (getattr(text, "moe_intermediate_size", None) or text.intermediate_size))
-    return int(getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * text.hidden_size)
+    names = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
+    return int(next(filter(None, (getattr(text, name, None) for name in names)), 4 * text.hidden_size))
 
 
 def _parameters(model: Any) -> dict[str, int]:
@@ -153,14 +171,14 @@ def _part(name: str) -> str:
         return "other"
     if "attn" in name or "attention" in name:
         return "attention"
-    return "MLP" if any(word in name for word in ("mlp", "feed_forward", "ffn", "expert")) else "other"
+    return "MLP" if any(word in name for word in _OF_MLP) else "other"
 
 
 def outline_of_gguf(file: Path) -> Outline:
     """The outline of a GGUF file, of which only the header is read.
 
     Raises:
-        ModelError: the file is no GGUF file, is damaged, or states too little.
+        ModelError: the file is no GGUF file, is damaged, states too little, or is a model without attention.
     """
     layout = read_layout(file)
     try:
@@ -173,7 +191,16 @@ def outline_of_gguf(file: Path) -> Outline:
 
 def _gguf_outline(layout: GgufLayout, file: Path) -> Outline:
     keys, shapes = layout.keys, layout.shapes
-    hidden, num_heads = int(keys["embedding_length"]), _highest(keys["attention.head_count"])
+
+    def number(name: str, least: int = 1) -> int:
+        return _highest(keys[name], name, file, least)
+
+    hidden, num_heads = number("embedding_length"), number("attention.head_count")
+    if len(shapes["token_embd.weight"]) != 2:
+        raise ModelError(
+            f"token_embd.weight of {file} has the shape {list(shapes['token_embd.weight'])}, and is no table of tokens",
+            "Fetch the file again.",
+        )
     parameters = dict.fromkeys(PARTS, 0)
     linear: list[tuple[int, ...]] = []
     for name, shape in shapes.items():
@@ -183,21 +210,22 @@ def _gguf_outline(layout: GgufLayout, file: Path) -> Outline:
         if inside and len(shape) == 2 and name.endswith(".weight"):
             linear.append(shape)
     tensors = [name for name in shapes if len(shapes[name]) > 1]
-    experts = int(keys.get("expert_used_count", 0))
-    width = _highest(keys["feed_forward_length"])
+    experts = number("expert_used_count", 0) if "expert_used_count" in keys else 0
+    width = number("feed_forward_length", 0)
+    expert_width = number("expert_feed_forward_length", 0) if "expert_feed_forward_length" in keys else width
     return Outline(
         family=layout.architecture,
-        num_layers=int(keys["block_count"]),
+        num_layers=number("block_count"),
         hidden_size=hidden,
-        intermediate_size=experts * int(keys.get("expert_feed_forward_length", width)) if experts else width,
+        intermediate_size=experts * expert_width if experts else width,
         num_heads=num_heads,
-        num_key_heads=_highest(keys.get("attention.head_count_kv", num_heads)),
-        head_size=int(keys.get("attention.key_length", hidden // num_heads)),
+        num_key_heads=number("attention.head_count_kv") if "attention.head_count_kv" in keys else num_heads,
+        head_size=number("attention.key_length") if "attention.key_length" in keys else hidden // num_heads,
         vocabulary=shapes["token_embd.weight"][-1],
-        num_positions=int(keys["context_length"]) if "context_length" in keys else None,
+        num_positions=number("context_length") if "context_length" in keys else None,
         tied="output.weight" not in shapes,
         rope={"rope_theta": keys["rope.freq_base"]} if "rope.freq_base" in keys else {},
-        window=int(keys["attention.sliding_window"]) if "attention.sliding_window" in keys else None,
+        window=number("attention.sliding_window", 0) if "attention.sliding_window" in keys else None,
         parameters=parameters,
         linear_parameters=sum(rows * columns for rows, columns in linear),
         linear_width=sum(map(sum, linear)),
@@ -206,6 +234,16 @@ def _gguf_outline(layout: GgufLayout, file: Path) -> Outline:
     )
 
 
-def _highest(value: Any) -> int:
-    """A number, or the highest of numbers that each layer has for itself."""
-    return int(max(value)) if isinstance(value, list) else int(value)
+def _highest(value: Any, name: str, file: Path, least: int) -> int:
+    """A number, or the highest of numbers that each layer has for itself.
+
+    Raises:
+        ModelError: it is no whole number, or below the least.
+    """
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(type(one) is int for one in values) or max(values) < least:
+        raise ModelError(
+            f"the header of {file} states {name} = {value!r:.60}, not a whole number from {least} on",
+            "Use a GGUF file of a language model with attention.",
+        )
+    return int(max(values))
