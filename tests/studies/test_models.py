@@ -88,6 +88,37 @@ def test_the_same_family_is_compared_token_by_token(record: dict[str, Any]) -> N
     assert 0 < first["replies"][0]["entropy"] <= math.log(first["configuration"]["vocabulary"])
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_model_that_cannot_do_a_part_says_why_and_the_others_go_on(
+    first: bool, tiny_folder: Path, other_family: Path, tmp_path: Path
+) -> None:
+    """A GPT-2 with 40 positions cannot read a long text, nor reply to a long prompt."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "short"
+    tokenizer = AutoTokenizer.from_pretrained(other_family)
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=40, n_embd=32, n_layer=2, n_head=4, eos_token_id=0)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    names = [str(folder), str(tiny_folder)] if first else [str(tiny_folder), str(folder)]
+    texts = (*TEXTS[1:], SharedText("long", "The ferry left at 7:40. " * 4))
+    settings = CompareSettings(max_new_tokens=40, texts=texts, limit_documents=2, skip=("weights",))
+    found = compare_models(names, settings, lambda _: None)
+    short, tiny = found["models"] if first else reversed(found["models"])
+    assert set(short["why_not"]) == {"replies", "reading"}
+    assert "the longest prompt, with its reply, needs" in short["why_not"]["replies"]
+    assert "and the limit of GPT2LMHeadModel" in short["why_not"]["reading"]
+    assert "replies" not in short
+    assert tiny["why_not"] == {}
+    assert len(tiny["texts"]) == 2
+    assert tiny["replies"]
+    assert found["pairs"][0]["why_not"] == "One of the models could not read the texts."
+    assert f"{folder}, what the models say: {short['why_not']['replies']}." in found["notes"]
+    html = render_comparison(found)
+    assert "The longest prompt, with its reply, needs" in html
+    assert "One of the models could not read the texts." in html
+
+
 def test_the_page_shows_everything_and_no_markup_of_a_model(record: dict[str, Any]) -> None:
     changed = json.loads(json.dumps(record))
     changed["models"][0]["replies"][0]["reply"] = "<script>alert(1)</script>"
@@ -146,10 +177,15 @@ def test_characters_of_several_tokens_are_spelled_once(tokenizer: PreTrainedToke
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("nonsense", "line 2 is no JSON"),
-        ('{"raw": ""}', "line 2 holds no text"),
-        ('{"raw": "a", "chats": "b"}', "line 2 has 'chats'"),
-        ('{"raw": "a", "chat": 3}', "line 2 has 'chat'"),
+        ("nonsense", "line 2 is not JSON"),
+        ('["a"]', "line 2 is a list, not an object"),
+        ('{"raw": ""}', "line-2 holds no text"),
+        ('{"raw": "", "chat": "Who?"}', "line-2 holds no text"),
+        ('{"id": "why"}', "why holds no text"),
+        ('{"raw": "a", "raw": "b"}', "line 2 has the key 'raw' twice"),
+        ('{"raw": "a", "chats": "b"}', "line-2 has 'chats'"),
+        ('{"raw": "a", "chat": 3}', "line-2 has 'chat'"),
+        ('{"raw": "a", "id": "line-1"}', "two prompts have the id 'line-1'"),
     ],
 )
 def test_prompts_that_cannot_be_read(line: str, message: str, tmp_path: Path) -> None:
@@ -157,6 +193,13 @@ def test_prompts_that_cannot_be_read(line: str, message: str, tmp_path: Path) ->
     file.write_text(f'{{"chat": "Who?"}}\n{line}\n')
     with pytest.raises(DataError, match=message):
         read_prompts(file)
+
+
+def test_prompts_of_a_windows_editor(tmp_path: Path) -> None:
+    """With a byte-order mark, and with the nulls that a table has."""
+    file = tmp_path / "prompts.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"raw": "a", "chat": null}\r\n\r\n{"id": "b", "chat": "Who?"}\r\n')
+    assert [(one.id, one.raw, one.chat) for one in read_prompts(file)] == [("line-1", "a", None), ("b", None, "Who?")]
 
 
 def test_the_command(

@@ -21,17 +21,21 @@ from transformers import (
 )
 
 from palmette.errors import ModelError
-from palmette.model.forward import score_tokens
-from palmette.model.loading import add_lora
+from palmette.inference.names import resolve_model
 from palmette.model import outline as outlines
+from palmette.model.forward import score_tokens
 from palmette.model.gguf_header import GgufLayout
+from palmette.model.loading import add_lora
 from palmette.model.outline import outline_of_config, outline_of_gguf
+from palmette.studies.models.facts import disk_bytes, licence_of
 from palmette.studies.planning.memory import Job, longest_context, memory_need
+from palmette.studies.planning.source import outline_of_source
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 from tests.support.command import palmette
 from tests.support.gguf import write_gguf
+from tests.support.hub import KNOWN, downloaded, fake_hub, use_hub
 from tests.support.models import SMALL, VOCABULARY, on_path, tiny_llama
 
 LLAMA_3_8B = LlamaConfig(
@@ -179,6 +183,24 @@ def test_a_file_that_is_no_gguf_file(content: bytes, tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(ModelError, match="cannot be read as a GGUF model"):
         outline_of_gguf(file)
+
+
+def test_a_fetched_model_of_the_hub_has_a_size_and_a_licence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub answers, so nothing is an earlier download. The files are those of the snapshot of the revision."""
+    with fake_hub() as hub:
+        use_hub(monkeypatch, hub.server_port, tmp_path)
+        snapshot = downloaded(tmp_path, KNOWN)
+        LlamaConfig(**SMALL).save_pretrained(snapshot)
+        source = resolve_model(KNOWN)
+        assert outline_of_source(source).stored_bytes is None
+        (snapshot / "model-00001-of-00002.safetensors").write_bytes(b"x" * 700)
+        (snapshot / "model-00002-of-00002.safetensors").write_bytes(b"x" * 50)
+        (snapshot / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+        outline = outline_of_source(source)
+        assert (outline.stored_bytes, disk_bytes(source, outline)) == (750, 750)
+        assert licence_of(source) == "apache-2.0"
+        (snapshot / "README.md").unlink()
+        assert licence_of(source) == "not stated"
 
 
 def kept_bytes(model: Any, num_tokens: int) -> int:

@@ -11,10 +11,12 @@ from scipy.stats import binom
 
 from palmette.data.records import Answer, Document, Question
 from palmette.decode.prediction import Prediction
+from palmette.errors import TemplateError
 from palmette.evaluate.holm import holm
 from palmette.evaluate.squad import Evaluation
 from palmette.evaluate.squad_metrics import score_answers
 from palmette.pages.model_ranking import conclusion, render_ranking
+from palmette.studies.models import rank
 from palmette.studies.models.rank import compare_pairs, mark_front
 from tests.support.command import palmette
 
@@ -65,6 +67,21 @@ def model(name: str, exact: float, rate: float, memory: float) -> dict[str, Any]
         "num_parameters": 10,
         "intervals": {"exact": (exact - 5, exact + 5)},
     }
+
+
+def test_a_template_that_cannot_be_used_shows_before_a_model_is_measured(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    bad = tmp_path / "bad"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    tokenizer.chat_template = "{{ raise_exception('never') }}"
+    tokenizer.save_pretrained(bad)
+    AutoModelForCausalLM.from_pretrained(tiny_folder).save_pretrained(bad)
+    monkeypatch.setattr(rank, "open_model", lambda _: pytest.fail("a model was loaded"))
+    with pytest.raises(TemplateError, match=r"bad' cannot be asked: .* Leave this model out\."):
+        rank.rank_models([str(tiny_folder), str(bad)], "builtin:test", rank.RankSettings(2), lambda _: None)
 
 
 def test_the_front_holds_whoever_nobody_beats() -> None:

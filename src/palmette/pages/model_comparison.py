@@ -186,7 +186,7 @@ def _replies(models: Sequence[Record]) -> Iterator[dict[str, Any]]:
                     "entropy": fixed(one["entropy"], 2),
                 }
                 if one
-                else {"name": model["name"], "put": None}
+                else {"name": model["name"], "put": None, "why_not": _why_not(model, "replies")}
                 for model, one in zip(models, found, strict=True)
             ],
         }
@@ -194,9 +194,16 @@ def _replies(models: Sequence[Record]) -> Iterator[dict[str, Any]]:
 
 def _reading(models: Sequence[Record]) -> Iterator[dict[str, Any]]:
     """Bits per byte of each text. They can be compared between tokenizers."""
-    for index, text in enumerate(models[0].get("texts", ())):
-        cell = _at("texts", index, "bits_per_byte", form=lambda value: fixed(value, 3))
-        yield _row(text["id"], models, cell)
+    of_model = [{text["id"]: text["bits_per_byte"] for text in model.get("texts", ())} for model in models]
+    for name in dict.fromkeys(name for bits in of_model for name in bits):
+        cells = [fixed(bits.get(name), 3) for bits in of_model]
+        yield {"name": name, "cells": cells, "differs": len(set(cells)) > 1}
+
+
+def _why_not(model: Record, part: str) -> str:
+    """Why a model could not do a part, as a sentence."""
+    problem = model["why_not"].get(part)
+    return f"{problem[0].upper()}{problem[1:]}." if problem else "It has no chat template."
 
 
 def _pair(first: str, pair: Record) -> dict[str, Any]:

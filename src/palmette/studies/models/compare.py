@@ -3,15 +3,16 @@
 Models are loaded one after the other. Of the first one the weights are kept in a file, and how it reads the shared
 texts in memory, until the last model has been compared with it.
 
-Parts that take long can be left out (`PARTS`). A model that cannot do a part says why in the record, and the others go
-on.
+Parts that take long can be left out (`PARTS`). If a model cannot reply, read or answer, its record says why under
+`why_not`, and the comparison goes on.
 """
 
 from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from palmette import run
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.decode.reasoning import sequence_ends
-from palmette.errors import DataError, ModelError
+from palmette.errors import DataError, ModelError, PalmetteError
 from palmette.evaluate.bootstrap import paired_difference
 from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.evaluate.squad import Evaluation
@@ -43,6 +44,7 @@ PARTS: Mapping[str, str] = {
     "task": "exact answers from documents",
 }
 _SAME_TOKENS = "The models have other tokens, so their distributions cannot be compared token by token."
+_NOT_READ = "One of the models could not read the texts."
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,16 @@ def _one(
         "template": template_facts(tokenizer),
         "problem": opened.problem,
         "speed": {},
+        "why_not": {},
     }
-    readings = _measured(record, opened, settings)
-    evaluation = _task(record, opened, data)
+    with _part(record, "replies"):
+        _replies(record, opened, settings)
+    readings: list[TextReading] = []
+    with _part(record, "reading"):
+        readings = _readings(record, opened, settings)
+    evaluation = None
+    with _part(record, "task"):
+        evaluation = _task(record, opened, data)
     if first is None:
         weights = folder / "weights.safetensors"
         if "weights" not in settings.skip:
@@ -152,27 +161,40 @@ def _one(
     pair: dict[str, Any] = {"name": source.name}
     if "weights" not in settings.skip:
         pair["weights"] = weight_distances(first.weights, model)
-    if readings:
+    if "reading" not in settings.skip:
         pair |= _divergence(first, readings, record, tokenizer)
     if evaluation is not None and first.evaluation is not None:
         pair["task"] = _difference(first.evaluation, evaluation)
     return record, pair, first
 
 
-def _measured(record: dict[str, Any], opened: OpenedModel, settings: CompareSettings) -> list[TextReading]:
-    """Put what a model says and how it reads into its record."""
-    model, tokenizer = opened.loaded.model, opened.loaded.tokenizer
-    if "replies" not in settings.skip:
-        record["replies"], record["speed"]["written"] = replies_of(
-            model,
-            tokenizer,
-            settings.prompts,
-            chats=opened.answerer is not None,
-            max_new_tokens=settings.max_new_tokens,
-        )
+@contextmanager
+def _part(record: dict[str, Any], part: str) -> Iterator[None]:
+    """Within the block a model does a part. If it cannot, its record says why."""
+    try:
+        yield
+    except PalmetteError as error:
+        record["why_not"][part] = error.problem
+
+
+def _replies(record: dict[str, Any], opened: OpenedModel, settings: CompareSettings) -> None:
+    """Put what a model says into its record."""
+    if "replies" in settings.skip:
+        return
+    record["replies"], record["speed"]["written"] = replies_of(
+        opened.loaded.model,
+        opened.loaded.tokenizer,
+        settings.prompts,
+        chats=opened.answerer is not None,
+        max_new_tokens=settings.max_new_tokens,
+    )
+
+
+def _readings(record: dict[str, Any], opened: OpenedModel, settings: CompareSettings) -> list[TextReading]:
+    """Put how a model reads into its record."""
     if "reading" in settings.skip:
         return []
-    readings, record["speed"]["read"] = read_texts(model, tokenizer, settings.texts)
+    readings, record["speed"]["read"] = read_texts(opened.loaded.model, opened.loaded.tokenizer, settings.texts)
     record["texts"] = [
         {"id": one.id, "tokens": len(one.tokens), "bits_per_byte": one.score.bits_per_byte} for one in readings
     ]
@@ -194,6 +216,8 @@ def _task(record: dict[str, Any], opened: OpenedModel, data: DataSet | None) -> 
 def _divergence(
     first: _First, readings: Sequence[TextReading], record: Mapping[str, Any], tokenizer: Any
 ) -> dict[str, Any]:
+    if not first.readings or not readings:
+        return {"reading": None, "why_not": _NOT_READ}
     same = record["tokenizer"]["same_tokens"] and [one.tokens for one in first.readings] == [
         one.tokens for one in readings
     ]
@@ -232,5 +256,6 @@ def notes(models: Sequence[Mapping[str, Any]]) -> list[str]:
             found.append(f"{record['name']} has no chat template. It is only asked raw, and answers no questions.")
         elif record["problem"]:
             found.append(f"{record['name']} is only asked raw: {record['problem']}.")
+        found += [f"{record['name']}, {PARTS[part]}: {problem}." for part, problem in record["why_not"].items()]
         found += [f"{record['name']}: {warning}" for warning in record["tokenizer"]["warnings"]]
     return found

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from palmette.inference.names import ModelSource, locate
-from palmette.model.embedded import DEFAULT_MODEL, find_gguf
+from palmette.inference.names import ModelSource, check_hub, locate
 from palmette.model.gguf_header import read_layout
 from palmette.model.outline import Outline
 from palmette.studies.models.texts import SharedText
+from palmette.studies.planning.source import gguf_of
 from palmette.tree.segments import TextEncoder
 
 _NOT_STATED = "not stated"
@@ -31,33 +31,29 @@ def configuration(outline: Outline) -> dict[str, Any]:
     }
 
 
-def gguf_of(source: ModelSource) -> Path | None:
-    """The GGUF file that a model comes from, if it comes from one."""
-    name = locate(source.section.name)
-    if Path(name).suffix.lower() == ".gguf":
-        return Path(name)
-    return find_gguf() if name == DEFAULT_MODEL and not Path(name).is_dir() else None
-
-
 def licence_of(source: ModelSource) -> str:
     """The licence that the files of a model state, of a run that of its base. "not stated" if none does."""
     file = gguf_of(source)
     if file is not None:
         return str(read_layout(file).general.get("license", _NOT_STATED))
-    name = locate(source.section.name)
-    readme = Path(name) / "README.md"
-    if not Path(name).is_dir():
-        from huggingface_hub import try_to_load_from_cache
-
-        cached = try_to_load_from_cache(name, "README.md")
-        readme = Path(cached) if isinstance(cached, str) else readme
     try:
-        front = _FRONT.match(readme.read_text(encoding="utf-8", errors="replace"))
+        front = _FRONT.match(_readme(source).read_text(encoding="utf-8", errors="replace"))
         header = yaml.safe_load(front.group(1)) if front else None
-    except (OSError, yaml.YAMLError):
+    except Exception:  # the hub's client has a dozen kinds, and a licence is not worth a stop
         return _NOT_STATED
     stated = header.get("license") if isinstance(header, dict) else None
     return str(stated) if stated else _NOT_STATED
+
+
+def _readme(source: ModelSource) -> Path:
+    """The model card of a folder, or of a model of the hub at its revision, which is fetched if it is not there."""
+    section, name = source.section, locate(source.section.name)
+    folder = Path(name) if Path(name).is_dir() else check_hub(section)
+    if folder is not None:
+        return folder / "README.md"
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(name, "README.md", revision=section.revision))
 
 
 def disk_bytes(source: ModelSource, outline: Outline) -> int | None:

@@ -97,11 +97,11 @@ def open_model(source: ModelSource) -> OpenedModel:
     Raises:
         ModelError: it cannot be loaded, or cannot honour the attention mask of a tree.
     """
-    outline = outline_of_source(source)
     try:
         answerer = open_answerer(source, calibrated=False)
     except TemplateError as error:
         loaded = load_merged(source)
         check_model(loaded.model, training=False, weights=loaded.content)
-        return OpenedModel(source, outline, loaded, None, error.problem)
-    return OpenedModel(source, outline, answerer.loaded, answerer)
+        return OpenedModel(source, outline_of_source(source), loaded, None, error.problem)
+    # After loading, when the files of a model of the hub are there.
+    return OpenedModel(source, outline_of_source(source), answerer.loaded, answerer)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palmette import run
+from palmette.config.recipes import Recipe
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.errors import DataError, TemplateError
@@ -18,6 +19,7 @@ from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.evaluate.squad import Evaluation
 from palmette.inference.base import source_tokenizer
 from palmette.inference.names import ModelSource
+from palmette.inference.task import recipe_task
 from palmette.model.loading import DType
 from palmette.progress import Say
 from palmette.studies.measuring import first_questions
@@ -62,7 +64,7 @@ def rank_models(names: Sequence[str], data: str, settings: RankSettings, say: Sa
 
     Raises:
         DataError: fewer than two models, a model twice, data that cannot be read, or that hold one document only.
-        TemplateError: a model has no chat template, so it cannot be asked.
+        TemplateError: a model has no chat template that can be used, so it cannot be asked.
         ModelError, RunError: a model is missing or cannot be loaded.
     """
     sources = check_models(names, settings.dtype)
@@ -73,8 +75,7 @@ def rank_models(names: Sequence[str], data: str, settings: RankSettings, say: Sa
     if len(source.documents) < 2:
         raise DataError(f"{data} has {len(source.documents)} document, so nothing is known of others", "Give more.")
     for one in sources:
-        if not source_tokenizer(one).chat_template:
-            raise TemplateError(f"{one.name!r} has no chat template, so it cannot be asked", "Leave this model out.")
+        _check_asked(one, source)
     rows, evaluations = [], {}
     for one in sources:
         say(f"{one.name}: loading")
@@ -85,6 +86,20 @@ def rank_models(names: Sequence[str], data: str, settings: RankSettings, say: Sa
     mark_front(rows)
     pairs = compare_pairs({row["name"]: evaluations[row["name"]] for row in rows}, settings.num_samples)
     return {**run.environment(), "models": rows, "pairs": pairs, "level": LEVEL, "data": source.describe()}
+
+
+def _check_asked(source: ModelSource, data: DataSet) -> None:
+    """Check that a model's chat template takes the first question, before any model is loaded."""
+    tokenizer = source_tokenizer(source)
+    if not tokenizer.chat_template:
+        raise TemplateError(f"{source.name!r} has no chat template, so it cannot be asked", "Leave this model out.")
+    try:
+        task = recipe_task(source.recipe or Recipe(output=""), tokenizer)
+        for document in data.documents[:1]:
+            for question in document.questions[:1]:
+                task.prompt_tokens(document, question)
+    except TemplateError as error:
+        raise TemplateError(f"{source.name!r} cannot be asked: {error.problem}", "Leave this model out.") from error
 
 
 def _measured(source: ModelSource, data: DataSet) -> tuple[dict[str, Any], Evaluation]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from palmette.data.rows import parse_json_lines
 from palmette.errors import DataError, reason_of
 
 _KEYS = {"id", "kind", "raw", "chat"}
+_WAY_OUT = 'Write a line such as {"raw": "The capital of Norway is", "chat": "What is the capital of Norway?"}.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +61,30 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
         DataError: the file cannot be read, or a line is no prompt. The message names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the prompts {path}: {reason_of(error)}", "Check the path.") from error
-    prompts = [_prompt(f"{path}, line {number}", line, number) for number, line in enumerate(lines, 1) if line.strip()]
+    prompts: dict[str, Prompt] = {}
+    for row in parse_json_lines(text, str(path), _WAY_OUT):
+        if isinstance(row, DataError):
+            raise row
+        prompt = _prompt(f"{path}: {row['id']}", row)
+        if prompt.id in prompts:
+            raise DataError(f"{path}: two prompts have the id {prompt.id!r}", "Give each an id of its own.")
+        prompts[prompt.id] = prompt
     if not prompts:
-        raise DataError(f"{path} holds no prompt", 'Write a line such as {"raw": "The capital of Norway is"}.')
-    return tuple(prompts)
+        raise DataError(f"{path} holds no prompt", _WAY_OUT)
+    return tuple(prompts.values())
 
 
-def _prompt(where: str, line: str, number: int) -> Prompt:
-    way_out = 'Write a line such as {"raw": "The capital of Norway is", "chat": "What is the capital of Norway?"}.'
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where} is no JSON", way_out) from error
-    given: Mapping[str, Any] = row if isinstance(row, dict) else {}
-    texts: Sequence[Any] = [given.get("raw"), given.get("chat")]
-    if not isinstance(row, dict) or not any(isinstance(text, str) and text.strip() for text in texts):
-        raise DataError(f"{where} holds no text to go on with", way_out)
-    wrong = next((key for key, value in given.items() if key not in _KEYS or not isinstance(value, str | None)), None)
+def _prompt(where: str, row: Mapping[str, Any]) -> Prompt:
+    wrong = next((key for key, value in row.items() if key not in _KEYS or not isinstance(value, str)), None)
     if wrong is not None:
-        raise DataError(f"{where} has {wrong!r}, which is no text of a prompt", way_out)
-    return Prompt(given.get("id") or f"prompt {number}", given.get("kind") or "", *texts)
+        raise DataError(f"{where} has {wrong!r}, which is no text of a prompt", _WAY_OUT)
+    texts = [row.get("raw"), row.get("chat")]
+    if not any(texts) or any(text is not None and not text.strip() for text in texts):
+        raise DataError(f"{where} holds no text to go on with", _WAY_OUT)
+    return Prompt(row["id"], row.get("kind", ""), *texts)
 
 
 def _packaged() -> dict[str, Any]:

@@ -26,15 +26,32 @@ def read_outline(name: ModelName) -> Outline:
 
 def outline_of_source(source: ModelSource) -> Outline:
     """The outline of what a model's name stands for. Errors are those of `read_outline`."""
-    name = locate(source.section.name)
-    file = Path(name) if Path(name).suffix.lower() == ".gguf" else None
-    if file is None and name == DEFAULT_MODEL and not Path(name).is_dir():
-        file = find_gguf()
+    file = gguf_of(source)
     if file is not None:
         return outline_of_gguf(file)
+    name = locate(source.section.name)
     folder = check_hub(source.section) or Path(name)
-    stored = sum(one.stat().st_size for one in folder.glob("*.safetensors")) if folder.is_dir() else 0
-    return outline_of_config(_configuration(source, str(folder)), stored or None)
+    config = _configuration(source, str(folder))  # of a model of the hub, it makes the snapshot known
+    files = folder if folder.is_dir() else _snapshot(source)
+    stored = sum(one.stat().st_size for one in files.glob("*.safetensors")) if files is not None else 0
+    return outline_of_config(config, stored or None)
+
+
+def gguf_of(source: ModelSource) -> Path | None:
+    """The GGUF file that a model comes from, if it comes from one."""
+    name = locate(source.section.name)
+    if Path(name).suffix.lower() == ".gguf":
+        return Path(name)
+    return find_gguf() if name == DEFAULT_MODEL and not Path(name).is_dir() else None
+
+
+def _snapshot(source: ModelSource) -> Path | None:
+    """The folder with the files of a model of the hub that were fetched, at its revision. None if there is none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    section = source.section
+    cached = try_to_load_from_cache(section.name, "config.json", revision=section.revision)
+    return Path(cached).parent if isinstance(cached, str) else None
 
 
 def _configuration(source: ModelSource, folder: str) -> Any:
