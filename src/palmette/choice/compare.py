@@ -133,9 +133,11 @@ def _compared(pairs: list[tuple[Outcome, Outcome]], name: str) -> Compared:
     number = len(values)
     a, b = (math.fsum(pair[side] for pair in values) / number for side in (0, 1))
     if name == BRIER:
-        return Compared(name, a, b, b - a, *_spread([y - x for x, y in values]))
+        low, high = _spread([y - x for x, y in values])
+        return Compared(name, a, b, b - a, low, high)
     won, lost = (sum((y - x) * side > 0 for x, y in values) for side in (1, -1))
-    return Compared(name, a, b, b - a, *paired_interval(won, lost, number), mcnemar(won, lost))
+    low, high = paired_interval(won, lost, number)
+    return Compared(name, a, b, b - a, low, high, mcnemar(won, lost))
 
 
 def _spread(differences: list[float]) -> tuple[float, float] | tuple[None, None]:
