@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from palmette.review import schema
-from palmette.review.engine import connect
+from palmette.store.engine import connect
 from palmette.review.store import Store
 from tests.support.postgresql import HOW_TO_INSTALL, find_postgresql, running_postgresql
 from tests.support.reviewing import document
@@ -46,7 +46,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         connection.execute(sa.text("DROP SCHEMA public CASCADE"))
         connection.execute(sa.text("CREATE SCHEMA public"))
     engine.dispose()
-    assert schema.newest()
+    assert schema.CHAIN.newest()
 
 
 @pytest.fixture

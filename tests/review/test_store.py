@@ -19,7 +19,7 @@ from alembic.migration import MigrationContext
 from palmette.data.records import Answer, Document, Question
 from palmette.errors import DataError, RunError
 from palmette.review import schema
-from palmette.review.engine import connect, describe
+from palmette.store.engine import connect, describe
 from palmette.review.events import Event, Shown, Span, Verdict, document_hash
 from palmette.review.store import Store
 from tests.support.paths import SOURCE
@@ -170,15 +170,15 @@ def test_migrations_go_up_and_down_to_the_tables_that_the_code_knows(where: str)
     engine = connect(where)
     for _ in range(2):
         with engine.execution_options(writes=True).begin() as connection:
-            schema.migrate(connection)
+            schema.CHAIN.migrate(connection)
         with engine.connect() as connection:
-            context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
+            context = MigrationContext.configure(connection, opts={"version_table": schema.CHAIN.version_table})
             assert compare_metadata(context, schema.METADATA) == []
-            assert schema.version(connection) == schema.newest()
+            assert schema.CHAIN.version(connection) == schema.CHAIN.newest()
         with engine.execution_options(writes=True).begin() as connection:
-            schema.migrate(connection, "base")
+            schema.CHAIN.migrate(connection, "base")
         names = set(sa.inspect(engine).get_table_names())
-        assert names <= {schema.VERSION_TABLE}
+        assert names <= {schema.CHAIN.version_table}
     engine.dispose()
 
 
@@ -186,7 +186,7 @@ def test_a_database_of_a_newer_version_is_refused(where: str) -> None:
     Store.open(where).close()
     engine = connect(where)
     with engine.begin() as connection:
-        connection.execute(sa.text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'"))
+        connection.execute(sa.text(f"UPDATE {schema.CHAIN.version_table} SET version_num = '9999'"))
     engine.dispose()
     with pytest.raises(DataError, match=r"newer version of palmette .*9999"):
         Store.open(where)
@@ -306,10 +306,10 @@ def test_what_is_no_store_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("This is no database. " * 100)
     (tmp_path / "folder").mkdir()
     for where, message in (
-        (tmp_path / "text.db", "is not a store of a review"),
+        (tmp_path / "text.db", "is not a store of verdicts or votes"),
         (tmp_path / "folder", "it is a folder"),
         (tmp_path / "missing" / "review.db", "folder does not exist"),
-        ("mysql://ann:secret@localhost/x", "mysql://ann@localhost/x: a review is not kept in mysql"),
+        ("mysql://ann:secret@localhost/x", "mysql://ann@localhost/x: verdicts and votes are not kept in mysql"),
         ("postgresql://ann:secret@127.0.0.1:1/x", "postgresql://ann@127.0.0.1:1/x cannot be used: .*refused"),
         ("a b://c", "is not the URL of a database"),
     ):

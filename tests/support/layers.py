@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"errors", "files", "data", "tree"},
     "model": {"errors", "cache", "hub", "tree"},
     "objectives": set(),
+    "store": {"errors", "files", "lock"},
     "decode": {"errors", "data", "tree", "tasks", "model"},
     "rollouts": {"errors", "seeds", "processes", "data", "tree", "tasks", "model", "objectives", "decode"},
 }
@@ -53,8 +54,8 @@ MAY_IMPORT |= {
     "train": {*_SHARED, "lock"},
     "evaluate": _SHARED - {"files", "seeds", "numbers", "processes", "corpus"},
     "choice": {"errors", "files", "run", "progress", "lock", "data", "tree", "model", "inference"},
-    "review": {"errors", "files", "lock", "data", "tasks", "decode", "evaluate"},
-    "arena": {"errors", "numbers", "data", "evaluate"},
+    "review": {"errors", "data", "tasks", "decode", "evaluate", "store"},
+    "arena": {"errors", "files", "run", "numbers", "data", "evaluate", "store"},
     "judge": {
         "errors",
         "files",

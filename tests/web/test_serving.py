@@ -107,7 +107,7 @@ def test_bad_input_is_one_line_with_the_way_out(refused: Refused, tiny_folder: P
     assert "mkdir -p" in refused(*good, "--port", "0", "--store", tmp_path / "no" / "review.db")
     text = tmp_path / "text.db"
     text.write_text("not a database, and long enough to be read as the header of one" * 10)
-    assert "is not a store of a review" in refused(*good, "--port", "0", "--store", text)
+    assert "is not a store of verdicts or votes" in refused(*good, "--port", "0", "--store", text)
     with listen("127.0.0.1", 0) as taken:
         assert "is taken" in refused(*good, "--port", str(taken.getsockname()[1]))
 

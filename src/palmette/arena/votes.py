@@ -16,15 +16,19 @@ Other columns are ignored. A null means the same as a missing key.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from palmette.arena.folder import is_arena
 from palmette.arena.style import Style, style_of
 from palmette.data.source import raw_rows
 from palmette.data.text import short
 from palmette.data.values import is_number, without_nulls
 from palmette.errors import DataError
+from palmette.files import expand
 
 Outcome = Literal["left", "right", "tie", "both bad"]
 
@@ -95,15 +99,13 @@ def read_votes(source: str, *, style: bool = False) -> VoteSet:
     """Read votes.
 
     Args:
-        source: a .jsonl file, a table (.csv, .tsv, .xlsx, .parquet), or a hub data set.
+        source: the folder of an arena, a .jsonl file, a table (.csv, .tsv, .xlsx, .parquet), or a hub data set.
         style: whether to read the answers for their style. Else they are not looked at.
 
     Raises:
         DataError: there is no such source, or a row is no vote. It names the row and the value.
     """
-    digest, rows = raw_rows(
-        source, default_split="train", columns=_COLUMNS, example="lmsys/chatbot_arena_conversations"
-    )
+    digest, rows = _source_rows(source)
     votes, num_named = [], 0
     for number, row in enumerate(rows, start=1):
         if isinstance(row, DataError):
@@ -117,6 +119,17 @@ def read_votes(source: str, *, style: bool = False) -> VoteSet:
         left_out = f", and {num_named} whose names were shown first" if num_named else ""
         raise DataError(f"{source} holds no votes{left_out}", _COLUMNS)
     return VoteSet(source, digest, tuple(_scaled(votes)), num_named)
+
+
+def _source_rows(source: str) -> tuple[str, Iterable[dict[str, Any] | DataError]]:
+    """The hash and the rows of a source."""
+    folder = expand(source)
+    if not is_arena(folder):
+        return raw_rows(source, default_split="train", columns=_COLUMNS, example="lmsys/chatbot_arena_conversations")
+    from palmette.arena.export import vote_rows  # its database needs the extra `web`
+
+    rows = vote_rows(folder)
+    return hashlib.sha256(json.dumps(rows).encode("utf-8")).hexdigest(), rows
 
 
 def _vote(row: Mapping[str, Any], name: str, source: str, *, style: bool) -> Vote:

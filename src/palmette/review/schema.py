@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import resources
-from typing import Any
-
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
-from palmette.errors import DataError
+from palmette.store.chain import Chain
 
-# Other programs may keep tables of their own in a team's database, with migrations of their own.
-VERSION_TABLE = "review_version"
+CHAIN = Chain("palmette.review", "review_version", "the review")
 METADATA = sa.MetaData()
 _ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite counts up no other type
 
@@ -62,47 +54,3 @@ events = sa.Table(
     sa.Column("undoes", _ID, sa.ForeignKey("review_events.id")),
     sqlite_autoincrement=True,
 )
-
-
-def migrate(connection: sa.Connection, target: str = "head") -> None:
-    """Bring the tables of a database to a version. The caller holds a lock and a transaction.
-
-    Args:
-        connection: the connection, inside a transaction.
-        target: the revision. "base" removes the tables with all that is in them.
-
-    Raises:
-        DataError: the tables are of a newer version of palmette.
-    """
-    config = _config(connection)
-    current = version(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if current is not None and current not in known:
-        raise DataError(
-            f"the review was written by a newer version of palmette (its tables have revision {current})",
-            "Update palmette: pip install --upgrade palmette.",
-        )
-    if target == "base":
-        command.downgrade(config, target)
-    elif current != target:
-        command.upgrade(config, target)
-
-
-def newest() -> str | None:
-    """The revision that this version of palmette works with."""
-    return ScriptDirectory.from_config(_config(None)).get_current_head()
-
-
-def version(connection: sa.Connection) -> str | None:
-    """The revision of the tables of a database. None if it has none of them."""
-    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
-
-
-def _config(connection: sa.Connection | None) -> Config:
-    config = Config()
-    # A percent sign begins an interpolation in Alembic's configuration.
-    folder = str(resources.files("palmette.review").joinpath("migrations"))
-    config.set_main_option("script_location", folder.replace("%", "%%"))
-    attributes: dict[str, Any] = {"connection": connection, "version_table": VERSION_TABLE}
-    config.attributes.update(attributes)
-    return config

@@ -1,35 +1,26 @@
 """The store of a review: documents, questions, the audit set and events, in SQLite or PostgreSQL.
 
-Rows are only ever added. The databases themselves refuse every change of a row, by triggers. `append` returns when the
-events are on the disk: SQLite runs with a write-ahead log and synchronous=FULL, and PostgreSQL waits for its own log.
-Writers take turns, so ids grow in the order of the commits, and a reader that continues after the last id it saw never
-misses an event. Reading does not wait for writers.
-
-Not covered: a database on a network drive. SQLite needs a local disk, so a team uses PostgreSQL.
+Rows are only ever added, as `store/database.py` says. `append` returns when the events are on the disk.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from palmette.data.records import Answer, Document, Question
 from palmette.errors import DataError
-from palmette.lock import locked
 from palmette.review import schema
-from palmette.review.engine import connect, describe, explain, is_postgresql
 from palmette.review.events import Event, Span, document_hash, now
 from palmette.review.rows import from_row, to_row
+from palmette.store.database import Database
+from palmette.store.engine import is_postgresql
 
 _INSERT = schema.events.insert().returning(schema.events.c.id, sort_by_parameter_order=True)
-_BATCH = 1000  # events that are read at a time
-_LOCK = 7_040_817  # key of the lock that writers of a PostgreSQL database take in turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,49 +38,15 @@ class Audit:
     time: datetime
 
 
-class Store:
+class Store(Database):
     """A store that is open. Threads may share it. Use `Store.open`."""
 
+    chain = schema.CHAIN
+
     def __init__(self, engine: sa.Engine, where: str) -> None:
-        self._engine, self._where = engine, where
+        super().__init__(engine, where)
         self._texts: dict[str, str] = {}
         self._asked: dict[str, str] = {}
-
-    @classmethod
-    def open(cls, where: str | Path) -> Store:
-        """Open a store, or make one, and bring its tables to the present version.
-
-        Args:
-            where: the path of an SQLite file, or the URL of a database: postgresql://USER@HOST/NAME.
-
-        Raises:
-            DataError: the file is no store, or was written by a newer version of palmette.
-            RunError: the database cannot be reached or written.
-        """
-        name = describe(where)
-        engine = connect(where)
-        store = cls(engine, name)
-        try:
-            with store._alone():
-                with store._reading() as connection:
-                    current = schema.version(connection)
-                if current != schema.newest():
-                    with store._writing() as connection:
-                        schema.migrate(connection)
-        except BaseException:
-            engine.dispose()
-            raise
-        return store
-
-    def close(self) -> None:
-        """Close all connections. What was appended stays."""
-        self._engine.dispose()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def add_documents(self, documents: Iterable[Document]) -> None:
         """Add documents with their questions. What is there already, and is the same, stays as it is.
@@ -269,15 +226,7 @@ class Store:
 
         They are read in portions, so a long reading holds up nobody.
         """
-        table = schema.events
-        while True:
-            query = sa.select(table).where(table.c.id > after).order_by(table.c.id).limit(_BATCH)
-            with self._reading() as connection:
-                rows = connection.execute(query).all()
-            yield from map(from_row, rows)
-            if len(rows) < _BATCH:
-                return
-            after = rows[-1].id
+        yield from map(from_row, self._rows_after(schema.events, after))
 
     def _check_event(self, event: Event) -> None:
         where = f"an event of question {event.question!r}"
@@ -325,27 +274,3 @@ class Store:
             raise DataError(
                 f"{where} holds the character U+0000, which PostgreSQL cannot store", "Remove it from the document."
             )
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other processes from opening the same store while it is migrated."""
-        if is_postgresql(self._engine):
-            yield  # `_writing` holds the lock of the database
-            return
-        assert self._engine.url.database is not None
-        with locked(Path(self._engine.url.database), wait=True):
-            yield
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        """A transaction that writes. Others wait for it to end."""
-        engine = self._engine.execution_options(writes=True)
-        with explain(self._where), engine.begin() as connection:
-            if is_postgresql(self._engine):
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-            yield connection
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        with explain(self._where), self._engine.connect() as connection:
-            yield connection

@@ -5,26 +5,25 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from palmette.store import append_only
+
 revision = "0001"
 down_revision = None
 
 _KEYS = {"review_documents": "sha256", "review_questions": "id", "review_audit": "question", "review_events": "id"}
+_FUNCTION = "review_append_only"
 
 
 def upgrade() -> None:
     """Make the tables, and the triggers that refuse any change of a row."""
     _make_documents()
     _make_events()
-    make = _guard_postgresql if op.get_bind().dialect.name == "postgresql" else _guard_sqlite
-    make()
+    append_only.guard(_KEYS, _FUNCTION)
 
 
 def downgrade() -> None:
     """Remove everything."""
-    for table in reversed(_KEYS):
-        op.drop_table(table)
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute("DROP FUNCTION review_append_only()")
+    append_only.drop(_KEYS, _FUNCTION)
 
 
 def _make_documents() -> None:
@@ -71,30 +70,3 @@ def _make_events() -> None:
         sa.Column("undoes", sa.BigInteger().with_variant(sa.Integer, "sqlite"), sa.ForeignKey("review_events.id")),
         sqlite_autoincrement=True,
     )
-
-
-def _guard_sqlite() -> None:
-    for table, key in _KEYS.items():
-        for change in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, 'rows of {table} are only ever added'); END"
-            )
-        # INSERT OR REPLACE removes the old row without the trigger of DELETE.
-        op.execute(
-            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "
-            f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key}) "
-            f"BEGIN SELECT RAISE(ABORT, 'rows of {table} are only ever added'); END"
-        )
-
-
-def _guard_postgresql() -> None:
-    op.execute(
-        "CREATE FUNCTION review_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$BEGIN RAISE EXCEPTION 'rows of % are only ever added', TG_TABLE_NAME; END$$"
-    )
-    for table in _KEYS:
-        op.execute(
-            f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION review_append_only()"
-        )

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that `review/schema.py` hands over. Alembic executes this file."""
+"""Runs migrations on the connection that `store/chain.py` hands over. Alembic executes this file."""
 
 from alembic import context
 

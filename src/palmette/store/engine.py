@@ -1,4 +1,4 @@
-"""Connections to the database of a review, and what its errors mean."""
+"""Connections to a database of verdicts or votes, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def connect(where: str | Path) -> sa.Engine:
     except exc.ArgumentError as error:
         raise DataError(f"{describe(where)} is not the URL of a database", _URL) from error
     if url.get_backend_name() not in ("postgresql", "postgres"):
-        raise DataError(f"{describe(where)}: a review is not kept in {url.get_backend_name()}", _URL)
+        raise DataError(f"{describe(where)}: verdicts and votes are not kept in {url.get_backend_name()}", _URL)
     try:
         return sa.create_engine(
             url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args={"connect_timeout": 10}
@@ -73,7 +73,7 @@ def explain(where: str) -> Iterator[None]:
         problem = reason_of(getattr(error, "orig", None) or error)
         if "file is not a database" in problem:
             raise DataError(
-                f"{where} is not a store of a review", "Name another file. It is made if missing."
+                f"{where} is not a store of verdicts or votes", "Name another file. It is made if missing."
             ) from error
         raise RunError(f"{where} cannot be used: {problem}", _way_out(problem)) from error
 
@@ -85,7 +85,7 @@ def _way_out(problem: str) -> str:
         ("locked", "Close the other program that holds it."),
         ("unable to open", "Check the path, and that its folder exists and can be written."),
         ("readonly", "Check that the file and its folder can be written."),
-        ("only ever added", "Rows of a review are never changed. Append an event instead."),
+        ("only ever added", "Rows of a store are never changed. Append an event instead."),
         ("resolve host", "Check the name of the server."),
         ("connection", "Check that the database server runs, and its host and port."),
         ("authentication", "Check the user and the password."),
@@ -100,7 +100,7 @@ def _sqlite(path: Path) -> sa.Engine:
     if not path.absolute().parent.is_dir():
         raise RunError(f"cannot open {path}: its folder does not exist", f"Create it: mkdir -p {path.parent}")
     if path.is_dir():
-        raise RunError(f"cannot open {path}: it is a folder", "Name a file in it, such as review.db.")
+        raise RunError(f"cannot open {path}: it is a folder", "Name a file in it, such as verdicts.db.")
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path.absolute())), connect_args={"timeout": _SECONDS}
     )

@@ -1,0 +1,279 @@
+"""The desk of an arena: which two answers somebody is shown, and what becomes of a vote.
+
+It keeps four promises. A vote that is sent twice is stored once: each pair of answers gets a key when it is shown, the
+id of its "shown" event, and a vote names the key. Which model stands on which side is drawn here and stored before
+anybody sees it. The models of a pair are named only after the vote on it is stored, and such a vote is not taken back
+any more. Nobody is shown an answer again whose model they were told.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, replace
+
+from palmette.arena.drawing import draw
+from palmette.arena.events import Event, Said, Shown, now
+from palmette.arena.folder import Arena, Comparison
+from palmette.arena.state import State
+from palmette.arena.store import VoteStore
+from palmette.errors import DataError
+
+_NEXT = "Go on with the next one."
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Two answers that somebody is to compare.
+
+    Attributes:
+        key: what a vote on them names.
+        shown: the pair. It holds the models' names, which stay on the server.
+    """
+
+    key: int
+    shown: Shown
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """Somebody's last vote that stands.
+
+    Attributes:
+        vote: its id.
+        said: what they said.
+        names: the models on the left and on the right, if they were shown.
+    """
+
+    vote: int
+    said: Said
+    names: tuple[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far somebody is.
+
+    Attributes:
+        votes: votes that stand, without those that skip.
+        skipped: those that skip.
+        left: comparisons that can still be asked.
+    """
+
+    votes: int
+    skipped: int
+    left: int
+
+
+class Desk:
+    """Shows pairs of answers, and takes votes. Threads may share it, and several desks may share a store.
+
+    Args:
+        store: where votes are kept.
+        arena: the answers.
+        with_named: whether to ask about answers that tell their model, too. Their votes are marked.
+        source: random numbers. By default those of the operating system.
+
+    Attributes:
+        arena: the answers.
+        identical: how many comparisons are not asked since both answers are the same.
+        named: how many have an answer that tells its model.
+
+    Raises:
+        DataError: there is nothing to compare.
+    """
+
+    def __init__(
+        self, store: VoteStore, arena: Arena, *, with_named: bool = False, source: random.Random | None = None
+    ) -> None:
+        self._store, self.arena, self._source = store, arena, source or random.SystemRandom()
+        everything = list(arena.comparisons())
+        different = [one for one in everything if not one.identical]
+        self.identical = len(everything) - len(different)
+        self.named = sum(one.named is not None for one in different)
+        self._possible = {
+            (one.prompt, frozenset(one.models)): one for one in different if with_named or one.named is None
+        }
+        if not self._possible:
+            raise DataError(
+                f"{arena.folder} holds nothing to compare: {self.identical} pairs of answers are identical, and "
+                f"{self.named} tell their model",
+                "Sample other models, or other prompts.",
+            )
+        self._lock = threading.RLock()
+        self._state = State()
+        self._again: dict[str, list[Shown]] = defaultdict(list)
+        self._catch_up()
+
+    def ask(self, voter: str, session: str) -> Asked | None:
+        """The two answers that somebody is to compare now. They stay the same until there is a vote.
+
+        Args:
+            voter: the person.
+            session: the person's session, for the events.
+
+        Returns:
+            The answers. None if the person has compared everything.
+
+        Raises:
+            RunError: the store cannot be written.
+        """
+        with self._lock:
+            self._catch_up()
+            event = self._state.open(voter)
+            if event is None or event.shown is None or not self._may_show(voter, event.shown):
+                shown = self._next(voter)
+                if shown is None:
+                    return None
+                [key] = self._store.append([Event("shown", now(), voter, session, shown=shown)])
+                self._catch_up()
+                return Asked(key, shown)
+            assert event.id is not None
+            return Asked(event.id, event.shown)
+
+    def vote(self, voter: str, session: str, key: int, said: Said, seconds: float) -> None:
+        """Take a vote. It is on the disk when this returns.
+
+        Args:
+            voter: the person.
+            session: the person's session, for the events.
+            key: the answers, as they were shown.
+            said: the vote.
+            seconds: how long it took.
+
+        Raises:
+            DataError: the answers were not shown to this person, were judged otherwise, or are not blind any more.
+            RunError: the store cannot be written. Nothing was stored then.
+        """
+        with self._lock:
+            self._catch_up()
+            event, before = self._state.shown.get(key), self._state.said.get(key)
+            if event is None or event.voter != voter or event.shown is None:
+                raise DataError("these answers are not to be judged here any more", _NEXT)
+            if before is not None:
+                if before.said != said:
+                    raise DataError("these answers were judged already, with another vote", "The first vote is kept.")
+                return
+            if self._state.knows(voter, event.shown):
+                raise DataError("the model of one of these answers was named", _NEXT)
+            self._store.append([Event("vote", now(), voter, session, key, said=said, seconds=seconds)])
+            self._catch_up()
+
+    def undo(self, voter: str, session: str, vote: int) -> None:
+        """Take back a person's last vote. Its answers are shown again, and then those that were open.
+
+        Args:
+            voter: the person.
+            session: the person's session, for the events.
+            vote: the id of the vote. If it was taken back before, nothing happens.
+
+        Raises:
+            DataError: it is not the last vote of this person, or its models were named.
+            RunError: the store cannot be written. Nothing has changed then.
+        """
+        with self._lock:
+            self._catch_up()
+            if vote in self._state.undone:
+                return
+            self._check_last(voter, vote)
+            if vote in self._state.revealed:
+                raise DataError("the models of this vote were named, so it stays", _NEXT)
+            opened, shown = self._state.open(voter), self._state.of_vote(vote)
+            undone = Event("undo", now(), voter, session, vote)
+            self._store.append([undone, Event("shown", now(), voter, session, shown=shown)])
+            if opened is not None and opened.shown is not None:
+                self._again[voter].append(opened.shown)
+            self._catch_up()
+
+    def reveal(self, voter: str, session: str, vote: int) -> None:
+        """Name the models of a person's last vote, after which it is not taken back any more.
+
+        Args:
+            voter: the person.
+            session: the person's session, for the events.
+            vote: the id of the vote.
+
+        Raises:
+            DataError: it is not the last vote of this person, or it skips.
+            RunError: the store cannot be written. Nothing is revealed then.
+        """
+        with self._lock:
+            self._catch_up()
+            self._check_last(voter, vote)
+            if self._state.votes[vote].said == "skip":
+                raise DataError("these answers were skipped, so their models stay unnamed", _NEXT)
+            if vote not in self._state.revealed:
+                self._store.append([Event("revealed", now(), voter, session, vote)])
+                self._catch_up()
+
+    def last(self, voter: str) -> Last | None:
+        """A person's last vote that stands."""
+        with self._lock:
+            event = self._state.latest(voter)
+            if event is None:
+                return None
+            assert event.id is not None
+            assert event.said is not None
+            shown = self._state.of_vote(event.id)
+            names = (shown.left, shown.right) if event.id in self._state.revealed else None
+            return Last(event.id, event.said, names)
+
+    def progress(self, voter: str) -> Progress:
+        """How far a person is."""
+        with self._lock:
+            said = [event.said for event in self._state.standing(voter)]
+            skipped = said.count("skip")
+            return Progress(len(said) - skipped, skipped, len(self._possible_for(voter)))
+
+    def _next(self, voter: str) -> Shown | None:
+        """What to show next: what an undo put off, or else what is drawn."""
+        while self._again[voter]:
+            before = self._again[voter].pop()
+            if self._may_show(voter, before):
+                return before
+        drawn = draw(self._possible_for(voter), self._state.counts(voter), self._source)
+        if drawn is None:
+            return None
+        comparison, probability = drawn
+        # The sides are drawn by themselves, so nothing about the answers decides who stands where.
+        return _shown(comparison, probability, swapped=self._source.random() < 0.5)
+
+    def _possible_for(self, voter: str) -> list[Comparison]:
+        """What a person can still be asked."""
+        judged = {(shown.prompt, shown.models) for shown in map(self._of, self._state.standing(voter))}
+        return [
+            one
+            for key, one in self._possible.items()
+            if key not in judged and not self._state.knows(voter, _shown(one, 1.0))
+        ]
+
+    def _of(self, vote: Event) -> Shown:
+        assert vote.id is not None
+        return self._state.of_vote(vote.id)
+
+    def _may_show(self, voter: str, shown: Shown) -> bool:
+        """Whether a pair that was shown before is still as it was, and its models still unknown to the person."""
+        comparison = self._possible.get((shown.prompt, shown.models))
+        if comparison is None or self._state.knows(voter, shown):
+            return False
+        now_there = _shown(comparison, shown.sampling_probability, swapped=comparison.models[0] != shown.left)
+        return replace(now_there, named=shown.named) == shown
+
+    def _check_last(self, voter: str, vote: int) -> None:
+        last = self._state.latest(voter)
+        if last is None or last.id != vote:
+            raise DataError("this is not your last vote any more", "Reload the page.")
+
+    def _catch_up(self) -> None:
+        """Take the events that came since, from here and from other servers at the same store."""
+        for event in self._store.events(self._state.last):
+            self._state.add(event)
+
+
+def _shown(comparison: Comparison, probability: float, *, swapped: bool = False) -> Shown:
+    """A comparison as it is shown, with its second model on the left if it is swapped."""
+    left, right = (1, 0) if swapped else (0, 1)
+    models, hashes = comparison.models, comparison.hashes
+    named = comparison.named is not None
+    return Shown(comparison.prompt, models[left], models[right], hashes[left], hashes[right], probability, named)

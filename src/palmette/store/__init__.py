@@ -1,0 +1,1 @@
+"""Stores to which rows are only ever added, in SQLite or PostgreSQL."""
