@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from palmette.data.text import short
+from palmette.endpoint.client import Client
+from palmette.endpoint.settings import Endpoint
 from palmette.errors import DataError, RunError
 from palmette.inference.answerer import load_answerer
 from palmette.inference.conversation import Conversation, Generation
@@ -114,10 +116,25 @@ def answers_of(model: str, asked: Sequence[Asked], store: Path, *, max_new_token
     """
     if model.endswith(SUFFIXES):
         return _complete(read_answers(model), asked, model)
+    return written_answers(model, asked, store, lambda: local_writer(model, max_new_tokens, seed))
+
+
+def written_answers(model: str, asked: Sequence[Asked], store: Path, open_writer: Callable[[], Writer]) -> Answers:
+    """A model's answers, written one by one and kept.
+
+    Args:
+        model: its name.
+        asked: what it is asked.
+        store: the file that keeps the answers. A job that was stopped goes on there.
+        open_writer: loads what writes them. It is called if an answer is missing.
+
+    Raises:
+        RunError: the store cannot be written.
+    """
     known = _kept(store)
     missing = [one for one in asked if one.id not in known]
     if missing:
-        known |= _generate(model, missing, store, local_writer(model, max_new_tokens, seed), len(known))
+        known |= _generate(model, missing, store, open_writer(), len(known))
     return Answers(model, {one.id: known[one.id] for one in asked})
 
 
@@ -160,6 +177,25 @@ def _generate(
     finally:
         bar.close()
     return found
+
+
+def endpoint_writer(endpoint: Endpoint, max_new_tokens: int, seed: int = 0) -> Writer:
+    """What asks a model behind an endpoint for its replies. Parameters of the endpoint go before the arguments.
+
+    Raises:
+        EndpointError: the URL, a parameter or the key's variable is not valid.
+    """
+
+    def write(turns: Sequence[str], temperature: float) -> list[str]:
+        given = {"temperature": temperature, "max_tokens": max_new_tokens, "seed": seed, **endpoint.parameters}
+        client, messages, replies = Client(replace(endpoint, parameters=given)), list[dict[str, str]](), list[str]()
+        for turn in turns:
+            messages.append({"role": "user", "content": turn})
+            replies.append(client.complete(messages).text)
+            messages.append({"role": "assistant", "content": replies[-1]})
+        return replies
+
+    return write
 
 
 def local_writer(model: str, max_new_tokens: int, seed: int = 0) -> Writer:

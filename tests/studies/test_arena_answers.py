@@ -1,0 +1,115 @@
+"""Answers of models to the prompts of an arena: local models, files, endpoints, and jobs that were stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palmette.arena.folder import read_arena
+from palmette.errors import DataError, RunError
+from palmette.judge import answers
+from palmette.studies.arena_answers import Replying, sample_answers
+from tests.support.chat_server import ChatServer, says
+
+FEW = Replying(temperature=0.7, max_new_tokens=4)
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> str:
+    path = tmp_path / "prompts.jsonl"
+    rows = [{"id": "a", "prompt": "One?"}, {"id": "b", "turns": ["Two?", "And then?"], "language": "English"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def answer_file(path: Path, model: str) -> str:
+    rows = [
+        {"question_id": "a", "model_id": model, "choices": [{"turns": ["First."]}]},
+        {"question_id": "b", "model_id": model, "choices": [{"turns": ["Second.", "Third."]}]},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def test_a_model_a_file_and_an_endpoint(tmp_path: Path, prompts: str, tiny_folder: Path) -> None:
+    out = tmp_path / "arena"
+    with ChatServer(lambda request: says(f"reply {len(request['messages'])}")) as server:
+        spec = tmp_path / "server.yaml"
+        spec.write_text(f"endpoint: {{url: '{server.url}', model: served}}", encoding="utf-8")
+        given = [str(tiny_folder), answer_file(tmp_path / "file.jsonl", "fir"), str(spec)]
+        number, entries = sample_answers(prompts, given, out, FEW)
+        asked = list(server.asked)
+    assert number == 2
+    assert [(one.model, one.answers) for one in entries] == [
+        (str(tiny_folder), "answers/01.jsonl"),
+        ("fir", "answers/02.jsonl"),
+        ("served", "answers/03.jsonl"),
+    ]
+    arena = read_arena(out)
+    assert len(arena.replies[str(tiny_folder)]["b"]) == 2
+    assert arena.replies["fir"] == {"a": ("First.",), "b": ("Second.", "Third.")}
+    assert arena.replies["served"] == {"a": ("reply 1",), "b": ("reply 1", "reply 3")}
+    assert [(one["temperature"], one["max_tokens"]) for one in asked] == [(0.7, 4)] * 3
+    assert asked[2]["messages"] == [
+        {"role": "user", "content": "Two?"},
+        {"role": "assistant", "content": "reply 1"},
+        {"role": "user", "content": "And then?"},
+    ]
+
+
+def test_a_job_that_was_stopped_goes_on_with_one_model_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prompts: str, tiny_folder: Path
+) -> None:
+    loaded: list[str] = []
+    written: list[tuple[str, str]] = []
+    other = str(tiny_folder) + "/."  # the same folder under another name
+
+    def writer(model: str, *_: Any) -> answers.Writer:
+        loaded.append(model)
+
+        def write(turns: Any, _: float) -> list[str]:
+            if len(written) == 3:
+                raise KeyboardInterrupt
+            written.append((model, turns[0]))
+            return [f"{turn} {len(model)}" for turn in turns]
+
+        return write
+
+    monkeypatch.setattr(answers, "local_writer", writer)
+    out, models = tmp_path / "arena", [str(tiny_folder), other]
+    with pytest.raises(KeyboardInterrupt):
+        sample_answers(prompts, models, out, FEW)
+    assert loaded == models
+    assert written == [(models[0], "One?"), (models[0], "Two?"), (other, "One?")]
+    with pytest.raises(DataError, match="lacks 1 of 2 answers"):
+        read_arena(out)
+    written.clear()
+    loaded.clear()
+    sample_answers(prompts, models, out, FEW)
+    assert (loaded, written) == ([other], [(other, "Two?")])
+    assert len(read_arena(out).entries) == 2
+    sample_answers(prompts, [answer_file(tmp_path / "file.jsonl", "fir")], out, FEW)
+    assert list(read_arena(out).entries) == [*models, "fir"]
+
+
+def test_mistakes_are_named(tmp_path: Path, prompts: str) -> None:
+    fir, elm = (answer_file(tmp_path / f"{name}.jsonl", name) for name in ("fir", "elm"))
+    again = answer_file(tmp_path / "again.jsonl", "fir")
+    with pytest.raises(DataError, match="two models are called fir"):
+        sample_answers(prompts, [fir, again], tmp_path / "a", FEW)
+    with pytest.raises(DataError, match="has no answer to the prompt 'en-01'"):
+        sample_answers("builtin", [fir, elm], tmp_path / "b", FEW)
+    sample_answers(prompts, [fir, elm], tmp_path / "c", FEW)
+    with pytest.raises(RunError, match=r"was begun with temperature = 0\.7"):
+        sample_answers(prompts, [fir], tmp_path / "c", Replying(0.0, 4))
+    with pytest.raises(RunError, match="was begun with prompts_sha256"):
+        sample_answers("builtin", [fir], tmp_path / "c", FEW)
+    with pytest.raises(RunError, match="holds something else"):
+        sample_answers(prompts, [fir], tmp_path, FEW)
+    judge = tmp_path / "judge.yaml"
+    judge.write_text("model: elm", encoding="utf-8")
+    with pytest.raises(DataError, match="describes no endpoint"):
+        sample_answers(prompts, [str(judge)], tmp_path / "d", FEW)
