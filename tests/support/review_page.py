@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from palmette.data.records import Answer, Document, Question
 from palmette.decode.prediction import Candidate, Prediction
 from palmette.review.showing import Choosing, Run
 from palmette.review.store import Store
+from palmette.web.gate import Gate
 from palmette.web.review.opening import Review, open_review
 from palmette.web.serving import known_names, listen
 
@@ -89,15 +91,24 @@ def reviewing(
         review = open_review(
             store, documents, decoder or StubDecoder(), RUN, names=known_names("127.0.0.1"), port=port, **settings
         )
-        server = uvicorn.Server(uvicorn.Config(review.app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
-        thread.start()
         try:
-            while not server.started:
-                time.sleep(0.01)
-            yield review, f"http://127.0.0.1:{port}"
+            with served(review.app, opened):
+                yield review, f"http://127.0.0.1:{port}"
         finally:
-            server.should_exit = True
-            thread.join()
             review.answers.stop()
-            opened.close()
+
+
+@contextlib.contextmanager
+def served(app: Gate, opened: socket.socket) -> Iterator[None]:
+    """An application that is served at a socket, in a thread of its own."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+        opened.close()

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from palmette.data.records import Document
+from tests.support.arena import make_arena
+from tests.support.arena_page import Voting, voting
 from tests.support.browser import Browser
 from tests.support.driven_review import Opened
 from tests.support.review_page import reviewing
@@ -24,5 +26,21 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Any]:
             review, url = stack.enter_context(reviewing(tmp_path, documents, **options))
             page = browser.open(f"{url}/#token={review.sessions.tokens['ann']}", width, dark=dark, site=url)
             return Opened(page, review, url)
+
+        yield start
+
+
+@pytest.fixture
+def arena(browser: Browser, tmp_path: Path) -> Iterator[Any]:
+    """Opens the page of an arena for its voter "ann"."""
+    with ExitStack() as stack:
+
+        def start(
+            width: int = 1400, *, dark: bool = False, language: str = "en", answers: Any = None, **options: Any
+        ) -> Voting:
+            folder = make_arena(tmp_path / "arena", answers=answers, num_prompts=options.pop("num_prompts", 4))
+            room, url = stack.enter_context(voting(folder, **options))
+            link = f"{url}/?language={language}#token={room.sessions.tokens['ann']}"
+            return Voting(browser.open(link, width, dark=dark, site=url), room, url)
 
         yield start

@@ -22,7 +22,7 @@ import pytest
 from palmette.cli import packages, review
 from palmette.errors import DataError, RunError
 from palmette.review.store import Store
-from palmette.web.serving import check_annotators, known_names, link, listen
+from palmette.web.serving import check_people, known_names, link, listen
 from tests.support.command import palmette
 from tests.support.data import squad_file
 from tests.support.paths import SOURCE
@@ -31,15 +31,15 @@ from tests.support.paths import SOURCE
 @pytest.mark.parametrize("names", [[""], [" "], ["a\nb"], ["a" * 65], ["ann", "ann"]])
 def test_bad_names_of_annotators_are_refused(names: list[str]) -> None:
     with pytest.raises(DataError):
-        check_annotators(names, "127.0.0.1")
+        check_people(names, "127.0.0.1", "annotator")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "desk.example"])
 def test_other_machines_come_in_only_by_name(host: str) -> None:
     with pytest.raises(DataError, match="no annotator is named"):
-        check_annotators([], host)
-    check_annotators(["Анна", "李雷"], host)
-    check_annotators([], "127.0.0.1")
+        check_people([], host, "annotator")
+    check_people(["Анна", "李雷"], host, "annotator")
+    check_people([], "127.0.0.1", "annotator")
 
 
 def test_a_server_knows_its_names() -> None:
@@ -214,7 +214,7 @@ def test_the_command_serves_a_model_and_ends_with_ctrl_c(served: Any, tmp_path: 
     _, told = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Verdicts are kept in review.db" in told
-    assert "Stopped. Verdicts are in review.db." in told
+    assert "Stopped. Verdicts are kept in review.db." in told
     assert verdicts(tmp_path / "review.db") == [("ann", "no_answer"), ("bob", "no_answer")]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from palmette.cli.options import DATA, PATH, SeedOption
+from palmette.cli.packages import check_web_packages
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.arena.leaderboard import Leaderboard
@@ -20,7 +21,8 @@ def arena_rank(
     votes: Annotated[
         str,
         typer.Argument(
-            help="Votes: a .jsonl file, a table (.csv, .tsv, .xlsx, .parquet), or a hub data set.",
+            help="Votes: the folder of an arena, a .jsonl file, a table (.csv, .tsv, .xlsx, .parquet), or a hub data "
+            "set.",
             **{**DATA, "metavar": "VOTES"},
         ),
     ],
@@ -51,8 +53,12 @@ def arena_rank(
     It fits Bradley-Terry strengths, with intervals that take the votes of one person as one observation, and says what
     weakens the ranking.
     """
+    from palmette.arena.folder import is_arena
     from palmette.cli.console import stdout
     from palmette.studies.ranking import PAGE, rank_votes
+
+    if is_arena(votes):
+        check_web_packages("the votes of an arena need packages", "alembic", "sqlalchemy")
 
     found = rank_votes(votes, ties=ties, style=style, by=by, num_samples=samples, seed=seed, out=out)
     console = stdout()

@@ -88,6 +88,12 @@ _PROMPTS = {
     ),
 }
 _ARENA = {
+    "sample": Command("arena_rooms:arena_sample", "Let several models answer the same prompts, for votes."),
+    "serve": Command(
+        "arena_rooms:arena_serve",
+        "Vote in the browser on which of two answers is better, without seeing the models' names.",
+    ),
+    "export": Command("arena_rooms:arena_export", "Write the votes of an arena in FastChat's columns."),
     "rank": Command("arena:arena_rank", "Rank models by votes of people on pairs of answers."),
 }
 _JUDGE = {
@@ -152,7 +158,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
     },
     "Judge": {
         "review": Group("Judge a model's answers in the browser.", _REVIEW, target="review:review"),
-        "arena": Group("Rank models by votes of people.", _ARENA),
+        "arena": Group("Collect votes of people on pairs of answers, and rank models by them.", _ARENA),
         "judge": Group("Check models that judge answers.", _JUDGE),
     },
     "Make data": {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,6 +20,7 @@ from palmette.cli.options import (
     expanded_path,
 )
 from palmette.cli.packages import check_web_packages
+from palmette.cli.serving import PortOption, login, serve_pages
 
 if TYPE_CHECKING:  # commands import what they need when they run
     import socket
@@ -83,9 +83,6 @@ HostOption = Annotated[
         "--host", metavar="ADDRESS", help="Address to listen at. Any but this machine's own needs --annotator."
     ),
 ]
-PortOption = Annotated[
-    int, typer.Option("--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free.")
-]
 
 
 def review(
@@ -120,10 +117,10 @@ def review(
     from palmette.review.queue import OVERLAP_SHARE
     from palmette.review.showing import Choosing
     from palmette.studies.measuring import first_questions
-    from palmette.web.serving import check_annotators, listen
+    from palmette.web.serving import check_people, listen
 
     names = annotator or []
-    check_annotators(names, host)
+    check_people(names, host, "annotator")
     read = read_to_judge(_source(data, demo=demo), limit_documents=limit)
     asked = first_questions(read, limit_questions)
     source = open_source(named_or_chosen(model, stderr()))
@@ -132,7 +129,7 @@ def review(
     with contextlib.closing(listen(host, port)) as opened:
         shared = (OVERLAP_SHARE if len(names) > 1 else 0.0) if overlap is None else overlap
         choosing = Choosing(strategy, shared, blind, seed)
-        _serve(source, others, asked, kept, choosing, names or [_login()], opened, host)
+        _serve(source, others, asked, kept, choosing, names or [login()], opened, host)
 
 
 def default_store(model: str, *, demo: bool = False) -> Path:
@@ -175,13 +172,6 @@ def _others(source: ModelSource, strategy: Strategy, also: Sequence[str]) -> lis
     return others
 
 
-def _login() -> str:
-    """The name of the user of this machine, for the events."""
-    with contextlib.suppress(OSError, KeyError, ImportError):
-        return getpass.getuser()
-    return "me"
-
-
 def _load(source: ModelSource) -> tuple[Run, SpanDecoder]:
     """A model under review, and what gives its answers."""
     from palmette.inference.answerer import open_answerer
@@ -207,16 +197,13 @@ def _serve(
     host: str,
 ) -> None:
     """Load the model, print a link for each annotator, and serve the page until Ctrl-C."""
-    from palmette.cli.console import stderr
-    from palmette.inference.excerpt import printable
     from palmette.inference.names import open_source
     from palmette.review.answers import Compared
     from palmette.review.store import Store
     from palmette.studies.retraining.newest import newest_retraining
     from palmette.web.review.opening import open_review
-    from palmette.web.serving import is_loopback, known_names, link, run_application
+    from palmette.web.serving import known_names
 
-    news, port, names = stderr(), opened.getsockname()[1], known_names(host)
     with Store.open(kept) as store:
         run, decoder = _load(source)
         review = open_review(
@@ -226,17 +213,11 @@ def _serve(
             run,
             data=data.source,
             annotators=annotators,
-            names=names,
-            port=port,
+            names=known_names(host),
+            port=opened.getsockname()[1],
             choosing=choosing,
             newer=(newest_retraining, lambda name: _load(open_source(name))),
             also=[Compared(_load(one)[1]) for one in others],
         )
-        news.print(printable(f"Verdicts are kept in {kept}. Ctrl-C ends the server."))
-        if not is_loopback(host):
-            news.print("The connection is not encrypted. Use it in a network that you trust, or through a tunnel.")
-        for name, token in review.sessions.tokens.items():
-            typer.echo(f"{printable(name)}: {link(names[0], port, token)}")
-        run_application(review.app, opened)
+        serve_pages(review.app, review.sessions, opened, host, f"Verdicts are kept in {kept}.")
         review.answers.stop()
-        news.print(printable(f"Stopped. Verdicts are in {kept}."))

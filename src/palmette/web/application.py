@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
 from http import HTTPStatus
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
+import jinja2
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,12 +18,16 @@ from starlette.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan
 
-from palmette.errors import PalmetteError
+from palmette.errors import PalmetteError, RunError
 from palmette.web.gate import Gate, refusal
 from palmette.web.sessions import Session, Sessions
 
 _STATIC = Path(str(resources.files("palmette.web").joinpath("static")))
 _PAGE_STYLE = Path(str(resources.files("palmette.pages").joinpath("templates", "page.css")))
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("palmette.web"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+)
+MAX_SECONDS = 24 * 3600.0  # that somebody may look at one question
 SESSION_SECONDS = 7 * 24 * 3600
 
 
@@ -60,6 +66,15 @@ def current_session(request: Request) -> Session:
             "Open the link that the server printed when it was started.",
         )
     return session
+
+
+@contextlib.contextmanager
+def storing() -> Iterator[None]:
+    """Refuse in words what a store cannot take, since the disk is full, say. Nothing was stored then."""
+    try:
+        yield
+    except RunError as error:
+        raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, error.problem, error.way_out) from error
 
 
 CurrentSession = Annotated[Session, Depends(current_session)]

@@ -20,8 +20,13 @@ _STOPPING = 3  # seconds that open connections get at the end
 _LONGEST_NAME = 64
 
 
-def check_annotators(names: Sequence[str], host: str) -> None:
-    """Check the names of annotators before anything is loaded.
+def check_people(names: Sequence[str], host: str, role: str) -> None:
+    """Check the names of people before anything is loaded.
+
+    Args:
+        names: the names.
+        host: the address to listen at.
+        role: what they are, as the option calls them: "annotator".
 
     Raises:
         DataError: two have one name, a name cannot be shown on one line, or nobody is named and others can reach the
@@ -30,14 +35,14 @@ def check_annotators(names: Sequence[str], host: str) -> None:
     for name in names:
         if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
             raise DataError(
-                f"{name!r} cannot be the name of an annotator", f"Give 1 to {_LONGEST_NAME} characters on one line."
+                f"{name!r} cannot be the name of a person", f"Give 1 to {_LONGEST_NAME} characters on one line."
             )
     if len(set(names)) < len(names):
-        raise DataError("two annotators have the same name", "Give each a name of their own.")
+        raise DataError(f"two {role}s have the same name", "Give each a name of their own.")
     if not names and not is_loopback(host):
         raise DataError(
-            f"listening at {host} lets other machines in, and no annotator is named",
-            "Name each person with --annotator NAME, or leave out --host.",
+            f"listening at {host} lets other machines in, and no {role} is named",
+            f"Name each person with --{role} NAME, or leave out --host.",
         )
 
 

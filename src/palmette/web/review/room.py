@@ -6,32 +6,24 @@ count, and back (`static/review/offsets.js`). It sends the text of a span along,
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 
-import jinja2
 from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import HTMLResponse
 
 from palmette.decode.spans import words
-from palmette.errors import RunError
 from palmette.review.desk import Desk
 from palmette.review.events import Shown, Span, Verdict, VerdictKind
 from palmette.review.keys import Judged
 from palmette.review.showing import Asked
 from palmette.review.state import Judgement
 from palmette.review.succession import Succession
-from palmette.web.application import Body, CurrentSession, Refused
+from palmette.web.application import MAX_SECONDS, TEMPLATES, Body, CurrentSession, Refused, storing
 from palmette.web.sessions import Session
-
-MAX_SECONDS = 24 * 3600.0
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("palmette.web"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-)
 
 
 class SentSpan(Body):
@@ -82,7 +74,7 @@ def review_room(desk: Desk, data: str, after: str = "", succession: Succession |
     """
     room, view = APIRouter(), _View(desk, data, after, succession)
     # Whoever asks gets the page, so it says nothing about the review.
-    html = _TEMPLATES.get_template("review.html").render()
+    html = TEMPLATES.get_template("review.html").render()
 
     @room.get("/", response_class=HTMLResponse)
     def page() -> str:
@@ -103,13 +95,13 @@ def review_room(desk: Desk, data: str, after: str = "", succession: Succession |
     @room.post("/api/review/verdicts")
     def take_verdict(sent: SentVerdict, session: CurrentSession) -> dict[str, Any]:
         verdict = Verdict(sent.kind, _span(sent.span), sent.seconds)
-        with _storing():
+        with storing():
             _check(desk.judge(session.annotator, session.id, sent.asked, verdict))
         return view.state(session)
 
     @room.post("/api/review/undo")
     def undo(sent: SentUndo, session: CurrentSession) -> dict[str, Any]:
-        with _storing():
+        with storing():
             disputed = desk.undo(session.annotator, session.id, sent.verdict)
         return view.state(session) if disputed is None else view.conflict(session, at=disputed)
 
@@ -120,7 +112,7 @@ def review_room(desk: Desk, data: str, after: str = "", succession: Succession |
     @room.post("/api/review/decisions")
     def decide(sent: SentDecision, session: CurrentSession) -> dict[str, Any]:
         verdict = Verdict("no_answer" if sent.span is None else "edit", _span(sent.span), sent.seconds)
-        with _storing():
+        with storing():
             _check(desk.decide(session.annotator, session.id, sent.question, verdict))
         return view.conflict(session, sent.question)
 
@@ -131,15 +123,6 @@ def review_room(desk: Desk, data: str, after: str = "", succession: Succession |
         return view.state(session)
 
     return room
-
-
-@contextlib.contextmanager
-def _storing() -> Iterator[None]:
-    """Refuse in words what the store cannot take, since the disk is full, say. Nothing was stored then."""
-    try:
-        yield
-    except RunError as error:
-        raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, error.problem, error.way_out) from error
 
 
 def _check(judged: Judged) -> None:
@@ -175,7 +158,7 @@ class _View:
 
     def state(self, session: Session) -> dict[str, Any]:
         """The question that a person is to judge."""
-        with _storing():
+        with storing():
             asked = self.desk.ask(session.annotator, session.id)
         shown = None if asked is None else _question(self.desk, asked)
         waiting = asked is None and self.desk.waiting

@@ -2,8 +2,9 @@
 
 import { actionOf } from "./keys.js";
 import { watchPointer } from "./pointer.js";
-import { ask, unsent } from "./server.js";
-import { $, alertOf, edit, page, passage, say, show, showHead, unsentOfMine } from "./view.js";
+import { $ } from "../shared/page.js";
+import { ask, letIn } from "../shared/server.js";
+import { alertOf, edit, page, passage, say, show, showHead, unsent, unsentOfMine } from "./view.js";
 
 const POLL = 700; // milliseconds between two looks at whether there is a question
 const RETRY = 3000; // milliseconds until an unsent verdict is tried again
@@ -193,16 +194,11 @@ function failed(refused) {
   alertOf(refused);
 }
 
-// The token of the link is exchanged for a cookie, and leaves the address.
 async function enter() {
-  const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (token) {
-    history.replaceState(null, "", location.pathname);
-    try {
-      await ask("/api/session", { token });
-    } catch (refused) {
-      return failed(refused);
-    }
+  try {
+    await letIn();
+  } catch (refused) {
+    return failed(refused);
   }
   await refresh();
 }

@@ -1,11 +1,6 @@
 // The text of a document on the page: what is marked in it, and which place of it somebody points at.
 
-export function make(tag, className, ...children) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  element.append(...children);
-  return element;
-}
+import { make } from "../shared/page.js";
 
 export class Passage {
   constructor(container) {

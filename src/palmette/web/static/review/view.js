@@ -1,11 +1,12 @@
 // What the page shows: the question with its document, the model's answer, the span that is edited, and the progress.
 
 import { Offsets } from "./offsets.js";
-import { Passage, make } from "./passage.js";
-import { ask, unsent } from "./server.js";
+import { Passage } from "./passage.js";
 import { Spans } from "./span.js";
+import { $, make, stopwatch } from "../shared/page.js";
+import { Unsent, ask } from "../shared/server.js";
 
-export const $ = (id) => document.getElementById(id);
+export const unsent = new Unsent("palmette-unsent");
 export const passage = new Passage($("passage"));
 const documents = new Map(); // by hash: {text, title, offsets, spans}
 export const page = {
@@ -26,24 +27,6 @@ const percent = (share) => {
   return share < 1 && share > 0.99 ? "over 99 %" : Math.round(100 * share) + " %";
 };
 const count = (number, one, many) => number.toLocaleString("en") + " " + (number === 1 ? one : many);
-
-// Seconds for which the page was looked at.
-function stopwatch() {
-  let since = document.hidden ? null : performance.now();
-  let total = 0;
-  const turn = () => {
-    if (since !== null) total += performance.now() - since;
-    since = document.hidden ? null : performance.now();
-  };
-  document.addEventListener("visibilitychange", turn);
-  return {
-    seconds() {
-      turn();
-      return Math.round(total) / 1000;
-    },
-    stop: () => document.removeEventListener("visibilitychange", turn),
-  };
-}
 
 export function alertOf(refused) {
   $("alert").hidden = refused === null;

@@ -1,6 +1,5 @@
-// Requests to the server, and the verdict that it has not confirmed yet.
+// Requests to the server, and what it has not confirmed yet.
 
-const UNSENT = "palmette-unsent";
 const WAIT = 20_000; // milliseconds
 
 export class Refusal extends Error {
@@ -31,30 +30,45 @@ export async function ask(path, body) {
   return given;
 }
 
-// Kept in the browser until the server confirms it, so it outlives a closed tab.
-export const unsent = {
-  memory: null, // where the browser keeps nothing for us
+// Exchanges the token of the link for a cookie. The token leaves the address.
+export async function letIn() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!token) return;
+  history.replaceState(null, "", location.pathname);
+  await ask("/api/session", { token });
+}
+
+// A place in the browser for one thing that the server has not confirmed yet, so it outlives a closed tab.
+export class Unsent {
+  #memory = null; // where the browser keeps nothing for us
+
+  constructor(name) {
+    this.name = name;
+  }
+
   get() {
     try {
-      return JSON.parse(localStorage.getItem(UNSENT));
+      return JSON.parse(localStorage.getItem(this.name));
     } catch {
-      return this.memory;
+      return this.#memory;
     }
-  },
-  set(verdict) {
-    this.memory = verdict;
+  }
+
+  set(said) {
+    this.#memory = said;
     try {
-      localStorage.setItem(UNSENT, JSON.stringify(verdict));
+      localStorage.setItem(this.name, JSON.stringify(said));
     } catch {
       // The page still holds it.
     }
-  },
+  }
+
   clear() {
-    this.memory = null;
+    this.#memory = null;
     try {
-      localStorage.removeItem(UNSENT);
+      localStorage.removeItem(this.name);
     } catch {
       // There is nothing then.
     }
-  },
-};
+  }
+}

@@ -1,0 +1,143 @@
+"""`palmette arena sample`, `palmette arena serve` and `palmette arena export`."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palmette.cli.options import DATA, MODEL, PATH, SeedOption
+from palmette.cli.packages import check_web_packages
+from palmette.cli.serving import PortOption, login, serve_pages
+
+ArenaArgument = Annotated[
+    Path, typer.Argument(help="The folder that `palmette arena sample` wrote.", **{**PATH, "metavar": "FOLDER"})
+]
+VotesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="Where votes are kept: a file, or postgresql://USER@HOST/NAME. By default votes.db in the folder.",
+        **{**DATA, "metavar": "STORE"},
+    ),
+]
+
+
+def arena_sample(
+    model: Annotated[
+        list[str],
+        typer.Option(
+            help="A model or run, a .jsonl file of answers, or a .yaml file with an endpoint. May be repeated.",
+            **MODEL,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the arena. The same command continues there, or adds models.", **PATH)
+    ],
+    prompts: Annotated[
+        str,
+        typer.Option(
+            help="Prompts: a .jsonl file, a table or a hub data set with a column 'prompt', or builtin: 30 in English "
+            "and 30 in Russian.",
+            **{**DATA, "metavar": "PROMPTS"},
+        ),
+    ] = "builtin",
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="How freely replies are drawn. 0 takes the likeliest token each time.")
+    ] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply, in tokens.")] = 512,
+    seed: SeedOption = 0,
+) -> None:
+    """Let several models answer the same prompts, for votes.
+
+    One model is loaded at a time, and every answer is kept as it comes.
+    """
+    from palmette.cli.console import stderr, stdout
+    from palmette.numbers import count
+    from palmette.studies.arena_answers import Replying, sample_answers
+
+    number, entries = sample_answers(prompts, model, out, Replying(temperature, max_new_tokens, seed))
+    console = stdout()
+    console.print(f"{count(len(entries), 'model')}, {count(number, 'prompt')}: {out}")
+    if len(entries) < 2:
+        stderr().print("Votes need two models. Run it again with another --model.")
+
+
+def arena_serve(
+    folder: ArenaArgument,
+    voter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Name of a person who votes. May be repeated. Each gets a link."),
+    ] = None,
+    store: VotesOption = None,
+    with_named: Annotated[
+        bool, typer.Option("--with-named", help="Also show answers that tell which model wrote them. Votes are marked.")
+    ] = False,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen at. Any but this machine's own needs --voter.")
+    ] = "127.0.0.1",
+    port: PortOption = 8766,
+) -> None:
+    """Vote in the browser on which of two answers is better, without seeing the models' names.
+
+    Each vote takes one key, and is kept before the next pair is shown. Names are shown after a vote, on request.
+    """
+    check_web_packages("the arena needs packages", "alembic", "fastapi", "jinja2", "sqlalchemy", "uvicorn")
+    from palmette.arena.folder import VOTES, read_arena
+    from palmette.arena.store import VoteStore
+    from palmette.cli.console import stderr
+    from palmette.web.arena.opening import open_arena
+    from palmette.web.serving import check_people, known_names, listen
+
+    names = voter or []
+    check_people(names, host, "voter")
+    arena = read_arena(folder)
+    kept = store or str(folder / VOTES)
+    with contextlib.closing(listen(host, port)) as opened, VoteStore.open(kept) as votes:
+        room = open_arena(
+            votes,
+            arena,
+            voters=names or [login()],
+            names=known_names(host),
+            port=opened.getsockname()[1],
+            with_named=with_named,
+        )
+        for line in _remarks(room.desk.identical, room.desk.named, with_named=with_named):
+            stderr().print(line)
+        serve_pages(room.app, room.sessions, opened, host, f"Votes are kept in {kept}.")
+
+
+def _remarks(identical: int, named: int, *, with_named: bool) -> list[str]:
+    """What is not asked, and what is not blind."""
+    from palmette.numbers import count
+
+    lines = []
+    if identical:
+        lines.append(f"{count(identical, 'pair')} of answers are identical and are not asked.")
+    if named and with_named:
+        lines.append(f"{count(named, 'pair')} of answers tell a model. Rankings leave votes on them out.")
+    elif named:
+        lines.append(f"{count(named, 'pair')} of answers tell a model and are not asked. --with-named shows them.")
+    return lines
+
+
+def arena_export(
+    folder: ArenaArgument,
+    out: Annotated[Path, typer.Option(help="File for the votes, as JSON Lines. It must not exist.", **PATH)],
+    store: VotesOption = None,
+) -> None:
+    """Write the votes of an arena in FastChat's columns."""
+    check_web_packages("the votes of an arena need packages", "alembic", "sqlalchemy")
+    import json
+
+    from palmette.arena.export import vote_rows
+    from palmette.cli.console import stdout
+    from palmette.numbers import count
+    from palmette.run import check_absent, write_text
+
+    check_absent(out)
+    rows = vote_rows(folder, store)
+    write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    stdout().print(f"{count(len(rows), 'vote')}: {out}")

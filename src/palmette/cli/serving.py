@@ -1,0 +1,50 @@
+"""What commands that serve pages have in common: who may come in, where the server listens, and its links."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    import socket
+
+    from palmette.web.gate import Gate
+    from palmette.web.sessions import Sessions
+
+PortOption = Annotated[
+    int, typer.Option("--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free.")
+]
+
+
+def login() -> str:
+    """The name of the user of this machine, for the events."""
+    with contextlib.suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return "me"
+
+
+def serve_pages(app: Gate, sessions: Sessions, opened: socket.socket, host: str, what: str) -> None:
+    """Print a link for each person, and serve the application until Ctrl-C.
+
+    Args:
+        app: the application.
+        sessions: the tokens of the people.
+        opened: the socket that listens.
+        host: the address that it listens at.
+        what: what is kept where, for the messages: "Verdicts are kept in review.db."
+    """
+    from palmette.cli.console import stderr
+    from palmette.inference.excerpt import printable
+    from palmette.web.serving import is_loopback, known_names, link, run_application
+
+    news = stderr()
+    news.print(printable(f"{what} Ctrl-C ends the server."))
+    if not is_loopback(host):
+        news.print("The connection is not encrypted. Use it in a network that you trust, or through a tunnel.")
+    for name, token in sessions.tokens.items():
+        typer.echo(f"{printable(name)}: {link(known_names(host)[0], opened.getsockname()[1], token)}")
+    run_application(app, opened)
+    news.print(printable(f"Stopped. {what}"))

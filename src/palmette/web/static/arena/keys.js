@@ -1,0 +1,26 @@
+// Keys by their place on the keyboard, so any layout will do: the key of A is the same key in Russian, where it says Ф.
+
+const KEYS = {
+  KeyA: "left",
+  ArrowLeft: "left",
+  Digit1: "left",
+  KeyB: "right",
+  ArrowRight: "right",
+  Digit2: "right",
+  KeyT: "tie",
+  Digit3: "tie",
+  KeyX: "both bad",
+  Digit4: "both bad",
+  Space: "skip",
+  Backspace: "undo",
+  KeyN: "names",
+};
+const OWN_KEYS = "a, button, input, select, summary, textarea"; // what uses the space bar itself
+
+// What a key asks for. Null for all other keys, for a key that is held down, and for keys of the browser.
+export function actionOf(event) {
+  if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey || event.isComposing) return null;
+  const element = event.target instanceof Element ? event.target : null;
+  if (event.code === "Space" && element?.closest(OWN_KEYS)) return null;
+  return KEYS[event.code] ?? null;
+}

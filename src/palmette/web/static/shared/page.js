@@ -1,0 +1,28 @@
+// What every page of the application needs.
+
+export const $ = (id) => document.getElementById(id);
+
+export function make(tag, className, ...children) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  element.append(...children);
+  return element;
+}
+
+// Seconds for which the page was looked at.
+export function stopwatch() {
+  let since = document.hidden ? null : performance.now();
+  let total = 0;
+  const turn = () => {
+    if (since !== null) total += performance.now() - since;
+    since = document.hidden ? null : performance.now();
+  };
+  document.addEventListener("visibilitychange", turn);
+  return {
+    seconds() {
+      turn();
+      return Math.round(total) / 1000;
+    },
+    stop: () => document.removeEventListener("visibilitychange", turn),
+  };
+}
