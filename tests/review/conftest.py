@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from palmette.review import schema
-from palmette.store.engine import connect
 from palmette.review.store import Store
+from palmette.store.engine import connect
 from tests.support.postgresql import HOW_TO_INSTALL, find_postgresql, running_postgresql
 from tests.support.reviewing import document
 

@@ -19,9 +19,9 @@ from alembic.migration import MigrationContext
 from palmette.data.records import Answer, Document, Question
 from palmette.errors import DataError, RunError
 from palmette.review import schema
-from palmette.store.engine import connect, describe
 from palmette.review.events import Event, Shown, Span, Verdict, document_hash
 from palmette.review.store import Store
+from palmette.store.engine import connect, describe
 from tests.support.paths import SOURCE
 from tests.support.reviewing import TEXT, document, event, shown, span, verdict
 

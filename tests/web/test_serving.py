@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import signal
 import socket
@@ -25,7 +23,7 @@ from palmette.review.store import Store
 from palmette.web.serving import check_people, known_names, link, listen
 from tests.support.command import palmette
 from tests.support.data import squad_file
-from tests.support.paths import SOURCE
+from tests.support.web_command import enter, starting
 
 
 @pytest.mark.parametrize("names", [[""], [" "], ["a\nb"], ["a" * 65], ["ann", "ann"]])
@@ -152,40 +150,11 @@ def test_help_needs_no_web_packages() -> None:
 
 @pytest.fixture
 def served(tiny_folder: Path, tmp_path: Path) -> Iterator[Any]:
-    """The command in a process of its own, as it is typed, with the link that it prints."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def start(*words: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
-        data = squad_file(tmp_path / "data.json")
-        command = [sys.executable, "-m", "palmette", "review", "--model", str(tiny_folder), "--data", str(data)]
-        process = subprocess.Popen(
-            [*command, "--port", "0", "--store", "review.db", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(SOURCE.parent), "HF_HUB_OFFLINE": "1"},
-        )
-        processes.append(process)
-        assert process.stdout is not None
-        links = {}
-        for _ in range(max(1, words.count("--annotator"))):
-            name, found = process.stdout.readline().strip().split(": ")
-            links[name] = found
-        return process, links
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-@contextlib.contextmanager
-def enter(found: str) -> Iterator[httpx2.Client]:
-    address, token = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/#token=(\S+)", found).groups()  # type: ignore[union-attr]
-    with httpx2.Client(base_url=address, trust_env=False) as client:
-        assert client.post("/api/session", json={"token": token}).status_code == 200
-        yield client
+    """`palmette review` of a tiny model, in a process of its own."""
+    data = squad_file(tmp_path / "data.json")
+    review = ("review", "--model", str(tiny_folder), "--data", str(data), "--port", "0", "--store", "review.db")
+    with starting(tmp_path) as start:
+        yield lambda *words: start(*review, *words, people=max(1, words.count("--annotator")))
 
 
 def next_question(client: httpx2.Client) -> Any:

@@ -115,11 +115,11 @@ def _remarks(identical: int, named: int, *, with_named: bool) -> list[str]:
 
     lines = []
     if identical:
-        lines.append(f"{count(identical, 'pair')} of answers are identical and are not asked.")
+        lines.append(f"Not asked: {count(identical, 'pair')} of identical answers.")
     if named and with_named:
-        lines.append(f"{count(named, 'pair')} of answers tell a model. Rankings leave votes on them out.")
+        lines.append(f"Not blind: {count(named, 'pair')} with an answer that tells its model. Rankings leave them out.")
     elif named:
-        lines.append(f"{count(named, 'pair')} of answers tell a model and are not asked. --with-named shows them.")
+        lines.append(f"Not asked: {count(named, 'pair')} with an answer that tells its model. --with-named shows them.")
     return lines
 
 

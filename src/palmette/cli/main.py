@@ -158,7 +158,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
     },
     "Judge": {
         "review": Group("Judge a model's answers in the browser.", _REVIEW, target="review:review"),
-        "arena": Group("Collect votes of people on pairs of answers, and rank models by them.", _ARENA),
+        "arena": Group("Collect votes of people, and rank models by them.", _ARENA),
         "judge": Group("Check models that judge answers.", _JUDGE),
     },
     "Make data": {

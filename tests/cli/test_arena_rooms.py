@@ -1,0 +1,117 @@
+"""`palmette arena sample`, `serve`, `export` and `rank`, one after the other, and a server that is killed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palmette.arena.export import vote_rows
+from tests.support.arena import MODELS, make_arena
+from tests.support.command import palmette
+from tests.support.web_command import enter, starting
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Any]:
+    with starting(tmp_path) as start:
+        yield start
+
+
+def test_from_models_to_a_ranking(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_folder: Path, capsys: Any, started: Any
+) -> None:
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "arena"
+    prompts.write_text('{"prompt": "One?"}\n{"prompt": "Two?"}\n', encoding="utf-8")
+    answers = [
+        {"question_id": f"line-{number}", "model_id": "fir", "choices": [{"turns": ["Yes."]}]} for number in (1, 2)
+    ]
+    (tmp_path / "fir.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers), encoding="utf-8")
+    sample = ("arena", "sample", "--prompts", prompts, "--max-new-tokens", "4", "--out", out, "--model")
+    assert palmette(monkeypatch, *sample, tiny_folder) == 0
+    assert "Votes need two models." in capsys.readouterr().err
+    assert palmette(monkeypatch, *sample, tmp_path / "fir.jsonl") == 0
+    assert "2 models, 2 prompts" in capsys.readouterr().out
+    assert palmette(monkeypatch, "arena", "rank", out) == 2
+    assert "has no votes yet" in capsys.readouterr().err
+    _, links = started("arena", "serve", "arena", "--port", "0", "--voter", "ann", "--voter", "bob", people=2)
+    for link in links.values():
+        with enter(link) as client:
+            while asked := client.get("/api/arena/desk").json()["asked"]:
+                [turn] = asked["turns"]
+                body = {"asked": asked["key"], "said": "left" if turn["left"] == "Yes." else "right", "seconds": 1.0}
+                assert client.post("/api/arena/votes", json=body).status_code == 200
+    assert palmette(monkeypatch, "arena", "rank", out, "--samples", "0") == 0
+    said = capsys.readouterr().out
+    assert "4 votes of 2 voters." in said
+    assert said.index("fir") < said.index(tiny_folder.name)
+    votes = tmp_path / "votes.jsonl"
+    assert palmette(monkeypatch, "arena", "export", out, "--out", votes) == 0
+    assert "4 votes" in capsys.readouterr().out
+    rows = [json.loads(line) for line in votes.read_text(encoding="utf-8").splitlines()]
+    assert [row["winner"] for row in rows] == ["model_a" if row["model_a"] == "fir" else "model_b" for row in rows]
+    assert palmette(monkeypatch, "arena", "rank", votes, "--samples", "0", "--style") == 0
+    assert palmette(monkeypatch, "arena", "export", out, "--out", votes) == 2
+
+
+def test_a_killed_server_loses_no_confirmed_vote(started: Any, tmp_path: Path) -> None:
+    """Killed with SIGKILL right after each of three confirmations. A vote that is sent again is stored once."""
+    folder = make_arena(tmp_path / "arena")
+    confirmed = []
+    for said in ("left", "tie", "right"):
+        process, links = started("arena", "serve", "arena", "--port", "0", "--voter", "ann")
+        with enter(links["ann"]) as client:
+            state = client.get("/api/arena/desk").json()
+            assert state["progress"]["votes"] == len(confirmed)
+            for body in confirmed[-1:]:
+                assert client.post("/api/arena/votes", json=body).status_code == 200
+            confirmed.append({"asked": state["asked"]["key"], "said": said, "seconds": 1.0})
+            assert client.post("/api/arena/votes", json=confirmed[-1]).status_code == 200
+            process.kill()  # SIGKILL, at once
+            process.wait()
+    with sqlite3.connect(folder / "votes.db") as raw:
+        stored = raw.execute("SELECT about, outcome FROM arena_events WHERE kind = 'vote' ORDER BY id").fetchall()
+    raw.close()
+    assert stored == [(body["asked"], body["said"]) for body in confirmed]
+    assert len(vote_rows(folder)) == 3
+
+
+def test_what_is_not_asked_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, started: Any) -> None:
+    same = {(MODELS[0], 0): "Four.", (MODELS[1], 0): "Four.", (MODELS[2], 1): "I am Sundew."}
+    make_arena(tmp_path / "arena", answers=same)
+    for words, line in (
+        ((), "Not asked: 2 pairs with an answer that tells its model. --with-named shows them."),
+        (("--with-named",), "Not blind: 2 pairs with an answer that tells its model. Rankings leave them out."),
+    ):
+        process, _ = started("arena", "serve", "arena", "--port", "0", *words)
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+        assert "Not asked: 1 pair of identical answers." in said
+        assert line in said
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("serve", "nowhere"), "nowhere is not the folder of an arena"),
+        (("serve", "arena", "--host", "0.0.0.0"), "no voter is named"),
+        (("serve", "arena", "--voter", "a", "--voter", "a"), "two voters have the same name"),
+        (("export", "nowhere", "--out", "votes.jsonl"), "nowhere is not the folder of an arena"),
+        (("sample", "--model", "no/where/at/all", "--out", "new"), "no/where/at/all"),
+        (("sample", "--prompts", "nowhere.jsonl", "--model", "x", "--out", "new"), "nowhere.jsonl"),
+    ],
+)
+def test_mistakes_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any, words: tuple[str, ...], problem: str
+) -> None:
+    make_arena(tmp_path / "arena")
+    monkeypatch.chdir(tmp_path)
+    assert palmette(monkeypatch, "arena", *words) == 2
+    error = capsys.readouterr().err
+    assert problem in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "new").exists()
