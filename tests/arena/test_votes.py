@@ -62,6 +62,12 @@ def test_the_inverse_of_a_probability_is_a_weight_whose_mean_is_one(tmp_path: Pa
     assert [vote.weight for vote in found.votes] == pytest.approx([2 / 6, 10 / 6])
 
 
+def test_a_file_has_no_store(tmp_path: Path) -> None:
+    source = write(tmp_path / "votes.jsonl", {"model_a": "elm", "model_b": "fir", "winner": "tie"})
+    with pytest.raises(DataError, match="is not the folder of an arena, and a store is given"):
+        read_votes(source, store="votes.db")
+
+
 @pytest.mark.parametrize(
     ("row", "problem"),
     [

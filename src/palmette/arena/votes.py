@@ -95,17 +95,19 @@ class VoteSet:
     num_named: int = 0
 
 
-def read_votes(source: str, *, style: bool = False) -> VoteSet:
+def read_votes(source: str, *, style: bool = False, store: str | None = None) -> VoteSet:
     """Read votes.
 
     Args:
         source: the folder of an arena, a .jsonl file, a table (.csv, .tsv, .xlsx, .parquet), or a hub data set.
         style: whether to read the answers for their style. Else they are not looked at.
+        store: where the votes of an arena are kept, if that is not in its folder.
 
     Raises:
-        DataError: there is no such source, or a row is no vote. It names the row and the value.
+        DataError: there is no such source, a store is given for a file, or a row is no vote. It names the row and the
+            value.
     """
-    digest, rows = _source_rows(source)
+    digest, rows = _source_rows(source, store)
     votes, num_named = [], 0
     for number, row in enumerate(rows, start=1):
         if isinstance(row, DataError):
@@ -121,14 +123,16 @@ def read_votes(source: str, *, style: bool = False) -> VoteSet:
     return VoteSet(source, digest, tuple(_scaled(votes)), num_named)
 
 
-def _source_rows(source: str) -> tuple[str, Iterable[dict[str, Any] | DataError]]:
+def _source_rows(source: str, store: str | None) -> tuple[str, Iterable[dict[str, Any] | DataError]]:
     """The hash and the rows of a source."""
     folder = expand(source)
     if not is_arena(folder):
+        if store is not None:
+            raise DataError(f"{source} is not the folder of an arena, and a store is given", "Leave out --store.")
         return raw_rows(source, default_split="train", columns=_COLUMNS, example="lmsys/chatbot_arena_conversations")
     from palmette.arena.export import vote_rows  # its database needs the extra `web`
 
-    rows = vote_rows(folder)
+    rows = vote_rows(folder, store)
     return hashlib.sha256(json.dumps(rows).encode("utf-8")).hexdigest(), rows
 
 

@@ -16,6 +16,15 @@ if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.cli.tables import TextTable
     from palmette.studies.ranking import Ranking
 
+VotesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="Where votes are kept: a file, or postgresql://USER@HOST/NAME. By default votes.db in the folder.",
+        **{**DATA, "metavar": "STORE"},
+    ),
+]
+
 
 def arena_rank(
     votes: Annotated[
@@ -26,6 +35,7 @@ def arena_rank(
             **{**DATA, "metavar": "VOTES"},
         ),
     ],
+    store: VotesOption = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for ranking.html, ranking.csv and ranking.json. It must not exist.", **PATH),
@@ -60,7 +70,7 @@ def arena_rank(
     if is_arena(votes):
         check_web_packages("the votes of an arena need packages", "alembic", "sqlalchemy")
 
-    found = rank_votes(votes, ties=ties, style=style, by=by, num_samples=samples, seed=seed, out=out)
+    found = rank_votes(votes, store=store, ties=ties, style=style, by=by, num_samples=samples, seed=seed, out=out)
     console = stdout()
     console.print(ranking_table(found.whole), "")
     for line in _remarks(found):

@@ -8,20 +8,13 @@ from typing import Annotated
 
 import typer
 
+from palmette.cli.arena import VotesOption
 from palmette.cli.options import DATA, MODEL, PATH, SeedOption
 from palmette.cli.packages import check_web_packages
 from palmette.cli.serving import PortOption, login, serve_pages
 
 ArenaArgument = Annotated[
     Path, typer.Argument(help="The folder that `palmette arena sample` wrote.", **{**PATH, "metavar": "FOLDER"})
-]
-VotesOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        help="Where votes are kept: a file, or postgresql://USER@HOST/NAME. By default votes.db in the folder.",
-        **{**DATA, "metavar": "STORE"},
-    ),
 ]
 
 

@@ -43,6 +43,7 @@ class Ranking:
 def rank_votes(
     source: str,
     *,
+    store: str | None = None,
     ties: Ties = "half",
     style: bool = False,
     by: By | None = None,
@@ -54,6 +55,7 @@ def rank_votes(
 
     Args:
         source: see `read_votes`.
+        store: see `read_votes`.
         ties: see `rank`.
         style: see `rank`.
         num_samples: see `rank`.
@@ -67,7 +69,7 @@ def rank_votes(
     """
     if out is not None:
         check_absent(out)
-    votes = read_votes(source, style=style)
+    votes = read_votes(source, style=style, store=store)
     whole = rank(votes.votes, ties=ties, style=style, num_samples=num_samples, seed=seed)
     parts, left_out = {}, {}
     for name, some in _parts(votes, by).items():
