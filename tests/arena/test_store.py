@@ -22,8 +22,6 @@ from tests.support.arena import make_arena
 from tests.support.reviewing import document
 
 SHOWN = Shown("вопрос", "elm", "org/пихта", "1" * 64, "2" * 64, 1 / 3, named=True)
-    "\u0432\u043e\u043f\u0440\u043e\u0441", "elm", "org/\u0444\u0438\u0440", "1" * 64, "2" * 64, 1 / 3, named=True
-)
 
 
 def test_events_come_back_as_they_were(where: str) -> None:

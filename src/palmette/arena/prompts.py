@@ -18,7 +18,7 @@ from typing import Any
 from palmette.data.records import check_unicode
 from palmette.data.source import raw_rows
 from palmette.data.text import short
-from palmette.data.values import without_nulls
+from palmette.data.values import as_id, without_nulls
 from palmette.errors import DataError
 
 BUILTIN = "builtin"
@@ -84,4 +84,4 @@ def _prompt(row: Mapping[str, Any], number: int, where: str) -> Prompt:
     for turn in turns:
         check_unicode(turn, f"{where}: {key!r}")
     name = next((row[one] for one in _IDS if one in row), number)
-    return Prompt(str(name), turns, str(row.get("language", "")), str(row.get("category", "")))
+    return Prompt(as_id(name), turns, str(row.get("language", "")), str(row.get("category", "")))

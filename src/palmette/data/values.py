@@ -98,3 +98,12 @@ def read_id(value: object, where: str) -> str | int:
     if isinstance(value, str):
         check_unicode(value, f"{where}, in its id,")
     return value
+
+
+def as_id(value: Any) -> str:
+    """The id of a question, or a turn, as text. A column of whole numbers with an empty cell holds fractions.
+
+    >>> as_id(81), as_id(81.0), as_id("81"), as_id(8.5)
+    ('81', '81', '81', '8.5')
+    """
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from palmette.data.text import short
+from palmette.data.values import as_id
 from palmette.endpoint.client import Client
 from palmette.endpoint.settings import Endpoint
 from palmette.errors import DataError, RunError
 from palmette.inference.answerer import load_answerer
 from palmette.inference.conversation import Conversation, Generation
-from palmette.judge.rows import as_id, read_rows
+from palmette.judge.rows import read_rows
 from palmette.progress import progress
 from palmette.run import append_line, read_log, write_text
 

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from palmette.data.text import short
-from palmette.data.values import is_number, without_nulls
+from palmette.data.values import as_id, is_number, without_nulls
 from palmette.errors import DataError
 from palmette.evaluate.bootstrap import weighted_intervals
-from palmette.judge.rows import as_id, read_rows
+from palmette.judge.rows import read_rows
 from palmette.judge.text import Rule, read_grade
 
 _COLUMNS = "Each row needs 'question_id', 'model', and 'judgment' or 'score'."

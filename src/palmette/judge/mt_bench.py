@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from palmette.data.values import as_id
 from palmette.errors import DataError
 from palmette.judge.answers import Answers, Asked, answers_of, read_answers
 from palmette.judge.folder import begin, finish
 from palmette.judge.grades import Grade, Graded, summarise
 from palmette.judge.judging import Judge, Pair, PairJudged, expected_grade, judge_cases, judge_pairs, signature
 from palmette.judge.orders import adjusted_win_rate
-from palmette.judge.rows import as_id, read_rows
+from palmette.judge.rows import read_rows
 from palmette.judge.spec import JudgeSpec, open_judge
 from palmette.judge.trust import check_trusted
 from palmette.judge.wording import Case

@@ -23,10 +23,9 @@ from palmette.arena.style import Style
 from palmette.arena.votes import read_model, read_outcome, read_styles
 from palmette.data.source import raw_rows
 from palmette.data.text import short
-from palmette.data.values import without_nulls
+from palmette.data.values import as_id, without_nulls
 from palmette.errors import DataError
 from palmette.judge.orders import BothOrders, Swap, side_of
-from palmette.judge.rows import as_id
 from palmette.judge.text import Choice
 
 _COLUMNS = "Each row needs 'question_id', 'model_a', 'model_b', and 'winner' or both 'g1_winner' and 'g2_winner'."

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from palmette.data.text import short
-from palmette.data.values import without_nulls
+from palmette.data.values import as_id, without_nulls
 from palmette.errors import DataError
 from palmette.judge.judging import Pair
-from palmette.judge.rows import as_id, read_rows
+from palmette.judge.rows import read_rows
 from palmette.judge.wording import Case
 
 _COLUMNS = "Each row needs 'question', 'answer_a' and 'answer_b': texts, or lists of as many texts."

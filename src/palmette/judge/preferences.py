@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from palmette.data.text import short
-from palmette.data.values import is_number
+from palmette.data.values import as_id, is_number
 from palmette.errors import DataError
-from palmette.judge.rows import as_id, read_rows
+from palmette.judge.rows import read_rows
 
 _COLUMNS = "Each row needs 'preference' (1 to 2), 'generator_2' or 'model', and 'instruction' or 'index'."
 _MODEL, _REFERENCE, _ASKED = ("generator_2", "model"), ("generator_1", "reference"), ("instruction", "index")

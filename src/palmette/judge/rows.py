@@ -26,12 +26,3 @@ def read_rows(source: str, columns: str) -> list[dict[str, Any]]:
             raise row
         found.append(row)
     return found
-
-
-def as_id(value: Any) -> str:
-    """The id of a question, or a turn, as text. A column of whole numbers with an empty cell holds fractions.
-
-    >>> as_id(81), as_id(81.0), as_id("81"), as_id(8.5)
-    ('81', '81', '81', '8.5')
-    """
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
