@@ -100,8 +100,10 @@ MAY_IMPORT |= {
     "synth": {
         *_RUN,
         "seeds",
+        "numbers",
         "lock",
         "data",
+        "corpus",
         "tasks",
         "model",
         "decode",
