@@ -104,6 +104,7 @@ MAY_IMPORT |= {
         "lock",
         "data",
         "corpus",
+        "tree",
         "tasks",
         "model",
         "decode",

@@ -65,6 +65,10 @@ _SYNTH = {
         "synth_documents:synth_cloze",
         "Make questions about documents by hiding spans that recur, without a writer.",
     ),
+    "questions": Command(
+        "synth_documents:synth_questions",
+        "Make questions about documents with a writer, each checked by a reader.",
+    ),
     "preferences": Command(
         "synth:synth_preferences",
         "Make preferences from a model's own answers, or from verdicts.",

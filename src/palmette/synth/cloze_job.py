@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,44 +10,29 @@ from palmette.errors import DataError
 from palmette.numbers import count as counted
 from palmette.progress import Say
 from palmette.synth.cloze import REASONS, Cloze, ClozeSettings, make_cloze
-from palmette.synth.passages import Passages, read_passages
+from palmette.synth.passages import Passages
 from palmette.synth.rationale_file import check_output, report_of, write_questions
 
 
-def write_cloze(
-    sources: Sequence[str],
-    out: Path,
-    settings: ClozeSettings,
-    say: Say,
-    *,
-    passage_words: int,
-    column: str = "text",
-    limit: int | None = None,
-    against: Sequence[str] = (),
-) -> None:
-    """Make cloze questions about documents and write them, with a report beside them.
+def write_cloze(passages: Passages, out: Path, settings: ClozeSettings, say: Say) -> None:
+    """Make cloze questions about passages and write them, with a report beside them.
 
     Args:
-        sources: files, folders, "builtin:train" or data sets of the hub.
+        passages: the passages of documents.
         out: the .jsonl, or SQuAD v2 .json, to write.
         settings: how many questions are made, and of which spans.
         say: called with lines about what was made.
-        passage_words: the longest passage, in words and punctuation marks.
-        column: the column of a row that holds its text.
-        limit: read only the first so many documents of each source.
-        against: evaluation sets. Documents that hold a part of one are dropped.
 
     Raises:
         RunError: the file exists, has an unknown ending, or cannot be written.
-        DataError: a source cannot be read, or nothing recurs in any passage. The report is written then.
+        DataError: nothing recurs in any passage. The report is written then.
     """
     check_output(out)
-    passages = read_passages(sources, most_words=passage_words, column=column, limit=limit, against=against)
     done = make_cloze(passages.passages, settings)
     out.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "writer": "cloze",
-        "settings": {**asdict(settings), "passage_words": passage_words},
+        "settings": asdict(settings),
         **passages.as_record(),
         "questions": done.num_questions,
         "answerable": done.num_answerable,

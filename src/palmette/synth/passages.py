@@ -12,7 +12,7 @@ from typing import Any
 import regex
 
 from palmette.config.corpus import CleanSection
-from palmette.corpus.cleaning import Counts, clean
+from palmette.corpus.cleaning import Counts, Step, clean
 from palmette.corpus.duplicates import ExactDuplicates
 from palmette.corpus.sources import open_source
 from palmette.corpus.steps import OfLength, step_maker
@@ -38,12 +38,14 @@ class Passages:
         documents: counts of the documents, by source.
         cut: counts of the passages that they were cut into.
         identities: what identifies each source, for the manifest.
+        settings: how the sources were read and cut.
     """
 
     passages: list[Document] = field(default_factory=list)
     documents: dict[str, Counts] = field(default_factory=dict)
     cut: Counts = field(default_factory=Counts)
     identities: list[dict[str, Any]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def num_documents(self) -> int:
@@ -62,6 +64,7 @@ class Passages:
         """The sources, and what was left out, as JSON holds it."""
         return {
             "sources": self.identities,
+            "reading": self.settings,
             "documents": {name: _record(counts) for name, counts in self.documents.items()},
             "passages": _record(self.cut),
         }
@@ -91,8 +94,9 @@ def read_passages(
         DataError: a source or an evaluation set cannot be read, or nothing is left.
     """
     steps = step_maker(CleanSection(against=list(against)))()
-    short_steps = [OfLength(_FEWEST, None), ExactDuplicates()]
-    found = Passages()
+    short_steps: list[Step] = [OfLength(_FEWEST, None), ExactDuplicates()]
+    settings = {"passage_words": most_words, "column": column, "limit": limit, "against": list(against)}
+    found = Passages(settings=settings)
     cut = {"passages": found.cut}
     for name in sources:
         source = open_source(name, columns={"text": column}, limit=limit)
