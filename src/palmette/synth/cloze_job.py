@@ -55,7 +55,7 @@ def _summarize(done: Cloze, passages: Passages, out: Path, say: Say) -> None:
     number = done.num_questions
     where = f"{counted(len(done.documents), 'passage')} of {counted(passages.num_documents, 'document')}"
     say(
-        f"{counted(number, 'question')} about {where}, {number / passages.num_documents:.1f} a document. "
+        f"{counted(number, 'question')} about {where}, {number / passages.num_documents:,.1f} a document. "
         f"{number - done.num_answerable:,} of them have no answer."
     )
     for reason, count in passages.num_dropped.items():

@@ -15,6 +15,7 @@ from typing import Any
 
 from palmette import run
 from palmette.data.records import Document
+from palmette.data.text import short
 from palmette.decode.prediction import Decoder
 from palmette.errors import DataError
 from palmette.files import expand
@@ -201,7 +202,8 @@ def _summarize(passages: Passages, record: Mapping[str, Any], say: Say) -> None:
     for kind, numbers in record["by_kind"].items():
         say(f"  {kind}: {numbers['found']:,} found, {numbers['asked']:,} asked for, {numbers['kept']:,} kept")
     for reason, about in {**record["dropped"], **record["without_answer"]["dropped"]}.items():
-        say(f"  dropped: {about['number']:,} {reason} ({about['meaning']}). First: {about['examples'][0]['question']}")
+        first = short(about["examples"][0]["question"])
+        say(f"  dropped: {about['number']:,} {reason} ({about['meaning']}). First: {first}")
     without = record["without_answer"]
     say(
         f"{record['kept']:,} of {record['asked']:,} questions are kept, and {without['kept']:,} of "
