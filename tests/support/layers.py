@@ -101,8 +101,11 @@ MAY_IMPORT |= {
     "synth": {
         *_RUN,
         "seeds",
+        "numbers",
         "lock",
         "data",
+        "corpus",
+        "tree",
         "tasks",
         "model",
         "decode",

@@ -19,7 +19,8 @@ from palmette.rollouts.rewards import MODEL_REWARD, RewardMixture, Scorer
 from palmette.rollouts.sampling import Sampling
 from palmette.synth.preference_job import write_preferences
 from palmette.synth.preference_settings import PreferenceSettings
-from palmette.synth.preferences import PreferenceMaker, Preferences, begin_work, make_preferences
+from palmette.synth.preferences import DEFAULTS, PreferenceMaker, Preferences, make_preferences
+from palmette.synth.work import begin_work
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.rewards import QaReward
 from palmette.tree.chat import ChatTemplate
@@ -158,12 +159,11 @@ def test_a_stop_amid_questions_that_are_judged_together_changes_nothing(
 def test_a_work_file_is_compared_with_all_settings(tmp_path: Path) -> None:
     work = tmp_path / "w"
     begin_work(work, {"reward": {"f1": 1.0}, "form": "pairs"})
-    assert (
-        begin_work(work, {"reward": {"f1": 1.0}, "form": "pairs", "min_margin": 0.0}) == {}
-    )  # before there were margins
+    now = {"reward": {"f1": 1.0}, "form": "pairs", "min_margin": 0.0}
+    assert begin_work(work, now, defaults=DEFAULTS) == {}  # before there were margins
     for changed in ({"min_margin": 0.1}, {"reward_model": {"run": "r", "weight": 1.0}}, {"reward": {}}):
         with pytest.raises(RunError, match=f"was begun with {next(iter(changed))}"):
-            begin_work(work, {"reward": {"f1": 1.0}, "form": "pairs", **changed})
+            begin_work(work, {"reward": {"f1": 1.0}, "form": "pairs", **changed}, defaults=DEFAULTS)
     whole = work.read_bytes()
     work.write_bytes(whole[:9])  # cut off within the settings
     assert begin_work(work, {"reward": {"f1": 1.0}, "form": "pairs"}) == {}

@@ -61,6 +61,14 @@ _SYNTH = {
         "synth_questions:synth_negatives",
         "Add unanswerable questions, without a teacher.",
     ),
+    "cloze": Command(
+        "synth_documents:synth_cloze",
+        "Make questions about documents by hiding spans that recur, without a writer.",
+    ),
+    "questions": Command(
+        "synth_documents:synth_questions",
+        "Make questions about documents with a writer, each checked by a reader.",
+    ),
     "preferences": Command(
         "synth:synth_preferences",
         "Make preferences from a model's own answers, or from verdicts.",

@@ -65,6 +65,15 @@ def language_of(text: str) -> str | None:
     return best if shares[best] >= _LEAST else None
 
 
+def function_words(language: str | None) -> frozenset[str]:
+    """The most frequent words of a language, which say nothing alone. Those of all languages if None.
+
+    >>> "the" in function_words("en"), "der" in function_words("en"), "der" in function_words(None)
+    (True, False, True)
+    """
+    return frozenset().union(*_OF_LANGUAGE.values()) if language is None else _OF_LANGUAGE[language]
+
+
 class InLanguages:
     """Drops texts that are in no language of a list.
 

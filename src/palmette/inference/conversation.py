@@ -158,10 +158,8 @@ class Conversation:
 
     def _prompt(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], set[int]]:
         """The tokens up to where the reply begins, and the tokens that end it."""
-        segments = self._template.segments([*messages, Message("assistant", (Piece(".", tag="reply"),))])
-        begin = next(index for index, segment in enumerate(segments) if segment.tag == "reply")
-        tokens = tuple(token for segment in segments[:begin] for token in segment.tokens)
-        return tokens, {segments[-1].tokens[-1], *sequence_ends(self._model)}
+        tokens, end = self._template.open_reply(messages)
+        return tokens, {end, *sequence_ends(self._model)}
 
     def _read(self, prompt: Sequence[int]) -> int:
         """Put the prompt into the cache, but for what is there already. The result is the slot of its last token."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,13 +13,12 @@ from palmette.config.recipes import Recipe
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.decode.reasoning import end_tokens
-from palmette.errors import DataError, RunError, reason_of
+from palmette.errors import DataError
 from palmette.files import expand
 from palmette.inference.answerer import load_answerer
 from palmette.inference.names import resolve_run
 from palmette.inference.reward_model import judged_by, load_reward
 from palmette.inference.task import recipe_prompt
-from palmette.lock import locked
 from palmette.model.loading import dtype_name, weights_hash
 from palmette.progress import Say
 from palmette.rollouts.rewards import RewardMixture, Scorer
@@ -29,12 +26,13 @@ from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling
 from palmette.seeds import derive_seed
 from palmette.synth.preference_settings import PreferenceSettings
-from palmette.synth.preferences import REASONS, PreferenceMaker, Preferences, begin_work, make_preferences
+from palmette.synth.preferences import DEFAULTS, REASONS, PreferenceMaker, Preferences, make_preferences
 from palmette.synth.verdicts import judged_preferences, read_judged
+from palmette.synth.work import begin_work, held_work
 from palmette.tasks.qa_prompt import QaPrompt
 from palmette.tasks.rewards import QaReward
 
-WORK, REPORT = ".work", ".report.json"
+REPORT = ".report.json"
 
 
 def write_preferences(settings: PreferenceSettings, out: Path, say: Say) -> None:
@@ -55,7 +53,7 @@ def write_preferences(settings: PreferenceSettings, out: Path, say: Say) -> None
     if out.suffix != ".jsonl":
         raise DataError(f"{out} does not end in .jsonl", "Name a file that can be read back.")
     run.check_absent(out)
-    with _held(out) as work:
+    with held_work(out) as work:
         done, about, source = (_sampled if settings.verdicts is None else _judged)(settings, work)
         report = out.with_name(out.name + REPORT)
         _report(done, about, report)
@@ -68,31 +66,6 @@ def write_preferences(settings: PreferenceSettings, out: Path, say: Say) -> None
         run.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in done.rows))
         work.unlink()
     say(f"{len(done.rows)} records in {out}. The report is {report}.")
-
-
-@contextlib.contextmanager
-def _held(out: Path) -> Iterator[Path]:
-    """The work file of an output, for this process alone.
-
-    It is removed only when the output exists, or while it is empty. So a process that locks it later checks whether it
-    still exists.
-    """
-
-    work = out.with_name(out.name + WORK)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work.touch()
-    except OSError as error:
-        raise RunError(f"cannot write {work}: {reason_of(error)}", "Choose another output.") from error
-    with locked(work, wait=False) as mine:
-        if not mine or not work.exists():
-            raise RunError(f"another process is writing {out}", "Wait for it, or give another name for the output.")
-        try:
-            run.check_absent(out)  # the other process may have finished it in the meantime
-            yield work
-        finally:
-            if work.exists() and not work.stat().st_size:
-                work.unlink()
 
 
 def _sampled(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict[str, Any], DataSet]:
@@ -159,7 +132,7 @@ def _judged(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict
         "form": settings.form,
         "prompt_sha256": prompt.sha256,
     }
-    begin_work(work, about)  # another job may have begun it
+    begin_work(work, about, defaults=DEFAULTS)  # another job may have begun it
     return judged_preferences(verdicts.answers, source.documents, prompt), about, source
 
 

@@ -10,7 +10,6 @@ Not covered: two processes with one work file. The caller must lock it.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,11 +18,11 @@ from typing import Any
 
 from palmette import run
 from palmette.data.records import Document, Question
-from palmette.errors import RunError, reason_of
 from palmette.progress import progress
 from palmette.rollouts.rewards import CompletionReward, RewardMixture
 from palmette.rollouts.sampling import Rollout, RolloutSampler, Sampling
 from palmette.synth.preference_settings import Form
+from palmette.synth.work import Line, begin_work
 from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
 
 REASONS = {
@@ -38,8 +37,7 @@ MOST_RANKED = 9  # answers of a list, as people were given 4 to 9 to rank (Ouyan
 _QUESTIONS = 32  # questions sampled together, which a stop may lose
 _DIGITS = 6
 _ROUNDING = 1e-9  # rounding of weighted sums: 0.7 - 0.4 reaches a margin of 0.3, though it is a little less
-_DEFAULTS = {"min_margin": 0.0}  # settings of work files that were begun before the setting existed
-Line = dict[str, Any]
+DEFAULTS = {"min_margin": 0.0}  # settings of work files that were begun before the setting existed
 
 
 @dataclass(frozen=True)
@@ -187,7 +185,7 @@ def make_preferences(
     """
     pairs = ((document, question) for document in documents for question in document.questions)
     questions = [(place, document, question) for place, (document, question) in enumerate(pairs)]
-    done = begin_work(work, {**about, **maker.settings()})
+    done = begin_work(work, {**about, **maker.settings()}, defaults=DEFAULTS)
     with progress(len(questions), "preferences", "questions", done=len(done)) as bar:
         for start in range(0, len(questions), _QUESTIONS):
             together = questions[start : start + _QUESTIONS]
@@ -207,40 +205,6 @@ def make_preferences(
         dict(Counter(line["reason"] for line in lines if "reason" in line)),
         sum(rewards) / len(rewards) if rewards else None,
     )
-
-
-def begin_work(work: Path, settings: Mapping[str, Any]) -> dict[str, Line]:
-    """The lines of a work file, by question.
-
-    A new file gets the settings, and those of an old file are compared with them.
-
-    The file is never replaced by another one, since it may be locked.
-
-    Raises:
-        RunError: it was begun with other settings, or cannot be read or written.
-    """
-    current = json.loads(json.dumps(settings))
-    try:
-        raw = work.read_bytes() if work.exists() else b""
-        size = raw.rfind(b"\n") + 1  # without a last line that was cut off
-        head, *lines = [json.loads(line) for line in raw[:size].splitlines()] if size else [{"settings": current}]
-        first = json.dumps(head, ensure_ascii=False)
-        if not size and not first.encode().startswith(raw):
-            raise ValueError("it holds no settings")
-        begun = dict(head["settings"])
-        done = {line["id"]: line for line in lines}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{work} cannot be read: {reason_of(error)}", "Remove it to start again.") from error
-    way_out = "Give the options that it was begun with, or another name for the output. Or remove it to start again."
-    run.check_same(begun, current, where=work, way_out=way_out, defaults=_DEFAULTS)
-    if size < len(raw):
-        try:
-            os.truncate(work, size)
-        except OSError as error:
-            raise RunError(f"cannot write {work}: {reason_of(error)}", "Choose another output.") from error
-    if not size:
-        run.append_line(work, first)
-    return done
 
 
 def _sample_line(rollout: Rollout, setting: int, reward: CompletionReward) -> Line:

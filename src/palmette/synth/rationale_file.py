@@ -29,10 +29,19 @@ def read_questions(data: str, out: Path, limit: int | None = None) -> DataSet:
         RunError: the file exists, or its name has no known format.
         DataError: the data cannot be read.
     """
+    check_output(out)
+    return read_source(data, limit_documents=limit)
+
+
+def check_output(out: Path) -> None:
+    """Check that a file of questions can be written under a name.
+
+    Raises:
+        RunError: the file exists, or its name has no known format.
+    """
     if out.suffix not in _FORMATS:
         raise RunError(f"{out} ends neither in .jsonl nor in .json", "Name a file that can be read back.")
     run.check_absent(out)
-    return read_source(data, limit_documents=limit)
 
 
 def report_of(out: Path) -> Path:

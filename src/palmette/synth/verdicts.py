@@ -26,7 +26,8 @@ from palmette.data.preference import Verdict, parse_verdicts
 from palmette.data.records import Document, Question
 from palmette.data.source import open_rows
 from palmette.errors import DataError
-from palmette.synth.preferences import Line, Preferences
+from palmette.synth.preferences import Preferences
+from palmette.synth.work import Line
 from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.qa_prompt import ABSTAIN, QaPrompt
 

@@ -107,6 +107,20 @@ class ChatTemplate:
         segments.append(self._end_of_turn(last, messages[-1]) or self._end_of_sequence(last, messages[-1]))
         return segments
 
+    def open_reply(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], int]:
+        """The tokens of a conversation up to where the assistant's next turn begins, and the token that ends that turn.
+
+        Args:
+            messages: the turns. The last one is the user's.
+
+        Raises:
+            TemplateError: as for `segments`.
+        """
+        # Some templates write the text before a reply only if there is one. What the reply says does not matter.
+        segments = self.segments([*messages, Message("assistant", (Piece(".", tag="reply"),))])
+        begin = next(index for index, segment in enumerate(segments) if segment.tag == "reply")
+        return tuple(token for segment in segments[:begin] for token in segment.tokens), segments[-1].tokens[-1]
+
     def generation_options(self, roles: Sequence[str]) -> dict[str, Any] | None:
         """Options with which the template's own generation prompt equals the prompts that are built here.
 
