@@ -68,6 +68,7 @@ MAY_IMPORT |= {
         "arena",
         "endpoint",
     },
+    "extraction": {"errors", "files", "config", "run", "numbers", "data", "documents", "decode", "inference"},
     "pages": {
         "errors",
         "files",
@@ -80,6 +81,7 @@ MAY_IMPORT |= {
         "evaluate",
         "choice",
         "arena",
+        "extraction",
         "train.stages",
     },
     "baselines": {

@@ -13,12 +13,13 @@ from palmette.data.inputs import Asked, Documents
 from palmette.data.records import Document, Question
 from palmette.data.stream import Row
 from palmette.decode.span_decoder import Effort
+from palmette.documents import read_document
 from palmette.errors import DataError, RunError, reason_of
 from palmette.extraction.reading import FieldDecoder, field_record
 from palmette.extraction.schema import Schema, read_schema
 from palmette.extraction.values import DocumentResult, FieldResult, document_results, field_result
+from palmette.inference import job
 from palmette.inference.answerer import Answerer, asked_document
-from palmette.inference.job import model_settings, predict_rows
 from palmette.inference.tally import Tally
 
 _NEVER = 10**12  # characters. A chunk is one document, so it ends by its number of rows alone.
@@ -27,6 +28,22 @@ _NEVER = 10**12  # characters. A chunk is one document, so it ends by its number
 def inputs_of(schema: Schema, files: tuple[str, ...]) -> Documents:
     """The documents, each asked all fields."""
     return Documents(files, tuple(Asked(field.name, field.question) for field in schema.fields), "files")
+
+
+def lines_of(out: Path) -> Path:
+    """The file in which the job of a table keeps its lines, beside the table."""
+    return out.with_name(out.name + ".lines.jsonl")
+
+
+def check_job(schema: Schema, files: tuple[str, ...], out: Path) -> None:
+    """Check a job before its model is loaded.
+
+    Raises:
+        RunError: the table exists, or its lines do, and such a job did not write them.
+    """
+    if not lines_of(out).exists():
+        run.check_absent(out)
+    job.check_job(inputs_of(schema, files), lines_of(out))
 
 
 def extract_files(
@@ -49,11 +66,16 @@ def extract_files(
     chosen = effort or answerer.effort()
     documents = inputs_of(schema, files)
     with documents.open() as rows:
-        return predict_rows(
+        return job.predict_rows(
             FieldDecoder(answerer.span_decoder(chosen), schema),
             rows,
             lines,
-            {**model_settings(answerer), **asdict(chosen), **asdict(answerer.decision), "schema": schema.settings()},
+            {
+                **job.model_settings(answerer),
+                **asdict(chosen),
+                **asdict(answerer.decision),
+                "schema": schema.settings(),
+            },
             about={"input": documents.name, **run.environment()},
             num_lines=documents.count,
             max_rows=len(schema.fields),
@@ -70,6 +92,15 @@ def read_results(lines: Path, schema: Schema) -> Iterator[DocumentResult]:
         RunError: they cannot be read.
     """
     return document_results(_records(lines), schema)
+
+
+def text_of(result: DocumentResult) -> str | None:
+    """The text of a document that was extracted from. None if it cannot be read any more, or has changed since."""
+    try:
+        document = read_document(result.document)
+    except DataError:
+        return None
+    return document.text if document.sha256 == result.sha256 else None
 
 
 def _records(lines: Path) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 from palmette.data.records import Document
 from palmette.data.stream import Row
 from palmette.decode.posterior import Decision, SpanPosterior, log_sum_exp
-from palmette.decode.prediction import Candidate, Prediction
+from palmette.decode.prediction import Candidate, Prediction, find_span
 from palmette.decode.span_decoder import SpanDecoder, options_of
 from palmette.extraction.schema import Field, Schema
 from palmette.inference.job import answer_record, rounded
@@ -69,7 +69,9 @@ class FieldDecoder:
 
 
 def chosen(said: FieldPrediction, options: tuple[tuple[str, float], ...], decision: Decision) -> FieldPrediction:
-    """A prediction with a choice. The value is the most probable passage, with the probability of the best option.
+    """A prediction with a choice. The value is a passage, with the probability of the best option.
+
+    The passage is the most probable one that holds the words of the option, or else the most probable one.
 
     Where no passage is likely enough to be an answer, an option still may be: several passages may say the same. It is
     held to the rules of answers. It is given without a proof then.
@@ -80,15 +82,16 @@ def chosen(said: FieldPrediction, options: tuple[tuple[str, float], ...], decisi
         decision: the rules of answers.
     """
     said, best, no_answer = replace(said, options=options), options[0][1], said.no_answer_probability or 0.0
-    passages = tuple(replace(one, probability=best) for one in said.candidates[:1])
-    if said.text:
-        return replace(said, values=passages)
+    passages = [one for one in said.candidates if find_span(one.text.lower(), options[0][0].lower()) >= 0]
+    passages = passages or list(said.candidates[:1])
     worth = best + (1.0 - no_answer) / decision.cost_wrong
-    if not passages or best <= no_answer or worth < decision.min_worth or best < decision.min_confidence:
+    refused = best <= no_answer or worth < decision.min_worth or best < decision.min_confidence
+    if not passages or (not said.text and refused):
         return said
-    passage = passages[0]
-    given = replace(said, text=passage.text, start=passage.start, end=passage.end, probability=best)
-    return replace(given, refusal="", certified=False, values=passages)
+    passage = replace(passages[0], probability=best)
+    certified = said.certified and passage.text == said.text
+    given = replace(said, text=passage.text, start=passage.start, end=passage.end, probability=best, refusal="")
+    return replace(given, certified=certified, values=(passage,))
 
 
 def listed(said: FieldPrediction, least: float) -> FieldPrediction:
