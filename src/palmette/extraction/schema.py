@@ -68,9 +68,16 @@ class FieldSection(Section):
         return self
 
 
-class _Rules(Section):
-    """How values are normalised."""
+class SchemaSection(Section):
+    """The settings of a schema.
 
+    Attributes:
+        fields: the fields by their names. Each is a question, or a map of settings.
+        decimal: what parts the decimals of a number such as 1.250 that does not say so itself, `"."` or `","`.
+        day_first: whether the day stands before the month in 03/04/2021. Such dates are refused if null.
+    """
+
+    fields: dict[Any, Any]
     decimal: DecimalMark | None = None
     day_first: bool | None = None
 
@@ -167,11 +174,11 @@ def _file(path: Path) -> dict[Any, Any]:
 def _schema_of(settings: dict[Any, Any], name: str) -> Schema:
     if is_json_schema(settings):
         settings = settings_of(settings, name)
-    listed = settings.pop("fields", None) if isinstance(settings, dict) else None
+    listed = settings.get("fields")
     if not isinstance(listed, Mapping) or not listed:
         what = "has no `fields`" if listed is None else f"has `fields` that are {kind_of_value(listed)}"
         raise DataError(f"{name} {what if listed != {} else 'has no field'}", _WAY_OUT)
-    rules = _section(_Rules, settings, name)
+    rules = _section(SchemaSection, {**settings, "fields": dict(listed)}, name)
     fields = [_field(field, value, f"{name}: field {field!r}") for field, value in listed.items()]
     asked: dict[str, str] = {}
     for field in fields:
