@@ -44,6 +44,7 @@ _CHAPTERS: dict[str, list[str]] = {
         "Decision",
         "Effort",
     ],
+    "Extraction": ["extract", "read_schema", "FieldResult", "FieldValue"],
     "Data and evaluation": [
         "read_data",
         "Document",
@@ -90,6 +91,25 @@ for question_id, answer in cautious.predict([document]):
 brief = uncalibrated.span_decoder(palmette.Effort(max_words=5))
 for question_id, answer in brief.predict([document]):
     print(question_id, answer.text)
+""",
+    "extract": """\
+schema = {
+    "fields": {
+        "departure": "When does the ferry leave?",
+        "price": {"question": "How much is a ticket?", "type": "amount"},
+    }
+}
+found = palmette.extract(reader, schema, text)
+for name, field in found.items():
+    print(name, [(one.text, one.value, one.currency) for one in field.values], field.reason)
+""",
+    "read_schema": """\
+known = palmette.read_schema(schema)
+print([field.name for field in known.fields])
+""",
+    "FieldValue": """\
+for value in found["price"].values:
+    assert text[value.start : value.end] == value.text
 """,
     "read_data": """\
 data = palmette.read_data("builtin:test", limit=2)

@@ -10,6 +10,7 @@ from typing import Any
 
 from palmette.config.recipes import Recipe
 from palmette.config.sections import Section
+from palmette.extraction.schema import FieldSection, SchemaSection
 from palmette.studies.chain.recipe import Chain, FinishedRun
 from palmette.studies.recipe_keys import Key, keys_of_dataclass, keys_of_section
 from palmette.studies.sweep.recipe import Sweep
@@ -82,6 +83,8 @@ CHAPTERS = (
         ),
         QaPrompt,
     ),
+    Chapter("Schemas", "`palmette extract` takes a YAML file with these keys.", SchemaSection),
+    Chapter("Schemas: fields", "Each field below `fields` has these keys.", FieldSection),
 )
 
 

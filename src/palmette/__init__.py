@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from palmette.errors import PalmetteError
     from palmette.evaluate.answers import evaluate
     from palmette.evaluate.squad import Evaluation
+    from palmette.extraction.job import extract
+    from palmette.extraction.schema import read_schema
+    from palmette.extraction.values import FieldResult, FieldValue
     from palmette.inference.answerer import Answerer
     from palmette.inference.answerer import load_answerer as load
     from palmette.inference.reward_model import load_reward
@@ -41,15 +44,19 @@ __all__ = [
     "Document",
     "Effort",
     "Evaluation",
+    "FieldResult",
+    "FieldValue",
     "PalmetteError",
     "Prediction",
     "Question",
     "__version__",
     "evaluate",
+    "extract",
     "load",
     "load_reward",
     "read_data",
     "read_recipe",
+    "read_schema",
     "resume",
     "train",
 ]
@@ -65,14 +72,18 @@ _DEFINED_IN = {
     "Document": "palmette.data.records:Document",
     "Effort": "palmette.decode.span_decoder:Effort",
     "Evaluation": "palmette.evaluate.squad:Evaluation",
+    "FieldResult": "palmette.extraction.values:FieldResult",
+    "FieldValue": "palmette.extraction.values:FieldValue",
     "PalmetteError": "palmette.errors:PalmetteError",
     "Prediction": "palmette.decode.prediction:Prediction",
     "Question": "palmette.data.records:Question",
     "evaluate": "palmette.evaluate",
+    "extract": "palmette.extraction.job:extract",
     "load": "palmette.inference.answerer:load_answerer",
     "load_reward": "palmette.inference.reward_model:load_reward",
     "read_data": "palmette.data.source:read_data",
     "read_recipe": "palmette.train.stages:read_recipe",
+    "read_schema": "palmette.extraction.schema:read_schema",
     "resume": "palmette.train.run:resume",
     "train": "palmette.train",
 }

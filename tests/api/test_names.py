@@ -25,15 +25,19 @@ NAMES = [
     "Document",
     "Effort",
     "Evaluation",
+    "FieldResult",
+    "FieldValue",
     "PalmetteError",
     "Prediction",
     "Question",
     "__version__",
     "evaluate",
+    "extract",
     "load",
     "load_reward",
     "read_data",
     "read_recipe",
+    "read_schema",
     "resume",
     "train",
 ]
@@ -68,7 +72,7 @@ def test_the_names_are_pinned() -> None:
 
 def test_importing_it_imports_no_torch() -> None:
     code = "import palmette, sys; assert 'torch' not in sys.modules; print(len(palmette.__all__))"
-    assert python(code) == "18"
+    assert python(code) == "22"
 
 
 def test_records_and_errors_import_no_torch() -> None:

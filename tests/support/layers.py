@@ -69,6 +69,7 @@ MAY_IMPORT |= {
         "arena",
         "endpoint",
     },
+    "extraction": {"errors", "files", "config", "run", "numbers", "data", "documents", "decode", "inference"},
     "pages": {
         "errors",
         "files",
@@ -81,6 +82,7 @@ MAY_IMPORT |= {
         "evaluate",
         "choice",
         "arena",
+        "extraction",
         "train.stages",
     },
     "baselines": {

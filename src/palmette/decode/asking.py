@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from palmette.decode.posterior import Decision
+from palmette.decode.posterior import Decision, log_sum_exp
 from palmette.decode.prefix_cache import PrefixCache, States
 from palmette.decode.reasoning import end_tokens, reason
 from palmette.decode.search import Search
@@ -52,6 +52,7 @@ class Reading:
         index: its number, from 0.
         num_windows: the number of windows of the document.
         document: the id of the document.
+        exhaustive: whether every string of the trie is scored, whatever the others give.
     """
 
     tokens: tuple[int, ...]
@@ -59,6 +60,7 @@ class Reading:
     index: int
     num_windows: int
     document: str
+    exhaustive: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -72,6 +74,7 @@ class Job:
         answer: the choice of the span.
         verdict: the choice of "yes" or "no" in the turn before, for a prompt of two turns.
         hidden_D: the hidden state that predicts the first token of the answer, once it was read.
+        least: go on until no span that was not scored can have this probability. Up to the decision if None.
     """
 
     question: str
@@ -80,17 +83,25 @@ class Job:
     answer: Choice
     verdict: Choice | None = None
     hidden_D: torch.Tensor | None = None
+    least: float | None = None
 
     @classmethod
-    def open(cls, opened: OpenCompletion, question: str, reading: Reading, tokens: tuple[int, ...]) -> Job:
+    def open(
+        cls,
+        opened: OpenCompletion,
+        question: str,
+        reading: Reading,
+        tokens: tuple[int, ...],
+        least: float | None = None,
+    ) -> Job:
         """A job at its beginning. `opened` is the conversation around it."""
         answer, verdict = Choice(Search(reading.trie), opened.closing), opened.verdict
         if verdict is None:
-            return cls(question, reading, tokens, answer)
+            return cls(question, reading, tokens, answer, least=least)
         trie = SpanTrie()
         trie.add(verdict.yes, YES, -1)
         trie.add(verdict.no, NO, -1)
-        return cls(question, reading, tokens, answer, Choice(Search(trie), verdict.closing))
+        return cls(question, reading, tokens, answer, Choice(Search(trie), verdict.closing), least=least)
 
     def settle_verdict(self) -> None:
         """Pass the refusal of the first turn to the search, once both turns have been scored."""
@@ -131,11 +142,11 @@ class Asking:
         self._reasoning_limit = reasoning_limit
         self.opened = opened
 
-    def reserve(self, trie: SpanTrie) -> int:
-        """The most tokens of its spans that a search in a window adds to the cache."""
-        if self._max_passes is None or self._tokens_per_pass is None:
-            return len(trie)
-        return min(len(trie), (self._max_passes - 1) * self._tokens_per_pass)
+    def reserve(self, reading: Reading) -> int:
+        """The most tokens of its strings that a search in a window adds to the cache."""
+        if self._max_passes is None or self._tokens_per_pass is None or reading.exhaustive:
+            return len(reading.trie)
+        return min(len(reading.trie), (self._max_passes - 1) * self._tokens_per_pass)
 
     def begin(self, cache: PrefixCache) -> int:
         """Forget all but the root, which all documents share. The result is the last slot of the root."""
@@ -209,7 +220,7 @@ class Asking:
         last: Reading | None = None
         slots = []
         for job in jobs:
-            if job.reading is not last:
+            if last is None or job.reading.tokens is not last.tokens:
                 last = job.reading
                 trunk = cache.append(last.tokens, root) if trunks is None else trunks[last.index]
             slot = cache.append(job.tokens, trunk)
@@ -228,14 +239,15 @@ class Asking:
 
     def _plan(self, job: Job) -> list[int]:
         search, max_tokens = job.answer.search, self._tokens_per_pass
-        if max_tokens is None:
+        if max_tokens is None or job.reading.exhaustive:
             return search.plan(len(search.trie), floor=-math.inf)
-        if self._settled(search, job.reading.num_windows):
+        num_windows = job.reading.num_windows
+        if self._settled(search, num_windows) and not self._may_hold_more(search, num_windows, job.least):
             return []
         # Only where the best span is asked for, likelier or not than "?", can the others be left out. The rest decide
         # how likely any answer is. No floor is set by `search.abstain`: the likelihood of a continuation is a guess,
         # and a floor near the first token's would add one token a pass.
-        floor = search.best_span if self._decision.forces_span else -math.inf
+        floor = search.best_span if self._decision.forces_span and job.least is None else -math.inf
         return search.plan(max_tokens, floor=floor)
 
     def _settled(self, search: Search, num_windows: int) -> bool:
@@ -243,6 +255,13 @@ class Asking:
         if self._decision.forces_span:
             return search.best_span >= search.bound
         return self._decision.verdict(search.evidence.raised(self._decision.by_windows(num_windows)))[1]
+
+    def _may_hold_more(self, search: Search, num_windows: int, least: float | None) -> bool:
+        """Whether a span that was not scored may have a probability of `least` in this window, of so many."""
+        if least is None:
+            return False
+        evidence = search.evidence.raised(self._decision.by_windows(num_windows))
+        return evidence.rivals - log_sum_exp((0.0, evidence.answered)) >= math.log(least)
 
     def _look(self, cache: PrefixCache, planned: Sequence[tuple[Choice, int]]) -> torch.Tensor:
         """One forward pass: the planned nodes, and what may follow each. The result is the hidden states at them."""

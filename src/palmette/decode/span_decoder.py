@@ -8,8 +8,9 @@ given the opening of the completion.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from palmette.decode.prediction import Prediction
 from palmette.decode.prefix_cache import PrefixCache
 from palmette.decode.reasoning import check_place
 from palmette.decode.spans import Window, cut_windows
-from palmette.decode.trie import span_trie
+from palmette.decode.trie import option_trie, span_trie
 from palmette.errors import DataError, PackingError
 from palmette.model.forward import check_positions
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
@@ -33,6 +34,11 @@ AskedWindow = tuple[Reading, Sequence[tuple[str, tuple[int, ...]]]]
 
 # Stands for a text that does not matter. Next to an empty one a template might trim other text.
 _ANY = "."
+
+
+def options_of(question: str) -> str:
+    """The id under which the options of a question are scored."""
+    return f"options of {question}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +173,31 @@ class SpanDecoder:
         for question, posterior, _ in self._read(documents):
             yield question, posterior
 
-    def _read(self, documents: Iterable[Document]) -> Iterator[tuple[str, SpanPosterior, torch.Tensor]]:
+    def read_fields(
+        self, documents: Iterable[Document], options: Mapping[str, Sequence[str]], least: Mapping[str, float]
+    ) -> Iterator[tuple[str, SpanPosterior]]:
+        """(question id, posterior) for every question, and (`options_of(id)`, posterior) where it has options.
+
+        The options are scored as branches of the same trees: each is a completion of its question, whether or not it
+        stands in the document. So the posterior of the options says how likely each of them is against the others.
+
+        Args:
+            documents: the documents.
+            options: the options of a question, by its id. At least one each.
+            least: for a question by its id, go on until no span that was not scored can have this probability.
+        """
+        for question, posterior, _ in self._read(documents, options, least):
+            yield question, posterior
+
+    def _read(
+        self,
+        documents: Iterable[Document],
+        options: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        least: Mapping[str, float] = MappingProxyType({}),
+    ) -> Iterator[tuple[str, SpanPosterior, torch.Tensor]]:
         cache = self.new_cache()
         waiting: dict[str, list[tuple[WindowScores, float, torch.Tensor]]] = {}
-        for jobs in self.batches(self._asked(documents)):
+        for jobs in self.batches(self._asked(documents, options), least):
             self.asking.run(cache, jobs)
             for job in jobs:
                 search, windows = job.answer.search, waiting.setdefault(job.question, [])
@@ -208,8 +235,10 @@ class SpanDecoder:
         """The id and the tokens of each question."""
         return [(one.id, self._task.open_completion(_ANY, one.text).question) for one in questions]
 
-    def _asked(self, documents: Iterable[Document]) -> Iterator[AskedWindow]:
-        """Every window of every document, with all questions of the document."""
+    def _asked(
+        self, documents: Iterable[Document], options: Mapping[str, Sequence[str]] = MappingProxyType({})
+    ) -> Iterator[AskedWindow]:
+        """Every window of every document with all questions of the document, and again with each that has options."""
         seen: set[str] = set()
         for document in documents:
             opened = self.opened(document.questions)
@@ -222,9 +251,16 @@ class SpanDecoder:
                 seen.add(question)
             windows = self.windows(document.text) if opened else []
             for index in range(len(windows)):
-                yield self.reading(document, windows, index), opened
+                reading = self.reading(document, windows, index)
+                yield reading, opened
+                for question, tokens in opened:
+                    if question in options:
+                        trie = option_trie(self._task, options[question])
+                        yield replace(reading, trie=trie, exhaustive=True), [(options_of(question), tokens)]
 
-    def batches(self, asked: Iterable[AskedWindow]) -> Iterator[list[Job]]:
+    def batches(
+        self, asked: Iterable[AskedWindow], least: Mapping[str, float] = MappingProxyType({})
+    ) -> Iterator[list[Job]]:
         """Jobs whose trees fit into the cache together, the questions of a window next to each other."""
         jobs: list[Job] = []
         opened, free = self.asking.opened, self._reasoning_limit or 0
@@ -234,7 +270,7 @@ class SpanDecoder:
             begun = False
             for question, tokens in questions:
                 begun_completion = len(tokens) + lead
-                need = begun_completion + len(opened.abstain) + self.asking.reserve(reading.trie)
+                need = begun_completion + len(opened.abstain) + self.asking.reserve(reading)
                 alone = len(reading.tokens) + need
                 what = f"question {question!r} with a window of document {reading.document!r}"
                 if alone > room:
@@ -248,6 +284,6 @@ class SpanDecoder:
                     yield jobs
                     jobs, used, begun = [], 0, False
                 used, begun = used + (need if begun else alone), True
-                jobs.append(Job.open(opened, question, reading, tokens))
+                jobs.append(Job.open(opened, question, reading, tokens, least.get(question)))
         if jobs:
             yield jobs

@@ -135,6 +135,23 @@ def span_trie(task: ExtractiveQa, text: str, window: Window, max_words: int) -> 
     return trie
 
 
+def option_trie(task: ExtractiveQa, options: Sequence[str]) -> SpanTrie:
+    """The trie of "?", which is string 0, and of options that need not stand in the document.
+
+    With a bare prompt each stands in it twice, with and without a blank before it.
+
+    Args:
+        task: what builds the completions.
+        options: the options, in order.
+    """
+    trie = SpanTrie()
+    trie.add(task.abstention, ABSTAIN, -1)
+    for lead in task.leads:
+        for option in options:
+            trie.add(task.template.encoder.content(lead + task.prompt.escape(option)), option, -1)
+    return trie
+
+
 class _Runs:
     """Adds spans that begin at the same place to a trie.
 

@@ -40,6 +40,7 @@ _DIGITS = 6
 _GO_ON = "Give the input and the options that it was begun with, or another name for the output to start again."
 
 Record = dict[str, Any]
+Describe = Callable[[Any, Row], Record]  # what a line says about an answer
 
 
 def predict_file(
@@ -76,7 +77,7 @@ def predict_file(
             answerer.span_decoder(effort, decision),
             rows,
             out,
-            {**_model_settings(answerer), **asdict(effort), **asdict(chosen)},
+            {**model_settings(answerer), **asdict(effort), **asdict(chosen)},
             about={"input": given.name, **run.environment()},
             num_lines=given.count,
             max_rows=max_rows,
@@ -99,7 +100,7 @@ def check_job(source: str | Input, out: Path) -> None:
         pass
 
 
-def _model_settings(answerer: Answerer) -> Record:
+def model_settings(answerer: Answerer) -> Record:
     """The settings that identify a model, its adapter and its prompt."""
     loaded, source = answerer.loaded, answerer.source
     config = None if source is None or source.adapter is None else source.adapter / "adapter_config.json"
@@ -127,6 +128,8 @@ def predict_rows(
     num_lines: Callable[[], int] = lambda: 0,
     max_rows: int = ROWS_PER_CHUNK,
     max_characters: int = CHARACTERS_PER_CHUNK,
+    word: str = "predict",
+    describe: Describe | None = None,
 ) -> Tally:
     """Answer rows and write one line for each into a file, in order. A job that was stopped is continued.
 
@@ -139,6 +142,8 @@ def predict_rows(
         num_lines: how many lines the input has, for the estimate, or 0 if that is not known.
         max_rows: how many rows fill a chunk.
         max_characters: how many characters of documents fill a chunk.
+        word: what the progress bar calls the job.
+        describe: what a line says about an answer. As `answer_record` if None.
 
     Raises:
         RunError: the output belongs to another job or another input, is being written by another process, or cannot be
@@ -155,7 +160,8 @@ def predict_rows(
         try:
             with _writing(out):
                 stream.truncate(size)
-            for records in _work(decoder, itertools.chain([waiting], chunks), num_lines()):
+            left = itertools.chain([waiting], chunks)
+            for records in _work(decoder, left, num_lines(), word, describe or answer_record):
                 with _writing(out):
                     _append(stream, records)
                 tally.add(records)
@@ -165,9 +171,11 @@ def predict_rows(
     return tally
 
 
-def _work(decoder: Decoder, chunks: Iterable[list[Row]], num_lines: int) -> Iterator[list[Record]]:
-    """Answer the chunks and yield the lines of the output for each."""
-    with contextlib.closing(progress(num_lines, "predict", "rows")) as bar:
+def _work(
+    decoder: Decoder, chunks: Iterable[list[Row]], num_lines: int, word: str, describe: Describe
+) -> Iterator[list[Record]]:
+    """Answer the chunks and yield the lines of the output for each. The progress bar begins with `word`."""
+    with contextlib.closing(progress(num_lines, word, "rows")) as bar:
         for chunk in chunks:
             if not bar.n:
                 bar.n = bar.initial = chunk[0].line - 1
@@ -176,7 +184,7 @@ def _work(decoder: Decoder, chunks: Iterable[list[Row]], num_lines: int) -> Iter
                 bar.update(key not in answers)
                 answers[key] = answer
             _check_some_answer(answers)
-            yield [_record(row, answers) for row in chunk]
+            yield [_record(row, answers, describe) for row in chunk]
             bar.update(chunk[-1].line - bar.n)  # bad rows and blank lines count as done too
 
 
@@ -213,8 +221,8 @@ def _answers(decoder: Decoder, documents: Sequence[Document]) -> Iterator[tuple[
         yield from _answers(decoder, half)
 
 
-def _record(row: Row, answers: Mapping[str, Prediction | Exception]) -> Record:
-    """The line of the output for a row."""
+def _record(row: Row, answers: Mapping[str, Prediction | Exception], describe: Describe) -> Record:
+    """The line of the output for a row. `describe` gives what it says about an answer."""
     head: Record = {"line": row.line, "id": row.id, **row.about_document()}
     if row.error:
         return {**head, **({"question": row.question} if row.document else {}), "error": row.error}
@@ -225,19 +233,22 @@ def _record(row: Row, answers: Mapping[str, Prediction | Exception]) -> Record:
         return {**head, "error": f"{row.key}: unexpected {type(answer).__name__}: {answer}"}
     if not all(math.isfinite(p) for p in (answer.probability, answer.no_answer_probability) if p is not None):
         return {**head, "error": f"{row.key}: the model's probabilities are not numbers"}
+    return {**head, "question": row.question, **describe(answer, row)}
+
+
+def answer_record(answer: Prediction, row: Row) -> Record:
+    """What a line says about an answer, and about its place in the document, if the row names one."""
     return {
-        **head,
-        "question": row.question,
         "answer": answer.text or None,
         "refusal": answer.refusal or None,
         "start": answer.start,
         "end": answer.end,
         **_place(row, answer),
-        "probability": _rounded(answer.probability),
-        "no_answer_probability": _rounded(answer.no_answer_probability),
+        "probability": rounded(answer.probability),
+        "no_answer_probability": rounded(answer.no_answer_probability),
         "certified": answer.certified,
         "candidates": [
-            {**asdict(candidate), "probability": _rounded(candidate.probability)}
+            {**asdict(candidate), "probability": rounded(candidate.probability)}
             for candidate in answer.candidates[:NUM_CANDIDATES]
         ],
     }
@@ -252,7 +263,8 @@ def _place(row: Row, answer: Prediction) -> Record:
     return {"place": row.extracted.place_record(answer.start, answer.end)}
 
 
-def _rounded(probability: float | None) -> float | None:
+def rounded(probability: float | None) -> float | None:
+    """A probability as lines hold it, with six digits."""
     return None if probability is None else round(probability, _DIGITS)
 
 

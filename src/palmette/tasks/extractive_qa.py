@@ -143,15 +143,15 @@ class ExtractiveQa:
             text: the document.
             start: where the answer begins in it.
         """
-        return self._leads[bool(self.prompt.blank(text, start))]
+        return self.leads[bool(self.prompt.blank(text, start))]
 
     @functools.cached_property
     def abstention(self) -> tuple[int, ...]:
         """The tokens of the answer that says "not in here"."""
-        return self.template.encoder.content(self._leads[0] + ABSTAIN)
+        return self.template.encoder.content(self.leads[0] + ABSTAIN)
 
     @functools.cached_property
-    def _leads(self) -> tuple[str, str]:
+    def leads(self) -> tuple[str, str]:
         """What the chat template makes of the text before an answer that has no blank before it, and of a blank."""
         if not self.prompt.bare:
             return "", ""

@@ -1,0 +1,93 @@
+"""`palmette extract`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palmette.cli.options import (
+    MODEL,
+    PATH,
+    Answering,
+    ChosenModelOption,
+    expanded,
+    read_answering,
+)
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from palmette.extraction.schema import Schema
+
+
+@expanded("answering", read_answering, without=("decoder",))
+def extract(
+    *,
+    schema: Annotated[
+        Path,
+        typer.Argument(help="A YAML file with the fields, or a JSON Schema as .json.", **{**PATH, "metavar": "SCHEMA"}),
+    ],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help='Documents, folders, or patterns like "*.pdf".',
+            **{**MODEL, "metavar": "FILE"},
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Table to write: .csv, .jsonl, .parquet or .xlsx.", **PATH)],
+    page: Annotated[
+        Path | None, typer.Option("--page", help="HTML page to write, with each value in its document.", **PATH)
+    ] = None,
+    model: ChosenModelOption = None,
+    answering: Answering,
+) -> None:
+    """Read the fields of a schema out of documents, into a table of one row a document.
+
+    Each value is copied from its document, with its place, its probability and the probability that the document does
+    not hold it. Its number, amount or date stands beside it where a rule reads one. A field that is not in a document
+    stays empty. A file that cannot be read becomes a row with its error. A job that was stopped continues with the same
+    command.
+    """
+    from palmette.cli.choice import named_or_chosen
+    from palmette.cli.console import stderr
+    from palmette.data.inputs import find_documents
+    from palmette.extraction.schema import read_schema
+    from palmette.extraction.table import check_format
+    from palmette.inference.names import open_source
+    from palmette.startup import quick_imports
+
+    news = stderr()
+    check_format(out)
+    known = read_schema(schema)
+    names, left_out = find_documents(files)
+    if left_out:
+        news.print(f"left out {left_out} file{'s' if left_out > 1 else ''} of other kinds")
+    opened = open_source(named_or_chosen(model, news))
+    with quick_imports(freeze=True):
+        from palmette.extraction.job import check_job, extract_files, lines_of
+        from palmette.inference.answerer import open_answerer
+    lines = lines_of(out)
+    check_job(known, names, out)
+    answerer = open_answerer(opened, attention=answering.attention, calibrated=answering.calibration)
+    effort = answerer.effort(answering.max_words, answering.inside_words)
+    tally = extract_files(answerer, known, names, lines, effort=effort)
+    if tally.interrupted:
+        safe = f"{tally.rows // len(known.fields)} of {len(names)} documents are safe in {lines}"
+        news.print(f"stopped: {safe}. Give the same command again to continue.")
+        raise typer.Exit(130)
+    news.print(_write(known, lines, out, page))
+
+
+def _write(schema: Schema, lines: Path, out: Path, page: Path | None) -> str:
+    """Write the table and the page. The result is the message to the user."""
+    from palmette.extraction.job import read_results, text_of
+    from palmette.extraction.passages import shown_documents
+    from palmette.extraction.table import Counts, write_table
+    from palmette.pages.extraction import write_extraction
+
+    counts = Counts()
+    write_table(out, counts.counted(read_results(lines, schema)), schema)
+    if page is not None:
+        shown = shown_documents(read_results(lines, schema), text_of)
+        write_extraction(page, shown, schema=schema.name, number=counts.documents)
+    return counts.summary(out) + (f". The page is {page}" if page else "")
