@@ -21,7 +21,7 @@ from palmette.data.stream import Row, chunk_rows, count_lines, open_lines, read_
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError, RunError
 from palmette.inference.answerer import load_answerer
-from palmette.inference.job import predict_file, predict_rows
+from palmette.inference.job import by_decoder, predict_file, predict_rows
 from tests.support.command import palmette
 from tests.support.predicting import SETTINGS, Fake, many, predict, row, work_until_killed
 from tests.support.processes import call
@@ -189,7 +189,7 @@ def test_chunks_are_bounded_in_rows_and_characters_and_read_as_needed(out: Path)
             return super().predict(documents)
 
     decoder = Watching()
-    assert predict_rows(decoder, rows(), out, SETTINGS, max_rows=64).answered == 2000
+    assert predict_rows(by_decoder(decoder), rows(), out, SETTINGS, max_rows=64).answered == 2000
     assert decoder.ahead == 64
     chunks = chunk_rows(rows(), max_rows=64, max_characters=12)
     # "text 0" has three rows; the sixth character of "text 1" is the twelfth.

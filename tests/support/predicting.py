@@ -18,7 +18,7 @@ from palmette.data.records import Document
 from palmette.data.stream import read_rows
 from palmette.decode.prediction import Candidate, Prediction
 from palmette.errors import ModelError, PackingError
-from palmette.inference.job import predict_rows
+from palmette.inference.job import by_decoder, predict_rows
 from palmette.inference.tally import Tally
 
 SETTINGS = {"model": "fake", "max_passes": 4, "min_confidence": 0.0}
@@ -81,7 +81,7 @@ def many(count: int) -> list[str]:
 
 def predict(lines: Iterable[str], out: Path, decoder: Any = None, max_rows: int = 4, **changes: Any) -> Tally:
     raw = (line.encode("utf-8", "surrogatepass") + b"\n" for line in lines)
-    return predict_rows(decoder or Fake(), read_rows(raw), out, {**SETTINGS, **changes}, max_rows=max_rows)
+    return predict_rows(by_decoder(decoder or Fake()), read_rows(raw), out, {**SETTINGS, **changes}, max_rows=max_rows)
 
 
 def work_until_killed(folder: str, seed: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,6 +50,21 @@ def predict(
     ] = None,
     model: ChosenModelOption = None,
     answering: Answering,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer on a Ray cluster: its address, auto for the one that this machine belongs to, or local for one "
+            "of this machine alone.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="With --ray: how many processes hold the model. One for each GPU, or for each machine, if not given.",
+            min=1,
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="End with exit status 3 if the output has an error line.")
     ] = False,
@@ -65,14 +80,23 @@ def predict(
     from palmette.inference.names import open_source
     from palmette.startup import quick_imports
 
+    if workers is not None and ray is None:
+        raise typer.BadParameter("--workers are those of a cluster: give --ray too")
     source = _input(sources, question or [], questions)
     opened = open_source(named_or_chosen(model, stderr()))
     with quick_imports(freeze=True):
         from palmette.inference.answerer import open_answerer
         from palmette.inference.job import check_job, predict_file
     check_job(source, out)
-    answerer = open_answerer(opened, attention=answering.attention, calibrated=answering.calibration)
-    tally = predict_file(answerer, source, out, max_words=answering.max_words, inside_words=answering.inside_words)
+    words: dict[str, Any] = {"max_words": answering.max_words, "inside_words": answering.inside_words}
+    if ray is not None:
+        from palmette.inference.cluster import Reading, predict_on_cluster
+
+        reading = Reading(opened.name, answering.attention, answering.calibration, **words)
+        tally = predict_on_cluster(reading, source, out, address=ray, workers=workers)
+    else:
+        answerer = open_answerer(opened, attention=answering.attention, calibrated=answering.calibration)
+        tally = predict_file(answerer, source, out, **words)
     stderr().print(tally.summary(out))
     if tally.interrupted:
         raise typer.Exit(130)

@@ -67,7 +67,7 @@ def extract_files(
     documents = inputs_of(schema, files)
     with documents.open() as rows:
         return job.predict_rows(
-            FieldDecoder(answerer.span_decoder(chosen), schema),
+            job.by_decoder(FieldDecoder(answerer.span_decoder(chosen), schema), field_record),
             rows,
             lines,
             {
@@ -81,7 +81,6 @@ def extract_files(
             max_rows=len(schema.fields),
             max_characters=_NEVER,
             word="extract",
-            describe=field_record,
         )
 
 

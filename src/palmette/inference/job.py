@@ -41,6 +41,8 @@ _GO_ON = "Give the input and the options that it was begun with, or another name
 
 Record = dict[str, Any]
 Describe = Callable[[Any, Row], Record]  # what a line says about an answer
+# Answers chunks, in their order. It may note each answer on the progress bar. The end of a chunk is noted anyway.
+Work = Callable[[Iterable[list[Row]], Any], Iterator[list[Record]]]
 
 
 def predict_file(
@@ -70,18 +72,27 @@ def predict_file(
         RunError: the output belongs to another job or another input, is being written by another process, or cannot be
             written.
     """
-    effort, chosen = answerer.effort(max_words, inside_words), decision or answerer.decision
+    decoder = answerer.span_decoder(answerer.effort(max_words, inside_words), decision)
+    settings = job_settings(answerer, max_words, inside_words, decision)
+    return predict_input(by_decoder(decoder), source, out, settings, max_rows=max_rows)
+
+
+def predict_input(
+    work: Work, source: str | Input, out: Path, settings: Mapping[str, Any], *, max_rows: int = ROWS_PER_CHUNK
+) -> Tally:
+    """As `predict_file`, with anything that answers chunks.
+
+    Args:
+        work: what answers.
+        source: as for `predict_file`.
+        out: as for `predict_file`.
+        settings: as for `predict_rows`.
+        max_rows: as for `predict_file`.
+    """
     given = QuestionFile(source) if isinstance(source, str) else source
     with given.open() as rows:
-        return predict_rows(
-            answerer.span_decoder(effort, decision),
-            rows,
-            out,
-            {**model_settings(answerer), **asdict(effort), **asdict(chosen)},
-            about={"input": given.name, **run.environment()},
-            num_lines=given.count,
-            max_rows=max_rows,
-        )
+        about = {"input": given.name, **run.environment()}
+        return predict_rows(work, rows, out, settings, about=about, num_lines=given.count, max_rows=max_rows)
 
 
 def check_job(source: str | Input, out: Path) -> None:
@@ -98,6 +109,17 @@ def check_job(source: str | Input, out: Path) -> None:
     _check_output(out)
     with (QuestionFile(source) if isinstance(source, str) else source).open():
         pass
+
+
+def job_settings(
+    answerer: Answerer,
+    max_words: int | None = None,
+    inside_words: bool | None = None,
+    decision: Decision | None = None,
+) -> Record:
+    """What the answers of a job depend on, besides its input. Arguments as for `predict_file`."""
+    effort, chosen = answerer.effort(max_words, inside_words), decision or answerer.decision
+    return {**model_settings(answerer), **asdict(effort), **asdict(chosen)}
 
 
 def model_settings(answerer: Answerer) -> Record:
@@ -119,7 +141,7 @@ def model_settings(answerer: Answerer) -> Record:
 
 
 def predict_rows(
-    decoder: Decoder,
+    work: Work,
     rows: Iterable[Row],
     out: Path,
     settings: Mapping[str, Any],
@@ -129,13 +151,12 @@ def predict_rows(
     max_rows: int = ROWS_PER_CHUNK,
     max_characters: int = CHARACTERS_PER_CHUNK,
     word: str = "predict",
-    describe: Describe | None = None,
 ) -> Tally:
     """Answer rows and write one line for each into a file, in order. A job that was stopped is continued.
 
     Args:
-        decoder: what answers.
-        rows: the input from its first row. At most one chunk is read ahead.
+        work: what answers, such as `by_decoder`.
+        rows: the input from its first row. `by_decoder` reads at most one chunk ahead.
         out: the file to write, or to continue.
         settings: what the answers depend on. A job cannot be continued with other settings.
         about: what else to write into the manifest.
@@ -143,7 +164,6 @@ def predict_rows(
         max_rows: how many rows fill a chunk.
         max_characters: how many characters of documents fill a chunk.
         word: what the progress bar calls the job.
-        describe: what a line says about an answer. As `answer_record` if None.
 
     Raises:
         RunError: the output belongs to another job or another input, is being written by another process, or cannot be
@@ -160,32 +180,49 @@ def predict_rows(
         try:
             with _writing(out):
                 stream.truncate(size)
-            left = itertools.chain([waiting], chunks)
-            for records in _work(decoder, left, num_lines(), word, describe or answer_record):
-                with _writing(out):
-                    _append(stream, records)
-                tally.add(records)
+            with contextlib.closing(progress(num_lines(), word, "rows")) as bar:
+                bar.n = bar.initial = waiting[0].line - 1
+                for records in work(itertools.chain([waiting], chunks), bar):
+                    with _writing(out):
+                        _append(stream, records)
+                    tally.add(records)
+                    bar.update(records[-1]["line"] - bar.n)  # bad rows and blank lines count as done too
         except KeyboardInterrupt:
             tally.interrupted = True
         tally.seconds = time.perf_counter() - started
     return tally
 
 
-def _work(
-    decoder: Decoder, chunks: Iterable[list[Row]], num_lines: int, word: str, describe: Describe
-) -> Iterator[list[Record]]:
-    """Answer the chunks and yield the lines of the output for each. The progress bar begins with `word`."""
-    with contextlib.closing(progress(num_lines, word, "rows")) as bar:
-        for chunk in chunks:
-            if not bar.n:
-                bar.n = bar.initial = chunk[0].line - 1
-            answers: dict[str, Prediction | Exception] = {}
-            for key, answer in _answers(decoder, documents_of(chunk)):
-                bar.update(key not in answers)
-                answers[key] = answer
-            _check_some_answer(answers)
-            yield [_record(row, answers, describe) for row in chunk]
-            bar.update(chunk[-1].line - bar.n)  # bad rows and blank lines count as done too
+def by_decoder(decoder: Decoder, describe: Describe | None = None) -> Work:
+    """Chunks are answered one after the other, by a decoder in this process. Arguments as for `answer_chunk`."""
+
+    def work(chunks: Iterable[list[Row]], bar: Any) -> Iterator[list[Record]]:
+        return (answer_chunk(decoder, chunk, bar.update, describe) for chunk in chunks)
+
+    return work
+
+
+def answer_chunk(
+    decoder: Decoder,
+    chunk: Sequence[Row],
+    note: Callable[[], object] = lambda: None,
+    describe: Describe | None = None,
+) -> list[Record]:
+    """The lines of the output for a chunk of rows.
+
+    Args:
+        decoder: what answers.
+        chunk: the rows.
+        note: called for each answer.
+        describe: what a line says about an answer. `answer_record` if None.
+    """
+    answers: dict[str, Prediction | Exception] = {}
+    for key, answer in _answers(decoder, documents_of(chunk)):
+        if key not in answers:
+            note()
+        answers[key] = answer
+    _check_some_answer(answers)
+    return [_record(row, answers, describe or answer_record) for row in chunk]
 
 
 def _check_some_answer(answers: Mapping[str, Prediction | Exception]) -> None:

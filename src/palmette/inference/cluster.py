@@ -1,0 +1,164 @@
+"""A file of questions answered on a Ray cluster: the job of `inference/job.py`, with chunks answered by many workers.
+
+The process that was started reads the input and writes the output, as it does alone. Each worker holds the model. So
+the output is the same file in the same order, and a job may be begun alone and continued on a cluster, or the other way
+round. A worker that dies is started again elsewhere, and its chunks are answered again.
+
+This uses Ray's actors and not Ray Data, which would write files of its own, in no order, and know nothing of what is
+answered already.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from palmette import run
+from palmette.data.inputs import Input
+from palmette.data.stream import Row
+from palmette.errors import RunError, reason_of
+from palmette.inference.answerer import open_answerer
+from palmette.inference.job import Record, answer_chunk, job_settings, predict_input
+from palmette.inference.names import open_source
+from palmette.inference.tally import Tally
+from palmette.model.attention import AttentionChoice
+
+LOCAL = "local"  # as the address: a cluster of this machine alone, which ends with the job
+_CHUNKS_AHEAD = 2  # of each worker, so that none waits for the next one
+_RESTARTS = 8  # of each worker, and tries of a chunk
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How every worker answers.
+
+    Attributes:
+        model: the name of the model, which every machine of the cluster must be able to open.
+        attention: the attention backend. None for the recipe's.
+        calibrated: whether the calibration is used.
+        max_words, inside_words: as for `predict_file`.
+    """
+
+    model: str
+    attention: AttentionChoice | None = None
+    calibrated: bool = True
+    max_words: int | None = None
+    inside_words: bool | None = None
+
+
+class Worker:
+    """Holds a model in a process of a cluster. The model is loaded when it is first needed, also after a restart.
+
+    Args:
+        reading: how it answers.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._answerer: Any = None
+        self._decoder: Any = None
+
+    def settings(self) -> Record:
+        """What answers depend on. Errors are those of `open_answerer`."""
+        reading = self._reading
+        self._load()
+        return job_settings(self._answerer, reading.max_words, reading.inside_words)
+
+    def answer(self, chunk: list[Row]) -> list[Record]:
+        """The lines of the output for a chunk."""
+        self._load()
+        return answer_chunk(self._decoder, chunk)
+
+    def _load(self) -> None:
+        reading = self._reading
+        if self._answerer is None:
+            source = open_source(reading.model)
+            self._answerer = open_answerer(source, attention=reading.attention, calibrated=reading.calibrated)
+            self._decoder = self._answerer.span_decoder(self._answerer.effort(reading.max_words, reading.inside_words))
+
+
+def predict_on_cluster(
+    reading: Reading, source: str | Input, out: Path, *, address: str, workers: int | None = None
+) -> Tally:
+    """Answer a file of questions on a Ray cluster. A job that was stopped is continued.
+
+    Args:
+        reading: how workers answer.
+        source: the input, as for `predict_file`.
+        out: the output, as for `predict_file`. This process alone writes it.
+        address: the address of the cluster, "auto" for the one that this machine belongs to, or "local" to begin one
+            here.
+        workers: how many workers. None for one on each GPU, or on each machine of a cluster without GPUs.
+
+    Raises:
+        RunError: Ray is not installed, the cluster cannot be reached or has too little room, its machines do not have
+            the same model, or as for `predict_file`.
+        ModelError, DataError: as for `open_answerer` and `predict_file`.
+    """
+    ray = _ray()
+    try:
+        ray.init(None if address == LOCAL else address, include_dashboard=False, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise RunError(
+            f"the Ray cluster {address!r} cannot be reached: {reason_of(error)}",
+            "Give the address that `ray start --head` printed, auto, or local.",
+        ) from error
+    try:
+        pool = _hire(ray, reading, workers)
+        found = _results(ray, [worker.settings.remote() for worker in pool])
+        for number, other in enumerate(found):
+            where, way_out = f"worker {number} of the cluster", "Give every machine the same model."
+            run.check_same(found[0], other, where=where, way_out=way_out)
+        return predict_input(lambda chunks, _: _shared(ray, pool, chunks), source, out, found[0])
+    finally:
+        ray.shutdown()
+
+
+def _hire(ray: Any, reading: Reading, workers: int | None) -> list[Any]:
+    """The workers, each with its share of the cluster's processors."""
+    here = ray.cluster_resources()
+    gpus, cpus = int(here.get("GPU", 0)), int(here.get("CPU", 1))
+    number = workers or gpus or len(ray.nodes())
+    if number > max(gpus, cpus):
+        raise RunError(
+            f"{number} workers need as many processors, and the cluster has {cpus}", "Give --workers a lower number."
+        )
+    room = {"num_gpus": 1} if gpus >= number else {"num_cpus": cpus // number}
+    actor = ray.remote(max_restarts=_RESTARTS, max_task_retries=_RESTARTS, **room)(Worker)
+    return [actor.remote(reading) for _ in range(number)]
+
+
+def _shared(ray: Any, pool: list[Any], chunks: Iterable[list[Row]]) -> Iterator[list[Record]]:
+    """The lines of the output for each chunk, in order. Every worker has a few chunks to do."""
+    turns, waiting = itertools.cycle(pool), deque[Any]()
+    for chunk in chunks:
+        waiting.append(next(turns).answer.remote(chunk))
+        if len(waiting) >= _CHUNKS_AHEAD * len(pool):
+            yield from _results(ray, [waiting.popleft()])
+    while waiting:
+        yield from _results(ray, [waiting.popleft()])
+
+
+def _results(ray: Any, asked: list[Any]) -> list[Any]:
+    """What workers gave. An error of palmette comes as it was raised there."""
+    try:
+        return list(ray.get(asked))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.RayActorError as error:
+        raise RunError(
+            f"a worker died {_RESTARTS} times: {reason_of(error)}",
+            "See the logs of Ray on that machine. Give the same command again to go on.",
+        ) from error
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise RunError("Ray is not installed", "Install it with: pip install 'palmette[cluster]'") from error
+    return ray
