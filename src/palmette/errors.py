@@ -6,6 +6,7 @@ Each says in one line what is wrong and how to fix it. The command line turns th
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 
 class PalmetteError(Exception):
@@ -20,6 +21,16 @@ class PalmetteError(Exception):
         self.problem = " ".join(problem.split())
         self.way_out = " ".join(way_out.split())
         super().__init__(f"{self.problem.rstrip('.')}. {self.way_out}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How an error goes from one process to another: as it is, without calling the constructor again."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[PalmetteError], args: tuple[Any, ...], values: dict[str, Any]) -> PalmetteError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(values)
+    return error
 
 
 class RecipeError(PalmetteError):

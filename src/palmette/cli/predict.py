@@ -53,8 +53,7 @@ def predict(
     ray: Annotated[
         str | None,
         typer.Option(
-            help="Answer on a Ray cluster: its address, auto for the one that this machine belongs to, or local for one "
-            "of this machine alone.",
+            help="Answer on a Ray cluster: its address, auto for the one of this machine, or local for a new one here.",
             metavar="ADDRESS",
         ),
     ] = None,

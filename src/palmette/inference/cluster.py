@@ -11,6 +11,7 @@ answered already.
 from __future__ import annotations
 
 import itertools
+import socket
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ from palmette.inference.names import open_source
 from palmette.inference.tally import Tally
 from palmette.model.attention import AttentionChoice
 
-LOCAL = "local"  # as the address: a cluster of this machine alone, which ends with the job
+LOCAL, OWN = "local", "auto"  # as the address: a cluster that ends with the job, and the one of this machine
 _CHUNKS_AHEAD = 2  # of each worker, so that none waits for the next one
+_SECONDS = 10  # to reach a cluster
 _RESTARTS = 8  # of each worker, and tries of a chunk
 
 
@@ -99,14 +101,7 @@ def predict_on_cluster(
             the same model, or as for `predict_file`.
         ModelError, DataError: as for `open_answerer` and `predict_file`.
     """
-    ray = _ray()
-    try:
-        ray.init(None if address == LOCAL else address, include_dashboard=False, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise RunError(
-            f"the Ray cluster {address!r} cannot be reached: {reason_of(error)}",
-            "Give the address that `ray start --head` printed, auto, or local.",
-        ) from error
+    ray = _join(address)
     try:
         pool = _hire(ray, reading, workers)
         found = _results(ray, [worker.settings.remote() for worker in pool])
@@ -156,9 +151,20 @@ def _results(ray: Any, asked: list[Any]) -> list[Any]:
         ) from error
 
 
-def _ray() -> Any:
+def _join(address: str) -> Any:
+    """Ray, connected to a cluster."""
     try:
         import ray
     except ImportError as error:
         raise RunError("Ray is not installed", "Install it with: pip install 'palmette[cluster]'") from error
+    try:
+        if address not in (LOCAL, OWN):  # Ray would try for minutes
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host, int(port)), timeout=_SECONDS).close()
+        ray.init(address, include_dashboard=False if address == LOCAL else None, log_to_driver=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RunError(
+            f"the Ray cluster {address!r} cannot be reached: {reason_of(error)}",
+            "Give the address that `ray start --head` printed, as HOST:PORT, or auto, or local.",
+        ) from error
     return ray
