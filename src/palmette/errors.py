@@ -57,6 +57,10 @@ class RunError(PalmetteError):
     """A run folder that exists, is incomplete, or cannot be written."""
 
 
+class AnotherFailed(PalmetteError):
+    """Another process of a job that several do together failed. It, or process 0, says why."""
+
+
 # What the system's error numbers mean to somebody who gave a path.
 _REASONS = {
     errno.ENOENT: "there is no such file or folder",

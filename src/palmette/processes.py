@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from palmette.errors import PalmetteError, RunError, reason_of
+from palmette.errors import AnotherFailed, PalmetteError, RunError, reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -28,10 +28,6 @@ _LONGEST_WAIT = timedelta(hours=6)
 
 class ProcessLost(PalmetteError):
     """Another process of the job cannot be reached any more."""
-
-
-class AnotherFailed(PalmetteError):
-    """Another process of the job failed. It, or process 0, says why."""
 
 
 def number() -> int:

@@ -41,7 +41,7 @@ def extract(
     model: ChosenModelOption = None,
     answering: Answering,
 ) -> None:
-    """Read the fields of a schema out of documents, into a table of one row a document.
+    """Read the fields of a schema out of documents, into a table.
 
     Each value is copied from its document, with its place, its probability and the probability that the document does
     not hold it. Its number, amount or date stands beside it where a rule reads one. A field that is not in a document

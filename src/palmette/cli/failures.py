@@ -9,8 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from palmette.errors import PalmetteError, reason_of
-from palmette.processes import AnotherFailed, is_main
+from palmette.errors import AnotherFailed, PalmetteError, reason_of
 
 MISTAKE, BROKEN_PIPE, INTERRUPTED = 2, 1, 130  # exit codes
 
@@ -58,8 +57,11 @@ def run_command(command: Callable[[], object]) -> int:
         _discard_output()
         return BROKEN_PIPE
     except Exception as error:
-        if isinstance(error, AnotherFailed) and not is_main():
-            return MISTAKE  # process 0 says it
+        if isinstance(error, AnotherFailed):
+            from palmette.processes import is_main
+
+            if not is_main():
+                return MISTAKE  # process 0 says it
         line = failure_line(error)
         if line is None:
             raise

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,10 +19,48 @@ from palmette.cli.options import (
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.data.inputs import Input
+    from palmette.inference.tally import Tally
 
 ERROR_LINES = 3  # exit status of `predict --strict` for an output with error lines
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """The Ray cluster that answers: what the options of `read_cluster` say.
+
+    Attributes:
+        address: its address. None for this process.
+        workers: how many processes hold the model.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+
+
+def read_cluster(
+    *,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer on a Ray cluster: its address, auto for the one of this machine, or local for a new one here.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="With --ray: how many processes hold the model. One for each GPU, or for each machine, if not given.",
+            min=1,
+        ),
+    ] = None,
+) -> Cluster:
+    """What the options of a command say about the cluster that answers."""
+    if workers is not None and ray is None:
+        raise typer.BadParameter("--workers are those of a cluster: give --ray too")
+    return Cluster(ray, workers)
+
+
+@expanded("cluster", read_cluster)
 @expanded("answering", read_answering, without=("decoder",))
 def predict(
     *,
@@ -50,20 +89,7 @@ def predict(
     ] = None,
     model: ChosenModelOption = None,
     answering: Answering,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            help="Answer on a Ray cluster: its address, auto for the one of this machine, or local for a new one here.",
-            metavar="ADDRESS",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="With --ray: how many processes hold the model. One for each GPU, or for each machine, if not given.",
-            min=1,
-        ),
-    ] = None,
+    cluster: Cluster,
     strict: Annotated[
         bool, typer.Option("--strict", help="End with exit status 3 if the output has an error line.")
     ] = False,
@@ -79,28 +105,29 @@ def predict(
     from palmette.inference.names import open_source
     from palmette.startup import quick_imports
 
-    if workers is not None and ray is None:
-        raise typer.BadParameter("--workers are those of a cluster: give --ray too")
     source = _input(sources, question or [], questions)
     opened = open_source(named_or_chosen(model, stderr()))
     with quick_imports(freeze=True):
         from palmette.inference.answerer import open_answerer
         from palmette.inference.job import check_job, predict_file
     check_job(source, out)
-    words: dict[str, Any] = {"max_words": answering.max_words, "inside_words": answering.inside_words}
-    if ray is not None:
-        from palmette.inference.cluster import Reading, predict_on_cluster
-
-        reading = Reading(opened.name, answering.attention, answering.calibration, **words)
-        tally = predict_on_cluster(reading, source, out, address=ray, workers=workers)
+    if cluster.address is not None:
+        tally = _on_cluster(cluster, cluster.address, opened.name, answering, source, out)
     else:
         answerer = open_answerer(opened, attention=answering.attention, calibrated=answering.calibration)
-        tally = predict_file(answerer, source, out, **words)
+        tally = predict_file(answerer, source, out, max_words=answering.max_words, inside_words=answering.inside_words)
     stderr().print(tally.summary(out))
     if tally.interrupted:
         raise typer.Exit(130)
     if strict and tally.errors:
         raise typer.Exit(ERROR_LINES)
+
+
+def _on_cluster(cluster: Cluster, address: str, model: str, answering: Answering, source: Input, out: Path) -> Tally:
+    from palmette.inference.cluster import Reading, predict_on_cluster
+
+    reading = Reading(model, answering.attention, answering.calibration, answering.max_words, answering.inside_words)
+    return predict_on_cluster(reading, source, out, address=address, workers=cluster.workers)
 
 
 def _input(sources: list[str], asked: list[str], questions: str | None) -> Input:

@@ -196,10 +196,7 @@ def predict_rows(
 def by_decoder(decoder: Decoder, describe: Describe | None = None) -> Work:
     """Chunks are answered one after the other, by a decoder in this process. Arguments as for `answer_chunk`."""
 
-    def work(chunks: Iterable[list[Row]], bar: Any) -> Iterator[list[Record]]:
-        return (answer_chunk(decoder, chunk, bar.update, describe) for chunk in chunks)
-
-    return work
+    return lambda chunks, bar: (answer_chunk(decoder, chunk, bar.update, describe) for chunk in chunks)
 
 
 def answer_chunk(
