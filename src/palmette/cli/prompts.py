@@ -64,7 +64,7 @@ def prompts_try(
 ) -> None:
     """Put the same questions under several prompts, and say which differences are noise."""
     from palmette.cli.console import stderr, stdout
-    from palmette.studies.prompt_trial import PAGE, try_prompts
+    from palmette.studies.prompts.trial import PAGE, try_prompts
 
     trial = try_prompts(
         model,
