@@ -126,7 +126,9 @@ def prompt_records(tried: Sequence[TriedPrompt], prompts: Mapping[str, QaPrompt]
 
 def final_record(final: FinalCheck | None) -> dict[str, Any] | None:
     """The figures of a final check for a record."""
-    return final and {
+    if final is None:
+        return None
+    return {
         "best": final.best.metrics["exact"],
         "first": final.first.metrics["exact"],
         "difference": final.difference and asdict(final.difference),
