@@ -163,7 +163,7 @@ def _chart(search: PromptSearch) -> Markup:
 def _calls(search: PromptSearch) -> str:
     refused = sum(number for number, _ in search.refused.values())
     asked = count(search.num_calls, "call")
-    return f"{asked} of the teacher gave {count(len(search.prompts) - 1, 'new prompt')}. {refused} were refused."
+    return f"{asked} of the teacher: {count(len(search.prompts) - 1, 'new prompt')}, {refused} refused."
 
 
 def _effort(search: PromptSearch) -> Iterator[tuple[str, str]]:
