@@ -24,6 +24,19 @@ DTypeOption = Annotated[
         "--dtype", help="Data type of all models. By default that of a run, or auto: what this machine is fast at."
     ),
 ]
+ChoiceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--choice",
+        metavar="TASK",
+        help="A multiple-choice benchmark, such as hellaswag, or TASK=FILE for items in a file. It may be given "
+        "several times.",
+    ),
+]
+LimitItemsOption = Annotated[
+    int | None,
+    typer.Option("--limit-items", min=1, metavar="N", help="Use only the first N items of each benchmark."),
+]
 
 
 def compare(
@@ -45,17 +58,8 @@ def compare(
         typer.Option(help="JSON Lines of prompts, with `raw`, `chat` or both. By default six built-in ones.", **PATH),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply to a prompt, in tokens.")] = 40,
-    choice: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TASK",
-            help="A multiple-choice benchmark, such as hellaswag, or TASK=FILE for items in a file. It may be given "
-            "several times.",
-        ),
-    ] = None,
-    limit_items: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Use only the first N items of each benchmark.")
-    ] = None,
+    choice: ChoiceOption = None,
+    limit_items: LimitItemsOption = None,
     dtype: DTypeOption = None,
 ) -> None:
     """Show what models are made of, how they read, what they say and what they cost.

@@ -37,6 +37,23 @@ FinalOption = Annotated[
     str | None,
     typer.Option("--final", help="Questions about other documents, for a last check that no choice has seen.", **DATA),
 ]
+CallsOption = Annotated[int, typer.Option("--calls", min=1, metavar="N", help="Most calls of the teacher.")]
+QuestionsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--questions", min=1, metavar="N", help="Most answers of the model in the search. By default only calls count."
+    ),
+]
+PopulationOption = Annotated[
+    int, typer.Option("--population", min=1, metavar="N", help="How many of the best prompts are varied in each round.")
+]
+FailuresOption = Annotated[
+    int,
+    typer.Option("--failures", min=0, metavar="N", help="How many wrongly answered questions the teacher is shown."),
+]
+InstructionWordsOption = Annotated[
+    int, typer.Option("--max-words", min=1, metavar="N", help="Longest instruction, in words.")
+]
 
 
 def prompts(ctx: typer.Context) -> None:
@@ -118,21 +135,14 @@ def prompts_search(
         Path,
         typer.Option("--out", help="Folder for the results. A search that was stopped goes on in its folder.", **PATH),
     ],
-    teacher: Endpoint,
     model: ModelOption = DEFAULT_MODEL,
     final: FinalOption = None,
-    calls: Annotated[int, typer.Option(min=1, metavar="N", help="Most calls of the teacher.")] = 20,
-    questions: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Most answers of the model in the search. By default only calls count."),
-    ] = None,
-    population: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How many of the best prompts are varied in each round.")
-    ] = 4,
-    failures: Annotated[
-        int, typer.Option(min=0, metavar="N", help="How many wrongly answered questions the teacher is shown.")
-    ] = 5,
-    max_words: Annotated[int, typer.Option(min=1, metavar="N", help="Longest instruction, in words.")] = 200,
+    teacher: Endpoint,
+    calls: CallsOption = 20,
+    questions: QuestionsOption = None,
+    population: PopulationOption = 4,
+    failures: FailuresOption = 5,
+    max_words: InstructionWordsOption = 200,
     decoder: TrialDecoderOption = "greedy",
     limit_questions: LimitQuestionsOption = None,
     seed: SeedOption = 0,
