@@ -152,6 +152,16 @@ def test_bad_variations_are_refused_and_counted(
     assert lines[6]["copied"] in " ".join(re.findall(r"\w+", copied.lower()))
 
 
+def test_a_teacher_that_writes_nothing_of_use_leaves_the_first_prompt(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    out = tmp_path / "searched"
+    with ChatServer(lambda _: says("I cannot.")) as server:
+        assert palmette(monkeypatch, *search(server, tiny_folder, out, calls=2)) == 0
+    assert "The teacher wrote nothing that could be used" in " ".join(capsys.readouterr().out.split())
+    assert load_prompt(str(out / "best.yaml")) == load_prompt("plain")
+
+
 def test_the_budget_of_questions_ends_a_search(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from palmette.synth.prompt_variations import read_variation
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import load_prompt
 from palmette.tree.chat import ChatTemplate
+from tests.support.paths import ROOT, SOURCE
 
 TIDE = "The old harbour light was lit by hand every evening until the keeper retired in 1882."
 ASKED = Question("when", "When did the keeper retire?", (Answer("1882", TIDE.index("1882")),))
@@ -98,3 +99,18 @@ def test_the_last_instruction_after_the_reasoning_counts() -> None:
     assert read_variation(drafts_alone, 9).reason == "no instruction"
     assert read_variation(Completion("<instruction>a b c</instruction>", "stop"), 2).reason == "too long"
     assert read_variation(Completion("<instruction>a b</instruction>", "content_filter"), 2).reason == "refused"
+
+
+def test_the_measured_example_on_the_page_is_that_of_the_results() -> None:
+    """The figures are read out of the table of labels: exact match from the reader, and from the untouched model."""
+    part = (ROOT / "docs" / "results.md").read_text().partition("### How many labels it saves")[2]
+    rows = [line.strip("|").split("|") for line in part.split("\n") if line.startswith("| ")][1:6]
+    reader = {row[0].strip(): row[1].strip() for row in rows}
+    untouched = {row[0].strip(): row[3].split(",")[0].strip() for row in rows}
+    assert set(reader) == {"0", "20", "60", "260", "700"}
+    page = (SOURCE / "pages" / "templates" / "prompt_search.html").read_text()
+    assert f"the untouched SmolLM2-135M-Instruct has {untouched['0']} %" in page
+    assert f"Fine-tuned on 700 questions and calibrated it has {untouched['700']} %" in page
+    assert f"comes with the package {reader['700']} %" in page
+    assert f"On 260 questions the reader gets to {reader['260']} % from {reader['0']} %" in page
+    assert f"on 20 it falls to {reader['20']} %" in page

@@ -78,6 +78,8 @@ class PromptSearch:
 
     def conclusion(self) -> str:
         """What was found, in a few sentences."""
+        if len(self.prompts) == 1:
+            return "The teacher wrote nothing that could be used, so your prompt stays. A larger model may do better."
         if self.chosen == self.base:
             return "No variation was better than your prompt on the search half. Keep your prompt."
         said = f"{self.chosen} was the best of {count(len(self.prompts), 'prompt')} on the search half."

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from palmette import run
 from palmette.data.records import Question
+from palmette.errors import RunError, reason_of
 from palmette.evaluate.squad import Evaluation
 from palmette.evaluate.squad_metrics import ScoredAnswer
 from palmette.seeds import derive_seed
@@ -118,7 +119,10 @@ class Course:
     ) -> None:
         self._population, self._teacher, self._guard, self._path = population, teacher, guard, path
         self._size, self._num_failures, self._seed = size, num_failures, seed
-        self._stored = [Written(**line) for line in run.read_log(path)] if path.is_file() else []
+        try:
+            self._stored = [Written(**line) for line in run.read_log(path)] if path.is_file() else []
+        except TypeError as error:
+            raise RunError(f"{path} holds other lines: {reason_of(error)}", "Give another name with --out.") from error
 
     def next_round(self, most: int) -> list[Written]:
         """The next round, which is added to the population. Its prompts have no answers yet.
