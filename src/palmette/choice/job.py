@@ -175,12 +175,28 @@ def evaluate_choice(
         if done and say:
             say(f"{len(done)} of {len(prepared.items)} items were scored before. The rest follows.")
         started = time.monotonic()
-        fresh, odd = _score(loaded, prepared.items, settings, out, len(done))
+        fresh, odd = _score(loaded, prepared.items, settings, out / ITEMS, len(done))
         seconds = time.monotonic() - started
         outcomes = (*done, *fresh)
         result = Result(job, outcomes, seconds if not done else None, odd, about)
         result.write(out, prepared.items)
     return result
+
+
+def measure_choice(loaded: LoadedModel, source: ModelSource, prepared: Prepared, settings: ChoiceSettings) -> Result:
+    """Run a benchmark on a model that is loaded, without a folder.
+
+    Args:
+        loaded: the model, which honours the attention mask.
+        source: what its name stands for.
+        prepared: the items, of `prepare`.
+        settings: how it is run.
+    """
+    started = time.monotonic()
+    outcomes, odd = _score(loaded, prepared.items, settings)
+    return Result(
+        _settings_record(prepared, settings, loaded, source), tuple(outcomes), time.monotonic() - started, odd
+    )
 
 
 def _with_dtype(source: ModelSource, dtype: str | None) -> ModelSource:
@@ -242,9 +258,13 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _score(
-    loaded: LoadedModel, items: Sequence[ChoiceItem], settings: ChoiceSettings, out: Path, done: int
+    loaded: LoadedModel,
+    items: Sequence[ChoiceItem],
+    settings: ChoiceSettings,
+    path: Path | None = None,
+    done: int = 0,
 ) -> tuple[list[Outcome], dict[str, list[str]]]:
-    """Score the items that are left, and note which ones are odd among all."""
+    """Score the items that are left, note which ones are odd among all, and add a line for each to a file, if any."""
     limit = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
     encoder = ItemEncoder(loaded.tokenizer, settings.rule, max_tokens=limit, mutual=settings.mutual_info)
     found: list[Outcome] = []
@@ -262,7 +282,8 @@ def _score(
                 for item, score in zip(part, scores, strict=True)
             ]
             lines = [json.dumps(outcome_record(outcome), ensure_ascii=False) for outcome in outcomes]
-            run.append_line(out / ITEMS, "\n".join(lines))
+            if path is not None:
+                run.append_line(path, "\n".join(lines))
             found.extend(outcomes)
             bar.update(len(part))
     return found, odd

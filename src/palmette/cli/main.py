@@ -94,6 +94,7 @@ _PROMPTS = {
     "try": Command(
         "prompts:prompts_try", "Put the same questions under several prompts, and say which differences are noise."
     ),
+    "search": Command("prompts:prompts_search", "Search for a better prompt with a teacher that writes variations."),
 }
 _ARENA = {
     "sample": Command("arena_rooms:arena_sample", "Let several models answer the same prompts, for votes."),

@@ -24,6 +24,19 @@ DTypeOption = Annotated[
         "--dtype", help="Data type of all models. By default that of a run, or auto: what this machine is fast at."
     ),
 ]
+ChoiceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--choice",
+        metavar="TASK",
+        help="A multiple-choice benchmark, such as hellaswag, or TASK=FILE for items in a file. It may be given "
+        "several times.",
+    ),
+]
+LimitItemsOption = Annotated[
+    int | None,
+    typer.Option("--limit-items", min=1, metavar="N", help="Use only the first N items of each benchmark."),
+]
 
 
 def compare(
@@ -45,6 +58,8 @@ def compare(
         typer.Option(help="JSON Lines of prompts, with `raw`, `chat` or both. By default six built-in ones.", **PATH),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply to a prompt, in tokens.")] = 40,
+    choice: ChoiceOption = None,
+    limit_items: LimitItemsOption = None,
     dtype: DTypeOption = None,
 ) -> None:
     """Show what models are made of, how they read, what they say and what they cost.
@@ -60,6 +75,7 @@ def compare(
     with quick_imports(freeze=True):
         from palmette.pages.model_comparison import write_comparison
         from palmette.run import whole_folder, write_json
+        from palmette.studies.models.benchmarks import read_benchmarks
         from palmette.studies.models.compare import CompareSettings, compare_models
         from palmette.studies.models.texts import default_prompts, read_prompts
 
@@ -70,6 +86,7 @@ def compare(
         max_new_tokens=max_new_tokens,
         prompts=default_prompts() if prompts is None else read_prompts(prompts),
         dtype=dtype,
+        benchmarks=read_benchmarks(choice or (), limit_items),
     )
     news = stderr()
     record = compare_models(models, settings, news.print)
@@ -137,11 +154,15 @@ def overview(record: Mapping[str, Any]) -> TextTable:
     """The models of a comparison in a few figures."""
     from palmette.cli.console import plain_table
     from palmette.numbers import NONE, fixed, readable, with_interval
+    from palmette.pages.model_comparison import benchmark_rows
 
     table = plain_table(
         "model", "million parameters", "tokens", "EM, %", "questions a second", "tokens written a second"
     )
-    for model in record["models"]:
+    benchmarks = list(benchmark_rows(record["models"]))
+    for row in benchmarks:
+        table.add_column(row["name"], justify="right")
+    for index, model in enumerate(record["models"]):
         task = model.get("task")
         exact = NONE if task is None else with_interval(task["exact"], task["intervals"].get("exact"))
         table.add_row(
@@ -151,5 +172,6 @@ def overview(record: Mapping[str, Any]) -> TextTable:
             exact,
             fixed(model["speed"].get("questions")),
             fixed(model["speed"].get("written")),
+            *(row["cells"][index] for row in benchmarks),
         )
     return table

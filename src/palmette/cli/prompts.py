@@ -1,17 +1,59 @@
-"""`palmette prompts`, and `palmette prompts try`."""
+"""`palmette prompts`, with `try` and `search`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from palmette.cli.options import DATA, DEFAULT_MODEL, MODEL, DataOption, LimitQuestionsOption, ModelOption, OutOption
+from palmette.cli.endpoint import CacheOption, open_client, read_endpoint, reporting_usage
+from palmette.cli.options import (
+    DATA,
+    DEFAULT_MODEL,
+    MODEL,
+    PATH,
+    DataOption,
+    LimitQuestionsOption,
+    ModelOption,
+    OutOption,
+    SeedOption,
+    expanded,
+)
+from palmette.endpoint.settings import Endpoint
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.cli.tables import TextTable
-    from palmette.pages.prompt_trial import PromptTrial
+    from palmette.pages.prompt_search import PromptSearch
+    from palmette.pages.prompt_trial import FinalCheck, TriedPrompt
+
+TrialDecoderOption = Annotated[
+    Literal["greedy", "span"],
+    typer.Option("--decoder", help="Plain generation, which shows whether the format is kept, or the span decoder."),
+]
+FinalOption = Annotated[
+    str | None,
+    typer.Option("--final", help="Questions about other documents, for a last check that no choice has seen.", **DATA),
+]
+CallsOption = Annotated[int, typer.Option("--calls", min=1, metavar="N", help="Most calls of the teacher.")]
+QuestionsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--questions", min=1, metavar="N", help="Most answers of the model in the search. By default only calls count."
+    ),
+]
+PopulationOption = Annotated[
+    int, typer.Option("--population", min=1, metavar="N", help="How many of the best prompts are varied in each round.")
+]
+FailuresOption = Annotated[
+    int,
+    typer.Option("--failures", min=0, metavar="N", help="How many wrongly answered questions the teacher is shown."),
+]
+InstructionWordsOption = Annotated[
+    int, typer.Option("--max-words", min=1, metavar="N", help="Longest instruction, in words.")
+]
 
 
 def prompts(ctx: typer.Context) -> None:
@@ -52,19 +94,13 @@ def prompts_try(
     data: DataOption,
     out: OutOption,
     model: ModelOption = DEFAULT_MODEL,
-    final: Annotated[
-        str | None,
-        typer.Option(help="Questions about other documents, for a last check that no choice has seen.", **DATA),
-    ] = None,
-    decoder: Annotated[
-        Literal["greedy", "span"],
-        typer.Option(help="Plain generation, which shows whether the format is kept, or the span decoder."),
-    ] = "greedy",
+    final: FinalOption = None,
+    decoder: TrialDecoderOption = "greedy",
     limit_questions: LimitQuestionsOption = None,
 ) -> None:
     """Put the same questions under several prompts, and say which differences are noise."""
     from palmette.cli.console import stderr, stdout
-    from palmette.studies.prompt_trial import PAGE, try_prompts
+    from palmette.studies.prompts.trial import PAGE, try_prompts
 
     trial = try_prompts(
         model,
@@ -77,20 +113,96 @@ def prompts_try(
         say=stderr().print,
     )
     console = stdout()
-    console.print(_table(trial), "")
+    console.print(_table(trial.prompts), "")
     console.print(trial.conclusion())
     if trial.final is not None:
-        best, first = (one.metrics["exact"] for one in (trial.final.best, trial.final.first))
-        console.print(f"final check: {trial.prompts[0].name} {best:.1f} %, {trial.first} {first:.1f} % exact match")
+        console.print(_final_line(trial.final, trial.prompts[0].name, trial.first))
     console.print(f"written: {out / PAGE}")
 
 
-def _table(trial: PromptTrial) -> TextTable:
+@expanded("teacher", read_endpoint, max_tokens=512, temperature=1.0)
+def prompts_search(
+    *,
+    base: Annotated[
+        str,
+        typer.Argument(
+            help="The prompt to begin with: a name of `palmette prompts list`, or a YAML file.",
+            **{**MODEL, "metavar": "PROMPT"},
+        ),
+    ],
+    data: DataOption,
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Folder for the results. A search that was stopped goes on in its folder.", **PATH),
+    ],
+    model: ModelOption = DEFAULT_MODEL,
+    final: FinalOption = None,
+    teacher: Endpoint,
+    calls: CallsOption = 20,
+    questions: QuestionsOption = None,
+    population: PopulationOption = 4,
+    failures: FailuresOption = 5,
+    max_words: InstructionWordsOption = 200,
+    decoder: TrialDecoderOption = "greedy",
+    limit_questions: LimitQuestionsOption = None,
+    seed: SeedOption = 0,
+    cache: CacheOption = None,
+) -> None:
+    """Search for a better prompt with a teacher that writes variations.
+
+    One half of the questions chooses, the other half confirms. The teacher is shown wrongly answered questions of the
+    first half, without their documents.
+    """
+    from palmette.cli.console import stderr, stdout
+    from palmette.studies.prompts.search import KEPT, PAGE, SearchSettings, search_prompts
+    from palmette.synth.prompt_variations import PromptTeacher
+
+    client = open_client(teacher, cache, out)
+    settings = SearchSettings(calls, questions, population, failures, decoder, limit_questions, seed)
+    with reporting_usage(client):
+        found = search_prompts(
+            model,
+            base,
+            data,
+            PromptTeacher(client, max_words),
+            out=out,
+            final=final,
+            settings=settings,
+            say=stderr().print,
+        )
+    console = stdout()
+    console.print(_course_table(found), "")
+    for reason, (number, meaning) in found.refused.items():
+        console.print(f"refused, {reason}: {number} ({meaning})")
+    console.print("the dev half:")
+    console.print(_table(found.dev), "")
+    console.print(found.conclusion())
+    if found.final is not None:
+        console.print(_final_line(found.final, found.chosen, found.base))
+    console.print(f"{found.kept} is in {out / KEPT}\nwritten: {out / PAGE}")
+
+
+def _final_line(check: FinalCheck, best: str, first: str) -> str:
+    exact = {best: check.best.metrics["exact"], first: check.first.metrics["exact"]}
+    return "final check: " + ", ".join(f"{name} {value:.1f} %" for name, value in exact.items()) + " exact match"
+
+
+def _course_table(search: PromptSearch) -> TextTable:
+    from palmette.cli.tables import TextTable
+    from palmette.pages.prompt_search import course_row
+
+    table = TextTable("prompt", "varies", "EM on the search half, %", "words", "")
+    for one in search.prompts:
+        table.add_row(*course_row(one, search).values())
+    return table
+
+
+def _table(prompts: Sequence[TriedPrompt]) -> TextTable:
     from palmette.cli.tables import TextTable
     from palmette.pages.prompt_trial import prompt_row
 
     table = TextTable("prompt", "EM, %", "95 % interval", "valid, %", "tokens", "to the best", "p", "verdict")
-    for one in trial.prompts:
+    for one in prompts:
         row = prompt_row(one)
         cells = ("name", "exact", "interval", "valid", "tokens", "difference", "p", "verdict")
         table.add_row(*(row[cell] for cell in cells))

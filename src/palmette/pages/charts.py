@@ -155,8 +155,9 @@ def steps_chart(
     label: str,
     guides: Sequence[float] = (),
     least: float | None = None,
+    unit: str = "optimizer step",
 ) -> Markup:
-    """A chart of figures over the optimizer steps.
+    """A chart of figures over the optimizer steps, or over other steps.
 
     Single steps are pale. The mean over a twentieth of the run is dark.
 
@@ -167,12 +168,13 @@ def steps_chart(
         label: the label of the vertical axis, with the unit.
         guides: values to mark with dashed lines. Those outside the drawing are left out.
         least: smaller values are drawn at this value.
+        unit: what a step is.
     """
     means = [_running_means(line.points) for line in lines]
     ticks, last = _step_ticks(lines, least), max(1, *(line.points[-1][0] for line in lines))
     x, y = _scale(0, last, _LEFT, WIDTH - _RIGHT), _scale(ticks[0], ticks[-1], HEIGHT - _BOTTOM, _TOP)
     x_ticks = [tick for tick in _ticks(_nice_top(last)) if tick <= last]
-    parts = [_axes(x, y, x_ticks, ticks, "optimizer step", label)]
+    parts = [_axes(x, y, x_ticks, ticks, unit, label)]
     shown = (guide for guide in guides if ticks[0] <= guide <= ticks[-1])
     parts += [_LINE.format("guide", x(0), y(guide), x(last), y(guide)) for guide in shown]
     styles = ("", " other")

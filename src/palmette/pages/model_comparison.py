@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from palmette.numbers import NONE, fixed, interval, places_of, readable, with_interval
+from palmette.numbers import NONE, count, fixed, interval, places_of, readable, with_interval
 from palmette.pages.charts import share_bar
 from palmette.pages.page import render_page, write_page
 
@@ -49,6 +49,8 @@ def render_comparison(record: Record) -> str:
         shades=[0, *_SHADES],
         costs=list(_costs(models)),
         differences=list(_differences(names[0], record["pairs"])),
+        benchmarks=list(benchmark_rows(models)),
+        benchmark_differences=list(_benchmark_differences(names[0], record["pairs"])),
     )
 
 
@@ -290,3 +292,34 @@ def _differences(first: str, pairs: Sequence[Record]) -> Iterator[str]:
         what = f"{pair['name']} less {first}: {fixed(found['exact'], places, sign=True)} points"
         sure = "Other documents could reverse the order." if ends[0] <= 0 <= ends[1] else "The interval leaves out 0."
         yield f"{what} ({between}). {sure}" if between else f"{what}. Both answer alike."
+
+
+def benchmark_rows(models: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    """A row for each multiple-choice benchmark, with its headline measure in percent."""
+    of_model = [{one["task"]: one for one in model["choice"]} for model in models]
+    first = {task: one for found in reversed(of_model) for task, one in found.items()}
+    for task in dict.fromkeys(task for found in of_model for task in found):
+        one = first[task]
+        cells = [_share(found.get(task)) for found in of_model]
+        name = f"{one['title']}, {one['headline']}, {count(one['items'], 'item')}, %"
+        yield {"name": name, "cells": cells, "differs": False}
+
+
+def _share(found: Record | None) -> str:
+    if found is None:
+        return NONE
+    ends = None if found["low"] is None else (found["low"], found["high"])
+    return with_interval(found["value"], ends, scale=100.0)
+
+
+def _benchmark_differences(first: str, pairs: Sequence[Record]) -> Iterator[str]:
+    """The headline measure of each model less that of the first, in words."""
+    for pair in pairs:
+        for one in pair["choice"]:
+            ends = None if one["low"] is None else (100 * one["low"], 100 * one["high"])
+            what = f"{one['title']}, {pair['name']} less {first}: {fixed(100 * one['difference'], sign=True)} points"
+            between = interval(ends, sign=True)
+            said = {"first": f"{first} is better.", "other": f"{pair['name']} is better."}.get(
+                one["better"], "These items cannot tell the two apart."
+            )
+            yield f"{what} ({between}). {said}" if between else f"{what}. {said}"

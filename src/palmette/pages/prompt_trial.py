@@ -13,7 +13,7 @@ from palmette.evaluate.squad import Evaluation
 from palmette.numbers import count, fixed, interval
 from palmette.pages.page import render_page, write_page
 
-_MOST_SHOWN = 25  # questions that move
+MOST_SHOWN = 25  # questions that move
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def render_prompt_trial(trial: PromptTrial) -> str:
     """The page as HTML."""
     asked = trial.prompts[0].evaluation.scored
     documents = len({answer.document.id for answer in asked})
-    moved = list(_moved(trial.prompts))
+    moved = list(moved_questions(trial.prompts))
     return render_page(
         "prompt_trial.html",
         styles=("page.css", "report.css", "prompt_trial.css"),
@@ -110,8 +110,8 @@ def render_prompt_trial(trial: PromptTrial) -> str:
         ],
         conclusion=trial.conclusion(),
         rows=[prompt_row(one) for one in trial.prompts],
-        final=list(_final(trial)),
-        moved=moved[:_MOST_SHOWN],
+        final=list(final_facts(trial.final, trial.prompts[0].name, trial.first)),
+        moved=moved[:MOST_SHOWN],
         num_moved=len(moved),
         names=[one.name for one in trial.prompts],
         prompts=[(one.name, one.system) for one in trial.prompts],
@@ -138,21 +138,27 @@ def prompt_row(one: TriedPrompt) -> dict[str, str]:
     }
 
 
-def _final(trial: PromptTrial) -> Iterator[tuple[str, str]]:
-    if trial.final is None:
+def final_facts(check: FinalCheck | None, best: str, first: str) -> Iterator[tuple[str, str]]:
+    """What a final check found, in words.
+
+    Args:
+        check: the check, if there was one.
+        best: the name of the best prompt.
+        first: the name of the first one, which may be the same.
+    """
+    if check is None:
         return
-    best, check = trial.prompts[0].name, trial.final
     asked = len(check.best.scored)
     yield "Questions", f"{asked:,}, which no choice has seen"
     yield best, f"{fixed(check.best.metrics['exact'])} % exact match"
-    if best != trial.first:
-        yield trial.first, f"{fixed(check.first.metrics['exact'])} % exact match"
+    if best != first:
+        yield first, f"{fixed(check.first.metrics['exact'])} % exact match"
     if check.difference is not None:
         between = interval((check.difference.low, check.difference.high), sign=True)
         yield "Difference", f"{fixed(check.difference.value, sign=True)} (95 % interval {between})"
 
 
-def _moved(prompts: Sequence[TriedPrompt]) -> Iterator[Mapping[str, Any]]:
+def moved_questions(prompts: Sequence[TriedPrompt]) -> Iterator[Mapping[str, Any]]:
     """Questions that some prompts answer rightly and others do not, those that divide the prompts most evenly first."""
     by_question: dict[str, list[Any]] = {}
     for one in prompts:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
+from palmette.choice.results import Result
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
 from palmette.decode.reasoning import sequence_ends
@@ -28,6 +29,7 @@ from palmette.evaluate.squad import Evaluation
 from palmette.inference.names import ModelSource
 from palmette.model.loading import DType
 from palmette.progress import Say
+from palmette.studies.models.benchmarks import Benchmark, benchmark_differences, benchmark_record
 from palmette.studies.models.chat_format import template_facts
 from palmette.studies.models.facts import configuration, tokenizer_facts
 from palmette.studies.models.opening import OpenedModel, check_models, open_model
@@ -43,6 +45,7 @@ PARTS: Mapping[str, str] = {
     "reading": "how they read the same texts",
     "task": "exact answers from documents",
 }
+_NAMES: Mapping[str, str] = {**PARTS, "choice": "multiple-choice benchmarks"}
 _SAME_TOKENS = "The models have other tokens, so their distributions cannot be compared token by token."
 _NOT_READ = "One of the models could not read the texts."
 
@@ -59,6 +62,7 @@ class CompareSettings:
         prompts: what the models are asked.
         texts: what they read.
         dtype: the dtype of all models. That of each run, or "auto", if None.
+        benchmarks: multiple-choice benchmarks that they are compared on.
 
     Raises:
         DataError: a part that there is not.
@@ -71,6 +75,7 @@ class CompareSettings:
     prompts: Sequence[Prompt] = field(default_factory=default_prompts)
     texts: Sequence[SharedText] = field(default_factory=shared_texts)
     dtype: DType | None = None
+    benchmarks: Sequence[Benchmark] = ()
 
     def __post_init__(self) -> None:
         for part in self.skip:
@@ -86,6 +91,7 @@ class _First:
     vocabulary: Mapping[str, int]
     readings: Sequence[TextReading]
     evaluation: Evaluation | None
+    chosen: Mapping[str, Result]
 
 
 def compare_models(names: Sequence[str], settings: CompareSettings, say: Say) -> dict[str, Any]:
@@ -100,13 +106,15 @@ def compare_models(names: Sequence[str], settings: CompareSettings, say: Say) ->
         The record: `models`, `pairs` (each later model beside the first), `notes`, and what they depend on.
 
     Raises:
-        DataError: fewer than two models, a model twice, or data that cannot be read.
+        DataError: fewer than two models, a model twice, an unknown benchmark, or data that cannot be read.
         ModelError, RunError: a model is missing or cannot be loaded.
     """
     sources = check_models(names, settings.dtype)
     data = None
     if "task" not in settings.skip:
         data = read_source(settings.data, default_split=HELD_OUT_SPLIT, limit_documents=settings.limit_documents)
+    for benchmark in settings.benchmarks:
+        benchmark.check()
     models, pairs, first = [], [], None
     with tempfile.TemporaryDirectory() as folder:
         for source in sources:
@@ -153,11 +161,16 @@ def _one(
     evaluation = None
     with _part(record, "task"):
         evaluation = _task(record, opened, data)
+    chosen: dict[str, Result] = {}
+    with _part(record, "choice"):
+        for benchmark in settings.benchmarks:
+            chosen[benchmark.task] = benchmark.measure(opened)
+    record["choice"] = [benchmark_record(task, result) for task, result in chosen.items()]
     if first is None:
         weights = folder / "weights.safetensors"
         if "weights" not in settings.skip:
             keep_weights(model, weights)
-        return record, None, _First(weights, tokenizer.get_vocab(), readings, evaluation)
+        return record, None, _First(weights, tokenizer.get_vocab(), readings, evaluation, chosen)
     pair: dict[str, Any] = {"name": source.name}
     if "weights" not in settings.skip:
         pair["weights"] = weight_distances(first.weights, model)
@@ -165,6 +178,7 @@ def _one(
         pair |= _divergence(first, readings, record, tokenizer)
     if evaluation is not None and first.evaluation is not None:
         pair["task"] = _difference(first.evaluation, evaluation)
+    pair["choice"] = benchmark_differences(first.chosen, chosen)
     return record, pair, first
 
 
@@ -256,6 +270,6 @@ def notes(models: Sequence[Mapping[str, Any]]) -> list[str]:
             found.append(f"{record['name']} has no chat template. It is only asked raw, and answers no questions.")
         elif record["problem"]:
             found.append(f"{record['name']} is only asked raw: {record['problem']}.")
-        found += [f"{record['name']}, {PARTS[part]}: {problem}." for part, problem in record["why_not"].items()]
+        found += [f"{record['name']}, {_NAMES[part]}: {problem}." for part, problem in record["why_not"].items()]
         found += [f"{record['name']}: {warning}" for warning in record["tokenizer"]["warnings"]]
     return found

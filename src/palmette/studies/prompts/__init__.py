@@ -1,0 +1,1 @@
+"""Prompts tried on the same questions, and a search for better ones."""
