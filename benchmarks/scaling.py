@@ -122,9 +122,8 @@ def main() -> None:
     alone = [len(document.questions) * len(task.template.encoder.content(document.text)) for document in documents]
     names = ", ".join(Path(file).name for file in options.files)
     print(f"{len(documents)} documents of {names}, drawn {PARAGRAPHS} times: {rows:,} questions")
-    print(
-        f"{sum(tokens):,} tokens an epoch in trees. In rows of one question, the documents alone: {sum(alone[i] for i in drawn):,}"
-    )
+    print(f"{sum(tokens):,} tokens an epoch in trees")
+    print(f"{sum(alone[index] for index in drawn):,} in rows of one question, for the documents alone")
     depth = sum(tokens) / len(tokens) / 2
     print(f"{'model':>5} {'GPUs':>5} {'minutes':>8} {'computing':>10} {'GB, LoRA':>9} {'GB, QLoRA':>10}")
     for name in SHAPES:
