@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX
 OUT ?= runs/quickstart
 
 .PHONY: quickstart smoke reader test chromium postgresql check lint types format docs docs-site wheel clean
-.PHONY: bench bench-decode bench-train bench-pretrain bench-preferences bench-choice choice-oracle
+.PHONY: bench bench-decode bench-train bench-pretrain bench-preferences bench-choice choice-oracle gpu-check
 
 quickstart: .venv/run.stamp
 	$(BIN)/palmette quickstart --out $(OUT)
@@ -76,6 +76,11 @@ bench-preferences: .venv/bench.stamp
 # Multiple-choice items a second beside lm-eval. ARGS="--hellaswag FILE --shared FILE --openbookqa FILE" takes files in place of the hub.
 bench-choice: .venv/oracle.stamp
 	.venv/lm-eval/bin/python benchmarks/choice.py $(ARGS)
+
+# What works on the GPU here, how fast it is and how much memory it takes, in eight minutes at most. Nothing is downloaded.
+# ARGS=--tiny tries the script on a CPU. TRL and bitsandbytes take part where they are installed.
+gpu-check: .venv/run.stamp
+	$(BIN)/python benchmarks/gpu_check.py $(ARGS)
 
 # Records lm-eval's scores of the items in tests/choice/data, which a test compares with. ARGS="--real ..." compares on other items.
 choice-oracle: .venv/oracle.stamp
