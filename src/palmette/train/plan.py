@@ -12,14 +12,13 @@ from typing import Protocol, TypedDict
 import torch
 
 from palmette.errors import PackingError
-from palmette.progress import progress
 from palmette.seeds import derive_seed
 from palmette.tree.batch import PackedBatch
 from palmette.tree.packing import plan_packing
 from palmette.tree.prefix_tree import PrefixTree
 
-# From so many steps on, the search for the largest batch shows a progress bar.
-_MANY_STEPS = 5_000
+# The search for the largest batch packs no more trees than these, which takes seconds.
+_MOST_PACKED = 100_000
 
 
 class PackingLimits(TypedDict):
@@ -93,10 +92,8 @@ class StepPlan:
     ) -> None:
         if not trees:
             raise PackingError("there is nothing to train on", "Give documents with questions.")
-        for tree in trees:
-            check_tree(tree, row_tokens, learns=learns)
         self.trees = list(trees)
-        self._lengths = [tree.num_tokens for tree in trees]
+        self._lengths = [check_tree(tree, row_tokens, learns=learns) for tree in trees]
         self._trees_per_step, self._seed = trees_per_step, seed
         self._limits = PackingLimits(
             row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=one_row, parts=parts
@@ -133,50 +130,64 @@ class StepPlan:
     def largest_batch(self, num_epochs: int) -> PackedBatch:
         """The packed batch whose trees have the most tokens, of all steps of so many epochs, the first one on a tie.
 
-        Steps whose trees have no more tokens together than the largest batch so far are not packed. A progress bar is
-        shown where there are many steps.
+        Steps whose trees have fewer tokens together than the largest batch so far are not packed. In large data sets
+        no more than 100,000 trees are packed, those of the steps with the most tokens and of a step with the longest
+        tree. Then the result may be a little smaller than the largest batch, but no batch exceeds the limits of the
+        plan.
         """
-        most, largest = 0, (0, 0, 0)
         lengths = torch.tensor(self._lengths)
-        num_steps = num_epochs * self.steps_per_epoch
-        bar = progress(num_steps, "largest batch", "steps") if num_steps >= _MANY_STEPS else None
+        room = -(-_MOST_PACKED // (num_epochs * self._trees_per_step))
+        most, largest = 0, (0, 0, 0)
         for epoch in range(num_epochs):
             order = self._epoch_order(epoch)
-            sums = [0, *lengths[order].cumsum(0).tolist()]
-            for step in range(self.steps_per_epoch):
-                part = self._of_step(step)
-                if sums[min(part.stop, len(self.trees))] - sums[part.start] > most:
-                    chosen: list[int] = order[part].tolist()
-                    for index, rows in enumerate(self._plan(chosen)):
-                        tokens = sum(self._lengths[chosen[i]] for row in rows for i in row)
-                        if tokens > most:
-                            most, largest = tokens, (epoch, step, index)
-                if bar is not None:
-                    bar.update()
-        if bar is not None:
-            bar.close()
+            for total, step in self._fullest_steps(lengths[order], room):
+                if total < most or (total == most and (epoch, step) > largest[:2]):
+                    continue
+                chosen: list[int] = order[self._of_step(step)].tolist()
+                for index, rows in enumerate(self._plan(chosen)):
+                    tokens = sum(self._lengths[chosen[i]] for row in rows for i in row)
+                    if tokens > most or (tokens == most and (epoch, step, index) < largest):
+                        most, largest = tokens, (epoch, step, index)
         epoch, step, index = largest
         return self.step_batches(epoch, step)[index]
+
+    def _fullest_steps(self, lengths: torch.Tensor, room: int) -> list[tuple[int, int]]:
+        """The steps of an epoch with the most tokens, as (tokens, step), most first, and one with the longest tree.
+
+        Args:
+            lengths: tokens of each tree, in the order of the epoch.
+            room: how many steps are wanted.
+        """
+        filled = torch.nn.functional.pad(lengths, (0, -len(lengths) % self._trees_per_step))
+        totals = filled.view(-1, self._trees_per_step).sum(1)
+        steps: list[int] = totals.argsort(descending=True, stable=True)[:room].tolist()
+        steps.append(int(lengths.argmax()) // self._trees_per_step)
+        return [(int(totals[step]), step) for step in steps]
 
     def _plan(self, chosen: list[int]) -> list[list[list[int]]]:
         return plan_packing([self.trees[index] for index in chosen], **self._limits)
 
 
-def check_tree(tree: PrefixTree, row_tokens: int, *, learns: bool = True) -> None:
+def check_tree(tree: PrefixTree, row_tokens: int, *, learns: bool = True) -> int:
     """Check that a tree fits into a row and, if it should, learns something.
+
+    Returns:
+        Its number of tokens.
 
     Raises:
         PackingError: it does not. The message names the tree.
     """
-    if tree.num_tokens > row_tokens:
+    num_tokens = tree.num_tokens
+    if num_tokens > row_tokens:
         raise PackingError(
-            f"the tree of {tree.name!r} has {tree.num_tokens} tokens, more than train.row_tokens = {row_tokens}",
+            f"the tree of {tree.name!r} has {num_tokens} tokens, more than train.row_tokens = {row_tokens}",
             "Raise train.row_tokens, split the document, or set data.on_too_long: drop.",
         )
     if learns and not tree.learn_weight > 0:
         raise PackingError(
             f"the tree of {tree.name!r} has no learned token", "Give its branches a learn mask, or take it out."
         )
+    return num_tokens
 
 
 class StepSampler:
