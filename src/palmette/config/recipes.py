@@ -83,6 +83,12 @@ class Recipe(Section):
                 f"model.quantization = {self.model.quantization} keeps weights that train.shard cannot divide",
                 "Take one of them out.",
             )
+        if self.data.on_too_long == "split" and (self.data.kind != "qa" or self.stage != "sft"):
+            raise contradiction(
+                f"data.on_too_long = split cuts documents with questions, and this is the stage {self.stage} with "
+                f"data.kind = {self.data.kind}",
+                "Set data.on_too_long: drop or error.",
+            )
         if self.reasoning.embedding_epochs and self.reasoning.kind != "pause":
             raise contradiction(
                 f"reasoning.embedding_epochs = {self.reasoning.embedding_epochs} trains embeddings that "

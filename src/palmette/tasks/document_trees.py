@@ -67,7 +67,7 @@ def document_trees(
             if length > max_tokens:
                 raise PackingError(
                     f"{what} needs a tree of {length} tokens, more than train.row_tokens = {max_tokens}",
-                    "Raise train.row_tokens, split the document, or set data.on_too_long: drop.",
+                    "Raise train.row_tokens, or set data.on_too_long: split or drop.",
                 )
             if check_positions is not None:
                 check_positions(length, what)

@@ -181,7 +181,7 @@ def check_tree(tree: PrefixTree, row_tokens: int, *, learns: bool = True) -> int
     if num_tokens > row_tokens:
         raise PackingError(
             f"the tree of {tree.name!r} has {num_tokens} tokens, more than train.row_tokens = {row_tokens}",
-            "Raise train.row_tokens, split the document, or set data.on_too_long: drop.",
+            "Raise train.row_tokens, or set data.on_too_long: drop.",
         )
     if learns and not tree.learn_weight > 0:
         raise PackingError(

@@ -41,6 +41,8 @@ def prepare(recipe: Recipe, say: Say) -> Job:
     recipe, model = start.recipe, start.loaded.model
     task = recipe_task(recipe, start.loaded.tokenizer)
     learned = build_trees(data, task, recipe, functools.partial(check_positions, model))
+    for line in learned.splits.lines():
+        say(line)
     num_pauses = len(set(task.reasoning.pause_tokens))
     if num_pauses and pause_of(model) is None:
         add_pause(model, num_pauses)

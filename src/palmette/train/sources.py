@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from palmette.config.recipes import Recipe
 from palmette.data.altered import with_negatives
 from palmette.data.chat import ChatSet, Conversation, read_chat
-from palmette.data.records import DataSet
+from palmette.data.records import DataSet, Document
 from palmette.data.source import read_source
 from palmette.errors import DataError, ModelError, TemplateError
 from palmette.tasks.chat import Chat, join_chats
 from palmette.tasks.document_trees import CheckPositions, Unlearnable, describe_left_out, document_trees
 from palmette.tasks.extractive_qa import ExtractiveQa
+from palmette.train.long_documents import Splits, cut_document
 from palmette.train.plan import check_tree
 from palmette.tree.joined import join
 from palmette.tree.prefix_tree import PrefixTree
@@ -30,11 +31,13 @@ class TrainingSet:
         trees: the training trees.
         dropped: the records that were left out while trees were built, each with its reason.
         num_questions: the number of questions that are learned. For conversations, of the assistant's turns.
+        splits: the documents that did not fit into one tree.
     """
 
     trees: list[PrefixTree]
     dropped: list[str]
     num_questions: int
+    splits: Splits = field(default_factory=Splits)
 
 
 def read_sources(recipe: Recipe) -> Sources:
@@ -93,21 +96,45 @@ def build_trees(
         conversations = [c for source in sources if isinstance(source, ChatSet) for c in source.conversations]
         return _chats(conversations, Chat(task.template, recipe.learn), recipe, check_positions)
     documents = [d for source in sources if isinstance(source, DataSet) for d in source.documents if d.questions]
-    learned = TrainingSet([], [], 0)
-    num_questions = 0
+    dropped: list[str] = []
+    trees: list[PrefixTree] = []
+    num_questions, splits = 0, Splits()
     for document in documents:
-        trees, left_out = document_trees(
-            task, document, max_tokens=recipe.train.row_tokens, check_positions=check_positions
-        )
+        grown, left_out = _grown(task, document, recipe, check_positions, splits)
         for one in left_out:
             if not _may_drop(one, recipe):
                 raise one.error
-        learned.dropped.extend(describe_left_out(document, left_out))
-        for tree in trees:
+        dropped.extend(describe_left_out(document, left_out))
+        for tree in grown:
             check_tree(tree, recipe.train.row_tokens)
-        learned.trees.extend(trees)
+        trees.extend(grown)
         num_questions += len(document.questions) - len(left_out)
-    return TrainingSet(learned.trees, learned.dropped, num_questions)
+    return TrainingSet(trees, dropped, num_questions, splits)
+
+
+def _grown(
+    task: ExtractiveQa, document: Document, recipe: Recipe, check_positions: CheckPositions | None, splits: Splits
+) -> tuple[list[PrefixTree], list[Unlearnable]]:
+    """The trees of a document and the questions that are left out. If the recipe says so, what is too long is split."""
+    most = recipe.train.row_tokens
+    trees, left_out = document_trees(task, document, max_tokens=most, check_positions=check_positions)
+    splits.add(trees)
+    long = {one.question for one in left_out if one.reason == "too long"}
+    if recipe.data.on_too_long != "split" or not long:
+        return trees, left_out
+    whole = replace(document, questions=tuple(q for q in document.questions if q.id in long))
+    windows = cut_document(task, whole, most)
+    if not windows:
+        return trees, left_out
+    left_out = [one for one in left_out if one.reason == "bad"]
+    grown = []
+    for window in windows:
+        found, lost = document_trees(task, window, max_tokens=most, check_positions=check_positions)
+        splits.add(found)
+        grown.extend(found)
+        left_out.extend(lost)
+    splits.cut = splits.cut[0] + 1, splits.cut[1] + len(grown)
+    return [*trees, *grown], left_out
 
 
 def _may_drop(one: Unlearnable, recipe: Recipe) -> bool:

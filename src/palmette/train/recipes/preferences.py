@@ -26,6 +26,7 @@ class PreferenceData(DataSection):
 
     train: Annotated[list[str], Field(min_length=1)]
     kind: Literal["preferences"] = "preferences"
+    on_too_long: Literal["error", "drop"] = "error"
 
 
 class PreferenceRecipe(Recipe):
