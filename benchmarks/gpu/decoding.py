@@ -24,6 +24,7 @@ from palmette.data.source import read_source
 from palmette.decode.span_decoder import SpanDecoder
 from palmette.inference.answerer import load_answerer
 from palmette.inference.reader import READER
+from palmette.model.attention import BACKENDS
 from palmette.model.embedded import DEFAULT_MODEL
 from palmette.model.flex import use_flex
 from palmette.model.forward import score_tokens
@@ -137,7 +138,7 @@ def beside_cpu(name: str, model: str, documents: list[Document]) -> Iterator[Row
     task = ExtractiveQa(ChatTemplate(loaded.tokenizer))
     batch = PackedBatch.from_trees([[task.training_tree(document)] for document in documents])
     got = score_tokens(loaded.model, batch.to(device())).logprob_P.double().cpu()
-    loaded.model.set_attn_implementation("palmette_sdpa")
+    loaded.model.set_attn_implementation(BACKENDS["sdpa"])
     want = score_tokens(loaded.model.to("cpu").double(), batch).logprob_P
     error = float((got - want).norm() / (want - want.mean()).norm())
     limit = LIMITS[torch.float32]
