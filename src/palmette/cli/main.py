@@ -130,9 +130,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
     "Answer": {
         "ask": Command("ask:ask", "Answer questions about a document."),
         "predict": Command("predict:predict", "Answer files of questions, or put questions to many documents."),
-        "extract": Command(
-            "extract:extract", "Read the fields of a schema out of documents, into a table."
-        ),
+        "extract": Command("extract:extract", "Read the fields of a schema out of documents, into a table."),
         "chat": Command("chat:chat", "Talk with a model in the terminal."),
     },
     "Train": {
