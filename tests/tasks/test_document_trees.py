@@ -149,9 +149,9 @@ def test_a_document_that_the_template_refuses_is_dropped_in_one_line() -> None:
 def test_what_the_model_cannot_read_is_dropped_by_name() -> None:
     long = document(2, "long", TEXT + " And on" * 200)
     with pytest.raises(ModelError, match=r"question 'long-0' of document 'long' needs \d+ positions"):
-        built([long, GOOD], limit=SHORT)
+        built([long, GOOD], limit=SHORT, on_too_long="error")
     for policy in ("on_bad_record", "on_too_long"):
-        learned = built([long, GOOD], limit=SHORT, **{policy: "drop"})
+        learned = built([long, GOOD], limit=SHORT, **{"on_too_long": "error", policy: "drop"})
         assert [tree.name for tree in learned.trees] == ["good"]
         assert [line.partition(" needs")[0] for line in learned.dropped] == [
             "question 'long-0' of document 'long'",
@@ -164,10 +164,12 @@ def test_a_question_that_is_too_long_alone_follows_its_own_policy() -> None:
     with pytest.raises(
         PackingError, match=r"of document 'long' needs a tree of \d+ tokens, more than train.row_tokens = 2048"
     ):
-        built([longer, GOOD], on_bad_record="drop")
+        built([longer, GOOD], on_bad_record="drop", on_too_long="error")
     learned = built([longer, GOOD], on_too_long="drop")
     assert [tree.name for tree in learned.trees] == ["good"]
     assert len(learned.dropped) == 2
+    learned = built([longer, GOOD])  # read in windows, unless the recipe says otherwise
+    assert (learned.num_questions, learned.dropped) == (4, [])
 
 
 def test_conversations_that_the_model_cannot_read_are_dropped_by_name() -> None:

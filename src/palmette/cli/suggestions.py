@@ -19,7 +19,6 @@ _CALLED = {
     "demo": "quickstart",
     "evaluate": "eval squad",
     "export": "merge",
-    "extract": "ask",
     "finetune": "train sft",
     "fine-tune": "train sft",
     "generate": "chat",

@@ -97,6 +97,11 @@ class Recipe(Section):
             )
         return self
 
+    @property
+    def on_too_long(self) -> Literal["error", "drop", "split"]:
+        """What to do with a tree of too many tokens: what the recipe says, or the default of its stage and data."""
+        return self.data.on_too_long or ("split" if self.stage == "sft" and self.data.kind == "qa" else "error")
+
     @model_validator(mode="after")
     def _conversations_hold_their_reasoning(self) -> Recipe:
         if self.data.kind == "chat" and self.reasoning.kind != "none":

@@ -93,8 +93,9 @@ class DataSection(Section):
             preferences, "text" for continued pre-training.
         on_bad_record: what to do with a broken question, document or conversation. "drop" leaves it out and counts it.
         on_too_long: what to do with a tree of more than train.row_tokens tokens. "drop" leaves it out and counts it.
-            "split" cuts a document into windows, of which each question is learned in one. Only for fine-tuning on
-            questions about documents. (A document of many questions has several trees in any case.)
+            "split" cuts a document into windows, of which each question is learned in one. It is for fine-tuning on
+            questions about documents, and the default there. Elsewhere the default is "error". (A document of many
+            questions has several trees in any case.)
         limit_documents: use only the first N documents or conversations of each source.
         negatives: unanswerable questions that are added to those of the data. Only for questions about documents.
         columns: the names of columns that the data call otherwise, such as {text: content}. Not for questions
@@ -104,7 +105,7 @@ class DataSection(Section):
     train: Annotated[list[str], Field(min_length=1)] = ["builtin:train"]
     kind: Literal["qa", "chat", "preferences", "text"] = "qa"
     on_bad_record: Literal["error", "drop"] = "error"
-    on_too_long: Literal["error", "drop", "split"] = "error"
+    on_too_long: Literal["error", "drop", "split"] | None = None
     limit_documents: Positive | None = None
     negatives: NegativesSection = NegativesSection()
     columns: dict[str, str] = {}

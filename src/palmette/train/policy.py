@@ -161,7 +161,7 @@ def _groups(
         max_new_tokens=rollouts.max_new_tokens,
         most_questions=rollouts.questions,
         row_tokens=recipe.train.row_tokens,
-        on_too_long="drop" if recipe.data.on_too_long == "drop" else "error",
+        on_too_long="drop" if recipe.on_too_long == "drop" else "error",
         on_bad_record=recipe.data.on_bad_record,
         check_positions=functools.partial(check_positions, model),
     )

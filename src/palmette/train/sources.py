@@ -120,7 +120,7 @@ def _grown(
     trees, left_out = document_trees(task, document, max_tokens=most, check_positions=check_positions)
     splits.add(trees)
     long = {one.question for one in left_out if one.reason == "too long"}
-    if recipe.data.on_too_long != "split" or not long:
+    if recipe.on_too_long != "split" or not long:
         return trees, left_out
     whole = replace(document, questions=tuple(q for q in document.questions if q.id in long))
     windows = cut_document(task, whole, most)
@@ -140,9 +140,9 @@ def _grown(
 def _may_drop(one: Unlearnable, recipe: Recipe) -> bool:
     """Whether the recipe says to drop such a question. One that the model cannot read counts as bad and as too long."""
     data = recipe.data
-    policies = [data.on_bad_record] if one.reason == "bad" else [data.on_too_long]
+    policies = [data.on_bad_record] if one.reason == "bad" else [recipe.on_too_long]
     if isinstance(one.error, ModelError):
-        policies = [data.on_bad_record, data.on_too_long]
+        policies = [data.on_bad_record, recipe.on_too_long]
     return "drop" in policies
 
 
@@ -160,7 +160,7 @@ def _chats(
             if check_positions is not None:
                 check_positions(alone.num_positions, f"conversation {conversation.id!r}")
         except (DataError, TemplateError, ModelError) as error:
-            long = isinstance(error, ModelError) and recipe.data.on_too_long == "drop"
+            long = isinstance(error, ModelError) and recipe.on_too_long == "drop"
             if recipe.data.on_bad_record == "error" and not long:
                 raise
             dropped.append(error.problem)
@@ -177,7 +177,7 @@ def _fits(tree: PrefixTree, recipe: Recipe, dropped: list[str]) -> bool:
         PackingError: the tree is longer and may not be dropped, or it has no learned token.
     """
     limit = recipe.train.row_tokens
-    if tree.num_tokens > limit and recipe.data.on_too_long == "drop":
+    if tree.num_tokens > limit and recipe.on_too_long == "drop":
         dropped.append(f"{tree.name}: {tree.num_tokens} tokens, limit {limit}")
         return False
     check_tree(tree, limit)
