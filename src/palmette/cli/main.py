@@ -69,6 +69,10 @@ _SYNTH = {
         "synth_documents:synth_questions",
         "Make questions about documents with a writer, each checked by a reader.",
     ),
+    "instruct": Command(
+        "synth_instruct:synth_instruct",
+        "Make tasks and their answers with a writer, as conversations.",
+    ),
     "preferences": Command(
         "synth:synth_preferences",
         "Make preferences from a model's own answers, or from verdicts.",

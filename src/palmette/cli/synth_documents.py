@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from palmette.cli.corpus import ColumnOption, TextsArgument
-from palmette.cli.endpoint import CacheOption, open_client, read_endpoint, reporting_usage
-from palmette.cli.options import DATA, DEFAULT_MODEL, MODEL, PATH, LimitOption, SeedOption, expanded
+from palmette.cli.endpoint import CacheOption, read_endpoint
+from palmette.cli.options import DATA, MODEL, PATH, LimitOption, SeedOption, expanded
+from palmette.cli.writers import LicenceOption, WriterOption, opening_writer
 from palmette.endpoint.settings import Endpoint
 from palmette.synth.question_settings import QuestionSettings
 
@@ -27,14 +28,6 @@ PassageWordsOption = Annotated[
 AgainstOption = Annotated[
     list[str] | None,
     typer.Option(help="An evaluation set. Documents that hold a part of it are dropped. May be repeated.", **DATA),
-]
-WriterOption = Annotated[
-    str | None,
-    typer.Option(
-        help="The local model that writes the questions: a run folder, a model folder, a GGUF file, or a hub id. By "
-        "default the built-in model, unless there is an endpoint.",
-        **MODEL,
-    ),
 ]
 ReaderOption = Annotated[
     str,
@@ -106,7 +99,7 @@ def synth_questions(
     settings: QuestionSettings,
     passage_words: PassageWordsOption = 400,
     against: AgainstOption = None,
-    licence: Annotated[str | None, typer.Option(help="The licence of what the writer writes, for the report.")] = None,
+    licence: LicenceOption = None,
     column: ColumnOption = "text",
     limit: LimitOption = None,
     cache: CacheOption = None,
@@ -116,28 +109,13 @@ def synth_questions(
     Names, dates, numbers and quoted terms are found by rule, and the writer asks for each of them. A question is kept
     if the reader answers it with these words. A job that was stopped continues with the same command.
     """
-    import contextlib
-
     from palmette.cli.console import stdout
-    from palmette.errors import DataError
     from palmette.synth.passages import read_passages
     from palmette.synth.question_job import write_document_questions
     from palmette.synth.rationale_file import check_output
-    from palmette.synth.writers import EndpointWriter, Writer, load_writer
-
-    asks = bool(endpoint.url or endpoint.model)
-    if asks and (writer is not None or not (endpoint.url and endpoint.model)):
-        raise DataError(
-            "it is not clear what writes the questions", "Give --writer, or --endpoint and --model-name together."
-        )
-    client = open_client(endpoint, cache, out) if asks else None
-
-    def open_writer() -> Writer:
-        if client is not None:
-            return EndpointWriter(client)
-        return load_writer(writer or DEFAULT_MODEL, endpoint.parameters, settings.seed)
 
     check_output(out)
+    writing = opening_writer(endpoint, writer, cache, out, settings.seed)
     passages = read_passages(sources, most_words=passage_words, column=column, limit=limit, against=against or ())
-    with reporting_usage(client) if client else contextlib.nullcontext():
+    with writing as open_writer:
         write_document_questions(passages, out, settings, open_writer, reader, stdout().print, licence=licence)

@@ -56,7 +56,6 @@ _EXAMPLES = (
     ),
 )
 _QUOTES = "\"'\u201c\u201d\u2018\u2019"
-_THINKING = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 _LABEL = re.compile(
     rf"[\s>*_#{_QUOTES}-]*(?:\d{{1,2}}[.)]\s*)?(?:(?:the )?question\s*\d*\s*[:.-]\s*)?[\s*_{_QUOTES}]*", re.IGNORECASE
 )
@@ -100,8 +99,7 @@ def read_question(written: Written) -> str:
     >>> read_question(Written('Sure!\\n**Question:** "Who rode across first?"', "end", 9))
     'Who rode across first?'
     """
-    text = _THINKING.sub("", written.text, count=1)
-    line = next((line for line in text.splitlines() if "?" in line), "")
+    line = next((line for line in written.said.splitlines() if "?" in line), "")
     match = _LABEL.match(line)
     return _line(line[match.end() if match else 0 : line.find("?") + 1])
 

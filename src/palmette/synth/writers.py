@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +17,8 @@ from palmette.model.loading import LoadedModel, dtype_name, weights_hash
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling
 from palmette.tree.chat import ChatTemplate, Message, Piece
+
+_THINKING = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,11 @@ class Written:
     text: str
     finish: str
     tokens: int | None
+
+    @property
+    def said(self) -> str:
+        """The text without what a model that thinks first has thought."""
+        return _THINKING.sub("", self.text, count=1)
 
 
 class Writer(Protocol):

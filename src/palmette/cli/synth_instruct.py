@@ -1,0 +1,70 @@
+"""`palmette synth instruct`: tasks and their answers, thought up by a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palmette.cli.endpoint import CacheOption, read_endpoint
+from palmette.cli.options import DATA, PATH, SeedOption, expanded
+from palmette.cli.writers import LicenceOption, WriterOption, opening_writer
+from palmette.endpoint.settings import Endpoint
+from palmette.synth.instruct.settings import MOST_ALIKE, InstructSettings
+
+ConversationsOut = Annotated[
+    Path, typer.Option("--out", help="The .jsonl of conversations to write. It must not exist.", **PATH)
+]
+LeakedOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--against",
+        help="An evaluation set. What shares 8 words in a row with it is dropped. May be repeated.",
+        **DATA,
+    ),
+]
+AlikeOption = Annotated[
+    float,
+    typer.Option(
+        "--max-alike",
+        min=0.0,
+        max=1.0,
+        help="The largest ROUGE-L with an earlier one. What is more like it is dropped.",
+    ),
+]
+
+
+@expanded("endpoint", read_endpoint, url=None, model_name=None, max_tokens=1024, temperature=0.7)
+def synth_instruct(
+    *,
+    out: ConversationsOut,
+    number: Annotated[int, typer.Option(min=1, help="How many tasks to make.")],
+    seeds: Annotated[
+        str,
+        typer.Option(
+            help="Seed tasks in the format of Self-Instruct. `builtin` are sixty that come with the package.", **DATA
+        ),
+    ] = "builtin",
+    writer: WriterOption = None,
+    endpoint: Endpoint,
+    max_alike: AlikeOption = MOST_ALIKE,
+    against: LeakedOption = None,
+    licence: LicenceOption = None,
+    seed: SeedOption = 0,
+    cache: CacheOption = None,
+) -> None:
+    """Make tasks and their answers with a writer, as conversations.
+
+    The writer continues lists of seed tasks, says which tasks have labels, and writes inputs and outputs, as in
+    Self-Instruct. A job that was stopped continues with the same command.
+    """
+    from palmette.cli.console import stdout
+    from palmette.synth.instruct.job import check_conversations, write_tasks
+    from palmette.synth.instruct.seeds import read_seeds
+
+    check_conversations(out)
+    settings = InstructSettings(number, max_alike, seed)
+    writing, tasks = opening_writer(endpoint, writer, cache, out, seed), read_seeds(seeds)
+    with writing as open_writer:
+        write_tasks(tasks, out, settings, open_writer, stdout().print, against=against or (), licence=licence)

@@ -1,0 +1,1 @@
+"""Tasks and their answers written by a model: from seed tasks, and from texts."""
