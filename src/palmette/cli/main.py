@@ -73,6 +73,10 @@ _SYNTH = {
         "synth_instruct:synth_instruct",
         "Make tasks and their answers with a writer, as conversations.",
     ),
+    "from-text": Command(
+        "synth_instruct:synth_from_text",
+        "Find questions and their answers in texts with a writer, as conversations.",
+    ),
     "preferences": Command(
         "synth:synth_preferences",
         "Make preferences from a model's own answers, or from verdicts.",

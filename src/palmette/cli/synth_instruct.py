@@ -1,4 +1,4 @@
-"""`palmette synth instruct`: tasks and their answers, thought up by a model."""
+"""`palmette synth instruct` and `palmette synth from-text`: conversations that a model writes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from palmette.cli.corpus import ColumnOption, TextsArgument
 from palmette.cli.endpoint import CacheOption, read_endpoint
-from palmette.cli.options import DATA, PATH, SeedOption, expanded
+from palmette.cli.options import DATA, PATH, LimitOption, SeedOption, expanded
+from palmette.cli.synth_documents import PassageWordsOption
 from palmette.cli.writers import LicenceOption, WriterOption, opening_writer
 from palmette.endpoint.settings import Endpoint
-from palmette.synth.instruct.settings import MOST_ALIKE, InstructSettings
+from palmette.synth.instruct.settings import MOST_ALIKE, InstructSettings, PairSettings
 
 ConversationsOut = Annotated[
     Path, typer.Option("--out", help="The .jsonl of conversations to write. It must not exist.", **PATH)
@@ -68,3 +70,36 @@ def synth_instruct(
     writing, tasks = opening_writer(endpoint, writer, cache, out, seed), read_seeds(seeds)
     with writing as open_writer:
         write_tasks(tasks, out, settings, open_writer, stdout().print, against=against or (), licence=licence)
+
+
+@expanded("endpoint", read_endpoint, url=None, model_name=None, max_tokens=512)
+def synth_from_text(
+    sources: TextsArgument,
+    *,
+    out: ConversationsOut,
+    pairs: Annotated[int, typer.Option(min=1, help="Questions that are asked for, for each passage.")] = 5,
+    writer: WriterOption = None,
+    endpoint: Endpoint,
+    max_alike: AlikeOption = MOST_ALIKE,
+    passage_words: PassageWordsOption = 400,
+    against: LeakedOption = None,
+    licence: LicenceOption = None,
+    column: ColumnOption = "text",
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    cache: CacheOption = None,
+) -> None:
+    """Find questions and their answers in texts with a writer, as conversations.
+
+    Every answer is copied from the text, and its place is kept. A job that was stopped continues with the same command.
+    """
+    from palmette.cli.console import stdout
+    from palmette.synth.instruct.job import check_conversations
+    from palmette.synth.instruct.pair_job import write_pairs
+    from palmette.synth.passages import read_passages
+
+    check_conversations(out)
+    settings, writing = PairSettings(pairs, max_alike), opening_writer(endpoint, writer, cache, out, seed)
+    passages = read_passages(sources, most_words=passage_words, column=column, limit=limit, against=against or ())
+    with writing as open_writer:
+        write_pairs(passages, out, settings, open_writer, stdout().print, against=against or (), licence=licence)

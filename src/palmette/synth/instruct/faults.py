@@ -47,20 +47,35 @@ _NOT_TEXT = re.compile(
 _FEWEST, _MOST = 4, 150
 
 
+def fault_of_form(text: str) -> str:
+    """Why a task or a question is dropped for its length or its beginning, a key of `TASKS`. "" if it is not.
+
+    Args:
+        text: the task or question, without white space around it.
+
+    >>> fault_of_form("Name three rivers."), fault_of_form("* Name three rivers.")
+    ('too short', 'begins with a mark')
+    """
+    number = len(text.split())
+    if not _FEWEST <= number <= _MOST:
+        return "too short" if number < _FEWEST else "too long"
+    return "" if text[0].isalnum() else "begins with a mark"
+
+
 def fault_of_task(instruction: str) -> str:
     """Why a task is dropped before it is compared with others, a key of `TASKS`. "" if it is not.
+
+    Args:
+        instruction: the task, without white space around it.
 
     >>> fault_of_task("Draw a map of your town."), fault_of_task("Name three rivers of Asia.")
     ('not a task of text', '')
     """
-    number = len(instruction.split())
-    if not _FEWEST <= number <= _MOST:
-        return "too short" if number < _FEWEST else "too long"
+    if reason := fault_of_form(instruction):
+        return reason
     if _NOT_TEXT.search(instruction):
         return "not a task of text"
-    if instruction.lower().startswith("write a program"):
-        return "a program"
-    return "" if instruction[0].isalnum() else "begins with a mark"
+    return "a program" if instruction.lower().startswith("write a program") else ""
 
 
 def faults_of_instances(instances: Sequence[Instance], *, classification: bool, last_cut: bool) -> list[str]:
