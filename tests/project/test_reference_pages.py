@@ -75,7 +75,9 @@ def test_every_command_and_option_is_on_its_page(words: str) -> None:
     section = re.search(rf"^## {words}\n(.*?)(?=^## |\Z)", page("commands"), flags=re.MULTILINE | re.DOTALL)
     assert section is not None
     for parameter in (one for one in COMMANDS[words].params if not getattr(one, "hidden", False)):
-        named = re.search(rf"^\| `([^`]*{parameter.opts[0]}[^`]*)` \|", section[1], re.MULTILINE | re.IGNORECASE)
+        named = re.search(
+            rf"^\| `([^`]*{parameter.opts[0]}(?![\w-])[^`]*)` \|", section[1], re.MULTILINE | re.IGNORECASE
+        )
         assert named, parameter.name
         assert {*parameter.opts, *parameter.secondary_opts} <= {*named[1].split(", "), parameter.name}
     assert (COMMANDS[words].help or "").splitlines()[0] in section[1]

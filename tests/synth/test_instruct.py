@@ -321,6 +321,19 @@ def test_where_nothing_is_kept_the_report_says_why(
     assert not (tmp_path / "made.jsonl").exists()
 
 
+def test_a_local_model_writes(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has learned nothing, so it lists nothing."""
+    words = ("synth", "instruct", "--writer", tiny_folder, "--number", 1, "--max-tokens", 4, "--seed", 3)
+    assert palmette(monkeypatch, *words, "--out", tmp_path / "made.jsonl") == 2
+    assert "no task was kept" in capsys.readouterr().err
+    report = json.loads((tmp_path / "made.jsonl.report.json").read_text())
+    assert report["writer"]["model"] == str(tiny_folder)
+    assert (report["writer"]["seed"], report["writer"]["temperature"]) == (3, 0.7)
+    assert 5 <= report["tokens_written"] <= 5 * 4
+
+
 def test_fewer_than_were_asked_for_are_written_and_said(
     server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
