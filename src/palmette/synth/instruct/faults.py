@@ -1,7 +1,7 @@
 """Why a task, or an input with its output, is dropped: one reason each, the first that applies.
 
 The rules are those of Self-Instruct, with the further words of Alpaca (Taori et al., 2023). Two differ: a task may
-begin with a letter of any script, and "map" and "link" are no such words, since tasks use them as verbs. *Not* covered:
+begin with a letter of any script, and "map" is no such word, since tasks use it as a verb. *Not* covered:
 whether a task makes sense, and whether an output is right.
 """
 
