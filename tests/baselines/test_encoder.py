@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerControl
 
 from palmette.baselines import encoder_training
-from palmette.baselines.encoder import Encoder, EncoderDecoder, find_encoder, load_encoder, pad
+from palmette.baselines.encoder import Encoder, EncoderDecoder, load_encoder
+from palmette.encoders.names import find_encoder, pad
 from palmette.baselines.encoder_training import (
     EncoderSettings,
     LengthBatches,

@@ -51,6 +51,7 @@ _SHARED = {
 }
 MAY_IMPORT |= {
     "inference": {*_RUN, "lock", "cache", "startup", "data", "corpus", "tree", "tasks", "model", "decode"},
+    "encoders": {"errors", "files", "run", "seeds", "tree", "model"},
     "train": {*_SHARED, "lock"},
     "evaluate": _SHARED - {"files", "seeds", "numbers", "processes", "corpus"},
     "choice": {"errors", "files", "run", "progress", "lock", "data", "tree", "model", "inference"},
@@ -95,6 +96,7 @@ MAY_IMPORT |= {
         "tasks",
         "model",
         "decode",
+        "encoders",
         "train",
         "evaluate",
         "pages",
