@@ -78,7 +78,7 @@ def kernel_matrix(kernel: Kernel, temperature: float) -> np.ndarray:
     """The transition matrix of a kernel, from its own proposals and its own acceptance, over the allowed states."""
     num, free = len(STATES), kernel.space.free
     token_ST = torch.tensor(STATES)
-    energy_S, allowed = kernel.energy(token_ST), kernel.space.allowed_V.numpy()
+    energy_S, allowed = kernel.at(token_ST).total_C, kernel.space.allowed_V.numpy()
     blocks = [free[first : first + kernel.block] for first in range(len(free) - kernel.block + 1)]
     matrix = np.zeros((num, num))
     for block in blocks:

@@ -116,7 +116,7 @@ def test_steps_follow_the_transition_matrix() -> None:
     kernel = Kernel(table, space_of(), seed=2)
     matrix = kernel_matrix(kernel, 1.0)
     token_CT = torch.tensor(STATES).repeat_interleave(times, 0)
-    state, accepted = kernel.step(State(token_CT, kernel.energy(token_CT)), 1)
+    state, accepted = kernel.step(kernel.at(token_CT), 1)
     seen = np.zeros_like(matrix)
     after = [INDEX[tuple(row)] for row in state.token_CT.tolist()]
     np.add.at(seen, (np.repeat(np.arange(len(STATES)), times), after), 1)
@@ -128,7 +128,7 @@ def test_steps_follow_the_transition_matrix() -> None:
     freedom = sum((e > 0).sum() - 1 for e in expected)
     assert stats.chi2.sf(value, freedom) > 0.01
     assert 0 < accepted.float().mean() < 1
-    assert torch.allclose(state.energy_C, kernel.energy(state.token_CT), atol=1e-12)
+    assert torch.allclose(state.energy_C, kernel.at(state.token_CT).energy_C, atol=1e-12)
 
 
 def test_fixed_words_stay_and_the_law_is_conditioned_on_them() -> None:

@@ -56,11 +56,18 @@ class State:
 
     Attributes:
         token_CT: their texts.
-        energy_C: the energies of these, with what is added to them (nats, float64).
+        energy_C: the energies of these under the model (nats, float64).
+        extra_C: what is added to them. Zeros if nothing is.
     """
 
     token_CT: torch.Tensor
     energy_C: torch.Tensor
+    extra_C: torch.Tensor
+
+    @property
+    def total_C(self) -> torch.Tensor:
+        """E of the law."""
+        return self.energy_C + self.extra_C
 
 
 @dataclass(frozen=True)
@@ -105,12 +112,12 @@ class Kernel:
             token_CT[:, free] = _drawn(logq_CFV, self._uniform(0, num_chains, len(free)))
         else:
             token_CT[:, free] = tokens
-        return State(token_CT, self.energy(token_CT))
+        return self.at(token_CT)
 
-    def energy(self, token_CT: torch.Tensor) -> torch.Tensor:
-        """The energies (C,) of texts, with what is added to them, in nats."""
+    def at(self, token_CT: torch.Tensor) -> State:
+        """The state of chains that are at some texts."""
         energy_C = energies(self.model, token_CT, self.space.counted)
-        return energy_C if self.extra is None else energy_C + self.extra(token_CT)
+        return State(token_CT, energy_C, torch.zeros_like(energy_C) if self.extra is None else self.extra(token_CT))
 
     def proposals(self, token_CT: torch.Tensor, block_CK: torch.Tensor) -> torch.Tensor:
         """Log-probabilities (C, K, V) of the words that are proposed. Those that are not allowed have -inf.
@@ -145,22 +152,21 @@ class Kernel:
         block_CK = free[first_C[:, None] + torch.arange(size)]
         logq_CKV = self.proposals(state.token_CT, block_CK)
         new_CK, old_CK = _drawn(logq_CKV, uniform[:, 2:]), state.token_CT.gather(1, block_CK)
-        token_CT = state.token_CT.scatter(1, block_CK, new_CK)
+        new = State(state.token_CT.scatter(1, block_CK, new_CK), state.energy_C.clone(), state.extra_C.clone())
         changed_C = (new_CK != old_CK).any(1)
-        energy_C = state.energy_C.clone()
         if changed_C.any():
-            energy_C[changed_C] = self.energy(token_CT[changed_C])
+            changed = self.at(new.token_CT[changed_C])
+            new.energy_C[changed_C], new.extra_C[changed_C] = changed.energy_C, changed.extra_C
         logq_new_C, logq_old_C = (logq_CKV.gather(2, one[..., None]).sum((1, 2)) for one in (new_CK, old_CK))
         accepted_C = uniform[:, 1].log() < self.log_acceptance(
-            state.energy_C, energy_C, logq_old_C, logq_new_C, temperature
+            state.total_C, new.total_C, logq_old_C, logq_new_C, temperature
         )
-        return (
-            State(
-                torch.where(accepted_C[:, None], token_CT, state.token_CT),
-                torch.where(accepted_C, energy_C, state.energy_C),
-            ),
-            accepted_C,
+        moved = State(
+            torch.where(accepted_C[:, None], new.token_CT, state.token_CT),
+            torch.where(accepted_C, new.energy_C, state.energy_C),
+            torch.where(accepted_C, new.extra_C, state.extra_C),
         )
+        return moved, accepted_C
 
     def log_acceptance(
         self,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -21,7 +21,6 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from palmette.encoders.names import find_encoder, way_out, without_load_report
 from palmette.errors import ModelError
 from palmette.model.loading import UNREADABLE, first_line
-from palmette.tree.segments import TextEncoder
 
 ROWS_PER_BATCH = 64
 
@@ -67,10 +66,6 @@ class MaskedModel:
     folder: str
     fresh: tuple[str, ...] = ()
     rows_per_batch: int = ROWS_PER_BATCH
-    encoder: TextEncoder = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "encoder", TextEncoder(self.tokenizer))
 
     @property
     def mask(self) -> int:
@@ -84,6 +79,16 @@ class MaskedModel:
         # RoBERTa numbers its positions from behind its padding token.
         offset = self.tokenizer.pad_token_id + 1 if "roberta" in self.model.config.model_type else 0
         return int(min(positions - offset, self.tokenizer.model_max_length))
+
+    def content(self, text: str) -> list[int]:
+        """The tokens of a text. What looks like a special token is text. What has no token is the unknown token."""
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        return list(encoded["input_ids"])
+
+    def counted(self, row: Sequence[int]) -> list[int]:
+        """The columns of a row that its energy counts: all but those of special tokens, the unknown one among them."""
+        special = set(self.tokenizer.all_special_ids)
+        return [column for column, token in enumerate(row) if token not in special]
 
     def row(self, tokens: Sequence[int]) -> list[int]:
         """The tokens of a text between those that the model expects around it, such as [CLS] and [SEP].
@@ -112,15 +117,16 @@ class MaskedModel:
         return out
 
 
-def load_masked(name: str, *, seed: int | None = None) -> MaskedModel:
+def load_masked(name: str, *, seed: int | None = None, dtype: torch.dtype = torch.float32) -> MaskedModel:
     """Load a masked language model.
 
-    Weights come from safetensors only, and no code that comes with a model is run. The model is in float32.
+    Weights come from safetensors only, and no code that comes with a model is run.
 
     Args:
         name: a folder, a run of `palmette train mlm`, a short name, or a hub id.
         seed: where the weights lack the head for masked tokens, draw one with this seed, to be trained. None refuses
             such weights.
+        dtype: the dtype of all weights.
 
     Raises:
         ModelError: the model is missing, is no encoder, or lacks weights.
@@ -131,7 +137,7 @@ def load_masked(name: str, *, seed: int | None = None) -> MaskedModel:
         with without_load_report():
             tokenizer = AutoTokenizer.from_pretrained(folder)
             model, info = AutoModelForMaskedLM.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+                folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
     except UNREADABLE as error:
         raise ModelError(f"cannot load the encoder {name!r}: {first_line(error)}", way_out(name)) from error
@@ -213,9 +219,10 @@ def pseudo_perplexity(model: MaskedModel, texts: Sequence[str]) -> float:
     """
     total, num_tokens = 0.0, 0
     for text in texts:
-        row = model.row(model.encoder.content(text))
-        total += float(energies(model, torch.tensor([row]), range(1, len(row) - 1)))
-        num_tokens += len(row) - 2
+        row = model.row(model.content(text))
+        columns = model.counted(row)
+        total += float(energies(model, torch.tensor([row]), columns))
+        num_tokens += len(columns)
     return math.exp(total / num_tokens)
 
 

@@ -1,0 +1,145 @@
+"""`palmette mcmc`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palmette.cli.options import MODEL, PATH, SeedOption
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from collections.abc import Sequence
+
+    from palmette.cli.tables import TextTable
+    from palmette.encoders.settings import McmcSettings
+    from palmette.encoders.summary import Point
+
+
+def mcmc(
+    text: Annotated[
+        str,
+        typer.Argument(
+            help='A text with blanks, such as "The ____ is ____.". Of a text without blanks, every word may change.',
+            metavar="TEXT",
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(help="A run of `palmette train mlm`, a masked language model's folder, or a hub id.", **MODEL)
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the results. The same command continues a job that was stopped.", **PATH),
+    ],
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A word that stays, in a text without blanks. It may be given several times.", metavar="WORD"
+        ),
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="Go from the text to this one, word by word.", metavar="TEXT")] = None,
+    points: Annotated[int, typer.Option(min=1, help="Points between the two texts of --to.")] = 3,
+    pull: Annotated[float, typer.Option(min=0, help="Nats that a word of neither of these two texts costs.")] = 12.0,
+    question: Annotated[
+        str | None, typer.Option(help="A question that a reader must answer with one of the blanks.")
+    ] = None,
+    reader: Annotated[str, typer.Option(help="The model that answers it.", **MODEL)] = "reader",
+    blank: Annotated[int, typer.Option(min=1, help="The blank that must be the answer, counted from 1.")] = 1,
+    weight: Annotated[float, typer.Option(min=0, help="How much the reader's answer counts beside the text.")] = 1.0,
+    chains: Annotated[int, typer.Option(min=1, help="Number of chains.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each chain.")] = 500,
+    temperature: Annotated[
+        float, typer.Option(min=0.01, help="Temperature of the law. Lower ones prefer likelier texts.")
+    ] = 1.0,
+    anneal_to: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Let the temperature fall to this one, to look for a likely text."),
+    ] = None,
+    block: Annotated[int, typer.Option(min=1, help="Words that change together.")] = 1,
+    proposal_temperature: Annotated[
+        float, typer.Option(min=0.01, help="Temperature of the words that are proposed.")
+    ] = 1.0,
+    gibbs: Annotated[
+        bool, typer.Option("--gibbs", help="Accept every proposal, for comparison. This samples no known law.")
+    ] = False,
+    seed: SeedOption = 0,
+) -> None:
+    """Fill the blanks of a text with an encoder, by Metropolis-Hastings.
+
+    Chains of texts are drawn, whose words go together. The folder gets the texts with their energies
+    (samples.jsonl), every step (trace.jsonl), how well the chains moved (result.json), and a page (mcmc.html).
+    """
+    from palmette.cli.console import stderr, stdout
+    from palmette.encoders.settings import McmcSettings
+    from palmette.startup import quick_imports
+
+    settings = McmcSettings(
+        model=model,
+        text=text,
+        keep=tuple(keep or ()),
+        to=to,
+        points=points,
+        pull=pull,
+        chains=chains,
+        steps=steps,
+        temperature=temperature,
+        anneal_to=anneal_to,
+        rule="gibbs" if gibbs else "metropolis",
+        block=block,
+        proposal_temperature=proposal_temperature,
+        seed=seed,
+        question=question,
+        reader=reader,
+        blank=blank,
+        weight=weight,
+    )
+    with quick_imports(freeze=True):
+        from palmette.encoders.job import prepare_chains, run_chains
+        from palmette.encoders.summary import summarize, write_result
+        from palmette.pages.mcmc import PAGE, conclusion, write_mcmc_page
+
+    news = stderr()
+    ready = prepare_chains(settings, news.print)
+    try:
+        lines = list(run_chains(ready, out))
+    except KeyboardInterrupt as stop:
+        news.print(f"stopped. The same command goes on in {out}.")
+        raise typer.Exit(130) from stop
+    found = summarize(ready, lines)
+    write_mcmc_page(out, settings, found)
+    write_result(ready, found, out)
+    console = stdout()
+    console.print(_texts(settings, found), "")
+    console.print(_chains(settings, found), "")
+    console.print(conclusion(settings, found))
+    console.print(f"written: {out / PAGE}")
+
+
+def _texts(settings: McmcSettings, points: Sequence[Point]) -> TextTable:
+    """The texts of lowest energy: the first ones, or the first one of each point of a way."""
+    from palmette.cli.tables import TextTable
+    from palmette.pages.mcmc import sample_row
+
+    extra = settings.question is not None or settings.to is not None
+    table = TextTable("text", "energy, nats", *(["added"] if extra else []), "steps, %")
+    for point in points:
+        total = sum(sample.visits for sample in point.samples)
+        for sample in point.samples[: 1 if settings.to else 8]:
+            row = sample_row(sample, total)
+            table.add_row(row["text"], row["energy"], *([row["extra"]] if extra else []), row["share"])
+    return table
+
+
+def _chains(settings: McmcSettings, points: Sequence[Point]) -> TextTable:
+    """How well the chains moved."""
+    from palmette.cli.tables import TextTable
+    from palmette.pages.mcmc import diagnostics_row
+
+    way = ["way, %"] if settings.to else []
+    table = TextTable(*way, "accepted, %", "changed, %", "effective size", "R-hat", "mean energy", "lowest at step")
+    for point in points:
+        row = diagnostics_row(point)
+        names = (*(["share"] if way else []), "accepted", "moved", "effective", "r_hat", "energy", "first")
+        table.add_row(*(row[name] for name in names))
+    return table
