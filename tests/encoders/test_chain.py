@@ -150,6 +150,18 @@ def test_what_is_added_to_the_energy_tilts_the_law() -> None:
     assert abs(stationary(kernel_matrix(kernel, 1.0)) - tilted / tilted.sum()).max() < EXACT
 
 
+@pytest.mark.parametrize("block", [1, 2])
+def test_a_tilt_of_the_proposals_does_not_change_the_law(block: int) -> None:
+    """Other words are proposed, and the law is the same to the last digits."""
+    table = Table()
+    tilt_FV = torch.from_numpy(np.random.default_rng(8).normal(scale=2, size=(LENGTH, VOCABULARY)))
+    plain, tilted = (
+        kernel_matrix(Kernel(table, space_of(), block=block, tilt_FV=tilt), 1.0) for tilt in (None, tilt_FV)
+    )
+    assert abs(plain - tilted).max() > 0.1
+    assert abs(stationary(tilted) - law(table, 1.0, range(VOCABULARY))).max() < EXACT
+
+
 def test_chains_do_not_depend_on_how_many_there_are() -> None:
     table = Table()
     kernel = Kernel(table, space_of(), seed=3)

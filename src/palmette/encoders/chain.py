@@ -86,6 +86,9 @@ class Kernel:
         proposal_temperature: temperature of the words that are proposed. Above 1, rarer words are proposed more often.
             It changes how fast a chain moves and not what it samples, except under "gibbs".
         extra: what else is asked of a text, as energies.
+        tilt_FV: what is added to the log-probabilities of the words that are proposed, by position and word. It brings
+            words forward that the model would not propose and `extra` asks for, and does not change the law. None adds
+            nothing.
     """
 
     model: Conditionals
@@ -95,6 +98,7 @@ class Kernel:
     block: int = 1
     proposal_temperature: float = 1.0
     extra: Extra | None = None
+    tilt_FV: torch.Tensor | None = None
 
     def start(self, num_chains: int, tokens: torch.Tensor | None = None) -> State:
         """The first state of some chains.
@@ -131,6 +135,8 @@ class Kernel:
         masked_CT = token_CT.clone()
         masked_CT[row_P, column_P] = self.model.mask
         logprob_PV = self.model.logprob(masked_CT, row_P, column_P) / self.proposal_temperature
+        if self.tilt_FV is not None:
+            logprob_PV = logprob_PV + self.tilt_FV[torch.searchsorted(torch.tensor(self.space.free), column_P)]
         return logprob_PV.masked_fill(~self.space.allowed_V, -torch.inf).log_softmax(-1).view(num, size, -1)
 
     def step(self, state: State, number: int, temperature: float = 1.0) -> tuple[State, torch.Tensor]:

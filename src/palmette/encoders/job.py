@@ -85,7 +85,11 @@ def prepare_chains(settings: McmcSettings, say: Say) -> Chains:
         block=settings.block,
         proposal_temperature=settings.proposal_temperature,
     )
-    return Chains(settings, model, blanks, tuple(replace(kernel, extra=extra) for extra in extras))
+    size = len(blanks.space.allowed_V)
+    kernels = [
+        replace(kernel, extra=extra, tilt_FV=extra.tilt(size) if isinstance(extra, Pull) else None) for extra in extras
+    ]
+    return Chains(settings, model, blanks, tuple(kernels))
 
 
 def run_chains(chains: Chains, out: Path) -> Iterator[dict[str, Any]]:

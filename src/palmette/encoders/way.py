@@ -37,6 +37,18 @@ class Pull:
     pull: float
     share: float
 
+    def tilt(self, num_tokens: int) -> torch.Tensor:
+        """Minus the extra energy of every word (F, V) at every position, to propose the words of both texts.
+
+        Args:
+            num_tokens: the size of the vocabulary.
+        """
+        tilt_FV = torch.full((len(self.free), num_tokens), -self.pull, dtype=torch.float64)
+        rows = torch.arange(len(self.free))
+        tilt_FV[rows, self.start_F] += (1 - self.share) * self.pull
+        tilt_FV[rows, self.goal_F] += self.share * self.pull
+        return tilt_FV
+
     def __call__(self, token_CT: torch.Tensor) -> torch.Tensor:
         """What is added to the energies (C,) of texts."""
         token_CF = token_CT[:, list(self.free)]
