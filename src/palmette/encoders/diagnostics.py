@@ -56,7 +56,7 @@ def effective_sample_size(chains: Sequence[Sequence[float]]) -> float | None:
     positive = np.flatnonzero(pairs <= 0)
     pairs = np.minimum.accumulate(pairs[: positive[0]] if len(positive) else pairs)
     time = max(2 * pairs.sum() - 1, 1 / math.log10(number * length))
-    return number * length / time
+    return float(number * length / time)
 
 
 def _halves(chains: Sequence[Sequence[float]]) -> np.ndarray | None:

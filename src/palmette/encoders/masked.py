@@ -26,13 +26,11 @@ ROWS_PER_BATCH = 64
 
 
 class Conditionals(Protocol):
-    """What gives the distribution of a masked token: a masked language model, or a table of probabilities.
+    """What gives the distribution of a masked token: a masked language model, or a table of probabilities."""
 
-    Attributes:
-        mask: the id of the token that stands for a masked one.
-    """
-
-    mask: int
+    @property
+    def mask(self) -> int:
+        """The id of the token that stands for a masked one."""
 
     def logprob(self, token_BT: torch.Tensor, row_P: torch.Tensor, column_P: torch.Tensor) -> torch.Tensor:
         """Log-probabilities (nats) of every token of the vocabulary at some positions.
