@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 
 from palmette.encoders.chain import Kernel, State
-from tests.encoders.conditionals import (
+from tests.support.conditionals import (
     INDEX,
     LENGTH,
     STATES,

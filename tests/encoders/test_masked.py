@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel
 from palmette.encoders.chain import Kernel, Space
 from palmette.encoders.masked import MaskedModel, energies, head_logits, load_masked, pseudo_perplexity
 from palmette.errors import ModelError
-from tests.encoders.conditionals import stationary
+from tests.support.conditionals import stationary
 from tests.support.encoders import SMALL_BERT
 from tests.support.masked import masked_word_piece, stock_models, tiny_bert
 

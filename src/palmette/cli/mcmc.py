@@ -7,74 +7,76 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palmette.cli.options import MODEL, PATH, SeedOption
+from palmette.cli.options import MODEL, PATH, SeedOption, expanded
+from palmette.encoders.settings import McmcSettings
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from collections.abc import Sequence
 
     from palmette.cli.tables import TextTable
-    from palmette.encoders.settings import McmcSettings
     from palmette.encoders.summary import Point
 
 
-def mcmc(
-    text: Annotated[
-        str,
-        typer.Argument(
-            help='A text with blanks, such as "The ____ is ____.". Of a text without blanks, every word may change.',
-            metavar="TEXT",
-        ),
-    ],
-    model: Annotated[
-        str, typer.Option(help="A run of `palmette train mlm`, a masked language model's folder, or a hub id.", **MODEL)
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(help="Folder for the results. The same command continues a job that was stopped.", **PATH),
-    ],
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A word that stays, in a text without blanks. It may be given several times.", metavar="WORD"
-        ),
-    ] = None,
-    to: Annotated[str | None, typer.Option(help="Go from the text to this one, word by word.", metavar="TEXT")] = None,
-    points: Annotated[int, typer.Option(min=1, help="Points between the two texts of --to.")] = 3,
-    pull: Annotated[float, typer.Option(min=0, help="Nats that a word of neither of these two texts costs.")] = 12.0,
-    question: Annotated[
-        str | None, typer.Option(help="A question that a reader must answer with one of the blanks.")
-    ] = None,
-    reader: Annotated[str, typer.Option(help="The model that answers it.", **MODEL)] = "reader",
-    blank: Annotated[int, typer.Option(min=1, help="The blank that must be the answer, counted from 1.")] = 1,
-    weight: Annotated[float, typer.Option(min=0, help="How much the reader's answer counts beside the text.")] = 1.0,
-    chains: Annotated[int, typer.Option(min=1, help="Number of chains.")] = 4,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each chain.")] = 500,
-    temperature: Annotated[
-        float, typer.Option(min=0.01, help="Temperature of the law. Lower ones prefer likelier texts.")
-    ] = 1.0,
-    anneal_to: Annotated[
-        float | None,
-        typer.Option(min=0.01, help="Let the temperature fall to this one, to look for a likely text."),
-    ] = None,
-    block: Annotated[int, typer.Option(min=1, help="Words that change together.")] = 1,
-    proposal_temperature: Annotated[
-        float, typer.Option(min=0.01, help="Temperature of the words that are proposed.")
-    ] = 1.0,
-    gibbs: Annotated[
-        bool, typer.Option("--gibbs", help="Accept every proposal, for comparison. This samples no known law.")
-    ] = False,
+TextArgument = Annotated[
+    str,
+    typer.Argument(
+        help='A text with blanks, such as "The ____ is ____.". Of a text without blanks, every word may change.',
+        metavar="TEXT",
+    ),
+]
+MaskedModelOption = Annotated[
+    str, typer.Option(help="A run of `palmette train mlm`, a masked language model's folder, or a hub id.", **MODEL)
+]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A word that stays, in a text without blanks. It may be given several times.", metavar="WORD"),
+]
+ToOption = Annotated[str | None, typer.Option(help="Go from the text to this one, word by word.", metavar="TEXT")]
+PointsOption = Annotated[int, typer.Option(min=1, help="Points between the two texts of --to.")]
+PullOption = Annotated[float, typer.Option(min=0, help="Nats that a word of neither of these two texts costs.")]
+QuestionOption = Annotated[
+    str | None, typer.Option(help="A question that a reader must answer with one of the blanks.")
+]
+ReaderOption = Annotated[str, typer.Option(help="The model that answers it.", **MODEL)]
+BlankOption = Annotated[int, typer.Option(min=1, help="The blank that must be the answer, counted from 1.")]
+WeightOption = Annotated[float, typer.Option(min=0, help="How much the reader's answer counts beside the text.")]
+ChainsOption = Annotated[int, typer.Option(min=1, help="Number of chains.")]
+StepsOption = Annotated[int, typer.Option(min=1, help="Steps of each chain.")]
+TemperatureOption = Annotated[
+    float, typer.Option(min=0.01, help="Temperature of the law. Lower ones prefer likelier texts.")
+]
+AnnealOption = Annotated[
+    float | None, typer.Option(min=0.01, help="Let the temperature fall to this one, to look for a likely text.")
+]
+BlockOption = Annotated[int, typer.Option(min=1, help="Words that change together.")]
+ProposalOption = Annotated[float, typer.Option(min=0.01, help="Temperature of the words that are proposed.")]
+GibbsOption = Annotated[
+    bool, typer.Option("--gibbs", help="Accept every proposal, for comparison. This samples no known law.")
+]
+
+
+def read_settings(
+    text: TextArgument,
+    model: MaskedModelOption,
+    keep: KeepOption = None,
+    to: ToOption = None,
+    points: PointsOption = 3,
+    pull: PullOption = 12.0,
+    question: QuestionOption = None,
+    reader: ReaderOption = "reader",
+    blank: BlankOption = 1,
+    weight: WeightOption = 1.0,
+    chains: ChainsOption = 4,
+    steps: StepsOption = 500,
+    temperature: TemperatureOption = 1.0,
+    anneal_to: AnnealOption = None,
+    block: BlockOption = 1,
+    proposal_temperature: ProposalOption = 1.0,
+    gibbs: GibbsOption = False,
     seed: SeedOption = 0,
-) -> None:
-    """Fill the blanks of a text with an encoder, by Metropolis-Hastings.
-
-    Chains of texts are drawn, whose words go together. The folder gets the texts with their energies
-    (samples.jsonl), every step (trace.jsonl), how well the chains moved (result.json), and a page (mcmc.html).
-    """
-    from palmette.cli.console import stderr, stdout
-    from palmette.encoders.settings import McmcSettings
-    from palmette.startup import quick_imports
-
-    settings = McmcSettings(
+) -> McmcSettings:
+    """What is sampled, and how: what the options say. They are listed only in this signature."""
+    return McmcSettings(
         model=model,
         text=text,
         keep=tuple(keep or ()),
@@ -94,6 +96,24 @@ def mcmc(
         blank=blank,
         weight=weight,
     )
+
+
+@expanded("settings", read_settings)
+def mcmc(
+    settings: McmcSettings,
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the results. The same command continues a job that was stopped.", **PATH),
+    ],
+) -> None:
+    """Fill the blanks of a text with an encoder.
+
+    Chains of texts are drawn by Metropolis-Hastings, so the words go together. The folder gets the texts with their
+    energies (samples.jsonl), every step (trace.jsonl), how well the chains moved (result.json), and a page (mcmc.html).
+    """
+    from palmette.cli.console import stderr, stdout
+    from palmette.startup import quick_imports
+
     with quick_imports(freeze=True):
         from palmette.encoders.job import prepare_chains, run_chains
         from palmette.encoders.summary import summarize, write_result

@@ -21,15 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
 from palmette.encoders.masked import Conditionals, energies
+from palmette.encoders.settings import Rule
 from palmette.seeds import derive_seed
 
-Rule = Literal["metropolis", "gibbs"]
 Extra = Callable[[torch.Tensor], torch.Tensor]  # token_CT -> what is added to the energies (C,), in nats
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from palmette.encoders.chain import Rule
 from palmette.errors import DataError
+
+Rule = Literal["metropolis", "gibbs"]
 
 
 @dataclass(frozen=True)
