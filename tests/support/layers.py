@@ -95,6 +95,7 @@ MAY_IMPORT |= {
         "choice",
         "arena",
         "extraction",
+        "encoders",
         "train.stages",
     },
     "baselines": {

@@ -75,6 +75,7 @@ class MlmRecipe(Recipe):
         for key, value, needed in (
             ("data.kind", self.data.kind, "text"),
             ("train.method", self.train.method, "full"),
+            ("train.shard", self.train.shard, False),
             ("train.trees_per_step", self.train.trees_per_step, _TREES),
             ("model.quantization", self.model.quantization, None),
             ("model.init", self.model.init, "pretrained"),
