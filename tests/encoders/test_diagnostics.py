@@ -43,6 +43,17 @@ def test_the_effective_sample_size_of_an_autoregression(correlation: float) -> N
     assert split_r_hat(values) == pytest.approx(1, abs=0.005)
 
 
+def test_both_are_those_of_arviz() -> None:
+    """arviz-stats 0.8.0, `rhat(method="split")` and `ess(method="mean")`. It is no dependency, so its values are here."""
+    first = [[((7 * c + 3) * t * t + 5 * t) % 23 / 7.0 + 0.2 * c for t in range(30)] for c in range(3)]
+    second = [
+        [math.exp(-((t - 20 * c) % 37) / 9) + ((t * t * 5 + 3 * c) % 13) / 13 for t in range(80)] for c in range(2)
+    ]
+    for chains, r_hat, effective in ((first, 0.99252672, 96.06741042), (second, 0.98881231, 47.10841072)):
+        assert split_r_hat(chains) == pytest.approx(r_hat, abs=1e-8)
+        assert effective_sample_size(chains) == pytest.approx(effective, abs=1e-7)
+
+
 def test_the_mean_errs_as_the_effective_sample_size_says() -> None:
     """Over 400 repetitions, the variance of the mean of short chains is the variance of a value over that size."""
     means, sizes = [], []

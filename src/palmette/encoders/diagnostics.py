@@ -50,12 +50,14 @@ def effective_sample_size(chains: Sequence[Sequence[float]]) -> float | None:
     number, length = halves.shape
     centred = halves - halves.mean(1, keepdims=True)
     covariance = np.array([(centred[:, lag:] * centred[:, : length - lag]).sum(1) / length for lag in range(length)])
-    correlation = 1 - (within - covariance.mean(1) * length / (length - 1)) / total
+    correlation = 1 - (within - covariance.mean(1)) / total
     correlation[0] = 1.0
-    pairs = correlation[: length // 2 * 2].reshape(-1, 2).sum(1)
-    positive = np.flatnonzero(pairs <= 0)
-    pairs = np.minimum.accumulate(pairs[: positive[0]] if len(positive) else pairs)
-    time = max(2 * pairs.sum() - 1, 1 / math.log10(number * length))
+    pairs = correlation[: (length - 1) // 2 * 2].reshape(-1, 2).sum(1)
+    negative = np.flatnonzero(pairs < 0)
+    end = int(negative[0]) if len(negative) else len(pairs) - 1
+    # The first pair that is left out still gives its even lag, as in Stan.
+    rest = max(0.0, float(correlation[2 * end]))
+    time = max(2 * np.minimum.accumulate(pairs[:end]).sum() + rest - 1, 1 / math.log10(number * length))
     return float(number * length / time)
 
 
