@@ -44,7 +44,7 @@ def test_the_effective_sample_size_of_an_autoregression(correlation: float) -> N
 
 
 def test_both_are_those_of_arviz() -> None:
-    """arviz-stats 0.8.0, `rhat(method="split")` and `ess(method="mean")`. It is no dependency, so its values are here."""
+    """arviz-stats 0.8.0, `rhat(method="split")` and `ess(method="mean")`. Its values are written down here."""
     first = [[((7 * c + 3) * t * t + 5 * t) % 23 / 7.0 + 0.2 * c for t in range(30)] for c in range(3)]
     second = [
         [math.exp(-((t - 20 * c) % 37) / 9) + ((t * t * 5 + 3 * c) % 13) / 13 for t in range(80)] for c in range(2)
