@@ -137,17 +137,19 @@ def mcmc(
 
 
 def _texts(settings: McmcSettings, points: Sequence[Point]) -> TextTable:
-    """The texts of lowest energy: the first ones, or the first one of each point of a way."""
+    """The texts of lowest energy, or a few of each point of a way."""
     from palmette.cli.tables import TextTable
-    from palmette.pages.mcmc import sample_row
+    from palmette.pages.mcmc import SHOWN_OF_WAY, diagnostics_row, sample_row
 
     extra = settings.question is not None or settings.to is not None
-    table = TextTable("text", "energy, nats", *(["added"] if extra else []), "steps, %")
+    way = ["way, %"] if settings.to else []
+    table = TextTable("text", *way, "energy, nats", *(["added"] if extra else []), "steps, %")
     for point in points:
         total = sum(sample.visits for sample in point.samples)
-        for sample in point.samples[: 1 if settings.to else 8]:
+        for sample in point.samples[: SHOWN_OF_WAY if settings.to else 8]:
             row = sample_row(sample, total)
-            table.add_row(row["text"], row["energy"], *([row["extra"]] if extra else []), row["share"])
+            share = [diagnostics_row(point)["share"]] if way else []
+            table.add_row(row["text"], *share, row["energy"], *([row["extra"]] if extra else []), row["share"])
     return table
 
 

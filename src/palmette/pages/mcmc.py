@@ -13,7 +13,7 @@ from palmette.pages.charts import StepLine, steps_chart
 from palmette.pages.page import render_page, write_page
 
 PAGE = "mcmc.html"
-SHOWN = 20  # texts of a point
+SHOWN, SHOWN_OF_WAY = 20, 3  # texts of a point
 # Above this, the chains of a point have not mixed (Vehtari et al., 2021, "Rank-normalization, folding, and
 # localization").
 _MIXED = 1.01
@@ -118,7 +118,7 @@ def sample_row(sample: Sample, total: int) -> dict[str, str]:
 
 def _shown(settings: McmcSettings, point: Point) -> dict[str, Any]:
     total = sum(sample.visits for sample in point.samples)
-    rows = [sample_row(sample, total) for sample in point.samples[: 1 if settings.to else SHOWN]]
+    rows = [sample_row(sample, total) for sample in point.samples[: SHOWN_OF_WAY if settings.to else SHOWN]]
     return {**diagnostics_row(point), "samples": rows, "num_texts": f"{len(point.samples):,}"}
 
 
