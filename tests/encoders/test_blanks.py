@@ -35,6 +35,7 @@ def test_a_text_without_blanks_starts_from_its_words() -> None:
     assert blanks.start_F is not None
     assert words_of(MODEL, blanks.start_F.tolist()) == ["tower", "is", "red"]
     assert blanks.kept == ("don't", "walking")
+    assert blanks.words == ("tower", "is", "Red")
     assert blanks.text(["cafe", "was", "high"]) == "The cafe don't walking, was high."
     assert [blanks.space.row[column] for column in blanks.space.free] == blanks.start_F.tolist()
 
@@ -62,7 +63,7 @@ def test_a_way_leads_over_the_words_that_differ() -> None:
         ["tower", "red"],
         ["cafe", "high"],
     )
-    assert blanks.text(["pier", "a"]) == "the pier is a."
+    assert blanks.text(["pier", "a"]) == "The pier is a."
 
 
 def test_the_pull_of_a_way() -> None:

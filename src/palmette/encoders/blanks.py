@@ -30,12 +30,14 @@ class Blanks:
         space: the texts that are allowed, as rows of tokens.
         parts: the text before the first word that may change, between each two of them, and after the last one.
         start_F: the tokens of the words that the text has at first. None if it has blanks.
+        words: these words as the text has them. None of them if it has blanks.
         kept: whole words that stay because the tokenizer writes them in several pieces.
     """
 
     space: Space
     parts: tuple[str, ...]
     start_F: torch.Tensor | None
+    words: tuple[str, ...]
     kept: tuple[str, ...]
 
     def text(self, words: Sequence[str]) -> str:
@@ -92,7 +94,7 @@ def _of_blanks(model: MaskedModel, text: str) -> Blanks:
         if index < len(parts) - 1:
             free.append(len(tokens) + 1)  # behind the CLS token
             tokens.append(model.mask)
-    return Blanks(_space(model, tokens, free), tuple(parts), None, ())
+    return Blanks(_space(model, tokens, free), tuple(parts), None, (), ())
 
 
 def _of_words(model: MaskedModel, text: str, keep: Sequence[str]) -> Blanks:
@@ -122,7 +124,9 @@ def _of_words(model: MaskedModel, text: str, keep: Sequence[str]) -> Blanks:
     edges = [0, *(edge for span in spans for edge in span), len(text)]
     parts = tuple(text[edges[index] : edges[index + 1]] for index in range(0, len(edges), 2))
     start_F = torch.tensor([tokens[column - 1] for column in free])
-    return Blanks(_space(model, tokens, free, allowed_V), parts, start_F, tuple(kept))
+    return Blanks(
+        _space(model, tokens, free, allowed_V), parts, start_F, tuple(text[slice(*span)] for span in spans), tuple(kept)
+    )
 
 
 def _space(

@@ -63,7 +63,7 @@ class Point:
     Attributes:
         share: the share of the way, from 0 to 1. None if there is no way.
         diagnostics: how well they moved.
-        energies: the energy of each chain, with what is added to it, before the first step and after each.
+        energies: the energy of each chain, with what is added to it, after each step. Of the first point before it too.
         samples: the texts of the steps that count, those of the lowest energy first. While annealing, all steps count.
     """
 
@@ -106,7 +106,9 @@ def _point(chains: Chains, lines: Sequence[dict[str, Any]], share: float | None)
     taken, first = lines[1:], math.ceil((len(lines) - 1) / 2)
     counted = taken[first:] or taken
     totals = [[a + b for a, b in zip(line["energy"], line["extra"], strict=True)] for line in lines]
-    energies = tuple(tuple(row[chain] for row in totals) for chain in range(settings.chains))
+    # Where a later point begins, the last energy is still that of the law before it.
+    begin = 1 if share else 0
+    energies = tuple(tuple(row[chain] for row in totals[begin:]) for chain in range(settings.chains))
     kept = [chain[len(chain) - len(counted) :] for chain in energies]
     before = lines[len(lines) - len(counted) - 1 : -1]
     moved = [
@@ -116,7 +118,7 @@ def _point(chains: Chains, lines: Sequence[dict[str, Any]], share: float | None)
     ]
     accepted = [value for line in counted for value in line["accepted"]]
     values = [value for chain in kept for value in chain]
-    best = [chain.index(min(chain)) for chain in energies]
+    best = [begin + chain.index(min(chain)) for chain in energies]
     diagnostics = Diagnostics(
         len(counted),
         sum(accepted) / len(accepted),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from palmette.encoders.blanks import Blanks, read_blanks, words_of
+from palmette.encoders.blanks import Blanks, read_blanks
 from palmette.encoders.masked import MaskedModel
 from palmette.errors import DataError
 
@@ -88,8 +88,8 @@ def read_way(model: MaskedModel, start: str, goal: str) -> tuple[Blanks, torch.T
         if differs:
             parts.append(first.parts[index + 1])
         else:
-            (word,) = words_of(model, [int(first.start_F[index])])
-            parts[-1] += word + first.parts[index + 1]
+            parts[-1] += first.words[index] + first.parts[index + 1]
     free = tuple(column for column, differs in zip(first.space.free, differ_F.tolist(), strict=True) if differs)
     space = replace(first.space, free=free)
-    return Blanks(space, tuple(parts), first.start_F[differ_F], ()), second.start_F[differ_F]
+    words = tuple(word for word, differs in zip(first.words, differ_F.tolist(), strict=True) if differs)
+    return Blanks(space, tuple(parts), first.start_F[differ_F], words, ()), second.start_F[differ_F]

@@ -33,7 +33,7 @@ def mcmc_page(settings: McmcSettings, points: Sequence[Point]) -> str:
     last = points[-1]
     return render_page(
         "mcmc.html",
-        styles=("page.css",),
+        styles=("page.css", "mcmc.css"),
         scripts=(),
         title=settings.text if settings.to is None else f"{settings.text} → {settings.to}",
         facts=facts_of(settings),
