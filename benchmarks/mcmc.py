@@ -15,7 +15,7 @@ import argparse
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -94,6 +94,8 @@ def chains(rule: str, steps: int, num: int) -> Fill:
 
     def fill(model: MaskedModel, task: Task, seed: int) -> list[Filled]:
         kernel = kernel_of(model, task, seed, rule)
+        if rule == "gibbs":  # which needs no energies
+            kernel = replace(kernel, space=replace(kernel.space, counted=()))
         state = kernel.start(num)
         for number in range(1, steps + 1):
             state, _ = kernel.step(state, number)
@@ -149,15 +151,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--texts", required=True)
-    parser.add_argument("--sentences", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--chains", type=int, default=2)
+    parser.add_argument("--sentences", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--chains", type=int, default=1)
     parser.add_argument("--causal", default="HuggingFaceTB/SmolLM2-135M-Instruct")
     options = parser.parse_args()
     model, causal = load_masked(options.model), load_model(options.causal)
     tasks = tasks_of(model, options.texts, options.sentences)
     blanks = sum(len(task.words) for task in tasks)
-    print(f"{len(tasks)} sentences, {blanks} blanks, {options.chains} chains of {options.steps} steps\n")
+    print(f"{len(tasks)} sentences, {blanks} blanks, {options.chains} chains of {options.steps} steps\n", flush=True)
     ways: dict[str, Fill] = {
         "as written": lambda _model, task, _seed: [Filled(task.truth, task.words)],
         "Metropolis-Hastings": chains("metropolis", options.steps, options.chains),
