@@ -15,7 +15,6 @@ from transformers import TrainerControl
 
 from palmette.baselines import encoder_training
 from palmette.baselines.encoder import Encoder, EncoderDecoder, load_encoder
-from palmette.encoders.names import find_encoder, pad
 from palmette.baselines.encoder_training import (
     EncoderSettings,
     LengthBatches,
@@ -26,6 +25,7 @@ from palmette.baselines.encoder_training import (
 from palmette.baselines.span_scores import score_spans
 from palmette.baselines.windows import EncodedWindow, Windowing
 from palmette.data.source import read_source
+from palmette.encoders.names import find_encoder, pad
 from palmette.errors import ModelError, RunError
 from palmette.evaluate.squad import evaluate_squad
 from palmette.train.callbacks import SaveOnInterrupt, TrainingInterrupted

@@ -196,7 +196,7 @@ def energies(model: Conditionals, token_BT: torch.Tensor, columns: Sequence[int]
         token_BT: the texts, without masks.
         columns: the columns that count. Those of the special tokens around a text do not.
     """
-    num, column_L = len(token_BT), torch.tensor(list(columns))
+    num, column_L = len(token_BT), torch.tensor(list(columns), dtype=torch.long)
     row_P, column_P = torch.arange(num * len(column_L)), column_L.repeat(num)
     masked_PT = token_BT.repeat_interleave(len(column_L), 0)
     truth_P = masked_PT[row_P, column_P]
