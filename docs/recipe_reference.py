@@ -16,6 +16,7 @@ from palmette.studies.recipe_keys import Key, keys_of_dataclass, keys_of_section
 from palmette.studies.sweep.recipe import Sweep
 from palmette.synth.preference_settings import PreferenceSettings
 from palmette.tasks.qa_prompt import QaPrompt
+from palmette.train.recipes.masked import MlmRecipe
 from palmette.train.recipes.preferences import DpoRecipe, KtoRecipe, RewardRecipe
 from palmette.train.recipes.rollouts import GrpoRecipe, PpoRecipe
 from palmette.train.recipes.texts import PretrainRecipe
@@ -63,6 +64,7 @@ CHAPTERS = (
     _stage("grpo", GrpoRecipe),
     _stage("ppo", PpoRecipe),
     _stage("pretrain", PretrainRecipe),
+    _stage("mlm", MlmRecipe),
     Chapter("Sweeps", "`palmette sweep` reads these keys.", Sweep),
     Chapter("Chains", "`palmette chain` reads these keys.", Chain),
     Chapter(

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerControl
 
 from palmette.baselines import encoder_training
-from palmette.baselines.encoder import Encoder, EncoderDecoder, find_encoder, load_encoder, pad
+from palmette.baselines.encoder import Encoder, EncoderDecoder, load_encoder
 from palmette.baselines.encoder_training import (
     EncoderSettings,
     LengthBatches,
@@ -25,6 +25,7 @@ from palmette.baselines.encoder_training import (
 from palmette.baselines.span_scores import score_spans
 from palmette.baselines.windows import EncodedWindow, Windowing
 from palmette.data.source import read_source
+from palmette.encoders.names import find_encoder, pad
 from palmette.errors import ModelError, RunError
 from palmette.evaluate.squad import evaluate_squad
 from palmette.train.callbacks import SaveOnInterrupt, TrainingInterrupted

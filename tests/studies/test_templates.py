@@ -15,6 +15,7 @@ from palmette.studies.chain.recipe import Chain
 from palmette.studies.recipe_keys import keys_of_section
 from palmette.studies.sweep.recipe import Sweep, load_sweep
 from palmette.studies.templates import template_text, templates
+from palmette.train.recipes.masked import MlmRecipe
 from palmette.train.recipes.preferences import DpoRecipe, KtoRecipe, RewardRecipe
 from palmette.train.recipes.rollouts import GrpoRecipe, PpoRecipe
 from palmette.train.recipes.texts import PretrainRecipe
@@ -29,6 +30,7 @@ LEAST: dict[str, tuple[type[Section], dict[str, object]]] = {
     "grpo": (GrpoRecipe, {"output": "runs/grpo"}),
     "ppo": (PpoRecipe, {"output": "runs/ppo"}),
     "pretrain": (PretrainRecipe, {"output": "runs/pretrain"}),
+    "mlm": (MlmRecipe, {"output": "runs/mlm"}),
     "sweep": (Sweep, {"output": "runs/sweep"}),
 }
 

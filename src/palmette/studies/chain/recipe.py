@@ -114,13 +114,17 @@ class ChainStage:
     @property
     def makes_reward_model(self) -> bool:
         """Whether its result is a reward model. A run that does not exist counts as a policy."""
-        trained = run.stage_of(self.result) if self.kind == "run" else self.kind
-        return trained in STAGES and STAGES[trained].makes == "reward model"
+        return self._makes == "reward model"
 
     @property
     def makes_policy(self) -> bool:
         """Whether its result is a policy, which can answer questions."""
-        return self.kind != "preferences" and not self.makes_reward_model
+        return self.kind != "preferences" and self._makes == "policy"
+
+    @property
+    def _makes(self) -> str:
+        trained = run.stage_of(self.result) if self.kind == "run" else self.kind
+        return STAGES[trained].makes if trained in STAGES else "policy"
 
     def cell(self, evaluation: EvaluateSection) -> ChainCell:
         """The stage as a cell of a table. It must make a policy or a reward model."""
