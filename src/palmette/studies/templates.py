@@ -156,4 +156,6 @@ def _flow(value: Any) -> str:
 
 def _comment(text: str, indent: str = "") -> list[str]:
     """A text as comment lines."""
-    return textwrap.wrap(text, _WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ", break_on_hyphens=False
+    )
