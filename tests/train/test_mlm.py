@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.support.command import palmette
 from tests.support.encoders import SMALL_BERT
 from tests.support.masked import masked_word_piece, tiny_bert
 from tests.support.runs import assert_same, log, on_step, quiet
+from tests.support.together import run_in
 
 TEXTS = ["The ferry is red.", "The tower was high, on a pier.", "A cafe is in the tower.", "Fill the ferry, walk on."]
 
@@ -182,3 +184,16 @@ def test_the_command_names_what_to_try(
     assert palmette(monkeypatch, "train", "mlm", tmp_path / "r.yaml") == 0
     assert 'mcmc "The ____ is ____." --model' in capsys.readouterr().err
     assert "nats per masked token" in (tmp_path / "run" / "training.html").read_text()
+
+
+def test_two_processes_learn_as_one(bare_encoder: Path, tmp_path: Path) -> None:
+    """In float64, and with a head that each process draws from the seed alone."""
+    sections = recipe_of(bare_encoder, tmp_path / "none").model_dump(exclude={"output", "stage"}, exclude_unset=True)
+    (tmp_path / "recipes.json").write_text(json.dumps([["mlm", sections]]))
+    for number in (1, 2):
+        run_in(number, "tests.support.together:train_all", tmp_path / "recipes.json", tmp_path / str(number))
+    one, two = log(tmp_path / "1" / "mlm"), log(tmp_path / "2" / "mlm")
+    assert len(one) >= 3
+    for before, after in zip(one, two, strict=True):
+        assert after["loss"] == pytest.approx(before["loss"], rel=2e-7)  # of float32, in which losses are added up
+        assert after["grad_norm"] == pytest.approx(before["grad_norm"], rel=1e-9)
