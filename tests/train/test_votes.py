@@ -114,6 +114,13 @@ def test_an_arena_that_cannot_be_learned_from_is_named(tiny_folder: Path, tmp_pa
         comparisons_of(recipe("dpo", tiny_folder, arena, tmp_path / "run"))
 
 
+def test_packages_that_an_arena_needs_are_named(arena: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palmette.arena.source.find_spec", lambda _: None)
+    with pytest.raises(PalmetteError, match=r"not installed: alembic, sqlalchemy. Install them: pip install"):
+        open_votes(str(arena))
+    assert open_votes("votes.jsonl") is None
+
+
 def test_the_commands_on_data_take_the_folder(
     arena: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
 ) -> None:
