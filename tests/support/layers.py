@@ -63,7 +63,7 @@ MAY_IMPORT |= {
         "decode",
         "inference",
     },
-    "train": {*_SHARED, "lock", "encoders"},
+    "train": {*_SHARED, "lock", "encoders", "arena.source"},
     "evaluate": _SHARED - {"files", "seeds", "numbers", "processes", "corpus"},
     "choice": {"errors", "files", "run", "progress", "lock", "data", "tree", "model", "inference"},
     "review": {"errors", "data", "tasks", "decode", "evaluate", "store"},
