@@ -20,7 +20,7 @@ from palmette.serving.documents import Documents
 from palmette.serving.metrics import Metrics
 from palmette.serving.model_thread import ModelThread, ServedModel
 from palmette.serving.names import allowed_hosts
-from palmette.serving.routes import Served
+from palmette.serving.served import Served
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import load_prompt
 from palmette.tree.chat import ChatTemplate

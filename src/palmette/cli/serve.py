@@ -16,48 +16,53 @@ if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.inference.names import ModelSource
     from palmette.serving.model_thread import ServedModel
 
-_DEFAULT_KEPT = 16_384
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="A model, and the name that clients give it. May be given several times. By default `reader`, the run "
+        "that comes with the package.",
+        metavar="[NAME=]MODEL",
+    ),
+]
+HostOption = Annotated[str, typer.Option("--host", help="Address to listen at. 0.0.0.0 lets other machines in.")]
+PortOption = Annotated[
+    int, typer.Option("--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free.")
+]
+KeysOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--api-key-file",
+        help="A file of API keys, one a line. It is needed with an address that other machines can reach.",
+        **PATH,
+    ),
+]
+AllowHostOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-host",
+        help="Another name under which the server may be asked, such as that of a proxy before it. May be given "
+        "several times.",
+        metavar="NAME",
+    ),
+]
+MaxWaitingOption = Annotated[
+    int, typer.Option("--max-waiting", min=1, help="Most requests that wait. More are turned away with status 503.")
+]
+KeptTokensOption = Annotated[
+    int, typer.Option("--kept-tokens", min=0, help="Tokens of documents that stay in memory, for each model.")
+]
 
 
 def serve(
     *,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            help="A model, and the name that clients give it. May be given several times. By default `reader`, the run "
-            "that comes with the package.",
-            metavar="[NAME=]MODEL",
-        ),
-    ] = None,
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen at. 0.0.0.0 lets other machines in.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port to listen at. 0 takes any free one.")
-    ] = 8000,
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--api-key-file",
-            help="A file of API keys, one a line. It is needed with an address that other machines can reach.",
-            **PATH,
-        ),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow-host",
-            help="Another name under which the server may be asked, such as that of a proxy before it.",
-            metavar="NAME",
-        ),
-    ] = None,
-    max_waiting: Annotated[
-        int, typer.Option("--max-waiting", min=1, help="Most requests that wait. More are turned away with status 503.")
-    ] = 64,
-    kept_tokens: Annotated[
-        int, typer.Option("--kept-tokens", min=0, help="Tokens of documents that stay in memory, for each model.")
-    ] = _DEFAULT_KEPT,
+    model: ModelsOption = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    api_key_file: KeysOption = None,
+    allow_host: AllowHostOption = None,
+    max_waiting: MaxWaitingOption = 64,
+    kept_tokens: KeptTokensOption = 16_384,
     attention: AttentionOption = None,
 ) -> None:
     """Serve models over HTTP, with OpenAI's endpoints and some of our own.

@@ -15,8 +15,10 @@ from palmette import __version__
 from palmette.errors import PalmetteError
 from palmette.serving.errors import ApiError, refuse
 from palmette.serving.keys import KeyCheck
+from palmette.serving.native import document_routes, state_routes
 from palmette.serving.observed import Observed, note_failure, write_line
-from palmette.serving.routes import Served, failure, routes
+from palmette.serving.openai_routes import openai_routes
+from palmette.serving.served import Served, failure
 from palmette.serving.waiting import ClientGoneError
 from palmette.web.gate import Gate
 
@@ -27,7 +29,8 @@ _GONE = 499  # nobody reads it
 def build_api(served: Served) -> FastAPI:
     """The API, without what stands before it."""
     app = FastAPI(title="Palmette", version=__version__, docs_url=None, redoc_url=None)
-    app.include_router(routes(served))
+    for routes in (state_routes, openai_routes, document_routes):
+        app.include_router(routes(served))
     handlers: Mapping[Any, Any] = {
         ApiError: _on_error,
         PalmetteError: _on_error,

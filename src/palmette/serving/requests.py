@@ -18,7 +18,7 @@ MAX_QUESTIONS = 1000  # of one request
 _ROLES = {"developer": "system"}
 _NO_TOOLS = "This server calls no tools. Leave it out."
 # Fields that change the meaning of a reply and cannot be honoured: which of their values are harmless, and a way out.
-_REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
+REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "n": (lambda value: value in (None, 1), "Send the request as often as you want choices."),
     "best_of": (lambda value: value in (None, 1), "Leave it out."),
     "tools": (lambda value: not value, _NO_TOOLS),
@@ -56,7 +56,8 @@ class Sampling(Body):
         int | None, Field(ge=1, description=f"Longest reply, in tokens. By default {DEFAULT_TOKENS:,}.")
     ] = None
     temperature: Annotated[
-        float | None, Field(ge=0, le=2, description="How freely replies vary. 0 always takes the likeliest token.")
+        float | None,
+        Field(ge=0, le=2, description="How freely replies vary. 0 always takes the likeliest token. By default 1."),
     ] = None
     top_p: Annotated[
         float | None, Field(gt=0, le=1, description="Draw from the likeliest tokens with this total probability.")
@@ -64,7 +65,7 @@ class Sampling(Body):
     stop: Annotated[str | list[str] | None, Field(description="Up to 16 strings that end a reply.")] = None
     seed: Annotated[int | None, Field(description="Random seed. A new one for each request by default.")] = None
     stream: Annotated[bool | None, Field(description="Send the reply in pieces, as server-sent events.")] = None
-    stream_options: StreamOptions | None = None
+    stream_options: Annotated[StreamOptions | None, Field(description="How it is streamed.")] = None
 
     def generation(self, limit: int | None) -> Generation:
         """How the reply is drawn. OpenAI's defaults are 1 for both numbers."""
@@ -118,7 +119,7 @@ class ChatMessage(Body):
 class ChatRequest(Sampling):
     """A conversation, to which the model replies."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2000)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2000, description="The conversation so far.")]
     max_completion_tokens: Annotated[int | None, Field(ge=1, description="The newer name of max_tokens.")] = None
     logprobs: Annotated[bool | None, Field(description="Give the log-probability of each token.")] = None
     top_logprobs: Annotated[
@@ -177,8 +178,10 @@ class AnswersRequest(Body):
     model: Annotated[
         str | None, Field(description="The name of a model. It may be left out if there is one.", max_length=200)
     ] = None
-    document: Annotated[str | None, Field(description="The text of the document, or")] = None
-    document_id: Annotated[str | None, Field(description="the id that /v1/documents gave it.", max_length=100)] = None
+    document: Annotated[str | None, Field(description="The text of the document.")] = None
+    document_id: Annotated[
+        str | None, Field(description="In its place, the id that /v1/documents gave it.", max_length=100)
+    ] = None
     questions: Annotated[
         list[str], Field(min_length=1, max_length=MAX_QUESTIONS, description="The questions, answered in their order.")
     ]
@@ -191,16 +194,16 @@ class AnswersRequest(Body):
 class Candidate(BaseModel):
     """A span of the document that may be the answer."""
 
-    text: str
-    start: int
-    end: int
-    probability: float | None
+    text: Annotated[str, Field(description="Its text.")]
+    start: Annotated[int, Field(description="Where it begins in the document, in characters.")]
+    end: Annotated[int, Field(description="Where it ends.")]
+    probability: Annotated[float | None, Field(description="The probability that it is the answer.")]
 
 
 class Answer(BaseModel):
     """The answer to one question."""
 
-    question: str
+    question: Annotated[str, Field(description="As it was asked.")]
     answer: Annotated[str | None, Field(description="Copied from the document. null if none is given.")]
     refusal: Annotated[
         Literal["absent", "unsure"] | None,
@@ -224,20 +227,20 @@ class Answer(BaseModel):
 class Answers(BaseModel):
     """Answers to the questions of a request, in their order."""
 
-    id: str
-    object: Literal["answers"]
+    id: Annotated[str, Field(description="A new one for each reply.")]
+    object: Annotated[Literal["answers"], Field(description="What this is.")]
     created: Annotated[int, Field(description="When, in seconds since 1970.")]
-    model: str
-    document_id: str
-    answers: list[Answer]
+    model: Annotated[str, Field(description="The name of the model.")]
+    document_id: Annotated[str, Field(description="The id of the document, whether or not it is kept.")]
+    answers: Annotated[list[Answer], Field(description="One for each question, in their order.")]
 
 
 class KeptDocument(BaseModel):
     """A document that the server keeps in memory, until newer ones take its place."""
 
     id: Annotated[str, Field(description="Made of the hash of the text, so the same text has the same id.")]
-    object: Literal["document"]
-    characters: int
+    object: Annotated[Literal["document"], Field(description="What this is.")]
+    characters: Annotated[int, Field(description="The length of the text.")]
 
 
 def invalid(problem: str, way_out: str, param: str) -> ApiError:
@@ -253,15 +256,15 @@ def ignored(body: BaseModel) -> list[str]:
     """
     extra: Mapping[str, Any] = body.model_extra or {}
     for name, value in extra.items():
-        if name in _REFUSED and not _REFUSED[name][0](value):
+        if name in REFUSED and not REFUSED[name][0](value):
             raise ApiError(
                 HTTPStatus.BAD_REQUEST,
                 f"{name} is {_shortened(value)}, which this server cannot do",
-                _REFUSED[name][1],
+                REFUSED[name][1],
                 param=name,
                 code="unsupported_value",
             )
-    return sorted(name for name in extra if name not in _REFUSED)
+    return sorted(name for name in extra if name not in REFUSED)
 
 
 def messages_of(turns: list[tuple[str, str]]) -> tuple[Message, ...]:

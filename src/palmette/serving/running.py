@@ -12,7 +12,7 @@ from palmette.serving.application import build_application
 from palmette.serving.documents import Documents
 from palmette.serving.metrics import Metrics
 from palmette.serving.model_thread import ModelThread, ServedModel
-from palmette.serving.routes import Served
+from palmette.serving.served import Served
 from palmette.web.serving import new_server
 
 STOPPING = 300  # seconds in which what was accepted is answered
