@@ -26,7 +26,7 @@ def state_routes(served: Served) -> APIRouter:
     router = APIRouter()
 
     @router.get("/health", summary="Whether the server can answer")
-    def health() -> Response:
+    async def health() -> Response:
         """200 once the models are loaded, and 503 before. It needs no key."""
         ready = served.thread.state == "ready"
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
@@ -34,7 +34,7 @@ def state_routes(served: Served) -> APIRouter:
         return JSONResponse({"status": "ok" if ready else "loading"}, status_code=status, headers=headers)
 
     @router.get("/metrics", summary="Counters for Prometheus")
-    def metrics() -> Response:
+    async def metrics() -> Response:
         """Counters in the text format of Prometheus."""
         return PlainTextResponse(served.metrics.render(), media_type="text/plain; version=0.0.4")
 
@@ -46,7 +46,7 @@ def document_routes(served: Served) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/documents", response_model=KeptDocument, summary="Keep a document")
-    def keep(body: DocumentRequest) -> Response:
+    async def keep(body: DocumentRequest) -> Response:
         """Keep a document in memory, so that questions need not send it again."""
         names = ignored(body)
         check_text(body.text, "text")
@@ -54,12 +54,12 @@ def document_routes(served: Served) -> APIRouter:
         return json_reply(_kept(document), names)
 
     @router.get("/v1/documents/{id}", response_model=KeptDocument, summary="Whether a document is kept")
-    def find(id: str) -> dict[str, Any]:  # noqa: A002  # the name in the path
+    async def find(id: str) -> dict[str, Any]:  # noqa: A002  # the name in the path
         """What is known of a document. 404 if it is not kept."""
         return _kept(_document(served, None, id))
 
     @router.delete("/v1/documents/{id}", summary="Forget a document")
-    def forget(id: str) -> dict[str, Any]:  # noqa: A002  # the name in the path
+    async def forget(id: str) -> dict[str, Any]:  # noqa: A002  # the name in the path
         """Forget a document. What was read of it stays until other documents take its place."""
         if not served.documents.remove(id):
             raise _no_document(id)

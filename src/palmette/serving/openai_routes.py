@@ -29,7 +29,7 @@ def openai_routes(served: Served) -> APIRouter:
     router = APIRouter()
 
     @router.get("/v1/models", summary="The models")
-    def models() -> dict[str, Any]:
+    async def models() -> dict[str, Any]:
         """The models, in the form of OpenAI's API.
 
         The field `palmette` of each has the hashes of its weights and of its prompt, and says whether it is calibrated.
@@ -38,7 +38,7 @@ def openai_routes(served: Served) -> APIRouter:
         return {"object": "list", "data": [_described(served, *one) for one in served.thread.models.items()]}
 
     @router.get("/v1/models/{name}", summary="A model")
-    def model(name: str) -> dict[str, Any]:
+    async def model(name: str) -> dict[str, Any]:
         """One of the models."""
         return _described(served, *served.model(name))
 

@@ -146,14 +146,17 @@ class Writer:
         """Begin the replies for which there is room, in their order."""
         while self._waiting:
             job, tokens, stops = self._waiting[0]
-            if not job.gone:
-                slot = self._place(tokens, job.generation.max_new_tokens)
-                if slot is None:
-                    return
-                branch = _Branch(job, self._tokenizer, slot, stops, len(tokens))
-                self._branches.append(branch)
-            else:
+            if job.gone:
                 job.drop()
+            else:
+                try:
+                    slot = self._place(tokens, job.generation.max_new_tokens)
+                except Exception as error:  # the others are not at fault
+                    job.fail(error)
+                else:
+                    if slot is None:
+                        return
+                    self._branches.append(_Branch(job, self._tokenizer, slot, stops, len(tokens)))
             self._waiting.popleft()
 
     def _place(self, tokens: Sequence[int], max_new_tokens: int) -> int | None:
