@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from palmette.cli.options import (
+    DATA,
     MODEL,
     PATH,
     Answering,
@@ -28,16 +29,36 @@ def extract(
         typer.Argument(help="A YAML file with the fields, or a JSON Schema as .json.", **{**PATH, "metavar": "SCHEMA"}),
     ],
     files: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help='Documents, folders, or patterns like "*.pdf".',
             **{**MODEL, "metavar": "FILE"},
         ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="Table to write: .csv, .jsonl, .parquet or .xlsx. With --learn, questions as .jsonl or .json.",
+            **PATH,
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Table to write: .csv, .jsonl, .parquet or .xlsx.", **PATH)],
     page: Annotated[
         Path | None, typer.Option("--page", help="HTML page to write, with each value in its document.", **PATH)
     ] = None,
+    learn: Annotated[
+        str | None,
+        typer.Option(
+            "--learn",
+            help="Extract nothing, and turn this file of labelled fields into questions to train on: rows with "
+            "document, field and value, or a table that this command wrote, with corrected cells.",
+            **DATA,
+        ),
+    ] = None,
+    on_bad_record: Annotated[
+        Literal["error", "drop"],
+        typer.Option(help="Whether a bad label is an error, or is left out and counted."),
+    ] = "error",
     model: ChosenModelOption = None,
     answering: Answering,
 ) -> None:
@@ -48,6 +69,13 @@ def extract(
     stays empty. A file that cannot be read becomes a row with its error. A job that was stopped continues with the same
     command.
     """
+    if learn is not None:
+        if files or page is not None:
+            raise typer.BadParameter("--learn reads the documents that its rows name, and writes questions alone")
+        _learn(schema, learn, out, on_bad_record)
+        return
+    if not files:
+        raise typer.BadParameter("name the documents, or give --learn FILE")
     from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr
     from palmette.data.inputs import find_documents
@@ -76,6 +104,26 @@ def extract(
         news.print(f"stopped: {safe}. Give the same command again to continue.")
         raise typer.Exit(130)
     news.print(_write(known, lines, out, page))
+
+
+def _learn(path: Path, labelled: str, out: Path, on_bad_record: Literal["error", "drop"]) -> None:
+    """Write labelled fields as questions, and say how to train on them."""
+    from palmette.cli.console import invoked_as, stderr
+    from palmette.extraction.labels import questions_to_learn, read_labels
+    from palmette.extraction.schema import read_schema
+    from palmette.files import format_yaml
+    from palmette.synth.rationale_file import check_output, write_questions
+
+    check_output(out)
+    schema = read_schema(path)
+    found = read_labels(labelled, schema, on_bad_record=on_bad_record)
+    number = write_questions(questions_to_learn(found.documents, schema), out)
+    recipe = {"output": f"runs/{out.stem}", "start": "reader", "data": {"train": [str(out)]}}
+    stderr().print(
+        f"{found.summary()}. They are {number} questions in {out}. To train on them, save this as {out.stem}.yaml:"
+    )
+    stderr().print(format_yaml(recipe).rstrip())
+    stderr().print(f"and give the command: {invoked_as()} train sft {out.stem}.yaml")
 
 
 def _write(schema: Schema, lines: Path, out: Path, page: Path | None) -> str:
