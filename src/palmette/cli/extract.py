@@ -59,6 +59,17 @@ def extract(
         Literal["error", "drop"],
         typer.Option(help="Whether a bad label is an error, or is left out and counted."),
     ] = "error",
+    target_error: Annotated[
+        float | None,
+        typer.Option(
+            help="Guarantee that at most this share of the values is wrong, such as 0.05, tested on --labelled."
+        ),
+    ] = None,
+    labelled: Annotated[
+        str | None,
+        typer.Option(help="Labelled fields of other documents, as for --learn, which test the guarantee.", **DATA),
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Confidence level of the guarantee.")] = 0.95,
     model: ChosenModelOption = None,
     answering: Answering,
 ) -> None:
@@ -76,9 +87,12 @@ def extract(
         return
     if not files:
         raise typer.BadParameter("name the documents, or give --learn FILE")
+    if (target_error is None) != (labelled is None):
+        raise typer.BadParameter("--target-error and --labelled need each other")
     from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr
     from palmette.data.inputs import find_documents
+    from palmette.extraction.labels import read_labels
     from palmette.extraction.schema import read_schema
     from palmette.extraction.table import check_format
     from palmette.inference.names import open_source
@@ -90,6 +104,7 @@ def extract(
     names, left_out = find_documents(files)
     if left_out:
         news.print(f"left out {left_out} file{'s' if left_out > 1 else ''} of other kinds")
+    labels = read_labels(labelled, known, on_bad_record=on_bad_record) if labelled is not None else None
     opened = open_source(named_or_chosen(model, news))
     with quick_imports(freeze=True):
         from palmette.extraction.job import check_job, extract_files, lines_of
@@ -98,7 +113,15 @@ def extract(
     check_job(known, names, out)
     answerer = open_answerer(opened, attention=answering.attention, calibrated=answering.calibration)
     effort = answerer.effort(answering.max_words, answering.inside_words)
-    tally = extract_files(answerer, known, names, lines, effort=effort)
+    promise = None
+    if labels is not None and target_error is not None:
+        from palmette.extraction.promise import make_promise
+
+        news.print(f"{labels.summary()}, in {labels.source}")
+        promise = make_promise(answerer, known, labels, effort, target_error=target_error, confidence=confidence)
+        for line in promise.explain():
+            news.print(line)
+    tally = extract_files(answerer, known, names, lines, effort=effort, promise=promise)
     if tally.interrupted:
         safe = f"{tally.rows // len(known.fields)} of {len(names)} documents are safe in {lines}"
         news.print(f"stopped: {safe}. Give the same command again to continue.")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palmette import run
 from palmette.data.inputs import Asked, Documents
@@ -15,12 +15,15 @@ from palmette.data.stream import Row
 from palmette.decode.span_decoder import Effort
 from palmette.documents import read_document
 from palmette.errors import DataError, RunError, reason_of
-from palmette.extraction.reading import FieldDecoder, field_record
+from palmette.extraction.reading import WHOLE_SEARCH, FieldDecoder, field_record
 from palmette.extraction.schema import Schema, read_schema
 from palmette.extraction.values import DocumentResult, FieldResult, document_results, field_result
 from palmette.inference import job
 from palmette.inference.answerer import Answerer, asked_document
 from palmette.inference.tally import Tally
+
+if TYPE_CHECKING:  # it needs scipy, and most jobs have none
+    from palmette.extraction.promise import Promise
 
 _NEVER = 10**12  # characters. A chunk is one document, so it ends by its number of rows alone.
 
@@ -47,7 +50,13 @@ def check_job(schema: Schema, files: tuple[str, ...], out: Path) -> None:
 
 
 def extract_files(
-    answerer: Answerer, schema: Schema, files: tuple[str, ...], lines: Path, *, effort: Effort | None = None
+    answerer: Answerer,
+    schema: Schema,
+    files: tuple[str, ...],
+    lines: Path,
+    *,
+    effort: Effort | None = None,
+    promise: Promise | None = None,
 ) -> Tally:
     """Read a schema's fields out of files into a JSON Lines file, one line for each field of each file.
 
@@ -59,15 +68,21 @@ def extract_files(
         files: the documents. One that cannot be read gets lines with its error.
         lines: the file to write, or to continue.
         effort: how far the decoder looks. As calibrated if None.
+        promise: decides which values are given. By the answerer's decision if None.
 
     Raises:
         RunError: the file belongs to another job, is being written by another process, or cannot be written.
     """
     chosen = effort or answerer.effort()
+    decoder = FieldDecoder(answerer.span_decoder(chosen), schema)
+    if promise is not None:
+        decoder = FieldDecoder(
+            answerer.span_decoder(chosen, WHOLE_SEARCH), schema, promise.rules(schema, answerer.decision)
+        )
     documents = inputs_of(schema, files)
     with documents.open() as rows:
         return job.predict_rows(
-            job.by_decoder(FieldDecoder(answerer.span_decoder(chosen), schema), field_record),
+            job.by_decoder(decoder, field_record),
             rows,
             lines,
             {
@@ -75,6 +90,7 @@ def extract_files(
                 **asdict(chosen),
                 **asdict(answerer.decision),
                 "schema": schema.settings(),
+                **({"promise": promise.settings()} if promise else {}),
             },
             about={"input": documents.name, **run.environment()},
             num_lines=documents.count,
