@@ -81,7 +81,7 @@ MAY_IMPORT |= {
         "arena",
         "endpoint",
     },
-    "extraction": {"errors", "files", "config", "run", "numbers", "data", "documents", "decode", "inference"},
+    "extraction": {*_RUN, "numbers", "data", "documents", "decode", "inference", "evaluate"},
     "pages": {
         "errors",
         "files",
