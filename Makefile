@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX
 OUT ?= runs/quickstart
 
 .PHONY: quickstart smoke reader test chromium postgresql check lint types format docs docs-site wheel clean
-.PHONY: bench bench-decode bench-train bench-pretrain bench-preferences bench-choice choice-oracle gpu-check
+.PHONY: bench bench-decode bench-train bench-pretrain bench-preferences bench-choice bench-serve choice-oracle gpu-check
 
 quickstart: .venv/run.stamp
 	$(BIN)/palmette quickstart --out $(OUT)
@@ -81,6 +81,11 @@ bench-choice: .venv/oracle.stamp
 # ARGS=--tiny tries the script on a CPU. TRL and bitsandbytes take part where they are installed.
 gpu-check: .venv/run.stamp
 	$(BIN)/python benchmarks/gpu_check.py $(ARGS)
+
+# Questions a second and waiting times of `palmette serve` under 1, 4 and 16 clients. ARGS="--rival" adds transformers serve.
+bench-serve: SERVED ?= reader
+bench-serve: .venv/dev.stamp
+	$(BIN)/python benchmarks/serve.py --model $(SERVED) $(ARGS)
 
 # Records lm-eval's scores of the items in tests/choice/data, which a test compares with. ARGS="--real ..." compares on other items.
 choice-oracle: .venv/oracle.stamp

@@ -131,11 +131,18 @@ def _draw_mask(axes: Axes, batch: PackedBatch, words: list[str]) -> None:
 def main() -> None:
     """Write all of them."""
     from api import python_api
+    from http_api import http_api
     from recipe_reference import recipes
     from source_tree import source_tree
 
     reference = HERE / "reference"
-    pages = {"commands": commands, "recipes": recipes, "python-api": python_api, "source-tree": source_tree}
+    pages = {
+        "commands": commands,
+        "http-api": http_api,
+        "recipes": recipes,
+        "python-api": python_api,
+        "source-tree": source_tree,
+    }
     for name, page in pages.items():
         (reference / f"{name}.md").write_text(page(), encoding="utf-8")
     (HERE / "tree.svg").write_bytes(picture())

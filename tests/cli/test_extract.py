@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from palmette.errors import DataError
+from palmette.decode.posterior import Decision
+from palmette.decode.span_decoder import Effort
+from palmette.errors import DataError, RunError
 from palmette.extraction.job import extract, extract_files, lines_of, read_results
+from palmette.extraction.promise import Promise
 from palmette.extraction.schema import read_schema
 from palmette.inference.answerer import load_answerer
+from palmette.inference.calibration import Calibration, Guarantee
 from tests.support.command import palmette
 from tests.support.papers import lines, pdf
 
@@ -78,6 +84,29 @@ def test_a_job_that_was_killed_goes_on(run_folder: Path, papers: Path, tmp_path:
     tally = extract_files(answerer, schema, files, part)
     assert (tally.earlier, tally.rows) == (4, 12)
     assert part.read_bytes() == whole.read_bytes()
+
+
+def test_a_promise_decides_which_values_are_given(run_folder: Path, papers: Path, tmp_path: Path) -> None:
+    """No value reaches a probability of 1. What the promise does not cover stays as it was. A job is continued under
+    its own promise alone.
+    """
+    answerer, schema = load_answerer(str(run_folder)), read_schema(tmp_path / "ferry.yaml")
+    files, free, bound = (str(papers / "a.txt"),), tmp_path / "free.jsonl", tmp_path / "bound.jsonl"
+    always = replace(answerer, calibration=calibration(Decision(always_answer=True), answerer.fitted_for(Effort())))
+    extract_files(always, schema, files, free)
+    strict = Guarantee(0.1, 0.95, 1.0, 100, 0, 100, 50, 1.0)
+    promise = Promise(Decision(), ((("time", "pier", "piers"), strict),), ("kind",))
+    extract_files(always, schema, files, bound, promise=promise)
+    (before,), (after,) = read_results(free, schema), read_results(bound, schema)
+    assert all(one.values for one in (before.fields[0], before.fields[1], before.fields[3]))
+    assert [bool(one.values) for one in after.fields] == [False, False, False, True]
+    assert after.fields[3].values == before.fields[3].values
+    with pytest.raises(RunError, match="promise"):
+        extract_files(always, schema, files, bound)
+
+
+def calibration(decision: Decision, fitted_for: dict[str, Any]) -> Calibration:
+    return Calibration(decision, None, "data", "0", (), 1, fitted_for, "2026-01-01")
 
 
 def test_a_text_gives_what_its_file_gives(run_folder: Path, papers: Path, tmp_path: Path) -> None:

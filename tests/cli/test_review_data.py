@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from palmette.cli import packages
-from palmette.data.preference import read_comparisons, read_verdicts
+from palmette.data.preference_sets import read_comparisons, read_verdicts
 from palmette.data.records import Document
 from palmette.data.source import read_source
 from palmette.review.store import Store

@@ -14,7 +14,7 @@ import pytest
 
 from palmette.data.chat import Conversation, read_chat
 from palmette.data.forms import form_of
-from palmette.data.preference import read_comparisons, read_verdicts
+from palmette.data.preference_sets import read_comparisons, read_verdicts
 from palmette.data.showing import show_data
 from palmette.errors import DataError
 from palmette.tasks.chat import Chat

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from palmette.arena.votes import read_votes
 from palmette.corpus.sources import open_source
 from palmette.data.chat import read_chat
 from palmette.data.kinds import KINDS, Kind, kind_of
-from palmette.data.preference import read_comparisons, read_verdicts
+from palmette.data.preference_sets import read_comparisons, read_verdicts
 from palmette.data.source import read_source
 from palmette.data.stream import read_rows
 from palmette.errors import DataError
@@ -41,6 +42,16 @@ ROWS: dict[Kind, list[dict[str, Any]]] = {
         {"prompt": "When?", "completion": "At 7:40.", "label": True},
         {"prompt": [ASKED], "completion": "Go!", "label": False},
     ],
+    "votes": [
+        {
+            "model_a": "elm",
+            "model_b": "fir",
+            "winner": "model_a",
+            "conversation_a": [ASKED, {"role": "assistant", "content": "At 7:40."}],
+            "conversation_b": [ASKED, {"role": "assistant", "content": "Go!"}],
+        },
+        {"left": "elm", "right": "fir", "winner": "fir", "prompt": "When?", "answer_a": "Go!", "answer_b": "At 7:40."},
+    ],
     "judged answers": [
         {"question": "q1", "answer": "7:40", "label": True},
         {"id": "q1", "prediction": {"text": "7:40"}, "label": False},
@@ -51,15 +62,18 @@ READERS: dict[Kind, Callable[[str], object]] = {
     "conversations": read_chat,
     "preferences": read_comparisons,
     "verdicts": read_verdicts,
+    "votes": read_votes,
     "texts": lambda source: list(open_source(source).open()),
     "judged answers": lambda source: read_judged(source, (), load_prompt("plain")),
 }
+# Verdicts may name the prompt instead of the question, and votes become pairs and verdicts.
+TAKEN = {("judged answers", "verdicts"), ("preferences", "votes"), ("verdicts", "votes")}
 PAIRS = [
     (needed, given, index)
     for needed in READERS
     for given, rows in ROWS.items()
     for index in range(len(rows))
-    if given != needed and (needed, given) != ("judged answers", "verdicts")  # these may name the prompt instead
+    if given != needed and (needed, given) not in TAKEN
 ]
 
 
@@ -79,7 +93,7 @@ def test_a_row_shows_its_kind(kind: Kind, row: dict[str, Any]) -> None:
     assert kind_of({**row, "id": "x", "chosen": row.get("chosen"), "messages": row.get("messages")}) == kind
 
 
-@pytest.mark.parametrize("kind", ["questions", "texts", "conversations", "preferences", "verdicts"])
+@pytest.mark.parametrize("kind", ["questions", "texts", "conversations", "preferences", "verdicts", "votes"])
 def test_a_reader_takes_every_form_of_its_own_kind(kind: Kind, tmp_path: Path) -> None:
     for row in ROWS[kind]:
         READERS[kind](written(tmp_path / "rows.jsonl", [row]))

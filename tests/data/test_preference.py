@@ -12,14 +12,8 @@ import pytest
 
 from palmette.data.chat import Part, Turn
 from palmette.data.pairs import unpaired
-from palmette.data.preference import (
-    Comparison,
-    Verdict,
-    parse_comparisons,
-    read_comparisons,
-    read_verdicts,
-    turn_text,
-)
+from palmette.data.preference import Comparison, Verdict, parse_comparisons, turn_text
+from palmette.data.preference_sets import read_comparisons, read_verdicts
 from palmette.errors import DataError
 
 ASKED = {"role": "user", "content": "When?"}

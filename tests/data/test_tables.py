@@ -13,7 +13,7 @@ from typing import Any
 import pandas
 import pytest
 
-from palmette.data.preference import read_comparisons, read_verdicts
+from palmette.data.preference_sets import read_comparisons, read_verdicts
 from palmette.data.records import Answer
 from palmette.data.source import open_rows, read_source
 from palmette.data.tables import open_table

@@ -56,6 +56,28 @@ def test_the_output_is_that_of_one_process_in_order(
     assert out.read_bytes() == alone
 
 
+def test_fields_are_extracted_as_in_one_process(sft_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents with a list, a choice, and one that cannot be read."""
+    (tmp_path / "ferry.yaml").write_text(
+        'fields:\n  time: When does the ferry leave?\n  piers: {question: "Which piers?", many: true}\n'
+        '  kind: {question: "What leaves?", type: choice, options: [ferry, train]}\n'
+    )
+    for n in range(8):
+        (tmp_path / f"{n}.txt").write_text(f"The ferry leaves at {n}:40 from pier {n}." if n else "")
+    for name, words in (("alone", []), ("shared", ["--ray", "local", "--workers", 2])):
+        given = ["extract", tmp_path / "ferry.yaml", tmp_path / "*.txt", "--out", tmp_path / f"{name}.csv"]
+        assert palmette(monkeypatch, *given, "--model", sft_run, *words) == 0
+    for ending in ("csv", "csv.lines.jsonl"):
+        shared = (tmp_path / f"shared.{ending}").read_bytes()
+        assert shared == (tmp_path / f"alone.{ending}").read_bytes()
+        assert b"is empty" in shared
+    settings = [
+        json.loads((tmp_path / f"{name}.csv.lines.jsonl.manifest.json").read_text())["settings"]
+        for name in ("alone", "shared")
+    ]
+    assert settings[0] == settings[1]
+
+
 def test_a_worker_that_is_killed_loses_nothing(sft_run: Path, questions: Path, alone: bytes, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     killed: list[int] = []

@@ -14,6 +14,7 @@ from palmette.errors import DataError, ModelError
 from palmette.inference.conversation import Conversation, Generation
 from palmette.model.attention import BACKENDS
 from tests.support.models import tiny_llama
+from tests.support.replies import stock_reply
 
 HELLO, AGAIN = "When does the ferry leave?", "From which pier?"
 SYSTEM = "You answer questions about a harbour."
@@ -26,27 +27,6 @@ def model(tokenizer: PreTrainedTokenizerFast) -> Any:
 
 def talk(model: Any, tokenizer: Any, *, system: str | None = None, **settings: Any) -> Conversation:
     return Conversation(model, tokenizer, system=system, generation=Generation(**{"max_new_tokens": 12, **settings}))
-
-
-def stock_reply(model: Any, tokenizer: Any, messages: list[dict[str, str]], num_tokens: int = 12) -> str:
-    """The greedy reply by transformers alone: its own template and generation, on a plain row."""
-    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=False)
-    stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    previous = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        made = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=num_tokens,
-            do_sample=False,
-            eos_token_id=stop,
-            pad_token_id=stop,
-        )[0, ids.shape[1] :].tolist()
-    finally:
-        model.set_attn_implementation(previous)
-    made = made[: made.index(stop)] if stop in made else made
-    return str(tokenizer.decode(made, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 @pytest.mark.parametrize("system", [None, SYSTEM])

@@ -49,6 +49,7 @@ def page(name: str) -> str:
     ("name", "where", "function"),
     [
         ("commands", "generate", "commands"),
+        ("http-api", "http_api", "http_api"),
         ("recipes", "recipe_reference", "recipes"),
         ("source-tree", "source_tree", "source_tree"),
     ],

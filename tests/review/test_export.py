@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palmette.data.preference import read_comparisons, read_verdicts
+from palmette.data.preference_sets import read_comparisons, read_verdicts
 from palmette.data.records import Answer, Document, Question
 from palmette.data.source import read_source
 from palmette.errors import DataError

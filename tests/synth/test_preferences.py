@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from palmette.data.preference import read_comparisons
+from palmette.data.preference_sets import read_comparisons
 from palmette.errors import DataError
 from palmette.rollouts.rewards import RewardMixture
 from palmette.rollouts.sampling import Sampling

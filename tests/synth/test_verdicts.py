@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from palmette.data.preference import read_comparisons
+from palmette.data.preference_sets import read_comparisons
 from palmette.data.records import Question
 from palmette.data.source import read_source
 from palmette.errors import DataError

@@ -12,7 +12,8 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from palmette.data.chat import Conversation, Part, Turn, read_chat
-from palmette.data.preference import Comparison, Verdict, read_comparisons, read_verdicts
+from palmette.data.preference import Comparison, Verdict
+from palmette.data.preference_sets import read_comparisons, read_verdicts
 from palmette.data.source import read_source
 from palmette.errors import DataError
 from palmette.tasks.chat import Chat

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from palmette.config.recipes import Recipe, read_section
 from palmette.data.chat import Part, Turn
-from palmette.data.preference import Comparison, read_comparisons, read_verdicts
+from palmette.data.preference import Comparison
+from palmette.data.preference_sets import read_comparisons, read_verdicts
 from palmette.errors import DataError, ModelError, PalmetteError, RecipeError, RunError
 from palmette.inference.answerer import load_answerer
 from palmette.inference.reward_model import load_reward

@@ -16,37 +16,20 @@ Other columns are ignored. A null means the same as a missing key.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-from palmette.arena.folder import is_arena
+from palmette.arena.source import open_votes
 from palmette.arena.style import Style, style_of
+from palmette.data.kinds import of_kind
 from palmette.data.source import raw_rows
 from palmette.data.text import short
 from palmette.data.values import is_number, without_nulls
+from palmette.data.votes import VOTE_COLUMNS, VOTER, Outcome, names_were_shown, read_models, read_outcome
 from palmette.errors import DataError
-from palmette.files import expand
 
-Outcome = Literal["left", "right", "tie", "both bad"]
-
-_COLUMNS = "Each row needs 'model_a', 'model_b' (or 'left', 'right') and 'winner'."
-_SIDES = (("model_a", "model_b"), ("left", "right"))
-_VOTER = ("judge", "voter", "worker")
 _PROMPT = ("prompt", "question_id", "question")
-_WINNERS: dict[str, Outcome] = {
-    "model_a": "left",
-    "left": "left",
-    "model_b": "right",
-    "right": "right",
-    "tie": "tie",
-    "tie (bothbad)": "both bad",
-    "bothbad": "both bad",
-    "both_bad": "both bad",
-    "both bad": "both bad",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,44 +96,37 @@ def read_votes(source: str, *, style: bool = False, store: str | None = None) ->
         if isinstance(row, DataError):
             raise row
         row = without_nulls(row)
-        if str(row.get("anony", True)).lower() in ("false", "0"):
+        if names_were_shown(row):
             num_named += 1
         else:
             votes.append(_vote(row, f"row-{number}", source, style=style))
     if not votes:
         left_out = f", and {num_named} whose names were shown first" if num_named else ""
-        raise DataError(f"{source} holds no votes{left_out}", _COLUMNS)
+        raise DataError(f"{source} holds no votes{left_out}", VOTE_COLUMNS)
     return VoteSet(source, digest, tuple(_scaled(votes)), num_named)
 
 
 def _source_rows(source: str, store: str | None) -> tuple[str, Iterable[dict[str, Any] | DataError]]:
     """The hash and the rows of a source."""
-    folder = expand(source)
-    if not is_arena(folder):
-        if store is not None:
-            raise DataError(f"{source} is not the folder of an arena, and a store is given", "Leave out --store.")
-        return raw_rows(source, default_split="train", columns=_COLUMNS, example="lmsys/chatbot_arena_conversations")
-    from palmette.arena.export import vote_rows  # its database needs the extra `web`
-
-    rows = vote_rows(folder, store)
-    return hashlib.sha256(json.dumps(rows).encode("utf-8")).hexdigest(), rows
+    opened = open_votes(source, store)
+    if opened is not None:
+        return opened
+    if store is not None:
+        raise DataError(f"{source} is not the folder of an arena, and a store is given", "Leave out --store.")
+    example = "lmsys/chatbot_arena_conversations"
+    digest, rows = raw_rows(source, default_split="train", columns=VOTE_COLUMNS, example=example)
+    return digest, of_kind(rows, source, "votes")
 
 
 def _vote(row: Mapping[str, Any], name: str, source: str, *, style: bool) -> Vote:
     where = f"{source}, {name}"
-    sides = next((pair for pair in _SIDES if all(key in row for key in pair)), None)
-    if sides is None or "winner" not in row:
-        missing = "'winner'" if sides else "two models"
-        raise DataError(f"{where} has no {missing}", _COLUMNS)
-    left, right = (read_model(row[key], f"{where}: {key!r}") for key in sides)
-    if left == right:
-        raise DataError(f"{where} compares {left!r} with itself", "A vote is about two models. Remove the row.")
+    left, right = read_models(row, where)
     return Vote(
         str(row.get("id", name)),
         left,
         right,
         read_outcome(row["winner"], left, right, where),
-        voter=_first(row, _VOTER),
+        voter=_first(row, VOTER),
         prompt=_first(row, _PROMPT),
         language=_first(row, ("language",)),
         category=_first(row, ("category", "category_tag")),
@@ -158,46 +134,6 @@ def _vote(row: Mapping[str, Any], name: str, source: str, *, style: bool) -> Vot
         time=_time(row, where),
         styles=read_styles(row, where) if style else None,
     )
-
-
-def read_model(value: Any, where: str) -> str:
-    """The name of a model in a row of votes.
-
-    Args:
-        value: the value.
-        where: the source, the row and the column, for messages.
-
-    Raises:
-        DataError: it is no name.
-    """
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where} is {short(value)}, not the name of a model", _COLUMNS)
-    return value.strip()
-
-
-def read_outcome(value: Any, left: str, right: str, where: str) -> Outcome:
-    """Who won, as a row of votes says it.
-
-    Args:
-        value: the value.
-        left: the first model.
-        right: the second one.
-        where: the source and the row, for messages.
-
-    Raises:
-        DataError: it names no outcome.
-    """
-    text = str(value).strip()
-    found = _WINNERS.get(text.lower())
-    if found is None:
-        by_name: dict[str, Outcome] = {left: "left", right: "right"}
-        found = by_name.get(text)
-    if found is None:
-        raise DataError(
-            f"{where}: 'winner' is {short(value)}",
-            "It is model_a, model_b, left, right, the name of one of both models, tie, or both_bad.",
-        )
-    return found
 
 
 def _first(row: Mapping[str, Any], keys: Iterable[str]) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from palmette.cli.options import DATA, PATH, SeedOption
-from palmette.cli.packages import check_web_packages
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.arena.leaderboard import Leaderboard
@@ -63,12 +62,8 @@ def arena_rank(
     It fits Bradley-Terry strengths, with intervals that take the votes of one person as one observation, and says what
     weakens the ranking.
     """
-    from palmette.arena.folder import is_arena
     from palmette.cli.console import stdout
     from palmette.studies.ranking import PAGE, rank_votes
-
-    if is_arena(votes):
-        check_web_packages("the votes of an arena need packages", "alembic", "sqlalchemy")
 
     found = rank_votes(votes, store=store, ties=ties, style=style, by=by, num_samples=samples, seed=seed, out=out)
     console = stdout()

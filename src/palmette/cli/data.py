@@ -22,7 +22,9 @@ StageName = Literal["sft", "reward", "dpo", "kto", "grpo", "ppo", "pretrain"]
 def check(
     source: Annotated[
         str,
-        typer.Argument(help="A data file, builtin:train, or a data set of the Hugging Face hub.", **DATA),
+        typer.Argument(
+            help="A data file, the folder of an arena, builtin:train, or a data set of the Hugging Face hub.", **DATA
+        ),
     ],
     stage: Annotated[
         StageName | None, typer.Option("--stage", help="Also check that this training stage can learn from the data.")
@@ -40,11 +42,12 @@ def check(
 
     Every record is read and checked. The exit code is 0 if nothing is wrong, and 1 if something is.
     """
+    from palmette.arena.source import open_votes
     from palmette.cli.console import print_json
     from palmette.data.check import check_data
     from palmette.train.stages import STAGES
 
-    report = check_data(source, STAGES[stage].data_kinds if stage is not None else ())
+    report = check_data(source, STAGES[stage].data_kinds if stage is not None else (), opened=open_votes(source))
     if not as_json:
         _print_report(report)
     counts = _counted(report) if tokens else None

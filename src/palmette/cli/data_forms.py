@@ -14,7 +14,10 @@ if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.tasks.qa_prompt import QaPrompt
 
 SourceArgument = Annotated[
-    str, typer.Argument(help="A data file, builtin:train, or a data set of the Hugging Face hub.", **DATA)
+    str,
+    typer.Argument(
+        help="A data file, the folder of an arena, builtin:train, or a data set of the Hugging Face hub.", **DATA
+    ),
 ]
 ColumnsOption = Annotated[
     list[str] | None,
@@ -47,14 +50,17 @@ def show(
 
     Texts whose name stands in brackets are given and not learned. To check all records: palmette data check.
     """
+    from palmette.arena.source import open_votes
     from palmette.cli.console import stdout
     from palmette.data.showing import show_data
     from palmette.inference.excerpt import printable
 
-    shown = show_data(source, number, _columns(column))
+    shown = show_data(source, number, _columns(column), open_votes(source))
     out = stdout()
     out.print(f"{source}: {shown.kind}", markup=False)
     out.print(f"form: {shown.form}", markup=False)
+    if shown.counted:
+        out.print(shown.counted, markup=False)
     if shown.unused:
         out.print(f"columns that are not used: {printable(', '.join(shown.unused))}", markup=False)
     for index, record in enumerate(shown.records, 1):
@@ -86,6 +92,7 @@ def export(
     """
     import json
 
+    from palmette.arena.source import open_votes
     from palmette.cli.console import command_line, stderr
     from palmette.data.check import check_data
     from palmette.errors import DataError
@@ -93,7 +100,7 @@ def export(
     from palmette.tasks.qa_prompt import load_prompt
 
     check_absent(out)
-    report = check_data(source)
+    report = check_data(source, opened=open_votes(source))
     if report.problems:
         raise DataError(report.problems[0].shown[0], f"Correct it: {command_line('data', 'check', source)}")
     if not report.records:

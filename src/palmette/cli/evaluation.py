@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.evaluate.retention.scores import Retention
     from palmette.evaluate.reward_metrics import RewardMetrics
     from palmette.evaluate.squad import Evaluation
-    from palmette.inference.calibration import Guarantee
 
 # Label and factor of each figure of `eval divergence` in the terminal.
 _DIVERGENCE = {
@@ -306,24 +304,9 @@ def calibrate(
         joined=joined,
         say=stderr().print,
     )
-    for line in (*found.explain(), *_guarantee(found.guarantee)):
+    for line in (*found.explain(), *(found.guarantee.explain() if found.guarantee else ())):
         stdout().print(line)
     stderr().print(f"fitted on {found.num_questions} questions of {data}, and stored in {model}")
-
-
-def _guarantee(guarantee: Guarantee | None) -> Iterator[str]:
-    """What is guaranteed, and what that rests on."""
-    if guarantee is None:
-        return
-    yield (
-        f"guarantee: at most {guarantee.target_error:.1%} of the answers given are wrong, "
-        f"with {guarantee.confidence:.0%} confidence (tested: {guarantee.num_wrong} of {guarantee.num_answered} "
-        f"answers wrong, in {guarantee.num_documents} documents. {guarantee.num_tested} answers could be given)"
-    )
-    yield (
-        f"design effect {guarantee.design_effect:.2f}: the guarantee takes into account that the answers of one "
-        "document are alike. It rests on documents that are drawn independently, from the same source as later ones"
-    )
 
 
 def _print_evaluation(result: Evaluation, name: str, out: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from palmette.cli.options import (
+    DATA,
     MODEL,
     PATH,
     Answering,
@@ -15,11 +17,86 @@ from palmette.cli.options import (
     expanded,
     read_answering,
 )
+from palmette.cli.predict import Cluster, read_cluster
 
 if TYPE_CHECKING:  # commands import what they need when they run
+    from palmette.data.source import OnBad
+    from palmette.decode.span_decoder import Effort
+    from palmette.extraction.labels import Labels
+    from palmette.extraction.promise import Promise
     from palmette.extraction.schema import Schema
+    from palmette.inference.answerer import Answerer
+    from palmette.inference.names import ModelSource
+    from palmette.inference.tally import Tally
 
 
+FilesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help='Documents, folders, or patterns like "*.pdf".',
+        **{**MODEL, "metavar": "FILE"},
+    ),
+]
+TableOption = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        help="Table to write: .csv, .jsonl, .parquet or .xlsx. With --learn, questions as .jsonl or .json.",
+        **PATH,
+    ),
+]
+LearnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--learn",
+        help="Extract nothing, and turn this file of labelled fields into questions to train on: rows with "
+        "document, field and value, or a table that this command wrote, with corrected cells.",
+        **DATA,
+    ),
+]
+OnBadOption = Annotated[
+    Literal["error", "drop"],
+    typer.Option(help="Whether a bad label is an error, or is left out and counted."),
+]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The guarantee that is wanted: what the options of `read_tested` say.
+
+    Attributes:
+        target_error: the largest share of wrong values. No guarantee if None.
+        labelled: the labelled fields that test it.
+        confidence: confidence level of the guarantee.
+    """
+
+    target_error: float | None = None
+    labelled: str | None = None
+    confidence: float = 0.95
+
+
+def read_tested(
+    *,
+    target_error: Annotated[
+        float | None,
+        typer.Option(
+            help="Guarantee that at most this share of the values is wrong, such as 0.05, tested on --labelled."
+        ),
+    ] = None,
+    labelled: Annotated[
+        str | None,
+        typer.Option(help="Labelled fields of other documents, as for --learn, which test the guarantee.", **DATA),
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Confidence level of the guarantee.")] = 0.95,
+) -> Tested:
+    """What the options of a command say about a guarantee."""
+    if (target_error is None) != (labelled is None):
+        raise typer.BadParameter("--target-error and --labelled need each other")
+    return Tested(target_error, labelled, confidence)
+
+
+@expanded("cluster", read_cluster)
+@expanded("tested", read_tested)
 @expanded("answering", read_answering, without=("decoder",))
 def extract(
     *,
@@ -27,55 +104,141 @@ def extract(
         Path,
         typer.Argument(help="A YAML file with the fields, or a JSON Schema as .json.", **{**PATH, "metavar": "SCHEMA"}),
     ],
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            help='Documents, folders, or patterns like "*.pdf".',
-            **{**MODEL, "metavar": "FILE"},
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Table to write: .csv, .jsonl, .parquet or .xlsx.", **PATH)],
+    files: FilesArgument = None,
+    out: TableOption,
     page: Annotated[
         Path | None, typer.Option("--page", help="HTML page to write, with each value in its document.", **PATH)
     ] = None,
+    learn: LearnOption = None,
+    on_bad_record: OnBadOption = "error",
+    tested: Tested,
     model: ChosenModelOption = None,
     answering: Answering,
+    cluster: Cluster,
 ) -> None:
     """Read the fields of a schema out of documents, into a table.
 
     Each value is copied from its document, with its place, its probability and the probability that the document does
     not hold it. Its number, amount or date stands beside it where a rule reads one. A field that is not in a document
     stays empty. A file that cannot be read becomes a row with its error. A job that was stopped continues with the same
-    command.
+    command. With --target-error, the share of wrong values is guaranteed. With --learn, labelled fields become
+    training data instead.
     """
+    if learn is not None:
+        if files or page is not None:
+            raise typer.BadParameter("--learn reads the documents that its rows name, and writes questions alone")
+        _learn(schema, learn, out, on_bad_record)
+        return
+    if not files:
+        raise typer.BadParameter("name the documents, or give --learn FILE")
+    _extract(schema, files, out, page, on_bad_record, tested, model, answering, cluster)
+
+
+def _extract(
+    path: Path,
+    files: list[str],
+    out: Path,
+    page: Path | None,
+    on_bad_record: OnBad,
+    tested: Tested,
+    model: str | None,
+    answering: Answering,
+    cluster: Cluster,
+) -> None:
+    """Read the fields and write the table."""
     from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr
     from palmette.data.inputs import find_documents
+    from palmette.extraction.labels import read_labels
     from palmette.extraction.schema import read_schema
     from palmette.extraction.table import check_format
     from palmette.inference.names import open_source
-    from palmette.startup import quick_imports
 
     news = stderr()
     check_format(out)
-    known = read_schema(schema)
+    known = read_schema(path)
     names, left_out = find_documents(files)
     if left_out:
         news.print(f"left out {left_out} file{'s' if left_out > 1 else ''} of other kinds")
+    labels = read_labels(tested.labelled, known, on_bad_record=on_bad_record) if tested.labelled else None
     opened = open_source(named_or_chosen(model, news))
-    with quick_imports(freeze=True):
-        from palmette.extraction.job import check_job, extract_files, lines_of
-        from palmette.inference.answerer import open_answerer
-    lines = lines_of(out)
-    check_job(known, names, out)
-    answerer = open_answerer(opened, attention=answering.attention, calibrated=answering.calibration)
-    effort = answerer.effort(answering.max_words, answering.inside_words)
-    tally = extract_files(answerer, known, names, lines, effort=effort)
+    lines, tally = _lines(opened, known, names, out, answering, cluster, labels, tested)
     if tally.interrupted:
         safe = f"{tally.rows // len(known.fields)} of {len(names)} documents are safe in {lines}"
         news.print(f"stopped: {safe}. Give the same command again to continue.")
         raise typer.Exit(130)
     news.print(_write(known, lines, out, page))
+
+
+def _lines(
+    opened: ModelSource,
+    schema: Schema,
+    names: tuple[str, ...],
+    out: Path,
+    answering: Answering,
+    cluster: Cluster,
+    labels: Labels | None,
+    tested: Tested,
+) -> tuple[Path, Tally]:
+    """Read the fields of all documents, here or on a cluster. The result is the file of lines, and what was done."""
+    from palmette.startup import quick_imports
+
+    with quick_imports(freeze=True):
+        from palmette.extraction.job import check_job, extract_files, extract_on_cluster, lines_of
+        from palmette.inference.answerer import open_answerer
+        from palmette.inference.cluster import Reading
+    lines, promise = lines_of(out), None
+    check_job(schema, names, out)
+    if cluster.address is None or labels is not None:
+        answerer = open_answerer(opened, attention=answering.attention, calibrated=answering.calibration)
+        effort = answerer.effort(answering.max_words, answering.inside_words)
+        promise = _promise(answerer, effort, schema, labels, tested)
+        if cluster.address is None:
+            return lines, extract_files(answerer, schema, names, lines, effort=effort, promise=promise)
+    reading = Reading(
+        opened.name, answering.attention, answering.calibration, answering.max_words, answering.inside_words
+    )
+    done = extract_on_cluster(
+        reading, schema, names, lines, address=cluster.address, workers=cluster.workers, promise=promise
+    )
+    return lines, done
+
+
+def _promise(
+    answerer: Answerer, effort: Effort, schema: Schema, labels: Labels | None, tested: Tested
+) -> Promise | None:
+    """The promise that is wanted, tested and said. None if none is wanted."""
+    if labels is None or tested.target_error is None:
+        return None
+    from palmette.cli.console import stderr
+    from palmette.extraction.promise import make_promise
+
+    stderr().print(f"{labels.summary()}, in {labels.source}")
+    target = {"target_error": tested.target_error, "confidence": tested.confidence}
+    promise = make_promise(answerer, schema, labels, effort, **target)
+    for line in promise.explain():
+        stderr().print(line)
+    return promise
+
+
+def _learn(path: Path, labelled: str, out: Path, on_bad_record: OnBad) -> None:
+    """Write labelled fields as questions, and say how to train on them."""
+    from palmette.cli.console import invoked_as, stderr
+    from palmette.extraction.labels import questions_to_learn, read_labels
+    from palmette.extraction.schema import read_schema
+    from palmette.files import format_yaml
+    from palmette.synth.rationale_file import check_output, write_questions
+
+    check_output(out)
+    schema = read_schema(path)
+    found = read_labels(labelled, schema, on_bad_record=on_bad_record)
+    number = write_questions(questions_to_learn(found.documents, schema), out)
+    recipe = {"output": f"runs/{out.stem}", "start": "reader", "data": {"train": [str(out)]}}
+    stderr().print(
+        f"{found.summary()}. They are {number} questions in {out}. To train on them, save this as {out.stem}.yaml:"
+    )
+    stderr().print(format_yaml(recipe).rstrip())
+    stderr().print(f"and give the command: {invoked_as()} train sft {out.stem}.yaml")
 
 
 def _write(schema: Schema, lines: Path, out: Path, page: Path | None) -> str:

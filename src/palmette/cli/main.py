@@ -140,6 +140,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
         "predict": Command("predict:predict", "Answer files of questions, or put questions to many documents."),
         "extract": Command("extract:extract", "Read the fields of a schema out of documents, into a table."),
         "chat": Command("chat:chat", "Talk with a model in the terminal."),
+        "serve": Command("serve:serve", "Serve models over HTTP, for OpenAI clients and others."),
         "mcmc": Command("mcmc:mcmc", "Fill the blanks of a text with an encoder."),
     },
     "Train": {

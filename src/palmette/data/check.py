@@ -21,9 +21,11 @@ from palmette.data.inputs import DOCUMENT_SUFFIXES, QuestionFile
 from palmette.data.json_files import is_json_list
 from palmette.data.kinds import KINDS, Kind, kind_of, wrong_kind
 from palmette.data.preference import Comparison, Verdict, parse_comparisons, parse_verdicts
+from palmette.data.preference_sets import Opened
 from palmette.data.records import Document
 from palmette.data.source import checked_records, open_rows
 from palmette.data.tables import SUFFIXES, is_table, open_table
+from palmette.data.votes import read_contests
 from palmette.errors import DataError
 from palmette.files import expand
 
@@ -80,16 +82,19 @@ class Report:
         return sum(one.count for one in self.problems)
 
 
-def check_data(source: str, wanted: Sequence[Kind] = ()) -> Report:
+def check_data(source: str, wanted: Sequence[Kind] = (), *, opened: Opened | None = None) -> Report:
     """Look at every record of a source.
 
     Args:
         source: builtin:train, a file, or a data set of the Hugging Face hub.
         wanted: the kinds of data that are needed. Any kind will do if it is empty. Another kind is a problem.
+        opened: the hash and the rows of the source, if it was opened already.
 
     Raises:
         DataError: there is no such source, it cannot be read at all, or its rows show no kind of data.
     """
+    if opened is not None:
+        return _wanted(_votes(source, list(opened[1])), "votes", wanted)
     path = expand(source)
     _check_may_be_data(path, source)
     if source.startswith("builtin:") or (path.suffix == ".json" and not is_json_list(path)):
@@ -105,6 +110,8 @@ def check_data(source: str, wanted: Sequence[Kind] = ()) -> Report:
         report = _conversations(source, rows)
     elif kind == "judged answers":
         report = _judged(source, rows)
+    elif kind == "votes":
+        report = _votes(source, rows)
     elif kind == "texts":
         report = _texts(source, rows)
     else:
@@ -240,6 +247,23 @@ def _preferences(source: str, rows: Sequence[dict[str, Any] | DataError], kind: 
     if margins := sum(one.margin is not None for one in compared):
         facts.append(("margins", str(margins)))
     return _report(source, kind, facts, errors, compared)
+
+
+def _votes(source: str, rows: Sequence[dict[str, Any] | DataError]) -> Report:
+    """Votes with what they become. A record is bad if its pair or its verdict is."""
+    found = read_contests(rows, source)
+    pairs = list(parse_comparisons(found.pair_rows(), source))
+    verdicts = list(parse_verdicts(found.verdict_rows(), source))
+    compared = [one for one in pairs if isinstance(one, Comparison)]
+    judged = [one for one in verdicts if isinstance(one, Verdict)]
+    num_good = sum(one.label for one in judged)
+    facts = [
+        ("votes", found.counts.words()),
+        ("pairs to learn from", str(len(compared))),
+        ("verdicts for KTO", f"{len(judged)}, of which {num_good} are good and {len(judged) - num_good} bad"),
+    ]
+    errors = [one for one in (*pairs, *verdicts) if isinstance(one, DataError)]
+    return _report(source, "votes", facts, [*found.errors, *errors], compared)
 
 
 def _judged(source: str, rows: Sequence[dict[str, Any] | DataError]) -> Report:

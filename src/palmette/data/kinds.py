@@ -14,7 +14,7 @@ from typing import Any, Literal
 from palmette.data.values import without_nulls
 from palmette.errors import DataError
 
-Kind = Literal["texts", "questions", "conversations", "preferences", "verdicts", "judged answers"]
+Kind = Literal["texts", "questions", "conversations", "preferences", "verdicts", "votes", "judged answers"]
 Row = Mapping[str, Any]
 _LOOKED_AT = 20  # rows, so that a stray one does not decide
 
@@ -58,6 +58,10 @@ def _is_judged(row: Row) -> bool:
     return isinstance(row.get("label"), bool) and _has_one(row, *_JUDGED) and _has_one(row, "question", "id")
 
 
+def _is_vote(row: Row) -> bool:
+    return "winner" in row and (_has(row, "model_a", "model_b") or _has(row, "left", "right"))
+
+
 # The order matters: a verdict has the columns of a conversation too, and a judged answer may have its document.
 KINDS: dict[Kind, DataKind] = {
     "preferences": DataKind(
@@ -73,6 +77,13 @@ KINDS: dict[Kind, DataKind] = {
         "Verdicts on completions are for palmette train kto.",
         _is_verdict,
         lambda row: _has(row, "label", "completion"),
+    ),
+    "votes": DataKind(
+        "votes on pairs of answers",
+        "'model_a', 'model_b', 'winner', 'conversation_a' and 'conversation_b'",
+        "Votes are for palmette train dpo, train reward, train kto, eval reward and arena rank.",
+        _is_vote,
+        lambda row: _has_one(row, "winner", "model_a", "model_b"),
     ),
     "judged answers": DataKind(
         "judged answers",

@@ -19,22 +19,19 @@ several turns. A prompt is never guessed from what two texts have in common.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from palmette.data.chat import Part, Role, Turn, turns_of
-from palmette.data.kinds import of_kind
-from palmette.data.source import OnBad, open_rows
 from palmette.data.text import short
 from palmette.data.values import is_number, read_id, without_nulls
 from palmette.errors import DataError, kind_of_value
 
 Reason = Literal["format", "empty", "identical", "prompt differs", "tied", "same id", "template", "too long"]
-_COMPARISON = "Each row needs 'prompt', 'chosen' and 'rejected', or 'prompt' and 'ranked' (a list, best first)."
-_VERDICT = "Each row needs 'prompt', 'completion' and 'label' (true or false)."
+COMPARISON_COLUMNS = "Each row needs 'prompt', 'chosen' and 'rejected', or 'prompt' and 'ranked' (a list, best first)."
+VERDICT_COLUMNS = "Each row needs 'prompt', 'completion' and 'label' (true or false)."
 # The columns by which a row's form is known.
 _FORMS = ("chosen", "ranked", "completions")
 
@@ -79,88 +76,7 @@ class Verdict:
     label: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DroppedRecord:
-    """A record that was left out, with the kind of its problem and the message that names it."""
-
-    reason: Reason
-    problem: str
-
-
 Record = TypeVar("Record", Comparison, Verdict)
-
-
-@dataclass(frozen=True, slots=True)
-class PreferenceSet(Generic[Record]):
-    """Records read from one source.
-
-    Attributes:
-        source: where they came from, as the user named it.
-        records: what was read.
-        sha256: hash of the source's bytes, or the hub's fingerprint.
-        dropped: records left out under the policy "drop".
-    """
-
-    source: str
-    records: tuple[Record, ...]
-    sha256: str
-    dropped: tuple[DroppedRecord, ...] = field(default=())
-
-    @property
-    def counts(self) -> dict[Reason, int]:
-        """The number of records left out, by reason, the most frequent first."""
-        return count_reasons(self.dropped)
-
-    def describe(self) -> dict[str, Any]:
-        """The source of the records, its hash and their number, for manifests and reports."""
-        return {"source": self.source, "sha256": self.sha256, "records": len(self.records)}
-
-
-def read_comparisons(
-    source: str,
-    *,
-    default_split: str = "train",
-    on_bad_record: OnBad = "error",
-    limit: int | None = None,
-    columns: Mapping[str, str] | None = None,
-) -> PreferenceSet[Comparison]:
-    """Read and check pairs and ranked lists.
-
-    Args:
-        source: a .jsonl file or a hub data set. The module describes their rows.
-        default_split: the split of a hub data set whose name gives none after a colon.
-        on_bad_record: "error" refuses the source. "drop" leaves bad records out and counts them.
-        limit: read at most so many good records, the first ones. The rest is not checked.
-        columns: the names of columns that the data call otherwise, as {ours: theirs}.
-
-    Raises:
-        DataError: there is no such source, a record is bad (the message names the first and counts them all), or
-            nothing is left.
-    """
-    digest, rows = open_rows(
-        source,
-        default_split=default_split,
-        columns=_COMPARISON,
-        example="trl-lib/ultrafeedback_binarized",
-        names=columns,
-    )
-    return _collect(
-        parse_comparisons(of_kind(rows, source, "preferences"), source), source, digest, on_bad_record, limit
-    )
-
-
-def read_verdicts(
-    source: str,
-    *,
-    default_split: str = "train",
-    on_bad_record: OnBad = "error",
-    limit: int | None = None,
-    columns: Mapping[str, str] | None = None,
-) -> PreferenceSet[Verdict]:
-    """Read and check verdicts. Arguments and errors are those of `read_comparisons`."""
-    example = "trl-lib/kto-mix-14k"
-    digest, rows = open_rows(source, default_split=default_split, columns=_VERDICT, example=example, names=columns)
-    return _collect(parse_verdicts(of_kind(rows, source, "verdicts"), source), source, digest, on_bad_record, limit)
 
 
 def parse_comparisons(rows: Iterable[dict[str, Any] | DataError], source: str) -> Iterator[Comparison | DataError]:
@@ -210,43 +126,6 @@ def _parse(
         seen[identifier] = number
 
 
-def _collect(
-    parsed: Iterable[Record | DataError], source: str, digest: str, on_bad_record: OnBad, limit: int | None
-) -> PreferenceSet[Record]:
-    records: list[Record] = []
-    errors: list[DataError] = []
-    for record in parsed:
-        if limit is not None and len(records) >= limit:
-            break
-        if isinstance(record, DataError):
-            errors.append(record)
-        else:
-            records.append(record)
-    dropped = tuple(DroppedRecord(getattr(error, "reason", "format"), error.problem) for error in errors)
-    read = PreferenceSet(source, tuple(records), digest, dropped)
-    if errors and on_bad_record == "error":
-        raise DataError(
-            f"{errors[0].problem} (bad records in all: {say_counts(read.counts)}, good ones: {len(records)})",
-            f"{errors[0].way_out} Or set data.on_bad_record: drop.",
-        )
-    if not records:
-        first = (
-            f"all were dropped ({say_counts(read.counts)}), first {errors[0].problem}" if errors else "it has no row"
-        )
-        raise DataError(f"{source}: no record is left: {first}", "Fix the records, or give another source.")
-    return read
-
-
-def count_reasons(dropped: Iterable[DroppedRecord]) -> dict[Reason, int]:
-    """The number of records left out, by reason, the most frequent first."""
-    return dict(Counter(record.reason for record in dropped).most_common())
-
-
-def say_counts(counts: dict[Reason, int]) -> str:
-    """Counts by reason in words: "3 identical, 1 empty"."""
-    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
-
-
 def _comparison(row: dict[str, Any], identifier: str, where: str) -> Comparison:
     sides = _ordered_sides(row, where)
     prompt, texts = _prompt_and_texts(row.get("prompt"), sides, where)
@@ -268,7 +147,7 @@ def _verdict(row: dict[str, Any], identifier: str, where: str) -> Verdict:
     if row.get("completion") is None or not isinstance(label, bool):
         has_completion = row.get("completion") is not None
         what = f"'label' is {short(label)}, not true or false" if has_completion else "no 'completion'"
-        raise PreferenceError("format", f"{where}: {what}", _VERDICT)
+        raise PreferenceError("format", f"{where}: {what}", VERDICT_COLUMNS)
     prompt, (text,) = _prompt_and_texts(row.get("prompt"), [("completion", row["completion"])], where)
     return Verdict(identifier, prompt, text, label)
 
@@ -278,14 +157,14 @@ def _ordered_sides(row: dict[str, Any], where: str) -> list[tuple[str, Any]]:
     forms = [name for name in _FORMS if row.get(name) is not None]
     if len(forms) != 1:
         what = "both " + " and ".join(map(repr, forms)) if forms else "none of 'chosen', 'ranked' and 'completions'"
-        raise PreferenceError("format", f"{where} has {what}", _COMPARISON)
+        raise PreferenceError("format", f"{where} has {what}", COMPARISON_COLUMNS)
     (form,) = forms
     if form == "chosen":
         return [("chosen", row["chosen"]), ("rejected", row.get("rejected"))]
     values = row[form]
     if not isinstance(values, list) or len(values) < 2:
         what = f"{len(values)} in a list" if isinstance(values, list) else kind_of_value(values)
-        raise PreferenceError("format", f"{where}: {form!r} is {what}, not a list of two or more", _COMPARISON)
+        raise PreferenceError("format", f"{where}: {form!r} is {what}, not a list of two or more", COMPARISON_COLUMNS)
     sides = [(f"{form} {number}", side) for number, side in enumerate(values, start=1)]
     return sides if form == "ranked" else [sides[index] for index in _order(row, len(sides), where)]
 

@@ -221,12 +221,9 @@ def _place(text: str, context: str, where: str, *, first: bool) -> Answer:
         first: whether the first place counts if there are several, whole words before parts of words. If not, there
             must be one place only.
     """
-    words = text.split()
-    exact = re.escape(text) if text in context else r"\s+".join(map(re.escape, words))
-    places = [match.span() for match in re.finditer(exact, context)] if words else []
+    places = find_places(text, context, whole=False)
     if first and len(places) > 1:
-        whole = [match.span() for match in re.finditer(rf"(?<!\w){exact}(?!\w)", context)]
-        places = (whole or places)[:1]
+        places = find_places(text, context, whole=True)[:1]
     if len(places) != 1:
         way_out = "Copy the answer from the document, letter by letter."
         raise DataError(
@@ -235,6 +232,25 @@ def _place(text: str, context: str, where: str, *, first: bool) -> Answer:
         )
     start, end = places[0]
     return Answer(context[start:end], start)
+
+
+def find_places(text: str, context: str, *, whole: bool) -> list[tuple[int, int]]:
+    """Where a text stands, as (start, end). White space in it may be any white space of the context.
+
+    Args:
+        text: the text. Without words it stands nowhere.
+        context: the document.
+        whole: leave out places inside of longer words, unless there are no others.
+
+    >>> find_places("pier 3", "pier 30, pier 3", whole=True)
+    [(9, 15)]
+    """
+    words = text.split()
+    exact = re.escape(text) if text in context else r"\s+".join(map(re.escape, words))
+    places = [match.span() for match in re.finditer(exact, context)] if words else []
+    if whole and len(places) > 1:
+        return [match.span() for match in re.finditer(rf"(?<!\w){exact}(?!\w)", context)] or places
+    return places
 
 
 def dump_rows(documents: Iterable[Document]) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from palmette.data.chat import Conversation, parse_chat
 from palmette.data.forms import form_of, standard_rows
 from palmette.data.json_files import is_json_list
 from palmette.data.kinds import KINDS, Kind, kind_of
 from palmette.data.preference import Comparison, Verdict, parse_comparisons, parse_verdicts, turn_text
+from palmette.data.preference_sets import Opened
 from palmette.data.records import Document
 from palmette.data.source import checked_records, raw_rows
+from palmette.data.votes import read_contests
 from palmette.errors import DataError
 from palmette.files import expand
 
@@ -26,6 +28,7 @@ class Shown:
         uses: what takes it.
         form: the form of its rows, in words.
         unused: columns that are not used.
+        counted: what was counted of votes, in words. "" for other data.
         records: its first records, each as (role or name, text) lines. Texts that are not learned have a name in
             brackets.
     """
@@ -35,15 +38,19 @@ class Shown:
     form: str
     unused: tuple[str, ...]
     records: tuple[tuple[tuple[str, str], ...], ...]
+    counted: str = ""
 
 
-def show_data(source: str, number: int, columns: Mapping[str, str] | None = None) -> Shown:
+def show_data(
+    source: str, number: int, columns: Mapping[str, str] | None = None, opened: Opened | None = None
+) -> Shown:
     """Read the beginning of a source.
 
     Args:
         source: a file, builtin:train, or a data set of the hub.
         number: how many records to show.
         columns: the names of columns that the data call otherwise, as {ours: theirs}.
+        opened: the hash and the rows of the source, if it was opened already.
 
     Raises:
         DataError: it cannot be read, its rows show no kind of data, or one of the first records is bad.
@@ -51,7 +58,8 @@ def show_data(source: str, number: int, columns: Mapping[str, str] | None = None
     if source.startswith("builtin:") or _is_squad(source):
         records = tuple(_document(one) for one in islice(checked_records(source), number))
         return Shown(KINDS["questions"].title, KINDS["questions"].uses, "SQuAD v2", (), records)
-    _, raw = raw_rows(source, default_split="train", columns="", example="HuggingFaceTB/smoltalk:train")
+    _, raw = opened or raw_rows(source, default_split="train", columns="", example="HuggingFaceTB/smoltalk:train")
+    raw = iter(raw)
     first = list(islice(raw, max(number, 20)))
     standard = list(standard_rows(first, columns))
     rows = [row for row in standard if isinstance(row, dict)]
@@ -63,10 +71,23 @@ def show_data(source: str, number: int, columns: Mapping[str, str] | None = None
             f"{source}: the rows show no kind of data, since they have {names or 'nothing'}",
             "Name the columns: --column OURS=THEIRS, and in a recipe data.columns.",
         )
+    if kind == "votes":
+        return _votes(list(standard_rows(chain(first, raw), columns)), number, source)
     form = next((form for row in first if isinstance(row, dict) and (form := form_of(row)) is not None), None)
     records = tuple(islice(_records(standard, kind, source), number))
     named = f"{form.name} ({form.keys})" if form else f"palmette's own, {KINDS[kind].columns}"
     return Shown(KINDS[kind].title, KINDS[kind].uses, named, _unused(rows, kind), records)
+
+
+def _votes(rows: list[dict[str, object] | DataError], number: int, source: str) -> Shown:
+    """The first pairs that votes become, then the first verdicts. All votes are read, since they are taken together."""
+    found = read_contests(rows, source)
+    if found.errors:
+        raise found.errors[0]
+    made = chain(parse_comparisons(found.pair_rows(), source), parse_verdicts(found.verdict_rows(), source))
+    records = tuple(tuple(_lines(one)) for one in islice(made, number) if not isinstance(one, DataError))
+    kind = KINDS["votes"]
+    return Shown(kind.title, kind.uses, f"votes, {kind.columns}", (), records, f"{found.counts.words()}.")
 
 
 def _is_squad(source: str) -> bool:

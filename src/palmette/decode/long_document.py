@@ -20,7 +20,7 @@ from palmette.data.records import Document, Question
 from palmette.decode.asking import Job, Reading
 from palmette.decode.posterior import SpanPosterior, WindowScores
 from palmette.decode.prediction import Prediction
-from palmette.decode.prefix_cache import States
+from palmette.decode.prefix_cache import PrefixCache, States
 from palmette.decode.ranking import WindowRanking, by_rank
 from palmette.decode.span_decoder import AskedWindow, SpanDecoder
 
@@ -68,6 +68,8 @@ class LongDocument:
         first_look: how much is read for a question. Everything if None.
         store: keeps what was read beyond this document.
         kept_bytes: how many bytes of keys and values stay in memory.
+        cache: what questions are asked in, as `SpanDecoder.new_cache` makes it. Documents of one decoder may share it.
+            One of its own if None.
 
     Attributes:
         num_windows: the number of windows of the document.
@@ -82,6 +84,7 @@ class LongDocument:
         first_look: FirstLook | None = None,
         store: StateStore | None = None,
         kept_bytes: int = KEPT_BYTES,
+        cache: PrefixCache | None = None,
     ) -> None:
         self._decoder, self._document, self._store = decoder, document, store
         self._windows = decoder.windows(document.text)
@@ -89,10 +92,15 @@ class LongDocument:
         whole = first_look is None or self.num_windows <= first_look.whole_windows
         self._look = None if whole else first_look
         self._ranking = WindowRanking(document.text, self._windows) if self._look else None
-        self._cache = decoder.new_cache()
+        self._cache = cache or decoder.new_cache()
         self._states: OrderedDict[int, States] = OrderedDict()
         self._kept_bytes = kept_bytes
         self._readings: OrderedDict[int, Reading] = OrderedDict()
+
+    @property
+    def num_kept_tokens(self) -> int:
+        """The number of tokens of the document whose keys and values are in memory."""
+        return sum(states[0][0].shape[-2] for states in self._states.values())
 
     def posteriors(self, questions: Sequence[Question], watch: Watch = lambda *_: None) -> dict[str, SpanPosterior]:
         """The posterior of each question, by its id.

@@ -119,11 +119,9 @@ def fit(
     """
     check_cost(cost_wrong)
     documents = list({text_hash(case.document): case.document for case in cases}.values())
-    fits, tests = list(cases), []
+    fits, tests = list(cases), list[Case]()
     if target_error is not None:
-        first = {text_hash(document) for document in halves(documents)[0]}
-        fits = [case for case in cases if text_hash(case.document) in first]
-        tests = [case for case in cases if text_hash(case.document) not in first]
+        fits, tests = split(cases)
     decision = fit_odds(fits)
     guarantee = None
     if target_error is None:
@@ -162,6 +160,13 @@ def halves(documents: Sequence[Document]) -> tuple[list[Document], list[Document
     order = {key: rank for rank, key in enumerate(sorted({text_hash(document) for document in documents}))}
     first = [document for document in documents if order[text_hash(document)] % 2 == 0]
     return first, [document for document in documents if order[text_hash(document)] % 2]
+
+
+def split(cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+    """The questions of both halves of the documents."""
+    first = {text_hash(document) for document in halves([case.document for case in cases])[0]}
+    fits = [case for case in cases if text_hash(case.document) in first]
+    return fits, [case for case in cases if text_hash(case.document) not in first]
 
 
 def judge(case: Case, decision: Decision) -> JudgedAnswer | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from palmette import run
-from palmette.data.preference import Comparison, PreferenceSet, read_comparisons
+from palmette.data.preference import Comparison
+from palmette.data.preference_sets import PreferenceSet, read_comparisons
 from palmette.inference.names import ModelName, resolve_run
 from palmette.inference.reward_model import RewardModel, load_reward
 from palmette.model.attention import AttentionChoice

@@ -79,8 +79,12 @@ def choose_threshold(
             passes.
     """
     check_promise(target_error, confidence)
+    if missing := shortage(chooses, tests, target_error, confidence):
+        raise DataError(
+            f"the calibration set is too small: {missing}",
+            "Calibrate on more documents and questions, or promise less.",
+        )
     choosing, testing = _Half.of(chooses), _Half.of(tests)
-    _check_size((choosing, testing), target_error, confidence)
     passed: Guarantee | None = None
     failure = ""
     for threshold in _sequence(choosing, len(testing), target_error, confidence):
@@ -109,26 +113,28 @@ def choose_threshold(
     return passed
 
 
-def _check_size(halves: Sequence[_Half], target_error: float, confidence: float) -> None:
-    """Refuse halves that prove nothing even if all of their answers are right."""
+def shortage(
+    chooses: Sequence[JudgedAnswer], tests: Sequence[JudgedAnswer], target_error: float, confidence: float
+) -> str:
+    """What halves lack that prove nothing even if all of their answers are right. "" if they are large enough.
+
+    Which answers are right has no influence, so it may decide what is tested. Arguments as for `choose_threshold`.
+    """
     needed = smallest_sample(target_error, confidence)
     sizes = []
-    for half in halves:
-        _, answered_D = half.first(len(half))
+    for answers in (chooses, tests):
+        _, answered_D = _Half.of(answers).first(len(answers))
         documents = len(answered_D)
         least = design_effect(np.zeros_like(answered_D), answered_D) if documents else 1.0
-        sizes.append((math.floor(effective_size(len(half), documents, least, confidence) + 1e-9), documents))
-    if any(size < needed or documents < MIN_DOCUMENTS for size, documents in sizes):
-        stated = " and ".join(
-            f"{len(half)} in {documents} documents (worth {size})"
-            for half, (size, documents) in zip(halves, sizes, strict=True)
-        )
-        raise DataError(
-            f"the calibration set is too small: to promise at most {target_error:.1%} wrong with {confidence:.0%} "
-            f"confidence, each half needs answers worth at least {needed} independent ones in at least "
-            f"{MIN_DOCUMENTS} documents, and the halves have {stated}",
-            "Calibrate on more documents and questions, or promise less.",
-        )
+        size = math.floor(effective_size(len(answers), documents, least, confidence) + 1e-9)
+        sizes.append((len(answers), documents, size))
+    if all(size >= needed and documents >= MIN_DOCUMENTS for _, documents, size in sizes):
+        return ""
+    stated = " and ".join(f"{number} in {documents} documents (worth {size})" for number, documents, size in sizes)
+    return (
+        f"to promise at most {target_error:.1%} wrong with {confidence:.0%} confidence, each half needs answers worth "
+        f"at least {needed} independent ones in at least {MIN_DOCUMENTS} documents, and the halves have {stated}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

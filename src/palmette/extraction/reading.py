@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -14,6 +14,9 @@ from palmette.decode.prediction import Candidate, Prediction, find_span
 from palmette.decode.span_decoder import SpanDecoder, options_of
 from palmette.extraction.schema import Field, Schema
 from palmette.inference.job import answer_record, rounded
+
+# While decoding for a promise: the best span is found in any case, as where the promise was tested.
+WHOLE_SEARCH = Decision(always_answer=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +33,32 @@ class FieldPrediction(Prediction):
     options: tuple[tuple[str, float], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """By which rule a field gets values.
+
+    Attributes:
+        decision: how its probabilities become a value.
+        least: with `many`, the least probability of a value that is listed, where that of the field is lower.
+    """
+
+    decision: Decision
+    least: float = 0.0
+
+
 class FieldDecoder:
     """Reads the fields of a schema out of documents.
 
     Args:
         decoder: what answers.
         schema: the fields. A question that a document is asked is that of one of them.
+        rules: the rule of each field, by its name. That of the decoder for all if None.
     """
 
-    def __init__(self, decoder: SpanDecoder, schema: Schema) -> None:
+    def __init__(self, decoder: SpanDecoder, schema: Schema, rules: Mapping[str, Rule] | None = None) -> None:
         self._decoder = decoder
         self._fields = {field.question: field for field in schema.fields}
+        self._rules = rules or {field.name: Rule(decoder.decision) for field in schema.fields}
 
     def predict(self, documents: Sequence[Document]) -> Iterator[tuple[str, FieldPrediction]]:
         """(question id, what it says) for every question of the documents, as soon as each is known."""
@@ -58,14 +76,20 @@ class FieldDecoder:
     def _prediction(
         self, field: Field, posterior: SpanPosterior, options: SpanPosterior | None = None
     ) -> FieldPrediction:
-        decision = self._decoder.decision
-        whole = decision.decide(posterior, None)
-        said = FieldPrediction(**{one.name: getattr(whole, one.name) for one in fields(Prediction)})
+        rule = self._rules[field.name]
+        said = stated(rule.decision, posterior)
         if field.many:
-            return listed(said, field.least_probability)
+            return listed(said, max(field.least_probability, rule.least))
         if options is not None:
-            return chosen(said, _shares(field, options, 1.0 - (whole.no_answer_probability or 0.0)), decision)
-        return replace(said, values=whole.candidates[:1]) if whole.text else said
+            shares = _shares(field, options, 1.0 - (said.no_answer_probability or 0.0))
+            return chosen(said, shares, rule.decision)
+        return replace(said, values=said.candidates[:1]) if said.text else said
+
+
+def stated(decision: Decision, posterior: SpanPosterior) -> FieldPrediction:
+    """What a document says about a question, with every scored span as a candidate, and without values yet."""
+    whole = decision.decide(posterior, None)
+    return FieldPrediction(**{one.name: getattr(whole, one.name) for one in fields(Prediction)})
 
 
 def chosen(said: FieldPrediction, options: tuple[tuple[str, float], ...], decision: Decision) -> FieldPrediction:

@@ -194,3 +194,15 @@ class Guarantee:
     num_tested: int
     num_documents: int | None = None
     design_effect: float | None = None
+
+    def explain(self) -> Iterator[str]:
+        """Lines that say what is guaranteed, and what that rests on."""
+        yield (
+            f"guarantee: at most {self.target_error:.1%} of the answers given are wrong, "
+            f"with {self.confidence:.0%} confidence (tested: {self.num_wrong} of {self.num_answered} "
+            f"answers wrong, in {self.num_documents} documents. {self.num_tested} answers could be given)"
+        )
+        yield (
+            f"design effect {self.design_effect:.2f}: the guarantee takes into account that the answers of one "
+            "document are alike. It rests on documents that are drawn independently, from the same source as later ones"
+        )

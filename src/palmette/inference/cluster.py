@@ -13,7 +13,8 @@ from __future__ import annotations
 import itertools
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from typing import Any
 from palmette import run
 from palmette.data.inputs import Input
 from palmette.data.stream import Row
+from palmette.decode.prediction import Decoder
+from palmette.decode.span_decoder import Effort
 from palmette.errors import RunError, reason_of
-from palmette.inference.answerer import open_answerer
-from palmette.inference.job import Record, answer_chunk, job_settings, predict_input
+from palmette.inference.answerer import Answerer, open_answerer
+from palmette.inference.job import Describe, Record, Work, answer_chunk, answer_record, job_settings, predict_input
 from palmette.inference.names import open_source
 from palmette.inference.tally import Tally
 from palmette.model.attention import AttentionChoice
@@ -32,6 +35,11 @@ LOCAL, OWN = "local", "auto"  # as the address: a cluster that ends with the job
 _CHUNKS_AHEAD = 2  # of each worker, so that none waits for the next one
 _SECONDS = 10  # to reach a cluster
 _RESTARTS = 8  # of each worker, and tries of a chunk
+
+
+def spans(answerer: Answerer, effort: Effort) -> tuple[Decoder, Describe]:
+    """The span decoder of a model, and its answers as lines of `palmette predict`."""
+    return answerer.span_decoder(effort), answer_record
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class Reading:
         attention: the attention backend. None for the recipe's.
         calibrated: whether the calibration is used.
         max_words, inside_words: as for `predict_file`.
+        opened: what answers, made from the model, and what a line says about an answer. A function of a module, since
+            it is sent to the workers.
     """
 
     model: str
@@ -50,6 +60,7 @@ class Reading:
     calibrated: bool = True
     max_words: int | None = None
     inside_words: bool | None = None
+    opened: Callable[[Answerer, Effort], tuple[Decoder, Describe]] = spans
 
 
 class Worker:
@@ -63,6 +74,7 @@ class Worker:
         self._reading = reading
         self._answerer: Any = None
         self._decoder: Any = None
+        self._describe: Any = None
 
     def settings(self) -> Record:
         """What answers depend on. Errors are those of `open_answerer`."""
@@ -73,14 +85,15 @@ class Worker:
     def answer(self, chunk: list[Row]) -> list[Record]:
         """The lines of the output for a chunk."""
         self._load()
-        return answer_chunk(self._decoder, chunk)
+        return answer_chunk(self._decoder, chunk, describe=self._describe)
 
     def _load(self) -> None:
         reading = self._reading
         if self._answerer is None:
             source = open_source(reading.model)
             self._answerer = open_answerer(source, attention=reading.attention, calibrated=reading.calibrated)
-            self._decoder = self._answerer.span_decoder(self._answerer.effort(reading.max_words, reading.inside_words))
+            effort = self._answerer.effort(reading.max_words, reading.inside_words)
+            self._decoder, self._describe = reading.opened(self._answerer, effort)
 
 
 def predict_on_cluster(
@@ -101,6 +114,16 @@ def predict_on_cluster(
             the same model, or as for `predict_file`.
         ModelError, DataError: as for `open_answerer` and `predict_file`.
     """
+    with cluster_work(reading, address=address, workers=workers) as (work, settings):
+        return predict_input(work, source, out, settings)
+
+
+@contextmanager
+def cluster_work(reading: Reading, *, address: str, workers: int | None = None) -> Iterator[tuple[Work, Record]]:
+    """Workers on a Ray cluster as what answers the chunks of a job, and what their answers depend on.
+
+    Arguments and errors are those of `predict_on_cluster`.
+    """
     ray = _join(address)
     try:
         pool = _hire(ray, reading, workers)
@@ -108,7 +131,7 @@ def predict_on_cluster(
         for number, other in enumerate(found):
             where, way_out = f"worker {number} of the cluster", "Give every machine the same model."
             run.check_same(found[0], other, where=where, way_out=way_out)
-        return predict_input(lambda chunks, _: _shared(ray, pool, chunks), source, out, found[0])
+        yield lambda chunks, _: _shared(ray, pool, chunks), found[0]
     finally:
         ray.shutdown()
 

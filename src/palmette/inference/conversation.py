@@ -22,12 +22,11 @@ from palmette.decode.growth import Growth, grow
 from palmette.decode.prefix_cache import PrefixCache
 from palmette.decode.reasoning import sequence_ends
 from palmette.errors import DataError, ModelError
+from palmette.inference.streamed import StreamedText
 from palmette.model.forward import check_positions, model_name
 from palmette.tree.chat import ChatTemplate, Message, Piece
-from palmette.tree.segments import decode_tokens
 
 _FIRST_CAPACITY = 2048  # tokens of a cache. Its mask takes the square of that number in bytes, so it grows as needed.
-_UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character decode to
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ class Conversation:
         what = f"the conversation of {len(messages) - len(self._system)} messages, with a reply,"
         check_positions(self._model, len(prompt) + self._generation.max_new_tokens, what)
         slot = self._read(prompt)
-        streamed = _Streamed(self._tokenizer, written)
+        streamed = StreamedText(self._tokenizer, written)
         try:
             (growth,) = grow(
                 self._cache,
@@ -143,7 +142,7 @@ class Conversation:
                 self._choose,
                 limits=self._generation.max_new_tokens,
                 stop_tokens=stops,
-                stop=streamed.add,
+                stop=lambda _, tokens: streamed.add(tokens),
             )
             finish: Literal["end", "length", "interrupted"] = "end" if growth.reason == "end" else "length"
         except KeyboardInterrupt:
@@ -181,35 +180,3 @@ class Conversation:
                 f"{model_name(self._model)} gives probabilities that are not numbers", "Load another model."
             )
         return [int(token_R)]
-
-
-class _Streamed:
-    """The text of a reply, piece by piece. A character is given once all of its bytes are known.
-
-    Args:
-        tokenizer: decodes the tokens.
-        written: called with each piece.
-    """
-
-    def __init__(self, tokenizer: Any, written: Callable[[str], None]) -> None:
-        self._tokenizer, self._written = tokenizer, written
-        self.tokens: Sequence[int] = ()
-        self._given = ""
-
-    def add(self, _: int, tokens: Sequence[int]) -> bool:
-        """Give what the tokens so far add to the text. The result is False, so that the reply goes on."""
-        self.tokens = list(tokens)
-        text = decode_tokens(self._tokenizer, self.tokens)
-        self._give(text.rstrip(_UNFINISHED))
-        return False
-
-    def end(self, tokens: Sequence[int]) -> str:
-        """Give the rest of the text. The result is the whole."""
-        text = decode_tokens(self._tokenizer, tokens)
-        self._give(text)
-        return text
-
-    def _give(self, text: str) -> None:
-        if text.startswith(self._given) and len(text) > len(self._given):
-            piece, self._given = text[len(self._given) :], text  # first, since an interrupt may come while it is given
-            self._written(piece)

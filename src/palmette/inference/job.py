@@ -270,8 +270,8 @@ def _record(row: Row, answers: Mapping[str, Prediction | Exception], describe: D
     return {**head, "question": row.question, **describe(answer, row)}
 
 
-def answer_record(answer: Prediction, row: Row) -> Record:
-    """What a line says about an answer, and about its place in the document, if the row names one."""
+def answer_record(answer: Prediction, row: Row | None = None) -> Record:
+    """What a line says about an answer, and about its place in the document, if there is a row that names one."""
     return {
         "answer": answer.text or None,
         "refusal": answer.refusal or None,
@@ -288,9 +288,9 @@ def answer_record(answer: Prediction, row: Row) -> Record:
     }
 
 
-def _place(row: Row, answer: Prediction) -> Record:
+def _place(row: Row | None, answer: Prediction) -> Record:
     """Where an answer stands in the document that the row names."""
-    if row.extracted is None:
+    if row is None or row.extracted is None:
         return {}
     if answer.start is None or answer.end is None:
         return {"place": None}

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from palmette.arena.style import Style
-from palmette.arena.votes import read_model, read_outcome, read_styles
+from palmette.arena.votes import read_styles
 from palmette.data.source import raw_rows
 from palmette.data.text import short
 from palmette.data.values import as_id, without_nulls
+from palmette.data.votes import read_model, read_outcome
 from palmette.errors import DataError
 from palmette.judge.orders import BothOrders, Swap, side_of
 from palmette.judge.text import Choice

@@ -14,16 +14,8 @@ from typing import Generic, Literal, TypeVar
 import torch
 
 from palmette.data.chat import Turn
-from palmette.data.preference import (
-    Comparison,
-    DroppedRecord,
-    PreferenceError,
-    Reason,
-    Verdict,
-    count_reasons,
-    say_counts,
-    turn_text,
-)
+from palmette.data.preference import Comparison, PreferenceError, Reason, Verdict, turn_text
+from palmette.data.preference_sets import DroppedRecord, count_reasons, say_counts
 from palmette.errors import DataError, ModelError, PalmetteError, TemplateError
 from palmette.tasks.document_trees import CheckPositions
 from palmette.tree.branches import Branches

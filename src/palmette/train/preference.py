@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
+from palmette.arena.source import open_votes
 from palmette.data.pairs import unpaired
-from palmette.data.preference import Comparison, PreferenceSet, Verdict, read_comparisons, read_verdicts
+from palmette.data.preference import Comparison, Verdict
+from palmette.data.preference_sets import PreferenceSet, read_comparisons, read_verdicts
 from palmette.inference.reference import reference_fingerprint
 from palmette.model.attention import skips_hidden
 from palmette.model.forward import check_positions
@@ -57,8 +59,15 @@ def verdicts_of(recipe: AnyPreferences, *, pairs: bool) -> tuple[list[Verdict], 
 
 
 def _read(recipe: AnyPreferences, reader: Callable[..., PreferenceSet[Record]], source: str) -> PreferenceSet[Record]:
+    """Read a file, a hub data set, or the folder of an arena."""
     data = recipe.data
-    return reader(source, on_bad_record=data.on_bad_record, limit=data.limit_documents, columns=data.columns)
+    return reader(
+        source,
+        on_bad_record=data.on_bad_record,
+        limit=data.limit_documents,
+        columns=data.columns,
+        opened=open_votes(source),
+    )
 
 
 def _collected(sets: list[PreferenceSet[Record]]) -> tuple[list[Record], list[PreferenceSet[Record]]]:
@@ -103,6 +112,9 @@ def make_job(
     built = _build(start.recipe, loaded, records, tree_of, learns=not reward_head)
     if reward_head:
         add_head(model, "reward", recipe.train.seed)
+    for source in sources:
+        if source.votes is not None:
+            say(f"{source.source}: {source.votes.words()}")
     dropped = [one.problem for source in sources for one in source.dropped] + [one.problem for one in built.dropped]
     tokens = tree_fingerprint(built.trees)
     counted = f"{len(built.trees):,} {unit}, {tokens['tokens']:,} tokens"

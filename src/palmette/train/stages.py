@@ -22,8 +22,8 @@ Lessons = Literal["texts", "answers and conversations", "comparisons", "verdicts
 _KINDS: dict[Lessons, tuple[Kind, ...]] = {
     "texts": ("texts",),
     "answers and conversations": ("questions", "conversations"),
-    "comparisons": ("preferences",),
-    "verdicts": ("verdicts",),
+    "comparisons": ("preferences", "votes"),
+    "verdicts": ("verdicts", "votes"),
     "its own completions": ("questions",),
 }
 NATS_PER_TOKEN = "nats per learned token"

@@ -10,7 +10,7 @@ Not covered: the connection is plain HTTP, so whoever can read the network reads
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 from typing import Any
 
@@ -33,6 +33,8 @@ HEADERS = {
 }
 _READS = ("GET", "HEAD")
 _OWN_PAGES = ("same-origin", "none")
+# Makes a refusal of a status, a problem and a way out.
+Refuse = Callable[[HTTPStatus, str, str], JSONResponse]
 
 
 def refusal(status: HTTPStatus, problem: str, way_out: str) -> JSONResponse:
@@ -59,10 +61,23 @@ class Gate:
         app: the other application.
         hosts: the `Host` headers that are allowed, in lower case, with the port.
         max_body: the largest body, in bytes.
+        shorten: the way out for a body that is larger.
+        refuse: how refusals are written.
+        check: what else refuses a request by its scope, before its body is read.
     """
 
-    def __init__(self, app: ASGIApp, *, hosts: Collection[str], max_body: int = MAX_BODY) -> None:
-        self._app, self._hosts, self._max_body = app, frozenset(hosts), max_body
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Collection[str],
+        max_body: int = MAX_BODY,
+        shorten: str = "Mark a shorter span.",
+        refuse: Refuse = refusal,
+        check: Callable[[Scope], JSONResponse | None] = lambda _: None,
+    ) -> None:
+        self._app, self._hosts, self._max_body, self._shorten = app, frozenset(hosts), max_body, shorten
+        self._refuse, self._check = refuse, check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -80,11 +95,11 @@ class Gate:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        refused = self._refusal(scope)
+        refused = self._refusal(scope) or self._check(scope)
         body = b""
         if refused is None and scope["method"] not in _READS:
             read = await self._read(receive)
-            refused = _too_large(self._max_body) if read is None else None
+            refused = self._too_large() if read is None else None
             body = read or b""
         if refused is not None:
             await refused(scope, receive, send_guarded)
@@ -96,7 +111,7 @@ class Gate:
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
-            return refusal(
+            return self._refuse(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "this server is not known under that name",
                 "Use the address that it printed when it was started.",
@@ -107,19 +122,27 @@ class Gate:
         if (origin is not None and origin.lower() != f"http://{hosts[0].lower()}") or (
             site is not None and site not in _OWN_PAGES
         ):
-            return refusal(
+            return self._refuse(
                 HTTPStatus.FORBIDDEN, "the request comes from a page of another site", "Use the page of this server."
             )
-        if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            return refusal(
+        # A DELETE has no body, and browsers send none across sites without asking first.
+        if (
+            scope["method"] != "DELETE"
+            and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json"
+        ):
+            return self._refuse(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "the body is not JSON",
                 "Send JSON, with the header Content-Type: application/json.",
             )
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._max_body:
-            return _too_large(self._max_body)
+            return self._too_large()
         return None
+
+    def _too_large(self) -> JSONResponse:
+        problem = f"the body is larger than {self._max_body:,} bytes"
+        return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, problem, self._shorten)
 
     async def _read(self, receive: Receive) -> bytes | None:
         """The whole body. None if it is too large, whatever its header said."""
@@ -131,12 +154,6 @@ class Gate:
                 return None
             more = message["type"] == "http.request" and message.get("more_body", False)
         return bytes(body)
-
-
-def _too_large(limit: int) -> JSONResponse:
-    return refusal(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {limit:,} bytes", "Mark a shorter span."
-    )
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

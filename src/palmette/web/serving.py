@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import psutil
 import uvicorn
+from starlette.types import ASGIApp
 
 from palmette.errors import DataError, RunError, reason_of
 from palmette.web.gate import Gate
@@ -116,6 +117,17 @@ def link(name: str, port: int, token: str) -> str:
 
 def run_application(app: Gate, opened: socket.socket) -> None:
     """Serve an application at a socket until Ctrl-C, or until the process is told to end."""
+    with contextlib.suppress(KeyboardInterrupt):
+        new_server(app, _STOPPING).run(sockets=[opened])
+
+
+def new_server(app: ASGIApp, stopping: int) -> uvicorn.Server:
+    """A server for an application.
+
+    Args:
+        app: the application.
+        stopping: how many seconds open connections get at the end.
+    """
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -123,7 +135,6 @@ def run_application(app: Gate, opened: socket.socket) -> None:
         server_header=False,
         proxy_headers=False,
         ws="none",
-        timeout_graceful_shutdown=_STOPPING,
+        timeout_graceful_shutdown=stopping,
     )
-    with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[opened])
+    return uvicorn.Server(config)

@@ -16,7 +16,7 @@ class PreferenceData(DataSection):
     `data/preference.py` says in which form they are.
 
     Attributes:
-        train: sources, read one after the other.
+        train: sources, read one after the other. The folder of an arena is one, and gives what its votes become.
         kind: the kind of data, which is always the same here.
         on_bad_record: what to do with a broken record. "drop" leaves it out and counts it.
         on_too_long: what to do with a tree of more than train.row_tokens tokens. "drop" leaves it out and counts it. A

@@ -1,0 +1,129 @@
+"""`palmette serve`: models over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palmette.cli.options import PATH, AttentionOption, expanded_name
+from palmette.cli.packages import check_web_packages
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from palmette.inference.names import ModelSource
+    from palmette.serving.model_thread import ServedModel
+
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="A model, and the name that clients give it. May be given several times. By default `reader`, the run "
+        "that comes with the package.",
+        metavar="[NAME=]MODEL",
+    ),
+]
+HostOption = Annotated[str, typer.Option("--host", help="Address to listen at. 0.0.0.0 lets other machines in.")]
+PortOption = Annotated[
+    int, typer.Option("--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free.")
+]
+KeysOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--api-key-file",
+        help="A file of API keys, one a line. It is needed with an address that other machines can reach.",
+        **PATH,
+    ),
+]
+AllowHostOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-host",
+        help="Another name under which the server may be asked, such as that of a proxy before it. May be given "
+        "several times.",
+        metavar="NAME",
+    ),
+]
+MaxWaitingOption = Annotated[
+    int, typer.Option("--max-waiting", min=1, help="Most requests that wait. More are turned away with status 503.")
+]
+KeptTokensOption = Annotated[
+    int, typer.Option("--kept-tokens", min=0, help="Tokens of documents that stay in memory, for each model.")
+]
+
+
+def serve(
+    *,
+    model: ModelsOption = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    api_key_file: KeysOption = None,
+    allow_host: AllowHostOption = None,
+    max_waiting: MaxWaitingOption = 64,
+    kept_tokens: KeptTokensOption = 16_384,
+    attention: AttentionOption = None,
+) -> None:
+    """Serve models over HTTP, with OpenAI's endpoints and some of our own.
+
+    Any OpenAI client can be used. A conversation that is the model's own prompt gets its exact answer as JSON. The
+    endpoint /v1/answers answers questions about a document with places and probabilities. Each request leaves a line of
+    JSON on standard error, without its contents. SIGTERM and Ctrl-C end the server once what it accepted is answered.
+    """
+    check_web_packages("the server needs packages", "fastapi", "psutil", "uvicorn")
+    from palmette.cli.choice import named_or_chosen
+    from palmette.cli.console import stderr
+    from palmette.inference.excerpt import printable
+    from palmette.inference.names import open_source
+    from palmette.serving.keys import read_keys
+    from palmette.serving.names import allowed_hosts, model_names
+    from palmette.startup import quick_imports
+    from palmette.web.serving import is_loopback, listen
+
+    news = stderr()
+    named = model_names([expanded_model(text) for text in model or [named_or_chosen(None, news)]])
+    keys = read_keys(api_key_file, host)
+    sources = {name: open_source(one) for name, one in named.items()}
+    with contextlib.closing(listen(host, port)) as opened:
+        address, taken = f"[{host}]" if ":" in host else host, opened.getsockname()[1]
+        if not is_loopback(host):
+            news.print("The connection is not encrypted. Use it in a network that you trust, or behind a proxy.")
+        news.print(f"Loading {', '.join(named)}. Ctrl-C ends the server.")
+
+        def say_ready() -> None:
+            typer.echo(f"Ready at http://{address}:{taken}/v1")
+
+        with quick_imports(freeze=True):
+            from palmette.serving.running import run_server
+        hosts = allowed_hosts(host, taken, allow_host or ())
+        load = _loader(sources, kept_tokens, attention)
+        run_server(load, opened, hosts=hosts, keys=keys, max_waiting=max_waiting, ready=say_ready)
+        news.print(printable("Stopped."))
+
+
+def expanded_model(text: str) -> str:
+    """NAME=MODEL, with `~` expanded in the name of the model.
+
+    >>> expanded_model("a=b"), expanded_model("a=~/b").startswith("a=~")
+    ('a=b', False)
+    """
+    name, equals, model = text.partition("=")
+    return f"{name}={expanded_name(model)}" if equals else expanded_name(text)
+
+
+def _loader(
+    sources: Mapping[str, ModelSource], kept_tokens: int, attention: str | None
+) -> Callable[[], Mapping[str, ServedModel]]:
+    """What loads the models."""
+
+    def load() -> Mapping[str, ServedModel]:
+        from palmette.inference.answerer import open_answerer
+        from palmette.serving.model_thread import ServedModel
+
+        return {
+            name: ServedModel.open(open_answerer(source, attention=attention), kept_tokens)  # type: ignore[arg-type]
+            for name, source in sources.items()
+        }
+
+    return load

@@ -1,0 +1,209 @@
+"""The one thread that loads and runs models, and the queue before it.
+
+Questions about one document that wait together are answered in one call, which reads the document once. Replies of free
+text grow together, a token of each in a pass, and answers are given between two passes. So a long reply does not hold
+up a short answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from palmette.decode.prediction import Prediction
+from palmette.errors import PalmetteError
+from palmette.inference.answerer import Answerer
+from palmette.serving.jobs import AnswerJob, Job, WriteJob
+from palmette.serving.metrics import Metrics
+from palmette.serving.reader import DocumentReader
+from palmette.serving.writer import Writer
+
+MAX_QUESTIONS = 64  # questions of different requests in one call
+State = Literal["loading", "ready", "failed"]
+
+
+class QueueFullError(Exception):
+    """So many jobs wait that no more are taken."""
+
+
+class _AbandonedError(Exception):
+    """Nobody waits for a batch any more."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that is served.
+
+    Attributes:
+        answerer: the model.
+        reader: answers questions about documents.
+        writer: writes free text.
+    """
+
+    answerer: Answerer
+    reader: DocumentReader
+    writer: Writer
+
+    @classmethod
+    def open(cls, answerer: Answerer, kept_tokens: int) -> ServedModel:
+        """A model, made ready. Arguments and errors are those of `DocumentReader`."""
+        return cls(answerer, DocumentReader(answerer, kept_tokens), Writer(answerer.loaded))
+
+
+class ModelThread:
+    """Loads models, and does jobs.
+
+    Args:
+        load: loads the models, by name.
+        max_waiting: the most jobs that wait.
+        metrics: counts what is done.
+        settled: called once the models are loaded, or once it is clear that they cannot be.
+
+    Attributes:
+        state: "loading", "ready", or "failed".
+        failure: why the models could not be loaded.
+        models: the models by name, once they are loaded.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Mapping[str, ServedModel]],
+        *,
+        max_waiting: int,
+        metrics: Metrics,
+        settled: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._load, self._max_waiting, self._metrics, self._settled = load, max_waiting, metrics, settled
+        self.state: State = "loading"
+        self.failure: BaseException | None = None
+        self.models: Mapping[str, ServedModel] = {}
+        self._jobs: list[Job] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="models", daemon=True)
+
+    def start(self) -> None:
+        """Begin to load the models."""
+        self._thread.start()
+
+    @property
+    def num_waiting(self) -> int:
+        """The number of jobs that wait."""
+        return len(self._jobs) + sum(model.writer.num_waiting for model in self.models.values())
+
+    def submit(self, job: Job) -> None:
+        """Put a job into the queue. Its future is done by the thread.
+
+        Raises:
+            QueueFullError: too many jobs wait.
+        """
+        with self._changed:
+            if self.num_waiting >= self._max_waiting:
+                raise QueueFullError
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """End the thread once all jobs are done."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            self.models = self._load()
+        except BaseException as error:
+            self.failure, self.state = error, "failed"
+            self._settled()
+            return
+        self.state = "ready"
+        self._settled()
+        while self._wait():
+            self._answer_next()
+            for model in self.models.values():
+                model.writer.step()
+
+    def _wait(self) -> bool:
+        """Wait for work, and hand the prompts among it to the writers. False if the thread shall end."""
+
+        def is_busy() -> bool:
+            return bool(self._jobs) or any(model.writer.is_busy for model in self.models.values())
+
+        with self._changed:
+            while not is_busy():
+                if self._stopping:
+                    return False
+                self._changed.wait()
+            prompts = [job for job in self._jobs if isinstance(job, WriteJob)]
+            self._jobs = [job for job in self._jobs if not isinstance(job, WriteJob)]
+        for prompt in prompts:
+            self.models[prompt.model].writer.add(prompt)
+        return True
+
+    def _answer_next(self) -> None:
+        """Answer the job that has waited longest, and all others about the same document."""
+        with self._changed:
+            batch = self._take()
+        if not batch:
+            return
+        self._metrics.count("batches_total")
+        self._metrics.count("questions_total", sum(len(job.questions) for job in batch))
+        outcome = self._answered(batch)
+        if isinstance(outcome, PalmetteError) and len(batch) > 1:  # one of them is at fault
+            for job in batch:
+                self._settle([job], self._answered([job]))
+        else:
+            self._settle(batch, outcome)
+
+    def _take(self) -> list[AnswerJob]:
+        jobs = [job for job in self._jobs if isinstance(job, AnswerJob)]
+        batch: list[AnswerJob] = []
+        for job in jobs:
+            if job.gone:
+                job.drop()
+                self._jobs.remove(job)
+            elif not batch or (
+                _kind(job) == _kind(batch[0])
+                and sum(len(one.questions) for one in batch) + len(job.questions) <= MAX_QUESTIONS
+            ):
+                batch.append(job)
+                self._jobs.remove(job)
+        return batch
+
+    def _answered(self, batch: list[AnswerJob]) -> list[Prediction] | Exception:
+        """The predictions for all questions of a batch, or what went wrong."""
+
+        def watch(*_: int) -> None:
+            if all(job.gone for job in batch):
+                raise _AbandonedError
+
+        first = batch[0]
+        reader = self.models[first.model].reader
+        questions = [question for job in batch for question in job.questions]
+        try:
+            return reader.answer(first.document, questions, read_all=first.read_all, watch=watch)
+        except Exception as error:  # whatever one batch causes, the next ones are answered
+            return error
+
+    def _settle(self, batch: list[AnswerJob], outcome: list[Prediction] | Exception) -> None:
+        """Give each job of a batch its predictions, or the error."""
+        at = 0
+        for job in batch:
+            if isinstance(outcome, _AbandonedError):
+                job.drop()
+            elif isinstance(outcome, Exception):
+                job.fail(outcome)
+            else:
+                own, at = outcome[at : at + len(job.questions)], at + len(job.questions)
+                try:
+                    job.finish(job.made(own))
+                except Exception as error:
+                    job.fail(error)
+
+
+def _kind(job: AnswerJob) -> tuple[str, str, bool]:
+    """What jobs have in common that are answered in one call."""
+    return job.model, job.document.id, job.read_all

@@ -1,0 +1,127 @@
+"""What waits: a full queue, clients that go away, errors that nobody expected, and the log that they leave."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.serving import Serving, answerer_of, serving, wait_until
+from tests.support.span_decoding import TEXT
+
+HELLO = [{"role": "user", "content": "When does the ferry leave?"}]
+
+
+def send(served: Serving, path: str, body: dict[str, Any]) -> socket.socket:
+    """A request on a connection of its own, whose reply is not waited for."""
+    host, port = served.url.removeprefix("http://").split(":")
+    opened = socket.create_connection((host, int(port)))
+    raw = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+    opened.sendall(f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
+    return opened
+
+
+def test_a_full_queue_turns_requests_away_and_keeps_what_it_took(fitted_model: Any, tokenizer: Any) -> None:
+    with (
+        serving({"tiny": answerer_of(fitted_model, tokenizer)}, max_waiting=2) as served,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        served.reader.hold.clear()
+        taken = [pool.submit(served.answers, "Another document.", "Who?")]
+        assert served.reader.begun.wait(60)
+        taken += [pool.submit(served.answers, TEXT, "Where from?") for _ in range(2)]
+        served.waits_for(2)
+        for stream in (False, True):
+            chat = {"model": "tiny", "messages": HELLO, "stream": stream}
+            refused = served.client.post("/v1/chat/completions", json=chat)
+            assert refused.status_code == 503
+            assert refused.headers["retry-after"] == "1"
+            assert refused.json()["error"]["code"] == "queue_full"
+        served.reader.hold.set()
+        assert [one.result()[0]["answer"] for one in taken[1:]] == ["pier 3", "pier 3"]
+
+
+def test_a_question_of_a_client_that_has_gone_is_not_asked(served: Serving) -> None:
+    served.reader.hold.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(served.answers, "Another document.", "Who?")
+        assert served.reader.begun.wait(60)
+        gone = send(served, "/v1/answers", {"document": TEXT, "questions": ["Who built it?"]})
+        served.waits_for(1)
+        gone.close()
+        wait_until(lambda: any(line["status"] == 499 for line in served.log))
+        served.reader.hold.set()
+        first.result()
+    assert served.answers(TEXT, "Where from?")[0]["answer"] == "pier 3"
+    assert served.reader.asked == [["Who?"], ["Where from?"]]
+
+
+def test_a_reply_ends_when_its_reader_goes(served: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply of 3,000 tokens, which the model would not end by itself, of which the client reads the beginning."""
+    writer = served.model.writer
+    monkeypatch.setattr(writer, "_encoded", lambda job, encoded=writer._encoded: (encoded(job)[0], set()))
+    body = {"model": "tiny", "messages": HELLO, "stream": True, "max_tokens": 3000}
+    opened = send(served, "/v1/chat/completions", body)
+    received = b""
+    while received.count(b"data:") < 3:
+        received += opened.recv(4096)
+    assert writer.is_busy
+    opened.close()
+    wait_until(lambda: not writer.is_busy)
+    assert not any("completion_tokens" in line for line in served.log)
+
+
+def test_a_long_reply_does_not_hold_up_an_answer(served: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = served.model.writer
+    monkeypatch.setattr(writer, "_encoded", lambda job, encoded=writer._encoded: (encoded(job)[0], set()))
+    body = {"model": "tiny", "messages": HELLO, "stream": True, "max_tokens": 3000}
+    with httpx2.stream("POST", f"{served.url}/v1/chat/completions", json=body, timeout=60, trust_env=False) as stream:
+        lines = stream.iter_lines()
+        assert next(lines).startswith("data:")
+        assert served.answers(TEXT, "Where from?")[0]["answer"] == "pier 3"
+        assert writer.is_busy, "the reply was over before the answer, so nothing was shown"
+
+
+def test_an_error_that_nobody_expected_ends_one_request_and_shows_no_texts(served: Serving) -> None:
+    served.reader.broken = RuntimeError("the secret document")
+    body = {"document": TEXT, "questions": ["Who?"]}
+    failed = served.client.post("/v1/answers", json=body, headers={"X-Request-Id": "mine-1"})
+    assert failed.status_code == 500
+    assert "secret" not in failed.text
+    assert failed.json()["error"]["type"] == "server_error"
+    (line,) = [line for line in served.log if line.get("error")]
+    assert line["error"] == "RuntimeError"
+    assert line["request_id"] == failed.headers["x-request-id"] == "mine-1"
+    assert any(re.fullmatch(r"serving/model_thread\.py:\d+", place) for place in line["at"])
+    served.reader.broken = None
+    assert served.answers(TEXT, "Where from?")[0]["answer"] == "pier 3"
+
+
+def test_the_log_says_what_happened_and_never_what_was_said(served: Serving) -> None:
+    served.client.post("/v1/documents", json={"text": TEXT})
+    served.answers(TEXT, "Where from?", mood="Where from?")
+    served.client.post("/v1/chat/completions", json={"model": "tiny", "messages": HELLO, "max_tokens": 2})
+    served.client.get("/secret/path?document=" + "ferry")
+    served.client.post("/v1/answers", json={"document": TEXT, "questions": "granite"})
+    written = json.dumps(served.log)
+    for said in ("ferry", "granite", "pier", "Where from", "mood", "secret"):
+        assert said not in written
+    by_path = {line["path"]: line for line in served.log}
+    assert by_path["/v1/chat/completions"]["completion_tokens"] in (1, 2)
+    assert by_path["other"]["status"] == 404
+    answered = next(line for line in served.log if line.get("questions"))
+    assert (answered["path"], answered["questions"], answered["characters"]) == ("/v1/answers", 1, len(TEXT))
+    assert len({line["request_id"] for line in served.log}) == len(served.log)
+    assert 'palmette_requests_total{path="/v1/answers",status="200"} 1' in served.client.get("/metrics").text
+
+
+@pytest.mark.parametrize("id_", ["a b", "x" * 200, "é", "a\tb", ""])
+def test_ids_of_requests_that_no_log_should_hold_are_replaced(served: Serving, id_: str) -> None:
+    response = served.client.get("/health", headers={"X-Request-Id": id_.encode("utf-8")})
+    assert response.headers["x-request-id"].startswith("req_")
