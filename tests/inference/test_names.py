@@ -178,6 +178,7 @@ def test_a_folder_without_a_model_is_refused_before_anything_is_loaded(
 # Files of the package that may ask whether a folder is a run: it itself, and those that look at runs and not at models.
 ASKS = {
     "run.py",
+    "encoders/names.py",  # names of encoders, which give no answers by themselves
     "inference/choice.py",
     "inference/names.py",
     "inference/nearby.py",

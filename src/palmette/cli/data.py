@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.data.check import Report
     from palmette.inference.token_counts import TokenCounts
 
-StageName = Literal["sft", "reward", "dpo", "kto", "grpo", "ppo", "pretrain"]
+StageName = Literal["sft", "reward", "dpo", "kto", "grpo", "ppo", "pretrain", "mlm"]
 
 
 def check(

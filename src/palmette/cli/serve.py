@@ -65,7 +65,7 @@ def serve(
     kept_tokens: KeptTokensOption = 16_384,
     attention: AttentionOption = None,
 ) -> None:
-    """Serve models over HTTP, with OpenAI's endpoints and some of our own.
+    """Serve models over HTTP, for OpenAI clients and others.
 
     Any OpenAI client can be used. A conversation that is the model's own prompt gets its exact answer as JSON. The
     endpoint /v1/answers answers questions about a document with places and probabilities. Each request leaves a line of

@@ -110,7 +110,7 @@ KINDS: dict[Kind, DataKind] = {
     "texts": DataKind(
         "texts",
         "'text'",
-        "Texts are for palmette train pretrain.",
+        "Texts are for palmette train pretrain and train mlm.",
         lambda row: _has(row, "text") and not _has_one(row, "question", "label"),
         lambda row: _has(row, "text") and not _has_one(row, "question", "context", "document", "label"),
     ),
