@@ -278,7 +278,13 @@ def test_bad_jobs_leave_nothing_behind(
     )
     ranked = jsonl(tmp_path / "ranked.jsonl", [{"prompt": "Where?", "ranked": ["Here.", "There.", "No."]}])
     cases: list[tuple[str, type[PalmetteError], str, Path, dict[str, Any]]] = [
-        ("dpo", DataError, "holds verdicts on completions, and preferences or votes on pairs of answers are needed here", verdicts, {}),
+        (
+            "dpo",
+            DataError,
+            "holds verdicts on completions, and preferences or votes on pairs of answers are needed here",
+            verdicts,
+            {},
+        ),
         ("kto", DataError, "'label'", pairs, {"kto__pairs": False}),
         ("kto", DataError, "ranks 3 completions", ranked, {}),
         ("kto", DataError, "all 1 verdicts have the same prompt", verdicts, {"kto__pairs": False}),
