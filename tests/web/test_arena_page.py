@@ -207,7 +207,7 @@ def test_plural_forms(arena: Any, language: str, key: str, expected: list[str]) 
     at.shown()
     found = at.page.evaluate(
         """async (key) => {
-          const { translator } = await import("/static/shared/texts.js");
+          const { translator } = await import("/static/common/texts.js");
           const text = translator(JSON.parse(document.body.dataset.texts), document.documentElement.lang);
           return [1, 2, 5, 21].map((number) => text(key, { number }));
         }""",

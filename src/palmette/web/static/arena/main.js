@@ -2,8 +2,8 @@
 
 import { actionOf } from "./keys.js";
 import { alertOf, page, say, show, text, unsent, unsentOfMine } from "./view.js";
-import { $ } from "../shared/page.js";
-import { ask, letIn } from "../shared/server.js";
+import { $ } from "../common/page.js";
+import { ask, letIn } from "../common/server.js";
 
 const RETRY = 3000; // milliseconds until an unsent vote is tried again
 

@@ -1,8 +1,8 @@
 // What the page shows: two answers, the last vote, and the progress.
 
-import { $, make, stopwatch } from "../shared/page.js";
-import { Unsent } from "../shared/server.js";
-import { translator } from "../shared/texts.js";
+import { $, make, stopwatch } from "../common/page.js";
+import { Unsent } from "../common/server.js";
+import { translator } from "../common/texts.js";
 
 export const unsent = new Unsent("palmette-unsent-vote");
 export const text = translator(JSON.parse(document.body.dataset.texts), document.documentElement.lang);

@@ -2,8 +2,8 @@
 
 import { actionOf } from "./keys.js";
 import { watchPointer } from "./pointer.js";
-import { $ } from "../shared/page.js";
-import { ask, letIn } from "../shared/server.js";
+import { $ } from "../common/page.js";
+import { ask, letIn } from "../common/server.js";
 import { alertOf, edit, page, passage, say, show, showHead, unsent, unsentOfMine } from "./view.js";
 
 const POLL = 700; // milliseconds between two looks at whether there is a question

@@ -3,8 +3,8 @@
 import { Offsets } from "./offsets.js";
 import { Passage } from "./passage.js";
 import { Spans } from "./span.js";
-import { $, make, stopwatch } from "../shared/page.js";
-import { Unsent, ask } from "../shared/server.js";
+import { $, make, stopwatch } from "../common/page.js";
+import { Unsent, ask } from "../common/server.js";
 
 export const unsent = new Unsent("palmette-unsent");
 export const passage = new Passage($("passage"));
