@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A process may wait for another that scores a reference or measures. One that has ended is noticed at once.
-_LONGEST_WAIT = timedelta(hours=6)
+# A process may wait for another that scores a reference or measures. One that has ended is noticed at once. Only at the
+# beginning, nobody knows whether the others were started.
+_LONGEST_WAIT, _FOR_THE_FIRST_TIME = timedelta(hours=6), timedelta(minutes=10)
 
 
 class ProcessLost(PalmetteError):
@@ -43,6 +44,22 @@ def count() -> int:
 def is_main() -> bool:
     """Whether this process writes files and reports."""
     return number() == 0
+
+
+def check_alone(what: str) -> None:
+    """Check that a job was not started in several processes. It is one that does more than to train.
+
+    Args:
+        what: the job, for the message.
+
+    Raises:
+        RunError: it was.
+    """
+    if count() > 1:
+        raise RunError(
+            f"{what} was started as one of {count()} processes, and they share only a training of a single stage",
+            "Start it without torchrun or accelerate launch.",
+        )
 
 
 def share(costs: Sequence[int]) -> list[int]:
@@ -82,6 +99,7 @@ def joined() -> Iterator[None]:
         RunError: the environment names several processes, but they cannot reach one another.
     """
     import torch
+    from torch.distributed.rendezvous import rendezvous
 
     if count() == 1 or torch.distributed.is_initialized():
         yield
@@ -90,7 +108,15 @@ def joined() -> Iterator[None]:
     if gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     try:
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_LONGEST_WAIT)
+        meeting = rendezvous("env://", number(), count(), timeout=_FOR_THE_FIRST_TIME)
+        store, rank, world_size = next(meeting)
+        torch.distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if gpus else "gloo",
+            store=store,
+            rank=rank,
+            world_size=world_size,
+            timeout=_LONGEST_WAIT,
+        )
     except (RuntimeError, ValueError) as error:
         raise RunError(
             f"WORLD_SIZE is {count()}, but the processes cannot reach one another: {reason_of(error)}",

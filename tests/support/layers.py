@@ -103,6 +103,7 @@ MAY_IMPORT |= {
         "files",
         "seeds",
         "run",
+        "processes",
         "progress",
         "data",
         "tasks",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from palmette.errors import RecipeError
+from palmette import processes
+from palmette.baselines.job import EncoderJob, run_encoder_job
+from palmette.errors import RecipeError, RunError
+from palmette.studies.chain.runner import run_chain
+from palmette.studies.quickstart import run_quickstart
+from palmette.studies.retraining.job import retrain
+from palmette.studies.retraining.settings import RetrainSettings
+from palmette.studies.sweep.runner import run_sweep
 from palmette.train.checkpoints import checkpoints
+from palmette.train.run import train
 from palmette.train.stages import recipe_from
 from tests.support.data import squad_file
 from tests.support.preferences import jsonl, rows
-from tests.support.runs import log
+from tests.support.recipes import sft_recipe
+from tests.support.runs import log, quiet
 from tests.support.together import begin, continue_run, finish, run_in, train_all
 
 STAGES = ("sft", "dpo", "kto", "reward", "grpo", "ppo", "pretrain")
@@ -200,3 +211,36 @@ def test_what_cannot_be_divided_is_refused_before_anything_is_loaded() -> None:
     ):
         with pytest.raises(RecipeError, match=message):
             recipe_from({**divided, **changes}, "test", stage)
+
+
+def test_a_process_that_is_left_alone_says_so(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told of two, and the other one was never started."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes, "_FOR_THE_FIRST_TIME", timedelta(seconds=2))
+    with pytest.raises(RunError, match="WORLD_SIZE is 2, but the processes cannot reach one another"):
+        train(sft_recipe(tiny_folder, tmp_path / "run"), quiet)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.delenv("MASTER_ADDR")
+    with pytest.raises(RunError, match="MASTER_ADDR"):
+        train(sft_recipe(tiny_folder, tmp_path / "run"), quiet)
+
+
+def test_jobs_of_several_trainings_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process would do other parts of them, and wait for the others in different places."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RunError, match="a chain was started as one of 2 processes"):
+        run_chain(tmp_path / "chain.yaml", quiet)
+    with pytest.raises(RunError, match="a sweep was started"):
+        run_sweep(tmp_path / "sweep.yaml", quiet)
+    with pytest.raises(RunError, match="the quickstart was started"):
+        run_quickstart(tmp_path / "run", quiet)
+    with pytest.raises(RunError, match="a retraining was started"):
+        retrain("run", tmp_path / "store", RetrainSettings(), quiet)
+    with pytest.raises(RunError, match="the baseline was started"):
+        run_encoder_job(EncoderJob(data="builtin:dev", out=tmp_path / "out", model="minilm"), quiet)

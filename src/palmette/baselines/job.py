@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from palmette import run
+from palmette import processes, run
 from palmette.baselines.encoder_training import EncoderSettings, resume_encoder, train_encoder
 from palmette.baselines.evaluation import check_apart, evaluate_encoder
 from palmette.data.source import read_source
@@ -59,6 +59,7 @@ def run_encoder_job(job: EncoderJob, say: Say) -> tuple[str, Evaluation]:
         RunError: the folder exists or cannot be written, or the run cannot be continued.
         TrainingInterrupted: training was stopped, after a checkpoint was saved.
     """
+    processes.check_alone("the baseline")
     source = read_source(job.data, default_split=HELD_OUT_SPLIT, limit_documents=job.limit)
     held_out = None
     if job.threshold is not None:

@@ -30,10 +30,13 @@ class ResidentLimit:
 
     def hold(self) -> bool:
         """Give freed memory back to the system if memory has grown beyond that height. Returns whether it did."""
-        if self._limit is None or _resident() <= self._limit:
-            return False
-        trim = getattr(_c_library(), "malloc_trim", None)
-        return trim is not None and bool(trim(0))
+        return self._limit is not None and _resident() > self._limit and give_back()
+
+
+def give_back() -> bool:
+    """Give all freed memory back to the system. Returns whether there was any. Only glibc can do it."""
+    trim = getattr(_c_library(), "malloc_trim", None)
+    return trim is not None and bool(trim(0))
 
 
 def _c_library() -> ctypes.CDLL | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from palmette import run
+from palmette import processes, run
 from palmette.config.recipes import Recipe
 from palmette.config.sections import DataSection, TrainSection
 from palmette.data.source import read_source
@@ -52,6 +52,7 @@ def run_quickstart(out: Path, say: Say, *, smoke: bool = False) -> Quickstart:
         RunError: the folder exists or cannot be written.
         TrainingInterrupted: training was stopped, after a checkpoint was saved.
     """
+    processes.check_alone("the quickstart")
     run.check_absent(out)
     recipe = quickstart_recipe(out, smoke=smoke)
     documents = read_source(HELD_OUT, limit_documents=1 if smoke else None).documents

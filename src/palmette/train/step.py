@@ -25,7 +25,7 @@ from palmette.errors import ModelError
 from palmette.model.files import ADAPTER_WEIGHTS, PURPOSES
 from palmette.model.forward import score_tokens
 from palmette.model.heads import head_of, load_head, save_heads
-from palmette.model.memory import ResidentLimit
+from palmette.model.memory import ResidentLimit, give_back
 from palmette.model.pause import load_pause, save_pause
 from palmette.objectives.nll import weighted_nll
 from palmette.seeds import derive_seed
@@ -236,6 +236,7 @@ class TreeTrainer(SafeCheckpoints):
         if batch is None:
             return
         self.model.train()
+        give_back()  # what loading and preparing left behind, or it would count as needed
         with torch.random.fork_rng():
             loss = self._objective(self.model, batch.to(self.args.device), self._measure(batch))
             loss.backward()  # type: ignore[no-untyped-call]

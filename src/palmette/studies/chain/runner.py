@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palmette import run
+from palmette import processes, run
 from palmette.config.recipes import Recipe
 from palmette.data.records import DataSet
 from palmette.errors import RunError, reason_of
@@ -81,6 +81,7 @@ def run_chain(file: Path, say: Say) -> ChainResult:
         TrainingInterrupted, KeyboardInterrupt: Ctrl-C. The table holds what is finished.
         PalmetteError: the chain cannot be read, or it contradicts what its folder holds.
     """
+    processes.check_alone("a chain")
     chain, stages = load_chain(file)
     folder = expand(chain.output)
     source, measured_on = read_questions(chain.evaluate)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from palmette import run
+from palmette import processes, run
 from palmette.errors import RunError
 from palmette.evaluate.changes import changed_answers
 from palmette.evaluate.compare import Compared, compare_evaluations
@@ -77,6 +77,7 @@ def retrain(model: str, store: str | Path, settings: RetrainSettings, say: Say, 
         PalmetteError: training is not possible, see `train`.
         TrainingInterrupted: Ctrl-C or SIGTERM. The same command continues.
     """
+    processes.check_alone("a retraining")
     source = resolve_run(model)
     assert source.folder is not None
     assert source.trained is not None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palmette import run
+from palmette import processes, run
 from palmette.config.recipes import Recipe
 from palmette.data.records import DataSet
 from palmette.errors import RunError, reason_of
@@ -83,6 +83,7 @@ def run_sweep(file: Path, say: Say, *, retry_failed: bool = False) -> SweepResul
         TrainingInterrupted, KeyboardInterrupt: Ctrl-C. The table holds what is finished.
         PalmetteError: the sweep cannot be read, or it contradicts what its folder holds.
     """
+    processes.check_alone("a sweep")
     sweep, cells = load_sweep(file)
     folder = expand(sweep.output)
     source, measured_on = read_questions(sweep.evaluate)
