@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from palmette.arena.desk import Desk
 from palmette.arena.drawing import draw
+from palmette.arena.events import Event, now
 from palmette.arena.export import vote_rows
-from palmette.arena.folder import Comparison, answer_hash
+from palmette.arena.folder import Comparison, answer_hash, read_arena
+from palmette.arena.store import VoteStore
 from palmette.arena.votes import read_votes
 from palmette.errors import DataError
 from tests.support.arena import MODELS, desk_of, make_arena
@@ -147,6 +150,50 @@ def test_no_answer_is_shown_again_whose_model_was_named(tmp_path: Path) -> None:
         left = judge_all(desk, "ann")
         assert [one.models for one in left] == [frozenset(models) - first.shown.models]
         assert len(judge_all(desk, "bob")) == 6
+
+
+def test_a_pair_that_another_window_judged_meanwhile_does_not_come_again(tmp_path: Path) -> None:
+    """An undo puts the open pair off. A window that still shows it may send a vote on it, once."""
+    with desk_of(make_arena(tmp_path / "a")) as desk:
+        first = desk.ask("ann", "s")
+        desk.vote("ann", "s", first.key, "left", 1.0)
+        opened = desk.ask("ann", "s")
+        desk.undo("ann", "s", desk.last("ann").vote)
+        desk.vote("ann", "other window", opened.key, "tie", 1.0)
+        asked = [(one.prompt, one.models) for one in judge_all(desk, "ann")]
+        assert (opened.shown.prompt, opened.shown.models) not in asked
+        assert len(set(asked)) == len(asked) == 11
+
+
+def test_what_two_servers_store_at_once_counts_once(tmp_path: Path) -> None:
+    """Both take a vote, and both take it back, before either sees the event of the other. The first of both counts."""
+    folder = make_arena(tmp_path / "a")
+    with VoteStore.open(folder / "votes.db") as store:
+        desk = Desk(store, read_arena(folder))
+        shown = desk.ask("ann", "s")
+        votes = [Event("vote", now(), "ann", "s", shown.key, said=said, seconds=1.0) for said in ("left", "tie")]
+        vote, _ = store.append(votes)
+        assert [row["winner"] for row in vote_rows(folder)] == ["model_a"]
+        back = [Event("undo", now(), "ann", "s", vote), Event("shown", now(), "ann", "s", shown=shown.shown)]
+        keys = store.append([*back, *back])
+        assert desk.progress("ann").votes == 0
+        again = desk.ask("ann", "s")
+        assert again.shown == shown.shown
+        desk.vote("ann", "s", again.key, "right", 1.0)
+        with pytest.raises(DataError, match="were judged already"):
+            desk.vote("ann", "s", keys[1], "right", 1.0)
+        assert (desk.progress("ann").votes, desk.last("ann").said) == (1, "right")
+
+
+def test_a_vote_whose_models_were_named_by_another_server_stays(tmp_path: Path) -> None:
+    folder = make_arena(tmp_path / "a")
+    with VoteStore.open(folder / "votes.db") as store:
+        desk = Desk(store, read_arena(folder))
+        desk.vote("ann", "s", desk.ask("ann", "s").key, "left", 1.0)
+        vote = desk.last("ann").vote
+        desk.reveal("ann", "s", vote)
+        store.append([Event("undo", now(), "ann", "s", vote)])
+        assert Desk(store, read_arena(folder)).last("ann").names is not None
 
 
 def test_a_skipped_pair_is_no_vote_and_is_not_named(tmp_path: Path) -> None:

@@ -155,6 +155,8 @@ class Desk:
                 if before.said != said:
                     raise DataError("these answers were judged already, with another vote", "The first vote is kept.")
                 return
+            if (event.shown.prompt, event.shown.models) in self._judged(voter):
+                raise DataError("these answers were judged already", "The first vote is kept.")
             if self._state.knows(voter, event.shown):
                 raise DataError("the model of one of these answers was named", _NEXT)
             self._store.append([Event("vote", now(), voter, session, key, said=said, seconds=seconds)])
@@ -228,9 +230,11 @@ class Desk:
 
     def _next(self, voter: str) -> Shown | None:
         """What to show next: what an undo put off, or else what is drawn."""
+        judged = self._judged(voter)
         while self._again[voter]:
             before = self._again[voter].pop()
-            if self._may_show(voter, before):
+            # Another window of the same person may have sent a vote on it meanwhile.
+            if (before.prompt, before.models) not in judged and self._may_show(voter, before):
                 return before
         drawn = draw(self._possible_for(voter), self._state.counts(voter), self._source)
         if drawn is None:
@@ -241,16 +245,17 @@ class Desk:
 
     def _possible_for(self, voter: str) -> list[Comparison]:
         """What a person can still be asked."""
-        judged = {(shown.prompt, shown.models) for shown in map(self._of, self._state.standing(voter))}
+        judged = self._judged(voter)
         return [
             one
             for key, one in self._possible.items()
             if key not in judged and not self._state.knows(voter, _shown(one, 1.0))
         ]
 
-    def _of(self, vote: Event) -> Shown:
-        assert vote.id is not None
-        return self._state.of_vote(vote.id)
+    def _judged(self, voter: str) -> set[tuple[str, frozenset[str]]]:
+        """The prompts and pairs of models on which a person's votes stand."""
+        shown = (self._state.of_vote(vote.id) for vote in self._state.standing(voter) if vote.id is not None)
+        return {(one.prompt, one.models) for one in shown}
 
     def _may_show(self, voter: str, shown: Shown) -> bool:
         """Whether a pair that was shown before is still as it was, and its models still unknown to the person."""

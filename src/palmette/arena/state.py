@@ -11,6 +11,9 @@ from palmette.arena.events import Event, Shown
 class State:
     """The votes that stand, what is open, and whose names were shown to whom.
 
+    Two servers at one store may each take the same vote, or take the same vote back, before either sees the event of
+    the other. The first such event counts, and a vote whose models were named stays.
+
     Attributes:
         last: the id of the last event that was added.
         shown: {id of what was shown: its event}.
@@ -32,7 +35,7 @@ class State:
         self._open: dict[str, int] = {}
 
     def add(self, event: Event) -> None:
-        """Take an event of the store."""
+        """Take an event of the store. One that repeats an earlier one, or comes too late, changes nothing."""
         assert event.id is not None
         self.last = event.id
         if event.kind == "shown":
@@ -41,9 +44,13 @@ class State:
             return
         assert event.about is not None
         if event.kind == "vote":
+            if event.about in self.said:
+                return
             self.said[event.about] = self.votes[event.id] = event
             self._standing[event.voter].append(event.id)
         elif event.kind == "undo":
+            if event.about in self.undone or event.about in self.revealed:
+                return
             self.undone.add(event.about)
             self._standing[event.voter].remove(event.about)
         else:
