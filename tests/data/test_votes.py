@@ -149,3 +149,33 @@ def test_what_votes_are_understood_as(tmp_path: Path) -> None:
 def test_contests_keep_the_order_in_which_they_occur() -> None:
     rows = [said("model_a", prompt="2?"), said("model_a"), said("model_a", prompt="2?")]
     assert [row["id"] for row in read_contests(rows, "x").pair_rows()] == ["row-1", "row-2"]
+
+
+@pytest.mark.parametrize("first", ["{broken", '{"model_a": "a"}'])
+def test_a_first_line_that_is_no_vote_does_not_decide_what_the_data_are(first: str, tmp_path: Path) -> None:
+    path = tmp_path / "votes.jsonl"
+    path.write_text("".join(line + "\n" for line in (first, json.dumps(said("model_b")))))
+    found = read_comparisons(str(path), on_bad_record="drop")
+    assert [one.completions[0] for one in found.records] == ["At b."]
+    assert len(found.dropped) == 1
+
+
+def test_votes_of_people_without_a_name_are_those_of_different_people(tmp_path: Path) -> None:
+    unknown = [said("model_a", voter=""), said("model_a", voter=""), said("model_b", voter="")]
+    assert pairs(written(tmp_path, unknown)) == [("At a.", "At b.")]
+
+
+@pytest.mark.parametrize("turn", ["1", 1.0])
+def test_the_turn_of_a_vote_may_be_text_or_a_fraction(turn: Any, tmp_path: Path) -> None:
+    """The second replies are not what the vote is about."""
+    talks = {"conversation_a": conversation("At a.", "2"), "conversation_b": conversation("At b.")}
+    row = {"model_a": "a", "model_b": "b", "winner": "model_a", "turn": turn, **talks}
+    assert pairs(written(tmp_path, [row])) == [("At a.", "At b.")]
+
+
+@pytest.mark.parametrize("turn", [0, "second", True, 1.5])
+def test_a_turn_that_is_no_number_is_refused(turn: Any, tmp_path: Path) -> None:
+    talks = {"conversation_a": conversation("At a."), "conversation_b": conversation("At b.")}
+    row = {"model_a": "a", "model_b": "b", "winner": "model_a", "turn": turn, **talks}
+    with pytest.raises(DataError, match=r"row-1: 'turn' is .*, not a number from 1"):
+        read_comparisons(written(tmp_path, [row]))

@@ -16,7 +16,7 @@ from palmette.errors import DataError
 
 Kind = Literal["texts", "questions", "conversations", "preferences", "verdicts", "votes", "judged answers"]
 Row = Mapping[str, Any]
-_LOOKED_AT = 20  # rows, so that a stray one does not decide
+LOOKED_AT = 20  # rows, so that a stray one does not decide
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def of_kind(
         DataError: the first rows show another kind, and none of them may be meant as one of the wanted.
     """
     rows = iter(rows)
-    first = list(itertools.islice(rows, _LOOKED_AT))
+    first = list(itertools.islice(rows, LOOKED_AT))
     found = [row for row in first if isinstance(row, dict)]
     others = [other_kind(row, wanted) for row in found]
     shown = next((kind for kind in others if kind is not None), None)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, TypeGuard
 
 from palmette.data.records import check_unicode
 from palmette.data.text import short
 from palmette.errors import DataError
+
+_TURN = re.compile(r"[1-9][0-9]{0,5}")
 
 
 class DuplicateKeyError(ValueError):
@@ -107,3 +110,19 @@ def as_id(value: Any) -> str:
     ('81', '81', '81', '8.5')
     """
     return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def read_turn(value: object, where: str) -> int:
+    """The number of a turn, counted from 1, also one that a table holds as text or as a fraction.
+
+    Args:
+        value: what the row has under "turn".
+        where: how messages name the row.
+
+    Raises:
+        DataError: it is anything else.
+    """
+    text = as_id(value)
+    if not _TURN.fullmatch(text):
+        raise DataError(f"{where}: 'turn' is {short(value)}, not a number from 1", "Correct it.")
+    return int(text)

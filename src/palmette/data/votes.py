@@ -26,9 +26,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from palmette.data.kinds import kind_of
+from palmette.data.kinds import LOOKED_AT, kind_of
 from palmette.data.text import short
-from palmette.data.values import without_nulls
+from palmette.data.values import read_turn, without_nulls
 from palmette.errors import DataError
 
 Row = dict[str, Any]
@@ -190,7 +190,8 @@ def learned_rows(
     """Rows to learn from: what votes become, or the rows as they are if they are no votes.
 
     Args:
-        rows: rows, or the errors of lines that hold none. The first row says whether they are votes.
+        rows: rows, or the errors of lines that hold none. The first row that shows a kind says whether they are votes,
+            if it is one of the first 20.
         source: how messages name the data.
         make: `Contests.pair_rows` or `Contests.verdict_rows`.
 
@@ -198,9 +199,10 @@ def learned_rows(
         The rows, errors first if they were votes, and what was counted of votes.
     """
     rows = iter(rows)
-    head = list(itertools.islice(rows, 1))
+    head = list(itertools.islice(rows, LOOKED_AT))
     everything = itertools.chain(head, rows)
-    if not (head and isinstance(head[0], dict) and kind_of(head[0]) == "votes"):
+    kinds = (kind_of(row) for row in head if isinstance(row, dict))
+    if next((kind for kind in kinds if kind is not None), None) != "votes":
         return everything, None
     found = read_contests(everything, source)
     return itertools.chain(found.errors, make(found)), found.counts
@@ -241,7 +243,7 @@ def read_contests(rows: Iterable[Row | DataError], source: str) -> Contests:
         shown = first.setdefault(key, (name, answers))[1]
         if answers != shown and outcome in ("left", "right"):
             outcome = "right" if outcome == "left" else "left"
-        voter = next((f"voter {row[key]}" for key in VOTER if key in row), name)
+        voter = next((f"voter {row[key]}" for key in VOTER if row.get(key, "") != ""), name)
         said.setdefault(key, {})[voter] = outcome
     contests = tuple(Contest(*first[key], _majority(votes)) for key, votes in said.items())
     return Contests(contests, tuple(errors), _counts(contests, list(said.values()), num_named))
@@ -279,7 +281,7 @@ def _vote(row: Row, where: str) -> tuple[tuple[Answer, Answer], Outcome]:
 def _answer(row: Row, side: str, where: str) -> Answer:
     text, key = row.get(f"answer_{side}"), f"conversation_{side}"
     if key in row:
-        turns = _turns(row[key], f"{where}: {key!r}", row.get("turn"))
+        turns = _turns(row[key], f"{where}: {key!r}", read_turn(row["turn"], where) if "turn" in row else None)
         return Answer(turns[:-1], turns[-1][1])
     prompt = next((row[name] for name in _PROMPT if name in row), None)
     if not isinstance(text, str) or not isinstance(prompt, str):
@@ -288,8 +290,8 @@ def _answer(row: Row, side: str, where: str) -> Answer:
     return Answer((("user", prompt),), text)
 
 
-def _turns(messages: Any, where: str, limit: Any) -> tuple[tuple[str, str], ...]:
-    """The messages of a conversation up to a reply: the last one, or number `limit`."""
+def _turns(messages: Any, where: str, limit: int | None) -> tuple[tuple[str, str], ...]:
+    """The messages of a conversation up to a reply: number `limit`, or the last one if that is None."""
     if not isinstance(messages, list) or not all(
         isinstance(one, dict) and isinstance(one.get("role"), str) and isinstance(one.get("content"), str)
         for one in messages
@@ -297,11 +299,10 @@ def _turns(messages: Any, where: str, limit: Any) -> tuple[tuple[str, str], ...]
         raise DataError(f"{where} is {short(json.dumps(messages))}, not a list of messages", _ANSWERS)
     turns = tuple((one["role"], one["content"]) for one in messages)
     replies = [index for index, (role, _) in enumerate(turns) if role == "assistant"]
-    whole = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1
-    if len(replies) < (limit if whole else 1) or (not whole and turns[-1][0] != "assistant"):
-        wanted = f"reply {limit}, which is the 'turn' of the vote" if whole else "a reply at its end"
+    if len(replies) < (limit or 1) or (limit is None and turns[-1][0] != "assistant"):
+        wanted = f"reply {limit}, which is the 'turn' of the vote" if limit else "a reply at its end"
         raise DataError(f"{where} lacks {wanted}", _ANSWERS)
-    return turns[: replies[limit - 1] + 1] if whole else turns
+    return turns[: replies[limit - 1] + 1] if limit else turns
 
 
 def names_were_shown(row: Mapping[str, Any]) -> bool:

@@ -7,7 +7,6 @@ from its table. Some published means hold the -1, so that mean is given too.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from palmette.data.text import short
-from palmette.data.values import as_id, is_number, without_nulls
+from palmette.data.values import as_id, is_number, read_turn, without_nulls
 from palmette.errors import DataError
 from palmette.evaluate.bootstrap import weighted_intervals
 from palmette.judge.rows import read_rows
 from palmette.judge.text import Rule, read_grade
 
 _COLUMNS = "Each row needs 'question_id', 'model', and 'judgment' or 'score'."
-_TURN = re.compile(r"[1-9][0-9]{0,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +101,9 @@ def read_grades(source: str, rule: Rule = "line") -> list[Grade]:
 def _grade(row: dict[str, Any], rule: Rule, where: str) -> Grade:
     if "question_id" not in row or not isinstance(row.get("model"), str):
         raise DataError(f"{where} has no question or no model", _COLUMNS)
-    turn = as_id(row.get("turn", 1))
-    if not _TURN.fullmatch(turn):
-        raise DataError(f"{where}: 'turn' is {short(row['turn'])}, not a number from 1", "Correct it.")
+    turn = read_turn(row.get("turn", 1), where)
     value = _value(row, rule, where)
-    return Grade(row["model"], as_id(row["question_id"]), int(turn), value, str(row.get("category", "")))
+    return Grade(row["model"], as_id(row["question_id"]), turn, value, str(row.get("category", "")))
 
 
 def _value(row: dict[str, Any], rule: Rule, where: str) -> float | None:
