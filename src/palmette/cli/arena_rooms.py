@@ -99,7 +99,7 @@ def arena_serve(
         )
         for line in _remarks(room.desk.identical, room.desk.named, with_named=with_named):
             stderr().print(line)
-        serve_pages(room.app, room.sessions, opened, host, f"Votes are kept in {kept}.")
+        serve_pages(room.app, room.sessions, opened, host, "Votes", kept)
 
 
 def _remarks(identical: int, named: int, *, with_named: bool) -> list[str]:

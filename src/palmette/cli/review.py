@@ -219,5 +219,5 @@ def _serve(
             newer=(newest_retraining, lambda name: _load(open_source(name))),
             also=[Compared(_load(one)[1]) for one in others],
         )
-        serve_pages(review.app, review.sessions, opened, host, f"Verdicts are kept in {kept}.")
+        serve_pages(review.app, review.sessions, opened, host, "Verdicts", kept)
         review.answers.stop()

@@ -26,7 +26,7 @@ def login() -> str:
     return "me"
 
 
-def serve_pages(app: Gate, sessions: Sessions, opened: socket.socket, host: str, what: str) -> None:
+def serve_pages(app: Gate, sessions: Sessions, opened: socket.socket, host: str, what: str, where: str) -> None:
     """Print a link for each person, and serve the application until Ctrl-C.
 
     Args:
@@ -34,17 +34,19 @@ def serve_pages(app: Gate, sessions: Sessions, opened: socket.socket, host: str,
         sessions: the tokens of the people.
         opened: the socket that listens.
         host: the address that it listens at.
-        what: what is kept where, for the messages: "Verdicts are kept in review.db."
+        what: what people give, for the messages: "Verdicts".
+        where: the file or the URL of the store that keeps it. A password is not shown.
     """
     from palmette.cli.console import stderr
     from palmette.inference.excerpt import printable
+    from palmette.store.engine import describe
     from palmette.web.serving import is_loopback, known_names, link, run_application
 
-    news = stderr()
-    news.print(printable(f"{what} Ctrl-C ends the server."))
+    news, kept = stderr(), f"{what} are kept in {describe(where)}."
+    news.print(printable(f"{kept} Ctrl-C ends the server."))
     if not is_loopback(host):
         news.print("The connection is not encrypted. Use it in a network that you trust, or through a tunnel.")
     for name, token in sessions.tokens.items():
         typer.echo(f"{printable(name)}: {link(known_names(host)[0], opened.getsockname()[1], token)}")
     run_application(app, opened)
-    news.print(printable(f"Stopped. {what}"))
+    news.print(printable(f"Stopped. {kept}"))

@@ -48,8 +48,13 @@ def describe(where: str | Path) -> str:
 
     >>> describe("postgresql://ann:secret@db/verdicts")
     'postgresql://ann@db/verdicts'
+    >>> describe("postgresql://ann:s@cret@db/verdicts?password=secret&sslmode=require")
+    'postgresql://ann@db/verdicts?sslmode=require'
     """
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1@", str(where))
+    if "://" not in str(where):
+        return str(where)
+    without = re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1@", str(where))
+    return re.sub(r"(?<=[?&])password=[^&]*&?", "", without).rstrip("?&")
 
 
 def is_postgresql(engine: sa.Engine) -> bool:
