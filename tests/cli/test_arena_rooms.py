@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -9,8 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from palmette.arena.export import vote_rows
+from palmette.cli.serving import serve_pages
+from palmette.web import serving
+from palmette.web.gate import Gate
+from palmette.web.sessions import Sessions
 from tests.support.arena import MODELS, make_arena
 from tests.support.command import palmette
 from tests.support.web_command import enter, starting
@@ -101,6 +107,7 @@ def test_what_is_not_asked_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         (("serve", "arena", "--host", "0.0.0.0"), "no voter is named"),
         (("serve", "arena", "--voter", "a", "--voter", "a"), "two voters have the same name"),
         (("export", "nowhere", "--out", "votes.jsonl"), "nowhere is not the folder of an arena"),
+        (("rank", "arena", "--store", "new"), "there is no store of votes new"),
         (("sample", "--model", "no/where/at/all", "--out", "new"), "no/where/at/all"),
         (("sample", "--prompts", "nowhere.jsonl", "--model", "x", "--out", "new"), "nowhere.jsonl"),
     ],
@@ -115,3 +122,13 @@ def test_mistakes_are_one_line(
     assert problem in error
     assert "Traceback" not in error
     assert not (tmp_path / "new").exists()
+
+
+def test_the_password_of_a_store_is_not_printed(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(serving, "run_application", lambda *_: None)
+    with contextlib.closing(serving.listen("127.0.0.1", 0)) as opened:
+        where = "postgresql://ann:s3cret@db/votes"
+        serve_pages(Gate(FastAPI(), hosts=[]), Sessions(["ann"]), opened, "127.0.0.1", "Votes", where)
+    said = capsys.readouterr()
+    assert "Votes are kept in postgresql://ann@db/votes. Ctrl-C ends the server." in said.err
+    assert "s3cret" not in said.err + said.out

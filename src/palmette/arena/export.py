@@ -11,6 +11,7 @@ from palmette.arena.folder import VOTES, Arena, read_arena
 from palmette.arena.state import State
 from palmette.arena.store import VoteStore
 from palmette.errors import DataError
+from palmette.files import expand
 
 _WINNERS: dict[Said, str] = {"left": "model_a", "right": "model_b", "tie": "tie", "both bad": "tie (bothbad)"}
 
@@ -23,16 +24,19 @@ def vote_rows(folder: Path, where: str | Path | None = None) -> list[dict[str, A
         where: the store of its votes. By default the file in the folder.
 
     Raises:
-        DataError: the folder is no arena, has no votes, or an answer that was voted on is not there any more.
+        DataError: the folder is no arena or has no votes, there is no such store, or an answer that was voted on is not
+            there any more.
         RunError: the store cannot be read.
     """
     arena = read_arena(folder)
-    if where is None and not (folder / VOTES).exists():
-        raise DataError(f"{folder} has no votes yet", f"Collect some: palmette arena serve {folder}")
-    with VoteStore.open(where or folder / VOTES) as store:
+    kept = where or folder / VOTES
+    none_yet = DataError(f"{folder} has no votes yet", f"Collect some: palmette arena serve {folder}")
+    if "://" not in str(kept) and not expand(str(kept)).exists():  # opening would make it
+        raise none_yet if where is None else DataError(f"there is no store of votes {kept}", "Check --store.")
+    with VoteStore.open(kept) as store:
         rows = list(_rows(arena, store))
     if not rows:
-        raise DataError(f"{folder} has no votes yet", f"Collect some: palmette arena serve {folder}")
+        raise none_yet
     return rows
 
 

@@ -116,7 +116,7 @@ def write_entries(folder: Path, entries: Sequence[Entry]) -> None:
 
 
 def read_entries(folder: Path) -> list[Entry]:
-    """The models of an arena. None if there are none yet.
+    """The models of an arena. An empty list if there are none yet.
 
     Raises:
         DataError: the file is damaged.
