@@ -113,11 +113,11 @@ def test_answers_are_kept_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
     written: list[str] = []
 
     def writer(*_: Any) -> answers.Writer:
-        def write(turns: Sequence[str], _: float) -> list[str]:
+        def write(asked: Asked) -> list[str]:
             if len(written) == 2:
                 raise KeyboardInterrupt
-            written.append(turns[0])
-            return [turn.upper() for turn in turns]
+            written.append(asked.turns[0])
+            return [turn.upper() for turn in asked.turns]
 
         return write
 

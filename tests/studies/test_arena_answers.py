@@ -70,11 +70,11 @@ def test_a_job_that_was_stopped_goes_on_with_one_model_at_a_time(
     def writer(model: str, *_: Any) -> answers.Writer:
         loaded.append(model)
 
-        def write(turns: Any, _: float) -> list[str]:
+        def write(asked: answers.Asked) -> list[str]:
             if len(written) == 3:
                 raise KeyboardInterrupt
-            written.append((model, turns[0]))
-            return [f"{turn} {len(model)}" for turn in turns]
+            written.append((model, asked.turns[0]))
+            return [f"{turn} {len(model)}" for turn in asked.turns]
 
         return write
 
@@ -113,3 +113,19 @@ def test_mistakes_are_named(tmp_path: Path, prompts: str) -> None:
     judge.write_text("model: elm", encoding="utf-8")
     with pytest.raises(DataError, match="describes no endpoint"):
         sample_answers(prompts, [str(judge)], tmp_path / "d", FEW)
+
+
+def test_two_prompts_of_one_text_keep_the_answers_of_each(tmp_path: Path) -> None:
+    prompts = tmp_path / "same.jsonl"
+    prompts.write_text('{"id": "a", "prompt": "One?"}\n{"id": "b", "prompt": "One?"}\n', encoding="utf-8")
+    given = [answer_file(tmp_path / f"{model}.jsonl", model) for model in ("fir", "elm")]
+    sample_answers(str(prompts), given, tmp_path / "arena", FEW)
+    replies = read_arena(tmp_path / "arena").replies["fir"]
+    assert replies == {"a": ("First.",), "b": ("Second.",)}
+
+
+def test_an_answer_that_cannot_be_encoded_is_named(tmp_path: Path, prompts: str) -> None:
+    source = answer_file(tmp_path / "file.jsonl", "fir")
+    Path(source).write_text(Path(source).read_text(encoding="utf-8").replace("Third.", "\\ud800"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"half a surrogate pair"):
+        sample_answers(prompts, [source], tmp_path / "arena", FEW)

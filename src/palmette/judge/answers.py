@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from palmette.data.records import check_unicode
 from palmette.data.text import short
 from palmette.data.values import as_id
 from palmette.endpoint.client import Client
@@ -26,9 +27,6 @@ from palmette.run import append_line, read_log, write_text
 _COLUMNS = "Each row needs 'question_id' and 'choices', or 'instruction' and 'output'."
 _ONE_MODEL = "Give the answers of each model in a file of its own."
 SUFFIXES = (".json", ".jsonl")
-
-# Writes the replies to messages: (messages, temperature) -> replies.
-Writer = Callable[[Sequence[str], float], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +44,10 @@ class Asked:
     turns: tuple[str, ...]
     category: str = ""
     temperature: float = 0.0
+
+
+# Writes the replies to what is asked, one to each message.
+Writer = Callable[[Asked], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,8 @@ def read_answers(source: str) -> Answers:
         source: the file.
 
     Raises:
-        DataError: there is no such file, a row is no answer, rows are those of two models, or something is answered
-            twice. It names the row.
+        DataError: there is no such file, a row is no answer or cannot be encoded, rows are those of two models, or
+            something is answered twice. It names the row.
     """
     model = ""
     replies: dict[str, tuple[str, ...]] = {}
@@ -87,6 +89,8 @@ def read_answers(source: str) -> Answers:
         model = model or str(name or "")
         if as_id(asked) in replies:
             raise DataError(f"{where} answers {short(asked)} again", "Remove one of both answers.")
+        for text in given:
+            check_unicode(text, where)
         replies[as_id(asked)] = tuple(given)
     if not replies:
         raise DataError(f"{source} holds no answers", _COLUMNS)
@@ -170,7 +174,7 @@ def _generate(
     bar = progress(len(missing) + done, "answering", "questions", done=done)
     try:
         for one in missing:
-            replies = write(one.turns, one.temperature)
+            replies = write(one)
             line = {"question_id": one.id, "model_id": model, "choices": [{"index": 0, "turns": replies}]}
             append_line(store, json.dumps(line, ensure_ascii=False))
             found[one.id] = tuple(replies)
@@ -187,10 +191,10 @@ def endpoint_writer(endpoint: Endpoint, max_new_tokens: int, seed: int = 0) -> W
         EndpointError: the URL, a parameter or the key's variable is not valid.
     """
 
-    def write(turns: Sequence[str], temperature: float) -> list[str]:
-        given = {"temperature": temperature, "max_tokens": max_new_tokens, "seed": seed, **endpoint.parameters}
+    def write(asked: Asked) -> list[str]:
+        given = {"temperature": asked.temperature, "max_tokens": max_new_tokens, "seed": seed, **endpoint.parameters}
         client, messages, replies = Client(replace(endpoint, parameters=given)), list[dict[str, str]](), list[str]()
-        for turn in turns:
+        for turn in asked.turns:
             messages.append({"role": "user", "content": turn})
             replies.append(client.complete(messages).text)
             messages.append({"role": "assistant", "content": replies[-1]})
@@ -208,9 +212,9 @@ def local_writer(model: str, max_new_tokens: int, seed: int = 0) -> Writer:
     """
     loaded = load_answerer(model, calibrated=False).loaded
 
-    def write(turns: Sequence[str], temperature: float) -> list[str]:
-        generation = Generation(temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+    def write(asked: Asked) -> list[str]:
+        generation = Generation(temperature=asked.temperature, max_new_tokens=max_new_tokens, seed=seed)
         talk = Conversation(loaded.model, loaded.tokenizer, generation=generation)
-        return [talk.reply(turn).text for turn in turns]
+        return [talk.reply(turn).text for turn in asked.turns]
 
     return write

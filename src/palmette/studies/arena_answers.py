@@ -148,5 +148,5 @@ def _copied(given: Answers, asked: Sequence[Asked], store: Path, name: str) -> A
     for one in asked:
         if len(replies[one.id] or ()) < len(one.turns):
             raise DataError(f"{name} has no answer to the prompt {one.id!r}", "Give answers to all of them.")
-    rows = {one.turns: list(replies[one.id] or ())[: len(one.turns)] for one in asked}
-    return answers.written_answers(given.model, asked, store, lambda: lambda turns, _: rows[tuple(turns)])
+    rows = {one.id: list(replies[one.id] or ())[: len(one.turns)] for one in asked}
+    return answers.written_answers(given.model, asked, store, lambda: lambda one: rows[one.id])
