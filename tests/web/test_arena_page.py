@@ -25,6 +25,16 @@ def names_shown(at: Voting) -> list[str]:
     return [model for model in MODELS if model.lower() in html]
 
 
+def test_a_pair_that_is_looked_at_for_longer_than_a_day_can_be_judged(arena: Any, browser: Browser) -> None:
+    at = arena()
+    at.page.clock.install()
+    at.page.reload()
+    at.shown()
+    at.page.clock.fast_forward("30:00:00")
+    at.press("a", 1)
+    assert [one.seconds for one in at.events("vote")] == [24 * 3600]
+
+
 def test_a_blind_session_with_keys(arena: Any, browser: Browser) -> None:
     """Every key, then undo, then names: what is stored is what was pressed, and names come last."""
     at = arena()

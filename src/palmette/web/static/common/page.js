@@ -9,7 +9,9 @@ export function make(tag, className, ...children) {
   return element;
 }
 
-// Seconds for which the page was looked at.
+const DAY = 24 * 3600; // seconds
+
+// Seconds for which the page was looked at, up to a day, which is the most that the server takes.
 export function stopwatch() {
   let since = document.hidden ? null : performance.now();
   let total = 0;
@@ -21,7 +23,7 @@ export function stopwatch() {
   return {
     seconds() {
       turn();
-      return Math.round(total) / 1000;
+      return Math.min(Math.round(total) / 1000, DAY);
     },
     stop: () => document.removeEventListener("visibilitychange", turn),
   };
