@@ -224,12 +224,8 @@ def _grouped(digits: str, mark: str) -> bool:
     """Whether a mark parts groups of three digits, or of two as in India, with three at the end, and no 0 first."""
     first, *others = digits.split(mark)
     *middle, last = others
-    return (
-        1 <= len(first) <= 3
-        and first[0] != "0"
-        and len(last) == 3
-        and len({len(group) for group in middle} - {2, 3}) == 0
-    )
+    begins = 1 <= len(first) <= 3 and first[0] != "0"
+    return begins and len(last) == 3 and {len(group) for group in middle} <= {2, 3}
 
 
 def _in_words(text: str) -> int:
