@@ -26,6 +26,9 @@ DATES = {
     "1er mars 2020": "2020-03-01",
     "3 de mayo de 2021": "2021-05-03",
     "29 February 2024": "2024-02-29",
+    "3 Augu\u017ft 1776": "1776-08-03",
+    "3 APR\u0130L 2020": "2020-04-03",
+    "Invoice 2021-0012 - 3 May 2021": "2021-05-03",
     "May 3, 2021, being 2021-05-03": "2021-05-03",
 }
 NO_DATES = {
@@ -36,6 +39,11 @@ NO_DATES = {
     "three years": "no whole date",
     "29 February 2023": "there is no day",
     "13/13/2021": "there is no day",
+    "3-5 May 2021": "another day beside 2021-05-05",
+    "1st and 2nd January 2020": "another day",
+    "from 3 May to 5 June 2021": "another day",
+    "May 3 to June 4, 2021": "another day",
+    "from 03/04 to 13/05/2021": "another day",
     "May 3, 2021 to May 4, 2022": "several dates: 2021-05-03, 2022-05-04",
 }
 

@@ -34,6 +34,12 @@ NUMBERS = {
     "a period of two hundred and fifty days": "250",
     "one million two hundred thousand": "1200000",
     "sixty": "60",
+    ".5 %": "0.5",
+    "-.5": "-0.5",
+    "No.5": "5",
+    "0,250": "0.250",
+    "minus 5": "-5",
+    "two trillion": "2000000000000",
 }
 NO_NUMBERS = {
     "": "no number",
@@ -46,6 +52,19 @@ NO_NUMBERS = {
     "1.2.3": "part no thousands",
     "1,2,3.4": "part no thousands",
     "1.250": "two ways",
+    "1250 100": "several numbers: 1250, 100",
+    "2021 500": "several numbers: 2021, 500",
+    "a loss of -5": "may mean that it is negative",
+    "minus five": "no rule reads 'minus'",
+    "one half": "no rule reads 'half'",
+    "two and a half million": "no rule reads 'half'",
+    "two millions": "no rule reads 'millions'",
+    "two dozen": "no rule reads 'dozen'",
+    "two thousand one million": "is no number",
+    "five hundred hundred": "is no number",
+    "5 lakh": "no rule reads what '5 lakh' counts",
+    "2 hundred": "no rule reads",
+    "5 thousand million": "no rule reads",
 }
 AMOUNTS = {
     "$5": ("5", "$"),
@@ -60,6 +79,8 @@ AMOUNTS = {
     "£0.99": ("0.99", "GBP"),
     "¥500": ("500", "¥"),
     "twenty dollars": ("20", "$"),
+    "$.01": ("0.01", "$"),
+    "5 million euros": ("5000000", "EUR"),
     "500 Swiss francs": ("500", "CHF"),
 }
 NO_AMOUNTS = {
@@ -67,6 +88,12 @@ NO_AMOUNTS = {
     "$5 and €5": "several currencies: \\$, EUR",
     "$5 and $6": "several numbers",
     "($5,000)": "negative",
+    "$(5,000)": "negative",
+    "USD (5.2) million": "negative",
+    "a loss -$5": "negative",
+    "£5 m": "no rule reads what '5 m' counts",
+    "3 Millionen €": "no rule reads what '3 millionen' counts",
+    "3 milliards €": "no rule reads",
     "€ 1.250": "two ways",
     "dollars": "no number",
 }

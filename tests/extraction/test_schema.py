@@ -70,6 +70,11 @@ def test_a_schema_is_a_pydantic_model_or_its_json_schema(tmp_path: Path) -> None
     assert read_schema(path).fields == LEASE
 
 
+def test_a_reference_to_a_reference_is_followed() -> None:
+    given = {"properties": {"a": {"$ref": "#/$defs/x"}}, "$defs": {"x": {"$ref": "#/$defs/y"}, "y": {"type": "number"}}}
+    assert read_schema(given).fields[0].type == "number"
+
+
 BAD: list[tuple[Any, str]] = [
     ({}, "has no `fields`"),
     ({"fields": {}}, "has no field"),
@@ -92,6 +97,12 @@ BAD: list[tuple[Any, str]] = [
     ({"properties": {"owner": {"type": "object"}}}, "'owner' is of type 'object'"),
     ({"properties": {"owner": {"$ref": "#/$defs/Owner"}}}, "'owner' refers to '#/\\$defs/Owner'"),
     ({"properties": {"owner": {"type": ["string", "number"]}}}, "'owner' allows several types"),
+    ({"properties": {"a": {"$ref": "#/properties/a"}}}, "'a' refers to itself"),
+    ({"properties": {"a": {"anyOf": [{"$ref": "#/properties/a"}]}}}, "'a' refers to itself"),
+    ({"properties": {"a": {"anyOf": [True]}}}, "'a' is True, not a JSON Schema"),
+    ({"properties": {"a": {"anyOf": 5}}}, "'anyOf' is a number"),
+    ({"properties": {"a": {"enum": "ab"}}}, "'enum' is text"),
+    ({"properties": {"a": {"type": {}}}}, "type that is"),
     (7, "a schema cannot be a number"),
 ]
 

@@ -110,6 +110,15 @@ def test_numbers_and_dates_are_typed_and_text_is_no_formula(tmp_path: Path) -> N
     assert row == {"rent.value": 1250.0, "pets.certified": True}
 
 
+def test_a_date_before_1900_is_text_in_excel(tmp_path: Path) -> None:
+    """Excel counts days from 1900, and shows ##### for a negative number of them."""
+    schema = read_schema({"fields": {"signed": {"question": "When?", "type": "date"}}})
+    write_table(tmp_path / "t.xlsx", document_results([line("August 3, 1776")], schema), schema)
+    sheet = openpyxl.load_workbook(tmp_path / "t.xlsx").active
+    names = [cell.value for cell in sheet[1]]
+    assert sheet.cell(2, names.index("signed.value") + 1).value == "1776-08-03"
+
+
 def test_a_table_has_a_known_ending(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"ends in \.csv, \.jsonl, \.parquet, \.xlsx"):
         check_format(tmp_path / "table.doc")

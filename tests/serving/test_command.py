@@ -102,6 +102,8 @@ def test_bad_input_is_one_line_with_the_way_out(
         return said.err.splitlines()[-1]
 
     assert "gone" in refused("--model", tmp_path / "runs" / "gone")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f"{tmp_path}/rank=8/gone" in refused("--model", "~/rank=8/gone")
     assert "two models have the name 'a'" in refused("--model", f"a={tiny_folder}", "--model", f"a={tiny_folder}")
     assert "there is no API key" in refused("--model", tiny_folder, "--host", "0.0.0.0")
     assert "holds no API key" in refused("--model", tiny_folder, "--api-key-file", os.devnull)

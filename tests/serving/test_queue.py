@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -10,7 +11,12 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.requests import Request
 
+from palmette.serving.jobs import Job
+from palmette.serving.metrics import Metrics
+from palmette.serving.model_thread import ModelThread
+from palmette.serving.waiting import outcome
 from tests.support.serving import Serving, answerer_of, serving, wait_until
 from tests.support.span_decoding import TEXT
 
@@ -60,6 +66,25 @@ def test_a_question_of_a_client_that_has_gone_is_not_asked(served: Serving) -> N
         first.result()
     assert served.answers(TEXT, "Where from?")[0]["answer"] == "pier 3"
     assert served.reader.asked == [["Who?"], ["Where from?"]]
+
+
+def test_work_is_given_up_when_the_server_ends_at_once() -> None:
+    """As after a second Ctrl-C, which cancels the handlers. Else the process would go on until the reply is done."""
+
+    async def never() -> dict[str, Any]:
+        await asyncio.sleep(600)
+        return {}
+
+    async def ended() -> Job:
+        thread, job = ModelThread(dict, max_waiting=1, metrics=Metrics()), Job("tiny")
+        handler = asyncio.ensure_future(outcome(thread, job, Request({"type": "http"}, never)))
+        while not thread.num_waiting:
+            await asyncio.sleep(0)
+        handler.cancel()
+        await asyncio.wait([handler])
+        return job
+
+    assert asyncio.run(ended()).gone
 
 
 def test_a_reply_ends_when_its_reader_goes(served: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,4 +163,5 @@ def serving(
             running.join(60)
             if thread.state == "ready":
                 thread.stop()
+            models.clear()  # FastAPI remembers handlers for the life of a process, and they hold a cache of 64 MB
     assert not running.is_alive()

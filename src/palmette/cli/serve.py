@@ -82,9 +82,9 @@ def serve(
     from palmette.web.serving import is_loopback, listen
 
     news = stderr()
-    named = model_names([expanded_model(text) for text in model or [named_or_chosen(None, news)]])
+    named = model_names(model or [named_or_chosen(None, news)])
     keys = read_keys(api_key_file, host)
-    sources = {name: open_source(one) for name, one in named.items()}
+    sources = {name: open_source(expanded_name(one)) for name, one in named.items()}
     with contextlib.closing(listen(host, port)) as opened:
         address, taken = f"[{host}]" if ":" in host else host, opened.getsockname()[1]
         if not is_loopback(host):
@@ -100,16 +100,6 @@ def serve(
         load = _loader(sources, kept_tokens, attention)
         run_server(load, opened, hosts=hosts, keys=keys, max_waiting=max_waiting, ready=say_ready)
         news.print(printable("Stopped."))
-
-
-def expanded_model(text: str) -> str:
-    """NAME=MODEL, with `~` expanded in the name of the model.
-
-    >>> expanded_model("a=b"), expanded_model("a=~/b").startswith("a=~")
-    ('a=b', False)
-    """
-    name, equals, model = text.partition("=")
-    return f"{name}={expanded_name(model)}" if equals else expanded_name(text)
 
 
 def _loader(

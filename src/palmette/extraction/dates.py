@@ -16,8 +16,11 @@ _MONTHS = (
     "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
 )
 _MONTH = {name: month for names in _MONTHS for month, name in enumerate(names.split(), start=1)} | {"sept": 9}
-_NAME = "(?P<month>" + "|".join(sorted(_MONTH, key=len, reverse=True)) + r")\b\.?"
-_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|er|º|\.)?"
+_ALIKE = str.maketrans("ſıİ", "siI")  # letters that IGNORECASE takes for these
+_NAMES = "(?:" + "|".join(sorted(_MONTH, key=len, reverse=True)) + ")"
+_NAME = rf"(?P<month>{_NAMES})\b\.?"
+_ENDING = r"(?:st|nd|rd|th|er|º|\.)?"
+_DAY = rf"(?P<day>\d{{1,2}}){_ENDING}"
 _YEAR = r"(?P<year>\d{4})(?!\d)"
 _FORMS = [
     re.compile(form, re.IGNORECASE)
@@ -28,6 +31,13 @@ _FORMS = [
         rf"(?<![\d/.-])(?P<one>\d{{1,2}})[/.-](?P<two>\d{{1,2}})[/.-]{_YEAR}",
     )
 ]
+# What may be another day of the same year, beside "|" for a whole date: "3-|", "3 May to |", "03/04 and |".
+_OTHER_DAY = re.compile(
+    rf"(?<![\d-])\d{{1,2}}{_ENDING}\s*(?:[-\u2013/&]|and|or|to|und|oder|bis|et|ou|au|y|o|al?)\s*\||"
+    rf"(?<!\d)\d{{1,2}}{_ENDING}(?:\s+day)?\s*(?:of|de|-)?\s*{_NAMES}\b|"
+    rf"\b{_NAMES}\.?\s+(?:the\s+)?\d{{1,2}}(?!\d)|(?<![\d/])\d{{1,2}}/\d{{1,2}}(?![\d/])",
+    re.IGNORECASE,
+)
 _SHORT_YEAR = re.compile(r"(?<!\d)\d{1,2}[/.-]\d{1,2}[/.-]\d{2}(?!\d)")
 _MONTH_ONLY = re.compile(rf"\b{_NAME}\s*,?\s*{_YEAR}", re.IGNORECASE)
 
@@ -47,10 +57,16 @@ def read_date(text: str, *, day_first: bool | None = None) -> date:
     >>> read_date("the 22nd day of August, 2005").isoformat(), read_date("03/04/2021", day_first=True).isoformat()
     ('2005-08-22', '2021-04-03')
     """
+    text = text.translate(_ALIKE)
     found = list(dict.fromkeys(_dates(text, day_first)))
     if len(found) > 1:
         raise NotNormalisedError(f"it holds several dates: {', '.join(one.isoformat() for one in found)}")
     if found:
+        rest = text
+        for form in _FORMS:
+            rest = form.sub("|", rest)
+        if _OTHER_DAY.search(rest):
+            raise NotNormalisedError(f"it holds another day beside {found[0].isoformat()}")
         return found[0]
     if _SHORT_YEAR.search(text):
         raise NotNormalisedError("its year has two digits")

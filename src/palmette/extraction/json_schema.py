@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from palmette.errors import DataError
+from palmette.errors import DataError, kind_of_value
 
 _TYPES = {"string": "text", "number": "number", "integer": "number", "boolean": "yes/no"}
 _FORMATS = {"date": "date", "date-time": "date", "amount": "amount"}
+_DEEPEST = 20  # references to references
 
 
 def is_json_schema(settings: Mapping[Any, Any]) -> bool:
@@ -47,6 +48,8 @@ def _field(given: Any, document: Mapping[str, Any], where: str) -> dict[str, Any
         field["question"] = str(asked)
     options = one.get("enum", [one["const"]] if "const" in one else None)
     if options is not None:
+        if not isinstance(options, list):
+            raise DataError(f"{where}: 'enum' is {kind_of_value(options)}", "Write a list of values.")
         return field | {"type": "choice", "options": [str(option) for option in options if option is not None]}
     kind, form = one.get("type", "string"), one.get("format")
     if kind not in _TYPES:
@@ -56,10 +59,12 @@ def _field(given: Any, document: Mapping[str, Any], where: str) -> dict[str, Any
     return field | {"type": _FORMATS.get(str(form), _TYPES[kind])}
 
 
-def _resolved(given: Any, document: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A property with its reference followed, and without the null of an optional one."""
+def _resolved(given: Any, document: Mapping[str, Any], where: str, depth: int = 0) -> dict[str, Any]:
+    """A property with its references followed, and without the null of an optional one."""
     if not isinstance(given, Mapping):
         raise DataError(f"{where} is {given!r}, not a JSON Schema", "Write a map with `type` and `description`.")
+    if depth > _DEEPEST:
+        raise DataError(f"{where} refers to itself", "Write it out.")
     one = dict(given)
     if "$ref" in one:
         there: Any = document
@@ -67,19 +72,25 @@ def _resolved(given: Any, document: Mapping[str, Any], where: str) -> dict[str, 
             there = there.get(part) if isinstance(there, Mapping) else None
         if not isinstance(there, Mapping):
             raise DataError(f"{where} refers to {given['$ref']!r}, which is not there", "Write it out.")
-        one = {**there, **one}
+        one = {**_resolved(there, document, where, depth + 1), **one}
     for key in ("anyOf", "oneOf", "allOf"):
         if key not in one:
             continue
-        others = [option for option in one.pop(key) if option != {"type": "null"}]
+        options = one.pop(key)
+        if not isinstance(options, list):
+            raise DataError(f"{where}: {key!r} is {kind_of_value(options)}", "Write a list of JSON Schemas.")
+        found = [option for option in options if option != {"type": "null"}]
+        others = [_resolved(option, document, where, depth + 1) for option in found]
         if {option.get("type") for option in others} == {"number", "string"}:  # how pydantic writes a Decimal
             others = [option for option in others if option["type"] == "number"]
         if len(others) != 1:
             raise DataError(f"{where} allows several types", "Write one type, and null beside it at most.")
-        one = {**_resolved(others[0], document, where), **one}
+        one = {**others[0], **one}
     if isinstance(one.get("type"), list):
         kinds = [kind for kind in one["type"] if kind != "null"]
         if len(kinds) != 1:
             raise DataError(f"{where} allows several types", "Write one type, and null beside it at most.")
         one["type"] = kinds[0]
+    if not isinstance(one.get("type", ""), str):
+        raise DataError(f"{where} has a type that is {kind_of_value(one['type'])}", "Write its name.")
     return one

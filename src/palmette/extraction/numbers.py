@@ -10,7 +10,7 @@ DecimalMark = Literal[".", ","]
 
 _SPACES = "\u00a0\u202f\u2009"
 _GROUPS = rf" '\u2019{_SPACES}"  # between groups of three digits, besides a point or a comma
-_DIGITS = re.compile(rf"\d+(?:[.,]\d+|[{_GROUPS}]\d{{3}}(?!\d))*")
+_DIGITS = re.compile(rf"(?<![\w.,])\.\d+|(?:\d{{1,3}}(?:[{_GROUPS}]\d{{3}}(?!\d))+|\d+)(?:[.,]\d+)*")
 _MINUS = "-\u2212\u2013"  # also the minus sign and the dash
 _SCALES = {
     "thousand": 10**3,
@@ -22,6 +22,12 @@ _SCALES = {
     "bn": 10**9,
     "trillion": 10**12,
 }
+_OTHER_SCALES = (  # which no rule reads
+    "hundred hundreds thousands trillions dozen dozens lakh lakhs crore crores mio mrd mln bln tn trn tausend "
+    "millionen milliarde milliarden milliard milliards mille mil millón millones"
+)
+_UNREAD_SCALES = frozenset(_OTHER_SCALES.split())
+_LETTER_SCALE = re.compile(rf"\d[\s{_SPACES}]+(?:k|m|mm|b)\b", re.IGNORECASE)
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
@@ -29,7 +35,12 @@ _ONES = (
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _WORDS = {word: value for value, word in enumerate(_ONES.split())}
 _WORDS |= {word: 10 * number for number, word in enumerate(_TENS.split(), start=2)}
-_MULTIPLES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+_MULTIPLES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_OTHER_NUMERALS = (  # beside which a numeral is not the whole number
+    "half halves third thirds quarter quarters fourth fourths fifth fifths eighth eighths tenth tenths point minus "
+    "negative millions billions"
+)
+_BESIDE = frozenset(_OTHER_NUMERALS.split()) | _UNREAD_SCALES - _MULTIPLES.keys()
 
 # Signs and words of currencies, the longest first where one holds another. A bare sign that several countries use
 # stays as it is, since no document says by it whose money it is.
@@ -79,6 +90,9 @@ _CODES = (
 )
 _SIGN = re.compile("|".join(map(re.escape, sorted(_CURRENCIES, key=len, reverse=True))))
 _CODE = re.compile(rf"\b(?:{_CODES.replace(' ', '|')})\b")
+_SCALE = re.compile(rf"\b(?:{'|'.join(_SCALES)})\b", re.IGNORECASE)
+_DASH = re.compile(rf"\s[{_MINUS}](?:{_SIGN.pattern})?$")
+_MINUS_WORD = re.compile(rf"\b(?:minus|negative)\s*(?:{_SIGN.pattern})?\s*$", re.IGNORECASE)
 
 
 class NotNormalisedError(Exception):
@@ -125,8 +139,11 @@ def read_amount(text: str, decimal: DecimalMark | None = None) -> tuple[Decimal,
     >>> read_amount("US$ 1,250"), read_amount("£ 3.4 million"), read_amount("$5")
     ((Decimal('1250'), 'USD'), (Decimal('3400000'), 'GBP'), (Decimal('5'), '$'))
     """
-    if re.fullmatch(r"\s*\([^()]*\)\s*", text):
+    around = _CODE.sub("", _SIGN.sub("", _SCALE.sub("", text)))
+    if re.fullmatch(r"\s*\([^()]*\)\s*", around):
         raise NotNormalisedError("it stands in brackets, which may mean that it is negative")
+    if letter := _LETTER_SCALE.search(text):
+        raise NotNormalisedError(f"no rule reads what {letter[0]!r} counts")
     number = read_number(text, decimal)
     named = _currencies(text)
     if not named:
@@ -159,13 +176,24 @@ def _in_digits(text: str, decimal: DecimalMark | None) -> list[Decimal]:
         if before[-1:].isalpha() or re.match(r"(?!(?:mn|bn)\b)[^\W\d_]", after):
             raise NotNormalisedError(f"{match[0]!r} is written together with letters")
         number = _digits(match[0], decimal)
-        scale = re.match(rf"[\s{_SPACES}]*([a-z]+)\b", after, re.IGNORECASE)
-        if scale and (factor := _SCALES.get(scale[1].lower())):
-            number = (number * factor).normalize() + 0  # "+ 0" writes 3E+6 out again
-        signless = re.sub(rf"[\s{_SPACES}]+$", "", _SIGN.sub("", before[-6:]))
-        minus = signless[-1:] and signless[-1] in _MINUS and not signless[:-1].rstrip()[-1:].isalnum()
-        found.append(-number if minus else number)
+        words = re.match(rf"(?:[\s{_SPACES}-]*([^\W\d_]+)\b)?(?:[\s{_SPACES}]+([^\W\d_]+)\b)?", after)
+        scale, second = ((word or "").lower() for word in (words.groups() if words else ("", "")))
+        if scale in _UNREAD_SCALES or (scale in _SCALES and second in {*_SCALES, *_UNREAD_SCALES}):
+            raise NotNormalisedError(f"no rule reads what {f'{match[0]} {scale}'!r} counts")
+        if scale in _SCALES:
+            number = (number * _SCALES[scale]).normalize() + 0  # "+ 0" writes 3E+6 out again
+        found.append(-number if _is_negative(before, match[0]) else number)
     return found
+
+
+def _is_negative(before: str, written: str) -> bool:
+    """Whether what stands before a number makes it negative."""
+    signless = re.sub(rf"[\s{_SPACES}]+$", "", _SIGN.sub("", before[-6:]))
+    if signless[-1:] and signless[-1] in _MINUS and not signless[:-1].rstrip()[-1:].isalnum():
+        return True
+    if _DASH.search(before):  # after a word: a minus, or a dash between the two
+        raise NotNormalisedError(f"the dash before {written!r} may mean that it is negative")
+    return _MINUS_WORD.search(before) is not None
 
 
 def _digits(written: str, decimal: DecimalMark | None) -> Decimal:
@@ -182,7 +210,7 @@ def _digits(written: str, decimal: DecimalMark | None) -> Decimal:
             raise NotNormalisedError(f"the marks of {written!r} cannot be told apart")
     elif len(marks) > 1 or (marks[0] == grouping and _grouped(bare, grouping)):
         mark, grouping = "", marks[0]
-    elif decimal is None and marks[0] == "." and _grouped(bare, ".") and not bare.startswith("0"):
+    elif decimal is None and marks[0] == "." and _grouped(bare, "."):
         raise NotNormalisedError(f"{written!r} can be read in two ways, and decimal of the schema says which")
     else:
         mark, grouping = marks[0], ""
@@ -193,15 +221,16 @@ def _digits(written: str, decimal: DecimalMark | None) -> Decimal:
 
 
 def _grouped(digits: str, mark: str) -> bool:
-    """Whether a mark parts groups of three digits, or of two as in India, with three at the end."""
+    """Whether a mark parts groups of three digits, or of two as in India, with three at the end, and no 0 first."""
     first, *others = digits.split(mark)
     *middle, last = others
-    return 1 <= len(first) <= 3 and len(last) == 3 and len({len(group) for group in middle} - {2, 3}) == 0
+    begins = 1 <= len(first) <= 3 and first[0] != "0"
+    return begins and len(last) == 3 and {len(group) for group in middle} <= {2, 3}
 
 
 def _in_words(text: str) -> int:
     """A number in English words. The text may hold other words around it."""
-    words = re.findall(r"[a-z]+", text.lower())
+    words = re.findall(r"[^\W\d_]+", text.lower())
     numeral = [*_WORDS, *_MULTIPLES]
     runs: list[list[str]] = [[]]
     for index, word in enumerate(words):
@@ -215,15 +244,21 @@ def _in_words(text: str) -> int:
         raise NotNormalisedError("it holds no number")
     if len(found) > 1:
         raise NotNormalisedError(f"it holds several numbers: {', '.join(' '.join(run) for run in found)}")
-    total, group, last = 0, 0, 10**12
+    for word in words:
+        if word in _BESIDE:
+            raise NotNormalisedError(f"no rule reads {word!r} beside {' '.join(found[0])!r}")
+    total, group, last, multiple = 0, 0, 10**12, 10**15
     for word in (word for word in found[0] if word != "and"):
         if word in _WORDS:
             value = _WORDS[word]
             if last <= value or (0 < last < 20):  # "twenty thirty", "five six"
                 raise NotNormalisedError(f"{' '.join(found[0])!r} is no number")
             group, last = group + value, value
+        elif last == 100 if word == "hundred" else multiple <= _MULTIPLES[word] or (total and not group):
+            raise NotNormalisedError(f"{' '.join(found[0])!r} is no number")
         elif word == "hundred":
             group, last = max(group, 1) * 100, 100
         else:
-            total, group, last = total + max(group, 1) * _MULTIPLES[word], 0, 1000
+            multiple = _MULTIPLES[word]
+            total, group, last = total + max(group, 1) * multiple, 0, 1000
     return total + group

@@ -216,6 +216,8 @@ def _xlsx(results: Iterable[DocumentResult], schema: Schema) -> bytes:
     def cells(values: Sequence[Any]) -> list[Any]:
         made = []
         for value in values:
+            if isinstance(value, date) and value.year < 1900:
+                value = value.isoformat()  # Excel knows no earlier dates
             text = ILLEGAL_CHARACTERS_RE.sub(" ", value) if isinstance(value, str) else value
             cell = WriteOnlyCell(sheet, value=text)
             if isinstance(value, str):

@@ -13,7 +13,7 @@ from palmette.inference.answerer import Answerer, asked_document
 
 
 class DocumentReader:
-    """Answers questions about documents. Used by one thread only.
+    """Answers questions about documents. Its methods are used by one thread only.
 
     The keys and values of the documents that were asked about last stay in memory, up to a number of tokens. Nothing is
     written to the disk.
@@ -21,6 +21,9 @@ class DocumentReader:
     Args:
         answerer: the model.
         kept_tokens: how many tokens of documents stay in memory. A longer document is read again each time.
+
+    Attributes:
+        num_kept_tokens: the number of tokens whose keys and values stayed after the last call. Any thread may read it.
 
     Raises:
         DataError: the model was trained to write a rationale before its answer.
@@ -38,11 +41,7 @@ class DocumentReader:
         self._kept_tokens = kept_tokens
         self._cache = self._decoder.new_cache()
         self._open: OrderedDict[tuple[str, bool], LongDocument] = OrderedDict()
-
-    @property
-    def num_kept_tokens(self) -> int:
-        """The number of tokens whose keys and values are in memory."""
-        return sum(one.num_kept_tokens for one in self._open.values())
+        self.num_kept_tokens = 0
 
     def answer(
         self, document: Document, questions: Sequence[str], *, read_all: bool = False, watch: Watch = lambda *_: None
@@ -79,5 +78,10 @@ class DocumentReader:
         return self._open[key]
 
     def _make_room(self) -> None:
-        while self.num_kept_tokens > self._kept_tokens:
-            self._open.popitem(last=False)
+        sizes = {key: one.num_kept_tokens for key, one in self._open.items()}
+        total = sum(sizes.values())
+        for key, size in sizes.items():  # the one that was used last is the last
+            if total > self._kept_tokens or not size:  # of one without tokens nothing was read
+                del self._open[key]
+                total -= size
+        self.num_kept_tokens = total

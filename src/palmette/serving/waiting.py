@@ -120,10 +120,10 @@ async def _unless_gone(waited: asyncio.Future[Any], job: Job, request: Request) 
     try:
         await asyncio.wait({waited, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not waited.done():
-            job.gone = True
             raise ClientGoneError
         return waited.result()
     finally:
+        job.gone = not waited.done()  # also when the server ends at once
         for future in (waited, gone):
             future.cancel()
 
