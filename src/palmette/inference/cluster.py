@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,16 +138,30 @@ def cluster_work(reading: Reading, *, address: str, workers: int | None = None) 
 
 def _hire(ray: Any, reading: Reading, workers: int | None) -> list[Any]:
     """The workers, each with its share of the cluster's processors."""
-    here = ray.cluster_resources()
-    gpus, cpus = int(here.get("GPU", 0)), int(here.get("CPU", 1))
-    number = workers or gpus or len(ray.nodes())
-    if number > max(gpus, cpus):
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus, cpus = ([int(machine.get(kind, 0)) for machine in machines] for kind in ("GPU", "CPU"))
+    number = workers or sum(gpus) or len(machines)
+    if number > max(sum(gpus), sum(cpus)):
         raise RunError(
-            f"{number} workers need as many processors, and the cluster has {cpus}", "Give --workers a lower number."
+            f"{number} workers need as many processors, and the cluster has {sum(cpus)}",
+            "Give --workers a lower number.",
         )
-    room = {"num_gpus": 1} if gpus >= number else {"num_cpus": cpus // number}
+    room = {"num_gpus": 1} if sum(gpus) >= number else {"num_cpus": processors_each(cpus, number)}
     actor = ray.remote(max_restarts=_RESTARTS, max_task_retries=_RESTARTS, **room)(Worker)
     return [actor.remote(reading) for _ in range(number)]
+
+
+def processors_each(machines: Sequence[int], number: int) -> int:
+    """The most processors that each of so many workers can have, where a worker stays on one machine.
+
+    >>> processors_each([8, 2], 3), processors_each([8, 2], 10)
+    (2, 1)
+
+    Args:
+        machines: processors of each machine, at least `number` in all.
+        number: how many workers.
+    """
+    return max(each for each in range(1, max(machines) + 1) if sum(one // each for one in machines) >= number)
 
 
 def _shared(ray: Any, pool: list[Any], chunks: Iterable[list[Row]]) -> Iterator[list[Record]]:
