@@ -50,6 +50,8 @@ def read(text: str, finish: str = "end") -> str:
         ("1. **When does  it leave?**\n2. Who steers?", "When does it leave?"),
         ("Here is one.\n\n\u201cWhen does it leave?\u201d", "When does it leave?"),
         ("<think>Who steers?</think>When does it leave? At 7:40.", "When does it leave?"),
+        ("<think>Is it this one? Who steers", ""),
+        ("Is it this one?</think>When does it leave?", "When does it leave?"),
         ("It leaves at 7:40.", ""),
         ("", ""),
     ],
