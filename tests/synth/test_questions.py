@@ -159,6 +159,18 @@ def made(tmp_path: Path, **settings: Any) -> tuple[list[dict[str, Any]], list[Do
     return lines, kept_questions(PASSAGES, lines)
 
 
+def test_an_answer_that_only_stands_inside_the_span_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader says "5", which is a word of its own elsewhere and a digit of the "1950" that was asked for."""
+    monkeypatch.setitem(ASKS, "1950", "How many wheels did the mill have?")
+    monkeypatch.setitem(ASKS, "5 times", "Who steers the ferry?")
+    monkeypatch.setitem(READS, "How many wheels did the mill have?", ("5", 0.9, 0.9))
+    passage = Document("wheels", "In 1950 it was sold 5 times.", (), "harbour")
+    (line,) = write_lines([passage], Scripted(), Reader(), QuestionSettings(), tmp_path / "w", {})
+    assert {span["answer"]: span["reason"] for span in line["spans"]}["1950"] == "another answer"
+
+
 def test_the_round_trip_keeps_what_the_reader_answers_with_the_same_span(tmp_path: Path) -> None:
     lines, documents = made(tmp_path)
     told = {

@@ -26,11 +26,12 @@ from palmette import run
 from palmette.data.negatives import with_siblings_questions
 from palmette.data.records import Answer, Document, Question
 from palmette.decode.prediction import Decoder, Prediction
+from palmette.decode.spans import places
 from palmette.progress import progress
 from palmette.synth.question_settings import QuestionSettings
 from palmette.synth.question_text import fault_of, question_request, read_question
 from palmette.synth.recurring import overlaps
-from palmette.synth.spans import Candidate, Kind, find_candidates, kind_counts
+from palmette.synth.spans import MOST_WORDS, Candidate, Kind, find_candidates, kind_counts
 from palmette.synth.work import Line
 from palmette.synth.writers import Request, Writer, Written
 
@@ -154,18 +155,10 @@ def _round_trip(passage: Document, record: Line, prediction: Prediction, least: 
     best = prediction.candidates[0] if prediction.candidates else None
     if best is None:
         return {"reason": "not answered", "read": "", "probability": 0.0}
-    meets = overlaps((record["start"], record["end"]), _places(passage.text, best.text))
+    # Every place of its words, since a candidate only tells the first.
+    meets = overlaps((record["start"], record["end"]), places(passage.text, best.text, MOST_WORDS))
     reason = "another answer" if not meets else "unsure" if best.probability < least else ""
     return {"reason": reason, "read": best.text, "probability": round(best.probability, _DIGITS)}
-
-
-def _places(text: str, words: str) -> list[tuple[int, int]]:
-    """Every place of words in a text, since a candidate only tells the first."""
-    places, at = [], text.find(words)
-    while at >= 0 and words:
-        places.append((at, at + len(words)))
-        at = text.find(words, at + 1)
-    return places
 
 
 def kept_questions(passages: Sequence[Document], lines: Sequence[Line]) -> list[Document]:
