@@ -172,6 +172,10 @@ def test_the_budget_of_questions_ends_a_search(
         again = tmp_path / "again"
         budget = str(3 * half - 1)  # for the base and one variation
         assert palmette(monkeypatch, *search(server, tiny_folder, again, "--questions", budget, calls=9)) == 0
+        # Enough for the base alone, of which nothing would follow.
+        base_only = search(server, tiny_folder, tmp_path / "few", "--questions", str(2 * half - 1))
+        assert palmette(monkeypatch, *base_only) == 2
+    assert not (tmp_path / "few").exists()
     assert json.loads((again / "search.json").read_text())["num_calls"] == 1
 
 

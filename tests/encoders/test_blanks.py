@@ -45,6 +45,8 @@ def test_a_text_without_blanks_starts_from_its_words() -> None:
     [
         ("", [], "the text is empty"),
         ("The ____.", ["the"], "keeps all its words, and words to keep were given too"),
+        ("The tow__.", [], "'w__' is a blank in a word"),
+        ("The __3 towers.", [], "'__3' is a blank in a word"),
         ("The tower.", ["cafe"], "the text has no word 'cafe' to keep"),
         ("walking", [], "no word of 'walking' may change"),
         ("The zebra is ____.", [], "has no token for a part of 'The zebra is'"),

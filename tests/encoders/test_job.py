@@ -159,6 +159,12 @@ def test_a_reader_tilts_the_law_to_its_answers(folder: Path) -> None:
         ({"block": 4}, "3 words may change, fewer than a block of 4"),
         ({"question": "Where?", "blank": 7}, "blank 7 is asked about, and 3 words may change"),
         ({"to": "A pier.", "question": "Where?"}, "--to goes from one text to another, and --question was given too"),
+        ({"rule": "gibbs", "anneal_to": 0.5}, "--gibbs accepts every proposal, so --anneal-to would have no effect"),
+        (
+            {"rule": "gibbs", "temperature": 0.5},
+            "so --temperature would have no effect",
+        ),
+        ({"anneal_to": 2.0}, "--anneal-to 2.0 is above --temperature 1.0"),
         ({"rule": "gibbs", "question": "Where?"}, "--gibbs accepts every proposal, so --question would have no effect"),
     ],
 )

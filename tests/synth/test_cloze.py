@@ -159,6 +159,11 @@ def test_the_seed_decides_and_a_passage_alone() -> None:
     assert {cloze(HARBOUR, settings=replace(PLAIN, seed=seed)).documents[0].text for seed in range(12)} > {once[0].text}
 
 
+def test_there_is_room_for_an_answer_among_few_questions() -> None:
+    done = cloze(HARBOUR, settings=replace(PLAIN, questions=2, unanswerable=0.9))
+    assert (done.num_questions, done.num_answerable) == (2, 1)
+
+
 def test_passages_without_questions_are_counted() -> None:
     done = cloze("Nothing is said twice here.", "Fill in [blank 1] and [blank 1].", HARBOUR)
     assert done.passages == {"nothing recurs": 1, "holds blanks already": 1}

@@ -50,6 +50,8 @@ def read(text: str, finish: str = "end") -> str:
         ("1. **When does  it leave?**\n2. Who steers?", "When does it leave?"),
         ("Here is one.\n\n\u201cWhen does it leave?\u201d", "When does it leave?"),
         ("<think>Who steers?</think>When does it leave? At 7:40.", "When does it leave?"),
+        ("<think>Is it this one? Who steers", ""),
+        ("Is it this one?</think>When does it leave?", "When does it leave?"),
         ("It leaves at 7:40.", ""),
         ("", ""),
     ],
@@ -155,6 +157,18 @@ PASSAGES = [Document("ferry", FERRY, (), "harbour"), Document("mill", MILL, (), 
 def made(tmp_path: Path, **settings: Any) -> tuple[list[dict[str, Any]], list[Document]]:
     lines = write_lines(PASSAGES, Scripted(), Reader(), QuestionSettings(**settings), tmp_path / "w", {})
     return lines, kept_questions(PASSAGES, lines)
+
+
+def test_an_answer_that_only_stands_inside_the_span_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader says "5", which is a word of its own elsewhere and a digit of the "1950" that was asked for."""
+    monkeypatch.setitem(ASKS, "1950", "How many wheels did the mill have?")
+    monkeypatch.setitem(ASKS, "5 times", "Who steers the ferry?")
+    monkeypatch.setitem(READS, "How many wheels did the mill have?", ("5", 0.9, 0.9))
+    passage = Document("wheels", "In 1950 it was sold 5 times.", (), "harbour")
+    (line,) = write_lines([passage], Scripted(), Reader(), QuestionSettings(), tmp_path / "w", {})
+    assert {span["answer"]: span["reason"] for span in line["spans"]}["1950"] == "another answer"
 
 
 def test_the_round_trip_keeps_what_the_reader_answers_with_the_same_span(tmp_path: Path) -> None:

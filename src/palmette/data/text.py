@@ -1,7 +1,8 @@
-"""White space, marks, and values in messages, each defined once for the whole project."""
+"""White space, marks, thoughts, and values in messages, each defined once for the whole project."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 # For character classes of the `regex` package, whose \s follows Unicode and leaves out U+001C to U+001F.
@@ -10,6 +11,8 @@ SPACE = r"\s\x1c-\x1f"
 # Marks belong to the character before them. The two joiners do too: many scripts write them inside words.
 MARKS = r"\p{M}\u200c\u200d"
 _JOINERS = "\u200c\u200d"
+_THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
+_END_OF_THOUGHT = re.compile(r"</think(?:ing)?>")
 
 
 def is_mark(character: str) -> bool:
@@ -32,6 +35,17 @@ def skip_marks(text: str, end: int) -> int:
     while end < len(text) and is_mark(text[end]):
         end += 1
     return end
+
+
+def without_thoughts(text: str) -> str:
+    """What a model wrote without what it thought before.
+
+    Of a thought that does not end nothing is kept. Where the chat template opens the thought, only its end is there.
+
+    >>> [without_thoughts(text) for text in ("<think>Who?</think>When?", "Who?</think>When?", "<think>Who?")]
+    ['When?', 'When?', '']
+    """
+    return _END_OF_THOUGHT.split(_THOUGHT.sub("", text))[-1]
 
 
 def short(value: object) -> str:

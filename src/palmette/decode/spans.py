@@ -98,15 +98,30 @@ def unreachable(text: str, answer: str, max_words: int, *, inside_words: bool = 
         return "stands for no answer"
     if answer != answer.strip():
         return "has white space at its ends"
-    starts, ends = _edges(text, inside_words)
     first: str | None = None
-    at = text.find(answer)
-    while at >= 0:
-        reason = _fault(starts.get(at), ends.get(at + len(answer)), max_words)
+    for _, reason in _places(text, answer, max_words, inside_words):
         if reason is None:
             return None
-        first, at = first or reason, text.find(answer, at + 1)
+        first = first or reason
     return first or "does not stand in the document"
+
+
+def places(text: str, answer: str, max_words: int) -> list[tuple[int, int]]:
+    """Start and end of every place where an answer is one of the spans that a document allows.
+
+    >>> places("5 of the 50 rooms, and 5 more", "5", 30)
+    [(0, 1), (23, 24)]
+    """
+    return [(at, at + len(answer)) for at, reason in _places(text, answer, max_words, False) if reason is None]
+
+
+def _places(text: str, answer: str, max_words: int, inside_words: bool) -> Iterator[tuple[int, str | None]]:
+    """Where an answer stands, and why it is no span there."""
+    starts, ends = _edges(text, inside_words)
+    at = text.find(answer)
+    while at >= 0:
+        yield at, _fault(starts.get(at), ends.get(at + len(answer)), max_words)
+        at = text.find(answer, at + 1)
 
 
 def _fault(first: int | None, last: int | None, max_words: int) -> str | None:

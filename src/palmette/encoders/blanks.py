@@ -18,6 +18,7 @@ from palmette.encoders.masked import MaskedModel
 from palmette.errors import DataError
 
 _BLANK = re.compile(r"_{2,}")
+_GLUED = re.compile(r"[^\W_]_{2,}|_{2,}[^\W_]")
 _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
 _ALLOWED = re.compile(r"[^\W_]+")
 
@@ -54,7 +55,8 @@ def read_blanks(model: MaskedModel, text: str, keep: Sequence[str] = ()) -> Blan
         keep: words that stay, in a text without blanks. Case does not matter.
 
     Raises:
-        DataError: a word to keep is not there, no word may change, or the model has no token for a part of the text.
+        DataError: a word to keep is not there, a blank is part of a word, no word may change, or the model has no token
+            for a part of the text.
         ModelError: the text is too long.
     """
     if not text.strip():
@@ -64,6 +66,8 @@ def read_blanks(model: MaskedModel, text: str, keep: Sequence[str] = ()) -> Blan
             raise DataError(
                 "a text with blanks keeps all its words, and words to keep were given too", "Give one or the other."
             )
+        if glued := _GLUED.search(text):
+            raise DataError(f"{glued[0]!r} is a blank in a word", "A blank takes a whole word. Put a space beside it.")
         return _of_blanks(model, text)
     return _of_words(model, text, keep)
 
@@ -104,11 +108,12 @@ def _of_words(model: MaskedModel, text: str, keep: Sequence[str]) -> Blanks:
     )
     tokens, places = encoded["input_ids"], [_trimmed(text, *at) for at in encoded["offset_mapping"]]
     column_of = {place: index for index, place in enumerate(places)}
-    allowed_V, unmet = allowed_words(model), {word.casefold() for word in keep}
+    allowed_V, staying = allowed_words(model), {word.casefold() for word in keep}
+    unmet = set(staying)
     free, spans, kept = [], [], []
     for found in _WORD.finditer(text):
         word = found[0].casefold()
-        if word in unmet or word in {one.casefold() for one in keep}:
+        if word in staying:
             unmet.discard(word)
             continue
         column = column_of.get(found.span())

@@ -62,9 +62,20 @@ class McmcSettings:
         if self.to is not None and (self.question is not None or self.keep or self.anneal_to is not None):
             other = "--question" if self.question is not None else "--keep" if self.keep else "--anneal-to"
             raise DataError(f"--to goes from one text to another, and {other} was given too", "Give one of them.")
-        if self.rule == "gibbs" and (self.question is not None or self.to is not None):
-            other = "--question" if self.question is not None else "--to"
+        without_effect = {
+            "--question": self.question is not None,
+            "--to": self.to is not None,
+            "--anneal-to": self.anneal_to is not None,
+            "--temperature": self.temperature != 1.0,
+        }
+        other = next((option for option, given in without_effect.items() if given), "")
+        if self.rule == "gibbs" and other:
             raise DataError(f"--gibbs accepts every proposal, so {other} would have no effect", "Take --gibbs out.")
+        if self.anneal_to is not None and self.anneal_to > self.temperature:
+            raise DataError(
+                f"--anneal-to {self.anneal_to} is above --temperature {self.temperature}",
+                "Give a lower one, to fall to.",
+            )
 
     def temperature_at(self, step: int) -> float:
         """The temperature of a step, from 1. While annealing it falls by the same factor at every step."""

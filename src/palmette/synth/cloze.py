@@ -124,7 +124,7 @@ def _asked(passage: Document, settings: ClozeSettings, done: Cloze) -> Document:
         done.drop("occurs too often", f"{short(words)} {times} times in {passage.id}")
     # Longer spans first, as found. Among those of one length the chance decides.
     order = sorted(found.spans, key=lambda places: (-_num_words(passage.text, places[0]), chance.random()))
-    room = settings.questions - round(settings.questions * settings.unanswerable)
+    room = max(1, settings.questions - round(settings.questions * settings.unanswerable))
     kept: dict[Span, Span] = {}  # the place that stays, by blank
     for places in order:
         name = short(passage.text[slice(*places[0])])

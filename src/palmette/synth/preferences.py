@@ -9,20 +9,18 @@ Not covered: two processes with one work file. The caller must lock it.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from palmette import run
 from palmette.data.records import Document, Question
 from palmette.progress import progress
 from palmette.rollouts.rewards import CompletionReward, RewardMixture
 from palmette.rollouts.sampling import Rollout, RolloutSampler, Sampling
 from palmette.synth.preference_settings import Form
-from palmette.synth.work import Line, begin_work
+from palmette.synth.work import Line, begin_work, keep_line
 from palmette.tasks.extractive_qa import ExtractiveQa, qa_messages
 
 REASONS = {
@@ -195,8 +193,7 @@ def make_preferences(
             # together.
             for line in maker.lines(together):
                 if line["id"] not in done:
-                    run.append_line(work, json.dumps(line, ensure_ascii=False))
-                    done[line["id"]] = line
+                    keep_line(line, work, done)
                     bar.update()
     lines = [done[question.id] for _, _, question in questions]
     rewards = [reward for line in lines for reward in line["rewards"]]

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from palmette.data.text import without_thoughts
 from palmette.endpoint.client import Client
 from palmette.endpoint.completion import Completion
 from palmette.endpoint.errors import RequestError
@@ -151,7 +152,7 @@ def read_variation(result: Completion | RequestError, max_words: int) -> Variati
     """
     if isinstance(result, RequestError):
         return Variation("", "failed", result.problem)
-    text = result.text.rpartition("</think>")[2].strip()
+    text = without_thoughts(result.text).strip()
     if result.truncated:
         return Variation("", "cut off", text)
     if result.refusal.strip() or result.finish_reason == "content_filter" or not text:

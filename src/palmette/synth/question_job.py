@@ -6,9 +6,8 @@ span, with its question, what the reader answered, and why it was dropped.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,14 +34,14 @@ from palmette.synth.questions import (
     with_refused,
     write_lines,
 )
-from palmette.synth.rationale_file import check_output, report_of, write_questions
+from palmette.synth.rationale_file import check_output, dropped, dump, report_of, write_questions
 from palmette.synth.spans import KINDS
 from palmette.synth.work import Line, begin_work, held_work
 from palmette.synth.writers import Writer
 
 REASONS = {**question_text.REASONS, **ROUND_TRIP}
 _MAY_BE = {"may be answered": "the reader finds it too probable that the passage answers the question"}
-_NUM_EXAMPLES = 3
+_SHOWN = ("answer", "question", "read", "probability", "answered")
 _BINS = 5
 _CHARACTERS_PER_TOKEN = 4  # of English, where the tokenizer is the server's
 _LIKE = ("weights_sha256", "adapter_sha256")
@@ -103,7 +102,7 @@ def write_document_questions(
         run.write_json(report_of(out), {**run.environment(), **record})
         stories = [{"passage": line["id"], **span} for line in lines for span in line["spans"]]
         stories += [{"passage": line["passage"], **asked} for line in refused for asked in line["questions"]]
-        run.write_text(spans_of(out), "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in stories))
+        run.write_text(spans_of(out), dump(stories))
         _summarize(passages, record, say)
         if not record["kept"]:
             raise DataError(
@@ -174,26 +173,13 @@ def _counts(lines: Sequence[Line], refused: Sequence[Line]) -> dict[str, Any]:
         "by_kind": kinds,
         "kept_by_probability": {f"{k / _BINS:.1f} to {(k + 1) / _BINS:.1f}": n for k, n in enumerate(bins)},
         "tokens_written": sum(tokens),
-        "dropped": _dropped(spans, REASONS),
+        "dropped": dropped(spans, REASONS, _SHOWN),
         "without_answer": {
             "asked": len(asked),
             "kept": sum(not one["reason"] for one in asked),
-            "dropped": _dropped(asked, _MAY_BE),
+            "dropped": dropped(asked, _MAY_BE, _SHOWN),
         },
     }
-
-
-def _dropped(records: Iterable[Line], reasons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """How many were dropped for each reason that occurs, what it means, and the first few."""
-    dropped = [record for record in records if record["reason"]]
-    shown = ("answer", "question", "read", "probability", "answered")
-    found: dict[str, dict[str, Any]] = {}
-    for reason, meaning in reasons.items():
-        same = [record for record in dropped if record["reason"] == reason]
-        if same:
-            examples = [{key: one[key] for key in shown if key in one} for one in same[:_NUM_EXAMPLES]]
-            found[reason] = {"number": len(same), "meaning": meaning, "examples": examples}
-    return found
 
 
 def _summarize(passages: Passages, record: Mapping[str, Any], say: Say) -> None:

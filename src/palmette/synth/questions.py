@@ -14,7 +14,6 @@ they can be sorted by it.
 
 from __future__ import annotations
 
-import json
 import random
 import zlib
 from collections import defaultdict
@@ -22,16 +21,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from palmette import run
 from palmette.data.negatives import with_siblings_questions
 from palmette.data.records import Answer, Document, Question
 from palmette.decode.prediction import Decoder, Prediction
+from palmette.decode.spans import places
 from palmette.progress import progress
 from palmette.synth.question_settings import QuestionSettings
 from palmette.synth.question_text import fault_of, question_request, read_question
 from palmette.synth.recurring import overlaps
-from palmette.synth.spans import Candidate, Kind, find_candidates, kind_counts
-from palmette.synth.work import Line
+from palmette.synth.spans import MOST_WORDS, Candidate, Kind, find_candidates, kind_counts
+from palmette.synth.work import Line, keep_line
 from palmette.synth.writers import Request, Writer, Written
 
 ROUND_TRIP = {
@@ -95,7 +94,7 @@ def write_lines(
         for group in groups:
             missing = [passage for passage in group if passage.id not in done]
             for line in _lines(missing, writer, reader, settings):
-                _keep(line, work, done)
+                keep_line(line, work, done)
                 bar.update()
     return [done[passage.id] for passage in passages]
 
@@ -154,18 +153,10 @@ def _round_trip(passage: Document, record: Line, prediction: Prediction, least: 
     best = prediction.candidates[0] if prediction.candidates else None
     if best is None:
         return {"reason": "not answered", "read": "", "probability": 0.0}
-    meets = overlaps((record["start"], record["end"]), _places(passage.text, best.text))
+    # Every place of its words, since a candidate only tells the first.
+    meets = overlaps((record["start"], record["end"]), places(passage.text, best.text, MOST_WORDS))
     reason = "another answer" if not meets else "unsure" if best.probability < least else ""
     return {"reason": reason, "read": best.text, "probability": round(best.probability, _DIGITS)}
-
-
-def _places(text: str, words: str) -> list[tuple[int, int]]:
-    """Every place of words in a text, since a candidate only tells the first."""
-    places, at = [], text.find(words)
-    while at >= 0 and words:
-        places.append((at, at + len(words)))
-        at = text.find(words, at + 1)
-    return places
 
 
 def kept_questions(passages: Sequence[Document], lines: Sequence[Line]) -> list[Document]:
@@ -206,15 +197,16 @@ def refused_lines(
     """
     lines = []
     asked = list(_asked_of_others(documents, settings.unanswerable))
-    with progress(len(asked), "without an answer", "passages") as bar:
-        for document in asked:
-            name = f"{document.id} asked of others"
+    names = [f"{document.id} asked of others" for document in asked]
+    finished = sum(name in done for name in names)
+    with progress(len(asked), "without an answer", "passages", done=finished) as bar:
+        for name, document in zip(names, asked, strict=True):
             if name not in done:
                 answers = dict(reader.predict([document]))
                 records = [_refused(one, answers[one.id], settings.max_answered) for one in document.questions]
-                _keep({"id": name, "passage": document.id, "questions": records}, work, done)
+                keep_line({"id": name, "passage": document.id, "questions": records}, work, done)
+                bar.update()
             lines.append(done[name])
-            bar.update()
     return lines
 
 
@@ -250,11 +242,6 @@ def with_refused(documents: Sequence[Document], lines: Iterable[Line]) -> list[D
         for line in lines
     }
     return [replace(one, questions=(*one.questions, *added.get(one.id, ()))) for one in documents]
-
-
-def _keep(line: Line, work: Path, done: dict[str, Line]) -> None:
-    run.append_line(work, json.dumps(line, ensure_ascii=False))
-    done[line["id"]] = line
 
 
 def _fold(text: str) -> str:

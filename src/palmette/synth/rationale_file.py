@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from palmette.data.source import read_source
 from palmette.data.squad import dump_squad
 from palmette.errors import DataError, RunError
 from palmette.synth.rationales import REASONS, Rationales
+from palmette.synth.work import Line
 
 _FORMATS = (".json", ".jsonl")
+_NUM_EXAMPLES = 3
 
 
 def read_questions(data: str, out: Path, limit: int | None = None) -> DataSet:
@@ -104,3 +107,26 @@ def write_questions(documents: Sequence[Document], out: Path) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     run.write_text(out, dump_squad(documents) if out.suffix == ".json" else dump_rows(documents))
     return sum(len(document.questions) for document in documents)
+
+
+def dump(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as JSON Lines."""
+    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows)
+
+
+def dropped(records: Iterable[Line], reasons: Mapping[str, str], shown: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How many records were dropped for each reason that occurs, what it means, and the first few.
+
+    Args:
+        records: all of them. Those that were kept have an empty `reason`.
+        reasons: what each reason means.
+        shown: the keys of the records to show.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    gone = [record for record in records if record["reason"]]
+    for reason, meaning in reasons.items():
+        same = [record for record in gone if record["reason"] == reason]
+        if same:
+            examples = [{key: one[key] for key in shown if one.get(key) is not None} for one in same[:_NUM_EXAMPLES]]
+            found[reason] = {"number": len(same), "meaning": meaning, "examples": examples}
+    return found

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from palmette.data.records import Document, Question
+from palmette.data.text import without_thoughts
 from palmette.endpoint.client import Client
 from palmette.endpoint.completion import Completion
 from palmette.endpoint.errors import RequestError
@@ -50,7 +51,6 @@ _UNANSWERED = (
 
 # Typographic quotation marks, hyphens and blanks, which a teacher may write for plain ones, or the other way round.
 _STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d\u2010\u2011\u00a0", "''\"\"-- ")
-_THINKING = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 _CONCLUSION = re.compile(r"\s*[*_#>\s]*(?:final )?answer[*_\s]*:[*_\s]*(.+?)[*_\s]*", re.IGNORECASE | re.DOTALL)
 _DECLINING = re.compile(
     r"\W*(?:(?:i'm|i am|we're|we are) (?:sorry|unable|not able)|sorry\b|i (?:can't|cannot|can not|won't|will not)\b"
@@ -179,7 +179,7 @@ def judge(
     """
     if isinstance(result, RequestError):
         return RationaleCheck("", "failed", result.problem)
-    text = _THINKING.sub("", result.text, count=1).strip()
+    text = without_thoughts(result.text).strip()
     if result.truncated:
         return RationaleCheck("", "cut off", text)
     if (

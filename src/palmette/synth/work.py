@@ -83,3 +83,13 @@ def begin_work(
     if not size:
         run.append_line(work, first)
     return done
+
+
+def keep_line(line: Line, work: Path, done: dict[str, Line]) -> None:
+    """Add a finished line to the work file and to the lines that it holds.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    run.append_line(work, json.dumps(line, ensure_ascii=False))
+    done[line["id"]] = line

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from palmette.data.text import without_thoughts
 from palmette.decode.reasoning import sequence_ends
 from palmette.endpoint.client import Client
 from palmette.endpoint.errors import RequestError
@@ -17,8 +17,6 @@ from palmette.model.loading import LoadedModel, dtype_name, weights_hash
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling
 from palmette.tree.chat import ChatTemplate, Message, Piece
-
-_THINKING = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Written:
     @property
     def said(self) -> str:
         """The text without what a model that thinks first has thought."""
-        return _THINKING.sub("", self.text, count=1)
+        return without_thoughts(self.text)
 
 
 class Writer(Protocol):

@@ -9,6 +9,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
 
+from palmette.data.text import without_thoughts
 from palmette.errors import DataError, reason_of
 from palmette.files import expand, parse_yaml
 
@@ -20,7 +21,6 @@ TWO_TURNS = ("before_verdict", "after_verdict", "second_turn")
 # Keys that a prompt may leave out, and that its hash leaves out too where they say nothing.
 OPTIONAL = ("bare", "again", *TWO_TURNS)
 _FLAGS = ("reasons", "bare")
-_THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n?```", re.DOTALL)
 
 
@@ -296,7 +296,7 @@ def read_completion_loosely(raw: str) -> ParsedAnswer:
     strict = read_completion(raw)
     if strict.valid:
         return strict
-    matches = list(_LOOSE.finditer(_THINKING.sub("", raw)))
+    matches = list(_LOOSE.finditer(without_thoughts(raw)))
     if not matches:
         return strict
     complete = [match for match in matches if match["closed"]]

@@ -89,12 +89,14 @@ class MaskedPlan:
         self.steps_per_epoch = -(-len(pieces) // pieces_per_step)
         self._pieces, self._masks, self._seed = pieces, masks, seed
         self._size, self._tokens = pieces_per_step, tokens_per_batch
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def step_batches(self, epoch: int, step: int) -> list[Any]:
         """The batches of one step."""
-        generator = torch.Generator().manual_seed(derive_seed(self._seed, epoch))
-        order = torch.randperm(len(self._pieces), generator=generator).tolist()
-        chosen = [self._pieces[index] for index in order[step * self._size : (step + 1) * self._size]]
+        if epoch != self._epoch:  # the order is drawn once an epoch
+            generator = torch.Generator().manual_seed(derive_seed(self._seed, epoch))
+            self._epoch, self._order = epoch, torch.randperm(len(self._pieces), generator=generator)
+        chosen = [self._pieces[index] for index in self._order[step * self._size : (step + 1) * self._size].tolist()]
         return self._masks.batches(chosen, derive_seed(derive_seed(self._seed, epoch), step), self._tokens)
 
     def save(self, folder: Path, step: int) -> None:

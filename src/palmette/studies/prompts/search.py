@@ -107,7 +107,7 @@ def search_prompts(
 
     Raises:
         DataError: the prompt or the data cannot be read, there are too few documents, the budget does not allow for
-            the first prompt, or a document of the last check is also in the data.
+            the first prompt and one variation, or a document of the last check is also in the data.
         ModelError: the model cannot be loaded.
         EndpointError: the teacher cannot be used.
         RunError: the folder holds a finished search or another one, or another process is writing it.
@@ -150,7 +150,7 @@ def _read(data: str, final: str | None, settings: SearchSettings) -> _Sources:
             f"{_FEWEST} or more that have nothing in common",
             "Give questions about more documents.",
         )
-    if settings.questions is not None and settings.questions < search.num_questions:
+    if settings.questions is not None and settings.questions < 2 * search.num_questions:
         raise DataError(
             f"the search half of {data} has {search.num_questions} questions, and the search may ask "
             f"{settings.questions}",

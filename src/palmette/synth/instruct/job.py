@@ -6,7 +6,6 @@ that was listed, with what it was solved with and why it was dropped.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,11 +26,9 @@ from palmette.synth.instruct.rounds import IsLeaked, make_rounds
 from palmette.synth.instruct.seeds import Seeds
 from palmette.synth.instruct.settings import SHARED_WORDS, InstructSettings
 from palmette.synth.instruct.text import PROMPT_SHA256
-from palmette.synth.rationale_file import report_of
+from palmette.synth.rationale_file import dropped, dump, report_of
 from palmette.synth.work import Line, begin_work, held_work
 from palmette.synth.writers import Writer
-
-_NUM_EXAMPLES = 3
 
 
 def tasks_of(out: Path) -> Path:
@@ -123,11 +120,6 @@ def write_tasks(
     )
 
 
-def dump(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as JSON Lines."""
-    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows)
-
-
 def _conversations(tasks: Iterable[Line]) -> Iterable[Mapping[str, Any]]:
     """A conversation for each input that was kept, with the instruction and the input as Alpaca's reader joins them."""
     for task in tasks:
@@ -161,24 +153,6 @@ def _counts(lines: Sequence[Line], tasks: Sequence[Line]) -> dict[str, Any]:
             "instances": dropped(instances, INSTANCES, ("input", "output")),
         },
     }
-
-
-def dropped(records: Iterable[Line], reasons: Mapping[str, str], shown: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """How many records were dropped for each reason that occurs, what it means, and the first few.
-
-    Args:
-        records: all of them. Those that were kept have an empty `reason`.
-        reasons: what each reason means.
-        shown: the keys of the records to show.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    gone = [record for record in records if record["reason"]]
-    for reason, meaning in reasons.items():
-        same = [record for record in gone if record["reason"] == reason]
-        if same:
-            examples = [{key: one[key] for key in shown if one.get(key) is not None} for one in same[:_NUM_EXAMPLES]]
-            found[reason] = {"number": len(same), "meaning": meaning, "examples": examples}
-    return found
 
 
 def _summarize(record: Mapping[str, Any], wanted: int, say: Say) -> None:

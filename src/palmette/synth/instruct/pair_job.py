@@ -18,11 +18,11 @@ from palmette.files import expand
 from palmette.numbers import count as counted
 from palmette.progress import Say
 from palmette.synth.instruct.faults import REQUESTS
-from palmette.synth.instruct.job import check_conversations, dropped, dump, leak_check, say_dropped, tasks_of
+from palmette.synth.instruct.job import check_conversations, leak_check, say_dropped, tasks_of
 from palmette.synth.instruct.pairs import PAIRS, PROMPT_SHA256, pair_lines
 from palmette.synth.instruct.settings import PairSettings
 from palmette.synth.passages import Passages
-from palmette.synth.rationale_file import report_of
+from palmette.synth.rationale_file import dropped, dump, report_of
 from palmette.synth.work import Line, begin_work, held_work
 from palmette.synth.writers import Writer
 

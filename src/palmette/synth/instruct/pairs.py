@@ -17,7 +17,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from palmette import run
 from palmette.corpus.words import words_of
 from palmette.data.records import Document
 from palmette.progress import progress
@@ -27,7 +26,7 @@ from palmette.synth.instruct.rounds import IsLeaked
 from palmette.synth.instruct.settings import PairSettings
 from palmette.synth.instruct.text import Turns, read_pairs
 from palmette.synth.rationales import stands_in
-from palmette.synth.work import Line
+from palmette.synth.work import Line, keep_line
 from palmette.synth.writers import Request, Writer, Written
 
 PAIRS = {
@@ -115,8 +114,7 @@ def pair_lines(
     with progress(len(passages), "texts", "passages", done=len(passages) - len(missing)) as bar:
         for start in range(0, len(missing), _GROUP):
             for line in _lines(missing[start : start + _GROUP], writer, settings, is_leaked):
-                run.append_line(work, json.dumps(line, ensure_ascii=False))
-                done[line["id"]] = line
+                keep_line(line, work, done)
                 bar.update()
     return [done[passage.id] for passage in passages]
 

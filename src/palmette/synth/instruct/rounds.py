@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from palmette import run
 from palmette.corpus.words import words_of
 from palmette.progress import progress
 from palmette.synth.instruct.faults import fault_of_task, faults_of_instances
@@ -30,7 +29,7 @@ from palmette.synth.instruct.text import (
     read_kind,
     read_list,
 )
-from palmette.synth.work import Line
+from palmette.synth.work import Line, keep_line
 from palmette.synth.writers import Request, Writer, Written
 
 _EXAMPLES, _MADE = 8, 2
@@ -69,8 +68,7 @@ def make_rounds(
             name = f"round {len(lines) + 1}"
             if missing := name not in done:
                 line = _round(name, writer, seeds, settings, is_leaked, kept, known)
-                run.append_line(work, json.dumps(line, ensure_ascii=False))
-                done[name] = line
+                keep_line(line, work, done)
             line = done[name]
             lines.append(line)
             new = [one["instruction"] for one in line["tasks"] if not one["reason"]]
