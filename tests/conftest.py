@@ -116,8 +116,9 @@ def browser() -> Iterator[Browser]:
     """A headless Chromium. Of one module only: while it runs, no test can start an event loop of its own."""
     if not (program := find_chromium()):
         pytest.skip(HOW_TO_INSTALL)
-    from playwright.sync_api import sync_playwright  # here, since other processes of tests import this module too
+    from playwright.sync_api import expect, sync_playwright  # here: other processes of tests import this module too
 
+    expect.set_options(timeout=20_000)  # milliseconds, as for what a page is told to do
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program) as chromium:
         yield Browser(chromium)
 

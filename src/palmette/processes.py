@@ -9,6 +9,7 @@ Everything here also works in a single process, where it exchanges nothing.
 from __future__ import annotations
 
 import contextlib
+import gc
 import heapq
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -125,6 +126,9 @@ def joined() -> Iterator[None]:
     try:
         yield
     finally:
+        # A divided model holds the group, and its modules hold one another. If the group lived on, its threads could
+        # meet the interpreter at its end, which aborts the process.
+        gc.collect()
         torch.distributed.destroy_process_group()
 
 

@@ -89,6 +89,11 @@ class Serving:
         lines = self.client.get("/metrics").text.splitlines()
         return float(next(line.split()[1] for line in lines if line.startswith(f"palmette_{name} ")))
 
+    def logged(self, name: str) -> list[dict[str, Any]]:
+        """The lines of the log that have a field. A line may come after the response, so the first is waited for."""
+        wait_until(lambda: any(line.get(name) for line in self.log))
+        return [line for line in self.log if line.get(name)]
+
     def waits_for(self, number: int) -> None:
         """Wait until so many jobs are in the queue."""
         wait_until(lambda: self.thread.num_waiting == number)

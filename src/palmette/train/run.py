@@ -56,15 +56,21 @@ def train(recipe: Recipe, say: Say = _quiet) -> TrainedRun:
         TrainingInterrupted: Ctrl-C or SIGTERM. A checkpoint was saved, and `resume` continues from it.
     """
     stage, folder = STAGES[recipe.stage], expand(recipe.output)
-    say = say if processes.is_main() else _quiet
-    with processes.joined(), _held(folder, stage):
+    with processes.joined():
+        _train(recipe, stage, folder, say if processes.is_main() else _quiet)
+    return TrainedRun(folder, stage.name)
+
+
+def _train(recipe: Recipe, stage: Stage, folder: Path, say: Say) -> None:
+    """Run a recipe from the start. The model is gone when this returns, before the processes part."""
+    with _held(folder, stage):
         with processes.together():
             run.check_absent(folder)
         job = _prepare(stage, recipe, say)
         with processes.together():
             if processes.is_main():
                 _begin(folder, stage, job)
-        return _learn(stage, job, folder, None, say)
+        _learn(stage, job, folder, None, say)
 
 
 def _begin(folder: Path, stage: Stage, job: Job) -> None:
@@ -112,14 +118,20 @@ def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -
         PalmetteError, TrainingInterrupted: as for `train`.
     """
     folder = expand(folder)
-    say = say if processes.is_main() else _quiet
     own = stage_of_run(folder)
     if stage is not None and stage != own.name:
         raise RunError(
             f"{folder} is a run of the stage {own.name}, not of {stage}",
             f"Continue it with: palmette train {own.name} --resume {shlex.quote(str(folder))}",
         )
-    with processes.joined(), _held(folder, own):
+    with processes.joined():
+        _continue(own, folder, say if processes.is_main() else _quiet)
+    return TrainedRun(folder, own.name)
+
+
+def _continue(own: Stage, folder: Path, say: Say) -> None:
+    """Continue a run. The model is gone when this returns, before the processes part."""
+    with _held(folder, own):
         recipe = read_recipe(folder / run.RECIPE, own.name).model_copy(update={"output": str(folder)})
         if run.is_finished(folder):
             raise RunError(
@@ -130,7 +142,7 @@ def resume(folder: Path | str, say: Say = _quiet, *, stage: str | None = None) -
         job = _prepare(own, recipe, say)
         with processes.together():
             _check_unchanged(folder, job.fingerprint, say)
-        return _learn(own, job, folder, checkpoint, say)
+        _learn(own, job, folder, checkpoint, say)
 
 
 @contextlib.contextmanager
@@ -163,10 +175,9 @@ def hold(folder: Path, command: str) -> Iterator[None]:
         yield
 
 
-def _learn(stage: Stage, job: Job, folder: Path, checkpoint: Path | None, say: Say) -> TrainedRun:
+def _learn(stage: Stage, job: Job, folder: Path, checkpoint: Path | None, say: Say) -> None:
     resolve(stage.learn)(job, folder, checkpoint, say)
     save_result(job, folder)
-    return TrainedRun(folder, stage.name)
 
 
 def _check_unchanged(folder: Path, now: dict[str, Any], say: Say) -> None:
