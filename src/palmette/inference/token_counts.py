@@ -48,7 +48,7 @@ class TokenCounts:
     trees: dict[str, int] = field(default_factory=dict)
     too_long: dict[str, int] = field(default_factory=dict)
     unusable: list[str] = field(default_factory=list)
-    unreachable: Unreachable = Unreachable()
+    unreachable: Unreachable = field(default_factory=Unreachable)
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         """The counts as (name, value) in words, with the longest trunk and tree by name."""
