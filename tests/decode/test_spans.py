@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from palmette.data.records import Answer, Document, Question
 from palmette.data.source import read_source
 from palmette.data.text import MARKS, SPACE, is_mark
-from palmette.decode.reachability import count_unlearnable, count_unreachable
+from palmette.decode.reachability import count_unlearnable, count_unreachable, report_unreachable
 from palmette.decode.span_decoder import Effort
 from palmette.decode.spans import cut_windows, unreachable, words
 from tests.support.spans import plain_spans, texts
@@ -156,7 +156,11 @@ def test_unreachable_questions_are_counted_with_the_first() -> None:
     # Training learns the most frequent answer, the first on a tie: "Okaf".
     assert count_unlearnable([document]).num_unreachable == 3
     assert count_unreachable([document], Effort(inside_words=True)).question == "late"
-    assert not count_unreachable([Document("d", DATES, questions[:2])])
+    said: list[str] = []
+    assert report_unreachable([document], said.append) == found
+    assert said == [str(found)]
+    assert not report_unreachable([Document("d", DATES, questions[:2])], said.append)
+    assert len(said) == 1
 
 
 def test_korean_answers_can_be_given_without_their_particles() -> None:
