@@ -31,7 +31,7 @@ LACKING: dict[str, Any] = {
         *("sysconf", "confstr", "getuid", "geteuid", "getgid", "getegid", "getgroups", "getlogin", "getpgid", "killpg"),
         *("fork", "forkpty", "setsid", "nice", "uname", "getloadavg", "sched_getaffinity", "sched_setaffinity"),
         *("statvfs", "fstatvfs", "mkfifo", "chown", "fchown", "fchmod", "posix_fadvise", "posix_fallocate", "sync"),
-        *("O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK"),
+        "O_DIRECTORY",
     ),
     "signal": ("SIGKILL", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "setitimer", "alarm", "pthread_sigmask"),
     "modules": ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "readline", "syslog"),
