@@ -126,15 +126,14 @@ def test_documents_longer_than_those_of_the_calibration_are_flagged(
     calibration(Decision(), trained.fitted_for(Effort())).write(run / "adapter")
     (papers / "b.pdf").unlink()
     (papers / "c.txt").write_text("It stays in port. " * 200)
-    words: list[Any] = ["predict", papers, "--question", "When does it leave?", "--out", tmp_path / "o.jsonl"]
-    if command == "extract":
-        words = ["extract", tmp_path / "ferry.yaml", papers, "--out", tmp_path / "table.csv"]
-    for flag, said in (([], True), (["--no-calibration"], False)):
-        monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("COLUMNS", "300")
+    for flag, said in ((["--calibration"], True), (["--no-calibration"], False)):
+        out = tmp_path / f"{said}.{'csv' if command == 'extract' else 'jsonl'}"
+        words: list[Any] = ["predict", papers, out, "--question", "When does it leave?"]
+        if command == "extract":
+            words = ["extract", tmp_path / "ferry.yaml", papers, "--out", out]
         assert palmette(monkeypatch, *words, *flag, "--model", run) == 0
         assert ("and the calibration was fitted on documents of at most 1" in capsys.readouterr().err) == said
-        for left in tmp_path.glob("*.jsonl*"):
-            left.unlink()
 
 
 def test_a_text_gives_what_its_file_gives(run_folder: Path, papers: Path, tmp_path: Path) -> None:
