@@ -136,6 +136,20 @@ def write_whole(file: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def flush_files(folder: Path) -> None:
+    """Wait until the files of a folder are on the disk.
+
+    Otherwise a folder that was renamed could hold zeros after a power failure, which load like weights.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("r+b") as stream:
+                os.fsync(stream.fileno())
+
+
 def is_trusted(path: Path) -> bool:
     """Whether a file or folder belongs to this user or to root, and nobody else may write to it.
 

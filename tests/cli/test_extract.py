@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def test_a_promise_decides_which_values_are_given(run_folder: Path, papers: Path
     always = replace(answerer, calibration=calibration(Decision(always_answer=True), answerer.fitted_for(Effort())))
     extract_files(always, schema, files, free)
     strict = Guarantee(0.1, 0.95, 1.0, 100, 0, 100, 50, 1.0)
-    promise = Promise(Decision(), ((("time", "pier", "piers"), strict),), ("kind",))
+    promise = Promise(Decision(), ((("time", "pier", "piers"), strict),), ("kind",), 1)
     extract_files(always, schema, files, bound, promise=promise)
     (before,), (after,) = read_results(free, schema), read_results(bound, schema)
     assert all(one.values for one in (before.fields[0], before.fields[1], before.fields[3]))
@@ -106,7 +107,33 @@ def test_a_promise_decides_which_values_are_given(run_folder: Path, papers: Path
 
 
 def calibration(decision: Decision, fitted_for: dict[str, Any]) -> Calibration:
-    return Calibration(decision, None, "data", "0", (), 1, fitted_for, "2026-01-01")
+    return Calibration(decision, None, "data", "0", (), 1, fitted_for, "2026-01-01", 1)
+
+
+@pytest.mark.parametrize("command", ["extract", "predict"])
+def test_documents_longer_than_those_of_the_calibration_are_flagged(
+    command: str,
+    run_folder: Path,
+    papers: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The calibration rests on documents of one part, and one of two documents has several."""
+    run = tmp_path / "calibrated"
+    shutil.copytree(run_folder, run)
+    trained = load_answerer(str(run))
+    calibration(Decision(), trained.fitted_for(Effort())).write(run / "adapter")
+    (papers / "b.pdf").unlink()
+    (papers / "c.txt").write_text("It stays in port. " * 200)
+    monkeypatch.setenv("COLUMNS", "300")
+    for flag, said in ((["--calibration"], True), (["--no-calibration"], False)):
+        out = tmp_path / f"{said}.{'csv' if command == 'extract' else 'jsonl'}"
+        words: list[Any] = ["predict", papers, out, "--question", "When does it leave?"]
+        if command == "extract":
+            words = ["extract", tmp_path / "ferry.yaml", papers, "--out", out]
+        assert palmette(monkeypatch, *words, *flag, "--model", run) == 0
+        assert ("and the calibration was fitted on documents of at most 1" in capsys.readouterr().err) == said
 
 
 def test_a_text_gives_what_its_file_gives(run_folder: Path, papers: Path, tmp_path: Path) -> None:

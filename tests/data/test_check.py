@@ -68,6 +68,14 @@ def test_questions_without_answers_are_for_predict(tmp_path: Path) -> None:
     (problem,) = report.problems
     assert "line 3 has no 'context'" in problem.shown[0]
     assert not problem.shown[0].endswith("text)")
+    (needed, _) = check_data(written(tmp_path / "q.jsonl", *rows), ("questions",)).problems
+    assert "nothing can be learned from them" in needed.shown[0]
+
+
+def test_answers_that_are_null_are_missing_where_they_are_needed(tmp_path: Path) -> None:
+    source = written(tmp_path / "q.jsonl", {"question": "When?", "context": TEXT, "answers": None})
+    assert not check_data(source).problems
+    assert "Give each question its 'answers'" in check_data(source, ("questions",)).problems[0].way_out
 
 
 def test_conversations(tmp_path: Path) -> None:

@@ -117,6 +117,13 @@ def test_weights_of_openai_s_files_are_weights_of_the_loss(tmp_path: Path) -> No
     assert weights(found) == [None, 0.0, None, 1.0]
 
 
+@pytest.mark.parametrize("weight", [10**400, True, "heavy", -1])
+def test_weights_that_are_none_are_refused(weight: Any, tmp_path: Path) -> None:
+    row = {"messages": [*ASKED, {"role": "assistant", "content": "At 7:40.", "weight": weight}]}
+    with pytest.raises(DataError, match="Give a weight of 0 or more"):
+        read_chat(written(tmp_path / "a.jsonl", row))
+
+
 def message(name: str, role: str, *replies: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"message_id": name, "text": f"text {name}", "role": role, "replies": list(replies), **more}
 

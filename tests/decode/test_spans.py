@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import unicodedata
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import regex
@@ -12,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palmette.data.records import Answer, Document, Question
+from palmette.data.source import read_source
 from palmette.data.text import MARKS, SPACE, is_mark
-from palmette.decode.reachability import count_unlearnable, count_unreachable
+from palmette.decode.reachability import count_unlearnable, count_unreachable, report_unreachable
 from palmette.decode.span_decoder import Effort
 from palmette.decode.spans import cut_windows, unreachable, words
 from tests.support.spans import plain_spans, texts
@@ -154,7 +156,29 @@ def test_unreachable_questions_are_counted_with_the_first() -> None:
     # Training learns the most frequent answer, the first on a tie: "Okaf".
     assert count_unlearnable([document]).num_unreachable == 3
     assert count_unreachable([document], Effort(inside_words=True)).question == "late"
-    assert not count_unreachable([Document("d", DATES, questions[:2])])
+    said: list[str] = []
+    assert report_unreachable([document], said.append) == found
+    assert said == [str(found)]
+    assert not report_unreachable([Document("d", DATES, questions[:2])], said.append)
+    assert len(said) == 1
+
+
+def test_korean_answers_can_be_given_without_their_particles() -> None:
+    """A set of our own: ten paragraphs, and 45 questions answered by nouns, numbers and dates.
+
+    39 of the answers stand only where a letter follows: a particle, or the word that bears the number.
+    """
+    documents = read_source(str(Path(__file__).parent / "data" / "korean.jsonl")).documents
+    assert sum(len(document.questions) for document in documents) == 45
+    inside = [
+        question.id
+        for document in documents
+        for question in document.questions
+        if not regex.search(regex.escape(question.answers[0].text) + r"(?!\w)", document.text)
+    ]
+    assert len(inside) == 39
+    assert not count_unreachable(documents)
+    assert not count_unlearnable(documents)
 
 
 def test_white_space_and_marks_have_one_definition() -> None:

@@ -239,6 +239,8 @@ def test_longer_documents_than_those_of_the_calibration_are_flagged() -> None:
     one = promised.warn_of_windows([4]) or ""
     assert one.startswith("This document has 4 parts")
     assert "The guarantee does not cover that." in one
+    assert (plain.warn_of_windows([1, 4], rows=True) or "").startswith("The document of one row has 4 parts")
+    assert (plain.warn_of_windows([5, 4], rows=True) or "").startswith("The documents of 2 rows have up to 5 parts")
 
 
 def test_a_calibration_is_keyed_to_the_base_model() -> None:

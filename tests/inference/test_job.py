@@ -60,7 +60,7 @@ def test_every_row_gets_its_line_in_order(out: Path) -> None:
     tally, found = predict(lines, out), records(out)
     assert found[0] == json.loads(
         """{"line": 1, "id": "a", "question": "word 1", "answer": "7:40", "refusal": null, "start": 3, "end": 7,
-        "probability": 0.666667, "no_answer_probability": 0.25, "certified": true, "candidates": [
+        "probability": 0.666667, "no_answer_probability": 0.25, "certified": true, "num_windows": 1, "candidates": [
         {"text": "At", "start": 0, "end": 2, "probability": 0.333333}, {"text": "7:40", "start": 3, "end": 7,
         "probability": 0.25}, {"text": "from", "start": 8, "end": 12, "probability": 0.2}]}"""
     )
@@ -72,6 +72,7 @@ def test_every_row_gets_its_line_in_order(out: Path) -> None:
     ]
     assert "Ünï" in out.read_text(encoding="utf-8")
     assert (tally.answered, tally.absent, tally.unsure, tally.broken, tally.errors) == (1, 1, 1, 1, 0)
+    assert tally.windows == {1: 4}
     assert tally.summary(Path("o")).startswith(
         "done: 4 rows in o: 1 answered, 2 refused (1 absent, 1 unsure), 1 with a broken completion, "
         "0 with an error. 4 rows in"

@@ -93,3 +93,15 @@ def test_the_record_of_counts(sizes: dict[str, int]) -> None:
     record = TokenCounts(10, trees=sizes).as_record()
     assert record["trees"] == ({"count": 2, "median": 4, "most": 5, "longest": "'b'"} if sizes else {"count": 0})
     assert record["trunks"] == {"count": 0}
+
+
+def test_answers_that_are_no_spans_are_counted(tokenizer: Any) -> None:
+    """Of two answers that training would learn, "leav" ends inside a word."""
+    asked = tuple(Question(text, "?", (Answer(text, TEXT.index(text)),)) for text in ("leav", "pier 3"))
+    counts = count_tokens([Document("ferry", TEXT, asked)], tokenizer)
+    assert dict(counts.facts())["out of reach"] == (
+        "1 of 2 questions have no answer that the span decoder can give. "
+        "The first is 'leav': its answer 'leav' ends inside a word."
+    )
+    assert counts.as_record()["unreachable"]["question"] == "leav"
+    assert "out of reach" not in dict(count_tokens([Document("ferry", TEXT, asked[1:])], tokenizer).facts())

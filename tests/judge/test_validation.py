@@ -158,6 +158,10 @@ def test_a_table_with_an_empty_turn_has_the_same_turns(tmp_path: Path) -> None:
             {"question_id": 1, "model_a": "a", "model_b": "b", "g1_winner": "a", "g2_winner": "a", "share_a": 2},
             "'share_a' is 2",
         ),
+        (
+            {"question_id": 1, "model_a": "a", "model_b": "b", "g1_winner": "a", "g2_winner": "a", "share_a": 10**400},
+            "'share_a' is 1000",
+        ),
         ({"question_id": 1, "model_a": "elm", "winner": "tie"}, "no two models"),
         ({"question_id": 1, "model_a": "elm", "model_b": "fir"}, "no 'winner'"),
         ({"question_id": 1, "model_a": "elm", "model_b": "fir", "winner": "oak"}, "the winner is 'oak'"),

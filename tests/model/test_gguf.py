@@ -215,6 +215,30 @@ def test_a_file_cut_anywhere_is_refused_in_one_line(tokenizer: PreTrainedTokeniz
         assert "\n" not in str(caught.value)
 
 
+def test_a_conversion_is_on_the_disk_before_it_gets_its_name(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power failure could leave a folder of empty files, which would serve for ever after."""
+    path = write_gguf(tmp_path / "m.gguf", stock("qwen2", tokenizer, None), tokenizer, architecture="qwen2")
+    flushed: list[str] = []
+    named: list[list[str]] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def noted_fsync(handle: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        fsync(handle)
+
+    def noted_rename(self: Path, target: Path) -> Path:
+        named.append(list(flushed))
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "rename", noted_rename)
+    converted = convert_gguf(path)
+    assert sorted(named[-1]) == sorted(file.name for file in converted.iterdir())
+    assert "model.safetensors" in named[-1]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 @pytest.mark.parametrize(("umask", "folder", "file"), [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600)])
 def test_a_conversion_follows_the_umask(

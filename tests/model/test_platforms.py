@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import stat
+import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
+import yaml
 from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import save_file
 
@@ -18,7 +22,20 @@ from palmette.baselines import encoder_training
 from palmette.model import memory
 from palmette.model.loading import load_model
 from palmette.train.loop import training_arguments
+from tests.support import processes
 from tests.support.recipes import sft_recipe
+
+# What Python's documentation says is not there on Windows.
+LACKING: dict[str, Any] = {
+    "os": (
+        *("sysconf", "confstr", "getuid", "geteuid", "getgid", "getegid", "getgroups", "getlogin", "getpgid", "killpg"),
+        *("fork", "forkpty", "setsid", "nice", "uname", "getloadavg", "sched_getaffinity", "sched_setaffinity"),
+        *("statvfs", "fstatvfs", "mkfifo", "chown", "fchown", "fchmod", "posix_fadvise", "posix_fallocate", "sync"),
+        "O_DIRECTORY",
+    ),
+    "signal": ("SIGKILL", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "setitimer", "alarm", "pthread_sigmask"),
+    "modules": ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "readline", "syslog"),
+}
 
 
 def test_the_machine_is_described_without_sysconf(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +45,38 @@ def test_the_machine_is_described_without_sysconf(monkeypatch: pytest.MonkeyPatc
         assert run.machine()["memory_gib"] == pytest.approx(gib, abs=0.2)
         monkeypatch.delattr(os, "sysconf")
     assert run.machine()["memory_gib"] == round(psutil.virtual_memory().total / 2**30, 1)
+
+
+def without_posix(recipe: str) -> list[str]:
+    """Train, ask and write predictions where all of that is missing. The result is the names of the run's files."""
+    import psutil  # it has code of its own for each system
+
+    assert psutil.virtual_memory().total
+    for module, names in ((os, LACKING["os"]), (signal, LACKING["signal"])):
+        for name in names:
+            if hasattr(module, name):
+                delattr(module, name)
+    sys.modules.update(dict.fromkeys(LACKING["modules"]))
+    os.environ["PALMETTE_COMPILE"] = "0"  # no compiler is looked for
+    import palmette
+    from palmette.inference.job import predict_file
+
+    run = palmette.train(palmette.read_recipe(recipe))
+    answerer = palmette.load(run.folder)
+    answerer.answer("The ferry leaves at 7:40.", ["When does it leave?"])
+    predict_file(answerer, str(run.folder.parent / "rows.jsonl"), run.folder.parent / "out.jsonl")
+    return sorted(file.name for file in run.folder.iterdir())
+
+
+def test_a_run_needs_nothing_that_windows_lacks(tiny_folder: Path, tmp_path: Path) -> None:
+    """Large libraries are imported before, since they are built for each system."""
+    (tmp_path / "rows.jsonl").write_text('{"question": "When?", "context": "At 7:40."}\n')
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(sft_recipe(tiny_folder, tmp_path / "run").model_dump(mode="json")))
+    code, files = processes.call(without_posix, str(recipe))
+    assert code == 0
+    assert {"adapter", "manifest.json", "metrics.jsonl"} <= set(files)
+    assert (tmp_path / "out.jsonl").read_text().count("\n") == 1
 
 
 @pytest.mark.parametrize("error", [TypeError, OSError])

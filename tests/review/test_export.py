@@ -293,7 +293,18 @@ def test_verdicts_survive_the_way_to_another_tool_and_back(tool: Any, where: str
         (doccano, '{"text": "abc", "question": "q", "label": [[0, 1], [1, 2]]}', "marks 2 spans"),
         (doccano, '{"text": "abc", "question": "q", "label": [], "verdict": "edit"}', "line 1: an edit has no span"),
         (doccano, '{"text": "abc", "question": "q", "label": [], "verdict": "fine"}', "'fine' is not a verdict"),
+        (doccano, '{"text": "abc", "question": "q", "label": [], "seconds": "long"}', "took 'long' seconds"),
+        (
+            doccano,
+            f'{{"text": "abc", "question": "q", "label": [], "seconds": 1{"0" * 400}}}',
+            "line 1: a verdict took 1000",
+        ),
         (argilla, '{"id": 1, "question": "q"}', "f: line 1 has null as 'text'"),
+        (
+            argilla,
+            '{"question": "q", "text": "t", "answer.responses": [[]], "answer.responses.users": ["a", "b"]}',
+            "f: line 1 has 2 users and 1 responses",
+        ),
     ],
 )
 def test_what_breaks_a_format_is_one_line(tool: Any, text: str, message: str) -> None:

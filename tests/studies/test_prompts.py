@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from palmette.data.records import Answer, DataSet, Document, Question
 from palmette.endpoint.completion import Completion
+from palmette.studies.prompts.asking import read_asked
 from palmette.studies.prompts.guard import ItemGuard
 from palmette.studies.prompts.search import split
 from palmette.synth.prompt_variations import read_variation
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import load_prompt
 from palmette.tree.chat import ChatTemplate
+from tests.support.data import squad_file
 from tests.support.paths import ROOT, SOURCE
 
 TIDE = "The old harbour light was lit by hand every evening until the keeper retired in 1882."
@@ -114,3 +117,13 @@ def test_the_measured_example_on_the_page_is_that_of_the_results() -> None:
     assert f"comes with the package {reader['700']} %" in page
     assert f"On 260 questions the reader gets to {reader['260']} % from {reader['0']} %" in page
     assert f"on 20 it falls to {reader['20']} %" in page
+
+
+def test_answers_out_of_reach_are_said_where_the_span_decoder_answers(tmp_path: Path) -> None:
+    data = str(squad_file(tmp_path / "a.json", answers=[{"text": "gran", "answer_start": 13}]))
+    said: list[str] = []
+    read_asked(data, None, "greedy", said.append)
+    assert not said
+    read_asked(data, None, "span", said.append)
+    (line,) = said
+    assert line.startswith("1 of 2 questions have no answer that the span decoder can give. The first is 'q1'")

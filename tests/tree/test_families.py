@@ -31,14 +31,21 @@ ENDS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "glm-4-moe": ("<|assistant|>\n<think></think>\n", None),
     "chatglm3": ("<|assistant|>\n ", None),
 }
+# Families that remove blank lines from contents. They get the document without any.
+SQUEEZING = {"falcon-7b"}
 DOCUMENT = "The ferry leaves at 7:40.\n\n\nIt is red.\r\n\r\n  - from pier 3\n\tdaily"
+
+
+def squeezed(text: str) -> str:
+    """A text without blank lines and carriage returns."""
+    return "\n".join(line for line in text.splitlines() if line)
 
 
 def turns(family: str, *, asked: str = "When does it leave?", said: str = "At 7:40.") -> list[Message]:
     """Two questions about a document, the second of which is asked here."""
     contents = [
         ("system", "Be exact."),
-        ("user", DOCUMENT),
+        ("user", squeezed(DOCUMENT) if family in SQUEEZING else DOCUMENT),
         ("assistant", "I have read it."),
         ("user", asked),
         ("assistant", said),
@@ -65,7 +72,7 @@ def prompt(family: str, messages: list[Message]) -> str:
 
 def test_there_are_at_least_20_families() -> None:
     assert len(TEXT_ONLY) >= 20
-    assert set(ENDS) | FOLDED <= set(TEXT_ONLY)
+    assert set(ENDS) | FOLDED | SQUEEZING <= set(TEXT_ONLY)
 
 
 @pytest.mark.parametrize("family", TEXT_ONLY)
@@ -117,10 +124,22 @@ def test_white_space_and_brackets_in_contents_fare_as_in_the_template(family: st
     assert built.startswith(wanted.rstrip()) or not asked.strip()
 
 
+@pytest.mark.parametrize("family", sorted(SQUEEZING))
+@pytest.mark.parametrize("text", ["One.\n\nTwo.", "One.\r\nTwo."])
+def test_contents_are_refused_where_the_template_removes_blank_lines_or_carriage_returns(
+    family: str, text: str
+) -> None:
+    messages = turns(family, asked=text)
+    assert text not in rendered(family, messages)
+    with pytest.raises(TemplateError, match="changes the user message"):
+        TEMPLATES[family].segments(messages)
+
+
 # What each family does with a reasoning block in the assistant's last message. The others write it as it is.
 THINKING = {
     "deepseek-r1-distill": "changes the assistant message|begins with <think>",
     "deepseek-v3": "changes the assistant message|begins with <think>",
+    "falcon-7b": "changes the assistant message",  # for its blank line
     "glm-4-moe": "begins with <think>",
     "qwen3": "begins with <think>",
     "qwen3.8": "begins with <think>",

@@ -162,12 +162,28 @@ def _extract(
         news.print(f"left out {left_out} file{'s' if left_out > 1 else ''} of other kinds")
     labels = read_labels(tested.labelled, known, on_bad_record=on_bad_record) if tested.labelled else None
     opened = open_source(named_or_chosen(model, news))
-    lines, tally = _lines(opened, known, names, out, answering, cluster, labels, tested)
+    lines, tally, promise = _lines(opened, known, names, out, answering, cluster, labels, tested)
     if tally.interrupted:
         safe = f"{tally.rows // len(known.fields)} of {len(names)} documents are safe in {lines}"
         news.print(f"stopped: {safe}. Give the same command again to continue.")
         raise typer.Exit(130)
     news.print(_write(known, lines, out, page))
+    if line := _warning(opened, answering, promise, tally, known):
+        news.print(line)
+
+
+def _warning(
+    opened: ModelSource, answering: Answering, promise: Promise | None, tally: Tally, schema: Schema
+) -> str | None:
+    """A line about documents that are longer than those that the values rest on."""
+    from palmette.extraction.job import windows_of
+    from palmette.inference.calibration import calibration_of
+
+    num_windows = windows_of(tally, schema)
+    if promise is not None:
+        return promise.warn_of_windows(num_windows)
+    calibration = calibration_of(opened.trained) if answering.calibration else None
+    return calibration.warn_of_windows(num_windows) if calibration else None
 
 
 def _lines(
@@ -179,8 +195,11 @@ def _lines(
     cluster: Cluster,
     labels: Labels | None,
     tested: Tested,
-) -> tuple[Path, Tally]:
-    """Read the fields of all documents, here or on a cluster. The result is the file of lines, and what was done."""
+) -> tuple[Path, Tally, Promise | None]:
+    """Read the fields of all documents, here or on a cluster.
+
+    The result is the file of lines, what was done, and the promise that decided which values are given.
+    """
     from palmette.startup import quick_imports
 
     with quick_imports(freeze=True):
@@ -194,14 +213,14 @@ def _lines(
         effort = answerer.effort(answering.max_words, answering.inside_words)
         promise = _promise(answerer, effort, schema, labels, tested)
         if cluster.address is None:
-            return lines, extract_files(answerer, schema, names, lines, effort=effort, promise=promise)
+            return lines, extract_files(answerer, schema, names, lines, effort=effort, promise=promise), promise
     reading = Reading(
         opened.name, answering.attention, answering.calibration, answering.max_words, answering.inside_words
     )
     done = extract_on_cluster(
         reading, schema, names, lines, address=cluster.address, workers=cluster.workers, promise=promise
     )
-    return lines, done
+    return lines, done, promise
 
 
 def _promise(

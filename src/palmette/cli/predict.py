@@ -116,11 +116,22 @@ def predict(
     else:
         answerer = open_answerer(opened, attention=answering.attention, calibrated=answering.calibration)
         tally = predict_file(answerer, source, out, max_words=answering.max_words, inside_words=answering.inside_words)
-    stderr().print(tally.summary(out))
+    _say(tally, out, opened.trained if answering.calibration else None)
     if tally.interrupted:
         raise typer.Exit(130)
     if strict and tally.errors:
         raise typer.Exit(ERROR_LINES)
+
+
+def _say(tally: Tally, out: Path, calibrated: Path | None) -> None:
+    """Say what was done, and whether documents were longer than those of the calibration, if one was used."""
+    from palmette.cli.console import stderr
+    from palmette.inference.calibration import calibration_of
+
+    stderr().print(tally.summary(out))
+    calibration = calibration_of(calibrated)
+    if calibration and (line := calibration.warn_of_windows(tally.windows.elements(), rows=True)):
+        stderr().print(line)
 
 
 def _on_cluster(cluster: Cluster, address: str, model: str, answering: Answering, source: Input, out: Path) -> Tally:

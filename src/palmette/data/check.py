@@ -33,6 +33,8 @@ NUM_SHOWN = 3  # problems of each sort
 _LOOKED_AT = 100  # rows
 _KNOWN = "A row needs one of: " + ". Or ".join(f"{kind.columns} ({kind.title})" for kind in KINDS.values()) + "."
 _TO_ANSWER = "questions about documents, without answers"
+_NONE = "no question says what its answers are, so nothing can be learned from them"
+_ANSWERS = "Give each question its 'answers', [] where there is none."
 _PREDICT = "They are for palmette predict. To train or measure, give each question its 'answers'."
 _DOCUMENTS = DOCUMENT_SUFFIXES - SUFFIXES
 _OF_QUESTIONS = re.compile(r"\s*(question|query)", re.IGNORECASE)
@@ -158,10 +160,11 @@ def _kind(
 
 
 def _wanted(report: Report, kind: Kind, wanted: Sequence[Kind]) -> Report:
-    """The report, with a problem at its head if another kind is needed."""
-    if not wanted or kind in wanted:
+    """The report, with a problem at its head if another kind is needed, or answers are."""
+    answered = report.holds != _TO_ANSWER
+    if not wanted or (kind in wanted and answered):
         return report
-    error = wrong_kind(report.source, kind, wanted)
+    error = wrong_kind(report.source, kind, wanted) if answered else DataError(f"{report.source}: {_NONE}", _ANSWERS)
     first = Problems(1, (error.problem,), error.way_out)
     return replace(report, problems=(first, *report.problems))
 

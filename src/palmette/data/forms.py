@@ -118,8 +118,8 @@ def _named(turn: Any) -> Any:
     named = {**_rest(turn, "role", "from", "value"), "role": _SPEAKERS.get(name.lower(), name)}
     if "value" in turn and "content" not in turn:
         named["content"] = turn["value"]
-    if isinstance(named.get("weight"), int | float):
-        named["learn"] = float(named.pop("weight"))
+    if "weight" in named:
+        named["learn"] = named.pop("weight")  # the reader checks it
     return named
 
 

@@ -56,6 +56,16 @@ def count_unreachable(documents: Iterable[Document], effort: Effort | None = Non
     return _count(documents, effort or Effort(), lambda question: [answer.text for answer in question.answers])
 
 
+def report_unreachable(
+    documents: Iterable[Document], say: Callable[[str], object], effort: Effort | None = None
+) -> Unreachable:
+    """Count as `count_unreachable` does, and say it in a line where there are any."""
+    found = count_unreachable(documents, effort)
+    if found:
+        say(str(found))
+    return found
+
+
 def count_unlearnable(documents: Iterable[Document], effort: Effort | None = None) -> Unreachable:
     """Count the questions whose answer for training cannot be given.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from palmette.data.joined import join_by_title
 from palmette.data.source import read_source
-from palmette.decode.reachability import count_unreachable
+from palmette.decode.reachability import report_unreachable
 from palmette.errors import DataError, RunError
 from palmette.evaluate.calibration import COST_WRONG, calibrate, check_cost, check_data
 from palmette.evaluate.comparisons import was_learned
@@ -71,9 +71,7 @@ def calibrate_run(
         source = replace(source, documents=(*source.documents, *long))
     answerer = load_answerer(str(run), attention=attention, calibrated=False)
     effort = answerer.effort(max_words, inside_words)
-    out_of_reach = count_unreachable(source.documents, effort)
-    if out_of_reach:
-        say(str(out_of_reach))
+    report_unreachable(source.documents, say, effort)
     calibration = calibrate(answerer, source, effort, cost_wrong=cost, target_error=target_error, confidence=confidence)
     calibration.write(folder)
     return calibration

@@ -146,6 +146,11 @@ def _extract_rows(
         )
 
 
+def windows_of(tally: Tally, schema: Schema) -> list[int]:
+    """The number of windows of each document that could be read. A document has a line for each field."""
+    return [count for count, rows in tally.windows.items() for _ in range(rows // len(schema.fields))]
+
+
 def read_results(lines: Path, schema: Schema) -> Iterator[DocumentResult]:
     """What the lines of a finished job say, one document after the other.
 

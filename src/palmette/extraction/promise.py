@@ -12,7 +12,7 @@ Choices are not covered: a label is a passage, and does not say which option it 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from palmette.extraction.labels import Labels, questions_to_learn
 from palmette.extraction.reading import WHOLE_SEARCH, Rule, listed, stated
 from palmette.extraction.schema import Field, Schema
 from palmette.inference.answerer import Answerer
-from palmette.inference.calibration import Guarantee, text_hash
+from palmette.inference.calibration import Guarantee, text_hash, warn_of_windows
 from palmette.progress import progress
 
 Halves = tuple[list[JudgedAnswer], list[JudgedAnswer]]
@@ -43,11 +43,13 @@ class Promise:
         odds: the temperature, and the power of the number of windows.
         groups: names of fields, and what is guaranteed about their values taken together.
         uncovered: fields about which nothing is promised: choices, and fields without labels.
+        max_windows: the most windows of a document that they were tested on.
     """
 
     odds: Decision
     groups: tuple[tuple[tuple[str, ...], Guarantee], ...]
     uncovered: tuple[str, ...]
+    max_windows: int
 
     def rules(self, schema: Schema, otherwise: Decision) -> dict[str, Rule]:
         """The rule of each field.
@@ -78,6 +80,11 @@ class Promise:
             yield from guarantee.explain()
         if self.uncovered:
             yield f"nothing is promised about {', '.join(self.uncovered)}: choices, and fields without labels"
+
+    def warn_of_windows(self, num_windows: Iterable[int]) -> str | None:
+        """A line about documents that were read in more windows than any that was tested. None if there are none."""
+        covered = "The guarantee does not cover that."
+        return warn_of_windows(num_windows, self.max_windows, "the promise was tested on", covered)
 
 
 def make_promise(
@@ -139,7 +146,8 @@ def promise_of(schema: Schema, by_field: dict[str, list[Case]], target_error: fl
             raise DataError(f"{', '.join(names)}: {error.problem}", error.way_out) from error
         groups.append((names, guarantee))
     uncovered = tuple(field.name for field in schema.fields if field.name not in fields)
-    return Promise(odds, tuple(groups), uncovered)
+    most = max(case.posterior.num_windows for case in (*fits, *tests))
+    return Promise(odds, tuple(groups), uncovered, most)
 
 
 def _groups(judged: dict[str, Halves], target_error: float, confidence: float) -> list[tuple[str, ...]]:

@@ -15,7 +15,7 @@ from palmette.decode.prediction import Decoder, Prediction
 from palmette.decode.span_decoder import Effort, SpanDecoder
 from palmette.errors import DataError, RunError
 from palmette.inference.base import load_merged
-from palmette.inference.calibration import CALIBRATION, Calibration
+from palmette.inference.calibration import Calibration, calibration_of
 from palmette.inference.fingerprint import base_fingerprint, fingerprint_hash
 from palmette.inference.names import ModelName, ModelSource, locate, open_source
 from palmette.inference.task import recipe_task
@@ -260,8 +260,7 @@ def open_answerer(
     rows = pause_of(loaded.model)
     if (0 if rows is None else len(rows)) < len(set(task.reasoning.pause_tokens)):
         raise RunError(f"{trained} holds no {PAUSE_WEIGHTS} for its pause tokens", "Copy the whole folder of the run.")
-    known = calibrated and (trained / CALIBRATION).is_file()
-    calibration = Calibration.read(trained) if known else None
+    calibration = calibration_of(trained) if calibrated else None
     base = None
     if source.adapter is not None:
         commit = getattr(loaded.model.config, "_commit_hash", None) or source.section.revision

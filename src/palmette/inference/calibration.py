@@ -112,7 +112,7 @@ class Calibration:
                 f"{costs.after:.3f} with it, {costs.refusing:.3f} if all are refused"
             )
 
-    def warn_of_windows(self, num_windows: Iterable[int]) -> str | None:
+    def warn_of_windows(self, num_windows: Iterable[int], *, rows: bool = False) -> str | None:
         """A line about documents that were read in more windows than any that the calibration was fitted on.
 
         They are answered all the same, since the posterior takes their windows into account. A guarantee says nothing
@@ -120,19 +120,13 @@ class Calibration:
 
         Args:
             num_windows: the number of windows of each document.
+            rows: whether it is given for each row of a file of questions, so that a document may count several times.
 
         Returns:
             The line, or None if there is no such document, or if it is not known what the calibration was fitted on.
         """
-        most = self.max_windows
-        if most is None or not (longer := [count for count in num_windows if count > most]):
-            return None
         covered = "The guarantee does not cover that." if self.guarantee else "Its thresholds may not suit that."
-        has = f"{len(longer)} documents have up to" if len(longer) > 1 else "This document has"
-        return (
-            f"{has} {max(longer)} parts, and the calibration was fitted on "
-            f"documents of at most {most}. {covered} Calibrate on documents of that length."
-        )
+        return warn_of_windows(num_windows, self.max_windows, "the calibration was fitted on", covered, rows=rows)
 
     def check_unseen(self, documents: Sequence[Document], source: str) -> None:
         """Refuse to report figures on documents that the calibration was fitted on.
@@ -148,6 +142,41 @@ class Calibration:
                 "were used to calibrate this model",
                 "Evaluate on other documents, or with --no-calibration.",
             )
+
+
+def warn_of_windows(
+    num_windows: Iterable[int], most: int | None, fitted: str, covered: str, *, rows: bool = False
+) -> str | None:
+    """A line about documents that were read in more windows than any of those that something rests on.
+
+    Args:
+        num_windows: the number of windows of each document, or of the document of each row.
+        most: the most windows of a document that it rests on. Nothing is said if None.
+        fitted: what rests on how long documents, such as "the calibration was fitted on".
+        covered: a sentence about what that means.
+        rows: whether `num_windows` is given for each row.
+
+    Returns:
+        The line, or None if there is no such document.
+    """
+    if most is None or not (longer := [count for count in num_windows if count > most]):
+        return None
+    several = f"The documents of {len(longer)} rows" if rows else f"{len(longer)} documents"
+    one = "The document of one row" if rows else "This document"
+    has = f"{several} have up to" if len(longer) > 1 else f"{one} has"
+    return (
+        f"{has} {max(longer)} parts, and {fitted} documents of at most {most}. {covered} "
+        "Calibrate on documents of that length."
+    )
+
+
+def calibration_of(trained: Path | None) -> Calibration | None:
+    """The calibration beside the weights of a run. None if there is none.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    return Calibration.read(trained) if trained is not None and (trained / CALIBRATION).is_file() else None
 
 
 def text_hash(document: Document) -> str:

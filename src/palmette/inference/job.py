@@ -281,6 +281,7 @@ def answer_record(answer: Prediction, row: Row | None = None) -> Record:
         "probability": rounded(answer.probability),
         "no_answer_probability": rounded(answer.no_answer_probability),
         "certified": answer.certified,
+        "num_windows": answer.num_windows,
         "candidates": [
             {**asdict(candidate), "probability": rounded(candidate.probability)}
             for candidate in answer.candidates[:NUM_CANDIDATES]

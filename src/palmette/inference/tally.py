@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class Tally:
         earlier: how many rows were finished before this start.
         seconds: time spent on the rows since this start.
         interrupted: whether Ctrl-C came before the end.
+        windows: how many rows have a document of so many windows. Rows of earlier versions did not say it.
     """
 
     answered: int = 0
@@ -32,6 +34,7 @@ class Tally:
     earlier: int = 0
     seconds: float = 0.0
     interrupted: bool = False
+    windows: Counter[int] = field(default_factory=Counter)
 
     @property
     def rows(self) -> int:
@@ -42,6 +45,8 @@ class Tally:
         """Count lines of the output."""
         for record in records:
             refusal = record.get("refusal")
+            if "num_windows" in record:
+                self.windows[record["num_windows"]] += 1
             if "error" in record:
                 self.errors += 1
                 self.first_error = self.first_error or record["line"]

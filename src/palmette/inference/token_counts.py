@@ -1,4 +1,4 @@
-"""How many tokens records of training data have, as training with the default recipe would pack them."""
+"""What training with the default recipe would make of records: their tokens, and answers that are no spans."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from palmette.data.chat import Conversation
 from palmette.data.check import Record
 from palmette.data.preference import Comparison
 from palmette.data.records import Document
+from palmette.decode.reachability import Unreachable, count_unlearnable
 from palmette.errors import DataError, TemplateError
 from palmette.inference.task import recipe_task
 from palmette.progress import progress
@@ -39,6 +40,7 @@ class TokenCounts:
         too_long: by what needs it, the tokens of each tree that cannot be packed: a question with its document, a
             conversation, or a preference.
         unusable: what is wrong with each record that no tree can be built of.
+        unreachable: answers that would be learned and that the span decoder can never give.
     """
 
     row_tokens: int
@@ -46,6 +48,7 @@ class TokenCounts:
     trees: dict[str, int] = field(default_factory=dict)
     too_long: dict[str, int] = field(default_factory=dict)
     unusable: list[str] = field(default_factory=list)
+    unreachable: Unreachable = field(default_factory=Unreachable)
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         """The counts as (name, value) in words, with the longest trunk and tree by name."""
@@ -55,10 +58,12 @@ class TokenCounts:
         found.append(("too long", f"{number} of more than train.row_tokens = {self.row_tokens:,}{longest}"))
         if self.unusable:
             found.append(("without a tree", f"{len(self.unusable)}, the first of them: {self.unusable[0]}"))
+        if self.unreachable:
+            found.append(("out of reach", str(self.unreachable)))
         return tuple(found)
 
     def as_record(self) -> dict[str, Any]:
-        """The counts as a JSON object: row_tokens, and of trunks, trees and those too long the number and lengths."""
+        """The counts as a JSON object: row_tokens, and the number and lengths of trunks, trees and those too long."""
         groups = {"trunks": self.trunks, "trees": self.trees, "too_long": self.too_long}
         record: dict[str, Any] = {"row_tokens": self.row_tokens}
         for name, sizes in groups.items():
@@ -70,7 +75,7 @@ class TokenCounts:
                     "most": sizes[longest],
                     "longest": longest,
                 }
-        return {**record, "unusable": len(self.unusable)}
+        return {**record, "unusable": len(self.unusable), "unreachable": self.unreachable.describe()}
 
     def add(self, name: str, size: int) -> None:
         """Count a tree."""
@@ -103,6 +108,7 @@ def count_tokens(records: Sequence[Record], tokenizer: Any, row_tokens: int = RO
                 counts.add(repr(record.id), tree.num_tokens)
         except (DataError, TemplateError) as error:
             counts.unusable.append(error.problem)
+    counts.unreachable = count_unlearnable(record for record in records if isinstance(record, Document))
     return counts
 
 

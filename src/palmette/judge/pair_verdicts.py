@@ -147,7 +147,7 @@ def _winner(
 def _share(value: Any, where: str) -> float:
     try:
         share = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         share = -1.0
     if not 0.0 <= share <= 1.0:
         raise DataError(f"{where}: 'share_a' is {short(value)}, not a number from 0 to 1", "Correct it, or remove it.")

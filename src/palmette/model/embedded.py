@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from palmette.cache import cache_folder, file_hash
+from palmette.cache import cache_folder, file_hash, flush_files
 from palmette.errors import ModelError, reason_of
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -59,6 +59,7 @@ def convert_gguf(file: Path) -> Path:
     try:
         _convert(file, staging)
         _follow_umask(staging)
+        flush_files(staging)
         staging.rename(folder)
     except OSError as error:
         if not folder.is_dir():  # else another process was faster, and its copy serves

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from palmette.cache import cache_folder, is_trusted, make_room, mark_used, private_folder, remove_abandoned
+from palmette.cache import cache_folder, flush_files, is_trusted, make_room, mark_used, private_folder, remove_abandoned
 from palmette.errors import ModelError
 from palmette.model.pause import without_pause
 
@@ -75,7 +75,7 @@ def keep_prepared(model: Any, key: str, load: Callable[[Path], Any]) -> None:
         for file in staging.iterdir():
             file.chmod(stat.S_IRUSR | stat.S_IWUSR)
         if _same(model, load(staging)):
-            _flush(staging)
+            flush_files(staging)
             (staging / _COMPLETE).touch(mode=0o600)
             staging.rename(folder / key)
     except (OSError, ValueError, RuntimeError, SafetensorError):
@@ -98,13 +98,6 @@ def _same(model: Any, other: Any) -> bool:
         tensor.dtype == pairs[1][name].dtype and torch.equal(tensor, pairs[1][name].to(tensor.device))
         for name, tensor in pairs[0].items()
     )
-
-
-def _flush(folder: Path) -> None:
-    """Wait until the files are on the disk. Otherwise a power failure could leave zeros, which load like weights."""
-    for file in folder.iterdir():
-        with file.open("r+b") as stream:
-            os.fsync(stream.fileno())
 
 
 def remove_prepared(entry: Path) -> None:

@@ -66,8 +66,8 @@ def failure(error: Exception) -> ApiError:
 
 def answer_of(question: str, prediction: Prediction) -> dict[str, Any]:
     """An answer as JSON, with the question and how much was read for it."""
-    read = {"num_windows": prediction.num_windows, "num_read": prediction.num_read}
-    return {"question": question, **answer_record(prediction), **read, "unread": round(prediction.unread, 6)}
+    read = {"num_read": prediction.num_read, "unread": round(prediction.unread, 6)}
+    return {"question": question, **answer_record(prediction), **read}
 
 
 def json_reply(value: dict[str, Any], names: list[str]) -> JSONResponse:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from palmette import run
 from palmette.data.source import read_source
-from palmette.decode.reachability import count_unreachable
+from palmette.decode.reachability import count_unreachable, report_unreachable
 from palmette.evaluate.answers import evaluate
 from palmette.evaluate.official import read_official
 from palmette.evaluate.record import HELD_OUT_SPLIT, MADE_BY, made_by
@@ -76,9 +76,10 @@ def evaluate_model(
     calibrated = settings.calibrated and settings.decoder == "span"
     answerer = load_answerer(model, attention=settings.attention, calibrated=calibrated)
     effort = answerer.effort(settings.max_words, settings.inside_words)
-    out_of_reach = count_unreachable(source.documents, effort)
-    if out_of_reach and settings.decoder == "span":
-        say(str(out_of_reach))
+    counted = settings.decoder == "span"
+    out_of_reach = (
+        report_unreachable(source.documents, say, effort) if counted else count_unreachable(source.documents, effort)
+    )
     with run.whole_folder(out) as staging:
         result = evaluate(
             answerer,

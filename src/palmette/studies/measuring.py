@@ -11,6 +11,7 @@ from typing import Any, cast
 from palmette import run
 from palmette.data.records import DataSet, Document
 from palmette.data.source import read_source
+from palmette.decode.reachability import count_unreachable
 from palmette.errors import DataError, ModelError, PalmetteError
 from palmette.evaluate.record import HELD_OUT_SPLIT, MADE_BY, made_by
 from palmette.evaluate.retention.measure import Settings
@@ -88,7 +89,8 @@ def measure(place: Path, model: str, decoder: str, source: DataSet, batch_size: 
             answers = answerer.decoder(kind, batch_size=batch_size, reasoning_limit=limit)
             result = evaluate_squad(answers, source.documents, what=f"answering, {decoder}")
             write_evaluation(result, staging, place.name, facts_of(model, source.source, decoder), loss_of(Path(model)))
-            run.write_json(staging / MADE_BY, made_by(answerer, source, model, kind, answerer.effort(), limit))
+            about = made_by(answerer, source, model, kind, answerer.effort(), limit)
+            run.write_json(staging / MADE_BY, {**about, "unreachable": count_unreachable(source.documents).describe()})
     except (DataError, ModelError) as error:
         run.write_json(place / refusal(decoder), {"error": str(error)})
         say(f"{decoder}: refused: {error}")

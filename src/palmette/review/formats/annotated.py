@@ -9,6 +9,7 @@ from typing import Any
 
 from palmette.data.records import Document, Question
 from palmette.data.text import short
+from palmette.data.values import is_number
 from palmette.errors import DataError
 from palmette.review.events import Event, Shown, Span, Verdict, document_hash
 from palmette.review.offsets import from_utf16
@@ -112,7 +113,7 @@ def import_annotated(store: Store, given: Sequence[Annotated], source: str, time
 
 
 def verdict_of(
-    kind: str | None, span: Span | None, suggested: Annotated, seconds: float, where: str, *, skipped: bool = False
+    kind: str | None, span: Span | None, suggested: Annotated, seconds: Any, where: str, *, skipped: bool = False
 ) -> Verdict:
     """The verdict that a foreign record means.
 
@@ -120,7 +121,7 @@ def verdict_of(
         kind: the verdict that the record names, if it does.
         span: the span that is marked. None without one.
         suggested: the question with the suggestion.
-        seconds: how long it took.
+        seconds: what the record says about how long it took. None if it says nothing.
         where: the place of the record, for messages.
         skipped: whether the record says that the question was skipped.
 
@@ -128,9 +129,12 @@ def verdict_of(
         Without a named verdict: an accepted or an edited span, or "no answer" where nothing is marked.
 
     Raises:
-        DataError: the named verdict and the span contradict each other.
+        DataError: the named verdict and the span contradict each other, or the seconds are no number.
     """
+    seconds = 0.0 if seconds is None else seconds
     try:
+        if not is_number(seconds):
+            raise DataError(f"a verdict took {short(seconds)} seconds", "Give the time as a number from 0 on.")
         if skipped or kind == "skip":
             return Verdict("skip", None, seconds)
         if kind == "reject":

@@ -80,13 +80,15 @@ def _annotated(row: dict[str, Any], where: str) -> Annotated:
     kinds = dict(zip(row.get("verdict.responses.users") or (), row.get("verdict.responses") or (), strict=False))
     users, values = row.get("answer.responses.users") or [], row.get("answer.responses") or []
     status = row.get("answer.responses.status") or ["submitted"] * len(users)
-    seconds = row.get("seconds") or [0.0] * len(users)
+    seconds = row.get("seconds") or [None] * len(users)
+    if not len(users) == len(values) == len(status) == len(seconds):
+        raise DataError(f"{where} has {len(users)} users and {len(values)} responses", "Export the records again.")
     annotations = []
     for user, value, state, took in zip(users, values, status, seconds, strict=True):
         if state == "draft":
             continue
         span, place = _span(value or [], text, where), f"{where}, response of {user!r}"
-        verdict = verdict_of(kinds.get(user), span, base, float(took), place, skipped=state == "discarded")
+        verdict = verdict_of(kinds.get(user), span, base, took, place, skipped=state == "discarded")
         annotations.append(Annotation(str(user), verdict))
     return replace(base, annotations=tuple(annotations))
 

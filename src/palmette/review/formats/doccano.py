@@ -77,7 +77,7 @@ def _annotated(row: dict[str, Any], where: str) -> Annotated:
         str(row.get("run") or ""),
     )
     span = _span(field(row, "label", list, where), text, where)
-    verdict = verdict_of(row.get("verdict"), span, base, float(row.get("seconds") or 0.0), where)
+    verdict = verdict_of(row.get("verdict"), span, base, row.get("seconds"), where)
     annotation = Annotation(str(row.get("annotator") or row.get("username") or "unknown"), verdict)
     return replace(base, annotations=(annotation,))
 

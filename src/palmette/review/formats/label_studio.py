@@ -106,8 +106,8 @@ def _annotated(task: Any, where: str) -> Annotated:
     for number, annotation in enumerate(field(task, "annotations", list, where), start=1):
         place = f"{where}, annotation {number}"
         span, kind = _read_result(annotation, text, place)
-        seconds, skipped = annotation.get("lead_time") or 0.0, bool(annotation.get("was_cancelled"))
-        verdict = verdict_of(kind, span, base, float(seconds), place, skipped=skipped)
+        seconds, skipped = annotation.get("lead_time"), bool(annotation.get("was_cancelled"))
+        verdict = verdict_of(kind, span, base, seconds, place, skipped=skipped)
         annotations.append(Annotation(_name(annotation.get("completed_by")), verdict))
     return replace(base, annotations=tuple(annotations))
 

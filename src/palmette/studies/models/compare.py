@@ -21,6 +21,7 @@ from palmette import run
 from palmette.choice.results import Result
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
+from palmette.decode.reachability import report_unreachable
 from palmette.decode.reasoning import sequence_ends
 from palmette.errors import DataError, ModelError, PalmetteError
 from palmette.evaluate.bootstrap import paired_difference
@@ -100,7 +101,7 @@ def compare_models(names: Sequence[str], settings: CompareSettings, say: Say) ->
     Args:
         names: run folders, model folders, GGUF files, or hub ids.
         settings: how.
-        say: called with a line for each model.
+        say: called with a line for each model, and if some answers cannot be given by the span decoder.
 
     Returns:
         The record: `models`, `pairs` (each later model beside the first), `notes`, and what they depend on.
@@ -113,6 +114,7 @@ def compare_models(names: Sequence[str], settings: CompareSettings, say: Say) ->
     data = None
     if "task" not in settings.skip:
         data = read_source(settings.data, default_split=HELD_OUT_SPLIT, limit_documents=settings.limit_documents)
+        report_unreachable(data.documents, say)
     for benchmark in settings.benchmarks:
         benchmark.check()
     models, pairs, first = [], [], None

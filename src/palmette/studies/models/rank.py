@@ -12,6 +12,7 @@ from palmette import run
 from palmette.config.recipes import Recipe
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
+from palmette.decode.reachability import report_unreachable
 from palmette.errors import DataError, TemplateError
 from palmette.evaluate.bootstrap import paired_difference
 from palmette.evaluate.holm import holm
@@ -57,7 +58,7 @@ def rank_models(names: Sequence[str], data: str, settings: RankSettings, say: Sa
         names: run folders, model folders, GGUF files, or hub ids.
         data: questions with known answers.
         settings: how.
-        say: called with a line for each model.
+        say: called with a line for each model, and if some answers cannot be given by the span decoder.
 
     Returns:
         The record: `models` from the best to the worst, `pairs` with each difference, and what they depend on.
@@ -76,6 +77,7 @@ def rank_models(names: Sequence[str], data: str, settings: RankSettings, say: Sa
         raise DataError(f"{data} has {len(source.documents)} document, so nothing is known of others", "Give more.")
     for one in sources:
         _check_asked(one, source)
+    report_unreachable(source.documents, say)
     rows, evaluations = [], {}
     for one in sources:
         say(f"{one.name}: loading")

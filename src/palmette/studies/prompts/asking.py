@@ -11,6 +11,7 @@ from palmette import run
 from palmette.data.leakage import alike_documents
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
+from palmette.decode.reachability import report_unreachable
 from palmette.errors import DataError
 from palmette.evaluate.answers import evaluate
 from palmette.evaluate.bootstrap import Difference, document_of, paired_difference
@@ -21,18 +22,28 @@ from palmette.inference.answerer import Answerer, DecoderName
 from palmette.numbers import count
 from palmette.pages.evaluation.folder import write_evaluation
 from palmette.pages.prompt_trial import FinalCheck, TriedPrompt
+from palmette.progress import Say
 from palmette.studies.measuring import first_questions
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import QaPrompt
 
 
-def read_asked(data: str, limit_questions: int | None) -> DataSet:
+def read_asked(data: str, limit_questions: int | None, decoder: DecoderName, say: Say) -> DataSet:
     """The questions of a source, or the first so many of them.
+
+    Args:
+        data: the source.
+        limit_questions: how many. All if None.
+        decoder: what will answer them.
+        say: called with a line if some answers cannot be given by the span decoder, and it is what answers.
 
     Raises:
         DataError: the source cannot be read.
     """
-    return first_questions(read_source(data, default_split=HELD_OUT_SPLIT), limit_questions)
+    found = first_questions(read_source(data, default_split=HELD_OUT_SPLIT), limit_questions)
+    if decoder == "span":
+        report_unreachable(found.documents, say)
+    return found
 
 
 def check_apart(chosen_on: DataSet, checked_on: DataSet) -> None:

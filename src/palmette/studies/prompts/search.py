@@ -117,7 +117,7 @@ def search_prompts(
     if (out / RECORD).exists():
         raise RunError(f"{out} exists already", "Choose another name, or remove it first.")
     prompt = load_prompt(base)
-    sources = _read(data, final, settings)
+    sources = _read(data, final, settings, say)
     answerer = load_answerer(model, calibrated=False)
     job = _settings_record(prompt, sources, answerer, teacher, settings)
     with locked(out, wait=False) as mine:
@@ -137,10 +137,10 @@ def search_prompts(
     return found
 
 
-def _read(data: str, final: str | None, settings: SearchSettings) -> _Sources:
+def _read(data: str, final: str | None, settings: SearchSettings, say: Say) -> _Sources:
     """Read all questions, split those of the search, and check what must hold of them."""
-    whole = read_asked(data, settings.limit_questions)
-    checked_on = read_asked(final, settings.limit_questions) if final else None
+    whole = read_asked(data, settings.limit_questions, settings.decoder, say)
+    checked_on = read_asked(final, settings.limit_questions, settings.decoder, say) if final else None
     if checked_on is not None:
         check_apart(whole, checked_on)
     search, dev = split(whole)

@@ -54,8 +54,8 @@ def try_prompts(
     run.check_absent(out)
     _check_names(names)
     prompts = {name: load_prompt(name) for name in names}
-    chosen_on = read_asked(data, limit_questions)
-    checked_on = read_asked(final, limit_questions) if final else None
+    chosen_on = read_asked(data, limit_questions, decoder, say)
+    checked_on = read_asked(final, limit_questions, decoder, say) if final else None
     if checked_on is not None:
         check_apart(chosen_on, checked_on)
     answerer = load_answerer(model, calibrated=False)
