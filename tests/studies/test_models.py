@@ -217,7 +217,7 @@ def test_own_texts_are_cut(tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_text("a b" * 1000)
     (text,) = own_texts([tmp_path / "long.txt"])
     assert (text.id, text.text) == ("long.txt", ("a b" * 1000)[:2000])
-    with pytest.raises(DataError, match="none.txt"):
+    with pytest.raises(DataError, match=r"none\.txt"):
         own_texts([tmp_path / "none.txt"])
 
 
