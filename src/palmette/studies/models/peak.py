@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import torch
 
+from palmette.model.memory import give_back
+
 _PROCESS = Path("/proc/self")
 _RESET_PEAK = "5"  # what proc(5) has for "the peak of resident memory begins again"
 _T = TypeVar("_T")
@@ -29,6 +31,7 @@ def with_peak(device: torch.device, work: Callable[[], _T]) -> tuple[_T, int | N
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return work(), int(torch.cuda.max_memory_allocated(device))
+    give_back()  # what an earlier model has left
     known = device.type == "cpu" and _reset()
     done = work()
     return done, _resident_peak() if known else None
