@@ -169,12 +169,12 @@ def _one(
     }
     with _part(record, "replies"):
         _replies(record, opened, settings)
-    readings: list[TextReading] = []
-    with _part(record, "reading"):
-        readings = _readings(record, opened, settings)
     evaluation = None
     with _part(record, "task"):
         evaluation = _task(record, opened, material.data)
+    readings: list[TextReading] = []
+    with _part(record, "reading"):  # after the task, whose memory is measured: what was read is kept
+        readings = _readings(record, opened, settings)
     chosen: dict[str, Result] = {}
     with _part(record, "choice"):
         for task, items in material.benchmarks.items():
