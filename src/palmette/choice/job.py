@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
@@ -248,6 +249,7 @@ def _settings_record(given: TaskItems, loaded: LoadedModel, source: ModelSource)
         "shots": settings.shots,
         "seed": settings.seed if settings.shots else None,
         "chat_template": settings.chat_template,
+        "template_sha256": _template_hash(loaded.tokenizer) if settings.chat_template else None,
         "limit": settings.limit,
         "mutual_info": settings.mutual_info,
         "data": {"source": rows.source, "sha256": rows.sha256},
@@ -259,6 +261,11 @@ def _settings_record(given: TaskItems, loaded: LoadedModel, source: ModelSource)
         "attention": loaded.model.config._attn_implementation,
         "tokens_per_batch": settings.tokens_per_batch,
     }
+
+
+def _template_hash(tokenizer: Any) -> str:
+    """Hash of the chat template of a tokenizer."""
+    return hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest()
 
 
 def _begin(out: Path, job: Mapping[str, Any], items: Sequence[ChoiceItem]) -> list[Outcome]:
