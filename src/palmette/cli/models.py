@@ -33,6 +33,15 @@ ChoiceOption = Annotated[
         "several times.",
     ),
 ]
+TextOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--text",
+        help="A text of your own that the models read too: a text, Markdown, HTML, PDF or Word file. Its first 2,000 "
+        "characters count. It may be given several times.",
+        **PATH,
+    ),
+]
 LimitItemsOption = Annotated[
     int | None,
     typer.Option("--limit-items", min=1, metavar="N", help="Use only the first N items of each benchmark."),
@@ -57,14 +66,7 @@ def compare(
         Path | None,
         typer.Option(help="JSON Lines of prompts, with `raw`, `chat` or both. By default six built-in ones.", **PATH),
     ] = None,
-    text: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="A text of your own that the models read too: a text, Markdown, HTML, PDF or Word file. Its first "
-            "2,000 characters count. It may be given several times.",
-            **PATH,
-        ),
-    ] = None,
+    text: TextOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply to a prompt, in tokens.")] = 40,
     choice: ChoiceOption = None,
     limit_items: LimitItemsOption = None,
