@@ -32,7 +32,7 @@ from typing import Any
 
 from palmette.choice.encoding import ItemEncoder
 from palmette.choice.items import ChoiceItem
-from palmette.choice.job import CHUNK, prepare
+from palmette.choice.job import CHUNK, prepare, read_items
 from palmette.choice.reading import read_rows
 from palmette.choice.scoring import score_items
 from palmette.choice.settings import ChoiceSettings
@@ -56,7 +56,7 @@ def items_of(workload: str, options: argparse.Namespace, tokenizer: Any) -> tupl
     else:
         shots = 5 if workload == "shared" else 0
         settings = ChoiceSettings(data=options.hellaswag, limit=options.items, shots=shots)
-    return prepare(load_task("hellaswag"), settings, tokenizer).items
+    return prepare(read_items(load_task("hellaswag"), settings), tokenizer).items
 
 
 def _letters(path: str | None, number: int) -> tuple[ChoiceItem, ...]:

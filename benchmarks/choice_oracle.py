@@ -201,7 +201,7 @@ def our_scores(model: Any, encoded: Sequence[Any]) -> list[Any]:
 def compare_real(paths: Iterable[str], limit: int, model: str | None, dtype: str, chat: bool) -> None:
     """Compare with our numbers on files of real items."""
     from palmette.choice.encoding import ItemEncoder
-    from palmette.choice.job import prepare
+    from palmette.choice.job import prepare, read_items
     from palmette.choice.reading import read_rows
     from palmette.choice.settings import ChoiceSettings
     from palmette.choice.task import load_task
@@ -213,7 +213,7 @@ def compare_real(paths: Iterable[str], limit: int, model: str | None, dtype: str
         rows = [dict(row) for row in read_rows(task, path, limit=limit).rows]
         theirs = run_case(lm, Case(name, chat=chat), {"items": rows})
         settings = ChoiceSettings(data=path, limit=limit, mutual_info=name != "winogrande", chat_template=chat)
-        items = prepare(task, settings, tokenizer).items
+        items = prepare(read_items(task, settings), tokenizer).items
         encoded = ItemEncoder(tokenizer, "lm-eval", mutual=settings.mutual_info).encode(items)
         scores = our_scores(ours, encoded)
         merged = sum(one.merged for one in encoded)
@@ -255,13 +255,13 @@ def print_comparison(items: Sequence[Any], scores: Sequence[Any], theirs: Mappin
 def compare_rendered(paths: Iterable[str], limit: int, model: str | None, dtype: str) -> None:
     """Compare with plain transformers on rendered requests: one choice a row, the whole text encoded at once."""
     from palmette.choice.encoding import ItemEncoder
-    from palmette.choice.job import prepare
+    from palmette.choice.job import prepare, read_items
     from palmette.choice.settings import ChoiceSettings
     from palmette.choice.task import load_task
 
     tokenizer, ours, stock = models_of(model, dtype)
     for path in paths:
-        items = prepare(load_task("choices"), ChoiceSettings(data=path, limit=limit), tokenizer).items
+        items = prepare(read_items(load_task("choices"), ChoiceSettings(data=path, limit=limit)), tokenizer).items
         scores = our_scores(ours, ItemEncoder(tokenizer, "lm-eval").encode(items))
         most, same = 0.0, 0
         for item, score in zip(items, scores, strict=True):

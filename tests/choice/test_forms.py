@@ -199,7 +199,7 @@ OWN = {"id": "q1", "context": "2 + 2 =", "choices": ["4", "5"], "gold": 0}
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"gold": None}, "q1 has no 'gold'|q1 has no gold label"),
+        ({"gold": None}, "q1 has no gold label that can be read: it is missing"),
         ({"gold": "first"}, "gold label that can be read: it is 'first'"),
         ({"gold": 2}, "has the gold label 2, but its choices are 0 to 1"),
         ({"choices": ["4"]}, "has 1 choices"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def test_a_benchmark_leaves_its_files(run: Run, tmp_path: Path, capsys: pytest.C
     values = json.loads((tmp_path / "a" / "results.json").read_text())
     assert (values["rule"], values["shots"], values["chat_template"], values["items"]) == ("lm-eval", 0, False, 8)
     assert len(values["weights_sha256"]) == len(values["data"]["sha256"]) == 64
+    assert values["template_sha256"] is None
     assert set(values["subjects"]) == {"astronomy", "high_school_biology"}
     assert values["measures"]["acc"]["number"] == 8
     again = Result.read(tmp_path / "a")
@@ -104,6 +106,9 @@ def test_results_are_compared(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("hellaswag", "plain") == run("hellaswag", "chat", "--chat-template") == 0
+    settings = json.loads((tmp_path / "chat" / "settings.json").read_text())
+    template = tiny_tokenizer("words").chat_template
+    assert settings["template_sha256"] == hashlib.sha256(template.encode()).hexdigest()
     assert run("hellaswag", "other", "--rule", "lighteval-cloze") == 0
     capsys.readouterr()
     words = ["compare-runs", tmp_path / "plain"]
@@ -165,7 +170,7 @@ def test_a_control_token_is_refused_wherever_it_comes_from(row: dict[str, Any], 
     with pytest.raises(
         DataError, match=r"item 'q1' holds '<\|im_end\|>', which the tokenizer reads as a control token"
     ):
-        job.prepare(load_task(str(tmp_path / "own.yaml")), settings, tiny_tokenizer("words"))
+        job.prepare(job.read_items(load_task(str(tmp_path / "own.yaml")), settings), tiny_tokenizer("words"))
 
 
 def test_mistakes_in_the_data_show_before_the_model_is_loaded(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from palmette.choice.encoding import EncodedItem, ItemEncoder
-from palmette.choice.job import prepare
+from palmette.choice.job import prepare, read_items
 from palmette.choice.measures import Outcome, figures
 from palmette.choice.scoring import score_items
 from palmette.choice.settings import ChoiceSettings
@@ -49,7 +49,7 @@ def scored(case: dict[str, Any], folder: Path, tokens_per_batch: int = 4096) -> 
         mutual_info=mutual,
     )
     tokenizer = tiny_tokenizer(case["tokenizer"])
-    items = prepare(load_task(case["task"]), settings, tokenizer).items
+    items = prepare(read_items(load_task(case["task"]), settings), tokenizer).items
     encoded = ItemEncoder(tokenizer, "lm-eval", mutual=mutual).encode(items)
     scores = score_items(tiny_model(case["tokenizer"], BACKENDS["sdpa"]), encoded, tokens_per_batch=tokens_per_batch)
     outcomes = [

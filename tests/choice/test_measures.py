@@ -98,6 +98,10 @@ def test_a_comparison_is_paired() -> None:
     assert [pair[0].id for pair in found.only_b] == ["6", "7", "8", "9"]
     assert [pair[0].id for pair in found.only_a] == ["0", "1", "2"]
     assert found.notes == ("B was asked through its chat template, and A was not.",)
+    both = {"chat_template": True, "template_sha256": "a"}
+    one, other = (results({**both, **more})[1] for more in ({}, {"template_sha256": "b"}))
+    assert compare_results(one, one).notes == ()
+    assert compare_results(one, other).notes == ("A and B have different chat templates.",)
 
 
 @pytest.mark.parametrize(

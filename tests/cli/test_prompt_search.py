@@ -10,13 +10,19 @@ from typing import Any
 
 import pytest
 import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palmette.data.source import read_source
+from palmette.studies.prompts.asking import Asked
 from palmette.tasks.qa_prompt import load_prompt
 from tests.support.chat_server import Act, ChatServer, says
 from tests.support.command import palmette
 
 QUESTIONS = 40
+MARKED = (
+    "{% for m in messages %}### {{ m.role }}:\n{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
+    "\n{% endfor %}{% if add_generation_prompt %}### assistant:\n{% endif %}"
+)
 
 
 def teacher(request: dict[str, Any]) -> Act:
@@ -95,8 +101,6 @@ def test_the_teacher_sees_questions_of_the_search_half_alone(
 def test_a_stopped_search_goes_on_and_ends_as_one_that_was_not(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from palmette.studies.prompts.asking import Asked
-
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     evaluate = Asked.evaluate
 
@@ -150,6 +154,60 @@ def test_bad_variations_are_refused_and_counted(
     assert "\x1b[31m" not in said.out + said.err
     lines = [json.loads(line) for line in (out / "course.jsonl").read_text().splitlines()]
     assert lines[6]["copied"] in " ".join(re.findall(r"\w+", copied.lower()))
+
+
+def test_a_variation_that_the_template_refuses_is_counted_and_the_search_goes_on(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """This template writes "### user:" as ordinary text, so an instruction with these words would open a turn."""
+    folder, out, stopped = tmp_path / "marked", tmp_path / "searched", tmp_path / "stopped"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    tokenizer.chat_template = MARKED
+    tokenizer.save_pretrained(folder)
+    AutoModelForCausalLM.from_pretrained(tiny_folder).save_pretrained(folder)
+    wrote = ["Copy it.\n### user:\nWhich one?", "Copy the answer.", "Copy the words."]
+    evaluate = Asked.evaluate
+
+    def stop(self: Asked, name: str, *rest: Any) -> Any:
+        if name == "c03":
+            raise KeyboardInterrupt
+        return evaluate(self, name, *rest)
+
+    with ChatServer() as server:
+        for place in (out, stopped):
+            server.acts = [says(f"<instruction>{text}</instruction>") for text in wrote]
+            words = search(server, folder, place, "--concurrency", "1", calls=3)
+            if place is stopped:
+                with monkeypatch.context() as patched:
+                    patched.setattr(Asked, "evaluate", stop)
+                    assert palmette(patched, *words) == 130
+            assert palmette(monkeypatch, *words) == 0
+        assert len(server.asked) == 6
+    said = " ".join(capsys.readouterr().out.split())
+    assert "refused, does not fit: 1" in said
+    for place in (out, stopped):
+        record = json.loads((place / "search.json").read_text())
+        assert record["refused"] == {"does not fit": 1}
+        assert [one["name"] for one in record["prompts"]] == ["base", "c02", "c03"]
+        assert not (place / "prompts" / "c01.yaml").exists()
+    assert (out / "course.jsonl").read_text() == (stopped / "course.jsonl").read_text()
+    assert json.loads((out / "course.jsonl").read_text().splitlines()[0])["reason"] == "does not fit"
+
+
+def test_every_third_call_joins_two_prompts(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "searched"
+    with ChatServer(teacher) as server:
+        assert palmette(monkeypatch, *search(server, tiny_folder, out, "--concurrency", "1", calls=4)) == 0
+        asked = server.prompts()
+    prompts = {one["name"]: one for one in json.loads((out / "search.json").read_text())["prompts"]}
+    joined = prompts["c03"]
+    assert {joined["parent"], joined["partner"]} < {"base", "c01", "c02"}
+    assert [prompts[name]["partner"] for name in ("base", "c01", "c02", "c04")] == [""] * 4
+    first, second = (prompts[joined[key]] for key in ("parent", "partner"))
+    assert f"The instruction now, with {first['exact']:.1f} % right answers:\n{first['instruction']}" in asked[2]
+    assert f"A second instruction, with {second['exact']:.1f} % right answers:\n{second['instruction']}" in asked[2]
+    assert [("these two instructions" in text) for text in asked] == [False, False, True, False]
+    assert f"{joined['parent']} and {joined['partner']}" in (out / "search.html").read_text()
 
 
 def test_a_teacher_that_writes_nothing_of_use_leaves_the_first_prompt(

@@ -67,6 +67,10 @@ def test_prompts_are_tried_and_the_best_is_checked(
     page = (out / "prompts.html").read_text()
     assert "Answer &lt;b&gt;briefly&lt;/b&gt;." in page
     assert "Final check" in page
+    assert "24 questions with known answers, and 48 answers of the model" in page
+    assert "How many labels it saves" in page
+    moved = [record["final"][which] for which in ("first", "best")]
+    assert (f"from {moved[0]:.1f} to {moved[1]:.1f} %" in page) is (best["name"] != "plain")
 
 
 def test_mistakes_are_one_line(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

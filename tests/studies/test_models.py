@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from palmette.errors import DataError
 from palmette.pages.model_comparison import render_comparison
 from palmette.studies.models.chat_format import default_system, template_facts
 from palmette.studies.models.compare import CompareSettings, compare_models
+from palmette.studies.models.facts import Bounds, tokenizer_facts
+from palmette.studies.models.peak import with_peak
 from palmette.studies.models.reading import spelled
-from palmette.studies.models.texts import SharedText, read_prompts
+from palmette.studies.models.texts import SharedText, own_texts, read_prompts
 from palmette.studies.models.weights import keep_weights, weight_distances
 from tests.support.command import palmette
 from tests.support.models import tiny_llama
@@ -40,7 +42,7 @@ def other_family(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def changed(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with every weight of its second layer doubled, which is a distance of 1."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     folder = tmp_path_factory.mktemp("changed") / "doubled"
     model = AutoModelForCausalLM.from_pretrained(tiny_folder)
@@ -93,8 +95,6 @@ def test_a_model_that_cannot_do_a_part_says_why_and_the_others_go_on(
     first: bool, tiny_folder: Path, other_family: Path, tmp_path: Path
 ) -> None:
     """A GPT-2 with 40 positions cannot read a long text, nor reply to a long prompt."""
-    from transformers import AutoTokenizer
-
     folder = tmp_path / "short"
     tokenizer = AutoTokenizer.from_pretrained(other_family)
     config = GPT2Config(vocab_size=len(tokenizer), n_positions=40, n_embd=32, n_layer=2, n_head=4, eos_token_id=0)
@@ -172,6 +172,65 @@ def test_characters_of_several_tokens_are_spelled_once(tokenizer: PreTrainedToke
     pieces = spelled(tokenizer, tokens)
     assert "".join(pieces) == text
     assert len(pieces) == len(tokens)
+
+
+def test_the_beginning_of_a_text_in_tokenizer_and_generation_configuration() -> None:
+    tokenizer = byte_level_tokenizer(["<s>", "<|im_end|>"], bos="<s>", eos="<|im_end|>", template=None)
+    begin, end = tokenizer.convert_tokens_to_ids(["<s>", "<|im_end|>"])
+    agree = tokenizer_facts(tokenizer, Bounds(begin, [end]), TEXTS, None)
+    assert (agree["begin"], agree["warnings"]) == ("<s>", [])
+    assert tokenizer_facts(tokenizer, Bounds(None, [end]), TEXTS, None)["warnings"] == []
+    differ = tokenizer_facts(tokenizer, Bounds(end, [end]), TEXTS, None)
+    assert differ["warnings"] == ["The tokenizer begins with <s>, the generation configuration with <|im_end|>."]
+
+
+def test_own_texts_are_read_beside_the_bundled_ones(
+    tiny_folder: Path, other_family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    note, again = tmp_path / "note.html", tmp_path / "other" / "note.html"
+    again.parent.mkdir()
+    words = [f"word{number}" for number in range(40)]
+    for file in (note, again):
+        file.write_text(f"<html><body><script>no</script><p>{' '.join(words)}</p></body></html>")
+    parts = ["--skip", "task", "--skip", "weights", "--skip", "replies"]
+    compare = ["models", "compare", tiny_folder, other_family, *parts, "--out", tmp_path / "out"]
+    assert palmette(monkeypatch, *compare, "--text", note, "--text", again) == 2
+    assert "two texts have the name 'note.html'" in capsys.readouterr().err
+    assert palmette(monkeypatch, *compare, "--text", note) == 0
+    found = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    shown = " ".join(words)
+    for model, folder in zip(found["models"], (tiny_folder, other_family), strict=True):
+        assert [text["id"] for text in model["texts"]] == [
+            "note.html",
+            "English",
+            "German",
+            "Russian",
+            "code",
+            "numbers",
+        ]
+        tokens = AutoTokenizer.from_pretrained(folder)(shown)["input_ids"]
+        assert model["tokenizer"]["tokens_a_word"]["note.html"] == len(tokens) / len(shown.split())
+    assert "Tokens a word, note.html" in (tmp_path / "out" / "comparison.html").read_text()
+
+
+def test_own_texts_are_cut(tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("a b" * 1000)
+    (text,) = own_texts([tmp_path / "long.txt"])
+    assert (text.id, text.text) == ("long.txt", ("a b" * 1000)[:2000])
+    with pytest.raises(DataError, match=r"none\.txt"):
+        own_texts([tmp_path / "none.txt"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not say")
+def test_the_peak_of_some_work_is_its_own() -> None:
+    device = torch.device("cpu")
+    size = 100_000_000
+    much, before = with_peak(device, lambda: bytes(bytearray(b"1") * size)[:3])
+    little, after = with_peak(device, lambda: "done")
+    assert (much, little) == (b"111", "done")
+    assert before is not None
+    assert after is not None
+    assert before - after > 1.5 * size  # both copies of the text, which are gone by the second time
 
 
 @pytest.mark.parametrize(

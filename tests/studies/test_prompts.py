@@ -11,7 +11,9 @@ from transformers import PreTrainedTokenizerFast
 from palmette.data.records import Answer, DataSet, Document, Question
 from palmette.endpoint.completion import Completion
 from palmette.studies.prompts.asking import read_asked
+from palmette.evaluate.squad import Evaluation
 from palmette.studies.prompts.guard import ItemGuard
+from palmette.studies.prompts.population import Population
 from palmette.studies.prompts.search import split
 from palmette.synth.prompt_variations import read_variation
 from palmette.tasks.extractive_qa import ExtractiveQa
@@ -19,6 +21,7 @@ from palmette.tasks.qa_prompt import load_prompt
 from palmette.tree.chat import ChatTemplate
 from tests.support.data import squad_file
 from tests.support.paths import ROOT, SOURCE
+from tests.support.scored import scored
 
 TIDE = "The old harbour light was lit by hand every evening until the keeper retired in 1882."
 ASKED = Question("when", "When did the keeper retire?", (Answer("1882", TIDE.index("1882")),))
@@ -48,6 +51,25 @@ def test_copies_of_the_data_are_found(instruction: str, copied: str) -> None:
 def test_an_answer_is_a_copy_only_if_its_question_was_shown() -> None:
     guard = ItemGuard([DATA], load_prompt())
     assert guard.copied("An answer is a year, such as 1882.", [NAMED]) == ""
+
+
+def test_a_prompt_is_joined_with_the_one_that_is_right_where_it_is_wrong() -> None:
+    """Two documents are answered wrongly under the parent. The better of the others repeats its mistakes."""
+    answers = {
+        "parent": [True, True, True, False, False],
+        "alike": [True, True, False, False, False],
+        "other": [False, False, False, True, False],
+        "worst": [False, False, False, False, True],
+    }
+    prompts = {name: replace(load_prompt(), system=name) for name in answers}
+    population = Population(prompts, {name: Evaluation(tuple(scored(right))) for name, right in answers.items()})
+    assert population.ranked() == ["parent", "alike", "other", "worst"]
+    assert population.partner("parent", 3) == "other"
+    assert population.partner("parent", 2) == "alike"
+    assert population.partner("parent", 1) == "alike"
+    assert population.partner("alike", 3) == "parent"
+    alone = Population({"parent": prompts["parent"]}, {"parent": population.evaluations["parent"]})
+    assert alone.partner("parent", 4) == ""
 
 
 def test_what_the_first_prompt_says_is_no_copy() -> None:
@@ -111,7 +133,7 @@ def test_the_measured_example_on_the_page_is_that_of_the_results() -> None:
     reader = {row[0].strip(): row[1].strip() for row in rows}
     untouched = {row[0].strip(): row[3].split(",")[0].strip() for row in rows}
     assert set(reader) == {"0", "20", "60", "260", "700"}
-    page = (SOURCE / "pages" / "templates" / "prompt_search.html").read_text()
+    page = (SOURCE / "pages" / "templates" / "prompt_pieces.html").read_text()
     assert f"the untouched SmolLM2-135M-Instruct has {untouched['0']} %" in page
     assert f"Fine-tuned on 700 questions and calibrated it has {untouched['700']} %" in page
     assert f"comes with the package {reader['700']} %" in page

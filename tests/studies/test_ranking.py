@@ -62,6 +62,7 @@ def model(name: str, exact: float, rate: float, memory: float) -> dict[str, Any]
         "total": 40,
         "questions_per_second": rate,
         "planned_bytes": memory,
+        "peak_bytes": None,
         "disk_bytes": None,
         "licence": "mit",
         "num_parameters": 10,

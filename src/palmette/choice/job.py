@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
@@ -35,62 +36,93 @@ _GO_ON = "Give the options that it was begun with, or another name with --out."
 
 
 @dataclass(frozen=True)
+class TaskItems:
+    """The items of a task as they are read, the same for every model.
+
+    Attributes:
+        task: the task.
+        settings: how it is run.
+        rows: where they come from.
+        items: the items, without anything before them.
+        examples: where the examples come from. None without examples.
+        pool: the examples.
+    """
+
+    task: Task
+    settings: ChoiceSettings
+    rows: Rows
+    items: tuple[ChoiceItem, ...]
+    examples: Rows | None = None
+    pool: tuple[ChoiceItem, ...] = ()
+
+
+@dataclass(frozen=True)
 class Prepared:
     """The items of a task as a model is to read them.
 
     Attributes:
-        task: the task.
-        rows: where they come from.
+        given: the items as they were read.
         items: the items, with everything before them.
-        examples: where the examples come from. None without examples.
     """
 
-    task: Task
-    rows: Rows
+    given: TaskItems
     items: tuple[ChoiceItem, ...]
-    examples: Rows | None = None
 
 
-def prepare(task: Task, settings: ChoiceSettings, tokenizer: Any) -> Prepared:
-    """Read the items of a task, and put everything before them that the settings ask for.
+def read_items(task: Task, settings: ChoiceSettings, option: str = "--data") -> TaskItems:
+    """Read the items of a task, and its examples if the settings ask for them.
 
     Args:
         task: the task.
         settings: how it is run.
-        tokenizer: the model's tokenizer, whose chat template is used if the settings ask for it.
+        option: the option that names the file of the items, for messages.
 
     Raises:
         DataError: items or examples cannot be read or measured.
-        TemplateError: there is no chat template.
     """
     if settings.shots_data is not None and not settings.shots:
         raise DataError(
             f"--shots-data is {settings.shots_data!r}, and --shots is 0", "Give --shots, or leave --shots-data out."
         )
     reader = task.reader(settings.rule)
-    rows = read_rows(task, settings.data, limit=settings.limit)
-    items = rows.items(reader, keep_equal=settings.keep_equal)
+    rows = read_rows(task, settings.data, limit=settings.limit, option=option)
+    items = tuple(rows.items(reader, keep_equal=settings.keep_equal))
     if rows.rendered and (settings.shots or settings.chat_template):
         raise DataError(
             f"{rows.source} holds rendered requests, which have their examples in them",
             "Leave --shots and --chat-template out.",
         )
-    examples, pool = None, list[ChoiceItem]()
-    if settings.shots:
-        examples = read_rows(task, settings.shots_data, split=task.shots_split, option="--shots-data")
-        pool = examples.items(reader, keep_equal=True)
-        _check_apart(rows, examples)
+    if not settings.shots:
+        return TaskItems(task, settings, rows, items)
+    examples = read_rows(task, settings.shots_data, split=task.shots_split, option="--shots-data")
+    _check_apart(rows, examples)
+    return TaskItems(task, settings, rows, items, examples, tuple(examples.items(reader, keep_equal=True)))
+
+
+def prepare(given: TaskItems, tokenizer: Any) -> Prepared:
+    """Put everything before the items of a task that the settings ask for.
+
+    Args:
+        given: the items.
+        tokenizer: the model's tokenizer, whose chat template is used if the settings ask for it.
+
+    Raises:
+        DataError: the tokenizer would read an item as a control token, or there are too few examples.
+        TemplateError: there is no chat template.
+    """
+    settings, rows, pool = given.settings, given.rows, given.pool
+    reader = given.task.reader(settings.rule)
     about = [("" if rows.rendered else reader.description(row, rows.where(i))) for i, row in enumerate(rows.rows)]
-    _check_plain(zip([*items, *pool], [*about, *("" for _ in pool)], strict=True), tokenizer)
+    _check_plain(zip([*given.items, *pool], [*about, *("" for _ in pool)], strict=True), tokenizer)
     chat = Chat(tokenizer) if settings.chat_template else None
     before: dict[tuple[str, str], str] = {}
     done = []
-    for item, description in zip(items, about, strict=True):
+    for item, description in zip(given.items, about, strict=True):
         key = (item.subject, description)
         if settings.shots and key not in before:
             before[key] = examples_text(choose_shots(pool, settings.shots, settings.seed, item.subject))
         done.append(_prompted(item, reader, description, before.get(key, ""), chat))
-    return Prepared(task, rows, tuple(done), examples)
+    return Prepared(given, tuple(done))
 
 
 def _prompted(item: ChoiceItem, reader: RowReader, description: str, examples: str, chat: Chat | None) -> ChoiceItem:
@@ -161,11 +193,12 @@ def evaluate_choice(
     if (out / Result.FILE).exists() and (out / REPORT).exists():
         raise RunError(f"{out} exists already", "Choose another name, or remove it first.")
     source = _with_dtype(open_source(model), dtype)
-    prepared = prepare(task, settings, source_tokenizer(source))  # mistakes in the data show before the model is loaded
+    given = read_items(task, settings)  # mistakes in the data show before the model is loaded
+    prepared = prepare(given, source_tokenizer(source))
     loaded = load_merged(source, attention=attention)
     check_model(loaded.model, training=False, weights=loaded.content)
     about = {**run.environment(), "model": model, "items": len(prepared.items)}
-    job = _settings_record(prepared, settings, loaded, source)
+    job = _settings_record(given, loaded, source)
     with locked(out, wait=False) as mine:
         if not mine:
             raise RunError(f"another process is writing {out}", "Wait for it, or give another name with --out.")
@@ -183,20 +216,17 @@ def evaluate_choice(
     return result
 
 
-def measure_choice(loaded: LoadedModel, source: ModelSource, prepared: Prepared, settings: ChoiceSettings) -> Result:
+def measure_choice(loaded: LoadedModel, source: ModelSource, prepared: Prepared) -> Result:
     """Run a benchmark on a model that is loaded, without a folder.
 
     Args:
         loaded: the model, which honours the attention mask.
         source: what its name stands for.
         prepared: the items, of `prepare`.
-        settings: how it is run.
     """
-    started = time.monotonic()
-    outcomes, odd = _score(loaded, prepared.items, settings)
-    return Result(
-        _settings_record(prepared, settings, loaded, source), tuple(outcomes), time.monotonic() - started, odd
-    )
+    given, started = prepared.given, time.monotonic()
+    outcomes, odd = _score(loaded, prepared.items, given.settings)
+    return Result(_settings_record(given, loaded, source), tuple(outcomes), time.monotonic() - started, odd)
 
 
 def _with_dtype(source: ModelSource, dtype: str | None) -> ModelSource:
@@ -205,11 +235,9 @@ def _with_dtype(source: ModelSource, dtype: str | None) -> ModelSource:
     return replace(source, section=source.section.model_copy(update={"dtype": dtype}))
 
 
-def _settings_record(
-    prepared: Prepared, settings: ChoiceSettings, loaded: LoadedModel, source: ModelSource
-) -> dict[str, Any]:
+def _settings_record(given: TaskItems, loaded: LoadedModel, source: ModelSource) -> dict[str, Any]:
     """What the numbers depend on."""
-    task, rows, examples = prepared.task, prepared.rows, prepared.examples
+    task, settings, rows, examples = given.task, given.settings, given.rows, given.examples
     return {
         "palmette": __version__,
         "task": task.name,
@@ -221,6 +249,7 @@ def _settings_record(
         "shots": settings.shots,
         "seed": settings.seed if settings.shots else None,
         "chat_template": settings.chat_template,
+        "template_sha256": _template_hash(loaded.tokenizer) if settings.chat_template else None,
         "limit": settings.limit,
         "mutual_info": settings.mutual_info,
         "data": {"source": rows.source, "sha256": rows.sha256},
@@ -232,6 +261,11 @@ def _settings_record(
         "attention": loaded.model.config._attn_implementation,
         "tokens_per_batch": settings.tokens_per_batch,
     }
+
+
+def _template_hash(tokenizer: Any) -> str:
+    """Hash of the chat template of a tokenizer."""
+    return hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest()
 
 
 def _begin(out: Path, job: Mapping[str, Any], items: Sequence[ChoiceItem]) -> list[Outcome]:

@@ -158,7 +158,7 @@ class RowReader:
         except Exception as error:  # in as many ways as there are expressions
             value, why = None, reason_of(error)
         else:
-            why = f"it is {short(value)}"
+            why = "it is missing" if isinstance(value, jinja2.Undefined) else f"it is {short(value)}"
         if isinstance(value, bool) or not isinstance(value, int):
             raise DataError(
                 f"{where} has no gold label that can be read: {why}",

@@ -33,6 +33,15 @@ ChoiceOption = Annotated[
         "several times.",
     ),
 ]
+TextOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--text",
+        help="A text of your own that the models read too: a text, Markdown, HTML, PDF or Word file. Its first 2,000 "
+        "characters count. It may be given several times.",
+        **PATH,
+    ),
+]
 LimitItemsOption = Annotated[
     int | None,
     typer.Option("--limit-items", min=1, metavar="N", help="Use only the first N items of each benchmark."),
@@ -57,6 +66,7 @@ def compare(
         Path | None,
         typer.Option(help="JSON Lines of prompts, with `raw`, `chat` or both. By default six built-in ones.", **PATH),
     ] = None,
+    text: TextOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply to a prompt, in tokens.")] = 40,
     choice: ChoiceOption = None,
     limit_items: LimitItemsOption = None,
@@ -77,7 +87,7 @@ def compare(
         from palmette.run import whole_folder, write_json
         from palmette.studies.models.benchmarks import read_benchmarks
         from palmette.studies.models.compare import CompareSettings, compare_models
-        from palmette.studies.models.texts import default_prompts, read_prompts
+        from palmette.studies.models.texts import default_prompts, own_texts, read_prompts, shared_texts
 
     settings = CompareSettings(
         skip=tuple(skip or ()),
@@ -85,6 +95,7 @@ def compare(
         limit_documents=limit,
         max_new_tokens=max_new_tokens,
         prompts=default_prompts() if prompts is None else read_prompts(prompts),
+        texts=(*own_texts(text or ()), *shared_texts()),
         dtype=dtype,
         benchmarks=read_benchmarks(choice or (), limit_items),
     )
@@ -138,7 +149,7 @@ def ranking_tables(record: Mapping[str, Any]) -> tuple[TextTable, TextTable]:
     from palmette.cli.console import plain_table
     from palmette.pages.model_ranking import pair_rows, ranking_rows
 
-    ranking = plain_table("model", "EM, %", "F1, %", "questions a second", "memory", "disk")
+    ranking = plain_table("model", "EM, %", "F1, %", "questions a second", "memory", "measured", "disk")
     ranking.add_column("licence")
     ranking.add_column("on the front")
     for row in ranking_rows(record["models"]):

@@ -134,6 +134,7 @@ def _tokenizers(models: Sequence[Record]) -> Iterator[dict[str, Any]]:
     for key, name in (("bos", "Begin"), ("eos", "End"), ("pad", "Padding"), ("unk", "Unknown")):
         yield _row(name, models, _at(of, "special", key, form=_or_none))
     yield _row("Puts the begin before a text", models, _at(of, "begins_with_bos", form=_yes))
+    yield _row("A text of the model begins with", models, _at(of, "begin", form=_or_none))
     yield _row("A text of the model ends with", models, _at(of, "ends", form=lambda ends: _or_none(", ".join(ends))))
     yield _row("Added tokens", models, _added)
     for text in models[0][of]["tokens_a_word"]:
@@ -257,6 +258,7 @@ def _costs(models: Sequence[Record]) -> Iterator[dict[str, Any]]:
         ("disk_bytes", "On the disk"),
         ("weights_bytes", "Weights in memory"),
         ("planned_bytes", "Memory to answer, by arithmetic"),
+        ("peak_bytes", "Memory at the peak of answering, measured"),
     ):
         yield _row(name, models, _at(key, form=size))
     for key, name in (

@@ -71,6 +71,7 @@ def ranking_rows(models: Sequence[Record]) -> Iterator[dict[str, str]]:
             "f1": with_interval(model["f1"], model["intervals"].get("f1")),
             "rate": readable(model["questions_per_second"], 2),
             "memory": size(model["planned_bytes"]),
+            "peak": size(model["peak_bytes"]),
             "disk": size(model["disk_bytes"]),
             "licence": model["licence"],
             "front": "yes" if model["front"] else f"no, see {model['beaten_by']}",

@@ -22,6 +22,7 @@ class SearchedPrompt:
     Attributes:
         name: its name.
         parent: the prompt that it varies. "" for the first one.
+        partner: the prompt that its parent was joined with. "" if it varies the parent alone.
         call: the number of the teacher's call that it came from. 0 for the first one.
         instruction: its instruction.
         exact: exact match on the search half, in percent.
@@ -30,6 +31,7 @@ class SearchedPrompt:
 
     name: str
     parent: str
+    partner: str
     call: int
     instruction: str
     exact: float
@@ -144,7 +146,7 @@ def course_row(one: SearchedPrompt, search: PromptSearch) -> dict[str, str]:
     """A prompt in the course of the search, as the page and the terminal show it."""
     return {
         "name": one.name,
-        "parent": one.parent,
+        "parent": f"{one.parent} and {one.partner}" if one.partner else one.parent,
         "exact": with_interval(one.exact, one.interval),
         "words": f"{len(one.instruction.split())}",
         "role": "chosen" if one.name == search.chosen else "",

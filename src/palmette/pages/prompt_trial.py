@@ -111,6 +111,7 @@ def render_prompt_trial(trial: PromptTrial) -> str:
         conclusion=trial.conclusion(),
         rows=[prompt_row(one) for one in trial.prompts],
         final=list(final_facts(trial.final, trial.prompts[0].name, trial.first)),
+        effort=list(_effort(trial)),
         moved=moved[:MOST_SHOWN],
         num_moved=len(moved),
         names=[one.name for one in trial.prompts],
@@ -156,6 +157,20 @@ def final_facts(check: FinalCheck | None, best: str, first: str) -> Iterator[tup
     if check.difference is not None:
         between = interval((check.difference.low, check.difference.high), sign=True)
         yield "Difference", f"{fixed(check.difference.value, sign=True)} (95 % interval {between})"
+
+
+def _effort(trial: PromptTrial) -> Iterator[tuple[str, str]]:
+    """What the trial asked for and what it moved, in words."""
+    best, asked = trial.prompts[0], len(trial.prompts[0].evaluation.scored)
+    answers = count(len(trial.prompts) * asked, "answer")
+    yield "This trial", f"{count(asked, 'question')} with known answers, and {answers} of the model"
+    first = next(one for one in trial.prompts if one.name == trial.first)
+    if best is not first:
+        moved = [fixed(one.evaluation.metrics["exact"]) for one in (first, best)]
+        yield "It moved", f"exact match from {moved[0]} to {moved[1]} % on the questions that chose"
+    if best is not first and trial.final is not None:
+        moved = [fixed(one.metrics["exact"]) for one in (trial.final.first, trial.final.best)]
+        yield "On the final questions", f"from {moved[0]} to {moved[1]} %"
 
 
 def moved_questions(prompts: Sequence[TriedPrompt]) -> Iterator[Mapping[str, Any]]:

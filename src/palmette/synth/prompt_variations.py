@@ -1,8 +1,9 @@
 """Variations of a prompt's instruction, written by a teacher behind an endpoint.
 
 The teacher sees the instruction, its exact match, some questions that were answered wrongly under it, and other
-instructions with their figures. The last part is the idea of OPRO (Yang et al., 2023). Documents are not sent. Only the
-instruction is varied, so completions are read as before.
+instructions with their figures. The last part is the idea of OPRO (Yang et al., 2023). Or it sees two instructions and
+joins them, as in EvoPrompt (Guo et al., 2023). Documents are not sent. Only the instruction is varied, so completions
+are read as before.
 
 What the teacher writes is text. It is read out of a pair of tags, and refused for the first reason in `REASONS` that
 applies. *Not* covered: whether the instruction makes sense, which the questions show.
@@ -43,6 +44,8 @@ DIRECTIONS = (
     "Say more exactly where an answer begins and where it ends.",
     "Put the sentences in another order, the most important one last.",
 )
+# What is asked for where two instructions are joined.
+JOINING = "Join them: keep from each what makes it right where the other one is wrong."
 _INSTRUCTION = re.compile(r"<instruction>(.*?)</instruction>", re.DOTALL | re.IGNORECASE)
 _LONGEST_REPLY = 300  # characters of a model's reply that are shown
 
@@ -73,7 +76,8 @@ class VariationRequest:
         exact: its exact match, in percent.
         failures: some questions that were answered wrongly under it.
         others: other instructions with their exact match.
-        direction: what kind of change is asked for, one of `DIRECTIONS`.
+        direction: what kind of change is asked for, one of `DIRECTIONS`, or `JOINING`.
+        partner: the instruction that it is joined with, and its exact match. None if it is varied alone.
     """
 
     instruction: str
@@ -81,6 +85,7 @@ class VariationRequest:
     failures: Sequence[Failure]
     others: Sequence[tuple[str, float]]
     direction: str
+    partner: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ class PromptTeacher:
             "model": endpoint.model,
             "parameters": dict(endpoint.parameters),
             "max_words": max_words,
-            "request_sha256": hashlib.sha256("\0".join((SYSTEM, *DIRECTIONS)).encode()).hexdigest(),
+            "request_sha256": hashlib.sha256("\0".join((SYSTEM, *DIRECTIONS, JOINING)).encode()).hexdigest(),
         }
 
     def write(self, requests: Sequence[VariationRequest]) -> Iterator[tuple[int, Variation]]:
@@ -134,12 +139,16 @@ class PromptTeacher:
 def variation_messages(request: VariationRequest) -> list[dict[str, str]]:
     """The request for one variation."""
     parts = [f"The instruction now, with {request.exact:.1f} % right answers:\n{request.instruction}"]
+    if request.partner is not None:
+        text, exact = request.partner
+        parts.append(f"A second instruction, with {exact:.1f} % right answers:\n{text}")
     for failure in request.failures:
         right = failure.right or "(the document does not answer)"
         reply = failure.reply[:_LONGEST_REPLY] or "(nothing)"
         parts.append(f"Question: {failure.question}\nRight answer: {right}\nReply: {reply}\nMistake: {failure.fault}")
     parts += [f"Another instruction, with {exact:.1f} % right answers:\n{text}" for text, exact in request.others]
-    parts.append(f"Write one new version of the first instruction. {request.direction}")
+    which = "the first instruction" if request.partner is None else "these two instructions"
+    parts.append(f"Write one new version of {which}. {request.direction}")
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n\n".join(parts)}]
 
 

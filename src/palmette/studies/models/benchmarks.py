@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from palmette.choice.compare import compare_results
-from palmette.choice.job import measure_choice, prepare
-from palmette.choice.reading import read_rows
+from palmette.choice.job import TaskItems, measure_choice, prepare, read_items
 from palmette.choice.results import Result
 from palmette.choice.settings import ChoiceSettings
 from palmette.choice.task import load_task
@@ -30,29 +29,23 @@ class Benchmark:
     data: str | None = None
     limit: int | None = None
 
-    @property
-    def settings(self) -> ChoiceSettings:
-        """How it is run."""
-        return ChoiceSettings(data=self.data, limit=self.limit)
-
-    def check(self) -> None:
-        """Read its items, so that mistakes show before a model is loaded.
+    def read(self) -> TaskItems:
+        """Read its items, once for all models, so that mistakes show before a model is loaded.
 
         Raises:
             DataError: there is no such task, or its items cannot be read.
         """
-        task = load_task(self.task)
-        rows = read_rows(task, self.data, limit=self.limit, option="--choice TASK=FILE")
-        rows.items(task.reader(self.settings.rule))
+        settings = ChoiceSettings(data=self.data, limit=self.limit)
+        return read_items(load_task(self.task), settings, option="--choice TASK=FILE")
 
-    def measure(self, opened: OpenedModel) -> Result:
-        """Run it on a model.
 
-        Raises:
-            DataError: the model's tokenizer would read an item as a control token.
-        """
-        prepared = prepare(load_task(self.task), self.settings, opened.loaded.tokenizer)
-        return measure_choice(opened.loaded, opened.source, prepared, self.settings)
+def measure_benchmark(given: TaskItems, opened: OpenedModel) -> Result:
+    """Run a benchmark on a model.
+
+    Raises:
+        DataError: the model's tokenizer would read an item as a control token.
+    """
+    return measure_choice(opened.loaded, opened.source, prepare(given, opened.loaded.tokenizer))
 
 
 def read_benchmarks(given: Sequence[str], limit: int | None) -> tuple[Benchmark, ...]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
+from palmette.choice.job import TaskItems
 from palmette.choice.results import Result
 from palmette.data.records import DataSet
 from palmette.data.source import read_source
@@ -30,9 +31,14 @@ from palmette.evaluate.squad import Evaluation
 from palmette.inference.names import ModelSource
 from palmette.model.loading import DType
 from palmette.progress import Say
-from palmette.studies.models.benchmarks import Benchmark, benchmark_differences, benchmark_record
+from palmette.studies.models.benchmarks import (
+    Benchmark,
+    benchmark_differences,
+    benchmark_record,
+    measure_benchmark,
+)
 from palmette.studies.models.chat_format import template_facts
-from palmette.studies.models.facts import configuration, tokenizer_facts
+from palmette.studies.models.facts import Bounds, configuration, tokenizer_facts
 from palmette.studies.models.opening import OpenedModel, check_models, open_model
 from palmette.studies.models.reading import TextReading, divergences, read_texts
 from palmette.studies.models.replies import replies_of
@@ -95,6 +101,14 @@ class _First:
     chosen: Mapping[str, Result]
 
 
+@dataclass(frozen=True)
+class _Material:
+    """What is read once, and asked of all models: questions about documents, and the items of benchmarks."""
+
+    data: DataSet | None
+    benchmarks: Mapping[str, TaskItems]
+
+
 def compare_models(names: Sequence[str], settings: CompareSettings, say: Say) -> dict[str, Any]:
     """Compare models with the first of them.
 
@@ -115,13 +129,12 @@ def compare_models(names: Sequence[str], settings: CompareSettings, say: Say) ->
     if "task" not in settings.skip:
         data = read_source(settings.data, default_split=HELD_OUT_SPLIT, limit_documents=settings.limit_documents)
         report_unreachable(data.documents, say)
-    for benchmark in settings.benchmarks:
-        benchmark.check()
+    given = {benchmark.task: benchmark.read() for benchmark in settings.benchmarks}
     models, pairs, first = [], [], None
     with tempfile.TemporaryDirectory() as folder:
         for source in sources:
             say(f"{source.name}: loading")
-            record, pair, first = _one(source, settings, data, first, Path(folder))
+            record, pair, first = _one(source, settings, _Material(data, given), first, Path(folder))
             models.append(record)
             pairs += [pair] if pair is not None else []
             gc.collect()  # the model is gone before the next one comes
@@ -139,7 +152,7 @@ def compare_models(names: Sequence[str], settings: CompareSettings, say: Say) ->
 
 
 def _one(
-    source: ModelSource, settings: CompareSettings, data: DataSet | None, first: _First | None, folder: Path
+    source: ModelSource, settings: CompareSettings, material: _Material, first: _First | None, folder: Path
 ) -> tuple[dict[str, Any], dict[str, Any] | None, _First]:
     """The record of a model, that of it beside the first, and what is kept of the first model."""
     opened = open_model(source)
@@ -149,24 +162,25 @@ def _one(
         "name": source.name,
         **opened.facts(),
         "configuration": configuration(opened.outline),
-        "tokenizer": tokenizer_facts(tokenizer, sequence_ends(model), settings.texts, vocabulary),
+        "tokenizer": tokenizer_facts(tokenizer, _bounds(model), settings.texts, vocabulary),
         "template": template_facts(tokenizer),
         "problem": opened.problem,
+        "peak_bytes": None,
         "speed": {},
         "why_not": {},
     }
     with _part(record, "replies"):
         _replies(record, opened, settings)
-    readings: list[TextReading] = []
-    with _part(record, "reading"):
-        readings = _readings(record, opened, settings)
     evaluation = None
     with _part(record, "task"):
-        evaluation = _task(record, opened, data)
+        evaluation = _task(record, opened, material.data)
+    readings: list[TextReading] = []
+    with _part(record, "reading"):  # after the task, whose memory is measured: what was read is kept
+        readings = _readings(record, opened, settings)
     chosen: dict[str, Result] = {}
     with _part(record, "choice"):
-        for benchmark in settings.benchmarks:
-            chosen[benchmark.task] = benchmark.measure(opened)
+        for task, items in material.benchmarks.items():
+            chosen[task] = measure_benchmark(items, opened)
     record["choice"] = [benchmark_record(task, result) for task, result in chosen.items()]
     if first is None:
         weights = folder / "weights.safetensors"
@@ -182,6 +196,11 @@ def _one(
         pair["task"] = _difference(first.evaluation, evaluation)
     pair["choice"] = benchmark_differences(first.chosen, chosen)
     return record, pair, first
+
+
+def _bounds(model: Any) -> Bounds:
+    """The tokens that begin and end a text by the generation configuration of a model."""
+    return Bounds(model.generation_config.bos_token_id, sequence_ends(model))
 
 
 @contextmanager
@@ -221,7 +240,7 @@ def _task(record: dict[str, Any], opened: OpenedModel, data: DataSet | None) -> 
     """Put the exact answers of a model into its record."""
     if data is None or opened.answerer is None:
         return None
-    evaluation = opened.evaluate(data, opened.source.name)
+    evaluation, record["peak_bytes"] = opened.evaluate(data, opened.source.name)
     metrics = evaluation.metrics
     record["task"] = {key: metrics.get(key) for key in ("exact", "f1", "HasAns_exact", "NoAns_exact", "total")}
     record["task"]["intervals"] = evaluation.intervals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +65,27 @@ def disk_bytes(source: ModelSource, outline: Outline) -> int | None:
     return outline.stored_bytes + own
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The tokens around a text by the generation configuration of a model.
+
+    Attributes:
+        begin: the token that begins a text. None if it names none.
+        ends: the tokens that end one.
+    """
+
+    begin: int | None
+    ends: Sequence[int]
+
+
 def tokenizer_facts(
-    tokenizer: Any, ends: Sequence[int], texts: Sequence[SharedText], reference: Mapping[str, int] | None
+    tokenizer: Any, bounds: Bounds, texts: Sequence[SharedText], reference: Mapping[str, int] | None
 ) -> dict[str, Any]:
     """A tokenizer for the record.
 
     Args:
         tokenizer: the tokenizer.
-        ends: the tokens that end a text of the model, by its generation configuration.
+        bounds: what the generation configuration of the model says.
         texts: texts that are counted in words and tokens.
         reference: the vocabulary of the first model. None for the first model itself.
     """
@@ -87,8 +100,9 @@ def tokenizer_facts(
         "special": names,
         "added": sorted(map(str, tokenizer.get_added_vocab()), key=lambda token: vocabulary.get(token, 0)),
         "begins_with_bos": _begins_with_bos(tokenizer),
-        "ends": [_token(tokenizer, end) for end in ends],
-        "warnings": _disagreements(tokenizer, ends),
+        "begin": None if bounds.begin is None else _token(tokenizer, bounds.begin),
+        "ends": [_token(tokenizer, end) for end in bounds.ends],
+        "warnings": _disagreements(tokenizer, bounds),
         "tokens_a_word": {one.id: len(encoder.content(one.text)) / len(_WORD.findall(one.text)) for one in texts},
     }
 
@@ -102,9 +116,12 @@ def _token(tokenizer: Any, number: int) -> str:
     return str(tokenizer.convert_ids_to_tokens(number))
 
 
-def _disagreements(tokenizer: Any, ends: Sequence[int]) -> list[str]:
+def _disagreements(tokenizer: Any, bounds: Bounds) -> list[str]:
     """What the tokenizer and the generation configuration say differently."""
-    found, eos = [], tokenizer.eos_token_id
+    found, eos, bos, ends = [], tokenizer.eos_token_id, tokenizer.bos_token_id, bounds.ends
+    if bos is not None and bounds.begin is not None and bos != bounds.begin:
+        name = _token(tokenizer, bounds.begin)
+        found.append(f"The tokenizer begins with {tokenizer.bos_token}, the generation configuration with {name}.")
     if eos is None:
         found.append("The tokenizer has no end of sequence.")
     elif ends and eos not in ends:

@@ -16,6 +16,7 @@ from palmette.model.checks import check_model
 from palmette.model.loading import DType, LoadedModel, dtype_name
 from palmette.model.outline import Outline
 from palmette.studies.models.facts import disk_bytes, licence_of
+from palmette.studies.models.peak import with_peak
 from palmette.studies.planning.memory import Job, memory_need
 from palmette.studies.planning.source import outline_of_source
 
@@ -55,15 +56,19 @@ class OpenedModel:
             "planned_bytes": memory_need(self.outline, job).total,
         }
 
-    def evaluate(self, data: DataSet, what: str) -> Evaluation:
+    def evaluate(self, data: DataSet, what: str) -> tuple[Evaluation, int | None]:
         """Answer a data set with the span decoder, without calibration.
+
+        Returns:
+            The answers, and the memory in use at the peak, in bytes. None where the system does not say.
 
         Raises:
             TemplateError: the model has no chat template that can be used.
         """
         if self.answerer is None:
             raise TemplateError(f"{self.source.name!r} cannot be asked: {self.problem}", "Leave this model out.")
-        return evaluate_squad(self.answerer.decoder("span"), data.documents, what=what)
+        decoder = self.answerer.decoder("span")
+        return with_peak(self.loaded.model.device, lambda: evaluate_squad(decoder, data.documents, what=what))
 
 
 def check_models(names: Sequence[str], dtype: DType | None = None) -> list[ModelSource]:

@@ -106,7 +106,7 @@ def _check_asked(source: ModelSource, data: DataSet) -> None:
 
 def _measured(source: ModelSource, data: DataSet) -> tuple[dict[str, Any], Evaluation]:
     opened = open_model(source)
-    evaluation = opened.evaluate(data, source.name)
+    evaluation, peak = opened.evaluate(data, source.name)
     figures = {key: evaluation.metrics.get(key) for key in _FIGURES}
     intervals = {key: ends for key, ends in evaluation.intervals.items() if key in _FIGURES}
     parameters = opened.outline.num_parameters
@@ -115,6 +115,7 @@ def _measured(source: ModelSource, data: DataSet) -> tuple[dict[str, Any], Evalu
         **figures,
         "intervals": intervals,
         "num_parameters": parameters,
+        "peak_bytes": peak,
         **opened.facts(),
     }, evaluation
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from palmette.data.rows import parse_json_lines
+from palmette.documents import read_document
 from palmette.errors import DataError, reason_of
 
 _KEYS = {"id", "kind", "raw", "chat"}
+MOST_CHARACTERS = 2000  # of an own text: the probabilities of every token at each place are kept
 _WAY_OUT = 'Write a line such as {"raw": "The capital of Norway is", "chat": "What is the capital of Norway?"}.'
 
 
@@ -46,6 +48,20 @@ class Prompt:
 def shared_texts() -> tuple[SharedText, ...]:
     """English, German and Russian prose with one content, code, and numbers."""
     return tuple(SharedText(**row) for row in _packaged()["texts"])
+
+
+def own_texts(paths: Sequence[Path]) -> tuple[SharedText, ...]:
+    """The first 2,000 characters of files that people have, under the names of the files.
+
+    Raises:
+        DataError: a file cannot be read, or two have one name.
+    """
+    found: dict[str, SharedText] = {}
+    for path in paths:
+        if path.name in found or path.name in (text.id for text in shared_texts()):
+            raise DataError(f"two texts have the name {path.name!r}", "Give each file a name of its own.")
+        found[path.name] = SharedText(path.name, read_document(path).text[:MOST_CHARACTERS])
+    return tuple(found.values())
 
 
 @functools.cache

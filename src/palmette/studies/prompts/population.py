@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from palmette.evaluate.squad import Evaluation
 from palmette.evaluate.squad_metrics import ScoredAnswer
 from palmette.seeds import derive_seed
 from palmette.studies.prompts.guard import ItemGuard
-from palmette.synth.prompt_variations import DIRECTIONS, Failure, PromptTeacher, Variation, VariationRequest
+from palmette.synth.prompt_variations import DIRECTIONS, JOINING, Failure, PromptTeacher, Variation, VariationRequest
 from palmette.synth.prompt_variations import REASONS as TEACHER_REASONS
 from palmette.tasks.qa_prompt import QaPrompt
 
@@ -25,8 +25,10 @@ REASONS = {
     **TEACHER_REASONS,
     "known": "the instruction is that of an earlier prompt",
     "copies an item": "the instruction holds words of a document, a question or an answer",
+    "does not fit": "the chat template does not take the instruction, or the model has no room for it",
 }
 _NUM_OTHERS = 3  # other instructions that the teacher is shown
+_JOINED_EVERY = 3  # calls, one of which joins two prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Written:
         reason: why it was refused, a key of `REASONS`. "" if it was not.
         copied: the words that it copies from the data, if that is why.
         completion: what the teacher wrote, or why it wrote nothing.
+        partner: the prompt that the parent was joined with. "" if it was varied alone.
     """
 
     call: int
@@ -50,6 +53,7 @@ class Written:
     reason: str
     copied: str
     completion: str
+    partner: str = ""
 
 
 @dataclass
@@ -86,12 +90,38 @@ class Population:
         if not one.reason:
             self.prompts[one.name] = replace(self.prompts[BASE], system=one.instruction)
 
+    def refuse(self, name: str, reason: str) -> None:
+        """Take a prompt out that was added and cannot be measured, for a reason of `REASONS`."""
+        del self.prompts[name]
+        self.written = [
+            replace(one, instruction="", reason=reason) if one.name == name else one for one in self.written
+        ]
+
+    def partner(self, parent: str, size: int) -> str:
+        """The prompt to join another one with: of the best ones, the one that is right most often where it is wrong.
+
+        Args:
+            parent: the prompt.
+            size: so many of the best prompts count, and two at least.
+
+        Returns:
+            Its name. "" if there is no other prompt. Of equally good partners the better prompt comes first.
+        """
+        wrong = {answer.question.id for answer in self.evaluations[parent].scored if answer.exact < 1.0}
+        others = [name for name in self.ranked()[: max(size, 2)] if name != parent]
+        return max(others, key=lambda name: self._right_among(name, wrong), default="")
+
+    def _right_among(self, name: str, questions: Collection[str]) -> int:
+        scored = self.evaluations[name].scored
+        return sum(answer.exact == 1.0 and answer.question.id in questions for answer in scored)
+
 
 class Course:
     """Asks the teacher for one round of variations after the other. A round is written into a file as a whole.
 
-    The best prompts are the parents of a round, each of one variation. What the teacher is asked depends on the seed,
-    the number of the call, and the rounds before.
+    The best prompts are the parents of a round, each of one variation. Every third call joins its parent with another
+    of the best prompts, as soon as there are two. What the teacher is asked depends on the seed, the number of the
+    call, and the rounds before.
 
     Args:
         population: the prompts. The base is among them, with its answers.
@@ -140,26 +170,40 @@ class Course:
         stored = self._stored[done : done + len(calls)]
         if len(stored) < len(calls):
             stored = self._asked(calls, ranked)
-            lines = (json.dumps(asdict(one), ensure_ascii=False) for one in (*population.written, *stored))
-            run.write_text(self._path, "".join(f"{line}\n" for line in lines))
+            self._write((*population.written, *stored))
         for one in stored:
             population.add(one)
         return list(stored)
 
+    def refuse(self, name: str) -> None:
+        """Refuse a prompt of the last round that the model cannot be asked under.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        self._population.refuse(name, "does not fit")
+        self._write(self._population.written)
+
+    def _write(self, written: Sequence[Written]) -> None:
+        lines = (json.dumps(asdict(one), ensure_ascii=False) for one in written)
+        run.write_text(self._path, "".join(f"{line}\n" for line in lines))
+
     def _asked(self, calls: Sequence[int], ranked: Sequence[str]) -> list[Written]:
         """Ask the teacher, and read what it wrote in the order of the calls."""
         parents = [ranked[index % len(ranked)] for index in range(len(calls))]
-        shown = [self._failures(parent, call) for parent, call in zip(parents, calls, strict=True)]
-        requests = [
-            self._request(parent, call, failures) for parent, call, failures in zip(parents, calls, shown, strict=True)
+        partners = [
+            "" if call % _JOINED_EVERY else self._population.partner(parent, self._size)
+            for parent, call in zip(parents, calls, strict=True)
         ]
+        shown = [self._failures(parent, call) for parent, call in zip(parents, calls, strict=True)]
+        requests = [self._request(*one) for one in zip(parents, partners, calls, shown, strict=True)]
         found = dict(self._teacher.write(requests))
         seen = {_plain(prompt.system) for prompt in self._population.prompts.values()}
         written = []
         for index, (parent, call) in enumerate(zip(parents, calls, strict=True)):
             one = self._judged(call, parent, found[index], [answer.question for answer in shown[index]], seen)
             seen.add(_plain(one.instruction))
-            written.append(one)
+            written.append(replace(one, partner=partners[index]))
         return written
 
     def _failures(self, parent: str, call: int) -> list[ScoredAnswer]:
@@ -167,15 +211,16 @@ class Course:
         draw = random.Random(derive_seed(self._seed, call))
         return draw.sample(wrong, min(self._num_failures, len(wrong)))
 
-    def _request(self, parent: str, call: int, shown: Sequence[ScoredAnswer]) -> VariationRequest:
+    def _request(self, parent: str, partner: str, call: int, shown: Sequence[ScoredAnswer]) -> VariationRequest:
         population = self._population
-        others = [name for name in population.ranked() if name != parent][:_NUM_OTHERS]
+        others = [name for name in population.ranked() if name not in (parent, partner)][:_NUM_OTHERS]
         return VariationRequest(
             population.prompts[parent].system,
             population.exact(parent),
             [_failure(answer) for answer in shown],
             [(population.prompts[name].system, population.exact(name)) for name in others],
-            DIRECTIONS[(call - 1) % len(DIRECTIONS)],
+            JOINING if partner else DIRECTIONS[(call - 1) % len(DIRECTIONS)],
+            (population.prompts[partner].system, population.exact(partner)) if partner else None,
         )
 
     def _judged(

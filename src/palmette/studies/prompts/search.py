@@ -1,4 +1,4 @@
-"""A search for a better prompt: a teacher writes variations of the best ones, and questions decide which stay.
+"""A search for a better prompt: a teacher varies and joins the best ones, and questions decide which stay.
 
 The documents of the data are split into two halves. The search half chooses. The dev half then compares the chosen
 prompt with the first one, by the paired test of a trial. Other data are looked at once, at the end, whatever the dev
@@ -16,7 +16,7 @@ from typing import Any
 from palmette import __version__, run
 from palmette.data.leakage import alike_documents
 from palmette.data.records import DataSet
-from palmette.errors import DataError, RunError
+from palmette.errors import DataError, ModelError, PackingError, RunError, TemplateError
 from palmette.evaluate.calibration import halves
 from palmette.files import format_yaml
 from palmette.inference.answerer import Answerer, DecoderName, load_answerer
@@ -190,11 +190,11 @@ def _searched(
     population = Population({BASE: base})
     source = sources.search
 
-    def measure(name: str, parent: str) -> None:
+    def measure(name: str, origin: str = "") -> None:
         population.evaluations[name] = asked.evaluate(name, population.prompts[name], source, _SEARCH)
-        say(f"{name}{parent}: {population.exact(name):.1f} % exact match")
+        say(f"{name}{origin}: {population.exact(name):.1f} % exact match")
 
-    measure(BASE, "")
+    measure(BASE)
     course = Course(
         population,
         teacher,
@@ -206,10 +206,15 @@ def _searched(
     )
     while (most := _calls_left(population, settings, source.num_questions)) > 0:
         for one in course.next_round(most):
+            origin = f", from {one.parent}" + (f" and {one.partner}" if one.partner else "")
             if one.reason:
-                say(f"{one.name}, from {one.parent}: refused, {REASONS[one.reason]}")
-            else:
-                measure(one.name, f", from {one.parent}")
+                say(f"{one.name}{origin}: refused, {REASONS[one.reason]}")
+                continue
+            try:
+                measure(one.name, origin)
+            except (TemplateError, PackingError, ModelError) as error:  # the base has been asked about these questions
+                course.refuse(one.name)
+                say(f"{one.name}{origin}: refused, {error.problem}")
     return population
 
 
@@ -255,6 +260,7 @@ def _on_page(name: str, population: Population, written: Written | None) -> Sear
     return SearchedPrompt(
         name,
         "" if written is None else written.parent,
+        "" if written is None else written.partner,
         0 if written is None else written.call,
         population.prompts[name].system,
         population.exact(name),
