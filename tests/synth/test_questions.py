@@ -68,6 +68,7 @@ FAULTS = {
     "holds the answer": ("Does the ferry leave at 7:40?", "end"),
     "speaks of the text": ("When, according to the text, does the ferry leave?", "end"),
     "copies the text": ("When is it that the ferry to Gull Rock leaves at dawn from the old pier?", "end"),
+    "copies a sentence": ("Does Ada Byrne steer it each day of the year, and has she done so since then?", "end"),
     "too short": ("Leaves when?", "end"),
     "too long": ("When " + "does it then " * 14 + "leave?", "end"),
 }
@@ -125,6 +126,7 @@ class Scripted:
     """A writer that asks what the script says."""
 
     identity: Mapping[str, Any] = {"model": "script"}
+    price, most_tokens, licence = None, None, None
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -156,7 +158,7 @@ PASSAGES = [Document("ferry", FERRY, (), "harbour"), Document("mill", MILL, (), 
 
 def made(tmp_path: Path, **settings: Any) -> tuple[list[dict[str, Any]], list[Document]]:
     lines = write_lines(PASSAGES, Scripted(), Reader(), QuestionSettings(**settings), tmp_path / "w", {})
-    return lines, kept_questions(PASSAGES, lines)
+    return lines, kept_questions(PASSAGES, lines, QuestionSettings(**settings))
 
 
 def test_an_answer_that_only_stands_inside_the_span_is_another_one(
@@ -209,8 +211,44 @@ def test_a_candidate_at_its_first_place_stands_for_every_place() -> None:
 def test_the_same_question_and_answer_are_kept_once(tmp_path: Path) -> None:
     twice = [PASSAGES[1], Document("again", MILL + " It is old.", (), "harbour")]
     lines = write_lines(twice, Scripted(), Reader(), QuestionSettings(), tmp_path / "w", {})
-    assert [len(one.questions) for one in kept_questions(twice, lines)] == [1, 0]
+    assert [len(one.questions) for one in kept_questions(twice, lines, QuestionSettings())] == [1, 0]
     assert [span["reason"] for span in lines[1]["spans"]] == ["not answered", "asked before"]
+
+
+def spans(*given: tuple[str, str, float]) -> list[dict[str, Any]]:
+    """Spans of a passage that the reader has answered: question, answer and probability."""
+    return [
+        {"id": str(n), "question": question, "answer": answer, "start": n, "probability": probability, "reason": ""}
+        for n, (question, answer, probability) in enumerate(given)
+    ]
+
+
+def test_nearly_the_same_questions_with_one_answer_are_kept_once_in_a_document() -> None:
+    """Of the first two, four of five words are the same, so ROUGE-L is 0.8. Another document may mean another ferry."""
+    asked = ("Who steers the old ferry?", "Ada Byrne", 0.9), ("Who steers the new ferry?", "ada  byrne", 0.9)
+    other = ("Who steers the new ferry?", "Ben Cole", 0.9)
+    passages = [Document("a#0", FERRY, (), "a"), Document("a#9", FERRY, (), "a"), Document("b#0", FERRY, (), "b")]
+    lines = [{"spans": spans(asked[0])}, {"spans": spans(asked[1], other)}, {"spans": spans(asked[1])}]
+    kept = kept_questions(passages, lines, QuestionSettings())
+    assert [[q.text for q in one.questions] for one in kept] == [[asked[0][0]], [other[0]], [asked[1][0]]]
+    assert lines[1]["spans"][0]["reason"] == "alike"
+
+
+@pytest.mark.parametrize(
+    ("number", "kept"),
+    [(9, [1, 0, 2, 3, 3]), (6, [1, 0, 1, 2, 2]), (3, [0, 0, 1, 1, 1]), (100, [1, 0, 2, 9, 4]), (1, [0, 0, 0, 1, 0])],
+)
+def test_a_number_of_questions_is_shared_out_among_bins(number: int, kept: list[int]) -> None:
+    """By hand: there are 1, 0, 2, 9 and 4. Every bin gets the same share, and what one lacks goes to those with more.
+
+    With 9, the share of the empty bin is left over, the bin of 1 and that of 2 give all, and 6 are left for two bins.
+    """
+    probabilities = [0.1, *[0.5] * 2, *[0.7] * 9, *[0.9] * 4]
+    line = {"spans": spans(*((f"Is it number {n}?", f"{n}", one) for n, one in enumerate(probabilities)))}
+    kept_questions([Document("d", FERRY, ())], [line], QuestionSettings(number=number))
+    found = [span["probability"] for span in line["spans"] if not span["reason"]]
+    assert [sum(int(p * 5) == k for p in found) for k in range(5)] == kept
+    assert {span["reason"] for span in line["spans"]} <= {"", "enough of its kind"}
 
 
 def test_questions_of_others_are_kept_where_the_reader_finds_no_answer(tmp_path: Path) -> None:
@@ -313,13 +351,15 @@ def test_questions_are_written_read_back_and_reported(
 ) -> None:
     assert palmette(monkeypatch, *command(server, folder, "--licence", "CC0", "--price-in", 1)) == 0
     told = capsys.readouterr()
-    assert "2 passages, for which 7 questions are to be written" in told.out
+    assert "The writer gets about 7 requests of" in told.out
     assert "3 of 7 questions are kept" in told.out
     assert "Cost: " in told.err
     data = read_source(str(folder / "q.jsonl"))
     assert sum(q.answerable for one in data.documents for q in one.questions) == 3
     report = json.loads((folder / "q.jsonl.report.json").read_text())
-    assert (report["asked"], report["kept"], report["kept_with_equal_answer"], report["licence"]) == (7, 3, 2, "CC0")
+    assert (report["asked"], report["kept"], report["kept_with_equal_answer"]) == (7, 3, 2)
+    assert report["licences"] == {"writer": "CC0", "sources": {str(folder / "docs"): None}}
+    assert "--source-licence puts it into the report" in told.out
     assert report["by_kind"]["date"] == {"found": 1, "asked": 1, "kept": 0}
     assert report["kept_by_probability"] == {
         "0.0 to 0.2": 0,
@@ -330,7 +370,12 @@ def test_questions_are_written_read_back_and_reported(
     }
     assert report["dropped"]["failed"]["number"] == 1
     assert report["writer"]["endpoint"] == server.url
-    assert report["tokens_written"] == 6 * 7  # six replies of seven tokens
+    # six replies of seven tokens to requests of eleven, and one that was refused
+    assert report["after"] == {"tokens_read": 66, "tokens_written": 42, "cost": pytest.approx(66e-6)}
+    assert report["before"]["most_tokens_written"] == 7 * 64
+    page = (folder / "q.jsonl.html").read_text()
+    assert "Who is the miller?" in page
+    assert "Where does the ferry go each day?" in page
     assert report["without_answer"]["kept"] == data.num_questions - 3 > 0
     stories = [json.loads(line) for line in (folder / "q.jsonl.spans.jsonl").read_text().splitlines()]
     assert len([one for one in stories if "kind" in one]) == 7

@@ -30,7 +30,7 @@ REASONS = {
 }
 NOTHING = "nothing recurs"
 LEFT_OUT = "all that recurs was left out"
-HOLDS_BLANKS = "holds blanks already"
+HOLDS_BLANKS = "it holds blanks already"
 PASSAGES = {
     NOTHING: "no words that say something occur twice",
     LEFT_OUT: "something recurs, but every span of it was left out for the reasons that are counted by span",

@@ -54,9 +54,10 @@ def write_cloze(
     run.write_json(report_of(out), {**run.environment(), **record})
     _write_page(done, passages, record, out)
     if not done.documents:
-        why = ", ".join(f"{number:,} of them because {reason}" for reason, number in done.passages.items())
+        why = ", ".join(f"{number:,} because {reason}" for reason, number in done.passages.items())
+        number = len(passages.passages)
         raise DataError(
-            f"{counted(len(passages.passages), 'passage')} give no question, {why}",
+            f"{counted(number, 'passage')} {'gives' if number == 1 else 'give'} no question: {why}",
             f"See {report_of(out)}. Give longer texts, or a larger --passage-words.",
         )
     write_questions(done.documents, out)
