@@ -106,7 +106,7 @@ TASKS = [TASK, "Suggest a name for a café on a bridge.", "Tell a joke about an 
 EVOLVED = {
     TASK: TASK + " Sort them by length.",
     TASK + " Sort them by length.": TASK + " Sort them by length, and say which seas they reach.",
-    TASKS[1]: "The rewritten task: find a name.",
+    TASKS[1]: "Find a name for the café of the given task.",
     TASKS[2]: "Tell a joke about an umbrella that was lost twice.",
 }
 

@@ -48,6 +48,7 @@ def test_settings_are_those_of_the_command() -> None:
     settings = read_section(PreferenceSettings, SETTINGS, "here")
     options = {name: one.default for name, one in inspect.signature(synth_preferences).parameters.items()}
     assert options.pop("temperature") is None
+    assert options.pop("against") is None
     options["limit_documents"] = options.pop("limit")
     assert parse_weights(options.pop("reward")) == settings.reward == {"f1": 1.0, "valid_json": 0.2}
     assert settings.temperatures == [0.7, 1.0, 1.3]

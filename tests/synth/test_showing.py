@@ -17,6 +17,7 @@ from palmette.synth.licences import Licences, say_unknown
 from palmette.synth.showing import MOST_SAMPLES, page_of, write_page_of
 from palmette.synth.writers import Price, load_writer
 from tests.support.command import palmette
+from tests.support.data import squad_file
 
 
 class Words(HTMLParser):
@@ -127,14 +128,13 @@ def test_a_local_writer_states_the_licence_of_its_model(tiny_folder: Path, tmp_p
     assert load_writer(str(copy), {}).licence == "mit"
 
 
-def test_data_of_labelled_questions_have_pages_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, told in (("quotes", "of 2 questions have a rationale"), ("negatives", "Added as unanswerable")):
-        data = tmp_path / "data.jsonl"
-        row = {"context": "The ferry leaves at 7:40 from pier 3.", "question": "When does it leave?", "answer": "7:40"}
-        data.write_text("".join(json.dumps({**row, "id": str(n)}) + "\n" for n in range(2)))
-        out = tmp_path / f"{name}.jsonl"
-        assert palmette(monkeypatch, "synth", name, data, "--out", out) == 0
-        page = Words(page_of(out).read_text()).text
-        assert told in page
-        report = json.loads(out.with_name(out.name + ".report.json").read_text())
-        assert report["against"] == []
+@pytest.mark.parametrize(
+    ("name", "told"), [("quotes", "of 3 questions have a rationale"), ("negatives", "Added as unanswerable")]
+)
+def test_data_of_labelled_questions_have_pages_too(
+    name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "made.jsonl"
+    assert palmette(monkeypatch, "synth", name, squad_file(tmp_path / "data.json"), "--out", out) == 0
+    assert told in Words(page_of(out).read_text()).text
+    assert json.loads(out.with_name(out.name + ".report.json").read_text())["against"] == []

@@ -151,8 +151,10 @@ def synth_quotes(
     _write(done, source, out, {"teacher": "quotes", "words": [ANSWERED, UNANSWERED]}, keep_all, max_words, known)
 
 
+@expanded("licences", read_licences)
 def synth_preferences(
     data: SourceArgument,
+    *,
     out: Annotated[
         Path, typer.Option(help="The .jsonl to write. It must not exist. A job that was stopped continues.", **PATH)
     ],
@@ -168,6 +170,7 @@ def synth_preferences(
     form: FormOption = "pairs",
     min_margin: MarginOption = 0.0,
     against: ClearOption = None,
+    licences: Licences,
     limit: LimitOption = None,
     tokens_per_batch: TokensPerBatchOption = 8192,
     attention: AttentionOption = None,
@@ -202,7 +205,8 @@ def synth_preferences(
         "attention": attention,
         "seed": seed,
     }
-    write_preferences(read_section(PreferenceSettings, settings, "synth preferences"), out, stdout().print)
+    read = read_section(PreferenceSettings, settings, "synth preferences")
+    write_preferences(read, out, stdout().print, licences=licences)
 
 
 def _write(

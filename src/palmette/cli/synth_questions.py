@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from palmette.cli.options import DATA, PATH, LimitOption, SeedOption
+from palmette.cli.options import DATA, PATH, LimitOption, SeedOption, expanded
 from palmette.cli.synth import ClearOption
+from palmette.cli.writers import read_licences
+from palmette.synth.licences import Licences
 
 SourceArgument = Annotated[
     str, typer.Argument(help="Questions with known answers, such as a SQuAD .json, a .jsonl or a table.", **DATA)
@@ -18,8 +20,10 @@ OutOption = Annotated[
 ]
 
 
+@expanded("licences", read_licences, without=("licence",))
 def synth_negatives(
     data: SourceArgument,
+    *,
     out: OutOption,
     siblings: Annotated[
         int, typer.Option(min=0, help="The most questions of other documents of its title that a document is asked.")
@@ -28,6 +32,7 @@ def synth_negatives(
         int, typer.Option(min=0, help="The most questions of a document that are asked once more, altered by rule.")
     ] = 2,
     against: ClearOption = None,
+    licences: Licences,
     limit: LimitOption = None,
     seed: SeedOption = 0,
 ) -> None:
@@ -40,4 +45,5 @@ def synth_negatives(
     from palmette.synth.rationale_file import read_questions
 
     source = read_questions(data, out, limit, against or ())
-    write_negatives(source, out, stderr().print, siblings=siblings, altered=altered, seed=seed)
+    known = licences.of_sources([source.data.describe()])
+    write_negatives(source, out, stderr().print, siblings=siblings, altered=altered, seed=seed, licences=known)

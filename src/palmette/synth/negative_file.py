@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from palmette import run
 from palmette.data.altered import added_kind, with_negatives
@@ -14,7 +16,16 @@ from palmette.synth.rationale_file import report_of, write_questions
 from palmette.synth.showing import page_of, write_page_of
 
 
-def write_negatives(source: ClearData, out: Path, say: Say, *, siblings: int, altered: int, seed: int) -> None:
+def write_negatives(
+    source: ClearData,
+    out: Path,
+    say: Say,
+    *,
+    siblings: int,
+    altered: int,
+    seed: int,
+    licences: Mapping[str, Any],
+) -> None:
     """Add unanswerable questions to data and write all of them.
 
     Args:
@@ -24,6 +35,7 @@ def write_negatives(source: ClearData, out: Path, say: Say, *, siblings: int, al
         siblings: the most questions of other documents of its title that a document is asked.
         altered: the most questions of a document that are asked once more, altered by rule.
         seed: random seed.
+        licences: those of the data, as far as they are known.
 
     Raises:
         RunError: a file cannot be written.
@@ -35,7 +47,13 @@ def write_negatives(source: ClearData, out: Path, say: Say, *, siblings: int, al
     kinds = Counter(added_kind(one.id) for _, one in new)
     told = ", ".join(f"{number:,} {kind}" for kind, number in sorted(kinds.items())) or "none"
     settings = {"siblings": siblings, "altered": altered, "seed": seed}
-    record = {"settings": settings, **source.as_record(), "questions": total, "added": dict(kinds)}
+    record = {
+        "settings": settings,
+        "licences": licences,
+        **source.as_record(),
+        "questions": total,
+        "added": dict(kinds),
+    }
     run.write_json(report_of(out), {**run.environment(), **record})
     write_page_of(
         out,

@@ -16,7 +16,8 @@ from palmette.decode.reasoning import end_tokens
 from palmette.errors import DataError
 from palmette.files import expand
 from palmette.inference.answerer import load_answerer
-from palmette.inference.names import resolve_run
+from palmette.inference.licence import base_licence
+from palmette.inference.names import resolve_model, resolve_run
 from palmette.inference.reward_model import judged_by, load_reward
 from palmette.inference.task import recipe_prompt
 from palmette.model.loading import dtype_name, weights_hash
@@ -27,6 +28,7 @@ from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling
 from palmette.seeds import derive_seed
 from palmette.synth.leaks import ClearData, clear_data
+from palmette.synth.licences import NO_LICENCES, Licences
 from palmette.synth.preference_settings import PreferenceSettings
 from palmette.synth.preferences import DEFAULTS, REASONS, PreferenceMaker, Preferences, make_preferences
 from palmette.synth.rationale_file import dropped, report_of
@@ -37,13 +39,14 @@ from palmette.tasks.qa_prompt import QaPrompt
 from palmette.tasks.rewards import QaReward
 
 
-def write_preferences(settings: PreferenceSettings, out: Path, say: Say) -> None:
+def write_preferences(settings: PreferenceSettings, out: Path, say: Say, *, licences: Licences = NO_LICENCES) -> None:
     """Make preferences and write them, with a report beside them. A job that was stopped continues.
 
     Args:
         settings: the settings.
         say: called with lines about what was made.
         out: the .jsonl to write. Until it exists, a work file beside it holds the finished questions.
+        licences: those that the user knows. By default the model's is the one that it states.
 
     Raises:
         RunError: the output exists, is being written by another process, was begun with other settings, or cannot be
@@ -58,6 +61,8 @@ def write_preferences(settings: PreferenceSettings, out: Path, say: Say) -> None
     with held_work(out) as work:
         done, about, source = (_sampled if settings.verdicts is None else _judged)(settings, work)
         report = report_of(out)
+        stated = None if settings.model is None else base_licence(resolve_model(settings.model).base)
+        about |= {"licences": licences.record([source.data.describe()], stated)}
         _report(done, {**about, "dropped_documents": source.dropped}, report)
         _summarize(done, source.data, say)
         _write_page(done, source, about, out)
@@ -83,9 +88,10 @@ def _write_page(done: Preferences, source: ClearData, about: dict[str, Any], out
         for row in done.rows
     ]
     answers = {"writer": about} if "weights_sha256" in about else {}
+    licences = {"licences": about["licences"]}
     write_page_of(
         out,
-        {**answers, "sources": [source.data.describe()], "against": source.against},
+        {**answers, **licences, "sources": [source.data.describe()], "against": source.against},
         conclusion=f"{counted(len(done.rows), 'record')} of {counted(len(asked), 'question')}.",
         dropped={"documents": source.dropped, "questions": dropped(left_out, REASONS, ("question",))},
         kept=kept,

@@ -1,4 +1,5 @@
-"""Continued pre-training: next-token prediction on collections of texts. Every token of every text is learned.
+"""Continued pre-training: next-token prediction on collections of texts. Every token of every text is learned, with the
+weight that the text has.
 
 Pieces of texts are packed as trees of their own, so none sees another and positions begin at 0 in each. Sources are
 read as streams, mixed by weight, with a share of replay (Ibrahim et al., 2024, "Simple and Scalable Strategies to
@@ -217,6 +218,8 @@ def _said(one: SourceSurvey) -> str:
     """A line about a source."""
     counts = one.counts
     reasons = ", ".join(f"{drops.texts:,} {reason}" for reason, drops in counts.dropped.items())
+    weighed = ", ".join(f"{number:,} {reason}" for reason, number in counts.weighed.items())
     kept = f"{one.source}: {count(counts.texts, 'text')} of {counts.read:,}, {one.tokens:,} tokens"
     beginning = "" if one.whole else ", as far as it was looked at"
-    return f"{kept}{beginning}{f'; dropped: {reasons}' if reasons else ''}"
+    less = f"; learned with less weight: {weighed}" if weighed else ""
+    return f"{kept}{beginning}{f'; dropped: {reasons}' if reasons else ''}{less}"
