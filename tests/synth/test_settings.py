@@ -54,7 +54,7 @@ def test_settings_are_those_of_the_command() -> None:
     assert settings.temperatures == [0.7, 1.0, 1.3]
     shared = options.keys() & PreferenceSettings.model_fields.keys() - {"data", "model"}
     assert {name: options[name] for name in shared} == {name: getattr(settings, name) for name in shared}
-    assert PreferenceSettings.model_fields.keys() - options.keys() == {"temperatures", "reward"}
+    assert PreferenceSettings.model_fields.keys() - options.keys() == {"temperatures", "reward", "against"}
     read_section(PreferenceSettings, {"data": "d", "model": "m", "reward": {}, "reward_model": "r"}, "here")
 
 
