@@ -1,4 +1,4 @@
-"""Questions about documents: what a writer's text becomes, the round trip, and a job that continues after a stop."""
+"""Questions about documents: the round trip, and a job that continues after a stop."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from palmette.decode.prediction import Candidate as Found
 from palmette.decode.prediction import Prediction
 from palmette.decode.span_decoder import SpanDecoder
 from palmette.errors import DataError
-from palmette.synth import question_text, questions
+from palmette.synth import questions
 from palmette.synth.question_job import REASONS
 from palmette.synth.question_settings import QuestionSettings
-from palmette.synth.question_text import fault_of, question_request, read_question
 from palmette.synth.questions import kept_questions, refused_lines, with_refused, write_lines
-from palmette.synth.spans import find_candidates
 from palmette.synth.writers import Request, Written, load_writer
 from palmette.tasks.qa_prompt import load_prompt
 from tests.support.chat_server import Act, ChatServer, fails, says
@@ -36,68 +34,6 @@ MILL = (
     "The mill in Whitby grinds oats for the ferry and its passengers, and it leaves nothing for the gulls. The miller, "
     "Ben Cole, keeps the old pier of the harbour free of stones all through the year."
 )
-
-
-def read(text: str, finish: str = "end") -> str:
-    return read_question(Written(text, finish, None))
-
-
-@pytest.mark.parametrize(
-    ("text", "question"),
-    [
-        ("When does it leave?", "When does it leave?"),
-        ("Question: When does it leave?", "When does it leave?"),
-        ("1. **When does  it leave?**\n2. Who steers?", "When does it leave?"),
-        ("Here is one.\n\n\u201cWhen does it leave?\u201d", "When does it leave?"),
-        ("<think>Who steers?</think>When does it leave? At 7:40.", "When does it leave?"),
-        ("<think>Is it this one? Who steers", ""),
-        ("Is it this one?</think>When does it leave?", "When does it leave?"),
-        ("It leaves at 7:40.", ""),
-        ("", ""),
-    ],
-)
-def test_the_question_is_read_out_of_what_was_written(text: str, question: str) -> None:
-    assert read(text) == question
-
-
-FAULTS = {
-    "": ("When does the ferry leave?", "end"),
-    "cut off": ("When does the ferry leave, which goes to", "length"),
-    "failed": ("no such model", "failed"),
-    "no question": ("The ferry leaves.", "end"),
-    "holds the answer": ("Does the ferry leave at 7:40?", "end"),
-    "speaks of the text": ("When, according to the text, does the ferry leave?", "end"),
-    "copies the text": ("When is it that the ferry to Gull Rock leaves at dawn from the old pier?", "end"),
-    "copies a sentence": ("Does Ada Byrne steer it each day of the year, and has she done so since then?", "end"),
-    "too short": ("Leaves when?", "end"),
-    "too long": ("When " + "does it then " * 14 + "leave?", "end"),
-}
-
-
-@pytest.mark.parametrize("reason", sorted(FAULTS))
-def test_a_fault_has_one_reason(reason: str) -> None:
-    text, finish = FAULTS[reason]
-    passage = FERRY.replace("leaves at 7:40", "leaves at dawn") if reason == "copies the text" else FERRY
-    written = Written(text, finish, None)
-    assert fault_of(written, read_question(written), passage, "7:40") == reason
-    assert set(FAULTS) - {""} == set(question_text.REASONS) - {"repeated"}
-
-
-def test_the_answer_inside_another_number_is_none() -> None:
-    written = Written("What happens at 17:40 each day?", "end", None)
-    assert fault_of(written, read_question(written), FERRY, "7:40") == ""
-
-
-def test_the_writer_sees_the_passage_the_words_and_their_sentence() -> None:
-    (span,) = [one for one in find_candidates(FERRY) if FERRY[one.start : one.end] == "7:40"]
-    *examples, (role, asked) = question_request(FERRY, span)
-    assert [one for one, _ in examples] == ["user", "assistant"] * 2
-    assert role == "user"
-    assert asked.startswith(FERRY)
-    assert (
-        "\u201c7:40\u201d is the answer, as it stands in: The ferry to Gull Rock leaves at 7:40 from the old pier.\n"
-        in asked
-    )
 
 
 # ---- the round trip, with a writer and a reader that follow a script
@@ -213,42 +149,6 @@ def test_the_same_question_and_answer_are_kept_once(tmp_path: Path) -> None:
     lines = write_lines(twice, Scripted(), Reader(), QuestionSettings(), tmp_path / "w", {})
     assert [len(one.questions) for one in kept_questions(twice, lines, QuestionSettings())] == [1, 0]
     assert [span["reason"] for span in lines[1]["spans"]] == ["not answered", "asked before"]
-
-
-def spans(*given: tuple[str, str, float]) -> list[dict[str, Any]]:
-    """Spans of a passage that the reader has answered: question, answer and probability."""
-    return [
-        {"id": str(n), "question": question, "answer": answer, "start": n, "probability": probability, "reason": ""}
-        for n, (question, answer, probability) in enumerate(given)
-    ]
-
-
-def test_nearly_the_same_questions_with_one_answer_are_kept_once_in_a_document() -> None:
-    """Of the first two, four of five words are the same, so ROUGE-L is 0.8. Another document may mean another ferry."""
-    asked = ("Who steers the old ferry?", "Ada Byrne", 0.9), ("Who steers the new ferry?", "ada  byrne", 0.9)
-    other = ("Who steers the new ferry?", "Ben Cole", 0.9)
-    passages = [Document("a#0", FERRY, (), "a"), Document("a#9", FERRY, (), "a"), Document("b#0", FERRY, (), "b")]
-    lines = [{"spans": spans(asked[0])}, {"spans": spans(asked[1], other)}, {"spans": spans(asked[1])}]
-    kept = kept_questions(passages, lines, QuestionSettings())
-    assert [[q.text for q in one.questions] for one in kept] == [[asked[0][0]], [other[0]], [asked[1][0]]]
-    assert lines[1]["spans"][0]["reason"] == "alike"
-
-
-@pytest.mark.parametrize(
-    ("number", "kept"),
-    [(9, [1, 0, 2, 3, 3]), (6, [1, 0, 1, 2, 2]), (3, [0, 0, 1, 1, 1]), (100, [1, 0, 2, 9, 4]), (1, [0, 0, 0, 1, 0])],
-)
-def test_a_number_of_questions_is_shared_out_among_bins(number: int, kept: list[int]) -> None:
-    """By hand: there are 1, 0, 2, 9 and 4. Every bin gets the same share, and what one lacks goes to those with more.
-
-    With 9, the share of the empty bin is left over, the bin of 1 and that of 2 give all, and 6 are left for two bins.
-    """
-    probabilities = [0.1, *[0.5] * 2, *[0.7] * 9, *[0.9] * 4]
-    line = {"spans": spans(*((f"Is it number {n}?", f"{n}", one) for n, one in enumerate(probabilities)))}
-    kept_questions([Document("d", FERRY, ())], [line], QuestionSettings(number=number))
-    found = [span["probability"] for span in line["spans"] if not span["reason"]]
-    assert [sum(int(p * 5) == k for p in found) for k in range(5)] == kept
-    assert {span["reason"] for span in line["spans"]} <= {"", "enough of its kind"}
 
 
 def test_questions_of_others_are_kept_where_the_reader_finds_no_answer(tmp_path: Path) -> None:

@@ -107,23 +107,36 @@ def write_document_questions(
         after = spent((span for line in lines for span in line["spans"]), writer)
         told = {"licences": made_of, "before": before, "after": after}
         record = {**about, **told, **passages.as_record(), **_counts(lines, refused)}
-        run.write_json(report_of(out), {**run.environment(), **record})
-        stories = [{"passage": line["id"], **span} for line in lines for span in line["spans"]]
-        stories += [{"passage": line["passage"], **asked} for line in refused for asked in line["questions"]]
-        run.write_text(spans_of(out), dump(stories))
-        _summarize(passages, record, say)
-        _write_page(out, passages, record, documents, lines)
-        if not record["kept"]:
-            raise DataError(
-                "no question was kept", f"See {report_of(out)} for the reasons. A more capable --writer may help."
-            )
-        total = write_questions([document for document in documents if document.questions], out)
+        total = _write(out, passages, record, documents, (lines, refused), say)
         work.unlink()
     say_unknown(made_of, say)
     say(
         f"{counted(total, 'question')} in {out}. The report is {report_of(out)}, every span is in {spans_of(out)}, and "
         f"{page_of(out)} shows samples."
     )
+
+
+def _write(
+    out: Path,
+    passages: Passages,
+    record: Mapping[str, Any],
+    documents: Sequence[Document],
+    lines: tuple[Sequence[Line], Sequence[Line]],
+    say: Say,
+) -> int:
+    """Write the report, the page, every span and, if there are any, the questions. Gives the number of these."""
+    asked, refused = lines
+    run.write_json(report_of(out), {**run.environment(), **record})
+    stories = [{"passage": line["id"], **span} for line in asked for span in line["spans"]]
+    stories += [{"passage": line["passage"], **one} for line in refused for one in line["questions"]]
+    run.write_text(spans_of(out), dump(stories))
+    _summarize(passages, record, say)
+    _write_page(out, passages, record, documents, asked)
+    if not record["kept"]:
+        raise DataError(
+            "no question was kept", f"See {report_of(out)} for the reasons. A more capable --writer may help."
+        )
+    return write_questions([document for document in documents if document.questions], out)
 
 
 def _write_page(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +91,8 @@ def write_tasks(
     with held_work(out) as work:
         writer = open_writer()
         made_of = licences.record(sources, writer.licence)
-        rounds = _rounds(writer, seeds, settings, is_leaked)
-        evolution = Evolution(writer, settings, is_leaked)
-        before = estimate([*rounds.typical(), *evolution.typical()], writer)
+        maker = _Maker(writer, seeds, settings, is_leaked)
+        before = maker.estimate()
         say_estimate(before, say)
         about = {
             "settings": asdict(settings),
@@ -102,37 +101,69 @@ def write_tasks(
             "seeds": None if settings.magpie else {"sha256": seeds.sha256, "tasks": len(seeds.tasks)},
             "against": held,
         }
-        done = begin_work(work, about)
-        known = [] if settings.magpie else [(task.id, words_of(task.instruction)) for task in seeds.tasks]
-        lines = make_rounds(rounds, settings.number, known, work, done)
-        tasks = [task for line in lines for task in line["tasks"]]
-        steps = evolution.lines([task for task in tasks if not task["reason"]], known, work, done)
-        evolved = [task for line in steps for task in line["tasks"]]
-        record = {
-            **about,
-            "sources": sources,
-            "against": described(against, held),
-            "licences": made_of,
-            "before": before,
-            "after": spent([*lines, *steps], writer),
-            **_counts(lines, tasks, evolved),
-        }
-        run.write_json(report_of(out), {**run.environment(), **record})
-        run.write_text(tasks_of(out), dump([*tasks, *evolved]))
-        _summarize(record, settings, say)
-        rows = list(_conversations([*tasks, *evolved]))
-        write_page_of(out, record, conclusion=_conclusion(record), dropped=record["dropped"], kept=[*map(_shown, rows)])
-        if not record["kept"]:
-            raise DataError(
-                "no task was kept", f"See {report_of(out)} for the reasons. A more capable --writer may help."
-            )
-        run.write_text(out, dump(rows))
+        made = maker.make(work, begin_work(work, about))
+        told = {"sources": sources, "against": described(against, held), "licences": made_of, "before": before}
+        record = {**about, **told, "after": spent(made.lines, writer), **_counts(made)}
+        _write(out, record, made, settings, say)
         work.unlink()
     say_unknown(made_of, say)
     say(
-        f"{counted(len(rows), 'conversation')} in {out}. The report is {report_of(out)}, every task is in "
-        f"{tasks_of(out)}, and {page_of(out)} shows samples."
+        f"{counted(record['conversations'], 'conversation')} in {out}. The report is {report_of(out)}, every task is "
+        f"in {tasks_of(out)}, and {page_of(out)} shows samples."
     )
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a job has made: the lines of its rounds and of its steps of evolution."""
+
+    rounds: Sequence[Line]
+    steps: Sequence[Line]
+
+    @property
+    def lines(self) -> list[Line]:
+        return [*self.rounds, *self.steps]
+
+    @property
+    def tasks(self) -> list[Line]:
+        return [task for line in self.rounds for task in line["tasks"]]
+
+    @property
+    def evolved(self) -> list[Line]:
+        return [task for line in self.steps for task in line["tasks"]]
+
+
+class _Maker:
+    """Makes tasks, and evolves them."""
+
+    def __init__(self, writer: Writer, seeds: Seeds, settings: InstructSettings, is_leaked: IsLeaked) -> None:
+        self._writer, self._number = writer, settings.number
+        self._rounds = _rounds(writer, seeds, settings, is_leaked)
+        self._evolution = Evolution(writer, settings, is_leaked)
+        tasks = () if settings.magpie else seeds.tasks
+        self._known = [(task.id, words_of(task.instruction)) for task in tasks]
+
+    def estimate(self) -> dict[str, Any]:
+        """What the writer will be asked, if nothing is dropped."""
+        return estimate([*self._rounds.typical(), *self._evolution.typical()], self._writer)
+
+    def make(self, work: Path, done: dict[str, Line]) -> _Made:
+        """Make what is missing in a work file."""
+        rounds = make_rounds(self._rounds, self._number, self._known, work, done)
+        kept = [task for line in rounds for task in line["tasks"] if not task["reason"]]
+        return _Made(rounds, self._evolution.lines(kept, self._known, work, done))
+
+
+def _write(out: Path, record: Mapping[str, Any], made: _Made, settings: InstructSettings, say: Say) -> None:
+    """Write the report, the page, every task and, if there are any, the conversations."""
+    run.write_json(report_of(out), {**run.environment(), **record})
+    run.write_text(tasks_of(out), dump([*made.tasks, *made.evolved]))
+    _summarize(record, settings, say)
+    rows = list(_conversations([*made.tasks, *made.evolved]))
+    write_page_of(out, record, conclusion=_conclusion(record), dropped=record["dropped"], kept=[*map(_shown, rows)])
+    if not rows:
+        raise DataError("no task was kept", f"See {report_of(out)} for the reasons. A more capable --writer may help.")
+    run.write_text(out, dump(rows))
 
 
 def _rounds(writer: Writer, seeds: Seeds, settings: InstructSettings, is_leaked: IsLeaked) -> SelfInstruct | Magpie:
@@ -174,14 +205,15 @@ def _shown(row: Mapping[str, Any]) -> dict[str, str]:
     return {turn["role"]: turn["content"] for turn in row["messages"]}
 
 
-def _counts(lines: Sequence[Line], tasks: Sequence[Line], evolved: Sequence[Line]) -> dict[str, Any]:
+def _counts(made: _Made) -> dict[str, Any]:
     """What was written, kept and dropped, as JSON holds it."""
+    tasks, evolved = made.tasks, made.evolved
     kept = [task for task in tasks if not task["reason"]]
     further = [task for task in evolved if not task["reason"]]
     instances = [one for task in (*tasks, *evolved) for one in task.get("instances", ())]
-    lists = [one for line in lines for one in line["lists"]]
+    lists = [one for line in made.rounds for one in line["lists"]]
     return {
-        "rounds": len(lines),
+        "rounds": len(made.rounds),
         "lists": len(lists),
         "listed": len(tasks),
         "kept": len(kept),

@@ -83,29 +83,33 @@ def write_pairs(
             "after": spent(lines, writer),
             **_counts(lines),
         }
-        run.write_json(report_of(out), {**run.environment(), **record})
-        run.write_text(tasks_of(out), dump({"passage": line["id"], **pair} for line in lines for pair in line["pairs"]))
-        _summarize(passages, record, say)
-        rows = list(rows_of(passages.passages, lines, settings))
-        write_page_of(
-            out,
-            record,
-            conclusion=_conclusion(passages, record),
-            dropped={**passages.dropped, **record["dropped"]},
-            kept=[*map(_shown, rows)],
-        )
-        if not record["kept"]:
-            raise DataError(
-                "nothing was kept", f"See {report_of(out)} for the reasons. A more capable --writer may help."
-            )
-        run.write_text(out, dump(rows))
+        _write(out, passages, record, lines, settings, say)
         work.unlink()
     say_unknown(made_of, say)
-    what = counted(len(rows), "text" if settings.form == "text" else "conversation")
     say(
-        f"{what} in {out}. The report is {report_of(out)}, every question is in {tasks_of(out)}, and {page_of(out)} "
+        f"They are in {out}. The report is {report_of(out)}, every question is in {tasks_of(out)}, and {page_of(out)} "
         f"shows samples."
     )
+
+
+def _write(
+    out: Path,
+    passages: Passages,
+    record: Mapping[str, Any],
+    lines: Sequence[Line],
+    settings: PairSettings,
+    say: Say,
+) -> None:
+    """Write the report, the page, every question and, if any are kept, the rows."""
+    run.write_json(report_of(out), {**run.environment(), **record})
+    run.write_text(tasks_of(out), dump({"passage": line["id"], **pair} for line in lines for pair in line["pairs"]))
+    _summarize(passages, record, say)
+    rows = list(rows_of(passages.passages, lines, settings))
+    told = {**passages.dropped, **record["dropped"]}
+    write_page_of(out, record, conclusion=_conclusion(passages, record), dropped=told, kept=[*map(_shown, rows)])
+    if not record["kept"]:
+        raise DataError("nothing was kept", f"See {report_of(out)} for the reasons. A more capable --writer may help.")
+    run.write_text(out, dump(rows))
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, str]:
