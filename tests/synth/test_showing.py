@@ -59,10 +59,10 @@ def test_a_page_shows_samples_filters_and_costs(tmp_path: Path) -> None:
     for told in (
         "50 are kept.",
         "m, at http://h/v1",
-        "sha256 0123456789ab",
-        "Kept clear of eval.json",
-        "Licence of docs/",
+        "docs/ (sha256 0123456789ab, licence mit)",
+        "eval.json (sha256 fedcba987654)",
         "not known",
+        "max alike",
         "about 1,000",
         "at most 0.2500",
         "0.1250",

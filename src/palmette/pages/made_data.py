@@ -43,6 +43,10 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
+# A name with a value, or with further names and values.
+Fact = tuple[str, str | Sequence[tuple[str, str]]]
+
+
 @dataclass(frozen=True)
 class MadeData:
     """What a job has made.
@@ -59,7 +63,7 @@ class MadeData:
 
     title: str
     conclusion: str
-    facts: Sequence[tuple[str, str]]
+    facts: Sequence[Fact]
     tables: Sequence[Table]
     filters: Mapping[str, Sequence[Filter]]
     samples: Sequence[Mapping[str, str]]

@@ -149,6 +149,11 @@ def _asked(passage: Document, settings: ClozeSettings, done: Cloze) -> Document:
     return _with_blanks(passage, kept, hidden)
 
 
+def blank_of(question: Question) -> str:
+    """The blank that a question asks for, as it stands in the text."""
+    return _BLANK.format(number=question.id.rpartition("/")[2])
+
+
 def _num_words(text: str, span: Span) -> int:
     return len(text[slice(*span)].split())
 

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
+from palmette.data.records import Document, Question
 from palmette.errors import DataError
 from palmette.numbers import count as counted
 from palmette.progress import Say
-from palmette.synth.cloze import PASSAGES, REASONS, Cloze, ClozeSettings, make_cloze
+from palmette.synth.cloze import PASSAGES, REASONS, Cloze, ClozeSettings, blank_of, make_cloze
 from palmette.synth.licences import NO_LICENCES, Licences, say_unknown
 from palmette.synth.passages import Passages
 from palmette.synth.rationale_file import check_output, report_of, write_questions
-from palmette.synth.showing import page_of, question_sample, write_page_of
+from palmette.synth.showing import page_of, question_sample, surroundings, write_page_of
 
 
 def write_cloze(
@@ -85,8 +86,15 @@ def _write_page(done: Cloze, passages: Passages, record: Mapping[str, Any], out:
             "passages without a question": filters(done.passages, PASSAGES),
             "spans": filters(done.spans, REASONS),
         },
-        kept=[question_sample(document, one) for document in done.documents for one in document.questions],
+        kept=[_sample(document, one) for document in done.documents for one in document.questions],
     )
+
+
+def _sample(document: Document, question: Question) -> dict[str, str]:
+    """A question for the page, with the words around its blank."""
+    blank = blank_of(question)
+    start = document.text.index(blank)
+    return {**question_sample(document, question), "asked at": surroundings(document.text, start, start + len(blank))}
 
 
 def _conclusion(done: Cloze, passages: Passages) -> str:

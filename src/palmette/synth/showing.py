@@ -9,7 +9,7 @@ from typing import Any
 
 from palmette.data.records import Document, Question
 from palmette.numbers import NONE, fixed
-from palmette.pages.made_data import Filter, MadeData, Table, write_made_data
+from palmette.pages.made_data import Fact, Filter, MadeData, Table, write_made_data
 
 MOST_SAMPLES = 20
 _AROUND = 150  # characters
@@ -78,28 +78,32 @@ def question_sample(document: Document, question: Question) -> dict[str, str]:
     if not question.answers:
         return {"document": document.title or document.id, "question": question.text, "answer": "(none)"}
     answer = question.answers[0]
-    begin, end = max(0, answer.start - _AROUND), answer.start + len(answer.text) + _AROUND
     return {
         "document": document.title or document.id,
         "question": question.text,
         "answer": answer.text,
-        "stands in": f"… {' '.join(document.text[begin:end].split())} …",
+        "stands in": surroundings(document.text, answer.start, answer.start + len(answer.text)),
     }
 
 
-def _facts(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def surroundings(text: str, start: int, end: int) -> str:
+    """The words around a place of a text, on one line."""
+    return f"… {' '.join(text[max(0, start - _AROUND) : end + _AROUND].split())} …"
+
+
+def _facts(record: Mapping[str, Any]) -> Iterable[Fact]:
     for name in ("writer", "reader", "teacher"):
         if about := record.get(name):
             yield name.capitalize(), _who(about)
-    yield from ((f"Source {one['source']}", _identity(one)) for one in record.get("sources", ()))
-    yield from ((f"Kept clear of {one['source']}", _identity(one)) for one in record.get("against", ()))
-    licences = record.get("licences")
-    if licences is not None:
-        named = {"what the writer writes": licences["writer"]} if "writer" in licences else {}
-        for name, licence in {**named, **licences["sources"]}.items():
-            yield f"Licence of {name}", licence or "not known"
-    for name, value in record.get("settings", {}).items():
-        yield name.replace("_", " ").capitalize(), str(value)
+    licences = record.get("licences", {})
+    if "writer" in licences:
+        yield "Licence of the output", licences["writer"] or "not known"
+    for one in record.get("sources", ()):
+        licence = licences.get("sources", {}).get(one["source"])
+        yield "Source", _identity({**one, "licence": licence or "not known"})
+    yield from (("Kept clear of", _identity(one)) for one in record.get("against", ()))
+    if settings := record.get("settings"):
+        yield "Settings", [(name.replace("_", " "), str(value)) for name, value in settings.items()]
 
 
 def _who(about: Any) -> str:
@@ -112,9 +116,11 @@ def _who(about: Any) -> str:
 
 
 def _identity(one: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{key} {value[:12] if isinstance(value, str) else value}" for key, value in one.items() if key != "source"
-    )
+    """A source or an evaluation set, with its hash and what else is known of it."""
+    known = {key: value for key, value in one.items() if key != "source"}
+    if "sha256" in known:
+        known["sha256"] = known["sha256"][:12]
+    return f"{one['source']} ({', '.join(f'{key} {value}' for key, value in known.items())})"
 
 
 def _effort(before: Mapping[str, Any], after: Mapping[str, Any]) -> Table:
