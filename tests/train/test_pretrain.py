@@ -364,3 +364,18 @@ def test_a_row_without_a_weight_is_named(weight: Any, tmp_path: Path) -> None:
     source = open_source(str(tmp_path / "t.jsonl"), columns={"weight": "score"})
     with pytest.raises(DataError, match=r"t\.jsonl: row 1: 'score' is .*, no weight"):
         list(source.open())
+
+
+def test_the_texts_that_measure_forgetting_are_measured_and_never_learned(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("The ferry leaves at 7:40 from pier 3. " * 20)
+    settings: dict[str, Any] = {
+        "output": str(tmp_path / "run"),
+        "model": {"name": str(tiny_folder)},
+        "data": {"train": [str(tmp_path / "t.txt")]},
+        "pretrain": {"tokens_per_step": 64, "piece_tokens": 64, "held_out": ["builtin:general"], "held_out_tokens": 99},
+    }
+    job = prepare(read_section(PretrainRecipe, settings, "recipe"), quiet)
+    assert {tree.name for tree in job.held_out} >= {"builtin:general"}
+    settings["pretrain"] |= {"held_out": [], "replay": ["builtin:general"]}
+    with pytest.raises(DataError, match="measure forgetting, and they are not learned"):
+        prepare(read_section(PretrainRecipe, settings, "recipe"), quiet)

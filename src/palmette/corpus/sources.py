@@ -20,6 +20,7 @@ from palmette.corpus.rows import ROWS, rows_of_file, text_of_row, weight_of_row
 from palmette.corpus.texts import Text, TextSource
 from palmette.data.compressed import COMPRESSED, inner_name, open_bytes
 from palmette.data.forms import check_columns
+from palmette.data.general import GENERAL, PASSAGES, hashes, passages
 from palmette.data.source import hub_stream, read_source
 from palmette.documents import read_document
 from palmette.documents.charset import NotTextError, decode
@@ -43,7 +44,8 @@ def open_source(
     """A source of texts. Nothing but hashes of files is read yet.
 
     Args:
-        name: a file, a folder, "builtin:train", or a data set of the hub as USER/NAME[/CONFIGURATION][:SPLIT].
+        name: a file, a folder, "builtin:train", "builtin:general" (the texts that measure forgetting), or a data set of
+            the hub as USER/NAME[/CONFIGURATION][:SPLIT].
         columns: {"text": NAME}, if the texts of rows stand in another column than `text`, and {"weight": NAME}, if they
             have weights.
         limit: give only the first so many texts.
@@ -77,6 +79,9 @@ def check_once(sources: Sequence[TextSource]) -> None:
 
 
 def _named(name: str, columns: Mapping[str, str]) -> TextSource:
+    if name == GENERAL:
+        general = tuple(Text(f"{name} {one.id}", one.text, name) for one in passages())
+        return TextSource(name, "builtin", lambda: iter(general), {"sha256": hashes()[PASSAGES]})
     if name.startswith("builtin:"):
         return _builtin(name)
     path = expand(name)

@@ -19,6 +19,7 @@ from palmette.corpus.sources import check_once, open_source
 from palmette.corpus.steps import step_maker
 from palmette.corpus.survey import SourceSurvey, clean_texts, survey
 from palmette.corpus.texts import Text, TextSource
+from palmette.data.general import GENERAL
 from palmette.errors import DataError, RecipeError
 from palmette.inference.perplexity import some_pieces
 from palmette.model.attention import skips_hidden
@@ -126,9 +127,14 @@ def _open(recipe: PretrainRecipe) -> _Corpus:
     """The sources of a recipe.
 
     Raises:
-        DataError: there is no such source, or it is named twice.
+        DataError: there is no such source, it is named twice, or it is the one that measures forgetting.
     """
     data, own = recipe.data, recipe.pretrain
+    if GENERAL in (*data.train, *own.replay):
+        raise DataError(
+            f"{GENERAL} are the texts that measure forgetting, and they are not learned",
+            "Name it in pretrain.held_out.",
+        )
     opened = partial(
         open_source, columns=data.columns, limit=data.limit_documents, drop_bad=data.on_bad_record == "drop"
     )
