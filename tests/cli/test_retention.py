@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from palmette.data.general import chat_prompts, hashes, passages
 from palmette.evaluate.retention.measure import (
     Settings,
     score_texts,
 )
 from palmette.evaluate.retention.probe import Probe
 from palmette.evaluate.retention.scores import total
-from palmette.evaluate.retention.texts import chat_prompts, hashes, passages
 from palmette.model.loading import load_model, weights_hash
 from tests.support.command import palmette
 from tests.support.data import squad_file

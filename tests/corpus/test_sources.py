@@ -15,6 +15,7 @@ import pytest
 
 from palmette.corpus.sources import open_source
 from palmette.corpus.texts import Text
+from palmette.data.general import hashes, passages
 from palmette.data.source import read_source
 from palmette.errors import DataError
 from tests.support.command import palmette
@@ -165,6 +166,12 @@ def test_the_built_in_corpus_gives_each_document_once() -> None:
     texts = read("builtin:dev")
     assert sorted(set(texts)) == sorted(texts)
     assert set(texts) == {document.text for document in read_source("builtin:dev").documents}
+
+
+def test_the_texts_that_measure_forgetting_are_a_source() -> None:
+    source = open_source("builtin:general")
+    assert [one.text for one in source.open() if isinstance(one, Text)] == [one.text for one in passages()]
+    assert source.identity == {"sha256": hashes()["passages.json"]}
 
 
 def test_a_data_set_of_the_hub_is_read_as_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:

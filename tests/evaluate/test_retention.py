@@ -13,6 +13,7 @@ import torch
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
+from palmette.data.general import ChatPrompt, Passage, passages
 from palmette.errors import DataError, ModelError
 from palmette.evaluate.retention.measure import (
     Settings,
@@ -25,7 +26,6 @@ from palmette.evaluate.retention.measure import (
 )
 from palmette.evaluate.retention.probe import Probe
 from palmette.evaluate.retention.scores import CompletionScore, Retention, TextScore, total
-from palmette.evaluate.retention.texts import ChatPrompt, Passage, passages
 from palmette.model.loading import add_lora, load_model
 from palmette.pages.plots import SweepPoint, forgetting_figure, plot_forgetting
 from palmette.tasks.text_pieces import beginning

@@ -22,9 +22,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from palmette.data.source import read_source
 from palmette.errors import RunError
+from palmette.inference.licence import base_licence
 from palmette.publish.card import escape, model_card
 from palmette.publish.folder import EXAMPLE, describe_publication, read_finished_run
-from palmette.publish.hub import base_licence, check_name
+from palmette.publish.hub import check_name
 from palmette.publish.joined_tokens import JoinedPrompts, count_joined
 from palmette.publish.merge import merge_run
 from palmette.publish.public import hub_base, public_recipe, sources_of
@@ -247,7 +248,7 @@ def test_the_base_says_its_licence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def no_network(name: str) -> None:
         raise ConnectionError(name)
 
-    monkeypatch.setattr("palmette.publish.hub.ModelCard.load", no_network)
+    monkeypatch.setattr("palmette.inference.licence.ModelCard.load", no_network)
     assert base_licence("somebody/model") is None
 
 

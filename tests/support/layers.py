@@ -128,6 +128,7 @@ MAY_IMPORT |= {
         "decode",
         "rollouts",
         "inference",
+        "pages",
         "endpoint",
     },
     "publish": {

@@ -166,8 +166,13 @@ def test_there_is_room_for_an_answer_among_few_questions() -> None:
 
 def test_passages_without_questions_are_counted() -> None:
     done = cloze("Nothing is said twice here.", "Fill in [blank 1] and [blank 1].", HARBOUR)
-    assert done.passages == {"nothing recurs": 1, "holds blanks already": 1}
-    assert done.examples["holds blanks already"] == ["d1"]
+    assert done.passages == {"nothing recurs": 1, "it holds blanks already": 1}
+    assert done.examples["it holds blanks already"] == ["d1"]
+
+
+def test_a_passage_whose_spans_were_all_left_out_is_not_said_to_repeat_nothing() -> None:
+    done = cloze("Whitby here. Whitby there. Whitby again.", settings=replace(PLAIN, max_times=2))
+    assert (done.passages, done.spans) == ({"all that recurs was left out": 1}, {"occurs too often": 1})
 
 
 def test_words_keep_what_stands_inside_them() -> None:
@@ -193,6 +198,8 @@ def test_the_command_writes_questions_that_training_takes(
     report = json.loads((tmp_path / "new" / "cloze.jsonl.report.json").read_text())
     assert (report["writer"], report["questions"], report["answerable"]) == ("cloze", 2, 2)
     assert report["sources"][0]["sha256"]
+    assert report["licences"] == {"sources": {str(tmp_path / "docs"): None}}
+    assert "Which words stand at blank 1?" in out.with_name("cloze.jsonl.html").read_text()
     first = out.read_bytes()
     out.unlink()
     assert palmette(monkeypatch, *words) == 0
@@ -206,5 +213,6 @@ def test_documents_in_which_nothing_recurs_are_an_error(
 ) -> None:
     (tmp_path / "a.txt").write_text(" ".join(f"word{number}" for number in range(30)))
     assert palmette(monkeypatch, "synth", "cloze", tmp_path / "a.txt", "--out", tmp_path / "c.jsonl") == 2
-    assert "nothing recurs in 1 passage" in capsys.readouterr().err
+    assert "1 passage gives no question: 1 because nothing recurs" in capsys.readouterr().err
+    assert "no words that say something occur twice" in (tmp_path / "c.jsonl.html").read_text().lower()
     assert not (tmp_path / "c.jsonl").exists()

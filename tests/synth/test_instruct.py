@@ -12,10 +12,10 @@ import pytest
 from palmette.corpus.words import words_of
 from palmette.data.chat import read_chat
 from palmette.errors import DataError
-from palmette.synth.instruct import rounds
 from palmette.synth.instruct.faults import fault_of_task, faults_of_instances
 from palmette.synth.instruct.rouge import rouge_l
 from palmette.synth.instruct.seeds import Instance, read_seeds
+from palmette.synth.instruct.self_instruct import SelfInstruct
 from palmette.synth.instruct.settings import MOST_ALIKE
 from palmette.synth.instruct.text import read_instances, read_kind, read_list
 from palmette.synth.writers import Written
@@ -235,9 +235,20 @@ def test_tasks_are_made_read_back_and_reported(
     assert [row["classification"] for row in rows] == [False, True, True, False, False, False]
     report = json.loads((tmp_path / "made.jsonl.report.json").read_text())
     assert (report["rounds"], report["listed"], report["kept"], report["conversations"]) == (2, 12, 5, 6)
-    assert (report["licence"], report["writer"]["endpoint"]) == ("CC0", server.url)
-    assert report["seeds"]["source"] == "builtin"
-    assert report["tokens_written"] == 7 * len(server.asked)
+    assert report["licences"] == {"writer": "CC0", "sources": {"builtin": "apache-2.0"}}
+    assert report["writer"]["endpoint"] == server.url
+    assert report["sources"][0]["source"] == "builtin"
+    requests = len(server.asked)  # each of 11 tokens with a reply of 7
+    assert report["after"] == {
+        "tokens_read": 11 * requests,
+        "tokens_written": 7 * requests,
+        "cost": pytest.approx(11 * requests / 1e6),
+    }
+    assert report["before"]["requests"] == 11  # a list of ten tasks, and two for each of five
+    assert report["before"]["most_tokens_written"] == 11 * 1024
+    page = (tmp_path / "made.jsonl.html").read_text()
+    assert "I would come again." in page
+    assert "Draw a picture of your garden." in page
     assert server.asked[0]["temperature"] == 0.7
     numbers = {reason: about["number"] for reason, about in report["dropped"]["tasks"].items()}
     assert numbers == {
@@ -280,15 +291,15 @@ def test_a_job_that_was_stopped_continues(
     assert palmette(monkeypatch, *command(server, tmp_path)) == 0
     whole = (tmp_path / "made.jsonl").read_bytes()
     (tmp_path / "made.jsonl").unlink()
-    made = rounds._round
+    made = SelfInstruct.__call__
 
-    def stopped(name: str, *rest: Any) -> Any:
+    def stopped(self: SelfInstruct, name: str, *rest: Any) -> Any:
         if name == "round 2":
             raise KeyboardInterrupt
-        return made(name, *rest)
+        return made(self, name, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(rounds, "_round", stopped)
+        patch.setattr(SelfInstruct, "__call__", stopped)
         assert palmette(patch, *command(server, tmp_path, "--cache", tmp_path / "other")) == 130
     assert not (tmp_path / "made.jsonl").exists()
     assert palmette(monkeypatch, *command(server, tmp_path, "--max-alike", 0.5)) == 2
@@ -333,7 +344,8 @@ def test_a_local_model_writes(
     report = json.loads((tmp_path / "made.jsonl.report.json").read_text())
     assert report["writer"]["model"] == str(tiny_folder)
     assert (report["writer"]["seed"], report["writer"]["temperature"]) == (3, 0.7)
-    assert 5 <= report["tokens_written"] <= 5 * 4
+    assert 5 <= report["after"]["tokens_written"] <= 5 * 4
+    assert report["after"]["cost"] is None
 
 
 def test_fewer_than_were_asked_for_are_written_and_said(

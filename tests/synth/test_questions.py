@@ -1,4 +1,4 @@
-"""Questions about documents: what a writer's text becomes, the round trip, and a job that continues after a stop."""
+"""Questions about documents: the round trip, and a job that continues after a stop."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from palmette.decode.prediction import Candidate as Found
 from palmette.decode.prediction import Prediction
 from palmette.decode.span_decoder import SpanDecoder
 from palmette.errors import DataError
-from palmette.synth import question_text, questions
+from palmette.synth import questions
 from palmette.synth.question_job import REASONS
 from palmette.synth.question_settings import QuestionSettings
-from palmette.synth.question_text import fault_of, question_request, read_question
 from palmette.synth.questions import kept_questions, refused_lines, with_refused, write_lines
-from palmette.synth.spans import find_candidates
 from palmette.synth.writers import Request, Written, load_writer
 from palmette.tasks.qa_prompt import load_prompt
 from tests.support.chat_server import Act, ChatServer, fails, says
@@ -36,67 +34,6 @@ MILL = (
     "The mill in Whitby grinds oats for the ferry and its passengers, and it leaves nothing for the gulls. The miller, "
     "Ben Cole, keeps the old pier of the harbour free of stones all through the year."
 )
-
-
-def read(text: str, finish: str = "end") -> str:
-    return read_question(Written(text, finish, None))
-
-
-@pytest.mark.parametrize(
-    ("text", "question"),
-    [
-        ("When does it leave?", "When does it leave?"),
-        ("Question: When does it leave?", "When does it leave?"),
-        ("1. **When does  it leave?**\n2. Who steers?", "When does it leave?"),
-        ("Here is one.\n\n\u201cWhen does it leave?\u201d", "When does it leave?"),
-        ("<think>Who steers?</think>When does it leave? At 7:40.", "When does it leave?"),
-        ("<think>Is it this one? Who steers", ""),
-        ("Is it this one?</think>When does it leave?", "When does it leave?"),
-        ("It leaves at 7:40.", ""),
-        ("", ""),
-    ],
-)
-def test_the_question_is_read_out_of_what_was_written(text: str, question: str) -> None:
-    assert read(text) == question
-
-
-FAULTS = {
-    "": ("When does the ferry leave?", "end"),
-    "cut off": ("When does the ferry leave, which goes to", "length"),
-    "failed": ("no such model", "failed"),
-    "no question": ("The ferry leaves.", "end"),
-    "holds the answer": ("Does the ferry leave at 7:40?", "end"),
-    "speaks of the text": ("When, according to the text, does the ferry leave?", "end"),
-    "copies the text": ("When is it that the ferry to Gull Rock leaves at dawn from the old pier?", "end"),
-    "too short": ("Leaves when?", "end"),
-    "too long": ("When " + "does it then " * 14 + "leave?", "end"),
-}
-
-
-@pytest.mark.parametrize("reason", sorted(FAULTS))
-def test_a_fault_has_one_reason(reason: str) -> None:
-    text, finish = FAULTS[reason]
-    passage = FERRY.replace("leaves at 7:40", "leaves at dawn") if reason == "copies the text" else FERRY
-    written = Written(text, finish, None)
-    assert fault_of(written, read_question(written), passage, "7:40") == reason
-    assert set(FAULTS) - {""} == set(question_text.REASONS) - {"repeated"}
-
-
-def test_the_answer_inside_another_number_is_none() -> None:
-    written = Written("What happens at 17:40 each day?", "end", None)
-    assert fault_of(written, read_question(written), FERRY, "7:40") == ""
-
-
-def test_the_writer_sees_the_passage_the_words_and_their_sentence() -> None:
-    (span,) = [one for one in find_candidates(FERRY) if FERRY[one.start : one.end] == "7:40"]
-    *examples, (role, asked) = question_request(FERRY, span)
-    assert [one for one, _ in examples] == ["user", "assistant"] * 2
-    assert role == "user"
-    assert asked.startswith(FERRY)
-    assert (
-        "\u201c7:40\u201d is the answer, as it stands in: The ferry to Gull Rock leaves at 7:40 from the old pier.\n"
-        in asked
-    )
 
 
 # ---- the round trip, with a writer and a reader that follow a script
@@ -125,6 +62,7 @@ class Scripted:
     """A writer that asks what the script says."""
 
     identity: Mapping[str, Any] = {"model": "script"}
+    price, most_tokens, licence = None, None, None
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -156,7 +94,7 @@ PASSAGES = [Document("ferry", FERRY, (), "harbour"), Document("mill", MILL, (), 
 
 def made(tmp_path: Path, **settings: Any) -> tuple[list[dict[str, Any]], list[Document]]:
     lines = write_lines(PASSAGES, Scripted(), Reader(), QuestionSettings(**settings), tmp_path / "w", {})
-    return lines, kept_questions(PASSAGES, lines)
+    return lines, kept_questions(PASSAGES, lines, QuestionSettings(**settings))
 
 
 def test_an_answer_that_only_stands_inside_the_span_is_another_one(
@@ -209,7 +147,7 @@ def test_a_candidate_at_its_first_place_stands_for_every_place() -> None:
 def test_the_same_question_and_answer_are_kept_once(tmp_path: Path) -> None:
     twice = [PASSAGES[1], Document("again", MILL + " It is old.", (), "harbour")]
     lines = write_lines(twice, Scripted(), Reader(), QuestionSettings(), tmp_path / "w", {})
-    assert [len(one.questions) for one in kept_questions(twice, lines)] == [1, 0]
+    assert [len(one.questions) for one in kept_questions(twice, lines, QuestionSettings())] == [1, 0]
     assert [span["reason"] for span in lines[1]["spans"]] == ["not answered", "asked before"]
 
 
@@ -313,13 +251,15 @@ def test_questions_are_written_read_back_and_reported(
 ) -> None:
     assert palmette(monkeypatch, *command(server, folder, "--licence", "CC0", "--price-in", 1)) == 0
     told = capsys.readouterr()
-    assert "2 passages, for which 7 questions are to be written" in told.out
+    assert "The writer gets about 7 requests of" in told.out
     assert "3 of 7 questions are kept" in told.out
     assert "Cost: " in told.err
     data = read_source(str(folder / "q.jsonl"))
     assert sum(q.answerable for one in data.documents for q in one.questions) == 3
     report = json.loads((folder / "q.jsonl.report.json").read_text())
-    assert (report["asked"], report["kept"], report["kept_with_equal_answer"], report["licence"]) == (7, 3, 2, "CC0")
+    assert (report["asked"], report["kept"], report["kept_with_equal_answer"]) == (7, 3, 2)
+    assert report["licences"] == {"writer": "CC0", "sources": {str(folder / "docs"): None}}
+    assert "--source-licence puts it into the report" in told.out
     assert report["by_kind"]["date"] == {"found": 1, "asked": 1, "kept": 0}
     assert report["kept_by_probability"] == {
         "0.0 to 0.2": 0,
@@ -330,7 +270,12 @@ def test_questions_are_written_read_back_and_reported(
     }
     assert report["dropped"]["failed"]["number"] == 1
     assert report["writer"]["endpoint"] == server.url
-    assert report["tokens_written"] == 6 * 7  # six replies of seven tokens
+    # six replies of seven tokens to requests of eleven, and one that was refused
+    assert report["after"] == {"tokens_read": 66, "tokens_written": 42, "cost": pytest.approx(66e-6)}
+    assert report["before"]["most_tokens_written"] == 7 * 64
+    page = (folder / "q.jsonl.html").read_text()
+    assert "Who is the miller?" in page
+    assert "Where does the ferry go each day?" in page
     assert report["without_answer"]["kept"] == data.num_questions - 3 > 0
     stories = [json.loads(line) for line in (folder / "q.jsonl.spans.jsonl").read_text().splitlines()]
     assert len([one for one in stories if "kind" in one]) == 7

@@ -48,12 +48,13 @@ def test_settings_are_those_of_the_command() -> None:
     settings = read_section(PreferenceSettings, SETTINGS, "here")
     options = {name: one.default for name, one in inspect.signature(synth_preferences).parameters.items()}
     assert options.pop("temperature") is None
+    assert options.pop("against") is None
     options["limit_documents"] = options.pop("limit")
     assert parse_weights(options.pop("reward")) == settings.reward == {"f1": 1.0, "valid_json": 0.2}
     assert settings.temperatures == [0.7, 1.0, 1.3]
     shared = options.keys() & PreferenceSettings.model_fields.keys() - {"data", "model"}
     assert {name: options[name] for name in shared} == {name: getattr(settings, name) for name in shared}
-    assert PreferenceSettings.model_fields.keys() - options.keys() == {"temperatures", "reward"}
+    assert PreferenceSettings.model_fields.keys() - options.keys() == {"temperatures", "reward", "against"}
     read_section(PreferenceSettings, {"data": "d", "model": "m", "reward": {}, "reward_model": "r"}, "here")
 
 

@@ -132,7 +132,7 @@ def test_the_command_takes_answers_that_people_judged(
     assert json.loads(out.read_text())["prompt"] == qa_messages(load_prompt(), document, document.questions[0])
     report = json.loads((out.parent / "out.jsonl.report.json").read_text())
     assert (report["verdicts"]["verdicts"], report["left_out"], report["kept"]) == (4, {"all good": 1}, 1)
-    assert {path.name for path in out.parent.iterdir()} == {"out.jsonl", "out.jsonl.report.json"}
+    assert {path.name for path in out.parent.iterdir()} == {"out.jsonl", "out.jsonl.report.json", "out.jsonl.html"}
     out.unlink()
     verdicts(tmp_path / "v.jsonl", *rows[2:])
     assert palmette(monkeypatch, *words) == 2

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from palmette.data.chat import Conversation, Part, Turn, read_chat
 from palmette.data.preference import Comparison, Verdict
@@ -35,7 +35,7 @@ def said(text: str, learn: float | None = None) -> Turn:
 
 
 def exported(record: Any, target: Any) -> list[dict[str, Any]]:
-    return [one.row for one in text_rows(record, target, PLAIN)]
+    return [one.row for one in text_rows([record], target, PLAIN)]
 
 
 def test_weights_of_turns_are_openai_s_weights_and_read_back(tmp_path: Path) -> None:
@@ -49,10 +49,47 @@ def test_weights_of_turns_are_openai_s_weights_and_read_back(tmp_path: Path) -> 
     assert row["completion"] == [{"role": "assistant", "content": "At 7:40."}]
 
 
+def test_turns_that_are_learned_among_others_are_rows_of_their_own() -> None:
+    """As in trees of OpenAssistant, where a turn that several conversations share is learned once. The other
+    conversation would be a row of messages, but then rows had different columns.
+    """
+    one = Conversation("a", (ASKED, said("One."), ASKED, said("Two.", 0.0), ASKED, said("Three.")))
+    other = Conversation("b", (ASKED, said("Four.")))
+    rows = [row.row for row in text_rows([one, other], "trl", PLAIN)]
+    assert [(row["id"], len(row["prompt"]), row["completion"][0]["content"]) for row in rows] == [
+        ("a/2", 1, "One."),
+        ("a/6", 5, "Three."),
+        ("b", 1, "Four."),
+    ]
+    (whole,) = text_rows([other], "trl", PLAIN)
+    assert list(whole.row) == ["id", "messages"]
+
+
+def test_texts_are_rows_of_text_or_of_tokens(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their column has another name here. The last token ends the text, and the first one is given."""
+    (tmp_path / "t.jsonl").write_text(json.dumps({"content": "At 7:40."}) + "\n")
+
+    def export(*words: Any) -> list[dict[str, Any]]:
+        out = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
+        command = ("data", "export", tmp_path / "t.jsonl", "--column", "text=content", "--out", out, *words)
+        assert palmette(monkeypatch, *command) == 0
+        return [json.loads(line) for line in out.read_text().splitlines()]
+
+    assert export() == [{"text": "At 7:40."}]
+    (row,) = export("--to", "tokens", "--model", tiny_folder)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    end = tokenizer.eos_token_id
+    assert row["input_ids"] == [end, *tokenizer("At 7:40.")["input_ids"], end]
+    assert row["weights"] == [0.0] + [1.0] * (len(row["input_ids"]) - 1)
+    capsys.readouterr()
+    words = ("data", "export", tmp_path / "t.jsonl", "--column", "text=content", "--out", tmp_path / "o.jsonl")
+    assert palmette(monkeypatch, *words, "--to", "openai") == 2
+    assert "OpenAI's files have no place for texts" in capsys.readouterr().err
+
+
 def test_what_trl_cannot_say_is_refused_and_what_is_rounded_is_said() -> None:
-    record = Conversation("a", (ASKED, said("One."), ASKED, said("Two.", 0.0), ASKED, said("Three.")))
-    with pytest.raises(DataError, match=r"learns turns 2, 6 of the assistant, and TRL's rows .* --to openai"):
-        exported(record, "trl")
     nothing = Conversation("a", (ASKED, said("One.", 0.0)))
     with pytest.raises(DataError, match=r"'a' learns no turn, and TRL's rows .* --to openai"):
         exported(nothing, "trl")
@@ -62,7 +99,7 @@ def test_what_trl_cannot_say_is_refused_and_what_is_rounded_is_said() -> None:
         with pytest.raises(DataError, match=r"'a' learns turn 1, which is of the user, .* --to tokens"):
             exported(asking, target)
     half = Conversation("a", (ASKED, Turn("assistant", (Part("At ", 0.0), Part("7:40.", 0.5)))))
-    (one,) = text_rows(half, "openai", PLAIN)
+    (one,) = text_rows([half], "openai", PLAIN)
     assert (one.rounded, one.row["messages"][-1]["weight"]) == (True, 1)
 
 

@@ -17,6 +17,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from palmette.config.recipes import read_section
+from palmette.corpus.sources import open_source
 from palmette.corpus.texts import Text
 from palmette.errors import DataError, RecipeError
 from palmette.tasks.text_pieces import TextPieces, num_learned
@@ -306,3 +307,75 @@ def test_epochs_become_tokens(finished: Path, tiny_folder: Path, tmp_path: Path)
 def test_contradictions_are_named(changes: dict[str, Any], message: str, tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=message):
         recipe_of(tiny_folder, tmp_path / "run", tmp_path / "texts", **changes)
+
+
+def test_texts_that_weigh_less_count_less_in_the_loss(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Two texts, of which the second weighs a quarter, against the two losses of texts that are alone."""
+    model = tiny_llama(vocab_size=len(tokenizer))
+    pieces = TextPieces(tokenizer, 8)
+
+    def loss_of(trees: list[Any], total: float) -> float:
+        packed = PackedBatch.pack(trees, row_tokens=64, tokens_per_batch=64, one_row=True)
+        return sum(nll_objective(model, batch, total).item() for batch in packed)
+
+    light = list(pieces.trees("a", TEXTS[1], 0.25))
+    assert len(light) > 1  # the weight holds for every piece
+    alone = [list(pieces.trees("a", text)) for text in TEXTS[:2]]
+    sizes = [sum(map(num_learned, trees)) for trees in alone]
+    sums = [loss_of(trees, 1.0) for trees in alone]
+    total = sizes[0] + sizes[1] / 4
+    assert loss_of([*alone[0], *light], total) == pytest.approx((sums[0] + sums[1] / 4) / total, rel=1e-9)
+
+
+def test_weights_of_rows_and_filters_reach_the_trees(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One text repeats itself, so it has half of its own weight of 0.5. The budget counts its tokens all the same."""
+    rows = [
+        {"text": "The ferry leaves at 7:40 from pier 3, and it comes back at noon.", "score": 2},
+        {"text": "The tower stands. " * 40, "score": 0.5},
+    ]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {
+        "output": str(tmp_path / "run"),
+        "model": {"name": str(tiny_folder)},
+        "data": {"train": [str(tmp_path / "t.jsonl")], "columns": {"weight": "score"}},
+        "clean": {"repetition": True, "weights": {"repetition": 0.5}},
+        "pretrain": {"tokens_per_step": 64, "piece_tokens": 64, "held_out_share": 0.0, "shuffle": 0},
+    }
+    told: list[str] = []
+    job = prepare(read_section(PretrainRecipe, settings, "recipe"), told.append)
+    assert any("learned with less weight: 1" in line for line in told)
+    plan = job.plan
+    assert isinstance(plan, TextPlan)
+    trees = [tree for step in range(plan.steps_per_epoch) for tree in plan.step_trees(step)]
+    weights = [tree.root.segments[1].learn for tree in trees]
+    assert weights == [2.0] + [0.25] * (len(trees) - 1)
+    assert len(trees) > 2
+    assert plan.learned == sum(map(num_learned, trees))
+    settings["clean"] = {"weights": {"repetition": 0.5}}
+    with pytest.raises(RecipeError, match=r"clean\.repetition finds nothing"):
+        read_section(PretrainRecipe, settings, "recipe")
+
+
+@pytest.mark.parametrize("weight", [0, -1, True, "high", None])
+def test_a_row_without_a_weight_is_named(weight: Any, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(json.dumps({"text": "a", "score": weight}) + "\n")
+    source = open_source(str(tmp_path / "t.jsonl"), columns={"weight": "score"})
+    with pytest.raises(DataError, match=r"t\.jsonl: row 1: 'score' is .*, no weight"):
+        list(source.open())
+
+
+def test_the_texts_that_measure_forgetting_are_measured_and_never_learned(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("The ferry leaves at 7:40 from pier 3. " * 20)
+    settings: dict[str, Any] = {
+        "output": str(tmp_path / "run"),
+        "model": {"name": str(tiny_folder)},
+        "data": {"train": [str(tmp_path / "t.txt")]},
+        "pretrain": {"tokens_per_step": 64, "piece_tokens": 64, "held_out": ["builtin:general"], "held_out_tokens": 99},
+    }
+    job = prepare(read_section(PretrainRecipe, settings, "recipe"), quiet)
+    assert {tree.name for tree in job.held_out} >= {"builtin:general"}
+    settings["pretrain"] |= {"held_out": [], "replay": ["builtin:general"]}
+    with pytest.raises(DataError, match="measure forgetting, and they are not learned"):
+        prepare(read_section(PretrainRecipe, settings, "recipe"), quiet)

@@ -78,6 +78,7 @@ def export(
         Literal["trl", "openai", "tokens"],
         typer.Option(help="TRL's rows, OpenAI's fine-tuning rows, or tokens with labels and weights."),
     ] = "trl",
+    column: ColumnsOption = None,
     prompt: Annotated[
         str, typer.Option(help="The prompt of questions about documents. `palmette prompts` lists them.")
     ] = "plain",
@@ -87,8 +88,8 @@ def export(
 ) -> None:
     """Write data as the rows of other trainers, with what is learned of them.
 
-    Questions about documents become rows of prompt and completion, of which the completion is learned. With --to tokens
-    every token has its weight, as palmette learns it.
+    Questions about documents become rows of prompt and completion, of which the completion is learned, and texts rows
+    of text. With --to tokens every token has its weight, as palmette learns it.
     """
     import json
 
@@ -100,10 +101,10 @@ def export(
     from palmette.tasks.qa_prompt import load_prompt
 
     check_absent(out)
-    report = check_data(source, opened=open_votes(source))
+    report = check_data(source, opened=open_votes(source), names=_columns(column))
     if report.problems:
         raise DataError(report.problems[0].shown[0], f"Correct it: {command_line('data', 'check', source)}")
-    if not report.records:
+    if not report.records and not report.texts:
         raise DataError(f"{source} holds {report.holds}, which no other trainer takes", report.uses)
     asked = load_prompt(prompt)
     rows, rounded = _token_rows(report, asked, model) if to == "tokens" else _text_rows(report, to, asked)
@@ -113,13 +114,15 @@ def export(
 
 
 def _text_rows(report: Report, to: Literal["trl", "openai"], prompt: QaPrompt) -> tuple[list[dict[str, Any]], int]:
-    from palmette.tasks.export import text_rows
+    from palmette.tasks.export import plain_rows, text_rows
 
-    made = [row for record in report.records for row in text_rows(record, to, prompt)]
+    made = [*text_rows(report.records, to, prompt), *plain_rows(report.texts, to)]
     return [one.row for one in made], sum(one.rounded for one in made)
 
 
 def _token_rows(report: Report, prompt: QaPrompt, model: str | None) -> tuple[list[dict[str, Any]], int]:
+    import sys
+
     from palmette.startup import quick_imports
 
     with quick_imports():
@@ -129,7 +132,12 @@ def _token_rows(report: Report, prompt: QaPrompt, model: str | None) -> tuple[li
         from palmette.tasks.chat import Chat
         from palmette.tasks.export import token_rows, trees_of
         from palmette.tasks.extractive_qa import ExtractiveQa
+        from palmette.tasks.text_pieces import TextPieces
         from palmette.tree.chat import ChatTemplate
-    template = ChatTemplate(source_tokenizer(resolve_model(model or DEFAULT_MODEL)))
+    tokenizer = source_tokenizer(resolve_model(model or DEFAULT_MODEL))
+    if report.texts:
+        pieces = TextPieces(tokenizer, sys.maxsize)
+        return list(token_rows([tree for text in report.texts for tree in pieces.trees("", text)])), 0
+    template = ChatTemplate(tokenizer)
     trees = trees_of(report.records, ExtractiveQa(template, prompt), Chat(template).trees)
     return list(token_rows(trees)), 0

@@ -18,10 +18,13 @@ from palmette.cli.options import (
     TokensPerBatchOption,
     expanded,
 )
+from palmette.cli.writers import read_licences
 from palmette.endpoint.settings import Endpoint
+from palmette.synth.licences import Licences
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.data.records import DataSet
+    from palmette.synth.leaks import ClearData
     from palmette.synth.rationales import Rationales
 
 _NO_REWARD = "none"
@@ -37,6 +40,12 @@ KeepAllOption = Annotated[
     bool, typer.Option("--keep-all", help="Keep questions whose rationale was dropped, without a rationale.")
 ]
 RationaleWordsOption = Annotated[int, typer.Option("--max-words", min=1, help="Longest rationale, in words.")]
+ClearOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--against", help="An evaluation set. Documents that hold a part of it are dropped. May be repeated.", **DATA
+    ),
+]
 AnsweringModelOption = Annotated[
     str | None,
     typer.Option(
@@ -85,6 +94,7 @@ MarginOption = Annotated[
 
 
 @expanded("endpoint", read_endpoint, max_tokens=512)
+@expanded("licences", read_licences)
 def synth_rationales(
     *,
     data: SourceArgument,
@@ -92,6 +102,8 @@ def synth_rationales(
     endpoint: Endpoint,
     keep_all: KeepAllOption = False,
     max_words: RationaleWordsOption = 120,
+    against: ClearOption = None,
+    licences: Licences,
     limit: LimitOption = None,
     cache: CacheOption = None,
 ) -> None:
@@ -99,21 +111,31 @@ def synth_rationales(
 
     Refusals and contradictions are dropped and counted.
     """
+    from palmette.cli.console import stderr
+    from palmette.synth.effort import estimate, say_estimate
     from palmette.synth.rationale_file import read_questions
-    from palmette.synth.rationales import make_rationales, prompt_sha256
+    from palmette.synth.rationales import make_rationales, prompt_sha256, teacher_turns
+    from palmette.synth.writers import EndpointWriter
 
-    source = read_questions(data, out, limit)
+    source = read_questions(data, out, limit, against or ())
+    known = licences.record([source.data.describe()], None)
     client = open_client(endpoint, cache, out)
+    say_estimate(estimate(teacher_turns(source.data.documents), EndpointWriter(client)), stderr().print)
     with reporting_usage(client):
-        done = make_rationales(client, source.documents, max_words=max_words)
-    _write(done, source, out, {**client.about(), "prompt_sha256": prompt_sha256()}, keep_all, max_words)
+        done = make_rationales(client, source.data.documents, max_words=max_words)
+    made_by = {**client.about(), "prompt_sha256": prompt_sha256()}
+    _write(done, source, out, made_by, keep_all, max_words, known)
 
 
+@expanded("licences", read_licences, without=("licence",))
 def synth_quotes(
     data: SourceArgument,
+    *,
     out: RationalesOption,
     keep_all: KeepAllOption = False,
     max_words: RationaleWordsOption = 120,
+    against: ClearOption = None,
+    licences: Licences,
     limit: LimitOption = None,
 ) -> None:
     """Write the reasoning by rule, without a teacher.
@@ -123,13 +145,16 @@ def synth_quotes(
     from palmette.synth.quotes import ANSWERED, UNANSWERED, quote_rationales
     from palmette.synth.rationale_file import read_questions
 
-    source = read_questions(data, out, limit)
-    done = quote_rationales(source.documents, max_words=max_words)
-    _write(done, source, out, {"teacher": "quotes", "words": [ANSWERED, UNANSWERED]}, keep_all, max_words)
+    source = read_questions(data, out, limit, against or ())
+    known = licences.of_sources([source.data.describe()])
+    done = quote_rationales(source.data.documents, max_words=max_words)
+    _write(done, source, out, {"teacher": "quotes", "words": [ANSWERED, UNANSWERED]}, keep_all, max_words, known)
 
 
+@expanded("licences", read_licences)
 def synth_preferences(
     data: SourceArgument,
+    *,
     out: Annotated[
         Path, typer.Option(help="The .jsonl to write. It must not exist. A job that was stopped continues.", **PATH)
     ],
@@ -144,6 +169,8 @@ def synth_preferences(
     max_new_tokens: NewTokensOption = 48,
     form: FormOption = "pairs",
     min_margin: MarginOption = 0.0,
+    against: ClearOption = None,
+    licences: Licences,
     limit: LimitOption = None,
     tokens_per_batch: TokensPerBatchOption = 8192,
     attention: AttentionOption = None,
@@ -172,24 +199,37 @@ def synth_preferences(
         "max_new_tokens": max_new_tokens,
         "form": form,
         "min_margin": min_margin,
+        "against": against or [],
         "limit_documents": limit,
         "tokens_per_batch": tokens_per_batch,
         "attention": attention,
         "seed": seed,
     }
-    write_preferences(read_section(PreferenceSettings, settings, "synth preferences"), out, stdout().print)
+    read = read_section(PreferenceSettings, settings, "synth preferences")
+    write_preferences(read, out, stdout().print, licences=licences)
 
 
 def _write(
-    done: Rationales, source: DataSet, out: Path, teacher: dict[str, Any], keep_all: bool, max_words: int
+    done: Rationales,
+    source: ClearData,
+    out: Path,
+    teacher: dict[str, Any],
+    keep_all: bool,
+    max_words: int,
+    licences: dict[str, Any],
 ) -> None:
     """Write the data with their rationales, and say what was dropped."""
     from palmette.cli.console import stderr, stdout
+    from palmette.synth.licences import say_unknown
     from palmette.synth.rationale_file import report_of, write_rationales
+    from palmette.synth.showing import page_of
 
-    stdout().print(_table(done, source))
-    count = write_rationales(done, source, out, teacher, keep_all=keep_all, max_words=max_words)
-    stderr().print(f"{count} questions in {out}. What was dropped, and why, is in {report_of(out)}.")
+    stdout().print(_table(done, source.data))
+    count = write_rationales(done, source, out, teacher, keep_all=keep_all, max_words=max_words, licences=licences)
+    say_unknown(licences, stderr().print)
+    stderr().print(
+        f"{count} questions in {out}. What was dropped, and why, is in {report_of(out)} and on the page {page_of(out)}."
+    )
 
 
 def _table(done: Rationales, source: DataSet) -> Any:

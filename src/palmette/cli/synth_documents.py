@@ -9,9 +9,11 @@ import typer
 
 from palmette.cli.corpus import ColumnOption, TextsArgument
 from palmette.cli.endpoint import CacheOption, read_endpoint
-from palmette.cli.options import DATA, MODEL, PATH, LimitOption, SeedOption, expanded
-from palmette.cli.writers import LicenceOption, WriterOption, opening_writer
+from palmette.cli.options import MODEL, PATH, LimitOption, SeedOption, expanded
+from palmette.cli.synth import ClearOption
+from palmette.cli.writers import WriterOption, opening_writer, read_licences
 from palmette.endpoint.settings import Endpoint
+from palmette.synth.licences import Licences
 from palmette.synth.question_settings import QuestionSettings
 
 QuestionsOut = Annotated[
@@ -25,18 +27,16 @@ PassageWordsOption = Annotated[
         "where they can.",
     ),
 ]
-AgainstOption = Annotated[
-    list[str] | None,
-    typer.Option(help="An evaluation set. Documents that hold a part of it are dropped. May be repeated.", **DATA),
-]
 ReaderOption = Annotated[
     str,
     typer.Option(help="The model that answers each question as a check. `reader` comes with the package.", **MODEL),
 ]
 
 
+@expanded("licences", read_licences, without=("licence",))
 def synth_cloze(
     sources: TextsArgument,
+    *,
     out: QuestionsOut,
     questions: Annotated[int, typer.Option(min=1, help="The most questions about a passage.")] = 30,
     unanswerable: Annotated[
@@ -45,7 +45,8 @@ def synth_cloze(
     max_words: Annotated[int, typer.Option(min=1, max=20, help="Longest span to hide, in words.")] = 10,
     max_times: Annotated[int, typer.Option(min=2, help="Spans that occur more often in a passage are left out.")] = 5,
     passage_words: PassageWordsOption = 400,
-    against: AgainstOption = None,
+    against: ClearOption = None,
+    licences: Licences,
     column: ColumnOption = "text",
     limit: LimitOption = None,
     seed: SeedOption = 0,
@@ -62,7 +63,8 @@ def synth_cloze(
 
     check_output(out)
     passages = read_passages(sources, most_words=passage_words, column=column, limit=limit, against=against or ())
-    write_cloze(passages, out, ClozeSettings(questions, max_words, max_times, unanswerable, seed), stdout().print)
+    settings = ClozeSettings(questions, max_words, max_times, unanswerable, seed)
+    write_cloze(passages, out, settings, stdout().print, licences=licences)
 
 
 def read_settings(
@@ -81,14 +83,23 @@ def read_settings(
             min=0.0, max=1.0, help="Keep them if the reader finds them answered with at most this probability."
         ),
     ] = 0.3,
+    number: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many questions with an answer to keep, as evenly as may be among fifths of the reader's "
+            "probability, from hard to easy. All by default.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
 ) -> QuestionSettings:
     """What the options say about how many questions are made, and which are kept."""
-    return QuestionSettings(spans, min_probability, unanswerable, max_answered, seed)
+    return QuestionSettings(spans, min_probability, unanswerable, max_answered, number, seed)
 
 
 @expanded("endpoint", read_endpoint, url=None, model_name=None, max_tokens=64)
 @expanded("settings", read_settings)
+@expanded("licences", read_licences)
 def synth_questions(
     sources: TextsArgument,
     *,
@@ -98,8 +109,8 @@ def synth_questions(
     reader: ReaderOption = "reader",
     settings: QuestionSettings,
     passage_words: PassageWordsOption = 400,
-    against: AgainstOption = None,
-    licence: LicenceOption = None,
+    against: ClearOption = None,
+    licences: Licences,
     column: ColumnOption = "text",
     limit: LimitOption = None,
     cache: CacheOption = None,
@@ -118,4 +129,4 @@ def synth_questions(
     writing = opening_writer(endpoint, writer, cache, out, settings.seed)
     passages = read_passages(sources, most_words=passage_words, column=column, limit=limit, against=against or ())
     with writing as open_writer:
-        write_document_questions(passages, out, settings, open_writer, reader, stdout().print, licence=licence)
+        write_document_questions(passages, out, settings, open_writer, reader, stdout().print, licences=licences)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,9 +11,10 @@ from palmette.cli.corpus import ColumnOption, TextsArgument
 from palmette.cli.endpoint import CacheOption, read_endpoint
 from palmette.cli.options import DATA, PATH, LimitOption, SeedOption, expanded
 from palmette.cli.synth_documents import PassageWordsOption
-from palmette.cli.writers import LicenceOption, WriterOption, opening_writer
+from palmette.cli.writers import WriterOption, opening_writer, read_licences
 from palmette.endpoint.settings import Endpoint
 from palmette.synth.instruct.settings import MOST_ALIKE, InstructSettings, PairSettings
+from palmette.synth.licences import Licences
 
 ConversationsOut = Annotated[
     Path, typer.Option("--out", help="The .jsonl of conversations to write. It must not exist.", **PATH)
@@ -38,6 +39,7 @@ AlikeOption = Annotated[
 
 
 @expanded("endpoint", read_endpoint, url=None, model_name=None, max_tokens=1024, temperature=0.7)
+@expanded("licences", read_licences)
 def synth_instruct(
     *,
     out: ConversationsOut,
@@ -50,40 +52,81 @@ def synth_instruct(
     ] = "builtin",
     writer: WriterOption = None,
     endpoint: Endpoint,
+    evolve: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How often each task is made harder, or gives a rarer one of its field. Every version is kept.",
+        ),
+    ] = 0,
+    magpie: Annotated[
+        bool,
+        typer.Option(
+            "--magpie",
+            help="Let a local model write what a user would say, without seed tasks. It has to be tuned to chat.",
+        ),
+    ] = False,
     max_alike: AlikeOption = MOST_ALIKE,
     against: LeakedOption = None,
-    licence: LicenceOption = None,
+    licences: Licences,
     seed: SeedOption = 0,
     cache: CacheOption = None,
 ) -> None:
     """Make tasks and their answers with a writer, as conversations.
 
     The writer continues lists of seed tasks, says which tasks have labels, and writes inputs and outputs, as in
-    Self-Instruct. A job that was stopped continues with the same command.
+    Self-Instruct. --evolve goes on from these tasks as Evol-Instruct does, and --magpie begins without any. A job that
+    was stopped continues with the same command.
     """
     from palmette.cli.console import stdout
     from palmette.synth.instruct.job import check_conversations, write_tasks
     from palmette.synth.instruct.seeds import read_seeds
 
     check_conversations(out)
-    settings = InstructSettings(number, max_alike, seed)
+    settings = InstructSettings(number, max_alike, evolve, magpie, seed)
     writing, tasks = opening_writer(endpoint, writer, cache, out, seed), read_seeds(seeds)
     with writing as open_writer:
-        write_tasks(tasks, out, settings, open_writer, stdout().print, against=against or (), licence=licence)
+        write_tasks(tasks, out, settings, open_writer, stdout().print, against=against or (), licences=licences)
 
 
 @expanded("endpoint", read_endpoint, url=None, model_name=None, max_tokens=512)
+@expanded("licences", read_licences)
 def synth_from_text(
     sources: TextsArgument,
     *,
     out: ConversationsOut,
     pairs: Annotated[int, typer.Option(min=1, help="Questions that are asked for, for each passage.")] = 5,
+    shots: Annotated[
+        int,
+        typer.Option(min=0, help="Earlier passages, with what was found in them, that are shown before a passage."),
+    ] = 0,
+    recall: Annotated[
+        bool,
+        typer.Option(
+            "--recall",
+            help="Take only questions that the texts ask themselves, such as those of exercises and of pages of "
+            "frequent questions. Passages without any are not sent.",
+        ),
+    ] = False,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine",
+            help="Have each answer put into a full reply with its reasons. The reply keeps the words of the answer.",
+        ),
+    ] = False,
+    form: Annotated[
+        Literal["chat", "text"],
+        typer.Option(
+            help="Conversations for `train sft`, or texts with their questions below them for `train pretrain`."
+        ),
+    ] = "chat",
     writer: WriterOption = None,
     endpoint: Endpoint,
     max_alike: AlikeOption = MOST_ALIKE,
     passage_words: PassageWordsOption = 400,
     against: LeakedOption = None,
-    licence: LicenceOption = None,
+    licences: Licences,
     column: ColumnOption = "text",
     limit: LimitOption = None,
     seed: SeedOption = 0,
@@ -99,7 +142,8 @@ def synth_from_text(
     from palmette.synth.passages import read_passages
 
     check_conversations(out)
-    settings, writing = PairSettings(pairs, max_alike), opening_writer(endpoint, writer, cache, out, seed)
+    settings = PairSettings(pairs, max_alike, shots, recall, refine, form, seed)
+    writing = opening_writer(endpoint, writer, cache, out, seed)
     passages = read_passages(sources, most_words=passage_words, column=column, limit=limit, against=against or ())
     with writing as open_writer:
-        write_pairs(passages, out, settings, open_writer, stdout().print, against=against or (), licence=licence)
+        write_pairs(passages, out, settings, open_writer, stdout().print, against=against or (), licences=licences)

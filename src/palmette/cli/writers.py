@@ -12,6 +12,7 @@ import typer
 from palmette.cli.endpoint import open_client, reporting_usage
 from palmette.cli.options import DEFAULT_MODEL, MODEL
 from palmette.endpoint.settings import Endpoint
+from palmette.synth.licences import Licences
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.synth.writers import Writer
@@ -24,7 +25,26 @@ WriterOption = Annotated[
         **MODEL,
     ),
 ]
-LicenceOption = Annotated[str | None, typer.Option(help="The licence of what the writer writes, for the report.")]
+
+
+def read_licences(
+    *,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            help="The licence of what the writer writes, for the report. By default the one that a local model states."
+        ),
+    ] = None,
+    source_licence: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LICENCE",
+            help="The licence of the sources, for the report, or SOURCE=LICENCE for one of them. May be repeated.",
+        ),
+    ] = None,
+) -> Licences:
+    """The licences that the options of a command name."""
+    return Licences(licence, tuple(source_licence or ()))
 
 
 def opening_writer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,7 @@ class Counts:
         read: how many texts came in.
         trimmed: how many characters steps took out of the texts that remained.
         dropped: what was dropped, by reason.
+        weighed: how many of the texts that remained weigh less, by reason.
     """
 
     texts: int = 0
@@ -72,6 +74,7 @@ class Counts:
     read: int = 0
     trimmed: int = 0
     dropped: dict[str, Drops] = field(default_factory=dict)
+    weighed: Counter[str] = field(default_factory=Counter)
 
     def drop(self, reason: str, name: str, detail: str, text: str) -> None:
         """Count a text that was dropped."""
@@ -105,6 +108,7 @@ def clean(
         own.texts += 1
         own.characters += len(found.text)
         own.trimmed += len(text.text) - len(found.text)
+        own.weighed.update(found.weighed)
         yield found
 
 

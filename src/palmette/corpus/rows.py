@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from palmette.data.not_text import not_utf8
 from palmette.data.records import check_unicode
 from palmette.data.rows import parse_json_line, parse_json_list
 from palmette.data.tables import is_table, open_table
+from palmette.data.text import short
 from palmette.errors import DataError, kind_of_value
 
 ROWS = frozenset((".jsonl", ".json", ".csv", ".tsv", ".tab", ".xlsx", ".parquet", ".arrow"))
@@ -65,6 +67,26 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError
                 yield number, parse_json_line(text, where, _FORMAT)
             except DataError as error:
                 yield number, error
+
+
+def weight_of_row(row: Mapping[str, Any], column: str, where: str) -> float:
+    """The weight of a row's text in the loss.
+
+    Args:
+        row: the row.
+        column: the name of its column.
+        where: how messages name the row.
+
+    Raises:
+        DataError: there is none, or it is no number above 0.
+    """
+    weight = row.get(column)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise DataError(
+            f"{where}: {column!r} is {short(weight)}, no weight",
+            "Give a number above 0. Leave out rows that are not to be learned.",
+        )
+    return float(weight)
 
 
 def text_of_row(row: Mapping[str, Any], column: str, where: str) -> str:

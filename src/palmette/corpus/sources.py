@@ -11,14 +11,16 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from palmette.corpus.rows import ROWS, rows_of_file, text_of_row
+from palmette.corpus.rows import ROWS, rows_of_file, text_of_row, weight_of_row
 from palmette.corpus.texts import Text, TextSource
 from palmette.data.compressed import COMPRESSED, inner_name, open_bytes
 from palmette.data.forms import check_columns
+from palmette.data.general import GENERAL, PASSAGES, hashes, passages
 from palmette.data.source import hub_stream, read_source
 from palmette.documents import read_document
 from palmette.documents.charset import NotTextError, decode
@@ -28,6 +30,7 @@ from palmette.files import expand
 
 _PLAIN = frozenset((".txt", ".text", ".md", ".markdown"))
 _DOCUMENTS = _PLAIN | {".html", ".htm", ".xhtml", ".pdf", ".docx"}
+COLUMNS = ("text", "weight")
 _HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<part>[\w.-]+))?(?::(?P<split>\w+))?")
 _WAYS = (
     "Give a file of text (.txt, .md, .html, .pdf, .docx), of rows (.jsonl, .json, .csv, .parquet, .arrow), a folder of "
@@ -41,17 +44,18 @@ def open_source(
     """A source of texts. Nothing but hashes of files is read yet.
 
     Args:
-        name: a file, a folder, "builtin:train", or a data set of the hub as USER/NAME[/CONFIGURATION][:SPLIT].
-        columns: {"text": NAME}, if the texts of rows stand in another column than `text`.
+        name: a file, a folder, "builtin:train", "builtin:general" (the texts that measure forgetting), or a data set of
+            the hub as USER/NAME[/CONFIGURATION][:SPLIT].
+        columns: {"text": NAME}, if the texts of rows stand in another column than `text`, and {"weight": NAME}, if they
+            have weights.
         limit: give only the first so many texts.
         drop_bad: give texts that cannot be read as their errors, instead of stopping at the first.
 
     Raises:
-        DataError: there is no such source, a folder holds no text, or `columns` names other columns than "text".
+        DataError: there is no such source, a folder holds no text, or `columns` names other columns.
     """
-    check_columns(columns or {}, ("text",))
-    column = (columns or {}).get("text", "text")
-    source = _named(name, column)
+    check_columns(columns or {}, COLUMNS)
+    source = _named(name, {"text": "text", **(columns or {})})
 
     def texts() -> Iterator[Text | DataError]:
         for one in islice(source.open(), limit):
@@ -74,7 +78,10 @@ def check_once(sources: Sequence[TextSource]) -> None:
         raise DataError(f"the source {twice!r} is named twice", "Name each source once, to learn, replay or measure.")
 
 
-def _named(name: str, column: str) -> TextSource:
+def _named(name: str, columns: Mapping[str, str]) -> TextSource:
+    if name == GENERAL:
+        general = tuple(Text(f"{name} {one.id}", one.text, name) for one in passages())
+        return TextSource(name, "builtin", lambda: iter(general), {"sha256": hashes()[PASSAGES]})
     if name.startswith("builtin:"):
         return _builtin(name)
     path = expand(name)
@@ -82,12 +89,12 @@ def _named(name: str, column: str) -> TextSource:
         files = _files_in(path) if path.is_dir() else [path]
         if not files:
             raise DataError(f"the folder {name!r} holds no text", _WAYS)
-        return TextSource(name, "files", lambda: _texts_of_files(files, name, column), _identity(files))
+        return TextSource(name, "files", lambda: _texts_of_files(files, name, columns), _identity(files))
     found = _HUB_ID.fullmatch(name)
     if found is None or path.suffix.lower() in ROWS | _DOCUMENTS | set(COMPRESSED):
         raise DataError(f"there is no file or folder {name!r}", f"Check the path. {_WAYS}")
     revision, rows = hub_stream(found["name"], found["part"], found["split"] or "train", name, _WAYS)
-    return TextSource(name, "hub", lambda: _texts_of_rows(enumerate(rows(), 1), name, name, column), revision)
+    return TextSource(name, "hub", lambda: _texts_of_rows(enumerate(rows(), 1), name, name, columns), revision)
 
 
 def _builtin(name: str) -> TextSource:
@@ -123,10 +130,10 @@ def _identity(files: Sequence[Path]) -> dict[str, Any]:
     return {"sha256": digest.hexdigest(), "files": len(files)}
 
 
-def _texts_of_files(files: Sequence[Path], source: str, column: str) -> Iterator[Text | DataError]:
+def _texts_of_files(files: Sequence[Path], source: str, columns: Mapping[str, str]) -> Iterator[Text | DataError]:
     for path in files:
         if inner_name(path).suffix.lower() in ROWS:
-            yield from _texts_of_rows(rows_of_file(path), str(path), source, column)
+            yield from _texts_of_rows(rows_of_file(path), str(path), source, columns)
             continue
         try:
             yield Text(str(path), _document(path), source)
@@ -135,14 +142,17 @@ def _texts_of_files(files: Sequence[Path], source: str, column: str) -> Iterator
 
 
 def _texts_of_rows(
-    rows: Iterator[tuple[int, Mapping[str, Any] | DataError]], where: str, source: str, column: str
+    rows: Iterator[tuple[int, Mapping[str, Any] | DataError]], where: str, source: str, columns: Mapping[str, str]
 ) -> Iterator[Text | DataError]:
     for number, row in rows:
         if isinstance(row, DataError):
             yield row
             continue
         try:
-            yield Text(f"{where}, row {number}", text_of_row(row, column, f"{where}: row {number}"), source)
+            text = Text(f"{where}, row {number}", text_of_row(row, columns["text"], f"{where}: row {number}"), source)
+            if "weight" in columns:
+                text = replace(text, weight=weight_of_row(row, columns["weight"], f"{where}: row {number}"))
+            yield text
         except DataError as error:
             yield error
 

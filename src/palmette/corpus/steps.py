@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
-from palmette.config.corpus import CleanSection
+from palmette.config.corpus import CleanSection, Weighable
 from palmette.corpus.boilerplate import without_boilerplate
 from palmette.corpus.cleaning import Dropped, Step
 from palmette.corpus.duplicates import ExactDuplicates, NearDuplicates
@@ -36,6 +37,25 @@ class OfLength:
         return text
 
 
+class Weighed:
+    """Gives less weight to texts that another step would drop.
+
+    Args:
+        step: the step.
+        weight: what the weight of such a text is multiplied by.
+    """
+
+    def __init__(self, step: Step, weight: float) -> None:
+        self._step, self._weight = step, weight
+
+    def __call__(self, text: Text) -> Text:
+        """The text, with the reason for which it weighs less."""
+        found = self._step(text)
+        if isinstance(found, Dropped):
+            return replace(text, weight=text.weight * self._weight, weighed=(*text.weighed, found.reason))
+        return found
+
+
 # Makes steps that have seen no text yet.
 MakeSteps = Callable[[], list[Step]]
 
@@ -56,19 +76,23 @@ def _steps(settings: CleanSection, against: EvaluationSets | None) -> list[Step]
     Raises:
         RecipeError: a language is not known.
     """
+
+    def gentle(name: Weighable, step: Step) -> Step:
+        return Weighed(step, settings.weights[name]) if name in settings.weights else step
+
     steps: list[Step] = []
     if settings.boilerplate:
         steps.append(without_boilerplate)
     if settings.min_words is not None or settings.max_words is not None:
         steps.append(OfLength(settings.min_words, settings.max_words))
     if settings.language:
-        steps.append(InLanguages(settings.language))
+        steps.append(gentle("language", InLanguages(settings.language)))
     if settings.repetition:
-        steps.append(Repetitive())
+        steps.append(gentle("repetition", Repetitive()))
     if settings.duplicates != "none":
         steps.append(ExactDuplicates())
     if settings.duplicates == "near":
-        steps.append(NearDuplicates(settings.similarity))
+        steps.append(gentle("duplicates", NearDuplicates(settings.similarity)))
     if against is not None:
         steps.append(against)
     return steps

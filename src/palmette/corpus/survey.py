@@ -37,6 +37,7 @@ class SourceSurvey:
     def as_record(self) -> dict[str, Any]:
         """All of it as JSON holds it."""
         counts = self.counts
+        weighed = {"weighed": dict(counts.weighed)} if counts.weighed else {}
         return {
             "source": self.source,
             "whole": self.whole,
@@ -47,6 +48,7 @@ class SourceSurvey:
             "tokens": self.tokens,
             "held_out_tokens": self.held_out,
             "dropped": {reason: drops.as_record() for reason, drops in counts.dropped.items()},
+            **weighed,
         }
 
 

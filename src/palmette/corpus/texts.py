@@ -17,11 +17,15 @@ class Text:
         name: the file, and the row in it, that the text came from.
         text: the text.
         source: the source, as the user named it.
+        weight: of each of its tokens in the loss of pre-training.
+        weighed: the reasons for which filters have given it less weight.
     """
 
     name: str
     text: str
     source: str
+    weight: float = 1.0
+    weighed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

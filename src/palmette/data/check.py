@@ -11,7 +11,7 @@ import re
 import shlex
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class Report:
         facts: what was counted, as (name, value) in words.
         problems: what is wrong, the most frequent sort first.
         records: the good records that a model can be trained on.
+        texts: texts that a model can be trained on.
     """
 
     source: str
@@ -77,6 +78,7 @@ class Report:
     facts: tuple[tuple[str, str], ...]
     problems: tuple[Problems, ...]
     records: tuple[Record, ...] = field(default=(), repr=False)
+    texts: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def num_problems(self) -> int:
@@ -84,16 +86,24 @@ class Report:
         return sum(one.count for one in self.problems)
 
 
-def check_data(source: str, wanted: Sequence[Kind] = (), *, opened: Opened | None = None) -> Report:
+def check_data(
+    source: str,
+    wanted: Sequence[Kind] = (),
+    *,
+    opened: Opened | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Report:
     """Look at every record of a source.
 
     Args:
         source: builtin:train, a file, or a data set of the Hugging Face hub.
         wanted: the kinds of data that are needed. Any kind will do if it is empty. Another kind is a problem.
         opened: the hash and the rows of the source, if it was opened already.
+        names: the names of columns that the data call otherwise, as {ours: theirs}.
 
     Raises:
-        DataError: there is no such source, it cannot be read at all, or its rows show no kind of data.
+        DataError: there is no such source, a column has no such name, it cannot be read at all, or its rows show no
+            kind of data.
     """
     if opened is not None:
         return _wanted(_votes(source, list(opened[1])), "votes", wanted)
@@ -101,7 +111,7 @@ def check_data(source: str, wanted: Sequence[Kind] = (), *, opened: Opened | Non
     _check_may_be_data(path, source)
     if source.startswith("builtin:") or (path.suffix == ".json" and not is_json_list(path)):
         return _wanted(_questions(source), "questions", wanted)
-    rows = list(open_rows(source, default_split="train", columns="", example=_EXAMPLE)[1])
+    rows = list(open_rows(source, default_split="train", columns="", example=_EXAMPLE, names=names)[1])
     columns = open_table(path, source).columns if is_table(path) else ()
     kind = _kind(rows, columns, source, wanted)
     if kind == "questions":
@@ -289,7 +299,8 @@ def _texts(source: str, rows: Sequence[dict[str, Any] | DataError]) -> Report:
         for number, row in enumerate(rows, start=1)
         if isinstance(row, dict) and not isinstance(row.get("text"), str)
     ]
-    return _report(source, "texts", [("texts", f"{len(texts)}{_lengths(texts)}")], errors)
+    report = _report(source, "texts", [("texts", f"{len(texts)}{_lengths(texts)}")], errors)
+    return replace(report, texts=tuple(texts))
 
 
 def _lengths(texts: Sequence[str]) -> str:

@@ -18,11 +18,11 @@ from palmette.evaluate.squad import METRICS
 from palmette.files import expand
 from palmette.inference.base import source_tokenizer
 from palmette.inference.calibration import CALIBRATION
+from palmette.inference.licence import base_licence
 from palmette.inference.names import resolve_run
 from palmette.inference.task import recipe_prompt, recipe_task
 from palmette.model.loading import weights_hash
 from palmette.publish.card import Kind, Publication
-from palmette.publish.hub import base_licence
 from palmette.publish.joined_tokens import count_joined, is_joined
 from palmette.publish.merge import ORIGIN, MergeDType, mergeable, merged_model, origin, write_merged
 from palmette.publish.public import (

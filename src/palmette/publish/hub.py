@@ -1,20 +1,15 @@
-"""The Hugging Face hub: the licence of a base model, and uploading a folder."""
+"""The Hugging Face hub: names of repositories, and uploading a folder."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
 
 from palmette.errors import RunError
-from palmette.inference.names import locate, model_kind
-from palmette.model.embedded import DEFAULT_MODEL
 from palmette.model.loading import first_line
-
-_KNOWN = {DEFAULT_MODEL: "apache-2.0"}
 
 
 def check_name(to: str) -> None:
@@ -29,34 +24,6 @@ def check_name(to: str) -> None:
         raise RunError(f"{to!r} cannot be a repository: {error}", "Give it as USER/NAME.") from error
     if to.count("/") != 1:
         raise RunError(f"{to!r} cannot be a repository", "Give it as USER/NAME.")
-
-
-def base_licence(name: str) -> str | None:
-    """The licence that a model's card or configuration states, as the hub's identifier. None where it states none.
-
-    Args:
-        name: a folder, or a hub id.
-    """
-    if name in _KNOWN:
-        return _KNOWN[name]
-    stated = _of_folder(Path(locate(name))) if model_kind(name) == "folder" else _of_hub(name)
-    return stated if isinstance(stated, str) and stated not in ("", "other", "unknown") else None
-
-
-def _of_folder(folder: Path) -> object:
-    card, config = folder / "README.md", folder / "config.json"
-    try:
-        stated = ModelCard.load(card).data.license if card.is_file() else None
-        return stated or json.loads(config.read_text(encoding="utf-8")).get("license")
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
-def _of_hub(name: str) -> object:
-    try:
-        return ModelCard.load(name).data.license
-    except Exception:  # the library has a class each for no network, no repository and no card
-        return None
 
 
 def upload(folder: Path, to: str, *, private: bool, update: bool) -> str:

@@ -29,7 +29,13 @@ REASONS = {
     "not a span": "the place that stays is not one that the span decoder can give",
 }
 NOTHING = "nothing recurs"
-HOLDS_BLANKS = "holds blanks already"
+LEFT_OUT = "all that recurs was left out"
+HOLDS_BLANKS = "it holds blanks already"
+PASSAGES = {
+    NOTHING: "no words that say something occur twice",
+    LEFT_OUT: "something recurs, but every span of it was left out for the reasons that are counted by span",
+    HOLDS_BLANKS: "the passage has blanks such as ours, so it was made by this command",
+}
 NUM_EXAMPLES = 3
 _BLANK = "[blank {number}]"
 _QUESTION = "Which words stand at blank {number}?"
@@ -61,7 +67,7 @@ class Cloze:
     Attributes:
         documents: the passages that have questions. Blanks stand in their texts.
         spans: how many spans were left out, by reason, a key of `REASONS`.
-        passages: how many passages have no question, by reason.
+        passages: how many passages have no question, by reason, a key of `PASSAGES`.
         examples: for each reason the first few, as JSON holds them.
     """
 
@@ -108,11 +114,12 @@ def make_cloze(passages: Sequence[Document], settings: ClozeSettings) -> Cloze:
         if "[blank " in passage.text:
             done.drop_passage(HOLDS_BLANKS, passage.id)
             continue
+        before = done.spans.total()
         asked = _asked(passage, settings, done)
         if asked.questions:
             done.documents.append(asked)
         else:
-            done.drop_passage(NOTHING, passage.id)
+            done.drop_passage(LEFT_OUT if done.spans.total() > before else NOTHING, passage.id)
     return done
 
 
@@ -140,6 +147,11 @@ def _asked(passage: Document, settings: ClozeSettings, done: Cloze) -> Document:
     wanted = min(round(len(kept) * share / (1 - share)), settings.questions - len(kept)) if share < 1 else 0
     hidden = _hidden(passage, [*kept, *kept.values()], wanted, chance, done)
     return _with_blanks(passage, kept, hidden)
+
+
+def blank_of(question: Question) -> str:
+    """The blank that a question asks for, as it stands in the text."""
+    return _BLANK.format(number=question.id.rpartition("/")[2])
 
 
 def _num_words(text: str, span: Span) -> int:

@@ -20,6 +20,7 @@ from palmette.corpus.texts import Text
 from palmette.data.records import Document
 from palmette.decode.spans import words
 from palmette.errors import DataError
+from palmette.synth.leaks import check_sources, described, dropped_texts, identities
 from palmette.synth.quotes import sentences
 
 _BLANK_LINE = regex.compile(r"\n[^\S\n]*\n\s*")
@@ -39,6 +40,7 @@ class Passages:
         cut: counts of the passages that they were cut into.
         identities: what identifies each source, for the manifest.
         settings: how the sources were read and cut.
+        against: the evaluation sets, with what identifies each.
     """
 
     passages: list[Document] = field(default_factory=list)
@@ -46,6 +48,7 @@ class Passages:
     cut: Counts = field(default_factory=Counts)
     identities: list[dict[str, Any]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    against: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def num_documents(self) -> int:
@@ -67,7 +70,14 @@ class Passages:
             "reading": self.settings,
             "documents": {name: _record(counts) for name, counts in self.documents.items()},
             "passages": _record(self.cut),
+            "against": self.against,
         }
+
+    @property
+    def dropped(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """What was dropped, by unit and by reason, with examples, in the form of `rationale_file.dropped`."""
+        found = {f"documents of {name}": counts for name, counts in self.documents.items()}
+        return {unit: dropped_texts(counts) for unit, counts in {**found, "passages": self.cut}.items()}
 
 
 def read_passages(
@@ -91,12 +101,14 @@ def read_passages(
         against: evaluation sets.
 
     Raises:
-        DataError: a source or an evaluation set cannot be read, or nothing is left.
+        DataError: a source or an evaluation set cannot be read, a source is an evaluation set, or nothing is left.
     """
+    check_sources(sources, against)
+    held = identities(against)
     steps = step_maker(CleanSection(against=list(against)))()
     short_steps: list[Step] = [OfLength(_FEWEST, None), ExactDuplicates()]
-    settings = {"passage_words": most_words, "column": column, "limit": limit, "against": list(against)}
-    found = Passages(settings=settings)
+    settings = {"passage_words": most_words, "column": column, "limit": limit, "against": held}
+    found = Passages(settings=settings, against=described(against, held))
     cut = {"passages": found.cut}
     for name in sources:
         source = open_source(name, columns={"text": column}, limit=limit)

@@ -16,32 +16,37 @@ from palmette.decode.reasoning import end_tokens
 from palmette.errors import DataError
 from palmette.files import expand
 from palmette.inference.answerer import load_answerer
-from palmette.inference.names import resolve_run
+from palmette.inference.licence import base_licence
+from palmette.inference.names import resolve_model, resolve_run
 from palmette.inference.reward_model import judged_by, load_reward
 from palmette.inference.task import recipe_prompt
 from palmette.model.loading import dtype_name, weights_hash
+from palmette.numbers import count as counted
 from palmette.progress import Say
 from palmette.rollouts.rewards import RewardMixture, Scorer
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling
 from palmette.seeds import derive_seed
+from palmette.synth.leaks import ClearData, clear_data
+from palmette.synth.licences import NO_LICENCES, Licences
 from palmette.synth.preference_settings import PreferenceSettings
 from palmette.synth.preferences import DEFAULTS, REASONS, PreferenceMaker, Preferences, make_preferences
+from palmette.synth.rationale_file import dropped, report_of
+from palmette.synth.showing import page_of, write_page_of
 from palmette.synth.verdicts import judged_preferences, read_judged
 from palmette.synth.work import begin_work, held_work
 from palmette.tasks.qa_prompt import QaPrompt
 from palmette.tasks.rewards import QaReward
 
-REPORT = ".report.json"
 
-
-def write_preferences(settings: PreferenceSettings, out: Path, say: Say) -> None:
+def write_preferences(settings: PreferenceSettings, out: Path, say: Say, *, licences: Licences = NO_LICENCES) -> None:
     """Make preferences and write them, with a report beside them. A job that was stopped continues.
 
     Args:
         settings: the settings.
         say: called with lines about what was made.
         out: the .jsonl to write. Until it exists, a work file beside it holds the finished questions.
+        licences: those that the user knows. By default the model's is the one that it states.
 
     Raises:
         RunError: the output exists, is being written by another process, was begun with other settings, or cannot be
@@ -55,9 +60,12 @@ def write_preferences(settings: PreferenceSettings, out: Path, say: Say) -> None
     run.check_absent(out)
     with held_work(out) as work:
         done, about, source = (_sampled if settings.verdicts is None else _judged)(settings, work)
-        report = out.with_name(out.name + REPORT)
-        _report(done, about, report)
-        _summarize(done, source, say)
+        report = report_of(out)
+        stated = None if settings.model is None else base_licence(resolve_model(settings.model).base)
+        about |= {"licences": licences.record([source.data.describe()], stated)}
+        _report(done, {**about, "dropped_documents": source.dropped}, report)
+        _summarize(done, source.data, say)
+        _write_page(done, source, about, out)
         if not done.rows and settings.verdicts is None:
             way_out = f"See {report}. Draw more answers, at a higher temperature."
             raise DataError("no question has answers of different rewards", way_out)
@@ -65,15 +73,37 @@ def write_preferences(settings: PreferenceSettings, out: Path, say: Say) -> None
             raise DataError("no question has both a good and a bad answer", f"See {report}. Judge more answers.")
         run.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in done.rows))
         work.unlink()
-    say(f"{len(done.rows)} records in {out}. The report is {report}.")
+    say(f"{len(done.rows)} records in {out}. The report is {report}, and {page_of(out)} shows samples.")
 
 
-def _sampled(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict[str, Any], DataSet]:
+def _write_page(done: Preferences, source: ClearData, about: dict[str, Any], out: Path) -> None:
+    asked = {question.id: question.text for document in source.data.documents for question in document.questions}
+    left_out = [{"question": asked[name], "reason": reason} for name, reason in done.left_out.items()]
+    kept = [
+        {
+            "asked": row["prompt"][-1]["content"],
+            **{key: row[key] for key in ("chosen", "rejected", "margin") if key in row},
+            **{f"place {place}": text for place, text in enumerate(row.get("ranked", ()), start=1)},
+        }
+        for row in done.rows
+    ]
+    answers = {"writer": about} if "weights_sha256" in about else {}
+    licences = {"licences": about["licences"]}
+    write_page_of(
+        out,
+        {**answers, **licences, "sources": [source.data.describe()], "against": source.against},
+        conclusion=f"{counted(len(done.rows), 'record')} of {counted(len(asked), 'question')}.",
+        dropped={"documents": source.dropped, "questions": dropped(left_out, REASONS, ("question",))},
+        kept=kept,
+    )
+
+
+def _sampled(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict[str, Any], ClearData]:
     """Preferences among a model's own answers, the record of their origin, and the data."""
-    source = read_source(settings.data, limit_documents=settings.limit_documents)
+    source = clear_data(read_source(settings.data, limit_documents=settings.limit_documents), settings.against)
     maker, about = _maker(settings)
-    about |= {"data": source.describe()}
-    done = make_preferences(maker, source.documents, work, about)
+    about |= {"data": source.data.describe(), "against": source.hashes}
+    done = make_preferences(maker, source.data.documents, work, about)
     return done, {**about, **maker.settings()}, source
 
 
@@ -118,22 +148,24 @@ def _scorer(settings: PreferenceSettings, prompt: QaPrompt) -> tuple[Scorer | No
     return partial(scorer.score_answers, prompt), about
 
 
-def _judged(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict[str, Any], DataSet]:
+def _judged(settings: PreferenceSettings, work: Path) -> tuple[Preferences, dict[str, Any], ClearData]:
     """Preferences among answers that people judged, the record of their origin, and the data."""
     assert settings.verdicts is not None
     whole = read_source(settings.data)  # a verdict may concern a question beyond the limit
-    source = replace(whole, documents=whole.documents[: settings.limit_documents])
+    limited = replace(whole, documents=whole.documents[: settings.limit_documents])
+    source = clear_data(limited, settings.against)
     prompt = _prompt(settings.model)
     verdicts = read_judged(settings.verdicts, whole.documents, prompt)
     about = {
         "model": settings.model,
-        "data": source.describe(),
+        "data": source.data.describe(),
+        "against": source.hashes,
         "verdicts": {"source": verdicts.source, "sha256": verdicts.sha256, "verdicts": verdicts.number},
         "form": settings.form,
         "prompt_sha256": prompt.sha256,
     }
     begin_work(work, about, defaults=DEFAULTS)  # another job may have begun it
-    return judged_preferences(verdicts.answers, source.documents, prompt), about, source
+    return judged_preferences(verdicts.answers, source.data.documents, prompt), about, source
 
 
 def _prompt(model: str | None) -> QaPrompt:

@@ -53,6 +53,7 @@ class PreferenceSettings(Section):
         max_new_tokens: longest answer, in tokens. A longer one is cut, and not compared.
         form: "pairs" compares the best and the worst answer, "ranked" one answer at each reward, best first.
         min_margin: smallest difference of rewards at which two answers are compared.
+        against: evaluation sets. Documents that hold a part of one are left out.
         limit_documents: use only the first N documents.
         tokens_per_batch: most tokens in memory while sampling.
         attention: attention backend. By default that of the run, or auto.
@@ -73,6 +74,7 @@ class PreferenceSettings(Section):
     max_new_tokens: Positive = 48
     form: Form = "pairs"
     min_margin: NonNegative = 0.0
+    against: list[str] = Field(default_factory=list)
     limit_documents: Positive | None = None
     tokens_per_batch: Annotated[int, Field(ge=64)] = 8192
     attention: Literal["auto", "flex", "sdpa", "eager"] | None = None

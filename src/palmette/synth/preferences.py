@@ -35,7 +35,7 @@ MOST_RANKED = 9  # answers of a list, as people were given 4 to 9 to rank (Ouyan
 _QUESTIONS = 32  # questions sampled together, which a stop may lose
 _DIGITS = 6
 _ROUNDING = 1e-9  # rounding of weighted sums: 0.7 - 0.4 reaches a margin of 0.3, though it is a little less
-DEFAULTS = {"min_margin": 0.0}  # settings of work files that were begun before the setting existed
+DEFAULTS = {"min_margin": 0.0, "against": []}  # settings of work files that were begun before the setting existed
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,18 @@ class Preferences:
 
     Attributes:
         rows: the records, as `palmette.data.preference` reads them.
-        counts: questions left out, by the reason, a key of `REASONS`.
         mean_reward: the mean over all answers of all questions. None where no answer has a reward.
+        left_out: ids of the questions left out, with the reason.
     """
 
     rows: tuple[Line, ...]
-    counts: dict[str, int]
     mean_reward: float | None
+    left_out: dict[str, str]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Questions left out, by the reason, a key of `REASONS`."""
+        return dict(Counter(self.left_out.values()))
 
 
 @dataclass(frozen=True)
@@ -199,8 +204,8 @@ def make_preferences(
     rewards = [reward for line in lines for reward in line["rewards"]]
     return Preferences(
         tuple(line["row"] for line in lines if "row" in line),
-        dict(Counter(line["reason"] for line in lines if "reason" in line)),
         sum(rewards) / len(rewards) if rewards else None,
+        {line["id"]: line["reason"] for line in lines if "reason" in line},
     )
 
 

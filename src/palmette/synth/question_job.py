@@ -7,7 +7,7 @@ span, with its question, what the reader answered, and why it was dropped.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,17 @@ from palmette.inference.answerer import load_answerer
 from palmette.inference.names import ModelName
 from palmette.model.loading import dtype_name, weights_hash
 from palmette.numbers import count as counted
+from palmette.pages.made_data import Table
 from palmette.progress import Say
 from palmette.synth import question_text
+from palmette.synth.effort import Turns, estimate, say_estimate, spent
+from palmette.synth.licences import NO_LICENCES, Licences, say_unknown
 from palmette.synth.passages import Passages
 from palmette.synth.question_settings import QuestionSettings
 from palmette.synth.questions import (
+    NUM_BINS,
     ROUND_TRIP,
+    bin_of,
     choose_spans,
     kept_questions,
     refused_lines,
@@ -35,6 +40,7 @@ from palmette.synth.questions import (
     write_lines,
 )
 from palmette.synth.rationale_file import check_output, dropped, dump, report_of, write_questions
+from palmette.synth.showing import count_table, page_of, question_sample, write_page_of
 from palmette.synth.spans import KINDS
 from palmette.synth.work import Line, begin_work, held_work
 from palmette.synth.writers import Writer
@@ -42,8 +48,6 @@ from palmette.synth.writers import Writer
 REASONS = {**question_text.REASONS, **ROUND_TRIP}
 _MAY_BE = {"may be answered": "the reader finds it too probable that the passage answers the question"}
 _SHOWN = ("answer", "question", "read", "probability", "answered")
-_BINS = 5
-_CHARACTERS_PER_TOKEN = 4  # of English, where the tokenizer is the server's
 _LIKE = ("weights_sha256", "adapter_sha256")
 
 
@@ -60,7 +64,7 @@ def write_document_questions(
     reader: ModelName,
     say: Say,
     *,
-    licence: str | None = None,
+    licences: Licences = NO_LICENCES,
 ) -> None:
     """Make questions about passages and write them. A job that was stopped continues.
 
@@ -71,7 +75,7 @@ def write_document_questions(
         open_writer: opens what writes the questions. It is called once the output is checked.
         reader: the model that answers the questions as a check.
         say: called with lines about what was made.
-        licence: the licence of what the writer writes, for the report.
+        licences: those that the user knows.
 
     Raises:
         RunError: the output exists, is being written by another process, was begun with other settings, or cannot be
@@ -82,8 +86,10 @@ def write_document_questions(
     out = expand(out)
     check_output(out)
     with held_work(out) as work:
-        _announce(passages.passages, settings, say)
         writer, (decoder, read_by) = open_writer(), _reader(reader)
+        made_of = licences.record(passages.identities, writer.licence)
+        before = estimate(_requests(passages.passages, settings), writer)
+        say_estimate(before, say)
         _warn_of_one_model(writer.identity, read_by, say)
         about = {
             "settings": asdict(settings),
@@ -95,22 +101,69 @@ def write_document_questions(
         }
         done = begin_work(work, about)
         lines = write_lines(passages.passages, writer, decoder, settings, work, done)
-        documents = kept_questions(passages.passages, lines)
+        documents = kept_questions(passages.passages, lines, settings)
         refused = refused_lines(documents, decoder, settings, work, done)
         documents = with_refused(documents, refused)
-        record = {**about, "licence": licence, **passages.as_record(), **_counts(lines, refused)}
-        run.write_json(report_of(out), {**run.environment(), **record})
-        stories = [{"passage": line["id"], **span} for line in lines for span in line["spans"]]
-        stories += [{"passage": line["passage"], **asked} for line in refused for asked in line["questions"]]
-        run.write_text(spans_of(out), dump(stories))
-        _summarize(passages, record, say)
-        if not record["kept"]:
-            raise DataError(
-                "no question was kept", f"See {report_of(out)} for the reasons. A more capable --writer may help."
-            )
-        total = write_questions([document for document in documents if document.questions], out)
+        after = spent((span for line in lines for span in line["spans"]), writer)
+        told = {"licences": made_of, "before": before, "after": after}
+        record = {**about, **told, **passages.as_record(), **_counts(lines, refused)}
+        total = _write(out, passages, record, documents, (lines, refused), say)
         work.unlink()
-    say(f"{counted(total, 'question')} in {out}. The report is {report_of(out)}, and every span is in {spans_of(out)}.")
+    say_unknown(made_of, say)
+    say(
+        f"{counted(total, 'question')} in {out}. The report is {report_of(out)}, every span is in {spans_of(out)}, and "
+        f"{page_of(out)} shows samples."
+    )
+
+
+def _write(
+    out: Path,
+    passages: Passages,
+    record: Mapping[str, Any],
+    documents: Sequence[Document],
+    lines: tuple[Sequence[Line], Sequence[Line]],
+    say: Say,
+) -> int:
+    """Write the report, the page, every span and, if there are any, the questions. Gives the number of these."""
+    asked, refused = lines
+    run.write_json(report_of(out), {**run.environment(), **record})
+    stories = [{"passage": line["id"], **span} for line in asked for span in line["spans"]]
+    stories += [{"passage": line["passage"], **one} for line in refused for one in line["questions"]]
+    run.write_text(spans_of(out), dump(stories))
+    _summarize(passages, record, say)
+    _write_page(out, passages, record, documents, asked)
+    if not record["kept"]:
+        raise DataError(
+            "no question was kept", f"See {report_of(out)} for the reasons. A more capable --writer may help."
+        )
+    return write_questions([document for document in documents if document.questions], out)
+
+
+def _write_page(
+    out: Path, passages: Passages, record: Mapping[str, Any], documents: Sequence[Document], lines: Sequence[Line]
+) -> None:
+    probable = {span["id"]: span.get("probability") for line in lines for span in line["spans"]}
+    kept = [
+        {**question_sample(document, one), "reader's probability": probable.get(one.id)}
+        for document in documents
+        for one in document.questions
+    ]
+    kinds = [(kind, *(f"{n[key]:,}" for key in ("found", "asked", "kept"))) for kind, n in record["by_kind"].items()]
+    write_page_of(
+        out,
+        record,
+        conclusion=_conclusion(record),
+        dropped={
+            **passages.dropped,
+            "questions": record["dropped"],
+            "questions without an answer": record["without_answer"]["dropped"],
+        },
+        kept=kept,
+        tables=(
+            count_table("Kept by probability", record["kept_by_probability"], ("reader's probability", "questions")),
+            Table("Spans by kind", ("kind", "found", "asked for", "kept"), kinds),
+        ),
+    )
 
 
 def _reader(name: ModelName) -> tuple[Decoder, dict[str, Any]]:
@@ -127,17 +180,10 @@ def _reader(name: ModelName) -> tuple[Decoder, dict[str, Any]]:
     return answerer.span_decoder(), about
 
 
-def _announce(passages: Sequence[Document], settings: QuestionSettings, say: Say) -> None:
-    """Say how much there is to write, before anything is asked."""
-    requests = read = 0
+def _requests(passages: Sequence[Document], settings: QuestionSettings) -> Iterator[Turns]:
     for passage in passages:
-        spans, _ = choose_spans(passage, settings.spans, settings.seed)
-        requests += len(spans)
-        read += sum(len(text) for span in spans for _, text in question_text.question_request(passage.text, span))
-    say(
-        f"{counted(len(passages), 'passage')}, for which {counted(requests, 'question')} are to be written. The writer "
-        f"is asked about {read // _CHARACTERS_PER_TOKEN:,} tokens, without those that a local one shares."
-    )
+        for span in choose_spans(passage, settings.spans, settings.seed)[0]:
+            yield question_text.question_request(passage.text, span)
 
 
 def _warn_of_one_model(writer: Mapping[str, Any], reader: Mapping[str, Any], say: Say) -> None:
@@ -161,18 +207,16 @@ def _counts(lines: Sequence[Line], refused: Sequence[Line]) -> dict[str, Any]:
         for kind in KINDS
         if found[kind]
     }
-    bins = [0] * _BINS
+    bins = [0] * NUM_BINS
     for span in kept:
-        bins[min(int(span["probability"] * _BINS), _BINS - 1)] += 1
+        bins[bin_of(span["probability"])] += 1
     asked = [one for line in refused for one in line["questions"]]
-    tokens = [span["tokens"] for span in spans if span["tokens"] is not None]
     return {
         "asked": len(spans),
         "kept": len(kept),
         "kept_with_equal_answer": sum(span["read"] == span["answer"] for span in kept),
         "by_kind": kinds,
-        "kept_by_probability": {f"{k / _BINS:.1f} to {(k + 1) / _BINS:.1f}": n for k, n in enumerate(bins)},
-        "tokens_written": sum(tokens),
+        "kept_by_probability": {f"{k / NUM_BINS:.1f} to {(k + 1) / NUM_BINS:.1f}": n for k, n in enumerate(bins)},
         "dropped": dropped(spans, REASONS, _SHOWN),
         "without_answer": {
             "asked": len(asked),
@@ -190,8 +234,12 @@ def _summarize(passages: Passages, record: Mapping[str, Any], say: Say) -> None:
     for reason, about in {**record["dropped"], **record["without_answer"]["dropped"]}.items():
         first = short(about["examples"][0]["question"])
         say(f"  dropped: {about['number']:,} {reason} ({about['meaning']}). First: {first}")
+    say(_conclusion(record))
+
+
+def _conclusion(record: Mapping[str, Any]) -> str:
     without = record["without_answer"]
-    say(
+    return (
         f"{record['kept']:,} of {record['asked']:,} questions are kept, and {without['kept']:,} of "
         f"{without['asked']:,} questions without an answer."
     )

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 
 from palmette.corpus.words import ngrams, words_of
 from palmette.data.records import Answer
+from palmette.synth.instruct.rouge import lcs_length
 from palmette.synth.quotes import around, sentences
 from palmette.synth.rationales import stands_in
 from palmette.synth.spans import Candidate
@@ -25,6 +27,7 @@ REASONS = {
     "holds the answer": "the question has the words of its answer",
     "speaks of the text": "the question is about the text or its words, and not about what they say",
     "copies the text": "the question has 8 words in a row from the document",
+    "copies a sentence": "the question has more than 70 % of the words of a sentence of the document, in their order",
     "too short": "the question has fewer than 3 words",
     "too long": "the question has more than 40 words",
     "repeated": "the same question was asked about the same passage before",
@@ -67,6 +70,7 @@ _OF_TEXT = re.compile(
     re.IGNORECASE,
 )
 _RUN, _FEWEST, _MOST = 8, 3, 40
+_MOST_COPIED, _LEAST_SENTENCE = 0.7, 6  # share of a sentence, and words of one that is looked at
 PROMPT_SHA256 = hashlib.sha256(json.dumps([_REQUEST, _EXAMPLES]).encode()).hexdigest()
 
 
@@ -122,7 +126,13 @@ def fault_of(written: Written, question: str, passage: str, answer: str) -> str:
     words = words_of(question)
     if set(ngrams(words, _RUN)) & set(ngrams(words_of(passage), _RUN)):
         return "copies the text"
+    if any(_copies(words, words_of(passage[first:last])) for first, last in sentences(passage)):
+        return "copies a sentence"
     return "too short" if len(words) < _FEWEST else "too long" if len(words) > _MOST else ""
+
+
+def _copies(question: Sequence[str], sentence: Sequence[str]) -> bool:
+    return len(sentence) >= _LEAST_SENTENCE and lcs_length(question, sentence) > _MOST_COPIED * len(sentence)
 
 
 def _line(text: str) -> str:

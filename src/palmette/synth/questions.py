@@ -8,8 +8,8 @@ Consistency", who ask for equal answers. We keep the span of the rule, which the
 Questions without an answer are those of other passages that share the most words with this one and whose answer does
 not stand in it (`data/negatives.py`). They are kept if the reader finds it improbable that they are answered.
 
-A round trip keeps what the reader can answer already, and so easy questions. The probability of each is kept, so that
-they can be sorted by it.
+A round trip keeps what the reader can answer already, and so easy questions. The probability of each is kept, and a
+number of questions can be shared out evenly among bins of it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from palmette.corpus.words import words_of
 from palmette.data.negatives import with_siblings_questions
 from palmette.data.records import Answer, Document, Question
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.decode.spans import places
 from palmette.progress import progress
+from palmette.synth.instruct.rouge import first_alike
+from palmette.synth.instruct.settings import MOST_ALIKE
 from palmette.synth.question_settings import QuestionSettings
 from palmette.synth.question_text import fault_of, question_request, read_question
 from palmette.synth.recurring import overlaps
@@ -38,7 +41,10 @@ ROUND_TRIP = {
     "another answer": "the reader answers with other words",
     "unsure": "the reader answers with the span, but its probability is too low",
     "asked before": "the same question with the same answer was kept for another passage",
+    "alike": "the question is too much like one with the same answer in the same document, by ROUGE-L",
+    "enough of its kind": "enough questions are kept whose answer is about as probable",
 }
+NUM_BINS = 5  # of the reader's probability
 _GROUP = 8  # passages whose questions are written and answered together, which a stop may lose
 _DIGITS = 4
 
@@ -131,6 +137,7 @@ def _checked(passage: Document, span: Candidate, written: Written, earlier: Sequ
         "question": question or written.text[:500],
         "reason": reason,
         "tokens": written.tokens,
+        "tokens_read": written.read,
     }
 
 
@@ -159,28 +166,74 @@ def _round_trip(passage: Document, record: Line, prediction: Prediction, least: 
     return {"reason": reason, "read": best.text, "probability": round(best.probability, _DIGITS)}
 
 
-def kept_questions(passages: Sequence[Document], lines: Sequence[Line]) -> list[Document]:
-    """The passages with the questions that were kept. A question that was kept before is marked in its line.
+def kept_questions(passages: Sequence[Document], lines: Sequence[Line], settings: QuestionSettings) -> list[Document]:
+    """The passages with the questions that were kept. Copies, and questions of which there are enough, are marked.
 
     Args:
         passages: the passages.
-        lines: their lines, in the same order.
+        lines: their lines, in the same order. They get the reasons.
+        settings: how many are kept.
     """
-    seen: set[tuple[str, str]] = set()
+    _mark_copies(passages, lines)
+    if settings.number is not None:
+        _mark_surplus([span for line in lines for span in line["spans"]], settings.number, settings.seed)
     documents = []
     for passage, line in zip(passages, lines, strict=True):
-        questions = []
+        kept = [span for span in line["spans"] if not span["reason"]]
+        questions = (Question(one["id"], one["question"], (Answer(one["answer"], one["start"]),)) for one in kept)
+        documents.append(replace(passage, questions=tuple(questions)))
+    return documents
+
+
+def _mark_copies(passages: Sequence[Document], lines: Sequence[Line]) -> None:
+    """Mark questions that were kept before, in the same words or in nearly the same.
+
+    Questions of other documents may differ in a name only and mean another thing, so nearly the same counts only within
+    a document.
+    """
+    equal: set[tuple[str, str]] = set()
+    alike: dict[tuple[str, str], list[tuple[str, list[str]]]] = defaultdict(list)
+    for passage, line in zip(passages, lines, strict=True):
         for record in line["spans"]:
             if record["reason"]:
                 continue
-            key = (_fold(record["question"]), _fold(record["answer"]))
-            if key in seen:
+            answer, words = _fold(record["answer"]), words_of(record["question"])
+            key, near = (_fold(record["question"]), answer), alike[passage.title, answer]
+            if key in equal:
                 record["reason"] = "asked before"
-                continue
-            seen.add(key)
-            questions.append(Question(record["id"], record["question"], (Answer(record["answer"], record["start"]),)))
-        documents.append(replace(passage, questions=tuple(questions)))
-    return documents
+            elif first_alike(words, near, MOST_ALIKE) is not None:
+                record["reason"] = "alike"
+            else:
+                equal.add(key)
+                near.append((record["id"], words))
+
+
+def _mark_surplus(records: Iterable[Line], number: int, seed: int) -> None:
+    """Mark questions beyond a number. Bins of the probability keep the same number each, as far as they have so many.
+
+    Which ones of a bin are kept is decided by chance.
+    """
+    bins: list[list[Line]] = [[] for _ in range(NUM_BINS)]
+    for record in records:
+        if not record["reason"]:
+            bins[bin_of(record["probability"])].append(record)
+    chance, left = random.Random(f"{seed} bins"), number
+    # The smallest bin first: what it cannot give is shared out among the others.
+    for waiting, same in zip(range(NUM_BINS, 0, -1), sorted(bins, key=len), strict=True):
+        share = left // waiting
+        chance.shuffle(same)
+        for record in same[share:]:
+            record["reason"] = "enough of its kind"
+        left -= min(share, len(same))
+
+
+def bin_of(probability: float) -> int:
+    """The fifth that a probability is in, from 0.
+
+    >>> [bin_of(probability) for probability in (0.0, 0.2, 0.99, 1.0)]
+    [0, 1, 4, 4]
+    """
+    return min(int(probability * NUM_BINS), NUM_BINS - 1)
 
 
 def refused_lines(

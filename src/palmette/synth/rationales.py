@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from palmette.data.records import Document, Question
@@ -131,6 +131,13 @@ def teacher_messages(document: Document, question: Question) -> list[dict[str, s
     known = _ANSWERED.format(answer=answer) if question.answerable else _UNANSWERED
     user = f"Document:\n{document.text.strip()}\n\nQuestion:\n{question.text.strip()}\n\n{known}"
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
+
+
+def teacher_turns(documents: Sequence[Document]) -> Iterator[tuple[tuple[str, str], ...]]:
+    """Role and text of each turn of the requests for all questions."""
+    for document in documents:
+        for question in document.questions:
+            yield tuple((one["role"], one["content"]) for one in teacher_messages(document, question))
 
 
 def make_rationales(client: Client, documents: Sequence[Document], *, max_words: int) -> Rationales:

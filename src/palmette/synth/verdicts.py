@@ -15,7 +15,6 @@ the ids are those of the data.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,7 +107,7 @@ def judged_preferences(
         prompt: the prompt of the questions.
     """
     rows: list[Line] = []
-    counts: Counter[str] = Counter()
+    left_out: dict[str, str] = {}
     for document in documents:
         for question in document.questions:
             judged = answers.get(question.id, {})
@@ -116,8 +115,8 @@ def judged_preferences(
             if good and bad:
                 rows.extend(_pairs(document, question, good, bad, prompt))
             else:
-                counts["unjudged" if not judged else "all good" if good else "all bad"] += 1
-    return Preferences(tuple(rows), dict(counts), None)
+                left_out[question.id] = "unjudged" if not judged else "all good" if good else "all bad"
+    return Preferences(tuple(rows), None, left_out)
 
 
 def _pairs(

@@ -39,21 +39,44 @@ class Exported:
     rounded: bool = False
 
 
-def text_rows(record: Record, target: Literal["trl", "openai"], prompt: QaPrompt) -> Iterator[Exported]:
-    """A record as rows of text.
+def text_rows(records: Sequence[Record], target: Literal["trl", "openai"], prompt: QaPrompt) -> Iterator[Exported]:
+    """Records as rows of text.
+
+    TRL's rows of `messages` say that all turns of the assistant are learned. If a conversation among the records does
+    not learn all of them, every conversation becomes rows of prompt and completion, one for each turn that is learned,
+    so that all rows have the same columns.
 
     Args:
-        record: the record. A document gives a row for each question.
+        records: the records. A document gives a row for each question.
         target: "trl" or "openai".
         prompt: the prompt of questions about documents.
 
     Raises:
-        DataError: the format has no place for the record.
+        DataError: the format has no place for a record.
     """
+    conversations = [record for record in records if isinstance(record, Conversation)]
+    apart = any(_learned_turns(one) != _said_turns(one) for one in conversations)
+    for record in records:
+        if isinstance(record, Conversation):
+            yield from _of_conversation(record, target, apart)
+        else:
+            yield from _of_other(record, target, prompt)
+
+
+def plain_rows(texts: Sequence[str], target: Literal["trl", "openai"]) -> Iterator[Exported]:
+    """Texts as rows, of which every token is learned.
+
+    Raises:
+        DataError: the format has no place for texts.
+    """
+    if texts and target == "openai":
+        raise DataError("OpenAI's files have no place for texts without turns", "Use --to trl or --to tokens.")
+    yield from (Exported({"text": text}) for text in texts)
+
+
+def _of_other(record: Document | Comparison | Verdict, target: str, prompt: QaPrompt) -> Iterator[Exported]:
     if isinstance(record, Document):
         yield from _of_document(record, target, prompt)
-    elif isinstance(record, Conversation):
-        yield _of_conversation(record, target)
     elif isinstance(record, Comparison):
         if len(record.completions) != 2:
             raise DataError(f"record {record.id!r} ranks {len(record.completions)} completions", "Give pairs.")
@@ -112,7 +135,7 @@ def _of_document(document: Document, target: str, prompt: QaPrompt) -> Iterator[
         yield Exported({"id": question.id, **_pair_of_turns(turns, completion, target)})
 
 
-def _of_conversation(record: Conversation, target: str) -> Exported:
+def _of_conversation(record: Conversation, target: str, apart: bool) -> Iterator[Exported]:
     learned = [_learned(record, index) for index in range(len(record.turns))]
     rounded = any(weight not in (0.0, 1.0) for one in learned for weight in one)
     rounded |= any(len(set(one)) > 1 for one in learned)
@@ -123,27 +146,33 @@ def _of_conversation(record: Conversation, target: str) -> Exported:
             "and rows of text learn only what the assistant says",
             "Use --to tokens.",
         )
-    messages = _messages(record.turns)
-    said = [index for index, turn in enumerate(record.turns) if turn.role == "assistant"]
-    whole = [index for index in said if any(learned[index])]
+    messages, whole = _messages(record.turns), _learned_turns(record)
     if target == "openai":
-        for index in said:
+        for index in _said_turns(record):
             messages[index]["weight"] = int(index in whole)
-        return Exported({"messages": messages}, rounded)
-    if not whole:
+        yield Exported({"messages": messages}, rounded)
+    elif not whole:
         raise DataError(
-            f"conversation {record.id!r} learns no turn, and TRL's rows say only that all are learned, or the last",
+            f"conversation {record.id!r} learns no turn, and TRL's rows learn one or more",
             "Take it out, or use --to openai or --to tokens.",
         )
-    if whole == said:
-        return Exported({"id": record.id, "messages": messages}, rounded)
-    if whole == said[-1:]:
-        return Exported({"id": record.id, **_pair_of_turns(messages[:-1], messages[-1:], "trl")}, rounded)
-    raise DataError(
-        f"conversation {record.id!r} learns turns {', '.join(str(index + 1) for index in whole)} of the assistant, and "
-        "TRL's rows say only that all are learned, or the last",
-        "Use --to openai or --to tokens.",
-    )
+    elif not apart:
+        yield Exported({"id": record.id, "messages": messages}, rounded)
+    else:
+        for index in whole:
+            name = record.id if len(whole) == 1 else f"{record.id}/{index + 1}"
+            pair = _pair_of_turns(messages[:index], messages[index : index + 1], "trl")
+            yield Exported({"id": name, **pair}, rounded)
+
+
+def _said_turns(record: Conversation) -> list[int]:
+    """The places of the assistant's turns."""
+    return [index for index, turn in enumerate(record.turns) if turn.role == "assistant"]
+
+
+def _learned_turns(record: Conversation) -> list[int]:
+    """The places of those of the assistant's turns of which something is learned."""
+    return [index for index in _said_turns(record) if any(_learned(record, index))]
 
 
 def _learned(record: Conversation, index: int) -> tuple[float, ...]:

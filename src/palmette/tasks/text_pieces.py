@@ -65,10 +65,15 @@ class TextPieces:
         """The tokens of a text that are learned, with the one that ends it."""
         return (*self.encoder.content(text), self.end)
 
-    def trees(self, name: str, text: str) -> Iterator[PrefixTree]:
+    def trees(self, name: str, text: str, weight: float = 1.0) -> Iterator[PrefixTree]:
         """The pieces of a text, as trees of this name.
 
         Pieces are of about the same length: a text of 9 tokens makes 5 and 4 rather than 8 and 1.
+
+        Args:
+            name: the name.
+            text: the text.
+            weight: of each of its tokens in the loss.
         """
         tokens = self.tokens(text)
         if self._long == "cut":
@@ -76,12 +81,12 @@ class TextPieces:
         num_pieces = -(-len(tokens) // self._step)
         for index in range(num_pieces):
             start, end = (len(tokens) * place // num_pieces for place in (index, index + 1))
-            yield text_tree(name, tokens[start - 1] if start else self.opening, tokens[start:end])
+            yield text_tree(name, tokens[start - 1] if start else self.opening, tokens[start:end], weight)
 
 
-def text_tree(name: str, given: int, learned: tuple[int, ...]) -> PrefixTree:
-    """A tree of one given token and the tokens that are learned after it."""
-    return PrefixTree(Node((Segment((given,)), Segment(learned, learn=1.0))), name)
+def text_tree(name: str, given: int, learned: tuple[int, ...], weight: float = 1.0) -> PrefixTree:
+    """A tree of one given token and the tokens that are learned after it, with this weight in the loss."""
+    return PrefixTree(Node((Segment((given,)), Segment(learned, learn=weight))), name)
 
 
 def cut_tree(tree: PrefixTree, num_learned: int) -> PrefixTree:
@@ -91,7 +96,7 @@ def cut_tree(tree: PrefixTree, num_learned: int) -> PrefixTree:
     True
     """
     given, learned = tree.root.segments
-    return text_tree(tree.name, given.tokens[0], learned.tokens[:num_learned])
+    return text_tree(tree.name, given.tokens[0], learned.tokens[:num_learned], learned.learn)
 
 
 def num_learned(tree: PrefixTree) -> int:

@@ -1,4 +1,5 @@
-"""Continued pre-training: next-token prediction on collections of texts. Every token of every text is learned.
+"""Continued pre-training: next-token prediction on collections of texts. Every token of every text is learned, with the
+weight that the text has.
 
 Pieces of texts are packed as trees of their own, so none sees another and positions begin at 0 in each. Sources are
 read as streams, mixed by weight, with a share of replay (Ibrahim et al., 2024, "Simple and Scalable Strategies to
@@ -18,6 +19,7 @@ from palmette.corpus.sources import check_once, open_source
 from palmette.corpus.steps import step_maker
 from palmette.corpus.survey import SourceSurvey, clean_texts, survey
 from palmette.corpus.texts import Text, TextSource
+from palmette.data.general import GENERAL
 from palmette.errors import DataError, RecipeError
 from palmette.inference.perplexity import some_pieces
 from palmette.model.attention import skips_hidden
@@ -125,9 +127,14 @@ def _open(recipe: PretrainRecipe) -> _Corpus:
     """The sources of a recipe.
 
     Raises:
-        DataError: there is no such source, or it is named twice.
+        DataError: there is no such source, it is named twice, or it is the one that measures forgetting.
     """
     data, own = recipe.data, recipe.pretrain
+    if GENERAL in (*data.train, *own.replay):
+        raise DataError(
+            f"{GENERAL} are the texts that measure forgetting, and they are not learned",
+            "Name it in pretrain.held_out.",
+        )
     opened = partial(
         open_source, columns=data.columns, limit=data.limit_documents, drop_bad=data.on_bad_record == "drop"
     )
@@ -217,6 +224,8 @@ def _said(one: SourceSurvey) -> str:
     """A line about a source."""
     counts = one.counts
     reasons = ", ".join(f"{drops.texts:,} {reason}" for reason, drops in counts.dropped.items())
+    weighed = ", ".join(f"{number:,} {reason}" for reason, number in counts.weighed.items())
     kept = f"{one.source}: {count(counts.texts, 'text')} of {counts.read:,}, {one.tokens:,} tokens"
     beginning = "" if one.whole else ", as far as it was looked at"
-    return f"{kept}{beginning}{f'; dropped: {reasons}' if reasons else ''}"
+    less = f"; learned with less weight: {weighed}" if weighed else ""
+    return f"{kept}{beginning}{f'; dropped: {reasons}' if reasons else ''}{less}"

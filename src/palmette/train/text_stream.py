@@ -98,7 +98,7 @@ class _Reader:
         learned = (
             tree
             for text in self._strand.texts()
-            for tree in self._pieces.trees(text.source, text.text)
+            for tree in self._pieces.trees(text.source, text.text, text.weight)
             if not self._held_out(tree)
         )
         return _shuffled(learned, self._shuffle, random.Random(derive_seed(self._seed, self.number)))

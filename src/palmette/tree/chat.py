@@ -121,6 +121,24 @@ class ChatTemplate:
         begin = next(index for index, segment in enumerate(segments) if segment.tag == "reply")
         return tuple(token for segment in segments[:begin] for token in segment.tokens), segments[-1].tokens[-1]
 
+    def open_user(self) -> tuple[tuple[int, ...], int | None, str]:
+        """The tokens up to where the user's first turn begins, and what ends that turn.
+
+        Returns:
+            The tokens. The control token that ends the turn, None if none does. The text that ends it then, "" if a
+            token does.
+
+        Raises:
+            TemplateError: as for `segments`.
+        """
+        asked = Message("user", (Piece(".", tag="asked"),))
+        segments = self.segments([asked, Message("assistant", (Piece("."),))])
+        begin = next(index for index, segment in enumerate(segments) if segment.tag == "asked")
+        prefix = tuple(token for segment in segments[:begin] for token in segment.tokens)
+        after = segments[begin + 1]
+        ends = [token for token in after.tokens if token in self.encoder.control_tokens]
+        return prefix, (ends[0] if ends else None), "" if ends else after.text.strip()
+
     def generation_options(self, roles: Sequence[str]) -> dict[str, Any] | None:
         """Options with which the template's own generation prompt equals the prompts that are built here.
 

@@ -21,13 +21,13 @@ from typing import Any
 
 import torch
 
+from palmette.data.general import chat_prompts, passages, spread
 from palmette.decode.growth import grow, likeliest
 from palmette.decode.prefix_cache import PrefixCache
 from palmette.decode.reasoning import sequence_ends
 from palmette.errors import ModelError
 from palmette.evaluate.retention.probe import Probe
 from palmette.evaluate.retention.scores import CompletionScore, Retention, TextScore
-from palmette.evaluate.retention.texts import chat_prompts, passages, spread
 from palmette.model.forward import branch_logprobs, logits_at, model_name, score_tokens
 from palmette.progress import progress
 from palmette.tree.batch import PackedBatch

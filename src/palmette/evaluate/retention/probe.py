@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from palmette.data.general import ChatPrompt, Passage, chat_prompts, passages
 from palmette.errors import DataError, ModelError
-from palmette.evaluate.retention.texts import ChatPrompt, Passage, chat_prompts, passages
 from palmette.tasks.text_pieces import beginning
 from palmette.tree.chat import ChatTemplate, Message, Piece
 from palmette.tree.prefix_tree import Node, PrefixTree

@@ -8,10 +8,10 @@ from typing import Any
 
 from palmette import run
 from palmette.config.sections import ModelSection
+from palmette.data.general import hashes
 from palmette.errors import RunError
 from palmette.evaluate.retention.measure import Settings, adapter_retention, compare, observe
 from palmette.evaluate.retention.scores import Retention
-from palmette.evaluate.retention.texts import hashes
 from palmette.inference.base import load_section
 from palmette.inference.names import ModelName, ModelSource, resolve_model, resolve_run
 from palmette.model.attention import AttentionChoice

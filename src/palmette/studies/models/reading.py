@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from palmette.data.general import Passage
 from palmette.evaluate.retention.measure import kl_divergence, learned_logprobs
 from palmette.evaluate.retention.probe import passage_tree
 from palmette.evaluate.retention.scores import TextScore
-from palmette.evaluate.retention.texts import Passage
 from palmette.studies.models.texts import SharedText
 from palmette.tasks.text_pieces import beginning
 from palmette.tree.batch import PackedBatch

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from palmette.data.general import ChatPrompt
 from palmette.decode.growth import grow, likeliest
 from palmette.decode.prefix_cache import PrefixCache
 from palmette.decode.reasoning import sequence_ends
 from palmette.evaluate.retention.probe import Probe
-from palmette.evaluate.retention.texts import ChatPrompt
 from palmette.model.forward import check_positions
 from palmette.studies.models.texts import Prompt
 from palmette.tasks.text_pieces import beginning

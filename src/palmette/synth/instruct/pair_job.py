@@ -6,27 +6,29 @@ is the shared trunk of their tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.data.records import Document
 from palmette.errors import DataError
 from palmette.files import expand
 from palmette.numbers import count as counted
 from palmette.progress import Say
-from palmette.synth.instruct.faults import REQUESTS
-from palmette.synth.instruct.job import check_conversations, leak_check, say_dropped, tasks_of
-from palmette.synth.instruct.pairs import PAIRS, PROMPT_SHA256, pair_lines
+from palmette.synth.effort import estimate, say_estimate, spent
+from palmette.synth.instruct.job import check_conversations, say_dropped, tasks_of
+from palmette.synth.instruct.pair_rows import rows_of
+from palmette.synth.instruct.pair_text import PAIRS, PROMPT_SHA256
+from palmette.synth.instruct.pairs import TEXTS, pair_lines, typical
 from palmette.synth.instruct.settings import PairSettings
+from palmette.synth.leaks import leak_check
+from palmette.synth.licences import NO_LICENCES, Licences, say_unknown
 from palmette.synth.passages import Passages
 from palmette.synth.rationale_file import dropped, dump, report_of
+from palmette.synth.showing import page_of, write_page_of
 from palmette.synth.work import Line, begin_work, held_work
 from palmette.synth.writers import Writer
-
-_TEXTS = {"failed": REQUESTS["failed"], "no pairs": "the text holds no question"}
 
 
 def write_pairs(
@@ -37,7 +39,7 @@ def write_pairs(
     say: Say,
     *,
     against: Sequence[str] = (),
-    licence: str | None = None,
+    licences: Licences = NO_LICENCES,
 ) -> None:
     """Find questions and answers in passages and write them. A job that was stopped continues.
 
@@ -48,7 +50,7 @@ def write_pairs(
         open_writer: opens what writes them. It is called once the output is checked.
         say: called with lines about what was found.
         against: evaluation sets. What shares 8 words in a row with one is dropped.
-        licence: the licence of what the writer writes, for the report.
+        licences: those that the user knows.
 
     Raises:
         RunError: the output exists, is being written by another process, was begun with other settings, or cannot be
@@ -61,6 +63,9 @@ def write_pairs(
     is_leaked = leak_check(against)
     with held_work(out) as work:
         writer = open_writer()
+        made_of = licences.record(passages.identities, writer.licence)
+        before = estimate(typical(passages.passages, settings), writer)
+        say_estimate(before, say)
         about = {
             "settings": asdict(settings),
             "writer": writer.identity,
@@ -70,31 +75,50 @@ def write_pairs(
         }
         done = begin_work(work, about)
         lines = pair_lines(passages.passages, writer, settings, is_leaked, work, done)
-        record = _counts(lines)
-        head = {**run.environment(), **about, "licence": licence, **passages.as_record()}
-        run.write_json(report_of(out), {**head, **record})
-        run.write_text(tasks_of(out), dump({"passage": line["id"], **pair} for line in lines for pair in line["pairs"]))
-        _summarize(passages, record, say)
-        if not record["kept"]:
-            raise DataError(
-                "nothing was kept", f"See {report_of(out)} for the reasons. A more capable --writer may help."
-            )
-        run.write_text(out, dump(_conversations(passages.passages, lines)))
+        record = {
+            **about,
+            **passages.as_record(),
+            "licences": made_of,
+            "before": before,
+            "after": spent(lines, writer),
+            **_counts(lines),
+        }
+        _write(out, passages, record, lines, settings, say)
         work.unlink()
+    say_unknown(made_of, say)
     say(
-        f"{counted(record['kept'], 'conversation')} in {out}. The report is {report_of(out)}, and every question is in "
-        f"{tasks_of(out)}."
+        f"They are in {out}. The report is {report_of(out)}, every question is in {tasks_of(out)}, and {page_of(out)} "
+        f"shows samples."
     )
 
 
-def _conversations(passages: Sequence[Document], lines: Sequence[Line]) -> Iterator[Mapping[str, Any]]:
-    for passage, line in zip(passages, lines, strict=True):
-        for pair in line["pairs"]:
-            if not pair["reason"]:
-                asked = {"role": "user", "content": f"{passage.text}\n\n{pair['question']}"}
-                answer = {"role": "assistant", "content": pair["answer"]}
-                place = {"document": passage.title, **pair["place"]}
-                yield {"id": pair["id"], "messages": [asked, answer], "place": place}
+def _write(
+    out: Path,
+    passages: Passages,
+    record: Mapping[str, Any],
+    lines: Sequence[Line],
+    settings: PairSettings,
+    say: Say,
+) -> None:
+    """Write the report, the page, every question and, if any are kept, the rows."""
+    run.write_json(report_of(out), {**run.environment(), **record})
+    run.write_text(tasks_of(out), dump({"passage": line["id"], **pair} for line in lines for pair in line["pairs"]))
+    _summarize(passages, record, say)
+    rows = list(rows_of(passages.passages, lines, settings))
+    told = {**passages.dropped, **record["dropped"]}
+    write_page_of(out, record, conclusion=_conclusion(passages, record), dropped=told, kept=[*map(_shown, rows)])
+    if not record["kept"]:
+        raise DataError("nothing was kept", f"See {report_of(out)} for the reasons. A more capable --writer may help.")
+    run.write_text(out, dump(rows))
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row for the page."""
+    if "text" in row:
+        return {"text": row["text"]}
+    place = row["place"]
+    told = {turn["role"]: turn["content"] for turn in row["messages"]}
+    return {**told, "stands in": f"{place['document']}, characters {place['start']:,} to {place['end']:,}"}
 
 
 def _counts(lines: Sequence[Line]) -> dict[str, Any]:
@@ -105,10 +129,9 @@ def _counts(lines: Sequence[Line]) -> dict[str, Any]:
         "found": len(pairs),
         "kept": sum(kept),
         "passages_with_questions": sum(number > 0 for number in kept),
-        "tokens_written": sum(line["tokens"] or 0 for line in lines),
         "dropped": {
-            "texts": dropped(lines, _TEXTS, ("text",)),
-            "pairs": dropped(pairs, PAIRS, ("question", "answer")),
+            "texts": dropped(lines, TEXTS, ("text",)),
+            "pairs": dropped(pairs, PAIRS, ("question", "answer", "reply")),
         },
     }
 
@@ -118,7 +141,11 @@ def _summarize(passages: Passages, record: Mapping[str, Any], say: Say) -> None:
         say(f"  left out: {number:,} {reason}")
     for unit, reasons in record["dropped"].items():
         say_dropped(unit, reasons, say)
-    say(
-        f"{record['kept']:,} of {record['found']:,} questions are kept, about {record['passages_with_questions']:,} of "
-        f"{counted(len(passages.passages), 'passage')}. {record['tokens_written']:,} tokens were written."
+    say(f"{_conclusion(passages, record)} {record['after']['tokens_written']:,} tokens were written.")
+
+
+def _conclusion(passages: Passages, record: Mapping[str, Any]) -> str:
+    return (
+        f"{record['kept']:,} of {counted(record['found'], 'question')} are kept, about "
+        f"{record['passages_with_questions']:,} of {counted(len(passages.passages), 'passage')}."
     )

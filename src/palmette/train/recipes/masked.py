@@ -83,6 +83,8 @@ class MlmRecipe(Recipe):
             ("model.trust_remote_code", self.model.trust_remote_code, False),
             ("start", self.start, None),
             ("learn", self.learn, "assistant"),
+            ("clean.weights", self.clean.weights, {}),
+            ("data.columns.weight", self.data.columns.get("weight"), None),
             ("reasoning.kind", self.reasoning.kind, "none"),
         ):
             if value != needed:

@@ -47,7 +47,8 @@ class PretrainSection(Section):
         replay: sources like what the model learned before, which are mixed in against forgetting.
         replay_share: their share of the learned tokens.
         shuffle: pieces that are shuffled at a time. 0 keeps the order of the texts.
-        held_out: other sources, on which perplexity is measured.
+        held_out: other sources, on which perplexity is measured. builtin:general are the general texts of `palmette
+            eval retention`, which show meanwhile what is forgotten.
         held_out_share: share of the pieces of each source that is not learned, on which perplexity is measured too.
         held_out_tokens: most tokens of each source that perplexity is measured on.
         measure_every: optimizer steps between two measurements. 0 measures at the beginning and at the end only.

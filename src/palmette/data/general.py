@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 PASSAGES, PROMPTS = "passages.json", "prompts.json"
+GENERAL = "builtin:general"  # the passages as a source of texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +67,4 @@ def hashes() -> dict[str, str]:
 
 
 def _read(name: str) -> Any:
-    return resources.files("palmette.evaluate.retention").joinpath("data", name).read_bytes()
+    return resources.files("palmette.data").joinpath("general_texts", name).read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from palmette.evaluate.retention.texts import chat_prompts, passages
+from palmette.data.general import chat_prompts, passages
 
 
 def words_of(text: str) -> list[str]:
