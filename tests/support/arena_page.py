@@ -50,7 +50,7 @@ class Voting:
         expect(self.page.locator("#figures span").first).to_have_text(re.compile(rf"^{number} \S"))
 
     def events(self, *kinds: str) -> list[Event]:
-        return [one for one in self.room.desk._store.events() if one.kind in kinds]
+        return [one for one in self.room.desk.ledger._store.events() if one.kind in kinds]
 
     def votes(self) -> list[str | None]:
         """What was said, in the order in which it was stored."""
@@ -58,5 +58,5 @@ class Voting:
 
     def replies(self) -> tuple[str, str]:
         """The answers on the left and on the right, as they are read."""
-        left, right = (self.page.locator(f".answer.{side} .reply").text_content() for side in ("left", "right"))
+        left, right = (self.page.locator(f".answer.{side} .reply").last.text_content() for side in ("left", "right"))
         return str(left), str(right)

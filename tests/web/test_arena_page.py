@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +9,12 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from palmette.web.languages import texts_of
-from tests.support.arena import MODELS
+from tests.support.arena import MODELS, Scripted
 from tests.support.arena_page import Voting
 from tests.support.browser import WIDTHS, Browser
+from tests.support.page_texts import foreign_words, plural_forms, texts_seen
 
 pytestmark = pytest.mark.browser
-
-_LATIN = re.compile(r"[A-Za-z]{2,}")
 
 
 def names_shown(at: Voting) -> list[str]:
@@ -132,7 +130,7 @@ def test_it_fits_and_is_quiet(arena: Any, browser: Browser, width: int, dark: bo
         assert at.page.evaluate(WIDTHS) == [width, width]
         expect(at.page.locator('[data-said="tie"]')).to_be_in_viewport()
         at.press("t", number)
-    expect(at.page.locator("#empty")).to_have_text(str(texts_of(language)["empty"]))
+    expect(at.page.locator("#empty")).to_have_text(str(texts_of("arena", language)["empty"]))
     assert at.page.evaluate(WIDTHS) == [width, width]
     assert browser.complaints() == []
 
@@ -149,34 +147,23 @@ def test_the_answers_stand_side_by_side_and_on_a_phone_one_below_the_other(arena
     assert left["y"] + left["height"] < right["y"]
 
 
+def refuse(status: int) -> Callable[[Route], None]:
+    said = {"problem": "in English", "way_out": "In English."}
+    return lambda route: route.fulfill(status=status, json=said)
+
+
 def test_nothing_is_left_in_english_on_the_russian_page(arena: Any, browser: Browser) -> None:
-    """Through a whole session, with refusals: all that is seen or read out, but for prompts, answers and names."""
-    at = arena(language="ru")
+    """Through a whole session, with a document and refusals: all that is seen or read out, but for what people say."""
+    text = "Причал 3 закрыт."
+    answers = {(model, number): "Причал 3" if model == MODELS[0] else "нет" for model in MODELS for number in range(4)}
+    answers |= {(MODELS[2], number): "" for number in range(4)}
+    at = arena(language="ru", answers=answers, documents=dict.fromkeys(range(4), text))
     at.shown()
-    foreign = """() => {
-      const skipped = ".prompt, .reply, #voter, kbd, header nav a, script, noscript";
-      const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-      const texts = [document.title];
-      for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-        if (!node.parentElement.closest(skipped)) texts.push(node.data);
-      }
-      for (const element of document.querySelectorAll("[aria-label]")) texts.push(element.ariaLabel);
-      for (const element of document.querySelectorAll("[title]")) texts.push(element.title);
-      return texts.filter((text) => text.trim());
-    }"""
 
     def check() -> None:
-        texts = at.page.evaluate(foreign)
+        texts = texts_seen(at.page, ".prompt, .reply, #voter, #document, #last-vote b")
         assert len(texts) > 12
-        allowed = (*MODELS, "JavaScript")
-        for text in texts:
-            for name in allowed:
-                text = text.replace(name, "")
-            assert not _LATIN.search(text), text
-
-    def refuse(status: int) -> Callable[[Route], None]:
-        said = {"problem": "in English", "way_out": "In English."}
-        return lambda route: route.fulfill(status=status, json=said)
+        assert foreign_words(texts, MODELS) == []
 
     for number, key in enumerate(("a", "b", "t", "x"), start=1):
         at.press(key, number)
@@ -189,12 +176,11 @@ def test_nothing_is_left_in_english_on_the_russian_page(arena: Any, browser: Bro
     expect(at.page.locator("#names")).to_be_hidden()
     expect(at.page.locator("#last-vote")).to_contain_text("написала модель")
     check()
-    for status in (401, 403, 422, 500, 507):
+    for status in (401, 403, 409, 422, 500, 507):
         at.page.route("**/api/arena/desk", refuse(status), times=1)
         at.page.reload()
         expect(at.page.locator("#alert")).to_be_visible()
-        check_alert = str(at.page.locator("#problem").text_content())
-        assert not _LATIN.search(check_alert), check_alert
+        assert foreign_words([str(at.page.locator("#problem").text_content())], ()) == []
     at.page.reload()
     at.shown()
     at.page.keyboard.press("Space")
@@ -210,20 +196,22 @@ def test_nothing_is_left_in_english_on_the_russian_page(arena: Any, browser: Bro
         ("ru", "votes", ["1 голос", "2 голоса", "5 голосов", "21 голос"]),
         ("ru", "left_over", ["осталась 1 пара", "осталось 2 пары", "осталось 5 пар", "осталась 21 пара"]),
         ("ru", "skipped", ["пропущена 1 пара", "пропущено 2 пары", "пропущено 5 пар", "пропущена 21 пара"]),
+        (
+            "en",
+            "places",
+            [f"Marked in the document at {number}." for number in ("1 place", "2 places", "5 places", "21 places")],
+        ),
+        (
+            "ru",
+            "places",
+            [f"Отмечен в документе в {number}." for number in ("1 месте", "2 местах", "5 местах", "21 месте")],
+        ),
     ],
 )
 def test_plural_forms(arena: Any, language: str, key: str, expected: list[str]) -> None:
     at = arena(language=language)
     at.shown()
-    found = at.page.evaluate(
-        """async (key) => {
-          const { translator } = await import("/static/common/texts.js");
-          const text = translator(JSON.parse(document.body.dataset.texts), document.documentElement.lang);
-          return [1, 2, 5, 21].map((number) => text(key, { number }));
-        }""",
-        key,
-    )
-    assert found == expected
+    assert plural_forms(at.page, key) == expected
 
 
 def test_the_language_is_switched_on_the_page(arena: Any) -> None:
@@ -291,3 +279,147 @@ def test_screen_readers_find_their_way(arena: Any) -> None:
     assert at.page.evaluate("document.activeElement.className") == "prompt"  # read out first
     at.press("t", 1)
     expect(at.page.locator("#said")).to_have_text("Kept: Equally good.")
+
+
+def test_an_exact_task_shows_its_document_with_both_answers(arena: Any, browser: Browser) -> None:
+    """One answer is marked at both of its places, and of the other it is said that the document does not hold it."""
+    text = "🎉 Pier 3 is closed. Use pier 4, not Pier 3."
+    answers = {(MODELS[0], 0): "Pier 3", (MODELS[1], 0): "the third pier", (MODELS[2], 0): "not Pier 3"}
+    at = arena(num_prompts=1, answers=answers, documents={0: text})
+    at.shown()
+    expected = {
+        "Pier 3": (["Pier 3", "Pier 3"], "Marked in the document at 2 places."),
+        "not Pier 3": (["not Pier 3"], "Marked in the document at 1 place."),
+        "the third pier": ([], "The document does not hold this answer word for word."),
+    }
+    seen = set()
+    for number in range(1, 4):
+        document = at.page.locator("#document")
+        expect(document).to_have_text(text)
+        expect(document).to_be_visible()
+        for side, reply in zip(("left", "right"), at.replies(), strict=True):
+            marks, said = expected[reply]
+            shown = document.locator(f"mark.{side}").all_text_contents()
+            # Where marks of both sides overlap, each of them is in pieces.
+            assert "".join(shown) == "".join(marks), reply
+            expect(at.page.locator(f".answer.{side} .place")).to_have_text(said)
+            seen.add(reply)
+        labels = set(
+            at.page.eval_on_selector_all(
+                "mark[data-rank]", "(all) => all.flatMap((one) => one.dataset.rank.split(' '))"
+            )
+        )
+        assert labels == {letter for letter, reply in zip("AB", at.replies(), strict=True) if expected[reply][0]}
+        if number < 3:
+            at.press("t", number)
+    assert seen == set(expected)
+    assert browser.complaints() == []
+
+
+def test_a_document_never_becomes_markup(arena: Any, browser: Browser) -> None:
+    bad = "<img src=x onerror=alert(1)> <b>Pier</b> 3"
+    at = arena(num_prompts=1, answers={(MODELS[0], 0): "<b>Pier</b>"}, documents={0: bad})
+    at.shown()
+    assert at.page.locator("#document").text_content() == bad
+    assert at.page.locator("img, main b").count() == 0
+    assert browser.complaints() == []
+
+
+def chat_with(at: Voting, text: str, turns: int) -> None:
+    """Send a message, and wait until so many have been replied to."""
+    at.page.locator("#message").fill(text)
+    at.page.locator("#send").click()
+    expect(at.page.locator(".answer.left .reply")).to_have_count(turns)
+
+
+@pytest.mark.parametrize(
+    ("language", "chat", "another"),
+    [("en", "Free chat", "Another chat"), ("ru", "Свободный разговор", "Новый разговор")],
+)
+@pytest.mark.parametrize("width", [390, 1400])
+def test_a_free_chat_with_two_models_at_once(
+    arena: Any, browser: Browser, width: int, language: str, chat: str, another: str
+) -> None:
+    """Two messages, then a vote, then names. Nothing names a model before the vote."""
+    models = Scripted()
+    at = arena(width, language=language, speakers=models.speakers)
+    at.shown()
+    at.page.get_by_role("button", name=chat).click()
+    expect(at.page.locator("#votes")).to_be_hidden()
+    models.hold[MODELS[1]].clear()
+    at.page.locator("#message").fill("Hello?\nx t b")  # keys of votes are letters here
+    at.page.locator("#message").press("Control+Enter")
+    expect(at.page.locator("#waiting")).to_have_text(str(texts_of("arena", language)["writing"]))
+    assert at.page.locator(".reply").count() == 0  # one of both is there already
+    models.hold[MODELS[1]].set()
+    expect(at.page.locator(".reply")).to_have_count(2)
+    assert names_shown(at) == []
+    chat_with(at, "And then?", 2)
+    assert at.page.locator(".prompt").count() == 2
+    assert {reply[:-2] for reply in at.replies()} == {"Reply a", "Reply b"}
+    assert at.page.evaluate(WIDTHS) == [width, width]
+    assert names_shown(at) == []
+    assert at.page.locator("[data-said=skip] .long").text_content() == another
+    at.page.locator("[data-said=right]").click()
+    at.wait(1)
+    expect(at.page.locator(".reply")).to_have_count(0)
+    at.page.locator("#names").click()
+    expect(at.page.locator("#last-vote")).to_contain_text(MODELS[0])
+    [vote] = at.events("vote")
+    shown = next(one for one in at.events("shown") if one.id == vote.about)
+    assert shown.chat is not None
+    assert shown.chat.turns == ("Hello?\nx t b", "And then?")
+    assert vote.said == "right"
+    assert browser.complaints() == []
+
+
+def test_a_chat_goes_on_after_a_failure_a_reload_and_an_undo(arena: Any) -> None:
+    models = Scripted()
+    at = arena(speakers=models.speakers)
+    at.shown()
+    at.page.get_by_role("button", name="Free chat").click()
+    models.broken.add(MODELS[0])
+    at.page.locator("#message").fill("Hello?")
+    at.page.locator("#send").click()
+    expect(at.page.locator("#waiting")).to_contain_text("One of the two models gave no reply.")
+    expect(at.page.locator("#message")).to_have_value("Hello?")
+    models.broken.clear()
+    at.page.locator("#send").click()
+    expect(at.page.locator(".reply")).to_have_count(2)
+    expect(at.page.locator("#message")).to_have_value("")
+    at.page.reload()
+    at.shown()
+    at.page.get_by_role("button", name="Free chat").click()
+    expect(at.page.locator(".reply")).to_have_count(2)
+    at.page.locator("h1").click()  # out of the field, where keys are letters
+    at.press("t", 1)
+    at.page.keyboard.press("Backspace")
+    at.wait(0)
+    expect(at.page.locator(".reply")).to_have_count(2)
+    at.press("a", 1)
+    assert at.votes() == ["tie", "left"]
+    at.page.get_by_role("button", name="Ready answers").click()
+    expect(at.page.locator(".reply")).to_have_count(2)
+    at.press("b", 2)
+
+
+def test_the_russian_chat_is_in_russian(arena: Any) -> None:
+    models = Scripted()
+    at = arena(language="ru", speakers=models.speakers)
+    at.shown()
+    at.page.get_by_role("button", name="Свободный разговор").click()
+
+    def check() -> None:
+        texts = texts_seen(at.page, ".prompt, .reply, #voter, #message")
+        assert foreign_words(texts, MODELS) == []
+
+    check()
+    models.broken.add(MODELS[0])
+    at.page.locator("#message").fill("Привет")
+    at.page.locator("#send").click()
+    expect(at.page.locator("#waiting")).to_contain_text("Одна из двух моделей не ответила.")
+    check()
+    models.broken.clear()
+    at.page.locator("#send").click()
+    expect(at.page.locator(".reply")).to_have_count(2)
+    check()
