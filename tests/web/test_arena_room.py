@@ -20,7 +20,7 @@ from palmette.arena.folder import read_arena
 from palmette.arena.store import VoteStore
 from palmette.errors import RunError
 from palmette.web.arena.opening import open_arena
-from palmette.web.languages import LANGUAGES, texts_of
+from palmette.web.languages import LANGUAGES
 from tests.support.arena import MODELS, Scripted, make_arena, wait_for
 
 
@@ -179,24 +179,6 @@ def test_a_full_disk_is_said(room: Room, monkeypatch: pytest.MonkeyPatch) -> Non
         patched.setattr(room.store, "append", full)
         assert room.send("votes", asked=key, said="left", seconds=1.0).status_code == 507
     assert room.send("votes", asked=key, said="left", seconds=1.0).status_code == 200
-
-
-def test_the_language_is_that_of_the_browser_or_the_chosen_one(room: Room) -> None:
-    def language(path: str, accepted: str) -> str:
-        page = room.client.get(path, headers={"Accept-Language": accepted})
-        assert page.headers["vary"] == "Accept-Language, Cookie"
-        found = re.search(r'<html lang="(\w+)">', page.text)
-        assert found is not None
-        assert str(texts_of("arena", found[1])["title"]) in page.text
-        return found[1]
-
-    assert language("/", "ru-RU,ru;q=0.9,en;q=0.8") == "ru"
-    assert language("/", "en-GB,en;q=0.9,ru;q=0.8") == "en"
-    assert language("/", "de") == "en"
-    assert language("/?language=ru", "en") == "ru"
-    assert language("/", "en") == "ru"  # the browser keeps the choice
-    assert language("/?language=en", "ru") == "en"
-    assert language("/", "ru") == "en"
 
 
 def test_a_document_comes_with_the_places_of_both_answers(tmp_path: Path) -> None:

@@ -97,6 +97,30 @@ def test_the_template_holds_no_text_of_its_own(room: Room, language: str) -> Non
 
 
 @pytest.mark.parametrize("room", ROOMS)
+def test_the_language_is_that_of_the_browser_or_the_chosen_one(room: Room) -> None:
+    router, app = APIRouter(), FastAPI()
+    add_page(router, room)
+    app.include_router(router)
+    client = TestClient(app)
+
+    def language(path: str, accepted: str) -> str:
+        page = client.get(path, headers={"Accept-Language": accepted})
+        assert page.headers["vary"] == "Accept-Language, Cookie"
+        found = re.search(r'<html lang="(\w+)">', page.text)
+        assert found is not None
+        assert str(texts_of(room, found[1])["title"]) in page.text
+        return found[1]
+
+    assert language("/", "ru-RU,ru;q=0.9,en;q=0.8") == "ru"
+    assert language("/", "en-GB,en;q=0.9,ru;q=0.8") == "en"
+    assert language("/", "de") == "en"
+    assert language("/?language=ru", "en") == "ru"
+    assert language("/", "en") == "ru"  # the browser keeps the choice
+    assert language("/?language=en", "ru") == "en"
+    assert language("/", "ru") == "en"
+
+
+@pytest.mark.parametrize("room", ROOMS)
 def test_scripts_hold_no_sentences(room: Room) -> None:
     """A text in a script begins with a capital letter and has a blank, unless it is in a comment."""
     code = re.sub(r"^\s*//.*$|\s//\s.*$", "", sources(room), flags=re.MULTILINE)
