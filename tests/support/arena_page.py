@@ -16,6 +16,7 @@ from palmette.arena.folder import read_arena
 from palmette.arena.store import VoteStore
 from palmette.web.arena.opening import OpenArena, open_arena
 from palmette.web.serving import known_names, listen
+from tests.support.arena import MODELS
 from tests.support.review_page import served
 
 
@@ -60,3 +61,9 @@ class Voting:
         """The answers on the left and on the right, as they are read."""
         left, right = (self.page.locator(f".answer.{side} .reply").last.text_content() for side in ("left", "right"))
         return str(left), str(right)
+
+
+def names_shown(at: Voting) -> list[str]:
+    """The models whose names the page holds, in any element or attribute."""
+    html = at.page.evaluate("document.documentElement.outerHTML").lower()
+    return [model for model in MODELS if model.lower() in html]

@@ -21,6 +21,21 @@ if TYPE_CHECKING:  # commands import what they need when they run
 ArenaArgument = Annotated[
     Path, typer.Argument(help="The folder that `palmette arena sample` wrote.", **{**PATH, "metavar": "FOLDER"})
 ]
+ServedArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="The folder that `palmette arena sample` wrote. With --chat it may be a new one.",
+        **{**PATH, "metavar": "FOLDER"},
+    ),
+]
+ChatOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A model, a run, or a .yaml file with an endpoint, for free chats with two of them at once. Give it "
+        "twice or more often.",
+        **MODEL,
+    ),
+]
 TemperatureOption = Annotated[
     float, typer.Option(min=0.0, help="How freely replies are drawn. 0 takes the likeliest token each time.")
 ]
@@ -68,13 +83,7 @@ def arena_sample(
 
 
 def arena_serve(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            help="The folder that `palmette arena sample` wrote. With --chat it may be a new one.",
-            **{**PATH, "metavar": "FOLDER"},
-        ),
-    ],
+    folder: ServedArgument,
     voter: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Name of a person who votes. May be repeated. Each gets a link."),
@@ -83,14 +92,7 @@ def arena_serve(
     with_named: Annotated[
         bool, typer.Option("--with-named", help="Also show answers that tell which model wrote them. Votes are marked.")
     ] = False,
-    chat: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A model, a run, or a .yaml file with an endpoint, for free chats with two of them at once. Give it "
-            "twice or more often.",
-            **MODEL,
-        ),
-    ] = None,
+    chat: ChatOption = None,
     temperature: TemperatureOption = 0.7,
     max_new_tokens: LengthOption = 512,
     host: Annotated[
