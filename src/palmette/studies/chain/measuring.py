@@ -216,7 +216,10 @@ def _rank(stage: ChainStage, data: str | None, say: Say) -> None:
 
 
 def _data_hash(data: str) -> str:
-    """The hash of a file. A source that is not a file, such as a built-in one, keeps its name."""
+    """The hash of a file, or of an arena's votes. Another source, such as a built-in one, keeps its name."""
+    votes = open_votes(data)
+    if votes is not None:
+        return votes[0]
     path = expand(data)
     return sha256(path.read_bytes()).hexdigest() if path.is_file() else data
 
