@@ -28,7 +28,7 @@ from palmette.arena.folder import answer_hash
 from palmette.arena.ledger import Ledger
 from palmette.arena.naming import named
 from palmette.data.records import check_unicode
-from palmette.errors import DataError, RunError
+from palmette.errors import DataError, PalmetteError, RunError
 
 LONGEST = 8000  # characters of a message
 MOST_TURNS = 20
@@ -147,6 +147,9 @@ class Chats:
                 event = self._ledger.state.chat(voter)
                 if (None if event is None else event.id) == key:  # else there was a vote meanwhile
                     self._ledger.append([Event("shown", now(), voter, session, shown=shown, chat=chat)])
+        except PalmetteError as error:
+            _log.error("a message in the free chat got no replies: %s", error)
+            self._failed.add(voter)
         except Exception:  # whatever a model fails with, the page must not wait for it
             _log.exception("a message in the free chat got no replies")
             self._failed.add(voter)
