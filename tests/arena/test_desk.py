@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from palmette.arena.desk import Desk
-from palmette.arena.events import Event, now
+from palmette.arena.events import Event, Shown, now
 from palmette.arena.export import vote_rows
 from palmette.arena.folder import answer_hash, read_arena
+from palmette.arena.leaderboard import rank
 from palmette.arena.store import VoteStore
 from palmette.arena.votes import read_votes
 from palmette.errors import DataError
@@ -230,6 +232,23 @@ def test_votes_are_exported_in_fastchats_columns_and_ranked_from_the_folder(tmp_
     assert [one.outcome for one in found.votes] == list(said.values())
     assert {one.voter for one in found.votes} == {"ann"}
     assert all(one.weight == 1.0 and one.styles for one in found.votes)
+
+
+def test_weights_go_from_the_store_into_the_ranking(tmp_path: Path) -> None:
+    """Weights of 0.5 and 2 on two votes of two models, one for each: the odds are those of the weights, 4."""
+    folder = make_arena(tmp_path / "a", MODELS[:2], 2)
+    arena = read_arena(folder)
+    with VoteStore.open(folder / "votes.db") as store:
+        for one, weight, said in zip(arena.comparisons(), (0.5, 2.0), ("left", "right"), strict=True):
+            shown = Shown(one.prompt, *one.models, *one.hashes, 0.25, weight=weight)
+            [key] = store.append([Event("shown", now(), f"voter {weight}", "s", shown=shown)])
+            store.append([Event("vote", now(), f"voter {weight}", "s", key, said=said, seconds=1.0)])  # type: ignore[arg-type]
+    assert [row["weight"] for row in vote_rows(folder)] == [0.5, 2.0]
+    votes = read_votes(str(folder)).votes
+    assert [one.weight for one in votes] == pytest.approx([0.4, 1.6])  # their mean is 1
+    board = rank(votes, num_samples=0, ridge=1e-9)
+    assert board.rows[0].model == MODELS[1]
+    assert board.rows[0].rating - board.rows[1].rating == pytest.approx(400 * math.log10(4))
 
 
 def test_an_answer_that_changed_since_the_vote_is_named(tmp_path: Path) -> None:
