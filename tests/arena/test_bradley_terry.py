@@ -146,6 +146,24 @@ def test_too_few_voters_are_taken_for_independent_votes() -> None:
     assert bradley_terry.is_sandwich(replace(pairs, voter_N=np.arange(40)), found)
 
 
+def test_too_few_voters_with_weights() -> None:
+    """Two weights, 1 and 3, on votes of two people. The estimate is the weighted share p of wins.
+
+    Its variance is p q times the sum of squared weights over the square of their sum, so that of the log odds is the
+    sum of squares over p q and over the squared sum.
+    """
+    zeros, weight_N = np.zeros(40, dtype=int), np.array([1.0, 3.0] * 20)
+    won_N = np.array([1.0] * 30 + [0.0] * 10)
+    pairs = Pairs(("a", "b"), zeros, zeros + 1, won_N, weight_N, np.empty((40, 0)), np.arange(40) % 2)
+    found = bradley_terry.fit(pairs)
+    assert not bradley_terry.is_sandwich(pairs, found)
+    p = float(weight_N @ won_N / weight_N.sum())
+    expected = float((weight_N**2).sum() / weight_N.sum() ** 2) / (p * (1 - p))
+    covariance_MM = bradley_terry.covariance(pairs, found)
+    assert bradley_terry.errors_of_differences(covariance_MM)[0, 1] ** 2 == pytest.approx(expected, rel=0.01)
+    assert expected > 1.2 / (40 * p * (1 - p))  # it is more than that of votes that count alike
+
+
 def test_a_model_under_two_names_does_not_hide_the_ranks_of_others() -> None:
     """Everybody votes alike on both names, so their difference has no error at all."""
     generator = np.random.default_rng(4)

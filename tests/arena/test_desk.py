@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import random
+import math
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any
 import pytest
 
 from palmette.arena.desk import Desk
-from palmette.arena.drawing import draw
-from palmette.arena.events import Event, now
+from palmette.arena.events import Event, Shown, now
 from palmette.arena.export import vote_rows
-from palmette.arena.folder import Comparison, answer_hash, read_arena
+from palmette.arena.folder import answer_hash, read_arena
+from palmette.arena.leaderboard import rank
 from palmette.arena.store import VoteStore
 from palmette.arena.votes import read_votes
 from palmette.errors import DataError
@@ -40,29 +39,6 @@ def test_every_comparison_comes_once_and_pairs_of_models_in_turn(tmp_path: Path)
             assert set(Counter(one.models for one in shown[:end]).values()) == {end // 3}
         assert {one.left for one in shown} == {one.right for one in shown} == set(MODELS)
         assert desk.progress("ann").left == 0
-
-
-def test_the_probability_is_the_one_with_which_a_comparison_is_drawn() -> None:
-    """Four of six pairs of models have no vote, and one prompt of two has none for the pairs: 1 in 4, then 1 in 1 or 2.
-
-    Drawn 20,000 times, the share of each comparison lies within four standard errors of what was said.
-    """
-    models = ("a", "b", "c", "d")
-    pairs = list(itertools.combinations(models, 2))
-    possible = [Comparison(prompt, pair, ("x", "y"), False, None) for pair in pairs for prompt in ("p", "q")]
-    counts = {("p", frozenset(pairs[0])): 1, ("q", frozenset(pairs[1])): 2}
-    source, drawn, stated, number = random.Random(7), Counter[Any](), {}, 20_000
-    for _ in range(number):
-        found = draw(possible, counts, source)
-        assert found is not None
-        key = (found[0].prompt, found[0].models)
-        drawn[key] += 1
-        stated[key] = found[1]
-    assert set(drawn) == {(prompt, pair) for pair in pairs[2:] for prompt in ("p", "q")}
-    assert set(stated.values()) == {1 / 8}
-    for key, times in drawn.items():
-        error = (stated[key] * (1 - stated[key]) / number) ** 0.5
-        assert abs(times / number - stated[key]) < 4 * error, key
 
 
 def test_both_sides_come_equally_often(tmp_path: Path) -> None:
@@ -142,7 +118,7 @@ def test_no_answer_is_shown_again_whose_model_was_named(tmp_path: Path) -> None:
         while opened.shown.models.isdisjoint(first.shown.models):  # so that the open pair shares an answer
             desk.vote("ann", "s", opened.key, "skip", 1.0)
             opened = desk.ask("ann", "s")
-        for _ in desk._state._standing["ann"][1:]:
+        for _ in range(desk.ledger.state.num_standing("ann") - 1):
             desk.undo("ann", "s", desk.last("ann").vote)
         desk.reveal("ann", "s", desk.last("ann").vote)
         with pytest.raises(DataError, match="was named"):
@@ -256,6 +232,23 @@ def test_votes_are_exported_in_fastchats_columns_and_ranked_from_the_folder(tmp_
     assert [one.outcome for one in found.votes] == list(said.values())
     assert {one.voter for one in found.votes} == {"ann"}
     assert all(one.weight == 1.0 and one.styles for one in found.votes)
+
+
+def test_weights_go_from_the_store_into_the_ranking(tmp_path: Path) -> None:
+    """Weights of 0.5 and 2 on two votes of two models, one for each: the odds are those of the weights, 4."""
+    folder = make_arena(tmp_path / "a", MODELS[:2], 2)
+    arena = read_arena(folder)
+    with VoteStore.open(folder / "votes.db") as store:
+        for one, weight, said in zip(arena.comparisons(), (0.5, 2.0), ("left", "right"), strict=True):
+            shown = Shown(one.prompt, *one.models, *one.hashes, 0.25, weight=weight)
+            [key] = store.append([Event("shown", now(), f"voter {weight}", "s", shown=shown)])
+            store.append([Event("vote", now(), f"voter {weight}", "s", key, said=said, seconds=1.0)])  # type: ignore[arg-type]
+    assert [row["weight"] for row in vote_rows(folder)] == [0.5, 2.0]
+    votes = read_votes(str(folder)).votes
+    assert [one.weight for one in votes] == pytest.approx([0.4, 1.6])  # their mean is 1
+    board = rank(votes, num_samples=0, ridge=1e-9)
+    assert board.rows[0].model == MODELS[1]
+    assert board.rows[0].rating - board.rows[1].rating == pytest.approx(400 * math.log10(4))
 
 
 def test_an_answer_that_changed_since_the_vote_is_named(tmp_path: Path) -> None:

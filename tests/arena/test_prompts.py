@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from palmette.arena.folder import write_prompts
 from palmette.arena.naming import named, names_of
 from palmette.arena.prompts import Prompt, read_prompts
 from palmette.errors import DataError
@@ -33,11 +34,34 @@ def test_prompts_of_a_file(tmp_path: Path) -> None:
     assert second == Prompt("81", ("One.", "Two."), "", "a")
 
 
+def test_a_prompt_with_a_document(tmp_path: Path) -> None:
+    """The columns of SQuAD. What is written into an arena's folder is read from it again."""
+    path = tmp_path / "prompts.jsonl"
+    row = {
+        "id": "5733be28",
+        "question": "Why?",
+        "context": "Since it rains.",
+        "answers": {"text": [], "answer_start": []},
+    }
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    [prompt] = read_prompts(str(path))
+    assert prompt == Prompt("5733be28", ("Why?",), document="Since it rains.")
+    assert prompt.messages == ("Since it rains.\n\nWhy?",)
+    write_prompts(tmp_path, [prompt, Prompt("b", ("How?",))])
+    assert read_prompts(str(tmp_path / "prompts.jsonl")) == [prompt, Prompt("b", ("How?",))]
+    assert "document" not in Prompt("b", ("How?",)).record()
+
+
 @pytest.mark.parametrize(
     ("rows", "problem"),
     [
         ([{"text": "Why?"}], "row 1: 'prompt' is null, not a text"),
         ([{"prompt": "Why?"}, {"turns": ["One.", " "]}], "row 2: 'turns' is"),
+        ([{"prompt": "Why?", "id": ["a"]}], "row 1 has the id"),
+        ([{"prompt": "Why?", "category": ["a"]}], "row 1: 'category' is"),
+        ([{"prompt": "Why?", "category": "\ud800"}], "row 1: 'category'"),
+        ([{"question": "Why?", "context": " "}], "row 1: 'context' is"),
+        ([{"turns": ["One.", "Two."], "context": "A text."}], "row 1 has a document and 2 messages"),
         ([{"prompt": "Why?", "id": "a"}, {"prompt": "How?", "id": "a"}], 'two prompts with the id "a"'),
     ],
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,14 @@ import pytest
 from fastapi import FastAPI
 
 from palmette.arena.export import vote_rows
+from palmette.arena.votes import read_votes
 from palmette.cli.serving import serve_pages
+from palmette.data.votes import read_contests
 from palmette.web import serving
 from palmette.web.gate import Gate
 from palmette.web.sessions import Sessions
-from tests.support.arena import MODELS, make_arena
+from tests.support.arena import MODELS, desk_of, make_arena
+from tests.support.chat_server import Act, ChatServer, says
 from tests.support.command import palmette
 from tests.support.web_command import enter, starting
 
@@ -64,6 +69,46 @@ def test_from_models_to_a_ranking(
     assert palmette(monkeypatch, "arena", "export", out, "--out", votes) == 2
 
 
+def test_a_free_chat_with_a_model_and_a_server_in_a_new_folder(tiny_folder: Path, tmp_path: Path, started: Any) -> None:
+    """The server of the other model is slow. Nothing is shown before it has replied, and then a vote is ranked."""
+    hold = threading.Event()
+
+    def answer(request: dict[str, Any]) -> Act:
+        assert hold.wait(60)
+        return says(f"reply {len(request['messages'])}")
+
+    with ChatServer(answer) as server:
+        (tmp_path / "server.yaml").write_text(f"endpoint: {{url: '{server.url}', model: served}}", encoding="utf-8")
+        chat = ("--chat", str(tiny_folder), "--chat", "server.yaml", "--max-new-tokens", "4")
+        process, links = started("arena", "serve", "new", *chat, "--port", "0", "--voter", "ann")
+        with enter(links["ann"]) as client:
+
+            def state(turns: int) -> Any:
+                until = time.monotonic() + 60
+                while (found := client.get("/api/arena/desk").json()["chat"])["writing"] is not None:
+                    assert time.monotonic() < until
+                    time.sleep(0.05)
+                assert len(found["turns"]) == turns, process.poll()
+                return found
+
+            assert client.get("/api/arena/desk").json()["asked"] is None
+            assert client.post("/api/arena/messages", json={"chat": None, "text": "Hello?"}).status_code == 200
+            time.sleep(1.0)
+            assert client.get("/api/arena/desk").json()["chat"]["turns"] == []
+            hold.set()
+            key = state(1)["key"]
+            assert client.post("/api/arena/messages", json={"chat": key, "text": "And then?"}).status_code == 200
+            chat_state = state(2)
+            [side] = {side for side in ("left", "right") if chat_state["turns"][1][side] == "reply 3"}
+            body = {"asked": chat_state["key"], "said": side, "seconds": 1.0}
+            last = client.post("/api/arena/votes", json=body).json()["last"]
+            names = client.post("/api/arena/names", json={"vote": last["vote"]}).json()["last"]["names"]
+    assert names[side == "right"] == "served"
+    [row] = vote_rows(tmp_path / "new")
+    assert row[f"model_{'a' if side == 'left' else 'b'}"] == "served"
+    assert [one.outcome for one in read_votes(str(tmp_path / "new")).votes] == [side]
+
+
 def test_a_killed_server_loses_no_confirmed_vote(started: Any, tmp_path: Path) -> None:
     """Killed with SIGKILL right after each of three confirmations. A vote that is sent again is stored once."""
     folder = make_arena(tmp_path / "arena")
@@ -106,6 +151,7 @@ def test_what_is_not_asked_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         (("serve", "nowhere"), "nowhere is not the folder of an arena"),
         (("serve", "arena", "--host", "0.0.0.0"), "no voter is named"),
         (("serve", "arena", "--voter", "a", "--voter", "a"), "two voters have the same name"),
+        (("serve", "arena", "--chat", "no/where/at/all"), "no/where/at/all"),
         (("export", "nowhere", "--out", "votes.jsonl"), "nowhere is not the folder of an arena"),
         (("rank", "arena", "--store", "new"), "there is no store of votes new"),
         (("sample", "--model", "no/where/at/all", "--out", "new"), "no/where/at/all"),
@@ -132,3 +178,29 @@ def test_the_password_of_a_store_is_not_printed(monkeypatch: pytest.MonkeyPatch,
     said = capsys.readouterr()
     assert "Votes are kept in postgresql://ann@db/votes. Ctrl-C ends the server." in said.err
     assert "s3cret" not in said.err + said.out
+
+
+def test_a_reward_model_is_measured_on_votes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reward_run: Path, capsys: Any
+) -> None:
+    """The folder of an arena is what a file of its pairs is: two votes that choose make two comparisons, a tie none."""
+    folder = make_arena(tmp_path / "arena", num_prompts=2)
+    with desk_of(folder) as desk:
+        for said in ("left", "right", "tie"):
+            asked = desk.ask("ann", "s")
+            assert asked is not None
+            desk.vote("ann", "s", asked.key, said, 1.0)  # type: ignore[arg-type]
+    pairs = tmp_path / "pairs.jsonl"
+    rows = read_contests(vote_rows(folder), "arena").pair_rows()
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    printed = []
+    for data, out in ((folder, tmp_path / "of-votes"), (pairs, tmp_path / "of-pairs")):
+        assert palmette(monkeypatch, "eval", "reward", "--model", reward_run, "--data", data, "--out", out) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    records = [json.loads((tmp_path / out / "metrics.json").read_text()) for out in ("of-votes", "of-pairs")]
+    assert [record["data"]["records"] for record in records] == [2, 2]
+    assert records[0]["data"]["votes"]["ties"] == 1
+    empty = make_arena(tmp_path / "empty")
+    assert palmette(monkeypatch, "eval", "reward", "--model", reward_run, "--data", empty) == 2
+    assert "has no votes yet" in capsys.readouterr().err

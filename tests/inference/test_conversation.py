@@ -59,6 +59,20 @@ def test_what_was_read_is_not_read_again(model: Any, tokenizer: Any, monkeypatch
     assert 0 < appended[0] < first
 
 
+def test_a_conversation_goes_on_after_other_messages(model: Any, tokenizer: Any) -> None:
+    """Two conversations take turns in one. Each reply is what transformers gives after the messages before it."""
+    conversation = talk(model, tokenizer, system=SYSTEM)
+    for said in ([], [(AGAIN, "Pier 3.")], [(HELLO, "At nine."), (AGAIN, "Pier 3.")], [(AGAIN, "Pier 3.")], []):
+        conversation.go_on(said)
+        messages = [{"role": "system", "content": SYSTEM}]
+        for text, reply in said:
+            messages += [{"role": "user", "content": text}, {"role": "assistant", "content": reply}]
+        messages.append({"role": "user", "content": HELLO})
+        assert conversation.reply(HELLO).text == stock_reply(model, tokenizer, messages)
+    conversation.go_on([(HELLO, " "), (AGAIN, "Pier 3.")])
+    assert conversation.num_turns == 2  # a reply without text has no place in the template
+
+
 def test_the_pieces_together_are_the_reply(model: Any, tokenizer: Any) -> None:
     pieces: list[str] = []
     reply = talk(model, tokenizer, max_new_tokens=30).reply(HELLO, pieces.append)

@@ -12,13 +12,14 @@ import pytest
 from palmette.errors import DataError, RunError
 from palmette.judge import alpaca, answers, mt_bench
 from palmette.judge.alpaca import compare, read_instructions
-from palmette.judge.answers import Asked, answers_of, read_answers
+from palmette.judge.answers import answers_of, read_answers
 from palmette.judge.grades import Grade, read_grades, summarise
 from palmette.judge.judging import Odds
 from palmette.judge.mt_bench import evaluate, read_questions
 from palmette.judge.spec import read_judge
 from palmette.judge.trust import check_trusted
 from palmette.judge.wording import Case
+from palmette.judge.writers import Asked
 
 QUESTIONS = [
     {"question_id": 1, "category": "writing", "turns": ["Write.", "Again."]},

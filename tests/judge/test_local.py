@@ -13,7 +13,7 @@ import torch
 from palmette.errors import DataError, RunError
 from palmette.judge.judging import Odds, Pair, expected_grade, judge_cases, judge_pairs, signature
 from palmette.judge.local import LocalJudge, load_local_judge
-from palmette.judge.reward import load_reward_judge
+from palmette.judge.reward import RewardJudge, load_reward_judge
 from palmette.judge.wording import CHOICES, GRADES, Case, load_judge_prompt
 from palmette.model.loading import LoadedModel
 from tests.support.models import tiny_llama
@@ -176,3 +176,40 @@ def test_a_reward_model_judges_pairs_by_bradley_and_terry(reward_run: Path) -> N
     assert turned["A"] == pytest.approx(odds["B"], abs=1e-6)
     with pytest.raises(DataError, match="no scale"):
         list(judge.odds([SINGLE]))
+
+
+class Drifting:
+    """A reward model whose scores depend on what is scored together, as those of bfloat16 do. It counts its work."""
+
+    def __init__(self) -> None:
+        self.scored: list[str] = []
+
+    def scores(self, completions: Sequence[tuple[object, str]], *, quiet: bool = False) -> list[float]:
+        assert quiet
+        self.scored += [text for _, text in completions]
+        return [float(len(text)) + 0.1 * place for place, (_, text) in enumerate(completions)]
+
+
+def test_a_reward_model_says_the_same_in_both_orders_and_scores_each_answer_once() -> None:
+    """Both answers of a case are as long as each other, so their scores differ by their places in the batch alone."""
+    model = Drifting()
+    judge = RewardJudge("run", model)  # type: ignore[arg-type]
+    cases = [Case(("When?",), ((f"one {n}",), (f"two {n}",))) for n in range(3)]
+    asked = [case for one in cases for case in (one, one.exchanged())]
+    found = dict(judge.odds(asked))
+    again = dict(judge.odds([asked[1], asked[0]]))
+    for first, second in ((found[0], found[1]), (found[2], found[3]), (again[1], again[0])):
+        assert first["A"] != first["B"]
+        assert first == {"A": second["B"], "B": second["A"]}
+    assert again[1] == found[0]
+    assert sorted(model.scored) == sorted(text for n in range(3) for text in (f"one {n}", f"two {n}"))
+
+
+def test_equal_scores_are_a_tie_in_both_orders(tmp_path: Path) -> None:
+    class Same(Counting):
+        def odds(self, cases: Sequence[Case]) -> Iterator[tuple[int, Odds | None]]:
+            yield from ((index, {"A": 0.5, "B": 0.5}) for index in range(len(cases)))
+
+    [found] = judge_pairs(Same(), pairs(1), tmp_path / "store")
+    assert (found.orders.first, found.orders.second, found.orders.inconsistent) == ("tie", "tie", False)
+    assert found.row("")["winner"] == "tie"

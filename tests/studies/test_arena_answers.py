@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from palmette.arena.folder import read_arena
 from palmette.errors import DataError, RunError
 from palmette.judge import answers
+from palmette.judge.writers import Asked, Writer
 from palmette.studies.arena_answers import Replying, sample_answers
-from tests.support.chat_server import ChatServer, says
+from tests.support.chat_server import Act, ChatServer, says
 
 FEW = Replying(temperature=0.7, max_new_tokens=4)
 
@@ -40,10 +42,10 @@ def test_a_model_a_file_and_an_endpoint(tmp_path: Path, prompts: str, tiny_folde
         spec = tmp_path / "server.yaml"
         spec.write_text(f"endpoint: {{url: '{server.url}', model: served}}", encoding="utf-8")
         given = [str(tiny_folder), answer_file(tmp_path / "file.jsonl", "fir"), str(spec)]
-        number, entries = sample_answers(prompts, given, out, FEW)
+        found = sample_answers(prompts, given, out, FEW)
         asked = list(server.asked)
-    assert number == 2
-    assert [(one.model, one.answers) for one in entries] == [
+    assert found.num_prompts == 2
+    assert [(one.model, one.answers) for one in found.entries] == [
         (str(tiny_folder), "answers/01.jsonl"),
         ("fir", "answers/02.jsonl"),
         ("served", "answers/03.jsonl"),
@@ -60,6 +62,49 @@ def test_a_model_a_file_and_an_endpoint(tmp_path: Path, prompts: str, tiny_folde
     ]
 
 
+def test_an_endpoint_keeps_its_pace_and_its_cost(tmp_path: Path, prompts: str) -> None:
+    """Three requests of one client: at 600 a minute the third goes out a fifth of a second after the first.
+
+    Each reads 12 tokens and writes 5, so at 2 and 4 for a million they cost 3 * (24 + 20) / 1e6.
+    """
+    moments: list[float] = []
+
+    def answer(_: dict[str, Any]) -> Act:
+        moments.append(time.monotonic())
+        return says("Yes.", usage={"prompt_tokens": 12, "completion_tokens": 5})
+
+    with ChatServer(answer) as server:
+        spec = tmp_path / "server.yaml"
+        prices = "requests_per_minute: 600, price_in: 2, price_out: 4"
+        spec.write_text(f"endpoint: {{url: '{server.url}', model: served, {prices}}}", encoding="utf-8")
+        found = sample_answers(prompts, [str(spec), answer_file(tmp_path / "f.jsonl", "fir")], tmp_path / "arena", FEW)
+    assert found.costs == {"served": pytest.approx(3 * (12 * 2 + 5 * 4) / 1e6)}
+    assert moments[2] - moments[0] >= 0.19
+
+
+def test_answers_from_documents(tmp_path: Path, tiny_folder: Path) -> None:
+    """A model of this machine copies or refuses. A server's JSON is read, and what it says need not stand there."""
+    text = "The ferry leaves pier 3 at noon."
+    rows = [{"id": "a", "question": "Where from?", "context": text}, {"id": "b", "question": "Why?", "context": text}]
+    source = tmp_path / "exact.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def answer(request: dict[str, Any]) -> Act:
+        asked = request["messages"][-1]["content"]
+        assert text in asked
+        return says(json.dumps({"answer": "?" if "Why?" in asked else "the third pier"}))
+
+    with ChatServer(answer) as server:
+        spec = tmp_path / "server.yaml"
+        spec.write_text(f"endpoint: {{url: '{server.url}', model: served}}", encoding="utf-8")
+        sample_answers(str(source), [str(tiny_folder), str(spec)], tmp_path / "arena", FEW)
+        assert {one["temperature"] for one in server.asked} == {0.0}
+    arena = read_arena(tmp_path / "arena")
+    assert arena.replies["served"] == {"a": ("the third pier",), "b": ("",)}
+    assert all(reply in text for replies in arena.replies[str(tiny_folder)].values() for reply in replies)
+    assert arena.prompts["a"].document == text
+
+
 def test_a_job_that_was_stopped_goes_on_with_one_model_at_a_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prompts: str, tiny_folder: Path
 ) -> None:
@@ -67,10 +112,10 @@ def test_a_job_that_was_stopped_goes_on_with_one_model_at_a_time(
     written: list[tuple[str, str]] = []
     other = str(tiny_folder) + "/."  # the same folder under another name
 
-    def writer(model: str, *_: Any) -> answers.Writer:
+    def writer(model: str, *_: Any) -> Writer:
         loaded.append(model)
 
-        def write(asked: answers.Asked) -> list[str]:
+        def write(asked: Asked) -> list[str]:
             if len(written) == 3:
                 raise KeyboardInterrupt
             written.append((model, asked.turns[0]))

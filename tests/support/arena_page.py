@@ -16,6 +16,7 @@ from palmette.arena.folder import read_arena
 from palmette.arena.store import VoteStore
 from palmette.web.arena.opening import OpenArena, open_arena
 from palmette.web.serving import known_names, listen
+from tests.support.arena import MODELS
 from tests.support.review_page import served
 
 
@@ -50,7 +51,7 @@ class Voting:
         expect(self.page.locator("#figures span").first).to_have_text(re.compile(rf"^{number} \S"))
 
     def events(self, *kinds: str) -> list[Event]:
-        return [one for one in self.room.desk._store.events() if one.kind in kinds]
+        return [one for one in self.room.desk.ledger._store.events() if one.kind in kinds]
 
     def votes(self) -> list[str | None]:
         """What was said, in the order in which it was stored."""
@@ -58,5 +59,11 @@ class Voting:
 
     def replies(self) -> tuple[str, str]:
         """The answers on the left and on the right, as they are read."""
-        left, right = (self.page.locator(f".answer.{side} .reply").text_content() for side in ("left", "right"))
+        left, right = (self.page.locator(f".answer.{side} .reply").last.text_content() for side in ("left", "right"))
         return str(left), str(right)
+
+
+def names_shown(at: Voting) -> list[str]:
+    """The models whose names the page holds, in any element or attribute."""
+    html = at.page.evaluate("document.documentElement.outerHTML").lower()
+    return [model for model in MODELS if model.lower() in html]

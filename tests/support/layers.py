@@ -75,6 +75,7 @@ MAY_IMPORT |= {
         "progress",
         "data",
         "tree",
+        "tasks",
         "model",
         "inference",
         "evaluate",

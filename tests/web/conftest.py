@@ -22,9 +22,18 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Any]:
     """Opens the page of a review for its annotator "ann"."""
     with ExitStack() as stack:
 
-        def start(documents: Sequence[Document], width: int = 1400, *, dark: bool = False, **options: Any) -> Opened:
+        def start(
+            documents: Sequence[Document],
+            width: int = 1400,
+            *,
+            dark: bool = False,
+            language: str = "en",
+            **options: Any,
+        ) -> Opened:
             review, url = stack.enter_context(reviewing(tmp_path, documents, **options))
-            page = browser.open(f"{url}/#token={review.sessions.tokens['ann']}", width, dark=dark, site=url)
+            asked = "" if language == "en" else f"?language={language}"
+            link = f"{url}/{asked}#token={review.sessions.tokens['ann']}"
+            page = browser.open(link, width, dark=dark, site=url)
             return Opened(page, review, url)
 
         yield start
@@ -38,7 +47,8 @@ def arena(browser: Browser, tmp_path: Path) -> Iterator[Any]:
         def start(
             width: int = 1400, *, dark: bool = False, language: str = "en", answers: Any = None, **options: Any
         ) -> Voting:
-            folder = make_arena(tmp_path / "arena", answers=answers, num_prompts=options.pop("num_prompts", 4))
+            made = {"num_prompts": options.pop("num_prompts", 4), "documents": options.pop("documents", None)}
+            folder = make_arena(tmp_path / "arena", answers=answers, **made)
             room, url = stack.enter_context(voting(folder, **options))
             link = f"{url}/?language={language}#token={room.sessions.tokens['ann']}"
             return Voting(browser.open(link, width, dark=dark, site=url), room, url)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,18 +10,11 @@ from playwright.sync_api import Route, expect
 
 from palmette.web.languages import texts_of
 from tests.support.arena import MODELS
-from tests.support.arena_page import Voting
+from tests.support.arena_page import Voting, names_shown
 from tests.support.browser import WIDTHS, Browser
+from tests.support.page_texts import foreign_words, plural_forms, texts_seen
 
 pytestmark = pytest.mark.browser
-
-_LATIN = re.compile(r"[A-Za-z]{2,}")
-
-
-def names_shown(at: Voting) -> list[str]:
-    """The models whose names the page holds, in any element or attribute."""
-    html = at.page.evaluate("document.documentElement.outerHTML").lower()
-    return [model for model in MODELS if model.lower() in html]
 
 
 def test_a_pair_that_is_looked_at_for_longer_than_a_day_can_be_judged(arena: Any, browser: Browser) -> None:
@@ -132,7 +124,7 @@ def test_it_fits_and_is_quiet(arena: Any, browser: Browser, width: int, dark: bo
         assert at.page.evaluate(WIDTHS) == [width, width]
         expect(at.page.locator('[data-said="tie"]')).to_be_in_viewport()
         at.press("t", number)
-    expect(at.page.locator("#empty")).to_have_text(str(texts_of(language)["empty"]))
+    expect(at.page.locator("#empty")).to_have_text(str(texts_of("arena", language)["empty"]))
     assert at.page.evaluate(WIDTHS) == [width, width]
     assert browser.complaints() == []
 
@@ -149,34 +141,23 @@ def test_the_answers_stand_side_by_side_and_on_a_phone_one_below_the_other(arena
     assert left["y"] + left["height"] < right["y"]
 
 
+def refuse(status: int) -> Callable[[Route], None]:
+    said = {"problem": "in English", "way_out": "In English."}
+    return lambda route: route.fulfill(status=status, json=said)
+
+
 def test_nothing_is_left_in_english_on_the_russian_page(arena: Any, browser: Browser) -> None:
-    """Through a whole session, with refusals: all that is seen or read out, but for prompts, answers and names."""
-    at = arena(language="ru")
+    """Through a whole session, with a document and refusals: all that is seen or read out, but for what people say."""
+    text = "Причал 3 закрыт."
+    answers = {(model, number): "Причал 3" if model == MODELS[0] else "нет" for model in MODELS for number in range(4)}
+    answers |= {(MODELS[2], number): "" for number in range(4)}
+    at = arena(language="ru", answers=answers, documents=dict.fromkeys(range(4), text))
     at.shown()
-    foreign = """() => {
-      const skipped = ".prompt, .reply, #voter, kbd, header nav a, script, noscript";
-      const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-      const texts = [document.title];
-      for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-        if (!node.parentElement.closest(skipped)) texts.push(node.data);
-      }
-      for (const element of document.querySelectorAll("[aria-label]")) texts.push(element.ariaLabel);
-      for (const element of document.querySelectorAll("[title]")) texts.push(element.title);
-      return texts.filter((text) => text.trim());
-    }"""
 
     def check() -> None:
-        texts = at.page.evaluate(foreign)
+        texts = texts_seen(at.page, ".prompt, .reply, #voter, #document, #last-vote b")
         assert len(texts) > 12
-        allowed = (*MODELS, "JavaScript")
-        for text in texts:
-            for name in allowed:
-                text = text.replace(name, "")
-            assert not _LATIN.search(text), text
-
-    def refuse(status: int) -> Callable[[Route], None]:
-        said = {"problem": "in English", "way_out": "In English."}
-        return lambda route: route.fulfill(status=status, json=said)
+        assert foreign_words(texts, MODELS) == []
 
     for number, key in enumerate(("a", "b", "t", "x"), start=1):
         at.press(key, number)
@@ -189,12 +170,11 @@ def test_nothing_is_left_in_english_on_the_russian_page(arena: Any, browser: Bro
     expect(at.page.locator("#names")).to_be_hidden()
     expect(at.page.locator("#last-vote")).to_contain_text("написала модель")
     check()
-    for status in (401, 403, 422, 500, 507):
+    for status in (401, 403, 409, 422, 500, 507):
         at.page.route("**/api/arena/desk", refuse(status), times=1)
         at.page.reload()
         expect(at.page.locator("#alert")).to_be_visible()
-        check_alert = str(at.page.locator("#problem").text_content())
-        assert not _LATIN.search(check_alert), check_alert
+        assert foreign_words([str(at.page.locator("#problem").text_content())], ()) == []
     at.page.reload()
     at.shown()
     at.page.keyboard.press("Space")
@@ -210,20 +190,22 @@ def test_nothing_is_left_in_english_on_the_russian_page(arena: Any, browser: Bro
         ("ru", "votes", ["1 голос", "2 голоса", "5 голосов", "21 голос"]),
         ("ru", "left_over", ["осталась 1 пара", "осталось 2 пары", "осталось 5 пар", "осталась 21 пара"]),
         ("ru", "skipped", ["пропущена 1 пара", "пропущено 2 пары", "пропущено 5 пар", "пропущена 21 пара"]),
+        (
+            "en",
+            "places",
+            [f"Marked in the document at {number}." for number in ("1 place", "2 places", "5 places", "21 places")],
+        ),
+        (
+            "ru",
+            "places",
+            [f"Отмечен в документе в {number}." for number in ("1 месте", "2 местах", "5 местах", "21 месте")],
+        ),
     ],
 )
 def test_plural_forms(arena: Any, language: str, key: str, expected: list[str]) -> None:
     at = arena(language=language)
     at.shown()
-    found = at.page.evaluate(
-        """async (key) => {
-          const { translator } = await import("/static/common/texts.js");
-          const text = translator(JSON.parse(document.body.dataset.texts), document.documentElement.lang);
-          return [1, 2, 5, 21].map((number) => text(key, { number }));
-        }""",
-        key,
-    )
-    assert found == expected
+    assert plural_forms(at.page, key) == expected
 
 
 def test_the_language_is_switched_on_the_page(arena: Any) -> None:

@@ -7,29 +7,27 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from palmette.arena.chats import Speaker
+from palmette.arena.export import vote_rows
 from palmette.arena.folder import read_arena
 from palmette.arena.store import VoteStore
 from palmette.errors import RunError
 from palmette.web.arena.opening import open_arena
-from palmette.web.languages import LANGUAGES, texts_of
-from tests.support.arena import MODELS, make_arena
-from tests.support.html import ParsedPage
-
-_LABELS = ("aria-label", "alt", "placeholder", "title")
-WEB = Path(__file__).parents[2] / "src" / "palmette" / "web"
+from palmette.web.languages import LANGUAGES
+from tests.support.arena import MODELS, Scripted, make_arena, wait_for
 
 
 class Room:
     """An arena, and a browser that was let in."""
 
-    def __init__(self, folder: Path, seed: int = 0) -> None:
+    def __init__(self, folder: Path, seed: int = 0, speakers: Sequence[Speaker] = ()) -> None:
         self.store = VoteStore.open(folder / "votes.db")
         self.opened = open_arena(
             self.store,
@@ -37,8 +35,10 @@ class Room:
             voters=["ann", "bob"],
             names=["127.0.0.1"],
             port=80,
+            speakers=speakers,
             source=random.Random(seed),
         )
+        self.chats = self.opened.chats
         self.client = TestClient(self.opened.app, base_url="http://127.0.0.1")
         self.client.post("/api/session", json={"token": self.opened.sessions.tokens["ann"]})
 
@@ -80,7 +80,7 @@ def test_what_the_page_is_told_names_no_model(room: Room) -> None:
     while (state := room.client.get("/api/arena/desk")).json()["asked"]:
         assert named_in(state.text + str(dict(state.headers)) + str(room.client.cookies)) == []
         asked = state.json()["asked"]
-        assert asked.keys() == {"key", "turns"}
+        assert asked.keys() == {"key", "turns", "document"}
         assert [turn.keys() for turn in asked["turns"]] == [{"prompt", "left", "right"}]
         sent = room.send("votes", asked=asked["key"], said="tie", seconds=1.0)
         assert (sent.status_code, named_in(sent.text)) == (200, [])
@@ -181,58 +181,64 @@ def test_a_full_disk_is_said(room: Room, monkeypatch: pytest.MonkeyPatch) -> Non
     assert room.send("votes", asked=key, said="left", seconds=1.0).status_code == 200
 
 
-def test_the_language_is_that_of_the_browser_or_the_chosen_one(room: Room) -> None:
-    def language(path: str, accepted: str) -> str:
-        page = room.client.get(path, headers={"Accept-Language": accepted})
-        assert page.headers["vary"] == "Accept-Language, Cookie"
-        found = re.search(r'<html lang="(\w+)">', page.text)
-        assert found is not None
-        assert str(texts_of(found[1])["title"]) in page.text
-        return found[1]
-
-    assert language("/", "ru-RU,ru;q=0.9,en;q=0.8") == "ru"
-    assert language("/", "en-GB,en;q=0.9,ru;q=0.8") == "en"
-    assert language("/", "de") == "en"
-    assert language("/?language=ru", "en") == "ru"
-    assert language("/", "en") == "ru"  # the browser keeps the choice
-    assert language("/?language=en", "ru") == "en"
-    assert language("/", "ru") == "en"
-
-
-def test_every_text_is_there_in_every_language_and_every_one_is_used() -> None:
-    english = texts_of("en")
-    places = re.compile(r"\{\w+\}")
-    for language in LANGUAGES:
-        texts = texts_of(language)
-        assert texts.keys() == english.keys()
-        for key, text in texts.items():
-            forms = [text] if isinstance(text, str) else list(text.values())
-            wanted = english[key] if isinstance(english[key], str) else dict(english[key])["other"]
-            assert all(form.strip() for form in forms)
-            assert all(sorted(places.findall(form)) == sorted(places.findall(str(wanted))) for form in forms), key
-    forms = {
-        language: {len(text) for text in texts_of(language).values() if not isinstance(text, str)}
-        for language in LANGUAGES
-    }
-    assert forms == {"en": {2}, "ru": {4}}  # the categories of CLDR
-    same = [key for key in english if english[key] == texts_of("ru")[key]]
-    assert same == []
-    sources = (WEB / "templates" / "arena.html").read_text(encoding="utf-8")
-    sources += "".join(file.read_text(encoding="utf-8") for file in sorted((WEB / "static" / "arena").glob("*.js")))
-    used = {key for key in english if re.search(rf"""texts\.{re.escape(key)}\b|["'`]{re.escape(key)}["'`]""", sources)}
-    built = {key for key in english if key.startswith(("problem_", "answer_"))}
-    assert used | built == english.keys()
-    asked = set(re.findall(r"(?<!/)\btexts\.(\w+)\b", sources)) | set(re.findall(r'\btext\("([^"]+)"', sources))
-    assert asked <= english.keys()
+def test_a_document_comes_with_the_places_of_both_answers(tmp_path: Path) -> None:
+    """Model a copies "Pier 3", which stands there twice, b says something else, and c refuses. In code points."""
+    text = "🎉 Pier 3 is closed. Use pier 4, not Pier 3."
+    answers = dict(zip(((model, 0) for model in MODELS), ("Pier 3", "pier three", ""), strict=True))
+    room = Room(make_arena(tmp_path / "arena", num_prompts=1, answers=answers, documents={0: text}))
+    places = {"Pier 3": [[2, 8], [36, 42]], "pier three": [], "": []}
+    seen = set()
+    while asked := room.state()["asked"]:
+        [turn] = asked["turns"]
+        assert asked["document"] == {"text": text, **{side: places[turn[side]] for side in ("left", "right")}}
+        seen |= {turn["left"], turn["right"]}
+        room.vote()
+    assert seen == set(places)
+    row = vote_rows(tmp_path / "arena")[0]
+    assert row["conversation_a"][0]["content"] == f"{text}\n\nQuestion 0?"
+    room.store.close()
 
 
-def test_the_template_holds_no_text_of_its_own(room: Room) -> None:
-    """Each piece of text of the page is one of the catalogue, a key of the keyboard, or the name of a language."""
-    for language in LANGUAGES:
-        page = ParsedPage(room.client.get(f"/?language={language}").text)
-        known = {text for text in texts_of(language).values() if isinstance(text, str)}
-        letters = {"A", "B", "T", "X", "N", "⌫", "=", "✗", "»", "\u0410", "\u0411"}
-        assert [text for text in page.texts if text not in known | letters | set(LANGUAGES.values())] == []
-        labels = [value for _, given in page.elements for name, value in given.items() if name in _LABELS]
-        assert len(labels) == 4
-        assert set(labels) <= known
+def test_a_free_chat_names_no_model_before_the_vote(tmp_path: Path) -> None:
+    """Everything that the server says, while models write, when one has failed, and after both have replied."""
+    models = Scripted()
+    room = Room(make_arena(tmp_path / "arena"), speakers=models.speakers)
+
+    def told() -> Any:
+        answer = room.client.get("/api/arena/desk")
+        assert named_in(answer.text + str(dict(answer.headers))) == []
+        return answer.json()["chat"]
+
+    assert told() == {"key": None, "turns": [], "writing": None, "failed": False, "most": 20}
+    models.hold[MODELS[0]].clear()
+    sent = room.send("messages", chat=None, text="Hello?")
+    assert (sent.status_code, named_in(sent.text)) == (200, [])
+    assert (told()["writing"], told()["turns"]) == ("Hello?", [])
+    assert room.send("messages", chat=None, text="Hello?").status_code == 422
+    models.broken.add(MODELS[0])
+    models.hold[MODELS[0]].set()
+    assert room.chats is not None
+    wait_for(room.chats, "ann")
+    assert told()["failed"]
+    models.broken.clear()
+    room.send("messages", chat=None, text="Hello?")
+    wait_for(room.chats, "ann")
+    chat = told()
+    assert [turn.keys() for turn in chat["turns"]] == [{"prompt", "left", "right"}]
+    voted = room.send("votes", asked=chat["key"], said="left", seconds=1.0)
+    assert named_in(voted.text) == []
+    named = room.send("names", vote=voted.json()["last"]["vote"]).json()
+    assert set(named["last"]["names"]) == set(MODELS[:2])
+    room.store.close()
+
+
+@pytest.mark.parametrize("changes", [{"text": ""}, {"text": "a" * 8001}, {"chat": 7}, {"chat": "1"}, {"model": "x"}])
+def test_other_messages_are_refused(tmp_path: Path, changes: Mapping[str, Any]) -> None:
+    room = Room(make_arena(tmp_path / "arena"), speakers=Scripted().speakers)
+    assert room.send("messages", **{"chat": None, "text": "Hello?", **changes}).status_code == 422
+    room.store.close()
+
+
+def test_without_models_to_talk_with_there_is_no_chat(room: Room) -> None:
+    assert room.state()["chat"] is None
+    assert room.send("messages", chat=None, text="Hello?").status_code == 404

@@ -64,11 +64,13 @@ class Fit:
         parameter_P: strengths in nats, whose mean is 0, then slopes in nats for a standard deviation of a feature.
         probability_N: the probability that the left answer of each vote wins.
         inverse_PP: the inverse of the information, the prior's included.
+        ridge: the precision of the prior.
     """
 
     parameter_P: Values
     probability_N: Values
     inverse_PP: Values
+    ridge: float
 
 
 def fit(pairs: Pairs, ridge: float = RIDGE, start_P: Values | None = None) -> Fit:
@@ -102,7 +104,7 @@ def fit(pairs: Pairs, ridge: float = RIDGE, start_P: Values | None = None) -> Fi
     probability_N = probabilities(pairs, parameter_P)
     information_PP = _information(pairs, pairs.weight_N * probability_N * (1.0 - probability_N), ridge)
     inverse_PP = np.asarray(np.linalg.inv(information_PP), dtype=np.float64)
-    return Fit(parameter_P, probability_N, inverse_PP)
+    return Fit(parameter_P, probability_N, inverse_PP, ridge)
 
 
 def probabilities(pairs: Pairs, parameter_P: Values) -> Values:
@@ -141,17 +143,19 @@ def covariance(pairs: Pairs, found: Fit) -> Values:
     """The covariance of the parameters [P, P].
 
     That is the sandwich, with the votes of one person as one observation. It knows no more directions than there are
-    voters, and where nothing is left to explain it is 0. Then it is the inverse of the information instead, which takes
-    every vote for independent (`is_sandwich`). Of the prior's variance it keeps what concerns a strength against the
-    mean of all, since no vote tells the mean.
+    voters, and where nothing is left to explain it is 0. Then every vote is taken for independent (`is_sandwich`), with
+    the variance that the model gives it. Without weights that is the inverse of the information. Of the prior's
+    variance it keeps what concerns a strength against the mean of all, since no vote tells the mean.
     """
     sandwich_PP = _sandwich(pairs, found)
     if _is_sandwich(pairs, sandwich_PP):
         return sandwich_PP
     against_mean_PP = np.eye(len(sandwich_PP))
     against_mean_PP[: len(pairs.models), : len(pairs.models)] -= 1.0 / len(pairs.models)
-    inverse_PP: Values = against_mean_PP @ found.inverse_PP @ against_mean_PP
-    return inverse_PP
+    spread_N = found.probability_N * (1.0 - found.probability_N)
+    score_PP = _information(pairs, pairs.weight_N**2 * spread_N, found.ridge)
+    inverse_PP: Values = against_mean_PP @ found.inverse_PP
+    return inverse_PP @ score_PP @ inverse_PP.T
 
 
 def is_sandwich(pairs: Pairs, found: Fit) -> bool:

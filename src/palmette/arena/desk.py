@@ -9,14 +9,14 @@ any more. Nobody is shown an answer again whose model they were told.
 from __future__ import annotations
 
 import random
-import threading
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
 from palmette.arena.drawing import draw
 from palmette.arena.events import Event, Said, Shown, now
 from palmette.arena.folder import Arena, Comparison
-from palmette.arena.state import State
+from palmette.arena.ledger import Ledger
+from palmette.arena.remaining import Remaining
 from palmette.arena.store import VoteStore
 from palmette.errors import DataError
 
@@ -73,10 +73,12 @@ class Desk:
         store: where votes are kept.
         arena: the answers.
         with_named: whether to ask about answers that tell their model, too. Their votes are marked.
+        chatting: whether people can talk with models here as well, so that there may be nothing to compare.
         source: random numbers. By default those of the operating system.
 
     Attributes:
         arena: the answers.
+        ledger: the events, and what holds by them.
         identical: how many comparisons are not asked since both answers are the same.
         named: how many have an answer that tells its model.
 
@@ -85,26 +87,32 @@ class Desk:
     """
 
     def __init__(
-        self, store: VoteStore, arena: Arena, *, with_named: bool = False, source: random.Random | None = None
+        self,
+        store: VoteStore,
+        arena: Arena,
+        *,
+        with_named: bool = False,
+        chatting: bool = False,
+        source: random.Random | None = None,
     ) -> None:
-        self._store, self.arena, self._source = store, arena, source or random.SystemRandom()
+        self.arena, self._source = arena, source or random.SystemRandom()
         everything = list(arena.comparisons())
         different = [one for one in everything if not one.identical]
         self.identical = len(everything) - len(different)
         self.named = sum(one.named is not None for one in different)
-        self._possible = {
-            (one.prompt, frozenset(one.models)): one for one in different if with_named or one.named is None
-        }
-        if not self._possible:
+        possible = [one for one in different if with_named or one.named is None]
+        if not possible and not chatting:
             raise DataError(
                 f"{arena.folder} holds nothing to compare: {self.identical} pairs of answers are identical, and "
                 f"{self.named} tell their model",
                 "Sample other models, or other prompts.",
             )
-        self._lock = threading.RLock()
-        self._state = State()
+        self.ledger = Ledger(store)
+        self._state, self._lock = self.ledger.state, self.ledger.lock
+        self._left = Remaining(possible, self._state)
         self._again: dict[str, list[Shown]] = defaultdict(list)
-        self._catch_up()
+        self.ledger.changed = self._changed
+        self.ledger.catch_up()
 
     def ask(self, voter: str, session: str) -> Asked | None:
         """The two answers that somebody is to compare now. They stay the same until there is a vote.
@@ -120,14 +128,13 @@ class Desk:
             RunError: the store cannot be written.
         """
         with self._lock:
-            self._catch_up()
+            self.ledger.catch_up()
             event = self._state.open(voter)
             if event is None or event.shown is None or not self._may_show(voter, event.shown):
                 shown = self._next(voter)
                 if shown is None:
                     return None
-                [key] = self._store.append([Event("shown", now(), voter, session, shown=shown)])
-                self._catch_up()
+                [key] = self.ledger.append([Event("shown", now(), voter, session, shown=shown)])
                 return Asked(key, shown)
             assert event.id is not None
             return Asked(event.id, event.shown)
@@ -147,7 +154,7 @@ class Desk:
             RunError: the store cannot be written. Nothing was stored then.
         """
         with self._lock:
-            self._catch_up()
+            self.ledger.catch_up()
             event, before = self._state.shown.get(key), self._state.said.get(key)
             if event is None or event.voter != voter or event.shown is None:
                 raise DataError("these answers are not to be judged here any more", _NEXT)
@@ -155,15 +162,16 @@ class Desk:
                 if before.said != said:
                     raise DataError("these answers were judged already, with another vote", "The first vote is kept.")
                 return
-            if (event.shown.prompt, event.shown.models) in self._judged(voter):
+            if self._state.judged(voter, event.shown.key):
                 raise DataError("these answers were judged already", "The first vote is kept.")
-            if self._state.knows(voter, event.shown):
+            if self._state.knows(voter, event.shown.answers):
                 raise DataError("the model of one of these answers was named", _NEXT)
-            self._store.append([Event("vote", now(), voter, session, key, said=said, seconds=seconds)])
-            self._catch_up()
+            self.ledger.append([Event("vote", now(), voter, session, key, said=said, seconds=seconds)])
 
     def undo(self, voter: str, session: str, vote: int) -> None:
         """Take back a person's last vote. Its answers are shown again, and then those that were open.
+
+        A conversation that was voted on goes on.
 
         Args:
             voter: the person.
@@ -175,18 +183,18 @@ class Desk:
             RunError: the store cannot be written. Nothing has changed then.
         """
         with self._lock:
-            self._catch_up()
+            self.ledger.catch_up()
             if vote in self._state.undone:
                 return
             self._check_last(voter, vote)
             if vote in self._state.revealed:
                 raise DataError("the models of this vote were named, so it stays", _NEXT)
-            opened, shown = self._state.open(voter), self._state.of_vote(vote)
+            opened, before = self._state.open(voter), self._state.shown_to(vote)
             undone = Event("undo", now(), voter, session, vote)
-            self._store.append([undone, Event("shown", now(), voter, session, shown=shown)])
-            if opened is not None and opened.shown is not None:
+            again = Event("shown", now(), voter, session, shown=before.shown, chat=before.chat)
+            self.ledger.append([undone, again])
+            if before.chat is None and opened is not None and opened.shown is not None:
                 self._again[voter].append(opened.shown)
-            self._catch_up()
 
     def reveal(self, voter: str, session: str, vote: int) -> None:
         """Name the models of a person's last vote, after which it is not taken back any more.
@@ -201,13 +209,12 @@ class Desk:
             RunError: the store cannot be written. Nothing is revealed then.
         """
         with self._lock:
-            self._catch_up()
+            self.ledger.catch_up()
             self._check_last(voter, vote)
             if self._state.votes[vote].said == "skip":
                 raise DataError("these answers were skipped, so their models stay unnamed", _NEXT)
             if vote not in self._state.revealed:
-                self._store.append([Event("revealed", now(), voter, session, vote)])
-                self._catch_up()
+                self.ledger.append([Event("revealed", now(), voter, session, vote)])
 
     def last(self, voter: str) -> Last | None:
         """A person's last vote that stands."""
@@ -224,56 +231,45 @@ class Desk:
     def progress(self, voter: str) -> Progress:
         """How far a person is."""
         with self._lock:
-            said = [event.said for event in self._state.standing(voter)]
-            skipped = said.count("skip")
-            return Progress(len(said) - skipped, skipped, len(self._possible_for(voter)))
+            self.ledger.catch_up()
+            skipped = self._state.skipped[voter]
+            return Progress(self._state.num_standing(voter) - skipped, skipped, self._left.number(voter))
 
     def _next(self, voter: str) -> Shown | None:
         """What to show next: what an undo put off, or else what is drawn."""
-        judged = self._judged(voter)
         while self._again[voter]:
             before = self._again[voter].pop()
             # Another window of the same person may have sent a vote on it meanwhile.
-            if (before.prompt, before.models) not in judged and self._may_show(voter, before):
+            if not self._state.judged(voter, before.key) and self._may_show(voter, before):
                 return before
-        drawn = draw(self._possible_for(voter), self._state.counts(voter), self._source)
+        drawn = draw(self._left.of(voter), self._state.tally, self._state.waiting(voter), self._source)
         if drawn is None:
             return None
-        comparison, probability = drawn
+        comparison, pair = drawn
         # The sides are drawn by themselves, so nothing about the answers decides who stands where.
-        return _shown(comparison, probability, swapped=self._source.random() < 0.5)
-
-    def _possible_for(self, voter: str) -> list[Comparison]:
-        """What a person can still be asked."""
-        judged = self._judged(voter)
-        return [
-            one
-            for key, one in self._possible.items()
-            if key not in judged and not self._state.knows(voter, _shown(one, 1.0))
-        ]
-
-    def _judged(self, voter: str) -> set[tuple[str, frozenset[str]]]:
-        """The prompts and pairs of models on which a person's votes stand."""
-        shown = (self._state.of_vote(vote.id) for vote in self._state.standing(voter) if vote.id is not None)
-        return {(one.prompt, one.models) for one in shown}
+        shown = _shown(comparison, pair.probability, swapped=self._source.random() < 0.5)
+        return replace(shown, weight=pair.weight)
 
     def _may_show(self, voter: str, shown: Shown) -> bool:
         """Whether a pair that was shown before is still as it was, and its models still unknown to the person."""
-        comparison = self._possible.get((shown.prompt, shown.models))
-        if comparison is None or self._state.knows(voter, shown):
+        comparison = self._left.find(shown.key)
+        if comparison is None or self._state.knows(voter, shown.answers):
             return False
         now_there = _shown(comparison, shown.sampling_probability, swapped=comparison.models[0] != shown.left)
-        return replace(now_there, named=shown.named) == shown
+        return replace(now_there, named=shown.named, weight=shown.weight) == shown
+
+    def _changed(self, event: Event) -> None:
+        """Take notice of what somebody has said or learned."""
+        assert event.about is not None
+        vote = event.id if event.kind == "vote" else event.about
+        assert vote is not None
+        shown = self._state.of_vote(vote)
+        self._left.changed(event.voter, shown.key, shown.answers if event.kind == "revealed" else ())
 
     def _check_last(self, voter: str, vote: int) -> None:
         last = self._state.latest(voter)
         if last is None or last.id != vote:
             raise DataError("this is not your last vote any more", "Reload the page.")
-
-    def _catch_up(self) -> None:
-        """Take the events that came since, from here and from other servers at the same store."""
-        for event in self._store.events(self._state.last):
-            self._state.add(event)
 
 
 def _shown(comparison: Comparison, probability: float, *, swapped: bool = False) -> Shown:

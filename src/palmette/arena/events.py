@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 from palmette.errors import DataError
 
 EventKind = Literal["shown", "vote", "undo", "revealed"]
 Said = Literal["left", "right", "tie", "both bad", "skip"]
 SAID: tuple[Said, ...] = get_args(Said)
+
+Key: TypeAlias = tuple[str, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Shown:
         sampling_probability: the probability with which this pair of models and this prompt were drawn among all that
             this person could be asked. The sides were drawn after that, each with probability one half.
         named: whether an answer tells its model, so the vote is not blind.
+        weight: how often this pair of models would have been drawn if all were alike, over how often it was.
     """
 
     prompt: str
@@ -37,6 +40,7 @@ class Shown:
     right_sha256: str
     sampling_probability: float
     named: bool = False
+    weight: float = 1.0
 
     @property
     def models(self) -> frozenset[str]:
@@ -44,9 +48,28 @@ class Shown:
         return frozenset((self.left, self.right))
 
     @property
+    def key(self) -> Key:
+        """The prompt and both models: what nobody judges twice."""
+        return self.prompt, self.models
+
+    @property
     def answers(self) -> frozenset[tuple[str, str]]:
         """Both answers: the prompt and the hash of each."""
         return frozenset(((self.prompt, self.left_sha256), (self.prompt, self.right_sha256)))
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A free conversation with two models at once.
+
+    Attributes:
+        turns: the messages.
+        left, right: the replies of each model, one to each message.
+    """
+
+    turns: tuple[str, ...]
+    left: tuple[str, ...]
+    right: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +85,7 @@ class Event:
         shown: what was shown.
         said: what somebody said of it, for a vote.
         seconds: how long that took.
+        chat: the conversation so far, where one was shown and not the answers to a prompt.
         id: the number that the store gave. None before that.
 
     Raises:
@@ -76,6 +100,7 @@ class Event:
     shown: Shown | None = None
     said: Said | None = None
     seconds: float | None = None
+    chat: Chat | None = None
     id: int | None = None
 
     def __post_init__(self) -> None:

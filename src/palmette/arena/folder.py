@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from palmette.arena.events import Key
 from palmette.arena.naming import named, names_of
 from palmette.arena.prompts import Prompt, read_prompts
 from palmette.errors import DataError, reason_of
@@ -51,6 +52,16 @@ class Comparison:
     hashes: tuple[str, str]
     identical: bool
     named: str | None
+
+    @property
+    def key(self) -> Key:
+        """The prompt and both models, as `Shown.key`."""
+        return self.prompt, frozenset(self.models)
+
+    @property
+    def answers(self) -> frozenset[tuple[str, str]]:
+        """Both answers, as `Shown.answers`."""
+        return frozenset((self.prompt, one) for one in self.hashes)
 
 
 @dataclass(frozen=True)

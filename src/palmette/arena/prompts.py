@@ -5,6 +5,7 @@ A row is one prompt. Its columns:
 - `prompt` (or `question`, `instruction`): the user's message. Or `turns`: a list of messages, one after the other.
 - `question_id` (or `id`): by default the number of the line or row.
 - `language`, `category`: for rankings of their own.
+- `context` (or `document`): the text in which the answer stands, word for word. There is one message then, a question.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from typing import Any
 from palmette.data.records import check_unicode
 from palmette.data.source import raw_rows
 from palmette.data.text import short
-from palmette.data.values import as_id, without_nulls
+from palmette.data.values import as_id, is_number, read_id, without_nulls
 from palmette.errors import DataError
 
 BUILTIN = "builtin"
 _COLUMNS = "Each row needs 'prompt' (or 'question', 'instruction'), a text, or 'turns', a list of texts."
 _TEXTS = ("prompt", "question", "instruction")
 _IDS = ("question_id", "id")
+_DOCUMENTS = ("context", "document")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +37,24 @@ class Prompt:
         id: its id.
         turns: the user's messages, one after the other.
         language, category: "" if they are not known.
+        document: the text from which the answer is to be copied. "" if it is free.
     """
 
     id: str
     turns: tuple[str, ...]
     language: str = ""
     category: str = ""
+    document: str = ""
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """The user's messages, with the document before the question."""
+        return (f"{self.document}\n\n{self.turns[0]}",) if self.document else self.turns
 
     def record(self) -> dict[str, Any]:
         """Its row in a file of prompts."""
-        return {**asdict(self), "turns": list(self.turns)}
+        row = {**asdict(self), "turns": list(self.turns)}
+        return row if self.document else {key: value for key, value in row.items() if key != "document"}
 
 
 def read_prompts(source: str) -> list[Prompt]:
@@ -84,4 +94,31 @@ def _prompt(row: Mapping[str, Any], number: int, where: str) -> Prompt:
     for turn in turns:
         check_unicode(turn, f"{where}: {key!r}")
     name = next((row[one] for one in _IDS if one in row), number)
-    return Prompt(as_id(name), turns, str(row.get("language", "")), str(row.get("category", "")))
+    language, category = (_label(row, key, where) for key in ("language", "category"))
+    return Prompt(_id(name, where), turns, language, category, _document(row, turns, where))
+
+
+def _id(value: Any, where: str) -> str:
+    """An id. Tables hold whole numbers as fractions."""
+    return as_id(value if isinstance(value, float) and is_number(value) else read_id(value, where))
+
+
+def _label(row: Mapping[str, Any], key: str, where: str) -> str:
+    value = row.get(key, "")
+    if not isinstance(value, str) and not is_number(value):
+        raise DataError(f"{where}: {key!r} is {short(value)}, not a text", "Correct it, or remove it.")
+    check_unicode(str(value), f"{where}: {key!r}")
+    return as_id(value)
+
+
+def _document(row: Mapping[str, Any], turns: tuple[str, ...], where: str) -> str:
+    key = next((one for one in _DOCUMENTS if one in row), None)
+    if key is None:
+        return ""
+    value = row[key]
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{where}: {key!r} is {short(value)}, not a text", "Give the text of the document.")
+    check_unicode(value, f"{where}: {key!r}")
+    if len(turns) > 1:
+        raise DataError(f"{where} has a document and {len(turns)} messages", "Ask one question in each row.")
+    return value

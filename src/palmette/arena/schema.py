@@ -5,22 +5,23 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from palmette.store.chain import Chain
+from palmette.store.columns import ROW_ID
 
 CHAIN = Chain("palmette.arena", "arena_version", "the arena")
 METADATA = sa.MetaData()
-_ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite counts up no other type
 
 events = sa.Table(
     "arena_events",
     METADATA,
-    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("id", ROW_ID, primary_key=True, autoincrement=True),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("time", sa.Text, nullable=False),
     sa.Column("voter", sa.Text, nullable=False),
     sa.Column("session", sa.Text, nullable=False),
-    sa.Column("about", _ID, sa.ForeignKey("arena_events.id")),
+    sa.Column("about", ROW_ID, sa.ForeignKey("arena_events.id")),
     sa.Column("pair", sa.JSON(none_as_null=True)),
     sa.Column("outcome", sa.Text),
     sa.Column("seconds", sa.Double),
+    sa.Column("chat", sa.JSON(none_as_null=True)),
     sqlite_autoincrement=True,
 )

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from palmette.arena import schema
-from palmette.arena.events import Event, Shown
+from palmette.arena.events import Chat, Event, Shown
 from palmette.store.database import Database
 
 _INSERT = schema.events.insert().returning(schema.events.c.id, sort_by_parameter_order=True)
@@ -49,6 +49,7 @@ def _to_row(event: Event) -> dict[str, Any]:
         "pair": None if event.shown is None else asdict(event.shown),
         "outcome": event.said,
         "seconds": event.seconds,
+        "chat": None if event.chat is None else asdict(event.chat),
     }
 
 
@@ -62,5 +63,6 @@ def _from_row(row: Any) -> Event:
         None if row.pair is None else Shown(**row.pair),
         row.outcome,
         row.seconds,
+        None if row.chat is None else Chat(*(tuple(row.chat[part]) for part in ("turns", "left", "right"))),
         row.id,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +14,32 @@ from palmette.cli.options import DATA, MODEL, PATH, SeedOption
 from palmette.cli.packages import check_web_packages
 from palmette.cli.serving import PortOption, login, serve_pages
 
+if TYPE_CHECKING:  # commands import what they need when they run
+    from palmette.arena.chats import Speaker
+    from palmette.arena.folder import Arena
+
 ArenaArgument = Annotated[
     Path, typer.Argument(help="The folder that `palmette arena sample` wrote.", **{**PATH, "metavar": "FOLDER"})
 ]
+ServedArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="The folder that `palmette arena sample` wrote. With --chat it may be a new one.",
+        **{**PATH, "metavar": "FOLDER"},
+    ),
+]
+ChatOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A model, a run, or a .yaml file with an endpoint, for free chats with two of them at once. Give it "
+        "twice or more often.",
+        **MODEL,
+    ),
+]
+TemperatureOption = Annotated[
+    float, typer.Option(min=0.0, help="How freely replies are drawn. 0 takes the likeliest token each time.")
+]
+LengthOption = Annotated[int, typer.Option(min=1, help="Longest reply, in tokens.")]
 
 
 def arena_sample(
@@ -37,10 +61,8 @@ def arena_sample(
             **{**DATA, "metavar": "PROMPTS"},
         ),
     ] = "builtin",
-    temperature: Annotated[
-        float, typer.Option(min=0.0, help="How freely replies are drawn. 0 takes the likeliest token each time.")
-    ] = 0.7,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest reply, in tokens.")] = 512,
+    temperature: TemperatureOption = 0.7,
+    max_new_tokens: LengthOption = 512,
     seed: SeedOption = 0,
 ) -> None:
     """Let several models answer the same prompts, for votes.
@@ -51,15 +73,17 @@ def arena_sample(
     from palmette.numbers import count
     from palmette.studies.arena_answers import Replying, sample_answers
 
-    number, entries = sample_answers(prompts, model, out, Replying(temperature, max_new_tokens, seed))
+    found = sample_answers(prompts, model, out, Replying(temperature, max_new_tokens, seed))
     console = stdout()
-    console.print(f"{count(len(entries), 'model')}, {count(number, 'prompt')}: {out}")
-    if len(entries) < 2:
+    for name, cost in found.costs.items():
+        console.print(f"{name} cost {cost:.4f}.")
+    console.print(f"{count(len(found.entries), 'model')}, {count(found.num_prompts, 'prompt')}: {out}")
+    if len(found.entries) < 2:
         stderr().print("Votes need two models. Run it again with another --model.")
 
 
 def arena_serve(
-    folder: ArenaArgument,
+    folder: ServedArgument,
     voter: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Name of a person who votes. May be repeated. Each gets a link."),
@@ -68,6 +92,9 @@ def arena_serve(
     with_named: Annotated[
         bool, typer.Option("--with-named", help="Also show answers that tell which model wrote them. Votes are marked.")
     ] = False,
+    chat: ChatOption = None,
+    temperature: TemperatureOption = 0.7,
+    max_new_tokens: LengthOption = 512,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Address to listen at. Any but this machine's own needs --voter.")
     ] = "127.0.0.1",
@@ -75,10 +102,11 @@ def arena_serve(
 ) -> None:
     """Vote in the browser on which of two answers is better, without seeing the models' names.
 
-    Each vote takes one key, and is kept before the next pair is shown. Names are shown after a vote, on request.
+    Each vote takes one key, and is kept before the next pair is shown. Names are shown after a vote, on request. With
+    --chat, people can also talk with two models at once, and vote on the conversation.
     """
     check_web_packages("the arena needs packages", "alembic", "fastapi", "jinja2", "sqlalchemy", "uvicorn")
-    from palmette.arena.folder import VOTES, read_arena
+    from palmette.arena.folder import VOTES
     from palmette.arena.store import VoteStore
     from palmette.cli.console import stderr
     from palmette.web.arena.opening import open_arena
@@ -86,7 +114,8 @@ def arena_serve(
 
     names = voter or []
     check_people(names, host, "voter")
-    arena = read_arena(folder)
+    arena = _arena(folder, chatting=bool(chat))
+    speakers = _speakers(chat or [], temperature, max_new_tokens)
     kept = store or str(folder / VOTES)
     with contextlib.closing(listen(host, port)) as opened, VoteStore.open(kept) as votes:
         room = open_arena(
@@ -96,10 +125,37 @@ def arena_serve(
             names=known_names(host),
             port=opened.getsockname()[1],
             with_named=with_named,
+            speakers=speakers,
         )
         for line in _remarks(room.desk.identical, room.desk.named, with_named=with_named):
             stderr().print(line)
         serve_pages(room.app, room.sessions, opened, host, "Votes", kept)
+
+
+def _arena(folder: Path, *, chatting: bool) -> Arena:
+    """The answers of a folder. Where people can chat, there may be none, and the folder may be a new one."""
+    from palmette.arena.folder import Arena, is_arena, read_arena, read_entries, write_entries
+    from palmette.run import check_absent
+
+    if chatting and not is_arena(folder):
+        check_absent(folder)
+        folder.mkdir(parents=True)
+        write_entries(folder, [])
+    if chatting and not read_entries(folder):
+        return Arena(folder, {}, {}, {})
+    return read_arena(folder)
+
+
+def _speakers(models: Sequence[str], temperature: float, max_new_tokens: int) -> Sequence[Speaker]:
+    """The models of the free chat, loaded."""
+    if not models:
+        return []
+    import secrets
+
+    from palmette.studies.arena_answers import Replying
+    from palmette.studies.live_models import open_speakers
+
+    return open_speakers(models, Replying(temperature, max_new_tokens, secrets.randbits(31)))
 
 
 def _remarks(identical: int, named: int, *, with_named: bool) -> list[str]:

@@ -174,7 +174,10 @@ def eval_retention(
 def eval_reward(
     model: Annotated[Path, typer.Option(help="A finished run of `palmette train reward`.", **PATH)],
     data: Annotated[
-        str, typer.Option(help="Comparisons that it was not trained on: a .jsonl or a hub data set.", **DATA)
+        str,
+        typer.Option(
+            help="Comparisons that it was not trained on: a .jsonl, a hub data set, or the folder of an arena.", **DATA
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder for metrics.json and rewards.jsonl. It must not exist.", **PATH)
@@ -184,15 +187,17 @@ def eval_reward(
 ) -> None:
     """Measure a reward model on comparisons.
 
-    It prints the accuracy, and how far the probabilities can be believed.
+    It prints the accuracy, and how far the probabilities can be believed. Of votes, each pair of answers of which
+    people prefer one is a comparison.
     """
     from palmette import run
+    from palmette.arena.source import open_votes
     from palmette.cli.console import stderr, stdout
     from palmette.evaluate.reward_evaluation import evaluate_reward
 
     if out is not None:
         run.check_absent(out)
-    found = evaluate_reward(model, data, limit=limit, attention=attention)
+    found = evaluate_reward(model, data, limit=limit, attention=attention, opened=open_votes(data))
     _print_reward(found.metrics)
     if found.learned:
         stdout().print("The run was trained on these comparisons, so these figures say nothing about others.")

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic
 
-from palmette.data.kinds import of_kind
+from palmette.data.kinds import Kind, of_kind
 from palmette.data.preference import (
     COMPARISON_COLUMNS,
     VERDICT_COLUMNS,
@@ -22,10 +22,10 @@ from palmette.data.preference import (
     parse_verdicts,
 )
 from palmette.data.source import OnBad, open_rows
-from palmette.data.votes import Contests, VoteCounts, learned_rows
+from palmette.data.votes import Contests, Row, VoteCounts, learned_rows
 from palmette.errors import DataError
 
-Opened = tuple[str, Iterable[dict[str, Any] | DataError]]
+Opened = tuple[str, Iterable[Row | DataError]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +88,7 @@ def read_comparisons(
         DataError: there is no such source, a record is bad (the message names the first and counts them all), or
             nothing is left.
     """
-    digest, rows = opened or open_rows(
-        source,
-        default_split=default_split,
-        columns=COMPARISON_COLUMNS,
-        example="trl-lib/ultrafeedback_binarized",
-        names=columns,
-    )
-    made, votes = learned_rows(of_kind(rows, source, "preferences", "votes"), source, Contests.pair_rows)
-    return _collect(parse_comparisons(made, source), source, digest, on_bad_record, limit, votes)
+    return _read(_COMPARISONS, source, default_split, on_bad_record, limit, columns, opened)
 
 
 def read_verdicts(
@@ -109,15 +101,48 @@ def read_verdicts(
     opened: Opened | None = None,
 ) -> PreferenceSet[Verdict]:
     """Read and check verdicts. Of votes, each answer gets one. Arguments and errors are those of `read_comparisons`."""
+    return _read(_VERDICTS, source, default_split, on_bad_record, limit, columns, opened)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind(Generic[Record]):
+    """One of both kinds of records.
+
+    Attributes:
+        kind: the kind of rows, besides votes.
+        columns: what a row needs, for messages.
+        example: a data set of the hub with such rows.
+        made: what votes become.
+        parse: reads the rows.
+    """
+
+    kind: Kind
+    columns: str
+    example: str
+    made: Callable[[Contests], Iterable[Row]]
+    parse: Callable[[Iterable[Row | DataError], str], Iterable[Record | DataError]]
+
+
+_COMPARISONS = _Kind(
+    "preferences", COMPARISON_COLUMNS, "trl-lib/ultrafeedback_binarized", Contests.pair_rows, parse_comparisons
+)
+_VERDICTS = _Kind("verdicts", VERDICT_COLUMNS, "trl-lib/kto-mix-14k", Contests.verdict_rows, parse_verdicts)
+
+
+def _read(
+    kind: _Kind[Record],
+    source: str,
+    default_split: str,
+    on_bad_record: OnBad,
+    limit: int | None,
+    columns: Mapping[str, str] | None,
+    opened: Opened | None,
+) -> PreferenceSet[Record]:
     digest, rows = opened or open_rows(
-        source,
-        default_split=default_split,
-        columns=VERDICT_COLUMNS,
-        example="trl-lib/kto-mix-14k",
-        names=columns,
+        source, default_split=default_split, columns=kind.columns, example=kind.example, names=columns
     )
-    made, votes = learned_rows(of_kind(rows, source, "verdicts", "votes"), source, Contests.verdict_rows)
-    return _collect(parse_verdicts(made, source), source, digest, on_bad_record, limit, votes)
+    made, votes = learned_rows(of_kind(rows, source, kind.kind, "votes"), source, kind.made)
+    return _collect(kind.parse(made, source), source, digest, on_bad_record, limit, votes)
 
 
 def _collect(

@@ -110,24 +110,34 @@ class Client:
         """Take the server for one that answers, as another client has seen. Refusals in a row then end no job."""
         self._answers += 1
 
-    def complete(self, messages: Messages) -> Completion:
+    def complete(self, messages: Messages, parameters: Mapping[str, Any] | None = None) -> Completion:
         """The completion of one request, from the cache or from the server.
+
+        Args:
+            messages: the messages.
+            parameters: of this request, which go before those of the endpoint.
 
         Raises:
             RequestError: the server refuses the request, or did not answer it in all attempts.
             EndpointError: the server cannot be used.
             RunError: the completion cannot be stored.
         """
-        ((_, result),) = self.complete_all([messages])
+        ((_, result),) = self.complete_all([messages], parameters)
         if isinstance(result, RequestError):
             raise result
         return result
 
-    def complete_all(self, requests: Sequence[Messages]) -> Generator[tuple[int, Completion | RequestError]]:
+    def complete_all(
+        self, requests: Sequence[Messages], parameters: Mapping[str, Any] | None = None
+    ) -> Generator[tuple[int, Completion | RequestError]]:
         """Yield the index of every request with its completion, or with the reason why it has none.
 
         Requests come in the order in which they are answered. If the caller stops early, for example by Ctrl-C,
         requests under way get a few seconds to be answered and stored.
+
+        Args:
+            requests: the messages of each.
+            parameters: of all of them, which go before those of the endpoint.
 
         Raises:
             EndpointError: the server cannot be used.
@@ -137,7 +147,7 @@ class Client:
         results: queue.SimpleQueue[tuple[int, Completion | Exception] | None] = queue.SimpleQueue()
         with start_blocking_portal() as portal:
             job = portal.call(_Job, http)
-            done = portal.start_task_soon(self._run, job, requests, results.put)
+            done = portal.start_task_soon(self._run, job, requests, dict(parameters or {}), results.put)
             done.add_done_callback(lambda _: results.put(None))
             try:
                 while (item := results.get()) is not None:
@@ -150,7 +160,11 @@ class Client:
                 portal.call(job.stop)
 
     async def _run(
-        self, job: _Job, requests: Sequence[Messages], tell: Callable[[tuple[int, Completion | Exception]], None]
+        self,
+        job: _Job,
+        requests: Sequence[Messages],
+        parameters: Mapping[str, Any],
+        tell: Callable[[tuple[int, Completion | Exception]], None],
     ) -> None:
         """Answer all requests with as many tasks as `concurrency` allows.
 
@@ -162,7 +176,7 @@ class Client:
             for index, messages in waiting:
                 await checkpoint()
                 try:
-                    tell((index, await self._complete(job, messages)))
+                    tell((index, await self._complete(job, messages, parameters)))
                 except RequestError as error:
                     tell((index, error))
                 except Exception as error:
@@ -173,12 +187,13 @@ class Client:
             for _ in range(min(self.endpoint.concurrency, len(requests))):
                 job.tasks.start_soon(work)
 
-    async def _complete(self, job: _Job, messages: Messages) -> Completion:
+    async def _complete(self, job: _Job, messages: Messages, parameters: Mapping[str, Any]) -> Completion:
         """The completion of one request, from the cache or from the server."""
         request = {
             "model": self.endpoint.model,
             "messages": list(messages),
             **self.endpoint.parameters,
+            **parameters,
             "stream": False,
         }
         completion = self.cache.read(self._url, request) if self.cache else None

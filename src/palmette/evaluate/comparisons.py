@@ -6,7 +6,7 @@ import json
 
 from palmette import run
 from palmette.data.preference import Comparison
-from palmette.data.preference_sets import PreferenceSet, read_comparisons
+from palmette.data.preference_sets import Opened, PreferenceSet, read_comparisons
 from palmette.inference.names import ModelName, resolve_run
 from palmette.inference.reward_model import RewardModel, load_reward
 from palmette.model.attention import AttentionChoice
@@ -15,7 +15,12 @@ from palmette.tree.chat import ChatTemplate
 
 
 def score_comparisons(
-    model: ModelName, data: str, limit: int | None = None, attention: AttentionChoice | None = None
+    model: ModelName,
+    data: str,
+    limit: int | None = None,
+    attention: AttentionChoice | None = None,
+    *,
+    opened: Opened | None = None,
 ) -> tuple[RewardModel, PreferenceSet[Comparison], list[list[float]]]:
     """Score the completions of comparisons with a reward model.
 
@@ -24,14 +29,15 @@ def score_comparisons(
         data: the comparisons.
         limit: use only the first `limit` comparisons. All if None.
         attention: the attention backend. If None, the one that the run was trained with.
+        opened: the hash and the rows of the comparisons, if they were opened already. Then `data` only names them.
 
     Returns:
         The reward model, the comparisons, and the rewards of the completions of each comparison.
     """
-    source = read_comparisons(data, limit=limit)
-    opened = load_reward(model, attention=attention)
-    builder = PreferenceTrees(ChatTemplate(opened.loaded.tokenizer), learned=False)
-    return opened, source, opened.score_trees([builder.of_comparison(comparison) for comparison in source.records])
+    source = read_comparisons(data, limit=limit, opened=opened)
+    loaded = load_reward(model, attention=attention)
+    builder = PreferenceTrees(ChatTemplate(loaded.loaded.tokenizer), learned=False)
+    return loaded, source, loaded.score_trees([builder.of_comparison(comparison) for comparison in source.records])
 
 
 def was_learned(model: ModelName, sha256: str) -> bool:

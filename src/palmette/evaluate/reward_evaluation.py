@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
+from palmette.data.preference_sets import Opened
 from palmette.evaluate.comparisons import score_comparisons, was_learned
 from palmette.evaluate.reward_metrics import RewardMetrics, reward_metrics
 from palmette.model.attention import AttentionChoice
@@ -48,7 +49,12 @@ class RewardEvaluation:
 
 
 def evaluate_reward(
-    model: Path, data: str, *, limit: int | None = None, attention: AttentionChoice | None = None
+    model: Path,
+    data: str,
+    *,
+    limit: int | None = None,
+    attention: AttentionChoice | None = None,
+    opened: Opened | None = None,
 ) -> RewardEvaluation:
     """Measure a reward model on comparisons.
 
@@ -57,16 +63,17 @@ def evaluate_reward(
         data: the comparisons.
         limit: use only so many, from the start.
         attention: the attention backend. The run's own if None.
+        opened: the hash and the rows of the comparisons, if they were opened already. Then `data` only names them.
 
     Raises:
         RunError: the folder is not a finished run of a reward model.
         DataError: the comparisons cannot be read.
     """
-    opened, source, rewards = score_comparisons(model, data, limit, attention)
+    loaded, source, rewards = score_comparisons(model, data, limit, attention, opened=opened)
     made_by = {
         "model": str(model),
         "weights_sha256": weights_hash(str(trained_folder(model))),
-        "base": opened.loaded.name,
+        "base": loaded.loaded.name,
         "data": source.describe(),
     }
     by_id = dict(zip([comparison.id for comparison in source.records], rewards, strict=True))

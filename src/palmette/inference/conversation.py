@@ -106,6 +106,19 @@ class Conversation:
         self._tokens: tuple[int, ...] = ()  # in the cache
         self._random = np.random.default_rng(self._generation.seed)
 
+    def go_on(self, said: Sequence[tuple[str, str]]) -> None:
+        """Go on after other messages and replies. What they share with the last ones is not read again.
+
+        Args:
+            said: messages, each with its reply. One without any text is left out with its message.
+        """
+        turns = (
+            (Message("user", (Piece(one),)), Message("assistant", (Piece(reply),)))
+            for one, reply in said
+            if reply.strip()
+        )
+        self._messages = [*self._system, *(message for turn in turns for message in turn)]
+
     @property
     def num_turns(self) -> int:
         """The number of messages and replies, without the system message."""

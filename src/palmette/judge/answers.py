@@ -8,46 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from palmette.data.records import check_unicode
 from palmette.data.text import short
 from palmette.data.values import as_id
-from palmette.endpoint.client import Client
-from palmette.endpoint.settings import Endpoint
 from palmette.errors import DataError, RunError
-from palmette.inference.answerer import load_answerer
-from palmette.inference.conversation import Conversation, Generation
 from palmette.judge.rows import read_rows
+from palmette.judge.writers import Asked, Writer, local_writer
 from palmette.progress import progress
 from palmette.run import append_line, read_log, write_text
 
 _COLUMNS = "Each row needs 'question_id' and 'choices', or 'instruction' and 'output'."
 _ONE_MODEL = "Give the answers of each model in a file of its own."
 SUFFIXES = (".json", ".jsonl")
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What models are asked.
-
-    Attributes:
-        id: its id.
-        turns: the user's messages.
-        category: its category, or "".
-        temperature: how freely replies are drawn.
-    """
-
-    id: str
-    turns: tuple[str, ...]
-    category: str = ""
-    temperature: float = 0.0
-
-
-# Writes the replies to what is asked, one to each message.
-Writer = Callable[[Asked], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,39 +158,3 @@ def _generate(
     finally:
         bar.close()
     return found
-
-
-def endpoint_writer(endpoint: Endpoint, max_new_tokens: int, seed: int = 0) -> Writer:
-    """What asks a model behind an endpoint for its replies. Parameters of the endpoint go before the arguments.
-
-    Raises:
-        EndpointError: the URL, a parameter or the key's variable is not valid.
-    """
-
-    def write(asked: Asked) -> list[str]:
-        given = {"temperature": asked.temperature, "max_tokens": max_new_tokens, "seed": seed, **endpoint.parameters}
-        client, messages, replies = Client(replace(endpoint, parameters=given)), list[dict[str, str]](), list[str]()
-        for turn in asked.turns:
-            messages.append({"role": "user", "content": turn})
-            replies.append(client.complete(messages).text)
-            messages.append({"role": "assistant", "content": replies[-1]})
-        return replies
-
-    return write
-
-
-def local_writer(model: str, max_new_tokens: int, seed: int = 0) -> Writer:
-    """What writes the replies of a model, loaded by its name.
-
-    Raises:
-        ModelError: the model cannot be used.
-        RunError: the run is not finished.
-    """
-    loaded = load_answerer(model, calibrated=False).loaded
-
-    def write(asked: Asked) -> list[str]:
-        generation = Generation(temperature=asked.temperature, max_new_tokens=max_new_tokens, seed=seed)
-        talk = Conversation(loaded.model, loaded.tokenizer, generation=generation)
-        return [talk.reply(turn).text for turn in asked.turns]
-
-    return write

@@ -109,6 +109,10 @@ class PairJudged:
 
 
 def _likeliest(odds: Odds) -> Choice:
+    """The likeliest verdict. Between two answers that are equally likely to be better it is a tie."""
+    one, other, tie = (odds.get(word, 0.0) for word in ("A", "B", "tie"))
+    if one == other and one >= tie:
+        return "tie"
     return max((word for word in CHOICES if word in odds), key=lambda word: odds[word])
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from palmette.data.values import as_id
 from palmette.errors import DataError
-from palmette.judge.answers import Answers, Asked, answers_of, read_answers
+from palmette.judge.answers import Answers, answers_of, read_answers
 from palmette.judge.folder import begin, finish
 from palmette.judge.grades import Grade, Graded, summarise
 from palmette.judge.judging import Judge, Pair, PairJudged, expected_grade, judge_cases, judge_pairs, signature
@@ -25,6 +25,7 @@ from palmette.judge.rows import read_rows
 from palmette.judge.spec import JudgeSpec, open_judge
 from palmette.judge.trust import check_trusted
 from palmette.judge.wording import Case
+from palmette.judge.writers import Asked
 from palmette.run import environment, write_text
 
 FIGURES = "mt_bench.json"

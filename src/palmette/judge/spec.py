@@ -89,6 +89,20 @@ def read_judge(name: str) -> JudgeSpec:
     return JudgeSpec(kind, values[kind], prompt)
 
 
+def read_endpoint(name: str) -> Endpoint | None:
+    """The endpoint that a YAML file describes. None for the name of a model or of any other file.
+
+    Raises:
+        DataError: the file describes none.
+    """
+    if expand(name).suffix.lower() not in _YAML:
+        return None
+    endpoint = read_judge(name).endpoint
+    if endpoint is None:
+        raise DataError(f"{name} describes no endpoint", "It needs the key 'endpoint', with 'url' and 'model'.")
+    return endpoint
+
+
 def _endpoint(values: Any, name: str) -> Endpoint:
     known = [field.name for field in fields(Endpoint)]
     if not isinstance(values, dict) or not all(isinstance(values.get(key), str) for key in ("url", "model")):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from palmette.store.chain import Chain
+from palmette.store.columns import ROW_ID
 
 CHAIN = Chain("palmette.review", "review_version", "the review")
 METADATA = sa.MetaData()
-_ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite counts up no other type
 
 documents = sa.Table(
     "review_documents",
@@ -37,7 +37,7 @@ audit = sa.Table(
 events = sa.Table(
     "review_events",
     METADATA,
-    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("id", ROW_ID, primary_key=True, autoincrement=True),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("time", sa.Text, nullable=False),
     sa.Column("annotator", sa.Text, nullable=False),
@@ -51,6 +51,6 @@ events = sa.Table(
     sa.Column("verdict", sa.Text),
     sa.Column("answer", sa.JSON(none_as_null=True)),
     sa.Column("seconds", sa.Double),
-    sa.Column("undoes", _ID, sa.ForeignKey("review_events.id")),
+    sa.Column("undoes", ROW_ID, sa.ForeignKey("review_events.id")),
     sqlite_autoincrement=True,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -12,6 +13,7 @@ from palmette.errors import DataError, PalmetteError
 from palmette.review.desk import Desk
 from palmette.review.showing import Run
 
+_log = logging.getLogger(__name__)
 _LOOK = 5.0  # seconds between two looks for a newer run
 
 # Gives the name of the newest run that was made of a run, or None. Loads a run by its name.
@@ -79,6 +81,7 @@ class Succession:
             answers.check()
         except PalmetteError as error:
             self.failure = error
+            _log.error("the newer run %s cannot be reviewed: %s", name, error)
             return
         self._desk.replace(run, answers)
         with self._lock:

@@ -14,13 +14,13 @@ from palmette.arena.prompts import Prompt, read_prompts
 from palmette.errors import DataError, RunError, reason_of
 from palmette.inference.names import resolve_model
 from palmette.judge import answers
-from palmette.judge.answers import Answers, Asked
-from palmette.judge.spec import read_judge
+from palmette.judge.answers import Answers
+from palmette.judge.spec import read_endpoint
+from palmette.judge.writers import Asked, EndpointWriter
 from palmette.lock import locked
 from palmette.run import check_same, write_json
 
 _JOB = "job.json"
-_YAML = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,21 @@ class Replying:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampled:
+    """What was sampled.
+
+    Attributes:
+        num_prompts: the number of prompts.
+        entries: all models of the folder.
+        costs: {model behind an endpoint: what its answers of this job cost}, where its prices are known.
+    """
+
+    num_prompts: int
+    entries: list[Entry]
+    costs: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class _Source:
     """Where the answers of a model come from.
 
@@ -46,14 +61,16 @@ class _Source:
         model: its name.
         base: the model that it was trained from, if that is known.
         take: gives the answers to what is asked, with a file that keeps them.
+        cost: what they have cost so far.
     """
 
     model: str
     base: str
     take: Callable[[Sequence[Asked], Path], Answers]
+    cost: Callable[[], float | None] = lambda: None
 
 
-def sample_answers(prompts: str, models: Sequence[str], out: Path, replying: Replying) -> tuple[int, list[Entry]]:
+def sample_answers(prompts: str, models: Sequence[str], out: Path, replying: Replying) -> Sampled:
     """Write the answers of models to prompts, one model after the other. A job that was stopped goes on.
 
     The same folder takes further models later.
@@ -63,9 +80,6 @@ def sample_answers(prompts: str, models: Sequence[str], out: Path, replying: Rep
         models: names of models and runs, files of answers (.json, .jsonl), and YAML files that describe an endpoint.
         out: the folder of the arena.
         replying: how replies are written.
-
-    Returns:
-        The number of prompts, and all models of the folder.
 
     Raises:
         DataError: there are no such prompts, two models have one name, or a file lacks an answer.
@@ -90,9 +104,10 @@ def sample_answers(prompts: str, models: Sequence[str], out: Path, replying: Rep
         write_entries(out, entries)
         for source in sources:
             entry = next(entry for entry in entries if entry.model == source.model)
-            turns = [Asked(one.id, one.turns, one.category, replying.temperature) for one in asked]
+            turns = [Asked(one.id, one.turns, one.category, replying.temperature, one.document) for one in asked]
             source.take(turns, out / entry.answers)
-    return len(asked), entries
+    costs = {source.model: source.cost() for source in sources}
+    return Sampled(len(asked), entries, {model: cost for model, cost in costs.items() if cost is not None})
 
 
 def _begin(out: Path, asked: Sequence[Prompt], replying: Replying) -> None:
@@ -124,16 +139,14 @@ def _source(name: str, replying: Replying) -> _Source:
     if name.endswith(answers.SUFFIXES):
         found = answers.read_answers(name)
         return _Source(found.model, "", lambda asked, store: _copied(found, asked, store, name))
-    if name.endswith(_YAML):
-        endpoint = read_judge(name).endpoint
-        if endpoint is None:
-            raise DataError(f"{name} describes no endpoint", "It needs the key 'endpoint', with 'url' and 'model'.")
+    endpoint = read_endpoint(name)
+    if endpoint is not None:
+        writer = EndpointWriter(endpoint, length, seed)
         return _Source(
             endpoint.model,
             "",
-            lambda asked, store: answers.written_answers(
-                endpoint.model, asked, store, lambda: answers.endpoint_writer(endpoint, length, seed)
-            ),
+            lambda asked, store: answers.written_answers(endpoint.model, asked, store, lambda: writer),
+            lambda: writer.cost,
         )
     return _Source(
         name,

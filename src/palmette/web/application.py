@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from http import HTTPStatus
 from importlib import resources
@@ -22,6 +23,7 @@ from palmette.errors import PalmetteError, RunError
 from palmette.web.gate import Gate, refusal
 from palmette.web.sessions import Session, Sessions
 
+_log = logging.getLogger(__name__)
 _STATIC = Path(str(resources.files("palmette.web").joinpath("static")))
 _PAGE_STYLE = Path(str(resources.files("palmette.pages").joinpath("templates", "page.css")))
 TEMPLATES = jinja2.Environment(
@@ -70,10 +72,14 @@ def current_session(request: Request) -> Session:
 
 @contextlib.contextmanager
 def storing() -> Iterator[None]:
-    """Refuse in words what a store cannot take, since the disk is full, say. Nothing was stored then."""
+    """Refuse in words what a store cannot take, since the disk is full, say. Nothing was stored then.
+
+    Pages say so in their own words, so the reason is logged for whoever started the server.
+    """
     try:
         yield
     except RunError as error:
+        _log.error("%s", error)
         raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, error.problem, error.way_out) from error
 
 

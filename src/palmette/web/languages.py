@@ -1,8 +1,8 @@
 """The languages of pages: the texts of each, and which one a browser gets.
 
-Texts lie in `texts/LANGUAGE.json`. A text that depends on a number is an object with a form for each plural category of
-Unicode's CLDR: "one" and "other" in English, "one", "few", "many" and "other" in Russian. The page chooses among them
-with `Intl.PluralRules`, which follows the same rules.
+Texts lie in `texts/LANGUAGE/ROOM.json`, and those of all rooms in `common.json` beside them. A text that depends on a
+number is an object with a form for each plural category of Unicode's CLDR: "one" and "other" in English, "one", "few",
+"many" and "other" in Russian. The page chooses among them with `Intl.PluralRules`, which follows the same rules.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import functools
 import json
 from collections.abc import Mapping
 from importlib import resources
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 Texts: TypeAlias = Mapping[str, str | Mapping[str, str]]
+Room = Literal["arena", "review"]
 
 # What each language is called in itself. The first is that of browsers that ask for none of them.
 LANGUAGES = {"en": "English", "ru": "Русский"}
@@ -21,10 +22,12 @@ COOKIE = "palmette-language"
 
 
 @functools.cache
-def texts_of(language: str) -> Texts:
-    """The texts of a language, by their keys."""
-    path = resources.files("palmette.web").joinpath("texts", f"{language}.json")
-    found: Texts = json.loads(path.read_text(encoding="utf-8"))
+def texts_of(room: Room, language: str) -> Texts:
+    """The texts of a room in a language, by their keys."""
+    folder = resources.files("palmette.web").joinpath("texts", language)
+    found: dict[str, str | Mapping[str, str]] = {}
+    for name in ("common", room):
+        found |= json.loads(folder.joinpath(f"{name}.json").read_text(encoding="utf-8"))
     return found
 
 

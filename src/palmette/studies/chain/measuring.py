@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
+from palmette.arena.source import open_votes
 from palmette.data.records import DataSet
 from palmette.errors import DataError, PalmetteError, RunError
 from palmette.evaluate.comparisons import score_comparisons, was_learned
@@ -204,7 +205,7 @@ def _rank(stage: ChainStage, data: str | None, say: Say) -> None:
     """
     if data is None:
         raise RunError("the stage that evaluate.comparisons names failed", "Fix that stage first.")
-    _, source, rewards = score_comparisons(stage.result, data)
+    _, source, rewards = score_comparisons(stage.result, data, opened=open_votes(data))
     if was_learned(stage.result, source.sha256):
         raise DataError(
             f"evaluate.comparisons: {data} is what the reward model was trained on", "Name comparisons of other data."
@@ -215,7 +216,10 @@ def _rank(stage: ChainStage, data: str | None, say: Say) -> None:
 
 
 def _data_hash(data: str) -> str:
-    """The hash of a file. A source that is not a file, such as a built-in one, keeps its name."""
+    """The hash of a file, or of an arena's votes. Another source, such as a built-in one, keeps its name."""
+    votes = open_votes(data)
+    if votes is not None:
+        return votes[0]
     path = expand(data)
     return sha256(path.read_bytes()).hexdigest() if path.is_file() else data
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from palmette.arena.chats import Chats, Speaker
 from palmette.arena.desk import Desk
 from palmette.arena.folder import Arena
 from palmette.arena.store import VoteStore
@@ -23,11 +24,13 @@ class OpenArena:
         app: the application.
         sessions: the tokens of the voters.
         desk: what shows pairs of answers and takes votes.
+        chats: the conversations with two models at once, if there are models to talk with.
     """
 
     app: Gate
     sessions: Sessions
     desk: Desk
+    chats: Chats | None
 
 
 def open_arena(
@@ -38,6 +41,7 @@ def open_arena(
     names: Sequence[str],
     port: int,
     with_named: bool = False,
+    speakers: Sequence[Speaker] = (),
     source: random.Random | None = None,
 ) -> OpenArena:
     """Put an arena together.
@@ -49,11 +53,13 @@ def open_arena(
         names: the names and addresses under which browsers reach the server.
         port: its port.
         with_named: see `Desk`.
+        speakers: models that people can talk with. None, or at least two.
         source: see `Desk`.
 
     Raises:
-        DataError: there is nothing to compare.
+        DataError: there is nothing to compare, or one model to talk with.
     """
-    desk, sessions = Desk(store, arena, with_named=with_named, source=source), Sessions(voters)
-    app = build_application([arena_room(desk)], sessions, host_names(names, port), port=port)
-    return OpenArena(app, sessions, desk)
+    desk = Desk(store, arena, with_named=with_named, chatting=bool(speakers), source=source)
+    chats, sessions = Chats(desk.ledger, speakers, source) if speakers else None, Sessions(voters)
+    app = build_application([arena_room(desk, chats)], sessions, host_names(names, port), port=port)
+    return OpenArena(app, sessions, desk, chats)

@@ -46,7 +46,6 @@ def open_review(
     names: Sequence[str],
     port: int,
     choosing: Choosing | None = None,
-    after: str = "",
     newer: tuple[Find, Open] | None = None,
     also: Sequence[Compared] = (),
 ) -> Review:
@@ -62,7 +61,6 @@ def open_review(
         names: the names and addresses under which browsers reach the server.
         port: its port.
         choosing: how questions are chosen.
-        after: what to do when all questions are judged, for the page.
         newer: what looks for a newer run, and what loads it.
         also: runs that the model is compared with, for the strategy "disagreement".
 
@@ -74,6 +72,6 @@ def open_review(
     desk = Desk(store, documents, answers, run, choosing)
     sessions = Sessions(annotators)
     succession = Succession(desk, *newer) if newer is not None else None
-    app = build_application([review_room(desk, data, after, succession)], sessions, host_names(names, port), port=port)
+    app = build_application([review_room(desk, data, succession)], sessions, host_names(names, port), port=port)
     answers.start()
     return Review(app, sessions, desk, answers)

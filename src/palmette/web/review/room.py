@@ -1,19 +1,19 @@
 """The routes of the review: the page, what it asks for, and what it sends.
 
 All places in JSON are code points of the document of record. The page turns them into the UTF-16 units that browsers
-count, and back (`static/review/offsets.js`). It sends the text of a span along, and a slice that differs is refused.
+count, and back (`static/common/offsets.js`). It sends the text of a span along, and a slice that differs is refused.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import Field
-from starlette.responses import HTMLResponse
 
 from palmette.decode.spans import words
 from palmette.review.desk import Desk
@@ -22,8 +22,12 @@ from palmette.review.keys import Judged
 from palmette.review.showing import Asked
 from palmette.review.state import Judgement
 from palmette.review.succession import Succession
-from palmette.web.application import MAX_SECONDS, TEMPLATES, Body, CurrentSession, Refused, storing
+from palmette.web.application import MAX_SECONDS, Body, CurrentSession, Refused, storing
+from palmette.web.page import add_page
 from palmette.web.sessions import Session
+
+# Why there is no question: the model has not answered any yet, all are judged, or nobody disagrees any more.
+Empty = Literal["reading", "done", "agreed"]
 
 
 class SentSpan(Body):
@@ -63,22 +67,16 @@ class SentUndo(Body):
     verdict: int
 
 
-def review_room(desk: Desk, data: str, after: str = "", succession: Succession | None = None) -> APIRouter:
+def review_room(desk: Desk, data: str, succession: Succession | None = None) -> APIRouter:
     """The routes of a review.
 
     Args:
         desk: what asks questions and takes verdicts.
         data: the name of the data.
-        after: what to do when all questions are judged, for the page.
         succession: what offers newer runs.
     """
-    room, view = APIRouter(), _View(desk, data, after, succession)
-    # Whoever asks gets the page, so it says nothing about the review.
-    html = TEMPLATES.get_template("review.html").render()
-
-    @room.get("/", response_class=HTMLResponse)
-    def page() -> str:
-        return html
+    room, view = APIRouter(), _View(desk, data, succession)
+    add_page(room, "review")
 
     @room.get("/api/review/desk")
     def read_desk(session: CurrentSession) -> dict[str, Any]:
@@ -153,7 +151,6 @@ class _View:
 
     desk: Desk
     data: str
-    after: str
     succession: Succession | None
 
     def state(self, session: Session) -> dict[str, Any]:
@@ -162,7 +159,7 @@ class _View:
             asked = self.desk.ask(session.annotator, session.id)
         shown = None if asked is None else _question(self.desk, asked)
         waiting = asked is None and self.desk.waiting
-        empty = _READING if waiting else f"You have judged every question. {self.after}".strip()
+        empty: Empty = "reading" if waiting else "done"
         return {**self._common(session), "asked": shown, "waiting": waiting, "empty": empty}
 
     def conflict(self, session: Session, after: str | None = None, at: str | None = None) -> dict[str, Any]:
@@ -176,24 +173,27 @@ class _View:
             **self._common(session),
             "asked": shown,
             "waiting": False,
-            "empty": "Nobody disagrees any more.",
+            "empty": "agreed",
             "deciding": True,
             "undoable": self.desk.undoable(session.annotator, decision=True),
         }
 
     def _common(self, session: Session) -> dict[str, Any]:
         progress, newer = self.desk.progress(session.annotator), self.succession
+        chosen = Counter[str]()
+        for strategy, number in progress.strategies.items():
+            chosen[_reason(strategy)] += number
         return {
             "annotator": session.annotator,
             "run": self.desk.run.name,
             "data": self.data,
             "undoable": self.desk.undoable(session.annotator),
-            "progress": {**asdict(progress), "minutes_left": progress.minutes_left},
+            "progress": {**asdict(progress), "strategies": chosen, "minutes_left": progress.minutes_left},
             "conflicts": len(self.desk.conflicts()),
             "deciding": False,
             "newer": newer.offered() if newer else None,
             "preparing": newer.preparing if newer else False,
-            "failure": str(newer.failure) if newer and newer.failure else None,
+            "failed": newer is not None and newer.failure is not None,
         }
 
 
@@ -216,7 +216,11 @@ def _question(desk: Desk, asked: Asked) -> dict[str, Any]:
 
 
 def _conflict(desk: Desk, name: str, judged: Mapping[str, Judgement]) -> dict[str, Any]:
-    """A question on which people disagree, with what each of them said."""
+    """A question on which people disagree, with what each of them said.
+
+    Of those who gave no answer, `said` has what each found wrong: a text, "" for "not in the document", or None where
+    they said that the document holds no answer.
+    """
     question, document = desk.question(name)
     spans: dict[Span, list[str]] = {}
     said = []
@@ -224,16 +228,16 @@ def _conflict(desk: Desk, name: str, judged: Mapping[str, Judgement]) -> dict[st
         if one.answer is not None:
             spans.setdefault(one.answer, []).append(annotator)
         elif one.known == "no answer":
-            said.append(f"{annotator}: not in the document")
+            said.append({"who": annotator, "wrong": None})
         else:
-            wrong = one.shown.span.text if one.shown and one.shown.span else "not in the document"
-            said.append(f"{annotator}: not “{wrong}”")
+            wrong = one.shown.span.text if one.shown and one.shown.span else ""
+            said.append({"who": annotator, "wrong": wrong})
     return {
         "key": name,
         "question": question.text,
         "document": document,
         "blind": True,  # what the model said is of no matter here
-        "why": "People disagree. Decide what is right.",
+        "why": {"reason": "conflict"},
         "max_words": desk.run.max_words,
         "suggestion": None,
         "probability": None,
@@ -243,22 +247,17 @@ def _conflict(desk: Desk, name: str, judged: Mapping[str, Judgement]) -> dict[st
     }
 
 
-# Why a question is asked. Questions of the audit set look like any other that was drawn at random.
-_WHY = {
-    "uncertain": "Asked because the model is unsure: its answers have an entropy of {score:.2f} nats.",
-    "margin": "Asked because the two likeliest answers are close: their margin is {margin:.2f}.",
-    "disagreement": "Asked because several runs disagree, by {score:.2f} nats.",
-    "diverse": "Asked because it is unlike the questions before it.",
-    "overlap": "Asked of several people, to measure how well they agree.",
-    "random": "Asked at random.",
-}
-_READING = "The model is reading. A question comes as soon as it has an answer."
-_BLIND = " The model's answer is hidden, to measure whether it sways people."
+# What the page has words for. Questions of the audit set look like any other that was drawn at random.
+_REASONS = ("uncertain", "margin", "disagreement", "diverse", "overlap")
 
 
-def _why(shown: Shown) -> str:
-    reason = _WHY.get(shown.strategy, _WHY["random"]).format(score=shown.score, margin=1.0 - shown.score)
-    return reason + (_BLIND if shown.blind else "")
+def _reason(strategy: str) -> str:
+    return strategy if strategy in _REASONS else "random"
+
+
+def _why(shown: Shown) -> dict[str, Any]:
+    """Why a question is asked. The score is in nats, but for "margin"."""
+    return {"reason": _reason(shown.strategy), "score": shown.score, "margin": 1.0 - shown.score}
 
 
 def _place(span: Any) -> dict[str, Any]:

@@ -15,12 +15,15 @@ const KEYS = {
   Backspace: "undo",
   KeyN: "names",
 };
-const OWN_KEYS = "a, button, input, select, summary, textarea"; // what uses the space bar itself
+const OWN_KEYS = "a, button, summary"; // what uses the space bar itself
+const TYPING = "input, select, textarea";
+const SCROLLED = "#document:focus-visible"; // reached by Tab, where the space bar scrolls
 
-// What a key asks for. Null for all other keys, for a key that is held down, and for keys of the browser.
+// What a key asks for. Null for all other keys, for a key that is held down, and while somebody types.
 export function actionOf(event) {
   if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey || event.isComposing) return null;
   const element = event.target instanceof Element ? event.target : null;
-  if (event.code === "Space" && element?.closest(OWN_KEYS)) return null;
+  if (element?.closest(TYPING)) return null;
+  if (event.code === "Space" && (element?.closest(OWN_KEYS) || element?.matches(SCROLLED))) return null;
   return KEYS[event.code] ?? null;
 }

@@ -1,92 +1,48 @@
 // The page of the arena: what keys and buttons do to it, and what it says to the server.
 
 import { actionOf } from "./keys.js";
-import { alertOf, page, say, show, text, unsent, unsentOfMine } from "./view.js";
+import { draft, page, show, showRoom } from "./view.js";
 import { $ } from "../common/page.js";
-import { ask, letIn } from "../common/server.js";
+import { Room, say } from "../common/room.js";
+import { text } from "../common/texts.js";
 
-const RETRY = 3000; // milliseconds until an unsent vote is tried again
+const POLL = 700; // milliseconds between two looks at whether both replies are there
+
+const room = new Room({
+  page,
+  who: "voter",
+  desk: "/api/arena/desk",
+  unsent: "palmette-unsent-vote",
+  show,
+  said: (kept) => say(text("said", { said: text(kept.body.said) })),
+  then: follow,
+});
 
 function act(name) {
   if (page.busy) return;
+  const { last, shown } = page;
   if (name === "undo") {
-    if (page.last && !page.last.names) change("/api/arena/undo", () => say(text("undone")));
+    if (last && !last.names) room.change("/api/arena/undo", { vote: last.vote }, () => say(text("undone")));
   } else if (name === "names") {
-    const { last } = page;
-    if (last && last.said !== "skip" && !last.names) change("/api/arena/names", () => say($("last-vote").textContent));
-  } else if (page.asked) {
-    page.busy = true;
-    unsent.set({ voter: page.voter, body: { asked: page.asked.key, said: name, seconds: page.clock.seconds() } });
-    send();
+    const open = last && last.said !== "skip" && !last.names;
+    if (open) room.change("/api/arena/names", { vote: last.vote }, () => say($("last-vote").textContent));
+  } else if (shown?.key && !shown.writing) {
+    room.keep("/api/arena/votes", { asked: shown.key, said: name, seconds: page.clock.seconds() });
   }
 }
 
-let retry = 0;
-
-// Sends the vote that is kept. It stays until the server confirms it.
-async function send() {
-  clearTimeout(retry);
-  const kept = unsentOfMine();
-  if (!kept) return refresh();
-  page.busy = true;
-  try {
-    const state = await ask("/api/arena/votes", kept.body);
-    unsent.clear();
-    alertOf(null);
-    show(state);
-    say(text("said", { said: text(kept.body.said) }));
-  } catch (refused) {
-    if (!("status" in refused)) throw refused;
-    if (refused.status === 422) {
-      unsent.clear(); // it can never be taken
-      await refresh();
-      return alertOf(refused);
-    }
-    alertOf(refused, true);
-    if (refused.status === 0) retry = setTimeout(send, RETRY);
-  }
+function send() {
+  const written = draft();
+  if (page.busy || !page.chat || page.chat.writing || !written.trim()) return;
+  room.change("/api/arena/messages", { chat: page.chat.key, text: written }, () => say(text("writing")));
 }
 
-// Takes back the last vote, or asks for its names.
-async function change(path, done) {
-  page.busy = true;
-  try {
-    const state = await ask(path, { vote: page.last.vote });
-    alertOf(null);
-    show(state);
-    done();
-  } catch (refused) {
-    failed(refused);
-    page.busy = false;
-  }
-}
+let watching = 0;
 
-async function refresh() {
-  page.busy = true;
-  try {
-    const state = await ask("/api/arena/desk");
-    page.voter = state.voter;
-    alertOf(null);
-    if (unsentOfMine()) return await send();
-    show(state);
-  } catch (refused) {
-    failed(refused);
-    if (refused.status === 0) setTimeout(refresh, RETRY);
-  }
-}
-
-function failed(refused) {
-  if (!("status" in refused)) throw refused;
-  alertOf(refused);
-}
-
-async function enter() {
-  try {
-    await letIn();
-  } catch (refused) {
-    return failed(refused);
-  }
-  await refresh();
+// Looks again while models write.
+function follow(state) {
+  clearTimeout(watching);
+  if (state.chat?.writing) watching = setTimeout(() => room.look(), POLL);
 }
 
 document.addEventListener("keydown", (event) => {
@@ -98,8 +54,16 @@ document.addEventListener("keydown", (event) => {
 for (const button of document.querySelectorAll("[data-said]")) {
   button.addEventListener("click", () => act(button.dataset.said));
 }
+for (const button of document.querySelectorAll("[data-room]")) {
+  button.addEventListener("click", () => page.busy || showRoom(button.dataset.room));
+}
 for (const name of ["names", "undo"]) $(name).addEventListener("click", () => act(name));
-$("again").addEventListener("click", send);
-addEventListener("online", () => unsentOfMine() && send());
+$("writing").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+});
+$("message").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) send();
+});
 
-enter();
+room.enter();

@@ -2,11 +2,11 @@
 
 const WAIT = 20_000; // milliseconds
 
+// A request that was refused. Pages say so in words of their own, by the status.
 export class Refusal extends Error {
-  constructor(status, problem, wayOut) {
-    super(problem);
+  constructor(status) {
+    super(`status ${status}`);
     this.status = status;
-    this.wayOut = wayOut;
   }
 }
 
@@ -23,10 +23,9 @@ export async function ask(path, body) {
     response = await fetch(path, options);
     given = await response.json();
   } catch {
-    if (response && !response.ok) throw new Refusal(response.status, "The server failed.", "Look at what it printed.");
-    throw new Refusal(0, "The server cannot be reached.", "");
+    throw new Refusal(response && !response.ok ? response.status : 0);
   }
-  if (!response.ok) throw new Refusal(response.status, given.problem ?? "The server failed.", given.way_out ?? "");
+  if (!response.ok) throw new Refusal(response.status);
   return given;
 }
 

@@ -3,21 +3,30 @@
 import { actionOf } from "./keys.js";
 import { watchPointer } from "./pointer.js";
 import { $ } from "../common/page.js";
-import { ask, letIn } from "../common/server.js";
-import { alertOf, edit, page, passage, say, show, showHead, unsent, unsentOfMine } from "./view.js";
+import { Room, say } from "../common/room.js";
+import { ask } from "../common/server.js";
+import { text } from "../common/texts.js";
+import { edit, page, passage, show, showHead } from "./view.js";
 
 const POLL = 700; // milliseconds between two looks at whether there is a question
-const RETRY = 3000; // milliseconds until an unsent verdict is tried again
 const IDLE = 5000; // milliseconds between two looks where nothing is asked
 const DESK = "/api/review/desk";
 const CONFLICT = "/api/review/conflict";
-const KEPT = "Your verdict is kept in this browser until it can be sent.";
-const SAID = { accept: "Accepted.", reject: "Rejected.", no_answer: "Not in the document.", edit: "Saved.", skip: "Skipped." };
+
+const room = new Room({
+  page,
+  who: "annotator",
+  desk: DESK,
+  unsent: "palmette-unsent",
+  show,
+  said: (kept) => page.asked && say(text(`said_${kept.kind}`)),
+  then: follow,
+});
 
 function beginEdit() {
   page.active = "end";
-  const { asked, text } = page;
-  const first = text.spans.words[0];
+  const { asked } = page;
+  const first = page.text.spans.words[0];
   const span = asked.suggestion ?? asked.candidates[0] ?? (first && { start: first[0], end: first[first.length - 1] });
   if (!span) return;
   edit({ start: span.start, end: span.end });
@@ -48,7 +57,7 @@ function act(action) {
       if (!asked.blind) judge(action.name, action.name === "accept" ? asked.suggestion : null);
       break;
     case "skip":
-      if (page.deciding) look(CONFLICT + "?after=" + encodeURIComponent(asked.key));
+      if (page.deciding) room.look(CONFLICT + "?after=" + encodeURIComponent(asked.key));
       else judge("skip", null);
       break;
     case "no_answer":
@@ -81,101 +90,39 @@ function act(action) {
 }
 
 function judge(kind, span) {
-  const { text, offsets } = page.text;
-  page.busy = true;
+  const { text: whole, offsets } = page.text;
   const sent = span && {
-    text: text.slice(span.start, span.end),
+    text: whole.slice(span.start, span.end),
     start: offsets.toPoints(span.start),
     end: offsets.toPoints(span.end),
   };
   const said = { span: sent, seconds: page.clock.seconds() };
-  unsent.set({
-    annotator: page.annotator,
-    kind,
-    path: page.deciding ? "/api/review/decisions" : "/api/review/verdicts",
-    body: page.deciding ? { question: page.asked.key, ...said } : { asked: page.asked.key, kind, ...said },
-  });
-  send();
+  if (page.deciding) room.keep("/api/review/decisions", { question: page.asked.key, ...said }, { kind });
+  else room.keep("/api/review/verdicts", { asked: page.asked.key, kind, ...said }, { kind });
 }
 
-let retry = 0;
-
-// Sends the verdict that is kept. It stays until the server confirms it.
-async function send() {
-  clearTimeout(retry);
-  const kept = unsentOfMine();
-  if (!kept) return refresh();
-  page.busy = true;
-  try {
-    const state = await ask(kept.path, kept.body);
-    unsent.clear();
-    alertOf(null);
-    say(SAID[kept.kind]);
-    await show(state);
-    follow(state);
-  } catch (refused) {
-    if (!("status" in refused)) throw refused;
-    if (refused.status === 409 || refused.status === 422) {
-      unsent.clear(); // it can never be taken
-      await refresh();
-      alertOf(refused);
-      return;
-    }
-    if (unsentOfMine()) refused.wayOut = `${refused.wayOut} ${KEPT}`.trim();
-    alertOf(refused);
-    if (refused.status === 0) retry = setTimeout(send, RETRY);
-  }
-}
-
-async function undo() {
+function undo() {
   if (page.undoable === null) return;
-  page.busy = true;
-  try {
-    const state = await ask("/api/review/undo", { verdict: page.undoable });
-    alertOf(null);
-    await show(state);
-    say("Undone.");
-  } catch (refused) {
-    failed(refused);
-    page.busy = false;
-  }
+  room.change("/api/review/undo", { verdict: page.undoable }, () => say(text("undone")));
 }
-
-// Asks what is next, and shows it: another question, or one on which people disagree.
-async function look(path) {
-  page.busy = true;
-  try {
-    const state = await ask(path);
-    page.annotator = state.annotator;
-    alertOf(null);
-    if (unsentOfMine()) return await send();
-    await show(state);
-    follow(state);
-  } catch (refused) {
-    failed(refused);
-    if (refused.status === 0) setTimeout(look, RETRY, path);
-  }
-}
-
-const refresh = () => look(DESK);
 
 let watching = 0;
 
 // Looks again where something is coming: the first answer, or a newer run, for which nobody waits.
 function follow(state) {
   clearTimeout(watching);
-  if (state.waiting) watching = setTimeout(refresh, POLL);
+  if (state.waiting) watching = setTimeout(() => room.look(), POLL);
   else if (state.preparing || !state.asked) watching = setTimeout(watch, state.preparing ? POLL : IDLE);
 }
 
 async function watch() {
   try {
     const state = await ask(DESK);
-    if (state.asked && !page.asked && !page.deciding) return await look(DESK);
+    if (state.asked && !page.asked && !page.deciding) return await room.look();
     showHead({ ...state, deciding: page.deciding });
     follow(state);
   } catch (refused) {
-    failed(refused);
+    room.failed(refused);
   }
 }
 
@@ -185,22 +132,8 @@ async function goOn() {
     showHead({ ...state, deciding: page.deciding });
     follow(state);
   } catch (refused) {
-    failed(refused);
+    room.failed(refused);
   }
-}
-
-function failed(refused) {
-  if (!("status" in refused)) throw refused;
-  alertOf(refused);
-}
-
-async function enter() {
-  try {
-    await letIn();
-  } catch (refused) {
-    return failed(refused);
-  }
-  await refresh();
 }
 
 document.addEventListener("keydown", (event) => {
@@ -223,12 +156,10 @@ $("candidates").addEventListener("click", (event) => {
 $("save").addEventListener("click", () => act({ name: "save" }));
 $("cancel").addEventListener("click", () => act({ name: "cancel" }));
 $("undo").addEventListener("click", () => act({ name: "undo" }));
-$("conflicts").addEventListener("click", () => page.busy || look(CONFLICT));
-$("back").addEventListener("click", () => page.busy || refresh());
+$("conflicts").addEventListener("click", () => page.busy || room.look(CONFLICT));
+$("back").addEventListener("click", () => page.busy || room.look());
 $("go-on").addEventListener("click", goOn);
-$("again").addEventListener("click", send);
-addEventListener("online", () => unsentOfMine() && send());
 
 watchPointer(passage, { ready: () => !page.busy && page.asked, spans: () => page.text.spans, chosen: () => page.chosen, take });
 
-enter();
+room.enter();

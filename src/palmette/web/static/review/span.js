@@ -1,6 +1,6 @@
 // Which spans of a document are allowed, and how the ends of one move. All places are UTF-16 units.
 
-import { countBelow } from "./offsets.js";
+import { countBelow } from "../common/offsets.js";
 
 const NEAR = 64; // units that certainly hold a whole character, as people see characters
 
@@ -35,13 +35,13 @@ export class Spans {
     return { start: this.starts[first], end: last ?? this.lasts[after - 1] };
   }
 
-  // Why the model could not give a span as an answer. An empty text if it could.
+  // Why the model could not give a span as an answer: the key of a text with its values. Null if it could.
   fault(start, end, maxWords) {
     const first = countBelow(this.starts, start);
-    if (this.starts[first] !== start) return "It starts inside a word.";
-    if (this.ends[countBelow(this.ends, end)] !== end) return "It ends inside a word.";
-    const count = countBelow(this.starts, end) - first;
-    return count > maxWords ? `It has ${count} words, more than the ${maxWords} of the longest answer.` : "";
+    if (this.starts[first] !== start) return ["fault_start"];
+    if (this.ends[countBelow(this.ends, end)] !== end) return ["fault_end"];
+    const number = countBelow(this.starts, end) - first;
+    return number > maxWords ? ["fault_long", { number, most: maxWords }] : null;
   }
 
   // The span with one end moved by a word: back for -1, on for 1. The same span where nothing is left that way.

@@ -1,12 +1,13 @@
 // What the page shows: the question with its document, the model's answer, the span that is edited, and the progress.
 
-import { Offsets } from "./offsets.js";
-import { Passage } from "./passage.js";
 import { Spans } from "./span.js";
+import { Offsets } from "../common/offsets.js";
 import { $, make, stopwatch } from "../common/page.js";
-import { Unsent, ask } from "../common/server.js";
+import { Passage } from "../common/passage.js";
+import { say } from "../common/room.js";
+import { ask } from "../common/server.js";
+import { text } from "../common/texts.js";
 
-export const unsent = new Unsent("palmette-unsent");
 export const passage = new Passage($("passage"));
 const documents = new Map(); // by hash: {text, title, offsets, spans}
 export const page = {
@@ -22,32 +23,15 @@ export const page = {
 };
 
 const percent = (share) => {
-  if (share === null) return "unknown";
-  if (share > 0 && share < 0.01) return "under 1 %";
-  return share < 1 && share > 0.99 ? "over 99 %" : Math.round(100 * share) + " %";
+  if (share === null) return text("unknown");
+  if (share > 0 && share < 0.01) return text("under", { number: 1 });
+  return share < 1 && share > 0.99 ? text("over", { number: 99 }) : text("percent", { number: Math.round(100 * share) });
 };
-const count = (number, one, many) => number.toLocaleString("en") + " " + (number === 1 ? one : many);
-
-export function alertOf(refused) {
-  $("alert").hidden = refused === null;
-  if (refused === null) return;
-  $("problem").textContent = refused.message.charAt(0).toUpperCase() + refused.message.slice(1).replace(/\.?$/, ".");
-  $("way-out").textContent = refused.wayOut;
-  $("again").hidden = unsentOfMine() === null;
-}
-
-export function unsentOfMine() {
-  const kept = unsent.get();
-  return kept && kept.annotator === page.annotator ? kept : null;
-}
-
-export function say(text) {
-  $("said").textContent = text;
-}
+const rounded = (number, digits) => Number(number.toFixed(digits));
 
 // What the server says of a place, in units of the page.
-function placed(span, text) {
-  return span && { text: span.text, start: text.offsets.toUnits(span.start), end: text.offsets.toUnits(span.end) };
+function placed(span, { offsets }) {
+  return span && { text: span.text, start: offsets.toUnits(span.start), end: offsets.toUnits(span.end) };
 }
 
 async function documentOf(sha256) {
@@ -82,7 +66,7 @@ export async function show(state) {
     showQuestion();
     return;
   }
-  $("empty").textContent = state.empty;
+  $("empty").textContent = text(`empty_${state.empty}`);
   say($("empty").textContent);
 }
 
@@ -93,14 +77,16 @@ export function showHead(state) {
   $("run").textContent = state.run;
   $("data").textContent = state.data;
   $("conflicts").hidden = state.deciding || state.conflicts === 0;
-  $("conflicts").textContent = `Decide ${count(state.conflicts, "disagreement", "disagreements")}`;
+  $("conflicts").textContent = text("conflicts", { number: state.conflicts });
   $("back").hidden = !state.deciding;
-  $("newer").hidden = !state.newer && !state.preparing && !state.failure;
+  $("newer").hidden = !state.newer && !state.preparing && !state.failed;
   $("go-on").hidden = !state.newer;
   $("go-on").dataset.run = state.newer ?? "";
-  if (state.newer) $("newer-run").textContent = `A newer run is ready: ${state.newer}.`;
-  else if (state.preparing) $("newer-run").textContent = "The newer run is being loaded. Go on meanwhile.";
-  else if (state.failure) $("newer-run").textContent = `The newer run cannot be reviewed: ${state.failure}`;
+  const news = [];
+  if (state.failed) news.push(text("failure"));
+  if (state.newer) news.push(text("newer", { run: state.newer }));
+  if (state.preparing) news.push(text("preparing"));
+  $("newer-run").textContent = news.join(" ");
   showProgress(state.progress);
 }
 
@@ -108,32 +94,41 @@ function showProgress(progress) {
   $("progress").hidden = false;
   $("done").max = Math.max(1, progress.total);
   $("done").value = progress.judged;
-  const shown = [`${progress.judged} of ${count(progress.total, "question", "questions")}`];
-  if (progress.per_minute !== null) shown.push(`${progress.per_minute.toFixed(1)} a minute`);
-  if (progress.minutes_left !== null) shown.push(`about ${duration(progress.minutes_left)} left`);
-  if (progress.accept_rate !== null) shown.push(`${percent(progress.accept_rate)} of the answers accepted`);
-  if (progress.read < progress.questions) shown.push(`the model has answered ${progress.read} of ${progress.questions}`);
-  const strategies = Object.entries(progress.strategies).map(([name, number]) => `${number} ${name}`);
-  const rows = shown.map((text) => make("span", "", text));
-  if (strategies.length) rows.push(make("span", "why", "chosen: " + strategies.join(", ")));
+  const { judged, total, per_minute, minutes_left, accept_rate, read, questions } = progress;
+  const shown = [text("questions", { judged, number: total })];
+  if (per_minute !== null) shown.push(text("rate", { rate: rounded(per_minute, 1) }));
+  if (minutes_left !== null) shown.push(duration(minutes_left));
+  if (accept_rate !== null) shown.push(text("accepted", { share: percent(accept_rate) }));
+  if (read < questions) shown.push(text("answered", { read, total: questions }));
+  const strategies = Object.entries(progress.strategies).map(([name, number]) => text(`chosen_${name}`, { number }));
+  const rows = shown.map((line) => make("span", "", line));
+  if (strategies.length) rows.push(make("span", "why", text("chosen", { list: strategies.join(", ") })));
   $("figures").replaceChildren(...rows);
 }
 
 function duration(minutes) {
-  if (minutes < 1) return "a minute";
-  return minutes < 90 ? count(Math.round(minutes), "minute", "minutes") : count(Math.round(minutes / 60), "hour", "hours");
+  if (minutes < 1) return text("minute_left");
+  const hours = minutes >= 90;
+  return text(hours ? "hours_left" : "minutes_left", { number: Math.round(hours ? minutes / 60 : minutes) });
+}
+
+// Why a question is asked.
+function whyText({ why, blind }) {
+  const { reason, score = 0, margin = 0 } = why;
+  const known = text(`why_${reason}`, { score: rounded(score, 2), margin: rounded(margin, 2) });
+  return blind && reason !== "conflict" ? `${known} ${text("why_blind")}` : known;
 }
 
 function showQuestion() {
   const asked = page.asked;
   $("asked").textContent = asked.question;
-  $("why").textContent = asked.why;
+  $("why").textContent = whyText(asked);
   $("title").textContent = page.text.title;
   $("title").hidden = !page.text.title;
-  $("answer").textContent = asked.suggestion ? asked.suggestion.text : "not in the document";
+  $("answer").textContent = asked.suggestion ? asked.suggestion.text : text("absent");
   $("answer").className = asked.suggestion ? "" : "none";
-  const odds = [["Probability", asked.probability]];
-  if (asked.suggestion) odds.push(["Not in the document", asked.no_answer_probability]);
+  const odds = [[text("probability"), asked.probability]];
+  if (asked.suggestion) odds.push([text("absent_odds"), asked.no_answer_probability]);
   const known = odds.filter(([, share]) => share !== null);
   $("odds").replaceChildren(...known.flatMap(([name, share]) => [make("dt", "", name), make("dd", "", percent(share))]));
   const rows = asked.candidates.map((one, index) => {
@@ -141,18 +136,24 @@ function showQuestion() {
     const chance = make("span", "chance", beside);
     const button = make("button", "", make("kbd", "", String(index + 1)), make("span", "text", one.text), chance);
     button.type = "button";
-    button.setAttribute("aria-label", `Answer ${index + 1}: ${one.text}, ${beside}`);
+    button.setAttribute("aria-label", text("answer", { rank: index + 1, text: one.text, beside }));
     button.dataset.rank = index + 1;
     return make("li", "", button);
   });
   $("candidates").replaceChildren(...rows);
-  $("others-heading").textContent = page.deciding ? "What people said" : "Likeliest answers";
-  $("said-by-others").replaceChildren(...asked.said.map((text) => make("li", "", text)));
+  $("others-heading").textContent = text(page.deciding ? "people_said" : "likeliest");
+  $("said-by-others").replaceChildren(...asked.said.map((one) => make("li", "", saidText(one))));
   for (const name of ["accept", "reject"]) verdictButton(name).disabled = asked.blind;
   edit(null);
   passage.reveal();
   $("asked").focus({ preventScroll: true });
   scrollTo(0, 0);
+}
+
+// What somebody said who gave no answer, and what they found wrong.
+function saidText({ who, wrong }) {
+  if (wrong === null) return text("said_absent", { who });
+  return text("said_wrong", { who, text: wrong || text("absent") });
 }
 
 const verdictButton = (name) => document.querySelector(`[data-verdict="${name}"]`);
@@ -174,7 +175,7 @@ export function edit(span) {
   if (!span) return;
   $("chosen").textContent = page.text.text.slice(span.start, span.end);
   $("fault").textContent = faultOf(span);
-  $("active-end").textContent = page.active;
+  $("moves").textContent = text(`moves_${page.active}`);
   for (const side of document.querySelectorAll("fieldset[data-end], .grip")) {
     side.classList.toggle("active", side.dataset.end === page.active);
   }
@@ -182,6 +183,6 @@ export function edit(span) {
 
 function faultOf(span) {
   const fault = page.text.spans.fault(span.start, span.end, page.asked.max_words);
-  return fault && fault + " The model cannot learn to give it.";
+  return fault ? `${text(...fault)} ${text("fault_learn")}` : "";
 }
 

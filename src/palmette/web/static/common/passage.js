@@ -1,6 +1,6 @@
 // The text of a document on the page: what is marked in it, and which place of it somebody points at.
 
-import { make } from "../common/page.js";
+import { make } from "./page.js";
 
 export class Passage {
   constructor(container) {

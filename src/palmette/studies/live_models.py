@@ -1,0 +1,39 @@
+"""Models that people talk with in the free chat of an arena, loaded and ready."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from palmette.arena.chats import Speaker
+from palmette.arena.naming import names_of
+from palmette.inference.names import resolve_model
+from palmette.judge.spec import read_endpoint
+from palmette.judge.writers import EndpointWriter, LocalWriter
+from palmette.studies.arena_answers import Replying
+
+
+def open_speakers(models: Sequence[str], replying: Replying) -> list[Speaker]:
+    """Load models to talk with. All of them stay in memory.
+
+    Args:
+        models: names of models and runs, and YAML files that describe an endpoint.
+        replying: how replies are written.
+
+    Raises:
+        DataError: a file describes no endpoint.
+        ModelError, EndpointError, RunError: a model cannot be used.
+    """
+    return [_speaker(name, replying) for name in models]
+
+
+def _speaker(name: str, replying: Replying) -> Speaker:
+    endpoint = read_endpoint(name)
+    if endpoint is not None:
+        remote = EndpointWriter(endpoint, replying.max_new_tokens, replying.seed)
+        return Speaker(
+            endpoint.model, names_of(endpoint.model), partial(remote.reply, temperature=replying.temperature)
+        )
+    base = resolve_model(name).base
+    local = LocalWriter(name, replying.max_new_tokens, replying.seed)
+    return Speaker(name, names_of(name, base), partial(local.reply, temperature=replying.temperature))
