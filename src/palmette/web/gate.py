@@ -10,8 +10,9 @@ Not covered: the connection is plain HTTP, so whoever can read the network reads
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -64,6 +65,8 @@ class Gate:
         shorten: the way out for a body that is larger.
         refuse: how refusals are written.
         check: what else refuses a request by its scope, before its body is read.
+        files: the types of bodies that are taken beside JSON, by the path. None of them may be one that browsers send
+            across sites without asking first.
     """
 
     def __init__(
@@ -75,7 +78,9 @@ class Gate:
         shorten: str = "Mark a shorter span.",
         refuse: Refuse = refusal,
         check: Callable[[Scope], JSONResponse | None] = lambda _: None,
+        files: Mapping[str, Collection[str]] = MappingProxyType({}),
     ) -> None:
+        self._files = files
         self._app, self._hosts, self._max_body, self._shorten = app, frozenset(hosts), max_body, shorten
         self._refuse, self._check = refuse, check
 
@@ -126,14 +131,13 @@ class Gate:
                 HTTPStatus.FORBIDDEN, "the request comes from a page of another site", "Use the page of this server."
             )
         # A DELETE has no body, and browsers send none across sites without asking first.
-        if (
-            scope["method"] != "DELETE"
-            and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json"
-        ):
+        kind, files = headers.get("content-type", "").partition(";")[0].strip().lower(), self._files.get(scope["path"])
+        if scope["method"] != "DELETE" and kind != "application/json" and kind not in (files or ()):
+            file = " Or send a file, with its own type." if files else ""
             return self._refuse(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "the body is not JSON",
-                "Send JSON, with the header Content-Type: application/json.",
+                f"Send JSON, with the header Content-Type: application/json.{file}",
             )
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._max_body:
