@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from palmette.inference.names import open_source, run_path
 from palmette.inference.together import open_together
 from palmette.serving.documents import document_of
-from palmette.serving.reader import DocumentReader
+from palmette.serving.model_thread import open_models
 
 DOCUMENT = "The ferry leaves at 7:40 from pier 3, but not in winter. The tower is granite, and white. " * 5
 QUESTIONS = ("When does the ferry leave?", "What is the tower built of?", "Where does the ferry leave from?")
@@ -59,16 +59,16 @@ def one(folder: Path, number: int, *, shared: bool) -> dict[str, float]:
     started = time.perf_counter()
     opened = open_together({name: open_source(name) for name in names}, fewest=2 if shared else number + 1)
     loaded = time.perf_counter() - started
-    readers = {name: DocumentReader(each.answerer, 16_384) for name, each in opened.items()}
+    models = open_models(opened, 16_384)
     document = document_of(DOCUMENT)
     answers: list[float] = []
     switches: list[float] = []
     for question in QUESTIONS:
-        for name, each in opened.items():
+        for model in models.values():
             begun = time.perf_counter()
-            each.place()
+            model.place()
             placed = time.perf_counter()
-            readers[name].answer(document, [question])
+            model.reader.answer(document, [question])
             if question != QUESTIONS[0]:  # which reads the document
                 switches.append(placed - begun)
                 answers.append(time.perf_counter() - begun)

@@ -21,7 +21,7 @@ from palmette.model.loading import LoadedModel
 from palmette.serving.application import build_application
 from palmette.serving.documents import Documents
 from palmette.serving.metrics import Metrics
-from palmette.serving.model_thread import ModelThread, ServedModel
+from palmette.serving.model_thread import ModelThread, ServedModel, open_models
 from palmette.serving.names import allowed_hosts
 from palmette.serving.served import Served
 from palmette.tasks.extractive_qa import ExtractiveQa
@@ -143,11 +143,11 @@ def serving(
         keys: the API keys.
         hold: the models are loaded once this is set. At once if None.
     """
-    models: dict[str, ServedModel] = {}
-    for name, given in answerers.items():
-        placed = given if isinstance(given, Placed) else Placed(given)
-        made = ServedModel.open(placed.answerer, kept_tokens, placed.place)
-        models[name] = replace(made, reader=HeldReader(made.reader))  # type: ignore[arg-type]
+    placed = {name: one if isinstance(one, Placed) else Placed(one) for name, one in answerers.items()}
+    models = {
+        name: replace(model, reader=HeldReader(model.reader))  # type: ignore[arg-type]
+        for name, model in open_models(placed, kept_tokens).items()
+    }
 
     def load() -> Mapping[str, ServedModel]:
         assert hold is None or hold.wait(60)

@@ -122,9 +122,8 @@ def _loader(
 
     def load() -> Mapping[str, ServedModel]:
         from palmette.inference.together import open_together
-        from palmette.serving.model_thread import ServedModel
+        from palmette.serving.model_thread import open_models
 
-        opened = open_together(sources, attention=attention)  # type: ignore[arg-type]
-        return {name: ServedModel.open(one.answerer, kept_tokens, one.place) for name, one in opened.items()}
+        return open_models(open_together(sources, attention=attention), kept_tokens)  # type: ignore[arg-type]
 
     return load

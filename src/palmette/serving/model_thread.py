@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from palmette.decode.prediction import Prediction
+from palmette.decode.prefix_cache import PrefixCache
 from palmette.errors import PalmetteError
 from palmette.inference.answerer import Answerer
+from palmette.inference.together import Placed
 from palmette.serving.jobs import AnswerJob, Job, WriteJob
 from palmette.serving.metrics import Metrics
 from palmette.serving.reader import DocumentReader
@@ -52,9 +54,47 @@ class ServedModel:
     place: Callable[[], bool] = lambda: False
 
     @classmethod
-    def open(cls, answerer: Answerer, kept_tokens: int, place: Callable[[], bool] = lambda: False) -> ServedModel:
-        """A model, made ready. Arguments and errors are those of `DocumentReader`, and `place` is the attribute."""
-        return cls(answerer, DocumentReader(answerer, kept_tokens), Writer(answerer.loaded), place)
+    def open(cls, placed: Placed, kept_tokens: int, cache: PrefixCache | None = None) -> ServedModel:
+        """A model, made ready.
+
+        Args:
+            placed: the model.
+            kept_tokens: as for `DocumentReader`.
+            cache: as for `DocumentReader`. It is emptied when the model's weights are put in place.
+
+        Raises:
+            DataError, RunError: as for `DocumentReader`.
+        """
+
+        def place() -> bool:
+            switched = placed.place()
+            if switched and cache is not None:
+                cache.truncate(0)
+            return switched
+
+        reader = DocumentReader(placed.answerer, kept_tokens, cache)
+        return cls(placed.answerer, reader, Writer(placed.answerer.loaded), place)
+
+
+def open_models(opened: Mapping[str, Placed], kept_tokens: int) -> dict[str, ServedModel]:
+    """Models made ready. Those that share a base also share the memory in which questions are asked.
+
+    Args:
+        opened: the models by name.
+        kept_tokens: how many tokens of documents stay in memory, for each model.
+
+    Raises:
+        DataError, RunError: as for `DocumentReader`.
+    """
+    caches: dict[int, PrefixCache] = {}
+    models: dict[str, ServedModel] = {}
+    for name, placed in opened.items():
+        cache = None
+        if placed.shared:
+            base = id(placed.answerer.loaded.model)
+            cache = caches[base] = caches.get(base) or placed.answerer.span_decoder().new_cache()
+        models[name] = ServedModel.open(placed, kept_tokens, cache)
+    return models
 
 
 class ModelThread:

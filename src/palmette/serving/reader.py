@@ -11,6 +11,7 @@ from palmette.data.records import Document
 from palmette.decode.long_document import FirstLook, LongDocument, Watch
 from palmette.decode.posterior import Decision, SpanPosterior
 from palmette.decode.prediction import Prediction
+from palmette.decode.prefix_cache import PrefixCache
 from palmette.errors import DataError
 from palmette.extraction.reading import FieldDecoder, FieldPrediction
 from palmette.extraction.schema import Schema
@@ -26,6 +27,7 @@ class DocumentReader:
     Args:
         answerer: the model.
         kept_tokens: how many tokens of documents stay in memory. A longer document is read again each time.
+        cache: what questions are asked in, as `SpanDecoder.new_cache` makes it. One of its own if None.
 
     Attributes:
         num_kept_tokens: the number of tokens whose keys and values stayed after the last call. Any thread may read it.
@@ -35,7 +37,7 @@ class DocumentReader:
         RunError: the model was calibrated for another effort.
     """
 
-    def __init__(self, answerer: Answerer, kept_tokens: int) -> None:
+    def __init__(self, answerer: Answerer, kept_tokens: int, cache: PrefixCache | None = None) -> None:
         if answerer.task.reasoning.kind == "rationale":
             raise DataError(
                 f"{answerer.loaded.name} was trained to write a rationale before its answer, and a server answers "
@@ -44,7 +46,7 @@ class DocumentReader:
             )
         self._decoder = answerer.span_decoder()
         self._kept_tokens = kept_tokens
-        self._cache = self._decoder.new_cache()
+        self._cache = cache or self._decoder.new_cache()
         self._open: OrderedDict[str, LongDocument] = OrderedDict()
         self.num_kept_tokens = 0
 
