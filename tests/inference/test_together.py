@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,19 @@ def runs(sft_run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_they_share_a_base_and_answer_as_each_does_alone(runs: list[Path], tiny_folder: Path) -> None:
-    names = [*map(str, runs), str(tiny_folder)]
-    expected = {name: load_answerer(name).answer(TEXT, QUESTIONS) for name in names}
+    base = open_source(tiny_folder)
+    base = replace(base, section=base.section.model_copy(update={"dtype": "float32"}))
+    sources = {**{str(run): open_source(run) for run in runs}, "base": base}
+    names = list(sources)
+    expected = {name: open_answerer(source).answer(TEXT, QUESTIONS) for name, source in sources.items()}
     assert len(set(expected.values())) == len(names), "all answer alike, so nothing is shown"
-    opened = open_together({name: open_source(name) for name in names})
+    opened = open_together(sources)
     assert list(opened) == names
     assert len({id(one.answerer.loaded.model) for one in opened.values()}) == 1
     for name in [*names, *reversed(names)]:
         opened[name].place()
         assert opened[name].answerer.answer(TEXT, QUESTIONS) == expected[name]
-        alone = open_answerer(open_source(name))
+        alone = open_answerer(sources[name])
         assert opened[name].answerer.fitted_for(alone.effort()) == alone.fitted_for(alone.effort())
         assert opened[name].answerer.loaded.content == alone.loaded.content
         assert opened[name].answerer.loaded.name == alone.loaded.name

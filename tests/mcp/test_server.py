@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     (allowed / "deep").mkdir(parents=True)
     (allowed / "ferry.txt").write_text(TEXT)
     (allowed / "deep" / "page.html").write_text(f"<p>{TEXT}</p>")
-    (allowed / "schema.yaml").write_text("fields: {time: When does the ferry leave?}\n")
+    (allowed / "schema.yaml").write_text("fields: {time: 'When does the ferry leave?'}\n")
     (tmp_path / "secret.txt").write_text("The secret is 42.")
     (allowed / "link.txt").symlink_to(tmp_path / "secret.txt")
     (allowed / "out").symlink_to(tmp_path)

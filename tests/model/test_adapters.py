@@ -110,6 +110,7 @@ def test_after_a_switch_that_failed_half_way_the_next_one_is_right(
     assert_same(model, alone(tiny_folder, adapters["one"], "float32"))
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`", "ignore:Setting `save_embedding_layers`")
 def test_what_changes_more_than_linear_layers_is_not_shared(tiny_folder: Path, tmp_path: Path) -> None:
     model = load_model(str(tiny_folder), dtype="float32").model
     shared = SharedWeights(model)

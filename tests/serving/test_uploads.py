@@ -21,12 +21,11 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 
 
 def pdf() -> bytes:
-    """Two pages, the text on the second."""
+    """Two pages, the text on the second, in two lines."""
     stream = io.BytesIO()
     canvas = Canvas(stream)
-    canvas.drawString(72, 700, "Nothing to see here.")
+    canvas.rect(72, 600, 100, 100)
     canvas.showPage()
-    canvas.drawString(72, 700, "A heading")
     for row, line in enumerate((TEXT[:32], TEXT[33:])):
         canvas.drawString(72, 650 - 14 * row, line)
     canvas.save()
@@ -52,14 +51,15 @@ def ask(served: Serving, id_: str) -> Any:
 
 def test_a_pdf_is_answered_with_page_line_and_box(served: Serving) -> None:
     kept = send(served, pdf(), PDF).json()
-    assert (kept["kind"], kept["object"]) == ("pdf", "document")
+    assert (kept["kind"], kept["object"], kept["characters"]) == ("pdf", "document", len(TEXT))
+    assert len(kept["notes"]) == 1
     schema = {"fields": {"pier": "Where from?"}}
     (value,) = served.client.post("/v1/extract", json={"document_id": kept["id"], "schema": schema}).json()["fields"][
         "pier"
     ]["values"]
-    assert (value["text"], value["page"], value["line"]) == ("pier 3", 2, 3)
+    assert (value["text"], value["page"], value["line"]) == ("pier 3", 2, 2)
     found = ask(served, kept["id"])
-    assert (found["answer"], found["place"]["page"], found["place"]["line"]) == ("pier 3", 2, 3)
+    assert (found["answer"], found["place"]["page"], found["place"]["line"]) == ("pier 3", 2, 2)
     ((left, bottom, right, top),) = (box["box"] for box in found["place"]["boxes"])
     assert 72 < left < right < 523
     assert 620 < bottom < 650 < top + 20
@@ -71,7 +71,7 @@ def test_a_pdf_is_answered_with_page_line_and_box(served: Serving) -> None:
         (word(), DOCX, "", "docx"),
         (word(), OCTETS, "contract.docx", "docx"),
         (f"<html><body><h1>Ferries</h1><p>{TEXT}</p></body></html>".encode(), f"{HTML}; charset=utf-8", "", "html"),
-        (f"# Ferries\n\n{TEXT}\n".encode(), "text/markdown", "", "markdown"),
+        (TEXT.encode(), "text/markdown", "", "markdown"),
         (TEXT.encode(), OCTETS, "notes.txt", "text"),
         (pdf(), OCTETS, "", "pdf"),
     ],

@@ -12,6 +12,7 @@ from palmette.inference.base import content_of, load_section
 from palmette.inference.names import ModelSource
 from palmette.model.adapters import SharedWeights
 from palmette.model.attention import AttentionChoice
+from palmette.model.loading import fast_dtype
 
 # A shared base takes the memory of two models, since a copy of its own weights is kept.
 FEWEST = 3
@@ -67,7 +68,7 @@ def _base_key(source: ModelSource, attention: AttentionChoice | None) -> str | N
     if content is None:
         return None
     how = section.model_copy(update={"name": "", "revision": None, **chosen}).model_dump(mode="json")
-    return json.dumps([content, how], sort_keys=True)
+    return json.dumps([content, {**how, "dtype": str(fast_dtype(section.dtype))}], sort_keys=True)
 
 
 def _sharing(sources: Mapping[str, ModelSource], attention: AttentionChoice | None) -> dict[str, Placed]:

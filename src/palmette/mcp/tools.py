@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Awaitable, Callable
 from typing import Annotated, ParamSpec, TypeVar
@@ -82,7 +83,7 @@ class Tools:
 
     async def list_documents(self) -> Documents:
         """List the documents that may be read."""
-        paths, total = self._folders.list()
+        paths, total = await asyncio.to_thread(self._folders.list)
         return Documents(paths=paths, total=total)
 
     async def ask_document(
