@@ -52,7 +52,7 @@ def mcp(
         from palmette.inference.answerer import open_answerer
         from palmette.serving.reader import DocumentReader
 
-        return DocumentReader(open_answerer(source, attention=attention), kept_tokens)  # type: ignore[arg-type]
+        return DocumentReader(open_answerer(source, attention=attention), kept_tokens)
 
     with quick_imports(freeze=True):
         from palmette.mcp.server import serve_stdio

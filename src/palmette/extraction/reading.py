@@ -47,13 +47,11 @@ class Rule:
 
 
 class Fields(Protocol):
-    """What reads fields, such as a `SpanDecoder`.
+    """What reads fields, such as a `SpanDecoder`."""
 
-    Attributes:
-        decision: how the posterior becomes an answer.
-    """
-
-    decision: Decision
+    @property
+    def decision(self) -> Decision:
+        """How the posterior becomes an answer."""
 
     def read_fields(
         self, documents: Iterable[Document], options: Mapping[str, Sequence[str]], least: Mapping[str, float]

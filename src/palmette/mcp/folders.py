@@ -54,7 +54,7 @@ class Folders:
         what = "is a folder, or no plain file" if any(path.exists() for path in inside) else "is not there"
         raise DataError(f"the document {name!r} {what}", "Look at the list of documents.")
 
-    def list(self) -> tuple[list[str], int]:
+    def documents(self) -> tuple[list[str], int]:
         """The documents in all folders with their whole paths, the first ones, and the number of all.
 
         Raises:

@@ -18,7 +18,8 @@ from palmette.serving.documents import Kept
 from palmette.serving.results import Answer, FieldReply, answer_of, field_replies
 
 MOST_QUESTIONS = 200
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PathArgument = Annotated[str, Field(description="The document: a path in one of the folders that may be read.")]
 
@@ -83,7 +84,7 @@ class Tools:
 
     async def list_documents(self) -> Documents:
         """List the documents that may be read."""
-        paths, total = await asyncio.to_thread(self._folders.list)
+        paths, total = await asyncio.to_thread(self._folders.documents)
         return Documents(paths=paths, total=total)
 
     async def ask_document(
