@@ -32,7 +32,7 @@ def mcp(
     kept_tokens: KeptTokensOption = 16_384,
     attention: AttentionOption = None,
 ) -> None:
-    """Read documents for an assistant, over the Model Context Protocol.
+    """Read documents for assistants, over the Model Context Protocol.
 
     Assistants start this command by themselves, and talk to it over standard input and output. It has tools that list
     the documents in the folders, answer questions about one, and read fields out of one. Answers are copied from the

@@ -15,7 +15,7 @@ from palmette import __version__
 from palmette.errors import PalmetteError
 from palmette.serving.errors import ApiError, refuse
 from palmette.serving.keys import KeyCheck
-from palmette.serving.native import DOCUMENTS, document_routes, state_routes
+from palmette.serving.native import DOCUMENTS, document_routes, reading_routes, state_routes
 from palmette.serving.observed import Observed, note_failure, write_line
 from palmette.serving.openai_routes import openai_routes
 from palmette.serving.served import Served, failure
@@ -30,7 +30,7 @@ _GONE = 499  # nobody reads it
 def build_api(served: Served) -> FastAPI:
     """The API, without what stands before it."""
     app = FastAPI(title="Palmette", version=__version__, docs_url=None, redoc_url=None)
-    for routes in (state_routes, openai_routes, document_routes):
+    for routes in (state_routes, openai_routes, document_routes, reading_routes):
         app.include_router(routes(served))
     handlers: Mapping[Any, Any] = {
         ApiError: _on_error,

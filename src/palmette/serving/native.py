@@ -57,7 +57,7 @@ def state_routes(served: Served) -> APIRouter:
 
 
 def document_routes(served: Served) -> APIRouter:
-    """Documents, and what is read out of them."""
+    """Documents that are kept."""
     router, uploads = APIRouter(), Uploads()
 
     class DocumentRoute(APIRoute):
@@ -107,6 +107,13 @@ def document_routes(served: Served) -> APIRouter:
         if not served.documents.remove(id):
             raise _no_document(id)
         return {"id": id, "object": "document", "deleted": True}
+
+    return router
+
+
+def reading_routes(served: Served) -> APIRouter:
+    """What is read out of documents: answers and fields."""
+    router = APIRouter()
 
     @router.post("/v1/answers", response_model=Answers, summary="Answer questions about a document")
     async def answers(body: AnswersRequest, request: Request) -> Response:
