@@ -216,12 +216,18 @@ class ModelThread:
         if not model.writer.is_busy:
             return
         try:
-            passes = TURN if model.place() else 1
+            passes = TURN if self._place(model) else 1
         except Exception as error:
             model.writer.fail(error)
             return
         for _ in range(passes):
             model.writer.step()
+
+    def _place(self, model: ServedModel) -> bool:
+        """Put the weights of a model in place. The result is whether others were there."""
+        switched = model.place()
+        self._metrics.count("switches_total", int(switched))
+        return switched
 
     def _take(self) -> list[AnswerJob]:
         jobs = [job for job in self._jobs if isinstance(job, AnswerJob)]
@@ -249,7 +255,7 @@ class ModelThread:
         model = self.models[first.model]
         reader, questions = model.reader, [question for job in batch for question in job.questions]
         try:
-            model.place()
+            self._place(model)
             if first.schema is not None:
                 return list(reader.extract(first.document, first.schema, read_all=first.read_all, watch=watch))
             return reader.answer(first.document, questions, read_all=first.read_all, watch=watch)
