@@ -54,7 +54,7 @@ def copies(run: Path, folder: Path, number: int) -> list[Path]:
     return made
 
 
-def one(folder: Path, number: int, *, shared: bool) -> dict[str, float]:
+def one(folder: Path, number: int, *, shared: bool) -> dict[str, Any]:
     """What a number of runs cost in this process."""
     process, names = psutil.Process(), [str(folder / f"run-{index}") for index in range(number)]
     before = process.memory_full_info()
@@ -63,6 +63,7 @@ def one(folder: Path, number: int, *, shared: bool) -> dict[str, float]:
     loaded = time.process_time() - started
     models = open_models(opened, 16_384)
     document = document_of(DOCUMENT)
+    said: list[Any] = []
     answers: list[float] = []
     switches: list[float] = []
     for question in QUESTIONS:
@@ -70,7 +71,8 @@ def one(folder: Path, number: int, *, shared: bool) -> dict[str, float]:
             begun = time.process_time()
             model.place()
             placed = time.process_time()
-            model.reader.answer(document, [question])
+            (prediction,) = model.reader.answer(document, [question])
+            said.append([prediction.text, repr(prediction.probability), repr(prediction.no_answer_probability)])
             if question != QUESTIONS[0]:  # which reads the document
                 switches.append(placed - begun)
                 answers.append(time.process_time() - begun)
@@ -81,6 +83,7 @@ def one(folder: Path, number: int, *, shared: bool) -> dict[str, float]:
         "rss": (memory.rss - before.rss) / MIB,
         "answer": statistics.median(answers),
         "switch": statistics.median(switches),
+        "said": said,
     }
 
 
@@ -110,14 +113,18 @@ def main() -> None:
         copies(run_path(arguments.model), folder, max(numbers))
         measured(folder, max(numbers), shared=False)  # what is made once for all later processes
         for number in numbers:
+            said: list[Any] = []
             for shared in (False, True) if number > 1 else (False,):
                 found = measured(folder, number, shared=shared)
+                said.append(found["said"])
                 how = "shared" if shared else "each its own"
                 print(
                     f"| {number} | {how} | {found['load']:.1f} | {found['uss']:.0f} | {found['rss']:.0f} | "
                     f"{found['answer']:.2f} | {found['switch']:.2f} |",
                     flush=True,
                 )
+            if said[0] != said[-1]:
+                raise SystemExit(f"{number} runs answer otherwise with a shared base")
 
 
 if __name__ == "__main__":

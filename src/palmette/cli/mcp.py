@@ -43,18 +43,18 @@ def mcp(
     from palmette.cli.console import stderr
     from palmette.inference.names import open_source
     from palmette.mcp.folders import Folders
+    from palmette.mcp.server import serve_stdio
     from palmette.startup import quick_imports
 
     allowed = Folders(folder)
     source = open_source(named_or_chosen(model, stderr()))
 
     def load() -> DocumentReader:
-        from palmette.inference.answerer import open_answerer
-        from palmette.serving.reader import DocumentReader
+        with quick_imports(freeze=True):
+            from palmette.inference.answerer import open_answerer
+            from palmette.serving.reader import DocumentReader
 
         return DocumentReader(open_answerer(source, attention=attention), kept_tokens)
 
-    with quick_imports(freeze=True):
-        from palmette.mcp.server import serve_stdio
     with contextlib.suppress(KeyboardInterrupt):
         serve_stdio(load, allowed)

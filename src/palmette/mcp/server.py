@@ -7,6 +7,7 @@ output at standard error, so a line that anything else prints does no harm.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mcp.server import MCPServer
 from mcp_types import ToolAnnotations
@@ -15,7 +16,9 @@ from palmette import __version__
 from palmette.mcp.folders import Folders
 from palmette.mcp.tools import Tools, in_words
 from palmette.mcp.worker import Worker
-from palmette.serving.reader import DocumentReader
+
+if TYPE_CHECKING:  # it loads torch, for which no client should wait
+    from palmette.serving.reader import DocumentReader
 
 _INSTRUCTIONS = (
     "Reads documents on this machine, and copies answers from them word for word, with places and probabilities. Ask "

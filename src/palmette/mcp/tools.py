@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,7 +15,11 @@ from palmette.extraction.schema import FieldType, read_schema
 from palmette.mcp.folders import Folders
 from palmette.mcp.worker import Worker
 from palmette.serving.documents import Kept
-from palmette.serving.results import Answer, FieldReply, answer_of, field_replies
+from palmette.serving.results import Answer, FieldReply
+
+if TYPE_CHECKING:  # they load torch, for which no client should wait
+    from palmette.decode.long_document import Watch
+    from palmette.serving.reader import DocumentReader
 
 MOST_QUESTIONS = 200
 P = ParamSpec("P")
@@ -105,15 +109,15 @@ class Tools:
         document does not answer. Ask all questions about a document in one call: it is read once.
         """
         found = self._folders.find(path)
-        kept, predictions = await self._worker.read(
-            found,
-            lambda reader, kept, watch: (
-                kept,
-                reader.answer(kept.document, questions, read_all=read_all, watch=watch),
-            ),
-        )
-        answers = [Answer(**answer_of(*one, kept)) for one in zip(questions, predictions, strict=True)]
-        return AskReply(path=str(found), notes=_notes(kept), answers=answers)
+
+        def work(reader: DocumentReader, kept: Kept, watch: Watch) -> AskReply:
+            from palmette.serving.records import answer_of
+
+            predictions = reader.answer(kept.document, questions, read_all=read_all, watch=watch)
+            answers = [Answer(**answer_of(*one, kept)) for one in zip(questions, predictions, strict=True)]
+            return AskReply(path=str(found), notes=_notes(kept), answers=answers)
+
+        return await self._worker.read(found, work)
 
     async def extract_fields(
         self,
@@ -143,11 +147,15 @@ class Tools:
         if len(schema.fields) > MOST_QUESTIONS:
             raise DataError(f"there are {len(schema.fields)} fields", f"Give {MOST_QUESTIONS} at most.")
         found = self._folders.find(path)
-        kept, predictions = await self._worker.read(
-            found, lambda reader, kept, watch: (kept, reader.extract(kept.document, schema, watch=watch))
-        )
-        replies = {name: FieldReply(**one) for name, one in field_replies(schema, predictions, kept).items()}
-        return ExtractReply(path=str(found), notes=_notes(kept), fields=replies)
+
+        def work(reader: DocumentReader, kept: Kept, watch: Watch) -> ExtractReply:
+            from palmette.serving.records import field_replies
+
+            records = field_replies(schema, reader.extract(kept.document, schema, watch=watch), kept)
+            replies = {name: FieldReply(**record) for name, record in records.items()}
+            return ExtractReply(path=str(found), notes=_notes(kept), fields=replies)
+
+        return await self._worker.read(found, work)
 
 
 def _notes(kept: Kept) -> list[str]:

@@ -8,12 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from palmette.decode.long_document import Watch
 from palmette.documents import read_document
 from palmette.serving.documents import Kept
-from palmette.serving.reader import DocumentReader
+
+if TYPE_CHECKING:  # they load torch, for which no client should wait
+    from palmette.decode.long_document import Watch
+    from palmette.serving.reader import DocumentReader
 
 MOST_KEPT = 8  # files whose text stays in memory
 T = TypeVar("T")
@@ -54,12 +56,12 @@ class Worker:
             if gone.is_set() or self._closed.is_set():
                 raise _GivenUpError
 
-        def done() -> T:
+        def do() -> T:
             reader = self._reader.result()  # this thread has loaded it before
             return work(reader, self._document(path), watch)
 
         try:
-            return await asyncio.wrap_future(self._pool.submit(done))
+            return await asyncio.wrap_future(self._pool.submit(do))
         finally:
             gone.set()
 

@@ -19,6 +19,7 @@ from palmette.serving.documents import Kept
 from palmette.serving.errors import ApiError
 from palmette.serving.jobs import AnswerJob
 from palmette.serving.observed import note
+from palmette.serving.records import answer_of, field_replies
 from palmette.serving.requests import (
     MAX_QUESTIONS,
     AboutDocument,
@@ -28,7 +29,7 @@ from palmette.serving.requests import (
     ignored,
     invalid,
 )
-from palmette.serving.results import Answers, Extraction, KeptDocument, answer_of, field_replies, kept_reply
+from palmette.serving.results import Answers, Extraction, KeptDocument, kept_reply
 from palmette.serving.served import Served, json_reply
 from palmette.serving.uploads import FILE_TYPES, Uploads, content_type
 from palmette.serving.waiting import LOADING_SECONDS, outcome

@@ -16,9 +16,9 @@ from palmette.serving.jobs import AnswerJob, Completion, WriteJob
 from palmette.serving.model_thread import ServedModel
 from palmette.serving.observed import note, note_failure
 from palmette.serving.own_prompt import own_completion, own_question
+from palmette.serving.records import answer_of
 from palmette.serving.replies import DONE, Reply, event
 from palmette.serving.requests import ChatRequest, CompletionRequest, Sampling, ignored, invalid, messages_of
-from palmette.serving.results import answer_of
 from palmette.serving.served import Served, failure, ignored_header, json_reply
 from palmette.serving.waiting import Streamed, check_ready, outcome
 
