@@ -2,8 +2,9 @@
 
 The order is fixed. First the `Host` header must be on a list: a page of another site that made its own name point at
 this machine (DNS rebinding) is stopped here, since the browser still names that site. Then a request that may change
-something must come from a page of ours, and must carry a small body of JSON. Browsers send such a body across sites
-only after asking, and no answer here ever allows it: there are no CORS headers at all.
+something must come from a page of ours, and must carry a small body of JSON, or a file where an application takes
+files. Browsers send such bodies across sites only after asking, and no answer here ever allows it: there are no CORS
+headers at all.
 
 Not covered: the connection is plain HTTP, so whoever can read the network reads the cookie too.
 """
