@@ -22,7 +22,8 @@ OpenAPI schema, which the server gives at `/openapi.json`. The
 
 ## For all requests
 
-- Bodies are JSON, with the header `Content-Type: application/json`, of up to 32 MiB.
+- Bodies are JSON, with the header `Content-Type: application/json`, of up to 32 MiB. Documents may
+  also be files.
 - With an API key, every path but `/health` needs `Authorization: Bearer KEY`.
 - Fields that the server does not know are ignored. The header `X-Palmette-Ignored` lists them.
 - Every reply has the header `X-Request-Id`: the one of the request, or a new one.
@@ -53,8 +54,17 @@ def http_api() -> str:
             said = textwrap.fill(" ".join(operation["description"].split()), 100)
             lines += [f"## {method.upper()} {path}", "", said, ""]
             lines += _fields("The body", _body(operation.get("requestBody")), schema, asked=True)
+            lines += _files(operation.get("requestBody"))
             lines += _fields("The reply", _body(operation["responses"].get("200")), schema, asked=False)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _files(holder: Any) -> list[str]:
+    """A line on the types of files that a body may be."""
+    kinds = [f"`{kind}`" for kind in (holder or {}).get("content", {}) if kind != "application/json"]
+    if not kinds:
+        return []
+    return [*textwrap.wrap(f"Or a file, with its type: {', '.join(kinds)}.", 100, break_on_hyphens=False), ""]
 
 
 def _body(holder: Any) -> str | None:
@@ -67,10 +77,21 @@ def _name(schema: dict[str, Any]) -> str | None:
     return schema["$ref"].rpartition("/")[2] if "$ref" in schema else None
 
 
-def _fields(title: str, name: str | None, schema: dict[str, Any], *, asked: bool) -> Iterator[str]:
-    """A table of the fields of a schema, and tables of those in it. It says what a client has to send."""
+def _fields(
+    title: str, name: str | None, schema: dict[str, Any], *, asked: bool, told: set[str] | None = None
+) -> Iterator[str]:
+    """A table of the fields of a schema, and tables of those in it. It says what a client has to send.
+
+    Args:
+        title: the line before the table.
+        name: the schema. There is no table if it is None.
+        schema: the whole document.
+        asked: whether a client sends it.
+        told: the schemas that have a table already.
+    """
     if name is None:
         return
+    told = set() if told is None else told
     model = schema["components"]["schemas"][name]
     yield from (f"{title}:", "", "| field | type | |", "|---|---|---|")
     inner: dict[str, str] = {}
@@ -81,7 +102,10 @@ def _fields(title: str, name: str | None, schema: dict[str, Any], *, asked: bool
         yield f"| `{field}` | {kind} | {(required + said).strip()} |"
     yield ""
     for each, plural in inner.items():
-        yield from _fields(f"{'Each' if plural else 'It'} has, in `{each}`", each, schema, asked=asked)
+        if each in told:
+            continue
+        told.add(each)
+        yield from _fields(f"{'Each' if plural else 'It'} has, in `{each}`", each, schema, asked=asked, told=told)
 
 
 def _type(value: dict[str, Any], inner: dict[str, str]) -> str:
@@ -93,6 +117,11 @@ def _type(value: dict[str, Any], inner: dict[str, str]) -> str:
         return " or ".join(_type(one, inner) for one in value["anyOf"] if one.get("type") != "null")
     if "enum" in value or "const" in value:
         return " or ".join(f'"{one}"' for one in value.get("enum", [value.get("const")]))
+    if isinstance(value.get("additionalProperties"), dict):
+        items = value["additionalProperties"]
+        if (name := _name(items)) is not None:
+            inner[name] = "each"
+        return f"map of names to {_name(items) or _type(items, inner)}"
     if value.get("type") == "array":
         items = value.get("items", {})
         if (name := _name(items)) is not None:

@@ -53,6 +53,10 @@ class ModelError(PalmetteError):
     """A model that is missing, unsafe to load, or unable to honour the attention mask."""
 
 
+class TooLongError(ModelError):
+    """A text that is longer than what a model reads."""
+
+
 class RunError(PalmetteError):
     """A run folder that exists, is incomplete, or cannot be written."""
 

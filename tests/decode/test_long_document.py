@@ -69,6 +69,33 @@ def test_read_whole_it_answers_as_a_document_that_is_read_once(decoder: SpanDeco
         )
 
 
+OPTIONS = ("at 14", "at 7", "never")
+
+
+def test_options_and_lists_are_those_of_a_document_that_is_read_once(decoder: SpanDecoder) -> None:
+    """A choice and a list with a low least probability, in many windows."""
+    options, least = {"0": OPTIONS}, {"1": 1e-4}
+    want = dict(decoder.read_fields([Document("d", TEXT, tuple(ASKED))], options, least))
+    found = opened(decoder, None).posteriors(ASKED, options=options, least=least)
+    assert found.keys() == want.keys() >= {"options of 0"}
+    for key, expected in want.items():
+        assert {span[0] for span in found[key].spans} == {span[0] for span in expected.spans}
+        assert sorted(span[2] for span in found[key].spans) == pytest.approx(
+            sorted(span[2] for span in expected.spans), rel=1e-5
+        )
+    plain = opened(decoder, None).posteriors(ASKED)["1"]
+    assert len(plain.spans) < len(found["1"].spans), "no more was scored for the list, so nothing is shown"
+
+
+def test_a_first_look_scores_options_in_the_windows_of_their_question(decoder: SpanDecoder) -> None:
+    document = opened(decoder)
+    found = document.posteriors(ASKED[:1], options={"0": OPTIONS})
+    assert found["0"].num_read == found["options of 0"].num_read < document.num_windows
+    whole = document.posteriors(ASKED[:1], options={"0": OPTIONS}, read_all=True)
+    assert whole["0"].num_read == whole["options of 0"].num_read == document.num_windows
+    assert document.num_computed == document.num_windows
+
+
 FORMS: dict[str, dict[str, Any]] = {
     "two turns": {"prompt": load_prompt("two_turn")},
     "placeholders": {"reasoning": Reasoning("blah")},

@@ -53,7 +53,8 @@ def test_bodies_that_are_no_requests_are_refused(served: Serving, body: bytes) -
 
 def test_unknown_paths_and_methods_are_refused_in_the_same_shape(served: Serving) -> None:
     assert served.client.get("/v1/nothing").json()["error"]["type"] == "not_found_error"
-    assert served.client.get("/v1/answers").status_code == 405
+    refused = served.client.get("/v1/answers")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
 
 
 def test_a_file_holds_a_key_a_line(tmp_path: Path) -> None:

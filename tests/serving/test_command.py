@@ -20,6 +20,7 @@ from palmette.cli import packages
 from palmette.web.serving import listen
 from tests.support.command import palmette
 from tests.support.paths import SOURCE
+from tests.support.shared import runs_like
 
 TEXT = "The ferry leaves at 7:40 from pier 3, but not in winter."
 
@@ -77,6 +78,27 @@ def test_what_was_accepted_is_answered_before_the_end(
     assert {json.loads(line)["status"] for line in lines[1:-1]} == {200}
 
 
+def test_every_run_in_a_folder_is_served_under_its_name(
+    started: Any, sft_run: Path, reward_run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs"
+    names = [run.name for run in runs_like(sft_run, folder, 3)]
+    (folder / "liked").symlink_to(reward_run)
+    process, url = started("--runs", str(folder))
+    with httpx2.Client(base_url=url, trust_env=False, timeout=60) as client:
+        assert [one["id"] for one in client.get("/v1/models").json()["data"]] == names
+        asked = {"document": TEXT, "questions": ["When does the ferry leave?"]}
+        for _ in range(2):
+            replies = [client.post("/v1/answers", json={**asked, "model": name}).json() for name in names]
+            probabilities = [reply["answers"][0]["no_answer_probability"] for reply in replies]
+            assert len(set(probabilities)) == len(names)
+        assert "palmette_switches_total 6" in client.get("/metrics").text
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert told.splitlines()[0].startswith("Left out: ")
+    assert "is a reward model" in told.splitlines()[0]
+
+
 def test_a_model_that_cannot_be_loaded_ends_the_command_with_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_folder: Path
 ) -> None:
@@ -85,7 +107,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_command_with_one_line(
 
         raise ModelError("the weights are damaged", "Copy them again.")
 
-    monkeypatch.setattr("palmette.inference.answerer.open_answerer", broken)
+    monkeypatch.setattr("palmette.inference.together.open_answerer", broken)
     assert palmette(monkeypatch, "serve", "--model", tiny_folder, "--port", "0") == 2
     said = capsys.readouterr()
     assert said.out == ""

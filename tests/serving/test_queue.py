@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import socket
@@ -11,12 +12,15 @@ from typing import Any
 
 import httpx2
 import pytest
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
-from palmette.serving.jobs import Job
+from palmette.errors import ModelError, TooLongError
+from palmette.inference.conversation import Generation
+from palmette.serving.jobs import Job, WriteJob
 from palmette.serving.metrics import Metrics
 from palmette.serving.model_thread import ModelThread
-from palmette.serving.waiting import outcome
+from palmette.serving.openai_routes import _Streaming
+from palmette.serving.waiting import Streamed, outcome
 from tests.support.serving import Serving, answerer_of, serving, wait_until
 from tests.support.span_decoding import TEXT
 
@@ -151,3 +155,59 @@ def test_the_log_says_what_happened_and_never_what_was_said(served: Serving) -> 
 def test_ids_of_requests_that_no_log_should_hold_are_replaced(served: Serving, id_: str) -> None:
     response = served.client.get("/health", headers={"X-Request-Id": id_.encode("utf-8")})
     assert response.headers["x-request-id"].startswith("req_")
+
+
+def test_requests_whose_clients_have_gone_hold_no_place_in_the_queue(served: Serving) -> None:
+    """Two places, both taken by clients that go away while another question is answered."""
+    served.thread._max_waiting = 2
+    served.reader.hold.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(served.answers, "Another document.", "Who?")
+        assert served.reader.begun.wait(60)
+        gone = [send(served, "/v1/answers", {"document": TEXT, "questions": ["Who built it?"]}) for _ in range(2)]
+        served.waits_for(2)
+        for opened in gone:
+            opened.close()
+        wait_until(lambda: sum(line["status"] == 499 for line in served.log) == 2)
+        second = pool.submit(served.answers, TEXT, "Where from?")
+        served.waits_for(1)
+        served.reader.hold.set()
+        assert second.result()[0]["answer"] == "pier 3"
+        first.result()
+    assert served.reader.asked == [["Who?"], ["Where from?"]]
+
+
+def test_a_fault_of_the_model_is_no_mistake_of_the_client(served: Serving) -> None:
+    """Numbers that are none, as of a model that was trained with too high a learning rate."""
+    served.reader.broken = ModelError("runs/secret gives probabilities that are not numbers", "Train it again.")
+    failed = served.client.post("/v1/answers", json={"document": TEXT, "questions": ["Who?"]})
+    assert failed.status_code == 500
+    assert "secret" not in failed.text
+    assert served.logged("error")[0]["error"] == "ModelError"
+    served.reader.broken = TooLongError("a question needs 9000 positions, and the limit is 8192", "Shorten it.")
+    assert served.client.post("/v1/answers", json={"document": TEXT, "questions": ["Who?"]}).status_code == 400
+
+
+def test_a_stream_that_was_never_read_is_given_up() -> None:
+    """The client goes before the first byte, so nothing is ever taken from the events."""
+    taken: list[bytes] = []
+
+    async def events() -> Any:
+        taken.append(b"")
+        yield b""
+
+    async def broken(_: Any) -> None:
+        raise OSError("the connection is gone")
+
+    async def received() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def ended() -> WriteJob:
+        job = WriteJob("tiny", "The ferry", Generation())
+        streaming = _Streaming(events(), Streamed(job), {})
+        with contextlib.suppress(OSError, ClientDisconnect, ExceptionGroup):
+            await streaming({"type": "http", "asgi": {"spec_version": "2.4"}}, received, broken)
+        return job
+
+    assert asyncio.run(ended()).gone
+    assert not taken

@@ -114,6 +114,21 @@ def test_a_reply_that_nobody_waits_for_stops_and_makes_room(model: Any, tokenize
     assert result(waiting).text == stock_reply(model, tokenizer, [{"role": "user", "content": QUESTIONS[1]}])
 
 
+def test_prompts_that_nobody_waits_for_leave_the_queue_behind_one_that_has_no_room(model: Any, tokenizer: Any) -> None:
+    writer, jobs = writer_of(model, tokenizer, capacity=60), [chat(question) for question in QUESTIONS]
+    for job in jobs:
+        writer.add(job)
+    writer.step()
+    assert writer.num_waiting == 2
+    jobs[2].gone = True
+    writer.step()
+    assert writer.num_waiting == 1
+    assert jobs[2].done.cancelled()
+    settle(writer)
+    want = stock_reply(model, tokenizer, [{"role": "user", "content": QUESTIONS[1]}])
+    assert result(jobs[1]).text == want
+
+
 def test_after_a_fault_the_next_reply_is_right(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     writer, lost, job = writer_of(model, tokenizer), chat(QUESTIONS[0]), chat(QUESTIONS[1])
     with monkeypatch.context() as broken:

@@ -6,19 +6,22 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx2
 
 from palmette.data.records import Document
 from palmette.decode.prediction import Prediction
+from palmette.extraction.reading import FieldPrediction
+from palmette.extraction.schema import Schema
 from palmette.inference.answerer import Answerer
+from palmette.inference.together import Placed
 from palmette.model.loading import LoadedModel
 from palmette.serving.application import build_application
 from palmette.serving.documents import Documents
 from palmette.serving.metrics import Metrics
-from palmette.serving.model_thread import ModelThread, ServedModel
+from palmette.serving.model_thread import ModelThread, ServedModel, open_models
 from palmette.serving.names import allowed_hosts
 from palmette.serving.served import Served
 from palmette.tasks.extractive_qa import ExtractiveQa
@@ -47,13 +50,21 @@ class HeldReader:
     num_kept_tokens = property(lambda self: self._reader.num_kept_tokens)
 
     def answer(self, document: Document, questions: Sequence[str], **options: Any) -> list[Prediction]:
-        self.begun.set()
-        assert self.hold.wait(60)
-        self.asked.append(list(questions))
-        if self.broken is not None:
-            raise self.broken
+        self._wait(list(questions))
         found: list[Prediction] = self._reader.answer(document, questions, **options)
         return found
+
+    def extract(self, document: Document, schema: Schema, **options: Any) -> list[FieldPrediction]:
+        self._wait([field.question for field in schema.fields])
+        found: list[FieldPrediction] = self._reader.extract(document, schema, **options)
+        return found
+
+    def _wait(self, questions: list[str]) -> None:
+        self.begun.set()
+        assert self.hold.wait(60)
+        self.asked.append(questions)
+        if self.broken is not None:
+            raise self.broken
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,7 @@ def answerer_of(model: Any, tokenizer: Any, prompt: str = "plain") -> Answerer:
 
 @contextlib.contextmanager
 def serving(
-    answerers: Mapping[str, Answerer],
+    answerers: Mapping[str, Answerer | Placed],
     *,
     kept_tokens: int = 10_000,
     max_waiting: int = 64,
@@ -132,10 +143,11 @@ def serving(
         keys: the API keys.
         hold: the models are loaded once this is set. At once if None.
     """
-    models: dict[str, ServedModel] = {}
-    for name, answerer in answerers.items():
-        made = ServedModel.open(answerer, kept_tokens)
-        models[name] = ServedModel(answerer, HeldReader(made.reader), made.writer)  # type: ignore[arg-type]
+    placed = {name: one if isinstance(one, Placed) else Placed(one) for name, one in answerers.items()}
+    models = {
+        name: replace(model, reader=HeldReader(model.reader))  # type: ignore[arg-type]
+        for name, model in open_models(placed, kept_tokens).items()
+    }
 
     def load() -> Mapping[str, ServedModel]:
         assert hold is None or hold.wait(60)

@@ -141,6 +141,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
         "extract": Command("extract:extract", "Read the fields of a schema out of documents, into a table."),
         "chat": Command("chat:chat", "Talk with a model in the terminal."),
         "serve": Command("serve:serve", "Serve models over HTTP, for OpenAI clients and others."),
+        "mcp": Command("mcp:mcp", "Read documents for assistants, over the Model Context Protocol."),
         "mcmc": Command("mcmc:mcmc", "Fill the blanks of a text with an encoder."),
     },
     "Train": {

@@ -25,6 +25,15 @@ ModelsOption = Annotated[
         metavar="[NAME=]MODEL",
     ),
 ]
+RunsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--runs",
+        help="A folder of runs. Each that answers questions is served under its name. Three or more of the same base "
+        "model share it in memory.",
+        **PATH,
+    ),
+]
 HostOption = Annotated[str, typer.Option("--host", help="Address to listen at. 0.0.0.0 lets other machines in.")]
 PortOption = Annotated[
     int, typer.Option("--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free.")
@@ -57,6 +66,7 @@ KeptTokensOption = Annotated[
 def serve(
     *,
     model: ModelsOption = None,
+    runs: RunsOption = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
     api_key_file: KeysOption = None,
@@ -75,16 +85,19 @@ def serve(
     from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr
     from palmette.inference.excerpt import printable
-    from palmette.inference.names import open_source
+    from palmette.inference.names import open_source, runs_in
     from palmette.serving.keys import read_keys
     from palmette.serving.names import allowed_hosts, model_names
     from palmette.startup import quick_imports
     from palmette.web.serving import is_loopback, listen
 
     news = stderr()
-    named = model_names(model or [named_or_chosen(None, news)])
     keys = read_keys(api_key_file, host)
-    sources = {name: open_source(expanded_name(one)) for name, one in named.items()}
+    found, others = runs_in(runs) if runs is not None else ({}, [])
+    for problem in others:
+        news.print(printable(f"Left out: {problem}."))
+    named = model_names([*(model or []), *found] or [named_or_chosen(None, news)])
+    sources = {name: found.get(one) or open_source(expanded_name(one)) for name, one in named.items()}
     with contextlib.closing(listen(host, port)) as opened:
         address, taken = f"[{host}]" if ":" in host else host, opened.getsockname()[1]
         if not is_loopback(host):
@@ -108,12 +121,9 @@ def _loader(
     """What loads the models."""
 
     def load() -> Mapping[str, ServedModel]:
-        from palmette.inference.answerer import open_answerer
-        from palmette.serving.model_thread import ServedModel
+        from palmette.inference.together import open_together
+        from palmette.serving.model_thread import open_models
 
-        return {
-            name: ServedModel.open(open_answerer(source, attention=attention), kept_tokens)  # type: ignore[arg-type]
-            for name, source in sources.items()
-        }
+        return open_models(open_together(sources, attention=attention), kept_tokens)  # type: ignore[arg-type]
 
     return load

@@ -12,8 +12,9 @@ A window is read by itself, and its keys and values are kept. Where windows are 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 from palmette.data.records import Document, Question
@@ -22,7 +23,7 @@ from palmette.decode.posterior import SpanPosterior, WindowScores
 from palmette.decode.prediction import Prediction
 from palmette.decode.prefix_cache import PrefixCache, States
 from palmette.decode.ranking import WindowRanking, by_rank
-from palmette.decode.span_decoder import AskedWindow, SpanDecoder
+from palmette.decode.span_decoder import AskedWindow, SpanDecoder, options_of
 
 KEPT_BYTES = 600 * 2**20  # keys and values of windows in memory
 KEPT_TRIES = 16  # about 13 megabytes each
@@ -102,30 +103,44 @@ class LongDocument:
         """The number of tokens of the document whose keys and values are in memory."""
         return sum(states[0][0].shape[-2] for states in self._states.values())
 
-    def posteriors(self, questions: Sequence[Question], watch: Watch = lambda *_: None) -> dict[str, SpanPosterior]:
-        """The posterior of each question, by its id.
+    def posteriors(
+        self,
+        questions: Sequence[Question],
+        watch: Watch = lambda *_: None,
+        *,
+        options: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        least: Mapping[str, float] = MappingProxyType({}),
+        read_all: bool = False,
+    ) -> dict[str, SpanPosterior]:
+        """The posterior of each question, by its id, and by `options_of(id)` that of its options if it has any.
 
         Args:
             questions: questions with ids of their own.
             watch: told of the progress.
+            options: as for `SpanDecoder.read_fields`. They are scored in the windows that are read for their question.
+            least: as for `SpanDecoder.read_fields`.
+            read_all: whether every window is read for these questions, instead of a first look.
 
         Raises:
             PackingError: a question is so long that it does not fit into a batch with a window of the document.
             ModelError: the model has fewer positions than a window, a question and an answer need.
         """
-        waiting = [AskedQuestion(question, self.num_windows, self._look, self._ranking) for question in questions]
+        look, ranking = (None, None) if read_all else (self._look, self._ranking)
+        waiting = [AskedQuestion(one, self.num_windows, look, ranking, options.get(one.id, ())) for one in questions]
         done: dict[str, SpanPosterior] = {}
         progress = _Progress(watch, waiting)
         while waiting:
-            self._round(waiting, progress)
+            self._round(waiting, progress, least)
             for asked in waiting:
                 posterior = asked.posterior()
                 if asked.is_done(self._decoder.decision.decide(posterior)):
                     done[asked.question.id] = posterior
+                    if asked.options:
+                        done[options_of(asked.question.id)] = asked.option_posterior()
             waiting = [asked for asked in waiting if asked.question.id not in done]
         return done
 
-    def _round(self, waiting: Sequence[AskedQuestion], progress: _Progress) -> None:
+    def _round(self, waiting: Sequence[AskedQuestion], progress: _Progress, least: Mapping[str, float]) -> None:
         """Ask every waiting question in the next windows of its own."""
         tokens = dict(self._decoder.opened(asked.question for asked in waiting))
         wanted: dict[int, list[str]] = {}
@@ -133,19 +148,25 @@ class LongDocument:
             for index in asked.next_windows():
                 wanted.setdefault(index, []).append(asked.question.id)
         by_id = {asked.question.id: asked for asked in waiting}
+        scores = {name: asked.scores for name, asked in by_id.items()}
+        scores |= {options_of(name): asked.option_scores for name, asked in by_id.items()}
 
         def windows() -> Iterator[AskedWindow]:
             for index in sorted(wanted):
-                yield self._reading(index), [(question, tokens[question]) for question in wanted[index]]
+                reading = self._reading(index)
+                yield reading, [(question, tokens[question]) for question in wanted[index]]
+                for question in wanted[index]:
+                    if by_id[question].options:
+                        yield self._decoder.option_window(reading, question, tokens[question], by_id[question].options)
 
-        for jobs in self._decoder.batches(windows()):
+        for jobs in self._decoder.batches(windows(), least):
             states = {}
             for index in sorted({job.reading.index for job in jobs}):
                 states[index] = self._states_of(index, jobs)
                 progress.read(index)
             self._decoder.asking.run(self._cache, jobs, states)
             for job in jobs:
-                by_id[job.question].scores[job.reading.index] = job.answer.search.scores()
+                scores[job.question][job.reading.index] = job.answer.search.scores()
 
     def _reading(self, index: int) -> Reading:
         """A window with its tokens and spans. The last ones are kept."""
@@ -183,17 +204,25 @@ class AskedQuestion:
         num_windows: the number of windows of the document.
         look: how much is read for it. Everything if None.
         ranking: ranks the windows. They are equally likely if None.
+        options: what a choice is made among. Most questions have none.
 
     Attributes:
         scores: what the windows that were read so far gave, by their index.
+        option_scores: what they gave for the options.
         order: the windows that may be read, the likeliest first.
     """
 
     def __init__(
-        self, question: Question, num_windows: int, look: FirstLook | None, ranking: WindowRanking | None
+        self,
+        question: Question,
+        num_windows: int,
+        look: FirstLook | None,
+        ranking: WindowRanking | None,
+        options: Sequence[str] = (),
     ) -> None:
-        self.question = question
+        self.question, self.options = question, options
         self.scores: dict[int, WindowScores] = {}
+        self.option_scores: dict[int, WindowScores] = {}
         self._num_windows, self._look = num_windows, look
         self._prior = None if ranking is None else ranking.prior(question.text)
         order = list(range(num_windows)) if self._prior is None else by_rank(self._prior)
@@ -212,8 +241,15 @@ class AskedQuestion:
 
     def posterior(self) -> SpanPosterior:
         """What the windows that were read so far say."""
-        order = sorted(self.scores)
-        scores = [self.scores[index] for index in order]
+        return self._merged(self.scores)
+
+    def option_posterior(self) -> SpanPosterior:
+        """What the windows that were read so far say about the options."""
+        return self._merged(self.option_scores)
+
+    def _merged(self, by_window: Mapping[int, WindowScores]) -> SpanPosterior:
+        order = sorted(by_window)
+        scores = [by_window[index] for index in order]
         if self._prior is None:
             return SpanPosterior.merge(scores)
         return SpanPosterior.merge(scores, [float(self._prior[index]) for index in order], self._num_windows)

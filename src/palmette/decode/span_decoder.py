@@ -231,6 +231,20 @@ class SpanDecoder:
         trie = span_trie(self._task, document.text, window, self.effort.max_words)
         return Reading(tokens, trie, index, len(windows), document.id)
 
+    def option_window(
+        self, reading: Reading, question: str, tokens: tuple[int, ...], options: Sequence[str]
+    ) -> AskedWindow:
+        """A window in which the options of a question are scored, as branches of the same document.
+
+        Args:
+            reading: the window.
+            question: the id of the question.
+            tokens: the tokens of the question.
+            options: the options.
+        """
+        trie = option_trie(self._task, options)
+        return replace(reading, trie=trie, exhaustive=True), [(options_of(question), tokens)]
+
     def opened(self, questions: Iterable[Question]) -> list[tuple[str, tuple[int, ...]]]:
         """The id and the tokens of each question."""
         return [(one.id, self._task.open_completion(_ANY, one.text).question) for one in questions]
@@ -255,8 +269,7 @@ class SpanDecoder:
                 yield reading, opened
                 for question, tokens in opened:
                     if question in options:
-                        trie = option_trie(self._task, options[question])
-                        yield replace(reading, trie=trie, exhaustive=True), [(options_of(question), tokens)]
+                        yield self.option_window(reading, question, tokens, options[question])
 
     def batches(
         self, asked: Iterable[AskedWindow], least: Mapping[str, float] = MappingProxyType({})

@@ -43,7 +43,19 @@ def read_document(name: str | os.PathLike[str], *, stdin: BinaryIO | None = None
     """
     given = os.fspath(name)
     shown = "standard input" if given == STANDARD_INPUT else given
-    raw = _standard_input(stdin) if given == STANDARD_INPUT else _file(given)
+    return read_content(_standard_input(stdin) if given == STANDARD_INPUT else _file(given), shown)
+
+
+def read_content(raw: bytes, shown: str) -> Extracted:
+    """Read the content of a document as text, as `read_document` does.
+
+    Args:
+        raw: its bytes.
+        shown: its name, for messages. The suffix decides only among kinds that begin alike.
+
+    Raises:
+        DataError: as `read_document` does for what it read.
+    """
     if len(raw) > MAX_BYTES:
         raise DataError(
             f"the document {shown!r} has more than {MAX_BYTES >> 20} MiB", "Split it, or give a part of it."

@@ -10,6 +10,7 @@ from palmette.errors import DataError, kind_of_value
 _TYPES = {"string": "text", "number": "number", "integer": "number", "boolean": "yes/no"}
 _FORMATS = {"date": "date", "date-time": "date", "amount": "amount"}
 _DEEPEST = 20  # references to references
+_MOST_TYPES = 2  # a number or its text, as pydantic writes a Decimal
 
 
 def is_json_schema(settings: Mapping[Any, Any]) -> bool:
@@ -80,6 +81,8 @@ def _resolved(given: Any, document: Mapping[str, Any], where: str, depth: int = 
         if not isinstance(options, list):
             raise DataError(f"{where}: {key!r} is {kind_of_value(options)}", "Write a list of JSON Schemas.")
         found = [option for option in options if option != {"type": "null"}]
+        if len(found) > _MOST_TYPES:  # before they are followed: references to lists of references would never end
+            raise DataError(f"{where} allows several types", "Write one type, and null beside it at most.")
         others = [_resolved(option, document, where, depth + 1) for option in found]
         if {option.get("type") for option in others} == {"number", "string"}:  # how pydantic writes a Decimal
             others = [option for option in others if option["type"] == "number"]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 from palmette.data.records import Document
 from palmette.data.stream import Row
 from palmette.decode.posterior import Decision, SpanPosterior, log_sum_exp
 from palmette.decode.prediction import Candidate, Prediction, find_span
-from palmette.decode.span_decoder import SpanDecoder, options_of
+from palmette.decode.span_decoder import options_of
 from palmette.extraction.schema import Field, Schema
 from palmette.inference.job import answer_record, rounded
 
@@ -46,16 +46,29 @@ class Rule:
     least: float = 0.0
 
 
+class Fields(Protocol):
+    """What reads fields, such as a `SpanDecoder`."""
+
+    @property
+    def decision(self) -> Decision:
+        """How the posterior becomes an answer."""
+
+    def read_fields(
+        self, documents: Iterable[Document], options: Mapping[str, Sequence[str]], least: Mapping[str, float]
+    ) -> Iterator[tuple[str, SpanPosterior]]:
+        """As `SpanDecoder.read_fields`."""
+
+
 class FieldDecoder:
     """Reads the fields of a schema out of documents.
 
     Args:
-        decoder: what answers.
+        decoder: what reads them.
         schema: the fields. A question that a document is asked is that of one of them.
         rules: the rule of each field, by its name. That of the decoder for all if None.
     """
 
-    def __init__(self, decoder: SpanDecoder, schema: Schema, rules: Mapping[str, Rule] | None = None) -> None:
+    def __init__(self, decoder: Fields, schema: Schema, rules: Mapping[str, Rule] | None = None) -> None:
         self._decoder = decoder
         self._fields = {field.question: field for field in schema.fields}
         self._rules = rules or {field.name: Rule(decoder.decision) for field in schema.fields}

@@ -251,7 +251,21 @@ def open_answerer(
     source: ModelSource, *, attention: AttentionChoice | None = None, calibrated: bool = True
 ) -> Answerer:
     """Load a model whose name `open_source` has checked. Arguments and errors are those of `load_answerer`."""
-    loaded = load_merged(source, attention=attention)
+    return answerer_with(load_merged(source, attention=attention), source, calibrated=calibrated)
+
+
+def answerer_with(loaded: LoadedModel, source: ModelSource, *, calibrated: bool = True) -> Answerer:
+    """An answerer of a model that was loaded for it.
+
+    Args:
+        loaded: the model, with its adapter merged.
+        source: what its name stands for.
+        calibrated: whether to use the run's calibration, if it has one.
+
+    Raises:
+        RunError: the run lacks a file, or has a calibration that cannot be read.
+        ModelError: the model cannot honour the attention mask of a tree.
+    """
     check_model(loaded.model, training=False, weights=loaded.content)
     task = recipe_task(source.recipe or Recipe(output=""), loaded.tokenizer)
     trained = source.trained

@@ -97,7 +97,7 @@ def load_merged(source: ModelSource, *, attention: AttentionChoice | None = None
 
 def _prepared_key(section: ModelSection, adapter: Path | None) -> str | None:
     """The hash that merged or cast weights are kept under. None if they are not kept, or if that would save nothing."""
-    content, dtype = _content(section, adapter), fast_dtype(section.dtype)
+    content, dtype = content_of(section, adapter), fast_dtype(section.dtype)
     if content is None or (adapter is None and _stored_dtype(section) in (None, dtype_name(dtype))):
         return None
     made_of = {"content": content, "dtype": str(dtype), "cuda": torch.cuda.is_available(), **conditions()}
@@ -114,7 +114,7 @@ def _stored_dtype(section: ModelSection) -> str | None:
         return None
 
 
-def _content(section: ModelSection, adapter: Path | None) -> str | None:
+def content_of(section: ModelSection, adapter: Path | None) -> str | None:
     """A hash of the files that weights come from. None if it is not known, as of a branch on the hub that may move.
 
     Nor is it for a model with code of its own, or for a quantized base, whose weights are packed as they are loaded.
@@ -161,7 +161,7 @@ def load_section(section: ModelSection, adapter: Path | None = None, prepared: P
         prepared=prepared,
         random=section.init == "random",
     )
-    return replace(loaded, name=section.name, content=_content(section, adapter))
+    return replace(loaded, name=section.name, content=content_of(section, adapter))
 
 
 def model_origin(section: ModelSection, commit: str | None) -> tuple[ModelSection, dict[str, Any]]:

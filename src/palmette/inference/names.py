@@ -18,10 +18,10 @@ from typing import Literal
 from palmette import run
 from palmette.config.recipes import Recipe, load_run_recipe
 from palmette.config.sections import ModelSection
-from palmette.errors import ModelError, RunError, reason_of
+from palmette.errors import ModelError, PalmetteError, RunError, reason_of
 from palmette.files import expand
 from palmette.inference.fingerprint import BASE, check_base
-from palmette.inference.nearby import first_inside, is_local, suggestion
+from palmette.inference.nearby import check_there, first_inside, is_local, suggestion
 from palmette.inference.reader import READER, reader_folder
 from palmette.model.embedded import DEFAULT_MODEL, find_gguf
 from palmette.model.files import has_head
@@ -192,6 +192,28 @@ def open_source(name: ModelName) -> ModelSource:
         _check_folder(source.name, Path(source.section.name))
     check_hub(source.section)
     return source
+
+
+def runs_in(folder: Path) -> tuple[dict[str, ModelSource], list[str]]:
+    """The runs in a folder that answer questions, by their paths, and why the others do not.
+
+    Args:
+        folder: the folder, such as runs.
+
+    Raises:
+        RunError: there is no such folder, or no run in it answers questions.
+    """
+    check_there(folder, "Give a folder that holds runs.")
+    sources: dict[str, ModelSource] = {}
+    others: list[str] = []
+    for entry in sorted(one for one in folder.iterdir() if run.is_run(one)):
+        try:
+            sources[str(entry)] = open_source(str(entry))
+        except PalmetteError as error:
+            others.append(error.problem)
+    if not sources:
+        raise RunError(f"no run in {folder} answers questions", others[0] if others else "Train one: palmette train.")
+    return sources, others
 
 
 def check_answers(source: ModelSource) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn.attention.flex_attention import BlockMask
 
-from palmette.errors import ModelError, PackingError
+from palmette.errors import ModelError, PackingError, TooLongError
 from palmette.model.attention import BACKENDS, expect_mask, native_mask
 from palmette.model.flex import receipt_of, tree_mask
 from palmette.tree.batch import PackedBatch
@@ -245,7 +245,7 @@ def check_positions(model: Any, num_positions: int, what: str) -> None:
         what: what is that long, for the message.
 
     Raises:
-        ModelError: the model has fewer positions. Or its sliding window is shorter, which the explicit mask would
+        TooLongError: the model has fewer positions. Or its sliding window is shorter, which the explicit mask would
             replace. Or its rotary frequencies change for a whole batch once one branch is that long.
     """
     config = model.config.get_text_config()
@@ -260,7 +260,7 @@ def check_positions(model: Any, num_positions: int, what: str) -> None:
         limits.append((reach, f"{rope['rope_type']} frequencies up to there"))
     for limit, why in limits:
         if limit is not None and num_positions > limit:
-            raise ModelError(
+            raise TooLongError(
                 f"{what} needs {num_positions} positions, and the limit of {model_name(model)} is {limit}: {why}",
                 "Split the document, or use a model with a longer context and full attention.",
             )

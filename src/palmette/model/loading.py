@@ -127,7 +127,7 @@ def load_model(
     model.name_or_path = model.config.name_or_path = folder
     _check_embedding(model, tokenizer, name)
     if adapter is not None and prepared is None:
-        model = _with_adapter(model, adapter)
+        model = with_adapter(model, adapter)
     load_pause(model, adapter or Path(folder))
     model = model.to(device).eval()
     if attention in ("auto", "flex"):
@@ -264,7 +264,16 @@ def without_alias_warning() -> Iterator[None]:
         yield
 
 
-def _with_adapter(model: Any, folder: Path) -> Any:
+def with_adapter(model: Any, folder: Path) -> Any:
+    """Put a trained adapter on a model.
+
+    Args:
+        model: the base model, whose modules are wrapped in place.
+        folder: the folder of the adapter.
+
+    Raises:
+        ModelError: it is missing, damaged, or belongs to another model.
+    """
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder} holds no {ADAPTER_WEIGHTS}", "Give the folder of a finished run.")
     from peft import PeftModel  # takes as long to import as a small model to load

@@ -15,10 +15,11 @@ from palmette import __version__
 from palmette.errors import PalmetteError
 from palmette.serving.errors import ApiError, refuse
 from palmette.serving.keys import KeyCheck
-from palmette.serving.native import document_routes, state_routes
+from palmette.serving.native import DOCUMENTS, document_routes, reading_routes, state_routes
 from palmette.serving.observed import Observed, note_failure, write_line
 from palmette.serving.openai_routes import openai_routes
 from palmette.serving.served import Served, failure
+from palmette.serving.uploads import FILE_TYPES
 from palmette.serving.waiting import ClientGoneError
 from palmette.web.gate import Gate
 
@@ -29,7 +30,7 @@ _GONE = 499  # nobody reads it
 def build_api(served: Served) -> FastAPI:
     """The API, without what stands before it."""
     app = FastAPI(title="Palmette", version=__version__, docs_url=None, redoc_url=None)
-    for routes in (state_routes, openai_routes, document_routes):
+    for routes in (state_routes, openai_routes, document_routes, reading_routes):
         app.include_router(routes(served))
     handlers: Mapping[Any, Any] = {
         ApiError: _on_error,
@@ -37,7 +38,7 @@ def build_api(served: Served) -> FastAPI:
         RequestValidationError: _on_invalid,
         HTTPException: _on_http,
         ClientGoneError: _on_gone,
-        Exception: _on_failure,
+        Exception: _on_error,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
@@ -61,18 +62,22 @@ def build_application(
     """
     api = build_api(served)
     gate = Gate(
-        api, hosts=hosts, max_body=MAX_BODY, shorten="Send a shorter document.", refuse=refuse, check=KeyCheck(keys)
+        api,
+        hosts=hosts,
+        max_body=MAX_BODY,
+        shorten="Send a shorter document.",
+        refuse=refuse,
+        check=KeyCheck(keys),
+        files={DOCUMENTS: FILE_TYPES},
     )
     return Observed(gate, served.metrics, log)
 
 
-def _on_error(_request: Request, error: Exception) -> JSONResponse:
-    return failure(error).reply()
-
-
-def _on_failure(request: Request, error: Exception) -> JSONResponse:
-    note_failure(request.scope, error)
-    return failure(error).reply()
+def _on_error(request: Request, error: Exception) -> JSONResponse:
+    refused = failure(error)
+    if refused.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        note_failure(request.scope, error)
+    return refused.reply()
 
 
 def _on_invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -85,7 +90,8 @@ def _on_invalid(_request: Request, error: RequestValidationError) -> JSONRespons
 
 def _on_http(_request: Request, error: HTTPException) -> JSONResponse:
     status = HTTPStatus(error.status_code)
-    return ApiError(status, status.phrase.lower(), "See the reference of the HTTP API.").reply()
+    way_out = "See the reference of the HTTP API."
+    return ApiError(status, status.phrase.lower(), way_out, headers=error.headers).reply()
 
 
 def _on_gone(_request: Request, _error: ClientGoneError) -> Response:

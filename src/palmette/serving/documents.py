@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from palmette.data.records import Document
+from palmette.documents import Extracted
 
-MAX_CHARACTERS = 100_000_000  # of all documents together
+MAX_BYTES = 400_000_000  # of all documents together
 
 
 def document_of(text: str) -> Document:
@@ -19,38 +22,68 @@ def document_of(text: str) -> Document:
     return Document(f"doc-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}", text, ())
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A document, and the way back to line and page if it was sent as a file.
+
+    Attributes:
+        document: the document. Its id is the hash of its text.
+        extracted: what was read from the file. None if the text itself was sent.
+    """
+
+    document: Document
+    extracted: Extracted | None = None
+
+    @classmethod
+    def text(cls, text: str) -> Kept:
+        """A text."""
+        return cls(document_of(text))
+
+    @classmethod
+    def file(cls, extracted: Extracted) -> Kept:
+        """A file that was read."""
+        return cls(document_of(extracted.text), extracted)
+
+    @property
+    def num_bytes(self) -> int:
+        """About how much memory it takes."""
+        pages = None if self.extracted is None else self.extracted.page_map
+        return sys.getsizeof(self.document.text) + (0 if pages is None else pages.boxes.itemsize * len(pages.boxes))
+
+
 class Documents:
     """The documents that were used last, in memory. Used by one thread only.
 
     Args:
-        max_characters: how many characters they have together. Those that were not used for longest go first.
+        max_bytes: how many bytes they take together. Those that were not used for longest go first.
     """
 
-    def __init__(self, max_characters: int = MAX_CHARACTERS) -> None:
-        self._max_characters, self._num_characters = max_characters, 0
-        self._documents: OrderedDict[str, Document] = OrderedDict()
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes, self._num_bytes = max_bytes, 0
+        self._documents: OrderedDict[str, Kept] = OrderedDict()
 
-    def add(self, text: str) -> Document:
-        """Keep a document. The same text twice is kept once."""
-        document = document_of(text)
-        if document.id not in self._documents:
-            self._documents[document.id] = document
-            self._num_characters += len(text)
-        self._documents.move_to_end(document.id)
-        while self._num_characters > self._max_characters and len(self._documents) > 1:
-            self._num_characters -= len(self._documents.popitem(last=False)[1].text)
-        return document
+    def add(self, kept: Kept) -> Kept:
+        """Keep a document. The same text twice is kept once, with the places of the last file that held it."""
+        id_ = kept.document.id
+        if kept.extracted is None and id_ in self._documents:
+            kept = self._documents[id_]
+        self.remove(id_)
+        self._documents[id_] = kept
+        self._num_bytes += kept.num_bytes
+        while self._num_bytes > self._max_bytes and len(self._documents) > 1:
+            self.remove(next(iter(self._documents)))
+        return kept
 
-    def find(self, id_: str) -> Document | None:
+    def find(self, id_: str) -> Kept | None:
         """A document by its id, or None if it was never sent or has gone."""
-        document = self._documents.get(id_)
-        if document is not None:
+        kept = self._documents.get(id_)
+        if kept is not None:
             self._documents.move_to_end(id_)
-        return document
+        return kept
 
     def remove(self, id_: str) -> bool:
         """Forget a document. The result is whether it was there."""
-        document = self._documents.pop(id_, None)
-        if document is not None:
-            self._num_characters -= len(document.text)
-        return document is not None
+        kept = self._documents.pop(id_, None)
+        if kept is not None:
+            self._num_bytes -= kept.num_bytes
+        return kept is not None

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from palmette.data.records import Document
 from palmette.decode.prediction import Prediction
+from palmette.extraction.schema import Schema
 from palmette.inference.conversation import Generation
 from palmette.tree.chat import Message
 
@@ -49,14 +50,16 @@ class AnswerJob(Job):
 
     Attributes:
         document: the document. Its id is the hash of its text.
-        questions: the questions.
+        questions: the questions. With a schema, those of its fields.
         read_all: whether all of a long document is read for each question.
+        schema: the schema whose fields are read, with a `FieldPrediction` for each. None for plain questions.
         made: makes the result of the predictions, in the thread of the models. Just these by default.
     """
 
     document: Document
     questions: Sequence[str]
     read_all: bool = False
+    schema: Schema | None = None
     made: Callable[[Sequence[Prediction]], Any] = tuple
 
 

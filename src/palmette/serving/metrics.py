@@ -10,6 +10,7 @@ _HELP = {
     "requests_total": "Requests by path and status.",
     "questions_total": "Questions about documents.",
     "batches_total": "Calls of a model with such questions.",
+    "switches_total": "Times that the weights of one model took the place of another's.",
     "prompt_tokens_total": "Tokens of prompts.",
     "completion_tokens_total": "Tokens of replies.",
 }

@@ -2,7 +2,7 @@
 
 Questions about one document that wait together are answered in one call, which reads the document once. Replies of free
 text grow together, a token of each in a pass, and answers are given between two passes. So a long reply does not hold
-up a short answer.
+up a short answer. Models that share a base take turns of several passes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from palmette.decode.prediction import Prediction
+from palmette.decode.prefix_cache import PrefixCache
 from palmette.errors import PalmetteError
 from palmette.inference.answerer import Answerer
+from palmette.inference.together import Placed
 from palmette.serving.jobs import AnswerJob, Job, WriteJob
 from palmette.serving.metrics import Metrics
 from palmette.serving.reader import DocumentReader
 from palmette.serving.writer import Writer
 
 MAX_QUESTIONS = 64  # questions of different requests in one call
+# Passes of a writer in a row, once its weights were put in place of another model's, which takes as long as a few.
+TURN = 32
 State = Literal["loading", "ready", "failed"]
 
 
@@ -38,18 +42,59 @@ class ServedModel:
 
     Attributes:
         answerer: the model.
-        reader: answers questions about documents.
+        reader: answers questions about documents, and reads fields.
         writer: writes free text.
+        place: puts the model's weights where those of another one were, and says whether it had to. Called before the
+            reader or the writer is.
     """
 
     answerer: Answerer
     reader: DocumentReader
     writer: Writer
+    place: Callable[[], bool] = lambda: False
 
     @classmethod
-    def open(cls, answerer: Answerer, kept_tokens: int) -> ServedModel:
-        """A model, made ready. Arguments and errors are those of `DocumentReader`."""
-        return cls(answerer, DocumentReader(answerer, kept_tokens), Writer(answerer.loaded))
+    def open(cls, placed: Placed, kept_tokens: int, cache: PrefixCache | None = None) -> ServedModel:
+        """A model, made ready.
+
+        Args:
+            placed: the model.
+            kept_tokens: as for `DocumentReader`.
+            cache: as for `DocumentReader`. It is emptied when the model's weights are put in place.
+
+        Raises:
+            DataError, RunError: as for `DocumentReader`.
+        """
+
+        def place() -> bool:
+            switched = placed.place()
+            if switched and cache is not None:
+                cache.truncate(0)
+            return switched
+
+        reader = DocumentReader(placed.answerer, kept_tokens, cache)
+        return cls(placed.answerer, reader, Writer(placed.answerer.loaded), place)
+
+
+def open_models(opened: Mapping[str, Placed], kept_tokens: int) -> dict[str, ServedModel]:
+    """Models made ready. Those that share a base also share the memory in which questions are asked.
+
+    Args:
+        opened: the models by name.
+        kept_tokens: how many tokens of documents stay in memory, for each model.
+
+    Raises:
+        DataError, RunError: as for `DocumentReader`.
+    """
+    caches: dict[int, PrefixCache] = {}
+    models: dict[str, ServedModel] = {}
+    for name, placed in opened.items():
+        cache = None
+        if placed.shared:
+            base = id(placed.answerer.loaded.model)
+            cache = caches[base] = caches.get(base) or placed.answerer.span_decoder().new_cache()
+        models[name] = ServedModel.open(placed, kept_tokens, cache)
+    return models
 
 
 class ModelThread:
@@ -101,9 +146,17 @@ class ModelThread:
         """
         with self._changed:
             if self.num_waiting >= self._max_waiting:
+                self._drop_gone()
+            if self.num_waiting >= self._max_waiting:
                 raise QueueFullError
             self._jobs.append(job)
             self._changed.notify()
+
+    def _drop_gone(self) -> None:
+        """Give up the jobs in the queue that nobody waits for any more."""
+        for job in [job for job in self._jobs if job.gone]:
+            self._jobs.remove(job)
+            job.drop()
 
     def stop(self) -> None:
         """End the thread once all jobs are done."""
@@ -124,7 +177,7 @@ class ModelThread:
         while self._wait():
             self._answer_next()
             for model in self.models.values():
-                model.writer.step()
+                self._write(model)
 
     def _wait(self) -> bool:
         """Wait for work, and hand the prompts among it to the writers. False if the thread shall end."""
@@ -158,6 +211,24 @@ class ModelThread:
         else:
             self._settle(batch, outcome)
 
+    def _write(self, model: ServedModel) -> None:
+        """Let the replies of a model grow: by a token, or by several if its weights had to be put in place for that."""
+        if not model.writer.is_busy:
+            return
+        try:
+            passes = TURN if self._place(model) else 1
+        except Exception as error:
+            model.writer.fail(error)
+            return
+        for _ in range(passes):
+            model.writer.step()
+
+    def _place(self, model: ServedModel) -> bool:
+        """Put the weights of a model in place. The result is whether others were there."""
+        switched = model.place()
+        self._metrics.count("switches_total", int(switched))
+        return switched
+
     def _take(self) -> list[AnswerJob]:
         jobs = [job for job in self._jobs if isinstance(job, AnswerJob)]
         batch: list[AnswerJob] = []
@@ -181,9 +252,12 @@ class ModelThread:
                 raise _AbandonedError
 
         first = batch[0]
-        reader = self.models[first.model].reader
-        questions = [question for job in batch for question in job.questions]
+        model = self.models[first.model]
+        reader, questions = model.reader, [question for job in batch for question in job.questions]
         try:
+            self._place(model)
+            if first.schema is not None:
+                return list(reader.extract(first.document, first.schema, read_all=first.read_all, watch=watch))
             return reader.answer(first.document, questions, read_all=first.read_all, watch=watch)
         except Exception as error:  # whatever one batch causes, the next ones are answered
             return error
@@ -204,6 +278,6 @@ class ModelThread:
                     job.fail(error)
 
 
-def _kind(job: AnswerJob) -> tuple[str, str, bool]:
-    """What jobs have in common that are answered in one call."""
-    return job.model, job.document.id, job.read_all
+def _kind(job: AnswerJob) -> tuple[str, str, bool, AnswerJob | None]:
+    """What jobs have in common that are answered in one call. One with a schema is answered by itself."""
+    return job.model, job.document.id, job.read_all, None if job.schema is None else job

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from palmette.decode.prediction import Prediction
-from palmette.errors import PalmetteError
-from palmette.serving.documents import document_of
+from palmette.serving.documents import Kept
 from palmette.serving.jobs import AnswerJob, Completion, WriteJob
 from palmette.serving.model_thread import ServedModel
 from palmette.serving.observed import note, note_failure
 from palmette.serving.own_prompt import own_completion, own_question
+from palmette.serving.records import answer_of
 from palmette.serving.replies import DONE, Reply, event
 from palmette.serving.requests import ChatRequest, CompletionRequest, Sampling, ignored, invalid, messages_of
-from palmette.serving.served import Served, answer_of, failure, ignored_header, json_reply
+from palmette.serving.served import Served, failure, ignored_header, json_reply
 from palmette.serving.waiting import Streamed, check_ready, outcome
 
 # Of a request with the model's own prompt, whose answer is not drawn.
@@ -94,16 +96,16 @@ async def _own(
         raise invalid("the model's own prompt has a format of its own", "Leave out response_format.", "response_format")
     names = names + [one for one in _DRAWN if getattr(body, one) is not None]
     text, question = asked
-    document = document_of(text)
+    kept = Kept.text(text)
     note(request.scope, model=name, questions=1, characters=len(text))
 
     def made(predictions: Any) -> tuple[Completion, Prediction]:
-        return own_completion(model.answerer.task, document, question, predictions[0]), predictions[0]
+        return own_completion(model.answerer.task, kept.document, question, predictions[0]), predictions[0]
 
-    job = AnswerJob(name, document, (question,), read_all=True, made=made)
+    job = AnswerJob(name, kept.document, (question,), read_all=True, made=made)
     completion, prediction = await outcome(served.thread, job, request)
     _count(served, request, completion)
-    reply = Reply(name, "chat", {"palmette": answer_of(question, prediction)})
+    reply = Reply(name, "chat", {"palmette": answer_of(question, prediction, kept)})
     if not body.stream:
         return json_reply(reply.whole(completion), names)
     events = reply.first() + reply.piece(completion.text, ()) + reply.last(completion, with_usage=body.wants_usage)
@@ -135,14 +137,30 @@ async def _written(
         try:
             completion = streamed.completion()
         except Exception as error:
-            if not isinstance(error, PalmetteError):
+            refused = failure(error)
+            if refused.status == HTTPStatus.INTERNAL_SERVER_ERROR:
                 note_failure(request.scope, error)
-            yield event(failure(error).body()) + DONE
+            yield event(refused.body()) + DONE
             return
         _count(served, request, completion)
         yield reply.last(completion, with_usage=body.wants_usage)
 
-    return StreamingResponse(events(), media_type="text/event-stream", headers=ignored_header(names))
+    return _Streaming(events(), streamed, ignored_header(names))
+
+
+class _Streaming(StreamingResponse):
+    """Events of a job, which is given up once nobody reads them, even if none was ever sent."""
+
+    def __init__(self, events: AsyncIterator[bytes], streamed: Streamed, headers: dict[str, str]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._streamed = streamed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._streamed.give_up()
 
 
 def _count(served: Served, request: Request, completion: Completion) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -172,8 +172,8 @@ class DocumentRequest(Body):
     text: Annotated[str, Field(min_length=1, description="The text of the document.")]
 
 
-class AnswersRequest(Body):
-    """Questions about a document."""
+class AboutDocument(Body):
+    """What requests about a document share."""
 
     model: Annotated[
         str | None, Field(description="The name of a model. It may be left out if there is one.", max_length=200)
@@ -182,6 +182,11 @@ class AnswersRequest(Body):
     document_id: Annotated[
         str | None, Field(description="In its place, the id that /v1/documents gave it.", max_length=100)
     ] = None
+
+
+class AnswersRequest(AboutDocument):
+    """Questions about a document."""
+
     questions: Annotated[
         list[str], Field(min_length=1, max_length=MAX_QUESTIONS, description="The questions, answered in their order.")
     ]
@@ -191,56 +196,28 @@ class AnswersRequest(Body):
     ] = False
 
 
-class Candidate(BaseModel):
-    """A span of the document that may be the answer."""
+class ExtractRequest(AboutDocument):
+    """A schema, or questions, for a document."""
 
-    text: Annotated[str, Field(description="Its text.")]
-    start: Annotated[int, Field(description="Where it begins in the document, in characters.")]
-    end: Annotated[int, Field(description="Where it ends.")]
-    probability: Annotated[float | None, Field(description="The probability that it is the answer.")]
-
-
-class Answer(BaseModel):
-    """The answer to one question."""
-
-    question: Annotated[str, Field(description="As it was asked.")]
-    answer: Annotated[str | None, Field(description="Copied from the document. null if none is given.")]
-    refusal: Annotated[
-        Literal["absent", "unsure"] | None,
-        Field(description='"absent": the document probably does not answer. "unsure": no answer is likely enough.'),
-    ]
-    start: Annotated[int | None, Field(description="Where the answer begins in the document, in characters.")]
-    end: Annotated[int | None, Field(description="Where it ends.")]
-    probability: Annotated[float | None, Field(description="The probability that the decision is right.")]
-    no_answer_probability: Annotated[
-        float | None, Field(description="The probability that the document does not answer the question.")
-    ]
-    certified: Annotated[
-        bool, Field(description="Whether the decision is proved to be the one that scoring every span would lead to.")
-    ]
-    candidates: Annotated[list[Candidate], Field(description="The best spans, best first.")]
-    num_windows: Annotated[int, Field(description="The number of parts of the document.")]
-    num_read: Annotated[int, Field(description="How many of them were read for this question.")]
-    unread: Annotated[float, Field(description="The probability that the answer stands in a part that was not read.")]
-
-
-class Answers(BaseModel):
-    """Answers to the questions of a request, in their order."""
-
-    id: Annotated[str, Field(description="A new one for each reply.")]
-    object: Annotated[Literal["answers"], Field(description="What this is.")]
-    created: Annotated[int, Field(description="When, in seconds since 1970.")]
-    model: Annotated[str, Field(description="The name of the model.")]
-    document_id: Annotated[str, Field(description="The id of the document, whether or not it is kept.")]
-    answers: Annotated[list[Answer], Field(description="One for each question, in their order.")]
-
-
-class KeptDocument(BaseModel):
-    """A document that the server keeps in memory, until newer ones take its place."""
-
-    id: Annotated[str, Field(description="Made of the hash of the text, so the same text has the same id.")]
-    object: Annotated[Literal["document"], Field(description="What this is.")]
-    characters: Annotated[int, Field(description="The length of the text.")]
+    schema_: Annotated[
+        dict[str, Any] | None,
+        Field(
+            alias="schema",
+            description="The fields to read, as `palmette extract` takes them from a file: "
+            '{"fields": {"total": {"question": "What is the total?", "type": "amount"}}}, or a JSON Schema.',
+        ),
+    ] = None
+    questions: Annotated[
+        list[str] | None,
+        Field(min_length=1, max_length=MAX_QUESTIONS, description="In its place, questions, as of /v1/answers."),
+    ] = None
+    read_all: Annotated[
+        bool | None,
+        Field(
+            description="Read all of a long document, and not just the parts nearest to each question. By default only "
+            "with a schema."
+        ),
+    ] = None
 
 
 def invalid(problem: str, way_out: str, param: str) -> ApiError:

@@ -8,9 +8,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from palmette.decode.prediction import Prediction
-from palmette.errors import PalmetteError
-from palmette.inference.job import answer_record
+from palmette.errors import DataError, PackingError, TemplateError, TooLongError
 from palmette.serving.documents import Documents
 from palmette.serving.errors import ApiError
 from palmette.serving.metrics import Metrics
@@ -18,6 +16,8 @@ from palmette.serving.model_thread import ModelThread, ServedModel
 from palmette.serving.waiting import check_ready
 
 IGNORED = "X-Palmette-Ignored"  # lists the fields of a request that were not looked at
+# What a request can cause. Any other error is a fault of the server or of its model.
+MISTAKES = (DataError, PackingError, TemplateError, TooLongError)
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,11 @@ def failure(error: Exception) -> ApiError:
     """An error as a refusal. One that is no mistake of the client says nothing of what happened inside."""
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, PalmetteError):
+    if isinstance(error, MISTAKES):
         return ApiError(HTTPStatus.BAD_REQUEST, error.problem, error.way_out)
     return ApiError(
         HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed", "Its log has the reason, under the id of the request."
     )
-
-
-def answer_of(question: str, prediction: Prediction) -> dict[str, Any]:
-    """An answer as JSON, with the question and how much was read for it."""
-    read = {"num_read": prediction.num_read, "unread": round(prediction.unread, 6)}
-    return {"question": question, **answer_record(prediction), **read}
 
 
 def json_reply(value: dict[str, Any], names: list[str]) -> JSONResponse:

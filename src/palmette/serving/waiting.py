@@ -98,12 +98,13 @@ class Streamed:
             self._job.done.result()
 
     async def pieces(self) -> AsyncIterator[tuple[str, Sequence[Scored]]]:
-        """The pieces of the text, as they come. The job is given up if nobody takes them any more."""
-        try:
-            while (event := await self._events.get()) is not None:
-                yield event
-        finally:
-            self._job.gone = True
+        """The pieces of the text, as they come."""
+        while (event := await self._events.get()) is not None:
+            yield event
+
+    def give_up(self) -> None:
+        """Nobody takes the pieces any more."""
+        self._job.gone = True
 
     def completion(self) -> Completion:
         """The whole, after the last piece.

@@ -100,19 +100,36 @@ class Writer:
 
     def step(self) -> None:
         """Let each reply grow by one token. Those that are done get their results."""
-        for branch in [branch for branch in self._branches if branch.job.gone]:
-            self._branches.remove(branch)
-            branch.job.drop()
+        self._drop_gone()
         self._admit()
         if not self._branches:
             return
         try:
             self._grow()
         except Exception as error:
-            for branch in self._branches:
-                branch.job.fail(error)
-            self._branches, self._cache = [], None
-            self._slots.clear()
+            self._fail_branches(error)
+
+    def fail(self, error: Exception) -> None:
+        """End everything that grows or waits with an error."""
+        self._fail_branches(error)
+        for job, *_ in self._waiting:
+            job.fail(error)
+        self._waiting.clear()
+
+    def _fail_branches(self, error: Exception) -> None:
+        for branch in self._branches:
+            branch.job.fail(error)
+        self._branches, self._cache = [], None
+        self._slots.clear()
+
+    def _drop_gone(self) -> None:
+        """Give up what nobody waits for any more, wherever it stands in the queue."""
+        for branch in [branch for branch in self._branches if branch.job.gone]:
+            self._branches.remove(branch)
+            branch.job.drop()
+        for waiting in [waiting for waiting in self._waiting if waiting[0].gone]:
+            self._waiting.remove(waiting)
+            waiting[0].drop()
 
     def _encoded(self, job: WriteJob) -> tuple[tuple[int, ...], set[int]]:
         """The tokens of a prompt, and the tokens that end its reply.
@@ -146,17 +163,14 @@ class Writer:
         """Begin the replies for which there is room, in their order."""
         while self._waiting:
             job, tokens, stops = self._waiting[0]
-            if job.gone:
-                job.drop()
+            try:
+                slot = self._place(tokens, job.generation.max_new_tokens)
+            except Exception as error:  # the others are not at fault
+                job.fail(error)
             else:
-                try:
-                    slot = self._place(tokens, job.generation.max_new_tokens)
-                except Exception as error:  # the others are not at fault
-                    job.fail(error)
-                else:
-                    if slot is None:
-                        return
-                    self._branches.append(_Branch(job, self._tokenizer, slot, stops, len(tokens)))
+                if slot is None:
+                    return
+                self._branches.append(_Branch(job, self._tokenizer, slot, stops, len(tokens)))
             self._waiting.popleft()
 
     def _place(self, tokens: Sequence[int], max_new_tokens: int) -> int | None:

@@ -2,16 +2,18 @@
 
 The order is fixed. First the `Host` header must be on a list: a page of another site that made its own name point at
 this machine (DNS rebinding) is stopped here, since the browser still names that site. Then a request that may change
-something must come from a page of ours, and must carry a small body of JSON. Browsers send such a body across sites
-only after asking, and no answer here ever allows it: there are no CORS headers at all.
+something must come from a page of ours, and must carry a small body of JSON, or a file where an application takes
+files. Browsers send such bodies across sites only after asking, and no answer here ever allows it: there are no CORS
+headers at all.
 
 Not covered: the connection is plain HTTP, so whoever can read the network reads the cookie too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -64,6 +66,8 @@ class Gate:
         shorten: the way out for a body that is larger.
         refuse: how refusals are written.
         check: what else refuses a request by its scope, before its body is read.
+        files: the types of bodies that are taken beside JSON, by the path. None of them may be one that browsers send
+            across sites without asking first.
     """
 
     def __init__(
@@ -75,7 +79,9 @@ class Gate:
         shorten: str = "Mark a shorter span.",
         refuse: Refuse = refusal,
         check: Callable[[Scope], JSONResponse | None] = lambda _: None,
+        files: Mapping[str, Collection[str]] = MappingProxyType({}),
     ) -> None:
+        self._files = files
         self._app, self._hosts, self._max_body, self._shorten = app, frozenset(hosts), max_body, shorten
         self._refuse, self._check = refuse, check
 
@@ -126,14 +132,13 @@ class Gate:
                 HTTPStatus.FORBIDDEN, "the request comes from a page of another site", "Use the page of this server."
             )
         # A DELETE has no body, and browsers send none across sites without asking first.
-        if (
-            scope["method"] != "DELETE"
-            and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json"
-        ):
+        kind, files = headers.get("content-type", "").partition(";")[0].strip().lower(), self._files.get(scope["path"])
+        if scope["method"] != "DELETE" and kind != "application/json" and kind not in (files or ()):
+            file = " Or send a file, with its own type." if files else ""
             return self._refuse(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "the body is not JSON",
-                "Send JSON, with the header Content-Type: application/json.",
+                f"Send JSON, with the header Content-Type: application/json.{file}",
             )
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._max_body:

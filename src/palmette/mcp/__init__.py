@@ -1,0 +1,1 @@
+"""`palmette mcp`: documents read for assistants, over the Model Context Protocol."""
