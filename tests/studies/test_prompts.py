@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from palmette.data.records import Answer, DataSet, Document, Question
 from palmette.endpoint.completion import Completion
-from palmette.studies.prompts.asking import read_asked
 from palmette.evaluate.squad import Evaluation
+from palmette.studies.prompts.asking import read_asked
 from palmette.studies.prompts.guard import ItemGuard
 from palmette.studies.prompts.population import Population
 from palmette.studies.prompts.search import split

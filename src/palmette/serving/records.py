@@ -17,9 +17,9 @@ from palmette.serving.documents import Kept
 
 def answer_of(question: str, prediction: Prediction, kept: Kept) -> dict[str, Any]:
     """An answer as JSON, with the question and how much was read for it."""
-    read = {"num_windows": prediction.num_windows, "num_read": prediction.num_read}
     record = answer_record(prediction, _row(kept, question))
-    return {"question": question, **record, **read, "unread": round(prediction.unread, 6)}
+    read = {"num_read": prediction.num_read, "unread": round(prediction.unread, 6)}
+    return {"question": question, **record, **read}
 
 
 def field_replies(schema: Schema, predictions: Sequence[FieldPrediction], kept: Kept) -> dict[str, dict[str, Any]]:
