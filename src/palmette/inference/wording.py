@@ -87,7 +87,8 @@ def refusal(prediction: Prediction) -> str:
     """A refusal with its number: "not in the document (0.93)"."""
     probability = prediction.no_answer_probability
     if prediction.refusal == "unsure" and prediction.ends_uncertain and prediction.place_probability is not None:
-        return f"unsure: probably here, its ends uncertain ({decimals(prediction.place_probability)})"
+        here = "probably" if prediction.place_probability >= PROBABLE else "perhaps"
+        return f"unsure: {here} here, its ends uncertain ({decimals(prediction.place_probability)})"
     if prediction.refusal == "unsure":
         return "unsure: the document may answer this, but no passage is likely enough"
     return headline(prediction) if probability is None else f"{headline(prediction)} ({decimals(probability)})"
