@@ -63,6 +63,9 @@ def test_uncertain_ends_in_words() -> None:
     assert refusal(replace(unsure, place_probability=0.5)).endswith("no passage is likely enough")
     sure = replace(unsure, place_probability=0.8, candidates=(replace(fee, probability=0.5),))
     assert refusal(sure).endswith("no passage is likely enough")
+    given = Prediction(fee.text, "", 0, 12, 0.44, 0.2, (replace(fee, probability=0.44),), place_probability=0.78)
+    assert certainty(given) == "likely here, 0.78, its ends uncertain (exactly these words: 0.44)"
+    assert certainty(replace(given, place_probability=0.4)) == "about as likely as not, 0.44"
 
 
 def test_reasons_say_what_was_proved_and_read() -> None:

@@ -71,9 +71,8 @@ def absence(prediction: Prediction) -> str:
 def certainty(prediction: Prediction) -> str:
     """How probable the answer or the absence is: "likely, 0.81", or "" where the decoder gives no probability.
 
-    >>> fee = Candidate("4,800 pounds", 0, 12, 0.44)
-    >>> certainty(Prediction(fee.text, probability=0.44, place_probability=0.78, candidates=(fee,)))
-    'likely here, 0.78, its ends uncertain (exactly these words: 0.44)'
+    Of an answer with uncertain ends the place comes first: "likely here, 0.78, its ends uncertain (exactly these words:
+    0.44)".
     """
     if prediction.probability is None or not prediction.valid_json:
         return ""
