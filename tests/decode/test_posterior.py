@@ -312,7 +312,7 @@ def test_ends_are_certain_enough_where_the_span_or_no_place_is_likelier_than_not
     words=st.lists(st.sampled_from(["red", "white", "blue", "pink"]), min_size=4, max_size=9),
     ends=st.lists(st.tuples(st.integers(0, 8), st.integers(1, 4)), min_size=1, max_size=6),
 )
-def test_spans_overlap_where_any_of_their_occurrences_in_the_text_do_or_one_holds_the_other(
+def test_spans_overlap_where_their_first_places_do_or_one_holds_the_other(
     words: list[str], ends: list[tuple[int, int]]
 ) -> None:
     """The oracle compares runs of word numbers: first places that share a word, or one text within the other."""
