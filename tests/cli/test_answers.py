@@ -66,6 +66,31 @@ def test_the_answer_comes_first_and_stands_alone() -> None:
     assert first == "\x1b[1mEUR 4,000\x1b[0m", "bold, and nothing else around it"
 
 
+def test_uncertain_ends_are_said_and_the_place_is_shown() -> None:
+    """The first number is that of the place. An answer is given at a low cost of wrong ones only, else it is unsure."""
+    shorter, longer = candidate("30 days", 0.41), candidate("30 days of the invoice", 0.38)
+    given = Prediction("30 days", "", shorter.start, shorter.end, 0.41, 0.12, (shorter, longer), place_probability=0.83)
+    unsure = Prediction(
+        "", "unsure", probability=0.12, no_answer_probability=0.12, candidates=given.candidates, place_probability=0.83
+    )
+    below = [
+        "   0.41  30 days  line 4",
+        "   0.38  30 days of the invoice  line 4",
+        "   0.12  not in the document",
+        "",
+        "3  The Client pays a monthly fee of EUR 4,000, due",
+        "4  within »30 days« of the invoice.",
+    ]
+    head = ["30 days", "likely here, 0.83, its ends uncertain (exactly these words: 0.41), line 4"]
+    assert shown(("When is it due?", given)).splitlines() == [*head, *below]
+    head = ["unsure: probably here, its ends uncertain (0.83)"]
+    assert shown(("When is it due?", unsure)).splitlines() == [*head, *below]
+    table = shown(("When is it due?", unsure), ("And now?", given), ("What is the fee?", ANSWER)).splitlines()
+    assert table[1].split("\t") == ["When is it due?", "unsure: 30 days? (ends uncertain)", "0.83"]
+    assert table[2].split("\t") == ["And now?", "30 days (ends uncertain)", "0.83", "line 4"]
+    assert as_record(DOCUMENT, Asked("When is it due?", unsure))["place_probability"] == 0.83
+
+
 def test_refusals() -> None:
     assert shown(("Is there a non-compete?", ABSENT)) == "not in the document (0.93)"
     assert shown(("When does it end?", UNSURE)).splitlines() == [

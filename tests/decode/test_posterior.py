@@ -273,3 +273,65 @@ def test_what_is_certified_stays_when_everything_is_scored(
             assert max(scored) == pytest.approx(math.exp(max(value for _, value in spans.values())))
             assert full.text.startswith("s") or max(scored) in hidden
     assert sum(candidate.probability for candidate in full.candidates) <= 1 + 1e-9
+
+
+def posterior_of(spans: dict[str, tuple[int, float]], unscored: float = 0.0) -> SpanPosterior:
+    """Spans with their first positions and odds."""
+    known = {text: (start, math.log(odds)) for text, (start, odds) in spans.items()}
+    return SpanPosterior.merge([WindowScores(known, log(unscored), log(unscored), 1)])
+
+
+def test_the_place_of_a_span_holds_all_spans_that_overlap_it() -> None:
+    """Odds 3, 2 and 1 of one place, 1 elsewhere, and 1 for none: 3/8, and 6/8 for the place. Half of it was not scored.
+
+    "pounds" stands first in another line, but it is a part of the best span. "pound" is no word of it.
+    """
+    spans = {"4,800 pounds": (20, 3.0), "4,800 pounds a month": (20, 2.0), "pounds": (3, 1.0), "pound": (60, 1.0)}
+    found = Decision(min_worth=2.0).decide(posterior_of(spans))
+    assert (found.refusal, found.ends_uncertain) == ("unsure", True)
+    assert found.candidates[0].probability == pytest.approx(3 / 8)
+    assert found.place_probability == pytest.approx(6 / 8)
+    assert Decision(min_worth=2.0).decide(posterior_of(spans, unscored=8)).place_probability == pytest.approx(6 / 16)
+    cooled = Decision(min_worth=2.0, temperature=2.0).decide(posterior_of(spans))
+    # P(none) = 1 / (1 + sqrt(7)), and the shares of 7 stay.
+    assert cooled.place_probability == pytest.approx(6 / 7 * math.sqrt(7) / (1 + math.sqrt(7)))
+
+
+def test_ends_are_certain_enough_where_the_span_or_no_place_is_likelier_than_not() -> None:
+    sure = Decision().decide(posterior_of({"blue door": (0, 9.0), "door": (5, 1.0)}))
+    assert (sure.text, sure.ends_uncertain) == ("blue door", False)
+    apart = Decision().decide(posterior_of({"blue": (0, 3.0), "red": (9, 2.0), "grey": (20, 2.0)}))
+    assert apart.place_probability == pytest.approx(3 / 8)
+    assert not apart.ends_uncertain
+    nothing = Decision().decide(posterior_of({}))
+    assert (nothing.place_probability, nothing.ends_uncertain) == (0.0, False)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    words=st.lists(st.sampled_from(["red", "white", "blue", "pink"]), min_size=4, max_size=9),
+    ends=st.lists(st.tuples(st.integers(0, 8), st.integers(1, 4)), min_size=1, max_size=6),
+)
+def test_spans_overlap_where_their_first_places_do_or_one_holds_the_other(
+    words: list[str], ends: list[tuple[int, int]]
+) -> None:
+    """The oracle compares runs of word numbers: first places that share a word, or one text within the other."""
+    runs = {}
+    for first, count in ends:
+        run = words[first : first + count]
+        if run:
+            at = next(at for at in range(len(words)) if words[at : at + len(run)] == run)
+            runs.setdefault(" ".join(run), (at, len(run)))
+    if not runs:
+        return
+    texts = list(runs)
+    odds = {text: 2.0**-number for number, text in enumerate(texts)}
+    starts = {text: len(" ".join([*words[:at], ""])) for text, (at, _) in runs.items()}
+    best, (at, size) = texts[0], runs[texts[0]]
+    expected = sum(
+        odds[text]
+        for text, (other, length) in runs.items()
+        if (other < at + size and at < other + length) or f" {text} " in f" {best} " or f" {best} " in f" {text} "
+    )
+    found = Decision().decide(posterior_of({text: (starts[text], odds[text]) for text in texts}))
+    assert found.place_probability == pytest.approx(expected / (1 + sum(odds.values())))

@@ -60,9 +60,10 @@ def test_every_row_gets_its_line_in_order(out: Path) -> None:
     tally, found = predict(lines, out), records(out)
     assert found[0] == json.loads(
         """{"line": 1, "id": "a", "question": "word 1", "answer": "7:40", "refusal": null, "start": 3, "end": 7,
-        "probability": 0.666667, "no_answer_probability": 0.25, "certified": true, "num_windows": 1, "candidates": [
-        {"text": "At", "start": 0, "end": 2, "probability": 0.333333}, {"text": "7:40", "start": 3, "end": 7,
-        "probability": 0.25}, {"text": "from", "start": 8, "end": 12, "probability": 0.2}]}"""
+        "probability": 0.666667, "no_answer_probability": 0.25, "place_probability": null, "certified": true,
+        "num_windows": 1, "candidates": [{"text": "At", "start": 0, "end": 2, "probability": 0.333333},
+        {"text": "7:40", "start": 3, "end": 7, "probability": 0.25},
+        {"text": "from", "start": 8, "end": 12, "probability": 0.2}]}"""
     )
     assert [(r["line"], r["id"], r["answer"], r["refusal"]) for r in found] == [
         (1, "a", "7:40", None),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from palmette.decode.prediction import Prediction
+from palmette.decode.prediction import Candidate, Prediction
 from palmette.inference.wording import certainty, decimals, headline, likelihood, reasons, refusal
 
 
@@ -49,6 +51,21 @@ def test_outcomes_in_words() -> None:
     broken = Prediction("", valid_json=False, completion="At\x1b[2J 7:40.\n")
     assert headline(broken) == "the model did not answer in the format asked for: At [2J 7:40."
     assert certainty(broken) == ""
+
+
+def test_uncertain_ends_in_words() -> None:
+    """The place is called probable from the same number on as an absence."""
+    fee = Candidate("4,800 pounds", 0, 12, 0.4)
+    unsure = Prediction("", "unsure", probability=0.2, no_answer_probability=0.2, candidates=(fee,))
+    for place, words in {0.66: "probably here", 0.65: "perhaps here", 0.51: "perhaps here"}.items():
+        said = refusal(replace(unsure, place_probability=place))
+        assert said == f"unsure: {words}, its ends uncertain ({place:.2f})"
+    assert refusal(replace(unsure, place_probability=0.5)).endswith("no passage is likely enough")
+    sure = replace(unsure, place_probability=0.8, candidates=(replace(fee, probability=0.5),))
+    assert refusal(sure).endswith("no passage is likely enough")
+    given = Prediction(fee.text, "", 0, 12, 0.44, 0.2, (replace(fee, probability=0.44),), place_probability=0.78)
+    assert certainty(given) == "likely here, 0.78, its ends uncertain (exactly these words: 0.44)"
+    assert certainty(replace(given, place_probability=0.4)) == "about as likely as not, 0.44"
 
 
 def test_reasons_say_what_was_proved_and_read() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from palmette.documents import Extracted
 
 NUM_SHOWN, LEAST_SHOWN = 3, 0.01  # candidates of an unsure refusal, at most and from which probability on
+ENDS_UNCERTAIN = "ends uncertain"
 _MARK, _COLOURS = "black on bright_green", {"": "bold", "absent": "bold yellow", "unsure": "bold yellow"}
 
 
@@ -96,12 +97,21 @@ def show_answer(console: Console, document: Extracted, asked: Asked, *, full: bo
             details.append("these words are not in the document")
         if line := ", ".join(filter(None, details)):
             _print(console, Text(line, "dim"))
+        if prediction.ends_uncertain and not why:
+            _print_all(console, _candidates(document, prediction, NUM_SHOWN))
     if why:
         _print_all(console, _candidates(document, prediction, len(prediction.candidates)))
         _print_all(console, (Text(line, "dim") for line in wording.reasons(prediction)))
-    if full or (prediction.start is not None and prediction.end is not None):
+    shown_at = [_at_best_guess(asked)] if prediction.refusal == "unsure" and prediction.ends_uncertain else [asked]
+    if full or shown_at[0].prediction.start is not None:
         console.print()
-        show_passages(console, document, [asked], full=full)
+        show_passages(console, document, shown_at, full=full)
+
+
+def _at_best_guess(asked: Asked) -> Asked:
+    """The question as if its best candidate were the answer, to show where it stands."""
+    best = asked.prediction.candidates[0]
+    return Asked(asked.question, replace(asked.prediction, start=best.start, end=best.end))
 
 
 def show_passages(console: Console, document: Extracted, asked: Sequence[Asked], *, full: bool = False) -> None:
@@ -164,6 +174,8 @@ def _row(document: Extracted, asked: Asked) -> tuple[str, str, str, str]:
     shown = prediction.probability
     if prediction.refusal == "unsure":
         shown = prediction.candidates[0].probability if prediction.candidates else None
+    if prediction.ends_uncertain:
+        answer, shown = f"{answer} ({ENDS_UNCERTAIN})", prediction.place_probability
     probability = "" if shown is None else wording.decimals(shown)
     return one_line(asked.question), answer, probability, _place(document, prediction.start)
 

@@ -40,6 +40,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from palmette.decode.place import at_the_place
 from palmette.decode.prediction import Candidate, Prediction
 
 NUM_CANDIDATES = 5
@@ -383,6 +384,7 @@ class Decision:
             num_windows=posterior.num_windows,
             num_read=posterior.num_read,
             unread=self.confidence(evidence.unread, evidence.answered),
+            place_probability=self.confidence(log_sum_exp(at_the_place(posterior.spans)) + by, evidence.answered),
         )
         if kind != "answer":
             return replace(refusal, refusal=kind)

@@ -56,6 +56,8 @@ class Prediction:
         num_windows: the number of windows of the document.
         num_read: how many of them were read for this question. All of them, unless a first look was asked for.
         unread: the probability that the answer stands in a window that was not read.
+        place_probability: the probability that the right answer overlaps the best span, whatever its exact ends are.
+            Spans that were not scored count against it. None if the decoder gives no probabilities.
     """
 
     text: str
@@ -73,6 +75,14 @@ class Prediction:
     num_windows: int = 1
     num_read: int = 1
     unread: float = 0.0
+    place_probability: float | None = None
+
+    @property
+    def ends_uncertain(self) -> bool:
+        """Whether the place of the best span is likelier than not to be right, while these very words are not."""
+        if self.place_probability is None or not self.candidates:
+            return False
+        return self.candidates[0].probability < 0.5 < self.place_probability
 
 
 class Decoder(Protocol):

@@ -280,6 +280,7 @@ def answer_record(answer: Prediction, row: Row | None = None) -> Record:
         **_place(row, answer),
         "probability": rounded(answer.probability),
         "no_answer_probability": rounded(answer.no_answer_probability),
+        "place_probability": rounded(answer.place_probability),
         "certified": answer.certified,
         "num_windows": answer.num_windows,
         "candidates": [

@@ -69,15 +69,25 @@ def absence(prediction: Prediction) -> str:
 
 
 def certainty(prediction: Prediction) -> str:
-    """How probable the answer or the absence is: "likely, 0.81", or "" where the decoder gives no probability."""
+    """How probable the answer or the absence is: "likely, 0.81", or "" where the decoder gives no probability.
+
+    Of an answer with uncertain ends the place comes first: "likely here, 0.78, its ends uncertain (exactly these words:
+    0.44)".
+    """
     if prediction.probability is None or not prediction.valid_json:
         return ""
+    if prediction.text and prediction.ends_uncertain and prediction.place_probability is not None:
+        here = f"{likelihood(prediction.place_probability)} here, {decimals(prediction.place_probability)}"
+        return f"{here}, its ends uncertain (exactly these words: {decimals(prediction.probability)})"
     return f"{likelihood(prediction.probability)}, {decimals(prediction.probability)}"
 
 
 def refusal(prediction: Prediction) -> str:
     """A refusal with its number: "not in the document (0.93)"."""
     probability = prediction.no_answer_probability
+    if prediction.refusal == "unsure" and prediction.ends_uncertain and prediction.place_probability is not None:
+        here = "probably" if prediction.place_probability >= PROBABLE else "perhaps"
+        return f"unsure: {here} here, its ends uncertain ({decimals(prediction.place_probability)})"
     if prediction.refusal == "unsure":
         return "unsure: the document may answer this, but no passage is likely enough"
     return headline(prediction) if probability is None else f"{headline(prediction)} ({decimals(probability)})"

@@ -55,6 +55,10 @@ class Answer(BaseModel):
     no_answer_probability: Annotated[
         float | None, Field(description="The probability that the document does not answer the question.")
     ]
+    place_probability: Annotated[
+        float | None,
+        Field(description="The probability that the right answer overlaps the best span, whatever its ends are."),
+    ]
     certified: Annotated[
         bool, Field(description="Whether the decision is proved to be the one that scoring every span would lead to.")
     ]
