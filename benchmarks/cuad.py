@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from palmette.decode.spans import words
 from palmette.tasks.answer_match import exact_match, normalize_answer, token_f1
@@ -113,7 +113,7 @@ def f1(found: str, known: Sequence[str]) -> float:
     return token_f1(found, known) if found else 0.0
 
 
-def labels(known: Sequence[Contract]) -> Iterator[dict[str, object]]:
+def labels(known: Sequence[Contract]) -> Iterator[dict[str, Any]]:
     """The rows of a file of labels.
 
     A passage that is longer than a value may be is cut to its first words. Of the governing law, the law alone is

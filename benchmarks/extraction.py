@@ -10,15 +10,22 @@ it stopped:
     python benchmarks/extraction.py CUAD read encoder-test.jsonl --part test --way encoder --model RUN
     python benchmarks/extraction.py CUAD table reader-test.jsonl --calibrate reader-calibrate.jsonl
 
+To learn from contracts, `cuad.py` writes labels. `palmette extract --learn` and `palmette train sft` do the rest. An
+encoder learns from the same windows, each question once:
+
+    python benchmarks/extraction.py CUAD windows learn.jsonl windows.json
+
 The span decoder searches every window to the end, and its scores are written. So one reading serves all rules of
 deciding, which `table` compares. `generation` is greedy decoding with the same model in the same windows. The first
-answer that is not "?" counts. The encoder reads windows of its own.
+answer that is not "?" counts. The encoder reads windows of its own. It answers by a threshold of 0, and `always` is
+what it says if no answer is no choice.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,11 +36,17 @@ from extraction_rules import print_tables
 
 import palmette
 from palmette.data.records import Document, Question
+from palmette.data.source import read_source
+from palmette.data.squad import dump_squad
 from palmette.decode.posterior import WindowScores
 from palmette.decode.span_decoder import SpanDecoder
 from palmette.extraction.reading import WHOLE_SEARCH
 from palmette.extraction.schema import Schema, read_schema
 from palmette.inference.answerer import Answerer
+from palmette.inference.names import open_source
+from palmette.inference.task import recipe_task
+from palmette.model.loading import load_tokenizer
+from palmette.train.long_documents import cut_document
 
 Read = Callable[[cuad.Contract], dict[str, Any]]
 
@@ -81,12 +94,18 @@ def generation_way(reader: Answerer, schema: Schema) -> Read:
 def encoder_way(run: str, schema: Schema) -> Read:
     """The answers of an encoder with a span head."""
     from palmette.baselines.encoder import DEFAULT_WINDOWING, EncoderDecoder, load_encoder
+    from palmette.baselines.span_scores import decide
 
-    decoder = EncoderDecoder(load_encoder(run, DEFAULT_WINDOWING))
+    decoder = EncoderDecoder(load_encoder(str(Path(run, "model")), DEFAULT_WINDOWING))
 
     def read(contract: cuad.Contract) -> dict[str, Any]:
-        found = decoder.predict([_document(contract.name, contract.text, schema)])
-        return {"answers": {question: said.text for question, said in found if said.text}}
+        answers: dict[str, str] = {}
+        always: dict[str, str] = {}
+        for document, question, scores in decoder.scores([_document(contract.name, contract.text, schema)]):
+            for found, threshold in ((answers, 0.0), (always, math.inf)):
+                if text := decide(document.text, scores, threshold).text:
+                    found[question] = text
+        return {"answers": answers, "always": always}
 
     return read
 
@@ -123,6 +142,20 @@ def read_contracts(options: argparse.Namespace) -> None:
         print(f"{contract.name[:60]}: {len(contract.text):,} characters, {seconds} s", flush=True)
 
 
+def write_windows(learned: Path, out: Path, model: str) -> None:
+    """Write the windows in which `palmette train` would let a run learn questions."""
+    source, recipe = open_source(model), open_source(model).recipe
+    assert recipe is not None
+    task = recipe_task(recipe, load_tokenizer(source.section.name))
+    documents = read_source(str(learned), default_split="train").documents
+    windows = [one for document in documents for one in cut_document(task, document, recipe.train.row_tokens)]
+    out.write_text(dump_squad(tuple(windows)), encoding="utf-8")
+    questions = [question for window in windows for question in window.questions]
+    print(
+        f"{len(questions)} questions, {sum(one.answerable for one in questions)} with an answer, {len(windows)} windows"
+    )
+
+
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a file, each a contract."""
     with path.open(encoding="utf-8") as stream:
@@ -143,15 +176,22 @@ def main() -> None:
     read.add_argument("--most-characters", type=int, help="leave out longer contracts")
     table = commands.add_parser("table")
     table.add_argument("out", type=Path)
-    table.add_argument("--calibrate", type=Path, help="a reading of contracts to calibrate on")
+    table.add_argument("--calibrate", type=Path, nargs="+", default=[], help="readings of contracts to calibrate on")
     table.add_argument("--model", default="reader", help="whose calibration is meant by `as it comes`")
+    windows = commands.add_parser("windows")
+    windows.add_argument("learned", type=Path, help="what `palmette extract --learn` wrote")
+    windows.add_argument("out", type=Path)
+    windows.add_argument("--model", default="reader", help="the run that starts the training")
     options = parser.parse_args()
     if options.command == "read":
         read_contracts(options)
         return
+    if options.command == "windows":
+        write_windows(options.learned, options.out, options.model)
+        return
     known = {one.name: one for one in cuad.contracts(options.folder)}
     lines = list(read_lines(options.out))
-    others = list(read_lines(options.calibrate)) if options.calibrate else []
+    others = [line for path in options.calibrate for line in read_lines(path)]
     print_tables(lines, others, known, read_schema(cuad.SCHEMA), options.model)
 
 

@@ -12,9 +12,10 @@ import cuad
 
 from palmette.data.records import Answer, Document, Question
 from palmette.decode.posterior import Decision, SpanPosterior, WindowScores
-from palmette.evaluate.calibration import COST_WRONG, Case, fit_min_worth, fit_odds
+from palmette.evaluate.calibration import COST_WRONG, Case, PassageCase, fit_min_worth, fit_odds
 from palmette.extraction.reading import listed, stated
 from palmette.extraction.schema import Field, Schema
+from palmette.extraction.thresholds import thresholds_of
 from palmette.inference.calibration import CALIBRATION, Calibration
 from palmette.inference.names import open_source
 
@@ -31,6 +32,7 @@ class Reading:
         starts: where the own part of each window begins. Empty without windows of the span decoder.
         scores: the scores of each window, by field.
         answers: the values, by field, where scores were not written.
+        always: what an encoder would say if it had to give a value.
     """
 
     contract: cuad.Contract
@@ -38,6 +40,7 @@ class Reading:
     starts: list[int]
     scores: dict[str, list[WindowScores]]
     answers: dict[str, str]
+    always: dict[str, str]
 
     @classmethod
     def of(cls, line: Mapping[str, Any], known: Mapping[str, cuad.Contract]) -> Reading:
@@ -47,7 +50,9 @@ class Reading:
             for field, windows in line.get("scores", {}).items()
         }
         contract = known[line["contract"]]
-        return cls(contract, line["seconds"], line.get("windows", []), scores, line.get("answers", {}))
+        return cls(
+            contract, line["seconds"], line.get("windows", []), scores, line.get("answers", {}), line.get("always", {})
+        )
 
     def posterior(self, field: str, window: int | None = None) -> SpanPosterior:
         """What all windows say about a field, or one of them alone."""
@@ -63,23 +68,32 @@ class Reading:
         return max((index for index, start in enumerate(self.starts) if start <= first), default=0)
 
 
-@dataclass(frozen=True, slots=True)
-class Checked(Case):
-    """A field of a contract. A value is right if a person would accept it."""
-
-    known: tuple[str, ...] = ()
+class Accepted(Case):
+    """A field of a contract. A value is right if a person would accept it, a part of the marked passage for example."""
 
     def right(self, text: str) -> bool:
         """Whether a person would accept the value. "" is right where there is none."""
-        return cuad.accepted(text, self.known) if text and self.known else not text and not self.known
+        known = [answer.text for answer in self.question.answers]
+        return cuad.accepted(text, known) if text and known else not text and not known
 
 
-def checked(reading: Reading, field: Field) -> Checked:
-    """A field of a contract as a question with a known answer."""
-    known = tuple(reading.contract.known[field.name])
-    question = Question(field.name, field.question, tuple(Answer(one, 0) for one in known))
+def case(reading: Reading, field: Field) -> Case:
+    """A field of a contract as a labelled field, as `palmette extract --labelled` checks it."""
+    rows = (row for row in cuad.labels([reading.contract]) if row["field"] == field.name)
+    known = tuple(Answer(str(row["value"]), row["start"]) for row in rows if "value" in row)
+    return _asked(PassageCase if field.type == "yes/no" else Case, reading, field, known)
+
+
+def accepted(reading: Reading, field: Field) -> Case:
+    """The same, with what a person would accept."""
+    known = tuple(Answer(one, 0) for one in reading.contract.known[field.name])
+    return _asked(Accepted, reading, field, known)
+
+
+def _asked(kind: type[Case], reading: Reading, field: Field, known: tuple[Answer, ...]) -> Case:
+    question = Question(field.name, field.question, known)
     document = Document(reading.contract.name, reading.contract.text, (question,))
-    return Checked(document, question, reading.posterior(field.name), known)
+    return kind(document, question, reading.posterior(field.name))
 
 
 def value(decision: Decision, field: Field, posterior: SpanPosterior) -> str:
@@ -91,14 +105,20 @@ def value(decision: Decision, field: Field, posterior: SpanPosterior) -> str:
     return said.text
 
 
-def fitted(readings: Sequence[Reading], schema: Schema) -> dict[str, Rules]:
+def fitted(readings: Sequence[Reading], schema: Schema, own: Decision) -> dict[str, Rules]:
     """Rules that were fitted on other contracts, at the cost of `palmette calibrate`."""
-    by_field = {field.name: [checked(one, field) for one in readings] for field in schema.fields}
-    everything = [case for cases in by_field.values() for case in cases]
+    by_field = {field.name: [case(one, field) for one in readings] for field in schema.fields}
+    everything = [one for cases in by_field.values() for one in cases]
     odds = replace(fit_odds(everything), cost_wrong=COST_WRONG)
     together = replace(odds, min_worth=fit_min_worth(everything, odds))
-    apart = {name: replace(odds, min_worth=fit_min_worth(cases, odds)) for name, cases in by_field.items()}
-    return {"calibrated on contracts": lambda _: together, "a threshold for each field": lambda field: apart[field]}
+    found: dict[str, Rules] = {"one threshold": lambda _: together}
+    loose = {field.name: [accepted(one, field) for one in readings] for field in schema.fields}
+    for name, cases in (("a threshold for each field", by_field), ("the same, parts are right", loose)):
+        fit = thresholds_of(schema, cases, COST_WRONG)
+        print("\n".join((f"\n{name}:", *fit.explain())))
+        rules = fit.rules(schema, own)
+        found[name] = lambda field, rules=rules: rules[field].decision  # type: ignore[misc]
+    return found
 
 
 def own_rule(model: str) -> Decision:
@@ -148,12 +168,14 @@ def print_tables(
     print(f"{len(readings)} contracts, {characters:,} characters, {seconds / len(readings):.1f} s a contract, ", end="")
     print(f"{characters / seconds:,.0f} characters a second")
     if not any(one.scores for one in readings):
-        _print_fields("field", schema, lambda one, field: one.answers.get(field.name, ""), readings)
+        _print_fields("as it says", schema, lambda one, field: one.answers.get(field.name, ""), readings)
+        if any(one.always for one in readings):
+            _print_fields("always a value", schema, lambda one, field: one.always.get(field.name, ""), readings)
         return
     own = own_rule(model)
     rules: dict[str, Rules] = {"as it comes": lambda _: own}
     if others:
-        rules |= fitted([Reading.of(line, known) for line in others], schema)
+        rules |= fitted([Reading.of(line, known) for line in others], schema, own)
     rules["always a value"] = lambda _: Decision(always_answer=True)
     totals = {}
     for name, rule in rules.items():

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from palmette.data.records import Document
+from palmette.data.records import Answer, Document, Question
 from palmette.decode.posterior import Decision, WindowScores
 from palmette.decode.spans import words
 from palmette.extraction.labels import read_labels
@@ -130,8 +130,8 @@ def test_scores_of_windows_come_back_from_a_file(bench: SimpleNamespace) -> None
 
 
 def test_a_case_is_right_where_a_person_would_accept_it(bench: SimpleNamespace) -> None:
-    document = Document("c", LAW, ())
-    case = bench.extraction_rules.Checked(document, bench.extraction_rules.Question("q", "Which law?"), None, (LAW,))
+    question = Question("q", "Which law?", (Answer(LAW, 0),))
+    case = bench.extraction_rules.Accepted(Document("c", LAW, ()), question, None)
     assert case.right("Delaware")
     assert not case.right("")
     assert case.cost("Iowa", 2.0) == 2.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 from palmette.data.records import Document
 from palmette.data.stream import Row
@@ -15,7 +15,7 @@ from palmette.decode.span_decoder import SpanDecoder, options_of
 from palmette.extraction.schema import Field, Schema
 from palmette.inference.job import answer_record, rounded
 
-# While decoding for a promise: the best span is found in any case, as where the promise was tested.
+# While decoding for rules that were fitted to labels: the best span is found in any case, as where they were fitted.
 WHOLE_SEARCH = Decision(always_answer=True)
 
 
@@ -44,6 +44,16 @@ class Rule:
 
     decision: Decision
     least: float = 0.0
+
+
+class FittedRules(Protocol):
+    """Rules of fields that were fitted to labelled documents: a promise, or thresholds."""
+
+    def rules(self, schema: Schema, otherwise: Decision, /) -> dict[str, Rule]:
+        """The rule of each field. `otherwise` decides fields that are not covered."""
+
+    def settings(self) -> dict[str, Any]:
+        """What the values depend on, as a map of plain values."""
 
 
 class FieldDecoder:
