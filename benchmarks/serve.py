@@ -73,6 +73,11 @@ class Turn:
     exact: int
     load: float
 
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """Which turn it is."""
+        return self.server, self.kind, self.clients, self.round
+
 
 def workload(documents: Iterator[Document], prompt: QaPrompt, kind: str, num_questions: int) -> list[Asked]:
     """The requests of a round.
@@ -175,7 +180,9 @@ def main() -> None:
     parser.add_argument("--clients", default="1,4,16", help="numbers of clients")
     parser.add_argument("--questions", type=int, default=16, help="questions of a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write every turn here, as a line of JSON")
+    parser.add_argument(
+        "--json", type=Path, help="write every turn here. The same command goes on with those that are missing"
+    )
     options = parser.parse_args()
     recipe = open_source(options.model).recipe
     prompt = load_prompt(recipe.prompt.name if recipe is not None else "plain")
@@ -183,7 +190,7 @@ def main() -> None:
     threads = os.environ.get("OMP_NUM_THREADS", "as many as cores")
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, threads: {threads}")
     print(", ".join(f"{name} {version(name)}" for name in ("palmette", "torch", "transformers")), flush=True)
-    turns: list[Turn] = []
+    turns = _done(options.json)
     with ExitStack() as opened:
         servers = [opened.enter_context(SERVERS[name](options.model)) for name in options.servers.split(",")]
         for server in servers:
@@ -195,13 +202,25 @@ def main() -> None:
                     requests = workload(documents, prompt, kind, options.questions)
                     first = number % len(servers)
                     for server in servers[first:] + servers[:first]:
-                        turns.append(turn(server, kind, clients, number, requests, prompt))
-                        line = json.dumps(asdict(turns[-1]))
-                        print(line, flush=True)
-                        if options.json:
-                            with options.json.open("a", encoding="utf-8") as stream:
-                                stream.write(line + "\n")
+                        if not any((server.name, kind, clients, number) == one.key for one in turns):
+                            turns.append(turn(server, kind, clients, number, requests, prompt))
+                            _write(turns[-1], options.json)
     print("\n" + "\n".join(table(sorted(turns, key=lambda one: one.server != servers[0].name), options.questions)))
+
+
+def _done(path: Path | None) -> list[Turn]:
+    """The turns that a file holds."""
+    if path is None or not path.exists():
+        return []
+    return [Turn(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _write(one: Turn, path: Path | None) -> None:
+    line = json.dumps(asdict(one))
+    print(line, flush=True)
+    if path is not None:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
 
 
 if __name__ == "__main__":

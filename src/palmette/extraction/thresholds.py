@@ -157,5 +157,5 @@ def _threshold(names: tuple[str, ...], by_field: Mapping[str, Sequence[Case]], o
     cases = [case for name in names for case in by_field[name]]
     worth, cost = fit_min_worth(cases, odds), odds.cost_wrong
     refusing = sum(case.cost("", cost) for case in cases) / len(cases)
-    costs = (mean_cost(cases, decision, cost) for decision in (Decision(), replace(odds, min_worth=worth)))
-    return Threshold(names, worth, len(cases), *costs, refusing)
+    before, after = (mean_cost(cases, one, cost) for one in (Decision(), replace(odds, min_worth=worth)))
+    return Threshold(names, worth, len(cases), before, after, refusing)
