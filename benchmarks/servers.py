@@ -71,10 +71,10 @@ class Running:
 
 
 @contextmanager
-def palmette_server(model: str) -> Iterator[Running]:
-    """`palmette serve`."""
+def palmette_server(model: str, *options: str) -> Iterator[Running]:
+    """`palmette serve`, with more options if there are any."""
     port = free_port()
-    command = [sys.executable, "-m", "palmette", "serve", "--model", f"served={model}", "--port", str(port)]
+    command = [sys.executable, "-m", "palmette", "serve", "--model", f"served={model}", "--port", str(port), *options]
     with _started("palmette serve", command, port, "served") as running:
         yield running
 

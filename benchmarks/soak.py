@@ -224,13 +224,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--share", type=float, default=0.3, help="of requests that are given up")
+    parser.add_argument("--kept-tokens", type=int, default=4096, help="of documents, so few that memory is full early")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     recipe = open_source(options.model).recipe
     prompt = load_prompt(recipe.prompt.name if recipe is not None else "plain")
     documents = [one for one in read_data(options.data).documents if one.questions]
     tally, started = Tally(), time.monotonic()
-    with palmette_server(options.model) as server:
+    with palmette_server(options.model, "--kept-tokens", str(options.kept_tokens)) as server:
         watch = Watch(server.pid)
         watch.start()
         with contextlib.ExitStack() as ended:
