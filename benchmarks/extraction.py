@@ -133,13 +133,17 @@ def read_contracts(options: argparse.Namespace) -> None:
     for contract in chosen:
         if contract.name in done:
             continue
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         found = read(contract)
-        seconds = round(time.perf_counter() - started, 2)
-        line = {"contract": contract.name, "characters": len(contract.text), "seconds": seconds, **found}
+        seconds, processor = (round(one, 2) for one in (time.perf_counter() - started, time.process_time() - used))
+        sizes = {"characters": len(contract.text), "seconds": seconds, "processor": processor}
+        line = {"contract": contract.name, **sizes, **found}
         with options.out.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-        print(f"{contract.name[:60]}: {len(contract.text):,} characters, {seconds} s", flush=True)
+        print(
+            f"{contract.name[:60]}: {len(contract.text):,} characters, {seconds} s, {processor} of them computing",
+            flush=True,
+        )
 
 
 def write_windows(learned: Path, out: Path, model: str) -> None:

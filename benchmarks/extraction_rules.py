@@ -28,7 +28,7 @@ class Reading:
 
     Attributes:
         contract: the contract.
-        seconds: how long it took.
+        seconds: of the processor that it took.
         starts: where the own part of each window begins. Empty without windows of the span decoder.
         scores: the scores of each window, by field.
         answers: the values, by field, where scores were not written.
@@ -51,7 +51,12 @@ class Reading:
         }
         contract = known[line["contract"]]
         return cls(
-            contract, line["seconds"], line.get("windows", []), scores, line.get("answers", {}), line.get("always", {})
+            contract,
+            line.get("processor", line["seconds"]),
+            line.get("windows", []),
+            scores,
+            line.get("answers", {}),
+            line.get("always", {}),
         )
 
     def posterior(self, field: str, window: int | None = None) -> SpanPosterior:
@@ -166,7 +171,7 @@ def print_tables(
     characters = sum(len(one.contract.text) for one in readings)
     seconds = sum(one.seconds for one in readings)
     print(f"{len(readings)} contracts, {characters:,} characters, {seconds / len(readings):.1f} s a contract, ", end="")
-    print(f"{characters / seconds:,.0f} characters a second")
+    print(f"{characters / seconds:,.0f} characters a second, of the processor")
     if not any(one.scores for one in readings):
         _print_fields("as it says", schema, lambda one, field: one.answers.get(field.name, ""), readings)
         if any(one.always for one in readings):
