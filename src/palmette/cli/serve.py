@@ -109,8 +109,10 @@ def _loader(
 
     def load() -> Mapping[str, ServedModel]:
         from palmette.inference.answerer import open_answerer
+        from palmette.model.memory import keep_few_kernels
         from palmette.serving.model_thread import ServedModel
 
+        keep_few_kernels()
         return {
             name: ServedModel.open(open_answerer(source, attention=attention), kept_tokens)  # type: ignore[arg-type]
             for name, source in sources.items()
