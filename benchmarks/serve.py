@@ -1,120 +1,133 @@
 """Servers under 1, 4 and 16 clients: questions a second, and how long a client waits.
 
-    python benchmarks/serve.py                           # `palmette serve` alone, with the reader
-    python benchmarks/serve.py --rival                   # beside `transformers serve` with the same weights
+    python benchmarks/serve.py                                             # `palmette serve` alone, with the reader
+    python benchmarks/serve.py --servers palmette,transformers,llama       # side by side, with the same weights
 
-Every server gets the same requests: chat completions that hold the model's own prompt, a question each. With "one
-document" all questions are about one, which is made of several documents of the data. With "different documents" each
-request has another one, which no server has read before. No question is asked twice by anybody, so no server gains by
-keeping answers. Each client is a thread with a connection of its own, and sends its next question once it has its
-answer. A first request, which warms the server up, is not counted.
+All servers run from the beginning to the end, and take turns: in each round every server gets the same requests, one
+server at a time, and each round begins with another of them. So whatever else the machine does hits all alike. The
+table has medians over the rounds, with the least and the most. *Times* is how many times the questions a second of
+another server ours has in the same round.
 
-transformers gets the run's adapter merged into its weights (`palmette merge`), and greedy decoding of up to 48 tokens.
+Requests are chat completions that hold the model's own prompt, a question each. With "one document" all questions of a
+round are about one, which is made of several documents of the data. With "different documents" each request has another
+one. No server gets a document in two rounds, so none gains by what it kept. Each client is a thread with a connection
+of its own, and sends its next question once it has its answer. A first request, which warms the server up, is not
+counted. Decoding is greedy, of up to 48 tokens.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import httpx2
+from servers import SERVERS, Running
 
 from palmette.data.records import Document, Question
 from palmette.data.source import read_data
 from palmette.inference.names import open_source
+from palmette.tasks.answer_match import exact_match
 from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.qa_prompt import QaPrompt, load_prompt
 
-PATIENCE = 600  # seconds
+KINDS = ("one document", "different documents")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What a server did under so many clients.
+class Asked:
+    """A request: its messages, and what would be a right answer."""
+
+    messages: Any
+    right: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a server did in one round.
 
     Attributes:
-        seconds: of each request, sorted.
-        wall: seconds from the first request to the last reply.
-        valid: replies that hold an answer in the format asked for.
+        server, kind, clients, round: what it was.
+        rate: questions a second, from the first request to the last reply.
+        median, most: seconds that a client waited: the median, and the 95th percentile.
+        exact: replies that are right after the normalisation of SQuAD.
+        load: the machine's load average over a minute, at the end.
     """
 
-    seconds: tuple[float, ...]
-    wall: float
-    valid: int
+    server: str
+    kind: str
+    clients: int
+    round: int
+    rate: float
+    median: float
+    most: float
+    exact: int
+    load: float
 
-    def row(self) -> str:
-        """Questions a second, the median and the 95th percentile of waiting in seconds, and the share of valid JSON."""
-        cuts = statistics.quantiles(self.seconds, n=20, method="inclusive")
-        rate, valid = len(self.seconds) / self.wall, self.valid / len(self.seconds)
-        return f"{rate:5.2f} | {statistics.median(self.seconds):5.2f} | {cuts[-1]:5.2f} | {valid:.0%}"
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """Which turn it is."""
+        return self.server, self.kind, self.clients, self.round
 
 
-def workloads(documents: Sequence[Document], prompt: QaPrompt, num_cells: int, num_questions: int) -> dict[str, Any]:
-    """The messages of the requests of each workload, cell by cell. No document stands in two cells.
+def workload(documents: Iterator[Document], prompt: QaPrompt, kind: str, num_questions: int) -> list[Asked]:
+    """The requests of a round.
 
     Raises:
         SystemExit: there are too few documents.
     """
-    left = iter(documents)
-    cells: dict[str, list[list[Any]]] = {"one document": [], "different documents": []}
-    for _ in range(num_cells):
-        parts: list[Document] = []
-        while sum(len(part.questions) for part in parts) < num_questions:
-            parts.append(_next(left))
-        text = "\n\n".join(part.text for part in parts)
-        questions = [question for part in parts for question in part.questions][:num_questions]
-        cells["one document"].append([_messages(prompt, text, question) for question in questions])
-        others = [_next(left) for _ in range(num_questions)]
-        cells["different documents"].append([_messages(prompt, one.text, one.questions[0]) for one in others])
-    return cells
+    if kind == "different documents":
+        return [_asked(prompt, one.text, one.questions[0]) for one in (_next(documents) for _ in range(num_questions))]
+    parts: list[Document] = []
+    while sum(len(part.questions) for part in parts) < num_questions:
+        parts.append(_next(documents))
+    text = "\n\n".join(part.text for part in parts)
+    return [_asked(prompt, text, question) for part in parts for question in part.questions][:num_questions]
 
 
 def _next(left: Iterator[Document]) -> Document:
     for document in left:
         if document.questions:
             return document
-    raise SystemExit("there are too few documents: give another --data, or fewer --questions")
+    raise SystemExit("there are too few documents: give another --data, or fewer --questions or --rounds")
 
 
-def _messages(prompt: QaPrompt, text: str, question: Question) -> Any:
-    return qa_messages(prompt, Document("document", text, ()), question)
+def _asked(prompt: QaPrompt, text: str, question: Question) -> Asked:
+    messages = qa_messages(prompt, Document("document", text, ()), question)
+    return Asked(messages, tuple(answer.text for answer in question.answers) or ("",))
 
 
-def measure(url: str, model: str, messages: Sequence[Any], num_clients: int, prompt: QaPrompt) -> Cell:
-    """Let clients ask until all questions are answered."""
-    waiting = iter(messages)
-    lock = threading.Lock()
+def measure(
+    server: Running, requests: Sequence[Asked], num_clients: int, prompt: QaPrompt
+) -> tuple[list[float], float, int]:
+    """Let clients ask until all questions are answered: the seconds of each, of all, and how many answers are right."""
+    waiting, lock = iter(requests), threading.Lock()
     seconds: list[float] = []
-    valid = 0
+    exact = 0
 
     def client() -> None:
-        nonlocal valid
-        with httpx2.Client(base_url=url, trust_env=False, timeout=PATIENCE) as connection:
+        nonlocal exact
+        with server.connect() as connection:
             while True:
                 with lock:
                     asked = next(waiting, None)
                 if asked is None:
                     return
                 started = time.perf_counter()
-                text = ask(connection, model, asked)
+                text = server.ask(connection, asked.messages)
                 took = time.perf_counter() - started
                 with lock:
                     seconds.append(took)
-                    valid += prompt.read(text).valid
+                    exact += bool(exact_match(prompt.read(text).text or "", list(asked.right)))
 
     threads = [threading.Thread(target=client) for _ in range(num_clients)]
     started = time.perf_counter()
@@ -123,69 +136,38 @@ def measure(url: str, model: str, messages: Sequence[Any], num_clients: int, pro
     for thread in threads:
         thread.join()
     wall = time.perf_counter() - started
-    if len(seconds) < len(messages):
-        raise SystemExit(f"{len(messages) - len(seconds)} of {len(messages)} requests failed")
-    return Cell(tuple(sorted(seconds)), wall, valid)
+    if len(seconds) < len(requests):
+        raise SystemExit(f"{len(requests) - len(seconds)} of {len(requests)} requests failed")
+    return seconds, wall, exact
 
 
-def ask(connection: httpx2.Client, model: str, messages: Any) -> str:
-    """The text of a reply."""
-    body = {"model": model, "messages": messages, "temperature": 0, "max_tokens": 48}
-    response = connection.post("/v1/chat/completions", json=body)
-    response.raise_for_status()
-    return str(response.json()["choices"][0]["message"]["content"])
+def turn(server: Running, kind: str, clients: int, number: int, requests: Sequence[Asked], prompt: QaPrompt) -> Turn:
+    """One server in one round."""
+    seconds, wall, exact = measure(server, requests, clients, prompt)
+    cuts = statistics.quantiles(seconds, n=20, method="inclusive")
+    rate, load = len(seconds) / wall, os.getloadavg()[0]
+    return Turn(server.name, kind, clients, number, rate, statistics.median(seconds), cuts[-1], exact, load)
 
 
-@contextmanager
-def server(command: Sequence[str], port: int) -> Iterator[str]:
-    """A server in a process of its own, once it is ready. The result is its address."""
-    url = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-        try:
-            for _ in range(PATIENCE):
-                if process.poll() is not None:
-                    log.seek(0)
-                    raise SystemExit(f"{command[0]} ended:\n{log.read().decode(errors='replace')[-2000:]}")
-                try:
-                    if httpx2.get(f"{url}/health", trust_env=False).status_code == 200:
-                        break
-                except httpx2.HTTPError:
-                    pass
-                time.sleep(1)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(60)
+def table(turns: Sequence[Turn], num_questions: int) -> Iterator[str]:
+    """Medians over the rounds, and how many times another server's rate the first server has."""
+    yield "| requests | clients | server | questions/s (least to most) | median s | 95 % s | exact | times |"
+    yield "|---|---:|---|---:|---:|---:|---:|---:|"
+    for kind, clients in dict.fromkeys((one.kind, one.clients) for one in turns):
+        cell = [one for one in turns if (one.kind, one.clients) == (kind, clients)]
+        ours = {one.round: one.rate for one in cell if one.server == cell[0].server}
+        for name in dict.fromkeys(sorted((one.server for one in cell), key=lambda name: name != cell[0].server)):
+            own = [one for one in cell if one.server == name]
+            times = [ours[one.round] / one.rate for one in own if one.round in ours]
+            exact = sum(one.exact for one in own) / (num_questions * len(own))
+            waited = (statistics.median(one.median for one in own), statistics.median(one.most for one in own))
+            cells = [kind, clients, name, _spread([one.rate for one in own]), *(f"{one:.2f}" for one in waited)]
+            yield "| " + " | ".join(map(str, [*cells, f"{exact:.0%}", _spread(times)])) + " |"
 
 
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return int(opened.getsockname()[1])
-
-
-@contextmanager
-def rival(model: str) -> Iterator[tuple[str, str]]:
-    """`transformers serve` with the merged weights: its address, and the name of the model."""
-    with tempfile.TemporaryDirectory() as folder:
-        plain = str(Path(folder, "plain"))
-        run = open_source(model).folder or model
-        subprocess.run([sys.executable, "-m", "palmette", "merge", str(run), "--out", plain], check=True)
-        port = free_port()
-        program = str(Path(sys.executable).with_name("transformers"))
-        with server([program, "serve", plain, "--host", "127.0.0.1", "--port", str(port)], port) as url:
-            yield url, plain
-
-
-@contextmanager
-def ours(model: str) -> Iterator[tuple[str, str]]:
-    """`palmette serve`: its address, and the name of the model."""
-    port = free_port()
-    command = [sys.executable, "-m", "palmette", "serve", "--model", f"served={model}", "--port", str(port)]
-    with server(command, port) as url:
-        yield url, "served"
+def _spread(values: Sequence[float]) -> str:
+    """The median, the least and the most."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def main() -> None:
@@ -193,29 +175,52 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="reader", help="a run")
     parser.add_argument("--data", default="builtin:train")
+    parser.add_argument("--servers", default="palmette", help=f"of {', '.join(SERVERS)}, with commas between")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="of requests, with commas between")
     parser.add_argument("--clients", default="1,4,16", help="numbers of clients")
-    parser.add_argument("--questions", type=int, default=20, help="questions of each cell")
-    parser.add_argument("--rival", action="store_true", help="measure transformers serve too")
-    arguments = parser.parse_args()
-    numbers = [int(number) for number in arguments.clients.split(",")]
-    recipe = open_source(arguments.model).recipe
+    parser.add_argument("--questions", type=int, default=16, help="questions of a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--json", type=Path, help="write every turn here. The same command goes on with those that are missing"
+    )
+    options = parser.parse_args()
+    recipe = open_source(options.model).recipe
     prompt = load_prompt(recipe.prompt.name if recipe is not None else "plain")
-    asked = workloads(read_data(arguments.data).documents, prompt, len(numbers), arguments.questions)
+    documents = iter(read_data(options.data).documents)
     threads = os.environ.get("OMP_NUM_THREADS", "as many as cores")
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, threads: {threads}")
-    print(", ".join(f"{name} {version(name)}" for name in ("palmette", "torch", "transformers")))
-    print("\n| server | requests | clients | questions/s | median s | 95 % s | valid JSON |")
-    print("|---|---|---|---|---|---|---|")
-    for name, opened in (("palmette serve", ours), ("transformers serve", rival)):
-        if opened is rival and not arguments.rival:
-            continue
-        with opened(arguments.model) as (url, model):
-            with httpx2.Client(base_url=url, trust_env=False, timeout=PATIENCE) as connection:
-                ask(connection, model, _messages(prompt, "The ferry leaves at 7.", Question("q", "When?")))
-            for kind, cells in asked.items():
-                for number, messages in zip(numbers, cells, strict=True):
-                    cell = measure(url, model, messages, number, prompt)
-                    print(f"| {name} | {kind} | {number} | {cell.row()} |", flush=True)
+    print(", ".join(f"{name} {version(name)}" for name in ("palmette", "torch", "transformers")), flush=True)
+    turns = _done(options.json)
+    with ExitStack() as opened:
+        servers = [opened.enter_context(SERVERS[name](options.model)) for name in options.servers.split(",")]
+        for server in servers:
+            with server.connect() as connection:
+                server.ask(connection, _asked(prompt, "The ferry leaves at 7.", Question("q", "When?")).messages)
+        for number in range(options.rounds):
+            for kind in options.kinds.split(","):
+                for clients in map(int, options.clients.split(",")):
+                    requests = workload(documents, prompt, kind, options.questions)
+                    first = number % len(servers)
+                    for server in servers[first:] + servers[:first]:
+                        if not any((server.name, kind, clients, number) == one.key for one in turns):
+                            turns.append(turn(server, kind, clients, number, requests, prompt))
+                            _write(turns[-1], options.json)
+    print("\n" + "\n".join(table(sorted(turns, key=lambda one: one.server != servers[0].name), options.questions)))
+
+
+def _done(path: Path | None) -> list[Turn]:
+    """The turns that a file holds."""
+    if path is None or not path.exists():
+        return []
+    return [Turn(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _write(one: Turn, path: Path | None) -> None:
+    line = json.dumps(asdict(one))
+    print(line, flush=True)
+    if path is not None:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def test_a_promise_decides_which_values_are_given(run_folder: Path, papers: Path
     extract_files(always, schema, files, free)
     strict = Guarantee(0.1, 0.95, 1.0, 100, 0, 100, 50, 1.0)
     promise = Promise(Decision(), ((("time", "pier", "piers"), strict),), ("kind",), 1)
-    extract_files(always, schema, files, bound, promise=promise)
+    extract_files(always, schema, files, bound, fitted=promise)
     (before,), (after,) = read_results(free, schema), read_results(bound, schema)
     assert all(one.values for one in (before.fields[0], before.fields[1], before.fields[3]))
     assert [bool(one.values) for one in after.fields] == [False, False, False, True]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from palmette.data.records import Answer, Document, Question
-from palmette.decode.posterior import Decision, SpanPosterior, WindowScores
+from palmette.decode.posterior import Decision
 from palmette.decode.span_decoder import Effort
 from palmette.errors import DataError
 from palmette.evaluate.calibration import Case
@@ -24,21 +22,13 @@ from palmette.inference.calibration import Guarantee
 from palmette.model.loading import LoadedModel
 from palmette.tasks.extractive_qa import ExtractiveQa
 from tests.support.command import palmette
+from tests.support.field_cases import case, labelled
 from tests.support.span_decoding import TEXT
 
 RENT, START, END = (Field(name, f"{name}?") for name in ("rent", "start", "end"))
 TENANTS = Field("tenants", "tenants?", many=True)
 KIND = Field("kind", "kind?", "choice", options=("flat", "house"))
 TARGET, CONFIDENCE = 0.1, 0.95
-
-
-def case(field: Field, number: int, known: tuple[str, ...], **log_odds: float) -> Case:
-    """A field of a document, whose only words with a chance have these odds against "?"."""
-    text = f"Lease {number} of white and green rooms."
-    answers = tuple(Answer(word, text.index(word)) for word in known)
-    scores = WindowScores({word: (text.index(word), odds) for word, odds in log_odds.items()}, -math.inf, -math.inf, 1)
-    question = Question(f"{number}/{field.name}", field.question, answers)
-    return Case(Document(text, text, (question,)), question, SpanPosterior.merge([scores]))
 
 
 def cases(field: Field, right: int, wrong: int = 0, absent: int = 40) -> list[Case]:
@@ -108,20 +98,6 @@ def test_a_promise_says_what_it_covers() -> None:
     assert said[-1] == "nothing is promised about kind: choices, and fields without labels"
 
 
-def labelled(folder: Path, number: int) -> Path:
-    """A labelled file of documents about ferries, of which none says who built it."""
-    rows = [
-        {"document": f"The ferry leaves at {n % 24}:40 from pier {n}.", "time": f"{n % 24}:40", "who": ""}
-        for n in range(number)
-    ]
-    path = folder / "labelled.csv"
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
 def test_the_command_tests_the_promise_first(
     sft_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,7 +106,7 @@ def test_the_command_tests_the_promise_first(
     words = ["extract", tmp_path / "ferry.yaml", tmp_path / "a.txt", "--out", tmp_path / "t.csv"]
     words += ["--model", sft_run, "--target-error", "0.1"]
     assert palmette(monkeypatch, *words) == 2
-    assert "--target-error and --labelled need each other" in capsys.readouterr().err
+    assert "--target-error needs --labelled" in capsys.readouterr().err
     assert palmette(monkeypatch, *words, "--labelled", labelled(tmp_path, 8)) == 2
     assert "each half needs answers worth at least 29" in capsys.readouterr().err
     assert not (tmp_path / "t.csv.lines.jsonl").exists()

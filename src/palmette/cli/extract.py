@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.data.source import OnBad
     from palmette.decode.span_decoder import Effort
     from palmette.extraction.labels import Labels
-    from palmette.extraction.promise import Promise
+    from palmette.extraction.reading import FittedRules
     from palmette.extraction.schema import Schema
     from palmette.inference.answerer import Answerer
     from palmette.inference.names import ModelSource
@@ -62,37 +62,50 @@ OnBadOption = Annotated[
 
 @dataclass(frozen=True)
 class Tested:
-    """The guarantee that is wanted: what the options of `read_tested` say.
+    """The thresholds or the guarantee that are wanted: what the options of `read_tested` say.
 
     Attributes:
-        target_error: the largest share of wrong values. No guarantee if None.
-        labelled: the labelled fields that test it.
+        labelled: the labelled fields that thresholds are fitted to, or that test the guarantee. Neither if None.
+        target_error: the largest share of wrong values. No guarantee, and thresholds at a cost, if None.
         confidence: confidence level of the guarantee.
+        cost_wrong: what a wrong value costs. As by default if None.
     """
 
-    target_error: float | None = None
     labelled: str | None = None
+    target_error: float | None = None
     confidence: float = 0.95
+    cost_wrong: float | None = None
 
 
 def read_tested(
     *,
+    labelled: Annotated[
+        str | None,
+        typer.Option(
+            help="Labelled fields of other documents, as for --learn, to which a threshold for each field is fitted.",
+            **DATA,
+        ),
+    ] = None,
+    cost_wrong: Annotated[
+        float | None,
+        typer.Option(
+            help="With --labelled, what a wrong value costs, if leaving out one that is there costs 1. By default 2."
+        ),
+    ] = None,
     target_error: Annotated[
         float | None,
         typer.Option(
             help="Guarantee that at most this share of the values is wrong, such as 0.05, tested on --labelled."
         ),
     ] = None,
-    labelled: Annotated[
-        str | None,
-        typer.Option(help="Labelled fields of other documents, as for --learn, which test the guarantee.", **DATA),
-    ] = None,
     confidence: Annotated[float, typer.Option(help="Confidence level of the guarantee.")] = 0.95,
 ) -> Tested:
-    """What the options of a command say about a guarantee."""
-    if (target_error is None) != (labelled is None):
-        raise typer.BadParameter("--target-error and --labelled need each other")
-    return Tested(target_error, labelled, confidence)
+    """What the options of a command say about labelled fields."""
+    if labelled is None and (target_error is not None or cost_wrong is not None):
+        raise typer.BadParameter(f"{'--cost-wrong' if target_error is None else '--target-error'} needs --labelled")
+    if target_error is not None and cost_wrong is not None:
+        raise typer.BadParameter("give --target-error or --cost-wrong: a guarantee depends on no cost")
+    return Tested(labelled, target_error, confidence, cost_wrong)
 
 
 @expanded("cluster", read_cluster)
@@ -121,8 +134,8 @@ def extract(
     Each value is copied from its document, with its place, its probability and the probability that the document does
     not hold it. Its number, amount or date stands beside it where a rule reads one. A field that is not in a document
     stays empty. A file that cannot be read becomes a row with its error. A job that was stopped continues with the same
-    command. With --target-error, the share of wrong values is guaranteed. With --learn, labelled fields become
-    training data instead.
+    command. With --labelled, thresholds are fitted to labelled documents first. With --target-error, the share of wrong
+    values is guaranteed. With --learn, labelled fields become training data instead.
     """
     if learn is not None:
         if files or page is not None:
@@ -162,26 +175,26 @@ def _extract(
         news.print(f"left out {left_out} file{'s' if left_out > 1 else ''} of other kinds")
     labels = read_labels(tested.labelled, known, on_bad_record=on_bad_record) if tested.labelled else None
     opened = open_source(named_or_chosen(model, news))
-    lines, tally, promise = _lines(opened, known, names, out, answering, cluster, labels, tested)
+    lines, tally, fitted = _lines(opened, known, names, out, answering, cluster, labels, tested)
     if tally.interrupted:
         safe = f"{tally.rows // len(known.fields)} of {len(names)} documents are safe in {lines}"
         news.print(f"stopped: {safe}. Give the same command again to continue.")
         raise typer.Exit(130)
     news.print(_write(known, lines, out, page))
-    if line := _warning(opened, answering, promise, tally, known):
+    if line := _warning(opened, answering, fitted, tally, known):
         news.print(line)
 
 
 def _warning(
-    opened: ModelSource, answering: Answering, promise: Promise | None, tally: Tally, schema: Schema
+    opened: ModelSource, answering: Answering, fitted: FittedRules | None, tally: Tally, schema: Schema
 ) -> str | None:
     """A line about documents that are longer than those that the values rest on."""
     from palmette.extraction.job import windows_of
     from palmette.inference.calibration import calibration_of
 
     num_windows = windows_of(tally, schema)
-    if promise is not None:
-        return promise.warn_of_windows(num_windows)
+    if fitted is not None:
+        return fitted.warn_of_windows(num_windows)
     calibration = calibration_of(opened.trained) if answering.calibration else None
     return calibration.warn_of_windows(num_windows) if calibration else None
 
@@ -195,10 +208,11 @@ def _lines(
     cluster: Cluster,
     labels: Labels | None,
     tested: Tested,
-) -> tuple[Path, Tally, Promise | None]:
+) -> tuple[Path, Tally, FittedRules | None]:
     """Read the fields of all documents, here or on a cluster.
 
-    The result is the file of lines, what was done, and the promise that decided which values are given.
+    The result is the file of lines, what was done, and the rules that decided which values are given, if any
+    were fitted.
     """
     from palmette.startup import quick_imports
 
@@ -206,38 +220,45 @@ def _lines(
         from palmette.extraction.job import check_job, extract_files, extract_on_cluster, lines_of
         from palmette.inference.answerer import open_answerer
         from palmette.inference.cluster import Reading
-    lines, promise = lines_of(out), None
+    lines, fitted = lines_of(out), None
     check_job(schema, names, out)
     if cluster.address is None or labels is not None:
         answerer = open_answerer(opened, attention=answering.attention, calibrated=answering.calibration)
         effort = answerer.effort(answering.max_words, answering.inside_words)
-        promise = _promise(answerer, effort, schema, labels, tested)
+        fitted = _fitted(answerer, effort, schema, labels, tested)
         if cluster.address is None:
-            return lines, extract_files(answerer, schema, names, lines, effort=effort, promise=promise), promise
+            return lines, extract_files(answerer, schema, names, lines, effort=effort, fitted=fitted), fitted
     reading = Reading(
         opened.name, answering.attention, answering.calibration, answering.max_words, answering.inside_words
     )
     done = extract_on_cluster(
-        reading, schema, names, lines, address=cluster.address, workers=cluster.workers, promise=promise
+        reading, schema, names, lines, address=cluster.address, workers=cluster.workers, fitted=fitted
     )
-    return lines, done, promise
+    return lines, done, fitted
 
 
-def _promise(
+def _fitted(
     answerer: Answerer, effort: Effort, schema: Schema, labels: Labels | None, tested: Tested
-) -> Promise | None:
-    """The promise that is wanted, tested and said. None if none is wanted."""
-    if labels is None or tested.target_error is None:
+) -> FittedRules | None:
+    """The thresholds or the guarantee that are wanted, fitted and said. None if neither is."""
+    if labels is None:
         return None
     from palmette.cli.console import stderr
-    from palmette.extraction.promise import make_promise
+    from palmette.evaluate.calibration import COST_WRONG
+    from palmette.extraction.promise import Promise, make_promise
+    from palmette.extraction.thresholds import Thresholds, fit_thresholds
 
     stderr().print(f"{labels.summary()}, in {labels.source}")
-    target = {"target_error": tested.target_error, "confidence": tested.confidence}
-    promise = make_promise(answerer, schema, labels, effort, **target)
-    for line in promise.explain():
+    fitted: Promise | Thresholds
+    if tested.target_error is None:
+        cost = COST_WRONG if tested.cost_wrong is None else tested.cost_wrong
+        fitted = fit_thresholds(answerer, schema, labels, effort, cost_wrong=cost)
+    else:
+        target = {"target_error": tested.target_error, "confidence": tested.confidence}
+        fitted = make_promise(answerer, schema, labels, effort, **target)
+    for line in fitted.explain():
         stderr().print(line)
-    return promise
+    return fitted
 
 
 def _learn(path: Path, labelled: str, out: Path, on_bad_record: OnBad) -> None:

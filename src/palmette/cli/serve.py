@@ -122,8 +122,10 @@ def _loader(
 
     def load() -> Mapping[str, ServedModel]:
         from palmette.inference.together import open_together
+        from palmette.model.memory import keep_few_kernels
         from palmette.serving.model_thread import open_models
 
+        keep_few_kernels()
         return open_models(open_together(sources, attention=attention), kept_tokens)  # type: ignore[arg-type]
 
     return load

@@ -28,7 +28,7 @@ from palmette.evaluate.guarantee import JudgedAnswer, check_promise, choose_thre
 from palmette.inference.answerer import Answerer
 from palmette.inference.calibration import Calibration, Costs, text_hash
 from palmette.progress import progress
-from palmette.tasks.answer_match import exact_match, gold_answers
+from palmette.tasks.answer_match import exact_match, gold_answers, normalize_answer
 
 COST_WRONG = 2.0  # of a wrong answer, where refusing a question that has an answer costs 1
 _LOWEST, _HIGHEST = 0.02, 50.0  # of a temperature
@@ -52,6 +52,22 @@ class Case:
         if self.right(text):
             return 0.0
         return cost_wrong if text else 1.0
+
+
+class PassageCase(Case):
+    """A question that a passage answers by saying so, such as a field of type yes/no.
+
+    People mark a sentence where a model names three words of it. So a passage is right if one of the two holds the
+    other, word for word.
+    """
+
+    def right(self, text: str) -> bool:
+        """Whether a passage says what a known one says. "" is right where there is none."""
+        if not text or not self.question.answerable:
+            return not text and not self.question.answerable
+        found = f" {normalize_answer(text)} "
+        known = [f" {normalize_answer(one)} " for one in gold_answers(self.question)]
+        return bool(found.strip()) and any(found in one or one in found for one in known)
 
 
 def check_cost(cost_wrong: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from palmette import run
 from palmette.data.inputs import Asked, Documents
@@ -16,16 +16,13 @@ from palmette.data.stream import Row
 from palmette.decode.span_decoder import Effort
 from palmette.documents import read_document
 from palmette.errors import DataError, RunError, reason_of
-from palmette.extraction.reading import WHOLE_SEARCH, FieldDecoder, field_record
+from palmette.extraction.reading import WHOLE_SEARCH, FieldDecoder, FittedRules, field_record
 from palmette.extraction.schema import Schema, read_schema
 from palmette.extraction.values import DocumentResult, FieldResult, document_results, field_result
 from palmette.inference import job
 from palmette.inference.answerer import Answerer, asked_document
 from palmette.inference.cluster import Reading, cluster_work
 from palmette.inference.tally import Tally
-
-if TYPE_CHECKING:  # it needs scipy, and most jobs have none
-    from palmette.extraction.promise import Promise
 
 _NEVER = 10**12  # characters. A chunk is one document, so it ends by its number of rows alone.
 
@@ -58,7 +55,7 @@ def extract_files(
     lines: Path,
     *,
     effort: Effort | None = None,
-    promise: Promise | None = None,
+    fitted: FittedRules | None = None,
 ) -> Tally:
     """Read a schema's fields out of files into a JSON Lines file, one line for each field of each file.
 
@@ -70,15 +67,15 @@ def extract_files(
         files: the documents. One that cannot be read gets lines with its error.
         lines: the file to write, or to continue.
         effort: how far the decoder looks. As calibrated if None.
-        promise: decides which values are given. By the answerer's decision if None.
+        fitted: decides which values are given. By the answerer's decision if None.
 
     Raises:
         RunError: the file belongs to another job, is being written by another process, or cannot be written.
     """
     chosen = effort or answerer.effort()
     settings = {**job.model_settings(answerer), **asdict(chosen), **asdict(answerer.decision)}
-    work = job.by_decoder(*_opened(answerer, chosen, schema=schema, promise=promise))
-    return _extract_rows(work, settings, schema, files, lines, promise)
+    work = job.by_decoder(*_opened(answerer, chosen, schema=schema, fitted=fitted))
+    return _extract_rows(work, settings, schema, files, lines, fitted)
 
 
 def extract_on_cluster(
@@ -89,7 +86,7 @@ def extract_on_cluster(
     *,
     address: str,
     workers: int | None = None,
-    promise: Promise | None = None,
+    fitted: FittedRules | None = None,
 ) -> Tally:
     """As `extract_files`, on a Ray cluster. The file is the same.
 
@@ -100,25 +97,25 @@ def extract_on_cluster(
         lines: the file to write, or to continue.
         address: as for `predict_on_cluster`.
         workers: as for `predict_on_cluster`.
-        promise: as for `extract_files`.
+        fitted: as for `extract_files`.
 
     Raises:
         RunError: as for `extract_files` and `predict_on_cluster`.
         ModelError: as for `predict_on_cluster`.
     """
-    reading = replace(reading, opened=partial(_opened, schema=schema, promise=promise))
+    reading = replace(reading, opened=partial(_opened, schema=schema, fitted=fitted))
     with cluster_work(reading, address=address, workers=workers) as (work, settings):
-        return _extract_rows(work, settings, schema, files, lines, promise)
+        return _extract_rows(work, settings, schema, files, lines, fitted)
 
 
 def _opened(
-    answerer: Answerer, effort: Effort, *, schema: Schema, promise: Promise | None
+    answerer: Answerer, effort: Effort, *, schema: Schema, fitted: FittedRules | None
 ) -> tuple[FieldDecoder, job.Describe]:
     """What reads the fields, and what a line says about one."""
     decoder = answerer.span_decoder(effort)
-    if promise is None:
+    if fitted is None:
         return FieldDecoder(decoder, schema), field_record
-    rules = promise.rules(schema, answerer.decision)
+    rules = fitted.rules(schema, answerer.decision)
     return FieldDecoder(answerer.span_decoder(effort, WHOLE_SEARCH), schema, rules), field_record
 
 
@@ -128,16 +125,16 @@ def _extract_rows(
     schema: Schema,
     files: tuple[str, ...],
     lines: Path,
-    promise: Promise | None,
+    fitted: FittedRules | None,
 ) -> Tally:
     documents = inputs_of(schema, files)
-    promised = {"promise": promise.settings()} if promise else {}
+    ruled = fitted.settings() if fitted else {}
     with documents.open() as rows:
         return job.predict_rows(
             work,
             rows,
             lines,
-            {**settings, "schema": schema.settings(), **promised},
+            {**settings, "schema": schema.settings(), **ruled},
             about={"input": documents.name, **run.environment()},
             num_lines=documents.count,
             max_rows=len(schema.fields),

@@ -5,32 +5,28 @@ labelled documents, over all fields. Then a field with enough labels gets a thre
 other fields share one. If the others are too few for that, all fields share one. Which of these it is depends on how
 many answers there are, never on how many of them are right.
 
-A value is right if it equals a labelled one after SQuAD's normalisation. Of a list, every value counts as an answer.
+A value is right if it equals a labelled one after SQuAD's normalisation. Of yes/no, it is right if one of the two
+passages holds the other. Of a list, every value counts as an answer.
 Choices are not covered: a label is a passage, and does not say which option it means.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from palmette.data.records import Document
-from palmette.data.rows import dump_rows
-from palmette.data.squad import dump_squad
 from palmette.decode.posterior import Decision
 from palmette.decode.span_decoder import Effort
 from palmette.errors import DataError
 from palmette.evaluate.calibration import Case, check_data, fit_odds, judge, split
-from palmette.evaluate.comparisons import was_learned
 from palmette.evaluate.guarantee import JudgedAnswer, choose_threshold, shortage
-from palmette.extraction.labels import Labels, questions_to_learn
-from palmette.extraction.reading import WHOLE_SEARCH, Rule, listed, stated
+from palmette.extraction.labelled import check_not_learned, covered_documents, labelled_cases
+from palmette.extraction.labels import Labels
+from palmette.extraction.reading import Rule, listed, stated
 from palmette.extraction.schema import Field, Schema
 from palmette.inference.answerer import Answerer
 from palmette.inference.calibration import Guarantee, text_hash, warn_of_windows
-from palmette.progress import progress
 
 Halves = tuple[list[JudgedAnswer], list[JudgedAnswer]]
 
@@ -70,7 +66,7 @@ class Promise:
     def settings(self) -> dict[str, Any]:
         """What the values depend on, as a map of plain values."""
         thresholds = {name: one.min_confidence for names, one in self.groups for name in names}
-        return {"odds": asdict(self.odds), "min_confidence": thresholds}
+        return {"promise": {"odds": asdict(self.odds), "min_confidence": thresholds}}
 
     def explain(self) -> Iterator[str]:
         """Lines that say what is guaranteed about which fields."""
@@ -103,17 +99,10 @@ def make_promise(
     Raises:
         DataError: the model was trained on these labels, there are too few of them, or no threshold keeps the promise.
     """
-    _check_not_learned(answerer, labels, schema)
-    covered = {field.question: field for field in schema.fields if field.type != "choice"}
-    documents = [
-        replace(document, questions=tuple(one for one in document.questions if one.text in covered))
-        for document in labels.documents
-    ]
-    documents = [document for document in documents if document.questions]
+    check_not_learned(answerer, labels, schema)
+    documents = covered_documents(labels, schema)
     check_data(documents, labels.source, target_error=target_error, confidence=confidence)
-    by_field: dict[str, list[Case]] = {}
-    for case in _cases(answerer, documents, covered, effort):
-        by_field.setdefault(covered[case.question.text].name, []).append(case)
+    by_field = labelled_cases(answerer, schema, documents, effort, "testing the promise")
     return promise_of(schema, by_field, target_error, confidence)
 
 
@@ -171,29 +160,3 @@ def _answers(case: Case, field: Field, odds: Decision) -> list[JudgedAnswer]:
     values = listed(stated(odds, case.posterior), field.least_probability).values
     document = text_hash(case.document)
     return [JudgedAnswer(one.probability, not case.right(one.text), document) for one in values]
-
-
-def _cases(
-    answerer: Answerer, documents: Sequence[Document], fields: dict[str, Field], effort: Effort
-) -> Iterator[Case]:
-    by_id = {one.id: (document, one) for document in documents for one in document.questions}
-    least = {name: field.least_probability for name, (_, one) in by_id.items() if (field := fields[one.text]).many}
-    decoder = answerer.span_decoder(effort, WHOLE_SEARCH)
-    with progress(len(by_id), "testing the promise", "questions") as bar:
-        for name, posterior in decoder.read_fields(documents, {}, least):
-            bar.update()
-            yield Case(*by_id[name], posterior)
-
-
-def _check_not_learned(answerer: Answerer, labels: Labels, schema: Schema) -> None:
-    """Refuse labels whose questions, as `--learn` writes them, the run was trained on."""
-    source = answerer.source
-    if source is None or source.trained is None:
-        return
-    learned = tuple(questions_to_learn(labels.documents, schema))
-    for text in (dump_rows(learned), dump_squad(learned)):
-        if was_learned(source.name, hashlib.sha256(text.encode("utf-8")).hexdigest()):
-            raise DataError(
-                f"{source.name} was trained on {labels.source}: what it knows by heart proves nothing",
-                "Give labels of documents that it has not seen.",
-            )

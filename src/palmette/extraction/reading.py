@@ -15,7 +15,7 @@ from palmette.decode.span_decoder import options_of
 from palmette.extraction.schema import Field, Schema
 from palmette.inference.job import answer_record, rounded
 
-# While decoding for a promise: the best span is found in any case, as where the promise was tested.
+# While decoding for rules that were fitted to labels: the best span is found in any case, as where they were fitted.
 WHOLE_SEARCH = Decision(always_answer=True)
 
 
@@ -57,6 +57,19 @@ class Fields(Protocol):
         self, documents: Iterable[Document], options: Mapping[str, Sequence[str]], least: Mapping[str, float]
     ) -> Iterator[tuple[str, SpanPosterior]]:
         """As `SpanDecoder.read_fields`."""
+
+
+class FittedRules(Protocol):
+    """Rules of fields that were fitted to labelled documents: a promise, or thresholds."""
+
+    def rules(self, schema: Schema, otherwise: Decision, /) -> dict[str, Rule]:
+        """The rule of each field. `otherwise` decides fields that are not covered."""
+
+    def settings(self) -> dict[str, Any]:
+        """What the values depend on, as a map of plain values."""
+
+    def warn_of_windows(self, num_windows: Iterable[int], /) -> str | None:
+        """A line about documents longer than those that the rules were fitted to. None if there are none."""
 
 
 class FieldDecoder:

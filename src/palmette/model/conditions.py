@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from palmette.model.library import processor_features
+from palmette.model.memory import KERNELS_KEPT
 
 _LIBRARIES = ("palmette", "torch", "transformers", "peft", "safetensors", "numpy")
 _OUR_CODE = ("model", "tree")
@@ -53,7 +54,11 @@ def conditions() -> dict[str, Any]:
         "machine": [platform.machine(), processor_features(), torch.backends.cpu.get_cpu_capability()],
         "threads": torch.get_num_threads(),
         "precision": [torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()],
-        "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)},
+        "environment": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(_VARIABLES) and name != KERNELS_KEPT  # which changes no number
+        },
     }
 
 
