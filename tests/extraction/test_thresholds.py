@@ -62,6 +62,8 @@ def test_lists_and_choices_have_no_threshold() -> None:
     rules = fitted.rules(schema, Decision(always_answer=True))
     assert rules["kind"].decision.always_answer
     assert (rules["tenants"].least, rules["tenants"].decision) == (0.0, fitted.odds)
+    assert fitted.warn_of_windows([1]) is None  # all labels are of documents of one window
+    assert "2 parts" in (fitted.warn_of_windows([1, 2]) or "")
     said = list(fitted.explain())
     assert said[0] == "a wrong value costs 2, and leaving out one that a document holds costs 1"
     assert said[1].startswith("law: given if P(the value) + P(any value) / 2 is at least ")
