@@ -1,165 +1,215 @@
-"""The vLLM backend: refused where it cannot run, and what it asks of vLLM and reads back, shown with a stand-in for
-the module.
+"""The sampler for vLLM, against a stand-in that speaks vLLM's protocol: what is asked, what becomes of the answers,
+and what is refused.
 """
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
+import inspect
+import socket
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from palmette.errors import ModelError, PackingError
-from palmette.rollouts import vllm as vllm_backend
+from palmette.config.sections import LoraSection
+from palmette.errors import ModelError, PackingError, RecipeError
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Rollout, RolloutSampler, Sampling
-from palmette.rollouts.vllm import VllmSampler
+from palmette.rollouts.vllm import VllmSampler, VllmServer, check_adapter
 from tests.support.tokenizers import LetterPairs
+from tests.support.vllm_server import MAX_MODEL_LEN, VllmStandIn, choice
 
 END = 9
 
 
-@dataclass
-class Output:
-    """A completion as vLLM gives it: log-probabilities by token id at each place."""
+class Policy:
+    """Writes the least that a server looks for, and keeps where."""
 
-    index: int
-    token_ids: tuple[int, ...]
-    text: str
-    finish_reason: str
-    stop_reason: int | str | None = None
+    def __init__(self) -> None:
+        self.folders: list[Path] = []
 
-    @property
-    def logprobs(self) -> list[dict[int, Any]]:
-        return [{token: SimpleNamespace(logprob=-token / 10, rank=1), 50: None} for token in self.token_ids]
+    def save_pretrained(self, folder: Path) -> None:
+        self.folders.append(folder)
+        (folder / "adapter_config.json").write_text("{}")
 
 
-class Engine:
-    """Notes how it was made and what it was asked, and completions with what it is told to."""
+class Scripted(VllmStandIn):
+    """Loads nothing, and gives the choices that it is told."""
 
-    made: dict[str, Any]
-    asked: tuple[Any, ...]
-    completions: list[list[Output]]
-
-    def __init__(self, **options: Any) -> None:
-        Engine.made = options
-
-    def generate(self, prompts: Any, params: Any, *, use_tqdm: bool, lora_request: Any) -> list[Any]:
-        Engine.asked = (prompts, params, use_tqdm, lora_request)
-        return [SimpleNamespace(outputs=outputs) for outputs in Engine.completions]
+    def load(self, body: dict[str, Any]) -> str:
+        if body.get("lora_path"):
+            assert (Path(body["lora_path"]) / "adapter_config.json").is_file()
+            self.present.add(body["lora_name"])
+        return "Success"
 
 
-@pytest.fixture
-def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
-    modules = {name: ModuleType(name) for name in ("vllm", "vllm.lora", "vllm.lora.request")}
-    modules["vllm"].__spec__ = ModuleSpec("vllm", None)
-    modules["vllm"].LLM = Engine  # type: ignore[attr-defined]
-    modules["vllm"].SamplingParams = lambda **values: values  # type: ignore[attr-defined]
-    modules["vllm.lora.request"].LoRARequest = lambda *values: values  # type: ignore[attr-defined]
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+def sampler(server: VllmStandIn, folder: Path, policy: Any = None) -> VllmSampler:
+    found = VllmServer(server.url, "m")
+    return VllmSampler(policy or Policy(), LetterPairs(), found, end_tokens={END}, folder=folder)
 
 
-def test_it_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch, vllm: None) -> None:
+def unused_url() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_a_server_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ModelError, match=r"vLLM needs a GPU.*palmette\.rollouts\.sampler\.Sampler"):
-        VllmSampler("m", LetterPairs(), end_tokens=[END], max_model_len=20)
-    monkeypatch.setattr(vllm_backend.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(
-        ModelError, match=r"vLLM is not installed.*pip install vllm.*palmette\.rollouts\.sampler\.Sampler"
+        ModelError,
+        match=r"/v1 cannot be reached \(connection refused.*\), and torch sees no GPU on this machine.*"
+        r"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve m --enable-lora.*take rollouts\.sampler out",
     ):
-        VllmSampler("m", LetterPairs(), end_tokens=[END], max_model_len=20)
+        VllmServer(unused_url(), "m")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ModelError) as found:
+        VllmServer(unused_url(), "m")
+    assert "sees no GPU" not in str(found.value)
 
 
-def test_what_is_asked_of_vllm(vllm: None) -> None:
-    """Prompts as tokens, never as text; log-probabilities before temperature; the model's own penalties off."""
-    source: RolloutSampler = VllmSampler(
-        "m", LetterPairs(), end_tokens={END}, max_model_len=20, adapter=Path("a"), dtype="bfloat16"
-    )
-    made = dict(Engine.made)
-    assert made.pop("enable_prefix_caching") is True
-    assert made == {
-        "model": "m",
-        "max_model_len": 20,
-        "logprobs_mode": "raw_logprobs",
-        "generation_config": "vllm",
-        "enable_lora": True,
-        "dtype": "bfloat16",
-    }
-    Engine.completions = [[], []]
-    sampling = Sampling(0.7, 0.9, 12, ("x", "yz"), seed=3)
-    assert list(source.sample([(1, 2), [3]], 4, sampling, keys=[5, 6])) == [[], []]
-    prompts, params, _, lora = Engine.asked
-    assert prompts == [{"prompt_token_ids": [1, 2]}, {"prompt_token_ids": [3]}]
-    assert lora == ("adapter", 1, "a")
-    seeds = [values.pop("seed") for values in params]
-    assert len(set(seeds)) == 2
-    wanted = {
-        "n": 4,
+def test_a_server_that_cannot_help_is_refused(tmp_path: Path) -> None:
+    with VllmStandIn(tmp_path, served_as="other") as server:
+        with pytest.raises(ModelError, match=r"serves 'other', and 'm' is trained"):
+            VllmServer(server.url, "m")
+        assert VllmServer(server.url, str(tmp_path)).max_model_len == MAX_MODEL_LEN  # the folder, by another name
+        with pytest.raises(ModelError, match=r"is no vLLM server: /models gives 404 \{'detail': 'Not Found'\}"):
+            VllmServer(server.url + "/deeper", "m")
+    with (
+        VllmStandIn(tmp_path, served_as="m", updates=False) as server,
+        pytest.raises(ModelError, match=r"loads no adapters while it runs.*VLLM_ALLOW_RUNTIME_LORA_UPDATING"),
+    ):
+        VllmServer(server.url, "m")
+
+
+def test_the_key_is_the_one_that_vllm_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    with VllmStandIn(tmp_path, served_as="m") as server:
+        VllmServer(server.url.removesuffix("/v1"), "m")  # the path is added
+        assert {headers["authorization"] for headers in server.headers} == {"Bearer secret"}
+
+
+def test_what_is_asked(tmp_path: Path) -> None:
+    """Prompts as tokens, never as text; nothing is left to the model's own settings of sampling."""
+    with Scripted(tmp_path, served_as="m", choices=lambda body: [choice(i, [2], [-1.0], "length") for i in (1, 0)]) as (
+        server
+    ):
+        source: RolloutSampler = sampler(server, tmp_path / "run")
+        sampling = Sampling(0.7, 0.9, 12, ("x", "yz"), seed=3)
+        found = list(source.sample([(1, 2), [3]], 2, sampling, keys=[5, 6]))
+        assert [[rollout.index for rollout in of_prompt] for of_prompt in found] == [[0, 1], [0, 1]]
+        assert found[0][0].sampling_logprobs is None
+        list(source.sample([(3,), (1, 2)], 2, sampling, keys=[6, 5]))
+    asked = {(number, tuple(body["prompt"])): body for number, body in zip((0, 0, 1, 1), server.asked, strict=True)}
+    names = [asked[number, (3,)].pop("model") for number in (0, 1)]
+    assert names[0] != names[1]  # so that nothing cached under earlier weights is used
+    assert asked[0, (3,)]["seed"] == asked[1, (3,)]["seed"] != asked[0, (1, 2)]["seed"]
+    assert asked[0, (3,)].pop("seed") < 2**63
+    assert asked[0, (3,)] == {
+        "prompt": [3],
+        "n": 2,
         "temperature": 0.7,
         "top_p": 0.9,
+        "top_k": -1,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
         "max_tokens": 12,
         "stop": ["x", "yz"],
         "stop_token_ids": [END],
+        "ignore_eos": True,
         "logprobs": 0,
+        "return_token_ids": True,
         "skip_special_tokens": False,
         "spaces_between_special_tokens": False,
     }
-    assert params == [wanted, wanted]
-    list(source.sample([(3,), (1, 2)], 4, sampling, keys=[6, 5]))
-    assert [values["seed"] for values in Engine.asked[1]] == seeds[::-1]
 
 
-def test_what_vllm_says_becomes_rollouts(vllm: None) -> None:
+def test_what_the_server_says_becomes_rollouts(tmp_path: Path) -> None:
     """Tokens 0, 1, 2 say "aa", "ab", "ac": the stop string "bac" cuts two tokens to the text "aaa"."""
-    source = VllmSampler("m", LetterPairs(), end_tokens=[END], max_model_len=20)
-    Engine.completions = [
-        [
-            Output(1, (0, 1, 2), "aaa", "stop", "bac"),
-            Output(0, (0, 1, END), "aaab", "stop", END),
-            Output(2, (0, 1), "aaab", "stop"),  # the model's own end of sequence, 1
-            Output(3, (2, 2), "acac", "length"),
-        ]
+    told = [
+        choice(1, [0, 1, 2], [-0.1, -0.2, -0.3], "stop", "bac"),
+        choice(0, [0, 1, END], [-0.1, -0.2, -0.9], "stop", END),
+        choice(2, [2, 2], [-0.5, -0.6], "length"),
     ]
-    for sampling in (Sampling(stop=("bac",), max_new_tokens=5), Sampling(0.5, stop=("bac",), max_new_tokens=5)):
-        (found,) = source.sample([(1, 2)], 4, sampling, keys=[8])
-        common = {"sampling": sampling, "key": 8}
+    sampling = Sampling(stop=("bac",), max_new_tokens=5)
+    with Scripted(tmp_path, served_as="m", choices=lambda _: told) as server:
+        (found,) = sampler(server, tmp_path / "run").sample([(1, 2)], 3, sampling, keys=[8])
 
-        def rollout(index: int, tokens: tuple[int, ...], text: str, count: int, finish: Any, common: Any) -> Rollout:
-            logprobs = tuple(-token / 10 for token in tokens)
-            own = logprobs if common["sampling"].temperature == 1 else None
-            return Rollout(tokens, logprobs, own, text, count, finish, index=index, **common)
+    def rollout(index: int, tokens: tuple[int, ...], logprobs: Any, text: str, count: int, finish: Any) -> Rollout:
+        return Rollout(tokens, logprobs, logprobs, text, count, finish, sampling, 8, index)
 
-        assert found == [
-            rollout(0, (0, 1, END), "aaab", 2, "end", common),
-            rollout(1, (0, 1, 2), "aaa", 1, "stop", common),
-            rollout(2, (0, 1), "aa", 1, "end", common),
-            rollout(3, (2, 2), "acac", 2, "length", common),
-        ]
-    Engine.completions = [[Output(0, (0,), "aa", "abort")]]
-    with pytest.raises(ModelError, match="for the reason 'abort'"):
-        list(source.sample([(1, 2)], 1, Sampling(max_new_tokens=5)))
+    assert found == [
+        rollout(0, (0, 1, END), (-0.1, -0.2, -0.9), "aaab", 2, "end"),
+        rollout(1, (0, 1, 2), (-0.1, -0.2, -0.3), "aaa", 1, "stop"),
+        rollout(2, (2, 2), (-0.5, -0.6), "acac", 2, "length"),
+    ]
 
 
-def test_prompts_are_checked_before_anything_is_asked(vllm: None) -> None:
-    source = VllmSampler("m", LetterPairs(), end_tokens=[END], max_model_len=20)
-    with pytest.raises(PackingError, match="prompt 0 is empty"):
-        source.sample([()], 1, Sampling(max_new_tokens=5))
-    with pytest.raises(PackingError, match="prompt 0 needs 21 tokens with a completion, and max_model_len is 20"):
-        source.sample([(1,) * 16], 1, Sampling(max_new_tokens=5))
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ([choice(0, [0], [-0.1], "abort")], "for the reason 'abort'"),
+        ([choice(0, [0, 1], [-0.1], "length")], "do not belong to its tokens"),
+        ([{**choice(0, [0], [-0.1], "length"), "token_ids": None}], "gives 1 completions for 1, or no token ids"),
+        ([], "gives 0 completions for 1"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_an_error_and_leaves_nothing(
+    tmp_path: Path, told: list[dict[str, Any]], message: str
+) -> None:
+    policy = Policy()
+    with Scripted(tmp_path, served_as="m", choices=lambda _: told) as server:
+        with pytest.raises(ModelError, match=message):
+            list(sampler(server, tmp_path / "run", policy).sample([(1, 2)], 1, Sampling(max_new_tokens=5)))
+        assert not server.present
+    assert len(policy.folders) == 1
+    assert not policy.folders[0].exists()
 
 
-def test_both_samplers_have_one_interface() -> None:
+def test_an_adapter_that_the_server_refuses_is_an_error(tmp_path: Path) -> None:
+    class Nothing:
+        def save_pretrained(self, folder: Path) -> None:
+            """Write nothing."""
+
+    with VllmStandIn(tmp_path, served_as="m") as server:
+        source = sampler(server, tmp_path / "run", Nothing())
+        with pytest.raises(ModelError, match=r"refuses /load_lora_adapter: 404 Loading lora .* No adapter found for"):
+            list(source.sample([(1, 2)], 1, Sampling(max_new_tokens=5)))
+
+
+def test_prompts_are_checked_before_anything_is_asked(tmp_path: Path) -> None:
+    with VllmStandIn(tmp_path, served_as="m") as server:
+        source = sampler(server, tmp_path / "run")
+        with pytest.raises(PackingError, match="prompt 0 is empty"):
+            source.sample([()], 1, Sampling(max_new_tokens=5))
+        with pytest.raises(PackingError, match="needs 2049 tokens with a completion, and max_model_len of the vLLM"):
+            source.sample([(1,) * (MAX_MODEL_LEN - 4)], 1, Sampling(max_new_tokens=5))
+        assert list(source.sample([], 1, Sampling(max_new_tokens=5))) == []
+        assert not server.loaded
+
+
+@pytest.mark.parametrize(
+    ("method", "lora", "reasoning", "key"),
+    [
+        ("full", {}, "none", "train.method: full"),
+        ("lora", {"dora": True}, "none", "lora.dora: true"),
+        ("lora", {"rank_pattern": {"q_proj": 2}}, "none", "lora.rank_pattern"),
+        ("lora", {"alpha_pattern": {"q_proj": 2.0}}, "none", "lora.alpha_pattern"),
+        ("lora", {}, "pause", "reasoning.kind: pause"),
+    ],
+)
+def test_what_vllm_cannot_read_is_refused(method: str, lora: dict[str, Any], reasoning: str, key: str) -> None:
+    with pytest.raises(RecipeError, match=f"rollouts.sampler = vllm and {key} exclude each other"):
+        check_adapter(method, LoraSection(**lora), reasoning)
+    check_adapter("lora", LoraSection(), "none")
+
+
+def test_all_samplers_have_one_interface() -> None:
     """mypy checks the types where a `RolloutSampler` is asked for; here, that the names of the arguments are the
     same.
     """
-    import inspect
-
     names = [list(inspect.signature(kind.sample).parameters) for kind in (RolloutSampler, Sampler, VllmSampler)]
     assert names[0] == names[1] == names[2]

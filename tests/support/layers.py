@@ -31,7 +31,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objectives": set(),
     "store": {"errors", "files", "lock"},
     "decode": {"errors", "data", "tree", "tasks", "model"},
-    "rollouts": {"errors", "seeds", "processes", "data", "tree", "tasks", "model", "objectives", "decode"},
+    "rollouts": {
+        "errors",
+        "seeds",
+        "processes",
+        "data",
+        "tree",
+        "tasks",
+        "model",
+        "objectives",
+        "decode",
+        "endpoint.settings",
+        "endpoint.transport",
+    },
 }
 _RUN = {"errors", "files", "config", "run", "progress"}
 _SHARED = {
@@ -63,7 +75,7 @@ MAY_IMPORT |= {
         "decode",
         "inference",
     },
-    "train": {*_SHARED, "lock", "encoders", "arena.source"},
+    "train": {*_SHARED, "lock", "cache", "encoders", "arena.source"},
     "evaluate": _SHARED - {"files", "seeds", "numbers", "processes", "corpus"},
     "choice": {"errors", "files", "run", "progress", "lock", "data", "tree", "model", "inference"},
     "review": {"errors", "data", "tasks", "decode", "evaluate", "store"},

@@ -58,7 +58,7 @@ def open_http(url: str, key: str | None, timeout: float, concurrency: int) -> ht
     limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     try:
         base = httpx2.URL(url)
-        direct = httpx2.AsyncHTTPTransport(limits=limits) if _is_loopback(base.host) else None
+        direct = httpx2.AsyncHTTPTransport(limits=limits) if is_loopback(base.host) else None
         return httpx2.AsyncClient(base_url=base, headers=headers, timeout=timeout, limits=limits, transport=direct)
     except (OSError, ValueError, ImportError, httpx2.InvalidURL):  # the message may contain a proxy's password
         raise EndpointError(
@@ -89,10 +89,10 @@ async def post(http: httpx2.AsyncClient, body: bytes) -> Response:
                     raise TransientError(f"a response of more than {MAX_BODY_BYTES} bytes")
             return Response(response.status_code, dict(response.headers), b"".join(parts))
     except httpx2.RequestError as error:
-        raise _failure(error, http) from None  # the request contains the key and must not appear in a traceback
+        raise failure(error, http) from None  # the request contains the key and must not appear in a traceback
 
 
-def _failure(error: httpx2.RequestError, http: httpx2.AsyncClient) -> TransientError | EndpointError:
+def failure(error: httpx2.RequestError, http: httpx2.AsyncClient | httpx2.Client) -> TransientError | EndpointError:
     """Translate an error of httpx2. Its causes say why a connection failed."""
     if isinstance(error, httpx2.TimeoutException):
         return TransientError(f"no response within {http.timeout.read:g} s")
@@ -119,7 +119,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is that of this machine."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

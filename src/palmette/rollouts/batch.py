@@ -37,6 +37,8 @@ class RewardedCompletion:
         finish: "end" if it ended by itself, "length" if it was cut.
         rewards: each reward by name, not weighted. "model" is the reward of a reward model.
         reward: the weighted sum of the rewards.
+        sampled: log-probability of each token as its sampler gave it (nats), if that is not the forward pass of
+            training. Else empty.
     """
 
     tokens: tuple[int, ...]
@@ -44,6 +46,12 @@ class RewardedCompletion:
     finish: Finish
     rewards: dict[str, float]
     reward: float
+    sampled: tuple[float, ...] = ()
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> RewardedCompletion:
+        """The completion that `dataclasses.asdict` and JSON made these values of."""
+        return cls(**{**values, "tokens": tuple(values["tokens"]), "sampled": tuple(values.get("sampled", ()))})
 
     @property
     def ended(self) -> bool:
@@ -165,9 +173,7 @@ class RolloutBatch:
         device: torch.device | str = "cpu",
     ) -> RolloutBatch:
         """The batch that `to_json` wrote, with the groups of prompts that it was sampled for."""
-        samples = tuple(
-            RewardedCompletion(**{**sample, "tokens": tuple(sample["tokens"])}) for sample in values["samples"]
-        )
+        samples = tuple(RewardedCompletion.from_json(sample) for sample in values["samples"])
         scored = {
             name: torch.tensor(held["values"], dtype=getattr(torch, held["dtype"]), device=device)
             for name, held in values["scored"].items()

@@ -24,6 +24,8 @@ class RolloutMaker:
         num_samples: completions to each question.
         max_new_tokens: the most tokens of a completion.
         seed: the run's seed. With the numbers of the batch, the question and the sample, it determines each draw.
+        keeps_logprobs: whether completions keep the sampler's log-probabilities, to compare them with those of the
+            training forward pass.
     """
 
     sampler: RolloutSampler
@@ -31,6 +33,7 @@ class RolloutMaker:
     num_samples: int
     max_new_tokens: int
     seed: int
+    keeps_logprobs: bool = False
 
     def make(self, groups: Sequence[PromptGroup], number: int) -> RolloutBatch:
         """Sample completions with the current weights, and reward them. Several processes share the documents.
@@ -64,7 +67,14 @@ class RolloutMaker:
             ]
         )
         completions = iter(
-            RewardedCompletion(rollout.tokens, rollout.text, rollout.finish, reward.parts, reward.total)
+            RewardedCompletion(
+                rollout.tokens,
+                rollout.text,
+                rollout.finish,
+                reward.parts,
+                reward.total,
+                rollout.logprobs if self.keeps_logprobs else (),
+            )
             for rollout, reward in zip(rollouts, rewards, strict=True)
         )
         return [list(islice(completions, self.num_samples * len(group.questions))) for group in groups]

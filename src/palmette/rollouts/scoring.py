@@ -15,6 +15,7 @@ from palmette import processes
 from palmette.errors import PackingError
 from palmette.model.forward import evaluating, score_with_states
 from palmette.objectives.branches import branch_counts, places
+from palmette.objectives.kl import kl_estimate
 from palmette.objectives.ppo import check_ends_learned
 from palmette.rollouts.batch import RolloutBatch
 from palmette.tree.batch import PackedBatch
@@ -123,3 +124,21 @@ def score_rollouts(
     if not bool(logprob_P.isfinite().all()):
         raise PackingError("the log-probabilities of some completions are not finite", "Lower train.learning_rate.")
     return logprob_P, value_P
+
+
+def sampler_gap(rollouts: RolloutBatch, trained_P: torch.Tensor) -> dict[str, float]:
+    """How far the log-probabilities of a sampler are from those of the training forward pass, by name.
+
+    `sampler_gap` is the mean absolute difference, `sampler_gap_max` the largest one (nats a token), and `sampler_kl` is
+    KL(sampler || policy), k3 (nats a token). Only rounding should part them. A gap that grows from batch to batch says
+    that the sampler has other weights than the policy.
+
+    Args:
+        rollouts: rollouts whose samples hold the sampler's log-probabilities.
+        trained_P: log-probability of each token under the policy that sampled, by the training forward pass (nats).
+    """
+    sampled_P = torch.tensor([value for sample in rollouts.samples for value in sample.sampled], dtype=torch.float64)
+    trained_P = trained_P.detach().cpu().double()
+    gap_P = (sampled_P - trained_P).abs()
+    kl = kl_estimate(sampled_P, trained_P, "k3").mean()
+    return {"sampler_gap": float(gap_P.mean()), "sampler_gap_max": float(gap_P.max()), "sampler_kl": float(kl)}

@@ -35,7 +35,7 @@ from palmette.progress import Say
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.scoring import CompletionTokens, read_completions, score_rollouts
 from palmette.train.kl_limit import KlLimit
-from palmette.train.policy import Method, PolicyJob, make_job, num_updates
+from palmette.train.policy import Method, PolicyJob, make_job, note_gap, num_updates
 from palmette.train.recipes.rollouts import GrpoRecipe, GrpoSection
 from palmette.train.rollout_plan import RolloutPlan
 from palmette.train.snapshot import ParameterSnapshot
@@ -52,12 +52,13 @@ def prepare(recipe: GrpoRecipe, say: Say) -> PolicyJob:
 
 
 def _method(recipe: GrpoRecipe, model: Any, end_tokens: list[int]) -> Method:
-    needed = needed_scores(recipe.grpo, num_updates(recipe))
+    needed = needed_scores(recipe.grpo, num_updates(recipe), asks_server=recipe.rollouts.sampler == "vllm")
     snapshot = ParameterSnapshot(model)
 
     def score(rollouts: RolloutBatch, batches: Sequence[PackedBatch], _: RolloutBatch | None) -> None:
         if OLD in needed:
             rollouts.scored[OLD] = score_rollouts(model, batches, rollouts, end_tokens)[0]
+            note_gap(rollouts, rollouts.scored[OLD])
         if REFERENCE in needed:
             with snapshot():
                 rollouts.scored[REFERENCE] = score_rollouts(model, batches, rollouts, end_tokens)[0]
@@ -66,7 +67,7 @@ def _method(recipe: GrpoRecipe, model: Any, end_tokens: list[int]) -> Method:
     return Method(score, partial(GrpoLearner, recipe.grpo, max_new_tokens=most, end_tokens=end_tokens))
 
 
-def needed_scores(settings: GrpoSection, num_updates: int) -> tuple[str, ...]:
+def needed_scores(settings: GrpoSection, num_updates: int, *, asks_server: bool = False) -> tuple[str, ...]:
     """The log-probabilities that must be computed before rollouts are learned from.
 
     If each completion is learned from once, the policy that sampled is the policy that learns. Then the forward pass of
@@ -75,9 +76,10 @@ def needed_scores(settings: GrpoSection, num_updates: int) -> tuple[str, ...]:
     Args:
         settings: the objective.
         num_updates: number of optimizer steps over one batch of rollouts.
+        asks_server: whether a server samples, whose log-probabilities are compared with the policy's.
     """
     rloo_kl = settings.objective == "rloo" and settings.kl_coefficient > 0
-    old = num_updates > 1 or rloo_kl
+    old = num_updates > 1 or rloo_kl or asks_server
     reference = settings.kl_coefficient > 0 or settings.kl_limit is not None
     return (*((OLD,) if old else ()), *((REFERENCE,) if reference else ()))
 
@@ -98,7 +100,8 @@ class GrpoLearner:
     """The objective over the packed trees of rollouts.
 
     Call `before_step` with all batches of a step first. The loss is that of `objectives.grpo`. For metrics.jsonl,
-    `tally` gets the rewards of the rollouts (`RolloutBatch.summary`) and these figures of the step:
+    `tally` gets the rewards of the rollouts (`RolloutBatch.summary`), the gap to the server that sampled, if one did
+    (`sampler_gap`), and these figures of the step:
 
         kl          KL(policy || reference), k3 (nats a completion)
         entropy     entropy of the policy, estimated from the sampled tokens (nats a token)
@@ -137,7 +140,7 @@ class GrpoLearner:
         rollouts = self._plan.rollouts
         self._advantage_N = completion_advantages(self._settings, rollouts)
         self._kl_limit.begin(batches)
-        for name, value in rollouts.summary().items():
+        for name, value in {**rollouts.summary(), **rollouts.notes}.items():
             self.tally.note(name, value)
 
     def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:

@@ -19,17 +19,23 @@ import torch
 from palmette.data.records import DataSet
 from palmette.decode.reasoning import end_tokens
 from palmette.errors import DataError
+from palmette.files import expand
+from palmette.inference.names import resolve_run
 from palmette.inference.reward_model import judged_by, load_reward
 from palmette.inference.task import recipe_task
 from palmette.model.attention import skips_hidden
 from palmette.model.forward import check_positions
+from palmette.model.loading import LoadedModel
 from palmette.numbers import count
 from palmette.progress import Say
+from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.maker import RolloutMaker
 from palmette.rollouts.questions import PromptGroup, group_prompts
 from palmette.rollouts.rewards import RewardMixture, Scorer
 from palmette.rollouts.sampler import Sampler
-from palmette.rollouts.sampling import Sampling, check_prompts
+from palmette.rollouts.sampling import RolloutSampler, Sampling, check_prompts
+from palmette.rollouts.scoring import sampler_gap
+from palmette.rollouts.vllm import LOCAL_SERVER, VllmSampler, VllmServer, check_adapter
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import QaPrompt
 from palmette.tasks.rewards import QaReward
@@ -108,6 +114,7 @@ def make_job(recipe: AnyRollouts, say: Say, method_of: Callable[[AnyRollouts, An
     Raises:
         PalmetteError: the data are bad, a reward is unknown, the model is unfit, or a prompt does not fit.
     """
+    server = _server(recipe)
     data = [source for source in read_sources(recipe) if isinstance(source, DataSet)]
     start = load_start(recipe)
     recipe, loaded = start.recipe, start.loaded
@@ -126,7 +133,7 @@ def make_job(recipe: AnyRollouts, say: Say, method_of: Callable[[AnyRollouts, An
         "prompts_sha256": hashlib.sha256(repr([group.prompts for group in groups]).encode()).hexdigest(),
     }
     recipe, fingerprint = settle(start, data, dropped, counted, say, prompt=task.prompt, **entries)
-    sampler = Sampler(model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=rollouts.tokens_per_batch)
+    sampler = _sampler(recipe, loaded, ends, server)
     plan = _plan(recipe, model, groups, _maker(recipe, sampler, task.prompt), method.score)
     return PolicyJob(recipe, loaded, plan, number, "questions", fingerprint, method.learner(plan), rollouts.shown)
 
@@ -176,11 +183,53 @@ def _groups(
     return groups, left_out
 
 
-def _maker(recipe: RolloutRecipe, sampler: Sampler, prompt: QaPrompt) -> RolloutMaker:
+def _server(recipe: RolloutRecipe) -> VllmServer | None:
+    """The vLLM server of a recipe, if it names one, checked before anything is loaded.
+
+    Raises:
+        RecipeError, ModelError: see `check_adapter` and `VllmServer`.
+    """
+    if recipe.rollouts.sampler != "vllm":
+        return None
+    source = resolve_run(recipe.start) if recipe.start is not None else None
+    lora = recipe.lora
+    if source is not None and source.recipe is not None and not source.is_full:
+        lora = source.recipe.lora
+    check_adapter(recipe.train.method, lora, recipe.reasoning.kind)
+    name = recipe.model.name if source is None else source.section.name
+    return VllmServer(recipe.rollouts.server or LOCAL_SERVER, name)
+
+
+def _sampler(recipe: RolloutRecipe, loaded: LoadedModel, ends: list[int], server: VllmServer | None) -> RolloutSampler:
+    if server is None:
+        most = recipe.rollouts.tokens_per_batch
+        return Sampler(loaded.model, loaded.tokenizer, end_tokens=ends, tokens_per_batch=most)
+    return VllmSampler(loaded.model, loaded.tokenizer, server, end_tokens=ends, folder=expand(recipe.output))
+
+
+def note_gap(rollouts: RolloutBatch, trained_P: torch.Tensor) -> None:
+    """Note how far the sampler's log-probabilities are from those of training, if the completions hold them.
+
+    Args:
+        rollouts: new rollouts.
+        trained_P: log-probability of each token under the policy that sampled (nats).
+    """
+    if rollouts.samples and rollouts.samples[0].sampled:
+        rollouts.notes.update(sampler_gap(rollouts, trained_P))
+
+
+def _maker(recipe: RolloutRecipe, sampler: RolloutSampler, prompt: QaPrompt) -> RolloutMaker:
     rollouts = recipe.rollouts
     rules = QaReward(prompt, rollouts.rewards) if rollouts.rewards else None
     rewards = RewardMixture(rules, _scorer(rollouts.reward_model, prompt), rollouts.reward_model_weight)
-    return RolloutMaker(sampler, rewards, rollouts.samples, rollouts.max_new_tokens, recipe.train.seed)
+    return RolloutMaker(
+        sampler,
+        rewards,
+        rollouts.samples,
+        rollouts.max_new_tokens,
+        recipe.train.seed,
+        keeps_logprobs=rollouts.sampler == "vllm",
+    )
 
 
 def _scorer(reward_model: str | None, prompt: QaPrompt) -> Scorer | None:

@@ -49,7 +49,7 @@ from palmette.progress import Say
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.scoring import read_completions, score_rollouts
 from palmette.train.kl_limit import KlLimit
-from palmette.train.policy import Method, PolicyJob, make_job
+from palmette.train.policy import Method, PolicyJob, make_job, note_gap
 from palmette.train.recipes.rollouts import PpoRecipe, PpoSection
 from palmette.train.rollout_plan import RolloutPlan
 from palmette.train.snapshot import ParameterSnapshot
@@ -78,6 +78,7 @@ def _method(recipe: PpoRecipe, model: Any, end_tokens: list[int]) -> Method:
             reference_P, _ = score_rollouts(model, batches, rollouts, end_tokens)
         coefficient = next_coefficient(settings, before.notes if before else None)
         add_advantages(settings, rollouts, old_P, value_P, reference_P, coefficient)
+        note_gap(rollouts, old_P)
 
     return Method(score, partial(PpoLearner, settings, end_tokens=end_tokens))
 

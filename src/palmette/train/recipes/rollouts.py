@@ -30,6 +30,9 @@ class RolloutSection(Section):
         reward_model: a finished run of `palmette train reward`, whose score of each completion is added.
         reward_model_weight: weight of the reward model's score.
         shown: questions of each batch of rollouts whose first completion is written to samples.jsonl.
+        sampler: "tree" samples on the prefix tree with the model in training. "vllm" asks a vLLM server, which gets the
+            adapter's weights for each batch of rollouts.
+        server: base URL of the vLLM server. The default is http://localhost:8000/v1.
     """
 
     samples: Positive = 8
@@ -42,6 +45,17 @@ class RolloutSection(Section):
     reward_model: str | None = None
     reward_model_weight: Annotated[float, Field(gt=0)] = 1.0
     shown: Annotated[int, Field(ge=0)] = 2
+    sampler: Literal["tree", "vllm"] = "tree"
+    server: str | None = None
+
+    @model_validator(mode="after")
+    def _server_is_asked(self) -> RolloutSection:
+        if self.server is not None and self.sampler == "tree":
+            raise contradiction(
+                f"rollouts.server = {self.server} is not asked with rollouts.sampler = tree",
+                "Set rollouts.sampler: vllm, or take rollouts.server out.",
+            )
+        return self
 
     @model_validator(mode="after")
     def _something_is_rewarded(self) -> RolloutSection:
