@@ -100,6 +100,9 @@ class DataSection(Section):
         negatives: unanswerable questions that are added to those of the data. Only for questions about documents.
         columns: the names of columns that the data call otherwise, such as {text: content}. Not for questions
             about documents.
+        stream: keep documents and prefix trees on disk, for questions about documents that do not fit into memory.
+            Sources are .arrow files or data sets of the hub, in which the rows about a document stand together. Batches
+            and losses stay the same. Only for fine-tuning.
     """
 
     train: Annotated[list[str], Field(min_length=1)] = ["builtin:train"]
@@ -109,6 +112,21 @@ class DataSection(Section):
     limit_documents: Positive | None = None
     negatives: NegativesSection = NegativesSection()
     columns: dict[str, str] = {}
+    stream: bool = False
+
+    @model_validator(mode="after")
+    def _streamed_are_questions(self) -> DataSection:
+        if self.stream and self.kind != "qa":
+            raise contradiction(
+                f"data.stream keeps questions about documents on disk, and data.kind = {self.kind}",
+                "Take data.stream out. Texts (data.kind: text) are read as a stream in any case.",
+            )
+        if self.stream and self.negatives != NegativesSection():
+            raise contradiction(
+                "data.stream reads one document at a time, and data.negatives looks for questions in others",
+                "Take one of them out.",
+            )
+        return self
 
     @model_validator(mode="after")
     def _negatives_are_questions(self) -> DataSection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,14 +70,14 @@ class DataSet:
 
     Attributes:
         source: where they came from, as the user named it.
-        documents: what was read.
+        documents: what was read. They may be on disk (`data/streamed.py`).
         sha256: hash of the source's bytes, or the hub's fingerprint.
         dropped: records left out under the policy "drop", with the reason of each.
         num_added: unanswerable questions among those of the documents that were added to the source's own.
     """
 
     source: str
-    documents: tuple[Document, ...]
+    documents: Sequence[Document]
     sha256: str
     dropped: tuple[str, ...] = field(default=())
     num_added: int = 0

@@ -152,7 +152,7 @@ def group_rows(
             yield row
             continue
         try:
-            title, context, question = _parse_row(row, number, source, files)
+            title, context, question = parse_row(row, number, source, files)
         except DataError as error:
             yield error
             continue
@@ -161,7 +161,18 @@ def group_rows(
         yield Document(f"{title or 'document'}/{index}", context, tuple(questions), title)
 
 
-def _parse_row(row: dict[str, Any], number: int, source: str, files: DocumentFiles | None) -> tuple[str, str, Question]:
+def parse_row(row: dict[str, Any], number: int, source: str, files: DocumentFiles | None) -> tuple[str, str, Question]:
+    """The title, the context and the question of a row.
+
+    Args:
+        row: the row.
+        number: its number, from 1.
+        source: how messages name the data.
+        files: reads documents that rows name.
+
+    Raises:
+        DataError: the row is bad.
+    """
     in_table = isinstance(row, TableRow)
     number = row.number if isinstance(row, TableRow) else number
     row = without_nulls(row)

@@ -77,7 +77,7 @@ def check_documents(documents: Sequence[Document], source: str) -> None:
     """
     seen: dict[str, str] = {}
     for document in documents:
-        _, errors = _checked(document, seen, source)
+        _, errors = checked_document(document, seen, source)
         if errors:
             raise errors[0]
     if not seen:
@@ -99,7 +99,7 @@ def read_source(
     Raises:
         DataError: there is no such source, a record is bad, a question id occurs twice, or nothing is left.
     """
-    files = _document_files(source)
+    files = document_files(source)
     digest, records = _open(source, default_split, files)
     documents: list[Document] = []
     dropped: list[str] = []
@@ -107,7 +107,7 @@ def read_source(
     for document in records:
         if limit_documents is not None and len(documents) >= limit_documents:
             break
-        checked, errors = _checked(document, seen, source)
+        checked, errors = checked_document(document, seen, source)
         if errors and on_bad_record == "error":
             raise errors[0]
         dropped.extend(error.problem for error in errors)
@@ -129,14 +129,14 @@ def checked_records(source: str, default_split: str = "train") -> Iterator[Docum
         DataError: there is no such source, or it cannot be read at all.
     """
     seen: dict[str, str] = {}
-    for record in _open(source, default_split, _document_files(source))[1]:
-        document, errors = _checked(record, seen, source)
+    for record in _open(source, default_split, document_files(source))[1]:
+        document, errors = checked_document(record, seen, source)
         yield from errors
         if document is not None:
             yield document
 
 
-def _document_files(source: str) -> DocumentFiles:
+def document_files(source: str) -> DocumentFiles:
     """Reads documents that rows of a source name. Names begin in its folder."""
     path = expand(source)
     return DocumentFiles(path.parent if path.suffix in _FILES else Path())
@@ -149,7 +149,7 @@ def _open(source: str, default_split: str, files: DocumentFiles) -> tuple[str, I
             raise DataError(f"the built-in corpus has no split {split!r}", f"It has {', '.join(SPLITS)}.")
         raw = resources.files("palmette.data").joinpath("corpus", f"{split}.json").read_bytes()
         return hashlib.sha256(raw).hexdigest(), parse_squad(raw.decode("utf-8"), source)
-    path = _file(source, _WAYS)
+    path = file_named(source, _WAYS)
     return _open_file(path, source, files) if path else _open_hub(source, default_split)
 
 
@@ -160,6 +160,9 @@ def _open_file(path: Path, source: str, files: DocumentFiles) -> tuple[str, Iter
         rows = cast("Iterator[TableRow]", of_kind(table.rows, source, "questions"))
         table = replace(table, rows=rows)
         return table_hash(path), group_rows(question_rows(table, source, labelled=True), source, files)
+    if path.suffix == ".arrow":
+        rows_of_file = ({"id": f"row-{number}", **row} for number, row in enumerate(arrow_rows(path), 1))
+        return table_hash(path), group_rows(rows_of_file, source, files)
     digest, text = read_text(path, source)
     if path.suffix == ".jsonl":
         return digest, group_rows(parse_json_lines(text, source), source, files)
@@ -205,7 +208,7 @@ def raw_rows(
     )
     if source.startswith("builtin:"):
         raise _holds_questions(source, ways)
-    path = _file(source, ways)
+    path = file_named(source, ways)
     if path is None:
         return hub_rows(source, default_split, ways)
     if is_table(path):
@@ -226,7 +229,7 @@ def _holds_questions(source: str, ways: str) -> DataError:
     return DataError(f"{source} holds {kind.title}, and other data are needed here", f"{kind.uses} {ways}")
 
 
-def _file(source: str, ways: str) -> Path | None:
+def file_named(source: str, ways: str) -> Path | None:
     """The file that a source names. None if it names a hub data set."""
     path = expand(source)
     try:
@@ -253,6 +256,12 @@ def hub_rows(
     Raises:
         DataError: the hub does not have it, or cannot be reached.
     """
+    digest, rows = load_hub(source, default_split, ways, config=config)
+    return digest, (dict(row) for row in rows)
+
+
+def load_hub(source: str, default_split: str, ways: str, *, config: str | None = None) -> tuple[str, Any]:
+    """The fingerprint of a hub data set, and the data set. Arguments and errors are those of `hub_rows`."""
     name, _, split = source.partition(":")
     missed = _not_reached(name, source, ways)
     from datasets import load_dataset  # takes seconds, and only now is it known to be needed
@@ -268,7 +277,7 @@ def hub_rows(
             f"cannot load the data set {name!r}, split {split or default_split!r}: {why}",
             f"{_nearest(source)}Check its id and its split, go online, or give a file. {ways}",
         ) from error
-    return str(rows._fingerprint), (dict(row) for row in rows)
+    return str(rows._fingerprint), rows
 
 
 def hub_stream(
@@ -355,7 +364,7 @@ def _lacks_only_the_file(error: Exception) -> bool:
     return isinstance(error, EntryNotFoundError)
 
 
-def _checked(
+def checked_document(
     document: Document | DataError, seen: dict[str, str], source: str
 ) -> tuple[Document | None, list[DataError]]:
     """The document with its good questions, and the errors of the others. The ids of the good ones go into `seen`."""

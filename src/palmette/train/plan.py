@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict
 
+import numpy as np
 import torch
 
 from palmette.errors import PackingError
@@ -63,7 +64,7 @@ class StepPlan:
     """The optimizer steps of a run over given trees, in a new order in each epoch.
 
     Args:
-        trees: the trees to learn.
+        trees: the trees to learn, which may be on disk. They must not change.
         trees_per_step: number of trees in an optimizer step.
         row_tokens: most tokens of a tree. Unless `one_row`, also of a row.
         tokens_per_batch: most tokens of a forward pass, counted as in `plan_batches` and `plan_single_rows`.
@@ -92,8 +93,9 @@ class StepPlan:
     ) -> None:
         if not trees:
             raise PackingError("there is nothing to train on", "Give documents with questions.")
-        self.trees = list(trees)
-        self._lengths = [check_tree(tree, row_tokens, learns=learns) for tree in trees]
+        self.trees = trees
+        lengths = (check_tree(tree, row_tokens, learns=learns) for tree in trees)
+        self._lengths = np.fromiter(lengths, dtype=np.int64, count=len(trees))
         self._trees_per_step, self._seed = trees_per_step, seed
         self._limits = PackingLimits(
             row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=one_row, parts=parts
@@ -135,7 +137,7 @@ class StepPlan:
         tree. Then the result may be a little smaller than the largest batch, but no batch exceeds the limits of the
         plan.
         """
-        lengths = torch.tensor(self._lengths)
+        lengths = torch.from_numpy(self._lengths)
         room = -(-_MOST_PACKED // (num_epochs * self._trees_per_step))
         most, largest = 0, (0, 0, 0)
         for epoch in range(num_epochs):
@@ -145,7 +147,7 @@ class StepPlan:
                     continue
                 chosen: list[int] = order[self._of_step(step)].tolist()
                 for index, rows in enumerate(self._plan(chosen)):
-                    tokens = sum(self._lengths[chosen[i]] for row in rows for i in row)
+                    tokens = sum(int(self._lengths[chosen[i]]) for row in rows for i in row)
                     if tokens > most or (tokens == most and (epoch, step, index) < largest):
                         most, largest = tokens, (epoch, step, index)
         epoch, step, index = largest

@@ -10,12 +10,14 @@ from palmette.data.altered import with_negatives
 from palmette.data.chat import ChatSet, Conversation, read_chat
 from palmette.data.records import DataSet, Document
 from palmette.data.source import read_source
+from palmette.data.streamed import stream_source
 from palmette.errors import DataError, ModelError, TemplateError
 from palmette.tasks.chat import Chat, join_chats
 from palmette.tasks.document_trees import CheckPositions, Unlearnable, describe_left_out, document_trees
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.train.long_documents import Splits, cut_document
 from palmette.train.plan import check_tree
+from palmette.train.tree_store import StoredTrees
 from palmette.tree.joined import join
 from palmette.tree.prefix_tree import PrefixTree
 from palmette.tree.segments import Segment
@@ -28,13 +30,13 @@ class TrainingSet:
     """The trees that a run learns from.
 
     Attributes:
-        trees: the training trees.
+        trees: the training trees, which may be on disk.
         dropped: the records that were left out while trees were built, each with its reason.
         num_questions: the number of questions that are learned. For conversations, of the assistant's turns.
         splits: the documents that did not fit into one tree.
     """
 
-    trees: list[PrefixTree]
+    trees: Sequence[PrefixTree]
     dropped: list[str]
     num_questions: int
     splits: Splits = field(default_factory=Splits)
@@ -59,11 +61,11 @@ def read_sources(recipe: Recipe) -> Sources:
             read_chat(source, on_bad_record=data.on_bad_record, limit=data.limit_documents, columns=data.columns)
             for source in data.train
         )
-    read = (
-        read_source(source, on_bad_record=data.on_bad_record, limit_documents=data.limit_documents)
-        for source in data.train
-    )
-    return tuple(_with_negatives(source, recipe) for source in read)
+    read = stream_source if data.stream else read_source
+    found = [
+        read(source, on_bad_record=data.on_bad_record, limit_documents=data.limit_documents) for source in data.train
+    ]
+    return tuple(found) if data.stream else tuple(_with_negatives(source, recipe) for source in found)
 
 
 def _with_negatives(source: DataSet, recipe: Recipe) -> DataSet:
@@ -95,9 +97,9 @@ def build_trees(
     if recipe.data.kind == "chat":
         conversations = [c for source in sources if isinstance(source, ChatSet) for c in source.conversations]
         return _chats(conversations, Chat(task.template, recipe.learn), recipe, check_positions)
-    documents = [d for source in sources if isinstance(source, DataSet) for d in source.documents if d.questions]
+    documents = (d for source in sources if isinstance(source, DataSet) for d in source.documents if d.questions)
     dropped: list[str] = []
-    trees: list[PrefixTree] = []
+    trees: list[PrefixTree] | StoredTrees = StoredTrees() if recipe.data.stream else []
     num_questions, splits = 0, Splits()
     for document in documents:
         grown, left_out = _grown(task, document, recipe, check_positions, splits)
@@ -109,6 +111,8 @@ def build_trees(
             check_tree(tree, recipe.train.row_tokens)
         trees.extend(grown)
         num_questions += len(document.questions) - len(left_out)
+    if isinstance(trees, StoredTrees):
+        trees.finish()
     return TrainingSet(trees, dropped, num_questions, splits)
 
 

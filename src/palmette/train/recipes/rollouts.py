@@ -121,6 +121,10 @@ class RolloutRecipe(Recipe):
                 "train.shard divides a model, and completions are sampled from a whole one",
                 "Take train.shard out. Several processes still share the work.",
             )
+        if self.data.stream:
+            raise contradiction(
+                "data.stream keeps trees on disk, and the prompts of rollouts are in memory", "Take data.stream out."
+            )
         if self.data.kind != "qa":
             raise contradiction(
                 f"data.kind = {self.data.kind} holds no questions whose answers could be rewarded",

@@ -1,0 +1,243 @@
+"""Questions about documents that stay on disk: rows of an Arrow file or a hub data set, read through a memory map.
+
+Once, all rows are read and checked, and it is noted where each document begins and ends. After that, a document is read
+when it is asked for. In memory are 24 bytes a document, and what the reading of one of them takes. Documents, their
+order and their names are those of `read_source`.
+
+Rows about one document must stand together, since documents are found by their places. And a question id that occurs
+twice is an error under every policy, since the ids themselves are not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from palmette.data.files import DocumentFiles
+from palmette.data.kinds import of_kind
+from palmette.data.records import DataSet, Document, Question
+from palmette.data.rows import parse_row
+from palmette.data.source import OnBad, checked_document, document_files, file_named, load_hub
+from palmette.data.tables import table_hash
+from palmette.errors import DataError
+
+_READ_AT_ONCE = 1024  # rows
+_STREAMED = (
+    "Give an .arrow file or a hub data set. `datasets.Dataset.from_json(FILE).save_to_disk(FOLDER)` makes Arrow files."
+)
+
+
+def stream_source(
+    source: str, *, default_split: str = "train", on_bad_record: OnBad = "error", limit_documents: int | None = None
+) -> DataSet:
+    """Check a data set whose documents stay on disk, and are read when they are asked for.
+
+    Args:
+        source: an Arrow file, or a data set of the hub.
+        default_split: see `read_source`.
+        on_bad_record: see `read_source`.
+        limit_documents: see `read_source`.
+
+    Raises:
+        DataError: see `read_source`. Or the source is another kind of file, or the rows about a document do not stand
+            together.
+    """
+    files: DocumentFiles | None = None
+    path = None if source.startswith("builtin:") else file_named(source, _STREAMED)
+    if path is not None and path.suffix == ".arrow":
+        files, table = document_files(source), open_arrow(path)
+        digest = table_hash(path)
+    elif path is None and not source.startswith("builtin:"):
+        digest, rows = load_hub(source, default_split, _STREAMED)
+        table = ArrowTable(rows.data.table)
+    else:
+        raise DataError(f"data.stream reads Arrow, and {source!r} is something else", _STREAMED)
+    documents = StreamedDocuments(table, source, files)
+    of_rows: list[str] = []
+    of_records: list[str] = []
+    ids, owners = array("Q"), array("q")
+    for number, (start, stop) in enumerate(runs_of_rows(table, source, files)):
+        if limit_documents is not None and len(documents) >= limit_documents:
+            break
+        document, bad_rows = documents.read(start, stop, number)
+        errors: list[DataError] = []
+        if document is not None:
+            document, errors = checked_document(document, {}, source)
+        if on_bad_record == "error" and (bad_rows or errors):
+            raise (bad_rows or errors)[0]
+        of_rows.extend(error.problem for error in bad_rows)
+        of_records.extend(error.problem for error in errors)
+        if document is not None:
+            documents.add(start, stop, number)
+            ids.extend(hash_of(question.id) for question in document.questions)
+            owners.extend([start + 1] * len(document.questions))
+    twice = repeated(ids)
+    if twice is not None:
+        first, second = (owners[index] for index in twice)
+        raise DataError(
+            f"{source}: a question id of the document that begins in row {first} also stands in that of row {second}",
+            "Give every question an id of its own.",
+        )
+    dropped = (*of_rows, *of_records)
+    if not ids:
+        raise DataError(f"{source}: no question in {len(documents)} documents ({len(dropped)} dropped)", _STREAMED)
+    return DataSet(source, documents, files.hash_with(digest) if files else digest, dropped)
+
+
+class ArrowTable:
+    """The rows of a memory-mapped Arrow table, by number.
+
+    Args:
+        table: the table, of pyarrow.
+    """
+
+    def __init__(self, table: Any) -> None:
+        self._batches = table.to_batches()
+        self._starts = [0]
+        for batch in self._batches:
+            self._starts.append(self._starts[-1] + batch.num_rows)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def rows(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """The rows from `start` to before `stop`, counted from 0. A row without an id gets one by its number."""
+        while start < stop:
+            index = bisect_right(self._starts, start) - 1
+            first = self._starts[index]
+            part = self._batches[index].slice(start - first, min(stop - start, _READ_AT_ONCE)).to_pylist()
+            for row in part:
+                start += 1
+                yield {"id": f"row-{start}", **{name: value for name, value in row.items() if value is not None}}
+
+
+def open_arrow(path: Path) -> ArrowTable:
+    """The table of an Arrow file or stream, as `datasets` saves them.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    import pyarrow
+
+    try:
+        mapped = pyarrow.memory_map(str(path))
+        try:
+            return ArrowTable(pyarrow.ipc.open_file(mapped).read_all())
+        except pyarrow.ArrowInvalid:
+            mapped.seek(0)
+            return ArrowTable(pyarrow.ipc.open_stream(mapped).read_all())
+    except (pyarrow.ArrowException, OSError) as error:
+        first = str(error).partition("\n")[0]
+        raise DataError(f"{path}: no Arrow file that can be read: {first}", "Write it again.") from error
+
+
+class StreamedDocuments(Sequence[Document]):
+    """Documents with their questions, each read when it is asked for.
+
+    Args:
+        table: the rows.
+        source: how messages name the data.
+        files: reads documents that rows name. None if no row does.
+    """
+
+    def __init__(self, table: ArrowTable, source: str, files: DocumentFiles | None) -> None:
+        self._table, self._source, self._files = table, source, files
+        self._places = array("q")  # start, stop and number of each document
+
+    def add(self, start: int, stop: int, number: int) -> None:
+        """Add the document that the rows from `start` to before `stop` ask about, with its number among all."""
+        self._places.extend((start, stop, number))
+
+    def __len__(self) -> int:
+        return len(self._places) // 3
+
+    @overload
+    def __getitem__(self, index: int) -> Document: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Document]: ...
+    def __getitem__(self, index: int | slice) -> Document | list[Document]:
+        """The document at a place, or those of a slice, with their good questions."""
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        start, stop, number = self._places[3 * index : 3 * index + 3]
+        document = self.read(start, stop, number)[0]
+        assert document is not None
+        found, _ = checked_document(document, {}, self._source)
+        assert found is not None
+        return found
+
+    def read(self, start: int, stop: int, number: int) -> tuple[Document | None, list[DataError]]:
+        """The document of some rows, unchecked, and the errors of bad rows among them. None if no row is good."""
+        questions: list[Question] = []
+        errors: list[DataError] = []
+        title = context = ""
+        for offset, row in enumerate(self._table.rows(start, stop), start=start + 1):
+            try:
+                title, context, question = parse_row(row, offset, self._source, self._files)
+            except DataError as error:
+                errors.append(error)
+                continue
+            questions.append(question)
+        if not questions:
+            return None, errors
+        return Document(f"{title or 'document'}/{number}", context, tuple(questions), title), errors
+
+
+def runs_of_rows(table: ArrowTable, source: str, files: DocumentFiles | None) -> Iterator[tuple[int, int]]:
+    """Where the rows of each document start and stop. Bad rows belong to the document before them.
+
+    Raises:
+        DataError: the rows about a document do not stand together, or the rows are data of another kind.
+    """
+    seen, starts = array("Q"), array("q")
+    key, start = None, 0
+    for number, row in enumerate(of_kind(table.rows(0, len(table)), source, "questions")):
+        assert not isinstance(row, DataError)
+        try:
+            title, context, _ = parse_row(row, number + 1, source, files)
+        except DataError:
+            continue
+        if (title, context) == key:
+            continue
+        if key is not None:
+            yield start, number
+            start = number
+        key = title, context
+        seen.append(hash_of(f"{title}\0{context}"))
+        starts.append(number)
+    if len(table):
+        yield start, len(table)
+    twice = repeated(seen)
+    if twice is not None:
+        first, second = (starts[index] + 1 for index in twice)
+        raise DataError(
+            f"{source}: the rows {first} and {second} ask about one document, with others between them",
+            "Sort the rows by title and context, or take data.stream out.",
+        )
+
+
+def hash_of(text: str) -> int:
+    """A hash of 64 bits. Among ten million texts, two have the same one in 3 of a million data sets."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def repeated(hashes: array[int]) -> tuple[int, int] | None:
+    """The indices of the first two equal values that sorting finds. None if all differ.
+
+    >>> repeated(array("Q", [5, 3, 5])), repeated(array("Q", [5, 3]))
+    ((0, 2), None)
+    """
+    values = np.frombuffer(hashes, dtype=np.uint64) if len(hashes) else np.empty(0, dtype=np.uint64)
+    order = np.argsort(values, kind="stable")
+    same = np.flatnonzero(np.diff(values[order]) == 0)
+    if not len(same):
+        return None
+    first, second = order[same[0] : same[0] + 2].tolist()
+    return first, second
