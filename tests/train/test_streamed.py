@@ -12,6 +12,7 @@ import pytest
 
 from palmette.cache import cache_folder
 from palmette.config.recipes import Recipe, read_section
+from palmette.data import streamed
 from palmette.data.source import read_source
 from palmette.data.streamed import stream_source
 from palmette.errors import DataError, RecipeError
@@ -51,12 +52,12 @@ def rows() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("stream", [True, False])
 def test_documents_are_those_in_memory(tmp_path: Path, stream: bool) -> None:
     source = arrow(tmp_path / "a.arrow", rows(), stream=stream)
-    held, streamed = read_source(source), stream_source(source)
+    held, found = read_source(source), stream_source(source)
     assert len(held.documents) == 12
-    assert list(streamed.documents) == list(held.documents)
-    assert streamed.documents[-1] == held.documents[-1]
-    assert streamed.documents[3:5] == list(held.documents[3:5])
-    assert streamed.describe() == held.describe()
+    assert list(found.documents) == list(held.documents)
+    assert found.documents[-1] == held.documents[-1]
+    assert found.documents[3:5] == list(held.documents[3:5])
+    assert found.describe() == held.describe()
     assert list(stream_source(source, limit_documents=5).documents) == list(held.documents[:5])
 
 
@@ -70,10 +71,10 @@ def test_bad_rows_are_refused_or_dropped_as_in_memory(tmp_path: Path) -> None:
     source = arrow(tmp_path / "a.arrow", given)
     with pytest.raises(DataError, match="has no text"):
         stream_source(source)
-    held, streamed = (read(source, on_bad_record="drop") for read in (read_source, stream_source))
-    assert list(streamed.documents) == list(held.documents)
+    held, found = (read(source, on_bad_record="drop") for read in (read_source, stream_source))
+    assert list(found.documents) == list(held.documents)
     assert len(held.dropped) == 4
-    assert streamed.dropped == held.dropped
+    assert found.dropped == held.dropped
 
 
 def test_what_cannot_be_streamed_is_named(tmp_path: Path) -> None:
@@ -134,13 +135,13 @@ def test_steps_are_those_in_memory() -> None:
     stored.extend(trees)
     stored.finish()
     limits = {"trees_per_step": 7, "row_tokens": 40, "tokens_per_batch": 60, "seed": 5}
-    held, streamed = StepPlan(trees, **limits), StepPlan(stored, **limits)
+    held, stored_plan = StepPlan(trees, **limits), StepPlan(stored, **limits)
     for epoch in (0, 1):
         for step in (0, 1, 40, 71):
-            one, other = held.step_batches(epoch, step), streamed.step_batches(epoch, step)
+            one, other = held.step_batches(epoch, step), stored_plan.step_batches(epoch, step)
             assert [batch.token_BT.tolist() for batch in one] == [batch.token_BT.tolist() for batch in other]
             assert [batch.learn_BT.tolist() for batch in one] == [batch.learn_BT.tolist() for batch in other]
-    assert held.largest_batch(2).token_BT.tolist() == streamed.largest_batch(2).token_BT.tolist()
+    assert held.largest_batch(2).token_BT.tolist() == stored_plan.largest_batch(2).token_BT.tolist()
 
 
 def test_losses_are_those_in_memory_and_nothing_is_left(tiny_folder: Path, tmp_path: Path) -> None:
@@ -163,3 +164,19 @@ def test_losses_are_those_in_memory_and_nothing_is_left(tiny_folder: Path, tmp_p
     manifests = [json.loads((runs[stream] / "manifest.json").read_text()) for stream in (False, True)]
     assert manifests[0]["tokens_sha256"] == manifests[1]["tokens_sha256"]
     assert not list((cache_folder() / FOLDER).iterdir())
+
+
+def test_what_datasets_saves_and_loads_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of `save_to_disk`, as the guide has it, and the table behind a data set of the hub."""
+    import datasets
+
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows()))
+    held = read_source(str(tmp_path / "a.jsonl"))
+    loaded = datasets.Dataset.from_json(str(tmp_path / "a.jsonl"), cache_dir=str(tmp_path / "cache"))
+    loaded.save_to_disk(tmp_path / "saved")
+    saved = stream_source(str(tmp_path / "saved" / "data-00000-of-00001.arrow"))
+    assert list(saved.documents) == list(held.documents)
+    monkeypatch.setattr(streamed, "load_hub", lambda *_: ("its fingerprint", loaded))
+    of_hub = stream_source("some/data:train")
+    assert list(of_hub.documents) == list(held.documents)
+    assert of_hub.sha256 == "its fingerprint"
