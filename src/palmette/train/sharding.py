@@ -48,6 +48,8 @@ def shard(model: Any) -> None:
         if isinstance(module, FSDPModule):
             # Losses are divided by the denominator of the whole step already, so gradients are added up.
             module.set_gradient_divide_factor(1.0)
+            # Without it, float32 and bfloat16 are added up by an operation that only NCCL has.
+            module.set_force_sum_reduction_for_comms(True)
 
 
 def is_sharded(model: Any) -> bool:
