@@ -119,3 +119,9 @@ def train_all(recipes: str, out: str) -> None:
     with processes.joined(), exactly():
         for stage, sections in json.loads(Path(recipes).read_text()):
             train(recipe_from({**sections, "output": f"{out}/{stage}"}, "test", stage))
+
+
+def train_as_it_is(file: str, folder: str) -> None:
+    """Train the first of the recipes in a file, in the dtype that it says."""
+    stage, sections = json.loads(Path(file).read_text())[0]
+    train(recipe_from({"output": str(Path(folder) / stage), **sections}, "test", stage), lambda _: None)

@@ -244,3 +244,15 @@ def test_jobs_of_several_trainings_are_refused(tmp_path: Path, monkeypatch: pyte
         retrain("run", tmp_path / "store", RetrainSettings(), quiet)
     with pytest.raises(RunError, match="the baseline was started"):
         run_encoder_job(EncoderJob(data="builtin:dev", out=tmp_path / "out", model="minilm"), quiet)
+
+
+def test_a_divided_model_is_trained_in_float32(tiny_folder: Path, tmp_path: Path) -> None:
+    """In float32, torch adds up gradients in another way than in float64. Losses differ by rounding."""
+    file = tmp_path / "recipes.json"
+    file.write_text(json.dumps(sharded(tiny_folder, tmp_path / "data")))
+    for count in (1, 2):
+        run_in(count, "tests.support.together:train_as_it_is", file, tmp_path / str(count))
+    one, two = ([line["loss"] for line in log(tmp_path / str(count) / "sft")] for count in (1, 2))
+    assert len(one) > 1
+    assert one != [one[0]] * len(one)
+    assert two == pytest.approx(one, abs=1e-4)
