@@ -12,6 +12,7 @@ import typer
 from palmette.cli.options import (
     DATA,
     MODEL,
+    QUESTIONS,
     SOURCES,
     ChosenModelOption,
     LimitOption,
@@ -35,7 +36,8 @@ _DEMO = "builtin:dev"
 
 
 ReviewedOption = Annotated[
-    str | None, typer.Option("--data", help=f"Questions to review, with or without known answers: {SOURCES}.", **DATA)
+    str | None,
+    typer.Option("--data", help=f"Questions to review, with or without known answers: {SOURCES}.", **QUESTIONS),
 ]
 DemoOption = Annotated[
     bool, typer.Option("--demo", help="Review questions of the built-in corpus, with nothing prepared.")
