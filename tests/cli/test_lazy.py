@@ -53,19 +53,22 @@ def modules_after(*calls: list[str]) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-def test_files_that_do_not_exist_are_refused_before_torch_is_imported(tmp_path: Path) -> None:
+def test_files_that_are_missing_or_bad_are_refused_before_torch_is_imported(tmp_path: Path) -> None:
     """Importing it takes seconds. The commands run in one process, so the last line speaks for all of them."""
     recipe = tmp_path / "sft.yaml"
     recipe.write_text("output: run\ndata: {train: [none.json]}\n")
+    rows = tmp_path / "none.jsonl"  # it exists, and its first row is bad
+    rows.write_text('{"question": "When?"}\n')
     calls = [
-        ["predict", "none.jsonl", "out.jsonl"],
+        ["predict", "gone-none.jsonl", "out.jsonl"],
         ["predict", str(recipe), str(recipe), "--question", "When?"],
         ["eval", "squad", "--data", "none.json", "--out", "out"],
         ["calibrate", "--model", "run", "--data", "none.json"],
         ["models", "rank", "reader", "run", "--data", "none.json", "--out", "out"],
         ["prompts", "try", "plain", "json", "--data", "none.json", "--out", "out"],
         ["review", "--data", "none.json"],
-        ["synth", "preferences", "none.jsonl", "--out", "out.jsonl"],
+        ["review", "--data", "none.jsonl"],
+        ["synth", "preferences", "gone-none.jsonl", "--out", "out.jsonl"],
         ["train", "sft", str(recipe)],
     ]
     code = (
