@@ -225,3 +225,4 @@ def _serve(
         )
         serve_pages(review.app, review.sessions, opened, host, "Verdicts", kept)
         review.answers.stop()
+        review.answers.join()
