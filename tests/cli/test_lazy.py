@@ -53,6 +53,35 @@ def modules_after(*calls: list[str]) -> set[str]:
     return set(json.loads(done.stdout))
 
 
+def test_files_that_are_missing_or_bad_are_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    """Importing it takes seconds. The commands run in one process, so the last line speaks for all of them."""
+    recipe = tmp_path / "sft.yaml"
+    recipe.write_text("output: run\ndata: {train: [none.json]}\n")
+    rows = tmp_path / "none.jsonl"  # it exists, and its first row is bad
+    rows.write_text('{"question": "When?"}\n')
+    calls = [
+        ["predict", "gone-none.jsonl", "out.jsonl"],
+        ["predict", str(recipe), str(recipe), "--question", "When?"],
+        ["eval", "squad", "--data", "none.json", "--out", "out"],
+        ["calibrate", "--model", "run", "--data", "none.json"],
+        ["models", "rank", "reader", "run", "--data", "none.json", "--out", "out"],
+        ["prompts", "try", "plain", "json", "--data", "none.json", "--out", "out"],
+        ["review", "--data", "none.json"],
+        ["review", "--data", "none.jsonl"],
+        ["synth", "preferences", "gone-none.jsonl", "--out", "out.jsonl"],
+        ["train", "sft", str(recipe)],
+    ]
+    code = (
+        "import json, sys; from typer.testing import CliRunner; from palmette.cli.main import app\n"
+        f"said = [str(CliRunner().invoke(app, words).exception) for words in {calls!r}]\n"
+        "print(json.dumps([said, 'torch' in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    said, torch = json.loads(done.stdout)
+    assert [("none.json" in line or "sft.yaml" in line) for line in said] == [True] * len(calls), said
+    assert not torch
+
+
 def test_there_are_commands() -> None:
     """Else the tests below would look at nothing."""
     assert len(ALL) >= 25

@@ -108,6 +108,14 @@ def test_one_person_alone_agrees_with_nobody(command: Callable[..., int], tmp_pa
     assert "No question was judged by two people yet" in capsys.readouterr().out
 
 
+def test_a_store_without_verdicts_shows_no_empty_table(
+    command: Callable[..., int], tmp_path: Path, capsys: Any
+) -> None:
+    Store.open(tmp_path / "review.db").close()
+    assert command("agreement", MODEL) == 0
+    assert capsys.readouterr().out == "There are no verdicts yet. Judge some with palmette review.\n"
+
+
 def test_what_lacks_is_one_line(
     command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -55,7 +55,7 @@ def test_known_answers_are_read_and_checked_as_always(tmp_path: Path) -> None:
     ("rows", "said"),
     [
         ([], "holds no question"),
-        ([{"question": "When?"}], "'context'"),
+        ([{"question": "When?"}], r"asked\.jsonl: line 1 has no 'context'"),
         ([{"question": "", "context": FERRY}], "no text"),
         ([{"id": 1, "question": "When?", "context": FERRY}] * 2, "lines 1 and 2 have the same id, '1'"),
     ],

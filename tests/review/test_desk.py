@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -360,3 +361,25 @@ def test_another_run_takes_over_and_what_was_judged_stays(store: Store) -> None:
         accept(desk, asked)
     assert [event.run for event in store.events() if event.kind == "verdict"] == [RUN.name, newer.name, newer.name]
     assert desk.progress("ann").judged == 3
+
+
+def test_the_end_waits_for_the_document_that_is_being_read() -> None:
+    """A thread inside the model when the interpreter goes away aborts the process."""
+    begun, going_on, left = threading.Event(), threading.Event(), []
+
+    class Slow(StubDecoder):
+        def predict(self, documents: Any) -> Any:
+            begun.set()
+            going_on.wait(60)
+            found = list(super().predict(documents))
+            left.append(len(found))
+            return iter(found)
+
+    answers = Answers(Slow(), DOCUMENTS)
+    answers.join()  # nothing was begun, so there is nothing to wait for
+    answers.start()
+    assert begun.wait(60)
+    answers.stop()
+    threading.Timer(0.2, going_on.set).start()
+    answers.join()
+    assert len(left) == 1

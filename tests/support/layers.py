@@ -62,7 +62,7 @@ _SHARED = {
     "inference",
 }
 MAY_IMPORT |= {
-    "inference": {*_RUN, "lock", "cache", "startup", "data", "corpus", "tree", "tasks", "model", "decode"},
+    "inference": {*_RUN, "numbers", "lock", "cache", "startup", "data", "corpus", "tree", "tasks", "model", "decode"},
     "encoders": {
         "errors",
         "files",

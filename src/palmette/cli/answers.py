@@ -169,15 +169,15 @@ def _row(document: Extracted, asked: Asked) -> tuple[str, str, str, str]:
     prediction = asked.prediction
     answer = wording.headline(prediction)
     if prediction.refusal == "unsure":
-        best = [f"{one_line(one.text)}?" for one in prediction.candidates[:1]]
-        answer = ": ".join([answer, *best])
-    shown = prediction.probability
+        answer = ": ".join([answer, *(f"{one_line(one.text)}?" for one in prediction.candidates[:1])])
+    shown, start = prediction.probability, prediction.start
     if prediction.refusal == "unsure":
-        shown = prediction.candidates[0].probability if prediction.candidates else None
+        best = prediction.candidates[0] if prediction.candidates else None
+        shown, start = (best.probability, best.start) if best else (None, None)
     if prediction.ends_uncertain:
         answer, shown = f"{answer} ({ENDS_UNCERTAIN})", prediction.place_probability
     probability = "" if shown is None else wording.decimals(shown)
-    return one_line(asked.question), answer, probability, _place(document, prediction.start)
+    return one_line(asked.question), answer, probability, _place(document, start)
 
 
 def _candidates(document: Extracted, prediction: Prediction, number: int) -> Iterator[Text]:

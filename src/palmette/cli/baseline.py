@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palmette.cli.options import DATA, MODEL, PATH, SOURCES, LimitOption, SeedOption
+from palmette.cli.options import MODEL, PATH, QUESTIONS, SOURCES, LimitOption, SeedOption
 
 WindowOption = Annotated[
     int | None, typer.Option(min=8, help="Tokens of a window. By default 384, or as the run was trained.")
@@ -22,8 +22,10 @@ AnswerOption = Annotated[
 
 
 def baseline_encoder(
-    data: Annotated[str, typer.Option(help=f"Questions to evaluate on: {SOURCES}.", **DATA)],
-    train: Annotated[str | None, typer.Option(help="Questions to train on, such as builtin:train.", **DATA)] = None,
+    data: Annotated[str, typer.Option(help=f"Questions to evaluate on: {SOURCES}.", **QUESTIONS)],
+    train: Annotated[
+        str | None, typer.Option(help="Questions to train on, such as builtin:train.", **QUESTIONS)
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the run and its results. It must not exist.", **PATH)
     ] = None,
@@ -39,7 +41,7 @@ def baseline_encoder(
     ] = None,
     threshold: Annotated[
         str | None,
-        typer.Option(help="Held-out questions to fit the threshold of no answer on. By default it is 0.", **DATA),
+        typer.Option(help="Held-out questions to fit the threshold of no answer on. By default it is 0.", **QUESTIONS),
     ] = None,
     epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the training data.")] = 2.0,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 5e-5,

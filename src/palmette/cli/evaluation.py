@@ -12,6 +12,7 @@ from palmette.cli.options import (
     DEFAULT_MODEL,
     MODEL,
     PATH,
+    QUESTIONS,
     Answering,
     AttentionOption,
     DataOption,
@@ -259,7 +260,7 @@ def eval_divergence(
 def calibrate(
     model: Annotated[Path, typer.Option(help="A finished run folder.", **PATH)],
     data: Annotated[
-        str, typer.Option(help="Questions with known answers that no figure is reported on later.", **DATA)
+        str, typer.Option(help="Questions with known answers that no figure is reported on later.", **QUESTIONS)
     ],
     cost_wrong: Annotated[
         float | None,

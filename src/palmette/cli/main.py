@@ -147,7 +147,7 @@ SECTIONS: dict[str, dict[str, Command | Group]] = {
     "Train": {
         "quickstart": Command(
             "quickstart:quickstart",
-            "Fine-tune the built-in model, and compare it before and after.",
+            "Fine-tune the reader, and compare it before and after.",
         ),
         "train": Group("Train a model, one stage at a time.", "train:stage_commands"),
         "recipe": Command("recipe:recipe", "Print a recipe with every key, its default and its meaning."),

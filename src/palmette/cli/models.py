@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palmette.cli.options import DATA, MODEL, PATH, SOURCES, DataOption, LimitOption, LimitQuestionsOption, OutOption
+from palmette.cli.options import (
+    MODEL,
+    PATH,
+    QUESTIONS,
+    SOURCES,
+    DataOption,
+    LimitOption,
+    LimitQuestionsOption,
+    OutOption,
+)
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from collections.abc import Mapping
@@ -59,7 +68,7 @@ def compare(
         ),
     ] = None,
     data: Annotated[
-        str, typer.Option(help=f"Questions with known answers, for the part `task`: {SOURCES}.", **DATA)
+        str, typer.Option(help=f"Questions with known answers, for the part `task`: {SOURCES}.", **QUESTIONS)
     ] = "builtin:test",
     limit: LimitOption = None,
     prompts: Annotated[

@@ -39,10 +39,24 @@ def expanded_name(text: str) -> str:
     return str(expanded_path(text)) if text.startswith("~") else text
 
 
+def named_questions(text: str) -> str:
+    """The name of questions with known answers, with `~` expanded. A file must exist.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    from palmette.data.source import check_source
+
+    name = expanded_name(text)
+    check_source(name)
+    return name
+
+
 # Arguments of `typer.Option` and `typer.Argument` for a path, and for the name of a model or of data.
 PATH: dict[str, Any] = {"parser": expanded_path, "metavar": "PATH"}
 MODEL: dict[str, Any] = {"parser": expanded_name, "metavar": "MODEL"}
 DATA: dict[str, Any] = {"parser": expanded_name, "metavar": "DATA"}
+QUESTIONS: dict[str, Any] = {"parser": named_questions, "metavar": "DATA"}
 
 Attention = Literal["auto", "flex", "sdpa", "eager"]
 
@@ -59,7 +73,7 @@ ChosenModelOption = Annotated[
     ),
 ]
 FinishedRun = Annotated[Path, typer.Argument(help="A finished run folder.", **{**PATH, "metavar": "RUN"})]
-DataOption = Annotated[str, typer.Option("--data", help=f"Questions with known answers: {SOURCES}.", **DATA)]
+DataOption = Annotated[str, typer.Option("--data", help=f"Questions with known answers: {SOURCES}.", **QUESTIONS)]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for the results. It must not exist.", **PATH)]
 AttentionOption = Annotated[
     Attention | None,

@@ -11,10 +11,10 @@ import typer
 
 from palmette.cli.endpoint import CacheOption, open_client, read_endpoint, reporting_usage
 from palmette.cli.options import (
-    DATA,
     DEFAULT_MODEL,
     MODEL,
     PATH,
+    QUESTIONS,
     DataOption,
     LimitQuestionsOption,
     ModelOption,
@@ -35,7 +35,9 @@ TrialDecoderOption = Annotated[
 ]
 FinalOption = Annotated[
     str | None,
-    typer.Option("--final", help="Questions about other documents, for a last check that no choice has seen.", **DATA),
+    typer.Option(
+        "--final", help="Questions about other documents, for a last check that no choice has seen.", **QUESTIONS
+    ),
 ]
 CallsOption = Annotated[int, typer.Option("--calls", min=1, metavar="N", help="Most calls of the teacher.")]
 QuestionsOption = Annotated[

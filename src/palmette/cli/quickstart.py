@@ -29,9 +29,9 @@ def quickstart(
         bool, typer.Option("--smoke", help="Use only a few documents. That shows that everything works, not how well.")
     ] = False,
 ) -> None:
-    """Fine-tune the built-in model, and compare it before and after.
+    """Fine-tune the reader, and compare it before and after.
 
-    Model and corpus come with the package. The folder gets the run, its evaluations and report.html.
+    Reader and texts come with the package. The folder gets the run, its evaluations and report.html.
     """
     from palmette.cli.console import command_line, stderr, stdout
     from palmette.run import check_absent

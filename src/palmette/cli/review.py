@@ -12,6 +12,7 @@ import typer
 from palmette.cli.options import (
     DATA,
     MODEL,
+    QUESTIONS,
     SOURCES,
     ChosenModelOption,
     LimitOption,
@@ -35,7 +36,8 @@ _DEMO = "builtin:dev"
 
 
 ReviewedOption = Annotated[
-    str | None, typer.Option("--data", help=f"Questions to review, with or without known answers: {SOURCES}.", **DATA)
+    str | None,
+    typer.Option("--data", help=f"Questions to review, with or without known answers: {SOURCES}.", **QUESTIONS),
 ]
 DemoOption = Annotated[
     bool, typer.Option("--demo", help="Review questions of the built-in corpus, with nothing prepared.")
@@ -110,18 +112,20 @@ def review(
     if context.invoked_subcommand is not None:
         return
     check_web_packages("the review page needs packages", "alembic", "fastapi", "jinja2", "sqlalchemy", "uvicorn")
+    from palmette.data.unanswered import read_to_judge
+    from palmette.web.serving import check_people, listen
+
+    names, questions = annotator or [], _source(data, demo=demo)
+    check_people(names, host, "annotator")
+    read = read_to_judge(questions, limit_documents=limit)  # before anything heavy is imported
+
     from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr
-    from palmette.data.unanswered import read_to_judge
     from palmette.inference.names import open_source
     from palmette.review.queue import OVERLAP_SHARE
     from palmette.review.showing import Choosing
     from palmette.studies.measuring import first_questions
-    from palmette.web.serving import check_people, listen
 
-    names = annotator or []
-    check_people(names, host, "annotator")
-    read = read_to_judge(_source(data, demo=demo), limit_documents=limit)
     asked = first_questions(read, limit_questions)
     source = open_source(named_or_chosen(model, stderr()))
     others = _others(source, strategy, also or [])
@@ -221,3 +225,4 @@ def _serve(
         )
         serve_pages(review.app, review.sessions, opened, host, "Verdicts", kept)
         review.answers.stop()
+        review.answers.join()

@@ -91,6 +91,9 @@ def review_agreement(run: ReviewedArgument, store: StoreOption = None, seed: See
     with Store.open(existing(_store(run, store))) as opened:
         state, documents = fold(opened.events()), opened.questions()
     console = stdout()
+    if not state.annotators:
+        console.print("There are no verdicts yet. Judge some with palmette review.")
+        return
     console.print(people_table(state), "")
     found = measure_agreement(state, documents, seed=seed)
     if not found.num_questions:

@@ -12,6 +12,7 @@ from palmette.cli.options import (
     DATA,
     MODEL,
     PATH,
+    QUESTIONS,
     AttentionOption,
     LimitOption,
     SeedOption,
@@ -31,7 +32,7 @@ _NO_REWARD = "none"
 
 SourceArgument = Annotated[
     str,
-    typer.Argument(help="The questions: builtin:train, a SQuAD v2 .json, a .jsonl, or a hub data set.", **DATA),
+    typer.Argument(help="The questions: builtin:train, a SQuAD v2 .json, a .jsonl, or a hub data set.", **QUESTIONS),
 ]
 RationalesOption = Annotated[
     Path, typer.Option("--out", help="The .jsonl, or SQuAD v2 .json, to write. It must not exist.", **PATH)

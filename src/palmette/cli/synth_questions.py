@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from palmette.cli.options import DATA, PATH, LimitOption, SeedOption, expanded
+from palmette.cli.options import PATH, QUESTIONS, LimitOption, SeedOption, expanded
 from palmette.cli.synth import ClearOption
 from palmette.cli.writers import read_licences
 from palmette.synth.licences import Licences
 
 SourceArgument = Annotated[
-    str, typer.Argument(help="Questions with known answers, such as a SQuAD .json, a .jsonl or a table.", **DATA)
+    str, typer.Argument(help="Questions with known answers, such as a SQuAD .json, a .jsonl or a table.", **QUESTIONS)
 ]
 OutOption = Annotated[
     Path, typer.Option("--out", help="The .jsonl, or SQuAD v2 .json, to write. It must not exist.", **PATH)

@@ -64,6 +64,7 @@ def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
     from palmette import processes
     from palmette.cli.console import invoked_as, stderr
     from palmette.config.recipes import load_run_recipe
+    from palmette.data.source import check_source
     from palmette.inference.names import check_run_folder
     from palmette.run import RECIPE
     from palmette.startup import quick_imports
@@ -71,6 +72,8 @@ def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
     settings = None if recipe is None else read_recipe(recipe, stage.name)
     if resumed is not None:
         check_run_folder(resumed)
+    for source in settings.data.train if settings is not None and settings.data.kind == "qa" else ():
+        check_source(source)
     with quick_imports(freeze=True):
         from palmette.pages.training.pictures import draw_run
         from palmette.train.callbacks import TrainingInterrupted

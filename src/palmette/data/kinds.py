@@ -95,8 +95,8 @@ KINDS: dict[Kind, DataKind] = {
     "questions": DataKind(
         "questions about documents",
         "'question', 'context' and 'answers'",
-        "Questions about documents are for palmette ask, predict, eval squad and calibrate, for train grpo and train "
-        "ppo, for train sft with data.kind: qa, and for synth preferences, which makes preferences of them.",
+        "Questions about documents are for palmette predict, review, eval squad and calibrate, for train grpo and "
+        "train ppo, for train sft with data.kind: qa, and for synth preferences, which makes preferences of them.",
         lambda row: _has(row, "question") and _has_one(row, "context", "document"),
         lambda row: _has_one(row, "question", "context") and not _is_judged(row),
     ),

@@ -65,6 +65,19 @@ def read_data(
     return read_source(name, default_split=split, on_bad_record=on_bad_record, limit_documents=limit)
 
 
+def check_source(source: str) -> None:
+    """Check that a data set is there, before anything heavy is imported. It is not read, and the hub is not asked.
+
+    Args:
+        source: a name as described in `read_data`.
+
+    Raises:
+        DataError: the name is that of a file, and there is none.
+    """
+    if not source.startswith("builtin:"):
+        _file(source, _WAYS)
+
+
 def check_documents(documents: Sequence[Document], source: str) -> None:
     """Check documents with their questions, as `read_source` checks what it reads.
 

@@ -26,7 +26,8 @@ from palmette.errors import DataError, reason_of
 from palmette.files import expand
 
 STANDARD_INPUT = "-"
-_SOURCE = "the input"
+INPUT = "the input"  # what messages call it
+_INPUTS = "Give a .jsonl, .csv, .tsv, .xlsx or .parquet file, or - for JSON Lines on standard input."
 _FORMAT = "Each row needs 'question' and 'context' (text), and may have an 'id' (text or a whole number)."
 
 
@@ -97,7 +98,7 @@ def read_rows(lines: Iterable[bytes], files: DocumentFiles | None = None) -> Ite
     """
     checked = ""  # the last good context, since rows about one document share it and it is checked once
     for number, line in enumerate(lines, start=1):
-        where = f"{_SOURCE}: line {number}"
+        where = f"{INPUT}: line {number}"
         try:
             text = _decode(line, number, where)
             if not text.strip():
@@ -137,8 +138,8 @@ def row_of(
         context = checked if context == checked else context
         asked = Document(row.document or row.key, context, (Question(row.key, question),))
         if context is not checked or not context:
-            check_document(asked, _SOURCE)
-        check_question(asked.questions[0], asked, _SOURCE)
+            check_document(asked, INPUT)
+        check_question(asked.questions[0], asked, INPUT)
     except DataError as error:
         return replace(row, error=str(error))
     return replace(row, context=context, question=question, extracted=extracted)
@@ -207,7 +208,7 @@ def open_lines(source: str) -> Iterator[BinaryIO]:
     try:
         stream = expand(source).open("rb")
     except OSError as error:
-        raise DataError(f"cannot read the input {source!r}: {reason_of(error)}", "Give a .jsonl file, or -.") from error
+        raise DataError(f"cannot read the input {source!r}: {reason_of(error)}", _INPUTS) from error
     with stream:
         yield stream
 

@@ -14,7 +14,7 @@ from palmette.data.inputs import QuestionFile
 from palmette.data.records import DataSet, Document, Question
 from palmette.data.rows import parse_json_line
 from palmette.data.source import read_source
-from palmette.data.stream import Row, open_lines
+from palmette.data.stream import INPUT, Row, open_lines
 from palmette.data.tables import is_table, open_table, question_rows, table_hash
 from palmette.errors import DataError
 from palmette.files import expand
@@ -67,7 +67,7 @@ def _grouped(rows: Iterable[Row], source: str, unit: str) -> list[Document]:
     for row in rows:
         if row.error:
             problem, _, way_out = row.error.partition(". ")
-            raise DataError(problem, way_out or _FORMAT)
+            raise DataError(problem.replace(INPUT, source, 1), way_out or _FORMAT)
         name = str(row.id) if row.id is not None else f"{unit}-{row.line}"
         if name in lines:
             raise DataError(

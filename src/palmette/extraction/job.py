@@ -19,7 +19,7 @@ from palmette.errors import DataError, RunError, reason_of
 from palmette.extraction.reading import WHOLE_SEARCH, FieldDecoder, FittedRules, field_record
 from palmette.extraction.schema import Schema, read_schema
 from palmette.extraction.values import DocumentResult, FieldResult, document_results, field_result
-from palmette.inference import job
+from palmette.inference import job, job_files
 from palmette.inference.answerer import Answerer, asked_document
 from palmette.inference.cluster import Reading, cluster_work
 from palmette.inference.tally import Tally
@@ -45,7 +45,7 @@ def check_job(schema: Schema, files: tuple[str, ...], out: Path) -> None:
     """
     if not lines_of(out).exists():
         run.check_absent(out)
-    job.check_job(inputs_of(schema, files), lines_of(out))
+    job_files.check_job(inputs_of(schema, files), lines_of(out))
 
 
 def extract_files(

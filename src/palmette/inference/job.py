@@ -28,6 +28,7 @@ from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Decoder, Prediction
 from palmette.errors import PalmetteError, RunError, reason_of
 from palmette.inference.answerer import Answerer
+from palmette.inference.job_files import check_output, manifest_of
 from palmette.inference.tally import Tally
 from palmette.lock import locked
 from palmette.model.loading import dtype_name, weights_hash
@@ -95,22 +96,6 @@ def predict_input(
         return predict_rows(work, rows, out, settings, about=about, num_lines=given.count, max_rows=max_rows)
 
 
-def check_job(source: str | Input, out: Path) -> None:
-    """Check a job's input and output before its model is loaded.
-
-    Args:
-        source: the input.
-        out: the output.
-
-    Raises:
-        DataError: the input cannot be opened.
-        RunError: the output exists but was not made by such a job, or it is standard output.
-    """
-    _check_output(out)
-    with (QuestionFile(source) if isinstance(source, str) else source).open():
-        pass
-
-
 def job_settings(
     answerer: Answerer,
     max_words: int | None = None,
@@ -170,7 +155,7 @@ def predict_rows(
             written.
     """
     everything = {"palmette": __version__, **settings, "max_rows": max_rows, "max_characters": max_characters}
-    _check_output(out)
+    check_output(out)
     chunks, tally = chunk_rows(rows, max_rows=max_rows, max_characters=max_characters), Tally()
     with _opened(out, everything, about or {}) as stream:
         size, waiting = _read_finished(out, chunks, tally)
@@ -304,20 +289,9 @@ def rounded(probability: float | None) -> float | None:
     return None if probability is None else round(probability, _DIGITS)
 
 
-def _manifest(out: Path) -> Path:
-    return out.with_name(out.name + ".manifest.json")
-
-
-def _check_output(out: Path) -> None:
-    if str(out) == "-":
-        raise RunError("the output cannot be standard output, which cannot be resumed", "Give a file.")
-    if not _manifest(out).is_file():
-        run.check_absent(out)
-
-
 def _begin(out: Path, settings: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Write the manifest of a new output, or check that of an existing one."""
-    path = _manifest(out)
+    path = manifest_of(out)
     if not out.exists():
         run.write_json(path, {"settings": settings, **about})
         return

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from palmette.numbers import count, duration, rate
+
 
 @dataclass
 class Tally:
@@ -63,10 +65,11 @@ class Tally:
         counts = f"{self.answered} answered, {refused}"
         counts += f", {self.broken} with a broken completion" if self.broken else ""
         counts += f", {self.errors} with an error" + (f", the first in line {self.first_error}" if self.errors else "")
-        new = self.rows - self.earlier
+        rows, new = count(self.rows, "row"), self.rows - self.earlier
         if self.interrupted:
-            return f"stopped: {self.rows} rows are safe in {out}: {counts}. Give the same command again to continue."
+            safe = "is" if self.rows == 1 else "are"
+            return f"stopped: {rows} {safe} safe in {out}: {counts}. Give the same command again to continue."
         if self.earlier and not new:
-            return f"{out} is finished already, nothing to do: {self.rows} rows, {counts}"
-        rate = f". {new} rows in {self.seconds:.0f} s, {new / max(self.seconds, 1e-9):.1f} a second"
-        return f"done: {self.rows} rows in {out}: {counts}{rate}"
+            return f"{out} is finished already, nothing to do: {rows}, {counts}"
+        speed = f"{count(new, 'row')} in {duration(self.seconds)}, {rate(new / max(self.seconds, 1e-9))}"
+        return f"done: {rows} in {out}: {counts}. {speed}"

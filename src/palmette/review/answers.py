@@ -93,6 +93,11 @@ class Answers:
         """Stop after the document that is being read. Answers that were found stay."""
         self._stop.set()
 
+    def join(self) -> None:
+        """Wait until no document is being read. A program that ends during a pass of the model would be aborted."""
+        if self._thread.is_alive():
+            self._thread.join()
+
     def found(self) -> dict[str, Prediction]:
         """The answers so far, by question."""
         with self._changed:

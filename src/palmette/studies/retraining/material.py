@@ -147,8 +147,9 @@ def _check_enough(exported: Export, settings: RetrainSettings) -> None:
     }[settings.method]
     if lacking:
         left_out = ", ".join(f"{number} {reason}" for reason, number in exported.left_out.items())
+        without = f" (left out: {left_out})" if left_out else ""
         raise DataError(
-            f"there is nothing to learn by {settings.method}: {lacking} (left out: {left_out or 'nothing'})",
+            f"there is nothing to learn by {settings.method}: {lacking}{without}",
             "Judge more questions with palmette review, or choose another --method.",
         )
 
