@@ -48,7 +48,7 @@ from palmette.train.stages import recipe_from  # noqa: E402
 PLAN, TEXTS, CLOZE, QUESTIONS, ANSWERS = "plan.json", "texts.jsonl", "cloze.jsonl", "questions.jsonl", "answers"
 SETS = ("squad", "asked")
 READER, BASE = "reader", "base"
-PROMPT = "echo_twice"  # that of the reader, so that all models are asked alike
+PROMPT = "echo"  # of the runs from the base. The reader has its own, which reads a document twice
 PASSAGE_WORDS = 400
 EACH = 4  # labels of a document at most
 PASSES = 2  # of the span decoder, which answers nearly as with more
@@ -88,14 +88,15 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--writer", help=f"the model that writes questions. Without one, OUTPUT/{QUESTIONS} is used if it exists"
     )
-    parser.add_argument("--passages", type=int, default=48, help="passages to learn from")
-    parser.add_argument("--questions", type=int, default=12, help="cloze questions about a passage at most")
+    parser.add_argument("--passages", type=int, default=36, help="passages to learn from")
+    parser.add_argument("--questions", type=int, default=8, help="cloze questions about a passage at most")
     parser.add_argument("--spans", type=int, default=4, help="spans of a passage that the writer asks for at most")
     parser.add_argument("--every-squad", type=int, default=2, help="measure on every so manyth paragraph of SQuAD")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="the base model")
     parser.add_argument("--reader", default=READER, help="the run that stands for `reader`")
     parser.add_argument("--stages", type=Path, default=HERE / "stages.yaml", help="the stages and the runs")
     parser.add_argument("--runs", nargs="+", metavar="RUN", help="these runs only, for now")
+    parser.add_argument("--train", action="store_true", help="only train, and measure later")
     parser.add_argument("--minutes", type=float, help="begin no further step after so many minutes")
     parser.add_argument("--plan", action="store_true", help="write the data, and stop")
     return parser.parse_args(words)
@@ -112,7 +113,7 @@ def main(words: list[str] | None = None) -> None:
         for name, seeds in study.runs.items():
             if not given.plan and (given.runs is None or name in given.runs):
                 for seed in seeds:
-                    measure(study, name, seed)
+                    work_through(study, name, seed)
     except PalmetteError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -189,14 +190,14 @@ def read_texts(folder: Path) -> Any:
     return read_passages([str(folder / TEXTS)], most_words=PASSAGE_WORDS)
 
 
-def measure(study: Study, name: str, seed: int) -> None:
-    """Train a run, if that is not done, and measure it."""
+def work_through(study: Study, name: str, seed: int) -> None:
+    """Train a run and measure it, as far as that is not done."""
     folder = study.given.output
     if "questions" in name.split("+") and not write_questions(study):
         print(f"{name}: left out, since there are no questions. Give --writer, or write {folder / QUESTIONS}.")
         return
     model = trained(study, name, seed)
-    for kind in SETS:
+    for kind in () if study.given.train else SETS:
         place = folder / ANSWERS / f"{name}-seed{seed}" / kind
         if place.is_dir():
             continue

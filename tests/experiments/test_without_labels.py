@@ -28,7 +28,11 @@ STAGES = """
 stages:
   cloze: {data: {train: [$cloze]}, train: {epochs: 1}}
   questions: {data: {train: [$questions]}, train: {epochs: 1}}
-  pretrain: {stage: pretrain, data: {train: [$texts]}, pretrain: {tokens_per_step: 128, piece_tokens: 128}, train: {epochs: 1}}
+  pretrain:
+    stage: pretrain
+    data: {train: [$texts]}
+    pretrain: {tokens_per_step: 128, piece_tokens: 128}
+    train: {epochs: 1}
   labels-4: {data: {train: [$labels-4]}, train: {epochs: 1}}
 runs:
   reader+pretrain+cloze: [0]
@@ -110,6 +114,8 @@ def test_the_experiment_runs_resumes_and_makes_its_tables(
         experiment.main([*options, "--minutes", "0"])
     assert (stopped.value.code, (out / "runs").exists()) == (0, False)
 
+    experiment.main([*options, "--train", "--runs", "reader+pretrain+cloze"])
+    assert (len(list((out / "runs").iterdir())), (out / "answers").exists()) == (2, False)
     experiment.main(options)
     assert "reader+questions: left out, since there are no questions" in capsys.readouterr().out
     starts = {
