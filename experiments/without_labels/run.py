@@ -42,6 +42,7 @@ from palmette.synth.passages import read_passages  # noqa: E402
 from palmette.synth.question_job import write_document_questions  # noqa: E402
 from palmette.synth.question_settings import QuestionSettings  # noqa: E402
 from palmette.synth.writers import load_writer  # noqa: E402
+from palmette.train.callbacks import TrainingInterrupted  # noqa: E402
 from palmette.train.run import resume, train  # noqa: E402
 from palmette.train.stages import recipe_from  # noqa: E402
 
@@ -117,7 +118,7 @@ def main(words: list[str] | None = None) -> None:
     except PalmetteError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TrainingInterrupted):  # a training saves a checkpoint first
         stop()
     print(f"for the tables: python {HERE / 'table.py'} {given.output}")
 
