@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palmette.evaluate.squad import Evaluation
-from palmette.tasks.answer_match import gold_answers, token_f1
+from palmette.tasks.answer_match import exact_match, gold_answers, token_f1
 
 _SAMPLES = 2000
 Values = NDArray[np.float64]
@@ -34,8 +34,22 @@ def exact(found: Evaluation, weight_BN: Values) -> Values:
     return value
 
 
+def likelier_exact(found: Evaluation, weight_BN: Values) -> Values:
+    """The exact match if the best span is the answer where it is likelier than none, whatever was given."""
+    exact_N = []
+    for one in found.scored:
+        best, none = one.prediction.candidates[:1], one.prediction.no_answer_probability
+        text = best[0].text if best and none is not None and best[0].probability > none else ""
+        exact_N.append(100 * exact_match(text, gold_answers(one.question)))
+    value: Values = weight_BN @ np.array(exact_N) / weight_BN.sum(1)
+    return value
+
+
 def forced_f1(found: Evaluation, weight_BN: Values) -> Values:
-    """The F1 of the best span of the answerable questions, whether or not it was given as the answer."""
+    """The F1 of the best span of the answerable questions, however probable no answer is.
+
+    The decoder has to look for it in any case, as with `Decision(always_answer=True)`.
+    """
     answerable_N = np.array([one.question.answerable for one in found.scored])
     spans = [one.prediction.candidates[0].text if one.prediction.candidates else "" for one in found.scored]
     f1_N = np.array(

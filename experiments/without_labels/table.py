@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
-from measures import Measure, auroc, exact, forced_f1, mean_and_interval
+from measures import Measure, auroc, forced_f1, likelier_exact, mean_and_interval
 from steps import written
 
 from palmette import run
@@ -24,7 +24,11 @@ from palmette.numbers import fixed, interval
 
 ANSWERS, SETS = "answers", ("squad", "asked")
 READER = "reader"
-MEASURES = (Measure("exact match", exact), Measure("F1 of the best span", forced_f1), Measure("AUROC", auroc))
+MEASURES = (
+    Measure("exact match", likelier_exact),
+    Measure("F1 of the best span", forced_f1),
+    Measure("AUROC", auroc),
+)
 Seeds = dict[int, Evaluation]
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -206,6 +207,23 @@ def test_the_best_span_counts_though_it_was_not_given() -> None:
     assert all(isinstance(one, ScoredAnswer) and not one.answered for one in found.scored)
     weight_BN = np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 3.0, 1.0, 5.0]])
     assert measures.forced_f1(found, weight_BN) == pytest.approx([100 * (1 + 2 / 3) / 3, 100 * 3 * (2 / 3) / 4])
+
+
+def test_a_span_counts_where_it_is_likelier_than_no_answer() -> None:
+    """Of four questions a right span at 0.95 and a refused one without an answer are right. A right span at 0.1, behind
+    no answer at 0.9, and one at 0.95 where there is no answer are wrong.
+    """
+    found = scored({"a": "7:40", "b": "noon", "c": "", "d": "pier 3"}, {"a": "7:40", "b": "noon", "c": "", "d": ""})
+    likely = [replace(one.prediction.candidates[0], probability=0.95) for one in (found.scored[0], found.scored[3])]
+    predictions = [one.prediction for one in found.scored]
+    predictions[0], predictions[3] = (
+        replace(predictions[place], candidates=(best,)) for place, best in zip((0, 3), likely, strict=True)
+    )
+    found = score(
+        [found.scored[0].document], {one.question.id: p for one, p in zip(found.scored, predictions, strict=True)}
+    )
+    weight_BN = np.array([[1.0, 1.0, 1.0, 1.0], [2.0, 1.0, 0.0, 1.0]])
+    assert sys.modules["measures"].likelier_exact(found, weight_BN) == pytest.approx([50.0, 50.0])
 
 
 def test_a_row_is_compared_with_the_run_that_lacks_only_what_is_tried() -> None:
