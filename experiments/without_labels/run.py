@@ -98,7 +98,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--reader", default=READER, help="the run that stands for `reader`")
     parser.add_argument("--stages", type=Path, default=HERE / "stages.yaml", help="the stages and the runs")
     parser.add_argument("--runs", nargs="+", metavar="RUN", help="these runs only, for now")
-    parser.add_argument("--train", action="store_true", help="only train, and measure later")
+    parser.add_argument("--sets", nargs="*", default=SETS, choices=SETS, help="measure on these only, for now")
     parser.add_argument("--minutes", type=float, help="begin no further step after so many minutes")
     parser.add_argument("--plan", action="store_true", help="write the data, and stop")
     return parser.parse_args(words)
@@ -199,7 +199,7 @@ def work_through(study: Study, name: str, seed: int) -> None:
         print(f"{name}: left out, since there are no questions. Give --writer, or write {folder / QUESTIONS}.")
         return
     model = trained(study, name, seed)
-    for kind in () if study.given.train else SETS:
+    for kind in study.given.sets:
         place = folder / ANSWERS / f"{name}-seed{seed}" / kind
         if place.is_dir():
             continue

@@ -115,7 +115,7 @@ def test_the_experiment_runs_resumes_and_makes_its_tables(
         experiment.main([*options, "--minutes", "0"])
     assert (stopped.value.code, (out / "runs").exists()) == (0, False)
 
-    experiment.main([*options, "--train", "--runs", "reader+pretrain+cloze"])
+    experiment.main([*options, "--runs", "reader+pretrain+cloze", "--sets"])
     assert (len(list((out / "runs").iterdir())), (out / "answers").exists()) == (2, False)
     experiment.main(options)
     assert "reader+questions: left out, since there are no questions" in capsys.readouterr().out
