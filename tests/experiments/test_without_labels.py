@@ -106,9 +106,9 @@ def test_the_experiment_runs_resumes_and_makes_its_tables(
     out = tmp_path / "out"
     options = words(texts, out, "--model", str(tiny_folder), "--reader", str(sft_run))
     experiment.main([*options, "--plan"])
-    assert sorted(path.name for path in out.iterdir()) == [
-        "asked.json", "cloze.jsonl", "cloze.jsonl.report.json", "plan.json", "squad.json", "texts.jsonl"
-    ]  # fmt: skip
+    written = {path.name for path in out.iterdir()}
+    assert {"asked.json", "cloze.jsonl", "plan.json", "squad.json", "texts.jsonl"} <= written
+    assert not {"runs", "answers", "questions.jsonl"} & written
     when, cost = read_source(str(out / "asked.json")).documents[0].questions
     assert (when.answers[0].text, cost.answers) == ("7:40", ())
     with pytest.raises(SystemExit) as stopped:
@@ -200,6 +200,7 @@ def scored(answers: dict[str, str], gold: dict[str, str]) -> Evaluation:
 
 def test_the_best_span_counts_though_it_was_not_given() -> None:
     """Of three answerable questions one is right, one has half of the words (F1 2/3) and one has no span."""
+    module("table")
     measures = sys.modules["measures"]
     found = scored(
         {"a": "7:40", "b": "Lisbon", "c": "", "d": "noon"}, {"a": "7:40", "b": "of Lisbon", "c": "pier 3", "d": ""}
@@ -223,6 +224,7 @@ def test_a_span_counts_where_it_is_likelier_than_no_answer() -> None:
         [found.scored[0].document], {one.question.id: p for one, p in zip(found.scored, predictions, strict=True)}
     )
     weight_BN = np.array([[1.0, 1.0, 1.0, 1.0], [2.0, 1.0, 0.0, 1.0]])
+    module("table")
     assert sys.modules["measures"].likelier_exact(found, weight_BN) == pytest.approx([50.0, 50.0])
 
 
