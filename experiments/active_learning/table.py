@@ -13,15 +13,14 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 sys.path.append(str(Path(__file__).parents[1]))
+from measures import Measure, auroc, exact, mean_and_interval
 from steps import written
 
 from palmette import run
@@ -29,39 +28,6 @@ from palmette.evaluate.squad import Evaluation
 from palmette.numbers import duration, fixed, interval
 
 RANDOM = "random"
-_SAMPLES = 2000
-Values = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A measure of an evaluation under weights of its questions.
-
-    Attributes:
-        name: its name, for the name of the table.
-        value: of an evaluation and weights [B, N] of its questions, the measure [B], in percent.
-    """
-
-    name: str
-    value: Callable[[Evaluation, Values], Values]
-
-
-def exact(found: Evaluation, weight_BN: Values) -> Values:
-    """The exact match."""
-    value: Values = weight_BN @ np.array([100 * one.exact for one in found.scored]) / weight_BN.sum(1)
-    return value
-
-
-def auroc(found: Evaluation, weight_BN: Values) -> Values:
-    """How often an unanswerable question has a higher probability of no answer than an answerable one."""
-    no_answer_N = np.array([one.prediction.no_answer_probability for one in found.scored])
-    answerable_N = np.array([one.question.answerable for one in found.scored])
-    absent_N, present_N = no_answer_N[~answerable_N][:, None], no_answer_N[answerable_N]
-    wins = (absent_N > present_N) + 0.5 * (absent_N == present_N)
-    weight_BU, weight_BA = weight_BN[:, ~answerable_N], weight_BN[:, answerable_N]
-    total_B = weight_BU.sum(1) * weight_BA.sum(1)
-    value: Values = 100 * np.einsum("bu,ua,ba->b", weight_BU, wins, weight_BA, optimize=True) / total_B
-    return value
 
 
 MEASURES = (Measure("exact", exact), Measure("auroc", auroc))
@@ -147,28 +113,6 @@ def _cell(own: Mapping[int, Mapping[str, Any]], random: Mapping[int, Mapping[str
         [lambda weight, p=pair: measure.value(p[0], weight) - measure.value(p[1], weight) for pair in pairs], documents
     )
     return f"{fixed(alone)} ({fixed(difference, sign=True)}: {interval(ends, sign=True)})"
-
-
-def mean_and_interval(
-    of_seed: Sequence[Callable[[Values], Values]], documents: Sequence[str]
-) -> tuple[float, tuple[float, float]]:
-    """The mean of a measure over seeds, and its 95 % interval, both seeds and documents being drawn.
-
-    Args:
-        of_seed: for each seed what gives the measure [B] under weights [B, N] of the questions.
-        documents: the document of each question.
-    """
-    generator = np.random.default_rng(0)
-    names = {name: number for number, name in enumerate(dict.fromkeys(documents))}
-    cluster_N = np.array([names[name] for name in documents])
-    draw_BD = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_SAMPLES)
-    weight_BN = draw_BD[:, cluster_N].astype(np.float64)
-    value_SB = np.array([value(weight_BN) for value in of_seed])
-    seed_BS = generator.integers(len(of_seed), size=(_SAMPLES, len(of_seed)))
-    drawn_B = np.take_along_axis(value_SB, seed_BS.T, axis=0).mean(0)
-    low, high = np.nanquantile(drawn_B, [0.025, 0.975])  # a draw may hold no question of one kind
-    whole = [float(value(np.ones((1, len(documents))))[0]) for value in of_seed]
-    return float(np.mean(whole)), (float(low), float(high))
 
 
 if __name__ == "__main__":
