@@ -75,7 +75,7 @@ def check_source(source: str) -> None:
         DataError: the name is that of a file, and there is none.
     """
     if not source.startswith("builtin:"):
-        _file(source, _WAYS)
+        file_named(source, _WAYS)
 
 
 def check_documents(documents: Sequence[Document], source: str) -> None:
