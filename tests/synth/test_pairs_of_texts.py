@@ -39,6 +39,8 @@ MILL = (
         ("ada byrne", None),
         ("Ada Byrnes", None),
         ("7:4", None),
+        ("“ 7:4 ”", None),
+        ("“ 7:40 . ”", "7:40"),
         ("3.50 to", "3.50 to"),
         ("Byrne steers the ferry", None),
         ("", None),

@@ -115,7 +115,8 @@ def place_of(answer: str, passage: str) -> tuple[int, int] | None:
     ((10, 17), None)
     """
     answer = answer.strip()
-    for form in (answer, answer.strip(_QUOTES), answer.strip(_QUOTES).removesuffix(".")):
+    bare = answer.strip(_QUOTES).strip()
+    for form in (answer, bare, bare.removesuffix(".").rstrip()):
         if any(map(str.isalnum, form)):
             words = r"\s+".join(map(re.escape, form.split()))
             before, after = (r"(?<!\w)" if form[0].isalnum() else ""), (r"(?!\w)" if form[-1].isalnum() else "")
