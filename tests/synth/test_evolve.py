@@ -28,6 +28,11 @@ TASK = "Name three rivers that flow through more than one country."
         (f"**New task:**\n{TASK}", TASK),
         (f"Here is the rewritten task that you asked for:\n\u201c{TASK}\u201d", TASK),
         (f"<think>Harder?</think>{TASK}", TASK),
+        ("**Task**: Name a river.", "Name a river."),
+        ("Tasks of a judge: name five of them.", "Tasks of a judge: name five of them."),
+        ("The task of a judge is hard: say why.", "The task of a judge is hard: say why."),
+        ('"Yes" is shorter than "maybe"', '"Yes" is shorter than "maybe"'),
+        ('"', '"'),
         ("Plan a walk:\n- along the river\n- past the mill", "Plan a walk:\n- along the river\n- past the mill"),
     ],
 )

@@ -60,11 +60,14 @@ _OF_REQUEST = re.compile(
     r"\b(?:rewritten|re-written|original|given|first|second|new|evolved|harder|previous) (?:task|prompt|instruction)\b",
     re.IGNORECASE,
 )
+_KIND = "(?:new|rewritten|harder|different) task"
+# A task that only begins with the word is none with a label: "Tasks of a judge: ...".
 _LABEL = re.compile(
-    r"\A[\s>*_#]*(?:(?:here is |here's )?(?:the |a )?(?:(?:new|rewritten|harder|different) )?task[^\n:]{0,40}:)"
-    r"[\s*_]*",
+    rf"\A[\s>*_#]*(?:(?:here is |here's )(?:the |a )?(?:{_KIND}|task)\b[^\n:]{{0,40}}"
+    rf"|(?:the |a )?{_KIND}\b[^\n:]{{0,40}}|(?:the )?task[*_]*):[\s*_]*",
     re.IGNORECASE,
 )
+_QUOTED = re.compile(r'"[^"]*"|“[^“”]*”')
 _MOST_ADDED = 150  # words
 
 
@@ -96,7 +99,7 @@ def read_evolved(written: Written) -> str:
     'Name three rivers of Asia by length.'
     """
     text = _LABEL.sub("", written.said.strip()).strip()
-    return text[1:-1].strip() if len(text) > 1 and (text[0], text[-1]) in (('"', '"'), ("“", "”")) else text
+    return text[1:-1].strip() if _QUOTED.fullmatch(text) else text
 
 
 def fault_of_evolved(text: str, parent: str) -> str:
