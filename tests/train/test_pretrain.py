@@ -358,12 +358,21 @@ def test_weights_of_rows_and_filters_reach_the_trees(
         read_section(PretrainRecipe, settings, "recipe")
 
 
-@pytest.mark.parametrize("weight", [0, -1, True, "high", None])
+@pytest.mark.parametrize("weight", [0, -1, True, "high", "0.5", None, 10**400])
 def test_a_row_without_a_weight_is_named(weight: Any, tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text(json.dumps({"text": "a", "score": weight}) + "\n")
     source = open_source(str(tmp_path / "t.jsonl"), columns={"weight": "score"})
     with pytest.raises(DataError, match=r"t\.jsonl: row 1: 'score' is .*, no weight"):
         list(source.open())
+
+
+def test_a_table_of_text_has_weights_too(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,score\nThe tower stands.,0.5\nThe ferry leaves.,2\n")
+    texts = list(open_source(str(tmp_path / "t.csv"), columns={"weight": "score"}).open())
+    assert [text.weight for text in texts] == [0.5, 2.0]
+    (tmp_path / "t.csv").write_text("text,score\nThe tower stands.,nan\n")
+    with pytest.raises(DataError, match=r"t\.csv: row 2: 'score' is .*, no weight"):
+        list(open_source(str(tmp_path / "t.csv"), columns={"weight": "score"}).open())
 
 
 def test_the_texts_that_measure_forgetting_are_measured_and_never_learned(tiny_folder: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from palmette.data.kinds import other_kind, wrong_kind
 from palmette.data.not_text import not_utf8
 from palmette.data.records import check_unicode
 from palmette.data.rows import parse_json_line, parse_json_list
-from palmette.data.tables import is_table, open_table
+from palmette.data.tables import TableRow, is_table, open_table
 from palmette.data.text import short
+from palmette.data.values import is_number
 from palmette.errors import DataError, kind_of_value
 
 ROWS = frozenset((".jsonl", ".json", ".csv", ".tsv", ".tab", ".xlsx", ".parquet", ".arrow"))
@@ -81,7 +82,10 @@ def weight_of_row(row: Mapping[str, Any], column: str, where: str) -> float:
         DataError: there is none, or it is no number above 0.
     """
     weight = row.get(column)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+    if isinstance(row, TableRow) and isinstance(weight, str):  # text is all that a table of text has
+        with contextlib.suppress(ValueError):
+            weight = float(weight)
+    if not is_number(weight) or weight <= 0:
         raise DataError(
             f"{where}: {column!r} is {short(weight)}, no weight",
             "Give a number above 0. Leave out rows that are not to be learned.",
