@@ -92,6 +92,10 @@ def test_the_command_goes_on_where_it_was_stopped(
     assert palmette(monkeypatch, *words, "--out", tmp_path / "whole.jsonl") == 0
     asked, script.asked = script.asked, 0
     assert asked == 3
+    assert "--source-licence puts it into the report" in capsys.readouterr().out
+    assert palmette(monkeypatch, *words, "--out", tmp_path / "no.jsonl", "--source-licence", "other.json=mit") == 2
+    assert "'other.json' is no source of this job" in capsys.readouterr().err
+    assert script.asked == 0, "the mistake shows after the sampling"
 
     def stopped(self: PreferenceMaker, chunk: Any) -> Iterator[Any]:
         if script.asked:

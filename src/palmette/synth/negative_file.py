@@ -12,6 +12,7 @@ from palmette.data.altered import added_kind, with_negatives
 from palmette.numbers import count as counted
 from palmette.progress import Say
 from palmette.synth.leaks import ClearData
+from palmette.synth.licences import say_unknown
 from palmette.synth.rationale_file import report_of, write_questions
 from palmette.synth.showing import page_of, write_page_of
 
@@ -64,4 +65,5 @@ def write_negatives(
             {"question": one.text, "kind": added_kind(one.id), "asked about": document.text} for document, one in new
         ],
     )
+    say_unknown(licences, say)
     say(f"{counted(total, 'question')} in {out}. Added as unanswerable: {told}. {page_of(out)} shows samples.")

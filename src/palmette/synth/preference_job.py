@@ -28,7 +28,7 @@ from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling
 from palmette.seeds import derive_seed
 from palmette.synth.leaks import ClearData, clear_data
-from palmette.synth.licences import NO_LICENCES, Licences
+from palmette.synth.licences import NO_LICENCES, Licences, say_unknown
 from palmette.synth.preference_settings import PreferenceSettings
 from palmette.synth.preferences import DEFAULTS, REASONS, PreferenceMaker, Preferences, make_preferences
 from palmette.synth.rationale_file import dropped, report_of
@@ -51,18 +51,19 @@ def write_preferences(settings: PreferenceSettings, out: Path, say: Say, *, lice
     Raises:
         RunError: the output exists, is being written by another process, was begun with other settings, or cannot be
             written.
-        DataError: the data or the verdicts are wrong, or give no preference.
+        DataError: the data or the verdicts are wrong, or give no preference. Or a licence is given for other data.
         PalmetteError: the model or the reward model does not work for this, or a prompt is too long.
     """
     out = expand(out)
     if out.suffix != ".jsonl":
         raise DataError(f"{out} does not end in .jsonl", "Name a file that can be read back.")
     run.check_absent(out)
+    stated = None if settings.model is None else base_licence(resolve_model(settings.model).base)
+    made_of = licences.record([{"source": settings.data}], stated)  # a mistake shows before anything is sampled
     with held_work(out) as work:
         done, about, source = (_sampled if settings.verdicts is None else _judged)(settings, work)
         report = report_of(out)
-        stated = None if settings.model is None else base_licence(resolve_model(settings.model).base)
-        about |= {"licences": licences.record([source.data.describe()], stated)}
+        about |= {"licences": made_of}
         _report(done, {**about, "dropped_documents": source.dropped}, report)
         _summarize(done, source.data, say)
         _write_page(done, source, about, out)
@@ -73,6 +74,7 @@ def write_preferences(settings: PreferenceSettings, out: Path, say: Say, *, lice
             raise DataError("no question has both a good and a bad answer", f"See {report}. Judge more answers.")
         run.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in done.rows))
         work.unlink()
+    say_unknown(made_of, say)
     say(f"{len(done.rows)} records in {out}. The report is {report}, and {page_of(out)} shows samples.")
 
 
