@@ -251,7 +251,7 @@ def test_questions_are_written_read_back_and_reported(
 ) -> None:
     assert palmette(monkeypatch, *command(server, folder, "--licence", "CC0", "--price-in", 1)) == 0
     told = capsys.readouterr()
-    assert "The writer gets about 7 requests of" in told.out
+    assert "If nothing is dropped, the writer gets about 7 requests of" in told.out
     assert "3 of 7 questions are kept" in told.out
     assert "Cost: " in told.err
     data = read_source(str(folder / "q.jsonl"))

@@ -33,7 +33,8 @@ def estimate(requests: Iterable[Turns], writer: Writer) -> dict[str, Any]:
 
 def say_estimate(found: Mapping[str, Any], say: Say) -> None:
     """Say what a job will take, before anything is asked."""
-    told = f"The writer gets about {counted(found['requests'], 'request')} of {found['tokens_read']:,} tokens in all."
+    requests = counted(found["requests"], "request")
+    told = f"If nothing is dropped, the writer gets about {requests} of {found['tokens_read']:,} tokens in all."
     if found["most_tokens_written"] is not None:
         told += f" It writes {found['most_tokens_written']:,} tokens at most."
     if found["most_cost"] is not None:
