@@ -102,6 +102,8 @@ def test_a_comparison_is_paired() -> None:
     one, other = (results({**both, **more})[1] for more in ({}, {"template_sha256": "b"}))
     assert compare_results(one, one).notes == ()
     assert compare_results(one, other).notes == ("A and B have different chat templates.",)
+    older = Result({key: value for key, value in one.settings.items() if key != "template_sha256"}, one.outcomes)
+    assert compare_results(older, other).notes == compare_results(other, older).notes == ()
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,8 @@ def _notes(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     if a["chat_template"] is not b["chat_template"]:
         one, other = ("A", "B") if a["chat_template"] else ("B", "A")
         found.append(f"{one} was asked through its chat template, and {other} was not.")
-    elif a.get("template_sha256") != b.get("template_sha256"):
+    hashes = {one.get("template_sha256") for one in (a, b)} - {None}  # older results do not name it
+    if len(hashes) == 2:
         found.append("A and B have different chat templates.")
     if a["dtype"] != b["dtype"]:
         found.append(f"A computed in {a['dtype']}, and B in {b['dtype']}.")
