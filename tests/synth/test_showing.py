@@ -94,7 +94,7 @@ def test_costs_are_estimated_and_counted() -> None:
         "most_tokens_written": 1000,
         "most_cost": pytest.approx(0.005),
     }
-    lines = [{"tokens": 500_000, "tokens_read": None}, {"tokens": None, "tokens_read": 250_000}]
+    lines = [{"tokens": 500_000, "tokens_read": None}, {"tokens": None, "tokens_read": 250_000}, {"tokens": None}]
     assert spent(lines, Paid()) == {  # type: ignore[arg-type]
         "tokens_read": 250_000,
         "tokens_written": 500_000,

@@ -52,6 +52,6 @@ def spent(lines: Iterable[Mapping[str, Any]], writer: Writer) -> dict[str, Any]:
     written = read = 0
     for line in lines:
         written += line["tokens"] or 0
-        read += line["tokens_read"] or 0
+        read += line.get("tokens_read") or 0  # older work files do not have it
     cost = None if writer.price is None else writer.price.of(read, written)
     return {"tokens_read": read, "tokens_written": written, "cost": cost}
