@@ -256,6 +256,8 @@ def test_messages_have_limits(place: Place) -> None:
         place.say("One more?")
     with pytest.raises(DataError, match="needs two models"):
         Chats(place.desk.ledger, Scripted(MODELS[:1]).speakers)
+    with pytest.raises(DataError, match=f"called {MODELS[0]}"):
+        Chats(place.desk.ledger, Scripted().speakers + Scripted(MODELS[:1]).speakers)
 
 
 def test_votes_on_conversations_are_exported_ranked_and_learned_from(place: Place) -> None:

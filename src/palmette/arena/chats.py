@@ -71,6 +71,19 @@ class Talk:
     failed: bool
 
 
+def check_models(models: Sequence[str]) -> None:
+    """Check the names of models that people are to talk with.
+
+    Raises:
+        DataError: there are fewer than two, or two of one name.
+    """
+    if len(models) < 2:
+        raise DataError(f"a free chat needs two models, and has {len(models)}", "Give --chat twice or more often.")
+    for model in models:
+        if models.count(model) > 1:
+            raise DataError(f"two models of the free chat are called {model}", "Name each once, or rename one.")
+
+
 class Chats:
     """The conversations of all people. Threads may share it.
 
@@ -85,11 +98,8 @@ class Chats:
 
     def __init__(self, ledger: Ledger, speakers: Sequence[Speaker], source: random.Random | None = None) -> None:
         self._ledger, self._source = ledger, source or random.SystemRandom()
+        check_models([one.model for one in speakers])
         self._speakers = {one.model: one for one in speakers}
-        if len(self._speakers) < max(2, len(speakers)):
-            raise DataError(
-                f"a free chat needs two models, and has {len(self._speakers)}", "Give --chat twice or more often."
-            )
         self._pairs = [frozenset(pair) for pair in itertools.combinations(self._speakers, 2)]
         self._writing: dict[str, str] = {}
         self._failed: dict[str, int | None] = {}  # the conversation whose last message got no replies
