@@ -307,7 +307,7 @@ def test_verdicts_survive_the_way_to_another_tool_and_back(tool: Any, where: str
         ),
         (
             argilla,
-            '{"question": "", "text": "", "answer.responses": [[]], "answer.responses.users": ["a"], "seconds": [1, 2]}',
+            '{"question": "", "text": "","answer.responses": [[]], "answer.responses.users": ["a"], "seconds": [1, 2]}',
             "with 1 states and 2 times",
         ),
         *(

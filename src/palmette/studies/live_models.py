@@ -7,7 +7,6 @@ from functools import partial
 
 from palmette.arena.chats import Speaker, check_models
 from palmette.arena.naming import names_of
-from palmette.endpoint.settings import Endpoint
 from palmette.inference.names import resolve_model
 from palmette.judge.spec import read_endpoint
 from palmette.judge.writers import EndpointWriter, LocalWriter
@@ -25,12 +24,12 @@ def open_speakers(models: Sequence[str], replying: Replying) -> list[Speaker]:
         DataError: a file describes no endpoint, there are fewer than two models, or two of one name.
         ModelError, EndpointError, RunError: a model cannot be used.
     """
-    endpoints = [read_endpoint(name) for name in models]
-    check_models([name if one is None else one.model for name, one in zip(models, endpoints, strict=True)])
-    return [_speaker(name, one, replying) for name, one in zip(models, endpoints, strict=True)]
+    check_models([name if (one := read_endpoint(name)) is None else one.model for name in models])
+    return [_speaker(name, replying) for name in models]
 
 
-def _speaker(name: str, endpoint: Endpoint | None, replying: Replying) -> Speaker:
+def _speaker(name: str, replying: Replying) -> Speaker:
+    endpoint = read_endpoint(name)
     if endpoint is not None:
         remote = EndpointWriter(endpoint, replying.max_new_tokens, replying.seed)
         return Speaker(
