@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,6 +138,26 @@ def test_an_undone_vote_opens_the_conversation_again(place: Place) -> None:
     assert [row["winner"] for row in vote_rows(place.folder)] == ["model_a"]
 
 
+def test_an_undone_vote_does_not_lose_the_conversation_that_came_after_it(place: Place) -> None:
+    """The first one is open again, and after the vote on it the second one goes on where it was."""
+    place.say("Hello?")
+    place.vote("tie")
+    place.say("Good day?")
+    place.say("And then?")
+    last, second = place.desk.last("ann"), place.chats.talk("ann").chat
+    assert last is not None
+    place.desk.undo("ann", "s", last.vote)
+    again = place.chats.talk("ann").chat
+    assert again is not None
+    assert again.turns == ("Hello?",)
+    place.vote("left")
+    for chats in (place.chats, Place(place.folder, place.store).chats):
+        assert chats.talk("ann").chat == second
+    place.vote("right")
+    assert place.chats.talk("ann").chat is None
+    assert len(vote_rows(place.folder)) == 2
+
+
 def test_a_conversation_that_is_left_counts_for_nothing(place: Place) -> None:
     place.say("Hello?")
     place.vote("skip")
@@ -158,6 +179,36 @@ def test_a_model_that_fails_leaves_the_conversation_as_it_was(place: Place, capl
     talk = place.chats.talk("ann")
     assert talk.chat is not None
     assert (talk.chat.turns, talk.failed) == (("Hello?", "And then?"), False)
+
+
+def test_a_new_conversation_has_not_failed_where_the_last_one_did(place: Place) -> None:
+    place.say("Hello?")
+    place.models.broken.add(MODELS[1])
+    place.say("And then?")
+    place.vote("skip")
+    assert place.chats.talk("ann").failed is False
+    place.say("Good day?")
+    talk = place.chats.talk("ann")
+    assert (talk.key, talk.failed) == (None, True)
+
+
+def test_nobody_sees_replies_that_are_still_being_written(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody looks right before the message is done with. The page would show the replies and wait for them."""
+    seen = []
+    looking = threading.Thread(target=lambda: seen.append(place.chats.talk("ann")))
+
+    class Watched(dict[str, str]):
+        def __delitem__(self, voter: str) -> None:
+            looking.start()
+            looking.join(0.2)
+            super().__delitem__(voter)
+
+    monkeypatch.setattr(place.chats, "_writing", Watched())
+    place.say("Hello?")
+    looking.join(30)
+    [talk] = seen
+    assert talk.chat is not None
+    assert talk.writing is None
 
 
 def test_replies_that_come_after_the_vote_are_dropped(place: Place) -> None:
@@ -205,6 +256,8 @@ def test_messages_have_limits(place: Place) -> None:
         place.say("One more?")
     with pytest.raises(DataError, match="needs two models"):
         Chats(place.desk.ledger, Scripted(MODELS[:1]).speakers)
+    with pytest.raises(DataError, match=f"called {MODELS[0]}"):
+        Chats(place.desk.ledger, Scripted().speakers + Scripted(MODELS[:1]).speakers)
 
 
 def test_votes_on_conversations_are_exported_ranked_and_learned_from(place: Place) -> None:

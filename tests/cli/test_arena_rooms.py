@@ -151,7 +151,13 @@ def test_what_is_not_asked_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         (("serve", "nowhere"), "nowhere is not the folder of an arena"),
         (("serve", "arena", "--host", "0.0.0.0"), "no voter is named"),
         (("serve", "arena", "--voter", "a", "--voter", "a"), "two voters have the same name"),
-        (("serve", "arena", "--chat", "no/where/at/all"), "no/where/at/all"),
+        (("serve", "new", "--chat", "no/where", "--chat", "at/all"), "no/where"),
+        (("serve", "new", "--chat", "no/where"), "a free chat needs two models, and has 1"),
+        (
+            ("serve", "new", *("--chat", "no/where") * 2, "--chat", "at/all"),
+            "two models of the free chat are called no/",
+        ),
+        (("serve", "votes", "--chat", "no/where", "--chat", "at/all"), "votes exists already"),
         (("export", "nowhere", "--out", "votes.jsonl"), "nowhere is not the folder of an arena"),
         (("rank", "arena", "--store", "new"), "there is no store of votes new"),
         (("sample", "--model", "no/where/at/all", "--out", "new"), "no/where/at/all"),
@@ -162,6 +168,7 @@ def test_mistakes_are_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any, words: tuple[str, ...], problem: str
 ) -> None:
     make_arena(tmp_path / "arena")
+    (tmp_path / "votes").mkdir()
     monkeypatch.chdir(tmp_path)
     assert palmette(monkeypatch, "arena", *words) == 2
     error = capsys.readouterr().err

@@ -305,6 +305,17 @@ def test_verdicts_survive_the_way_to_another_tool_and_back(tool: Any, where: str
             '{"question": "q", "text": "t", "answer.responses": [[]], "answer.responses.users": ["a", "b"]}',
             "f: line 1 has 2 users and 1 responses",
         ),
+        (
+            argilla,
+            '{"question": "", "text": "","answer.responses": [[]], "answer.responses.users": ["a"], "seconds": [1, 2]}',
+            "with 1 states and 2 times",
+        ),
+        *(
+            (argilla, f'{{"question": "q", "text": "t", "{name}": 5}}', f"f: line 1 has 5 as {name!r}")
+            for name in ("answer.responses", "answer.responses.users", "seconds", "verdict.responses.users")
+        ),
+        (argilla, '{"question": "q", "text": "t", "answer.suggestion": 5}', "f: line 1 has 5 as a span"),
+        (doccano, '{"question": "q", "text": "t", "label": [], "suggestion": 5}', "f: line 1 has 5 as its labels"),
     ],
 )
 def test_what_breaks_a_format_is_one_line(tool: Any, text: str, message: str) -> None:
@@ -312,6 +323,21 @@ def test_what_breaks_a_format_is_one_line(tool: Any, text: str, message: str) ->
         tool.parse(text, "f")
     assert message in str(found.value)
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("stated", ['"high"', "true", "1.5", "-1", f"1{'0' * 400}", "null", "[0.5]"])
+def test_a_probability_that_is_none_is_left_out(stated: str) -> None:
+    texts = {
+        argilla: f'{{"question": "q", "text": "t", "answer.suggestion": [], "answer.suggestion.score": {stated}}}',
+        doccano: f'{{"question": "q", "text": "t", "label": [], "suggestion": [], "probability": {stated}}}',
+        label_studio: '[{"data": {"question": "q", "text": "t"}, "annotations": [], '
+        f'"predictions": [{{"result": [], "score": {stated}}}]}}]',
+    }
+    for tool, text in texts.items():
+        [one] = tool.parse(text, "f")
+        assert one.probability is None
+        [other] = tool.parse(text.replace(f": {stated}}}", ": 0.25}"), "f")
+        assert other.probability == 0.25
 
 
 def test_a_span_that_could_be_two_is_refused() -> None:

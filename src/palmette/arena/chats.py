@@ -13,6 +13,7 @@ Not covered: replies do not come word by word, and a message that nobody has rep
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import random
@@ -70,6 +71,19 @@ class Talk:
     failed: bool
 
 
+def check_models(models: Sequence[str]) -> None:
+    """Check the names of models that people are to talk with.
+
+    Raises:
+        DataError: there are fewer than two, or two of one name.
+    """
+    if len(models) < 2:
+        raise DataError(f"a free chat needs two models, and has {len(models)}", "Give --chat twice or more often.")
+    for model in models:
+        if models.count(model) > 1:
+            raise DataError(f"two models of the free chat are called {model}", "Name each once, or rename one.")
+
+
 class Chats:
     """The conversations of all people. Threads may share it.
 
@@ -84,22 +98,20 @@ class Chats:
 
     def __init__(self, ledger: Ledger, speakers: Sequence[Speaker], source: random.Random | None = None) -> None:
         self._ledger, self._source = ledger, source or random.SystemRandom()
+        check_models([one.model for one in speakers])
         self._speakers = {one.model: one for one in speakers}
-        if len(self._speakers) < max(2, len(speakers)):
-            raise DataError(
-                f"a free chat needs two models, and has {len(self._speakers)}", "Give --chat twice or more often."
-            )
         self._pairs = [frozenset(pair) for pair in itertools.combinations(self._speakers, 2)]
         self._writing: dict[str, str] = {}
-        self._failed: set[str] = set()
+        self._failed: dict[str, int | None] = {}  # the conversation whose last message got no replies
 
     def talk(self, voter: str) -> Talk:
         """Where somebody's conversation is."""
         with self._ledger.lock:
             self._ledger.catch_up()
             event = self._ledger.state.chat(voter)
-            found = (None, None) if event is None else (event.id, event.chat)
-            return Talk(*found, self._writing.get(voter), voter in self._failed)
+            key, chat = (None, None) if event is None else (event.id, event.chat)
+            failed = voter in self._failed and self._failed[voter] == key
+            return Talk(key, chat, self._writing.get(voter), failed)
 
     def say(self, voter: str, session: str, key: int | None, text: str) -> None:
         """Send a message to both models. Their replies are written in a thread of its own (`talk` has them then).
@@ -127,7 +139,7 @@ class Chats:
                 raise DataError(f"a conversation has {MOST_TURNS} messages at most", "Vote, and begin another one.")
             begun = self._begun() if event is None or event.shown is None else event.shown
             self._writing[voter] = text
-            self._failed.discard(voter)
+            self._failed.pop(voter, None)
         threading.Thread(
             target=self._exchange, args=(voter, session, key, begun, before, text), name="chat", daemon=True
         ).start()
@@ -140,21 +152,22 @@ class Chats:
 
     def _exchange(self, voter: str, session: str, key: int | None, begun: Shown, before: Chat, text: str) -> None:
         """Let both models reply, and store the exchange."""
-        try:
-            chat, shown = self._replied(begun, before, text)
-            with self._ledger.lock:
+        with contextlib.ExitStack() as held:
+            try:
+                chat, shown = self._replied(begun, before, text)
+                held.enter_context(self._ledger.lock)  # so nobody sees them while they are being written
                 self._ledger.catch_up()
                 event = self._ledger.state.chat(voter)
                 if (None if event is None else event.id) == key:  # else there was a vote meanwhile
                     self._ledger.append([Event("shown", now(), voter, session, shown=shown, chat=chat)])
-        except PalmetteError as error:
-            _log.error("a message in the free chat got no replies: %s", error)
-            self._failed.add(voter)
-        except Exception:  # whatever a model fails with, the page must not wait for it
-            _log.exception("a message in the free chat got no replies")
-            self._failed.add(voter)
-        finally:
-            del self._writing[voter]
+            except PalmetteError as error:
+                _log.error("a message in the free chat got no replies: %s", error)
+                self._failed[voter] = key
+            except Exception:  # whatever a model fails with, the page must not wait for it
+                _log.exception("a message in the free chat got no replies")
+                self._failed[voter] = key
+            finally:
+                del self._writing[voter]
 
     def _replied(self, begun: Shown, before: Chat, text: str) -> tuple[Chat, Shown]:
         speakers = [self._speakers.get(model) for model in (begun.left, begun.right)]

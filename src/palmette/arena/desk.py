@@ -171,7 +171,7 @@ class Desk:
     def undo(self, voter: str, session: str, vote: int) -> None:
         """Take back a person's last vote. Its answers are shown again, and then those that were open.
 
-        A conversation that was voted on goes on.
+        A conversation that was voted on goes on, and after it one that was begun meanwhile.
 
         Args:
             voter: the person.

@@ -69,7 +69,7 @@ class State:
         self._judged: dict[str, Counter[Key]] = defaultdict(Counter)
         self._seen: dict[str, set[tuple[str, str]]] = defaultdict(set)
         self._open: dict[str, int] = {}
-        self._chats: dict[str, int] = {}
+        self._chats: dict[str, list[int]] = defaultdict(list)
 
     def add(self, event: Event) -> bool:
         """Take an event of the store. One that repeats an earlier one, or comes too late, changes nothing.
@@ -81,8 +81,10 @@ class State:
         self.last = event.id
         if event.kind == "shown":
             self.shown[event.id] = event
-            opened = self._open if event.chat is None else self._chats
-            opened[event.voter] = event.id
+            if event.chat is None:
+                self._open[event.voter] = event.id
+            else:
+                self._chats[event.voter].append(event.id)
             return False
         assert event.about is not None
         if event.kind == "vote":
@@ -145,11 +147,15 @@ class State:
         return None if key is None or key in self.said else self.shown[key]
 
     def chat(self, voter: str) -> Event | None:
-        """The conversation that a person is in. None after a vote on it."""
-        event = self.shown.get(self._chats.get(voter, 0))
-        if event is None or event.shown is None or self.judged(voter, event.shown.key):
-            return None
-        return None if event.id in self.said else event
+        """The last conversation of a person on which there is no vote. A vote taken back shows it again."""
+        shown = self._chats[voter]
+        while shown:
+            event = self.shown[shown[-1]]
+            assert event.shown is not None
+            if event.id not in self.said and not self.judged(voter, event.shown.key):
+                return event
+            shown.pop()  # an undo adds it again
+        return None
 
     def knows(self, voter: str, answers: frozenset[tuple[str, str]]) -> bool:
         """Whether a person was told who wrote one of some answers."""

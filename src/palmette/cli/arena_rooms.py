@@ -106,7 +106,7 @@ def arena_serve(
     --chat, people can also talk with two models at once, and vote on the conversation.
     """
     check_web_packages("the arena needs packages", "alembic", "fastapi", "jinja2", "sqlalchemy", "uvicorn")
-    from palmette.arena.folder import VOTES
+    from palmette.arena.folder import VOTES, is_arena, write_entries
     from palmette.arena.store import VoteStore
     from palmette.cli.console import stderr
     from palmette.web.arena.opening import open_arena
@@ -116,6 +116,9 @@ def arena_serve(
     check_people(names, host, "voter")
     arena = _arena(folder, chatting=bool(chat))
     speakers = _speakers(chat or [], temperature, max_new_tokens)
+    if not is_arena(folder):
+        folder.mkdir(parents=True)
+        write_entries(folder, [])
     kept = store or str(folder / VOTES)
     with contextlib.closing(listen(host, port)) as opened, VoteStore.open(kept) as votes:
         room = open_arena(
@@ -133,14 +136,12 @@ def arena_serve(
 
 
 def _arena(folder: Path, *, chatting: bool) -> Arena:
-    """The answers of a folder. Where people can chat, there may be none, and the folder may be a new one."""
-    from palmette.arena.folder import Arena, is_arena, read_arena, read_entries, write_entries
+    """The answers of a folder. Where people can chat there may be none, and the folder need not exist yet."""
+    from palmette.arena.folder import Arena, is_arena, read_arena, read_entries
     from palmette.run import check_absent
 
     if chatting and not is_arena(folder):
         check_absent(folder)
-        folder.mkdir(parents=True)
-        write_entries(folder, [])
     if chatting and not read_entries(folder):
         return Arena(folder, {}, {}, {})
     return read_arena(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from palmette.arena.chats import Speaker
+from palmette.arena.chats import Speaker, check_models
 from palmette.arena.naming import names_of
 from palmette.inference.names import resolve_model
 from palmette.judge.spec import read_endpoint
@@ -21,9 +21,10 @@ def open_speakers(models: Sequence[str], replying: Replying) -> list[Speaker]:
         replying: how replies are written.
 
     Raises:
-        DataError: a file describes no endpoint.
+        DataError: a file describes no endpoint, there are fewer than two models, or two of one name.
         ModelError, EndpointError, RunError: a model cannot be used.
     """
+    check_models([name if (one := read_endpoint(name)) is None else one.model for name in models])
     return [_speaker(name, replying) for name in models]
 
 

@@ -152,6 +152,11 @@ def verdict_of(
         raise DataError(f"{where}: {error.problem}", error.way_out) from error
 
 
+def probability_of(value: Any) -> float | None:
+    """What a foreign record says of the probability of its suggestion. None where that is no probability."""
+    return float(value) if is_number(value) and 0.0 <= value <= 1.0 else None
+
+
 def read_span(text: str, start: Any, end: Any, stated: str | None, where: str, *, utf16: bool | None) -> Span:
     """A span of a foreign record, whose offsets may count UTF-16 units.
 

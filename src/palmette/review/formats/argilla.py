@@ -16,9 +16,10 @@ from dataclasses import replace
 from typing import Any
 
 from palmette.data.rows import parse_json_lines
+from palmette.data.text import short
 from palmette.errors import DataError
 from palmette.review.events import Span
-from palmette.review.formats.annotated import LABEL, Annotated, Annotation, field, read_span, verdict_of
+from palmette.review.formats.annotated import LABEL, Annotated, Annotation, field, probability_of, read_span, verdict_of
 
 
 def dump(given: Iterable[Annotated]) -> str:
@@ -74,21 +75,23 @@ def _annotated(row: dict[str, Any], where: str) -> Annotated:
         text,
         suggested,
         _span(row["answer.suggestion"], text, where) if suggested else None,
-        row.get("answer.suggestion.score"),
+        probability_of(row.get("answer.suggestion.score")),
         str(row.get("answer.suggestion.agent") or ""),
     )
-    kinds = dict(zip(row.get("verdict.responses.users") or (), row.get("verdict.responses") or (), strict=False))
-    users, values = row.get("answer.responses.users") or [], row.get("answer.responses") or []
-    status = row.get("answer.responses.status") or ["submitted"] * len(users)
-    seconds = row.get("seconds") or [None] * len(users)
+    users, values = (_list(row, name, where) for name in ("answer.responses.users", "answer.responses"))
+    status = _list(row, "answer.responses.status", where) or ["submitted"] * len(users)
+    seconds = _list(row, "seconds", where) or [None] * len(users)
     if not len(users) == len(values) == len(status) == len(seconds):
-        raise DataError(f"{where} has {len(users)} users and {len(values)} responses", "Export the records again.")
+        numbers = f"{len(users)} users and {len(values)} responses, with {len(status)} states and {len(seconds)} times"
+        raise DataError(f"{where} has {numbers}", "Export the records again.")
+    judges = map(str, _list(row, "verdict.responses.users", where))
+    kinds = dict(zip(judges, _list(row, "verdict.responses", where), strict=False))
     annotations = []
     for user, value, state, took in zip(users, values, status, seconds, strict=True):
         if state == "draft":
             continue
         span, place = _span(value or [], text, where), f"{where}, response of {user!r}"
-        verdict = verdict_of(kinds.get(user), span, base, took, place, skipped=state == "discarded")
+        verdict = verdict_of(kinds.get(str(user)), span, base, took, place, skipped=state == "discarded")
         annotations.append(Annotation(str(user), verdict))
     return replace(base, annotations=tuple(annotations))
 
@@ -97,7 +100,15 @@ def _value(span: Span | None) -> list[dict[str, Any]]:
     return [] if span is None else [{"start": span.start, "end": span.end, "label": LABEL, "text": span.text}]
 
 
-def _span(values: list[Any], text: str, where: str) -> Span | None:
+def _list(row: dict[str, Any], name: str, where: str) -> list[Any]:
+    """The values of a question, one for each user. None if there are none."""
+    values: list[Any] = field({name: row.get(name) or []}, name, list, where)
+    return values
+
+
+def _span(values: Any, text: str, where: str) -> Span | None:
+    if not isinstance(values, list):
+        raise DataError(f"{where} has {short(values)} as a span", "Give a list of objects with start, end and label.")
     if len(values) > 1:
         raise DataError(f"{where} marks {len(values)} spans", "Keep one answer for each question.")
     if not values:

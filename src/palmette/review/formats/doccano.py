@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from palmette.data.rows import parse_json_lines
+from palmette.data.text import short
 from palmette.errors import DataError
 from palmette.review.events import Span
-from palmette.review.formats.annotated import LABEL, Annotated, Annotation, field, read_span, verdict_of
+from palmette.review.formats.annotated import LABEL, Annotated, Annotation, field, probability_of, read_span, verdict_of
 from palmette.review.offsets import to_utf16
 
 
@@ -73,7 +74,7 @@ def _annotated(row: dict[str, Any], where: str) -> Annotated:
         text,
         suggestion is not None,
         _span(suggestion, text, where) if suggestion else None,
-        row.get("probability"),
+        probability_of(row.get("probability")),
         str(row.get("run") or ""),
     )
     span = _span(field(row, "label", list, where), text, where)
@@ -86,7 +87,9 @@ def _label(text: str, span: Span | None) -> list[list[Any]]:
     return [] if span is None else [[to_utf16(text, span.start), to_utf16(text, span.end), LABEL]]
 
 
-def _span(labels: list[Any], text: str, where: str) -> Span | None:
+def _span(labels: Any, text: str, where: str) -> Span | None:
+    if not isinstance(labels, list):
+        raise DataError(f"{where} has {short(labels)} as its labels", "Write labels as [start, end, name], in a list.")
     if len(labels) > 1:
         raise DataError(f"{where} marks {len(labels)} spans", "Keep one answer for each question.")
     if not labels:

@@ -24,7 +24,7 @@ from typing import Any
 from palmette.data.values import parse_json
 from palmette.errors import DataError
 from palmette.review.events import Span
-from palmette.review.formats.annotated import LABEL, Annotated, Annotation, field, read_span, verdict_of
+from palmette.review.formats.annotated import LABEL, Annotated, Annotation, field, probability_of, read_span, verdict_of
 
 _TEXT, _VERDICT = "text", "verdict"
 
@@ -94,12 +94,11 @@ def _annotated(task: Any, where: str) -> Annotated:
     base = Annotated(str(data.get("question_id", task.get("id"))), question, text)
     for prediction in task.get("predictions") or ():
         span, kind = _read_result(prediction, text, f"{where}, in its prediction")
-        score = prediction.get("score")
         base = replace(
             base,
             suggested=span is not None or kind == "no answer",
             suggestion=span,
-            probability=float(score) if isinstance(score, int | float) and 0 <= score <= 1 else None,
+            probability=probability_of(prediction.get("score")),
             run=str(prediction.get("model_version") or ""),
         )
     annotations = []
