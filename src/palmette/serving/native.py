@@ -165,12 +165,14 @@ async def _extracted(
     """The model and the document of a request, and what the document says about each field."""
     name, _ = served.model(body.model)
     kept = _kept(served, body.document, body.document_id)
+    assert body.schema_ is not None
+    named = body.schema_.get("fields", body.schema_.get("properties"))
+    if isinstance(named, dict) and len(named) > MAX_QUESTIONS:  # before they are read, since clients wait meanwhile
+        raise invalid(f"the schema has {len(named)} fields", f"Give {MAX_QUESTIONS} at most.", "schema")
     try:
         schema = read_schema(body.schema_)
     except DataError as error:
         raise invalid(error.problem, error.way_out, "schema") from error
-    if len(schema.fields) > MAX_QUESTIONS:
-        raise invalid(f"the schema has {len(schema.fields)} fields", f"Give {MAX_QUESTIONS} at most.", "schema")
     note(request.scope, model=name, questions=len(schema.fields), characters=len(kept.document.text))
 
     def made(predictions: Any) -> dict[str, dict[str, Any]]:
