@@ -79,8 +79,8 @@ def document_routes(served: Served) -> APIRouter:
         """Keep a document in memory, so that questions need not send it again.
 
         In place of JSON, the body may be a file: PDF, Word (.docx), HTML, Markdown, Excel (.xlsx) or CSV, with its type
-        in the header `Content-Type`, or application/octet-stream for any of them. `?name=FILE` names it. Answers then
-        have the line, and the page in a PDF.
+        in the header `Content-Type`. With application/octet-stream its kind is recognised by content, and Markdown and
+        CSV by the end of its name. `?name=FILE` names it. Answers then have the line, and the page in a PDF.
         """
         names = ignored(body)
         check_text(body.text, "text")
