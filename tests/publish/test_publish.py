@@ -242,8 +242,9 @@ def test_the_base_says_its_licence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert base_licence(str(tmp_path)) == "mit"
     (tmp_path / "README.md").write_text("---\nlicense: llama3\n---\nA model.\n")
     assert base_licence(str(tmp_path)) == "llama3"
-    (tmp_path / "README.md").write_text("---\nlicense: other\n---\nA model.\n")
-    assert base_licence(str(tmp_path)) is None
+    for head in ("license: other", 'license: "mit', "license: [mit"):  # the last two are no YAML
+        (tmp_path / "README.md").write_text(f"---\n{head}\n---\nA model.\n")
+        assert base_licence(str(tmp_path)) is None
 
     def no_network(name: str) -> None:
         raise ConnectionError(name)

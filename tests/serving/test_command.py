@@ -84,6 +84,7 @@ def test_every_run_in_a_folder_is_served_under_its_name(
     folder = tmp_path / "runs"
     names = [run.name for run in runs_like(sft_run, folder, 3)]
     (folder / "liked").symlink_to(reward_run)
+    (folder / "lr=0.1").symlink_to(sft_run)
     process, url = started("--runs", str(folder))
     with httpx2.Client(base_url=url, trust_env=False, timeout=60) as client:
         assert [one["id"] for one in client.get("/v1/models").json()["data"]] == names
@@ -97,6 +98,8 @@ def test_every_run_in_a_folder_is_served_under_its_name(
     _, told = process.communicate(timeout=60)
     assert told.splitlines()[0].startswith("Left out: ")
     assert "is a reward model" in told.splitlines()[0]
+    assert told.splitlines()[1].startswith("Left out: ")
+    assert told.splitlines()[1].endswith("lr=0.1 has a name that no client can send.")
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_command_with_one_line(

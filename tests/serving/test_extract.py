@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -133,19 +134,38 @@ def test_all_of_a_long_document_is_read_for_a_schema_unless_less_is_asked_for(se
         ({"schema": {"properties": {"a": {"type": "object"}}}}, "fields hold no objects"),
         ({"schema": "schema.yaml"}, "schema"),
         ({"schema": {"fields": {f"f{i}": f"What is {i}?" for i in range(1001)}}}, "1001 fields"),
+        ({"schema": {"properties": {f"f{i}": {"type": "string"} for i in range(1001)}}}, "1001 fields"),
+        ({"schema": {"fields": {f"f{i}": {"type": "money"} for i in range(1001)}}}, "1001 fields"),
+        ({"schema": {"fields": {"a": "What is \ud800?"}}}, "half a surrogate pair"),
+        ({"schema": {"fields": {"a": {"type": "choice", "options": ["\ud800", "b"]}}}}, "half a surrogate pair"),
         ({"schema": SCHEMA, "document_id": "doc-1"}, "document or document_id"),
     ],
 )
 def test_bad_requests_are_refused_in_words(served: Serving, body: dict[str, Any], said: str) -> None:
-    refused = served.client.post("/v1/extract", json={"document": TEXT, **body})
+    content = json.dumps({"document": TEXT, **body})  # with escapes, so that half a character can be sent
+    refused = served.client.post("/v1/extract", content=content, headers={"Content-Type": "application/json"})
     assert refused.status_code == 400
     assert said in refused.json()["error"]["message"]
 
 
 def test_references_that_branch_again_and_again_are_refused_at_once(served: Serving) -> None:
-    """Twenty levels of ten references each: following all of them would take longer than the universe is old."""
+    """Twenty levels of ten references each, or of four: following all of them would take longer than anybody waits."""
     many = {f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 10} for i in range(20)}
-    schema = {"$defs": {**many, "d20": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/d0"}}}
+    keys = {}
+    for i in range(20):
+        there = {"$ref": f"#/$defs/d{i + 1}"}
+        keys[f"d{i}"] = {**there, "anyOf": [there], "oneOf": [there], "allOf": [there]}
+    for defs, said in ((many, "several types"), (keys, "too many others")):
+        schema = {"$defs": {**defs, "d20": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/d0"}}}
+        refused = served.client.post("/v1/extract", json={"document": TEXT, "schema": schema}, timeout=5)
+        assert refused.status_code == 400
+        assert said in refused.json()["error"]["message"]
+
+
+def test_many_options_are_compared_at_once(served: Serving) -> None:
+    """Comparing each with each would take minutes, in which no other client got an answer."""
+    options = [f"option {i}" for i in range(60_000)]
+    schema = {"fields": {"a": {"type": "choice", "options": [*options, "option 7"]}}}
     refused = served.client.post("/v1/extract", json={"document": TEXT, "schema": schema}, timeout=5)
     assert refused.status_code == 400
-    assert "several types" in refused.json()["error"]["message"]
+    assert "'option 7' is empty or stands twice" in refused.json()["error"]["message"]

@@ -74,6 +74,9 @@ def test_a_pdf_is_answered_with_page_line_and_box(served: Serving) -> None:
         (TEXT.encode(), "text/markdown", "", "markdown"),
         (TEXT.encode(), OCTETS, "notes.txt", "text"),
         (pdf(), OCTETS, "", "pdf"),
+        (f"place\n{TEXT}\n".encode(), "text/csv", "table", "csv"),
+        (f"place\n{TEXT}\n".encode(), "text/csv", "table.v2", "csv"),
+        (f"place\n{TEXT}\n".encode(), OCTETS, "table.CSV", "csv"),
     ],
 )
 def test_other_files_are_recognised_by_content(

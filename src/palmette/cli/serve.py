@@ -87,16 +87,19 @@ def serve(
     from palmette.inference.excerpt import printable
     from palmette.inference.names import open_source, runs_in
     from palmette.serving.keys import read_keys
-    from palmette.serving.names import allowed_hosts, model_names
+    from palmette.serving.names import allowed_hosts, can_be_sent, model_names
     from palmette.startup import quick_imports
     from palmette.web.serving import is_loopback, listen
 
     news = stderr()
     keys = read_keys(api_key_file, host)
     found, others = runs_in(runs) if runs is not None else ({}, [])
+    others += [f"{path} has a name that no client can send" for path in found if not can_be_sent(Path(path).name)]
     for problem in others:
         news.print(printable(f"Left out: {problem}."))
-    named = model_names([*(model or []), *found] or [named_or_chosen(None, news)])
+    inside = [f"{Path(path).name}={path}" for path in found if can_be_sent(Path(path).name)]
+    inside = inside or list(found)  # if there is none with such a name, the first is refused
+    named = model_names([*(model or []), *inside] or [named_or_chosen(None, news)])
     sources = {name: found.get(one) or open_source(expanded_name(one)) for name, one in named.items()}
     with contextlib.closing(listen(host, port)) as opened:
         address, taken = f"[{host}]" if ":" in host else host, opened.getsockname()[1]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from palmette.errors import DataError, kind_of_value
 
 _TYPES = {"string": "text", "number": "number", "integer": "number", "boolean": "yes/no"}
 _FORMATS = {"date": "date", "date-time": "date", "amount": "amount"}
-_DEEPEST = 20  # references to references
+_MOST_STEPS = 100  # references, and alternatives, that are followed for one property
 _MOST_TYPES = 2  # a number or its text, as pydantic writes a Decimal
 
 
@@ -39,10 +39,11 @@ def settings_of(document: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _field(given: Any, document: Mapping[str, Any], where: str) -> dict[str, Any]:
-    one = _resolved(given, document, where)
+    steps = iter(range(_MOST_STEPS))
+    one = _resolved(given, document, where, steps)
     field: dict[str, Any] = {}
     if one.get("type") == "array":
-        inner = _resolved(one.get("items", {"type": "string"}), document, where)
+        inner = _resolved(one.get("items", {"type": "string"}), document, where, steps)
         one, field["many"] = {**inner, **{key: one[key] for key in ("description", "title") if key in one}}, True
     asked = one.get("description") or (f"What is the {str(one['title']).lower()}?" if "title" in one else None)
     if asked:
@@ -60,12 +61,12 @@ def _field(given: Any, document: Mapping[str, Any], where: str) -> dict[str, Any
     return field | {"type": _FORMATS.get(str(form), _TYPES[kind])}
 
 
-def _resolved(given: Any, document: Mapping[str, Any], where: str, depth: int = 0) -> dict[str, Any]:
-    """A property with its references followed, and without the null of an optional one."""
+def _resolved(given: Any, document: Mapping[str, Any], where: str, steps: Iterator[int]) -> dict[str, Any]:
+    """A property with its references followed, in so many steps at most, and without the null of an optional one."""
     if not isinstance(given, Mapping):
         raise DataError(f"{where} is {given!r}, not a JSON Schema", "Write a map with `type` and `description`.")
-    if depth > _DEEPEST:
-        raise DataError(f"{where} refers to itself", "Write it out.")
+    if next(steps, None) is None:
+        raise DataError(f"{where} refers to itself, or to too many others", "Write it out.")
     one = dict(given)
     if "$ref" in one:
         there: Any = document
@@ -73,7 +74,7 @@ def _resolved(given: Any, document: Mapping[str, Any], where: str, depth: int = 
             there = there.get(part) if isinstance(there, Mapping) else None
         if not isinstance(there, Mapping):
             raise DataError(f"{where} refers to {given['$ref']!r}, which is not there", "Write it out.")
-        one = {**_resolved(there, document, where, depth + 1), **one}
+        one = {**_resolved(there, document, where, steps), **one}
     for key in ("anyOf", "oneOf", "allOf"):
         if key not in one:
             continue
@@ -83,7 +84,7 @@ def _resolved(given: Any, document: Mapping[str, Any], where: str, depth: int = 
         found = [option for option in options if option != {"type": "null"}]
         if len(found) > _MOST_TYPES:  # before they are followed: references to lists of references would never end
             raise DataError(f"{where} allows several types", "Write one type, and null beside it at most.")
-        others = [_resolved(option, document, where, depth + 1) for option in found]
+        others = [_resolved(option, document, where, steps) for option in found]
         if {option.get("type") for option in others} == {"number", "string"}:  # how pydantic writes a Decimal
             others = [option for option in others if option["type"] == "number"]
         if len(others) != 1:

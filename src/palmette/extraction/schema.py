@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import model_validator
 
 from palmette.config.recipes import read_section, read_settings
 from palmette.config.sections import Fraction, Section, contradiction
+from palmette.data.records import check_unicode
 from palmette.errors import DataError, RecipeError, kind_of_value, reason_of
 from palmette.extraction.json_schema import is_json_schema, settings_of
 from palmette.extraction.numbers import DecimalMark
@@ -56,8 +58,9 @@ class FieldSection(Section):
             raise contradiction(f"a choice has {len(options)} options", "Give two or more, such as options: [A, B].")
         if self.type != "choice" and self.options is not None:
             raise contradiction(f"it has options, and its type is {self.type!r}", "Write `type: choice`.")
+        times = Counter(options)
         for option in options:
-            if not option.strip() or options.count(option) > 1:
+            if not option.strip() or times[option] > 1:
                 raise contradiction(f"the option {option!r} is empty or stands twice", "Take it out.")
         if self.many and self.type in ("choice", "yes/no"):
             raise contradiction(
@@ -207,7 +210,10 @@ def _field(name: Any, settings: Any, where: str) -> Field:
         raise DataError(f"{where}: there is no type {kind!r}", _WRITTEN_SO.get(str(kind), "Write `yes/no`."))
     section = _section(FieldSection, dict(settings), where)
     question = section.question or section.description or f"What is the {name.replace('_', ' ')}?"
-    return Field(name, question.strip(), section.type, section.many, section.options or (), section.least_probability)
+    options = section.options or ()
+    for text in (question, *options):
+        check_unicode(text, where)
+    return Field(name, question.strip(), section.type, section.many, options, section.least_probability)
 
 
 def _section(kind: Any, settings: dict[Any, Any], where: str) -> Any:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from huggingface_hub import ModelCard
+from yaml import YAMLError
 
 from palmette.errors import ModelError
 from palmette.inference.names import locate, model_kind
@@ -33,7 +34,7 @@ def _of_folder(folder: Path) -> object:
     try:
         stated = ModelCard.load(card).data.license if card.is_file() else None
         return stated or json.loads(config.read_text(encoding="utf-8")).get("license")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, YAMLError):
         return None
 
 

@@ -14,6 +14,7 @@ from palmette.errors import DataError, reason_of
 from palmette.files import expand
 
 MOST_LISTED = 500
+_LOOK = "Look at the list of documents."
 
 
 class Folders:
@@ -48,11 +49,15 @@ class Folders:
         if not inside:
             allowed = ", ".join(map(str, self._folders))
             raise DataError(f"{name!r} is outside the folders that may be read", f"Name a file in {allowed}.")
-        for path in inside:
-            if path.is_file():
-                return path
-        what = "is a folder, or no plain file" if any(path.exists() for path in inside) else "is not there"
-        raise DataError(f"the document {name!r} {what}", "Look at the list of documents.")
+        try:
+            for path in inside:
+                if path.is_file():
+                    return path
+            there = any(path.exists() for path in inside)
+        except OSError as error:  # a name that is too long, a folder that must not be entered
+            raise DataError(f"the document {name[:200]!r} cannot be looked up: {reason_of(error)}", _LOOK) from error
+        what = "is a folder, or no plain file" if there else "is not there"
+        raise DataError(f"the document {name!r} {what}", _LOOK)
 
     def documents(self) -> tuple[list[str], int]:
         """The documents in all folders with their whole paths, the first ones, and the number of all.

@@ -13,6 +13,11 @@ from palmette.web.serving import known_names
 _NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
 
+def can_be_sent(name: str) -> bool:
+    """Whether a name is made of letters, digits, ".", "_" and "-", as those that clients send."""
+    return _NAME.fullmatch(name) is not None
+
+
 def model_names(given: Sequence[str]) -> dict[str, str]:
     """The models to serve, by the names that clients give: from NAME=MODEL, or MODEL under the last part of its name.
 
@@ -27,7 +32,7 @@ def model_names(given: Sequence[str]) -> dict[str, str]:
         name, equals, model = text.partition("=")
         if not equals or "/" in name:
             name, model = PurePath(text).name, text
-        if not _NAME.fullmatch(name) or not model:
+        if not can_be_sent(name) or not model:
             raise DataError(
                 f"{text!r} gives a model no name that a client can send",
                 'Write NAME=MODEL, with a name of letters, digits, ".", "_" and "-".',

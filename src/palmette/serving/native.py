@@ -79,8 +79,8 @@ def document_routes(served: Served) -> APIRouter:
         """Keep a document in memory, so that questions need not send it again.
 
         In place of JSON, the body may be a file: PDF, Word (.docx), HTML, Markdown, Excel (.xlsx) or CSV, with its type
-        in the header `Content-Type`, or application/octet-stream for any of them. `?name=FILE` names it. Answers then
-        have the line, and the page in a PDF.
+        in the header `Content-Type`. With application/octet-stream its kind is recognised by content, and Markdown and
+        CSV by the end of its name. `?name=FILE` names it. Answers then have the line, and the page in a PDF.
         """
         names = ignored(body)
         check_text(body.text, "text")
@@ -165,12 +165,14 @@ async def _extracted(
     """The model and the document of a request, and what the document says about each field."""
     name, _ = served.model(body.model)
     kept = _kept(served, body.document, body.document_id)
+    assert body.schema_ is not None
+    named = body.schema_.get("fields", body.schema_.get("properties"))
+    if isinstance(named, dict) and len(named) > MAX_QUESTIONS:  # before they are read, since clients wait meanwhile
+        raise invalid(f"the schema has {len(named)} fields", f"Give {MAX_QUESTIONS} at most.", "schema")
     try:
         schema = read_schema(body.schema_)
     except DataError as error:
         raise invalid(error.problem, error.way_out, "schema") from error
-    if len(schema.fields) > MAX_QUESTIONS:
-        raise invalid(f"the schema has {len(schema.fields)} fields", f"Give {MAX_QUESTIONS} at most.", "schema")
     note(request.scope, model=name, questions=len(schema.fields), characters=len(kept.document.text))
 
     def made(predictions: Any) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from starlette.requests import Request
 
+from palmette.data.inputs import DOCUMENT_SUFFIXES
 from palmette.documents import Extracted
 from palmette.documents.reading import read_content
 from palmette.serving.errors import ApiError
@@ -64,8 +65,10 @@ class Uploads:
 
 
 def _name(request: Request) -> str:
-    """What messages call a file, and what its suffix is."""
+    """What messages call a file. It ends as its type does, unless it already ends as documents do."""
     given = PurePosixPath(request.query_params.get("name", "").replace("\\", "/")).name[-_LONGEST_NAME:]
-    if given and given.isprintable():
-        return given
-    return f"document{FILE_TYPES[content_type(request)]}"
+    if not given or not given.isprintable():
+        given = "document"
+    return (
+        given if PurePosixPath(given).suffix.lower() in DOCUMENT_SUFFIXES else given + FILE_TYPES[content_type(request)]
+    )
