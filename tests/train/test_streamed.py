@@ -81,6 +81,8 @@ def test_what_cannot_be_streamed_is_named(tmp_path: Path) -> None:
     apart = arrow(tmp_path / "apart.arrow", [row(0, 0), row(1, 0), row(0, 1)])
     with pytest.raises(DataError, match=r"the rows 1 and 3 ask about one document, with others between.*Sort the rows"):
         stream_source(apart)
+    with pytest.raises(DataError, match=r"the rows 1 and 3 ask about one document"):
+        stream_source(apart, limit_documents=1)
     twice = arrow(tmp_path / "twice.arrow", [row(0, 0), row(1, 0), row(2, 0, id="0-0")])
     with pytest.raises(DataError, match=r"begins in row 1 also stands in that of row 3"):
         stream_source(twice)
