@@ -33,8 +33,8 @@ _FILES = frozenset((".json", ".jsonl", ".arrow", *COMPRESSED)) | SUFFIXES
 _NEAR = 0.7  # difflib's ratio from which a name is suggested
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?::\w+)?")
 _WAYS = (
-    "Give builtin:train, builtin:dev, builtin:test, a SQuAD v2 .json file, a .jsonl, .csv, .tsv, .xlsx or .parquet "
-    "file, or a hub data set such as rajpurkar/squad_v2:validation."
+    "Give builtin:train, builtin:dev, builtin:test, a SQuAD v2 .json file, a .jsonl, .csv, .tsv, .xlsx, .parquet or "
+    ".arrow file, or a hub data set such as rajpurkar/squad_v2:validation."
 )
 
 
@@ -48,8 +48,8 @@ def read_data(
     """Read and check questions with known answers.
 
     Args:
-        source: "builtin:train", "builtin:dev" or "builtin:test", a SQuAD v2 .json file, a .jsonl, .csv, .tsv, .xlsx or
-            .parquet file, or a data set on the Hugging Face hub such as "rajpurkar/squad_v2".
+        source: "builtin:train", "builtin:dev" or "builtin:test", a SQuAD v2 .json file, a .jsonl, .csv, .tsv, .xlsx,
+            .parquet or .arrow file, or a data set on the Hugging Face hub such as "rajpurkar/squad_v2".
         split: the split of a data set on the hub, unless its name gives one after a colon.
         limit: read only so many documents, from the start.
         on_bad_record: "error" stops at the first bad record. "drop" leaves bad records out and counts them in

@@ -4,8 +4,8 @@ Once, all rows are read and checked, and it is noted where each document begins 
 when it is asked for. In memory are 24 bytes a document, and what the reading of one of them takes. Documents, their
 order and their names are those of `read_source`.
 
-Rows about one document must stand together, since documents are found by their places. And a question id that occurs
-twice is an error under every policy, since the ids themselves are not kept.
+Rows about one document must stand together, since documents are found by their places. And a question id that occurs in
+two documents is an error under every policy, since the ids themselves are not kept.
 """
 
 from __future__ import annotations
