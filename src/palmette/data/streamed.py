@@ -21,9 +21,9 @@ import numpy as np
 from palmette.data.arrow import arrow_batches
 from palmette.data.files import DocumentFiles
 from palmette.data.kinds import of_kind
-from palmette.data.records import DataSet, Document, Question
+from palmette.data.records import DataSet, Document, Question, checked_document
 from palmette.data.rows import parse_row
-from palmette.data.source import OnBad, checked_document, document_files, file_named, load_hub
+from palmette.data.source import OnBad, document_files, file_named, load_hub
 from palmette.data.tables import table_hash
 from palmette.errors import DataError
 
