@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from palmette.config.sections import LoraSection
+from palmette.endpoint.errors import EndpointError
 from palmette.errors import ModelError, PackingError, RecipeError
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Rollout, RolloutSampler, Sampling
@@ -88,6 +89,9 @@ def test_the_key_is_the_one_that_vllm_reads(tmp_path: Path, monkeypatch: pytest.
     with VllmStandIn(tmp_path, served_as="m") as server:
         VllmServer(server.url.removesuffix("/v1"), "m")  # the path is added
         assert {headers["authorization"] for headers in server.headers} == {"Bearer secret"}
+        monkeypatch.setenv("VLLM_API_KEY", "two words\u00e9")
+        with pytest.raises(EndpointError, match="VLLM_API_KEY holds no API key"):
+            VllmServer(server.url, "m")
 
 
 def test_what_is_asked(tmp_path: Path) -> None:
@@ -153,13 +157,15 @@ def test_what_the_server_says_becomes_rollouts(tmp_path: Path) -> None:
     [
         ([choice(0, [0], [-0.1], "abort")], "for the reason 'abort'"),
         ([choice(0, [0, 1], [-0.1], "length")], "do not belong to its tokens"),
+        ([{**choice(0, [0], [-0.1], "length"), "logprobs": None}], "do not belong to its tokens"),
+        ([choice(0, [0, 1], [-0.1, None], "length")], "do not belong to its tokens"),  # type: ignore[list-item]
+        ([{"token_ids": [0]}], r"gives no completions: 200 .*'choices'"),
+        (None, r"gives no completions: 200 .*'choices': None"),
         ([{**choice(0, [0], [-0.1], "length"), "token_ids": None}], "gives 1 completions for 1, or no token ids"),
         ([], "gives 0 completions for 1"),
     ],
 )
-def test_an_answer_that_cannot_be_used_is_an_error_and_leaves_nothing(
-    tmp_path: Path, told: list[dict[str, Any]], message: str
-) -> None:
+def test_an_answer_that_cannot_be_used_is_an_error_and_leaves_nothing(tmp_path: Path, told: Any, message: str) -> None:
     policy = Policy()
     with Scripted(tmp_path, served_as="m", choices=lambda _: told) as server:
         with pytest.raises(ModelError, match=message):

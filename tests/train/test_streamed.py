@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,8 @@ def test_what_cannot_be_streamed_is_named(tmp_path: Path) -> None:
     apart = arrow(tmp_path / "apart.arrow", [row(0, 0), row(1, 0), row(0, 1)])
     with pytest.raises(DataError, match=r"the rows 1 and 3 ask about one document, with others between.*Sort the rows"):
         stream_source(apart)
+    with pytest.raises(DataError, match=r"the rows 1 and 3 ask about one document"):
+        stream_source(apart, limit_documents=1)
     twice = arrow(tmp_path / "twice.arrow", [row(0, 0), row(1, 0), row(2, 0, id="0-0")])
     with pytest.raises(DataError, match=r"begins in row 1 also stands in that of row 3"):
         stream_source(twice)
@@ -124,6 +128,23 @@ def test_trees_come_back_as_they_were() -> None:
     assert stored[-1] == trees[-1]
     assert stored[254:258] == trees[254:258]  # over the border of two batches
     assert max(tree.num_tokens for tree in trees) > 40
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_trees_in_use_are_not_abandoned(read: bool) -> None:
+    """A run that takes days outlives the beginnings of others, which remove what killed runs have left."""
+    before = set((cache_folder() / FOLDER).iterdir()) if (cache_folder() / FOLDER).is_dir() else set()
+    stored = StoredTrees()
+    stored.extend([PrefixTree(Node((Segment((1,)),)), "a")])
+    stored.finish()
+    (folder,) = set((cache_folder() / FOLDER).iterdir()) - before
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(folder, (two_days_ago, two_days_ago))
+    if read:
+        assert stored[0].name == "a"
+    other = StoredTrees()
+    assert folder.exists() == read
+    assert len(other) == 0
 
 
 def test_steps_are_those_in_memory() -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from palmette.config.recipes import read_section
+from palmette.config.recipes import Recipe, read_section
 from palmette.errors import ModelError, RecipeError
+from palmette.inference.names import ModelSource
 from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
 from palmette.rollouts.scoring import sampler_gap
 from palmette.tasks.rewards import REWARDS
@@ -123,6 +124,21 @@ def test_it_is_refused_before_anything_is_loaded(
     with VllmStandIn(tmp_path, served_as="another") as server, pytest.raises(ModelError, match="serves 'another'"):
         train(recipe(GrpoRecipe, tiny_folder, data, tmp_path / "run", server.url), quiet)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "key"), [({"reasoning": {"kind": "pause"}}, "reasoning.kind: pause"), ({"lora": {"dora": True}}, "dora")]
+)
+def test_what_the_run_that_is_trained_further_has_counts(
+    tiny_folder: Path, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: dict[str, Any], key: str
+) -> None:
+    """A stage takes prompt, reasoning and adapter over from the run that it starts from."""
+    run = read_section(Recipe, {"output": "o", **before}, "test")
+    source = ModelSource("runs/pause", "run", run.model, run, tmp_path, tmp_path / "adapter")
+    monkeypatch.setattr(policy, "resolve_run", lambda _: source)
+    stage = recipe(GrpoRecipe, tiny_folder, data, tmp_path / "run", "http://127.0.0.1:9/v1")
+    with pytest.raises(RecipeError, match=f"vllm and .*{key}"):
+        train(stage.model_copy(update={"start": "runs/pause"}), quiet)
 
 
 def test_a_server_that_nobody_asks_is_refused() -> None:

@@ -15,6 +15,17 @@ def arrow_rows(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: it cannot be read.
     """
+    for batch in arrow_batches(path):
+        for row in batch.to_pylist():
+            yield {name: value for name, value in row.items() if value is not None}
+
+
+def arrow_batches(path: Path) -> Iterator[Any]:
+    """The record batches of an Arrow file or stream, which stay on disk unless they are compressed.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     import pyarrow
 
     try:
@@ -25,9 +36,7 @@ def arrow_rows(path: Path) -> Iterator[dict[str, Any]]:
             except pyarrow.ArrowInvalid:
                 mapped.seek(0)
                 batches = iter(pyarrow.ipc.open_stream(mapped))
-            for batch in batches:
-                for row in batch.to_pylist():
-                    yield {name: value for name, value in row.items() if value is not None}
+            yield from batches
     except (pyarrow.ArrowException, OSError) as error:
         first = str(error).partition("\n")[0]
         raise DataError(f"{path}: no Arrow file that can be read: {first}", "Write it again.") from error

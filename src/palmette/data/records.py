@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from palmette.data.text import short
@@ -149,3 +149,32 @@ def _check_answer(text: str, answer: Answer, where: str) -> None:
         f"{where} has the answer {short(answer.text)} at {short(answer.start)}, where the document has {short(there)}",
         f"Correct the offset ({hint}), or set data.on_bad_record: drop.",
     )
+
+
+def checked_document(
+    document: Document | DataError, seen: dict[str, str], source: str
+) -> tuple[Document | None, list[DataError]]:
+    """The document with its good questions, and the errors of the others. The ids of the good ones go into `seen`."""
+    if isinstance(document, DataError):
+        return None, [document]
+    try:
+        check_document(document, source)
+    except DataError as error:
+        lost = f"{error.problem}, with {len(document.questions)} questions" if document.questions else error.problem
+        return None, [DataError(lost, error.way_out)]
+    good, errors = [], []
+    for question in document.questions:
+        try:
+            check_question(question, document, source)
+            if question.id in seen:
+                raise DataError(
+                    f"{source}: question id {question.id!r} of document {document.id!r} "
+                    f"also stands in {seen[question.id]!r}",
+                    "Give every question an id of its own.",
+                )
+        except DataError as error:
+            errors.append(error)
+            continue
+        seen[question.id] = document.id
+        good.append(question)
+    return replace(document, questions=tuple(good)), errors

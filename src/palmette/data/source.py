@@ -19,7 +19,7 @@ from palmette.data.files import DocumentFiles
 from palmette.data.forms import standard_rows
 from palmette.data.json_files import HEAD, read_text
 from palmette.data.kinds import KINDS, of_kind
-from palmette.data.records import DataSet, Document, check_document, check_question
+from palmette.data.records import DataSet, Document, checked_document
 from palmette.data.rows import group_rows, parse_json_lines, parse_json_list
 from palmette.data.squad import parse_squad
 from palmette.data.tables import SUFFIXES, TableRow, is_table, open_table, question_rows, table_hash, typed_rows
@@ -33,8 +33,8 @@ _FILES = frozenset((".json", ".jsonl", ".arrow", *COMPRESSED)) | SUFFIXES
 _NEAR = 0.7  # difflib's ratio from which a name is suggested
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?::\w+)?")
 _WAYS = (
-    "Give builtin:train, builtin:dev, builtin:test, a SQuAD v2 .json file, a .jsonl, .csv, .tsv, .xlsx or .parquet "
-    "file, or a hub data set such as rajpurkar/squad_v2:validation."
+    "Give builtin:train, builtin:dev, builtin:test, a SQuAD v2 .json file, a .jsonl, .csv, .tsv, .xlsx, .parquet or "
+    ".arrow file, or a hub data set such as rajpurkar/squad_v2:validation."
 )
 
 
@@ -48,8 +48,8 @@ def read_data(
     """Read and check questions with known answers.
 
     Args:
-        source: "builtin:train", "builtin:dev" or "builtin:test", a SQuAD v2 .json file, a .jsonl, .csv, .tsv, .xlsx or
-            .parquet file, or a data set on the Hugging Face hub such as "rajpurkar/squad_v2".
+        source: "builtin:train", "builtin:dev" or "builtin:test", a SQuAD v2 .json file, a .jsonl, .csv, .tsv, .xlsx,
+            .parquet or .arrow file, or a data set on the Hugging Face hub such as "rajpurkar/squad_v2".
         split: the split of a data set on the hub, unless its name gives one after a colon.
         limit: read only so many documents, from the start.
         on_bad_record: "error" stops at the first bad record. "drop" leaves bad records out and counts them in
@@ -375,32 +375,3 @@ def _lacks_only_the_file(error: Exception) -> bool:
     from huggingface_hub.errors import EntryNotFoundError
 
     return isinstance(error, EntryNotFoundError)
-
-
-def checked_document(
-    document: Document | DataError, seen: dict[str, str], source: str
-) -> tuple[Document | None, list[DataError]]:
-    """The document with its good questions, and the errors of the others. The ids of the good ones go into `seen`."""
-    if isinstance(document, DataError):
-        return None, [document]
-    try:
-        check_document(document, source)
-    except DataError as error:
-        lost = f"{error.problem}, with {len(document.questions)} questions" if document.questions else error.problem
-        return None, [DataError(lost, error.way_out)]
-    good, errors = [], []
-    for question in document.questions:
-        try:
-            check_question(question, document, source)
-            if question.id in seen:
-                raise DataError(
-                    f"{source}: question id {question.id!r} of document {document.id!r} "
-                    f"also stands in {seen[question.id]!r}",
-                    "Give every question an id of its own.",
-                )
-        except DataError as error:
-            errors.append(error)
-            continue
-        seen[question.id] = document.id
-        good.append(question)
-    return replace(document, questions=tuple(good)), errors

@@ -4,8 +4,8 @@ Once, all rows are read and checked, and it is noted where each document begins 
 when it is asked for. In memory are 24 bytes a document, and what the reading of one of them takes. Documents, their
 order and their names are those of `read_source`.
 
-Rows about one document must stand together, since documents are found by their places. And a question id that occurs
-twice is an error under every policy, since the ids themselves are not kept.
+Rows about one document must stand together, since documents are found by their places. And a question id that occurs in
+two documents is an error under every policy, since the ids themselves are not kept.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
 
+from palmette.data.arrow import arrow_batches
 from palmette.data.files import DocumentFiles
 from palmette.data.kinds import of_kind
-from palmette.data.records import DataSet, Document, Question
+from palmette.data.records import DataSet, Document, Question, checked_document
 from palmette.data.rows import parse_row
-from palmette.data.source import OnBad, checked_document, document_files, file_named, load_hub
+from palmette.data.source import OnBad, document_files, file_named, load_hub
 from palmette.data.tables import table_hash
 from palmette.errors import DataError
 
@@ -51,11 +51,11 @@ def stream_source(
     files: DocumentFiles | None = None
     path = None if source.startswith("builtin:") else file_named(source, _STREAMED)
     if path is not None and path.suffix == ".arrow":
-        files, table = document_files(source), open_arrow(path)
+        files, table = document_files(source), ArrowTable(arrow_batches(path))
         digest = table_hash(path)
     elif path is None and not source.startswith("builtin:"):
         digest, rows = load_hub(source, default_split, _STREAMED)
-        table = ArrowTable(rows.data.table)
+        table = ArrowTable(rows.data.table.to_batches())
     else:
         raise DataError(f"data.stream reads Arrow, and {source!r} is something else", _STREAMED)
     documents = StreamedDocuments(table, source, files)
@@ -64,7 +64,7 @@ def stream_source(
     ids, owners = array("Q"), array("q")
     for number, (start, stop) in enumerate(runs_of_rows(table, source, files)):
         if limit_documents is not None and len(documents) >= limit_documents:
-            break
+            continue  # to the end, for rows about these documents that stand apart
         document, bad_rows = documents.read(start, stop, number)
         errors: list[DataError] = []
         if document is not None:
@@ -91,14 +91,14 @@ def stream_source(
 
 
 class ArrowTable:
-    """The rows of a memory-mapped Arrow table, by number.
+    """The rows of memory-mapped Arrow data, by number.
 
     Args:
-        table: the table, of pyarrow.
+        batches: their record batches, of pyarrow.
     """
 
-    def __init__(self, table: Any) -> None:
-        self._batches = table.to_batches()
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self._batches = list(batches)
         self._starts = [0]
         for batch in self._batches:
             self._starts.append(self._starts[-1] + batch.num_rows)
@@ -115,26 +115,6 @@ class ArrowTable:
             for row in part:
                 start += 1
                 yield {"id": f"row-{start}", **{name: value for name, value in row.items() if value is not None}}
-
-
-def open_arrow(path: Path) -> ArrowTable:
-    """The table of an Arrow file or stream, as `datasets` saves them.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    import pyarrow
-
-    try:
-        mapped = pyarrow.memory_map(str(path))
-        try:
-            return ArrowTable(pyarrow.ipc.open_file(mapped).read_all())
-        except pyarrow.ArrowInvalid:
-            mapped.seek(0)
-            return ArrowTable(pyarrow.ipc.open_stream(mapped).read_all())
-    except (pyarrow.ArrowException, OSError) as error:
-        first = str(error).partition("\n")[0]
-        raise DataError(f"{path}: no Arrow file that can be read: {first}", "Write it again.") from error
 
 
 class StreamedDocuments(Sequence[Document]):

@@ -32,7 +32,7 @@ import httpx2
 import numpy as np
 import torch
 
-from palmette.endpoint.settings import check_url
+from palmette.endpoint.settings import check_url, read_key
 from palmette.endpoint.transport import failure, is_loopback
 from palmette.errors import ModelError, RecipeError
 from palmette.rollouts.sampling import Finish, Rollout, Sampling, check_prompts, checked_keys, completion_text
@@ -55,7 +55,7 @@ class VllmServer:
         max_model_len: most tokens of a prompt with its completion.
 
     Raises:
-        EndpointError: the URL is not one.
+        EndpointError: the URL is not one, or VLLM_API_KEY holds no key.
         ModelError: it cannot be reached, does not serve this model, or was not started so that adapters can be loaded.
     """
 
@@ -63,7 +63,7 @@ class VllmServer:
         url = check_url(url)
         self.url = url if urlsplit(url).path else f"{url}/v1"
         self._local = is_loopback(urlsplit(url).hostname or "")
-        key = os.environ.get(_KEY)
+        key = read_key(_KEY if os.environ.get(_KEY) else None)
         self._start = (
             f"Start one on a GPU with: VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve {model} --enable-lora "
             f"--max-lora-rank RANK. Name it in rollouts.server. {_INSTEAD}"
@@ -95,8 +95,13 @@ class VllmServer:
 
     def complete(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         """The choices of a completions request, by index. Errors are those of `load`."""
-        reply = self._ask("/completions", body).json()
-        choices: list[dict[str, Any]] = sorted(reply["choices"], key=lambda choice: choice["index"])
+        response = self._ask("/completions", body)
+        try:
+            choices: list[dict[str, Any]] = sorted(response.json()["choices"], key=lambda choice: choice["index"])
+        except (ValueError, KeyError, TypeError):
+            raise ModelError(
+                f"the vLLM server at {self.url} gives no completions: {_said(response)}", "Look at its log."
+            ) from None
         if len(choices) != body["n"] or any(choice.get("token_ids") is None for choice in choices):
             raise ModelError(
                 f"the vLLM server at {self.url} gives {len(choices)} completions for {body['n']}, or no token ids",
@@ -225,7 +230,8 @@ class VllmSampler:
 
     def _rollout(self, choice: dict[str, Any], sampling: Sampling, key: int) -> Rollout:
         tokens = tuple(int(token) for token in choice["token_ids"])
-        logprobs = tuple(float(value) for value in choice["logprobs"]["token_logprobs"])
+        said = (choice.get("logprobs") or {}).get("token_logprobs") or ()
+        logprobs = tuple(math.nan if value is None else float(value) for value in said)
         if len(logprobs) != len(tokens) or not all(map(math.isfinite, logprobs)):
             raise ModelError(
                 f"the vLLM server at {self._server.url} gives log-probabilities that do not belong to its tokens",

@@ -187,15 +187,16 @@ def _server(recipe: RolloutRecipe) -> VllmServer | None:
     """The vLLM server of a recipe, if it names one, checked before anything is loaded.
 
     Raises:
-        RecipeError, ModelError: see `check_adapter` and `VllmServer`.
+        RunError, RecipeError, EndpointError, ModelError: see `resolve_run`, `check_adapter` and `VllmServer`.
     """
     if recipe.rollouts.sampler != "vllm":
         return None
     source = resolve_run(recipe.start) if recipe.start is not None else None
-    lora = recipe.lora
-    if source is not None and source.recipe is not None and not source.is_full:
-        lora = source.recipe.lora
-    check_adapter(recipe.train.method, lora, recipe.reasoning.kind)
+    lora, reasoning = recipe.lora, recipe.reasoning
+    if source is not None and source.recipe is not None:  # as `load_start` takes them over
+        reasoning = source.recipe.reasoning
+        lora = lora if source.is_full else source.recipe.lora
+    check_adapter(recipe.train.method, lora, reasoning.kind)
     name = recipe.model.name if source is None else source.section.name
     return VllmServer(recipe.rollouts.server or LOCAL_SERVER, name)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from palmette.cache import cache_folder, remove_abandoned
+from palmette.cache import cache_folder, mark_used, remove_abandoned
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
 
@@ -71,6 +71,7 @@ class StoredTrees(Sequence[PrefixTree]):
             self._writer.write_batch(pyarrow.RecordBatch.from_pylist(self._waiting, schema=self._schema))
             self._starts.append(self._starts[-1] + len(self._waiting))
             self._waiting = []
+            mark_used(self._path.parent)  # another run must not take it for abandoned
 
     def __len__(self) -> int:
         return self._starts[-1] + len(self._waiting)
@@ -84,6 +85,7 @@ class StoredTrees(Sequence[PrefixTree]):
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
         index = range(len(self))[index]
+        mark_used(self._path.parent)
         batch = bisect_right(self._starts, index) - 1
         (record,) = self._batches[batch].slice(index - self._starts[batch], 1).to_pylist()
         return _tree(record)
