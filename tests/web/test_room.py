@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ from starlette.testclient import TestClient
 from palmette.data.records import Document
 from palmette.decode.spans import words
 from palmette.review.events import Event, Verdict, document_hash, now
-from palmette.review.showing import Choosing
+from palmette.review.showing import Choosing, Run
 from palmette.review.store import Store
+from palmette.review.succession import Succession
 from palmette.web.review.opening import Review, open_review
 from tests.support.html import ParsedPage
 from tests.support.review_page import RUN, StubDecoder, question
@@ -31,7 +34,9 @@ SEEN = Choosing("random", overlap_share=0.0, blind_share=0.0)
 class Desk:
     """A review, and a browser that was let in."""
 
-    def __init__(self, folder: Path, choosing: Choosing = SEEN, document: Document = DOCUMENT) -> None:
+    def __init__(
+        self, folder: Path, choosing: Choosing = SEEN, document: Document = DOCUMENT, newer: Any = None
+    ) -> None:
         self.store = Store.open(folder / "review.db")
         self.review: Review = open_review(
             self.store,
@@ -43,6 +48,7 @@ class Desk:
             names=["127.0.0.1"],
             port=80,
             choosing=choosing,
+            newer=newer,
         )
         assert self.review.answers.wait()
         self.client = TestClient(self.review.app, base_url="http://127.0.0.1")
@@ -250,3 +256,28 @@ def test_no_script_of_the_page_makes_markup_of_text() -> None:
         source = script.read_text(encoding="utf-8")
         for name in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "http"):
             assert name not in source, script
+
+
+def test_a_run_that_gets_ready_while_the_page_is_told_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page stops asking once nothing is being prepared, so it must then know the run that was."""
+    newer, asked = replace(RUN, name="runs/tiny-review-1", sha256="3" * 64), threading.Event()
+
+    def load(_: str) -> tuple[Run, StubDecoder]:
+        assert asked.wait(60)
+        return newer, StubDecoder()
+
+    def ready_now(succession: Succession) -> bool:
+        """Whether a run is being prepared: it gets ready just when this is asked."""
+        if succession._thread is not None:
+            asked.set()
+            succession._thread.join()
+        return False
+
+    desk = Desk(tmp_path, newer=(lambda name: newer.name if name == RUN.name else None, load))
+    with desk.store:
+        assert desk.state()["newer"] == newer.name
+        monkeypatch.setattr(Succession, "preparing", property(ready_now))
+        told = desk.client.post("/api/review/run", json={"run": newer.name}).json()
+    assert (told["preparing"], told["run"], told["newer"]) == (False, newer.name, None)

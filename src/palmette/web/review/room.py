@@ -180,6 +180,8 @@ class _View:
 
     def _common(self, session: Session) -> dict[str, Any]:
         progress, newer = self.desk.progress(session.annotator), self.succession
+        # Looked at before the run is: a run that is ready in between is seen, and the page need not ask again.
+        preparing = newer.preparing if newer else False
         chosen = Counter[str]()
         for strategy, number in progress.strategies.items():
             chosen[_reason(strategy)] += number
@@ -192,7 +194,7 @@ class _View:
             "conflicts": len(self.desk.conflicts()),
             "deciding": False,
             "newer": newer.offered() if newer else None,
-            "preparing": newer.preparing if newer else False,
+            "preparing": preparing,
             "failed": newer is not None and newer.failure is not None,
         }
 
