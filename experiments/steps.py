@@ -9,11 +9,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from palmette import run
 from palmette.data.records import DataSet, Document
 
 PLACE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -113,3 +114,15 @@ def written(text: str, found: Mapping[str, Sequence[str]]) -> str:
         ),
         text,
     )
+
+
+def table_command(tables: Callable[[Path], Mapping[str, Sequence[str]]]) -> None:
+    """Print the tables of the folder that the command line names, or put them into the page that it names."""
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: table.py FOLDER [PAGE]")
+    found = tables(Path(sys.argv[1]))
+    if len(sys.argv) == 2:
+        print("\n\n".join("\n".join([f"## {name}", "", *lines]) for name, lines in found.items()))
+        return
+    page = Path(sys.argv[2])
+    run.write_text(page, written(page.read_text(encoding="utf-8"), found))

@@ -21,9 +21,8 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1]))
 from measures import Measure, auroc, exact, mean_and_interval
-from steps import written
+from steps import table_command
 
-from palmette import run
 from palmette.evaluate.squad import Evaluation
 from palmette.numbers import duration, fixed, interval
 
@@ -31,18 +30,6 @@ RANDOM = "random"
 
 
 MEASURES = (Measure("exact", exact), Measure("auroc", auroc))
-
-
-def main() -> None:
-    """Print the tables, or replace those of a page."""
-    if len(sys.argv) not in (2, 3):
-        sys.exit("usage: table.py FOLDER [PAGE]")
-    found = tables(Path(sys.argv[1]))
-    if len(sys.argv) == 2:
-        print("\n\n".join("\n".join([f"## {name}", "", *lines]) for name, lines in found.items()))
-        return
-    page = Path(sys.argv[2])
-    run.write_text(page, written(page.read_text(encoding="utf-8"), found))
 
 
 def tables(folder: Path) -> dict[str, list[str]]:
@@ -116,4 +103,4 @@ def _cell(own: Mapping[int, Mapping[str, Any]], random: Mapping[int, Mapping[str
 
 
 if __name__ == "__main__":
-    main()
+    table_command(tables)

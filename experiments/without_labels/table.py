@@ -16,9 +16,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
 from measures import Measure, auroc, forced_f1, likelier_exact, mean_and_interval
-from steps import written
+from steps import table_command
 
-from palmette import run
 from palmette.evaluate.squad import Evaluation
 from palmette.numbers import fixed, interval
 
@@ -30,18 +29,6 @@ MEASURES = (
     Measure("AUROC", auroc),
 )
 Seeds = dict[int, Evaluation]
-
-
-def main() -> None:
-    """Print the tables, or replace those of a page."""
-    if len(sys.argv) not in (2, 3):
-        sys.exit("usage: table.py FOLDER [PAGE]")
-    found = tables(Path(sys.argv[1]))
-    if len(sys.argv) == 2:
-        print("\n\n".join("\n".join([f"## {name}", "", *lines]) for name, lines in found.items()))
-        return
-    page = Path(sys.argv[2])
-    run.write_text(page, written(page.read_text(encoding="utf-8"), found))
 
 
 def tables(folder: Path) -> dict[str, list[str]]:
@@ -110,4 +97,4 @@ def cell(measure: Measure, own: Seeds, other: Seeds, *, by_question: bool) -> st
 
 
 if __name__ == "__main__":
-    main()
+    table_command(tables)

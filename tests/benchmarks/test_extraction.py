@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +15,7 @@ from palmette.decode.posterior import Decision, WindowScores
 from palmette.decode.spans import words
 from palmette.extraction.labels import read_labels
 from palmette.extraction.schema import read_schema
-from tests.support.paths import ROOT
+from tests.support.scripts import benchmark_scripts
 
 NAMES = ("cuad", "extraction_rules", "extraction")
 LAW = "This Agreement is governed by the laws of the State of Delaware."
@@ -25,14 +23,9 @@ LAW = "This Agreement is governed by the laws of the State of Delaware."
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[SimpleNamespace]:
-    """The modules, which import each other as scripts do."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
-        for name in NAMES:
-            sys.modules.pop(name, None)
+    """The modules."""
+    with benchmark_scripts(NAMES) as modules:
+        yield modules
 
 
 @pytest.fixture

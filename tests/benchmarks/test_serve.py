@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -11,21 +9,16 @@ import pytest
 
 from palmette.data.records import Answer, Document, Question
 from palmette.tasks.qa_prompt import load_prompt
-from tests.support.paths import ROOT
+from tests.support.scripts import benchmark_scripts
 
 NAMES = ("rivals", "servers", "serve", "soak")
 
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[SimpleNamespace]:
-    """The modules, which import each other as scripts do."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
-        for name in NAMES:
-            sys.modules.pop(name, None)
+    """The modules."""
+    with benchmark_scripts(NAMES) as modules:
+        yield modules
 
 
 def paragraph(number: int) -> Document:

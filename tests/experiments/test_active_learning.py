@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,24 +20,15 @@ from palmette.evaluate.squad_metrics import ScoredAnswer
 from palmette.review.state import fold
 from palmette.review.store import Store
 from tests.support.paths import ROOT
+from tests.support.scripts import experiment_script
 
 FOLDER = ROOT / "experiments" / "active_learning"
 TEXT = "The ferry leaves at 7:40 from pier 3."
 
 
-def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"active_learning_{name}", FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded  # where dataclasses look for their module
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
 @pytest.fixture(scope="module")
 def annotators() -> ModuleType:
-    return module("annotators")
+    return experiment_script("active_learning", "annotators")
 
 
 def predicted(text: str, *others: str) -> Prediction:
@@ -79,7 +68,7 @@ def test_a_tenth_of_the_verdicts_is_wrong(annotators: ModuleType) -> None:
 
 @pytest.fixture(scope="module")
 def experiment() -> ModuleType:
-    return module("run")
+    return experiment_script("active_learning", "run")
 
 
 def words(tiny_folder: Path, sft_run: Path, out: Path, *budgets: str) -> list[str]:
@@ -121,13 +110,13 @@ def test_the_experiment_runs_resumes_and_makes_its_tables(
     assert "start" not in untouched
     before = Evaluation.read(place / "round-2" / "test").metrics["exact"]
     shutil.rmtree(place / "round-2")
-    partial = module("table").tables(out)[f"active-{sft_run.name}-wrong10-exact"]
+    partial = experiment_script("active_learning", "table").tables(out)[f"active-{sft_run.name}-wrong10-exact"]
     assert [line.split(" | ")[0] for line in partial[2:]] == ["| 0", "| 4"]  # not all cells have come to 8
     experiment.main(words(tiny_folder, sft_run, out))
     assert Evaluation.read(place / "round-2" / "test").metrics["exact"] == before
     with Store.open(place / "review.db") as store:
         assert list(store.events()) == events
-    tables = module("table").tables(out)
+    tables = experiment_script("active_learning", "table").tables(out)
     assert sorted(tables) == [
         f"active-{start}-wrong10-{measure}" for start in (sft_run.name, "untouched") for measure in ("auroc", "exact")
     ]
@@ -210,7 +199,7 @@ def test_the_interval_of_a_difference_draws_seeds_and_documents() -> None:
     half-width over simulations is within a fifth of 1.96 times its root, where the seeds' part has the factor 5/6 of a
     bootstrap over 6.
     """
-    table, generator = module("table"), np.random.default_rng(0)
+    table, generator = experiment_script("active_learning", "table"), np.random.default_rng(0)
     seeds, documents, each = 6, 40, 5
     clusters = [f"d{n // each}" for n in range(documents * each)]
     widths, covered = [], 0
@@ -231,7 +220,7 @@ def test_the_interval_of_a_difference_draws_seeds_and_documents() -> None:
 
 def test_the_auroc_under_weights_is_that_of_repeated_questions() -> None:
     """Against `evaluate.confidence.auroc`, with each question written down as often as drawn."""
-    table, generator = module("table"), np.random.default_rng(3)
+    table, generator = experiment_script("active_learning", "table"), np.random.default_rng(3)
     document = Document("d", TEXT, ())
     scored = [
         ScoredAnswer(

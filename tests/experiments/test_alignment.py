@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from argparse import Namespace
 from pathlib import Path
@@ -16,18 +15,14 @@ from palmette.data.source import read_source
 from palmette.errors import RunError
 from palmette.studies.chain.recipe import load_chain
 from tests.support.paths import ROOT
+from tests.support.scripts import experiment_script
 
 FOLDER = ROOT / "experiments" / "alignment"
 
 
 @pytest.fixture(scope="module")
 def experiment() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("alignment_run", FOLDER / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return experiment_script("alignment", "run")
 
 
 def given(folder: Path, **changes: Any) -> Namespace:

@@ -4,7 +4,6 @@ types.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -21,27 +20,19 @@ from palmette.data.source import read_source
 from palmette.errors import RunError
 from palmette.studies.sweep.recipe import load_sweep
 from tests.support.paths import ROOT
+from tests.support.scripts import experiment_script
 
 FOLDER = ROOT / "experiments" / "llama_masked"
 
 
-def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"llama_masked_{name}", FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
 @pytest.fixture(scope="module")
 def experiment() -> ModuleType:
-    return module("run")
+    return experiment_script("llama_masked", "run")
 
 
 @pytest.fixture(scope="module")
 def table() -> ModuleType:
-    return module("table")
+    return experiment_script("llama_masked", "table")
 
 
 def given(folder: Path, **changes: Any) -> Namespace:

@@ -1,0 +1,45 @@
+"""Scripts of `experiments` and `benchmarks` as modules, which belong to no package."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+from tests.support.paths import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def experiment_script(experiment: str, name: str) -> ModuleType:
+    """A script of an experiment. Scripts of different experiments may have one name."""
+    path = ROOT / "experiments" / experiment / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{experiment}_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded  # where dataclasses look for their module
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@contextlib.contextmanager
+def benchmark_scripts(names: Sequence[str]) -> Iterator[SimpleNamespace]:
+    """Modules of a benchmark, which import each other as scripts do. None of another benchmark's tests is taken up."""
+
+    def forget() -> None:
+        for name, module in list(sys.modules.items()):
+            if Path(getattr(module, "__file__", None) or "").parent == BENCHMARKS:
+                del sys.modules[name]
+
+    forget()
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+        forget()
