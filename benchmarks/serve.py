@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -191,20 +192,22 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, threads: {threads}")
     print(", ".join(f"{name} {version(name)}" for name in ("palmette", "torch", "transformers")), flush=True)
     turns = _done(options.json)
+    kinds, clients_of = options.kinds.split(","), [int(word) for word in options.clients.split(",")]
+    asked = {
+        (number, kind, clients): workload(documents, prompt, kind, options.questions)
+        for number, kind, clients in product(range(options.rounds), kinds, clients_of)
+    }
     with ExitStack() as opened:
         servers = [opened.enter_context(SERVERS[name](options.model)) for name in options.servers.split(",")]
         for server in servers:
             with server.connect() as connection:
                 server.ask(connection, _asked(prompt, "The ferry leaves at 7.", Question("q", "When?")).messages)
-        for number in range(options.rounds):
-            for kind in options.kinds.split(","):
-                for clients in map(int, options.clients.split(",")):
-                    requests = workload(documents, prompt, kind, options.questions)
-                    first = number % len(servers)
-                    for server in servers[first:] + servers[:first]:
-                        if not any((server.name, kind, clients, number) == one.key for one in turns):
-                            turns.append(turn(server, kind, clients, number, requests, prompt))
-                            _write(turns[-1], options.json)
+        for (number, kind, clients), requests in asked.items():
+            first = number % len(servers)
+            for server in servers[first:] + servers[:first]:
+                if not any((server.name, kind, clients, number) == one.key for one in turns):
+                    turns.append(turn(server, kind, clients, number, requests, prompt))
+                    _write(turns[-1], options.json)
     print("\n" + "\n".join(table(sorted(turns, key=lambda one: one.server != servers[0].name), options.questions)))
 
 

@@ -114,7 +114,7 @@ def foreign_styles(css: str) -> list[str]:
 
 def _prepare(app: Any, name: str, source: list[str]) -> None:
     source[0] = with_downloads(source[0], Path(app.env.doc2path(name)).parent)
-    if name.split("/")[-1] == "index":
+    if name == "results" or name.split("/")[-1] == "index":
         source[0] += toctrees(source[0])
 
 

@@ -1,6 +1,6 @@
-"""Writes the tables of docs/results.md from what run.py left, so that no figure is typed by hand.
+"""Writes the tables of docs/results/review.md from what run.py left, so that no figure is typed by hand.
 
-    python experiments/active_learning/table.py runs/active_learning [docs/results.md]
+    python experiments/active_learning/table.py runs/active_learning [docs/results/review.md]
 
 A table stands between `<!-- table: active-NAME -->` and `<!-- end -->`. Without a page, the tables are printed. A row
 is a budget of verdicts, a column a strategy: the mean over seeds with the number of seeds. Behind it stands the

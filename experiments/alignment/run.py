@@ -1,4 +1,4 @@
-"""The experiment of docs/results.md on preferences: fine-tuning, then DPO, PPO against a reward model, and GRPO, on a
+"""The experiment of docs/results/preferences.md: fine-tuning, then DPO, PPO against a reward model, and GRPO, on a
 part of SQuAD v2.
 
     python experiments/alignment/run.py --train train.json --data dev.json --output runs/alignment --jobs 2

@@ -1,6 +1,6 @@
-"""Writes the tables of docs/results.md on preferences from what run.py left, so that no figure is typed by hand.
+"""Writes the tables of docs/results/preferences.md from what run.py left, so that no figure is typed by hand.
 
-    python experiments/alignment/table.py runs/alignment [docs/results.md]
+    python experiments/alignment/table.py runs/alignment [docs/results/preferences.md]
 
 The plot of what was earned against how far the policies went is copied beside the page.
 """
@@ -20,7 +20,7 @@ from palmette.studies.chain.table import FRONTIER, PAGE
 sys.path.append(str(Path(__file__).parents[1]))
 from steps import PLACE, ordinal, written
 
-RESULTS, PLAN, PLOT = "docs/results.md", "plan.json", "alignment.png"
+RESULTS, PLAN, PLOT = "docs/results/preferences.md", "plan.json", "alignment.png"
 
 
 def main() -> None:

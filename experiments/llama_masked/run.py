@@ -1,4 +1,4 @@
-"""The experiment of docs/results.md: reasoning, learn masks and prompts, cell by cell, on a part of SQuAD v2.
+"""The experiment of docs/results/llama-masked.md: reasoning, learn masks and prompts by the cell, on part of SQuAD v2.
 
     python experiments/llama_masked/run.py --train train.json --data dev.json --output runs/llama_masked --jobs 2
 

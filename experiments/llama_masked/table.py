@@ -1,6 +1,6 @@
-"""Writes the tables of docs/results.md from what run.py left, so that no figure is typed by hand.
+"""Writes the tables of docs/results/llama-masked.md from what run.py left, so that no figure is typed by hand.
 
-    python experiments/llama_masked/table.py runs/llama_masked [docs/results.md]
+    python experiments/llama_masked/table.py runs/llama_masked [docs/results/llama-masked.md]
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`; what stands there before is replaced, everything else
 stays. Evaluations under the folder's baselines/ make a table of their own. The plot of the learning rates is copied
@@ -27,7 +27,7 @@ from palmette.studies.tables import Row, Spread, Table, markdown, tables_of
 sys.path.append(str(Path(__file__).parents[1]))
 from steps import ordinal, written
 
-PAGE, PLAN, PLOT, BASELINES = "docs/results.md", "plan.json", "forgetting.png", "baselines"
+PAGE, PLAN, PLOT, BASELINES = "docs/results/llama-masked.md", "plan.json", "forgetting.png", "baselines"
 Record = Mapping[str, Any]
 
 

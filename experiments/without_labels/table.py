@@ -1,6 +1,6 @@
-"""Writes the tables of docs/results.md from what run.py left, so that no figure is typed by hand.
+"""Writes the tables of docs/results/unlabelled.md from what run.py left, so that no figure is typed by hand.
 
-    python experiments/without_labels/table.py runs/without_labels [docs/results.md]
+    python experiments/without_labels/table.py runs/without_labels [docs/results/unlabelled.md]
 
 A table stands between `<!-- table: without-labels-NAME -->` and `<!-- end -->`. Without a page, the tables are printed.
 A row is a run, with the mean over its seeds. Behind each measure stands its difference from the run that this one is

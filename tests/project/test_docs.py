@@ -131,7 +131,7 @@ def test_every_page_is_on_an_index_page() -> None:
     """Else neither the site's navigation nor a reader on a code host finds it."""
     linked = {
         (index.parent / target).resolve()
-        for index in (DOCS / "index.md", DOCS / "reference" / "index.md")
+        for index in (DOCS / "index.md", DOCS / "results.md", DOCS / "reference" / "index.md")
         for target in re.findall(r"^- \[[^\]]+\]\(([^)]+)\)", index.read_text(encoding="utf-8"), flags=re.MULTILINE)
     }
     assert {page.resolve() for page in DOCS.rglob("*.md")} == linked | {(DOCS / "index.md").resolve()}

@@ -10,7 +10,7 @@ opposite, a negation put in (Rajpurkar et al. 2018, table 1). The same is done h
 - "negation": "not" is put after the verb of "What is", "Who can" and the like.
 
 Rules know no meaning, so some altered questions keep an answer, and some are no good English. Of 50 that were read by
-hand, these were two and about twelve (docs/results.md).
+hand, these were two and about twelve (docs/results/reader.md).
 """
 
 from __future__ import annotations

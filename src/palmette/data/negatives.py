@@ -4,7 +4,7 @@ A question about another paragraph of the same article has the topic and the wor
 answer it. Those that share the most words with it, by BM25, mislead the most, so they are taken.
 
 A sibling may answer such a question all the same. So it is asked only where the text lacks a word of every accepted
-answer. That is no proof. Of 20 that were read by hand, one was doubtful (docs/results.md).
+answer. That is no proof. Of 20 that were read by hand, one was doubtful (docs/results/reader.md).
 """
 
 from __future__ import annotations
