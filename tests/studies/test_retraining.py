@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from palmette.config.recipes import load_run_recipe
+from palmette.data.joined import join
 from palmette.data.leakage import alike_documents
 from palmette.data.records import Document, Question
 from palmette.data.source import read_source
@@ -222,6 +223,19 @@ def test_a_document_that_is_like_one_of_the_audit_set_is_not_learned(old: Path, 
     assert material["left_out"]["like the audit set"] == 1
     assert [one.text for one in read_source(str(done.folder / "train.jsonl")).documents] == [other.text]
     assert "There is no comparison" in done.page.read_text()
+
+
+def test_a_judged_document_that_is_longer_than_a_row_is_learned_in_windows(tiny_folder: Path, tmp_path: Path) -> None:
+    folder, news = tmp_path / "old", list[str]()
+    train(sft_recipe(tiny_folder, folder, data__limit_documents=2, train__save_every=0, train__row_tokens=2048), quiet)
+    long = join(read_source("builtin:train", limit_documents=8).documents, "long")
+    audited = read_source(AUDITED[0], limit_documents=AUDITED[1]).documents
+    with Store.open(folder / "review.db") as store:
+        store.add_documents([long, *audited])
+        store.freeze_audit([question.id for one in audited for question in one.questions], 0.4)
+        store.append(judged([long, *audited]))
+    retrain(str(folder), folder / "review.db", SETTINGS, news.append)
+    assert any(line.startswith("1 document longer than a row is read in") for line in news), news
 
 
 def test_alike_means_most_of_the_shorter_one() -> None:

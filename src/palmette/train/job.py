@@ -144,7 +144,7 @@ def step_plan(
     if not trees and dropped:
         raise DataError(
             f"nothing is left to train on: all was dropped, first {dropped[0]}",
-            "Correct the records, raise train.row_tokens, or split the documents.",
+            "Correct the records, raise train.row_tokens, or set data.on_too_long: split where it can be.",
         )
     train = recipe.train
     return StepPlan(

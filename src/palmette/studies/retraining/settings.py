@@ -55,13 +55,14 @@ def retraining_recipe(
     assert before is not None
     rate = settings.learning_rate or (before.train.learning_rate if settings.method == "sft" else _PREFERENCE_RATE)
     changes = {"epochs": settings.epochs, "learning_rate": rate, "seed": settings.seed}
+    questions = settings.method == "sft" and before.data.kind == "qa"
     values: dict[str, Any] = {
         "output": str(new),
         "start": source.name,
-        "data": {"train": [str(path) for path in data], "on_too_long": "drop"},
+        "data": {"train": [str(path) for path in data], "on_too_long": "split" if questions else "drop"},
         "train": {**before.train.model_dump(), **changes},
     }
-    if settings.method == "sft" and before.data.kind == "qa":
+    if questions:
         values["learn"] = before.learn
     if settings.method == "kto" and labels[True] and labels[False]:
         weight = min(_MOST_WEIGHT, max(1.0 / _MOST_WEIGHT, labels[True] / labels[False]))
