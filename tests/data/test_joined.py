@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from palmette.data.joined import join, join_by_title
@@ -55,6 +57,22 @@ def test_data_without_unanswerable_questions_take_all_from_other_titles() -> Non
     some = [Document(one.id, one.text, one.questions[:1], one.title) for one in PARAGRAPHS]
     tower = join_by_title(some, "data", questions=4)[0]
     assert sum("Bridge" in question.text for question in tower.questions) == 4
+
+
+def test_a_question_that_the_long_document_answers_is_not_asked_as_an_absent_one() -> None:
+    """Each paragraph is also asked what the next one answers."""
+    asked = [
+        replace(one, questions=(*one.questions, Question(f"{one.id}@", other.questions[0].text)))
+        for one, other in zip(
+            PARAGRAPHS, [*PARAGRAPHS[1:6], PARAGRAPHS[0], *PARAGRAPHS[7:], PARAGRAPHS[6]], strict=True
+        )
+    ]
+    for long in join_by_title(asked, "data", questions=6):
+        answered = {question.text for question in long.questions if question.answerable}
+        assert len(answered) == 6
+        absent = [question.text for question in long.questions if not question.answerable]
+        assert len(absent) == 6
+        assert not answered & set(absent)
 
 
 @pytest.mark.parametrize("documents", [PARAGRAPHS[:6], [Document("a", "It rains.", ()), Document("b", "Snow.", ())]])

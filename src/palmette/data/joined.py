@@ -38,7 +38,8 @@ def join_by_title(documents: Sequence[Document], source: str, *, questions: int,
     """The documents of each title as one long document, half of whose questions have an answer.
 
     The others are a title's own unanswerable questions, at most as many as questions of other titles. An own one was
-    written for a single document, so another document of its title may answer it.
+    written for a single document, so another document of its title may answer it. One that another document is known to
+    answer, such as a question that was taken from a sibling, is left out.
 
     Args:
         documents: documents with titles.
@@ -65,7 +66,8 @@ def join_by_title(documents: Sequence[Document], source: str, *, questions: int,
 def _balanced(document: Document, others: Sequence[Document], most: int, draw: random.Random) -> Document:
     """The long document with some of its own questions, and of others', each under an id of its own."""
     held = [question for question in document.questions if question.answerable]
-    own = [question for question in document.questions if not question.answerable]
+    answered = {question.text for question in held}
+    own = [question for question in document.questions if not question.answerable and question.text not in answered]
     foreign = [question for other in others for question in other.questions if question.answerable]
     held = draw.sample(held, min(most, len(held)))
     own = draw.sample(own, min(len(held) // 2, len(own)))
