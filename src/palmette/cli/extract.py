@@ -169,6 +169,7 @@ def _extract(
 
     news = stderr()
     check_format(out)
+    _check(tested)
     known = read_schema(path)
     names, left_out = find_documents(files)
     if left_out:
@@ -183,6 +184,17 @@ def _extract(
     news.print(_write(known, lines, out, page))
     if line := _warning(opened, answering, fitted, tally, known):
         news.print(line)
+
+
+def _check(tested: Tested) -> None:
+    """Refuse numbers to which nothing can be fitted, before anything is read."""
+    from palmette.evaluate.guarantee import check_promise
+    from palmette.inference.calibration import check_cost
+
+    if tested.cost_wrong is not None:
+        check_cost(tested.cost_wrong)
+    if tested.target_error is not None:
+        check_promise(tested.target_error, tested.confidence)
 
 
 def _warning(
@@ -244,9 +256,9 @@ def _fitted(
     if labels is None:
         return None
     from palmette.cli.console import stderr
-    from palmette.evaluate.calibration import COST_WRONG
     from palmette.extraction.promise import Promise, make_promise
     from palmette.extraction.thresholds import Thresholds, fit_thresholds
+    from palmette.inference.calibration import COST_WRONG
 
     stderr().print(f"{labels.summary()}, in {labels.source}")
     fitted: Promise | Thresholds
