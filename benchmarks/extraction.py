@@ -45,7 +45,7 @@ from palmette.extraction.schema import Schema, read_schema
 from palmette.inference.answerer import Answerer
 from palmette.inference.names import open_source
 from palmette.inference.task import recipe_task
-from palmette.model.loading import load_tokenizer
+from palmette.model.tokenizer import load_tokenizer
 from palmette.train.long_documents import cut_document
 
 Read = Callable[[cuad.Contract], dict[str, Any]]

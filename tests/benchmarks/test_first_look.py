@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from palmette.data.records import Answer, Document, Question
+from palmette.decode.effort import Effort
 from palmette.decode.long_document import FirstLook, LongDocument
-from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.decode.span_decoder import SpanDecoder
 from palmette.decode.window_prior import WindowPrior
 from tests.support.models import tiny_llama
 from tests.support.paths import ROOT

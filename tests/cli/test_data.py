@@ -54,7 +54,7 @@ def test_tokens_are_counted_where_a_tokenizer_is_at_hand(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The built-in data for choosing have 20 documents, each with a tree of its own."""
-    monkeypatch.setattr("palmette.model.loading.tokenizer_folder", lambda: tiny_folder)
+    monkeypatch.setattr("palmette.model.tokenizer.tokenizer_folder", lambda: tiny_folder)
     assert palmette(monkeypatch, "data", "check", "builtin:dev") == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "trunks 20, " in shown
@@ -64,7 +64,7 @@ def test_tokens_are_counted_where_a_tokenizer_is_at_hand(
     report = json.loads(capsys.readouterr().out)
     assert (report["tokens"]["row_tokens"], report["tokens"]["trees"]["count"]) == (4096, 20)
     assert "records" not in report
-    monkeypatch.setattr("palmette.model.loading.tokenizer_folder", lambda: None)
+    monkeypatch.setattr("palmette.model.tokenizer.tokenizer_folder", lambda: None)
     assert palmette(monkeypatch, "data", "check", "builtin:dev", "--json") == 0
     assert json.loads(capsys.readouterr().out)["tokens"] is None
 

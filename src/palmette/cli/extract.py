@@ -21,7 +21,7 @@ from palmette.cli.predict import Cluster, read_cluster
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.data.source import OnBad
-    from palmette.decode.span_decoder import Effort
+    from palmette.decode.effort import Effort
     from palmette.extraction.labels import Labels
     from palmette.extraction.reading import FittedRules
     from palmette.extraction.schema import Schema

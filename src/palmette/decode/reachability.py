@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from palmette.data.records import Document, Question
-from palmette.decode.span_decoder import Effort
+from palmette.decode.effort import Effort
 from palmette.decode.spans import unreachable
 from palmette.tasks.extractive_qa import training_answer
 from palmette.tasks.qa_prompt import ABSTAIN

@@ -21,8 +21,8 @@ import numpy as np
 from scipy import optimize
 
 from palmette.data.records import DataSet, Document, Question
+from palmette.decode.effort import Effort
 from palmette.decode.posterior import Decision, Evidence, SpanPosterior
-from palmette.decode.span_decoder import Effort
 from palmette.errors import DataError
 from palmette.evaluate.guarantee import JudgedAnswer, check_promise, choose_threshold
 from palmette.inference.answerer import Answerer

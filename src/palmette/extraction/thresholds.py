@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from palmette.decode.effort import Effort
 from palmette.decode.posterior import Decision
-from palmette.decode.span_decoder import Effort
 from palmette.evaluate.calibration import Case, check_data, fit_min_worth, fit_odds, mean_cost
 from palmette.extraction.labelled import check_not_learned, covered_documents, labelled_cases
 from palmette.extraction.labels import Labels

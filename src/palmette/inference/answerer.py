@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from palmette.config.recipes import Recipe
 from palmette.data.records import Document, Question, check_document, check_question
+from palmette.decode.effort import Effort
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
 from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Decoder, Prediction
-from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.decode.span_decoder import SpanDecoder
 from palmette.errors import DataError, RunError
 from palmette.inference.base import load_merged
 from palmette.inference.calibration import Calibration, calibration_of

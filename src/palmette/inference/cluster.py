@@ -22,8 +22,8 @@ from typing import Any
 from palmette import run
 from palmette.data.inputs import Input
 from palmette.data.stream import Row
+from palmette.decode.effort import Effort
 from palmette.decode.prediction import Decoder
-from palmette.decode.span_decoder import Effort
 from palmette.errors import RunError, reason_of
 from palmette.inference.answerer import Answerer, open_answerer
 from palmette.inference.job import Describe, Record, Work, answer_chunk, answer_record, job_settings, predict_input
