@@ -52,7 +52,7 @@ def arena_rank(
         Literal["category", "language", "prompt"] | None,
         typer.Option(help="Rank the votes of each category, language or prompt too."),
     ] = None,
-    samples: Annotated[
+    resamples: Annotated[
         int, typer.Option(min=0, metavar="N", help="How often voters are drawn for intervals. 0 leaves these out.")
     ] = 300,
     seed: SeedOption = 0,
@@ -65,7 +65,7 @@ def arena_rank(
     from palmette.cli.console import stdout
     from palmette.studies.arena_ranking import PAGE, rank_votes
 
-    found = rank_votes(votes, store=store, ties=ties, style=style, by=by, num_samples=samples, seed=seed, out=out)
+    found = rank_votes(votes, store=store, ties=ties, style=style, by=by, num_samples=resamples, seed=seed, out=out)
     console = stdout()
     console.print(ranking_table(found.whole), "")
     for line in _remarks(found):

@@ -67,8 +67,9 @@ def predict(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="A file of questions: JSON Lines, CSV, TSV, Excel or Parquet with question and context, or - for JSON "
-            'Lines on standard input. With --question or --questions: documents, folders, or patterns like "*.pdf".',
+            help="A file of questions: JSON Lines, CSV, TSV, Excel, Parquet or Arrow with question and context, or - "
+            "for JSON Lines on standard input. With --question or --questions: documents, folders, or patterns like "
+            '"*.pdf".',
             **{**MODEL, "metavar": "SOURCE"},
         ),
     ],
