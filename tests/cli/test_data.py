@@ -13,6 +13,7 @@ import pytest
 from palmette.data.example_files import example_names
 from palmette.train.stages import STAGES
 from tests.support.command import palmette
+from tests.support.paths import SOURCE
 
 BAD = [
     {"question": "When?", "context": "At 7:40.", "answers": ["7:40"]},
@@ -67,6 +68,24 @@ def test_tokens_are_counted_where_a_tokenizer_is_at_hand(
     monkeypatch.setattr("palmette.model.tokenizer.tokenizer_folder", lambda: None)
     assert palmette(monkeypatch, "data", "check", "builtin:dev", "--json") == 0
     assert json.loads(capsys.readouterr().out)["tokens"] is None
+
+
+def test_tokens_are_counted_without_torch(tiny_folder: Path) -> None:
+    code = (
+        "import sys\n"
+        "from palmette.cli.main import main\n"
+        "from palmette.model import tokenizer\n"
+        f"tokenizer.tokenizer_folder = lambda: {str(tiny_folder)!r}\n"
+        "sys.argv = ['palmette', 'data', 'check', 'builtin:dev']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    assert "tokens at the median" in said
+    assert said.splitlines()[-1] == "False"
 
 
 @pytest.mark.parametrize("stage", STAGES)
