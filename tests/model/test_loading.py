@@ -210,3 +210,12 @@ def test_the_default_models_tokenizer_is_found_where_it_needs_no_work(
     for found, folder in ((str(downloaded), downloaded.parent), (None, None)):
         monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, found=found: found)
         assert tokenizer.tokenizer_folder() == folder
+
+
+def test_the_tokenizer_at_hand_is_that_of_the_model(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "tokenizer_folder", lambda: tiny_folder)
+    quick, whole = tokenizer.tokenizer_at_hand(), tokenizer.load_tokenizer(str(tiny_folder))
+    text = "The ferry leaves at 7:40 from pier 3. <|im_end|>\n\tZürich 🐦"
+    assert quick(text)["input_ids"] == whole(text)["input_ids"]
+    assert quick.get_vocab() == whole.get_vocab()
+    assert quick.chat_template == whole.chat_template

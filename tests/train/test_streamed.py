@@ -64,7 +64,7 @@ def test_rows_are_parsed_twice(tiny_folder: Path, tmp_path: Path, monkeypatch: p
     parsed: list[int] = []
     real = streamed.parse_row
     monkeypatch.setattr(streamed, "parse_row", lambda row, *rest: parsed.append(rest[0]) or real(row, *rest))
-    values = {
+    values: dict[str, Any] = {
         "output": str(tmp_path / "run"),
         "model": {"name": str(tiny_folder), "dtype": "float32"},
         "data": {"train": [source], "stream": True},
@@ -167,7 +167,7 @@ def test_steps_are_those_in_memory() -> None:
     stored = StoredTrees()
     stored.extend(trees)
     stored.finish()
-    limits = {"trees_per_step": 7, "row_tokens": 40, "tokens_per_batch": 60, "seed": 5}
+    limits: dict[str, Any] = {"trees_per_step": 7, "row_tokens": 40, "tokens_per_batch": 60, "seed": 5}
     held, stored_plan = StepPlan(trees, **limits), StepPlan(stored, **limits)
     for epoch in (0, 1):
         for step in (0, 1, 40, 71):
@@ -181,7 +181,7 @@ def test_losses_are_those_in_memory_and_nothing_is_left(tiny_folder: Path, tmp_p
     source = arrow_file(tmp_path / "a.arrow", rows())
     runs = {}
     for stream in (False, True):
-        values = {
+        values: dict[str, Any] = {
             "output": str(tmp_path / f"run-{stream}"),
             "model": {"name": str(tiny_folder), "dtype": "float32"},
             "data": {"train": [source], "stream": stream},

@@ -157,8 +157,8 @@ def eval_texts(
     opened = [open_source(name, columns={"text": column}) for name in sources]
     check_once(opened)
     with quick_imports(freeze=True):
-        from palmette.inference.perplexity import score_texts
-    scores = score_texts(model, opened, most=tokens, piece_tokens=piece_tokens)
+        from palmette.inference.perplexity import score_beginnings
+    scores = score_beginnings(model, opened, most=tokens, piece_tokens=piece_tokens)
     if as_json:
         values = [{"source": one.source, "tokens": one.num_tokens, "loss": one.loss} for one in scores]
         print_json([{**value, "perplexity": one.perplexity} for value, one in zip(values, scores, strict=True)])

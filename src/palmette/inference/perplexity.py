@@ -102,7 +102,7 @@ def some_pieces(source: TextSource, pieces: TextPieces, most: int) -> Iterator[P
         raise DataError(f"{source.name} holds no text", "Give another source.")
 
 
-def score_texts(name: str, sources: Sequence[TextSource], *, most: int, piece_tokens: int) -> list[SourceScore]:
+def score_beginnings(name: str, sources: Sequence[TextSource], *, most: int, piece_tokens: int) -> list[SourceScore]:
     """Score the beginning of sources with a model. Texts are cut into pieces that do not see each other.
 
     Args:

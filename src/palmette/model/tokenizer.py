@@ -1,4 +1,4 @@
-"""Tokenizers of models, loaded without torch, and the folders that they and the weights are in."""
+"""Tokenizers of models, and the folders that they and the weights are in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoTokenizer
 
 from palmette.errors import ModelError
 from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, converted_folder, find_gguf
@@ -36,12 +35,31 @@ def load_tokenizer(name: str, *, folder: str | Path | None = None, **options: An
     Raises:
         ModelError: it is missing, or cannot be read.
     """
+    from transformers import AutoTokenizer  # which loads torch
+
     try:
         return AutoTokenizer.from_pretrained(str(weights_folder(name) if folder is None else folder), **options)
     except UNREADABLE as error:
         raise ModelError(
             f"cannot load the tokenizer of {name!r}: {first_line(error)}", weights_way_out(name)
         ) from error
+
+
+def tokenizer_at_hand() -> Any:
+    """The default model's tokenizer, loaded without torch. None where it would take a conversion or a download.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    folder = tokenizer_folder()
+    if folder is None:
+        return None
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(str(folder))
+    except UNREADABLE as error:
+        raise ModelError(f"cannot load the tokenizer in {folder}: {first_line(error)}", WAY_OUT) from error
 
 
 def tokenizer_folder() -> Path | None:
