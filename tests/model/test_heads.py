@@ -15,7 +15,7 @@ from palmette.errors import ModelError
 from palmette.model.heads import add_head, branch_rewards, head_of, load_head, save_heads, scalars_at
 from palmette.model.loading import add_lora
 from palmette.objectives.reward import bradley_terry_loss, ranked_pairs
-from palmette.tasks.preference_branches import ranks
+from palmette.tasks.leaf_labels import ranks
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches
 from palmette.tree.prefix_tree import Node, PrefixTree

@@ -16,8 +16,8 @@ from palmette.data.preference import Comparison, PreferenceError, Verdict, turn_
 from palmette.errors import DataError, ModelError, TemplateError
 from palmette.model.forward import score_tokens
 from palmette.objectives.branches import branch_sum, last_tokens
+from palmette.tasks.leaf_labels import labels, ranks
 from palmette.tasks.preference import PreferenceTrees, grow, mismatched
-from palmette.tasks.preference_branches import labels, ranks
 from palmette.train.plan import StepPlan
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches

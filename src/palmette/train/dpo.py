@@ -11,8 +11,8 @@ from palmette.data.preference import Comparison
 from palmette.objectives.dpo import dpo_loss
 from palmette.objectives.reward import ranked_pairs
 from palmette.progress import Say
+from palmette.tasks.leaf_labels import ranks
 from palmette.tasks.preference import PreferenceTrees
-from palmette.tasks.preference_branches import ranks
 from palmette.train.loop import run_steps
 from palmette.train.preference import PreferenceJob, comparisons_of, make_job
 from palmette.train.recipes.preferences import DpoRecipe, DpoSection

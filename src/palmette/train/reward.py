@@ -12,8 +12,8 @@ from palmette.errors import DataError
 from palmette.model.heads import branch_rewards
 from palmette.objectives.reward import bradley_terry_loss, pair_accuracy, plackett_luce_loss, ranked_pairs
 from palmette.progress import Say
+from palmette.tasks.leaf_labels import ranks
 from palmette.tasks.preference import PreferenceTrees
-from palmette.tasks.preference_branches import ranks
 from palmette.train.loop import run_steps
 from palmette.train.preference import PreferenceJob, comparisons_of, make_job
 from palmette.train.recipes.preferences import RewardRecipe, RewardSection

@@ -1,4 +1,4 @@
-"""What the branches of preferences are, as tensors: the ranks of comparisons, and the labels of verdicts."""
+"""What the leaves of preference trees stand for, as tensors: the ranks of comparisons, and the labels of verdicts."""
 
 from __future__ import annotations
 
