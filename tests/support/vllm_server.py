@@ -118,7 +118,8 @@ class VllmStandIn(LocalServer):
         choices = []
         for index in range(body["n"]):
             generator = torch.Generator().manual_seed(body["seed"] + index)
-            tokens, logprobs = list(body["prompt"]), []
+            tokens: list[int] = list(body["prompt"])
+            logprobs: list[float] = []
             while len(logprobs) < body["max_tokens"] and not (logprobs and tokens[-1] in body["stop_token_ids"]):
                 logprob_V = self._models[body["model"]](torch.tensor([tokens])).logits[0, -1].log_softmax(-1)
                 tokens.append(int(torch.multinomial(logprob_V.exp(), 1, generator=generator)))

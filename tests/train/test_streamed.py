@@ -14,6 +14,7 @@ import pytest
 from palmette.cache import cache_folder
 from palmette.config.recipes import Recipe, read_section
 from palmette.data import streamed
+from palmette.data.rows import parse_row
 from palmette.data.source import read_source
 from palmette.data.streamed import stream_source
 from palmette.errors import DataError, RecipeError
@@ -62,8 +63,12 @@ def test_rows_are_parsed_twice(tiny_folder: Path, tmp_path: Path, monkeypatch: p
     source = arrow_file(tmp_path / "a.arrow", given)
     held = read_source(source)
     parsed: list[int] = []
-    real = streamed.parse_row
-    monkeypatch.setattr(streamed, "parse_row", lambda row, *rest: parsed.append(rest[0]) or real(row, *rest))
+
+    def counted(row: dict[str, Any], number: int, *rest: Any) -> Any:
+        parsed.append(number)
+        return parse_row(row, number, *rest)
+
+    monkeypatch.setattr(streamed, "parse_row", counted)
     values: dict[str, Any] = {
         "output": str(tmp_path / "run"),
         "model": {"name": str(tiny_folder), "dtype": "float32"},

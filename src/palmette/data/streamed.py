@@ -67,7 +67,8 @@ def stream_source(
     for number, group in enumerate(_once_each(groups, source)):
         if limit_documents is not None and len(documents) >= limit_documents:
             continue  # to the end, for rows about these documents that stand apart
-        document, errors = group.document(number), []
+        document = group.document(number)
+        errors: list[DataError] = []
         if document is not None:
             document, errors = checked_document(document, {}, source)
         if on_bad_record == "error" and (group.errors or errors):
