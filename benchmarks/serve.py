@@ -37,7 +37,7 @@ from servers import SERVERS, Running
 
 from palmette.data.records import Document, Question
 from palmette.data.source import read_data
-from palmette.inference.names import open_source
+from palmette.inference.names import resolve_answerer
 from palmette.tasks.answer_match import exact_match
 from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.qa_prompt import QaPrompt, load_prompt
@@ -186,7 +186,7 @@ def main() -> None:
         "--json", type=Path, help="write every turn here. The same command goes on with those that are missing"
     )
     options = parser.parse_args()
-    recipe = open_source(options.model).recipe
+    recipe = resolve_answerer(options.model).recipe
     prompt = load_prompt(recipe.prompt.name if recipe is not None else "plain")
     documents = iter(read_data(options.data).documents)
     threads = os.environ.get("OMP_NUM_THREADS", "as many as cores")

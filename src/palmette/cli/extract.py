@@ -165,7 +165,7 @@ def _extract(
     from palmette.extraction.labels import read_labels
     from palmette.extraction.schema import read_schema
     from palmette.extraction.table import check_format
-    from palmette.inference.names import open_source
+    from palmette.inference.names import resolve_answerer
 
     news = stderr()
     check_format(out)
@@ -175,7 +175,7 @@ def _extract(
     if left_out:
         news.print(f"left out {left_out} file{'s' if left_out > 1 else ''} of other kinds")
     labels = read_labels(tested.labelled, known, on_bad_record=on_bad_record) if tested.labelled else None
-    opened = open_source(named_or_chosen(model, news))
+    opened = resolve_answerer(named_or_chosen(model, news))
     lines, tally, fitted = _lines(opened, known, names, out, answering, cluster, labels, tested)
     if tally.interrupted:
         safe = f"{tally.rows // len(known.fields)} of {len(names)} documents are safe in {lines}"
