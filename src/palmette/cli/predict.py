@@ -67,9 +67,8 @@ def predict(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="A file of questions: JSON Lines, CSV, TSV, Excel, Parquet or Arrow with question and context, or - "
-            "for JSON Lines on standard input. With --question or --questions: documents, folders, or patterns like "
-            '"*.pdf".',
+            help="Rows with question and context (JSON Lines, CSV, TSV, Excel, Parquet, Arrow), or - for JSON "
+            'Lines on standard input. With --question or --questions: documents, folders, or patterns like "*.pdf".',
             **{**MODEL, "metavar": "SOURCE"},
         ),
     ],
