@@ -20,7 +20,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from palmette.encoders.names import find_encoder, way_out, without_load_report
 from palmette.errors import ModelError
-from palmette.model.loading import UNREADABLE, first_line
+from palmette.model.tokenizer import UNREADABLE, first_line
 
 ROWS_PER_BATCH = 64
 
