@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,29 +110,7 @@ def prepare(args: argparse.Namespace) -> None:
     write(data / "squad-train-siblings.json", with_siblings_questions(first, 3))
     write(data / "squadshifts-siblings.json", with_siblings_questions(shifts, 2))
     write(data / "tydiqa-siblings.json", asked[:NUM_TYDI])
-    kept = read(files["squad-dev"], "calibration", lambda title: title in CALIBRATED)
-    write(data / "calibration.json", half_from_siblings(kept))
-
-
-def half_from_siblings(documents: Sequence[Document]) -> Iterator[Document]:
-    """The documents with every second unanswerable question exchanged for one of a sibling, where one is found.
-
-    The unanswerable questions of SQuAD v2 were written to mislead. Those of people are often of another kind: the
-    document just does not speak of it.
-    """
-    refused = [sum(not question.answerable for question in document.questions) for document in documents]
-    most = (max(refused, default=0) + 1) // 2
-    number = 0
-    for document, added in zip(documents, with_siblings_questions(documents, most), strict=True):
-        siblings = list(added.questions[len(document.questions) :])
-        questions = []
-        for question in document.questions:
-            number += not question.answerable
-            if question.answerable or number % 2 or not siblings:
-                questions.append(question)
-            else:
-                questions.append(siblings.pop(0))
-        yield replace(document, questions=tuple(questions))
+    write(data / "calibration.json", read(files["squad-dev"], "calibration", lambda title: title in CALIBRATED))
 
 
 def write(file: Path, documents: Iterable[Document]) -> None:

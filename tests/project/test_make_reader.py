@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from palmette import run
-from palmette.data.records import Answer, Document, Question
 from palmette.data.source import read_source
 
 HERE = Path(__file__).parents[2] / "recipes" / "reader"
@@ -64,33 +63,6 @@ def test_nothing_measured_is_learned_and_the_calibration_is_apart(tmp_path: Path
     assert (titles["squadshifts-siblings"], titles["tydiqa-siblings"]) == ({"Andes"}, {"Grasshopper", "Hangul"})
     assert any(not q.answers for document in made["squad-train-siblings"].documents for q in document.questions)
     assert all(q.answers for name in ("squad-dev", "calibration") for d in made[name].documents for q in d.questions)
-
-
-def test_every_second_unanswerable_question_of_the_calibration_is_of_a_sibling(script: Any) -> None:
-    """Three paragraphs of one title, each with a question that it answers and two that were written to mislead."""
-    documents = [
-        Document(
-            name,
-            f"The {name} bridge is {length} metres long.",
-            (
-                Question(f"{name}1", f"How long is the {name} bridge?", (Answer(f"{length} metres", 14 + len(name)),)),
-                Question(f"{name}2", f"How long is the {name} tunnel?"),
-                Question(f"{name}3", f"How wide is the {name} bridge?"),
-            ),
-            "Bridges",
-        )
-        for name, length in (("old", 40), ("new", 50), ("low", 60))
-    ]
-    made = list(script.half_from_siblings(documents))
-    assert [document.text for document in made] == [document.text for document in documents]
-    answered = {question.text for document in documents for question in document.questions if question.answers}
-    for document, before in zip(made, documents, strict=True):
-        held, *absent = document.questions
-        assert held == before.questions[0]
-        assert not any(question.answers for question in absent)
-        taken = [question for question in absent if question not in before.questions]
-        assert len(taken) == 1
-        assert {question.text for question in taken} < answered - {held.text}
 
 
 def test_the_packed_run_is_a_run_and_names_no_path(
