@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from palmette.encoders.diagnostics import effective_sample_size, split_r_hat
+from palmette.encoders.diagnostics import ENOUGH, MIXED, effective_sample_size, split_r_hat, steps_needed
 
 
 def autoregressive(correlation: float, chains: int, length: int, seed: int = 0) -> np.ndarray:
@@ -62,6 +62,23 @@ def test_the_mean_errs_as_the_effective_sample_size_says() -> None:
         means.append(values.mean())
         sizes.append(effective_sample_size(values))
     assert np.var(means) * np.mean(sizes) == pytest.approx(1, rel=0.25)
+
+
+@pytest.mark.parametrize("correlation", [0.5, 0.9])
+def test_as_many_steps_as_are_said_to_be_needed_make_r_hat_small(correlation: float) -> None:
+    """Autocorrelations of r^t add up to (1 + r) / (1 - r), which is what a chain takes for one effective value. Fewer
+    steps, and the estimate of them from these, are checked against that.
+    """
+    needed = round(ENOUGH * (1 + correlation) / (1 - correlation))
+    half = [split_r_hat(autoregressive(correlation, 4, needed // 4, seed)) for seed in range(200)]
+    whole = [split_r_hat(autoregressive(correlation, 4, needed, seed)) for seed in range(200)]
+    assert np.median(half) > MIXED + 0.01  # type: ignore[type-var]
+    assert np.median(whole) == pytest.approx(MIXED, abs=0.004)  # type: ignore[type-var]
+    guessed = [
+        steps_needed(needed // 4, 4, effective_sample_size(autoregressive(correlation, 4, needed // 4, seed)) or 0)
+        for seed in range(200)
+    ]
+    assert np.median(guessed) == pytest.approx(needed, rel=0.15)
 
 
 def test_chains_that_say_nothing_have_no_figures() -> None:

@@ -71,14 +71,14 @@ def stationary(matrix: np.ndarray) -> np.ndarray:
 def space_of(allowed: Sequence[int] = range(VOCABULARY), free: Sequence[int] = range(LENGTH)) -> Space:
     allowed_V = torch.zeros(VOCABULARY, dtype=torch.bool)
     allowed_V[list(allowed)] = True
-    return Space((0,) * LENGTH, tuple(free), tuple(range(LENGTH)), allowed_V)
+    return Space((0,) * LENGTH, tuple(free), tuple(range(LENGTH)), allowed_V.repeat(len(free), 1))
 
 
 def kernel_matrix(kernel: Kernel, temperature: float) -> np.ndarray:
     """The transition matrix of a kernel, from its own proposals and its own acceptance, over the allowed states."""
     num, free = len(STATES), kernel.space.free
     token_ST = torch.tensor(STATES)
-    energy_S, allowed = kernel.at(token_ST).total_C, kernel.space.allowed_V.numpy()
+    energy_S, allowed = kernel.at(token_ST).total_C, kernel.space.allowed_FV[0].numpy()
     blocks = [free[first : first + kernel.block] for first in range(len(free) - kernel.block + 1)]
     matrix = np.zeros((num, num))
     for block in blocks:

@@ -40,13 +40,13 @@ class Space:
         row: the tokens of a row, with any token at the free positions.
         free: the columns of the free positions, rising.
         counted: the columns whose tokens the energy counts.
-        allowed_V: which tokens a free position may hold.
+        allowed_FV: which tokens each free position may hold.
     """
 
     row: tuple[int, ...]
     free: tuple[int, ...]
     counted: tuple[int, ...]
-    allowed_V: torch.Tensor
+    allowed_FV: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -127,16 +127,18 @@ class Kernel:
 
         Args:
             token_CT: the texts. What they hold at the block does not matter.
-            block_CK: the columns that are masked.
+            block_CK: the columns that are masked, free ones.
         """
         num, size = block_CK.shape
         row_P, column_P = torch.arange(num).repeat_interleave(size), block_CK.reshape(-1)
         masked_CT = token_CT.clone()
         masked_CT[row_P, column_P] = self.model.mask
         logprob_PV = self.model.logprob(masked_CT, row_P, column_P) / self.proposal_temperature
+        free_P = torch.searchsorted(torch.tensor(self.space.free), column_P)
         if self.tilt_FV is not None:
-            logprob_PV = logprob_PV + self.tilt_FV[torch.searchsorted(torch.tensor(self.space.free), column_P)]
-        return logprob_PV.masked_fill(~self.space.allowed_V, -torch.inf).log_softmax(-1).view(num, size, -1)
+            logprob_PV = logprob_PV + self.tilt_FV[free_P]
+        forbidden_PV = ~self.space.allowed_FV[free_P]
+        return logprob_PV.masked_fill(forbidden_PV, -torch.inf).log_softmax(-1).view(num, size, -1)
 
     def step(self, state: State, number: int, temperature: float = 1.0) -> tuple[State, torch.Tensor]:
         """One step of every chain.

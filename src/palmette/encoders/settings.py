@@ -77,6 +77,11 @@ class McmcSettings:
                 "Give a lower one, to fall to.",
             )
 
+    @property
+    def can_grow(self) -> bool:
+        """Whether more steps leave the earlier ones as they are."""
+        return self.anneal_to is None and self.to is None
+
     def temperature_at(self, step: int) -> float:
         """The temperature of a step, from 1. While annealing it falls by the same factor at every step."""
         if self.anneal_to is None or self.steps == 1:
