@@ -68,7 +68,7 @@ def test_a_piece_is_no_word_at_the_beginning_either() -> None:
 @pytest.mark.parametrize(
     ("model", "text"),
     [
-        (MODEL, "____ is (____) ____, ____."),
+        (MODEL, "____ is '____' ____, ____."),
         (ROBERTA, "____ is (____) ____, ____."),
         (ROBERTA, " ____ is\n____ 's ____."),
         (ROBERTA, "The tower is (red)\nThe tower."),

@@ -46,7 +46,7 @@ def tiny_bert(**changes: Any) -> MaskedModel:
 
 
 # Words as byte-level BPE writes them, where Ġ is a space. They are merged from the left.
-SPACED = "Ġthe ĠThe Ġtower Ġis Ġhigh Ġa Ġwalk Ġred"
+SPACED = "Ġthe ĠThe Ġtower Ġis Ġhigh Ġa Ġwalk Ġred Ġ("
 UNSPACED = "The the tower walk ing red"
 
 

@@ -25,7 +25,12 @@ TextArgument = Annotated[
     ),
 ]
 MaskedModelOption = Annotated[
-    str, typer.Option(help="A run of `palmette train mlm`, a masked language model's folder, or a hub id.", **MODEL)
+    str,
+    typer.Option(
+        help="A run of `palmette train mlm`, the encoder that it started from, a masked language model's folder, or a "
+        "hub id.",
+        **MODEL,
+    ),
 ]
 KeepOption = Annotated[
     list[str] | None,
