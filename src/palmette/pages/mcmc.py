@@ -80,7 +80,7 @@ def conclusion(settings: McmcSettings, points: Sequence[Point]) -> str:
     found = [(one.r_hat, one.effective) for one in (point.diagnostics for point in points)]
     told = [(r_hat, effective) for r_hat, effective in found if r_hat is not None and effective is not None]
     if len(told) < len(found):
-        return "The energy of the chains does not move, so nothing says whether they have mixed. Run them for longer."
+        return "Too few steps, or chains that do not move: nothing says whether they have mixed. Run them for longer."
     top, fewest = max(r_hat for r_hat, _ in told), min(effective for _, effective in told)
     if top <= MIXED:
         return f"R-hat is {top:.3f}. Nothing says that the chains have not mixed."
