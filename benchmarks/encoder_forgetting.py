@@ -27,7 +27,6 @@ from palmette.encoders.masked import MaskedModel, load_masked, text_energies
 from palmette.evaluate.bootstrap import ratio_intervals
 
 _TEXTS = ("The ____ of the city was ____ in the ____.", "She ____ the ____ and went to the ____.")
-_TOKENS = 100
 
 
 def main() -> None:
@@ -36,14 +35,15 @@ def main() -> None:
     parser.add_argument("--before", required=True, help="a run of palmette train mlm")
     parser.add_argument("--after", required=True, nargs="+", type=Path, help="runs of palmette baseline encoder")
     parser.add_argument("--texts", required=True)
-    parser.add_argument("--limit", type=int, default=10, help=f"texts, of which the first {_TOKENS} tokens count")
+    parser.add_argument("--limit", type=int, default=20, help="texts")
+    parser.add_argument("--tokens", type=int, default=64, help="tokens of each text that count, the first ones")
     parser.add_argument("--steps", type=int, default=80, help="steps of each text that a model writes")
     options = parser.parse_args()
     model = load_masked(options.before)
     texts = []
     for one in islice(open_source(options.texts).open(), options.limit):
         assert isinstance(one, Text)
-        texts.append(str(model.tokenizer.decode(model.content(one.text)[:_TOKENS])))
+        texts.append(str(model.tokenizer.decode(model.content(one.text)[: options.tokens])))
     print("| encoder | pseudo-perplexity | times that before |\n|---|---|---|")
     before = np.array(text_energies(model, texts))
     print(f"| before | {np.exp(before[0].sum() / before[1].sum()):.1f} | |", flush=True)

@@ -196,7 +196,6 @@ def test_a_reader_tilts_the_law_to_its_answers(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"block": 4}, "3 words may change, fewer than a block of 4"),
         ({"question": "Where?", "blank": 7}, "blank 7 is asked about, and 3 words may change"),
         ({"to": "A pier.", "question": "Where?"}, "--to goes from one text to another, and --question was given too"),
         ({"rule": "gibbs", "anneal_to": 0.5}, "--gibbs accepts every proposal, so --anneal-to would have no effect"),

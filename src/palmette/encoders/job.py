@@ -24,7 +24,7 @@ from palmette.encoders.masked import MaskedModel, load_masked
 from palmette.encoders.reader import Asked, asked
 from palmette.encoders.settings import McmcSettings
 from palmette.encoders.way import Pull, read_way
-from palmette.errors import DataError, RunError
+from palmette.errors import RunError
 from palmette.inference.fingerprint import base_fingerprint
 from palmette.lock import locked
 from palmette.numbers import count
@@ -58,7 +58,7 @@ def prepare_chains(settings: McmcSettings, say: Say) -> Chains:
         say: called with lines of news.
 
     Raises:
-        DataError: the texts make no sense for the model, or a block is longer than the words that may change.
+        DataError: the texts make no sense for the model.
         PalmetteError: a model cannot be loaded.
     """
     model = load_masked(settings.model)
@@ -73,8 +73,6 @@ def prepare_chains(settings: McmcSettings, say: Say) -> Chains:
     else:
         blanks = read_blanks(model, settings.text, settings.keep)
     num = len(blanks.space.free)
-    if settings.block > num:
-        raise DataError(f"{count(num, 'word')} may change, fewer than a block of {settings.block}", "Give --block 1.")
     if settings.question is not None:
         extras = [asked(model, blanks, settings.reader, settings.question, settings.blank, settings.weight)]
     say(f"{count(num, 'word')} of the text may change, to {int(blanks.space.allowed_FV.any(0).sum()):,} words")
@@ -85,7 +83,7 @@ def prepare_chains(settings: McmcSettings, say: Say) -> Chains:
         blanks.space,
         seed=settings.seed,
         rule=settings.rule,
-        block=settings.block,
+        block=settings.most_words,
         proposal_temperature=settings.proposal_temperature,
     )
     size = blanks.space.allowed_FV.shape[1]

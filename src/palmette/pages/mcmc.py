@@ -60,7 +60,7 @@ def facts_of(settings: McmcSettings) -> list[tuple[str, str]]:
     """What was asked for, in words."""
     facts = [
         ("Model", settings.model),
-        ("Chains", f"{settings.chains} of {settings.steps:,} steps, {_words(settings.block)} at a time"),
+        ("Chains", f"{settings.chains} of {settings.steps:,} steps, {_words(settings.most_words)} at a time"),
         ("What they do", _rule(settings)),
     ]
     if settings.keep:
@@ -126,7 +126,7 @@ def _shown(settings: McmcSettings, point: Point) -> dict[str, Any]:
 
 
 def _words(number: int) -> str:
-    return "one word" if number == 1 else f"{number} words"
+    return "one word" if number == 1 else f"up to {number} words"
 
 
 def _rule(settings: McmcSettings) -> str:
