@@ -80,7 +80,7 @@ def steps_needed(steps: int, num_chains: int, effective: float) -> int:
     5800
     """
     needed = steps * ENOUGH * num_chains / effective
-    unit = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    unit: int = 10 ** max(0, math.floor(math.log10(needed)) - 1)
     return math.ceil(needed / unit) * unit
 
 
