@@ -11,7 +11,9 @@ other words, and so has no fault of its proposals. What it needs is due to the l
 
     python benchmarks/mixing.py --model runs/mlm "The ____ of the city was ____ in the ____."
 
-A chain over all words of the vocabulary is slower than any of these, since it has more words to try.
+A chain over all words of the vocabulary is slower than any of these, since it has more words to try. For steps that
+change all blanks together, texts drawn from the proposals tell how often such a chain accepts: by importance weights
+exp(-E) / q, they stand for the law.
 """
 
 from __future__ import annotations
@@ -77,6 +79,26 @@ def law_of(blanks: Blanks, kernel: Kernel, num_words: int) -> Law:
     return Law(kernel, words, token_ST, energy_S)
 
 
+def accepted_together(kernel: Kernel, num: int) -> tuple[float, float]:
+    """How steps that change all blanks together would do, over all words that are allowed.
+
+    Args:
+        kernel: the kernel.
+        num: texts to draw.
+
+    Returns:
+        The share of such steps that a chain accepts once it samples the law, and the effective share of the texts:
+        1 / num / (sum of p^2), where p are their normalised weights.
+    """
+    space, state = kernel.space, kernel.start(num)
+    free = torch.tensor([space.free])
+    (logq_FV,) = kernel.proposals(state.token_CT[:1], free)
+    logq_N = logq_FV.gather(1, state.token_CT[:, free[0]].T).sum(0)
+    weight_N = (-state.total_C - logq_N).softmax(0).numpy()
+    accepted_NN = np.minimum(1.0, weight_N[None] / weight_N[:, None])
+    return float((weight_N[:, None] * accepted_NN).sum() / num), float(1 / (weight_N**2).sum() / num)
+
+
 def transitions(law: Law, size: int, proposal_temperature: float, temperature: float) -> np.ndarray:
     """The transition matrix (S, S) of steps that change `size` blanks in a row."""
     kernel = replace(law.kernel, proposal_temperature=proposal_temperature)
@@ -138,10 +160,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text")
     parser.add_argument("--model", required=True)
-    parser.add_argument("--words", type=int, default=12, help="words of each blank")
+    parser.add_argument("--words", type=int, default=10, help="words of each blank")
+    parser.add_argument("--drawn", type=int, default=240, help="texts drawn over all words")
     options = parser.parse_args()
     model = load_masked(options.model)
     blanks = read_blanks(model, options.text)
+    print(f"all blanks together, {options.drawn} texts over all words:\n")
+    print("| proposals at | accepted, % | effective texts, % |\n|---|---|---|")
+    for heat in (1.0, 1.5):
+        kernel = Kernel(model, blanks.space, seed=7, proposal_temperature=heat)
+        accepted, effective = accepted_together(kernel, options.drawn)
+        print(f"| {heat:g} | {100 * accepted:.0f} | {100 * effective:.0f} |", flush=True)
+    print(f"\n{options.words} words for each blank:")
     law = law_of(blanks, Kernel(model, blanks.space), options.words)
     for words in law.words:
         print(", ".join(words_of(model, words)))
