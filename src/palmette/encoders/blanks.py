@@ -87,6 +87,12 @@ def allowed_words(model: MaskedModel, before: str = " ") -> torch.Tensor:
         model: the model.
         before: the sign that stands before the word. "" at the beginning of a text.
     """
+    if before not in model.words:
+        model.words[before] = _find_words(model, before)
+    return model.words[before]
+
+
+def _find_words(model: MaskedModel, before: str) -> torch.Tensor:
     size = model.model.config.vocab_size
     allowed_V = torch.zeros(size, dtype=torch.bool)
     ids = [token for token in range(min(size, len(model.tokenizer))) if token not in model.tokenizer.all_special_ids]
@@ -108,33 +114,23 @@ def _single_tokens(model: MaskedModel, before: str, words: Sequence[str]) -> lis
     return [tokens[-1] if tokens and tokens[:-1] in ([], prefix) else None for tokens in read]
 
 
-class _Words:
-    """The words that are allowed, by the sign before them."""
-
-    def __init__(self, model: MaskedModel) -> None:
-        self._model = model
-        self._known: dict[str, torch.Tensor] = {}
-
-    def at(self, text: str, start: int) -> torch.Tensor:
-        """Which tokens (V,) may stand in a text from a place on."""
-        before = text[start - 1 : start] if start else ""
-        if before not in self._known:
-            self._known[before] = allowed_words(self._model, before)
-        return self._known[before]
+def _allowed_at(model: MaskedModel, text: str, start: int) -> torch.Tensor:
+    """Which tokens (V,) may stand in a text from a place on."""
+    return allowed_words(model, text[start - 1 : start] if start else "")
 
 
 def _of_blanks(model: MaskedModel, text: str) -> Blanks:
     """Read a text with blanks. A word in each of them shows how the tokenizer reads the text around."""
-    allowed, filled, spans = _Words(model), "", []
+    filled, spans = "", []
     parts = _BLANK.split(text)
     for part in parts[:-1]:
         filled += part
-        (word,) = words_of(model, [_first(allowed.at(filled, len(filled)), model)])
+        (word,) = words_of(model, [_first(_allowed_at(model, filled, len(filled)), model)])
         spans.append((len(filled), len(filled) + len(word)))
         filled += word
     filled += parts[-1]
     tokens, column_of = _placed(model, filled, text)
-    allowed_FV = torch.stack([allowed.at(filled, start) for start, _ in spans])
+    allowed_FV = torch.stack([_allowed_at(model, filled, start) for start, _ in spans])
     free = []
     for span, allowed_V in zip(spans, allowed_FV, strict=True):
         column = column_of.get(span)
@@ -160,7 +156,7 @@ def _first(allowed_V: torch.Tensor, model: MaskedModel) -> int:
 
 def _of_words(model: MaskedModel, text: str, keep: Sequence[str]) -> Blanks:
     tokens, column_of = _placed(model, text, text)
-    allowed, staying = _Words(model), {word.casefold() for word in keep}
+    staying = {word.casefold() for word in keep}
     unmet = set(staying)
     free, spans, kept = [], [], []
     for found in _WORD.finditer(text):
@@ -169,7 +165,7 @@ def _of_words(model: MaskedModel, text: str, keep: Sequence[str]) -> Blanks:
             unmet.discard(word)
             continue
         column = column_of.get(found.span())
-        if column is None or not allowed.at(text, found.start())[tokens[column]]:
+        if column is None or not _allowed_at(model, text, found.start())[tokens[column]]:
             kept.append(found[0])
             continue
         free.append(column)
@@ -181,7 +177,7 @@ def _of_words(model: MaskedModel, text: str, keep: Sequence[str]) -> Blanks:
     edges = [0, *(edge for span in spans for edge in span), len(text)]
     parts = tuple(text[edges[index] : edges[index + 1]] for index in range(0, len(edges), 2))
     start_F = torch.tensor([tokens[column] for column in free])
-    allowed_FV = torch.stack([allowed.at(text, start) for start, _ in spans])
+    allowed_FV = torch.stack([_allowed_at(model, text, start) for start, _ in spans])
     return Blanks(
         _space(model, tokens, free, allowed_FV),
         parts,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,6 +59,7 @@ class MaskedModel:
         fresh: names of parameters that the weights lack and that were drawn at random, to be trained.
         note: where the head comes from, if it came from the cache.
         rows_per_batch: rows in memory at the same time.
+        words: what `blanks.allowed_words` has found, by the sign before the word.
     """
 
     model: Any
@@ -68,6 +69,7 @@ class MaskedModel:
     fresh: tuple[str, ...] = ()
     note: str = ""
     rows_per_batch: int = ROWS_PER_BATCH
+    words: dict[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def mask(self) -> int:
