@@ -38,7 +38,8 @@ from palmette.choice.scoring import score_items
 from palmette.choice.settings import ChoiceSettings
 from palmette.choice.task import load_task
 from palmette.model.embedded import DEFAULT_MODEL
-from palmette.model.loading import load_model, load_tokenizer, weights_folder
+from palmette.model.loading import load_model
+from palmette.model.tokenizer import load_tokenizer, weights_folder
 from palmette.run import write_json
 
 WORKLOADS = ("hellaswag", "shared", "letters")

@@ -181,7 +181,8 @@ def models_of(name: str | None, dtype: str) -> tuple[Any, Any, Any]:
     """The tokenizer, the model on our attention, and the same model on stock layers."""
     from transformers import AutoModelForCausalLM
 
-    from palmette.model.loading import load_model, weights_folder
+    from palmette.model.loading import load_model
+    from palmette.model.tokenizer import weights_folder
 
     if name is None:
         return tiny_tokenizer("words"), tiny_model("words", "palmette_sdpa"), tiny_model("words")

@@ -43,9 +43,9 @@ from palmette.decode.span_decoder import SpanDecoder
 from palmette.extraction.reading import WHOLE_SEARCH
 from palmette.extraction.schema import Schema, read_schema
 from palmette.inference.answerer import Answerer
-from palmette.inference.names import open_source
+from palmette.inference.names import resolve_answerer
 from palmette.inference.task import recipe_task
-from palmette.model.loading import load_tokenizer
+from palmette.model.tokenizer import load_tokenizer
 from palmette.train.long_documents import cut_document
 
 Read = Callable[[cuad.Contract], dict[str, Any]]
@@ -148,7 +148,7 @@ def read_contracts(options: argparse.Namespace) -> None:
 
 def write_windows(learned: Path, out: Path, model: str) -> None:
     """Write the windows in which `palmette train` would let a run learn questions."""
-    source, recipe = open_source(model), open_source(model).recipe
+    source, recipe = resolve_answerer(model), resolve_answerer(model).recipe
     assert recipe is not None
     task = recipe_task(recipe, load_tokenizer(source.section.name))
     documents = read_source(str(learned), default_split="train").documents

@@ -17,7 +17,7 @@ from palmette.extraction.reading import listed, stated
 from palmette.extraction.schema import Field, Schema
 from palmette.extraction.thresholds import thresholds_of
 from palmette.inference.calibration import CALIBRATION, Calibration
-from palmette.inference.names import open_source
+from palmette.inference.names import resolve_answerer
 
 Rules = Callable[[str], Decision]  # of a field
 
@@ -128,7 +128,7 @@ def fitted(readings: Sequence[Reading], schema: Schema, own: Decision) -> dict[s
 
 def own_rule(model: str) -> Decision:
     """The calibration that a run comes with, or the most probable outcome."""
-    trained = open_source(model).trained
+    trained = resolve_answerer(model).trained
     if trained is None or not (trained / CALIBRATION).is_file():
         return Decision()
     return Calibration.read(Path(trained)).decision

@@ -34,8 +34,8 @@ from palmette.data.joined import BETWEEN, join
 from palmette.decode.long_document import AskedQuestion, FirstLook
 from palmette.decode.posterior import Decision, WindowScores
 from palmette.decode.prediction import Prediction
-from palmette.decode.ranking import WindowRanking, by_rank
 from palmette.decode.span_decoder import SpanDecoder
+from palmette.decode.window_prior import WindowPrior, likeliest_first
 from palmette.inference.answerer import Answerer
 from palmette.inference.session import Session
 from palmette.run import environment
@@ -73,10 +73,10 @@ def recall(answerer: Answerer, documents: Sequence[Document], questions: int, dr
     decoder = answerer.span_decoder()
     for document in documents:
         windows = decoder.windows(document.text)
-        ranking, starts = WindowRanking(document.text, windows), [window.words[0][0] for window in windows]
+        window_prior, starts = WindowPrior(document.text, windows), [window.words[0][0] for window in windows]
         for question in draw.sample(document.questions, min(questions, len(document.questions))):
-            prior = ranking.prior(question.text)
-            order = by_rank(prior)
+            prior = window_prior.of(question.text)
+            order = likeliest_first(prior)
             gold = {max(0, bisect_right(starts, answer.start) - 1) for answer in question.answers}
             found.append(min(order.index(window) for window in gold))
             said.append([float(prior[order[:k]].sum()) for k in RANKS])
@@ -147,11 +147,11 @@ def looked(
     question: Question,
     known: dict[int, WindowScores],
     look: FirstLook | None,
-    ranking: WindowRanking,
+    window_prior: WindowPrior,
     decision: Decision,
 ) -> Prediction:
     """What a way to read comes to, if the scores of all windows are known."""
-    asked = AskedQuestion(question, len(known), look, None if look is None else ranking)
+    asked = AskedQuestion(question, len(known), look, None if look is None else window_prior)
     while True:
         for index in asked.next_windows():
             asked.scores[index] = known[index]
@@ -182,11 +182,11 @@ def answers(
                 keep.mkdir(parents=True, exist_ok=True)
                 kept.write_bytes(pickle.dumps(known))
         windows = decoder.windows(document.text)
-        ranking = WindowRanking(document.text, windows)
+        window_prior = WindowPrior(document.text, windows)
         sizes.append(len(windows))
         for question in asked:
             found = {
-                name: looked(question, known[question.id], look, ranking, decoder.decision)
+                name: looked(question, known[question.id], look, window_prior, decoder.decision)
                 for name, look in ways().items()
             }
             for name, one in found.items():

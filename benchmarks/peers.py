@@ -64,7 +64,8 @@ from transformers import set_seed
 
 from palmette.data.source import read_source
 from palmette.model.attention import BACKENDS
-from palmette.model.loading import add_lora, load_model, load_tokenizer
+from palmette.model.loading import add_lora, load_model
+from palmette.model.tokenizer import load_tokenizer
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.train.loop import training_arguments
 from palmette.train.plan import StepPlan

@@ -22,7 +22,8 @@ from palmette.data.records import Document, Question
 from palmette.model.attention import BACKENDS, skips_hidden
 from palmette.model.forward import score_tokens
 from palmette.model.heads import ScalarHead, add_head, head_of
-from palmette.model.loading import LoadedModel, load_model, load_tokenizer
+from palmette.model.loading import LoadedModel, load_model
+from palmette.model.tokenizer import load_tokenizer
 from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
 from palmette.rollouts.questions import PromptGroup
 from palmette.train.dpo import DpoObjective, num_pairs

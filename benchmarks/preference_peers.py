@@ -55,8 +55,8 @@ from side import (
 )
 
 from palmette.model.checks import check_model
-from palmette.model.loading import load_tokenizer
 from palmette.model.memory import keep_freed_memory
+from palmette.model.tokenizer import load_tokenizer
 from palmette.train.loop import training_arguments
 from palmette.train.step import TreeTrainer
 

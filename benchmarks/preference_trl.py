@@ -16,7 +16,8 @@ from preference_lessons import DPO, GRPO, PreferenceJob, adapted, tokens_of
 from transformers import Trainer, set_seed
 
 from palmette.model.heads import ScalarHead, head_of
-from palmette.model.loading import fast_dtype, load_tokenizer, without_alias_warning
+from palmette.model.loading import fast_dtype, without_alias_warning
+from palmette.model.tokenizer import load_tokenizer
 from palmette.tree.prefix_tree import PrefixTree
 
 Example = dict[str, Any]

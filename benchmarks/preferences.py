@@ -54,7 +54,8 @@ from palmette.config.sections import TrainSection
 from palmette.data.records import Document
 from palmette.data.source import read_source
 from palmette.model.embedded import DEFAULT_MODEL
-from palmette.model.loading import fast_dtype, load_tokenizer
+from palmette.model.loading import fast_dtype
+from palmette.model.tokenizer import load_tokenizer
 from palmette.run import write_json
 from palmette.tree.prefix_tree import PrefixTree
 

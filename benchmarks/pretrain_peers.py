@@ -120,7 +120,7 @@ def trl_side(job: TextJob, turns: Turns) -> Side:
 @torch.no_grad()
 def held_out_losses(job: TextJob, model: Any) -> tuple[float, float]:
     """Loss on the held-out pieces without the adapter and with it, by the same code on both sides (nats a token)."""
-    from palmette.model.loading import load_tokenizer
+    from palmette.model.tokenizer import load_tokenizer
 
     model.get_base_model().set_attn_implementation(BACKENDS["sdpa"])
     held_out = pieces_of(job, load_tokenizer(job.model))[1]

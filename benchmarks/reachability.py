@@ -19,12 +19,12 @@ import regex
 import palmette
 from palmette import Document
 from palmette.config.recipes import Recipe
-from palmette.decode.span_decoder import Effort
+from palmette.decode.effort import Effort
 from palmette.decode.spans import cut_windows, unreachable
 from palmette.decode.trie import span_trie
 from palmette.inference.task import recipe_task
 from palmette.model.embedded import DEFAULT_MODEL
-from palmette.model.loading import load_tokenizer
+from palmette.model.tokenizer import load_tokenizer
 from palmette.tasks.extractive_qa import ExtractiveQa
 
 MOST_WORDS = Effort().max_words

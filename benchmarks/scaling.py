@@ -21,8 +21,8 @@ from transformers import LlamaConfig
 from palmette import processes
 from palmette.data.source import read_source
 from palmette.model.embedded import DEFAULT_MODEL
-from palmette.model.loading import load_tokenizer
 from palmette.model.outline import Outline, outline_of_config
+from palmette.model.tokenizer import load_tokenizer
 from palmette.studies.planning.memory import Job, memory_need
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tree.chat import ChatTemplate

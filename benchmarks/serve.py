@@ -32,11 +32,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from servers import SERVERS, Running
 
 from palmette.data.records import Document, Question
 from palmette.data.source import read_data
-from palmette.inference.names import open_source
+from palmette.inference.names import resolve_answerer
 from palmette.tasks.answer_match import exact_match
 from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.qa_prompt import QaPrompt, load_prompt
@@ -145,9 +146,9 @@ def measure(
 def turn(server: Running, kind: str, clients: int, number: int, requests: Sequence[Asked], prompt: QaPrompt) -> Turn:
     """One server in one round."""
     seconds, wall, exact = measure(server, requests, clients, prompt)
-    cuts = statistics.quantiles(seconds, n=20, method="inclusive")
+    most = float(np.quantile(seconds, 0.95))
     rate, load = len(seconds) / wall, os.getloadavg()[0]
-    return Turn(server.name, kind, clients, number, rate, statistics.median(seconds), cuts[-1], exact, load)
+    return Turn(server.name, kind, clients, number, rate, statistics.median(seconds), most, exact, load)
 
 
 def table(turns: Sequence[Turn], num_questions: int) -> Iterator[str]:
@@ -185,7 +186,7 @@ def main() -> None:
         "--json", type=Path, help="write every turn here. The same command goes on with those that are missing"
     )
     options = parser.parse_args()
-    recipe = open_source(options.model).recipe
+    recipe = resolve_answerer(options.model).recipe
     prompt = load_prompt(recipe.prompt.name if recipe is not None else "plain")
     documents = iter(read_data(options.data).documents)
     threads = os.environ.get("OMP_NUM_THREADS", "as many as cores")

@@ -24,7 +24,7 @@ from typing import Any
 import httpx2
 from rivals import LLAMA_CPP, write_gguf
 
-from palmette.inference.names import open_source
+from palmette.inference.names import resolve_answerer
 
 PATIENCE = 600  # seconds
 MAX_NEW_TOKENS = 48
@@ -130,7 +130,7 @@ def free_port() -> int:
 def _merged(model: str) -> Iterator[Path]:
     """A plain model folder of a run, while it is needed."""
     with tempfile.TemporaryDirectory() as parent:
-        folder, run = Path(parent, "plain"), open_source(model).folder or model
+        folder, run = Path(parent, "plain"), resolve_answerer(model).folder or model
         subprocess.run([sys.executable, "-m", "palmette", "merge", str(run), "--out", str(folder)], check=True)
         yield folder
 

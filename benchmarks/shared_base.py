@@ -27,7 +27,7 @@ import psutil
 import torch
 from safetensors.torch import load_file, save_file
 
-from palmette.inference.names import open_source, run_path
+from palmette.inference.names import resolve_answerer, run_path
 from palmette.inference.together import open_together
 from palmette.serving.documents import document_of
 from palmette.serving.model_thread import open_models
@@ -59,7 +59,7 @@ def one(folder: Path, number: int, *, shared: bool) -> dict[str, Any]:
     process, names = psutil.Process(), [str(folder / f"run-{index}") for index in range(number)]
     before = process.memory_full_info()
     started = time.process_time()
-    opened = open_together({name: open_source(name) for name in names}, fewest=2 if shared else number + 1)
+    opened = open_together({name: resolve_answerer(name) for name in names}, fewest=2 if shared else number + 1)
     loaded = time.process_time() - started
     models = open_models(opened, 16_384)
     document = document_of(DOCUMENT)

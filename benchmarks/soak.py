@@ -36,7 +36,7 @@ from servers import Running, palmette_server
 
 from palmette.data.records import Document
 from palmette.data.source import read_data
-from palmette.inference.names import open_source
+from palmette.inference.names import resolve_answerer
 from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.qa_prompt import QaPrompt, load_prompt
 
@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--kept-tokens", type=int, default=4096, help="of documents, so few that memory is full early")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    recipe = open_source(options.model).recipe
+    recipe = resolve_answerer(options.model).recipe
     prompt = load_prompt(recipe.prompt.name if recipe is not None else "plain")
     documents = [one for one in read_data(options.data).documents if one.questions]
     tally, started = Tally(), time.monotonic()

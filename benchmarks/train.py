@@ -49,7 +49,8 @@ from workload import Documents, Workload
 
 from palmette.data.source import read_source
 from palmette.model.embedded import DEFAULT_MODEL
-from palmette.model.loading import fast_dtype, load_tokenizer
+from palmette.model.loading import fast_dtype
+from palmette.model.tokenizer import load_tokenizer
 from palmette.run import machine, write_json
 
 TRL_VERSION = "1.16.0"

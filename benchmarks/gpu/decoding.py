@@ -28,7 +28,8 @@ from palmette.model.attention import BACKENDS
 from palmette.model.embedded import DEFAULT_MODEL
 from palmette.model.flex import use_flex
 from palmette.model.forward import score_tokens
-from palmette.model.loading import load_model, tokenizer_folder
+from palmette.model.loading import load_model
+from palmette.model.tokenizer import tokenizer_folder
 from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling
 from palmette.synth.tokenizer import ModelSize, model_config, train_tokenizer

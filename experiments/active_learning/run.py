@@ -31,8 +31,8 @@ from palmette import run  # noqa: E402
 from palmette.config.recipes import Recipe  # noqa: E402
 from palmette.data.records import DataSet, Document, Question  # noqa: E402
 from palmette.data.source import read_source  # noqa: E402
+from palmette.decode.effort import Effort  # noqa: E402
 from palmette.decode.prediction import Prediction  # noqa: E402
-from palmette.decode.span_decoder import Effort  # noqa: E402
 from palmette.errors import DataError, PalmetteError  # noqa: E402
 from palmette.evaluate.squad import Evaluation, evaluate_squad  # noqa: E402
 from palmette.inference.answerer import Answerer, load_answerer  # noqa: E402

@@ -31,8 +31,8 @@ from palmette.config.recipes import read_settings  # noqa: E402
 from palmette.data.records import Document  # noqa: E402
 from palmette.data.source import read_source  # noqa: E402
 from palmette.data.squad import dump_squad  # noqa: E402
+from palmette.decode.effort import Effort  # noqa: E402
 from palmette.decode.posterior import Decision  # noqa: E402
-from palmette.decode.span_decoder import Effort  # noqa: E402
 from palmette.errors import DataError, PalmetteError  # noqa: E402
 from palmette.evaluate.squad import evaluate_squad  # noqa: E402
 from palmette.inference.answerer import load_answerer  # noqa: E402

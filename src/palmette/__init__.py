@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from palmette.data.records import Answer, Document, Question
     from palmette.data.source import read_data
+    from palmette.decode.effort import Effort
     from palmette.decode.posterior import Decision
     from palmette.decode.prediction import Candidate, Prediction
-    from palmette.decode.span_decoder import Effort
     from palmette.errors import PalmetteError
     from palmette.evaluate.answers import evaluate
     from palmette.evaluate.squad import Evaluation
@@ -70,7 +70,7 @@ _DEFINED_IN = {
     "Candidate": "palmette.decode.prediction:Candidate",
     "Decision": "palmette.decode.posterior:Decision",
     "Document": "palmette.data.records:Document",
-    "Effort": "palmette.decode.span_decoder:Effort",
+    "Effort": "palmette.decode.effort:Effort",
     "Evaluation": "palmette.evaluate.squad:Evaluation",
     "FieldResult": "palmette.extraction.values:FieldResult",
     "FieldValue": "palmette.extraction.values:FieldValue",

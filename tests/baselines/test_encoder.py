@@ -209,7 +209,7 @@ def test_the_command_trains_and_evaluates(
     train, run = squad_file(tmp_path / "train.json"), tmp_path / "run"
     for name in ("test", "dev"):
         (tmp_path / f"{name}.json").write_text(train.read_text().replace("Harbour", name))
-    reading = ["--max-tokens", "40", "--stride", "8"]
+    reading = ["--window-tokens", "40", "--stride", "8"]
     words = ["baseline", "encoder", "--data", tmp_path / "test.json"]
     learn = ["--train", train, "--encoder", encoder_folder, "--epochs", "60", "--learning-rate", "3e-3"]
     assert palmette(monkeypatch, *words, *learn, *reading, "--batch-size", "3", "--out", run) == 0

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from palmette.data.records import Answer, Document, Question
+from palmette.decode.effort import Effort
 from palmette.decode.long_document import FirstLook, LongDocument
-from palmette.decode.ranking import WindowRanking
-from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.decode.span_decoder import SpanDecoder
+from palmette.decode.window_prior import WindowPrior
 from tests.support.models import tiny_llama
 from tests.support.paths import ROOT
 
@@ -63,10 +64,10 @@ def test_scores_that_are_known_give_what_an_open_document_gives(bench: ModuleTyp
     document = Document("d", " ".join(f"The ferry {name} leaves at {i}." for i, name in enumerate("abcdefgh")), ())
     asked = [Question("0", "When does ferry g leave?")]
     known = bench.scores_of_all(decoder, document, asked)
-    ranking = WindowRanking(document.text, decoder.windows(document.text))
+    window_prior = WindowPrior(document.text, decoder.windows(document.text))
     read = set()
     for look in (FirstLook(0, 1, 1, 0.0), FirstLook(0, 4, 2, 0.3), FirstLook(0, 4, 2, 0.0), None):
-        got = bench.looked(asked[0], known["0"], look, ranking, decoder.decision)
+        got = bench.looked(asked[0], known["0"], look, window_prior, decoder.decision)
         opened = LongDocument(decoder, document, first_look=look)
         want = decoder.decision.decide(opened.posteriors(asked)["0"])
         assert (got.text, got.num_read, got.num_windows) == (want.text, want.num_read, opened.num_windows)

@@ -30,7 +30,9 @@ def test_a_ranking_is_printed_and_written(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, votes: str, capsys: Any
 ) -> None:
     out = tmp_path / "ranking"
-    assert palmette(monkeypatch, "arena", "rank", votes, "--by", "language", "--samples", "20", "--out", str(out)) == 0
+    assert (
+        palmette(monkeypatch, "arena", "rank", votes, "--by", "language", "--resamples", "20", "--out", str(out)) == 0
+    )
     said = capsys.readouterr().out
     assert said.index("elm") < said.index("<b>fir</b>") < said.index("oak")
     assert "60 votes of 30 voters." in said

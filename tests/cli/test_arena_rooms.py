@@ -56,7 +56,7 @@ def test_from_models_to_a_ranking(
                 [turn] = asked["turns"]
                 body = {"asked": asked["key"], "said": "left" if turn["left"] == "Yes." else "right", "seconds": 1.0}
                 assert client.post("/api/arena/votes", json=body).status_code == 200
-    assert palmette(monkeypatch, "arena", "rank", out, "--samples", "0") == 0
+    assert palmette(monkeypatch, "arena", "rank", out, "--resamples", "0") == 0
     said = capsys.readouterr().out
     assert "4 votes of 2 voters." in said
     assert said.index("fir") < said.index(tiny_folder.name)
@@ -65,7 +65,7 @@ def test_from_models_to_a_ranking(
     assert "4 votes" in capsys.readouterr().out
     rows = [json.loads(line) for line in votes.read_text(encoding="utf-8").splitlines()]
     assert [row["winner"] for row in rows] == ["model_a" if row["model_a"] == "fir" else "model_b" for row in rows]
-    assert palmette(monkeypatch, "arena", "rank", votes, "--samples", "0", "--style") == 0
+    assert palmette(monkeypatch, "arena", "rank", votes, "--resamples", "0", "--style") == 0
     assert palmette(monkeypatch, "arena", "export", out, "--out", votes) == 2
 
 

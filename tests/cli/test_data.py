@@ -13,6 +13,7 @@ import pytest
 from palmette.data.example_files import example_names
 from palmette.train.stages import STAGES
 from tests.support.command import palmette
+from tests.support.paths import SOURCE
 
 BAD = [
     {"question": "When?", "context": "At 7:40.", "answers": ["7:40"]},
@@ -54,7 +55,7 @@ def test_tokens_are_counted_where_a_tokenizer_is_at_hand(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The built-in data for choosing have 20 documents, each with a tree of its own."""
-    monkeypatch.setattr("palmette.model.loading.tokenizer_folder", lambda: tiny_folder)
+    monkeypatch.setattr("palmette.model.tokenizer.tokenizer_folder", lambda: tiny_folder)
     assert palmette(monkeypatch, "data", "check", "builtin:dev") == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "trunks 20, " in shown
@@ -64,9 +65,27 @@ def test_tokens_are_counted_where_a_tokenizer_is_at_hand(
     report = json.loads(capsys.readouterr().out)
     assert (report["tokens"]["row_tokens"], report["tokens"]["trees"]["count"]) == (4096, 20)
     assert "records" not in report
-    monkeypatch.setattr("palmette.model.loading.tokenizer_folder", lambda: None)
+    monkeypatch.setattr("palmette.model.tokenizer.tokenizer_folder", lambda: None)
     assert palmette(monkeypatch, "data", "check", "builtin:dev", "--json") == 0
     assert json.loads(capsys.readouterr().out)["tokens"] is None
+
+
+def test_tokens_are_counted_without_torch(tiny_folder: Path) -> None:
+    code = (
+        "import sys\n"
+        "from palmette.cli.main import main\n"
+        "from palmette.model import tokenizer\n"
+        f"tokenizer.tokenizer_folder = lambda: {str(tiny_folder)!r}\n"
+        "sys.argv = ['palmette', 'data', 'check', 'builtin:dev']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    assert "tokens at the median" in said
+    assert said.splitlines()[-1] == "False"
 
 
 @pytest.mark.parametrize("stage", STAGES)

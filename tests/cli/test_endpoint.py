@@ -93,7 +93,7 @@ def test_ctrl_c_keeps_what_was_answered(
 
 def test_commands_share_the_options_of_an_endpoint() -> None:
     """Both commands have them all, with the same help. The longest completion alone differs."""
-    names = "url model_name key_variable max_tokens temperature parameter concurrency requests_per_minute timeout"
+    names = "url model_name key_variable max_new_tokens temperature parameter concurrency requests_per_minute timeout"
     names += " max_retries price_in price_out cache"
     root = typer.main.get_command(app)
     one, two = (
@@ -106,8 +106,8 @@ def test_commands_share_the_options_of_an_endpoint() -> None:
             two[name].required,
             two[name].help,
         )
-        assert name == "max_tokens" or one[name].default == two[name].default
-    assert (one["max_tokens"].default, two["max_tokens"].default) == (256, 512)
+        assert name == "max_new_tokens" or one[name].default == two[name].default
+    assert (one["max_new_tokens"].default, two["max_new_tokens"].default) == (256, 512)
     assert one["url"].opts == ["--endpoint"]
 
 
@@ -118,7 +118,7 @@ def test_options_become_settings(
     monkeypatch.setenv("THE_KEY", KEY)
     server.acts = [Act(delay=1.0)]
     server.answer = lambda request: says("{}", usage={"prompt_tokens": 2, "completion_tokens": 3})
-    words = "--key-variable THE_KEY --max-tokens 9 --temperature 0.5 --concurrency 1 --requests-per-minute 6000"
+    words = "--key-variable THE_KEY --max-new-tokens 9 --temperature 0.5 --concurrency 1 --requests-per-minute 6000"
     words += " --timeout 0.2 --max-retries 0 --price-in 10 --price-out 1 --allow-failures --limit 1"
     data, out = squad_file(tmp_path / "a.json"), tmp_path / "out"
     assert evaluate(server, data, out, monkeypatch, *words.split(), "--cache", str(tmp_path / "elsewhere")) == 0

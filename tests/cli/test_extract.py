@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from palmette.decode.effort import Effort
 from palmette.decode.posterior import Decision
-from palmette.decode.span_decoder import Effort
 from palmette.errors import DataError, RunError
 from palmette.extraction.job import extract, extract_files, lines_of, read_results
 from palmette.extraction.promise import Promise

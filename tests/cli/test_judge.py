@@ -23,7 +23,7 @@ def test_a_judge_is_validated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, c
     judge = ["model_b", "model_a"] * 2 + people[4:]
     judged, voted = write(tmp_path / "judge.jsonl", judge), write(tmp_path / "people.jsonl", people)
     out = tmp_path / "validation.json"
-    assert palmette(monkeypatch, "judge", "validate", judged, voted, "--out", str(out), "--samples", "200") == 0
+    assert palmette(monkeypatch, "judge", "validate", judged, voted, "--out", str(out), "--resamples", "200") == 0
     said = capsys.readouterr().out
     assert "the judge may rank models" in said
     assert "40 comparisons that both judged, 40 of them without a tie." in said
@@ -31,7 +31,7 @@ def test_a_judge_is_validated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, c
     assert record["figures"]["agreement"]["value"] == pytest.approx(0.9)
     assert record["figures"]["kappa_decided"]["value"] == pytest.approx(0.8)
     assert record["trusted"]
-    words = ("judge", "validate", judged, voted, "--samples", "200", "--floor", "0.85")
+    words = ("judge", "validate", judged, voted, "--resamples", "200", "--floor", "0.85")
     assert palmette(monkeypatch, *words) == 0
     assert "refused for leaderboards" in capsys.readouterr().out
 
@@ -41,7 +41,7 @@ def test_an_interval_that_does_not_exist_is_not_called_too_low(
 ) -> None:
     judged = write(tmp_path / "judge.jsonl", ["tie", "tie"])
     voted = write(tmp_path / "people.jsonl", ["model_a", "tie"])
-    assert palmette(monkeypatch, "judge", "validate", judged, voted, "--samples", "20") == 0
+    assert palmette(monkeypatch, "judge", "validate", judged, voted, "--resamples", "20") == 0
     said = capsys.readouterr().out
     assert "There is no interval of kappa without ties: the judge is refused for leaderboards." in said
     assert "below" not in said
@@ -69,7 +69,7 @@ def test_win_rates_of_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ca
     ]
     path, out = tmp_path / "preferences.jsonl", tmp_path / "rates.json"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    assert palmette(monkeypatch, "eval", "alpaca", str(path), "--samples", "5", "--out", str(out)) == 0
+    assert palmette(monkeypatch, "eval", "alpaca", str(path), "--resamples", "5", "--out", str(out)) == 0
     said = capsys.readouterr().out
     assert said.index("elm") < said.index("oak")
     assert "In percent of 4 items, against fir." in said
@@ -108,5 +108,5 @@ def test_pairs_are_judged_and_can_be_validated(
     votes = tmp_path / "votes.jsonl"
     columns = ("question_id", "turn", "model_a", "model_b", "winner")
     votes.write_text("".join(json.dumps({key: row[key] for key in columns}) + "\n" for row in found), encoding="utf-8")
-    assert palmette(monkeypatch, "judge", "validate", str(out), str(votes), "--samples", "20") == 0
+    assert palmette(monkeypatch, "judge", "validate", str(out), str(votes), "--resamples", "20") == 0
     assert "agreement with people, %" in capsys.readouterr().out

@@ -105,7 +105,7 @@ def test_helps_name_values_in_words(words: tuple[str, ...]) -> None:
 def test_several_values_of_an_argument_have_dots_once() -> None:
     shown = CliRunner().invoke(app, ["predict", "--help"]).output
     assert " {SOURCE}... {OUT}" in shown
-    assert "SOURCE...  A file" in shown
+    assert re.search(r"^  SOURCE\.\.\.  \w", shown, re.M)
 
 
 @pytest.mark.parametrize("command", list(ALL.values()), ids=IDS)

@@ -229,9 +229,9 @@ def test_the_budget_of_questions_ends_a_search(
         half = json.loads((out / "search" / "base" / "metrics.json").read_text())["total"]
         again = tmp_path / "again"
         budget = str(3 * half - 1)  # for the base and one variation
-        assert palmette(monkeypatch, *search(server, tiny_folder, again, "--questions", budget, calls=9)) == 0
+        assert palmette(monkeypatch, *search(server, tiny_folder, again, "--answers", budget, calls=9)) == 0
         # Enough for the base alone, of which nothing would follow.
-        base_only = search(server, tiny_folder, tmp_path / "few", "--questions", str(2 * half - 1))
+        base_only = search(server, tiny_folder, tmp_path / "few", "--answers", str(2 * half - 1))
         assert palmette(monkeypatch, *base_only) == 2
     assert not (tmp_path / "few").exists()
     assert json.loads((again / "search.json").read_text())["num_calls"] == 1
@@ -248,7 +248,7 @@ def test_mistakes_are_one_line(tiny_folder: Path, tmp_path: Path, monkeypatch: p
     with ChatServer(teacher) as server:
         for given, said in (
             (["--final", "builtin:test"], "shares"),
-            (["--questions", "3"], "the search may ask 3"),
+            (["--answers", "3"], "the search may ask 3"),
             (["--data", few], "cannot be split into two halves"),
         ):
             assert palmette(monkeypatch, *search(server, tiny_folder, tmp_path / "out", *given)) == 2

@@ -19,6 +19,7 @@ from palmette.data.general import hashes, passages
 from palmette.data.source import read_source
 from palmette.errors import DataError
 from tests.support.command import palmette
+from tests.support.data import arrow_file
 
 TEXTS = ["The kiln was fired at nine.", "Zwölf Öfen\nund ein Turm.", "Pier 3 🐦"]
 ROWS = [{"text": text, "n": number} for number, text in enumerate(TEXTS)]
@@ -37,8 +38,7 @@ def write(path: Path) -> Path:
     if path.suffixes[-1] == ".parquet":
         pa.parquet.write_table(table, path)
     elif path.suffix == ".arrow":
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
+        arrow_file(path, ROWS)
     elif path.suffix == ".gz":
         text = json.dumps(ROWS) if path.suffixes[-2] == ".json" else LINES
         path.write_bytes(gzip.compress(text[:40].encode()) + gzip.compress(text[40:].encode()))
@@ -67,9 +67,7 @@ def test_rows_are_read_from_every_kind_of_file(name: str, tmp_path: Path) -> Non
 
 
 def test_an_arrow_file_is_read_like_an_arrow_stream(tmp_path: Path) -> None:
-    table = pa.Table.from_pylist(ROWS)
-    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+    arrow_file(tmp_path / "a.arrow", ROWS, stream=False)
     assert read(tmp_path / "a.arrow") == TEXTS
 
 

@@ -19,6 +19,7 @@ from palmette.data.showing import show_data
 from palmette.errors import DataError
 from palmette.tasks.chat import Chat
 from palmette.tree.chat import ChatTemplate
+from tests.support.data import arrow_file
 
 SAID = [("user", "When?"), ("assistant", "At 7:40.")]
 ASKED = [{"role": "user", "content": "When?"}]
@@ -93,8 +94,7 @@ def test_each_kind_of_file_holds_them(name: str, tmp_path: Path) -> None:
     if name.endswith("parquet"):
         pa.parquet.write_table(table, path)
     elif name.endswith("arrow"):
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
+        arrow_file(path, rows)
     else:
         text = json.dumps(rows) if ".json" in path.suffixes else "".join(json.dumps(row) + "\n" for row in rows)
         path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())

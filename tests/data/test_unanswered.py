@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from palmette.data.inputs import QuestionFile
 from palmette.data.source import read_source
 from palmette.data.unanswered import read_to_judge
 from palmette.errors import DataError
-from tests.support.data import squad_file
+from tests.support.data import arrow_file, squad_file
 
 FERRY, TOWER = "The ferry leaves at 7:40.", "The tower is granite."
 
@@ -40,6 +41,20 @@ def test_rows_may_name_a_file_and_tables_are_read_too(tmp_path: Path) -> None:
     (tmp_path / "asked.csv").write_text("document,question\nferry.txt,When?\nferry.txt,Where?\n")
     [document] = read_to_judge(str(tmp_path / "asked.csv")).documents
     assert (document.text.strip(), document.title, len(document.questions)) == (FERRY, "ferry.txt", 2)
+
+
+def test_arrow_files_are_read_with_answers_and_without(tmp_path: Path) -> None:
+    asked = [{"question": "When?", "context": FERRY}, {"question": "Of what?", "context": TOWER}]
+    name = arrow_file(tmp_path / "asked.arrow", asked)
+    found = [(one.text, [(asked.id, asked.text) for asked in one.questions]) for one in read_to_judge(name).documents]
+    assert found == [(FERRY, [("row-1", "When?")]), (TOWER, [("row-2", "Of what?")])]
+    answers = [[{"text": "7:40", "answer_start": 20}], []]
+    known = [{**row, "answers": one} for row, one in zip(asked, answers, strict=True)]
+    answered = arrow_file(tmp_path / "answered.arrow", known)
+    assert read_to_judge(answered) == read_source(answered)
+    assert QuestionFile(name).count() == 2
+    with QuestionFile(name).open() as rows:
+        assert [(row.line, row.question, row.context) for row in rows] == [(1, "When?", FERRY), (2, "Of what?", TOWER)]
 
 
 def test_known_answers_are_read_and_checked_as_always(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from palmette.data.records import Document, Question
+from palmette.decode.effort import Effort
 from palmette.decode.long_document import FirstLook, LongDocument
 from palmette.decode.posterior import Decision
 from palmette.decode.prefix_cache import PrefixCache, States
-from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.decode.span_decoder import SpanDecoder
 from palmette.errors import PackingError
 from palmette.tasks.extractive_qa import Reasoning
 from palmette.tasks.qa_prompt import load_prompt

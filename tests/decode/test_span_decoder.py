@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from palmette.data.records import Document, Question
+from palmette.decode.effort import Effort
 from palmette.decode.posterior import Decision
 from palmette.decode.prefix_cache import PrefixCache
-from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.decode.span_decoder import SpanDecoder
 from palmette.decode.spans import cut_windows, words
 from palmette.errors import DataError, ModelError, PackingError
 from palmette.tasks.extractive_qa import ExtractiveQa

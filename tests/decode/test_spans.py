@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from palmette.data.records import Answer, Document, Question
 from palmette.data.source import read_source
 from palmette.data.text import MARKS, SPACE, is_mark
+from palmette.decode.effort import Effort
 from palmette.decode.reachability import count_unlearnable, count_unreachable, report_unreachable
-from palmette.decode.span_decoder import Effort
 from palmette.decode.spans import cut_windows, unreachable, words
 from tests.support.spans import plain_spans, texts
 

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from palmette.data.records import Question
+from palmette.decode.effort import Effort
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
-from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.decode.span_decoder import SpanDecoder
 from palmette.endpoint.decoder import EndpointDecoder
 from palmette.errors import DataError, ModelError
 from palmette.model.forward import logits_at

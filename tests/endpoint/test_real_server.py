@@ -88,7 +88,7 @@ def test_a_real_server(llama_server: str, tmp_path: Path, monkeypatch: pytest.Mo
     wrong = Client(Endpoint(llama_server + "/nowhere", "any"))
     with pytest.raises(EndpointError, match=re.escape("no chat completions: status 404")):
         wrong.complete(user("hello"))
-    words = ("--endpoint", llama_server, "--model-name", "any", "--max-tokens", "24", "--max-words", "60")
+    words = ("--endpoint", llama_server, "--model-name", "any", "--max-new-tokens", "24", "--max-words", "60")
     out = tmp_path / "rationales.jsonl"
     code = palmette(monkeypatch, "synth", "rationales", tmp_path / "a.json", "--out", out, *words)
     report = json.loads((tmp_path / "rationales.jsonl.report.json").read_text())

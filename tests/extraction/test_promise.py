@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from palmette.data.records import Answer, Document, Question
+from palmette.decode.effort import Effort
 from palmette.decode.posterior import Decision
-from palmette.decode.span_decoder import Effort
 from palmette.errors import DataError
 from palmette.evaluate.calibration import Case
 from palmette.evaluate.guarantee import smallest_sample

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from palmette.data.records import Document, Question
+from palmette.decode.effort import Effort
 from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Candidate
-from palmette.decode.span_decoder import Effort, SpanDecoder, options_of
+from palmette.decode.span_decoder import SpanDecoder, options_of
 from palmette.extraction.reading import FieldDecoder, FieldPrediction, chosen, listed
 from palmette.extraction.schema import Field, Schema
 from palmette.tasks.extractive_qa import ExtractiveQa

@@ -104,8 +104,11 @@ def test_the_command_fits_thresholds_first(
     words += ["--labelled", labelled(tmp_path, 8)]
     assert palmette(monkeypatch, *words, "--cost-wrong", "3", "--target-error", "0.1") == 2
     assert "give --target-error or --cost-wrong" in capsys.readouterr().err
-    assert palmette(monkeypatch, *words, "--cost-wrong", "0.5") == 2
+    nothing_else = ["--labelled", tmp_path / "none.csv", "--model", "no-such-model"]
+    assert palmette(monkeypatch, *words, *nothing_else, "--cost-wrong", "0.5") == 2
     assert "the cost of a wrong answer is 0.5" in capsys.readouterr().err
+    assert palmette(monkeypatch, *words, *nothing_else, "--target-error", "1") == 2
+    assert "the target error is 1.0" in capsys.readouterr().err
     assert palmette(monkeypatch, *words, "--cost-wrong", "3") == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "a wrong value costs 3, and leaving out one that a document holds costs 1" in said

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from palmette.errors import ModelError, RunError
-from palmette.inference.names import Kind, locate, model_kind, open_source, resolve_model, resolve_run
+from palmette.inference.names import Kind, locate, model_kind, resolve_answerer, resolve_model, resolve_run
 from tests.support.paths import SOURCE
 
 
@@ -169,10 +169,10 @@ def test_a_folder_without_a_model_is_refused_before_anything_is_loaded(
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "runs" / "quickstart", "adapter")
     with pytest.raises(ModelError, match=r"the folder 'runs' is no run and no model\. Did you mean runs/quickstart"):
-        open_source("runs")
+        resolve_answerer("runs")
     (tmp_path / "other").mkdir()
     with pytest.raises(ModelError, match=r"the folder 'other' is no run and no model\. Give the folder of a run"):
-        open_source("other")
+        resolve_answerer("other")
 
 
 # Files of the package that may ask whether a folder is a run: it itself, and those that look at runs and not at models.

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from palmette.decode.effort import Effort
 from palmette.decode.long_document import FirstLook
 from palmette.decode.prediction import Prediction
-from palmette.decode.span_decoder import Effort
 from palmette.errors import DataError
 from palmette.inference.answerer import Answerer, asked_document, load_answerer
 from palmette.inference.session import Session, unread_note

@@ -12,7 +12,7 @@ import pytest
 
 from palmette.errors import RunError
 from palmette.inference.answerer import load_answerer, open_answerer
-from palmette.inference.names import open_source, runs_in
+from palmette.inference.names import resolve_answerer, runs_in
 from palmette.inference.together import FEWEST, open_together
 from tests.support.serving import Serving, serving
 from tests.support.shared import runs_like
@@ -27,9 +27,9 @@ def runs(sft_run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_they_share_a_base_and_answer_as_each_does_alone(runs: list[Path], tiny_folder: Path) -> None:
-    base = open_source(tiny_folder)
+    base = resolve_answerer(tiny_folder)
     base = replace(base, section=base.section.model_copy(update={"dtype": "float32"}))
-    sources = {**{str(run): open_source(run) for run in runs}, "base": base}
+    sources = {**{str(run): resolve_answerer(run) for run in runs}, "base": base}
     names = list(sources)
     expected = {name: open_answerer(source).answer(TEXT, QUESTIONS) for name, source in sources.items()}
     assert len(set(expected.values())) == len(names), "all answer alike, so nothing is shown"
@@ -49,7 +49,7 @@ def test_few_models_and_other_bases_are_loaded_each_for_itself(
     runs: list[Path], tiny_folder: Path, tokenizer: Any, tmp_path: Path
 ) -> None:
     """A base of other weights, a base under another attention, and as many of one base as take no less memory."""
-    few = open_together({str(run): open_source(run) for run in runs[: FEWEST - 1]})
+    few = open_together({str(run): resolve_answerer(run) for run in runs[: FEWEST - 1]})
     assert len({id(one.answerer.loaded.model) for one in few.values()}) == FEWEST - 1
     assert not any(one.shared for one in few.values())
     other = tmp_path / "other"
@@ -57,7 +57,7 @@ def test_few_models_and_other_bases_are_loaded_each_for_itself(
     with_other_weights = {name: value + 0.01 for name, value in model.state_dict().items()}
     model.save_pretrained(other, state_dict=with_other_weights)
     tokenizer.save_pretrained(other)
-    opened = open_together({name: open_source(name) for name in (*map(str, runs), str(other))})
+    opened = open_together({name: resolve_answerer(name) for name in (*map(str, runs), str(other))})
     assert opened[str(runs[0])].shared
     assert not opened[str(other)].shared
 
@@ -79,7 +79,7 @@ def test_an_answer_over_http_does_not_depend_on_what_else_is_served(runs: list[P
         with serving({run.name: load_answerer(run)}) as served:
             alone[run.name] = [said(served, run.name, *one) for one in bodies]
     assert len({json.dumps(one) for one in alone.values()}) == len(runs)
-    opened = open_together({run.name: open_source(run) for run in runs})
+    opened = open_together({run.name: resolve_answerer(run) for run in runs})
     assert all(one.shared for one in opened.values())
     with serving(opened) as served, ThreadPoolExecutor(9) as pool:
         waiting = {

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from palmette.decode.effort import Effort
 from palmette.decode.prefix_cache import States
-from palmette.decode.span_decoder import Effort
 from palmette.errors import PalmetteError
 from palmette.inference import window_store as module
 from palmette.inference.answerer import Answerer, load_answerer

@@ -11,7 +11,7 @@ import pytest
 from palmette.endpoint.settings import Endpoint
 from palmette.errors import DataError
 from palmette.judge.pairs import read_pairs
-from palmette.judge.spec import read_judge
+from palmette.judge.spec import read_endpoint, read_judge
 from palmette.judge.wording import load_judge_prompt
 
 PROMPT = {
@@ -88,6 +88,23 @@ def test_bad_judges_are_named(tmp_path: Path, text: str, said: str) -> None:
     path.write_text(text)
     with pytest.raises(DataError, match=said):
         read_judge(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[model", "cannot read the endpoint"),
+        ("{url: a, model: b}", "describes no endpoint. It needs the key 'endpoint'"),
+        ("{endpoint: {url: a, model: b}, reward: c}", "unknown key 'reward'. Known are endpoint and prompt"),
+        ("endpoint: {url: a}", "no 'url' or no 'model'"),
+    ],
+)
+def test_bad_endpoints_are_named_as_such(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=said) as refused:
+        read_endpoint(str(path))
+    assert "judge" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

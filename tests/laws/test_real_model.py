@@ -12,7 +12,8 @@ import torch
 
 from palmette.data.records import Document, Question
 from palmette.data.source import read_source
-from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.decode.effort import Effort
+from palmette.decode.span_decoder import SpanDecoder
 from palmette.decode.spans import words
 from palmette.errors import ModelError
 from palmette.model.blocks import query_blocks

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palmette.data.records import Document, Question
-from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.decode.effort import Effort
+from palmette.decode.span_decoder import SpanDecoder
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import load_prompt
 from palmette.tree.chat import ChatTemplate

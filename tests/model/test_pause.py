@@ -14,9 +14,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from palmette.decode.effort import Effort
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
-from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.decode.span_decoder import SpanDecoder
 from palmette.errors import DataError, ModelError, RecipeError, RunError
 from palmette.inference.answerer import load_answerer
 from palmette.model.files import PAUSE_WEIGHTS

@@ -14,7 +14,7 @@ from palmette.errors import ModelError
 from palmette.inference import base
 from palmette.inference.answerer import load_answerer
 from palmette.inference.base import load_merged, load_section
-from palmette.inference.names import open_source
+from palmette.inference.names import resolve_answerer
 from palmette.model.loading import LoadedModel, merge_lora
 from palmette.model.prepared import VARIABLE
 
@@ -53,7 +53,7 @@ def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
 
 
 def test_merged_weights_are_made_once_and_are_the_same_bit_for_bit(sft_run: Path, merges: list[str]) -> None:
-    source = open_source(sft_run)
+    source = resolve_answerer(sft_run)
     expected = state(merge_lora(load_section(source.section, source.adapter)).model)
     first, second = load_merged(source), load_merged(source)
     assert len(merges) == 1
@@ -73,7 +73,7 @@ def test_answers_are_the_same(sft_run: Path, merges: list[str]) -> None:
 
 
 def test_an_entry_belongs_to_its_user_alone(sft_run: Path) -> None:
-    load_merged(open_source(sft_run))
+    load_merged(resolve_answerer(sft_run))
     (entry,) = entries()
     for path in (entry.parent, entry, *entry.iterdir()):
         assert not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO), path
@@ -83,7 +83,7 @@ def test_an_entry_belongs_to_its_user_alone(sft_run: Path) -> None:
 def test_anything_else_is_merged_again(what: str, sft_run: Path, tmp_path: Path, merges: list[str]) -> None:
     """The copies differ in a file's content alone: one weight of the adapter, or the base's configuration."""
     run = Path(shutil.copytree(sft_run, tmp_path / "run"))
-    source = open_source(run)
+    source = resolve_answerer(run)
     load_merged(source)
     if what == "adapter":
         config = run / "adapter" / "adapter_config.json"
@@ -102,7 +102,7 @@ def test_anything_else_is_merged_again(what: str, sft_run: Path, tmp_path: Path,
 
 
 def test_a_base_is_kept_only_if_it_is_cast(tiny_folder: Path, tmp_path: Path) -> None:
-    source = open_source(tiny_folder)
+    source = resolve_answerer(tiny_folder)
     for dtype, count in (("float32", 0), ("bfloat16", 1), ("bfloat16", 1)):
         section = source.section.model_copy(update={"dtype": dtype})
         loaded = load_merged(type(source)(source.name, "folder", section))
@@ -113,7 +113,7 @@ def test_a_base_is_kept_only_if_it_is_cast(tiny_folder: Path, tmp_path: Path) ->
 
 
 def test_damaged_weights_are_made_again(sft_run: Path, merges: list[str]) -> None:
-    source = open_source(sft_run)
+    source = resolve_answerer(sft_run)
     expected = state(load_merged(source).model)
     (entry,) = entries()
     weights = entry / "model.safetensors"
@@ -125,7 +125,7 @@ def test_damaged_weights_are_made_again(sft_run: Path, merges: list[str]) -> Non
 
 
 def test_an_interrupted_or_foreign_entry_counts_for_nothing(sft_run: Path, merges: list[str]) -> None:
-    source = open_source(sft_run)
+    source = resolve_answerer(sft_run)
     load_merged(source)
     (entry,) = entries()
     (entry / "model.safetensors").chmod(0o666)
@@ -139,7 +139,7 @@ def test_an_interrupted_or_foreign_entry_counts_for_nothing(sft_run: Path, merge
 
 
 def test_the_limit_is_kept(sft_run: Path, merges: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    source = open_source(sft_run)
+    source = resolve_answerer(sft_run)
     for limit, count in (("0", 0), ("0.001", 0), ("100", 1)):
         monkeypatch.setenv(VARIABLE, limit)
         load_merged(source)
@@ -160,7 +160,7 @@ def test_weights_that_would_be_loaded_as_others_are_not_kept(
         return weights
 
     monkeypatch.setattr("palmette.model.prepared.without_pause", off_by_a_bit)
-    load_merged(open_source(sft_run))
+    load_merged(resolve_answerer(sft_run))
     assert entries() == []
 
 
@@ -174,7 +174,7 @@ def test_an_output_layer_of_its_own_survives(sft_run: Path, merges: list[str], m
         return merged
 
     monkeypatch.setattr(base, "merge_lora", untied)
-    first, second = (load_merged(open_source(sft_run)) for _ in range(2))
+    first, second = (load_merged(resolve_answerer(sft_run)) for _ in range(2))
     heads = [loaded.model.get_output_embeddings().weight for loaded in (first, second)]
     assert torch.equal(*heads)
     assert not torch.equal(heads[1], second.model.get_input_embeddings().weight)

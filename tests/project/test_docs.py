@@ -9,6 +9,7 @@ import itertools
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -48,6 +49,19 @@ GUIDES = [
     for page in PAGES
     if _name(page) == "README.md" or (page.parent.name in ("tutorial", "how-to") and page.name != "add-a-stage.md")
 ]
+
+
+def test_every_dependency_has_a_reason() -> None:
+    """Each package that an installation brings is named in the first column of the page, and nothing twice."""
+    with (ROOT / "pyproject.toml").open("rb") as stream:
+        project = tomllib.load(stream)["project"]
+    wanted = [*project["dependencies"], *itertools.chain.from_iterable(project["optional-dependencies"].values())]
+    page = (DOCS / "explanation" / "dependencies.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (.+?) \|", page, flags=re.MULTILINE)
+    named = {name for cell in cells for name in re.findall(r"[\w.-]+", cell)}
+    assert {re.split(r"[<>=\[]", one)[0] for one in wanted} <= named
+    ours = [cell for cell in cells if "`" in cell]
+    assert len(set(ours)) == len(ours)
 
 
 def _lines_of_prose(page: Path) -> list[str]:

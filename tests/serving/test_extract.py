@@ -136,6 +136,10 @@ def test_all_of_a_long_document_is_read_for_a_schema_unless_less_is_asked_for(se
         ({"schema": {"fields": {f"f{i}": f"What is {i}?" for i in range(1001)}}}, "1001 fields"),
         ({"schema": {"properties": {f"f{i}": {"type": "string"} for i in range(1001)}}}, "1001 fields"),
         ({"schema": {"fields": {f"f{i}": {"type": "money"} for i in range(1001)}}}, "1001 fields"),
+        (
+            {"schema": {"fields": {i: {"type": "choice", "options": [str(j) for j in range(501)]} for i in "ab"}}},
+            "1002 options",
+        ),
         ({"schema": {"fields": {"a": "What is \ud800?"}}}, "half a surrogate pair"),
         ({"schema": {"fields": {"a": {"type": "choice", "options": ["\ud800", "b"]}}}}, "half a surrogate pair"),
         ({"schema": SCHEMA, "document_id": "doc-1"}, "document or document_id"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from palmette.arena.folder import read_arena
+from palmette.arena.folder import VOTES, read_arena, write_entries
 from palmette.errors import DataError, RunError
 from palmette.judge import answers
 from palmette.judge.writers import Asked, Writer
@@ -158,6 +158,18 @@ def test_mistakes_are_named(tmp_path: Path, prompts: str) -> None:
     judge.write_text("model: elm", encoding="utf-8")
     with pytest.raises(DataError, match="describes no endpoint"):
         sample_answers(prompts, [str(judge)], tmp_path / "d", FEW)
+
+
+def test_an_arena_of_free_chats_takes_answers(tmp_path: Path, prompts: str) -> None:
+    """`palmette arena serve --chat` begins with a folder of no models, and keeps votes there."""
+    out = tmp_path / "arena"
+    out.mkdir()
+    write_entries(out, [])
+    (out / VOTES).write_bytes(b"votes")
+    given = [answer_file(tmp_path / f"{model}.jsonl", model) for model in ("fir", "elm")]
+    sample_answers(prompts, given, out, FEW)
+    assert list(read_arena(out).entries) == ["fir", "elm"]
+    assert (out / VOTES).read_bytes() == b"votes"
 
 
 def test_two_prompts_of_one_text_keep_the_answers_of_each(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from palmette.endpoint.client import Client
 from palmette.endpoint.settings import Endpoint
+from tests.support.local_server import LocalServer
 
 KEY = "sk-secret-0123456789abcdef"
 
@@ -60,7 +61,7 @@ def fails(status: int, message: str = "", **act: Any) -> Act:
     return Act(status, body=json.dumps({"error": {"message": message, "code": act.pop("code", None)}}).encode(), **act)
 
 
-class ChatServer:
+class ChatServer(LocalServer):
     """The server; use it as a context manager.
 
     Args:
@@ -93,23 +94,12 @@ class ChatServer:
         self.opened = self.closed = 0
         self._keep_alive = keep_alive
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), self._handler())
+        super().__init__(_Server(("127.0.0.1", 0), self._handler()))
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        scheme = "https" if certificate else "http"
-        self.url = f"{scheme}://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self.url = f"{'https' if certificate else 'http'}://{self.address}/v1"
 
     def prompts(self) -> list[str]:
         """The last message of every request."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow
 
 
 def squad_file(path: Path, **changes: Any) -> Path:
@@ -28,6 +31,15 @@ def squad_file(path: Path, **changes: Any) -> Path:
     ]
     path.write_text(json.dumps({"version": "v2.0", "data": [{"title": "Harbour", "paragraphs": paragraphs}]}))
     return path
+
+
+def arrow_file(path: Path, rows: Sequence[Mapping[str, Any]], *, stream: bool = True, batch: int = 5) -> str:
+    """An Arrow stream, as `datasets` saves it, or an Arrow file, in batches that may cut documents. Its name."""
+    table = pyarrow.Table.from_pylist(list(rows))
+    new = pyarrow.ipc.new_stream if stream else pyarrow.ipc.new_file
+    with new(str(path), table.schema) as writer:
+        writer.write_table(table, max_chunksize=batch)
+    return str(path)
 
 
 def chat_file(path: Path, *rows: Any) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from palmette.data.records import Answer, Document, Question
-from palmette.decode.span_decoder import Effort
+from palmette.decode.effort import Effort
 from palmette.model.forward import score_tokens
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import json_escape, load_prompt

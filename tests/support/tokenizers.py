@@ -51,7 +51,9 @@ _SAMPLE = [
 ]
 
 
-def _wrapped(backend: Tokenizer, special: list[str], plain: list[str], bos: str | None, eos: str, template: str | None):
+def _wrapped(
+    backend: Tokenizer, special: list[str], plain: list[str], bos: str | None, eos: str, template: str | None
+) -> PreTrainedTokenizerFast:
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     backend.add_tokens([AddedToken(token, special=False, normalized=False) for token in plain])
     made = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=bos, eos_token=eos, pad_token=eos)

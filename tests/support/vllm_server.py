@@ -13,11 +13,13 @@ import warnings
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
+
+from tests.support.local_server import LocalServer
 
 MAX_MODEL_LEN = 2048
 Choices = Callable[[dict[str, Any]], list[dict[str, Any]]]
@@ -31,7 +33,7 @@ class Refusal(Exception):
         self.status, self.message, self.kind = status, message, kind
 
 
-class VllmStandIn:
+class VllmStandIn(LocalServer):
     """The server; use it as a context manager.
 
     Args:
@@ -65,18 +67,8 @@ class VllmStandIn:
         self.headers: list[dict[str, str]] = []
         self._models: dict[str, Any] = {}
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), self._handler()))
+        self.url = f"http://{self.address}/v1"
 
     def models(self) -> dict[str, Any]:
         """What GET /v1/models gives."""
@@ -126,7 +118,8 @@ class VllmStandIn:
         choices = []
         for index in range(body["n"]):
             generator = torch.Generator().manual_seed(body["seed"] + index)
-            tokens, logprobs = list(body["prompt"]), []
+            tokens: list[int] = list(body["prompt"])
+            logprobs: list[float] = []
             while len(logprobs) < body["max_tokens"] and not (logprobs and tokens[-1] in body["stop_token_ids"]):
                 logprob_V = self._models[body["model"]](torch.tensor([tokens])).logits[0, -1].log_softmax(-1)
                 tokens.append(int(torch.multinomial(logprob_V.exp(), 1, generator=generator)))

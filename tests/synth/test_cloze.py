@@ -188,7 +188,7 @@ def test_the_command_writes_questions_that_training_takes(
     (tmp_path / "docs" / "a.md").write_text(HARBOUR)
     (tmp_path / "docs" / "b.txt").write_text("Once only.")
     out = tmp_path / "new" / "cloze.jsonl"
-    words = ("synth", "cloze", tmp_path / "docs", "--out", out, "--unanswerable", 0)
+    words = ("synth", "cloze", tmp_path / "docs", "--out", out, "--unanswerable-share", 0)
     assert palmette(monkeypatch, *words) == 0
     told = capsys.readouterr().out
     assert "2 questions about 1 passage of 2 documents, 1.0 a document" in told

@@ -338,7 +338,7 @@ def test_a_local_model_writes(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It has learned nothing, so it lists nothing."""
-    words = ("synth", "instruct", "--writer", tiny_folder, "--number", 1, "--max-tokens", 4, "--seed", 3)
+    words = ("synth", "instruct", "--writer", tiny_folder, "--number", 1, "--max-new-tokens", 4, "--seed", 3)
     assert palmette(monkeypatch, *words, "--out", tmp_path / "made.jsonl") == 2
     assert "no task was kept" in capsys.readouterr().err
     report = json.loads((tmp_path / "made.jsonl.report.json").read_text())

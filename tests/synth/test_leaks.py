@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from palmette.corpus.sources import open_source
 from palmette.data.source import read_source
 from palmette.errors import DataError
 from palmette.synth.leaks import check_sources, clear_data, identities, leak_check
+from palmette.synth.passages import read_passages
 from tests.support.command import palmette
 
 HARBOUR = (
@@ -48,9 +51,28 @@ def test_a_set_is_known_by_its_content(docs: Path) -> None:
     assert identities([one]) != identities([squad(docs / "eval2.json", MILL)])
     assert "source" not in identities([one])[0]
     with pytest.raises(DataError, match=r"copy.json is the evaluation set .*eval.json"):
-        check_sources(["builtin:train", str(docs / "copy.json")], [one])
-    check_sources(["builtin:train"], [one])
-    check_sources(["no such file"], [])
+        check_sources([open_source("builtin:train"), open_source(str(docs / "copy.json"))], [one])
+    assert check_sources([open_source("builtin:train")], [one]) == identities([one])
+    assert check_sources([open_source(one)], []) == []
+
+
+def test_files_are_hashed_once(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The documents and the evaluation set, which is one of texts, are two files each."""
+    (docs / "eval").mkdir()
+    for name, text in (("a.txt", f"{HARBOUR} Its ferry leaves each morning."), ("b.txt", MILL[::-1])):
+        (docs / "eval" / name).write_text(text)
+    hashed: list[str] = []
+    real = hashlib.file_digest
+
+    def noted(file: Any, name: str) -> Any:
+        hashed.append(file.name)
+        return real(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", noted)
+    found = read_passages([str(docs / "docs")], most_words=50, against=[str(docs / "eval")])
+    assert sorted(hashed) == sorted(map(str, docs.glob("*/*.txt")))
+    assert len(hashed) == 4
+    assert found.num_dropped["document: in an evaluation set"] == 1
 
 
 def test_eight_words_in_a_row_leak(docs: Path) -> None:

@@ -112,7 +112,7 @@ def test_the_command_makes_conversations_without_seeds(tmp_path: Path, monkeypat
 def test_a_real_local_model_runs(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has learned nothing, so its tasks have no end."""
     monkeypatch.setattr("palmette.synth.instruct.magpie.LONGEST", 8)
-    words = ("synth", "instruct", "--magpie", "--number", 1, "--writer", tiny_folder, "--max-tokens", 4)
+    words = ("synth", "instruct", "--magpie", "--number", 1, "--writer", tiny_folder, "--max-new-tokens", 4)
     palmette(monkeypatch, *words, "--out", tmp_path / "made.jsonl")
     report = json.loads((tmp_path / "made.jsonl.report.json").read_text())
     assert report["listed"] >= 16

@@ -116,6 +116,9 @@ def test_licences_that_are_not_known_are_said() -> None:
     assert told == ["The licence of a.txt is not known. --source-licence puts it into the report."]
     with pytest.raises(DataError, match=r"'c.txt' is no source of this job"):
         Licences(None, ["c.txt=mit"]).record(sources, None)
+    for twice in (["mit", "isc"], ["a.txt=mit", "a.txt=isc"]):
+        with pytest.raises(DataError, match="mit and isc are given as the licence of"):
+            Licences(None, twice).record(sources, None)
 
 
 def test_a_local_writer_states_the_licence_of_its_model(tiny_folder: Path, tmp_path: Path) -> None:

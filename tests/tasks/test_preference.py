@@ -16,7 +16,8 @@ from palmette.data.preference import Comparison, PreferenceError, Verdict, turn_
 from palmette.errors import DataError, ModelError, TemplateError
 from palmette.model.forward import score_tokens
 from palmette.objectives.branches import branch_sum, last_tokens
-from palmette.tasks.preference import PreferenceTrees, grow, labels, mismatched, ranking
+from palmette.tasks.leaf_labels import labels, ranks
+from palmette.tasks.preference import PreferenceTrees, grow, mismatched
 from palmette.train.plan import StepPlan
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches
@@ -174,7 +175,7 @@ def test_packed_branches_are_those_of_rows_of_their_own(style: str, learned: boo
                 branches.row_N.tolist(),
                 branches.last_N.tolist(),
             )
-        rank_N, list_N = ranking(branches)
+        rank_N, list_N = ranks(branches)
         assert rank_N.tolist() == [int(rank) for _, rank in branches.names]
         order = list(branches.by_tree())
         assert [order[number] for number in list_N.tolist()] == [name for name, _ in branches.names]

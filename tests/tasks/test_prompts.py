@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from palmette.cli.main import app
 from palmette.config.recipes import Recipe
 from palmette.data.records import Answer, Document, Question
-from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.decode.effort import Effort
+from palmette.decode.span_decoder import SpanDecoder
 from palmette.errors import DataError, RecipeError
 from palmette.inference.task import recipe_prompt
 from palmette.tasks.extractive_qa import KINDS, ExtractiveQa, learn_weights, qa_messages

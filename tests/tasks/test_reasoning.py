@@ -13,9 +13,10 @@ import pytest
 import torch
 import yaml
 
+from palmette.decode.effort import Effort
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
-from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.decode.span_decoder import SpanDecoder
 from palmette.errors import DataError, ModelError
 from palmette.model.forward import logits_at
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning

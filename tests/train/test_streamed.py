@@ -9,21 +9,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow
 import pytest
 
 from palmette.cache import cache_folder
 from palmette.config.recipes import Recipe, read_section
 from palmette.data import streamed
+from palmette.data.rows import parse_row
 from palmette.data.source import read_source
 from palmette.data.streamed import stream_source
 from palmette.errors import DataError, RecipeError
+from palmette.train import sft
 from palmette.train.plan import StepPlan
 from palmette.train.recipes.rollouts import GrpoRecipe
 from palmette.train.run import train
 from palmette.train.tree_store import FOLDER, StoredTrees
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
+from tests.support.data import arrow_file
 from tests.support.runs import adapter, assert_same, log, quiet
 
 
@@ -38,22 +40,13 @@ def row(document: int, question: int, **changes: Any) -> dict[str, Any]:
     }
 
 
-def arrow(path: Path, rows: list[dict[str, Any]], *, stream: bool = True, batch: int = 5) -> str:
-    """An Arrow stream, as `datasets` saves it, or an Arrow file, in batches that cut documents."""
-    table = pyarrow.Table.from_pylist(rows)
-    new = pyarrow.ipc.new_stream if stream else pyarrow.ipc.new_file
-    with new(str(path), table.schema) as writer:
-        writer.write_table(table, max_chunksize=batch)
-    return str(path)
-
-
 def rows() -> list[dict[str, Any]]:
     return [row(document, question) for document in range(12) for question in range(1 + document % 4)]
 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_documents_are_those_in_memory(tmp_path: Path, stream: bool) -> None:
-    source = arrow(tmp_path / "a.arrow", rows(), stream=stream)
+    source = arrow_file(tmp_path / "a.arrow", rows(), stream=stream)
     held, found = read_source(source), stream_source(source)
     assert len(held.documents) == 12
     assert list(found.documents) == list(held.documents)
@@ -63,6 +56,30 @@ def test_documents_are_those_in_memory(tmp_path: Path, stream: bool) -> None:
     assert list(stream_source(source, limit_documents=5).documents) == list(held.documents[:5])
 
 
+def test_rows_are_parsed_twice(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once to check them and once to build trees. What else the preparation says of them is counted along the way."""
+    given = rows()
+    given[3]["answers"] = [{"text": "ferr", "answer_start": 4}]  # which ends inside a word
+    source = arrow_file(tmp_path / "a.arrow", given)
+    held = read_source(source)
+    parsed: list[int] = []
+
+    def counted(row: dict[str, Any], number: int, *rest: Any) -> Any:
+        parsed.append(number)
+        return parse_row(row, number, *rest)
+
+    monkeypatch.setattr(streamed, "parse_row", counted)
+    values: dict[str, Any] = {
+        "output": str(tmp_path / "run"),
+        "model": {"name": str(tiny_folder), "dtype": "float32"},
+        "data": {"train": [source], "stream": True},
+    }
+    job = sft.prepare(read_section(Recipe, values, "test"), quiet)
+    assert sorted(parsed) == sorted([*range(1, len(given) + 1)] * 2)
+    assert job.fingerprint["data"] == [held.describe()]
+    assert job.fingerprint["unreachable"]["num_unreachable"] == 1
+
+
 def test_bad_rows_are_refused_or_dropped_as_in_memory(tmp_path: Path) -> None:
     """A question without text, an answer that is not there, a document without text with two questions."""
     given = rows()
@@ -70,7 +87,7 @@ def test_bad_rows_are_refused_or_dropped_as_in_memory(tmp_path: Path) -> None:
     given[9]["answers"] = [{"text": "nowhere", "answer_start": 0}]
     given[10:10] = [row(90, 0, context=" ", answers=[]), row(90, 1, context=" ", answers=[])]
     given[20]["answers"] = [{"text": "pier 0", "answer_start": None}]
-    source = arrow(tmp_path / "a.arrow", given)
+    source = arrow_file(tmp_path / "a.arrow", given)
     with pytest.raises(DataError, match="has no text"):
         stream_source(source)
     held, found = (read(source, on_bad_record="drop") for read in (read_source, stream_source))
@@ -80,12 +97,12 @@ def test_bad_rows_are_refused_or_dropped_as_in_memory(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_streamed_is_named(tmp_path: Path) -> None:
-    apart = arrow(tmp_path / "apart.arrow", [row(0, 0), row(1, 0), row(0, 1)])
+    apart = arrow_file(tmp_path / "apart.arrow", [row(0, 0), row(1, 0), row(0, 1)])
     with pytest.raises(DataError, match=r"the rows 1 and 3 ask about one document, with others between.*Sort the rows"):
         stream_source(apart)
     with pytest.raises(DataError, match=r"the rows 1 and 3 ask about one document"):
         stream_source(apart, limit_documents=1)
-    twice = arrow(tmp_path / "twice.arrow", [row(0, 0), row(1, 0), row(2, 0, id="0-0")])
+    twice = arrow_file(tmp_path / "twice.arrow", [row(0, 0), row(1, 0), row(2, 0, id="0-0")])
     with pytest.raises(DataError, match=r"begins in row 1 also stands in that of row 3"):
         stream_source(twice)
     (tmp_path / "a.jsonl").write_text(json.dumps(row(0, 0)))
@@ -155,7 +172,7 @@ def test_steps_are_those_in_memory() -> None:
     stored = StoredTrees()
     stored.extend(trees)
     stored.finish()
-    limits = {"trees_per_step": 7, "row_tokens": 40, "tokens_per_batch": 60, "seed": 5}
+    limits: dict[str, Any] = {"trees_per_step": 7, "row_tokens": 40, "tokens_per_batch": 60, "seed": 5}
     held, stored_plan = StepPlan(trees, **limits), StepPlan(stored, **limits)
     for epoch in (0, 1):
         for step in (0, 1, 40, 71):
@@ -166,10 +183,10 @@ def test_steps_are_those_in_memory() -> None:
 
 
 def test_losses_are_those_in_memory_and_nothing_is_left(tiny_folder: Path, tmp_path: Path) -> None:
-    source = arrow(tmp_path / "a.arrow", rows())
+    source = arrow_file(tmp_path / "a.arrow", rows())
     runs = {}
     for stream in (False, True):
-        values = {
+        values: dict[str, Any] = {
             "output": str(tmp_path / f"run-{stream}"),
             "model": {"name": str(tiny_folder), "dtype": "float32"},
             "data": {"train": [source], "stream": stream},

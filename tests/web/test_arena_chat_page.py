@@ -138,6 +138,37 @@ def test_a_chat_goes_on_after_a_failure_a_reload_and_an_undo(arena: Any) -> None
     at.press("b", 2)
 
 
+def test_nothing_is_asked_beside_a_vote_that_is_on_its_way(arena: Any) -> None:
+    """While models write, the page looks again and again. What it saw before the vote must not come after it."""
+    models = Scripted()
+    at = arena(speakers=models.speakers)
+    at.shown()
+    at.page.get_by_role("button", name="Free chat").click()
+    models.hold[MODELS[1]].clear()
+    at.page.locator("#message").fill("Hello?")
+    at.page.locator("#send").click()
+    expect(at.page.locator("#waiting")).to_be_visible()
+    at.page.get_by_role("button", name="Ready answers").click()
+    held: list[Any] = []
+    at.page.route("**/api/arena/votes", lambda route: held.append(route))
+    with at.page.expect_request("**/api/arena/desk"):
+        pass
+    while not held:  # a key does nothing while the page looks
+        at.page.keyboard.press("t")
+        at.page.wait_for_timeout(100)
+    looks: list[str] = []
+    at.page.on("request", lambda request: looks.append(request.url))
+    at.page.wait_for_timeout(2000)  # in which it would look twice or three times
+    assert looks == []
+    with at.page.expect_request("**/api/arena/desk"):
+        held[0].continue_()
+        at.wait(1)
+    models.hold[MODELS[1]].set()
+    at.page.get_by_role("button", name="Free chat").click()
+    expect(at.page.locator(".reply")).to_have_count(2)
+    assert at.votes() == ["tie"]
+
+
 def test_the_russian_chat_is_in_russian(arena: Any) -> None:
     models = Scripted()
     at = arena(language="ru", speakers=models.speakers)

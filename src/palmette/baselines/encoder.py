@@ -20,7 +20,7 @@ from palmette.data.records import Document
 from palmette.decode.prediction import Prediction
 from palmette.encoders.names import find_encoder, pad, way_out, without_load_report
 from palmette.errors import ModelError
-from palmette.model.loading import UNREADABLE, first_line
+from palmette.model.tokenizer import UNREADABLE, first_line
 
 MAX_ANSWER_TOKENS = 30
 DEFAULT_WINDOWING = Windowing()

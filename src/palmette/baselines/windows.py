@@ -170,7 +170,7 @@ def check_length(tokenizer: Any, max_positions: int | None, windowing: Windowing
     most = min(tokenizer.model_max_length, max_positions or tokenizer.model_max_length)
     if windowing.max_tokens > most:
         raise ModelError(
-            f"{name!r} reads {most} tokens at most, not {windowing.max_tokens}", f"Give --max-tokens {most}."
+            f"{name!r} reads {most} tokens at most, not {windowing.max_tokens}", f"Give --window-tokens {most}."
         )
 
 
@@ -184,7 +184,7 @@ def _check_room(tokenizer: Any, document: Document, questions: list[str], window
                 f"{source}: question {question.id!r} has {len(tokens)} tokens; with {windowing.max_tokens} tokens a "
                 f"window, of which neighbours share {windowing.stride}, at most "
                 f"{windowing.max_tokens - control - windowing.stride - 1} are possible",
-                "Raise --max-tokens, lower --stride, or take the question out.",
+                "Raise --window-tokens, lower --stride, or take the question out.",
             )
 
 

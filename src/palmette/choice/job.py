@@ -24,7 +24,7 @@ from palmette.choice.settings import ChoiceSettings
 from palmette.choice.task import RowReader, Task, load_task
 from palmette.errors import DataError, RunError
 from palmette.inference.base import load_merged, source_tokenizer
-from palmette.inference.names import ModelSource, open_source
+from palmette.inference.names import ModelSource, resolve_answerer
 from palmette.lock import locked
 from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
@@ -192,7 +192,7 @@ def evaluate_choice(
     task.reader(settings.rule)
     if (out / Result.FILE).exists() and (out / REPORT).exists():
         raise RunError(f"{out} exists already", "Choose another name, or remove it first.")
-    source = _with_dtype(open_source(model), dtype)
+    source = _with_dtype(resolve_answerer(model), dtype)
     given = read_items(task, settings)  # mistakes in the data show before the model is loaded
     prepared = prepare(given, source_tokenizer(source))
     loaded = load_merged(source, attention=attention)

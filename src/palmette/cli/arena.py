@@ -13,7 +13,7 @@ from palmette.cli.options import DATA, PATH, SeedOption
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.arena.leaderboard import Leaderboard
     from palmette.cli.tables import TextTable
-    from palmette.studies.ranking import Ranking
+    from palmette.studies.arena_ranking import Ranking
 
 VotesOption = Annotated[
     str | None,
@@ -52,7 +52,7 @@ def arena_rank(
         Literal["category", "language", "prompt"] | None,
         typer.Option(help="Rank the votes of each category, language or prompt too."),
     ] = None,
-    samples: Annotated[
+    resamples: Annotated[
         int, typer.Option(min=0, metavar="N", help="How often voters are drawn for intervals. 0 leaves these out.")
     ] = 300,
     seed: SeedOption = 0,
@@ -63,9 +63,9 @@ def arena_rank(
     weakens the ranking.
     """
     from palmette.cli.console import stdout
-    from palmette.studies.ranking import PAGE, rank_votes
+    from palmette.studies.arena_ranking import PAGE, rank_votes
 
-    found = rank_votes(votes, store=store, ties=ties, style=style, by=by, num_samples=samples, seed=seed, out=out)
+    found = rank_votes(votes, store=store, ties=ties, style=style, by=by, num_samples=resamples, seed=seed, out=out)
     console = stdout()
     console.print(ranking_table(found.whole), "")
     for line in _remarks(found):

@@ -93,13 +93,13 @@ def ask(
     from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr, stdout
     from palmette.inference.excerpt import printable
-    from palmette.inference.names import open_source
+    from palmette.inference.names import resolve_answerer
     from palmette.startup import quick_imports
 
     news, out = stderr(), stdout()
     for note in opened.notes:
         news.print(printable(f"{opened.name}: {note}"))
-    source = open_source(named_or_chosen(model, news))
+    source = resolve_answerer(named_or_chosen(model, news))
     with quick_imports(freeze=True):
         from palmette.cli.conversation import converse
         from palmette.inference.answerer import open_answerer

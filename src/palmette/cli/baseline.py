@@ -47,7 +47,7 @@ def baseline_encoder(
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 5e-5,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows of an optimizer step.")] = 16,
     seed: SeedOption = 0,
-    max_tokens: WindowOption = None,
+    window_tokens: WindowOption = None,
     stride: StrideOption = None,
     max_answer_tokens: AnswerOption = None,
     limit: LimitOption = None,
@@ -68,7 +68,7 @@ def baseline_encoder(
 
     if resume is not None:
         check_there(resume, "Give a folder that `palmette baseline encoder` wrote.", file=SETTINGS)
-    given = {"max_tokens": max_tokens, "stride": stride, "max_answer_tokens": max_answer_tokens}
+    given = {"max_tokens": window_tokens, "stride": stride, "max_answer_tokens": max_answer_tokens}
     reading = {name: value for name, value in given.items() if value is not None}
     training = None
     if train is not None:

@@ -98,11 +98,11 @@ def eval_choice(
     """
     from palmette.choice.task import load_task
     from palmette.cli.console import stderr, stdout
-    from palmette.inference.names import open_source
+    from palmette.inference.names import resolve_answerer
     from palmette.startup import quick_imports
 
     load_task(task).reader(settings.rule)
-    open_source(model)
+    resolve_answerer(model)
     with quick_imports(freeze=True):
         from palmette.choice.job import evaluate_choice
         from palmette.choice.results import REPORT

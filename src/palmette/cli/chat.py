@@ -52,10 +52,10 @@ def chat(
     reply. A line that is :new begins a new conversation.
     """
     from palmette.cli.console import stderr
-    from palmette.inference.names import open_source
+    from palmette.inference.names import resolve_answerer
     from palmette.startup import quick_imports
 
-    opened = open_source(model)
+    opened = resolve_answerer(model)
     with quick_imports(freeze=True):
         from palmette.inference.answerer import open_answerer
         from palmette.inference.conversation import Conversation, Generation

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palmette.cli.options import DATA, MODEL, PATH, ModelOption
+from palmette.cli.options import DATA, DEFAULT_MODEL, MODEL, PATH, ModelOption
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.corpus.survey import SourceSurvey
@@ -94,6 +94,7 @@ def corpus(
     """
     from palmette.cli.console import print_json, stdout
     from palmette.run import check_absent
+    from palmette.startup import quick_imports
 
     if out is not None:
         check_absent(out)
@@ -106,57 +107,17 @@ def corpus(
         "duplicates": duplicates,
         "against": against or [],
     }
-    found, record = _surveyed(sources, given, column, limit, model, out)
-    if as_json:
-        print_json(record)
-        return
-    for line in _lines(found):
-        stdout().print(line)
-
-
-def _surveyed(
-    sources: Sequence[str],
-    given: dict[str, Any],
-    column: str,
-    limit: int | None,
-    model: str | None,
-    out: Path | None,
-) -> tuple[list[SourceSurvey], dict[str, Any]]:
-    """What sources hold, and the same as JSON holds it. Both files are written into a folder, if one is given."""
-    from palmette.config.corpus import CleanSection
-    from palmette.config.recipes import read_section
-    from palmette.corpus.sources import open_source
-    from palmette.corpus.steps import step_maker
-    from palmette.corpus.survey import survey
-    from palmette.run import whole_folder, write_json
-
-    clean = read_section(CleanSection, given, "palmette data corpus")
-    opened = [open_source(name, columns={"text": column}, limit=limit, drop_bad=True) for name in sources]
-    name, encoder = _encoder(model)
-    found = survey(opened, step_maker(clean), lambda text: (len(encoder.content(text.text)) + 1, 0))
-    settings = {key: value for key, value in given.items() if value}
-    record = {"sources": [one.as_record() for one in found], "clean": settings, "tokenizer": name}
-    if out is not None:
-        from palmette.pages.corpus import write_corpus_page
-
-        with whole_folder(out) as staging:
-            write_corpus_page(staging / "corpus.html", found, settings, name)
-            write_json(staging / "corpus.json", record)
-    return found, record
-
-
-def _encoder(model: str | None) -> tuple[str, Any]:
-    """The name of a model, and the encoder of its tokenizer."""
-    from palmette.startup import quick_imports
-
     with quick_imports():
-        from palmette.inference.base import source_tokenizer
-        from palmette.inference.names import resolve_model
-        from palmette.model.embedded import DEFAULT_MODEL
-        from palmette.tree.segments import TextEncoder
+        from palmette.studies.corpus_survey import survey_texts
 
-    name = model or DEFAULT_MODEL
-    return name, TextEncoder(source_tokenizer(resolve_model(name)))
+    found = survey_texts(sources, given, model or DEFAULT_MODEL, column=column, limit=limit)
+    if out is not None:
+        found.write(out)
+    if as_json:
+        print_json(found.as_record())
+        return
+    for line in _lines(found.sources):
+        stdout().print(line)
 
 
 def _lines(found: Sequence[SourceSurvey]) -> Iterator[Any]:
@@ -196,16 +157,8 @@ def eval_texts(
     opened = [open_source(name, columns={"text": column}) for name in sources]
     check_once(opened)
     with quick_imports(freeze=True):
-        from palmette.inference.base import load_merged
-        from palmette.inference.names import resolve_model
-        from palmette.inference.perplexity import score_sources, some_pieces
-        from palmette.model.checks import check_model
-        from palmette.tasks.text_pieces import TextPieces
-    loaded = load_merged(resolve_model(model))
-    check_model(loaded.model, training=False, weights=loaded.content)
-    pieces = TextPieces(loaded.tokenizer, piece_tokens)
-    trees = [tree for source in opened for tree in some_pieces(source, pieces, tokens)]
-    scores = score_sources(loaded.model, trees, row_tokens=piece_tokens, tokens_per_batch=max(piece_tokens, 4096))
+        from palmette.inference.perplexity import score_beginnings
+    scores = score_beginnings(model, opened, most=tokens, piece_tokens=piece_tokens)
     if as_json:
         values = [{"source": one.source, "tokens": one.num_tokens, "loss": one.loss} for one in scores]
         print_json([{**value, "perplexity": one.perplexity} for value, one in zip(values, scores, strict=True)])

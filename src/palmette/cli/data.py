@@ -67,10 +67,9 @@ def _counted(report: Report) -> TokenCounts | None:
         return None
     with quick_imports():
         from palmette.inference.token_counts import count_tokens
-        from palmette.model.embedded import DEFAULT_MODEL
-        from palmette.model.loading import load_tokenizer, tokenizer_folder
-    folder = tokenizer_folder()
-    return count_tokens(report.records, load_tokenizer(DEFAULT_MODEL, download=folder)) if folder else None
+        from palmette.model.tokenizer import tokenizer_at_hand
+    tokenizer = tokenizer_at_hand()
+    return count_tokens(report.records, tokenizer) if tokenizer is not None else None
 
 
 def _as_record(report: Report, counts: TokenCounts | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palmette.cli.options import DATA, MODEL, PATH
+from palmette.cli.options import DATA, DEFAULT_MODEL, MODEL, PATH
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.data.check import Report
@@ -121,23 +121,8 @@ def _text_rows(report: Report, to: Literal["trl", "openai"], prompt: QaPrompt) -
 
 
 def _token_rows(report: Report, prompt: QaPrompt, model: str | None) -> tuple[list[dict[str, Any]], int]:
-    import sys
-
     from palmette.startup import quick_imports
 
     with quick_imports():
-        from palmette.inference.base import source_tokenizer
-        from palmette.inference.names import resolve_model
-        from palmette.model.embedded import DEFAULT_MODEL
-        from palmette.tasks.chat import Chat
-        from palmette.tasks.export import token_rows, trees_of
-        from palmette.tasks.extractive_qa import ExtractiveQa
-        from palmette.tasks.text_pieces import TextPieces
-        from palmette.tree.chat import ChatTemplate
-    tokenizer = source_tokenizer(resolve_model(model or DEFAULT_MODEL))
-    if report.texts:
-        pieces = TextPieces(tokenizer, sys.maxsize)
-        return list(token_rows([tree for text in report.texts for tree in pieces.trees("", text)])), 0
-    template = ChatTemplate(tokenizer)
-    trees = trees_of(report.records, ExtractiveQa(template, prompt), Chat(template).trees)
-    return list(token_rows(trees)), 0
+        from palmette.inference.data_export import token_rows_of
+    return token_rows_of(report, prompt, model or DEFAULT_MODEL), 0

@@ -52,7 +52,7 @@ def read_endpoint(
             metavar="NAME", help="Name of the environment variable with the API key. No key is sent without it."
         ),
     ] = Endpoint.key_variable,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.")] = ANSWER_TOKENS,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.")] = ANSWER_TOKENS,
     temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature. 0 is greedy.")] = 0.0,
     parameter: Annotated[
         list[str] | None,
@@ -84,7 +84,7 @@ def read_endpoint(
         url,
         model_name,
         key_variable,
-        request_parameters(max_tokens, temperature, parameter or ()),
+        request_parameters(max_new_tokens, temperature, parameter or ()),
         concurrency=concurrency,
         requests_per_minute=requests_per_minute,
         timeout=timeout,
@@ -121,7 +121,7 @@ def reporting_usage(client: Client) -> Iterator[None]:
     stderr().print(usage.summary(client.endpoint))
 
 
-@expanded("endpoint", read_endpoint, max_tokens=ANSWER_TOKENS)
+@expanded("endpoint", read_endpoint, max_new_tokens=ANSWER_TOKENS)
 def eval_endpoint(
     *,
     data: DataOption,

@@ -79,12 +79,12 @@ def eval_squad(
     The folder gets predictions.json, na_prob.json, metrics.json, answers.jsonl and report.html.
     """
     from palmette.cli.console import stderr
-    from palmette.inference.names import open_source
+    from palmette.inference.names import resolve_answerer
     from palmette.run import check_absent
     from palmette.startup import quick_imports
 
     check_absent(out)
-    open_source(model)
+    resolve_answerer(model)
     with quick_imports(freeze=True):
         from palmette.studies.answering import AnswerSettings, evaluate_model
 

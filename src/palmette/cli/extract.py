@@ -21,7 +21,7 @@ from palmette.cli.predict import Cluster, read_cluster
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.data.source import OnBad
-    from palmette.decode.span_decoder import Effort
+    from palmette.decode.effort import Effort
     from palmette.extraction.labels import Labels
     from palmette.extraction.reading import FittedRules
     from palmette.extraction.schema import Schema
@@ -165,16 +165,17 @@ def _extract(
     from palmette.extraction.labels import read_labels
     from palmette.extraction.schema import read_schema
     from palmette.extraction.table import check_format
-    from palmette.inference.names import open_source
+    from palmette.inference.names import resolve_answerer
 
     news = stderr()
     check_format(out)
+    _check(tested)
     known = read_schema(path)
     names, left_out = find_documents(files)
     if left_out:
         news.print(f"left out {left_out} file{'s' if left_out > 1 else ''} of other kinds")
     labels = read_labels(tested.labelled, known, on_bad_record=on_bad_record) if tested.labelled else None
-    opened = open_source(named_or_chosen(model, news))
+    opened = resolve_answerer(named_or_chosen(model, news))
     lines, tally, fitted = _lines(opened, known, names, out, answering, cluster, labels, tested)
     if tally.interrupted:
         safe = f"{tally.rows // len(known.fields)} of {len(names)} documents are safe in {lines}"
@@ -183,6 +184,17 @@ def _extract(
     news.print(_write(known, lines, out, page))
     if line := _warning(opened, answering, fitted, tally, known):
         news.print(line)
+
+
+def _check(tested: Tested) -> None:
+    """Refuse numbers to which nothing can be fitted, before anything is read."""
+    from palmette.evaluate.guarantee import check_promise
+    from palmette.inference.calibration import check_cost
+
+    if tested.cost_wrong is not None:
+        check_cost(tested.cost_wrong)
+    if tested.target_error is not None:
+        check_promise(tested.target_error, tested.confidence)
 
 
 def _warning(
@@ -244,9 +256,9 @@ def _fitted(
     if labels is None:
         return None
     from palmette.cli.console import stderr
-    from palmette.evaluate.calibration import COST_WRONG
     from palmette.extraction.promise import Promise, make_promise
     from palmette.extraction.thresholds import Thresholds, fit_thresholds
+    from palmette.inference.calibration import COST_WRONG
 
     stderr().print(f"{labels.summary()}, in {labels.source}")
     fitted: Promise | Thresholds

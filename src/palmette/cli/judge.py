@@ -145,7 +145,7 @@ def judge_validate(
     ] = None,
     swap: SwapOption = "mean",
     floor: Annotated[float, typer.Option(help="The least lower bound of kappa without ties for leaderboards.")] = 0.2,
-    samples: Annotated[
+    resamples: Annotated[
         int, typer.Option(min=2, metavar="N", help="How often questions are drawn for intervals.")
     ] = 1000,
     seed: SeedOption = 0,
@@ -162,7 +162,7 @@ def judge_validate(
     if out is not None:
         run.check_absent(out)
     judged, voted = read_pair_verdicts(verdicts, swap), read_pair_verdicts(votes, swap)
-    found = validate(judged.verdicts, voted.verdicts, own=own or (), floor=floor, num_samples=samples, seed=seed)
+    found = validate(judged.verdicts, voted.verdicts, own=own or (), floor=floor, num_samples=resamples, seed=seed)
     stdout().print(figures_table(_rows(found), measure=found.judge or "judge"), "")
     for line in _remarks(found):
         stdout().print(line)

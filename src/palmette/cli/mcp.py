@@ -41,13 +41,13 @@ def mcp(
     check_packages("this server needs packages", "mcp", "mcp")
     from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr
-    from palmette.inference.names import open_source
+    from palmette.inference.names import resolve_answerer
     from palmette.mcp.folders import Folders
     from palmette.mcp.server import serve_stdio
     from palmette.startup import quick_imports
 
     allowed = Folders(folder)
-    source = open_source(named_or_chosen(model, stderr()))
+    source = resolve_answerer(named_or_chosen(model, stderr()))
 
     def load() -> DocumentReader:
         with quick_imports(freeze=True):

@@ -52,7 +52,7 @@ def eval_mt_bench(
     references: Annotated[
         str | None, typer.Option(help="Right answers: FastChat's reference_answer file.", **DATA)
     ] = None,
-    against: Annotated[
+    opponent: Annotated[
         str | None, typer.Option(help="Judge pairs against this model, or this file of answers.", **MODEL)
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use only the first N questions.")] = None,
@@ -76,7 +76,7 @@ def eval_mt_bench(
         questions,
         out,
         references=references,
-        against=against,
+        against=opponent,
         limit=limit,
         max_new_tokens=max_new_tokens,
         validation=validation,

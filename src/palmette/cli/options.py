@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
-SOURCES = "builtin:test, a SQuAD v2 .json, a .jsonl, .csv, .tsv, .xlsx or .parquet file, or a hub data set"
+SOURCES = "builtin:test, a SQuAD v2 .json, a .jsonl, .csv, .tsv, .xlsx, .parquet or .arrow file, or a hub data set"
 
 
 def expanded_path(text: str | os.PathLike[str]) -> Path:

@@ -67,7 +67,7 @@ def predict(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="A file of questions: JSON Lines, CSV, TSV, Excel or Parquet with question and context, or - for JSON "
+            help="Rows with question and context (JSON Lines, CSV, TSV, Excel, Parquet, Arrow), or - for JSON "
             'Lines on standard input. With --question or --questions: documents, folders, or patterns like "*.pdf".',
             **{**MODEL, "metavar": "SOURCE"},
         ),
@@ -103,12 +103,12 @@ def predict(
     from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr
     from palmette.inference.job_files import check_job
-    from palmette.inference.names import open_source
+    from palmette.inference.names import resolve_answerer
     from palmette.startup import quick_imports
 
     source = _input(sources, question or [], questions)
     check_job(source, out)
-    opened = open_source(named_or_chosen(model, stderr()))
+    opened = resolve_answerer(named_or_chosen(model, stderr()))
     with quick_imports(freeze=True):
         from palmette.inference.answerer import open_answerer
         from palmette.inference.job import predict_file

@@ -40,10 +40,10 @@ FinalOption = Annotated[
     ),
 ]
 CallsOption = Annotated[int, typer.Option("--calls", min=1, metavar="N", help="Most calls of the teacher.")]
-QuestionsOption = Annotated[
+AnswersOption = Annotated[
     int | None,
     typer.Option(
-        "--questions", min=1, metavar="N", help="Most answers of the model in the search. By default only calls count."
+        "--answers", min=1, metavar="N", help="Most answers of the model in the search. By default only calls count."
     ),
 ]
 PopulationOption = Annotated[
@@ -122,7 +122,7 @@ def prompts_try(
     console.print(f"written: {out / PAGE}")
 
 
-@expanded("teacher", read_endpoint, max_tokens=512, temperature=1.0)
+@expanded("teacher", read_endpoint, max_new_tokens=512, temperature=1.0)
 def prompts_search(
     *,
     base: Annotated[
@@ -141,7 +141,7 @@ def prompts_search(
     final: FinalOption = None,
     teacher: Endpoint,
     calls: CallsOption = 20,
-    questions: QuestionsOption = None,
+    answers: AnswersOption = None,
     population: PopulationOption = 4,
     failures: FailuresOption = 5,
     max_words: InstructionWordsOption = 200,
@@ -160,7 +160,7 @@ def prompts_search(
     from palmette.synth.prompt_variations import PromptTeacher
 
     client = open_client(teacher, cache, out)
-    settings = SearchSettings(calls, questions, population, failures, decoder, limit_questions, seed)
+    settings = SearchSettings(calls, answers, population, failures, decoder, limit_questions, seed)
     with reporting_usage(client):
         found = search_prompts(
             model,

@@ -121,13 +121,13 @@ def review(
 
     from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr
-    from palmette.inference.names import open_source
+    from palmette.inference.names import resolve_answerer
     from palmette.review.queue import OVERLAP_SHARE
     from palmette.review.showing import Choosing
     from palmette.studies.measuring import first_questions
 
     asked = first_questions(read, limit_questions)
-    source = open_source(named_or_chosen(model, stderr()))
+    source = resolve_answerer(named_or_chosen(model, stderr()))
     others = _others(source, strategy, also or [])
     kept = store or str(default_store(source.name, demo=demo))
     with contextlib.closing(listen(host, port)) as opened:
@@ -163,14 +163,14 @@ def _source(data: str | None, *, demo: bool) -> str:
 def _others(source: ModelSource, strategy: Strategy, also: Sequence[str]) -> list[ModelSource]:
     """The runs that a model is compared with."""
     from palmette.errors import DataError
-    from palmette.inference.names import open_source
+    from palmette.inference.names import resolve_answerer
 
     if (strategy == "disagreement") != bool(also):
         raise DataError(
             "--strategy disagreement compares runs, and " + ("there is one" if not also else f"this is {strategy}"),
             "Give both --strategy disagreement and --also RUN, or neither.",
         )
-    others = [open_source(name) for name in also]
+    others = [resolve_answerer(name) for name in also]
     if len({one.name for one in (source, *others)}) <= len(others):
         raise DataError("a run is compared with itself", "Name each run once, with --model or with --also.")
     return others
@@ -201,7 +201,7 @@ def _serve(
     host: str,
 ) -> None:
     """Load the model, print a link for each annotator, and serve the page until Ctrl-C."""
-    from palmette.inference.names import open_source
+    from palmette.inference.names import resolve_answerer
     from palmette.review.answers import Compared
     from palmette.review.store import Store
     from palmette.studies.retraining.newest import newest_retraining
@@ -220,7 +220,7 @@ def _serve(
             names=known_names(host),
             port=opened.getsockname()[1],
             choosing=choosing,
-            newer=(newest_retraining, lambda name: _load(open_source(name))),
+            newer=(newest_retraining, lambda name: _load(resolve_answerer(name))),
             also=[Compared(_load(one)[1]) for one in others],
         )
         serve_pages(review.app, review.sessions, opened, host, "Verdicts", kept)

@@ -85,7 +85,7 @@ def serve(
     from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr
     from palmette.inference.excerpt import printable
-    from palmette.inference.names import open_source, runs_in
+    from palmette.inference.names import resolve_answerer, runs_in
     from palmette.serving.keys import read_keys
     from palmette.serving.names import allowed_hosts, can_be_sent, model_names
     from palmette.startup import quick_imports
@@ -100,7 +100,7 @@ def serve(
     inside = [f"{Path(path).name}={path}" for path in found if can_be_sent(Path(path).name)]
     inside = inside or list(found)  # if there is none with such a name, the first is refused
     named = model_names([*(model or []), *inside] or [named_or_chosen(None, news)])
-    sources = {name: found.get(one) or open_source(expanded_name(one)) for name, one in named.items()}
+    sources = {name: found.get(one) or resolve_answerer(expanded_name(one)) for name, one in named.items()}
     with contextlib.closing(listen(host, port)) as opened:
         address, taken = f"[{host}]" if ":" in host else host, opened.getsockname()[1]
         if not is_loopback(host):

@@ -94,7 +94,7 @@ MarginOption = Annotated[
 ]
 
 
-@expanded("endpoint", read_endpoint, max_tokens=512)
+@expanded("endpoint", read_endpoint, max_new_tokens=512)
 @expanded("licences", read_licences)
 def synth_rationales(
     *,

@@ -38,8 +38,8 @@ def synth_cloze(
     sources: TextsArgument,
     *,
     out: QuestionsOut,
-    questions: Annotated[int, typer.Option(min=1, help="The most questions about a passage.")] = 30,
-    unanswerable: Annotated[
+    per_passage: Annotated[int, typer.Option(min=1, help="The most questions about a passage.")] = 30,
+    unanswerable_share: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="The share of questions that have no answer.")
     ] = 0.2,
     max_words: Annotated[int, typer.Option(min=1, max=20, help="Longest span to hide, in words.")] = 10,
@@ -63,7 +63,7 @@ def synth_cloze(
 
     check_output(out)
     passages = read_passages(sources, most_words=passage_words, column=column, limit=limit, against=against or ())
-    settings = ClozeSettings(questions, max_words, max_times, unanswerable, seed)
+    settings = ClozeSettings(per_passage, max_words, max_times, unanswerable_share, seed)
     write_cloze(passages, out, settings, stdout().print, licences=licences)
 
 
@@ -97,7 +97,7 @@ def read_settings(
     return QuestionSettings(spans, min_probability, unanswerable, max_answered, number, seed)
 
 
-@expanded("endpoint", read_endpoint, url=None, model_name=None, max_tokens=64)
+@expanded("endpoint", read_endpoint, url=None, model_name=None, max_new_tokens=64)
 @expanded("settings", read_settings)
 @expanded("licences", read_licences)
 def synth_questions(

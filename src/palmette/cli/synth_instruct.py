@@ -38,7 +38,7 @@ AlikeOption = Annotated[
 ]
 
 
-@expanded("endpoint", read_endpoint, url=None, model_name=None, max_tokens=1024, temperature=0.7)
+@expanded("endpoint", read_endpoint, url=None, model_name=None, max_new_tokens=1024, temperature=0.7)
 @expanded("licences", read_licences)
 def synth_instruct(
     *,
@@ -89,7 +89,7 @@ def synth_instruct(
         write_tasks(tasks, out, settings, open_writer, stdout().print, against=against or (), licences=licences)
 
 
-@expanded("endpoint", read_endpoint, url=None, model_name=None, max_tokens=512)
+@expanded("endpoint", read_endpoint, url=None, model_name=None, max_new_tokens=512)
 @expanded("licences", read_licences)
 def synth_from_text(
     sources: TextsArgument,

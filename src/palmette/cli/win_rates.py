@@ -73,7 +73,7 @@ def eval_alpaca(
             **PATH,
         ),
     ] = None,
-    samples: Annotated[int, typer.Option(min=0, metavar="N", help="How often items are drawn for intervals.")] = 200,
+    resamples: Annotated[int, typer.Option(min=0, metavar="N", help="How often items are drawn for intervals.")] = 200,
     seed: SeedOption = 0,
 ) -> None:
     """Win rates of models against a reference, by a judge.
@@ -90,20 +90,20 @@ def eval_alpaca(
     if comparison.model is not None:
         if preferences or out is None:
             raise PalmetteError("a model is compared in a folder", "Give --out, and no files of preferences.")
-        _compare(comparison, out, samples, seed)
+        _compare(comparison, out, resamples, seed)
         return
     if not preferences:
         raise PalmetteError("there are no preferences", "Give files of them, or --model, --reference and --judge.")
     if out is not None:
         run.check_absent(out)
-    found = win_rates(read_preferences(preferences), num_samples=samples, seed=seed)
+    found = win_rates(read_preferences(preferences), num_samples=resamples, seed=seed)
     _print(found)
     if out is not None:
         run.write_json(out, {**run.environment(), "sources": preferences, **found.record()})
         stderr().print(f"written: {out}")
 
 
-def _compare(comparison: Comparison, out: Path, samples: int, seed: int) -> None:
+def _compare(comparison: Comparison, out: Path, resamples: int, seed: int) -> None:
     from palmette.cli.console import stderr
     from palmette.errors import PalmetteError
     from palmette.judge.alpaca import RATES, compare
@@ -121,7 +121,7 @@ def _compare(comparison: Comparison, out: Path, samples: int, seed: int) -> None
         max_new_tokens=comparison.max_new_tokens,
         validation=comparison.validation,
         force=comparison.force,
-        num_samples=samples,
+        num_samples=resamples,
         seed=seed,
     )
     _print(found.rates, [*judged_remarks(found.judged), *found.notes, found.trust])

@@ -26,7 +26,7 @@ from palmette.config.sections import (
 from palmette.errors import RecipeError, in_yaml, reason_of
 from palmette.files import parse_yaml
 
-_DATA_SUFFIXES = {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".xlsx"}
+_DATA_SUFFIXES = {".json", ".jsonl", ".csv", ".tsv", ".tab", ".xlsx", ".parquet", ".arrow"}
 
 
 class Recipe(Section):

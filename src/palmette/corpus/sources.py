@@ -41,7 +41,7 @@ _WAYS = (
 def open_source(
     name: str, *, columns: Mapping[str, str] | None = None, limit: int | None = None, drop_bad: bool = False
 ) -> TextSource:
-    """A source of texts. Nothing but hashes of files is read yet.
+    """A source of texts. No file is read yet.
 
     Args:
         name: a file, a folder, "builtin:train", "builtin:general" (the texts that measure forgetting), or a data set of
@@ -63,7 +63,7 @@ def open_source(
                 raise one
             yield one
 
-    return TextSource(name, source.kind, texts, source.identity)
+    return TextSource(name, source.kind, texts, source.identify)
 
 
 def check_once(sources: Sequence[TextSource]) -> None:
@@ -81,7 +81,7 @@ def check_once(sources: Sequence[TextSource]) -> None:
 def _named(name: str, columns: Mapping[str, str]) -> TextSource:
     if name == GENERAL:
         general = tuple(Text(f"{name} {one.id}", one.text, name) for one in passages())
-        return TextSource(name, "builtin", lambda: iter(general), {"sha256": hashes()[PASSAGES]})
+        return TextSource(name, "builtin", lambda: iter(general), lambda: {"sha256": hashes()[PASSAGES]})
     if name.startswith("builtin:"):
         return _builtin(name)
     path = expand(name)
@@ -89,12 +89,12 @@ def _named(name: str, columns: Mapping[str, str]) -> TextSource:
         files = _files_in(path) if path.is_dir() else [path]
         if not files:
             raise DataError(f"the folder {name!r} holds no text", _WAYS)
-        return TextSource(name, "files", lambda: _texts_of_files(files, name, columns), _identity(files))
+        return TextSource(name, "files", lambda: _texts_of_files(files, name, columns), lambda: _identity(files))
     found = _HUB_ID.fullmatch(name)
     if found is None or path.suffix.lower() in ROWS | _DOCUMENTS | set(COMPRESSED):
         raise DataError(f"there is no file or folder {name!r}", f"Check the path. {_WAYS}")
     revision, rows = hub_stream(found["name"], found["part"], found["split"] or "train", name, _WAYS)
-    return TextSource(name, "hub", lambda: _texts_of_rows(enumerate(rows(), 1), name, name, columns), revision)
+    return TextSource(name, "hub", lambda: _texts_of_rows(enumerate(rows(), 1), name, name, columns), lambda: revision)
 
 
 def _builtin(name: str) -> TextSource:
@@ -105,7 +105,7 @@ def _builtin(name: str) -> TextSource:
     def open_texts() -> Iterator[Text | DataError]:
         return (Text(f"{name} {number}", text, name) for number, text in enumerate(texts, 1))
 
-    return TextSource(name, "builtin", open_texts, {"sha256": data.sha256})
+    return TextSource(name, "builtin", open_texts, lambda: {"sha256": data.sha256})
 
 
 def _files_in(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from palmette.errors import DataError
@@ -37,13 +38,18 @@ class TextSource:
         kind: "files", "hub" or "builtin".
         open: gives the texts from the first one, in an order that does not change. A text that cannot be read is given
             as its error.
-        identity: what identifies the texts: hashes of files, or a commit of the hub.
+        identify: gives the identity.
     """
 
     name: str
     kind: str
     open: Callable[[], Iterator[Text | DataError]]
-    identity: dict[str, Any]
+    identify: Callable[[], dict[str, Any]]
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What identifies the texts: hashes of files, or a commit of the hub. It is found out once, when it is used."""
+        return self.identify()
 
     def describe(self) -> dict[str, Any]:
         """The entry for the manifest."""

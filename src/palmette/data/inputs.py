@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from palmette.data.arrow import arrow_rows
 from palmette.data.files import DocumentFiles
 from palmette.data.records import Document, Question, check_question
 from palmette.data.rows import parse_json_line
@@ -47,7 +48,9 @@ class Input(Protocol):
 
 @dataclass(frozen=True)
 class QuestionFile:
-    """A file with a question in each row: JSON Lines, CSV, TSV, Excel or Parquet. "-" is JSON Lines on standard input.
+    """A file with a question in each row: JSON Lines, CSV, TSV, Excel, Parquet or Arrow.
+
+    "-" is JSON Lines on standard input.
 
     Attributes:
         name: the file.
@@ -60,18 +63,27 @@ class QuestionFile:
         """The rows, from the first one. See `Input`."""
         path = expand(self.name)
         files = DocumentFiles(Path() if self.name == STANDARD_INPUT else path.parent)
-        if self.name != STANDARD_INPUT and is_table(path):
+        if self._in_columns:
             if not path.is_file():
                 raise DataError(f"there is no file {self.name!r}", "Check the path.")
-            yield _table_rows(question_rows(open_table(path, self.name), self.name, labelled=False), self.name, files)
+            if path.suffix == ".arrow":
+                rows: Iterator[TableRow | DataError] = (TableRow(*one) for one in enumerate(arrow_rows(path), 1))
+            else:
+                rows = question_rows(open_table(path, self.name), self.name, labelled=False)
+            yield _table_rows(rows, self.name, files)
             return
         with open_lines(self.name) as lines:
             yield read_rows(lines, files)
 
     def count(self) -> int:
         """How many lines there are. See `Input`."""
+        return last_row(expand(self.name), self.name) if self._in_columns else count_lines(self.name)
+
+    @property
+    def _in_columns(self) -> bool:
+        """Whether it is a table or an Arrow file, and no lines."""
         path = expand(self.name)
-        return last_row(path, self.name) if self.name != STANDARD_INPUT and is_table(path) else count_lines(self.name)
+        return self.name != STANDARD_INPUT and (is_table(path) or path.suffix == ".arrow")
 
 
 def question_file(sources: Sequence[str]) -> QuestionFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from palmette.data.text import short
 from palmette.errors import DataError
@@ -64,6 +64,13 @@ class Document:
     title: str = ""
 
 
+@runtime_checkable
+class CountedDocuments(Protocol):
+    """Documents on disk whose questions were counted as they were checked, so that none is read to count them."""
+
+    num_questions: int
+
+
 @dataclass(frozen=True, slots=True)
 class DataSet:
     """Documents read from one source.
@@ -85,6 +92,8 @@ class DataSet:
     @property
     def num_questions(self) -> int:
         """Questions of all documents."""
+        if isinstance(self.documents, CountedDocuments):
+            return self.documents.num_questions
         return sum(len(document.questions) for document in self.documents)
 
     def describe(self) -> dict[str, Any]:

@@ -216,8 +216,8 @@ def raw_rows(
 ) -> tuple[str, Iterable[dict[str, Any] | DataError]]:
     """The rows of a source as they are. Arguments and errors are those of `open_rows`."""
     ways = (
-        f"Give a .jsonl or .json file, a table (.csv, .tsv, .xlsx, .parquet), or a hub data set such as {example}. "
-        f"{columns}"
+        "Give a .jsonl or .json file, a table (.csv, .tsv, .xlsx, .parquet), an .arrow file, or a hub data set such as "
+        f"{example}. {columns}"
     )
     if source.startswith("builtin:"):
         raise _holds_questions(source, ways)

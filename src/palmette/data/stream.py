@@ -27,7 +27,7 @@ from palmette.files import expand
 
 STANDARD_INPUT = "-"
 INPUT = "the input"  # what messages call it
-_INPUTS = "Give a .jsonl, .csv, .tsv, .xlsx or .parquet file, or - for JSON Lines on standard input."
+_INPUTS = "Give a .jsonl, .csv, .tsv, .xlsx, .parquet or .arrow file, or - for JSON Lines on standard input."
 _FORMAT = "Each row needs 'question' and 'context' (text), and may have an 'id' (text or a whole number)."
 
 

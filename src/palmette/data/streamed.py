@@ -14,6 +14,7 @@ import hashlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, overload
 
 import numpy as np
@@ -62,21 +63,22 @@ def stream_source(
     of_rows: list[str] = []
     of_records: list[str] = []
     ids, owners = array("Q"), array("q")
-    for number, (start, stop) in enumerate(runs_of_rows(table, source, files)):
+    groups = grouped_rows(of_kind(table.rows(0, len(table)), source, "questions"), 0, source, files)
+    for number, group in enumerate(_once_each(groups, source)):
         if limit_documents is not None and len(documents) >= limit_documents:
             continue  # to the end, for rows about these documents that stand apart
-        document, bad_rows = documents.read(start, stop, number)
+        document = group.document(number)
         errors: list[DataError] = []
         if document is not None:
             document, errors = checked_document(document, {}, source)
-        if on_bad_record == "error" and (bad_rows or errors):
-            raise (bad_rows or errors)[0]
-        of_rows.extend(error.problem for error in bad_rows)
+        if on_bad_record == "error" and (group.errors or errors):
+            raise (group.errors or errors)[0]
+        of_rows.extend(error.problem for error in group.errors)
         of_records.extend(error.problem for error in errors)
         if document is not None:
-            documents.add(start, stop, number)
+            documents.add(group.start, group.stop, number, len(document.questions))
             ids.extend(hash_of(question.id) for question in document.questions)
-            owners.extend([start + 1] * len(document.questions))
+            owners.extend([group.start + 1] * len(document.questions))
     twice = repeated(ids)
     if twice is not None:
         first, second = (owners[index] for index in twice)
@@ -124,15 +126,20 @@ class StreamedDocuments(Sequence[Document]):
         table: the rows.
         source: how messages name the data.
         files: reads documents that rows name. None if no row does.
+
+    Attributes:
+        num_questions: the number of their good questions.
     """
 
     def __init__(self, table: ArrowTable, source: str, files: DocumentFiles | None) -> None:
         self._table, self._source, self._files = table, source, files
         self._places = array("q")  # start, stop and number of each document
+        self.num_questions = 0
 
-    def add(self, start: int, stop: int, number: int) -> None:
+    def add(self, start: int, stop: int, number: int, num_questions: int) -> None:
         """Add the document that the rows from `start` to before `stop` ask about, with its number among all."""
         self._places.extend((start, stop, number))
+        self.num_questions += num_questions
 
     def __len__(self) -> int:
         return len(self._places) // 3
@@ -147,58 +154,87 @@ class StreamedDocuments(Sequence[Document]):
             return [self[one] for one in range(*index.indices(len(self)))]
         index = range(len(self))[index]
         start, stop, number = self._places[3 * index : 3 * index + 3]
-        document = self.read(start, stop, number)[0]
+        (group,) = grouped_rows(self._table.rows(start, stop), start, self._source, self._files)
+        document = group.document(number)
         assert document is not None
         found, _ = checked_document(document, {}, self._source)
         assert found is not None
         return found
 
-    def read(self, start: int, stop: int, number: int) -> tuple[Document | None, list[DataError]]:
-        """The document of some rows, unchecked, and the errors of bad rows among them. None if no row is good."""
-        questions: list[Question] = []
-        errors: list[DataError] = []
-        title = context = ""
-        for offset, row in enumerate(self._table.rows(start, stop), start=start + 1):
-            try:
-                title, context, question = parse_row(row, offset, self._source, self._files)
-            except DataError as error:
-                errors.append(error)
-                continue
-            questions.append(question)
-        if not questions:
-            return None, errors
-        return Document(f"{title or 'document'}/{number}", context, tuple(questions), title), errors
 
+@dataclass(slots=True)
+class RowGroup:
+    """Rows about one document, with the bad rows beside them.
 
-def runs_of_rows(table: ArrowTable, source: str, files: DocumentFiles | None) -> Iterator[tuple[int, int]]:
-    """Where the rows of each document start and stop. Bad rows belong to the document before them.
-
-    Raises:
-        DataError: the rows about a document do not stand together, or the rows are data of another kind.
+    Attributes:
+        start, stop: the first row about the document, and the row after the last, counted from 0.
+        title, context: of the document.
+        questions: what the good rows ask.
+        errors: of the bad rows.
     """
-    seen, starts = array("Q"), array("q")
-    key, start = None, 0
-    for number, row in enumerate(of_kind(table.rows(0, len(table)), source, "questions")):
+
+    start: int
+    stop: int
+    title: str = ""
+    context: str = ""
+    questions: list[Question] = field(default_factory=list)
+    errors: list[DataError] = field(default_factory=list)
+
+    def document(self, number: int) -> Document | None:
+        """The document, unchecked, with its number among all. None if no row is good."""
+        if not self.questions:
+            return None
+        return Document(f"{self.title or 'document'}/{number}", self.context, tuple(self.questions), self.title)
+
+
+def grouped_rows(
+    rows: Iterable[dict[str, Any] | DataError], first: int, source: str, files: DocumentFiles | None
+) -> Iterator[RowGroup]:
+    """Rows in groups that ask about one document each. Bad rows belong to the group before them, or to the first.
+
+    Args:
+        rows: the rows.
+        first: the number of the first of them, counted from 0.
+        source: how messages name the data.
+        files: reads documents that rows name.
+    """
+    group = RowGroup(first, first)
+    for number, row in enumerate(rows, first):
         assert not isinstance(row, DataError)
         try:
-            title, context, _ = parse_row(row, number + 1, source, files)
-        except DataError:
+            title, context, question = parse_row(row, number + 1, source, files)
+        except DataError as error:
+            group.errors.append(error)
+            group.stop = number + 1
             continue
-        if (title, context) == key:
-            continue
-        if key is not None:
-            yield start, number
-            start = number
-        key = title, context
-        seen.append(hash_of(f"{title}\0{context}"))
-        starts.append(number)
-    if len(table):
-        yield start, len(table)
+        if group.questions and (title, context) != (group.title, group.context):
+            yield group
+            group = RowGroup(number, number)
+        if not group.questions:
+            group.start, group.title, group.context = number, title, context
+        group.questions.append(question)
+        group.stop = number + 1
+    if group.stop > first:
+        yield group
+
+
+def _once_each(groups: Iterable[RowGroup], source: str) -> Iterator[RowGroup]:
+    """The groups as they are.
+
+    Raises:
+        DataError: after the last of them, if two ask about one document.
+    """
+    seen, starts = array("Q"), array("q")
+    for group in groups:
+        if group.questions:
+            seen.append(hash_of(f"{group.title}\0{group.context}"))
+            starts.append(group.start)
+        yield group
     twice = repeated(seen)
     if twice is not None:
-        first, second = (starts[index] + 1 for index in twice)
+        one, other = (starts[index] + 1 for index in twice)
         raise DataError(
-            f"{source}: the rows {first} and {second} ask about one document, with others between them",
+            f"{source}: the rows {one} and {other} ask about one document, with others between them",
             "Sort the rows by title and context, or take data.stream out.",
         )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from palmette.data.arrow import arrow_batches
 from palmette.data.text import short
 from palmette.data.values import parse_json
 from palmette.documents.charset import NotTextError, open_text
@@ -108,7 +109,15 @@ def open_table(path: Path, source: str) -> Table:
 
 
 def last_row(path: Path, source: str) -> int:
-    """The number of the last row of a table. 0 if the table cannot be read. The arguments are those of `open_table`."""
+    """The number of the last row of a table or of an Arrow file. 0 if it cannot be read.
+
+    The arguments are those of `open_table`.
+    """
+    if path.suffix == ".arrow":
+        try:
+            return sum(batch.num_rows for batch in arrow_batches(path))
+        except DataError:
+            return 0
     if path.suffix.lower() == ".parquet":
         import pyarrow
         import pyarrow.parquet

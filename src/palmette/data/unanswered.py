@@ -1,15 +1,15 @@
 """Questions that people are to judge, whether or not somebody knows their answers.
 
-Data with known answers are read as always. Rows without any (JSON Lines or a table) are read like those of
+Data with known answers are read as always. Rows without any (JSON Lines, a table or Arrow) are read like those of
 `palmette predict`, and grouped by document.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from palmette.data.arrow import arrow_rows
 from palmette.data.inputs import QuestionFile
 from palmette.data.records import DataSet, Document, Question
 from palmette.data.rows import parse_json_line
@@ -27,23 +27,22 @@ def read_to_judge(source: str, *, limit_documents: int | None = None) -> DataSet
     """Read questions with or without known answers.
 
     Args:
-        source: a name as for `palmette.read_data`, or a .jsonl, .csv, .tsv, .xlsx or .parquet file of questions
-            without answers.
+        source: a name as for `palmette.read_data`, or a .jsonl, .csv, .tsv, .xlsx, .parquet or .arrow file of
+            questions without answers.
         limit_documents: read only so many documents, from the start.
 
     Raises:
         DataError: there is no such source, a row is bad, a question id occurs twice, or there is no question.
     """
     path = expand(source)
-    in_rows = path.is_file() and (is_table(path) or path.suffix == ".jsonl")
+    in_rows = path.is_file() and (is_table(path) or path.suffix in (".jsonl", ".arrow"))
     if not in_rows or _answered(path, source):
         return read_source(source, default_split="validation", limit_documents=limit_documents)
     with QuestionFile(source).open() as rows:
-        documents = _grouped(rows, source, "row" if is_table(path) else "line")[:limit_documents]
+        documents = _grouped(rows, source, "line" if path.suffix == ".jsonl" else "row")[:limit_documents]
     if not documents:
         raise DataError(f"{source} holds no question", _FORMAT)
-    digest = table_hash(path) if is_table(path) else hashlib.sha256(path.read_bytes()).hexdigest()
-    return DataSet(source, tuple(documents), digest)
+    return DataSet(source, tuple(documents), table_hash(path))
 
 
 def _answered(path: Path, source: str) -> bool:
@@ -54,9 +53,12 @@ def _answered(path: Path, source: str) -> bool:
         except DataError:
             return False
         return True
-    with open_lines(source) as lines:
-        first = next((line for line in lines if line.strip()), b"{}")
-    record = parse_json_line(first.decode("utf-8", "replace"), f"{source}: line 1", _FORMAT)
+    if path.suffix == ".arrow":
+        record = next(arrow_rows(path), {})
+    else:
+        with open_lines(source) as lines:
+            first = next((line for line in lines if line.strip()), b"{}")
+        record = parse_json_line(first.decode("utf-8", "replace"), f"{source}: line 1", _FORMAT)
     return any(record.get(name) is not None for name in _ANSWERED)
 
 

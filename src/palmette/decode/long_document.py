@@ -1,6 +1,6 @@
 """One document that stays open: its windows are read once, and only as far as the questions need them.
 
-A first look ranks the windows for each question by its words (`decode/ranking.py`) and reads the likeliest ones, a few
+A first look orders the windows for each question by its words (`decode/window_prior.py`) and reads the likeliest, a few
 at a time, until the chance that the answer stands in the rest is small, or until a limit. Documents of a few windows
 are read whole. What windows were read, and in which order, depends on the document, the questions and the model alone.
 So do the answers, to the last bit, whatever was read or asked before.
@@ -22,8 +22,8 @@ from palmette.decode.asking import Job, Reading
 from palmette.decode.posterior import SpanPosterior, WindowScores
 from palmette.decode.prediction import Prediction
 from palmette.decode.prefix_cache import PrefixCache, States
-from palmette.decode.ranking import WindowRanking, by_rank
 from palmette.decode.span_decoder import AskedWindow, SpanDecoder, options_of
+from palmette.decode.window_prior import WindowPrior, likeliest_first
 
 KEPT_BYTES = 600 * 2**20  # keys and values of windows in memory
 KEPT_TRIES = 16  # about 13 megabytes each
@@ -92,7 +92,7 @@ class LongDocument:
         self.num_windows, self.num_computed = len(self._windows), 0
         whole = first_look is None or self.num_windows <= first_look.whole_windows
         self._look = None if whole else first_look
-        self._ranking = WindowRanking(document.text, self._windows) if self._look else None
+        self._window_prior = WindowPrior(document.text, self._windows) if self._look else None
         self._cache = cache or decoder.new_cache()
         self._states: OrderedDict[int, States] = OrderedDict()
         self._kept_bytes = kept_bytes
@@ -125,8 +125,8 @@ class LongDocument:
             PackingError: a question is so long that it does not fit into a batch with a window of the document.
             ModelError: the model has fewer positions than a window, a question and an answer need.
         """
-        look, ranking = (None, None) if read_all else (self._look, self._ranking)
-        waiting = [AskedQuestion(one, self.num_windows, look, ranking, options.get(one.id, ())) for one in questions]
+        look, prior = (None, None) if read_all else (self._look, self._window_prior)
+        waiting = [AskedQuestion(one, self.num_windows, look, prior, options.get(one.id, ())) for one in questions]
         done: dict[str, SpanPosterior] = {}
         progress = _Progress(watch, waiting)
         while waiting:
@@ -203,7 +203,7 @@ class AskedQuestion:
         question: the question.
         num_windows: the number of windows of the document.
         look: how much is read for it. Everything if None.
-        ranking: ranks the windows. They are equally likely if None.
+        prior: how probable each window is by its words. They are equally likely if None.
         options: what a choice is made among. Most questions have none.
 
     Attributes:
@@ -217,15 +217,15 @@ class AskedQuestion:
         question: Question,
         num_windows: int,
         look: FirstLook | None,
-        ranking: WindowRanking | None,
+        prior: WindowPrior | None,
         options: Sequence[str] = (),
     ) -> None:
         self.question, self.options = question, options
         self.scores: dict[int, WindowScores] = {}
         self.option_scores: dict[int, WindowScores] = {}
         self._num_windows, self._look = num_windows, look
-        self._prior = None if ranking is None else ranking.prior(question.text)
-        order = list(range(num_windows)) if self._prior is None else by_rank(self._prior)
+        self._prior = None if prior is None else prior.of(question.text)
+        order = list(range(num_windows)) if self._prior is None else likeliest_first(self._prior)
         self.order = order if look is None else order[: look.max_windows]
 
     def next_windows(self) -> Sequence[int]:

@@ -18,7 +18,7 @@ over the allowed spans and "?". Bayes' rule takes every window to mislead the mo
 trained on. `Decision.window_power` corrects that, and is fitted to long documents.
 
 Of a very long document only some windows are read, and the windows are not equally likely: before anything is read, the
-words tell that part i holds the answer with probability pi_i, if the document does (`decode/ranking.py`). The words are
+words tell that part i holds the answer with probability pi_i, if the document does (`decode/window_prior.py`). They are
 taken to tell where the answer is, and not whether there is one. Then the odds above are pi_i * o_i in place of o_i / k.
 The text of a window that was not read is unknown, so its likelihood ratio is averaged over all texts that could stand
 there without an answer. That mean is 1: the sum of P(text) * P(text, answer) / P(text) over all texts is the sum of

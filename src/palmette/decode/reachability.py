@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from palmette.data.records import Document, Question
-from palmette.decode.span_decoder import Effort
+from palmette.decode.effort import Effort
 from palmette.decode.spans import unreachable
 from palmette.tasks.extractive_qa import training_answer
 from palmette.tasks.qa_prompt import ABSTAIN
@@ -30,6 +30,15 @@ class Unreachable:
     question: str = ""
     answer: str = ""
     reason: str = ""
+
+    def __add__(self, more: Unreachable) -> Unreachable:
+        """The counts of both. The first case is this one's, if it has any."""
+        first = self if self.num_unreachable else more
+        return replace(
+            first,
+            num_questions=self.num_questions + more.num_questions,
+            num_unreachable=self.num_unreachable + more.num_unreachable,
+        )
 
     def __bool__(self) -> bool:
         return self.num_unreachable > 0

@@ -22,7 +22,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from palmette.encoders.heads import find_head, keep_head
 from palmette.encoders.names import find_encoder, way_out, without_load_report
 from palmette.errors import ModelError
-from palmette.model.loading import UNREADABLE, first_line
+from palmette.model.tokenizer import UNREADABLE, first_line
 
 ROWS_PER_BATCH = 64
 

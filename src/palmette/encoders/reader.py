@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from palmette.decode.effort import Effort
 from palmette.decode.posterior import log_sum_exp
-from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.decode.span_decoder import SpanDecoder
 from palmette.encoders.blanks import Blanks, words_of
 from palmette.encoders.masked import MaskedModel
 from palmette.errors import DataError

@@ -21,16 +21,15 @@ import numpy as np
 from scipy import optimize
 
 from palmette.data.records import DataSet, Document, Question
+from palmette.decode.effort import Effort
 from palmette.decode.posterior import Decision, Evidence, SpanPosterior
-from palmette.decode.span_decoder import Effort
 from palmette.errors import DataError
 from palmette.evaluate.guarantee import JudgedAnswer, check_promise, choose_threshold
 from palmette.inference.answerer import Answerer
-from palmette.inference.calibration import Calibration, Costs, text_hash
+from palmette.inference.calibration import COST_WRONG, Calibration, Costs, check_cost, text_hash
 from palmette.progress import progress
 from palmette.tasks.answer_match import exact_match, gold_answers, normalize_answer
 
-COST_WRONG = 2.0  # of a wrong answer, where refusing a question that has an answer costs 1
 _LOWEST, _HIGHEST = 0.02, 50.0  # of a temperature
 _POWERS = (-1.0, 3.0)  # of the number of windows. 0 is the mean of their odds, and 1 is the sum
 
@@ -68,19 +67,6 @@ class PassageCase(Case):
         found = f" {normalize_answer(text)} "
         known = [f" {normalize_answer(one)} " for one in gold_answers(self.question)]
         return bool(found.strip()) and any(found in one or one in found for one in known)
-
-
-def check_cost(cost_wrong: float) -> None:
-    """Refuse a cost of wrong answers that no rule can be fitted to.
-
-    Raises:
-        DataError: it is below 1, or not a number.
-    """
-    if not 1.0 <= cost_wrong < math.inf:
-        raise DataError(
-            f"the cost of a wrong answer is {cost_wrong:g}, and that of a refusal is 1",
-            "Give a number from 1 on. An answer that is less likely than its absence is never shown.",
-        )
 
 
 def check_data(

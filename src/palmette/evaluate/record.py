@@ -7,7 +7,7 @@ from typing import Any
 
 from palmette import run
 from palmette.data.records import DataSet
-from palmette.decode.span_decoder import Effort
+from palmette.decode.effort import Effort
 from palmette.inference.answerer import Answerer, DecoderName
 
 HELD_OUT_SPLIT, MADE_BY = "validation", "evaluation.json"

@@ -9,11 +9,11 @@ from palmette.data.joined import join_by_title
 from palmette.data.source import read_source
 from palmette.decode.reachability import report_unreachable
 from palmette.errors import DataError, RunError
-from palmette.evaluate.calibration import COST_WRONG, calibrate, check_cost, check_data
+from palmette.evaluate.calibration import calibrate, check_data
 from palmette.evaluate.comparisons import was_learned
 from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.inference.answerer import load_answerer
-from palmette.inference.calibration import Calibration
+from palmette.inference.calibration import COST_WRONG, Calibration, check_cost
 from palmette.inference.reader import READER
 from palmette.model.attention import AttentionChoice
 from palmette.progress import Say

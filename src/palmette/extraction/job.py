@@ -13,7 +13,7 @@ from palmette import run
 from palmette.data.inputs import Asked, Documents
 from palmette.data.records import Document, Question
 from palmette.data.stream import Row
-from palmette.decode.span_decoder import Effort
+from palmette.decode.effort import Effort
 from palmette.documents import read_document
 from palmette.errors import DataError, RunError, reason_of
 from palmette.extraction.reading import WHOLE_SEARCH, FieldDecoder, FittedRules, field_record

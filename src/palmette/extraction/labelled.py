@@ -9,7 +9,7 @@ from dataclasses import replace
 from palmette.data.records import Document
 from palmette.data.rows import dump_rows
 from palmette.data.squad import dump_squad
-from palmette.decode.span_decoder import Effort
+from palmette.decode.effort import Effort
 from palmette.errors import DataError
 from palmette.evaluate.calibration import Case, PassageCase
 from palmette.evaluate.comparisons import was_learned

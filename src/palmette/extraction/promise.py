@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from palmette.decode.effort import Effort
 from palmette.decode.posterior import Decision
-from palmette.decode.span_decoder import Effort
 from palmette.errors import DataError
 from palmette.evaluate.calibration import Case, check_data, fit_odds, judge, split
 from palmette.evaluate.guarantee import JudgedAnswer, choose_threshold, shortage

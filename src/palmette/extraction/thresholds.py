@@ -16,23 +16,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from palmette.decode.effort import Effort
 from palmette.decode.posterior import Decision
-from palmette.decode.span_decoder import Effort
-from palmette.evaluate.calibration import (
-    COST_WRONG,
-    Case,
-    check_cost,
-    check_data,
-    fit_min_worth,
-    fit_odds,
-    mean_cost,
-)
+from palmette.evaluate.calibration import Case, check_data, fit_min_worth, fit_odds, mean_cost
 from palmette.extraction.labelled import check_not_learned, covered_documents, labelled_cases
 from palmette.extraction.labels import Labels
 from palmette.extraction.reading import Rule
 from palmette.extraction.schema import Schema
 from palmette.inference.answerer import Answerer
-from palmette.inference.calibration import warn_of_windows
+from palmette.inference.calibration import COST_WRONG, check_cost, warn_of_windows
 from palmette.numbers import count
 
 ENOUGH = 10  # labels with a value, for a threshold of its own

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from palmette.config.recipes import Recipe
 from palmette.data.records import Document, Question, check_document, check_question
+from palmette.decode.effort import Effort
 from palmette.decode.generation import GenerationDecoder
 from palmette.decode.greedy import GreedyDecoder
 from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Decoder, Prediction
-from palmette.decode.span_decoder import Effort, SpanDecoder
+from palmette.decode.span_decoder import SpanDecoder
 from palmette.errors import DataError, RunError
 from palmette.inference.base import load_merged
 from palmette.inference.calibration import Calibration, calibration_of
 from palmette.inference.fingerprint import base_fingerprint, fingerprint_hash
-from palmette.inference.names import ModelName, ModelSource, locate, open_source
+from palmette.inference.names import ModelName, ModelSource, locate, resolve_answerer
 from palmette.inference.task import recipe_task
 from palmette.model.attention import AttentionChoice
 from palmette.model.checks import check_model
@@ -244,13 +245,13 @@ def load_answerer(name: ModelName, *, attention: AttentionChoice | None = None, 
             of a tree.
     """
     with quick_imports():  # loading a model imports its class, and makes as little garbage as an import
-        return open_answerer(open_source(name), attention=attention, calibrated=calibrated)
+        return open_answerer(resolve_answerer(name), attention=attention, calibrated=calibrated)
 
 
 def open_answerer(
     source: ModelSource, *, attention: AttentionChoice | None = None, calibrated: bool = True
 ) -> Answerer:
-    """Load a model whose name `open_source` has checked. Arguments and errors are those of `load_answerer`."""
+    """Load a model whose name `resolve_answerer` has checked. Arguments and errors are those of `load_answerer`."""
     return answerer_with(load_merged(source, attention=attention), source, calibrated=calibrated)
 
 

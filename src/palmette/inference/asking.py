@@ -13,7 +13,7 @@ from palmette.decode.prediction import Decoder, Prediction
 from palmette.errors import DataError
 
 if TYPE_CHECKING:  # it loads torch
-    from palmette.decode.span_decoder import Effort
+    from palmette.decode.effort import Effort
     from palmette.inference.answerer import Answerer, DecoderName
 
 

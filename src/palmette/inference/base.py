@@ -19,17 +19,9 @@ from palmette.inference.fingerprint import base_fingerprint
 from palmette.inference.names import ModelSource, absolute_name, check_hub, locate
 from palmette.model.attention import AttentionChoice
 from palmette.model.conditions import conditions
-from palmette.model.loading import (
-    DType,
-    LoadedModel,
-    dtype_name,
-    fast_dtype,
-    load_model,
-    load_tokenizer,
-    merge_lora,
-    weights_folder,
-)
+from palmette.model.loading import DType, LoadedModel, dtype_name, fast_dtype, load_model, merge_lora
 from palmette.model.prepared import find_prepared, keep_prepared, remove_prepared
+from palmette.model.tokenizer import load_tokenizer, weights_folder
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -197,5 +189,5 @@ def source_tokenizer(source: ModelSource) -> Any:
         locate(section.name),
         revision=section.revision,
         trust_remote_code=section.trust_remote_code,
-        download=check_hub(section),
+        folder=check_hub(section),
     )

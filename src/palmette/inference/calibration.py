@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +16,7 @@ from palmette.errors import DataError, RunError, reason_of
 from palmette.run import write_json
 
 CALIBRATION = "calibration.json"
-
-
+COST_WRONG = 2.0  # of a wrong answer, where refusing a question that has an answer costs 1
 _AGAIN = "Calibrate again with palmette calibrate, or decide with --no-calibration."
 
 
@@ -168,6 +168,19 @@ def warn_of_windows(
         f"{has} {max(longer)} parts, and {fitted} documents of at most {most}. {covered} "
         "Calibrate on documents of that length."
     )
+
+
+def check_cost(cost_wrong: float) -> None:
+    """Refuse a cost of wrong answers that no rule can be fitted to.
+
+    Raises:
+        DataError: it is below 1, or not a number.
+    """
+    if not 1.0 <= cost_wrong < math.inf:
+        raise DataError(
+            f"the cost of a wrong answer is {cost_wrong:g}, and that of a refusal is 1",
+            "Give a number from 1 on. An answer that is less likely than its absence is never shown.",
+        )
 
 
 def calibration_of(trained: Path | None) -> Calibration | None:

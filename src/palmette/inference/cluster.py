@@ -22,12 +22,12 @@ from typing import Any
 from palmette import run
 from palmette.data.inputs import Input
 from palmette.data.stream import Row
+from palmette.decode.effort import Effort
 from palmette.decode.prediction import Decoder
-from palmette.decode.span_decoder import Effort
 from palmette.errors import RunError, reason_of
 from palmette.inference.answerer import Answerer, open_answerer
 from palmette.inference.job import Describe, Record, Work, answer_chunk, answer_record, job_settings, predict_input
-from palmette.inference.names import open_source
+from palmette.inference.names import resolve_answerer
 from palmette.inference.tally import Tally
 from palmette.model.attention import AttentionChoice
 
@@ -90,7 +90,7 @@ class Worker:
     def _load(self) -> None:
         reading = self._reading
         if self._answerer is None:
-            source = open_source(reading.model)
+            source = resolve_answerer(reading.model)
             self._answerer = open_answerer(source, attention=reading.attention, calibrated=reading.calibrated)
             effort = self._answerer.effort(reading.max_words, reading.inside_words)
             self._decoder, self._describe = reading.opened(self._answerer, effort)

@@ -174,7 +174,7 @@ def check_hub(section: ModelSection) -> Path | None:
         raise ModelError(error.problem, suggestion(name, error.way_out)) from error
 
 
-def open_source(name: ModelName) -> ModelSource:
+def resolve_answerer(name: ModelName) -> ModelSource:
     """Decide what the name of a model means that is to give answers, and check all that needs no weights.
 
     Nothing heavy is imported, so a mistake is found within a fraction of a second. Only the hub may take longer.
@@ -208,7 +208,7 @@ def runs_in(folder: Path) -> tuple[dict[str, ModelSource], list[str]]:
     others: list[str] = []
     for entry in sorted(one for one in folder.iterdir() if run.is_run(one)):
         try:
-            sources[str(entry)] = open_source(str(entry))
+            sources[str(entry)] = resolve_answerer(str(entry))
         except PalmetteError as error:
             others.append(error.problem)
     if not sources:

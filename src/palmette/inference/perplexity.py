@@ -11,11 +11,16 @@ import torch
 
 from palmette.corpus.texts import TextSource
 from palmette.errors import DataError, ModelError
+from palmette.inference.base import load_merged
+from palmette.inference.names import resolve_model
 from palmette.model.attention import skips_hidden
+from palmette.model.checks import check_model
 from palmette.model.forward import evaluating, model_name, score_tokens
 from palmette.tasks.text_pieces import TextPieces, num_learned
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import PrefixTree
+
+_TOKENS_PER_BATCH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +100,25 @@ def some_pieces(source: TextSource, pieces: TextPieces, most: int) -> Iterator[P
             yield tree
     if not total:
         raise DataError(f"{source.name} holds no text", "Give another source.")
+
+
+def score_beginnings(name: str, sources: Sequence[TextSource], *, most: int, piece_tokens: int) -> list[SourceScore]:
+    """Score the beginning of sources with a model. Texts are cut into pieces that do not see each other.
+
+    Args:
+        name: the name of the model.
+        sources: the sources.
+        most: about how many tokens of each are scored.
+        piece_tokens: the longest piece, in tokens.
+
+    Raises:
+        DataError: a source cannot be read, or holds no text.
+        ModelError: the model is missing or unfit, or its numbers are not finite.
+    """
+    loaded = load_merged(resolve_model(name))
+    check_model(loaded.model, training=False, weights=loaded.content)
+    pieces = TextPieces(loaded.tokenizer, piece_tokens)
+    trees = [tree for source in sources for tree in some_pieces(source, pieces, most)]
+    return score_sources(
+        loaded.model, trees, row_tokens=piece_tokens, tokens_per_batch=max(piece_tokens, _TOKENS_PER_BATCH)
+    )

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from palmette.data.records import Document
+from palmette.decode.effort import Effort
 from palmette.decode.long_document import FirstLook, LongDocument, Watch
 from palmette.decode.prediction import Prediction
-from palmette.decode.span_decoder import Effort
 from palmette.inference.answerer import Answerer, asked_document
 from palmette.inference.window_store import window_store
 from palmette.progress import progress

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from palmette.inference.base import load_merged
-from palmette.inference.names import ModelName, open_source
+from palmette.inference.names import ModelName, resolve_answerer
 from palmette.judge.wording import Case, JudgePrompt
 from palmette.model.attention import skips_hidden
 from palmette.model.checks import check_model
@@ -142,7 +142,7 @@ def load_local_judge(name: ModelName, prompt: JudgePrompt) -> LocalJudge:
         RunError: the run is not finished.
         TemplateError: it has no chat template.
     """
-    loaded = load_merged(open_source(name))
+    loaded = load_merged(resolve_answerer(name))
     check_model(loaded.model, training=False, weights=loaded.content)
     loaded.model.eval()
     return LocalJudge(loaded, prompt)

@@ -69,13 +69,9 @@ def read_judge(name: str) -> JudgeSpec:
     Raises:
         DataError: the file cannot be read, or does not describe a judge. It names the key and the value.
     """
-    path = expand(name)
-    if path.suffix.lower() not in _YAML:
+    if not _is_yaml(name):
         return JudgeSpec("model", name, load_judge_prompt())
-    try:
-        values = parse_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the judge {name}: {reason_of(error)}", "Give a YAML file.") from error
+    values = _read(name, "judge")
     given = [kind for kind in _KINDS if isinstance(values, dict) and kind in values]
     if len(given) != 1:
         raise DataError(f"{name} describes no judge", f"It needs one of the keys {', '.join(_KINDS)}.")
@@ -95,12 +91,26 @@ def read_endpoint(name: str) -> Endpoint | None:
     Raises:
         DataError: the file describes none.
     """
-    if expand(name).suffix.lower() not in _YAML:
+    if not _is_yaml(name):
         return None
-    endpoint = read_judge(name).endpoint
-    if endpoint is None:
+    values = _read(name, "endpoint")
+    if not isinstance(values, dict) or "endpoint" not in values:
         raise DataError(f"{name} describes no endpoint", "It needs the key 'endpoint', with 'url' and 'model'.")
-    return endpoint
+    if unknown := [key for key in values if key not in ("endpoint", "prompt")]:  # a judge's file has a prompt
+        raise DataError(f"{name} has the unknown key {unknown[0]!r}", "Known are endpoint and prompt.")
+    return _endpoint(values["endpoint"], name)
+
+
+def _is_yaml(name: str) -> bool:
+    return expand(name).suffix.lower() in _YAML
+
+
+def _read(name: str, what: str) -> Any:
+    """The values of a YAML file that should describe something."""
+    try:
+        return parse_yaml(expand(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the {what} {name}: {reason_of(error)}", "Give a YAML file.") from error
 
 
 def _endpoint(values: Any, name: str) -> Endpoint:

@@ -211,7 +211,7 @@ class FusedLayer(torch.autograd.Function):
         query, key, value, first = layer.queries(x, cos, sin)
         attended, saved = attend(layer.kernels, query, key, value, rows, layer.scale)
         output, second = layer.after_attention(x.flatten(0, 1), attended.flatten(2).flatten(0, 1))
-        ctx.layer, ctx.rows, ctx.num_saved = layer, rows, len(saved)
+        ctx.layer, ctx.rows = layer, rows
         ctx.save_for_backward(x, cos, sin, query, key, value, attended, *first, *second, *saved)
         return output.view_as(x)
 

@@ -13,34 +13,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from palmette.cache import kept_hash
 from palmette.errors import ModelError
 from palmette.model.attention import BACKENDS, AttentionChoice
-from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, converted_folder, find_gguf
+from palmette.model.embedded import DEFAULT_MODEL
 from palmette.model.files import ADAPTER_WEIGHTS
 from palmette.model.flex import use_flex
 from palmette.model.fused import fuse
 from palmette.model.pause import load_pause
 from palmette.model.quantize import Quantization, is_quantized, quantization_config
+from palmette.model.tokenizer import UNREADABLE, first_line, load_tokenizer, weights_folder, weights_way_out
 
 DType = Literal["auto", "float32", "bfloat16"]
-
-# The libraries' exceptions for files that are missing or damaged, or that contradict themselves or an override.
-UNREADABLE = (
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    RuntimeError,
-    SafetensorError,
-    StrictDataclassError,
-)
 
 # Palmette shows its own progress.
 transformers_logging.disable_progress_bar()
@@ -115,7 +102,7 @@ def load_model(
     folder = weights_folder(name) if download is None else str(download)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = _tokenizer(folder, name, options)
+    tokenizer = load_tokenizer(name, folder=folder, **options)
     if quantization:
         options["quantization_config"] = quantization_config(device, fast_dtype(dtype), quantization)
     where = folder if prepared is None else str(prepared)
@@ -161,7 +148,7 @@ def _weights(
                 f"the model {name!r} is no decoder-only language model", "Use one such as SmolLM, Llama, Qwen or Gemma."
             ) from error
         capped = attention != "eager" and "scaled_dot_product_attention" in str(error)
-        way_out = "Set model.attention: eager, or --attention eager." if capped else _way_out(name)
+        way_out = "Set model.attention: eager, or --attention eager." if capped else weights_way_out(name)
         raise ModelError(f"cannot load the model {name!r}: {first_line(error)}", way_out) from error
 
 
@@ -205,55 +192,6 @@ def _check_embedding(model: Any, tokenizer: Any, name: str) -> None:
                 f"and the model has embeddings for {num_rows} ids only",
                 "Use the tokenizer that belongs to these weights.",
             )
-
-
-def load_tokenizer(name: str, *, download: Path | None = None, **options: Any) -> Any:
-    """Load a model's tokenizer. Arguments and errors are those of `load_model`."""
-    return _tokenizer(weights_folder(name) if download is None else str(download), name, options)
-
-
-def tokenizer_folder() -> Path | None:
-    """Where the default model's tokenizer is on this machine. None where it would take a conversion or a download."""
-    embedded = find_gguf()
-    if embedded is not None:
-        folder = converted_folder(embedded)
-        return folder if folder.is_dir() else None
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(DEFAULT_MODEL, "tokenizer.json")
-    return Path(cached).parent if isinstance(cached, str) else None
-
-
-def _tokenizer(folder: str, name: str, options: dict[str, Any]) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(folder, **options)
-    except UNREADABLE as error:
-        raise ModelError(f"cannot load the tokenizer of {name!r}: {first_line(error)}", _way_out(name)) from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a library's message that is not empty, or the name of the exception."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
-def weights_folder(name: str) -> str:
-    """The folder that holds a model's weights: of a GGUF file its converted form. A hub id stays as it is.
-
-    Raises:
-        ModelError: a GGUF file cannot be converted.
-    """
-    path = Path(name)
-    if path.suffix.lower() == ".gguf":
-        return str(convert_gguf(path))
-    embedded = find_gguf() if name == DEFAULT_MODEL and not path.is_dir() else None
-    return str(convert_gguf(embedded)) if embedded else name
-
-
-def _way_out(name: str) -> str:
-    if name == DEFAULT_MODEL:
-        return WAY_OUT
-    return "Give a folder with safetensors weights, a GGUF file, or a hub id that can be reached from here."
 
 
 @contextlib.contextmanager

@@ -81,7 +81,11 @@ def write_made_data(path: Path, made: MadeData) -> None:
 
 def render_made_data(made: MadeData) -> str:
     """The page as HTML."""
-    filters = {unit: sorted(found, key=lambda one: -one.number) for unit, found in made.filters.items() if found}
+    filters = [
+        (unit[:1].upper() + unit[1:], sorted(found, key=lambda one: -one.number))
+        for unit, found in made.filters.items()
+        if found
+    ]
     return render_page(
         "made_data.html",
         styles=("page.css", "made_data.css"),

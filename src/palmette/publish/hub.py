@@ -9,7 +9,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
 
 from palmette.errors import RunError
-from palmette.model.loading import first_line
+from palmette.model.tokenizer import first_line
 
 
 def check_name(to: str) -> None:

@@ -21,6 +21,7 @@ from palmette.serving.jobs import AnswerJob
 from palmette.serving.observed import note
 from palmette.serving.records import answer_of, field_replies
 from palmette.serving.requests import (
+    MAX_OPTIONS,
     MAX_QUESTIONS,
     AboutDocument,
     AnswersRequest,
@@ -173,6 +174,9 @@ async def _extracted(
         schema = read_schema(body.schema_)
     except DataError as error:
         raise invalid(error.problem, error.way_out, "schema") from error
+    num_options = sum(len(field.options) for field in schema.fields)
+    if num_options > MAX_OPTIONS:
+        raise invalid(f"the choices of the schema have {num_options} options", f"Give {MAX_OPTIONS} at most.", "schema")
     note(request.scope, model=name, questions=len(schema.fields), characters=len(kept.document.text))
 
     def made(predictions: Any) -> dict[str, dict[str, Any]]:

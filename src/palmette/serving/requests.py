@@ -15,6 +15,7 @@ from palmette.tree.chat import Message, Piece
 
 DEFAULT_TOKENS = 1024  # of a reply, if the client names no limit
 MAX_QUESTIONS = 1000  # of one request
+MAX_OPTIONS = 1000  # of all choices of one request
 _ROLES = {"developer": "system"}
 _NO_TOOLS = "This server calls no tools. Leave it out."
 # Fields that change the meaning of a reply and cannot be honoured: which of their values are harmless, and a way out.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palmette.arena.folder import ANSWERS, MODELS, PROMPTS, Entry, read_entries, write_entries, write_prompts
+from palmette.arena.folder import ANSWERS, PROMPTS, Entry, is_arena, read_entries, write_entries, write_prompts
 from palmette.arena.prompts import Prompt, read_prompts
 from palmette.errors import DataError, RunError, reason_of
 from palmette.inference.names import resolve_model
@@ -111,7 +111,7 @@ def sample_answers(prompts: str, models: Sequence[str], out: Path, replying: Rep
 
 
 def _begin(out: Path, asked: Sequence[Prompt], replying: Replying) -> None:
-    """Create the folder, or check that it was begun with the same prompts and settings."""
+    """Create the folder, or check that it was begun with the same prompts and settings, or for free chats."""
     records = [prompt.record() for prompt in asked]
     settings: dict[str, Any] = {
         "prompts_sha256": hashlib.sha256(json.dumps(records).encode("utf-8")).hexdigest(),
@@ -124,7 +124,8 @@ def _begin(out: Path, asked: Sequence[Prompt], replying: Replying) -> None:
         if job.exists():
             check_same(json.loads(job.read_text(encoding="utf-8")), settings, where=out, way_out="Give another --out.")
             return
-        if out.exists() and any(one.name not in (PROMPTS, MODELS, ANSWERS) for one in out.iterdir()):
+        begun = is_arena(out)  # by `palmette arena serve --chat`, and it may hold votes already
+        if out.exists() and not begun and any(one.name not in (PROMPTS, ANSWERS) for one in out.iterdir()):
             raise RunError(f"{out} holds something else", "Give another --out.")
         (out / ANSWERS).mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:

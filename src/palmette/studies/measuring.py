@@ -19,7 +19,7 @@ from palmette.evaluate.retention.run import RESULT as RETENTION
 from palmette.evaluate.retention.run import retention_of_run
 from palmette.evaluate.squad import evaluate_squad
 from palmette.inference.answerer import DecoderName, load_answerer
-from palmette.model.loading import first_line
+from palmette.model.tokenizer import first_line
 from palmette.pages.evaluation.folder import facts_of, loss_of, write_evaluation
 from palmette.progress import Say
 from palmette.studies.evaluation import EvaluateSection

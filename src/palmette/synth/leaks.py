@@ -9,7 +9,7 @@ from typing import Any
 from palmette.corpus.cleaning import Counts, Dropped
 from palmette.corpus.overlap import EvaluationSets
 from palmette.corpus.sources import open_source
-from palmette.corpus.texts import Text
+from palmette.corpus.texts import Text, TextSource
 from palmette.data.records import DataSet
 from palmette.errors import DataError
 from palmette.synth.instruct.settings import SHARED_WORDS
@@ -41,25 +41,27 @@ def described(against: Sequence[str], found: Sequence[Mapping[str, Any]]) -> lis
     return [{"source": name, **identity} for name, identity in zip(against, found, strict=True)]
 
 
-def check_sources(sources: Sequence[str], against: Sequence[str]) -> None:
+def check_sources(sources: Sequence[TextSource], against: Sequence[str]) -> list[dict[str, Any]]:
     """Refuse sources that are evaluation sets themselves, whatever their names are.
 
     Args:
         sources: what data are made of.
         against: the evaluation sets.
 
+    Returns:
+        What identifies the evaluation sets.
+
     Raises:
-        DataError: one is, by its content, or does not exist.
+        DataError: a source is an evaluation set by its content, or a set does not exist.
     """
-    if not against:
-        return
     held = identities(against)
-    for source, identity in zip(sources, identities(sources), strict=True):
-        if identity in held:
+    for source in sources if held else ():
+        if source.identity in held:
             raise DataError(
-                f"{source} is the evaluation set {against[held.index(identity)]}",
+                f"{source.name} is the evaluation set {against[held.index(source.identity)]}",
                 "Make data of other texts. Else what is measured there was learned by heart.",
             )
+    return held
 
 
 def leak_check(against: Sequence[str]) -> IsLeaked:
@@ -113,7 +115,7 @@ def clear_data(data: DataSet, against: Sequence[str]) -> ClearData:
     """
     if not against:
         return ClearData(data, [], {})
-    check_sources([data.source], against)
+    held = check_sources([open_source(data.source)], against)
     sets, counts, left = EvaluationSets(against, _SHARED_BY_DOCUMENTS), Counts(), []
     for document in data.documents:
         found = sets(Text(document.id, document.text, data.source))
@@ -123,8 +125,7 @@ def clear_data(data: DataSet, against: Sequence[str]) -> ClearData:
             left.append(document)
     if not left:
         raise DataError(f"every document of {data.source} holds a part of an evaluation set", "Take other data.")
-    held = described(against, identities(against))
-    return ClearData(replace(data, documents=tuple(left)), held, dropped_texts(counts))
+    return ClearData(replace(data, documents=tuple(left)), described(against, held), dropped_texts(counts))
 
 
 def dropped_texts(counts: Counts) -> dict[str, dict[str, Any]]:

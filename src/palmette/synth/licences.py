@@ -40,12 +40,16 @@ class Licences:
         """The licences of the sources alone.
 
         Raises:
-            DataError: a licence is given for a source that was not read.
+            DataError: a licence is given for a source that was not read, or two are given for one.
 
         >>> Licences(sources=["notes/=mit"]).of_sources([{"source": "notes/"}, {"source": "builtin:train"}])
         {'sources': {'notes/': 'mit', 'builtin:train': 'apache-2.0'}}
         """
-        given = {source: licence for source, _, licence in (text.rpartition("=") for text in self.sources)}
+        given: dict[str, str] = {}
+        for source, _, licence in (text.rpartition("=") for text in self.sources):
+            if given.setdefault(source, licence) != licence:
+                of = repr(source) if source else "all sources"
+                raise DataError(f"{given[source]} and {licence} are given as the licence of {of}", "Give one of them.")
         names = [str(one["source"]) for one in sources]
         strange = sorted(given.keys() - {"", *names})
         if strange:

@@ -20,7 +20,7 @@ from palmette.corpus.texts import Text
 from palmette.data.records import Document
 from palmette.decode.spans import words
 from palmette.errors import DataError
-from palmette.synth.leaks import check_sources, described, dropped_texts, identities
+from palmette.synth.leaks import check_sources, described, dropped_texts
 from palmette.synth.quotes import sentences
 
 _BLANK_LINE = regex.compile(r"\n[^\S\n]*\n\s*")
@@ -103,17 +103,16 @@ def read_passages(
     Raises:
         DataError: a source or an evaluation set cannot be read, a source is an evaluation set, or nothing is left.
     """
-    check_sources(sources, against)
-    held = identities(against)
+    opened = [open_source(name, columns={"text": column}, limit=limit) for name in sources]
+    held = check_sources(opened, against)
     steps = step_maker(CleanSection(against=list(against)))()
     short_steps: list[Step] = [OfLength(_FEWEST, None), ExactDuplicates()]
     settings = {"passage_words": most_words, "column": column, "limit": limit, "against": held}
     found = Passages(settings=settings, against=described(against, held))
     cut = {"passages": found.cut}
-    for name in sources:
-        source = open_source(name, columns={"text": column}, limit=limit)
+    for source in opened:
         found.identities.append(source.describe())
-        for text in clean(source.open(), steps, found.documents, name):
+        for text in clean(source.open(), steps, found.documents, source.name):
             pieces = (
                 Text(f"{text.name}#{start}", text.text[start:end], text.name)
                 for start, end in cut_passages(text.text, most_words)

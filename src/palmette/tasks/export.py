@@ -20,7 +20,6 @@ from palmette.tasks.extractive_qa import ExtractiveQa, learned_answer
 from palmette.tasks.qa_prompt import ABSTAIN, QaPrompt
 from palmette.tree.prefix_tree import Node, PrefixTree
 
-Target = Literal["trl", "openai", "tokens"]
 Row = dict[str, Any]
 Record = Document | Conversation | Comparison | Verdict
 IGNORED = -100  # the label of a token that is not learned, as torch's cross-entropy has it

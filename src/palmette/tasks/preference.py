@@ -11,14 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-import torch
-
 from palmette.data.chat import Turn
 from palmette.data.preference import Comparison, PreferenceError, Reason, Verdict, turn_text
 from palmette.data.preference_sets import DroppedRecord, count_reasons, say_counts
 from palmette.errors import DataError, ModelError, PalmetteError, TemplateError
 from palmette.tasks.document_trees import CheckPositions
-from palmette.tree.branches import Branches
 from palmette.tree.chat import ChatTemplate, Message, Piece
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment
@@ -206,30 +203,3 @@ def mismatched(verdicts: Sequence[Verdict]) -> list[Verdict]:
             "Give verdicts on several prompts.",
         )
     return others
-
-
-def ranking(branches: Branches) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ranks of the branches of comparisons.
-
-    Returns:
-        rank_N: the rank of each branch in its comparison, 0 = best.
-        list_N: the number of its comparison. Comparisons are numbered in the order of their first branches, as in
-            `branches.by_tree()`.
-    """
-    number = {tree: index for index, tree in enumerate(branches.by_tree())}
-    device = branches.last_N.device
-    rank_N = torch.tensor([int(leaf) for _, leaf in branches.names], device=device)
-    return rank_N, torch.tensor([number[tree] for tree, _ in branches.names], device=device)
-
-
-def labels(branches: Branches) -> tuple[torch.Tensor, torch.Tensor]:
-    """The labels of the branches of verdicts.
-
-    Returns:
-        judged_N: whether somebody judged the branch (bool). The others are completions under a prompt that they do not
-            answer.
-        good_N: whether it was judged good (bool).
-    """
-    leaves, device = [leaf for _, leaf in branches.names], branches.last_N.device
-    judged_N = torch.tensor([leaf in (GOOD, BAD) for leaf in leaves], dtype=torch.bool, device=device)
-    return judged_N, torch.tensor([leaf == GOOD for leaf in leaves], dtype=torch.bool, device=device)

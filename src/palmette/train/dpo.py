@@ -11,7 +11,8 @@ from palmette.data.preference import Comparison
 from palmette.objectives.dpo import dpo_loss
 from palmette.objectives.reward import ranked_pairs
 from palmette.progress import Say
-from palmette.tasks.preference import PreferenceTrees, ranking
+from palmette.tasks.leaf_labels import ranks
+from palmette.tasks.preference import PreferenceTrees
 from palmette.train.loop import run_steps
 from palmette.train.preference import PreferenceJob, comparisons_of, make_job
 from palmette.train.recipes.preferences import DpoRecipe, DpoSection
@@ -39,7 +40,7 @@ def learn(job: DpoJob, folder: Path, checkpoint: Path | None, say: Say) -> None:
 
 def num_pairs(batch: PackedBatch) -> float:
     """Number of pairs of completions that a batch compares. A ranked list of K completions has K (K - 1) / 2."""
-    return float(len(ranked_pairs(*ranking(find_branches(batch)))[0]))
+    return float(len(ranked_pairs(*ranks(find_branches(batch)))[0]))
 
 
 class DpoObjective:
@@ -57,7 +58,7 @@ class DpoObjective:
     def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
         """The batch's share of the step's loss. The denominator is the number of pairs of the step."""
         section, scores = self._section, score_branches(model, batch)
-        chosen_M, rejected_M, _ = ranked_pairs(*ranking(scores.branches))
+        chosen_M, rejected_M, _ = ranked_pairs(*ranks(scores.branches))
         pairs = dpo_loss(
             scores.logprob_N,
             looked_up(self._reference, scores),

@@ -21,7 +21,8 @@ from palmette.errors import DataError
 from palmette.model.attention import skips_hidden
 from palmette.objectives.kto import kto_loss, reference_point
 from palmette.progress import Say
-from palmette.tasks.preference import OTHER, PreferenceTrees, labels, mismatched
+from palmette.tasks.leaf_labels import labels
+from palmette.tasks.preference import OTHER, PreferenceTrees, mismatched
 from palmette.train.job import step_plan
 from palmette.train.loop import run_steps
 from palmette.train.plan import StepPlan

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from palmette.data.records import Document, Question
-from palmette.decode.span_decoder import Effort
+from palmette.decode.effort import Effort
 from palmette.decode.spans import Window, cut_windows, words
 from palmette.numbers import count
 from palmette.tasks.extractive_qa import ExtractiveQa, learned_answer

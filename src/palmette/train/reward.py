@@ -12,7 +12,8 @@ from palmette.errors import DataError
 from palmette.model.heads import branch_rewards
 from palmette.objectives.reward import bradley_terry_loss, pair_accuracy, plackett_luce_loss, ranked_pairs
 from palmette.progress import Say
-from palmette.tasks.preference import PreferenceTrees, ranking
+from palmette.tasks.leaf_labels import ranks
+from palmette.tasks.preference import PreferenceTrees
 from palmette.train.loop import run_steps
 from palmette.train.preference import PreferenceJob, comparisons_of, make_job
 from palmette.train.recipes.preferences import RewardRecipe, RewardSection
@@ -61,7 +62,7 @@ class RewardObjective:
     def __call__(self, model: Any, batch: PackedBatch, denominator: float) -> torch.Tensor:
         """The batch's share of the step's loss. The denominator is the number of comparisons of the step."""
         branches = find_branches(batch)
-        reward_N, (rank_N, list_N) = branch_rewards(model, batch, branches), ranking(branches)
+        reward_N, (rank_N, list_N) = branch_rewards(model, batch, branches), ranks(branches)
         chosen_M, rejected_M, weight_M = ranked_pairs(rank_N, list_N)
         lead_M = (reward_N[chosen_M] - reward_N[rejected_M]).detach()
         self._tally.add("reward", reward_N.detach().sum(), len(reward_N))

@@ -9,7 +9,6 @@ from pathlib import Path
 from palmette import processes, run
 from palmette.config.recipes import Recipe
 from palmette.data.records import DataSet
-from palmette.decode.reachability import count_unlearnable
 from palmette.inference.task import recipe_task
 from palmette.model.attention import skips_hidden
 from palmette.model.forward import check_positions
@@ -48,15 +47,14 @@ def prepare(recipe: Recipe, say: Say) -> Job:
         add_pause(model, num_pauses)
     dropped = [reason for source in data for reason in source.dropped] + learned.dropped
     counts, tokens = {"trees": len(learned.trees), "questions": learned.num_questions}, tree_fingerprint(learned.trees)
-    out_of_reach = count_unlearnable(d for source in data if isinstance(source, DataSet) for d in source.documents)
-    if out_of_reach:
-        say(str(out_of_reach))
+    if learned.unreachable:
+        say(str(learned.unreachable))
     unit = "turns" if recipe.data.kind == "chat" else "questions"
     what = "turns of the assistant" if recipe.data.kind == "chat" else "questions"
     trees = count(counts["trees"], "prefix tree")
     counted = f"{counts['questions']:,} {what} in {trees}, {tokens['tokens']:,} tokens"
     if recipe.data.kind != "chat":
-        tokens["unreachable"] = out_of_reach.describe()
+        tokens["unreachable"] = learned.unreachable.describe()
     resolved, fingerprint = settle(start, data, dropped, counted, say, prompt=task.prompt, **counts, **tokens)
     plan = step_plan(learned.trees, dropped, resolved, one_row=skips_hidden(model))
     return Job(resolved, start.loaded, plan, learned.num_questions, unit, fingerprint)

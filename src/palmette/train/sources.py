@@ -11,6 +11,7 @@ from palmette.data.chat import ChatSet, Conversation, read_chat
 from palmette.data.records import DataSet, Document
 from palmette.data.source import read_source
 from palmette.data.streamed import stream_source
+from palmette.decode.reachability import Unreachable, count_unlearnable
 from palmette.errors import DataError, ModelError, TemplateError
 from palmette.tasks.chat import Chat, join_chats
 from palmette.tasks.document_trees import CheckPositions, Unlearnable, describe_left_out, document_trees
@@ -34,12 +35,14 @@ class TrainingSet:
         dropped: the records that were left out while trees were built, each with its reason.
         num_questions: the number of questions that are learned. For conversations, of the assistant's turns.
         splits: the documents that did not fit into one tree.
+        unreachable: questions about documents whose answer for training no span decoder gives.
     """
 
     trees: Sequence[PrefixTree]
     dropped: list[str]
     num_questions: int
     splits: Splits = field(default_factory=Splits)
+    unreachable: Unreachable = field(default_factory=Unreachable)
 
 
 def read_sources(recipe: Recipe) -> Sources:
@@ -100,8 +103,8 @@ def build_trees(
     documents = (d for source in sources if isinstance(source, DataSet) for d in source.documents if d.questions)
     dropped: list[str] = []
     trees: list[PrefixTree] | StoredTrees = StoredTrees() if recipe.data.stream else []
-    num_questions, splits = 0, Splits()
-    for document in documents:
+    num_questions, splits, unreachable = 0, Splits(), Unreachable()
+    for document in documents:  # which may be on disk, so all that is to be known of one is found out at once
         grown, left_out = _grown(task, document, recipe, check_positions, splits)
         for one in left_out:
             if not _may_drop(one, recipe):
@@ -111,9 +114,10 @@ def build_trees(
             check_tree(tree, recipe.train.row_tokens)
         trees.extend(grown)
         num_questions += len(document.questions) - len(left_out)
+        unreachable += count_unlearnable([document])
     if isinstance(trees, StoredTrees):
         trees.finish()
-    return TrainingSet(trees, dropped, num_questions, splits)
+    return TrainingSet(trees, dropped, num_questions, splits, unreachable)
 
 
 def _grown(

@@ -11,7 +11,7 @@ from palmette.errors import DataError, TemplateError
 from palmette.evaluate.squad import Evaluation, evaluate_squad
 from palmette.inference.answerer import Answerer, open_answerer
 from palmette.inference.base import load_merged
-from palmette.inference.names import ModelSource, open_source
+from palmette.inference.names import ModelSource, resolve_answerer
 from palmette.model.checks import check_model
 from palmette.model.loading import DType, LoadedModel, dtype_name
 from palmette.model.outline import Outline
@@ -80,14 +80,14 @@ def check_models(names: Sequence[str], dtype: DType | None = None) -> list[Model
 
     Raises:
         DataError: there are fewer than two, or one of them twice.
-        ModelError, RunError: as for `open_source`.
+        ModelError, RunError: as for `resolve_answerer`.
     """
     if len(names) < 2:
         raise DataError(f"{len(names)} model cannot be compared with another", "Name two models or more.")
     twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:
         raise DataError(f"the model {twice!r} is named twice", "Name each model once.")
-    sources = [open_source(name) for name in names]
+    sources = [resolve_answerer(name) for name in names]
     if dtype is None:
         return sources
     return [replace(one, section=one.section.model_copy(update={"dtype": dtype})) for one in sources]

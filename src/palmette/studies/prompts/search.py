@@ -154,7 +154,7 @@ def _read(data: str, final: str | None, settings: SearchSettings, say: Say) -> _
         raise DataError(
             f"the search half of {data} has {search.num_questions} questions, and the search may ask "
             f"{settings.questions}",
-            f"Give --questions {2 * search.num_questions} or more, or fewer questions with --limit-questions.",
+            f"Give --answers {2 * search.num_questions} or more, or fewer questions with --limit-questions.",
         )
     return _Sources(search, dev, checked_on)
 

@@ -19,7 +19,8 @@ from palmette.synth.instruct.evolve_text import (
     read_evolved,
     same_request,
 )
-from palmette.synth.instruct.faults import fault_of_matter, fault_of_reply
+from palmette.synth.instruct.faults import fault_of_matter
+from palmette.synth.instruct.replies import add_replies
 from palmette.synth.instruct.rouge import first_alike
 from palmette.synth.instruct.rounds import Known
 from palmette.synth.instruct.settings import InstructSettings
@@ -109,7 +110,7 @@ class Evolution:
             if not task["reason"]:
                 seen.append((task["id"], words_of(task["instruction"])))
         compared = self._compare([one for one in tasks if not one["reason"]], {one.last: one.text for one in group})
-        replies = self._reply([one for one in tasks if not one["reason"]])
+        replies = add_replies([one for one in tasks if not one["reason"]], self.writer, self.is_leaked)
         return {"id": name, "tasks": tasks, **tokens_of([*written, *compared, *replies])}
 
     def _read(self, name: str, lineage: Lineage, way: str, written: Written, seen: Known) -> Line:
@@ -139,18 +140,6 @@ class Evolution:
             same = read_kind(written)
             task["reason"] = "gain unclear" if same is None else "nothing gained" if same else ""
         return compared
-
-    def _reply(self, tasks: Sequence[Line]) -> list[Written]:
-        """Ask for replies, and add them to the tasks with their reasons."""
-        replies = written_by(self.writer, [request_of((("user", one["instruction"]),)) for one in tasks])
-        for task, written in zip(tasks, replies, strict=True):
-            reply = written.said.strip()
-            reason = fault_of_reply(task["instruction"], reply, written)
-            if not reason and self.is_leaked(f"{task['instruction']}\n{reply}"):
-                reason = "in an evaluation set"
-            task["instances"] = [{"input": "", "output": reply, "reason": reason}]
-            task["reason"] = "nothing to learn" if reason else ""
-        return replies
 
     def typical(self) -> Iterator[Turns]:
         """Requests as long as those that the steps take, if every task is kept."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
+from palmette.corpus.sources import open_source
 from palmette.corpus.words import words_of
 from palmette.data.forms import standard_rows
 from palmette.data.text import short
@@ -31,7 +32,7 @@ from palmette.synth.instruct.seeds import BUILTIN, Seeds
 from palmette.synth.instruct.self_instruct import SelfInstruct
 from palmette.synth.instruct.settings import InstructSettings
 from palmette.synth.instruct.text import PROMPT_SHA256
-from palmette.synth.leaks import IsLeaked, check_sources, described, identities, leak_check
+from palmette.synth.leaks import IsLeaked, check_sources, described, leak_check
 from palmette.synth.licences import NO_LICENCES, Licences, say_unknown
 from palmette.synth.rationale_file import dropped, dump, report_of
 from palmette.synth.showing import page_of, write_page_of
@@ -86,8 +87,9 @@ def write_tasks(
     out = expand(out)
     check_conversations(out)
     sources = [] if settings.magpie else [seeds.describe()]
-    check_sources([] if settings.magpie or seeds.source == BUILTIN else [seeds.source], against)
-    is_leaked, held = leak_check(against), identities(against)
+    own_seeds = against and not settings.magpie and seeds.source != BUILTIN
+    held = check_sources([open_source(seeds.source)] if own_seeds else [], against)
+    is_leaked = leak_check(against)
     with held_work(out) as work:
         writer = open_writer()
         made_of = licences.record(sources, writer.licence)

@@ -11,13 +11,13 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from palmette.synth.instruct.faults import fault_of_reply
+from palmette.synth.instruct.replies import add_replies
 from palmette.synth.instruct.rounds import Known, Listing
 from palmette.synth.instruct.settings import InstructSettings
 from palmette.synth.instruct.text import Turns
 from palmette.synth.leaks import IsLeaked
 from palmette.synth.work import Line
-from palmette.synth.writers import LocalWriter, Written, request_of, tokens_of, written_by
+from palmette.synth.writers import LocalWriter, Written, tokens_of
 
 DRAWN = 16  # tasks of a round
 LONGEST = 256  # tokens of a task
@@ -49,15 +49,7 @@ class Magpie:
             text = one.text.strip()
             listing.add(text, self._fault(one, text))["classification"] = False
         fresh = [task for task in listing.tasks if not task["reason"]]
-        replies = written_by(self.writer, [request_of((("user", one["instruction"]),)) for one in fresh])
-        for task, written in zip(fresh, replies, strict=True):
-            reply = written.said.strip()
-            reason = fault_of_reply(task["instruction"], reply, written)
-            if not reason and self.is_leaked(f"{task['instruction']}\n{reply}"):
-                reason = "in an evaluation set"
-            task["instances"] = [{"input": "", "output": reply, "reason": reason}]
-            if reason:
-                task["reason"] = "nothing to learn"
+        replies = add_replies(fresh, self.writer, self.is_leaked)
         return {"id": name, "lists": [], "tasks": listing.tasks, **tokens_of([*drawn, *replies])}
 
     def _fault(self, written: Written, text: str) -> str:

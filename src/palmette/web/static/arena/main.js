@@ -39,10 +39,10 @@ function send() {
 
 let watching = 0;
 
-// Looks again while models write.
+// Looks again while models write. A vote or a message that is on its way comes first, and its answer shows what is next.
 function follow(state) {
   clearTimeout(watching);
-  if (state.chat?.writing) watching = setTimeout(() => room.look(), POLL);
+  if (state.chat?.writing) watching = setTimeout(() => (page.busy ? follow(state) : room.look()), POLL);
 }
 
 document.addEventListener("keydown", (event) => {

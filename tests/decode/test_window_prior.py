@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from palmette.decode.ranking import EVEN_SHARE, SHARPNESS, WindowRanking, by_rank
 from palmette.decode.spans import Window, cut_windows
+from palmette.decode.window_prior import EVEN_SHARE, SHARPNESS, WindowPrior, likeliest_first
 
 # Three windows of three passages each. The words between them say nothing about any question.
 TOPICS = ("The lighthouse keepers cooked soup.", "Granite quarries closed in 1931.", "A ferry sails to Whitby.")
@@ -22,11 +22,11 @@ def windows_of(text: str, words_per_window: int) -> list[Window]:
 
 
 @pytest.fixture(scope="module")
-def ranking() -> WindowRanking:
+def window_prior() -> WindowPrior:
     text = " ".join(f"{FILL}{topic} {FILL}" for topic in TOPICS)
     windows = windows_of(text, 210)
     assert len(windows) == 3
-    return WindowRanking(text, windows)
+    return WindowPrior(text, windows)
 
 
 @pytest.mark.parametrize(
@@ -39,20 +39,20 @@ def ranking() -> WindowRanking:
     ],
 )
 def test_the_window_with_the_words_of_the_question_comes_first(
-    ranking: WindowRanking, question: str, window: int
+    window_prior: WindowPrior, question: str, window: int
 ) -> None:
     """Endings and capitals make no difference: "keeper" and "keepers", "cook" and "cooked" do not match as words, and
     "light..." does.
     """
-    prior = ranking.prior(question)
-    assert by_rank(prior)[0] == window
+    prior = window_prior.of(question)
+    assert likeliest_first(prior)[0] == window
     assert math.fsum(prior) == pytest.approx(1.0)
 
 
-def test_without_a_shared_word_all_windows_are_equally_likely(ranking: WindowRanking) -> None:
+def test_without_a_shared_word_all_windows_are_equally_likely(window_prior: WindowPrior) -> None:
     for question in ("What is it?", "Who paid the taxes?", "?"):
-        assert ranking.prior(question) == pytest.approx([1 / 3] * 3)
-    assert by_rank(ranking.prior("What is it?")) == [0, 1, 2]
+        assert window_prior.of(question) == pytest.approx([1 / 3] * 3)
+    assert likeliest_first(window_prior.of("What is it?")) == [0, 1, 2]
 
 
 def test_the_score_is_that_of_lucene() -> None:
@@ -62,15 +62,15 @@ def test_the_score_is_that_of_lucene() -> None:
     is the mean length.
     """
     text = "granite tower granite pier"
-    (score,) = WindowRanking(text, windows_of(text, 100)).scores("Which granite?")
+    (score,) = WindowPrior(text, windows_of(text, 100)).scores("Which granite?")
     assert score == pytest.approx(math.log(1 + 0.5 / 1.5) * 2 / (2 + 1.5), rel=1e-6)
 
 
-def test_the_prior_is_the_softmax_of_the_scores_and_an_even_share(ranking: WindowRanking) -> None:
-    scores = ranking.scores("When did the quarries close?")
+def test_the_prior_is_the_softmax_of_the_scores_and_an_even_share(window_prior: WindowPrior) -> None:
+    scores = window_prior.scores("When did the quarries close?")
     assert (scores > 0).tolist() == [False, True, False]
     odds = np.exp(SHARPNESS * scores[1])
-    assert ranking.prior("When did the quarries close?")[1] == pytest.approx(
+    assert window_prior.of("When did the quarries close?")[1] == pytest.approx(
         (1 - EVEN_SHARE) * odds / (odds + 2) + EVEN_SHARE / 3
     )
 
@@ -81,11 +81,11 @@ def test_a_passage_across_a_border_counts_for_both_windows() -> None:
     windows = windows_of(text, 110)
     border = windows[0].words[-1][-1]
     assert "left" in text[border - 60 : border + 60]
-    scores = WindowRanking(text, windows).scores("left right?")
+    scores = WindowPrior(text, windows).scores("left right?")
     assert min(scores[:2]) > 0
 
 
 def test_a_document_without_words_can_be_ranked() -> None:
     text = ". " * 300
     windows = windows_of(text, 100)
-    assert WindowRanking(text, windows).prior("Who?") == pytest.approx([1 / len(windows)] * len(windows))
+    assert WindowPrior(text, windows).of("Who?") == pytest.approx([1 / len(windows)] * len(windows))

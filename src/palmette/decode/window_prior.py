@@ -39,8 +39,8 @@ _EMPTY = frozenset(
 )
 
 
-class WindowRanking:
-    """The windows of one document, ranked for any question.
+class WindowPrior:
+    """How probably each window of a document holds the answer to a question, for any question.
 
     Args:
         text: the document.
@@ -67,17 +67,17 @@ class WindowRanking:
         np.maximum.at(best, self._window, passages[self._passage])
         return best
 
-    def prior(self, question: str) -> np.ndarray:
+    def of(self, question: str) -> np.ndarray:
         """The probability of each window that it holds the answer, if the document holds one. They sum to 1."""
         score = SHARPNESS * self.scores(question)
         likelihood = np.exp(score - score.max())
         return np.asarray((1.0 - EVEN_SHARE) * likelihood / likelihood.sum() + EVEN_SHARE / self._num_windows)
 
 
-def by_rank(prior: np.ndarray) -> list[int]:
+def likeliest_first(prior: np.ndarray) -> list[int]:
     """The windows in the order of their probability, the earlier first where they are equal.
 
-    >>> by_rank(np.array([0.2, 0.6, 0.2]))
+    >>> likeliest_first(np.array([0.2, 0.6, 0.2]))
     [1, 0, 2]
     """
     return [int(index) for index in np.argsort(-prior, kind="stable")]
