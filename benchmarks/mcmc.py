@@ -3,6 +3,7 @@
 Sentences of a file of texts lose every third word. Each way fills them. Measured are the pseudo-perplexity of the
 texts under the model itself, their perplexity under a causal model that saw none of this, and distinct-1 and distinct-2
 (Li et al., 2016): different words and pairs of words, as a share of all that were filled in, over all sentences.
+Both perplexities have 95 % intervals by bootstrap over sentences.
 
     python benchmarks/mcmc.py --model runs/mlm --texts paragraphs.jsonl
 
@@ -17,14 +18,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from palmette.corpus.sources import open_source
 from palmette.corpus.texts import Text
 from palmette.encoders.blanks import Blanks, read_blanks, words_of
 from palmette.encoders.chain import Kernel
-from palmette.encoders.masked import MaskedModel, load_masked, pseudo_perplexity
+from palmette.encoders.masked import MaskedModel, load_masked, text_energies
 from palmette.errors import DataError
+from palmette.evaluate.bootstrap import ratio_intervals
 from palmette.inference.perplexity import score_sources
 from palmette.model.loading import LoadedModel, load_model
 from palmette.tasks.text_pieces import TextPieces
@@ -89,8 +92,8 @@ def filled(model: MaskedModel, task: Task, token_CT: torch.Tensor) -> list[Fille
     return [Filled(task.blanks.text(words), words) for words in rows]
 
 
-def chains(rule: str, steps: int, num: int) -> Fill:
-    """The last texts of chains."""
+def chains(rule: str, steps: int, num: int, end: float = 1.0) -> Fill:
+    """The last texts of chains, whose temperature falls from 1 to `end`."""
 
     def fill(model: MaskedModel, task: Task, seed: int) -> list[Filled]:
         kernel = kernel_of(model, task, seed, rule)
@@ -98,7 +101,7 @@ def chains(rule: str, steps: int, num: int) -> Fill:
             kernel = replace(kernel, space=replace(kernel.space, counted=()))
         state = kernel.start(num)
         for number in range(1, steps + 1):
-            state, _ = kernel.step(state, number)
+            state, _ = kernel.step(state, number, end ** (number / steps))
         return filled(model, task, state.token_CT)
 
     return fill
@@ -138,12 +141,18 @@ def distinct(found: Sequence[Filled], size: int) -> float:
     return len(set(grams)) / len(grams)
 
 
-def causal_perplexity(loaded: LoadedModel, texts: Sequence[str]) -> float:
-    """exp of the nats a token of a causal model."""
+def causal_nats(loaded: LoadedModel, texts: Sequence[str]) -> np.ndarray:
+    """The nats of each text under a causal model, and its tokens: (2, texts)."""
     pieces = TextPieces(loaded.tokenizer, 256)
-    trees = [tree for text in texts for tree in pieces.trees("texts", text)]
-    (score,) = score_sources(loaded.model, trees, row_tokens=1024, tokens_per_batch=1024)
-    return score.perplexity
+    trees = [tree for number, text in enumerate(texts) for tree in pieces.trees(str(number), text)]
+    scores = score_sources(loaded.model, trees, row_tokens=1024, tokens_per_batch=1024)
+    return np.array([[score.nll for score in scores], [score.num_tokens for score in scores]])
+
+
+def perplexity(nats: np.ndarray, sentences: Sequence[str], digits: int) -> str:
+    """exp of the nats a token, with its interval."""
+    low, high = np.exp(ratio_intervals({"nats": (nats[0], nats[1])}, sentences)["nats"])
+    return f"{np.exp(nats[0].sum() / nats[1].sum()):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def main() -> None:
@@ -164,6 +173,7 @@ def main() -> None:
     ways: dict[str, Fill] = {
         "as written": lambda _model, task, _seed: [Filled(task.truth, task.words)],
         "Metropolis-Hastings": chains("metropolis", options.steps, options.chains),
+        "Metropolis-Hastings, annealed": chains("metropolis", options.steps, options.chains, 0.1),
         "Gibbs": chains("gibbs", options.steps, options.chains),
         "all at once, drawn": independent(options.chains),
         "all at once, likeliest": likeliest,
@@ -173,16 +183,17 @@ def main() -> None:
     print("| way | pseudo-perplexity | causal perplexity | distinct-1 | distinct-2 | word as written, % | seconds |")
     print("|---|---|---|---|---|---|---|")
     for name, way in chosen.items():
-        began, found, first, right = time.perf_counter(), [], [], []
+        began, found, first, right, sentences = time.perf_counter(), [], [], [], []
         for number, task in enumerate(tasks):
             several = way(model, task, number)
             found += several
+            sentences += [str(number)] * len(several)
             first.append(several[0])  # as many from each way
             right += [a == b for one in several for a, b in zip(one.words, task.words, strict=True)]
         seconds, texts = time.perf_counter() - began, [one.text for one in found]
         figures = (
-            f"{pseudo_perplexity(model, texts):.1f}",
-            f"{causal_perplexity(causal, texts):.0f}",
+            perplexity(np.array(text_energies(model, texts)), sentences, 1),
+            perplexity(causal_nats(causal, texts), sentences, 0),
             f"{distinct(first, 1):.2f}",
             f"{distinct(first, 2):.2f}",
             f"{100 * sum(right) / len(right):.0f}",
@@ -191,7 +202,7 @@ def main() -> None:
         print(f"| {name} | {' | '.join(figures)} |", flush=True)
     for task in tasks[:3]:
         print(f"\nas written: {task.truth}")
-        for name in ("Metropolis-Hastings", "all at once, drawn", "left to right, likeliest"):
+        for name in set(chosen) & {"Metropolis-Hastings", "all at once, drawn", "left to right, likeliest"}:
             print(f"{name}: {ways[name](model, task, 0)[0].text}")
 
 

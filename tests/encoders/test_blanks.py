@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from palmette.encoders.blanks import allowed_words, read_blanks, words_of
+from palmette.encoders.masked import MaskedModel
 from palmette.encoders.way import Pull, read_way
 from palmette.errors import DataError
-from tests.support.masked import tiny_bert
+from tests.support.masked import tiny_bert, tiny_roberta
 
-MODEL = tiny_bert()
+MODEL, ROBERTA = tiny_bert(), tiny_roberta()
 ALLOWED = "fill the tower ferry is was high red in on a pier cafe 3 don t walk"
 
 
@@ -40,6 +41,56 @@ def test_a_text_without_blanks_starts_from_its_words() -> None:
     assert [blanks.space.row[column] for column in blanks.space.free] == blanks.start_F.tolist()
 
 
+def test_every_word_of_a_text_may_change_with_robertas_tokens() -> None:
+    """The first word, and one behind a bracket, are other tokens than behind a space."""
+    blanks = read_blanks(ROBERTA, "The tower is (red) walking.")
+    assert blanks.start_F is not None
+    assert ROBERTA.tokenizer.convert_ids_to_tokens(blanks.space.row) == (
+        ["<s>", "The", "Ġtower", "Ġis", "Ġ(", "red", ")", "Ġwalk", "ing", ".", "</s>"]
+    )
+    assert blanks.words == ("The", "tower", "is", "red")
+    assert blanks.kept == ("walking",)
+    assert blanks.space.free == (1, 2, 3, 5)
+    assert ROBERTA.tokenizer.convert_ids_to_tokens(blanks.start_F.tolist()) == ["The", "Ġtower", "Ġis", "red"]
+
+
+def test_a_piece_is_no_word_at_the_beginning_either() -> None:
+    """ "ing" is one token there, and only words have one behind a space too. "high" has one there and nowhere else."""
+    here, spaced = (
+        {word for word, yes in zip(words_of(ROBERTA, range(len(ROBERTA.tokenizer))), allowed, strict=True) if yes}
+        for allowed in (allowed_words(ROBERTA, "").tolist(), allowed_words(ROBERTA).tolist())
+    )
+    assert {"The", "the", "tower", "walk", "red", "a"} <= here
+    assert not {"ing", "high", "(", "<mask>"} & here
+    assert {"The", "the", "tower", "walk", "red", "is", "high"} <= spaced
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (MODEL, "____ is '____' ____, ____."),
+        (ROBERTA, "____ is (____) ____, ____."),
+        (ROBERTA, " ____ is\n____ 's ____."),
+        (ROBERTA, "The tower is (red)\nThe tower."),
+    ],
+)
+def test_every_allowed_word_is_read_back_as_its_token(model: MaskedModel, text: str) -> None:
+    """At every place, every text that a chain may visit is the row of tokens that the tokenizer makes of it."""
+    blanks = read_blanks(model, text)
+    row, free = list(blanks.space.row), blanks.space.free
+    first = [int(allowed_V.int().argmax()) for allowed_V in blanks.space.allowed_FV]
+    for place, (column, allowed_V) in enumerate(zip(free, blanks.space.allowed_FV, strict=True)):
+        chosen = torch.nonzero(allowed_V)[:, 0].tolist()
+        assert len(chosen) > 4
+        for token in chosen:
+            tokens = [*first[:place], token, *first[place + 1 :]]
+            written = blanks.text(words_of(model, tokens))
+            expected = row.copy()
+            for at, value in zip(free, tokens, strict=True):
+                expected[at] = value
+            assert model.row(model.content(written)) == expected, (column, written)
+
+
 @pytest.mark.parametrize(
     ("text", "keep", "message"),
     [
@@ -49,7 +100,7 @@ def test_a_text_without_blanks_starts_from_its_words() -> None:
         ("The __3 towers.", [], "'__3' is a blank in a word"),
         ("The tower.", ["cafe"], "the text has no word 'cafe' to keep"),
         ("walking", [], "no word of 'walking' may change"),
-        ("The zebra is ____.", [], "has no token for a part of 'The zebra is'"),
+        ("The zebra is ____.", [], "has no token for a part of 'The zebra is ____.'"),
     ],
 )
 def test_texts_that_make_no_sense_are_explained(text: str, keep: list[str], message: str) -> None:
@@ -78,7 +129,7 @@ def test_the_pull_of_a_way() -> None:
     token_CT[:, list(blanks.space.free)] = torch.tensor([first, second, [first[0], second[1]], [pier, first[1]]])
     pull = Pull(blanks.space.free, blanks.start_F, goal_F, 8.0, 0.25)
     assert pull(token_CT).tolist() == [4, 12, 8, 10]
-    tilt_FV = pull.tilt(len(blanks.space.allowed_V))
+    tilt_FV = pull.tilt(blanks.space.allowed_FV.shape[1])
     assert [[float(tilt_FV[0, word]) for word in (first[0], second[0], pier)]] == [[-2, -6, -8]]
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from palmette.encoders.diagnostics import effective_sample_size, split_r_hat
+from palmette.encoders.diagnostics import ENOUGH, MIXED, effective_sample_size, split_r_hat, steps_needed
 
 
 def autoregressive(correlation: float, chains: int, length: int, seed: int = 0) -> np.ndarray:
@@ -62,6 +62,25 @@ def test_the_mean_errs_as_the_effective_sample_size_says() -> None:
         means.append(values.mean())
         sizes.append(effective_sample_size(values))
     assert np.var(means) * np.mean(sizes) == pytest.approx(1, rel=0.25)
+
+
+@pytest.mark.parametrize("correlation", [0.5, 0.9])
+def test_as_many_steps_as_are_said_to_be_needed_make_r_hat_small(correlation: float) -> None:
+    """Autocorrelations of r^t add up to t = (1 + r) / (1 - r), steps for an effective value. Half chains of n values
+    have means of variance t/n and a variance of 1 - t/n in them, so R-hat^2 is 1 - 1/n + (t/n) / (1 - t/n) on average.
+    """
+    time = (1 + correlation) / (1 - correlation)
+    needed = round(ENOUGH * time)
+    found = [split_r_hat(autoregressive(correlation, 4, needed, seed)) or 0 for seed in range(200)]
+    half = time / (needed / 2)
+    expected = 1 - 2 / needed + half / (1 - half)
+    assert np.mean(np.square(found)) == pytest.approx(expected, abs=0.003)  # 3.5 standard errors of 200 chains
+    assert math.sqrt(expected) == pytest.approx(MIXED, abs=0.004)
+    guessed = [
+        steps_needed(needed // 4, 4, effective_sample_size(autoregressive(correlation, 4, needed // 4, seed)) or 0)
+        for seed in range(200)
+    ]
+    assert np.median(guessed) == pytest.approx(needed, rel=0.15)
 
 
 def test_chains_that_say_nothing_have_no_figures() -> None:

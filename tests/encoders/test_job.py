@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from palmette.encoders import job
 from palmette.encoders.blanks import read_blanks, words_of
@@ -17,7 +19,7 @@ from palmette.encoders.chain import Kernel
 from palmette.encoders.job import prepare_chains, run_chains
 from palmette.encoders.masked import energies
 from palmette.encoders.settings import McmcSettings
-from palmette.encoders.summary import summarize
+from palmette.encoders.summary import summarize, write_result
 from palmette.errors import DataError, RunError
 from tests.support.command import palmette
 from tests.support.masked import tiny_bert
@@ -74,6 +76,44 @@ def test_a_job_goes_on_with_the_same_settings_only(folder: Path, tmp_path: Path)
         next(run_chains(prepare_chains(settings_of(folder), quiet), tmp_path / "other"))
 
 
+def test_a_job_begun_with_other_files_of_its_models_is_refused(folder: Path, sft_run: Path, tmp_path: Path) -> None:
+    """The encoder, its tokenizer and the reader can change under the same names."""
+    encoder, reader, out = tmp_path / "encoder", tmp_path / "reader", tmp_path / "out"
+    shutil.copytree(folder, encoder)
+    shutil.copytree(sft_run, reader)
+    settings = settings_of(encoder, text="The ____ is red.", question="What is red?", reader=str(reader))
+    list(itertools.islice(run_chains(prepare_chains(settings, quiet), out), 3))
+    next(run_chains(prepare_chains(settings, quiet), out))
+    weights = reader / "adapter" / "adapter_model.safetensors"
+    save_file({name: 2 * value for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(RunError, match=r"was begun with reader\.adapter_sha256 = "):
+        next(run_chains(prepare_chains(settings, quiet), out))
+    shutil.copy2(sft_run / "adapter" / "adapter_model.safetensors", weights)
+    (encoder / "tokenizer_config.json").write_text((encoder / "tokenizer_config.json").read_text().replace("64", "63"))
+    with pytest.raises(RunError, match=r"was begun with encoder\.files\.tokenizer_config\.json = "):
+        next(run_chains(prepare_chains(settings, quiet), out))
+
+
+def test_a_finished_job_takes_more_steps(folder: Path, tmp_path: Path) -> None:
+    """The trace is that of a job that had them from the beginning, byte for byte."""
+    few, many = (prepare_chains(settings_of(folder, steps=steps), quiet) for steps in (9, 20))
+    grown, whole = tmp_path / "grown", tmp_path / "whole"
+    write_result(few, summarize(few, list(run_chains(few, grown))), grown)
+    assert list(run_chains(many, grown)) == list(run_chains(many, whole))
+    assert (grown / job.TRACE).read_bytes() == (whole / job.TRACE).read_bytes()
+    assert not (grown / job.RESULT).exists()
+    with pytest.raises(RunError, match=r"was begun with settings\.steps = 20, and now it is 9"):
+        next(run_chains(few, grown))
+
+
+def test_annealing_cannot_take_more_steps(folder: Path, tmp_path: Path) -> None:
+    """Its temperature at every step depends on their number."""
+    few, many = (prepare_chains(settings_of(folder, steps=steps, anneal_to=0.2), quiet) for steps in (9, 20))
+    list(run_chains(few, tmp_path / "out"))
+    with pytest.raises(RunError, match=r"was begun with settings\.steps = 9, and now it is 20"):
+        next(run_chains(many, tmp_path / "out"))
+
+
 def test_the_summary_counts_what_the_trace_holds(folder: Path, tmp_path: Path) -> None:
     """Two chains of four steps, written by hand. The last two steps count: 4 proposals, 3 accepted, 2 changes."""
     chains = prepare_chains(settings_of(folder, text="The ____.", chains=2, steps=4), quiet)
@@ -103,7 +143,7 @@ def test_annealing_finds_the_text_of_lowest_energy(folder: Path, tmp_path: Path)
     settings = settings_of(folder, text="The ____ is ____.", steps=150, anneal_to=0.05)
     chains = prepare_chains(settings, quiet)
     (point,) = summarize(chains, list(run_chains(chains, tmp_path / "out")))
-    words = torch.nonzero(chains.blanks.space.allowed_V)[:, 0].tolist()
+    words = torch.nonzero(chains.blanks.space.allowed_FV[0])[:, 0].tolist()
     pairs = list(itertools.product(words, repeat=2))
     token_BT = torch.tensor([chains.blanks.space.row] * len(pairs))
     token_BT[:, list(chains.blanks.space.free)] = torch.tensor(pairs)
@@ -156,7 +196,6 @@ def test_a_reader_tilts_the_law_to_its_answers(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"block": 4}, "3 words may change, fewer than a block of 4"),
         ({"question": "Where?", "blank": 7}, "blank 7 is asked about, and 3 words may change"),
         ({"to": "A pier.", "question": "Where?"}, "--to goes from one text to another, and --question was given too"),
         ({"rule": "gibbs", "anneal_to": 0.5}, "--gibbs accepts every proposal, so --anneal-to would have no effect"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from palmette.encoders.chain import Kernel, Space
-from palmette.encoders.masked import MaskedModel, energies, head_logits, load_masked, pseudo_perplexity
+from palmette.encoders.masked import MaskedModel, energies, head_logits, load_masked, text_energies
 from palmette.errors import ModelError
 from tests.support.conditionals import stationary
 from tests.support.encoders import SMALL_BERT
@@ -48,7 +47,9 @@ def test_the_energy_is_that_of_masking_one_token_at_a_time(rows_per_batch: int) 
                 total -= float(model.model(input_ids=masked).logits[0, column].log_softmax(-1)[row[column]])
         expected.append(total)
     assert energies(model, torch.tensor(rows), range(1, 7)).tolist() == pytest.approx(expected, abs=1e-10)
-    assert pseudo_perplexity(model, texts) == pytest.approx(math.exp(sum(expected) / 12), rel=1e-10)
+    found, num_tokens = text_energies(model, texts)
+    assert found == pytest.approx(expected, abs=1e-10)
+    assert num_tokens == [6, 6]
 
 
 def test_unknown_tokens_have_no_energy() -> None:
@@ -72,7 +73,7 @@ def test_a_real_network_keeps_the_law_too() -> None:
     words = model.tokenizer.convert_tokens_to_ids(["the", "tower", "is", "high", "red"])
     allowed_V = torch.zeros(len(model.tokenizer), dtype=torch.bool)
     allowed_V[words] = True
-    kernel = Kernel(model, Space((2, 5, 5, 5, 3), (1, 2, 3), (1, 2, 3), allowed_V))
+    kernel = Kernel(model, Space((2, 5, 5, 5, 3), (1, 2, 3), (1, 2, 3), allowed_V.repeat(3, 1)))
     states = list(itertools.product(words, repeat=3))
     index = {state: number for number, state in enumerate(states)}
     token_ST = torch.tensor([[2, *state, 3] for state in states])

@@ -71,19 +71,24 @@ def stationary(matrix: np.ndarray) -> np.ndarray:
 def space_of(allowed: Sequence[int] = range(VOCABULARY), free: Sequence[int] = range(LENGTH)) -> Space:
     allowed_V = torch.zeros(VOCABULARY, dtype=torch.bool)
     allowed_V[list(allowed)] = True
-    return Space((0,) * LENGTH, tuple(free), tuple(range(LENGTH)), allowed_V)
+    return Space((0,) * LENGTH, tuple(free), tuple(range(LENGTH)), allowed_V.repeat(len(free), 1))
 
 
 def kernel_matrix(kernel: Kernel, temperature: float) -> np.ndarray:
     """The transition matrix of a kernel, from its own proposals and its own acceptance, over the allowed states."""
     num, free = len(STATES), kernel.space.free
     token_ST = torch.tensor(STATES)
-    energy_S, allowed = kernel.at(token_ST).total_C, kernel.space.allowed_V.numpy()
-    blocks = [free[first : first + kernel.block] for first in range(len(free) - kernel.block + 1)]
+    energy_S, allowed = kernel.at(token_ST).total_C, kernel.space.allowed_FV[0].numpy()
+    # Every number of positions is as likely, and then every place of theirs.
+    blocks = [
+        (free[first : first + size], 1 / kernel.block / (len(free) - size + 1))
+        for size in range(1, kernel.block + 1)
+        for first in range(len(free) - size + 1)
+    ]
     matrix = np.zeros((num, num))
-    for block in blocks:
+    for block, share in blocks:
         logq_SKV = kernel.proposals(token_ST, torch.tensor([block] * num))
-        for values in itertools.product(np.flatnonzero(allowed), repeat=kernel.block):
+        for values in itertools.product(np.flatnonzero(allowed), repeat=len(block)):
             new = [tuple(dict(zip(block, values, strict=True)).get(i, t) for i, t in enumerate(s)) for s in STATES]
             new_index = torch.tensor([INDEX[state] for state in new])
             new_logq = sum(logq_SKV[:, k, int(value)] for k, value in enumerate(values))
@@ -92,7 +97,7 @@ def kernel_matrix(kernel: Kernel, temperature: float) -> np.ndarray:
                 new_logq.exp()
                 * kernel.log_acceptance(energy_S, energy_S[new_index], old_logq, new_logq, temperature).exp()
             )
-            np.add.at(matrix, (np.arange(num), new_index.numpy()), chance.numpy() / len(blocks))
+            np.add.at(matrix, (np.arange(num), new_index.numpy()), chance.numpy() * share)
     inside = [index for index, state in enumerate(STATES) if set(state) <= set(np.flatnonzero(allowed).tolist())]
     for index in inside:  # what was refused stays
         matrix[index, index] += 1 - matrix[index].sum()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -43,6 +43,34 @@ def tiny_bert(**changes: Any) -> MaskedModel:
     model = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **{**SMALL_BERT, **changes})).eval().double()
     torch.nn.init.normal_(model.cls.predictions.bias, std=0.5)
     return MaskedModel(model, tokenizer, "tiny", "tiny")
+
+
+# Words as byte-level BPE writes them, where Ġ is a space. They are merged from the left.
+SPACED = "Ġthe ĠThe Ġtower Ġis Ġhigh Ġa Ġwalk Ġred Ġ("
+UNSPACED = "The the tower walk ing red"
+
+
+def robertas_tokenizer() -> PreTrainedTokenizerFast:
+    """RoBERTa's kind: bytes, with a token of its own for a word behind a space."""
+    names = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    words = f"{SPACED} {UNSPACED}".split()
+    merges = [(word[:end], word[end]) for word in words for end in range(1, len(word))]
+    pieces = [*names, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(one + other for one, other in merges)]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=list(dict.fromkeys(merges))))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True)
+    special = dict(zip(("cls_token", "pad_token", "sep_token", "unk_token", "mask_token"), names, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, **special)
+
+
+def tiny_roberta() -> MaskedModel:
+    """A tiny RoBERTa with random weights, in float64."""
+    tokenizer = robertas_tokenizer()
+    torch.manual_seed(5)
+    config = RobertaConfig(vocab_size=len(tokenizer), pad_token_id=1, **SMALL_BERT)
+    return MaskedModel(RobertaForMaskedLM(config).eval().double(), tokenizer, "tiny", "tiny")
 
 
 def stock_models(size: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,34 @@ def test_a_stopped_run_ends_with_the_same_parameters(
     assert_same(one, other)
     figures = [[(line["step"], line.get("held_out_loss")) for line in log(run)] for run in (finished, tmp_path / "run")]
     assert figures[0] == figures[1]
+
+
+def test_the_cache_keeps_what_was_trained_last_for_an_encoder(
+    finished: Path, bare_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The encoder's own name loads it then. With other files it is another encoder. One with a head keeps its own."""
+    monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PALMETTE_WEIGHTS_CACHE", "100")
+    encoder = tmp_path / "encoder"
+    shutil.copytree(bare_encoder, encoder)
+    with pytest.raises(ModelError, match="has no head for masked tokens"):
+        load_masked(str(encoder))
+    for seed in (0, 1):
+        said: list[str] = []
+        recipe = recipe_of(encoder, tmp_path / f"run{seed}", train__seed=seed)
+        train(recipe, said.append)
+        assert f"kept in the cache: `palmette mcmc --model {encoder}` writes with it" in said
+        kept = load_masked(str(encoder))
+        assert f"{tmp_path / f'run{seed}'} learned {recipe.data.train[0]}, to a held-out loss of" in kept.note
+        assert_same(kept.model.state_dict(), load_masked(str(tmp_path / f"run{seed}")).model.state_dict())
+        assert not kept.fresh
+    assert load_masked(str(encoder), seed=1).fresh  # training starts from the encoder as it is
+    said = []
+    train(recipe_of(finished, tmp_path / "again"), said.append)
+    assert not any("kept in the cache" in line for line in said)
+    (encoder / "tokenizer_config.json").write_text((encoder / "tokenizer_config.json").read_text().replace("64", "63"))
+    with pytest.raises(ModelError, match="has no head for masked tokens"):
+        load_masked(str(encoder))
 
 
 def test_text_cannot_be_a_mask(bare_encoder: Path, tmp_path: Path) -> None:

@@ -25,7 +25,12 @@ TextArgument = Annotated[
     ),
 ]
 MaskedModelOption = Annotated[
-    str, typer.Option(help="A run of `palmette train mlm`, a masked language model's folder, or a hub id.", **MODEL)
+    str,
+    typer.Option(
+        help="A run of `palmette train mlm`, the encoder that it started from, a masked language model's folder, or a "
+        "hub id.",
+        **MODEL,
+    ),
 ]
 KeepOption = Annotated[
     list[str] | None,
@@ -48,7 +53,9 @@ TemperatureOption = Annotated[
 AnnealOption = Annotated[
     float | None, typer.Option(min=0.01, help="Let the temperature fall to this one, to look for a likely text.")
 ]
-BlockOption = Annotated[int, typer.Option(min=1, help="Words that change together.")]
+BlockOption = Annotated[
+    int | None, typer.Option(min=1, help="Most words that change together. By default 3, and 1 with --gibbs.")
+]
 ProposalOption = Annotated[float, typer.Option(min=0.01, help="Temperature of the words that are proposed.")]
 GibbsOption = Annotated[
     bool, typer.Option("--gibbs", help="Accept every proposal, for comparison. This samples no known law.")
@@ -70,7 +77,7 @@ def read_settings(
     steps: StepsOption = 500,
     temperature: TemperatureOption = 1.0,
     anneal_to: AnnealOption = None,
-    block: BlockOption = 1,
+    block: BlockOption = None,
     proposal_temperature: ProposalOption = 1.0,
     gibbs: GibbsOption = False,
     seed: SeedOption = 0,

@@ -1,8 +1,11 @@
 """Texts with blanks: which words may change, and which tokens they may become.
 
 A blank takes one whole word. The tokens that are allowed there are words: they consist of letters and digits, and the
-tokenizer reads the word alone back as this one token. So special tokens, punctuation, and pieces that make no word by
-themselves (such as ##ing) are forbidden. Whether a word stands in a dictionary is not asked.
+tokenizer reads the word back as this one token in its place. So special tokens, punctuation, and pieces that make no
+word by themselves (such as ##ing) are forbidden. Whether a word stands in a dictionary is not asked.
+
+RoBERTa's kind of tokenizer has two tokens for most words: one for the word behind a space, and one for it at the
+beginning of a text or behind a bracket. So what is allowed depends on the sign before the word.
 """
 
 from __future__ import annotations
@@ -77,38 +80,83 @@ def words_of(model: MaskedModel, tokens: Sequence[int]) -> list[str]:
     return [str(model.tokenizer.decode([token])).strip() for token in tokens]
 
 
-def allowed_words(model: MaskedModel) -> torch.Tensor:
-    """Which tokens of the vocabulary (V,) are words, in the sense of this module."""
+def allowed_words(model: MaskedModel, before: str = " ") -> torch.Tensor:
+    """Which tokens of the vocabulary (V,) are words, in the sense of this module.
+
+    Args:
+        model: the model.
+        before: the sign that stands before the word. "" at the beginning of a text.
+    """
+    if before not in model.words:
+        model.words[before] = _find_words(model, before)
+    return model.words[before]
+
+
+def _find_words(model: MaskedModel, before: str) -> torch.Tensor:
     size = model.model.config.vocab_size
     allowed_V = torch.zeros(size, dtype=torch.bool)
     ids = [token for token in range(min(size, len(model.tokenizer))) if token not in model.tokenizer.all_special_ids]
     named = [(token, word) for token, word in zip(ids, words_of(model, ids), strict=True) if _ALLOWED.fullmatch(word)]
-    read = model.tokenizer([f" {word}" for _, word in named], add_special_tokens=False)["input_ids"]
-    allowed_V[[token for (token, _), back in zip(named, read, strict=True) if back == [token]]] = True
+    words = [word for _, word in named]
+    read = _single_tokens(model, before, words)
+    # A piece such as "ing" is one token at the beginning of a text. It is a word if it is one behind a space too.
+    whole = read if before == " " else _single_tokens(model, " ", words)
+    for (token, _), here, spaced in zip(named, read, whole, strict=True):
+        allowed_V[token] = here == token and spaced is not None
     return allowed_V
 
 
+def _single_tokens(model: MaskedModel, before: str, words: Sequence[str]) -> list[int | None]:
+    """The token of each word behind a sign. None for a word that is written in several."""
+    read = model.tokenizer([before + word for word in words], add_special_tokens=False)["input_ids"]
+    # A space belongs to the word. One that is a token of its own means that the word has several.
+    prefix = [] if before in ("", " ") else model.content(before)
+    return [tokens[-1] if tokens and tokens[:-1] in ([], prefix) else None for tokens in read]
+
+
+def _allowed_at(model: MaskedModel, text: str, start: int) -> torch.Tensor:
+    """Which tokens (V,) may stand in a text from a place on."""
+    return allowed_words(model, text[start - 1 : start] if start else "")
+
+
 def _of_blanks(model: MaskedModel, text: str) -> Blanks:
+    """Read a text with blanks. A word in each of them shows how the tokenizer reads the text around."""
+    filled, spans = "", []
     parts = _BLANK.split(text)
-    tokens: list[int] = []
+    for part in parts[:-1]:
+        filled += part
+        (word,) = words_of(model, [_first(_allowed_at(model, filled, len(filled)), model)])
+        spans.append((len(filled), len(filled) + len(word)))
+        filled += word
+    filled += parts[-1]
+    tokens, column_of = _placed(model, filled, text)
+    allowed_FV = torch.stack([_allowed_at(model, filled, start) for start, _ in spans])
     free = []
-    for index, part in enumerate(parts):
-        # The blank before a word belongs to the word's own token, where tokens have one.
-        tokens += _known(model, part.rstrip() if index < len(parts) - 1 else part)
-        if index < len(parts) - 1:
-            free.append(len(tokens) + 1)  # behind the CLS token
-            tokens.append(model.mask)
-    return Blanks(_space(model, tokens, free), tuple(parts), None, (), ())
+    for span, allowed_V in zip(spans, allowed_FV, strict=True):
+        column = column_of.get(span)
+        if column is None or not allowed_V[tokens[column]]:
+            raise DataError(
+                f"{model.name} reads a word and the sign beside it as one in {text!r}", "Put a space beside each blank."
+            )
+        free.append(column)
+        tokens[column] = model.mask
+    return Blanks(_space(model, tokens, free, allowed_FV), tuple(parts), None, (), ())
+
+
+def _first(allowed_V: torch.Tensor, model: MaskedModel) -> int:
+    """A token that is allowed.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not allowed_V.any():
+        raise DataError(f"{model.name} has no word for a blank", "Use another model.")
+    return int(allowed_V.int().argmax())
 
 
 def _of_words(model: MaskedModel, text: str, keep: Sequence[str]) -> Blanks:
-    _known(model, text)
-    encoded = model.tokenizer(
-        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
-    )
-    tokens, places = encoded["input_ids"], [_trimmed(text, *at) for at in encoded["offset_mapping"]]
-    column_of = {place: index for index, place in enumerate(places)}
-    allowed_V, staying = allowed_words(model), {word.casefold() for word in keep}
+    tokens, column_of = _placed(model, text, text)
+    staying = {word.casefold() for word in keep}
     unmet = set(staying)
     free, spans, kept = [], [], []
     for found in _WORD.finditer(text):
@@ -117,10 +165,10 @@ def _of_words(model: MaskedModel, text: str, keep: Sequence[str]) -> Blanks:
             unmet.discard(word)
             continue
         column = column_of.get(found.span())
-        if column is None or not allowed_V[tokens[column]]:
+        if column is None or not _allowed_at(model, text, found.start())[tokens[column]]:
             kept.append(found[0])
             continue
-        free.append(column + 1)
+        free.append(column)
         spans.append(found.span())
     if unmet:
         raise DataError(f"the text has no word {sorted(unmet)[0]!r} to keep", f"It is {text!r}.")
@@ -128,31 +176,42 @@ def _of_words(model: MaskedModel, text: str, keep: Sequence[str]) -> Blanks:
         raise DataError(f"no word of {text!r} may change", "Put a blank, ____, where a word may stand.")
     edges = [0, *(edge for span in spans for edge in span), len(text)]
     parts = tuple(text[edges[index] : edges[index + 1]] for index in range(0, len(edges), 2))
-    start_F = torch.tensor([tokens[column - 1] for column in free])
+    start_F = torch.tensor([tokens[column] for column in free])
+    allowed_FV = torch.stack([_allowed_at(model, text, start) for start, _ in spans])
     return Blanks(
-        _space(model, tokens, free, allowed_V), parts, start_F, tuple(text[slice(*span)] for span in spans), tuple(kept)
+        _space(model, tokens, free, allowed_FV),
+        parts,
+        start_F,
+        tuple(text[slice(*span)] for span in spans),
+        tuple(kept),
     )
 
 
-def _space(
-    model: MaskedModel, tokens: Sequence[int], free: Sequence[int], allowed_V: torch.Tensor | None = None
-) -> Space:
-    """The texts that differ at the free columns. Energies count all tokens but the special ones around the text."""
+def _space(model: MaskedModel, tokens: Sequence[int], free: Sequence[int], allowed_FV: torch.Tensor) -> Space:
+    """The texts that differ at the free tokens. Energies count all tokens but the special ones around the text."""
     row = model.row(tokens)
-    allowed_V = allowed_words(model) if allowed_V is None else allowed_V
-    return Space(tuple(row), tuple(free), tuple(range(1, len(row) - 1)), allowed_V)
+    behind_cls = tuple(index + 1 for index in free)
+    return Space(tuple(row), behind_cls, tuple(range(1, len(row) - 1)), allowed_FV)
 
 
-def _known(model: MaskedModel, text: str) -> list[int]:
-    """The tokens of a text.
+def _placed(model: MaskedModel, text: str, given: str) -> tuple[list[int], dict[tuple[int, int], int]]:
+    """The tokens of a text, and which of them stands at each place (start and end, without white space).
+
+    Args:
+        model: the model.
+        text: the text.
+        given: the text as the user gave it, for the message.
 
     Raises:
         DataError: the model has no token for a part of it.
     """
-    tokens = model.content(text)
+    encoded = model.tokenizer(
+        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+    )
+    tokens = list(encoded["input_ids"])
     if model.tokenizer.unk_token_id is not None and model.tokenizer.unk_token_id in tokens:
-        raise DataError(f"{model.name} has no token for a part of {text!r}", "Write it in letters that it knows.")
-    return tokens
+        raise DataError(f"{model.name} has no token for a part of {given!r}", "Write it in letters that it knows.")
+    return tokens, {_trimmed(text, *place): index for index, place in enumerate(encoded["offset_mapping"])}
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:

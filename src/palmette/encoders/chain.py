@@ -7,9 +7,9 @@ new words for them from the model, and accepts the new text y with probability
     min(1, exp((E(x) - E(y)) / temperature) * q(x | y) / q(y | x))
 
 Both texts are the same but for the masked positions. So one masked pass gives both proposal probabilities q, and the
-choice of positions cancels (Goyal et al., 2021, "Exposing the Implicit Energy Networks behind Masked Language Models
-via Metropolis-Hastings"). We deviate from that paper in one point: energies are sums of normalised log-probabilities,
-since raw logits have an offset of their own in every context.
+choice of positions and of their number cancels (Goyal et al., 2021, "Exposing the Implicit Energy Networks behind
+Masked Language Models via Metropolis-Hastings"). We deviate from that paper in one point: energies are sums of
+normalised log-probabilities, since raw logits have an offset of their own in every context.
 
 The rule "gibbs" accepts every proposal. The conditionals of a masked language model belong to no joint law, so what
 Gibbs samples is not pi, and depends on the order of the positions. It is here for comparison.
@@ -40,13 +40,13 @@ class Space:
         row: the tokens of a row, with any token at the free positions.
         free: the columns of the free positions, rising.
         counted: the columns whose tokens the energy counts.
-        allowed_V: which tokens a free position may hold.
+        allowed_FV: which tokens each free position may hold.
     """
 
     row: tuple[int, ...]
     free: tuple[int, ...]
     counted: tuple[int, ...]
-    allowed_V: torch.Tensor
+    allowed_FV: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ class Kernel:
         space: the texts that are allowed.
         seed: random seed.
         rule: "metropolis" samples pi. "gibbs" accepts every proposal.
-        block: free positions that change in one step, next to each other among the free ones.
+        block: most free positions that change in one step, next to each other among the free ones. Every number up to
+            it is as likely. Words that hold each other in place change together only.
         proposal_temperature: temperature of the words that are proposed. Above 1, rarer words are proposed more often.
             It changes how fast a chain moves and not what it samples, except under "gibbs".
         extra: what else is asked of a text, as energies.
@@ -127,16 +128,18 @@ class Kernel:
 
         Args:
             token_CT: the texts. What they hold at the block does not matter.
-            block_CK: the columns that are masked.
+            block_CK: the columns that are masked, free ones.
         """
         num, size = block_CK.shape
         row_P, column_P = torch.arange(num).repeat_interleave(size), block_CK.reshape(-1)
         masked_CT = token_CT.clone()
         masked_CT[row_P, column_P] = self.model.mask
         logprob_PV = self.model.logprob(masked_CT, row_P, column_P) / self.proposal_temperature
+        free_P = torch.searchsorted(torch.tensor(self.space.free), column_P)
         if self.tilt_FV is not None:
-            logprob_PV = logprob_PV + self.tilt_FV[torch.searchsorted(torch.tensor(self.space.free), column_P)]
-        return logprob_PV.masked_fill(~self.space.allowed_V, -torch.inf).log_softmax(-1).view(num, size, -1)
+            logprob_PV = logprob_PV + self.tilt_FV[free_P]
+        forbidden_PV = ~self.space.allowed_FV[free_P]
+        return logprob_PV.masked_fill(forbidden_PV, -torch.inf).log_softmax(-1).view(num, size, -1)
 
     def step(self, state: State, number: int, temperature: float = 1.0) -> tuple[State, torch.Tensor]:
         """One step of every chain.
@@ -150,20 +153,27 @@ class Kernel:
         Returns:
             The new state, and (C,) whether each proposal was accepted.
         """
-        num, size = len(state.token_CT), self.block
-        uniform = self._uniform(number, num, 2 + size)
         free = torch.tensor(self.space.free)
-        first_C = (uniform[:, 0] * (len(free) - size + 1)).long()
-        block_CK = free[first_C[:, None] + torch.arange(size)]
+        num, most = len(state.token_CT), min(self.block, len(free))
+        uniform = self._uniform(number, num, 3 + most)
+        size_C = 1 + (uniform[:, 0] * most).long()
+        first_C = (uniform[:, 1] * (len(free) - size_C + 1)).long()
+        # A block with fewer positions than the largest one repeats its last position.
+        within_CK = torch.arange(most).minimum(size_C[:, None] - 1)
+        counted_CK = torch.arange(most) < size_C[:, None]
+        block_CK = free[first_C[:, None] + within_CK]
         logq_CKV = self.proposals(state.token_CT, block_CK)
-        new_CK, old_CK = _drawn(logq_CKV, uniform[:, 2:]), state.token_CT.gather(1, block_CK)
+        new_CK = _drawn(logq_CKV, uniform[:, 3:]).gather(1, within_CK)
+        old_CK = state.token_CT.gather(1, block_CK)
         new = State(state.token_CT.scatter(1, block_CK, new_CK), state.energy_C.clone(), state.extra_C.clone())
         changed_C = (new_CK != old_CK).any(1)
         if changed_C.any():
             changed = self.at(new.token_CT[changed_C])
             new.energy_C[changed_C], new.extra_C[changed_C] = changed.energy_C, changed.extra_C
-        logq_new_C, logq_old_C = (logq_CKV.gather(2, one[..., None]).sum((1, 2)) for one in (new_CK, old_CK))
-        accepted_C = uniform[:, 1].log() < self.log_acceptance(
+        logq_new_C, logq_old_C = (
+            (logq_CKV.gather(2, one[..., None])[..., 0] * counted_CK).sum(1) for one in (new_CK, old_CK)
+        )
+        accepted_C = uniform[:, 2].log() < self.log_acceptance(
             state.total_C, new.total_C, logq_old_C, logq_new_C, temperature
         )
         moved = State(

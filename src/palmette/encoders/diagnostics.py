@@ -3,6 +3,10 @@
 Both are those of Gelman et al. (2013), "Bayesian Data Analysis", 11.4 and 11.5, as Stan computes them: every chain is
 split in halves, and autocorrelations are summed by Geyer's initial monotone sequence. Values are not ranked first.
 
+The two are one figure, where chains have found the same texts: of N values whose autocorrelations add up to t, N / t
+are effective, and the means of half chains have 2 t / N times the variance of a value. So R-hat is about
+sqrt(1 + 2 t / N), which is 1.01 at 100 effective values of each chain.
+
 C chains, N values of a chain.
 """
 
@@ -12,6 +16,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
+MIXED = 1.01  # R-hat above which chains have not mixed (Vehtari et al., 2021, "Rank-normalization, folding, and ...")
+ENOUGH = 100  # effective values of each chain, at which R-hat is about that
 
 _FEWEST = 4  # values of a half chain, below which neither says anything
 
@@ -59,6 +66,22 @@ def effective_sample_size(chains: Sequence[Sequence[float]]) -> float | None:
     rest = max(0.0, float(correlation[2 * end]))
     time = max(2 * np.minimum.accumulate(pairs[:end]).sum() + rest - 1, 1 / math.log10(number * length))
     return float(number * length / time)
+
+
+def steps_needed(steps: int, num_chains: int, effective: float) -> int:
+    """About how many steps would make R-hat small, in two digits. More, if chains have not found all kinds of texts.
+
+    Args:
+        steps: steps of each chain.
+        num_chains: how many chains there are.
+        effective: the effective sample size of all of them.
+
+    >>> steps_needed(200, 4, 14.0)
+    5800
+    """
+    needed = steps * ENOUGH * num_chains / effective
+    unit: int = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    return math.ceil(needed / unit) * unit
 
 
 def _halves(chains: Sequence[Sequence[float]]) -> np.ndarray | None:

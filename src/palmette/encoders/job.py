@@ -2,7 +2,8 @@
 
 Every step is a line of `trace.jsonl`, with the words and energies of all chains. A step depends on the line before it
 and on the seed alone. So the log is the state: a job that was killed goes on from its last whole line, to the same
-texts as if it had not stopped. (With another number of threads, sums may round otherwise.)
+texts as if it had not stopped. (With another number of threads, sums may round otherwise.) So a finished job can be
+given more steps too, unless its law changes with them, as while annealing.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from palmette import __version__, run
 from palmette.encoders.blanks import Blanks, read_blanks, words_of
 from palmette.encoders.chain import Extra, Kernel, State
 from palmette.encoders.masked import MaskedModel, load_masked
-from palmette.encoders.reader import asked
+from palmette.encoders.reader import Asked, asked
 from palmette.encoders.settings import McmcSettings
 from palmette.encoders.way import Pull, read_way
-from palmette.errors import DataError, RunError
+from palmette.errors import RunError
+from palmette.inference.fingerprint import base_fingerprint
 from palmette.lock import locked
-from palmette.model.loading import weights_hash
 from palmette.numbers import count
 from palmette.progress import Say, progress
 
@@ -57,10 +58,12 @@ def prepare_chains(settings: McmcSettings, say: Say) -> Chains:
         say: called with lines of news.
 
     Raises:
-        DataError: the texts make no sense for the model, or a block is longer than the words that may change.
+        DataError: the texts make no sense for the model.
         PalmetteError: a model cannot be loaded.
     """
     model = load_masked(settings.model)
+    if model.note:
+        say(model.note)
     extras: list[Extra | None] = [None]
     if settings.to is not None:
         blanks, goal_F = read_way(model, settings.text, settings.to)
@@ -70,11 +73,9 @@ def prepare_chains(settings: McmcSettings, say: Say) -> Chains:
     else:
         blanks = read_blanks(model, settings.text, settings.keep)
     num = len(blanks.space.free)
-    if settings.block > num:
-        raise DataError(f"{count(num, 'word')} may change, fewer than a block of {settings.block}", "Give --block 1.")
     if settings.question is not None:
         extras = [asked(model, blanks, settings.reader, settings.question, settings.blank, settings.weight)]
-    say(f"{count(num, 'word')} of the text may change, to {int(blanks.space.allowed_V.sum()):,} words")
+    say(f"{count(num, 'word')} of the text may change, to {int(blanks.space.allowed_FV.any(0).sum()):,} words")
     if blanks.kept:
         say(f"these stay, since {settings.model} writes them in several pieces: {', '.join(blanks.kept)}")
     kernel = Kernel(
@@ -82,10 +83,10 @@ def prepare_chains(settings: McmcSettings, say: Say) -> Chains:
         blanks.space,
         seed=settings.seed,
         rule=settings.rule,
-        block=settings.block,
+        block=settings.most_words,
         proposal_temperature=settings.proposal_temperature,
     )
-    size = len(blanks.space.allowed_V)
+    size = blanks.space.allowed_FV.shape[1]
     kernels = [
         replace(kernel, extra=extra, tilt_FV=extra.tilt(size) if isinstance(extra, Pull) else None) for extra in extras
     ]
@@ -97,7 +98,7 @@ def run_chains(chains: Chains, out: Path) -> Iterator[dict[str, Any]]:
 
     Args:
         chains: the chains.
-        out: the folder. If it exists, it must hold the same job, unfinished.
+        out: the folder. If it exists, it must hold the same job, unfinished or with fewer steps.
 
     Raises:
         RunError: the folder holds something else, is written by another process, or cannot be written.
@@ -136,22 +137,40 @@ def _held(out: Path) -> Iterator[None]:
 
 
 def _begin(chains: Chains, out: Path) -> None:
-    """Write what the job is, or check that it is the one that was begun."""
-    now = {
-        "palmette": __version__,
-        "weights_sha256": weights_hash(chains.model.folder),
-        "settings": asdict(chains.settings),
-    }
+    """Write what the job is, or check that it is the one that was begun. It may have been begun with fewer steps."""
+    now = _identity(chains)
+    content = {**run.environment(), "job": now}
     if not out.exists():
         with run.whole_folder(out) as staging:
-            run.write_json(staging / JOB, {**run.environment(), "job": now})
+            run.write_json(staging / JOB, content)
         return
     if not (out / JOB).is_file():
         raise RunError(f"{out} exists already, and is no folder of `palmette mcmc`", "Choose another name.")
     before = json.loads((out / JOB).read_text(encoding="utf-8"))["job"]
+    steps = chains.settings.steps
+    grows = chains.settings.can_grow and before["settings"]["steps"] < steps
+    if grows:
+        before["settings"]["steps"] = steps
     run.check_same(before, now, where=out, way_out="Give the same options to go on, or another folder.")
-    if (out / RESULT).is_file():
-        raise RunError(f"{out} is finished", "Give another folder.")
+    if grows:
+        (out / RESULT).unlink(missing_ok=True)
+        run.write_json(out / JOB, content)
+    elif (out / RESULT).is_file():
+        raise RunError(
+            f"{out} is finished", f"Give {'more --steps, or ' if chains.settings.can_grow else ''}another folder."
+        )
+
+
+def _identity(chains: Chains) -> dict[str, Any]:
+    """What the steps depend on: the settings, and the files of all models."""
+    commit = getattr(chains.model.model.config, "_commit_hash", None)
+    extra = chains.kernels[0].extra
+    return {
+        "palmette": __version__,
+        "encoder": base_fingerprint(chains.model.folder, commit),
+        "reader": extra.identity if isinstance(extra, Asked) else None,
+        "settings": asdict(chains.settings),
+    }
 
 
 def _line(chains: Chains, state: State, number: int, accepted_C: torch.Tensor) -> dict[str, Any]:

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from palmette.encoders.heads import find_head, keep_head
 from palmette.encoders.names import find_encoder, way_out, without_load_report
 from palmette.errors import ModelError
 from palmette.model.tokenizer import UNREADABLE, first_line
@@ -55,7 +57,9 @@ class MaskedModel:
         name: the name that the user gave.
         folder: the folder or hub id that its weights came from.
         fresh: names of parameters that the weights lack and that were drawn at random, to be trained.
+        note: where the head comes from, if it came from the cache.
         rows_per_batch: rows in memory at the same time.
+        words: what `blanks.allowed_words` has found, by the sign before the word.
     """
 
     model: Any
@@ -63,7 +67,9 @@ class MaskedModel:
     name: str
     folder: str
     fresh: tuple[str, ...] = ()
+    note: str = ""
     rows_per_batch: int = ROWS_PER_BATCH
+    words: dict[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def mask(self) -> int:
@@ -122,21 +128,19 @@ def load_masked(name: str, *, seed: int | None = None, dtype: torch.dtype = torc
 
     Args:
         name: a folder, a run of `palmette train mlm`, a short name, or a hub id.
-        seed: where the weights lack the head for masked tokens, draw one with this seed, to be trained. None refuses
-            such weights.
+        seed: where the weights lack the head for masked tokens, draw one with this seed, to be trained. If None, the
+            weights that were trained for this encoder last are taken from the cache, head and encoder.
         dtype: the dtype of all weights.
 
     Raises:
-        ModelError: the model is missing, is no encoder, or lacks weights.
+        ModelError: the model is missing, is no encoder, or lacks weights that the cache does not have.
     """
     folder = find_encoder(name)
     torch.manual_seed(0 if seed is None else seed)
     try:
         with without_load_report():
             tokenizer = AutoTokenizer.from_pretrained(folder)
-            model, info = AutoModelForMaskedLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-            )
+            model, info = _read(folder, dtype)
     except UNREADABLE as error:
         raise ModelError(f"cannot load the encoder {name!r}: {first_line(error)}", way_out(name)) from error
     _check_tokenizer(tokenizer, name)
@@ -147,13 +151,55 @@ def load_masked(name: str, *, seed: int | None = None, dtype: torch.dtype = torc
             f"the encoder {name!r} lacks {len(inner)} weights, {inner[0]} among them",
             "Give an encoder with all its weights.",
         )
+    note = ""
     if fresh and seed is None:
-        raise ModelError(
-            f"{name!r} has no head for masked tokens, only an encoder",
-            f"Train one: set model.name: {name} in a recipe of `palmette train mlm`. `palmette recipe mlm` prints one.",
-        )
+        kept = find_head(folder, getattr(model.config, "_commit_hash", None))
+        if kept is None:
+            raise ModelError(
+                f"{name!r} has no head for masked tokens, only an encoder",
+                f"Train one: set model.name: {name} in a recipe of `palmette train mlm`. `palmette recipe mlm` prints "
+                "one. The cache keeps it.",
+            )
+        folder, fresh = str(kept[0]), ()
+        (model, _), note = _read(folder, dtype), _note(name, kept[1])
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return MaskedModel(model.to(device).eval(), tokenizer, name, folder, fresh)
+    return MaskedModel(model.to(device).eval(), tokenizer, name, folder, fresh, note)
+
+
+def keep_trained(model: Any, encoder: str, about: Mapping[str, Any]) -> bool:
+    """Keep a trained model in the cache, for the name of the encoder that it started from. `keep_head` explains it.
+
+    Args:
+        model: the trained masked language model.
+        encoder: the folder or hub id that it started from.
+        about: `data` (the sources of the texts), `held_out_loss` (nats a masked token, or None) and `run` (the folder).
+    """
+
+    def load(folder: Path) -> Any:
+        with without_load_report():
+            loaded, _ = _read(str(folder), model.dtype)
+        loaded.config.name_or_path = model.config.name_or_path
+        return loaded
+
+    return keep_head(model, encoder, getattr(model.config, "_commit_hash", None), about, load)
+
+
+def _read(folder: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+    """A masked language model, and what transformers reports about its weights."""
+    model, info = AutoModelForMaskedLM.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+    )
+    return model, info
+
+
+def _note(name: str, about: Mapping[str, Any]) -> str:
+    loss = (
+        "" if about["held_out_loss"] is None else f", to a held-out loss of {about['held_out_loss']:.2f} nats a token"
+    )
+    return (
+        f"{name} has no head for masked tokens. The one in the cache is used, with the encoder as it was trained with "
+        f"it: {about['run']} learned {', '.join(about['data'])}{loss}"
+    )
 
 
 def head_logits(
@@ -205,8 +251,10 @@ def energies(model: Conditionals, token_BT: torch.Tensor, columns: Sequence[int]
     return -logprob_P.view(num, len(column_L)).sum(-1)
 
 
-def pseudo_perplexity(model: MaskedModel, texts: Sequence[str]) -> float:
-    """exp of the energy per token, over all tokens of some texts.
+def text_energies(model: MaskedModel, texts: Sequence[str]) -> tuple[list[float], list[int]]:
+    """The energy of each text (nats), and how many tokens it counts.
+
+    The exponential of the sum of the first, divided by that of the second, is the pseudo-perplexity of all texts.
 
     Args:
         model: the masked language model.
@@ -215,13 +263,10 @@ def pseudo_perplexity(model: MaskedModel, texts: Sequence[str]) -> float:
     Raises:
         ModelError: a text is too long.
     """
-    total, num_tokens = 0.0, 0
-    for text in texts:
-        row = model.row(model.content(text))
-        columns = model.counted(row)
-        total += float(energies(model, torch.tensor([row]), columns))
-        num_tokens += len(columns)
-    return math.exp(total / num_tokens)
+    rows = [model.row(model.content(text)) for text in texts]
+    columns = [model.counted(row) for row in rows]
+    energy = [float(energies(model, torch.tensor([row]), own)) for row, own in zip(rows, columns, strict=True)]
+    return energy, [len(own) for own in columns]
 
 
 def _check_tokenizer(tokenizer: Any, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from palmette.encoders.blanks import Blanks, words_of
 from palmette.encoders.masked import MaskedModel
 from palmette.errors import DataError
 from palmette.inference.answerer import asked_document, load_answerer
+from palmette.inference.job import model_settings
 
 # Every span of the text is scored, so that probabilities are exact. Texts are short.
 _ALL_SPANS = Effort(max_passes=None, tokens_per_pass=None)
@@ -32,6 +33,7 @@ class Asked:
         question: the question.
         blank: which of the words that may change is to be the answer, from 0.
         weight: the weight. At 1, the law is the model's law of texts times the reader's probability of the answer.
+        identity: what tells the reader from others: hashes of its weights and of its prompt.
     """
 
     model: MaskedModel
@@ -40,6 +42,7 @@ class Asked:
     question: str
     blank: int
     weight: float
+    identity: Mapping[str, Any] = field(default_factory=dict)
     _known: dict[str, float] = field(default_factory=dict, repr=False)
 
     def __call__(self, token_CT: torch.Tensor) -> torch.Tensor:
@@ -86,5 +89,6 @@ def asked(model: MaskedModel, blanks: Blanks, reader: str, question: str, blank:
     if not 1 <= blank <= num:
         raise DataError(f"blank {blank} is asked about, and {num} words may change", f"Give one from 1 to {num}.")
     asked_document("text", [question], "the text")
-    decoder: Any = load_answerer(reader, calibrated=False).span_decoder(_ALL_SPANS)
-    return Asked(model, blanks, decoder, question, blank - 1, weight)
+    answerer = load_answerer(reader, calibrated=False)
+    decoder: Any = answerer.span_decoder(_ALL_SPANS)
+    return Asked(model, blanks, decoder, question, blank - 1, weight, model_settings(answerer))

@@ -27,7 +27,7 @@ class McmcSettings:
         anneal_to: temperature that the first one falls to, step by step. Then nothing is sampled: chains look for texts
             of low energy. None keeps the temperature.
         rule: see `Kernel`.
-        block: see `Kernel`.
+        block: see `Kernel`. If None, 3, and 1 under "gibbs", which does better with single words.
         proposal_temperature: see `Kernel`.
         seed: random seed.
         question: a question that a reader must answer with a blank. None asks nothing.
@@ -50,7 +50,7 @@ class McmcSettings:
     temperature: float = 1.0
     anneal_to: float | None = None
     rule: Rule = "metropolis"
-    block: int = 1
+    block: int | None = None
     proposal_temperature: float = 1.0
     seed: int = 0
     question: str | None = None
@@ -76,6 +76,18 @@ class McmcSettings:
                 f"--anneal-to {self.anneal_to} is above --temperature {self.temperature}",
                 "Give a lower one, to fall to.",
             )
+
+    @property
+    def most_words(self) -> int:
+        """The most words that change in one step."""
+        if self.block is not None:
+            return self.block
+        return 1 if self.rule == "gibbs" else 3
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether more steps leave the earlier ones as they are."""
+        return self.anneal_to is None and self.to is None
 
     def temperature_at(self, step: int) -> float:
         """The temperature of a step, from 1. While annealing it falls by the same factor at every step."""

@@ -90,6 +90,6 @@ def read_way(model: MaskedModel, start: str, goal: str) -> tuple[Blanks, torch.T
         else:
             parts[-1] += first.words[index] + first.parts[index + 1]
     free = tuple(column for column, differs in zip(first.space.free, differ_F.tolist(), strict=True) if differs)
-    space = replace(first.space, free=free)
+    space = replace(first.space, free=free, allowed_FV=first.space.allowed_FV[differ_F])
     words = tuple(word for word, differs in zip(first.words, differ_F.tolist(), strict=True) if differs)
     return Blanks(space, tuple(parts), first.start_F[differ_F], words, ()), second.start_F[differ_F]

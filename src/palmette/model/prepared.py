@@ -16,7 +16,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,9 @@ def find_prepared(key: str) -> Path | None:
     return entry
 
 
-def keep_prepared(model: Any, key: str, load: Callable[[Path], Any]) -> None:
+def keep_prepared(
+    model: Any, key: str, load: Callable[[Path], Any], *, beside: Mapping[str, str] | None = None
+) -> None:
     """Keep a model's weights, if there is room for them and if loading them gives the same numbers.
 
     Where the cache cannot be written, nothing is kept.
@@ -59,6 +61,7 @@ def keep_prepared(model: Any, key: str, load: Callable[[Path], Any]) -> None:
         model: the model, with its adapter merged and no quantized weights. Pause tokens are left out.
         key: the hash of what its weights were made of.
         load: loads a model from a folder, as it will be loaded from the cache.
+        beside: texts of further files to write beside the weights, by name.
     """
     folder, limit = _home(), _limit()
     size = sum(one.numel() * one.element_size() for one in model.state_dict().values())
@@ -72,6 +75,8 @@ def keep_prepared(model: Any, key: str, load: Callable[[Path], Any]) -> None:
         if shutil.disk_usage(folder).free < 2 * size:
             return
         model.save_pretrained(staging, state_dict=without_pause(model), max_shard_size="100GB")
+        for name, text in (beside or {}).items():
+            (staging / name).write_text(text, encoding="utf-8")
         for file in staging.iterdir():
             file.chmod(stat.S_IRUSR | stat.S_IWUSR)
         if _same(model, load(staging)):
@@ -86,10 +91,7 @@ def keep_prepared(model: Any, key: str, load: Callable[[Path], Any]) -> None:
 
 def _same(model: Any, other: Any) -> bool:
     """Whether two models have the same class, configuration, parameters and buffers, bit for bit."""
-    if any(
-        one.to_dict() != two.to_dict()
-        for one, two in ((model.config, other.config), (model.generation_config, other.generation_config))
-    ):
+    if any(_settings(model, name) != _settings(other, name) for name in ("config", "generation_config")):
         return False
     pairs = [{**dict(one.named_parameters()), **dict(one.named_buffers())} for one in (model, other)]
     if type(model) is not type(other) or pairs[0].keys() != pairs[1].keys():
@@ -98,6 +100,12 @@ def _same(model: Any, other: Any) -> bool:
         tensor.dtype == pairs[1][name].dtype and torch.equal(tensor, pairs[1][name].to(tensor.device))
         for name, tensor in pairs[0].items()
     )
+
+
+def _settings(model: Any, name: str) -> dict[str, Any] | None:
+    """One of a model's configurations. None if it has none, as an encoder has none of generation."""
+    config = getattr(model, name, None)
+    return None if config is None else dict(config.to_dict())
 
 
 def remove_prepared(entry: Path) -> None:

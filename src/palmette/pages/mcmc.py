@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from palmette.encoders.diagnostics import ENOUGH, MIXED, steps_needed
 from palmette.encoders.settings import McmcSettings
 from palmette.encoders.summary import Point, Sample
 from palmette.numbers import fixed, percent, readable
@@ -14,9 +15,6 @@ from palmette.pages.page import render_page, write_page
 
 PAGE = "mcmc.html"
 SHOWN, SHOWN_OF_WAY = 20, 3  # texts of a point
-# Above this, the chains of a point have not mixed (Vehtari et al., 2021, "Rank-normalization, folding, and
-# localization").
-_MIXED = 1.01
 
 
 def write_mcmc_page(out: Path, settings: McmcSettings, points: Sequence[Point]) -> None:
@@ -62,7 +60,7 @@ def facts_of(settings: McmcSettings) -> list[tuple[str, str]]:
     """What was asked for, in words."""
     facts = [
         ("Model", settings.model),
-        ("Chains", f"{settings.chains} of {settings.steps:,} steps, {_words(settings.block)} at a time"),
+        ("Chains", f"{settings.chains} of {settings.steps:,} steps, {_words(settings.most_words)} at a time"),
         ("What they do", _rule(settings)),
     ]
     if settings.keep:
@@ -79,16 +77,21 @@ def conclusion(settings: McmcSettings, points: Sequence[Point]) -> str:
         return "The temperature fell, so these are texts of low energy, and not samples of a law."
     if settings.rule == "gibbs":
         return "Every proposal was accepted. What this samples belongs to no law that is known."
-    worst = [point.diagnostics.r_hat for point in points]
-    if any(value is None for value in worst):
-        return "The energy of the chains does not move, so nothing says whether they have mixed. Run them for longer."
-    top = max(value for value in worst if value is not None)
-    if top > _MIXED:
-        return (
-            f"R-hat is {top:.2f}, above {_MIXED}: the chains have not mixed. Run more steps before you take the shares "
-            "of the texts for probabilities."
-        )
-    return f"R-hat is {top:.3f}. Nothing says that the chains have not mixed."
+    found = [(one.r_hat, one.effective) for one in (point.diagnostics for point in points)]
+    told = [(r_hat, effective) for r_hat, effective in found if r_hat is not None and effective is not None]
+    if len(told) < len(found):
+        return "Too few steps, or chains that do not move: nothing says whether they have mixed. Run them for longer."
+    top, fewest = max(r_hat for r_hat, _ in told), min(effective for _, effective in told)
+    if top <= MIXED:
+        return f"R-hat is {top:.3f}. Nothing says that the chains have not mixed."
+    steps = steps_needed(settings.steps, settings.chains, fewest)
+    more = f"about {max(steps, 2 * settings.steps):,} steps"
+    how = f"The same command with {more} goes on." if settings.can_grow else f"Give {more}, and another folder."
+    return (
+        f"R-hat is {top:.2f}, above {MIXED}: the chains have not mixed, so do not take the shares of the texts for "
+        f"probabilities. {settings.chains * ENOUGH} effective values are usually enough, and there are {fewest:,.0f}. "
+        f"{how}"
+    )
 
 
 def diagnostics_row(point: Point) -> dict[str, str]:
@@ -123,7 +126,7 @@ def _shown(settings: McmcSettings, point: Point) -> dict[str, Any]:
 
 
 def _words(number: int) -> str:
-    return "one word" if number == 1 else f"{number} words"
+    return "one word" if number == 1 else f"up to {number} words"
 
 
 def _rule(settings: McmcSettings) -> str:

@@ -22,7 +22,7 @@ from palmette.corpus.sources import open_source
 from palmette.corpus.steps import step_maker
 from palmette.corpus.survey import survey
 from palmette.corpus.texts import Text
-from palmette.encoders.masked import MaskedModel, head_logits, load_masked
+from palmette.encoders.masked import MaskedModel, head_logits, keep_trained, load_masked
 from palmette.encoders.names import pad
 from palmette.errors import DataError, RecipeError
 from palmette.files import expand
@@ -216,7 +216,13 @@ def learn(job: MlmJob, folder: Path, checkpoint: Path | None, say: Say) -> None:
         before_step=watch.before_step,
         tally=watch.tally,
     )
-    watch.measure(job.loaded.model)
+    loss = watch.measure(job.loaded.model)
+    if not job.fingerprint["drawn_at_random"]:
+        return
+    with processes.together():
+        about = {"data": job.recipe.data.train, "held_out_loss": loss, "run": str(folder)}
+        if processes.is_main() and keep_trained(job.loaded.model, job.loaded.folder, about):
+            say(f"kept in the cache: `palmette mcmc --model {job.recipe.model.name}` writes with it")
 
 
 def masked_loss(model: Any, batch: Any, denominator: float) -> torch.Tensor:
@@ -278,10 +284,10 @@ class _Watch:
             self.measure(model)
         self._step += 1
 
-    def measure(self, model: Any) -> None:
-        """Measure now."""
+    def measure(self, model: Any) -> float | None:
+        """Measure now. The result is the loss, or None if nothing is held out."""
         if not self._held_out:
-            return
+            return None
         model.eval()
         total = sum(map(num_masked, self._held_out))
         with torch.no_grad():
@@ -289,3 +295,4 @@ class _Watch:
         if processes.is_main():
             self.tally.note("held_out_loss", loss)
         self._say(f"after {self._step} steps, held-out loss: {loss:.3f} nats")
+        return loss
