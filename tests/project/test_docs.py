@@ -283,7 +283,7 @@ WHOLE_PATH = DOCS / "tutorial" / "the-whole-path.md"
 def _saved(page: Path) -> dict[str, str]:
     """The blocks that a page says to save, by the names of their files."""
     found = re.findall(
-        r"Save this as (\S+?)[.:]?\n\n(?:```\w*\n(.*?)^```|((?:^ {4}.*\n)+))",
+        r"Save this\s+as\s+(\S+?)[.:]?\n\n(?:```\w*\n(.*?)^```|((?:^ {4}[^\n]*\n)+))",
         page.read_text(encoding="utf-8"),
         flags=re.MULTILINE | re.DOTALL,
     )
@@ -291,26 +291,30 @@ def _saved(page: Path) -> dict[str, str]:
 
 
 def test_whatever_the_whole_path_takes_was_saved_or_made_before(tmp_path: Path) -> None:
-    """A stranger can go it from an empty folder: files and runs that a command names are there by then, and a recipe is
-    read as the stage that the command trains.
+    """A stranger can go it from an empty folder: files and runs that a command or a recipe names are there by then, and
+    a recipe is read as the stage that the command trains.
     """
-    saved, made, trained = _saved(WHOLE_PATH), set[str](), 0
+    made, trained = dict(_saved(WHOLE_PATH)), 0
+
+    def check(path: str) -> None:
+        if re.search(r"^runs/|^arena$|\.(jsonl?|yaml|txt)$", path) and not path.startswith("examples/"):
+            assert path in made, path
+
     for words in _command_lines(WHOLE_PATH):
-        named = {second: first for first, second in itertools.pairwise(words)}
-        for word, before in named.items():
-            path = word.rpartition("=")[2]
-            if before == "--out" or not re.search(r"^runs/|^arena$|\.(jsonl?|yaml|txt)$", path):
-                continue
-            assert path in saved or path in made or path.startswith("examples/"), f"palmette {shlex.join(words)}"
+        before = list(itertools.pairwise(words))
+        for option, word in before:
+            if option != "--out":
+                check(word.rpartition("=")[2])
         if words[0] == "train":
             recipe = tmp_path / words[2]
-            recipe.write_text(saved[words[2]], encoding="utf-8")
+            recipe.write_text(made[words[2]], encoding="utf-8")
             settings = read_recipe(recipe, words[1]).model_dump()
-            for path in (*settings["data"]["train"], settings["start"], settings.get("rollouts", {}).get("reward_model")):
-                assert path is None or ":" in path or path == "reader" or path in saved or path in made, path
-            made.add(settings["output"])
+            named = [*settings["data"]["train"], settings["model"]["name"], settings["start"] or ""]
+            for path in (*named, settings.get("rollouts", {}).get("reward_model") or ""):
+                check(path)
+            made[settings["output"]] = ""
             trained += 1
-        made |= {word for word, before in named.items() if before == "--out"}
+        made |= {word: "" for option, word in before if option == "--out"}
     assert trained > 4
 
 
