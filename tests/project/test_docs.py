@@ -277,6 +277,47 @@ def test_recipes_and_records_in_the_guides_are_valid(
                 read_recipe(recipe, kind)
 
 
+WHOLE_PATH = DOCS / "tutorial" / "the-whole-path.md"
+
+
+def _saved(page: Path) -> dict[str, str]:
+    """The blocks that a page says to save, by the names of their files."""
+    found = re.findall(
+        r"Save this\s+as\s+(\S+?)[.:]?\n\n(?:```\w*\n(.*?)^```|((?:^ {4}[^\n]*\n)+))",
+        page.read_text(encoding="utf-8"),
+        flags=re.MULTILINE | re.DOTALL,
+    )
+    return {name: fenced or re.sub(r"^ {4}", "", indented, flags=re.MULTILINE) for name, fenced, indented in found}
+
+
+def test_whatever_the_whole_path_takes_was_saved_or_made_before(tmp_path: Path) -> None:
+    """A stranger can go it from an empty folder: files and runs that a command or a recipe names are there by then, and
+    a recipe is read as the stage that the command trains.
+    """
+    made, trained = dict(_saved(WHOLE_PATH)), 0
+
+    def check(path: str) -> None:
+        if re.search(r"^runs/|^arena$|\.(jsonl?|yaml|txt)$", path) and not path.startswith("examples/"):
+            assert path in made, path
+
+    for words in _command_lines(WHOLE_PATH):
+        before = list(itertools.pairwise(words))
+        for option, word in before:
+            if option != "--out":
+                check(word.rpartition("=")[2])
+        if words[0] == "train":
+            recipe = tmp_path / words[2]
+            recipe.write_text(made[words[2]], encoding="utf-8")
+            settings = read_recipe(recipe, words[1]).model_dump()
+            named = [*settings["data"]["train"], settings["model"]["name"], settings["start"] or ""]
+            for path in (*named, settings.get("rollouts", {}).get("reward_model") or ""):
+                check(path)
+            made[settings["output"]] = ""
+            trained += 1
+        made |= {word: "" for option, word in before if option == "--out"}
+    assert trained > 4
+
+
 @pytest.mark.parametrize("page", WRITTEN, ids=_name)
 def test_lines_are_no_longer_than_100_characters(page: Path) -> None:
     """Tables and code aside, and lines that a link alone makes long."""

@@ -132,8 +132,8 @@ class Leaderboard:
         """What weakens the ranking, in sentences."""
         if not self.together:
             yield (
-                f"There are {count(self.num_voters, 'voter')} for {count(len(self.rows), 'model')}: too few, so the "
-                "intervals take every vote for independent and may be too narrow."
+                f"Only {count(self.num_voters, 'voter')} for {count(len(self.rows), 'model')}, so the intervals take "
+                "every vote for independent and may be too narrow."
             )
         elif self.num_voters < _FEW_VOTERS:
             yield f"There are {self.num_voters} voters: with fewer than {_FEW_VOTERS} the intervals are too narrow."

@@ -62,7 +62,8 @@ def judge_pairs(
     pairs: Annotated[
         str,
         typer.Argument(
-            help="Pairs of answers: a .jsonl file or a table with question, answer_a and answer_b.",
+            help="Pairs of answers: a .jsonl file or a table with question, answer_a and answer_b, or votes with their "
+            "conversations.",
             **{**DATA, "metavar": "PAIRS"},
         ),
     ],

@@ -272,13 +272,23 @@ def _majority(votes: Mapping[str, Outcome]) -> Outcome | None:
 def _vote(row: Row, where: str) -> tuple[tuple[Answer, Answer], Outcome]:
     left, right = read_models(row, where)
     outcome = read_outcome(row["winner"], left, right, where)
-    answers = _answer(row, "a", where), _answer(row, "b", where)
+    answers = read_answer(row, "a", where), read_answer(row, "b", where)
     if answers[0] == answers[1]:
         raise DataError(f"{where} compares two equal answers", "Such a vote says nothing. Remove the row.")
     return answers, outcome
 
 
-def _answer(row: Row, side: str, where: str) -> Answer:
+def read_answer(row: Mapping[str, Any], side: str, where: str) -> Answer:
+    """One of the two answers of a row of votes.
+
+    Args:
+        row: the row, without nulls.
+        side: "a" or "b".
+        where: the source and the row, for messages.
+
+    Raises:
+        DataError: it does not hold the answer, or the conversation has no reply at its end or no reply of its `turn`.
+    """
     text, key = row.get(f"answer_{side}"), f"conversation_{side}"
     if key in row:
         turns = _turns(row[key], f"{where}: {key!r}", read_turn(row["turn"], where) if "turn" in row else None)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from palmette.errors import ModelError
 from palmette.hub import first_contact, is_answer, is_offline, not_reached
+from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT
 
 _CONFIG = "config.json"
 _log = logging.getLogger(__name__)
@@ -61,7 +62,8 @@ def _without_hub(name: str, revision: str | None, error: Exception) -> Path:
         if not is_offline(error):
             _log.warning("%s, so %s is loaded from an earlier download", not_reached(error), name)
         return Path(cached).parent
+    way_out = "Check the name, or go online. A folder with safetensors weights or a GGUF file needs no hub."
     raise ModelError(
         f"there is no folder {name!r} on this machine, and {not_reached(error)}",
-        "Check the name, or go online. A folder with safetensors weights or a GGUF file needs no hub.",
+        WAY_OUT if name == DEFAULT_MODEL else way_out,
     ) from error
