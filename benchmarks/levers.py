@@ -16,13 +16,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 import palmette
 from palmette import run
@@ -31,6 +28,9 @@ from palmette.decode.posterior import Decision
 from palmette.evaluate.squad import score
 from palmette.inference.answerer import load_answerer
 from palmette.tasks.answer_match import exact_match, gold_answers, token_f1
+from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.run import resume, train
+from palmette.train.stages import recipe_from
 
 # What each training changes. Everything else is as in `recipe`.
 LEVERS: dict[str, dict[str, dict[str, Any]]] = {
@@ -61,17 +61,13 @@ def recipe(data: Path, folder: Path, changes: dict[str, dict[str, Any]]) -> dict
     return settings
 
 
-def train(name: str, data: Path, work: Path) -> Path:
-    """Train a model to its end. The result is its folder."""
+def trained(name: str, data: Path, work: Path) -> Path:
+    """The folder of a model that is trained to its end, now if it is not yet."""
     folder = work / name.replace(" ", "-").replace(",", "")
-    if run.is_run(folder):
-        words = [] if run.is_finished(folder) else ["--resume", str(folder)]
-    else:
-        own = folder.with_suffix(".yaml")
-        run.write_text(own, yaml.safe_dump(recipe(data, folder, LEVERS[name])))
-        words = [str(own)]
-    if words:
-        subprocess.run([sys.executable, "-m", "palmette", "train", "sft", *words], check=True)
+    if not run.is_run(folder):
+        train(recipe_from(recipe(data, folder, LEVERS[name]), name, "sft"), print)
+    elif not run.is_finished(folder):
+        resume(folder, print)
     return folder
 
 
@@ -128,7 +124,12 @@ def main() -> None:
         print(f"{sum(len(one.questions) for one in documents)} questions of {len(documents)} documents", flush=True)
     for name in options.names or LEVERS:
         if not (file := work / f"{name}.json").exists():
-            run.write_json(file, measure(train(name, data, work), options.test))
+            try:
+                folder = trained(name, data, work)
+            except TrainingInterrupted as stop:
+                print(f"{name}: stopped after step {stop.step}. The same command goes on.", flush=True)
+                sys.exit(stop.exit_code)
+            run.write_json(file, measure(folder, options.test))
     table(work)
 
 
