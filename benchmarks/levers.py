@@ -5,7 +5,7 @@
 trains one model for each NAME (for all of them if none is given) on every second document of a SQuAD file, from the
 untouched base, with the reader's prompt. Then it asks the questions of the other file, without a calibration, and
 prints a table of all models that have been measured in this folder. A training that was stopped goes on, and what was
-measured is not measured again.
+measured is not measured again. The models of a folder learn from the same data and answer the same questions.
 
 EM and F1 are SQuAD v2's, of the most probable outcome, in percent. The number in brackets is the EM at the threshold
 that is best for these very questions. AUROC says how well the probability of an answer tells the questions that have
@@ -117,6 +117,11 @@ def main() -> None:
         parser.error(f"no lever is called {unknown[0]!r}. There are: {'; '.join(LEVERS)}")
     work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
+    asked = {"train": str(options.train), "test": str(options.test), "every": options.every}
+    if (begun := work / "data.json").exists():
+        way_out = "Give the same files, or another --work."
+        run.check_same(json.loads(begun.read_text(encoding="utf-8")), asked, where=work, way_out=way_out)
+    run.write_json(begun, asked)
     data = work / f"every-{options.every}.json"
     if not data.exists():
         documents = palmette.read_data(str(options.train)).documents[:: options.every]
