@@ -25,6 +25,7 @@ import palmette
 from palmette import run
 from palmette.data.squad import dump_squad
 from palmette.decode.posterior import Decision
+from palmette.errors import PalmetteError
 from palmette.evaluate.squad import score
 from palmette.inference.answerer import load_answerer
 from palmette.tasks.answer_match import exact_match, gold_answers, token_f1
@@ -104,18 +105,26 @@ def table(work: Path) -> None:
             )
 
 
-def main() -> None:
-    """Train and measure what is asked for, and print the table."""
+def parse(words: list[str] | None) -> argparse.Namespace:
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {'; '.join(LEVERS)}")
     parser.add_argument("--train", type=Path, required=True, help="a SQuAD file to learn from")
     parser.add_argument("--test", type=Path, required=True, help="a SQuAD file of other articles")
     parser.add_argument("--every", type=int, default=1, help="learn from every n-th document only")
     parser.add_argument("--work", type=Path, default=Path("runs/levers"), help="the folder for everything made")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     if unknown := [name for name in options.names if name not in LEVERS]:
         parser.error(f"no lever is called {unknown[0]!r}. There are: {'; '.join(LEVERS)}")
-    work = options.work.absolute()
+    return options
+
+
+def prepare(options: argparse.Namespace, work: Path) -> Path:
+    """The file to learn from, in the folder for everything made.
+
+    Raises:
+        RunError: the folder was begun with other data.
+    """
     work.mkdir(parents=True, exist_ok=True)
     asked = {"train": str(options.train), "test": str(options.test), "every": options.every}
     if (begun := work / "data.json").exists():
@@ -127,14 +136,24 @@ def main() -> None:
         documents = palmette.read_data(str(options.train)).documents[:: options.every]
         run.write_text(data, dump_squad(documents))
         print(f"{sum(len(one.questions) for one in documents)} questions of {len(documents)} documents", flush=True)
-    for name in options.names or LEVERS:
-        if not (file := work / f"{name}.json").exists():
-            try:
-                folder = trained(name, data, work)
-            except TrainingInterrupted as stop:
-                print(f"{name}: stopped after step {stop.step}. The same command goes on.", flush=True)
-                sys.exit(stop.exit_code)
-            run.write_json(file, measure(folder, options.test))
+    return data
+
+
+def main(words: list[str] | None = None) -> None:
+    """Train and measure what is asked for, and print the table."""
+    options = parse(words)
+    work: Path = options.work.absolute()
+    try:
+        data = prepare(options, work)
+        for name in options.names or LEVERS:
+            if not (file := work / f"{name}.json").exists():
+                run.write_json(file, measure(trained(name, data, work), options.test))
+    except PalmetteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except TrainingInterrupted as stop:
+        print(f"stopped after step {stop.step}. The same command goes on.", file=sys.stderr)
+        sys.exit(stop.exit_code)
     table(work)
 
 

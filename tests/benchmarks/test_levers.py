@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +13,6 @@ import pytest
 from palmette import run
 from palmette.data.source import read_source
 from palmette.data.squad import dump_squad
-from palmette.errors import RunError
 from tests.support.runs import adapter, assert_same, log, on_step
 from tests.support.scripts import benchmark_scripts
 
@@ -51,17 +49,16 @@ def test_a_stopped_training_goes_on_and_what_was_measured_stays(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     work = tmp_path / "work"
-    monkeypatch.setattr(sys, "argv", ["levers.py", *words])
     with monkeypatch.context() as patch:
         on_step(patch, 2, lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(SystemExit) as stop:
-            levers.main()
+            levers.main(words)
     assert stop.value.code == 143  # 128 + SIGTERM, as shells count
-    assert "stopped once: stopped after step" in capsys.readouterr().out
+    assert "The same command goes on." in capsys.readouterr().err
     assert not run.is_finished(work / "stopped-once")
     assert not (work / "stopped once.json").exists()
 
-    levers.main()
+    levers.main(words)
     assert [line["step"] for line in log(work / "stopped-once")] == [1, 2, 3, 4]
     assert_same(adapter(work / "stopped-once"), adapter(work / "never-stopped"))
     head, _, first, second = capsys.readouterr().out.strip().splitlines()[-4:]
@@ -70,16 +67,15 @@ def test_a_stopped_training_goes_on_and_what_was_measured_stays(
 
     file = work / "never stopped.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "EM": 12.3}))
-    levers.main()
+    levers.main(words)
     assert "| never stopped | 12.3 (" in capsys.readouterr().out
 
 
 def test_other_data_need_another_folder(
-    levers: ModuleType, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    levers: ModuleType, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(levers, "LEVERS", {})
-    monkeypatch.setattr(sys, "argv", ["levers.py", *words])
-    levers.main()
-    monkeypatch.setattr(sys, "argv", ["levers.py", *words, "--every", "5"])
-    with pytest.raises(RunError, match="work was begun with every = 10, and now it is 5"):
-        levers.main()
+    levers.main(words)
+    with pytest.raises(SystemExit):
+        levers.main([*words, "--every", "5"])
+    assert "work was begun with every = 10, and now it is 5" in capsys.readouterr().err
