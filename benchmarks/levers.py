@@ -5,7 +5,7 @@
 trains one model for each NAME (for all of them if none is given) on every second document of a SQuAD file, from the
 untouched base, with the reader's prompt. Then it asks the questions of the other file, without a calibration, and
 prints a table of all models that have been measured in this folder. A training that was stopped goes on, and what was
-measured is not measured again.
+measured is not measured again. The models of a folder learn from the same data and answer the same questions.
 
 EM and F1 are SQuAD v2's, of the most probable outcome, in percent. The number in brackets is the EM at the threshold
 that is best for these very questions. AUROC says how well the probability of an answer tells the questions that have
@@ -16,21 +16,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import palmette
 from palmette import run
 from palmette.data.squad import dump_squad
 from palmette.decode.posterior import Decision
+from palmette.errors import PalmetteError
 from palmette.evaluate.squad import score
 from palmette.inference.answerer import load_answerer
 from palmette.tasks.answer_match import exact_match, gold_answers, token_f1
+from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.run import resume, train
+from palmette.train.stages import recipe_from
 
 # What each training changes. Everything else is as in `recipe`.
 LEVERS: dict[str, dict[str, dict[str, Any]]] = {
@@ -61,17 +62,13 @@ def recipe(data: Path, folder: Path, changes: dict[str, dict[str, Any]]) -> dict
     return settings
 
 
-def train(name: str, data: Path, work: Path) -> Path:
-    """Train a model to its end. The result is its folder."""
+def trained(name: str, data: Path, work: Path) -> Path:
+    """The folder of a model that is trained to its end, now if it is not yet."""
     folder = work / name.replace(" ", "-").replace(",", "")
-    if run.is_run(folder):
-        words = [] if run.is_finished(folder) else ["--resume", str(folder)]
-    else:
-        own = folder.with_suffix(".yaml")
-        run.write_text(own, yaml.safe_dump(recipe(data, folder, LEVERS[name])))
-        words = [str(own)]
-    if words:
-        subprocess.run([sys.executable, "-m", "palmette", "train", "sft", *words], check=True)
+    if not run.is_run(folder):
+        train(recipe_from(recipe(data, folder, LEVERS[name]), name, "sft"), print)
+    elif not run.is_finished(folder):
+        resume(folder, print)
     return folder
 
 
@@ -108,27 +105,55 @@ def table(work: Path) -> None:
             )
 
 
-def main() -> None:
-    """Train and measure what is asked for, and print the table."""
+def parse(words: list[str] | None) -> argparse.Namespace:
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {'; '.join(LEVERS)}")
     parser.add_argument("--train", type=Path, required=True, help="a SQuAD file to learn from")
     parser.add_argument("--test", type=Path, required=True, help="a SQuAD file of other articles")
     parser.add_argument("--every", type=int, default=1, help="learn from every n-th document only")
     parser.add_argument("--work", type=Path, default=Path("runs/levers"), help="the folder for everything made")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     if unknown := [name for name in options.names if name not in LEVERS]:
         parser.error(f"no lever is called {unknown[0]!r}. There are: {'; '.join(LEVERS)}")
-    work = options.work.absolute()
+    return options
+
+
+def prepare(options: argparse.Namespace, work: Path) -> Path:
+    """The file to learn from, in the folder for everything made.
+
+    Raises:
+        RunError: the folder was begun with other data.
+    """
     work.mkdir(parents=True, exist_ok=True)
+    asked = {"train": str(options.train), "test": str(options.test), "every": options.every}
+    if (begun := work / "data.json").exists():
+        way_out = "Give the same files, or another --work."
+        run.check_same(json.loads(begun.read_text(encoding="utf-8")), asked, where=work, way_out=way_out)
+    run.write_json(begun, asked)
     data = work / f"every-{options.every}.json"
     if not data.exists():
         documents = palmette.read_data(str(options.train)).documents[:: options.every]
         run.write_text(data, dump_squad(documents))
         print(f"{sum(len(one.questions) for one in documents)} questions of {len(documents)} documents", flush=True)
-    for name in options.names or LEVERS:
-        if not (file := work / f"{name}.json").exists():
-            run.write_json(file, measure(train(name, data, work), options.test))
+    return data
+
+
+def main(words: list[str] | None = None) -> None:
+    """Train and measure what is asked for, and print the table."""
+    options = parse(words)
+    work: Path = options.work.absolute()
+    try:
+        data = prepare(options, work)
+        for name in options.names or LEVERS:
+            if not (file := work / f"{name}.json").exists():
+                run.write_json(file, measure(trained(name, data, work), options.test))
+    except PalmetteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except TrainingInterrupted as stop:
+        print(f"stopped after step {stop.step}. The same command goes on.", file=sys.stderr)
+        sys.exit(stop.exit_code)
     table(work)
 
 
