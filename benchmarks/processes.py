@@ -87,7 +87,7 @@ def trained(processes: int, threads: int, folder: Path, model: str, documents: i
         "output": str(folder / "run"),
         "start": model,
         "data": {"train": ["builtin:train"], "limit_documents": documents},
-        "train": {"epochs": 1, "trees_per_step": 8},
+        "train": {"epochs": 1, "trees_per_step": 4},
     }
     recipe.write_text(yaml.safe_dump(settings), encoding="utf-8")
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
@@ -108,7 +108,7 @@ def predicted(processes: int, threads: int, folder: Path, model: str, documents:
     cluster = ["--ray", "local", "--workers", str(processes)] if processes > 1 else []
     words = [sys.executable, "-m", "palmette", "predict", str(questions), str(answers), "--model", model, *cluster]
     seconds, mib = measured(words, threads)
-    texts = [json.loads(line)["text"] for line in answers.read_text(encoding="utf-8").splitlines()]
+    texts = [json.loads(line)["answer"] for line in answers.read_text(encoding="utf-8").splitlines()]
     return Turn(seconds, mib, texts)
 
 

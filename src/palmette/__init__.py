@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from palmette.train.run import resume, train
     from palmette.train.stages import read_recipe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Answer",
