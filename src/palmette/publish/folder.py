@@ -18,7 +18,7 @@ from palmette.evaluate.squad import METRICS
 from palmette.files import expand
 from palmette.inference.base import source_tokenizer
 from palmette.inference.calibration import CALIBRATION
-from palmette.inference.licence import base_licence
+from palmette.inference.licence import base_licence, trained_licence
 from palmette.inference.names import resolve_run
 from palmette.inference.task import recipe_prompt, recipe_task
 from palmette.model.loading import weights_hash
@@ -94,14 +94,16 @@ def describe_publication(
         finished: the run.
         to: the repository on the hub, as USER/NAME.
         evaluations: folders of evaluations of this run, for their figures.
-        licence: licence of what is published. That of the base model if None.
+        licence: licence of what is published. If None, that of the reader for a run that began from it, and else that
+            of the base model.
         data_licences: licences of the training data, each for all sources or as SOURCE=LICENCE.
 
     Raises:
         RunError: a licence is not known, or an evaluation is not of this run.
     """
     weights = weights_hash(str(finished.trained))
-    stated = licence or base_licence(finished.recipe.model.name) or base_licence(finished.base)
+    stated = licence or trained_licence(finished.folder)
+    stated = stated or base_licence(finished.recipe.model.name) or base_licence(finished.base)
     if stated is None:
         raise RunError(f"the licence of {finished.base} is not known here", "Give one: --licence LICENCE.")
     return Publication(

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from palmette.inference.licence import trained_licence
 from palmette.inference.names import ModelSource, check_hub, locate
 from palmette.model.gguf_header import read_layout
 from palmette.model.outline import Outline
@@ -32,7 +33,12 @@ def configuration(outline: Outline) -> dict[str, Any]:
 
 
 def licence_of(source: ModelSource) -> str:
-    """The licence that the files of a model state, of a run that of its base. "not stated" if none does."""
+    """The licence that the files of a model state. "not stated" if none does.
+
+    That of a run is its base's, unless its weights began from the reader's.
+    """
+    if source.folder is not None and (own := trained_licence(source.folder)):
+        return own
     file = gguf_of(source)
     if file is not None:
         return str(read_layout(file).general.get("license", _NOT_STATED))
