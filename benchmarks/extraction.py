@@ -148,7 +148,8 @@ def read_contracts(options: argparse.Namespace) -> None:
 
 def write_windows(learned: Path, out: Path, model: str) -> None:
     """Write the windows in which `palmette train` would let a run learn questions."""
-    source, recipe = resolve_answerer(model), resolve_answerer(model).recipe
+    source = resolve_answerer(model)
+    recipe = source.recipe
     assert recipe is not None
     task = recipe_task(recipe, load_tokenizer(source.section.name))
     documents = read_source(str(learned), default_split="train").documents
