@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from pathlib import Path
 
-from palmette.cache import cache_folder, file_hash, kept_hash, make_room, mark_used, remove_abandoned
+import pytest
+
+from palmette.cache import (
+    cache_folder,
+    file_hash,
+    is_trusted,
+    kept_hash,
+    make_room,
+    mark_used,
+    remove_abandoned,
+    write_whole,
+)
 
 
 def entry(folder: Path, name: str, size: int, age: float) -> Path:
@@ -103,3 +115,32 @@ def test_a_hash_is_computed_where_the_cache_cannot_be_written(tmp_path, monkeypa
     file = tmp_path / "file"
     file.write_text("a")
     assert file_hash(file).startswith("ca978112")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_a_hash_that_others_may_have_written_counts_for_nothing(mode, tmp_path, monkeypatch):
+    """Nor does one in a folder that others may write to. That folder is closed to them."""
+    monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("palmette.cache._YOUNG", -1.0)
+    file = tmp_path / "file"
+    file.write_text("a")
+    assert kept_hash([file], "x", lambda: "1") == kept_hash([file], "x", lambda: "2") == "1"
+    (kept,) = (tmp_path / "cache" / "hashes").iterdir()
+    kept.chmod(mode)
+    assert kept_hash([file], "x", lambda: "3") == "3"
+    assert kept_hash([file], "x", lambda: "4") == "3", "what was computed then is kept"
+    kept.parent.chmod(0o777)
+    assert kept_hash([file], "x", lambda: "5") == "3"
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o755
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_what_is_written_is_trusted_under_a_umask_that_lets_the_group_write(tmp_path):
+    before = os.umask(0o002)
+    try:
+        write_whole(tmp_path / "entry", b"x")
+    finally:
+        os.umask(before)
+    assert is_trusted(tmp_path / "entry")
+    assert stat.S_IMODE((tmp_path / "entry").stat().st_mode) == 0o644

@@ -95,7 +95,8 @@ def file_hash(file: Path) -> str:
 def kept_hash(files: Sequence[Path], what: str, compute: Callable[[], str]) -> str:
     """A hash that depends on the content of files, computed again only if one of them was touched.
 
-    A file counts as untouched if its path, size, inode and times of change are the same.
+    A file counts as untouched if its path, size, inode and times of change are the same. A hash that others may have
+    written into the cache does not count.
 
     Args:
         files: the files.
@@ -109,15 +110,17 @@ def kept_hash(files: Sequence[Path], what: str, compute: Callable[[], str]) -> s
     states = [file.stat() for file in files]
     stamp = [[one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino, one.st_dev] for one in states]
     key = "\0".join([what, *map(str, files)])
-    kept = cache_folder() / "hashes" / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.json"
+    folder = private_folder(cache_folder() / "hashes")
+    if folder is None:
+        return compute()
+    kept = folder / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        value = json.loads(kept.read_text(encoding="utf-8"))
+        value = json.loads(kept.read_text(encoding="utf-8")) if is_trusted(kept) else {}
         if value["stamp"] == stamp:
             return str(value["sha256"])
     sha256 = compute()
     if all(time.time() - max(one.st_mtime, one.st_ctime) >= _YOUNG for one in states):
         with contextlib.suppress(OSError):  # a cache that cannot be written is no cache
-            kept.parent.mkdir(parents=True, exist_ok=True)
             write_whole(kept, json.dumps({"stamp": stamp, "sha256": sha256}).encode())
     return sha256
 
@@ -125,12 +128,15 @@ def kept_hash(files: Sequence[Path], what: str, compute: Callable[[], str]) -> s
 def write_whole(file: Path, content: bytes) -> None:
     """Write a file of the cache whole or not at all. After a power failure it may be empty or gone.
 
+    Others may not write to it, whatever the umask is, so that it is trusted.
+
     Raises:
         OSError: it cannot be written.
     """
     temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex[:8]}")
     try:
         temporary.write_bytes(content)
+        temporary.chmod(stat.S_IMODE(temporary.stat().st_mode) & ~_OTHERS_WRITE)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
@@ -162,6 +168,14 @@ def is_trusted(path: Path) -> bool:
     except OSError:
         return False
     return status.st_uid in (os.getuid(), 0) and not status.st_mode & _OTHERS_WRITE
+
+
+def is_trusted_folder(folder: Path) -> bool:
+    """Whether a folder is there, and it and each file in it are trusted. See `is_trusted`."""
+    try:
+        return folder.is_dir() and all(is_trusted(one) for one in (folder, *folder.iterdir()))
+    except OSError:
+        return False
 
 
 def private_folder(folder: Path, mode: int = 0o755) -> Path | None:

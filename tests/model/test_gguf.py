@@ -240,8 +240,10 @@ def test_a_conversion_is_on_the_disk_before_it_gets_its_name(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
-@pytest.mark.parametrize(("umask", "folder", "file"), [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600)])
-def test_a_conversion_follows_the_umask(
+@pytest.mark.parametrize(
+    ("umask", "folder", "file"), [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600), (0o002, 0o755, 0o644)]
+)
+def test_a_conversion_follows_the_umask_and_others_may_not_write(
     umask: int, folder: int, file: int, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     path = write_gguf(tmp_path / "m.gguf", stock("qwen2", tokenizer, None), tokenizer, architecture="qwen2")
@@ -254,3 +256,33 @@ def test_a_conversion_follows_the_umask(
     modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in converted.iterdir()}
     assert set(modes.values()) == {file}
     assert "model.safetensors" in modes
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("opened", ["folder", "file"])
+def test_a_conversion_that_others_may_have_written_is_made_again(
+    opened: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf", stock("qwen2", tokenizer, None), tokenizer, architecture="qwen2")
+    converted = convert_gguf(path)
+    config, written = converted / "config.json", (converted / "config.json").read_bytes()
+    config.write_text("{}")
+    assert convert_gguf(path) == converted
+    assert config.read_text() == "{}", "nobody else may write there, so it is not looked at again"
+    (converted if opened == "folder" else config).chmod(0o777)
+    assert convert_gguf(path) == converted
+    assert config.read_bytes() == written
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links carry no modes elsewhere")
+def test_a_cache_that_leads_elsewhere_is_refused(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALMETTE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "models").symlink_to(tmp_path / "elsewhere")
+    path = write_gguf(tmp_path / "m.gguf", stock("qwen2", tokenizer, None), tokenizer, architecture="qwen2")
+    with pytest.raises(ModelError, match=r"others may write to the cache .*models, or it is a link"):
+        convert_gguf(path)
+    assert not list((tmp_path / "elsewhere").iterdir())

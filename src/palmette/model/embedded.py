@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from palmette.cache import cache_folder, file_hash, flush_files
+from palmette.cache import cache_folder, file_hash, flush_files, is_trusted_folder, private_folder
 from palmette.errors import ModelError, reason_of
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -40,18 +40,25 @@ def convert_gguf(file: Path) -> Path:
     """The folder with the safetensors form of a GGUF file, converted now if it is not in the cache yet.
 
     The folder appears whole or not at all, so an interrupted or concurrent conversion leaves nothing half-written.
-    Folder and files get the modes that the user's umask gives, so a cache can be shared.
+    Folder and files get the modes that the user's umask gives, so others can read them, but nobody else may write to
+    them. A conversion to which others may write is made again.
 
     Raises:
-        ModelError: the file is not a GGUF model that transformers can read in full, or the cache cannot be written.
+        ModelError: the file is not a GGUF model that transformers can read in full, or the cache cannot be written, or
+            others may write to it.
     """
     folder = converted_folder(file)
-    if folder.is_dir():
+    if private_folder(folder.parent) is None and folder.parent.exists():
+        raise ModelError(
+            f"others may write to the cache {folder.parent}, or it is a link, so its weights are not used",
+            "Set PALMETTE_CACHE to a folder of your own.",
+        )
+    if is_trusted_folder(folder):
         return folder
     # No temporary folder of tempfile's, which is open to its owner alone whatever the umask.
     staging = folder.with_name(f".converting-{uuid.uuid4().hex}")
     try:
-        staging.mkdir(parents=True)
+        staging.mkdir(mode=0o755, parents=True)
     except OSError as error:
         raise ModelError(
             f"cannot write to the cache {folder.parent}: {reason_of(error)}", "Set PALMETTE_CACHE."
@@ -60,9 +67,11 @@ def convert_gguf(file: Path) -> Path:
         _convert(file, staging)
         _follow_umask(staging)
         flush_files(staging)
+        if not is_trusted_folder(folder):
+            shutil.rmtree(folder, ignore_errors=True)
         staging.rename(folder)
     except OSError as error:
-        if not folder.is_dir():  # else another process was faster, and its copy serves
+        if not is_trusted_folder(folder):  # else another process was faster, and its copy serves
             raise ModelError(
                 f"cannot convert {file}: {reason_of(error)}",
                 "Free some space, or set PALMETTE_CACHE to another folder.",

@@ -23,7 +23,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from palmette.cache import cache_folder, flush_files, is_trusted, make_room, mark_used, private_folder, remove_abandoned
+from palmette.cache import (
+    cache_folder,
+    flush_files,
+    is_trusted_folder,
+    make_room,
+    mark_used,
+    private_folder,
+    remove_abandoned,
+)
 from palmette.errors import ModelError
 from palmette.model.pause import without_pause
 
@@ -40,11 +48,7 @@ def find_prepared(key: str) -> Path | None:
     """
     folder = _home()
     entry = folder / key if folder is not None else None
-    if (
-        entry is None
-        or not (entry / _COMPLETE).is_file()
-        or not all(is_trusted(one) for one in (entry, *entry.iterdir()))
-    ):
+    if entry is None or not (entry / _COMPLETE).is_file() or not is_trusted_folder(entry):
         return None
     mark_used(entry)
     return entry

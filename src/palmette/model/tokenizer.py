@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
+from palmette.cache import is_trusted_folder
 from palmette.errors import ModelError
 from palmette.model.embedded import DEFAULT_MODEL, WAY_OUT, convert_gguf, converted_folder, find_gguf
 
@@ -67,7 +68,7 @@ def tokenizer_folder() -> Path | None:
     embedded = find_gguf()
     if embedded is not None:
         folder = converted_folder(embedded)
-        return folder if folder.is_dir() else None
+        return folder if is_trusted_folder(folder) else None
     from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(DEFAULT_MODEL, "tokenizer.json")
