@@ -16,10 +16,10 @@ from palmette.judge.answers import answers_of, read_answers
 from palmette.judge.grades import Grade, read_grades, summarise
 from palmette.judge.judging import Odds
 from palmette.judge.mt_bench import evaluate, read_questions
+from palmette.judge.repliers import Asked
 from palmette.judge.spec import read_judge
 from palmette.judge.trust import check_trusted
 from palmette.judge.wording import Case
-from palmette.judge.writers import Asked
 
 QUESTIONS = [
     {"question_id": 1, "category": "writing", "turns": ["Write.", "Again."]},
@@ -113,7 +113,7 @@ def test_temperatures_are_those_of_fastchat(tmp_path: Path) -> None:
 def test_answers_are_kept_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
 
-    def writer(*_: Any) -> answers.Writer:
+    def replier(*_: Any) -> answers.Replier:
         def write(asked: Asked) -> list[str]:
             if len(written) == 2:
                 raise KeyboardInterrupt
@@ -122,7 +122,7 @@ def test_answers_are_kept_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
         return write
 
-    monkeypatch.setattr(answers, "local_writer", writer)
+    monkeypatch.setattr(answers, "local_replier", replier)
     asked, store = [Asked(str(n), (f"question {n}",)) for n in range(3)], tmp_path / "store.jsonl"
     with pytest.raises(KeyboardInterrupt):
         answers_of("elm", asked, store, max_new_tokens=8)

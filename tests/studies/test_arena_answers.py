@@ -12,7 +12,7 @@ import pytest
 from palmette.arena.folder import VOTES, read_arena, write_entries
 from palmette.errors import DataError, RunError
 from palmette.judge import answers
-from palmette.judge.writers import Asked, Writer
+from palmette.judge.repliers import Asked, Replier
 from palmette.studies.arena_answers import Replying, sample_answers
 from tests.support.chat_server import Act, ChatServer, says
 
@@ -112,7 +112,7 @@ def test_a_job_that_was_stopped_goes_on_with_one_model_at_a_time(
     written: list[tuple[str, str]] = []
     other = str(tiny_folder) + "/."  # the same folder under another name
 
-    def writer(model: str, *_: Any) -> Writer:
+    def replier(model: str, *_: Any) -> Replier:
         loaded.append(model)
 
         def write(asked: Asked) -> list[str]:
@@ -123,7 +123,7 @@ def test_a_job_that_was_stopped_goes_on_with_one_model_at_a_time(
 
         return write
 
-    monkeypatch.setattr(answers, "local_writer", writer)
+    monkeypatch.setattr(answers, "local_replier", replier)
     out, models = tmp_path / "arena", [str(tiny_folder), other]
     with pytest.raises(KeyboardInterrupt):
         sample_answers(prompts, models, out, FEW)

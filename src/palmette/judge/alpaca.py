@@ -18,12 +18,12 @@ from palmette.judge.answers import answers_of
 from palmette.judge.folder import begin, finish
 from palmette.judge.judging import Pair, PairJudged, judge_pairs, signature
 from palmette.judge.preferences import Preference
+from palmette.judge.repliers import Asked
 from palmette.judge.rows import read_rows
 from palmette.judge.spec import JudgeSpec, open_judge
 from palmette.judge.trust import check_trusted
 from palmette.judge.win_rates import WinRates, win_rates
 from palmette.judge.wording import Case
-from palmette.judge.writers import Asked
 from palmette.run import environment, write_text
 
 RATES = "win_rates.json"

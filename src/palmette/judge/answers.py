@@ -16,8 +16,8 @@ from palmette.data.records import check_unicode
 from palmette.data.text import short
 from palmette.data.values import as_id
 from palmette.errors import DataError, RunError
+from palmette.judge.repliers import Asked, Replier, local_replier
 from palmette.judge.rows import read_rows
-from palmette.judge.writers import Asked, Writer, local_writer
 from palmette.progress import progress
 from palmette.run import append_line, read_log, write_text
 
@@ -97,17 +97,17 @@ def answers_of(model: str, asked: Sequence[Asked], store: Path, *, max_new_token
     """
     if model.endswith(SUFFIXES):
         return _complete(read_answers(model), asked, model)
-    return written_answers(model, asked, store, lambda: local_writer(model, max_new_tokens, seed))
+    return written_answers(model, asked, store, lambda: local_replier(model, max_new_tokens, seed))
 
 
-def written_answers(model: str, asked: Sequence[Asked], store: Path, open_writer: Callable[[], Writer]) -> Answers:
+def written_answers(model: str, asked: Sequence[Asked], store: Path, open_replier: Callable[[], Replier]) -> Answers:
     """A model's answers, written one by one and kept.
 
     Args:
         model: its name.
         asked: what it is asked.
         store: the file that keeps the answers. A job that was stopped goes on there.
-        open_writer: loads what writes them. It is called if an answer is missing.
+        open_replier: loads what gives them. It is called if an answer is missing.
 
     Raises:
         RunError: the store cannot be written.
@@ -115,7 +115,7 @@ def written_answers(model: str, asked: Sequence[Asked], store: Path, open_writer
     known = _kept(store)
     missing = [one for one in asked if one.id not in known]
     if missing:
-        known |= _generate(model, missing, store, open_writer(), len(known))
+        known |= _generate(model, missing, store, open_replier(), len(known))
     return Answers(model, {one.id: known[one.id] for one in asked})
 
 
@@ -144,7 +144,7 @@ def _kept(store: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _generate(
-    model: str, missing: Sequence[Asked], store: Path, write: Writer, done: int
+    model: str, missing: Sequence[Asked], store: Path, write: Replier, done: int
 ) -> dict[str, tuple[str, ...]]:
     found = {}
     bar = progress(len(missing) + done, "answering", "questions", done=done)

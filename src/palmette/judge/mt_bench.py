@@ -21,11 +21,11 @@ from palmette.judge.folder import begin, finish
 from palmette.judge.grades import Grade, Graded, summarise
 from palmette.judge.judging import Judge, Pair, PairJudged, expected_grade, judge_cases, judge_pairs, signature
 from palmette.judge.orders import adjusted_win_rate
+from palmette.judge.repliers import Asked
 from palmette.judge.rows import read_rows
 from palmette.judge.spec import JudgeSpec, open_judge
 from palmette.judge.trust import check_trusted
 from palmette.judge.wording import Case
-from palmette.judge.writers import Asked
 from palmette.run import environment, write_text
 
 FIGURES = "mt_bench.json"

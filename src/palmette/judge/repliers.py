@@ -1,4 +1,4 @@
-"""What writes the replies of a model to messages: the model itself, or a server."""
+"""What replies to messages for a model: the model itself, or a server."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Asked:
 
 
 # Writes the replies to what is asked, one to each message. An answer from a document is "" where it holds none.
-Writer = Callable[[Asked], list[str]]
+Replier = Callable[[Asked], list[str]]
 Said = Sequence[tuple[str, str]]  # messages and replies so far
 
 
-class EndpointWriter:
+class EndpointReplier:
     """A model behind an endpoint. Parameters of the endpoint go before the arguments. Threads may share it.
 
     Args:
@@ -96,7 +96,7 @@ class EndpointWriter:
         return prediction.text
 
 
-class LocalWriter:
+class LocalReplier:
     """A model of this machine. Threads may share it.
 
     Answers from a document are those of the span decoder: copied, or none.
@@ -126,7 +126,7 @@ class LocalWriter:
             return [talk.reply(turn).text for turn in asked.turns]
 
     def reply(self, said: Said, message: str, temperature: float) -> str:
-        """The reply to a message. Arguments are those of `EndpointWriter.reply`.
+        """The reply to a message. Arguments are those of `EndpointReplier.reply`.
 
         Raises:
             DataError: the message is empty, or cannot be encoded.
@@ -144,6 +144,6 @@ class LocalWriter:
         return Conversation(loaded.model, loaded.tokenizer, generation=generation)
 
 
-def local_writer(model: str, max_new_tokens: int, seed: int = 0) -> Writer:
-    """What writes the replies of a model, loaded by its name. Arguments and errors are those of `LocalWriter`."""
-    return LocalWriter(model, max_new_tokens, seed)
+def local_replier(model: str, max_new_tokens: int, seed: int = 0) -> Replier:
+    """What replies for a model, loaded by its name. Arguments and errors are those of `LocalReplier`."""
+    return LocalReplier(model, max_new_tokens, seed)

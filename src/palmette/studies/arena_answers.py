@@ -15,8 +15,8 @@ from palmette.errors import DataError, RunError, reason_of
 from palmette.inference.names import resolve_model
 from palmette.judge import answers
 from palmette.judge.answers import Answers
+from palmette.judge.repliers import Asked, EndpointReplier
 from palmette.judge.spec import read_endpoint
-from palmette.judge.writers import Asked, EndpointWriter
 from palmette.lock import locked
 from palmette.run import check_same, write_json
 
@@ -142,12 +142,12 @@ def _source(name: str, replying: Replying) -> _Source:
         return _Source(found.model, "", lambda asked, store: _copied(found, asked, store, name))
     endpoint = read_endpoint(name)
     if endpoint is not None:
-        writer = EndpointWriter(endpoint, length, seed)
+        replier = EndpointReplier(endpoint, length, seed)
         return _Source(
             endpoint.model,
             "",
-            lambda asked, store: answers.written_answers(endpoint.model, asked, store, lambda: writer),
-            lambda: writer.cost,
+            lambda asked, store: answers.written_answers(endpoint.model, asked, store, lambda: replier),
+            lambda: replier.cost,
         )
     return _Source(
         name,

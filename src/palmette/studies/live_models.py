@@ -8,8 +8,8 @@ from functools import partial
 from palmette.arena.chats import Speaker, check_models
 from palmette.arena.naming import names_of
 from palmette.inference.names import resolve_model
+from palmette.judge.repliers import EndpointReplier, LocalReplier
 from palmette.judge.spec import read_endpoint
-from palmette.judge.writers import EndpointWriter, LocalWriter
 from palmette.studies.arena_answers import Replying
 
 
@@ -31,10 +31,10 @@ def open_speakers(models: Sequence[str], replying: Replying) -> list[Speaker]:
 def _speaker(name: str, replying: Replying) -> Speaker:
     endpoint = read_endpoint(name)
     if endpoint is not None:
-        remote = EndpointWriter(endpoint, replying.max_new_tokens, replying.seed)
+        remote = EndpointReplier(endpoint, replying.max_new_tokens, replying.seed)
         return Speaker(
             endpoint.model, names_of(endpoint.model), partial(remote.reply, temperature=replying.temperature)
         )
     base = resolve_model(name).base
-    local = LocalWriter(name, replying.max_new_tokens, replying.seed)
+    local = LocalReplier(name, replying.max_new_tokens, replying.seed)
     return Speaker(name, names_of(name, base), partial(local.reply, temperature=replying.temperature))
