@@ -92,10 +92,8 @@ def compare(
 
     check_absent(out)
     with quick_imports(freeze=True):
-        from palmette.pages.model_comparison import write_comparison
-        from palmette.run import whole_folder, write_json
         from palmette.studies.models.benchmarks import read_benchmarks
-        from palmette.studies.models.compare import CompareSettings, compare_models
+        from palmette.studies.models.compare import PAGE, CompareSettings, write_compared
         from palmette.studies.models.texts import default_prompts, own_texts, read_prompts, shared_texts
 
     settings = CompareSettings(
@@ -109,14 +107,11 @@ def compare(
         benchmarks=read_benchmarks(choice or (), limit_items),
     )
     news = stderr()
-    record = compare_models(models, settings, news.print)
-    with whole_folder(out) as staging:
-        write_json(staging / "comparison.json", record)
-        write_comparison(staging / "comparison.html", record)
+    record = write_compared(out, models, settings, news.print)
     stdout().print(overview(record))
     for note in record["notes"]:
         news.print(note)
-    news.print(f"The page is {out / 'comparison.html'}")
+    news.print(f"The page is {out / PAGE}")
 
 
 def rank(
@@ -138,19 +133,15 @@ def rank(
 
     check_absent(out)
     with quick_imports(freeze=True):
-        from palmette.pages.model_ranking import conclusion, write_ranking
-        from palmette.run import whole_folder, write_json
-        from palmette.studies.models.rank import RankSettings, rank_models
+        from palmette.pages.model_ranking import conclusion
+        from palmette.studies.models.rank import PAGE, RankSettings, write_ranked
 
     news = stderr()
-    record = rank_models(models, data, RankSettings(limit, limit_questions, dtype), news.print)
-    with whole_folder(out) as staging:
-        write_json(staging / "ranking.json", record)
-        write_ranking(staging / "ranking.html", record)
+    record = write_ranked(out, models, data, RankSettings(limit, limit_questions, dtype), news.print)
     ranking, pairs = ranking_tables(record)
     stdout().print(ranking, "", pairs, "")
     stdout().print(conclusion(record))
-    news.print(f"The page is {out / 'ranking.html'}")
+    news.print(f"The page is {out / PAGE}")
 
 
 def ranking_tables(record: Mapping[str, Any]) -> tuple[TextTable, TextTable]:

@@ -30,6 +30,7 @@ from palmette.evaluate.record import HELD_OUT_SPLIT
 from palmette.evaluate.squad import Evaluation
 from palmette.inference.names import ModelSource
 from palmette.model.loading import DType
+from palmette.pages.model_comparison import write_comparison
 from palmette.progress import Say
 from palmette.studies.models.benchmarks import (
     Benchmark,
@@ -53,6 +54,7 @@ PARTS: Mapping[str, str] = {
     "task": "exact answers from documents",
 }
 _NAMES: Mapping[str, str] = {**PARTS, "choice": "multiple-choice benchmarks"}
+PAGE = "comparison.html"
 _SAME_TOKENS = "The models have other tokens, so their distributions cannot be compared token by token."
 _NOT_READ = "One of the models could not read the texts."
 
@@ -149,6 +151,30 @@ def compare_models(names: Sequence[str], settings: CompareSettings, say: Say) ->
             "data": data.describe() if data is not None else None,
         },
     }
+
+
+def write_compared(out: Path, names: Sequence[str], settings: CompareSettings, say: Say) -> dict[str, Any]:
+    """Compare models, and write what was found to a folder: comparison.html and comparison.json.
+
+    Args:
+        out: the folder. It must not exist.
+        names: as in `compare_models`.
+        settings: how.
+        say: as in `compare_models`.
+
+    Returns:
+        The record.
+
+    Raises:
+        RunError: the folder exists, or cannot be written.
+        DataError, ModelError: as for `compare_models`.
+    """
+    run.check_absent(out)
+    record = compare_models(names, settings, say)
+    with run.whole_folder(out) as staging:
+        run.write_json(staging / "comparison.json", record)
+        write_comparison(staging / PAGE, record)
+    return record
 
 
 def _one(

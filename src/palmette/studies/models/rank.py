@@ -6,6 +6,7 @@ import gc
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from palmette import run
@@ -22,10 +23,12 @@ from palmette.inference.base import source_tokenizer
 from palmette.inference.names import ModelSource
 from palmette.inference.task import recipe_task
 from palmette.model.loading import DType
+from palmette.pages.model_ranking import write_ranking
 from palmette.progress import Say
 from palmette.studies.measuring import first_questions
 from palmette.studies.models.opening import check_models, open_model
 
+PAGE = "ranking.html"
 LEVEL = 0.05  # of all comparisons together
 _FIGURES = ("exact", "f1", "HasAns_exact", "NoAns_exact", "total", "questions_per_second")
 # What a model may be better in, and whether more is better. None of two is better if each has its own.
@@ -88,6 +91,31 @@ def rank_models(names: Sequence[str], data: str, settings: RankSettings, say: Sa
     mark_front(rows)
     pairs = compare_pairs({row["name"]: evaluations[row["name"]] for row in rows}, settings.num_samples)
     return {**run.environment(), "models": rows, "pairs": pairs, "level": LEVEL, "data": source.describe()}
+
+
+def write_ranked(out: Path, names: Sequence[str], data: str, settings: RankSettings, say: Say) -> dict[str, Any]:
+    """Rank models, and write what was found to a folder: ranking.html and ranking.json.
+
+    Args:
+        out: the folder. It must not exist.
+        names: as in `rank_models`.
+        data: questions with known answers.
+        settings: how.
+        say: as in `rank_models`.
+
+    Returns:
+        The record.
+
+    Raises:
+        RunError: the folder exists, or cannot be written.
+        DataError, ModelError, TemplateError: as for `rank_models`.
+    """
+    run.check_absent(out)
+    record = rank_models(names, data, settings, say)
+    with run.whole_folder(out) as staging:
+        run.write_json(staging / "ranking.json", record)
+        write_ranking(staging / PAGE, record)
+    return record
 
 
 def _check_asked(source: ModelSource, data: DataSet) -> None:
