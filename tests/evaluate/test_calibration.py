@@ -41,7 +41,8 @@ def test_the_temperature_of_a_coin() -> None:
     assert fit_odds(cases).temperature == pytest.approx(3 / math.log(3), rel=1e-3)
     # Mean of -log: 3/4 of log(1 + e^-3), 1/4 of log(1 + e^3).
     expected = 0.75 * math.log1p(math.exp(-3)) + 0.25 * math.log1p(math.exp(3))
-    assert negative_log_likelihood(cases, Decision()) == pytest.approx(expected)
+    known = [(one, one.posterior.evidence) for one in cases]
+    assert negative_log_likelihood(known, Decision()) == pytest.approx(expected)
 
 
 def test_the_power_of_the_number_of_windows() -> None:
@@ -70,7 +71,8 @@ def test_what_was_not_looked_into_counts_as_answers() -> None:
     posterior = SpanPosterior.merge([WindowScores({"white": (8, 0.0)}, math.log(2), math.log(2), 1)])
     document = Document("d", "Tower A is white, of granite.", ())
     question = Question("q", "Of what?", (Answer("granite", 21),))
-    assert negative_log_likelihood([Case(document, question, posterior)], Decision()) == pytest.approx(math.log(4 / 3))
+    asked = Case(document, question, posterior)
+    assert negative_log_likelihood([(asked, posterior.evidence)], Decision()) == pytest.approx(math.log(4 / 3))
 
 
 def test_to_answer_nothing_can_be_best() -> None:

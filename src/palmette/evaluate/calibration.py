@@ -180,15 +180,15 @@ def judge(case: Case, decision: Decision) -> JudgedAnswer | None:
     return JudgedAnswer(float(prediction.probability or 0.0), wrong, text_hash(case.document))
 
 
-def negative_log_likelihood(cases: Sequence[Case], decision: Decision) -> float:
+def negative_log_likelihood(cases: Sequence[tuple[Case, Evidence]], decision: Decision) -> float:
     """Mean of -log P(the question has an answer, or has none, as it does), in nats.
 
     Spans that were not scored count as answers, as in `Decision`.
+
+    Args:
+        cases: the questions, each with the evidence of its posterior, which depends on no decision.
+        decision: gives the probability of no answer.
     """
-    return _mean_loss([(case, case.posterior.evidence) for case in cases], decision)
-
-
-def _mean_loss(cases: Sequence[tuple[Case, Evidence]], decision: Decision) -> float:
     total = 0.0
     for case, evidence in cases:
         no_answer = decision.no_answer(decision.corrected(evidence, case.posterior).answered)
@@ -212,7 +212,7 @@ def fit_odds(cases: Sequence[Case]) -> Decision:
         bounds[1] = _POWERS
     best = min(
         (
-            optimize.minimize(lambda values: _mean_loss(known, at(values)), start, bounds=bounds)
+            optimize.minimize(lambda values: negative_log_likelihood(known, at(values)), start, bounds=bounds)
             for start in ([0.0, 0.0], [1.0, 0.0])
         ),
         key=lambda found: float(found.fun),
