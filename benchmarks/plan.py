@@ -99,7 +99,7 @@ def row_sizes(model: str, case: Case, folder: Path) -> tuple[int, int]:
     """Tokens of the longest row, and learned tokens of it, from the log of `palmette inspect`."""
     data = folder / "data.json"
     data.write_text(json.dumps(documents(case.words, 2)), encoding="utf-8")
-    words = ["inspect", "--data", str(data), "--model", model, "--questions", str(QUESTIONS)]
+    words = ["inspect", "--data", str(data), "--model", model, "--limit-questions", str(QUESTIONS)]
     done = subprocess.run([sys.executable, "-m", "palmette", *words], capture_output=True, text=True, check=True)
     last = done.stdout.strip().replace("\n", " ").rpartition("tokens packed")
     return int(last[0].split()[-1]), int(last[2].partition("learned")[0].split(". ")[-1])

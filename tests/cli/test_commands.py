@@ -68,7 +68,7 @@ def test_a_scored_answer_shows_both_spans() -> None:
 def test_inspect_shows_what_the_loss_sees(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert palmette(monkeypatch, "inspect", "--model", tiny_folder, "--questions", "2", "--table") == 0
+    assert palmette(monkeypatch, "inspect", "--model", tiny_folder, "--limit-questions", "2", "--table") == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [line.replace("│", " ").split() for line in lines if line.strip()[:1].isdigit() and "'" in line]
     document = read_source("builtin:train").documents[0]
@@ -86,7 +86,7 @@ def test_inspect_shows_what_the_loss_sees(
     ]  # fmt: skip
     learned = [row for row in rows if row[6] == "1"]
     assert 0 < len(learned) < len(rows) / 4
-    assert palmette(monkeypatch, "inspect", "--model", tiny_folder, "--questions", "1") == 0
+    assert palmette(monkeypatch, "inspect", "--model", tiny_folder, "--limit-questions", "1") == 0
     shown = (
         capsys.readouterr().out
     )  # no terminal, so learned tokens stand between brackets: the completion, to the last token

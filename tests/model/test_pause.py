@@ -251,7 +251,7 @@ def test_a_run_without_its_pauses_is_refused(straight: Path, tmp_path: Path) -> 
 def test_inspect_shows_them(
     straight: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert palmette(monkeypatch, "inspect", "--model", straight, "--questions", "2") == 0
+    assert palmette(monkeypatch, "inspect", "--model", straight, "--limit-questions", "2") == 0
     assert capsys.readouterr().out.count("<pause>") == 6
 
 

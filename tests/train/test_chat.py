@@ -168,7 +168,7 @@ def test_inspect_shows_weights_and_masks(
     assert "»Three.<|im_end|>«" in joined
     assert "learned with the weight that follows" in joined
     # Two that open alike: the turn that both learn counts twice.
-    both = shown_by(monkeypatch, capsys, "--model", finished, "--questions", "2").replace("«»", "")
+    both = shown_by(monkeypatch, capsys, "--model", finished, "--limit-questions", "2").replace("«»", "")
     assert "branch early, from position 0" in both
     assert "»At 7:40.<|im_end|>«[2]" in both
     assert "branch long" in both
@@ -180,5 +180,5 @@ def test_inspect_shows_weights_and_masks(
     assert palmette(monkeypatch, "inspect", "--model", finished, "--document", "7") == 2
     assert "has 6 conversations, no number 7. Count from 1." in capsys.readouterr().err
     # A run on conversations also shows other data for what they are.
-    shown = shown_by(monkeypatch, capsys, "--model", finished, "--data", "builtin:dev", "--questions", "1")
+    shown = shown_by(monkeypatch, capsys, "--model", finished, "--data", "builtin:dev", "--limit-questions", "1")
     assert read_source("builtin:dev").documents[0].id in shown

@@ -26,8 +26,13 @@ def inspect(
     ] = None,
     model: ModelOption = DEFAULT_MODEL,
     document: Annotated[int, typer.Option(min=1, help="Number of the document or conversation, counted from 1.")] = 1,
-    questions: Annotated[
-        int, typer.Option(min=1, help="How many of its questions, or of the conversations that open like it.")
+    limit_questions: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Show only the first N of its questions, or of the conversations that open like it.",
+        ),
     ] = 3,
     table: Annotated[
         bool, typer.Option("--table", help="Print a line for each token: position, branch, predictor and masks.")
@@ -40,7 +45,7 @@ def inspect(
     from palmette.cli.console import stdout
     from palmette.inference.example import training_example
 
-    example = training_example(model, data, document, questions)
+    example = training_example(model, data, document, limit_questions)
     batch, tokenizer, console = example.batch, example.tokenizer, stdout()
     console.print(_legend(batch))
     brackets = console.color_system is None

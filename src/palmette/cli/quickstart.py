@@ -116,6 +116,6 @@ def _print_next_steps(console: Console, out: Path) -> None:
         ("Ask about a document of your own:", command_line("ask", "YOUR.pdf", *model)),
         ("Open the report, with every answer before and after, in a browser:", str(out / REPORT)),
         ("See what changed, in the terminal:", command_line("compare-runs", out / "untouched", out)),
-        ("See what the model learned from:", command_line("inspect", "--model", out, "--questions", "2")),
+        ("See what the model learned from:", command_line("inspect", "--model", out, "--limit-questions", "2")),
     ):
         console.print(f"  {about}\n    {command}", soft_wrap=True)
