@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from palmette.arena.desk import Desk
-from palmette.arena.events import Event, Shown, now
+from palmette.arena.events import Event, Shown
 from palmette.arena.export import vote_rows
 from palmette.arena.folder import answer_hash, read_arena
 from palmette.arena.leaderboard import rank
@@ -147,10 +148,15 @@ def test_what_two_servers_store_at_once_counts_once(tmp_path: Path) -> None:
     with VoteStore.open(folder / "votes.db") as store:
         desk = Desk(store, read_arena(folder))
         shown = desk.ask("ann", "s")
-        votes = [Event("vote", now(), "ann", "s", shown.key, said=said, seconds=1.0) for said in ("left", "tie")]
+        votes = [
+            Event("vote", datetime.now(UTC), "ann", "s", shown.key, said=said, seconds=1.0) for said in ("left", "tie")
+        ]
         vote, _ = store.append(votes)
         assert [row["winner"] for row in vote_rows(folder)] == ["model_a"]
-        back = [Event("undo", now(), "ann", "s", vote), Event("shown", now(), "ann", "s", shown=shown.shown)]
+        back = [
+            Event("undo", datetime.now(UTC), "ann", "s", vote),
+            Event("shown", datetime.now(UTC), "ann", "s", shown=shown.shown),
+        ]
         keys = store.append([*back, *back])
         assert desk.progress("ann").votes == 0
         again = desk.ask("ann", "s")
@@ -168,7 +174,7 @@ def test_a_vote_whose_models_were_named_by_another_server_stays(tmp_path: Path) 
         desk.vote("ann", "s", desk.ask("ann", "s").key, "left", 1.0)
         vote = desk.last("ann").vote
         desk.reveal("ann", "s", vote)
-        store.append([Event("undo", now(), "ann", "s", vote)])
+        store.append([Event("undo", datetime.now(UTC), "ann", "s", vote)])
         assert Desk(store, read_arena(folder)).last("ann").names is not None
 
 
@@ -241,8 +247,8 @@ def test_weights_go_from_the_store_into_the_ranking(tmp_path: Path) -> None:
     with VoteStore.open(folder / "votes.db") as store:
         for one, weight, said in zip(arena.comparisons(), (0.5, 2.0), ("left", "right"), strict=True):
             shown = Shown(one.prompt, *one.models, *one.hashes, 0.25, weight=weight)
-            [key] = store.append([Event("shown", now(), f"voter {weight}", "s", shown=shown)])
-            store.append([Event("vote", now(), f"voter {weight}", "s", key, said=said, seconds=1.0)])  # type: ignore[arg-type]
+            [key] = store.append([Event("shown", datetime.now(UTC), f"voter {weight}", "s", shown=shown)])
+            store.append([Event("vote", datetime.now(UTC), f"voter {weight}", "s", key, said=said, seconds=1.0)])  # type: ignore[arg-type]
     assert [row["weight"] for row in vote_rows(folder)] == [0.5, 2.0]
     votes = read_votes(str(folder)).votes
     assert [one.weight for one in votes] == pytest.approx([0.4, 1.6])  # their mean is 1

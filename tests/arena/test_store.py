@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from alembic.migration import MigrationContext
 
 from palmette.arena import schema
 from palmette.arena.desk import Desk
-from palmette.arena.events import Event, Shown, now
+from palmette.arena.events import Event, Shown
 from palmette.arena.folder import read_arena
 from palmette.arena.store import VoteStore
 from palmette.arena.votes import read_votes
@@ -26,9 +27,9 @@ SHOWN = Shown("вопрос", "elm", "org/пихта", "1" * 64, "2" * 64, 1 / 3
 
 def test_events_come_back_as_they_were(where: str) -> None:
     given = [
-        Event("shown", now(), "ann", "s", shown=SHOWN),
-        Event("vote", now(), "ann", "s", 1, said="both bad", seconds=1.25),
-        Event("revealed", now(), "ann", "s", 2),
+        Event("shown", datetime.now(UTC), "ann", "s", shown=SHOWN),
+        Event("vote", datetime.now(UTC), "ann", "s", 1, said="both bad", seconds=1.25),
+        Event("revealed", datetime.now(UTC), "ann", "s", 2),
     ]
     with VoteStore.open(where) as store:
         assert store.append(given) == [1, 2, 3]
@@ -56,7 +57,7 @@ def test_the_migrations_make_the_tables_that_the_code_knows(where: str) -> None:
 
 def test_the_database_refuses_changes(where: str) -> None:
     with VoteStore.open(where) as store:
-        store.append([Event("shown", now(), "ann", "s", shown=SHOWN)])
+        store.append([Event("shown", datetime.now(UTC), "ann", "s", shown=SHOWN)])
         for change in ("UPDATE arena_events SET voter = 'bob'", "DELETE FROM arena_events"):
             with pytest.raises(RunError, match="only ever added"), store._writing() as connection:
                 connection.execute(sa.text(change))
@@ -66,7 +67,7 @@ def test_the_database_refuses_changes(where: str) -> None:
 def test_an_arena_and_a_review_share_a_database(where: str) -> None:
     with Store.open(where) as verdicts, VoteStore.open(where) as votes:
         verdicts.add_documents([document()])
-        votes.append([Event("shown", now(), "ann", "s", shown=SHOWN)])
+        votes.append([Event("shown", datetime.now(UTC), "ann", "s", shown=SHOWN)])
     with Store.open(where) as verdicts, VoteStore.open(where) as votes:
         assert len(verdicts.questions()) == 3
         assert len(list(votes.events())) == 1

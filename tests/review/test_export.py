@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from palmette.data.preference_sets import read_comparisons, read_verdicts
 from palmette.data.records import Answer, Document, Question
 from palmette.data.source import read_source
 from palmette.errors import DataError
-from palmette.review.events import Shown, Span, document_hash, now
+from palmette.review.events import Shown, Span, document_hash
 from palmette.review.export import audit_documents, dump_json_lines, export_store, export_verdicts
 from palmette.review.formats import argilla, doccano, label_studio, native
 from palmette.review.formats.annotated import annotated, import_annotated, read_span
@@ -265,7 +266,7 @@ def test_verdicts_survive_the_way_to_another_tool_and_back(tool: Any, where: str
     given = list(annotated([judged], state))
     assert tool.parse(tool.dump(given), "file") == given
     with Store.open(where) as store:
-        number = import_annotated(store, tool.parse(tool.dump(given), "file"), "file", now())
+        number = import_annotated(store, tool.parse(tool.dump(given), "file"), "file", datetime.now(UTC))
         assert number == sum(map(len, CASES.values()))
         again = fold(store.events())
         assert list(annotated(store.documents(), again)) == given

@@ -6,6 +6,7 @@ import json
 import math
 import signal
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from palmette.inference.names import resolve_run
 from palmette.inference.reader import READER
 from palmette.model.loading import weights_hash
 from palmette.review.effort import smallest_gain, standard_error, verdicts_needed
-from palmette.review.events import Event, Shown, Span, Verdict, document_hash, now
+from palmette.review.events import Event, Shown, Span, Verdict, document_hash
 from palmette.review.store import Store
 from palmette.studies.retraining.job import retrain
 from palmette.studies.retraining.material import _own_documents
@@ -56,7 +57,7 @@ def judged(documents: Sequence[Document], wrong: int = 2) -> list[Event]:
             shown = Shown(suggestion, 0.6, 0.1, strategy="random", sampling_probability=0.5)
             sha256 = document_hash(document.text)
             values: dict[str, Any] = {"document_sha256": sha256, "shown": shown, "verdict": verdict}
-            events.append(Event("verdict", now(), "ann", "s", question.id, **values))
+            events.append(Event("verdict", datetime.now(UTC), "ann", "s", question.id, **values))
     return events
 
 
@@ -216,7 +217,7 @@ def test_a_document_that_is_like_one_of_the_audit_set_is_not_learned(old: Path, 
         store.freeze_audit([question.id for one in audited for question in one.questions], 0.4)
         store.append(judged([other]))
         values = {"document_sha256": document_hash(copy.text), "verdict": Verdict("no_answer", None, 1.0)}
-        store.append([Event("verdict", now(), "ann", "s", "c", **values)])
+        store.append([Event("verdict", datetime.now(UTC), "ann", "s", "c", **values)])
     done = retrain(str(old), tmp_path / "review.db", SETTINGS, quiet, tmp_path / "new")
     assert done.compared == [], "nothing of the audit set was judged"
     material = json.loads((done.folder / "material.json").read_text())
@@ -274,7 +275,7 @@ def test_too_few_verdicts_are_one_line(
             store.add_documents(documents)
             sha256 = document_hash(documents[0].text)
             asked = documents[0].questions[0].id
-            store.append([Event("verdict", now(), "ann", "s", asked, sha256, verdict=one) for one in said])
+            store.append([Event("verdict", datetime.now(UTC), "ann", "s", asked, sha256, verdict=one) for one in said])
     options = ["--store", tmp_path / "review.db", "--method", method, "--out", tmp_path / "new"]
     assert palmette(monkeypatch, "review", "retrain", old, *options) == 2
     assert message in " ".join(capsys.readouterr().err.split())

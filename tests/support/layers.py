@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cache": set(),
     "startup": set(),
     "hub": set(),
+    "hosts": set(),
     "documents": {"errors", "files"},
     "data": {"errors", "files", "documents", "hub"},
     "corpus": {"errors", "files", "config", "documents", "data"},
@@ -35,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
         "seeds",
         "processes",
+        "hosts",
         "data",
         "tree",
         "tasks",
@@ -127,7 +129,7 @@ MAY_IMPORT |= {
         "evaluate",
         "pages",
     },
-    "endpoint": {"errors", "run", "data", "tasks", "decode"},
+    "endpoint": {"errors", "run", "hosts", "data", "tasks", "decode"},
     "synth": {
         *_RUN,
         "seeds",
@@ -158,9 +160,10 @@ MAY_IMPORT |= {
         "evaluate",
     },
 }
-MAY_IMPORT["web"] = {"errors", "data", "decode", "review", "arena"}
+MAY_IMPORT["web"] = {"errors", "hosts", "data", "decode", "review", "arena"}
 MAY_IMPORT["serving"] = {
     "errors",
+    "hosts",
     "documents",
     "data",
     "tree",

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from starlette.testclient import TestClient
 
 from palmette.data.records import Document
 from palmette.decode.spans import words
-from palmette.review.events import Event, Verdict, document_hash, now
+from palmette.review.events import Event, Verdict, document_hash
 from palmette.review.showing import Choosing, Run
 from palmette.review.store import Store
 from palmette.review.succession import Succession
@@ -168,7 +169,7 @@ def test_undo_brings_the_question_back(desk: Desk) -> None:
 
 def test_undo_of_a_decision_brings_the_disagreement_back(desk: Desk) -> None:
     assert desk.send("edit", place("7")).status_code == 200
-    other = Event("verdict", now(), "bob", "s", "q", document_hash(EMOJI), verdict=Verdict("no_answer"))
+    other = Event("verdict", datetime.now(UTC), "bob", "s", "q", document_hash(EMOJI), verdict=Verdict("no_answer"))
     desk.store.append([other])
     decided = desk.client.post("/api/review/decisions", json={"question": "q", "span": None, "seconds": 2.0})
     assert (decided.json()["asked"], decided.json()["conflicts"]) == (None, 0)

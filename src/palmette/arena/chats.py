@@ -22,9 +22,10 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from palmette.arena.drawing import DrawnPair, draw_pair
-from palmette.arena.events import Chat, Event, Shown, now
+from palmette.arena.events import Chat, Event, Shown
 from palmette.arena.folder import answer_hash
 from palmette.arena.ledger import Ledger
 from palmette.arena.naming import named
@@ -159,7 +160,7 @@ class Chats:
                 self._ledger.catch_up()
                 event = self._ledger.state.chat(voter)
                 if (None if event is None else event.id) == key:  # else there was a vote meanwhile
-                    self._ledger.append([Event("shown", now(), voter, session, shown=shown, chat=chat)])
+                    self._ledger.append([Event("shown", datetime.now(UTC), voter, session, shown=shown, chat=chat)])
             except PalmetteError as error:
                 _log.error("a message in the free chat got no replies: %s", error)
                 self._failed[voter] = key

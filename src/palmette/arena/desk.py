@@ -11,9 +11,10 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from palmette.arena.drawing import draw
-from palmette.arena.events import Event, Said, Shown, now
+from palmette.arena.events import Event, Said, Shown
 from palmette.arena.folder import Arena, Comparison
 from palmette.arena.ledger import Ledger
 from palmette.arena.remaining import Remaining
@@ -134,7 +135,7 @@ class Desk:
                 shown = self._next(voter)
                 if shown is None:
                     return None
-                [key] = self.ledger.append([Event("shown", now(), voter, session, shown=shown)])
+                [key] = self.ledger.append([Event("shown", datetime.now(UTC), voter, session, shown=shown)])
                 return Asked(key, shown)
             assert event.id is not None
             return Asked(event.id, event.shown)
@@ -166,7 +167,7 @@ class Desk:
                 raise DataError("these answers were judged already", "The first vote is kept.")
             if self._state.knows(voter, event.shown.answers):
                 raise DataError("the model of one of these answers was named", _NEXT)
-            self.ledger.append([Event("vote", now(), voter, session, key, said=said, seconds=seconds)])
+            self.ledger.append([Event("vote", datetime.now(UTC), voter, session, key, said=said, seconds=seconds)])
 
     def undo(self, voter: str, session: str, vote: int) -> None:
         """Take back a person's last vote. Its answers are shown again, and then those that were open.
@@ -190,8 +191,8 @@ class Desk:
             if vote in self._state.revealed:
                 raise DataError("the models of this vote were named, so it stays", _NEXT)
             opened, before = self._state.open(voter), self._state.shown_to(vote)
-            undone = Event("undo", now(), voter, session, vote)
-            again = Event("shown", now(), voter, session, shown=before.shown, chat=before.chat)
+            undone = Event("undo", datetime.now(UTC), voter, session, vote)
+            again = Event("shown", datetime.now(UTC), voter, session, shown=before.shown, chat=before.chat)
             self.ledger.append([undone, again])
             if before.chat is None and opened is not None and opened.shown is not None:
                 self._again[voter].append(opened.shown)
@@ -214,7 +215,7 @@ class Desk:
             if self._state.votes[vote].said == "skip":
                 raise DataError("these answers were skipped, so their models stay unnamed", _NEXT)
             if vote not in self._state.revealed:
-                self.ledger.append([Event("revealed", now(), voter, session, vote)])
+                self.ledger.append([Event("revealed", datetime.now(UTC), voter, session, vote)])
 
     def last(self, voter: str) -> Last | None:
         """A person's last vote that stands."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, TypeAlias, get_args
 
 from palmette.errors import DataError
@@ -108,8 +108,3 @@ class Event:
             raise DataError(f"{self.said!r} is not a vote", f"The votes are {', '.join(SAID)}.")
         if self.seconds is not None and not 0.0 <= self.seconds < math.inf:
             raise DataError(f"a vote took {self.seconds!r} seconds", "Send the time as a number from 0 on.")
-
-
-def now() -> datetime:
-    """The present time in UTC."""
-    return datetime.now(UTC)

@@ -84,12 +84,13 @@ def serve(
     check_web_packages("the server needs packages", "fastapi", "psutil", "uvicorn")
     from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr
+    from palmette.hosts import is_loopback
     from palmette.inference.excerpt import printable
     from palmette.inference.names import resolve_answerer, runs_in
     from palmette.serving.keys import read_keys
     from palmette.serving.names import allowed_hosts, can_be_sent, model_names
     from palmette.startup import quick_imports
-    from palmette.web.serving import is_loopback, listen
+    from palmette.web.serving import listen
 
     news = stderr()
     keys = read_keys(api_key_file, host)

@@ -38,9 +38,10 @@ def serve_pages(app: Gate, sessions: Sessions, opened: socket.socket, host: str,
         where: the file or the URL of the store that keeps it. A password is not shown.
     """
     from palmette.cli.console import stderr
+    from palmette.hosts import is_loopback
     from palmette.inference.excerpt import printable
     from palmette.store.engine import describe
-    from palmette.web.serving import is_loopback, known_names, link, run_application
+    from palmette.web.serving import known_names, link, run_application
 
     news, kept = stderr(), f"{what} are kept in {describe(where)}."
     news.print(printable(f"{kept} Ctrl-C ends the server."))

@@ -6,7 +6,6 @@ directly. All other servers are reached through the proxy in the environment (HT
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ import httpx2
 from palmette import __version__
 from palmette.endpoint.errors import EndpointError, TransientError
 from palmette.endpoint.settings import PATH
+from palmette.hosts import is_loopback
 
 MAX_BODY_BYTES = 32 * 2**20
 
@@ -117,11 +117,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
             for part in error.exceptions:
                 yield from _causes(part)
         error = error.__cause__ or error.__context__
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is that of this machine."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -11,13 +11,14 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import cast
 
 from palmette.data.records import Document, Question
 from palmette.decode.prediction import Decoder
 from palmette.errors import DataError
 from palmette.review.answers import Answers
-from palmette.review.events import Event, EventKind, Shown, Verdict, document_hash, now
+from palmette.review.events import Event, EventKind, Shown, Verdict, document_hash
 from palmette.review.keys import Judged, Keys, meant, same
 from palmette.review.queue import Item, LiveQueue, Queue, make_queue
 from palmette.review.sampling import draw_audit
@@ -125,7 +126,13 @@ class Desk:
             if before is not None:
                 return Judged.STORED if same(before, taken) else Judged.OTHERWISE
             given = replace(
-                event, kind="verdict", time=now(), session=session, shown=event.shown, verdict=taken, id=None
+                event,
+                kind="verdict",
+                time=datetime.now(UTC),
+                session=session,
+                shown=event.shown,
+                verdict=taken,
+                id=None,
             )
             self._store.append([given])
             self._catch_up()
@@ -158,7 +165,14 @@ class Desk:
                 raise DataError("this is not your last verdict any more", "Reload the page, and undo again.")
             opened, question = self._open(annotator), last.event.question
             undo = replace(
-                last.event, kind="undo", time=now(), session=session, shown=None, verdict=None, undoes=verdict, id=None
+                last.event,
+                kind="undo",
+                time=datetime.now(UTC),
+                session=session,
+                shown=None,
+                verdict=None,
+                undoes=verdict,
+                id=None,
             )
             decision = last.event.kind == "adjudicated"
             again = last.shown if question in self._questions and not decision else None
@@ -278,7 +292,7 @@ class Desk:
             question, shown = before.question, before.shown
         else:
             self._update_queue()
-            chosen = self._queue.current.next_for(annotator, self._state, now())
+            chosen = self._queue.current.next_for(annotator, self._state, datetime.now(UTC))
             if chosen is None:
                 return None
             question = chosen.place.question
@@ -295,7 +309,7 @@ class Desk:
         run, kind = self.run, "adjudicated" if shown is None else "shown"
         return Event(
             cast("EventKind", kind),
-            now(),
+            datetime.now(UTC),
             annotator,
             session,
             question,

@@ -203,11 +203,6 @@ class Event:
                 )
 
 
-def now() -> datetime:
-    """The present time in UTC."""
-    return datetime.now(UTC)
-
-
 def to_dict(event: Event) -> dict[str, Any]:
     """An event as values of JSON. `from_dict` gives the same event back."""
     return {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from palmette.data.records import Answer, Document, Question
 from palmette.errors import DataError
 from palmette.review import schema
-from palmette.review.events import Event, Span, document_hash, now
+from palmette.review.events import Event, Span, document_hash
 from palmette.review.rows import from_row, to_row
 from palmette.store.database import Database
 from palmette.store.engine import is_postgresql
@@ -144,13 +144,13 @@ class Store(Database):
             known = set(connection.scalars(sa.select(schema.questions.c.id)))
             if unknown := [one for one in questions if one not in known]:
                 raise DataError(f"{self._where} has no question {unknown[0]!r}", "Add the documents first.")
-            values = {"sampling_probability": sampling_probability, "time": now().isoformat()}
+            values = {"sampling_probability": sampling_probability, "time": datetime.now(UTC).isoformat()}
             rows = [{"question": one, **values} for one in dict.fromkeys(questions)]
             if rows:
                 connection.execute(schema.audit.insert(), rows)
         frozen = self.audit()
         assert frozen is not None or not rows
-        return frozen or Audit((), sampling_probability, now())
+        return frozen or Audit((), sampling_probability, datetime.now(UTC))
 
     def audit(self) -> Audit | None:
         """The audit set. None if none was frozen."""

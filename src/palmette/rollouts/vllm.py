@@ -33,8 +33,9 @@ import numpy as np
 import torch
 
 from palmette.endpoint.settings import check_url, read_key
-from palmette.endpoint.transport import failure, is_loopback
+from palmette.endpoint.transport import failure
 from palmette.errors import ModelError, RecipeError
+from palmette.hosts import is_loopback
 from palmette.rollouts.sampling import Finish, Rollout, Sampling, check_prompts, checked_keys, completion_text
 
 LOCAL_SERVER = "http://localhost:8000/v1"

@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse
 from starlette.types import Scope
 
 from palmette.errors import DataError, reason_of
+from palmette.hosts import is_loopback
 from palmette.serving.errors import ApiError
-from palmette.web.serving import is_loopback
 
 SHORTEST = 16  # characters
 OPEN_PATHS = ("/health",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from palmette.inference.names import resolve_model
 from palmette.inference.task import recipe_prompt
 from palmette.numbers import count
 from palmette.progress import Say
-from palmette.review.events import Span, Verdict, now
+from palmette.review.events import Span, Verdict
 from palmette.review.export import REASONS, Export, dump_json_lines, export_store
 from palmette.review.formats import argilla, doccano, label_studio, native
 from palmette.review.formats.annotated import Annotated, Annotation, annotated, import_annotated
@@ -104,7 +105,7 @@ def import_review(store: str | Path, form: Importable, path: Path, say: Say) -> 
             say(f"{count(native.restore(opened, text, str(path)), 'event')} added")
         else:
             given = _answers(str(path)) if form == "answers" else _TOOLS[form].parse(text, str(path))
-            number = import_annotated(opened, given, path.name, now())
+            number = import_annotated(opened, given, path.name, datetime.now(UTC))
             say(f"{count(number, 'verdict')} on {count(len(given), 'question')} added")
 
 

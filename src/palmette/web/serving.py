@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import socket
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from palmette.errors import DataError, RunError, reason_of
+from palmette.hosts import is_loopback
 from palmette.web.gate import Gate
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -45,20 +45,6 @@ def check_people(names: Sequence[str], host: str, role: str) -> None:
             f"listening at {host} lets other machines in, and no {role} is named",
             f"Name each person with --{role} NAME, or leave out --host.",
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address.
-
-    >>> [is_loopback(host) for host in ("127.0.0.1", "127.1.2.3", "localhost", "::1", "0.0.0.0", "desk", "10.0.0.2")]
-    [True, True, True, True, False, False, False]
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def known_names(host: str) -> list[str]:
