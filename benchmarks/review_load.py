@@ -89,7 +89,7 @@ def serve(store: str, names: Sequence[str], number: int, started: Connection) ->
         annotators=names,
         names=known_names("127.0.0.1"),
         port=port,
-        choosing=Choosing(overlap_share=0.2, blind_share=0.1),
+        choosing=Choosing("mixed", overlap_share=0.2, blind_share=0.1),
     )
     review.answers.wait()
     started.send((port, review.sessions.tokens))

@@ -127,7 +127,7 @@ def test_a_mixed_queue_draws_as_it_says() -> None:
     first: Counter[str] = Counter()
     stated: dict[str, float] = {}
     for seed in range(rounds):
-        place = make_queue(given, seed=seed).places[0]
+        place = make_queue(given, "mixed", seed=seed).places[0]
         first[place.question] += 1
         assert place.sampling_probability is not None
         stated[place.question] = place.sampling_probability
@@ -139,7 +139,7 @@ def test_a_mixed_queue_draws_as_it_says() -> None:
 def test_a_mixed_queue_has_each_question_once_and_spreads_over_documents() -> None:
     given = [Item(f"q{n}", "hard" if n < 20 else f"d{n % 4}", one.predictions) for n, one in enumerate(items(40))]
     for seed in range(20):
-        queue = make_queue(given, seed=seed)
+        queue = make_queue(given, "mixed", seed=seed)
         assert sorted(order(queue)) == sorted(one.question for one in given)
         uncertain = [place.question for place in queue.places if place.strategy == "uncertain"]
         assert sum(int(name[1:]) < 20 for name in uncertain[:10]) <= 2
@@ -162,7 +162,7 @@ def test_a_long_mixed_queue_equals_the_plain_rule(monkeypatch: pytest.MonkeyPatc
         num[best.document_sha256] += 1
         left.remove(best)
         expected.append(best.question)
-    assert order(make_queue(given, overlap_share=0.0)) == expected
+    assert order(make_queue(given, "mixed", overlap_share=0.0)) == expected
 
 
 def test_the_estimate_from_a_mixed_queue_is_unbiased_where_the_plain_mean_is_not() -> None:
@@ -174,7 +174,7 @@ def test_the_estimate_from_a_mixed_queue_is_unbiased_where_the_plain_mean_is_not
     good = {one.question: float(n >= 10) for n, one in enumerate(given)}
     estimates, plain = [], []
     for seed in range(3000):
-        places = make_queue(given, seed=seed).places[:12]
+        places = make_queue(given, "mixed", seed=seed).places[:12]
         values = [good[place.question] for place in places]
         probabilities = [place.sampling_probability or 0.0 for place in places]
         estimates.append(unbiased_mean(values, probabilities, pool=40))
@@ -303,8 +303,8 @@ def test_a_queue_is_replaced_while_others_read_it() -> None:
 def test_what_a_strategy_lacks_is_said() -> None:
     greedy = [Item("q", "d", (Prediction("a"),))]
     with pytest.raises(DataError, match="without probabilities"):
-        make_queue(greedy)
-    assert order(make_queue(greedy, "random")) == ["q"]
+        make_queue(greedy, "mixed")
+    assert order(make_queue(greedy)) == ["q"], "the default needs nothing"
     with pytest.raises(DataError, match="needs a hidden state"):
         make_queue(items(2), "diverse")
     with pytest.raises(DataError, match=r"'hardest' is no strategy of a queue. The strategies are mixed"):

@@ -98,7 +98,7 @@ def test_bad_input_is_one_line_with_the_way_out(refused: Refused, tiny_folder: P
     assert "gone" in refused("--model", tmp_path / "runs" / "gone", "--data", data)
     assert "no annotator is named" in refused(*good, "--host", "0.0.0.0")
     assert "compares runs, and there is one" in refused(*good, "--strategy", "disagreement")
-    assert "compares runs, and this is mixed" in refused(*good, "--also", "reader")
+    assert "compares runs, and this is random" in refused(*good, "--also", "reader")
     assert "Name each run once" in refused(*good, "--strategy", "disagreement", "--also", tiny_folder)
     assert "gone" in refused(*good, "--strategy", "disagreement", "--also", tmp_path / "runs" / "gone")
     assert "mkdir -p" in refused(*good, "--port", "0", "--store", tmp_path / "no" / "review.db")

@@ -94,7 +94,7 @@ def review(
     demo: DemoOption = False,
     store: StoreOption = None,
     annotator: AnnotatorOption = None,
-    strategy: StrategyOption = "mixed",
+    strategy: StrategyOption = "random",
     also: AlsoOption = None,
     overlap: OverlapOption = None,
     blind: BlindOption = 0.1,

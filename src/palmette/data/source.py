@@ -174,12 +174,21 @@ def _open_file(path: Path, source: str, files: DocumentFiles) -> tuple[str, Iter
         table = replace(table, rows=rows)
         return table_hash(path), group_rows(question_rows(table, source, labelled=True), source, files)
     if path.suffix == ".arrow":
-        rows_of_file = ({"id": f"row-{number}", **row} for number, row in enumerate(arrow_rows(path), 1))
-        return table_hash(path), group_rows(rows_of_file, source, files)
+        digest, rows_of_file = _arrow_file(path)
+        return digest, group_rows(rows_of_file, source, files)
     digest, text = read_text(path, source)
     if path.suffix == ".jsonl":
         return digest, group_rows(parse_json_lines(text, source), source, files)
     return digest, parse_squad(text, source)
+
+
+def _arrow_file(path: Path) -> tuple[str, Iterator[dict[str, Any]]]:
+    """The hash of an Arrow file, and its rows. A row without an id gets one by its number.
+
+    They are rows as JSON Lines have them, and no table: there an empty cell for an answer means that there is none,
+    and here it is a mistake.
+    """
+    return table_hash(path), ({"id": f"row-{number}", **row} for number, row in enumerate(arrow_rows(path), 1))
 
 
 def _open_hub(source: str, default_split: str) -> tuple[str, Iterable[Document | DataError]]:
@@ -227,7 +236,7 @@ def raw_rows(
     if is_table(path):
         return table_hash(path), ({"id": f"row-{row.number}", **row} for row in typed_rows(open_table(path, source)))
     if path.suffix == ".arrow":
-        return table_hash(path), ({"id": f"row-{number}", **row} for number, row in enumerate(arrow_rows(path), 1))
+        return _arrow_file(path)
     digest, text = read_text(path, source)
     if inner_name(path).suffix != ".jsonl" and '"paragraphs"' in text[:HEAD]:
         raise _holds_questions(source, ways)

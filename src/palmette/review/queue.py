@@ -163,7 +163,7 @@ class LiveQueue:
 
 def make_queue(
     items: Sequence[Item],
-    strategy: Strategy = "mixed",
+    strategy: Strategy = "random",
     *,
     seed: int = 0,
     run: str = "",
@@ -232,7 +232,7 @@ def _diverse(items: Sequence[Item], generator: random.Random, judged: Collection
     """First questions far from all before them, and then the others at random."""
     known = [one for one in items if one.hidden_D is not None]
     if items and not known:
-        raise DataError("the strategy diverse needs a hidden state of each question", "Use the strategy mixed.")
+        raise DataError("the strategy diverse needs a hidden state of each question", "Use the strategy random.")
     left = [one for one in known if one.question not in judged]
     first: set[str] = set()
     if left:

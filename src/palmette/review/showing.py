@@ -36,7 +36,7 @@ class Run:
 class Choosing:
     """How questions are chosen: arguments of `palmette.review.queue.make_queue`."""
 
-    strategy: Strategy = "mixed"
+    strategy: Strategy = "random"
     overlap_share: float = OVERLAP_SHARE
     blind_share: float = BLIND_SHARE
     seed: int = 0
