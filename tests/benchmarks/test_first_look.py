@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -17,19 +14,12 @@ from palmette.decode.long_document import FirstLook, LongDocument
 from palmette.decode.span_decoder import SpanDecoder
 from palmette.decode.window_prior import WindowPrior
 from tests.support.models import tiny_llama
-from tests.support.paths import ROOT
+from tests.support.scripts import script
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("first_look", ROOT / "benchmarks" / "first_look.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "first_look", module)  # where dataclasses look their module up
-        spec.loader.exec_module(module)
-        yield module
+def bench() -> ModuleType:
+    return script("benchmarks/first_look.py")
 
 
 def paragraphs() -> list[Document]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
-from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
@@ -15,19 +12,12 @@ from palmette.decode.posterior import Decision, SpanPosterior, WindowScores
 from palmette.decode.search import Search
 from palmette.decode.spans import Window
 from palmette.decode.trie import SpanTrie
-from tests.support.paths import ROOT
+from tests.support.scripts import script
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("long_documents", ROOT / "benchmarks" / "long_documents.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "long_documents", module)  # where dataclasses look their module up
-        spec.loader.exec_module(module)
-        yield module
+def bench() -> ModuleType:
+    return script("benchmarks/long_documents.py")
 
 
 def paragraph(article: str, number: int) -> Document:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,19 +13,12 @@ import pytest
 import yaml
 
 from palmette.decode.prediction import Candidate, Prediction
-from tests.support.paths import ROOT
+from tests.support.scripts import script
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("ten_documents", ROOT / "benchmarks" / "ten_documents.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "ten_documents", module)  # where dataclasses look their module up
-        spec.loader.exec_module(module)
-        yield module
+def bench() -> ModuleType:
+    return script("benchmarks/ten_documents.py")
 
 
 def test_five_questions_for_each_of_ten_documents(bench: ModuleType) -> None:

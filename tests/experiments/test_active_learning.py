@@ -20,7 +20,7 @@ from palmette.evaluate.squad_metrics import ScoredAnswer
 from palmette.review.state import fold
 from palmette.review.store import Store
 from tests.support.paths import ROOT
-from tests.support.scripts import experiment_script
+from tests.support.scripts import script
 
 FOLDER = ROOT / "experiments" / "active_learning"
 TEXT = "The ferry leaves at 7:40 from pier 3."
@@ -28,7 +28,7 @@ TEXT = "The ferry leaves at 7:40 from pier 3."
 
 @pytest.fixture(scope="module")
 def annotators() -> ModuleType:
-    return experiment_script("active_learning", "annotators")
+    return script("experiments/active_learning/annotators.py")
 
 
 def predicted(text: str, *others: str) -> Prediction:
@@ -68,7 +68,7 @@ def test_a_tenth_of_the_verdicts_is_wrong(annotators: ModuleType) -> None:
 
 @pytest.fixture(scope="module")
 def experiment() -> ModuleType:
-    return experiment_script("active_learning", "run")
+    return script("experiments/active_learning/run.py")
 
 
 def words(tiny_folder: Path, sft_run: Path, out: Path, *budgets: str) -> list[str]:
@@ -110,13 +110,13 @@ def test_the_experiment_runs_resumes_and_makes_its_tables(
     assert "start" not in untouched
     before = Evaluation.read(place / "round-2" / "test").metrics["exact"]
     shutil.rmtree(place / "round-2")
-    partial = experiment_script("active_learning", "table").tables(out)[f"active-{sft_run.name}-wrong10-exact"]
+    partial = script("experiments/active_learning/table.py").tables(out)[f"active-{sft_run.name}-wrong10-exact"]
     assert [line.split(" | ")[0] for line in partial[2:]] == ["| 0", "| 4"]  # not all cells have come to 8
     experiment.main(words(tiny_folder, sft_run, out))
     assert Evaluation.read(place / "round-2" / "test").metrics["exact"] == before
     with Store.open(place / "review.db") as store:
         assert list(store.events()) == events
-    tables = experiment_script("active_learning", "table").tables(out)
+    tables = script("experiments/active_learning/table.py").tables(out)
     assert sorted(tables) == [
         f"active-{start}-wrong10-{measure}" for start in (sft_run.name, "untouched") for measure in ("auroc", "exact")
     ]
@@ -199,7 +199,7 @@ def test_the_interval_of_a_difference_draws_seeds_and_documents() -> None:
     half-width over simulations is within a fifth of 1.96 times its root, where the seeds' part has the factor 5/6 of a
     bootstrap over 6.
     """
-    table, generator = experiment_script("active_learning", "table"), np.random.default_rng(0)
+    table, generator = script("experiments/active_learning/table.py"), np.random.default_rng(0)
     seeds, documents, each = 6, 40, 5
     clusters = [f"d{n // each}" for n in range(documents * each)]
     widths, covered = [], 0
@@ -220,7 +220,7 @@ def test_the_interval_of_a_difference_draws_seeds_and_documents() -> None:
 
 def test_the_auroc_under_weights_is_that_of_repeated_questions() -> None:
     """Against `evaluate.confidence.auroc`, with each question written down as often as drawn."""
-    table, generator = experiment_script("active_learning", "table"), np.random.default_rng(3)
+    table, generator = script("experiments/active_learning/table.py"), np.random.default_rng(3)
     document = Document("d", TEXT, ())
     scored = [
         ScoredAnswer(

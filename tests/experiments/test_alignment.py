@@ -15,14 +15,14 @@ from palmette.data.source import read_source
 from palmette.errors import RunError
 from palmette.studies.chain.recipe import load_chain
 from tests.support.paths import ROOT
-from tests.support.scripts import experiment_script
+from tests.support.scripts import script
 
 FOLDER = ROOT / "experiments" / "alignment"
 
 
 @pytest.fixture(scope="module")
 def experiment() -> ModuleType:
-    return experiment_script("alignment", "run")
+    return script("experiments/alignment/run.py")
 
 
 def given(folder: Path, **changes: Any) -> Namespace:

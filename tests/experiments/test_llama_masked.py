@@ -20,19 +20,19 @@ from palmette.data.source import read_source
 from palmette.errors import RunError
 from palmette.studies.sweep.recipe import load_sweep
 from tests.support.paths import ROOT
-from tests.support.scripts import experiment_script
+from tests.support.scripts import script
 
 FOLDER = ROOT / "experiments" / "llama_masked"
 
 
 @pytest.fixture(scope="module")
 def experiment() -> ModuleType:
-    return experiment_script("llama_masked", "run")
+    return script("experiments/llama_masked/run.py")
 
 
 @pytest.fixture(scope="module")
 def table() -> ModuleType:
-    return experiment_script("llama_masked", "table")
+    return script("experiments/llama_masked/table.py")
 
 
 def given(folder: Path, **changes: Any) -> Namespace:

@@ -21,7 +21,7 @@ from palmette.errors import DataError
 from palmette.evaluate.squad import Evaluation, score
 from palmette.evaluate.squad_metrics import ScoredAnswer
 from tests.support.paths import ROOT
-from tests.support.scripts import experiment_script
+from tests.support.scripts import script
 
 FOLDER = ROOT / "experiments" / "without_labels"
 TEXT = "The ferry leaves at 7:40 from pier 3. The ferry of Lisbon returns at noon, and the captain of Lisbon waits. "
@@ -44,7 +44,7 @@ runs:
 
 @pytest.fixture(scope="module")
 def experiment() -> ModuleType:
-    return experiment_script("without_labels", "run")
+    return script("experiments/without_labels/run.py")
 
 
 def test_a_hundred_questions_of_which_thirty_have_no_answer() -> None:
@@ -135,7 +135,7 @@ def test_the_experiment_runs_resumes_and_makes_its_tables(
     assert Evaluation.read(place).metrics["exact"] == before
     assert (out / "runs" / "reader+questions-seed0" / "manifest.json").is_file()
 
-    found = experiment_script("without_labels", "table").tables(out)
+    found = script("experiments/without_labels/table.py").tables(out)
     assert sorted(found) == [
         f"without-labels-{start}-{kind}" for start in ("base", "reader") for kind in ("asked", "squad")
     ]
@@ -190,7 +190,7 @@ def scored(answers: dict[str, str], gold: dict[str, str]) -> Evaluation:
 
 def test_the_best_span_counts_though_it_was_not_given() -> None:
     """Of three answerable questions one is right, one has half of the words (F1 2/3) and one has no span."""
-    experiment_script("without_labels", "table")
+    script("experiments/without_labels/table.py")
     measures = sys.modules["measures"]
     found = scored(
         {"a": "7:40", "b": "Lisbon", "c": "", "d": "noon"}, {"a": "7:40", "b": "of Lisbon", "c": "pier 3", "d": ""}
@@ -214,12 +214,12 @@ def test_a_span_counts_where_it_is_likelier_than_no_answer() -> None:
         [found.scored[0].document], {one.question.id: p for one, p in zip(found.scored, predictions, strict=True)}
     )
     weight_BN = np.array([[1.0, 1.0, 1.0, 1.0], [2.0, 1.0, 0.0, 1.0]])
-    experiment_script("without_labels", "table")
+    script("experiments/without_labels/table.py")
     assert sys.modules["measures"].likelier_exact(found, weight_BN) == pytest.approx([50.0, 50.0])
 
 
 def test_a_row_is_compared_with_the_run_that_lacks_only_what_is_tried() -> None:
-    table = experiment_script("without_labels", "table")
+    table = script("experiments/without_labels/table.py")
     names = [
         "base+cloze+labels-64",
         "reader+cloze",

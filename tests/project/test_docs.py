@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib.util
 import itertools
 import json
 import re
@@ -29,6 +28,7 @@ from palmette.studies.sweep.recipe import load_sweep
 from palmette.train.stages import STAGES, read_recipe
 from tests.support.layers import MAY_IMPORT
 from tests.support.paths import ROOT
+from tests.support.scripts import script
 
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
@@ -101,19 +101,9 @@ def _command_lines(page: Path) -> list[list[str]]:
     return found
 
 
-def _module(name: str) -> ModuleType:
-    """A program of docs/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
-    return _module("generate")
+    return script("docs/generate.py")
 
 
 def test_the_command_reference_is_current(generate: ModuleType) -> None:
@@ -386,9 +376,9 @@ def test_the_page_of_file_formats_names_every_field() -> None:
     ],
 )
 def test_what_a_page_would_load_from_another_host(html: str, found: list[str]) -> None:
-    assert _module("conf").foreign_requests(html) == found
+    assert script("docs/conf.py").foreign_requests(html) == found
 
 
 def test_what_a_style_sheet_would_load_from_another_host() -> None:
     css = "a{background:url(a.png)} @import 'https://s.example/a.css'; b{src:url(\"//f.example/f.woff\")}"
-    assert _module("conf").foreign_styles(css) == ["https://s.example/a.css", "//f.example/f.woff"]
+    assert script("docs/conf.py").foreign_styles(css) == ["https://s.example/a.css", "//f.example/f.woff"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -13,18 +12,14 @@ import pytest
 
 from palmette import run
 from palmette.data.source import read_source
+from tests.support import scripts
 
 HERE = Path(__file__).parents[2] / "recipes" / "reader"
 
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("make_reader", HERE / "make.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.script("recipes/reader/make.py")
 
 
 def article(title: str, number: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.support.paths import ROOT
+from tests.support.scripts import script
 
 pytest.importorskip("fcntl", reason="there are no pseudo-terminals on this system")
 
@@ -28,12 +27,7 @@ raise SystemExit(3)
 
 @pytest.fixture(scope="module")
 def record() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("record", ROOT / "docs" / "record.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("docs/record.py")
 
 
 def test_a_conversation_is_recorded_as_its_screen_shows_it(record: ModuleType, tmp_path: Path) -> None:

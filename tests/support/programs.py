@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from palmette.cli.main import main
 from tests.support.data import squad_file
 from tests.support.paths import ROOT
+from tests.support.scripts import script
 
 PAGE = ROOT / "docs" / "reference" / "python-api.md"
 # The program that the README shows.
@@ -70,9 +70,4 @@ def readme_program() -> str:
 
 def page_module() -> ModuleType:
     """What writes the page of the Python API."""
-    spec = importlib.util.spec_from_file_location("docs_api", ROOT / "docs" / "api.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("docs/api.py")

@@ -1,4 +1,4 @@
-"""Scripts of `experiments` and `benchmarks` as modules, which belong to no package."""
+"""Programs that belong to no package, as modules."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.support.paths import ROOT
 BENCHMARKS = ROOT / "benchmarks"
 
 
-def experiment_script(experiment: str, name: str) -> ModuleType:
-    """A script of an experiment. Scripts of different experiments may have one name."""
-    path = ROOT / "experiments" / experiment / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"{experiment}_{name}", path)
+def script(path: str) -> ModuleType:
+    """A program of the repository by its path, such as "docs/record.py"."""
+    name = path.removesuffix(".py").replace("/", "_")  # those of different folders may have one name
+    spec = importlib.util.spec_from_file_location(name, ROOT / path)
     assert spec is not None
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
