@@ -1,4 +1,6 @@
-"""Writes the generated pages of docs/reference and docs/tree.svg (a packed tree and its mask) from the code itself."""
+"""Writes from the code itself: the generated pages of docs/reference, docs/tree.svg (a packed tree and its mask),
+docs/imports.svg, and the example of docs/explanation/one-datum.md.
+"""
 
 from __future__ import annotations
 
@@ -132,6 +134,8 @@ def main() -> None:
     """Write all of them."""
     from api import python_api
     from http_api import http_api
+    from import_graph import picture as imports
+    from one_datum import main as write_example
     from recipe_reference import recipes
     from source_tree import source_tree
 
@@ -146,6 +150,8 @@ def main() -> None:
     for name, page in pages.items():
         (reference / f"{name}.md").write_text(page(), encoding="utf-8")
     (HERE / "tree.svg").write_bytes(picture())
+    (HERE / "imports.svg").write_text(imports(), encoding="utf-8")
+    write_example()
 
 
 if __name__ == "__main__":

@@ -4,14 +4,11 @@ file.
 
 from __future__ import annotations
 
-import importlib.util
 import pkgutil
 import re
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, get_args
 
 import pytest
@@ -22,23 +19,14 @@ import palmette
 from palmette.cli.main import app
 from palmette.config.recipes import Recipe
 from palmette.config.sections import Section
+from tests.support.layers import MAY_IMPORT
+from tests.support.scripts import script
 
 ROOT = Path(palmette.__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 
 
-def program(name: str) -> ModuleType:
-    """A program of docs/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look there for their annotations
-    spec.loader.exec_module(module)
-    return module
-
-
-recipe_reference = program("recipe_reference")
+recipe_reference = script("docs/recipe_reference.py")
 
 
 def page(name: str) -> str:
@@ -55,7 +43,7 @@ def page(name: str) -> str:
     ],
 )
 def test_the_page_is_current(name: str, where: str, function: str) -> None:
-    assert page(name) == getattr(program(where), function)(), "run `make docs`"
+    assert page(name) == getattr(script(f"docs/{where}.py"), function)(), "run `make docs`"
 
 
 def commands(command: Any, words: str) -> Iterator[tuple[str, Any]]:
@@ -197,3 +185,13 @@ def test_the_source_tree_has_a_line_for_each_file_and_for_nothing_else() -> None
             named.add(Path(*folders[1:depth], found[2]).as_posix())
     present = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if path.name != "__init__.py"}
     assert named == present
+
+
+def test_the_picture_of_the_imports_is_current_and_shows_every_layer() -> None:
+    """Each layer of the table of layers has its box. The lowest row holds those that may import nothing."""
+    drawing = script("docs/import_graph.py")
+    shown = (ROOT / "docs" / "imports.svg").read_text(encoding="utf-8")
+    assert shown == drawing.picture(), "run `make docs`"
+    assert sorted(re.findall(r">(\w+)</text>", shown)) == sorted(MAY_IMPORT)
+    lowest = drawing.levels(drawing.imports())[0]
+    assert set(lowest) == {name for name, allowed in MAY_IMPORT.items() if not allowed}
