@@ -75,13 +75,13 @@ def _tensors(batch: PackedBatch) -> list[str]:
     names = ("token", "position", "subtree_end", "predictor", "attend", "learn", "node")
     lines = [f"{name + '_BT':<15} {_shape(getattr(batch, f'{name}_BT'))}" for name in names]
     mask, row = batch.may_attend_BTT(), batch.rows[0]
-    learned = [index for index, weight in enumerate(row.learn) if weight]
-    first = [index for index in learned if index - 1 not in learned]
+    learned = sum(weight > 0 for weight in row.learn)
+    first = [index for index in range(1, len(row)) if row.node[index] != row.node[index - 1]]
     return [
         *lines,
         f"{'may_attend_BTT':<15} {_shape(mask)}, {int(mask.sum()):,} of {mask.numel():,} are True",
         f"tokens          {batch.num_tokens}, and {batch.token_BT.shape[1] - batch.num_tokens} of padding",
-        f"learned         {len(learned)} tokens, and the denominator of the loss is {batch.learn_weight:g}",
+        f"learned         {learned} tokens, and the denominator of the loss is {batch.learn_weight:g}",
         *(f"row index {index:<5} is predicted by the hidden state at {row.predictor[index]}" for index in first),
     ]
 
