@@ -14,7 +14,7 @@ from palmette.arena.events import Key
 from palmette.arena.naming import named, names_of
 from palmette.arena.prompts import Prompt, read_prompts
 from palmette.errors import DataError, reason_of
-from palmette.run import read_log, write_json, write_text
+from palmette.run import read_log, write_json, write_json_lines
 
 PROMPTS, MODELS, VOTES, ANSWERS = "prompts.jsonl", "models.json", "votes.db", "answers"
 _AGAIN = "Run `palmette arena sample` again with the same --out."
@@ -118,7 +118,7 @@ def is_arena(path: str | Path) -> bool:
 
 def write_prompts(folder: Path, prompts: Sequence[Prompt]) -> None:
     """Write the prompts of an arena."""
-    write_text(folder / PROMPTS, "".join(json.dumps(one.record(), ensure_ascii=False) + "\n" for one in prompts))
+    write_json_lines(folder / PROMPTS, (one.record() for one in prompts))
 
 
 def write_entries(folder: Path, entries: Sequence[Entry]) -> None:

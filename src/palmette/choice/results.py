@@ -81,7 +81,7 @@ class Result:
         Raises:
             RunError: a file cannot be written.
         """
-        run.write_text(folder / TEXTS, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items))
+        run.write_json_lines(folder / TEXTS, map(asdict, items))
         run.write_json(folder / self.FILE, self.to_json())
 
     @classmethod

@@ -180,14 +180,13 @@ def arena_export(
 ) -> None:
     """Write the votes of an arena in FastChat's columns."""
     check_web_packages("the votes of an arena need packages", "alembic", "sqlalchemy")
-    import json
 
     from palmette.arena.export import vote_rows
     from palmette.cli.console import stdout
     from palmette.numbers import count
-    from palmette.run import check_absent, write_text
+    from palmette.run import check_absent, write_json_lines
 
     check_absent(out)
     rows = vote_rows(folder, store)
-    write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_json_lines(out, rows)
     stdout().print(f"{count(len(rows), 'vote')}: {out}")

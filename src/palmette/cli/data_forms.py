@@ -91,13 +91,12 @@ def export(
     Questions about documents become rows of prompt and completion, of which the completion is learned, and texts rows
     of text. With --to tokens every token has its weight, as palmette learns it.
     """
-    import json
 
     from palmette.arena.source import open_votes
     from palmette.cli.console import command_line, stderr
     from palmette.data.check import check_data
     from palmette.errors import DataError
-    from palmette.run import check_absent, write_text
+    from palmette.run import check_absent, write_json_lines
     from palmette.tasks.qa_prompt import load_prompt
 
     check_absent(out)
@@ -108,7 +107,7 @@ def export(
         raise DataError(f"{source} holds {report.holds}, which no other trainer takes", report.uses)
     asked = load_prompt(prompt)
     rows, rounded = _token_rows(report, asked, model) if to == "tokens" else _text_rows(report, to, asked)
-    write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_json_lines(out, rows)
     lost = f". In {rounded:,} of them weights were rounded up to 1: --to tokens keeps them" if rounded else ""
     stderr().print(f"{len(rows):,} rows in {out}{lost}", markup=False)
 

@@ -81,7 +81,6 @@ def judge_pairs(
     Each pair is shown in both orders. A local judge writes nothing: its possible verdicts are scored. The same command
     continues a job that was stopped.
     """
-    import json
 
     from palmette import run
     from palmette.cli.console import stderr, stdout
@@ -100,7 +99,7 @@ def judge_pairs(
     opened = open_judge(spec)
     found = judging.judge_pairs(opened, given, store or out.with_name(out.name + ".store"))
     name = judging.signature(opened)
-    run.write_text(out, "".join(json.dumps(one.row(name), ensure_ascii=False) + "\n" for one in found))
+    run.write_json_lines(out, (one.row(name) for one in found))
     for line in (*judged_remarks(found), *opened.notes):
         stdout().print(line)
     stderr().print(f"{name}: {len(found)} pairs. written: {out}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -91,7 +90,7 @@ def write_result(chains: Chains, points: Sequence[Point], out: Path) -> None:
         RunError: a file cannot be written.
     """
     rows = [{"share": point.share, **asdict(sample)} for point in points for sample in point.samples]
-    run.write_text(out / SAMPLES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    run.write_json_lines(out / SAMPLES, rows)
     run.write_json(
         out / RESULT,
         {

@@ -24,7 +24,7 @@ from palmette.judge.spec import JudgeSpec, open_judge
 from palmette.judge.trust import check_trusted
 from palmette.judge.win_rates import WinRates, win_rates
 from palmette.judge.wording import Case
-from palmette.run import environment, write_text
+from palmette.run import environment, write_json_lines
 
 RATES = "win_rates.json"
 _COLUMNS = "Each row needs 'instruction'."
@@ -122,7 +122,7 @@ def compare(
     pairs = [Pair(one.id, names, Case(one.turns, (mine.replies[one.id], theirs.replies[one.id]))) for one in asked]
     judged = judge_pairs(judge, pairs, out / "verdicts.store")
     rows = [_row(one, signature(judge)) for one in judged]
-    write_text(out / "preferences.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_json_lines(out / "preferences.jsonl", rows)
     rates = win_rates([_preference(one) for one in judged], num_samples=num_samples, seed=seed)
     about = {"settings": settings, "judge": signature(judge), "trust": trust, "notes": list(judge.notes)}
     finish(out, RATES, {**environment(), **about, **rates.record()})

@@ -19,7 +19,7 @@ from palmette.errors import DataError, RunError
 from palmette.judge.repliers import Asked, Replier, local_replier
 from palmette.judge.rows import read_rows
 from palmette.progress import progress
-from palmette.run import append_line, read_log, write_text
+from palmette.run import append_line, read_log, write_json_lines
 
 _COLUMNS = "Each row needs 'question_id' and 'choices', or 'instruction' and 'output'."
 _ONE_MODEL = "Give the answers of each model in a file of its own."
@@ -139,7 +139,7 @@ def _kept(store: Path) -> dict[str, tuple[str, ...]]:
         known = {str(line["question_id"]): tuple(line["choices"][0]["turns"]) for line in lines}
     except (KeyError, IndexError, TypeError) as error:
         raise RunError(f"{store} holds no answers", "Remove it, or give another folder.") from error
-    write_text(store, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_json_lines(store, lines)
     return known
 
 

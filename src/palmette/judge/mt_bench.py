@@ -26,7 +26,7 @@ from palmette.judge.rows import read_rows
 from palmette.judge.spec import JudgeSpec, open_judge
 from palmette.judge.trust import check_trusted
 from palmette.judge.wording import Case
-from palmette.run import environment, write_text
+from palmette.run import environment, write_json_lines
 
 FIGURES = "mt_bench.json"
 _STORE = "verdicts.store"
@@ -144,7 +144,7 @@ def evaluate(
     else:
         theirs = answers_of(against, asked, out / "against.jsonl", max_new_tokens=max_new_tokens, seed=seed)
         rows, found = _paired(judge, _Job(asked, right, mine, out, trust), theirs)
-    write_text(out / "verdicts.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_json_lines(out / "verdicts.jsonl", rows)
     finish(out, FIGURES, {**environment(), "settings": settings, "judge": signature(judge), **asdict(found)})
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -72,7 +71,7 @@ def write_preferences(settings: PreferenceSettings, out: Path, say: Say, *, lice
             raise DataError("no question has answers of different rewards", way_out)
         if not done.rows:
             raise DataError("no question has both a good and a bad answer", f"See {report}. Judge more answers.")
-        run.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in done.rows))
+        run.write_json_lines(out, done.rows)
         work.unlink()
     say_unknown(made_of, say)
     say(f"{len(done.rows)} records in {out}. The report is {report}, and {page_of(out)} shows samples.")

@@ -39,7 +39,7 @@ from palmette.synth.questions import (
     with_refused,
     write_lines,
 )
-from palmette.synth.rationale_file import check_output, dropped, dump, report_of, write_questions
+from palmette.synth.rationale_file import check_output, dropped, report_of, write_questions
 from palmette.synth.showing import count_table, page_of, question_sample, write_page_of
 from palmette.synth.spans import KINDS
 from palmette.synth.work import Line, begin_work, held_work
@@ -129,7 +129,7 @@ def _write(
     run.write_json(report_of(out), {**run.environment(), **record})
     stories = [{"passage": line["id"], **span} for line in asked for span in line["spans"]]
     stories += [{"passage": line["passage"], **one} for line in refused for one in line["questions"]]
-    run.write_text(spans_of(out), dump(stories))
+    run.write_json_lines(spans_of(out), stories)
     _summarize(passages, record, say)
     _write_page(out, passages, record, documents, asked)
     if not record["kept"]:

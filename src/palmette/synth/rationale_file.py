@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -146,11 +145,6 @@ def write_questions(documents: Sequence[Document], out: Path) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     run.write_text(out, dump_squad(documents) if out.suffix == ".json" else dump_rows(documents))
     return sum(len(document.questions) for document in documents)
-
-
-def dump(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as JSON Lines."""
-    return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows)
 
 
 def dropped(records: Iterable[Line], reasons: Mapping[str, str], shown: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -97,8 +97,7 @@ class RolloutPlan:
         if not processes.is_main():
             return
         lines = run.read_log(path) if path.is_file() else []
-        remaining = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines if line["step"] <= step]
-        run.write_text(path, "".join(remaining))
+        run.write_json_lines(path, (line for line in lines if line["step"] <= step))
         self._samples = (path, most)
 
     def groups_of(self, number: int) -> list[PromptGroup]:

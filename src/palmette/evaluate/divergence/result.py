@@ -24,7 +24,6 @@ Letters: N completions, D documents, M measures, S samples.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -124,8 +123,7 @@ class Divergence:
         """
         with run.whole_folder(folder) as staging:
             run.write_json(staging / RESULT, self.to_json())
-            lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in self.lines())
-            run.write_text(staging / COMPLETIONS, "".join(lines))
+            run.write_json_lines(staging / COMPLETIONS, self.lines())
 
     def lines(self) -> list[dict[str, Any]]:
         """The completions, as JSON Lines hold them. `kl` is the estimate k1."""

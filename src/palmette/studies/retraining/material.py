@@ -19,7 +19,7 @@ from palmette.errors import DataError
 from palmette.inference.names import ModelSource
 from palmette.inference.reader import reader_folder
 from palmette.inference.task import recipe_prompt
-from palmette.review.export import Export, audit_documents, dump_json_lines, export_verdicts
+from palmette.review.export import Export, audit_documents, export_verdicts
 from palmette.review.state import State, fold
 from palmette.review.store import Store
 from palmette.studies.retraining.settings import RetrainSettings
@@ -119,8 +119,8 @@ def make_material(
     }
     with run.whole_folder(folder) as staging:
         run.write_text(staging / TRAIN, exported.rows())
-        run.write_text(staging / PAIRS, dump_json_lines(exported.pairs))
-        run.write_text(staging / LABELS, dump_json_lines(exported.labels))
+        run.write_json_lines(staging / PAIRS, exported.pairs)
+        run.write_json_lines(staging / LABELS, exported.labels)
         run.write_text(staging / REPLAY, dump_rows(replayed))
         run.write_text(staging / AUDIT, dump_rows(measured))
         run.write_json(staging / MATERIAL, about)

@@ -34,7 +34,7 @@ from palmette.synth.instruct.settings import InstructSettings
 from palmette.synth.instruct.text import PROMPT_SHA256
 from palmette.synth.leaks import IsLeaked, check_sources, described, leak_check
 from palmette.synth.licences import NO_LICENCES, Licences, say_unknown
-from palmette.synth.rationale_file import dropped, dump, report_of
+from palmette.synth.rationale_file import dropped, report_of
 from palmette.synth.showing import page_of, write_page_of
 from palmette.synth.work import Line, begin_work, held_work
 from palmette.synth.writers import LocalWriter, Writer
@@ -159,13 +159,13 @@ class _Maker:
 def _write(out: Path, record: Mapping[str, Any], made: _Made, settings: InstructSettings, say: Say) -> None:
     """Write the report, the page, every task and, if there are any, the conversations."""
     run.write_json(report_of(out), {**run.environment(), **record})
-    run.write_text(tasks_of(out), dump([*made.tasks, *made.evolved]))
+    run.write_json_lines(tasks_of(out), [*made.tasks, *made.evolved])
     _summarize(record, settings, say)
     rows = list(_conversations([*made.tasks, *made.evolved]))
     write_page_of(out, record, conclusion=_conclusion(record), dropped=record["dropped"], kept=[*map(_shown, rows)])
     if not rows:
         raise DataError("no task was kept", f"See {report_of(out)} for the reasons. A more capable --writer may help.")
-    run.write_text(out, dump(rows))
+    run.write_json_lines(out, rows)
 
 
 def _rounds(writer: Writer, seeds: Seeds, settings: InstructSettings, is_leaked: IsLeaked) -> SelfInstruct | Magpie:

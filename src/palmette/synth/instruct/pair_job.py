@@ -25,7 +25,7 @@ from palmette.synth.instruct.settings import PairSettings
 from palmette.synth.leaks import leak_check
 from palmette.synth.licences import NO_LICENCES, Licences, say_unknown
 from palmette.synth.passages import Passages
-from palmette.synth.rationale_file import dropped, dump, report_of
+from palmette.synth.rationale_file import dropped, report_of
 from palmette.synth.showing import page_of, write_page_of
 from palmette.synth.work import Line, begin_work, held_work
 from palmette.synth.writers import Writer
@@ -102,14 +102,14 @@ def _write(
 ) -> None:
     """Write the report, the page, every question and, if any are kept, the rows."""
     run.write_json(report_of(out), {**run.environment(), **record})
-    run.write_text(tasks_of(out), dump({"passage": line["id"], **pair} for line in lines for pair in line["pairs"]))
+    run.write_json_lines(tasks_of(out), ({"passage": line["id"], **pair} for line in lines for pair in line["pairs"]))
     _summarize(passages, record, say)
     rows = list(rows_of(passages.passages, lines, settings))
     told = {**passages.dropped, **record["dropped"]}
     write_page_of(out, record, conclusion=_conclusion(passages, record), dropped=told, kept=[*map(_shown, rows)])
     if not record["kept"]:
         raise DataError("nothing was kept", f"See {report_of(out)} for the reasons. A more capable --writer may help.")
-    run.write_text(out, dump(rows))
+    run.write_json_lines(out, rows)
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, str]:
