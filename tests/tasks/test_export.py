@@ -73,7 +73,7 @@ def test_texts_are_rows_of_text_or_of_tokens(
 
     def export(*words: Any) -> list[dict[str, Any]]:
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
-        command = ("data", "export", tmp_path / "t.jsonl", "--column", "text=content", "--out", out, *words)
+        command = ("data", "export", tmp_path / "t.jsonl", "--rename", "text=content", "--out", out, *words)
         assert palmette(monkeypatch, *command) == 0
         return [json.loads(line) for line in out.read_text().splitlines()]
 
@@ -84,7 +84,7 @@ def test_texts_are_rows_of_text_or_of_tokens(
     assert row["input_ids"] == [end, *tokenizer("At 7:40.")["input_ids"], end]
     assert row["weights"] == [0.0] + [1.0] * (len(row["input_ids"]) - 1)
     capsys.readouterr()
-    words = ("data", "export", tmp_path / "t.jsonl", "--column", "text=content", "--out", tmp_path / "o.jsonl")
+    words = ("data", "export", tmp_path / "t.jsonl", "--rename", "text=content", "--out", tmp_path / "o.jsonl")
     assert palmette(monkeypatch, *words, "--to", "openai") == 2
     assert "OpenAI's files have no place for texts" in capsys.readouterr().err
 
@@ -183,8 +183,8 @@ def test_the_commands_show_and_export(
     odd = tmp_path / "odd.jsonl"
     odd.write_text('{"ask": "When?", "reply": "At 7:40."}\n')
     assert palmette(monkeypatch, "data", "show", odd) == 2
-    assert "since they have 'ask', 'reply'. Name the columns: --column" in capsys.readouterr().err
-    assert palmette(monkeypatch, "data", "show", odd, "--column", "prompt=ask", "--column", "completion=reply") == 0
+    assert "since they have 'ask', 'reply'. Name the columns: --rename" in capsys.readouterr().err
+    assert palmette(monkeypatch, "data", "show", odd, "--rename", "prompt=ask", "--rename", "completion=reply") == 0
 
 
 def test_nothing_in_the_data_reaches_the_terminal_as_control(

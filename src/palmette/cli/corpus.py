@@ -140,7 +140,9 @@ def _lines(found: Sequence[SourceSurvey]) -> Iterator[Any]:
 def eval_texts(
     sources: TextsArgument,
     model: ModelOption,
-    tokens: Annotated[int, typer.Option(min=1, help="Most tokens of each source that are scored.")] = 16384,
+    limit_tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Score only the first N tokens of each source.")
+    ] = 16384,
     piece_tokens: Annotated[int, typer.Option(min=2, help="Longest piece of a text, in tokens.")] = 1024,
     column: ColumnOption = "text",
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as one JSON object.")] = False,
@@ -158,7 +160,7 @@ def eval_texts(
     check_once(opened)
     with quick_imports(freeze=True):
         from palmette.inference.perplexity import score_beginnings
-    scores = score_beginnings(model, opened, most=tokens, piece_tokens=piece_tokens)
+    scores = score_beginnings(model, opened, most=limit_tokens, piece_tokens=piece_tokens)
     if as_json:
         values = [{"source": one.source, "tokens": one.num_tokens, "loss": one.loss} for one in scores]
         print_json([{**value, "perplexity": one.perplexity} for value, one in zip(values, scores, strict=True)])

@@ -19,10 +19,10 @@ SourceArgument = Annotated[
         help="A data file, the folder of an arena, builtin:train, or a data set of the Hugging Face hub.", **DATA
     ),
 ]
-ColumnsOption = Annotated[
+RenameOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--column",
+        "--rename",
         metavar="OURS=THEIRS",
         help="A column that the data call otherwise, such as prompt=question. May be repeated. In a recipe: "
         "data.columns.",
@@ -36,7 +36,7 @@ _KEPT = "\n\t"  # of control characters
 def _columns(given: list[str] | None) -> dict[str, str]:
     pairs = [one.partition("=") for one in given or []]
     if any(not ours or not theirs for ours, _, theirs in pairs):
-        raise typer.BadParameter("write --column OURS=THEIRS, such as --column prompt=question")
+        raise typer.BadParameter("write --rename OURS=THEIRS, such as --rename prompt=question")
     return {ours: theirs for ours, _, theirs in pairs}
 
 
@@ -44,7 +44,7 @@ def show(
     source: SourceArgument,
     number: Annotated[int, typer.Option("--records", min=1, help="How many records to show.")] = 2,
     width: Annotated[int, typer.Option(min=20, help="Most characters of a text.")] = 300,
-    column: ColumnsOption = None,
+    rename: RenameOption = None,
 ) -> None:
     """Print what a data file is understood as: its form, and its first records.
 
@@ -55,7 +55,7 @@ def show(
     from palmette.data.showing import show_data
     from palmette.inference.excerpt import printable
 
-    shown = show_data(source, number, _columns(column), open_votes(source))
+    shown = show_data(source, number, _columns(rename), open_votes(source))
     out = stdout()
     out.print(f"{source}: {shown.kind}", markup=False)
     out.print(f"form: {shown.form}", markup=False)
@@ -78,7 +78,7 @@ def export(
         Literal["trl", "openai", "tokens"],
         typer.Option(help="TRL's rows, OpenAI's fine-tuning rows, or tokens with labels and weights."),
     ] = "trl",
-    column: ColumnsOption = None,
+    rename: RenameOption = None,
     prompt: Annotated[
         str, typer.Option(help="The prompt of questions about documents. `palmette prompts` lists them.")
     ] = "plain",
@@ -100,7 +100,7 @@ def export(
     from palmette.tasks.qa_prompt import load_prompt
 
     check_absent(out)
-    report = check_data(source, opened=open_votes(source), names=_columns(column))
+    report = check_data(source, opened=open_votes(source), names=_columns(rename))
     if report.problems:
         raise DataError(report.problems[0].shown[0], f"Correct it: {command_line('data', 'check', source)}")
     if not report.records and not report.texts:

@@ -69,7 +69,7 @@ def show_data(
         names = ", ".join(map(repr, sorted({key for row in rows for key in row} - {"id"})))
         raise error or DataError(
             f"{source}: the rows show no kind of data, since they have {names or 'nothing'}",
-            "Name the columns: --column OURS=THEIRS, and in a recipe data.columns.",
+            "Name the columns: --rename OURS=THEIRS, and in a recipe data.columns.",
         )
     if kind == "votes":
         return _votes(list(standard_rows(chain(first, raw), columns)), number, source)
