@@ -29,9 +29,9 @@ from palmette.errors import PalmetteError
 from palmette.evaluate.squad import score
 from palmette.inference.answerer import load_answerer
 from palmette.tasks.answer_match import exact_match, gold_answers, token_f1
-from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.run import resume, train
 from palmette.train.stages import recipe_from
+from palmette.train.steps.callbacks import TrainingInterrupted
 
 # What each training changes. Everything else is as in `recipe`.
 LEVERS: dict[str, dict[str, dict[str, Any]]] = {

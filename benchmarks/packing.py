@@ -19,8 +19,8 @@ from palmette.model.embedded import DEFAULT_MODEL
 from palmette.model.loading import add_lora, load_model
 from palmette.run import machine
 from palmette.tasks.extractive_qa import ExtractiveQa
-from palmette.train.plan import StepPlan
-from palmette.train.step import nll_objective
+from palmette.train.steps.plan import StepPlan
+from palmette.train.steps.step import nll_objective
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree
 

@@ -68,9 +68,9 @@ from palmette.model.loading import add_lora, load_model
 from palmette.model.tokenizer import load_tokenizer
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.train.loop import training_arguments
-from palmette.train.plan import StepPlan
 from palmette.train.sft import prepare
-from palmette.train.step import TreeTrainer, nll_objective
+from palmette.train.steps.plan import StepPlan
+from palmette.train.steps.step import TreeTrainer, nll_objective
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree
 

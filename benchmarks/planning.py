@@ -37,7 +37,7 @@ def peak() -> float:
 
 def measure(count: int, trees_per_step: int) -> dict[str, float]:
     """The figures of so many trees, by the keys of `COLUMNS`."""
-    from palmette.train.plan import StepPlan
+    from palmette.train.steps.plan import StepPlan
     from palmette.tree.prefix_tree import Node, PrefixTree
     from palmette.tree.segments import Segment
 

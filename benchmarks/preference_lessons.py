@@ -26,16 +26,16 @@ from palmette.model.loading import LoadedModel, load_model
 from palmette.model.tokenizer import load_tokenizer
 from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
 from palmette.rollouts.questions import PromptGroup
-from palmette.train.dpo import DpoObjective, num_pairs
-from palmette.train.grpo import OLD, GrpoLearner
 from palmette.train.job import step_plan
-from palmette.train.plan import Plan, StepPlan
+from palmette.train.policies.grpo import OLD, GrpoLearner
+from palmette.train.preferences.dpo import DpoObjective, num_pairs
+from palmette.train.preferences.reference import reference_scores
+from palmette.train.preferences.reward import RewardObjective, num_comparisons
 from palmette.train.recipes.preferences import DpoSection, RewardSection
 from palmette.train.recipes.rollouts import GrpoSection
-from palmette.train.reference import reference_scores
-from palmette.train.reward import RewardObjective, num_comparisons
 from palmette.train.start import load_start
-from palmette.train.step import BeforeStep, Measure, Objective, Tally
+from palmette.train.steps.plan import Plan, StepPlan
+from palmette.train.steps.step import BeforeStep, Measure, Objective, Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches
 from palmette.tree.chat import ChatTemplate
@@ -150,8 +150,8 @@ def tokens_of(node: Node) -> tuple[int, ...]:
 
 
 class GivenRollouts:
-    """The steps of a run whose completions are given; a `train/plan.py:Plan` that keeps the rollouts of the step asked
-    for last.
+    """The steps of a run whose completions are given; a `train/steps/plan.py:Plan` that keeps the rollouts of the step
+    asked for last.
 
     Args:
         job: how they are packed.

@@ -58,7 +58,7 @@ from palmette.model.checks import check_model
 from palmette.model.memory import keep_freed_memory
 from palmette.model.tokenizer import load_tokenizer
 from palmette.train.loop import training_arguments
-from palmette.train.step import TreeTrainer
+from palmette.train.steps.step import TreeTrainer
 
 
 def palmette_side(job: PreferenceJob, turns: Turns) -> Side:

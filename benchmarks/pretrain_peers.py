@@ -42,8 +42,8 @@ from palmette.model.checks import check_model
 from palmette.model.loading import add_lora, load_model
 from palmette.tasks.text_pieces import TextPieces
 from palmette.train.loop import training_arguments
-from palmette.train.plan import StepPlan
-from palmette.train.step import TreeTrainer
+from palmette.train.steps.plan import StepPlan
+from palmette.train.steps.step import TreeTrainer
 from palmette.tree.prefix_tree import PrefixTree
 
 HELD_OUT = 4  # pieces

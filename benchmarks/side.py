@@ -25,8 +25,8 @@ from palmette.config.recipes import Recipe
 from palmette.config.sections import DataSection, ModelSection, TrainSection
 from palmette.model.fused import describe
 from palmette.train.loop import training_arguments
-from palmette.train.plan import Plan, StepPlan
-from palmette.train.schedule import ScheduledTrainer
+from palmette.train.steps.plan import Plan, StepPlan
+from palmette.train.steps.schedule import ScheduledTrainer
 from palmette.tree.prefix_tree import PrefixTree
 
 PALMETTE = "palmette"

@@ -63,7 +63,7 @@ def measure(path: Path, *, stream: bool) -> dict[str, float]:
     from palmette.data.records import Document
     from palmette.data.source import read_source
     from palmette.data.streamed import stream_source
-    from palmette.train.plan import StepPlan
+    from palmette.train.steps.plan import StepPlan
     from palmette.train.tree_store import StoredTrees
     from palmette.tree.prefix_tree import Node, PrefixTree
     from palmette.tree.segments import Segment

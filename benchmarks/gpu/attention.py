@@ -17,7 +17,7 @@ from gpu.parts import Row, each
 from gpu.shapes import device, random_model, random_trees, shape
 from palmette.model.attention import BACKENDS, Attention
 from palmette.model.forward import branch_logprobs, score_tokens
-from palmette.train.step import nll_objective
+from palmette.train.steps.step import nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 

@@ -36,8 +36,8 @@ from palmette.model.quantize import quantization_config
 from palmette.studies.planning.memory import GIB, Job, Method, longest_context, memory_need
 from palmette.studies.planning.plan import ROOM
 from palmette.train.loop import training_arguments
-from palmette.train.plan import StepPlan
-from palmette.train.step import TreeTrainer
+from palmette.train.steps.plan import StepPlan
+from palmette.train.steps.step import TreeTrainer
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import PrefixTree
 

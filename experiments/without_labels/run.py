@@ -43,9 +43,9 @@ from palmette.synth.passages import read_passages  # noqa: E402
 from palmette.synth.question_job import write_document_questions  # noqa: E402
 from palmette.synth.question_settings import QuestionSettings  # noqa: E402
 from palmette.synth.writers import load_writer  # noqa: E402
-from palmette.train.callbacks import TrainingInterrupted  # noqa: E402
 from palmette.train.run import resume, train  # noqa: E402
 from palmette.train.stages import recipe_from  # noqa: E402
+from palmette.train.steps.callbacks import TrainingInterrupted  # noqa: E402
 
 PLAN, TEXTS, CLOZE, QUESTIONS, ANSWERS = "plan.json", "texts.jsonl", "cloze.jsonl", "questions.jsonl", "answers"
 SETS = ("squad", "asked")

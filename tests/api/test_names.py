@@ -87,12 +87,12 @@ def test_records_and_errors_import_no_torch() -> None:
 ORDERS = {
     "name first": (
         "import palmette; a = palmette.evaluate, palmette.train; "
-        "import palmette.evaluate.squad, palmette.train.kl_limit"
+        "import palmette.evaluate.squad, palmette.train.policies.kl_limit"
     ),
-    "package first": "import palmette.evaluate.squad, palmette.train.kl_limit; import palmette",
+    "package first": "import palmette.evaluate.squad, palmette.train.policies.kl_limit; import palmette",
     "from import": "from palmette import evaluate, train; import palmette",
     "another name first": "import palmette; palmette.Evaluation",
-    "as": "import palmette.evaluate.squad as s, palmette.train.kl_limit as k; import palmette",
+    "as": "import palmette.evaluate.squad as s, palmette.train.policies.kl_limit as k; import palmette",
     "after use": "import palmette; inspect.signature(palmette.evaluate); from palmette.evaluate import squad",
 }
 
@@ -102,8 +102,8 @@ def test_a_package_and_a_function_may_share_a_name(order: str) -> None:
     check = (
         "assert callable(palmette.evaluate) and callable(palmette.train)\n"
         "assert list(inspect.signature(palmette.evaluate).parameters)[:2] == ['answerer', 'data']\n"
-        "import palmette.evaluate.squad as squad, palmette.train.kl_limit as limit\n"
-        "assert palmette.evaluate.squad is squad and palmette.train.kl_limit is limit\n"
+        "import palmette.evaluate.squad as squad, palmette.train.policies.kl_limit as limit\n"
+        "assert palmette.evaluate.squad is squad and palmette.train.policies.kl_limit is limit\n"
         "assert palmette.evaluate is sys.modules['palmette.evaluate']\n"
         "try: palmette.evaluate()\n"
         "except TypeError as error: print(error)\n"

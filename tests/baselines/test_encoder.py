@@ -28,7 +28,7 @@ from palmette.data.source import read_source
 from palmette.encoders.names import find_encoder, pad
 from palmette.errors import ModelError, RunError
 from palmette.evaluate.squad import evaluate_squad
-from palmette.train.callbacks import SaveOnInterrupt, TrainingInterrupted
+from palmette.train.steps.callbacks import SaveOnInterrupt, TrainingInterrupted
 from tests.support.command import palmette
 from tests.support.data import squad_file
 from tests.support.encoders import READING, TOWER, asked, peaks, tiny_encoder, windows_of, word_piece

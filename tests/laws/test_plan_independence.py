@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from palmette.errors import PackingError
 from palmette.objectives.nll import weighted_nll
-from palmette.train.plan import StepPlan
-from palmette.train.step import nll_objective
+from palmette.train.steps.plan import StepPlan
+from palmette.train.steps.step import nll_objective
 from palmette.tree.packing import padded_length, plan_batches
 from palmette.tree.prefix_tree import Node, PrefixTree, lay_out
 from palmette.tree.segments import Segment

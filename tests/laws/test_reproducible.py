@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from palmette.errors import RunError
-from palmette.train.callbacks import TrainingInterrupted
-from palmette.train.checkpoints import checkpoints
 from palmette.train.run import resume, train
-from palmette.train.step import TreeTrainer
+from palmette.train.steps.callbacks import TrainingInterrupted
+from palmette.train.steps.checkpoints import checkpoints
+from palmette.train.steps.step import TreeTrainer
 from tests.support.models import SMALL
 from tests.support.recipes import sft_recipe
 from tests.support.runs import adapter, assert_same, limit_files, on_step, quiet

@@ -14,8 +14,8 @@ from palmette.config.sections import LoraSection
 from palmette.errors import ModelError
 from palmette.model.fused import describe, fuse
 from palmette.model.loading import add_lora
-from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.run import resume, train
+from palmette.train.steps.callbacks import TrainingInterrupted
 from tests.support.models import tiny_llama
 from tests.support.recipes import sft_recipe
 from tests.support.runs import adapter, assert_same, on_step, quiet

@@ -26,9 +26,10 @@ from palmette.model.loading import add_lora, load_model
 from palmette.model.pause import add_pause, load_pause, pause_of, save_pause, without_pause
 from palmette.publish.merge import merge_run
 from palmette.tasks.extractive_qa import Reasoning
-from palmette.train import callbacks, sft
-from palmette.train.callbacks import TrainingInterrupted
+from palmette.train import sft
 from palmette.train.run import resume, train
+from palmette.train.steps import callbacks
+from palmette.train.steps.callbacks import TrainingInterrupted
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree, lay_out
 from palmette.tree.segments import Segment

@@ -24,7 +24,7 @@ from palmette.run import read_log
 from palmette.studies.chain import runner as chain
 from palmette.studies.chain.recipe import load_chain
 from palmette.tasks.rewards import REWARDS
-from palmette.train.checkpoints import checkpoints
+from palmette.train.steps.checkpoints import checkpoints
 from tests.support.command import palmette
 from tests.support.data import squad_file
 from tests.support.recipes import chain_file

@@ -29,8 +29,8 @@ from palmette.review.store import Store
 from palmette.studies.retraining.job import retrain
 from palmette.studies.retraining.material import _own_documents
 from palmette.studies.retraining.settings import RetrainSettings
-from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.run import train
+from palmette.train.steps.callbacks import TrainingInterrupted
 from tests.support.command import palmette
 from tests.support.recipes import sft_recipe
 from tests.support.runs import adapter, assert_same, log, on_step, quiet

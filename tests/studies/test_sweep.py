@@ -24,8 +24,8 @@ from palmette.studies.measuring import first_questions
 from palmette.studies.sweep.recipe import load_sweep
 from palmette.studies.sweep.table import plot_learning_rates
 from palmette.studies.tables import Row, Spread
-from palmette.train.checkpoints import checkpoints
 from palmette.train.run import train
+from palmette.train.steps.checkpoints import checkpoints
 from tests.support.command import palmette
 from tests.support.recipes import small_sweep, sweep_file
 from tests.support.runs import adapter, assert_same, on_step, quiet

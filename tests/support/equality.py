@@ -11,8 +11,8 @@ from transformers import TrainingArguments
 
 from palmette.model.forward import branch_logprobs, score_tokens
 from palmette.objectives.nll import weighted_nll
-from palmette.train.plan import StepPlan
-from palmette.train.step import TreeTrainer
+from palmette.train.steps.plan import StepPlan
+from palmette.train.steps.step import TreeTrainer
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import PrefixTree
 from tests.support.models import tiny_llama

@@ -9,8 +9,8 @@ import torch
 
 from palmette.data.records import Answer, Document, Question
 from palmette.rollouts.batch import RolloutBatch
-from palmette.train.grpo import GrpoLearner
-from palmette.train.plan import StepPlan
+from palmette.train.policies.grpo import GrpoLearner
+from palmette.train.steps.plan import StepPlan
 
 DOCUMENTS = (
     Document(

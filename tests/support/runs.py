@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from palmette.config.recipes import read_section
-from palmette.train.callbacks import MetricsLog
 from palmette.train.recipes.preferences import RewardRecipe
 from palmette.train.run import train
+from palmette.train.steps.callbacks import MetricsLog
 from tests.support.recipes import sft_recipe
 
 

@@ -19,9 +19,9 @@ from palmette import processes
 from palmette.model import loading
 from palmette.tasks.rewards import REWARDS
 from palmette.train import job
-from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.run import resume, train
 from palmette.train.stages import recipe_from
+from palmette.train.steps.callbacks import TrainingInterrupted
 from tests.support.models import with_exact_norms
 from tests.support.paths import ROOT
 from tests.support.rewards import letters

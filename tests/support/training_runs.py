@@ -15,7 +15,7 @@ from palmette.pages.training.run import TrainingRun, read_training_run
 from palmette.pages.training.warnings import find_warnings
 from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
 from palmette.rollouts.questions import PromptGroup
-from palmette.train import ppo
+from palmette.train.policies import ppo
 from tests.support.paths import ROOT
 
 LOGGED = {"loss": 1.0, "grad_norm": 0.5, "learning_rate": 1e-4, "seconds": 2.0, "resident_mib": 900}

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from palmette.data.chat import Conversation, parse_chat
 from palmette.errors import DataError, TemplateError
 from palmette.tasks.chat import Chat
-from palmette.train.step import nll_objective
+from palmette.train.steps.step import nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree

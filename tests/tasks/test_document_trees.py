@@ -20,7 +20,7 @@ from palmette.errors import DataError, ModelError, PackingError, TemplateError
 from palmette.tasks.document_trees import document_trees, split_by_size
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.train.sources import TrainingSet, build_trees
-from palmette.train.step import nll_objective
+from palmette.train.steps.step import nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import PrefixTree
 from tests.support.models import tiny_llama

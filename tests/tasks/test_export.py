@@ -20,7 +20,7 @@ from palmette.tasks.chat import Chat
 from palmette.tasks.export import IGNORED, text_rows, token_rows
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import load_prompt
-from palmette.train.step import nll_objective
+from palmette.train.steps.step import nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 from tests.support.command import palmette

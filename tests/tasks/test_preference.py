@@ -18,7 +18,7 @@ from palmette.model.forward import score_tokens
 from palmette.objectives.branches import branch_sum, last_tokens
 from palmette.tasks.leaf_labels import labels, ranks
 from palmette.tasks.preference import PreferenceTrees, grow, mismatched
-from palmette.train.plan import StepPlan
+from palmette.train.steps.plan import StepPlan
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches
 from palmette.tree.chat import ChatTemplate

@@ -20,10 +20,10 @@ from palmette.data.source import read_source
 from palmette.model.loading import load_model
 from palmette.pages.training.pictures import draw_run
 from palmette.tasks.extractive_qa import ExtractiveQa
-from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.run import TrainedRun, resume, train
 from palmette.train.stages import STAGES, Stage, read_recipe
-from palmette.train.step import nll_objective
+from palmette.train.steps.callbacks import TrainingInterrupted
+from palmette.train.steps.step import nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 from tests.support.paths import ROOT

@@ -18,9 +18,9 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from palmette.config.recipes import Recipe
 from palmette.data.source import read_source
 from palmette.errors import DataError, PackingError, RecipeError
-from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.run import resume, train
 from palmette.train.stages import read_recipe
+from palmette.train.steps.callbacks import TrainingInterrupted
 from tests.support.chats import DETAILED, FERRY, ROWS, masked_rows, plain_loss, row
 from tests.support.command import palmette
 from tests.support.data import chat_file

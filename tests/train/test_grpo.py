@@ -20,11 +20,11 @@ from palmette.model.loading import weights_hash
 from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.qa_prompt import ParsedAnswer, load_prompt
 from palmette.tasks.rewards import REWARDS
-from palmette.train.callbacks import TrainingInterrupted
-from palmette.train.checkpoints import checkpoints
+from palmette.train.policies.snapshot import ParameterSnapshot
 from palmette.train.recipes.rollouts import GrpoRecipe
 from palmette.train.run import resume, train
-from palmette.train.snapshot import ParameterSnapshot
+from palmette.train.steps.callbacks import TrainingInterrupted
+from palmette.train.steps.checkpoints import checkpoints
 from tests.support.command import palmette
 from tests.support.data import squad_file
 from tests.support.models import tiny_llama

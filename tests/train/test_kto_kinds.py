@@ -9,7 +9,7 @@ import pytest
 
 from palmette.config.recipes import read_section
 from palmette.errors import DataError
-from palmette.train.kto import describe_balance
+from palmette.train.preferences.kto import describe_balance
 from palmette.train.recipes.preferences import KtoRecipe, KtoSection
 from palmette.train.run import train
 from tests.support.runs import quiet

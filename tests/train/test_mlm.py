@@ -17,10 +17,10 @@ from transformers import BertConfig, BertModel, DataCollatorForLanguageModeling
 from palmette.config.recipes import read_section
 from palmette.encoders.masked import load_masked
 from palmette.errors import DataError, ModelError, RecipeError
-from palmette.train.callbacks import TrainingInterrupted
-from palmette.train.mlm import MaskedPlan, Masks, masked_loss, num_masked, prepare
 from palmette.train.recipes.masked import MlmRecipe
 from palmette.train.run import resume, train
+from palmette.train.steps.callbacks import TrainingInterrupted
+from palmette.train.texts.mlm import MaskedPlan, Masks, masked_loss, num_masked, prepare
 from tests.support.command import palmette
 from tests.support.encoders import SMALL_BERT
 from tests.support.masked import masked_word_piece, tiny_bert

@@ -6,7 +6,7 @@ import io
 
 import torch
 
-from palmette.train.optimizer import MasterAdamW
+from palmette.train.steps.optimizer import MasterAdamW
 
 
 def run(parameter: torch.nn.Parameter, gradients: list[float], lr: float) -> MasterAdamW:

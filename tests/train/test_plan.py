@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palmette.train import plan as module
-from palmette.train.plan import StepPlan
+from palmette.train.steps import plan as module
+from palmette.train.steps.plan import StepPlan
 from palmette.tree.batch import PackedBatch
 from palmette.tree.packing import plan_packing
 from palmette.tree.prefix_tree import Node, PrefixTree

@@ -27,10 +27,10 @@ from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.scoring import score_rollouts
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.rewards import REWARDS
-from palmette.train.callbacks import TrainingInterrupted
-from palmette.train.ppo import PpoLearner, add_advantages, next_coefficient
+from palmette.train.policies.ppo import PpoLearner, add_advantages, next_coefficient
 from palmette.train.recipes.rollouts import PpoRecipe, PpoSection
 from palmette.train.run import resume, train
+from palmette.train.steps.callbacks import TrainingInterrupted
 from palmette.tree.chat import ChatTemplate
 from tests.support.data import squad_file
 from tests.support.models import SMALL, tiny_llama, with_exact_norms

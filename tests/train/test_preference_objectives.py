@@ -12,12 +12,12 @@ import torch
 
 from palmette.model.heads import add_head, head_of
 from palmette.tasks.preference import BAD, GOOD, OTHER
-from palmette.train.dpo import DpoObjective, num_pairs
-from palmette.train.kto import KtoObjective, _only, num_verdicts
-from palmette.train.plan import StepPlan
+from palmette.train.preferences.dpo import DpoObjective, num_pairs
+from palmette.train.preferences.kto import KtoObjective, _only, num_verdicts
+from palmette.train.preferences.reward import RewardObjective, num_comparisons
 from palmette.train.recipes.preferences import DpoSection, KtoSection, RewardSection
-from palmette.train.reward import RewardObjective, num_comparisons
-from palmette.train.step import Tally
+from palmette.train.steps.plan import StepPlan
+from palmette.train.steps.step import Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment

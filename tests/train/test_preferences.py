@@ -24,11 +24,11 @@ from palmette.inference.answerer import load_answerer
 from palmette.inference.reward_model import load_reward
 from palmette.model.loading import load_model, weights_hash
 from palmette.tasks.preference import GOOD, PreferenceTrees, mismatched
-from palmette.train import reference
-from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.preferences import reference
 from palmette.train.recipes.preferences import KtoRecipe
 from palmette.train.run import resume, train
 from palmette.train.stages import read_recipe
+from palmette.train.steps.callbacks import TrainingInterrupted
 from palmette.tree.chat import ChatTemplate
 from tests.support.command import palmette
 from tests.support.oracle import flat, plain

@@ -21,13 +21,13 @@ from palmette.corpus.sources import open_source
 from palmette.corpus.texts import Text
 from palmette.errors import DataError, RecipeError
 from palmette.tasks.text_pieces import TextPieces, num_learned
-from palmette.train.callbacks import TrainingInterrupted
-from palmette.train.pretrain import prepare
 from palmette.train.recipes.texts import PretrainRecipe
 from palmette.train.run import resume, train
-from palmette.train.step import nll_objective
-from palmette.train.text_plan import TextPlan
-from palmette.train.text_stream import HeldOut, PieceStream, Strand
+from palmette.train.steps.callbacks import TrainingInterrupted
+from palmette.train.steps.step import nll_objective
+from palmette.train.texts.plan import TextPlan
+from palmette.train.texts.pretrain import prepare
+from palmette.train.texts.stream import HeldOut, PieceStream, Strand
 from palmette.tree.batch import PackedBatch
 from tests.support.command import palmette
 from tests.support.models import tiny_llama

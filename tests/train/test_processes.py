@@ -20,9 +20,9 @@ from palmette.studies.quickstart import run_quickstart
 from palmette.studies.retraining.job import retrain
 from palmette.studies.retraining.settings import RetrainSettings
 from palmette.studies.sweep.runner import run_sweep
-from palmette.train.checkpoints import checkpoints
 from palmette.train.run import train
 from palmette.train.stages import recipe_from
+from palmette.train.steps.checkpoints import checkpoints
 from tests.support.data import squad_file
 from tests.support.preferences import jsonl, rows
 from tests.support.recipes import sft_recipe

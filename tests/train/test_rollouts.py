@@ -26,9 +26,9 @@ from palmette.rollouts.scoring import score_rollouts
 from palmette.tasks.extractive_qa import ExtractiveQa, Reasoning
 from palmette.tasks.qa_prompt import load_prompt
 from palmette.tasks.rewards import QaReward
-from palmette.train.grpo import GrpoLearner, completion_advantages, needed_scores
+from palmette.train.policies.grpo import GrpoLearner, completion_advantages, needed_scores
+from palmette.train.policies.plan import RolloutPlan
 from palmette.train.recipes.rollouts import GrpoSection
-from palmette.train.rollout_plan import RolloutPlan
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment

@@ -16,9 +16,9 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.run import resume, train
-from palmette.train.schedule import rate_factor
+from palmette.train.steps.callbacks import TrainingInterrupted
+from palmette.train.steps.schedule import rate_factor
 from tests.support.recipes import sft_recipe
 from tests.support.runs import adapter, assert_same, log, on_step, quiet
 

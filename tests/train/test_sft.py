@@ -19,11 +19,11 @@ from palmette.pages.plots import plot_loss
 from palmette.run import whole_folder
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tasks.qa_prompt import load_prompt
-from palmette.train.callbacks import TrainingInterrupted
-from palmette.train.checkpoints import checkpoints
 from palmette.train.run import resume, train
 from palmette.train.stages import read_recipe
-from palmette.train.step import TreeTrainer, nll_objective
+from palmette.train.steps.callbacks import TrainingInterrupted
+from palmette.train.steps.checkpoints import checkpoints
+from palmette.train.steps.step import TreeTrainer, nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 from tests.support.data import squad_file

@@ -18,9 +18,9 @@ from palmette import run
 from palmette.config.recipes import Recipe
 from palmette.errors import PalmetteError, RunError
 from palmette.lock import locked
-from palmette.train.callbacks import TrainingInterrupted
-from palmette.train.checkpoints import checkpoints, latest_checkpoint, missing_files
 from palmette.train.run import resume, train
+from palmette.train.steps.callbacks import TrainingInterrupted
+from palmette.train.steps.checkpoints import checkpoints, latest_checkpoint, missing_files
 from tests.support.recipes import sft_recipe
 from tests.support.runs import adapter, assert_same, log, on_step, quiet
 

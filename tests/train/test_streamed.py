@@ -19,9 +19,9 @@ from palmette.data.source import read_source
 from palmette.data.streamed import stream_source
 from palmette.errors import DataError, RecipeError
 from palmette.train import sft
-from palmette.train.plan import StepPlan
 from palmette.train.recipes.rollouts import GrpoRecipe
 from palmette.train.run import train
+from palmette.train.steps.plan import StepPlan
 from palmette.train.tree_store import FOLDER, StoredTrees
 from palmette.tree.prefix_tree import Node, PrefixTree
 from palmette.tree.segments import Segment

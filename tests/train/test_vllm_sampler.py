@@ -19,7 +19,7 @@ from palmette.inference.names import ModelSource
 from palmette.rollouts.batch import RewardedCompletion, RolloutBatch
 from palmette.rollouts.scoring import sampler_gap
 from palmette.tasks.rewards import REWARDS
-from palmette.train import policy
+from palmette.train.policies import job as policy
 from palmette.train.recipes.rollouts import GrpoRecipe, PpoRecipe, RolloutRecipe
 from palmette.train.run import train
 from tests.support.data import squad_file

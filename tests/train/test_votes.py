@@ -14,9 +14,9 @@ from palmette.arena.folder import ANSWERS, MODELS
 from palmette.arena.source import open_votes
 from palmette.data.preference import turn_text
 from palmette.errors import DataError, PalmetteError
-from palmette.train.callbacks import TrainingInterrupted
-from palmette.train.preference import comparisons_of, verdicts_of
+from palmette.train.preferences.job import comparisons_of, verdicts_of
 from palmette.train.run import resume, train
+from palmette.train.steps.callbacks import TrainingInterrupted
 from tests.support.arena import desk_of, make_arena
 from tests.support.command import palmette
 from tests.support.preferences import recipe

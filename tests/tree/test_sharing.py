@@ -15,8 +15,8 @@ from palmette.errors import PackingError
 from palmette.model.attention import BACKENDS
 from palmette.model.forward import branch_logprobs, score_tokens
 from palmette.tasks.extractive_qa import ExtractiveQa
-from palmette.train.plan import StepPlan
-from palmette.train.step import nll_objective
+from palmette.train.steps.plan import StepPlan
+from palmette.train.steps.step import nll_objective
 from palmette.tree.batch import PackedBatch
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.packing import padded_length, plan_single_rows

@@ -31,10 +31,10 @@ from palmette.errors import ModelError, RunError, reason_of
 from palmette.model.loading import weights_hash
 from palmette.progress import Say
 from palmette.seeds import derive_seed
-from palmette.train.callbacks import MetricsLog, SaveByTime, SaveOnInterrupt, TrainingInterrupted
-from palmette.train.checkpoints import SafeCheckpoints, latest_checkpoint
 from palmette.train.run import hold
-from palmette.train.schedule import FROM_FIRST_STEP, WARMUP, begins_at_zero
+from palmette.train.steps.callbacks import MetricsLog, SaveByTime, SaveOnInterrupt, TrainingInterrupted
+from palmette.train.steps.checkpoints import SafeCheckpoints, latest_checkpoint
+from palmette.train.steps.schedule import FROM_FIRST_STEP, WARMUP, begins_at_zero
 
 SETTINGS = "encoder.json"
 _SAVE_EVERY, _SAVE_MINUTES = 500, 10

@@ -64,7 +64,7 @@ def baseline_encoder(
     from palmette.baselines.job import EncoderJob, run_encoder_job
     from palmette.cli.console import metrics_table, stderr, stdout
     from palmette.inference.nearby import check_there
-    from palmette.train.callbacks import TrainingInterrupted
+    from palmette.train.steps.callbacks import TrainingInterrupted
 
     if resume is not None:
         check_there(resume, "Give a folder that `palmette baseline encoder` wrote.", file=SETTINGS)

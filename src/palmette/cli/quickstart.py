@@ -40,7 +40,7 @@ def quickstart(
     check_absent(out)
     with quick_imports(freeze=True):
         from palmette.studies.quickstart import HELD_OUT, run_quickstart
-        from palmette.train.callbacks import TrainingInterrupted
+        from palmette.train.steps.callbacks import TrainingInterrupted
 
     news, started = stderr(), time.monotonic()
 

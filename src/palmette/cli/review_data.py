@@ -146,7 +146,7 @@ def review_retrain(
         from palmette.cli.comparison import comparison_table
         from palmette.studies.retraining.job import retrain
         from palmette.studies.retraining.settings import RetrainSettings
-        from palmette.train.callbacks import TrainingInterrupted
+        from palmette.train.steps.callbacks import TrainingInterrupted
 
     settings, news = RetrainSettings(method, epochs, learning_rate, replay, seed), stderr()
     try:

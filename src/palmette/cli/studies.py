@@ -41,7 +41,7 @@ def sweep(
     refuse_other_recipe(read_file(file), str(file), "sweep")
     with quick_imports(freeze=True):
         from palmette.studies.sweep.runner import run_sweep
-        from palmette.train.callbacks import TrainingInterrupted
+        from palmette.train.steps.callbacks import TrainingInterrupted
 
     news = stderr()
     try:
@@ -78,7 +78,7 @@ def chain(
     refuse_other_recipe(read_file(recipe), str(recipe), "chain")
     with quick_imports(freeze=True):
         from palmette.studies.chain.runner import run_chain
-        from palmette.train.callbacks import TrainingInterrupted
+        from palmette.train.steps.callbacks import TrainingInterrupted
 
     news = stderr()
     try:

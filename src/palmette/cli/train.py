@@ -76,8 +76,8 @@ def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
         check_source(source)
     with quick_imports(freeze=True):
         from palmette.pages.training.pictures import draw_run
-        from palmette.train.callbacks import TrainingInterrupted
         from palmette.train.run import resume, train
+        from palmette.train.steps.callbacks import TrainingInterrupted
 
     news = stderr()
     if not processes.is_main():

@@ -18,8 +18,8 @@ from palmette.model.fused import describe, kernels_name
 from palmette.model.loading import LoadedModel, dtype_name, weights_hash
 from palmette.progress import Say
 from palmette.tasks.qa_prompt import QaPrompt
-from palmette.train.plan import Plan, StepPlan
 from palmette.train.start import AnyRecipe, StartingPoint
+from palmette.train.steps.plan import Plan, StepPlan
 from palmette.tree.prefix_tree import PrefixTree, lay_out
 
 

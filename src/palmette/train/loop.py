@@ -5,10 +5,10 @@ A stage's `learn` calls `run_steps`, once or in several parts:
     def learn(job, folder, checkpoint, say):
         run_steps(job, folder, checkpoint, say, objective=..., measure=..., before_step=..., tally=...)
 
-The objective is any function of (model, batch, denominator), see `train/step.py`. The denominator is the sum of
-`measure` over the batches of the step. The plan is any `train/plan.py:Plan`. `StepPlan` has trees that are all known at
-the start. Another plan may make the batches of a step just before the step is taken, with the model as it is then, as
-rollouts need. It keeps in checkpoints what later steps need.
+The objective is any function of (model, batch, denominator), see `train/steps/step.py`. The denominator is the sum of
+`measure` over the batches of the step. The plan is any `train/steps/plan.py:Plan`. `StepPlan` has trees that are all
+known at the start. Another plan may make the batches of a step just before the step is taken, with the model as it is
+then, as rollouts need. It keeps in checkpoints what later steps need.
 
 Other numbers of a batch, such as old log-probabilities or advantages, are found by the names of its branches
 (`tree/branches.py`), or they are in a subclass of `PackedBatch` whose `to` keeps them. `before_step` sees all batches
@@ -35,12 +35,12 @@ from palmette.model.heads import save_heads, without_heads
 from palmette.model.pause import save_pause, without_pause
 from palmette.numbers import count
 from palmette.progress import Say
-from palmette.train.callbacks import MetricsLog, SaveByTime, SaveOnInterrupt, TrainingInterrupted
 from palmette.train.job import Job
-from palmette.train.plan import StepPlan
-from palmette.train.schedule import begins_at_zero
-from palmette.train.sharding import gathered, is_sharded
-from palmette.train.step import AfterBatches, BeforeStep, Measure, Objective, Tally, TreeTrainer
+from palmette.train.steps.callbacks import MetricsLog, SaveByTime, SaveOnInterrupt, TrainingInterrupted
+from palmette.train.steps.plan import StepPlan
+from palmette.train.steps.schedule import begins_at_zero
+from palmette.train.steps.sharding import gathered, is_sharded
+from palmette.train.steps.step import AfterBatches, BeforeStep, Measure, Objective, Tally, TreeTrainer
 from palmette.tree.batch import PackedBatch
 
 

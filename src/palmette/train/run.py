@@ -19,12 +19,12 @@ from palmette.inference.fingerprint import BASE
 from palmette.lock import locked
 from palmette.model.kernels import compiling_is_off
 from palmette.progress import Say
-from palmette.train.checkpoints import latest_checkpoint
 from palmette.train.job import Job
 from palmette.train.loop import save_result
-from palmette.train.schedule import FROM_FIRST_STEP, WARMUP
-from palmette.train.sharding import shard
 from palmette.train.stages import STAGES, Stage, read_recipe, resolve, stage_of_run
+from palmette.train.steps.checkpoints import latest_checkpoint
+from palmette.train.steps.schedule import FROM_FIRST_STEP, WARMUP
+from palmette.train.steps.sharding import shard
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from palmette.model.forward import check_positions
 from palmette.model.pause import add_pause, load_pause, pause_of, save_pause
 from palmette.numbers import count
 from palmette.progress import Say
-from palmette.train.checkpoints import latest_checkpoint
 from palmette.train.job import Job, settle, step_plan, tree_fingerprint
 from palmette.train.loop import Part, interrupted, run_steps
 from palmette.train.sources import build_trees, read_sources
 from palmette.train.start import load_start
+from palmette.train.steps.checkpoints import latest_checkpoint
 
 
 def prepare(recipe: Recipe, say: Say) -> Job:

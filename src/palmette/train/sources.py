@@ -17,7 +17,7 @@ from palmette.tasks.chat import Chat, join_chats
 from palmette.tasks.document_trees import CheckPositions, Unlearnable, describe_left_out, document_trees
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.train.long_documents import Splits, cut_document
-from palmette.train.plan import check_tree
+from palmette.train.steps.plan import check_tree
 from palmette.train.tree_store import StoredTrees
 from palmette.tree.joined import join
 from palmette.tree.prefix_tree import PrefixTree

@@ -33,7 +33,7 @@ from palmette.run import trained_folder
 from palmette.studies.chain.recipe import STAGE_PREFIX, Chain, ChainStage
 from palmette.studies.measuring import DIVERGENCE, failure, measure, measure_retention, refusal, retention_settings
 from palmette.studies.sweep.recipe import RUN
-from palmette.train.callbacks import TrainingInterrupted
+from palmette.train.steps.callbacks import TrainingInterrupted
 
 RANKING, MEASURING_ERROR = "ranking.json", "measuring-error.json"
 _MEASURED = "measured.json"

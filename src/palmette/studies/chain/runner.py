@@ -29,8 +29,8 @@ from palmette.studies.tables import Table
 from palmette.studies.work_sharing import Unit, share_work
 from palmette.synth.preference_job import write_preferences
 from palmette.synth.preference_settings import PreferenceSettings
-from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.run import resume, train
+from palmette.train.steps.callbacks import TrainingInterrupted
 
 _SETTINGS, _BUILT_ON = "stage.json", "built_on.json"
 

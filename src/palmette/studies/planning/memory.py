@@ -1,7 +1,7 @@
 """How much memory a model needs to answer or to be trained, by arithmetic.
 
-Training needs the weights, what the optimizer keeps (`train/optimizer.py`), and the activations of one forward pass.
-Logits are computed for the learned tokens only, so they count with their number and not with the context. With
+Training needs the weights, what the optimizer keeps (`train/steps/optimizer.py`), and the activations of one forward
+pass. Logits are computed for the learned tokens only, so they count with their number and not with the context. With
 gradient checkpointing a layer keeps its input, and one layer at a time is computed again.
 
 On a CPU attention keeps its weights for the backward pass, which grow with the square of the context. On a GPU it does

@@ -34,8 +34,8 @@ from palmette.studies.sweep.recipe import SWEEP, Cell, Sweep, load_sweep
 from palmette.studies.sweep.table import Outcome, failures_of, read_outcome, rows_of, varied_keys, write_results
 from palmette.studies.tables import Table, tables_of
 from palmette.studies.work_sharing import Unit, share_work
-from palmette.train.callbacks import TrainingInterrupted
 from palmette.train.run import resume, train
+from palmette.train.steps.callbacks import TrainingInterrupted
 
 _SETTINGS = "cell.json"
 

@@ -1,6 +1,6 @@
 """GRPO and RLOO: the policy answers each question several times, and learns which of its answers earned more.
 
-Completions are sampled with the current weights (`train/rollout_plan.py`) and rewarded by rule (`tasks/rewards.py`) or
+Completions are sampled with the current weights (`train/policies/plan.py`) and rewarded by rule (`tasks/rewards.py`) or
 by a reward model. They are learned from on prefix trees (`rollouts/batch.py`). The reference is the policy as it was
 before the first step.
 
@@ -34,12 +34,12 @@ from palmette.objectives.ppo import PolicyLoss
 from palmette.progress import Say
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.scoring import CompletionTokens, read_completions, score_rollouts
-from palmette.train.kl_limit import KlLimit
-from palmette.train.policy import Method, PolicyJob, make_job, note_gap, num_updates
+from palmette.train.policies.job import Method, PolicyJob, make_job, note_gap, num_updates
+from palmette.train.policies.kl_limit import KlLimit
+from palmette.train.policies.plan import RolloutPlan
+from palmette.train.policies.snapshot import ParameterSnapshot
 from palmette.train.recipes.rollouts import GrpoRecipe, GrpoSection
-from palmette.train.rollout_plan import RolloutPlan
-from palmette.train.snapshot import ParameterSnapshot
-from palmette.train.step import Tally
+from palmette.train.steps.step import Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches
 

@@ -41,11 +41,11 @@ from palmette.tasks.qa_prompt import QaPrompt
 from palmette.tasks.rewards import QaReward
 from palmette.train.job import Job, settle
 from palmette.train.loop import run_steps
+from palmette.train.policies.plan import SAMPLES, RolloutPlan, Score
 from palmette.train.recipes.rollouts import RolloutRecipe
-from palmette.train.rollout_plan import SAMPLES, RolloutPlan, Score
 from palmette.train.sources import read_sources
 from palmette.train.start import load_start
-from palmette.train.step import Tally
+from palmette.train.steps.step import Tally
 from palmette.tree.batch import PackedBatch
 
 AnyRollouts = TypeVar("AnyRollouts", bound=RolloutRecipe)

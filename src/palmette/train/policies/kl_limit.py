@@ -10,7 +10,7 @@ from palmette import processes
 from palmette.errors import ModelError
 from palmette.objectives.kl import kl_estimate, kl_ran_away
 from palmette.rollouts.scoring import CompletionTokens
-from palmette.train.step import Tally
+from palmette.train.steps.step import Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches
 

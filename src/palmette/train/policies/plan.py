@@ -21,7 +21,7 @@ from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.maker import RolloutMaker
 from palmette.rollouts.questions import PromptGroup
 from palmette.seeds import derive_seed
-from palmette.train.plan import StepPlan
+from palmette.train.steps.plan import StepPlan
 from palmette.tree.batch import PackedBatch
 
 ROLLOUTS, SAMPLES = "rollouts.json", "samples.jsonl"
@@ -30,7 +30,7 @@ Score = Callable[[RolloutBatch, Sequence[PackedBatch], RolloutBatch | None], Non
 
 
 class RolloutPlan:
-    """The steps of a run over rollouts, as a `train/plan.py:Plan`.
+    """The steps of a run over rollouts, as a `train/steps/plan.py:Plan`.
 
     Args:
         model: the policy that is trained.

@@ -48,12 +48,12 @@ from palmette.objectives.ppo import (
 from palmette.progress import Say
 from palmette.rollouts.batch import RolloutBatch
 from palmette.rollouts.scoring import read_completions, score_rollouts
-from palmette.train.kl_limit import KlLimit
-from palmette.train.policy import Method, PolicyJob, make_job, note_gap
+from palmette.train.policies.job import Method, PolicyJob, make_job, note_gap
+from palmette.train.policies.kl_limit import KlLimit
+from palmette.train.policies.plan import RolloutPlan
+from palmette.train.policies.snapshot import ParameterSnapshot
 from palmette.train.recipes.rollouts import PpoRecipe, PpoSection
-from palmette.train.rollout_plan import RolloutPlan
-from palmette.train.snapshot import ParameterSnapshot
-from palmette.train.step import Tally
+from palmette.train.steps.step import Tally
 from palmette.tree.batch import PackedBatch
 
 OLD, REFERENCE, VALUE, ADVANTAGE, RETURN = "old", "reference", "value", "advantage", "return"

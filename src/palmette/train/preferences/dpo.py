@@ -14,10 +14,10 @@ from palmette.progress import Say
 from palmette.tasks.leaf_labels import ranks
 from palmette.tasks.preference import PreferenceTrees
 from palmette.train.loop import run_steps
-from palmette.train.preference import PreferenceJob, comparisons_of, make_job
+from palmette.train.preferences.job import PreferenceJob, comparisons_of, make_job
+from palmette.train.preferences.reference import Name, looked_up, score_branches, stage_reference
 from palmette.train.recipes.preferences import DpoRecipe, DpoSection
-from palmette.train.reference import Name, looked_up, score_branches, stage_reference
-from palmette.train.step import Tally
+from palmette.train.steps.step import Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches
 

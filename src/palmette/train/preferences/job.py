@@ -19,9 +19,9 @@ from palmette.model.loading import LoadedModel
 from palmette.progress import Say
 from palmette.tasks.preference import PreferenceTrees, TreeSet, grow
 from palmette.train.job import Job, settle, step_plan, tree_fingerprint
-from palmette.train.plan import StepPlan
 from palmette.train.recipes.preferences import AnyPreferences
 from palmette.train.start import load_start
+from palmette.train.steps.plan import StepPlan
 from palmette.tree.chat import ChatTemplate
 from palmette.tree.prefix_tree import PrefixTree
 

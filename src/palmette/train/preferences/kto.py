@@ -25,11 +25,11 @@ from palmette.tasks.leaf_labels import labels
 from palmette.tasks.preference import OTHER, PreferenceTrees, mismatched
 from palmette.train.job import step_plan
 from palmette.train.loop import run_steps
-from palmette.train.plan import StepPlan
-from palmette.train.preference import PreferenceJob, make_job, verdicts_of
+from palmette.train.preferences.job import PreferenceJob, make_job, verdicts_of
+from palmette.train.preferences.reference import Name, looked_up, score_branches, stage_reference
 from palmette.train.recipes.preferences import KtoRecipe, KtoSection
-from palmette.train.reference import Name, looked_up, score_branches, stage_reference
-from palmette.train.step import Tally
+from palmette.train.steps.plan import StepPlan
+from palmette.train.steps.step import Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import find_branches
 from palmette.tree.prefix_tree import PrefixTree

@@ -23,7 +23,7 @@ from palmette.model.loading import LoadedModel
 from palmette.objectives.branches import branch_counts, branch_sum
 from palmette.progress import Say, progress
 from palmette.train.job import Job
-from palmette.train.plan import StepPlan
+from palmette.train.steps.plan import StepPlan
 from palmette.tree.batch import PackedBatch
 from palmette.tree.branches import Branches, find_branches
 

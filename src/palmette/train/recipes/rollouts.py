@@ -152,7 +152,7 @@ class GrpoRecipe(RolloutRecipe):
 class PpoSection(Section):
     """How rewards become losses of policy and value function.
 
-    `train/ppo.py` has the formulas.
+    `train/policies/ppo.py` has the formulas.
 
     Attributes:
         kl_coefficient: penalty on each token for the KL divergence from the reference, in units of reward per nat. With

@@ -23,7 +23,7 @@ from palmette import processes, run
 from palmette.errors import RunError, reason_of
 from palmette.model.files import ADAPTER_WEIGHTS
 from palmette.progress import Say
-from palmette.train.schedule import ScheduledTrainer
+from palmette.train.steps.schedule import ScheduledTrainer
 
 WEIGHTS = "model.safetensors"
 _FILES = "files.json"  # the list of a checkpoint's files, with the size of each in bytes

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 
-from palmette.train.sharding import local, part_of, whole_of
+from palmette.train.steps.sharding import local, part_of, whole_of
 
 
 class MasterAdamW(torch.optim.Optimizer):
     """AdamW (Loshchilov and Hutter, 2019) over float32 copies of the parameters.
 
-    Of a model that is divided among processes (`train/sharding.py`), each process has the masters of its own parts.
+    Of a model that is divided among processes (`train/steps/sharding.py`), each process has the masters of its own
+    parts.
 
     After each backward pass call `collect`, which moves the parameters' gradients to their masters. `step` updates the
     masters and writes them back, rounded, to the parameters.

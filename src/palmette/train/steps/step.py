@@ -2,7 +2,7 @@
 
 Several processes divide the micro-batches of a step among them. Gradients are summed and not averaged, because the loss
 is already divided by the denominator of the whole step. Each process holds the whole model and takes the same step, so
-nothing else is exchanged. A model may also be divided among the processes (`train/sharding.py`).
+nothing else is exchanged. A model may also be divided among the processes (`train/steps/sharding.py`).
 
 Not covered: DeepSpeed.
 """
@@ -29,11 +29,11 @@ from palmette.model.memory import ResidentLimit, give_back
 from palmette.model.pause import load_pause, save_pause
 from palmette.objectives.nll import weighted_nll
 from palmette.seeds import derive_seed
-from palmette.train.callbacks import TALLY
-from palmette.train.checkpoints import WEIGHTS, SafeCheckpoints
-from palmette.train.optimizer import MasterAdamW
-from palmette.train.plan import Plan, StepLoader
-from palmette.train.sharding import gathered, is_divided, is_sharded
+from palmette.train.steps.callbacks import TALLY
+from palmette.train.steps.checkpoints import WEIGHTS, SafeCheckpoints
+from palmette.train.steps.optimizer import MasterAdamW
+from palmette.train.steps.plan import Plan, StepLoader
+from palmette.train.steps.sharding import gathered, is_divided, is_sharded
 from palmette.tree.batch import PackedBatch
 
 # A loss is a function of (model, batch, denominator of the step). The denominator is the sum of the measures of the

@@ -33,7 +33,7 @@ from palmette.seeds import derive_seed
 from palmette.train.job import Job
 from palmette.train.loop import Part, run_steps
 from palmette.train.recipes.masked import MlmRecipe
-from palmette.train.step import Tally
+from palmette.train.steps.step import Tally
 
 _MASKS_OF_HELD_OUT = 1  # a seed of its own, so that all measurements mask the same tokens
 

@@ -9,8 +9,8 @@ from typing import Any
 from palmette import run
 from palmette.errors import RecipeError
 from palmette.tasks.text_pieces import cut_tree, num_learned
-from palmette.train.plan import PackingLimits
-from palmette.train.text_stream import PieceStream
+from palmette.train.steps.plan import PackingLimits
+from palmette.train.texts.stream import PieceStream
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import PrefixTree
 

@@ -31,9 +31,9 @@ from palmette.train.job import Job, settle
 from palmette.train.loop import Part, run_steps
 from palmette.train.recipes.texts import PretrainRecipe
 from palmette.train.start import load_start
-from palmette.train.text_plan import TextPlan
-from palmette.train.text_stream import HeldOut, PieceStream, Strand
-from palmette.train.text_watch import Watch
+from palmette.train.texts.plan import TextPlan
+from palmette.train.texts.stream import HeldOut, PieceStream, Strand
+from palmette.train.texts.watch import Watch
 from palmette.tree.prefix_tree import PrefixTree
 
 

@@ -15,7 +15,7 @@ from palmette.rollouts.sampler import Sampler
 from palmette.rollouts.sampling import Sampling
 from palmette.tasks.text_pieces import TextPieces
 from palmette.train.recipes.texts import PretrainSection
-from palmette.train.step import Tally
+from palmette.train.steps.step import Tally
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import PrefixTree
 from palmette.tree.segments import decode_tokens

@@ -1,0 +1,1 @@
+"""Stages that learn from comparisons and verdicts: reward models, DPO and KTO."""

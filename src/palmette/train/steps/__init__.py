@@ -1,0 +1,1 @@
+"""The optimizer step that all stages share: its plan, its batches, its optimizer, and its checkpoints."""

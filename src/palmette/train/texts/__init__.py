@@ -1,0 +1,1 @@
+"""Stages that learn from texts: continued pre-training, and masked language models."""
