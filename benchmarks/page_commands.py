@@ -133,6 +133,12 @@ def run(command: str, folder: Path, limit_seconds: float) -> Outcome:
     return Outcome(code, time.monotonic() - started, busy, first, silence, output.decode(errors="replace"))
 
 
+def seen(output: str) -> str:
+    """What is left on a terminal: of a line that was written over, the last that was written."""
+    lines = output.replace("\r\n", "\n").split("\n")
+    return "\n".join(next((part for part in reversed(line.split("\r")) if part.strip()), "").rstrip() for line in lines)
+
+
 def table_line(command: str, outcome: Outcome) -> str:
     """A command and how it went, on one line."""
     first = "   none" if outcome.first is None else f"{outcome.first:5.1f} s"
@@ -158,7 +164,7 @@ def walk(found: list[Step], folder: Path, options: argparse.Namespace) -> list[s
         outcome = run(step.command, folder, options.limit_seconds)
         print(table_line(step.command, outcome), flush=True)
         if options.show or outcome.code:
-            print(outcome.output, flush=True)
+            print(seen(outcome.output), flush=True)
         if outcome.code:
             failed.append(step.command)
     return failed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.page_commands import README, Step, run, steps, walk
+from benchmarks.page_commands import README, Step, run, seen, steps, walk
 
 HEADING = "## Every command, in order"
 PAGE = """# Page
@@ -85,3 +85,7 @@ def test_failed_commands_are_named_and_the_others_run(tmp_path: Path, capsys: py
     assert walk(found, tmp_path, options) == ["cat a/none"]
     assert (tmp_path / "c.txt").read_text() == "kept\n"
     assert "No such file" in capsys.readouterr().out
+
+
+def test_of_a_progress_bar_the_last_line_is_seen() -> None:
+    assert seen("begun\r\n| | 0 of 2\r|#| 2 of 2\r    \r\ndone\r\n") == "begun\n|#| 2 of 2\ndone\n"
