@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from palmette.cli.waiting import note_of_loading
 from palmette.errors import AnotherFailed, PalmetteError, reason_of
 
 MISTAKE, BROKEN_PIPE, INTERRUPTED = 2, 1, 130  # exit codes
@@ -47,7 +48,8 @@ def run_command(command: Callable[[], object]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = _exit_code(command)
+        with note_of_loading():
+            code = _exit_code(command)
         if sys.stdout is not None:
             sys.stdout.flush()  # at the latest here, so that a full disk is not passed over
         return code

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from palmette.decode.spans import words
 from palmette.review.desk import Desk
-from palmette.review.events import Shown, Span, Verdict, VerdictKind
+from palmette.review.events import Span, Verdict, VerdictKind
 from palmette.review.keys import Judged
 from palmette.review.showing import Asked
 from palmette.review.state import Judgement
