@@ -45,7 +45,7 @@ def run_command(command: Callable[[], object]) -> int:
         The exit code: 0, the command's own, 2 for a mistake or a failure of the system, 1 where the reader of standard
         output is gone, 130 after Ctrl-C.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and _may_fail(sys.stdout):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with note_of_loading():
@@ -68,6 +68,11 @@ def run_command(command: Callable[[], object]) -> int:
         if line is None:
             raise
         return _end(line, MISTAKE)
+
+
+def _may_fail(stream: io.TextIOWrapper) -> bool:
+    """Whether a character can stop what is written. In the C locale only bytes that are no text pass (PEP 383)."""
+    return stream.errors == "strict" or (stream.errors == "surrogateescape" and stream.encoding.lower() != "utf-8")
 
 
 def failure_line(error: Exception) -> str | None:
