@@ -130,6 +130,19 @@ def test_a_line_with_other_figures_fits_a_terminal() -> None:
     bar.close()
 
 
+def test_a_line_that_would_be_cut_off_has_no_bar() -> None:
+    """With a bar it would have 85 characters."""
+    clock = Clock()
+    words = {"desc": "untouched model, span decoder", "unit": " questions"}
+    bar = Bar(clock=clock, total=100, file=io.StringIO(), ncols=80, ascii=True, **words)
+    assert str(bar) == "untouched model, span decoder |        | 0 of 100 questions"
+    for wait in (6.0, 2.0, 2.0):
+        clock.now += wait
+        bar.update(20)
+    assert str(bar) == "untouched model, span decoder: 60 of 100 questions, 10 a second, about 4 s left"
+    bar.close()
+
+
 def test_without_a_terminal_every_drawing_has_a_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

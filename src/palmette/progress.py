@@ -23,6 +23,7 @@ _TOGETHER = 0.02  # seconds: units that follow each other faster belong to one g
 _DRAWN = 500  # units of a group that are drawn at once, which takes some milliseconds
 _LONGEST = 1.0  # seconds: a group that goes on for longer is a steady flow, and another group begins
 _LINE = "{desc} |{bar:8}| {n_fmt} of {total_fmt}{unit}{pace}{postfix}"  # 80 characters in a training run
+_NARROW_LINE = "{desc}: {n_fmt} of {total_fmt}{unit}{pace}{postfix}"  # where that would be cut off
 _OPEN_LINE = "{desc} {n_fmt}{unit}{pace}{postfix}"  # where it is not known how many units there are
 
 
@@ -124,7 +125,12 @@ class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
     def format_dict(self) -> Any:
         """What the line shows."""
         shown = dict(super().format_dict)
-        return {**shown, "pace": self._in_words(shown["n"], shown["total"])}
+        shown["pace"] = self._in_words(shown["n"], shown["total"])
+        if shown["bar_format"] == _LINE and shown["ncols"]:
+            done = f"{shown['prefix']} |{8 * ' '}| {shown['n']} of {shown['total']}{shown['unit']}{shown['pace']}"
+            room = len(done) + (len(f", {shown['postfix']}") if shown["postfix"] else 0)
+            shown["bar_format"] = _LINE if room <= shown["ncols"] else _NARROW_LINE
+        return shown
 
     def _in_words(self, done: float, total: float | None) -> str:
         """The pace and the time left. After the last unit, the time that all of them took.

@@ -163,6 +163,8 @@ def test_models_that_are_no_encoders_are_refused(tmp_path: Path, encoder_folder:
         load_encoder(str(tiny_folder), Windowing(40, 8), seed=0)
     with pytest.raises(ModelError, match="cannot load the encoder"):
         load_encoder(str(tmp_path), Windowing(), seed=0)
+    with pytest.raises(ModelError, match=r"there is no encoder 'runs/none'. Give minilm, a folder"):
+        load_encoder("runs/none", Windowing(), seed=0)
     weights = load_file(encoder_folder / "model.safetensors")
     cut = tmp_path / "cut-encoder"
     cut.mkdir()

@@ -169,6 +169,7 @@ def test_json_has_the_place() -> None:
     record = as_record(DOCUMENT, Asked("What is the fee?", ANSWER))
     assert (record["question"], record["answer"], record["place"]) == ("What is the fee?", "EUR 4,000", {"line": 3})
     assert TEXT[record["start"] : record["end"]] == "EUR 4,000"
+    assert record["refusal"] is None
     refused = as_record(DOCUMENT, Asked("?", ABSENT))
     assert (refused["answer"], refused["refusal"], refused["place"]) == (None, "absent", None)
 

@@ -1,13 +1,16 @@
-"""What tables of figures look like."""
+"""What tables of figures look like, and messages beside a progress bar."""
 
 from __future__ import annotations
 
 import io
+import sys
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from palmette.cli.console import Figure, figures_table, metrics_table
+from palmette.cli.console import Figure, figures_table, metrics_table, stderr
+from palmette.progress import progress
 
 
 def lines(table: Any) -> list[list[str]]:
@@ -34,3 +37,22 @@ def test_a_table_of_metrics_has_a_column_for_each_model() -> None:
     assert headings == ["percent", "before", "after", "95 % interval"]
     assert exact == ["exact match (EM)", "10.0", "61.0", "55.0 to 67.0"]
     assert f1 == ["F1", "-", "-", ""]
+
+
+def test_a_message_stands_above_the_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the line of the bar, which is drawn again below it."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    bar = progress(5, "training", "steps")
+    stderr().print("after 0 steps, held-out perplexity: 46.93")
+    bar.close()
+    before, after = terminal.getvalue().split("after 0 steps, held-out perplexity: 46.93\n")
+    assert before.endswith("\r")
+    assert before.rstrip("\r").endswith(" ")
+    assert after.startswith("\rtraining |")

@@ -41,7 +41,7 @@ def test_data_with_a_mistake_end_with_exit_code_1(
     assert palmette(monkeypatch, "data", "check", bad) == 1
     shown = " ".join(capsys.readouterr().out.split())
     assert "1 problem:" in shown
-    assert "the row with id 'line-2': the answer 'nobody' stands 0 times in the context" in shown
+    assert "the row with id 'line-2': the answer 'nobody' does not stand in the context" in shown
 
 
 def test_the_report_as_json(bad: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

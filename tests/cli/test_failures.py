@@ -37,6 +37,7 @@ def prints(expression: str, encoding: str = "utf-8", **options: object) -> subpr
     ("encoding", "shown"),
     [
         ("ascii", rb"Zagro\u015bci, \xe9t\xe9, \u2192"),
+        ("ascii:surrogateescape", rb"Zagro\u015bci, \xe9t\xe9, \u2192"),  # as in the C locale with PYTHONUTF8=0
         ("cp1252", rb"Zagro\u015bci, " + "été".encode("cp1252") + rb", \u2192"),
     ],
 )

@@ -29,7 +29,7 @@ def test_the_built_in_corpus_is_in_order() -> None:
     report = check_data("builtin:train", ("questions", "conversations"))
     assert report.problems == ()
     facts = dict(report.facts)
-    assert facts["questions"] == "700, of which 280 have no answer"
+    assert facts["questions"] == "700, 280 of them without an answer"
     assert facts["documents"].startswith("70, ")
 
 
@@ -40,7 +40,7 @@ def test_questions_are_counted_and_their_lengths_given(tmp_path: Path) -> None:
     assert (report.holds, report.problems) == ("questions about documents", ())
     assert dict(report.facts) == {
         "documents": "1, 8 words at the median, 8 at most",
-        "questions": "4, of which 1 have no answer",
+        "questions": "4, 1 of them without an answer",
         "answers": "3, 2 words at the median, 3 at most",
     }
 
@@ -166,7 +166,7 @@ def test_tables_of_questions(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(TABLES[name])
     report = check_data(str(tmp_path / name), ("questions", "conversations"))
     assert (report.holds, report.problems) == ("questions about documents", ())
-    assert dict(report.facts)["questions"] == "2, of which 1 have no answer"
+    assert dict(report.facts)["questions"] == "2, 1 of them without an answer"
 
 
 def test_a_table_without_answers_is_for_predict(tmp_path: Path) -> None:

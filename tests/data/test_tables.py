@@ -85,7 +85,7 @@ def test_places_white_space_and_other_columns(tmp_path: Path) -> None:
 
 
 BAD = {
-    "no such answer": ({"answer": "in 1900"}, r"row 2: the answer 'in 1900' stands 0 times .* Copy the answer"),
+    "no such answer": ({"answer": "in 1900"}, r"row 2: the answer 'in 1900' does not stand in .* Copy the answer"),
     "no column for answers": ({"gold answer": "x"}, r"has no column 'answer', but 'question', 'text', 'gold answer'"),
     "a wrong place": ({"answer": "1882", "answer_start": 2}, "has the answer '1882' at 2, where the document has"),
     "a place that is no number": ({"answer": "1882", "answer_start": "two"}, "row 2: answer_start is 'two'. Make it"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from palmette.decode.effort import Effort
 from palmette.decode.long_document import FirstLook
+from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError
 from palmette.inference.answerer import Answerer, asked_document, load_answerer
@@ -70,6 +73,36 @@ def test_a_long_document_gets_a_first_look_and_says_so(answerer: Answerer) -> No
     assert session.unread is not None
     assert "for each question" in session.unread
     assert session.ask(QUESTIONS[:1]) == (first,)
+
+
+def test_an_absence_that_is_not_firm_names_what_came_nearest(
+    answerer: Answerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pass bounds the odds of all answers by those of their first tokens. A `window_power` brings this bound to
+    0.4, so that the pass proves the absence and says that it has a probability of 1 / 1.4. The passages are those that
+    a session finds which scores every span.
+    """
+    document = asked_document(TEXT, QUESTIONS[:1], "text")
+
+    def predicted(**effort: int | None) -> Prediction:
+        return dict(answerer.span_decoder(replace(EFFORT, **effort)).predict([document]))["1"]
+
+    first = predicted(max_passes=1)
+    assert first.no_answer_probability is not None
+    bound = 1.0 / first.no_answer_probability - 1.0
+    power = math.log(0.4 / bound) / math.log(first.num_windows)
+    monkeypatch.setattr(Answerer, "decision", Decision(window_power=power))
+    bare = predicted()
+    assert (bare.refusal, bare.certified, bare.candidates, bare.num_passes) == ("absent", True, (), 1)
+    assert bare.no_answer_probability == pytest.approx(1 / 1.4, rel=0.02)  # bfloat16
+
+    monkeypatch.setattr("palmette.inference.session._LEAST_NEAR", 1e-9)
+    searched, exhaustive = replace(EFFORT, max_passes=None), replace(EFFORT, max_passes=None, tokens_per_pass=None)
+    found, every = (answerer.open_document(TEXT, effort=one).ask(QUESTIONS[:1])[0] for one in (searched, exhaustive))
+    assert (found.refusal, found.certified) == ("absent", True)
+    assert len(found.candidates) == 5
+    assert found.candidates[0].text == every.candidates[0].text
+    assert found.candidates[0].probability == pytest.approx(every.candidates[0].probability, rel=0.05)  # bfloat16
 
 
 def test_the_note_names_the_least_and_the_most_that_was_read() -> None:

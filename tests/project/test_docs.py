@@ -17,6 +17,7 @@ import pytest
 import typer
 import yaml
 
+from benchmarks.page_commands import steps
 from palmette.cli.main import app
 from palmette.decode.posterior import Decision
 from palmette.decode.prediction import Candidate, Prediction
@@ -272,12 +273,7 @@ WHOLE_PATH = DOCS / "tutorial" / "the-whole-path.md"
 
 def _saved(page: Path) -> dict[str, str]:
     """The blocks that a page says to save, by the names of their files."""
-    found = re.findall(
-        r"Save this\s+as\s+(\S+?)[.:]?\n\n(?:```\w*\n(.*?)^```|((?:^ {4}[^\n]*\n)+))",
-        page.read_text(encoding="utf-8"),
-        flags=re.MULTILINE | re.DOTALL,
-    )
-    return {name: fenced or re.sub(r"^ {4}", "", indented, flags=re.MULTILINE) for name, fenced, indented in found}
+    return {step.file: step.text for step in steps(page.read_text(encoding="utf-8")) if step.file}
 
 
 def test_whatever_the_whole_path_takes_was_saved_or_made_before(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ WEB = Path(__file__).parents[2] / "src" / "palmette" / "web"
 PLACES = re.compile(r"\{\w+\}")
 # Keys that scripts and templates put together: the beginning of each, as it stands there.
 BUILT = ("problem_", "answer_", "letter_", "said_", "why_", "chosen_", "empty_", "moves_", "move_")
-KEYS = {*"ABTXNE", "⌫", "=", "✗", "✓", "»", "\u2039", "\u203a", "↑", "↓", "Enter", "Esc", "Backspace", "Ctrl + Enter"}
+KEYS = {*"ABTXNE", "⌫", "✗", "✓", "\u2039", "\u203a", "↑", "↓", "Enter", "Esc", "Backspace", "Ctrl + Enter"}
 
 
 def page_of(room: Room, language: str) -> ParsedPage:

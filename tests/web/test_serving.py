@@ -189,9 +189,7 @@ def test_the_command_serves_a_model_and_ends_with_ctrl_c(served: Any, tmp_path: 
 def test_the_command_asks_where_two_runs_disagree(served: Any, sft_run: Path) -> None:
     _, links = served("--strategy", "disagreement", "--also", str(sft_run), "--blind", "0")
     with enter(next(iter(links.values()))) as client:
-        why = next_question(client)["why"]
-        assert why["reason"] == "disagreement"
-        assert 0.0 < why["score"] < 1.0
+        assert next_question(client)["why"] == "disagreement"
 
 
 def test_a_confirmed_verdict_outlives_a_killed_server(served: Any, tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def as_record(document: Extracted, asked: Asked) -> dict[str, Any]:
     prediction = asked.prediction
     start, end = prediction.start, prediction.end
     record = {"question": asked.question, "answer": prediction.text or None, **asdict(prediction)}
+    record["refusal"] = prediction.refusal or None
     del record["text"]
     return record | {"place": None if start is None or end is None else document.place_record(start, end)}
 

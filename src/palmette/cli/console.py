@@ -66,9 +66,18 @@ def print_json(value: Any) -> None:
 
 def stderr() -> Console:
     """The console for messages about the work. At a terminal lines are wrapped between words, elsewhere not at all."""
-    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    console = _News(stderr=True, markup=False, emoji=False, highlight=False)
     console.soft_wrap = not console.is_terminal
     return console
+
+
+class _News(Console):
+    """A console whose lines stand above a progress bar. They would begin behind it otherwise."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        drawing = sys.modules.get("palmette.progress")  # there is no bar before it is imported
+        with drawing.Bar.external_write_mode(sys.stderr) if drawing else contextlib.nullcontext():
+            super().print(*objects, **options)
 
 
 @dataclass(frozen=True, slots=True)

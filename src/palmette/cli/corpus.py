@@ -154,8 +154,10 @@ def eval_texts(
     from palmette.cli.console import print_json, stdout
     from palmette.cli.tables import TextTable
     from palmette.corpus.sources import check_once, open_source
+    from palmette.inference.names import resolve_model
     from palmette.startup import quick_imports
 
+    resolve_model(model)
     opened = [open_source(name, columns={"text": column}) for name in sources]
     check_once(opened)
     with quick_imports(freeze=True):

@@ -150,12 +150,16 @@ def eval_retention(
     """
     from palmette import run
     from palmette.cli.console import stderr, stdout
-    from palmette.evaluate.retention.measure import Settings
-    from palmette.evaluate.retention.run import PLOT, RESULT, retention_of_model
-    from palmette.pages.plots import plot_retention
+    from palmette.inference.names import resolve_model
+    from palmette.startup import quick_imports
 
     if out is not None:
         run.check_absent(out)
+    resolve_model(model)
+    with quick_imports(freeze=True):
+        from palmette.evaluate.retention.measure import Settings
+        from palmette.evaluate.retention.run import PLOT, RESULT, retention_of_model
+        from palmette.pages.plots import plot_retention
     settings = Settings(max_new_tokens=max_new_tokens)
     result, record = retention_of_model(model, settings, base=base, attention=attention, dtype=dtype)
     stdout().print(_retention_table(result))
@@ -237,12 +241,17 @@ def eval_divergence(
     from palmette import run
     from palmette.cli.console import Figure, figures_table, stderr, stdout
     from palmette.data.source import read_source
-    from palmette.evaluate.divergence.measure import DivergenceSettings, measure_divergence
-    from palmette.evaluate.record import HELD_OUT_SPLIT
-    from palmette.tasks.rewards import parse_weights
+    from palmette.inference.names import resolve_model
+    from palmette.startup import quick_imports
 
     if out is not None:
         run.check_absent(out)
+    for name in (model, reference):
+        resolve_model(name)
+    with quick_imports(freeze=True):
+        from palmette.evaluate.divergence.measure import DivergenceSettings, measure_divergence
+        from palmette.evaluate.record import HELD_OUT_SPLIT
+        from palmette.tasks.rewards import parse_weights
     settings = DivergenceSettings(samples, max_new_tokens, seed, tokens_per_batch, parse_weights(reward))
     source = read_source(data, default_split=HELD_OUT_SPLIT, limit_documents=limit)
     found = measure_divergence(model, reference, source, settings)

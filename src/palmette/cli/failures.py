@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from palmette.cli.waiting import note_of_loading
 from palmette.errors import AnotherFailed, PalmetteError, reason_of
 
 MISTAKE, BROKEN_PIPE, INTERRUPTED = 2, 1, 130  # exit codes
@@ -44,10 +45,11 @@ def run_command(command: Callable[[], object]) -> int:
         The exit code: 0, the command's own, 2 for a mistake or a failure of the system, 1 where the reader of standard
         output is gone, 130 after Ctrl-C.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and _may_fail(sys.stdout):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = _exit_code(command)
+        with note_of_loading():
+            code = _exit_code(command)
         if sys.stdout is not None:
             sys.stdout.flush()  # at the latest here, so that a full disk is not passed over
         return code
@@ -66,6 +68,11 @@ def run_command(command: Callable[[], object]) -> int:
         if line is None:
             raise
         return _end(line, MISTAKE)
+
+
+def _may_fail(stream: io.TextIOWrapper) -> bool:
+    """Whether a character can stop what is written. In the C locale only bytes that are no text pass (PEP 383)."""
+    return stream.errors == "strict" or (stream.errors == "surrogateescape" and stream.encoding.lower() != "utf-8")
 
 
 def failure_line(error: Exception) -> str | None:

@@ -18,6 +18,7 @@ def read_line() -> str:
         EOFError: the input has ended.
     """
     if sys.stdout.isatty():
+        print(end="")  # the prompt takes the place of a note that the command is loading
         return input(PROMPT)
     # `input` would write the prompt to standard output, among the answers.
     print(PROMPT, end="", file=sys.stderr, flush=True)

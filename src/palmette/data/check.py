@@ -197,7 +197,7 @@ def _questions(source: str) -> Report:
     num_rationales = sum(question.rationale is not None for question in questions)
     facts = [
         ("documents", f"{len(documents)}{_lengths([document.text for document in documents])}"),
-        ("questions", f"{len(questions)}, of which {len(questions) - len(answers)} have no answer"),
+        ("questions", f"{len(questions)}, {len(questions) - len(answers)} of them without an answer"),
         ("answers", f"{len(answers)}{_lengths(answers)}"),
     ]
     if num_rationales:
@@ -306,7 +306,10 @@ def _texts(source: str, rows: Sequence[dict[str, Any] | DataError]) -> Report:
 def _lengths(texts: Sequence[str]) -> str:
     """How long texts are, in words: the median and the longest."""
     words = [len(text.split()) for text in texts]
-    return f", {statistics.median(words):.0f} words at the median, {max(words)} at most" if words else ""
+    if not words:
+        return ""
+    median = f"{statistics.median(words):.0f}"
+    return f", {median} word{'' if median == '1' else 's'} at the median, {max(words)} at most"
 
 
 def _grouped(errors: Iterable[DataError]) -> tuple[Problems, ...]:

@@ -237,8 +237,9 @@ def _place(text: str, context: str, where: str, *, first: bool) -> Answer:
         places = find_places(text, context, whole=True)[:1]
     if len(places) != 1:
         way_out = "Copy the answer from the document, letter by letter."
+        what = f"{where}: the answer {short(text)}"
         raise DataError(
-            f"{where}: the answer {short(text)} stands {len(places)} times in the context",
+            f"{what} stands {len(places)} times in the context" if places else f"{what} does not stand in the context",
             "Give it as {'text': ..., 'answer_start': ...}." if places or not first else way_out,
         )
     start, end = places[0]

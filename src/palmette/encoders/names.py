@@ -12,7 +12,9 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from palmette import run
+from palmette.errors import ModelError
 from palmette.files import expand
+from palmette.inference.nearby import is_local, suggestion
 
 # Short names, their hub ids, and packages that carry the same files. The packages are never imported.
 SHORT_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
@@ -27,10 +29,13 @@ def find_encoder(name: str) -> str:
 
     Raises:
         RunError: it is a run that is not finished.
+        ModelError: it is the name of a run, and nothing is there.
     """
     path = expand(name)
     if path.is_dir():
         return str(run.trained_folder(path) if run.is_run(path) else path)
+    if is_local(name):
+        raise ModelError(f"there is no encoder {name!r}", suggestion(name, way_out(name)))
     name = SHORT_NAMES.get(name, name)
     package, inner = PACKAGES.get(name, ("", ""))
     spec = importlib.util.find_spec(package) if package else None

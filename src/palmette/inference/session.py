@@ -13,11 +13,13 @@ from palmette.decode.long_document import FirstLook, LongDocument, Watch
 from palmette.decode.prediction import Prediction
 from palmette.inference.answerer import Answerer, asked_document
 from palmette.inference.window_store import window_store
+from palmette.inference.wording import FIRM
 from palmette.progress import progress
 
 # Makes a progress bar from a total, a word for the job and the name of a unit, as `palmette.progress.progress` does.
 Bar = Callable[[int, str, str], Any]
 _WORTH_A_BAR = 2  # windows
+_LEAST_NEAR = 0.05  # the probability from which on a passage is found for an absence that is not firm
 
 
 class Session:
@@ -60,6 +62,9 @@ class Session:
     def ask(self, questions: Sequence[str]) -> tuple[Prediction, ...]:
         """Answer questions about the document, in their order.
 
+        An absence is often proved before any passage is scored. If it is not firm, the passages that come nearest are
+        scored too, since a reader will ask for them.
+
         Interrupted by Ctrl-C, it stops after the part that is being read. What was read stays, and the session can be
         asked again.
 
@@ -68,9 +73,12 @@ class Session:
             PackingError: a question is too long.
         """
         asked = asked_document(self._text, questions, self._name).questions
+        decide = self._decoder.decision.decide
         with self._bar() as watch:
             found = self._document.posteriors(asked, watch)
-        predictions = tuple(self._decoder.decision.decide(found[question.id]) for question in asked)
+            bare = [one for one in asked if _is_bare(decide(found[one.id]))]
+            found |= self._document.posteriors(bare, least={one.id: _LEAST_NEAR for one in bare}) if bare else {}
+        predictions = tuple(decide(found[question.id]) for question in asked)
         self.unread = unread_note(predictions)
         return predictions
 
@@ -96,6 +104,12 @@ class Session:
         finally:
             for bar in bars:
                 bar.close()
+
+
+def _is_bare(prediction: Prediction) -> bool:
+    """Whether a document is said not to answer, not firmly, and without any passage that comes near."""
+    probability = prediction.no_answer_probability
+    return prediction.refusal == "absent" and not prediction.candidates and (probability or 0.0) < FIRM
 
 
 def reading_bar(total: int, what: str, unit: str) -> Any:

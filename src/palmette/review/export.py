@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,15 +23,26 @@ from palmette.review.store import Audit, Store
 from palmette.tasks.extractive_qa import qa_messages
 from palmette.tasks.qa_prompt import ABSTAIN, QaPrompt
 
+Row = dict[str, Any]
+Complete = Callable[[Span | None], str]
 REASONS = {
     "unjudged": "nobody has judged it",
     "skipped": "everybody who saw it skipped it",
     "conflict": "people disagree, and nobody has decided",
     "audit": "it, or another question about its document, is in the audit set",
     "only rejected": "nobody said what is right, so it is only in the labels",
+    "like the audit set": "its document is like one of the audit set",
 }
-Row = dict[str, Any]
-Complete = Callable[[Span | None], str]
+
+
+def left_out_lines(left_out: Mapping[str, int]) -> Iterator[str]:
+    """What is said of questions that are left out, by reason.
+
+    >>> list(left_out_lines({"conflict": 1}))
+    ['  left out: 1 conflict (people disagree, and nobody has decided)']
+    """
+    for reason, number in left_out.items():
+        yield f"  left out: {number} {reason} ({REASONS[reason]})"
 
 
 @dataclass(frozen=True)

@@ -96,8 +96,7 @@ def to_show(prediction: Prediction, chosen: Chosen) -> Shown:
     """What a person sees of a prediction, and why the queue chose the question."""
     place = chosen.place
     return Shown(
-        _suggested(prediction),
-        prediction.probability,
+        *_suggested(prediction),
         prediction.no_answer_probability,
         prediction.candidates[:NUM_CANDIDATES],
         place.strategy,
@@ -107,8 +106,14 @@ def to_show(prediction: Prediction, chosen: Chosen) -> Shown:
     )
 
 
-def _suggested(prediction: Prediction) -> Span | None:
-    """The answer that a prediction gives, as a span. None for a refusal."""
-    if not prediction.text or prediction.start is None or prediction.end is None:
-        return None
-    return Span(prediction.text, prediction.start, prediction.end)
+def _suggested(prediction: Prediction) -> tuple[Span | None, float | None]:
+    """The answer that a person judges, with its probability. None for "not in the document".
+
+    It is what the prediction says. Where the model is unsure, it is the likeliest of the candidates and no answer.
+    """
+    if prediction.text and prediction.start is not None and prediction.end is not None:
+        return Span(prediction.text, prediction.start, prediction.end), prediction.probability
+    best = prediction.candidates[0] if prediction.candidates and prediction.refusal == "unsure" else None
+    if best is not None and best.probability > (prediction.no_answer_probability or 0.0):
+        return Span(best.text, best.start, best.end), best.probability
+    return None, prediction.probability

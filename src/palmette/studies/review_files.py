@@ -17,7 +17,7 @@ from palmette.inference.task import recipe_prompt
 from palmette.numbers import count
 from palmette.progress import Say
 from palmette.review.events import Span, Verdict
-from palmette.review.export import REASONS, Export, dump_json_lines, export_store
+from palmette.review.export import Export, dump_json_lines, export_store, left_out_lines
 from palmette.review.formats import argilla, doccano, label_studio, native
 from palmette.review.formats.annotated import Annotated, Annotation, annotated, import_annotated
 from palmette.review.state import fold
@@ -74,8 +74,8 @@ def export_review(store: str | Path, model: str, form: Format, out: Path, say: S
         recipe = resolve_model(model, finished=False).recipe
         exported = export_store(opened, state, recipe_prompt(recipe or Recipe(output="")))
     text, number = _learned(exported, form, out)
-    for reason, left_out in exported.left_out.items():
-        say(f"  left out: {left_out} {reason} ({REASONS[reason]})")
+    for line in left_out_lines(exported.left_out):
+        say(line)
     if not number:
         raise DataError(f"the verdicts give no {form}", "Judge more questions with palmette review.")
     run.write_text(out, text)

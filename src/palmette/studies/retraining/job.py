@@ -30,6 +30,7 @@ from palmette.pages.retraining import RetrainingPage, write_retraining
 from palmette.pages.training.pictures import draw_run
 from palmette.progress import Say
 from palmette.review.effort import smallest_gain, standard_error, verdicts_needed
+from palmette.review.export import left_out_lines
 from palmette.review.store import Store
 from palmette.studies.retraining.material import MATERIAL, Material, make_material, read_material
 from palmette.studies.retraining.newest import NUMBERED
@@ -135,8 +136,8 @@ def _material(
     about = material.about
     asked = count(about["questions"], "question")
     say(f"{asked} with a right answer, {count(about['pairs'], 'pair')}, from {count(about['verdicts'], 'verdict')}")
-    for reason, number in about["left_out"].items():
-        say(f"  left out: {number} {reason}")
+    for line in left_out_lines(about["left_out"]):
+        say(line)
     if about["replayed"]:
         say(f"learned again, against forgetting: {count(about['replayed'], 'document')} of the old run's own data")
     return material

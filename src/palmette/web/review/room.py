@@ -17,7 +17,7 @@ from pydantic import Field
 
 from palmette.decode.spans import words
 from palmette.review.desk import Desk
-from palmette.review.events import Shown, Span, Verdict, VerdictKind
+from palmette.review.events import Span, Verdict, VerdictKind
 from palmette.review.keys import Judged
 from palmette.review.showing import Asked
 from palmette.review.state import Judgement
@@ -207,7 +207,7 @@ def _question(desk: Desk, asked: Asked) -> dict[str, Any]:
         "question": asked.question.text,
         "document": asked.document,
         "blind": hidden,
-        "why": _why(shown),
+        "why": _reason(shown.strategy),
         "max_words": desk.run.max_words,
         "suggestion": None if hidden or shown.span is None else _place(shown.span),
         "probability": None if hidden else shown.probability,
@@ -239,7 +239,7 @@ def _conflict(desk: Desk, name: str, judged: Mapping[str, Judgement]) -> dict[st
         "question": question.text,
         "document": document,
         "blind": True,  # what the model said is of no matter here
-        "why": {"reason": "conflict"},
+        "why": "conflict",
         "max_words": desk.run.max_words,
         "suggestion": None,
         "probability": None,
@@ -255,11 +255,6 @@ _REASONS = ("uncertain", "margin", "disagreement", "diverse", "overlap")
 
 def _reason(strategy: str) -> str:
     return strategy if strategy in _REASONS else "random"
-
-
-def _why(shown: Shown) -> dict[str, Any]:
-    """Why a question is asked. The score is in nats, but for "margin"."""
-    return {"reason": _reason(shown.strategy), "score": shown.score, "margin": 1.0 - shown.score}
 
 
 def _place(span: Any) -> dict[str, Any]:

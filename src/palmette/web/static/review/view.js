@@ -114,9 +114,8 @@ function duration(minutes) {
 
 // Why a question is asked.
 function whyText({ why, blind }) {
-  const { reason, score = 0, margin = 0 } = why;
-  const known = text(`why_${reason}`, { score: rounded(score, 2), margin: rounded(margin, 2) });
-  return blind && reason !== "conflict" ? `${known} ${text("why_blind")}` : known;
+  const known = text(`why_${why}`);
+  return blind && why !== "conflict" ? `${known} ${text("why_blind")}` : known;
 }
 
 function showQuestion() {
