@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="run only the commands that match this regular expression")
     parser.add_argument("--show", action="store_true", help="print what every command printed, not only failed ones")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background hands on that it is ignored
     found = steps(options.page.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as name:
         folder = options.folder or Path(name)

@@ -19,7 +19,7 @@ from palmette.config.recipes import Recipe
 from palmette.errors import PalmetteError, RunError
 from palmette.lock import locked
 from palmette.train.run import resume, train
-from palmette.train.steps.callbacks import TrainingInterrupted
+from palmette.train.steps.callbacks import SaveOnInterrupt, TrainingInterrupted
 from palmette.train.steps.checkpoints import checkpoints, latest_checkpoint, missing_files
 from tests.support.recipes import sft_recipe
 from tests.support.runs import adapter, assert_same, log, on_step, quiet
@@ -109,6 +109,18 @@ def test_only_one_process_trains_a_run(finished: Path, stopped: Path, tiny_folde
     resume(stopped, quiet)
     assert [line["step"] for line in log(stopped)] == [1, 2, 3, 4]
     assert_same(adapter(finished), adapter(stopped))
+
+
+def test_the_first_signal_is_answered_with_a_line_and_a_second_ctrl_c_stops_at_once() -> None:
+    said: list[str] = []
+    stop = SaveOnInterrupt()
+    with stop.listening(said.append):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert said == ["stopping after this step, with a checkpoint. A further Ctrl-C stops at once, without one"]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert stop.number == signal.SIGTERM
 
 
 def test_a_run_is_held_while_it_trains(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

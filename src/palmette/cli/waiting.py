@@ -33,7 +33,7 @@ def note_of_loading(after: float = _AFTER) -> Iterator[None]:
         yield
         return
     note = _Note(stderr, after)
-    sys.stdout, sys.stderr = _Output(stdout, note), _News(stderr, note)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = _Output(stdout, note), _News(stderr, note)
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -165,7 +165,7 @@ class SaveOnInterrupt(TrainerCallback):  # type: ignore[misc]
         Python lets only the main thread handle signals. In another thread they keep their effect.
 
         Args:
-            say: called with a line of news if this is another thread.
+            say: called with a line of news after the first signal, or if this is another thread.
         """
         if threading.current_thread() is not threading.main_thread():
             say("training in a thread: Ctrl-C and SIGTERM save no checkpoint, so the latest one counts")
@@ -173,9 +173,11 @@ class SaveOnInterrupt(TrainerCallback):  # type: ignore[misc]
             return
 
         def note(number: int, _frame: FrameType | None) -> None:
-            if self.number is None:
-                self.number = number
+            first, self.number = self.number is None, self.number or number
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            if first:
+                with suppress(RuntimeError):  # the signal came while a line was being written
+                    say("stopping after this step, with a checkpoint. A further Ctrl-C stops at once, without one")
 
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
