@@ -285,6 +285,7 @@ def main() -> None:
     parser.add_argument("--folder", action="append", type=Path, required=True, help="where documents lie, repeatable")
     parser.add_argument("--read-all", action="store_true", help="read all of each document, where the release can skip")
     parser.add_argument("--no-calibration", action="store_true", help="leave the calibration of the run out")
+    parser.add_argument("--cost-wrong", type=float, help="what a wrong answer costs, where the release can be told")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every answer to this file")
     parser.add_argument("--show", type=Path, metavar="FILE", help="print the table of answers written before")
     arguments = parser.parse_args()
@@ -294,7 +295,8 @@ def main() -> None:
         return
     start = time.perf_counter()
     try:
-        reader = palmette.load(arguments.model, calibrated=not arguments.no_calibration)
+        cost = {} if arguments.cost_wrong is None else {"cost_wrong": arguments.cost_wrong}
+        reader = palmette.load(arguments.model, calibrated=not arguments.no_calibration, **cost)
     except PalmetteError as error:
         sys.exit(str(error))
     loading = time.perf_counter() - start

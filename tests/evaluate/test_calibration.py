@@ -132,6 +132,34 @@ def test_costs_are_counted_before_and_after() -> None:
         fit(cases, data(cases), FOR, cost_wrong=0.5)
 
 
+def test_a_calibration_decides_at_other_costs_too(tmp_path: Path) -> None:
+    """With one span its probability orders the answers. From the surest on, answering costs, beside refusing:
+
+    at a cost of 1 in sum -1, 0, -1, -2, -3, so all five that are likelier than absence are given, and at a cost of 5
+    in sum -1, 4, 3, 2, 1, so the first is given alone.
+    """
+    cases = surest_first((0.9, True), (0.8, False), (0.7, True), (0.65, True), (0.6, True), (0.4, True))
+    made = fit(cases, data(cases), FOR, cost_wrong=4.0)
+    assert [one.costs.wrong for one in made.at_costs] == [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 10.0]
+    made.write(tmp_path)
+    read = Calibration.read(tmp_path)
+    assert read == made == read.at_cost(4.0)
+
+    def given(cost: float) -> int:
+        decision = read.at_cost(cost).decision
+        assert decision.cost_wrong == cost
+        return sum(bool(decision.decide(one.posterior).text) for one in cases)
+
+    assert (given(1.0), given(5.0)) == (5, 1)
+    # At 1: one wrong answer, and one refused that has an answer. At 5: four refused.
+    assert read.at_cost(1.0).costs == Costs(1.0, pytest.approx(2 / 6), pytest.approx(2 / 6), pytest.approx(5 / 6))
+    assert read.at_cost(5.0).costs == Costs(5.0, pytest.approx(6 / 6), pytest.approx(4 / 6), pytest.approx(5 / 6))
+    with pytest.raises(RunError, match=r"no rule for a cost of 7.*1, 1\.5, 2, 3, 4, 5, 10, or calibrate with --cost"):
+        read.at_cost(7.0)
+    with pytest.raises(RunError, match=r"no rule for a cost of 2.*Calibrate again"):
+        replace(read, at_costs=()).at_cost(2.0)
+
+
 def test_on_simulated_questions_the_fit_comes_near_the_least_cost() -> None:
     """A reader whose log odds are twice too large, so that no rule for exact probabilities fits it.
 

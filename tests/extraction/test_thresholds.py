@@ -99,8 +99,10 @@ def test_the_command_fits_thresholds_first(
     (tmp_path / "ferry.yaml").write_text("fields:\n  time: When does the ferry leave?\n  who: Who built it?\n")
     (tmp_path / "a.txt").write_text("The ferry leaves at 7:40 from pier 3.")
     words = ["extract", tmp_path / "ferry.yaml", tmp_path / "a.txt", "--out", tmp_path / "t.csv", "--model", sft_run]
+    assert palmette(monkeypatch, *words, "--target-error", "0.1") == 2
+    assert "--target-error needs --labelled" in capsys.readouterr().err
     assert palmette(monkeypatch, *words, "--cost-wrong", "3") == 2
-    assert "--cost-wrong needs --labelled" in capsys.readouterr().err
+    assert "a cost of 3 for a wrong answer was given, and no calibration of" in capsys.readouterr().err
     words += ["--labelled", labelled(tmp_path, 8)]
     assert palmette(monkeypatch, *words, "--cost-wrong", "3", "--target-error", "0.1") == 2
     assert "give --target-error or --cost-wrong" in capsys.readouterr().err

@@ -106,7 +106,9 @@ def ask(
         from palmette.inference.asking import open_session
     decoder = answering.decoder
     calibrated = answering.calibration and decoder == "span"
-    answerer = open_answerer(source, attention=answering.attention, calibrated=calibrated)
+    answerer = open_answerer(
+        source, attention=answering.attention, calibrated=calibrated, cost_wrong=answering.cost_wrong
+    )
     effort = answerer.effort(answering.max_words, answering.inside_words)
     session = open_session(answerer, opened.text, opened.name, decoder=decoder, effort=effort, read_all=read_all)
     record = answerer.calibration

@@ -92,6 +92,7 @@ def eval_squad(
         attention=answering.attention,
         decoder=answering.decoder,
         calibrated=answering.calibration,
+        cost_wrong=answering.cost_wrong,
         max_words=answering.max_words,
         inside_words=answering.inside_words,
         batch_size=batch_size,

@@ -89,7 +89,9 @@ def read_tested(
     cost_wrong: Annotated[
         float | None,
         typer.Option(
-            help="With --labelled, what a wrong value costs, if leaving out one that is there costs 1. By default 2."
+            metavar="C",
+            help="What a wrong value costs, if leaving out one that is there costs 1. With --labelled any number from 1 "
+            "on, by default 2. Without, 1, 1.5, 2, 3, 5 or 10, by default as the run was calibrated.",
         ),
     ] = None,
     target_error: Annotated[
@@ -101,8 +103,8 @@ def read_tested(
     confidence: Annotated[float, typer.Option(help="Confidence level of the guarantee.")] = 0.95,
 ) -> Tested:
     """What the options of a command say about labelled fields."""
-    if labelled is None and (target_error is not None or cost_wrong is not None):
-        raise typer.BadParameter(f"{'--cost-wrong' if target_error is None else '--target-error'} needs --labelled")
+    if labelled is None and target_error is not None:
+        raise typer.BadParameter("--target-error needs --labelled")
     if target_error is not None and cost_wrong is not None:
         raise typer.BadParameter("give --target-error or --cost-wrong: a guarantee depends on no cost")
     return Tested(labelled, target_error, confidence, cost_wrong)
@@ -110,7 +112,7 @@ def read_tested(
 
 @expanded("cluster", read_cluster)
 @expanded("tested", read_tested)
-@expanded("answering", read_answering, without=("decoder",))
+@expanded("answering", read_answering, without=("decoder", "cost_wrong"))
 def extract(
     *,
     schema: Annotated[
@@ -233,15 +235,23 @@ def _lines(
         from palmette.inference.answerer import open_answerer
         from palmette.inference.cluster import Reading
     lines, fitted = lines_of(out), None
+    cost_wrong = None if labels is not None else tested.cost_wrong  # with labels, thresholds are fitted to it
     check_job(schema, names, out)
     if cluster.address is None or labels is not None:
-        answerer = open_answerer(opened, attention=answering.attention, calibrated=answering.calibration)
+        answerer = open_answerer(
+            opened, attention=answering.attention, calibrated=answering.calibration, cost_wrong=cost_wrong
+        )
         effort = answerer.effort(answering.max_words, answering.inside_words)
         fitted = _fitted(answerer, effort, schema, labels, tested)
         if cluster.address is None:
             return lines, extract_files(answerer, schema, names, lines, effort=effort, fitted=fitted), fitted
     reading = Reading(
-        opened.name, answering.attention, answering.calibration, answering.max_words, answering.inside_words
+        opened.name,
+        answering.attention,
+        answering.calibration,
+        answering.max_words,
+        answering.inside_words,
+        cost_wrong=cost_wrong,
     )
     done = extract_on_cluster(
         reading, schema, names, lines, address=cluster.address, workers=cluster.workers, fitted=fitted

@@ -90,6 +90,15 @@ CalibrationOption = Annotated[
     bool,
     typer.Option("--calibration/--no-calibration", help="Decide as the run was calibrated, if it was calibrated."),
 ]
+CostWrongOption = Annotated[
+    float | None,
+    typer.Option(
+        "--cost-wrong",
+        metavar="C",
+        help="What a wrong answer costs, if refusing a question that has an answer costs 1: 1, 1.5, 2, 3, 5 or 10. "
+        "With 1 a calibrated run answers most often. By default as it was calibrated.",
+    ),
+]
 MaxWordsOption = Annotated[
     int | None,
     typer.Option(
@@ -130,6 +139,7 @@ class Answering:
     max_words: int | None = None
     inside_words: bool | None = None
     attention: Attention | None = None
+    cost_wrong: float | None = None
 
 
 def read_answering(
@@ -139,9 +149,10 @@ def read_answering(
     max_words: MaxWordsOption = None,
     inside_words: InsideWordsOption = None,
     attention: AttentionOption = None,
+    cost_wrong: CostWrongOption = None,
 ) -> Answering:
     """What the options of a command say about how it answers. They are listed only in this signature."""
-    return Answering(decoder, calibration, max_words, inside_words, attention)
+    return Answering(decoder, calibration, max_words, inside_words, attention, cost_wrong)
 
 
 def expanded(

@@ -115,7 +115,12 @@ def predict(
     if cluster.address is not None:
         tally = _on_cluster(cluster, cluster.address, opened.name, answering, source, out)
     else:
-        answerer = open_answerer(opened, attention=answering.attention, calibrated=answering.calibration)
+        answerer = open_answerer(
+            opened,
+            attention=answering.attention,
+            calibrated=answering.calibration,
+            cost_wrong=answering.cost_wrong,
+        )
         tally = predict_file(answerer, source, out, max_words=answering.max_words, inside_words=answering.inside_words)
     _say(tally, out, opened.trained if answering.calibration else None)
     if tally.interrupted:
@@ -138,7 +143,14 @@ def _say(tally: Tally, out: Path, calibrated: Path | None) -> None:
 def _on_cluster(cluster: Cluster, address: str, model: str, answering: Answering, source: Input, out: Path) -> Tally:
     from palmette.inference.cluster import Reading, predict_on_cluster
 
-    reading = Reading(model, answering.attention, answering.calibration, answering.max_words, answering.inside_words)
+    reading = Reading(
+        model,
+        answering.attention,
+        answering.calibration,
+        answering.max_words,
+        answering.inside_words,
+        cost_wrong=answering.cost_wrong,
+    )
     return predict_on_cluster(reading, source, out, address=address, workers=cluster.workers)
 
 

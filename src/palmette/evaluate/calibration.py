@@ -26,11 +26,12 @@ from palmette.decode.posterior import Decision, Evidence, SpanPosterior
 from palmette.errors import DataError
 from palmette.evaluate.guarantee import JudgedAnswer, check_promise, choose_threshold
 from palmette.inference.answerer import Answerer
-from palmette.inference.calibration import COST_WRONG, Calibration, Costs, check_cost, text_hash
+from palmette.inference.calibration import COST_WRONG, AtCost, Calibration, Costs, check_cost, text_hash
 from palmette.progress import progress
 from palmette.tasks.answer_match import exact_match, gold_answers, normalize_answer
 
 _LOWEST, _HIGHEST = 0.02, 50.0  # of a temperature
+COSTS = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0)  # of a wrong answer, for each of which a rule is kept
 _POWERS = (-1.0, 3.0)  # of the number of windows. 0 is the mean of their odds, and 1 is the sum
 
 
@@ -125,10 +126,11 @@ def fit(
     if target_error is not None:
         fits, tests = split(cases)
     decision = fit_odds(fits)
-    guarantee = None
+    guarantee, at_costs = None, tuple[AtCost, ...]()
     if target_error is None:
-        decision = replace(decision, cost_wrong=cost_wrong)
-        decision = replace(decision, min_worth=fit_min_worth(fits, decision))
+        at_costs = tuple(fit_cost(cases, decision, cost) for cost in sorted({*COSTS, cost_wrong}))
+        (own,) = (one for one in at_costs if one.costs.wrong == cost_wrong)
+        decision = replace(decision, cost_wrong=cost_wrong, min_worth=own.min_worth)
     else:
         chooses, testing = ([judged for case in half if (judged := judge(case, decision))] for half in (fits, tests))
         guarantee = choose_threshold(chooses, testing, target_error, confidence)
@@ -143,12 +145,25 @@ def fit(
         fitted_for=fitted_for,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         max_windows=max(case.posterior.num_windows for case in cases),
-        costs=Costs(
-            cost_wrong,
-            before=mean_cost(cases, Decision(), cost_wrong),
-            after=mean_cost(cases, decision, cost_wrong),
-            refusing=sum(case.cost("", cost_wrong) for case in cases) / len(cases),
-        ),
+        costs=costs_of(cases, decision, cost_wrong),
+        at_costs=at_costs,
+    )
+
+
+def fit_cost(cases: Sequence[Case], decision: Decision, cost_wrong: float) -> AtCost:
+    """The rule for a cost of a wrong answer, with the temperature and the `window_power` of a decision."""
+    decision = replace(decision, cost_wrong=cost_wrong)
+    decision = replace(decision, min_worth=fit_min_worth(cases, decision))
+    return AtCost(decision.min_worth, costs_of(cases, decision, cost_wrong))
+
+
+def costs_of(cases: Sequence[Case], decision: Decision, cost_wrong: float) -> Costs:
+    """What a decision costs on these questions, beside the most probable outcome and refusing all of them."""
+    return Costs(
+        cost_wrong,
+        before=mean_cost(cases, Decision(), cost_wrong),
+        after=mean_cost(cases, decision, cost_wrong),
+        refusing=sum(case.cost("", cost_wrong) for case in cases) / len(cases),
     )
 
 

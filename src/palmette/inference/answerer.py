@@ -231,40 +231,56 @@ def asked_document(text: str, questions: Sequence[str], name: str) -> Document:
     return document
 
 
-def load_answerer(name: ModelName, *, attention: AttentionChoice | None = None, calibrated: bool = True) -> Answerer:
+def load_answerer(
+    name: ModelName,
+    *,
+    attention: AttentionChoice | None = None,
+    calibrated: bool = True,
+    cost_wrong: float | None = None,
+) -> Answerer:
     """Load a model that answers questions.
 
     Args:
         name: a run folder, a model folder, a GGUF file, or a hub id.
         attention: the attention backend, "auto", "flex", "sdpa" or "eager". The run's own, or "auto", if None.
         calibrated: whether to use the run's calibration, if it has one.
+        cost_wrong: what a wrong answer costs, if refusing a question that has an answer costs 1. The higher it is, the
+            more questions are refused. As calibrated if None.
 
     Raises:
-        RunError: the run is not finished, is a reward model, or has a calibration that cannot be read.
+        RunError: the run is not finished, is a reward model, has a calibration that cannot be read, or none that suits
+            the cost.
         ModelError: the model is missing, is a run whose base model has changed, or cannot honour the attention mask
             of a tree.
     """
     with quick_imports():  # loading a model imports its class, and makes as little garbage as an import
-        return open_answerer(resolve_answerer(name), attention=attention, calibrated=calibrated)
+        return open_answerer(
+            resolve_answerer(name), attention=attention, calibrated=calibrated, cost_wrong=cost_wrong
+        )
 
 
 def open_answerer(
-    source: ModelSource, *, attention: AttentionChoice | None = None, calibrated: bool = True
+    source: ModelSource,
+    *,
+    attention: AttentionChoice | None = None,
+    calibrated: bool = True,
+    cost_wrong: float | None = None,
 ) -> Answerer:
     """Load a model whose name `resolve_answerer` has checked. Arguments and errors are those of `load_answerer`."""
-    return answerer_with(load_merged(source, attention=attention), source, calibrated=calibrated)
+    calibration = _calibration(source, calibrated=calibrated, cost_wrong=cost_wrong)
+    return answerer_with(load_merged(source, attention=attention), source, calibration)
 
 
-def answerer_with(loaded: LoadedModel, source: ModelSource, *, calibrated: bool = True) -> Answerer:
+def answerer_with(loaded: LoadedModel, source: ModelSource, calibration: Calibration | None = None) -> Answerer:
     """An answerer of a model that was loaded for it.
 
     Args:
         loaded: the model, with its adapter merged.
         source: what its name stands for.
-        calibrated: whether to use the run's calibration, if it has one.
+        calibration: how it decides. By the most probable outcome if None.
 
     Raises:
-        RunError: the run lacks a file, or has a calibration that cannot be read.
+        RunError: the run lacks a file.
         ModelError: the model cannot honour the attention mask of a tree.
     """
     check_model(loaded.model, training=False, weights=loaded.content)
@@ -275,9 +291,21 @@ def answerer_with(loaded: LoadedModel, source: ModelSource, *, calibrated: bool 
     rows = pause_of(loaded.model)
     if (0 if rows is None else len(rows)) < len(set(task.reasoning.pause_tokens)):
         raise RunError(f"{trained} holds no {PAUSE_WEIGHTS} for its pause tokens", "Copy the whole folder of the run.")
-    calibration = calibration_of(trained) if calibrated else None
     base = None
     if source.adapter is not None:
         commit = getattr(loaded.model.config, "_commit_hash", None) or source.section.revision
         base = fingerprint_hash(base_fingerprint(locate(source.section.name), commit))
     return Answerer(loaded, task, weights_hash(str(trained)), calibration, source, base)
+
+
+def _calibration(source: ModelSource, *, calibrated: bool, cost_wrong: float | None) -> Calibration | None:
+    """The calibration to decide by, for a cost. Errors are those of `load_answerer`."""
+    found = calibration_of(source.trained) if calibrated else None
+    if cost_wrong is None:
+        return found
+    if found is None:
+        raise RunError(
+            f"a cost of {cost_wrong:g} for a wrong answer was given, and no calibration of {source.name} is in use",
+            "Leave the cost out, or calibrate with palmette calibrate.",
+        )
+    return found.at_cost(cost_wrong)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Calibration:
         created: time of the calibration, in UTC.
         max_windows: the most windows of a document among them. None in a file of a version that did not count them.
         costs: what decisions cost before and after. None in a file of a version that did not count them.
+        at_costs: the rule for other costs of a wrong answer, the lowest first. Empty with a guarantee, and in a file of
+            a version that fitted one cost.
     """
 
     decision: Decision
@@ -46,6 +48,7 @@ class Calibration:
     created: str
     max_windows: int | None = None
     costs: Costs | None = None
+    at_costs: tuple[AtCost, ...] = ()
 
     def write(self, folder: Path) -> None:
         """Write `calibration.json` beside the weights."""
@@ -63,8 +66,10 @@ class Calibration:
             value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             guarantee = Guarantee(**value.pop("guarantee")) if value["guarantee"] else value.pop("guarantee")
             costs = Costs(**found) if (found := value.pop("costs", None)) else None
+            at_costs = tuple(AtCost(one["min_worth"], Costs(**one["costs"])) for one in value.pop("at_costs", ()))
             documents, decision = tuple(value.pop("documents")), Decision(**value.pop("decision"))
-            made = cls(decision=decision, guarantee=guarantee, documents=documents, costs=costs, **value)
+            known = {"guarantee": guarantee, "documents": documents, "costs": costs, "at_costs": at_costs}
+            made = cls(decision=decision, **known, **value)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(f"cannot read {path}: {reason_of(error)}", _AGAIN) from error
         # Versions that knew no costs compared a span with "?" before the temperature. Then their guarantee was tested
@@ -72,6 +77,32 @@ class Calibration:
         if guarantee and costs is None and not (decision.min_confidence >= 0.5 and decision.temperature >= 1.0):
             raise RunError(f"{path}: an earlier version tested its guarantee by another rule of answering", _AGAIN)
         return made
+
+    def at_cost(self, cost_wrong: float) -> Calibration:
+        """The same calibration with the rule for another cost of a wrong answer.
+
+        Args:
+            cost_wrong: what a wrong answer costs, if refusing a question that has an answer costs 1.
+
+        Raises:
+            RunError: no rule was fitted for that cost.
+        """
+        for one in self.at_costs:
+            if one.costs.wrong == cost_wrong:
+                decision = replace(self.decision, cost_wrong=cost_wrong, min_worth=one.min_worth)
+                return replace(self, decision=decision, costs=one.costs)
+        if self.guarantee:
+            raise RunError(
+                "this calibration keeps a promise about wrong answers, which does not depend on what they cost",
+                "Leave the cost out, or calibrate without --target-error.",
+            )
+        if not self.at_costs:
+            raise RunError(f"this calibration has no rule for a cost of {cost_wrong:g}", _AGAIN)
+        fitted = ", ".join(f"{one.costs.wrong:g}" for one in self.at_costs)
+        raise RunError(
+            f"this calibration has no rule for a cost of {cost_wrong:g}",
+            f"Give one of {fitted}, or calibrate with --cost-wrong {cost_wrong:g}.",
+        )
 
     def check_fits(self, present: Mapping[str, Any]) -> None:
         """Refuse to decide by numbers that were fitted for something else.
@@ -212,6 +243,19 @@ class Costs:
     before: float
     after: float
     refusing: float
+
+
+@dataclass(frozen=True, slots=True)
+class AtCost:
+    """The rule that suits a cost of a wrong answer.
+
+    Attributes:
+        min_worth: as in `Decision`.
+        costs: the cost, and what decisions then cost on average.
+    """
+
+    min_worth: float
+    costs: Costs
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class Reading:
         max_words, inside_words: as for `predict_file`.
         opened: what answers, made from the model, and what a line says about an answer. A function of a module, since
             it is sent to the workers.
+        cost_wrong: what a wrong answer costs. As calibrated if None. See `load_answerer`.
     """
 
     model: str
@@ -61,6 +62,7 @@ class Reading:
     max_words: int | None = None
     inside_words: bool | None = None
     opened: Callable[[Answerer, Effort], tuple[Decoder, Describe]] = spans
+    cost_wrong: float | None = None
 
 
 class Worker:
@@ -91,7 +93,9 @@ class Worker:
         reading = self._reading
         if self._answerer is None:
             source = resolve_answerer(reading.model)
-            self._answerer = open_answerer(source, attention=reading.attention, calibrated=reading.calibrated)
+            self._answerer = open_answerer(
+                source, attention=reading.attention, calibrated=reading.calibrated, cost_wrong=reading.cost_wrong
+            )
             effort = self._answerer.effort(reading.max_words, reading.inside_words)
             self._decoder, self._describe = reading.opened(self._answerer, effort)
 

@@ -28,6 +28,7 @@ class AnswerSettings:
         attention: the attention backend. The run's own, or "auto", if None.
         decoder: the span decoder, or plain generation.
         calibrated: whether to use the run's calibration, if it has one. Only the span decoder has a use for it.
+        cost_wrong: what a wrong answer costs. As calibrated if None. See `load_answerer`.
         max_words: the longest answer, in words. As calibrated, or 30, if None.
         inside_words: whether answers may end inside a word. As calibrated, or not, if None.
         batch_size: prompts that beam search takes at the same time.
@@ -41,6 +42,7 @@ class AnswerSettings:
     attention: AttentionChoice | None = None
     decoder: DecoderName = "span"
     calibrated: bool = True
+    cost_wrong: float | None = None
     max_words: int | None = None
     inside_words: bool | None = None
     batch_size: int = 16
@@ -74,7 +76,9 @@ def evaluate_model(
     documents = read_source(data, default_split=HELD_OUT_SPLIT, limit_documents=settings.limit_documents)
     source = first_questions(documents, settings.limit_questions)
     calibrated = settings.calibrated and settings.decoder == "span"
-    answerer = load_answerer(model, attention=settings.attention, calibrated=calibrated)
+    answerer = load_answerer(
+        model, attention=settings.attention, calibrated=calibrated, cost_wrong=settings.cost_wrong
+    )
     effort = answerer.effort(settings.max_words, settings.inside_words)
     counted = settings.decoder == "span"
     out_of_reach = (
