@@ -254,9 +254,7 @@ def load_answerer(
             of a tree.
     """
     with quick_imports():  # loading a model imports its class, and makes as little garbage as an import
-        return open_answerer(
-            resolve_answerer(name), attention=attention, calibrated=calibrated, cost_wrong=cost_wrong
-        )
+        return open_answerer(resolve_answerer(name), attention=attention, calibrated=calibrated, cost_wrong=cost_wrong)
 
 
 def open_answerer(

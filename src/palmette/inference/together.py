@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from palmette.inference.answerer import Answerer, answerer_with, open_answerer
-from palmette.inference.calibration import calibration_of
 from palmette.inference.base import content_of, load_section
+from palmette.inference.calibration import calibration_of
 from palmette.inference.names import ModelSource
 from palmette.model.adapters import SharedWeights
 from palmette.model.attention import AttentionChoice
@@ -86,5 +86,7 @@ def _sharing(sources: Mapping[str, ModelSource], attention: AttentionChoice | No
         weights.use(name)
         called = section.name if source.recipe is not None else source.name
         own = replace(loaded, name=called, content=content_of(section, source.adapter))
-        placed[name] = Placed(answerer_with(own, source, calibration_of(source.trained)), partial(weights.use, name), shared=True)
+        placed[name] = Placed(
+            answerer_with(own, source, calibration_of(source.trained)), partial(weights.use, name), shared=True
+        )
     return placed

@@ -76,9 +76,7 @@ def evaluate_model(
     documents = read_source(data, default_split=HELD_OUT_SPLIT, limit_documents=settings.limit_documents)
     source = first_questions(documents, settings.limit_questions)
     calibrated = settings.calibrated and settings.decoder == "span"
-    answerer = load_answerer(
-        model, attention=settings.attention, calibrated=calibrated, cost_wrong=settings.cost_wrong
-    )
+    answerer = load_answerer(model, attention=settings.attention, calibrated=calibrated, cost_wrong=settings.cost_wrong)
     effort = answerer.effort(settings.max_words, settings.inside_words)
     counted = settings.decoder == "span"
     out_of_reach = (
