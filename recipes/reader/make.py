@@ -182,7 +182,8 @@ def main() -> None:
     train(HERE / "reading.yaml", args.work)
     reader = train(HERE / "refusing.yaml", args.work)
     if not (reader / run.ADAPTER / CALIBRATION).exists():
-        palmette("calibrate", "--model", reader, "--data", args.work / "data" / "calibration.json", "--joined", "60")
+        data = args.work / "data" / "calibration.json"
+        palmette("calibrate", "--model", reader, "--data", data, "--joined", "60", "--cost-wrong", "1")
     pack(reader)
 
 

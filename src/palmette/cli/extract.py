@@ -90,8 +90,8 @@ def read_tested(
         float | None,
         typer.Option(
             metavar="C",
-            help="What a wrong value costs, if leaving out one that is there costs 1. With --labelled any number from 1 "
-            "on, by default 2. Without, 1, 1.5, 2, 3, 5 or 10, by default as the run was calibrated.",
+            help="What a wrong value costs, if leaving out one that is there costs 1. With --labelled any number from "
+            "1 on, by default 2. Without, 1, 1.5, 2, 3, 5 or 10, by default as the run was calibrated.",
         ),
     ] = None,
     target_error: Annotated[

@@ -68,8 +68,7 @@ class Calibration:
             costs = Costs(**found) if (found := value.pop("costs", None)) else None
             at_costs = tuple(AtCost(one["min_worth"], Costs(**one["costs"])) for one in value.pop("at_costs", ()))
             documents, decision = tuple(value.pop("documents")), Decision(**value.pop("decision"))
-            known = {"guarantee": guarantee, "documents": documents, "costs": costs, "at_costs": at_costs}
-            made = cls(decision=decision, **known, **value)
+            made = cls(decision, guarantee, documents=documents, costs=costs, at_costs=at_costs, **value)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(f"cannot read {path}: {reason_of(error)}", _AGAIN) from error
         # Versions that knew no costs compared a span with "?" before the temperature. Then their guarantee was tested

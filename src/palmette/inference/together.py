@@ -86,7 +86,6 @@ def _sharing(sources: Mapping[str, ModelSource], attention: AttentionChoice | No
         weights.use(name)
         called = section.name if source.recipe is not None else source.name
         own = replace(loaded, name=called, content=content_of(section, source.adapter))
-        placed[name] = Placed(
-            answerer_with(own, source, calibration_of(source.trained)), partial(weights.use, name), shared=True
-        )
+        answerer = answerer_with(own, source, calibration_of(source.trained))
+        placed[name] = Placed(answerer, partial(weights.use, name), shared=True)
     return placed
