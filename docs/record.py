@@ -32,10 +32,10 @@ CONTRACT = HERE.parent / "src" / "palmette" / "data" / "examples" / "contract.tx
 COLUMNS, ROWS = 64, 200
 PROMPT = ">"
 # Three of the ten questions of the example contract, chosen to show each outcome once: an answer, a refusal that is
-# unsure, and a refusal of what the contract does not say. Of the ten, 2, 6 and 2 have these outcomes.
+# unsure, and a refusal of what the contract does not say. Of the ten, 5, 3 and 2 have these outcomes.
 QUESTIONS = (
     "What is the notice period?",
-    "How much is the monthly fee?",
+    "What is the Supplier's liability limited to?",
     "Which insurance must the Supplier have?",
 )
 ASK = "import sys; sys.argv[0] = 'palmette'; from palmette.cli.main import main; sys.exit(main())"

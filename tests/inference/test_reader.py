@@ -74,6 +74,6 @@ def test_it_reads_as_well_as_the_docs_say() -> None:
     """On the built-in questions, which it has never seen. Rounding differs among processors, so a few may differ."""
     documents = read_source("builtin:test").documents
     metrics = evaluate_squad(load_answerer(READER).decoder(), documents, what="reader").metrics
-    assert metrics["exact"] == pytest.approx(45.0, abs=4)
-    assert metrics["HasAns_exact"] == pytest.approx(10.0, abs=6)
-    assert metrics["NoAns_exact"] == pytest.approx(97.5, abs=6)
+    assert metrics["exact"] == pytest.approx(47.0, abs=4)
+    assert metrics["HasAns_exact"] == pytest.approx(30.0, abs=6)
+    assert metrics["NoAns_exact"] == pytest.approx(72.5, abs=6)
