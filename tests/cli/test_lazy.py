@@ -333,6 +333,7 @@ def test_a_commands_parameter_is_replaced_by_options() -> None:
         ("calibration", True),
         ("max_words", 7),
         ("inside_words", None),
+        ("cost_wrong", None),
         ("last", False),
     ]
     made(first="a", calibration=False, max_words=3, inside_words=None, last=True)

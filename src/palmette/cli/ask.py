@@ -104,11 +104,9 @@ def ask(
         from palmette.cli.conversation import converse
         from palmette.inference.answerer import open_answerer
         from palmette.inference.asking import open_session
-    decoder = answering.decoder
+    decoder, cost = answering.decoder, answering.cost_wrong
     calibrated = answering.calibration and decoder == "span"
-    answerer = open_answerer(
-        source, attention=answering.attention, calibrated=calibrated, cost_wrong=answering.cost_wrong
-    )
+    answerer = open_answerer(source, attention=answering.attention, calibrated=calibrated, cost_wrong=cost)
     effort = answerer.effort(answering.max_words, answering.inside_words)
     session = open_session(answerer, opened.text, opened.name, decoder=decoder, effort=effort, read_all=read_all)
     record = answerer.calibration

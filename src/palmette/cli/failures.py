@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Callable
 
-from palmette.cli.waiting import note_of_loading
 from palmette.errors import AnotherFailed, PalmetteError, reason_of
 
 MISTAKE, BROKEN_PIPE, INTERRUPTED = 2, 1, 130  # exit codes
@@ -48,7 +47,7 @@ def run_command(command: Callable[[], object]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper) and _may_fail(sys.stdout):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with note_of_loading():
+        with _note_of_loading():
             code = _exit_code(command)
         if sys.stdout is not None:
             sys.stdout.flush()  # at the latest here, so that a full disk is not passed over
@@ -130,3 +129,12 @@ def _discard_output() -> None:
         with contextlib.suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, sys.stdout.fileno())
+
+
+def _note_of_loading() -> contextlib.AbstractContextManager[None]:
+    """A note while a command loads. Nothing is imported for it where no terminal would show it."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return contextlib.nullcontext()
+    from palmette.cli.waiting import note_of_loading
+
+    return note_of_loading()
