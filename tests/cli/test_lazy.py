@@ -336,7 +336,7 @@ def test_a_commands_parameter_is_replaced_by_options() -> None:
         ("cost_wrong", None),
         ("last", False),
     ]
-    made(first="a", calibration=False, max_words=3, inside_words=None, last=True)
+    made(first="a", calibration=False, max_words=3, inside_words=None, cost_wrong=None, last=True)
     assert taken == [("a", Answering(calibration=False, max_words=3), True)]
 
 

@@ -89,10 +89,8 @@ def eval_squad(
         from palmette.studies.answering import AnswerSettings, evaluate_model
 
     settings = AnswerSettings(
-        attention=answering.attention,
+        **answering.loading,
         decoder=answering.decoder,
-        calibrated=answering.calibration,
-        cost_wrong=answering.cost_wrong,
         max_words=answering.max_words,
         inside_words=answering.inside_words,
         batch_size=batch_size,

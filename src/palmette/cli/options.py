@@ -141,6 +141,11 @@ class Answering:
     attention: Attention | None = None
     cost_wrong: float | None = None
 
+    @property
+    def loading(self) -> dict[str, Any]:
+        """What loading a model depends on: arguments of `open_answerer`."""
+        return {"attention": self.attention, "calibrated": self.calibration, "cost_wrong": self.cost_wrong}
+
 
 def read_answering(
     *,

@@ -115,12 +115,7 @@ def predict(
     if cluster.address is not None:
         tally = _on_cluster(cluster, cluster.address, opened.name, answering, source, out)
     else:
-        answerer = open_answerer(
-            opened,
-            attention=answering.attention,
-            calibrated=answering.calibration,
-            cost_wrong=answering.cost_wrong,
-        )
+        answerer = open_answerer(opened, **answering.loading)
         tally = predict_file(answerer, source, out, max_words=answering.max_words, inside_words=answering.inside_words)
     _say(tally, out, opened.trained if answering.calibration else None)
     if tally.interrupted:
@@ -143,14 +138,8 @@ def _say(tally: Tally, out: Path, calibrated: Path | None) -> None:
 def _on_cluster(cluster: Cluster, address: str, model: str, answering: Answering, source: Input, out: Path) -> Tally:
     from palmette.inference.cluster import Reading, predict_on_cluster
 
-    reading = Reading(
-        model,
-        answering.attention,
-        answering.calibration,
-        answering.max_words,
-        answering.inside_words,
-        cost_wrong=answering.cost_wrong,
-    )
+    max_words, inside_words = answering.max_words, answering.inside_words
+    reading = Reading(model, max_words=max_words, inside_words=inside_words, **answering.loading)
     return predict_on_cluster(reading, source, out, address=address, workers=cluster.workers)
 
 
