@@ -19,6 +19,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from palmette.inference.answerer import Answerer, load_answerer  # noqa: E402
 from palmette.inference.names import resolve_model  # noqa: E402
 from palmette.inference.task import recipe_prompt  # noqa: E402
 from palmette.model.embedded import DEFAULT_MODEL  # noqa: E402
-from palmette.review.events import Event, document_hash, now  # noqa: E402
+from palmette.review.events import Event, document_hash  # noqa: E402
 from palmette.review.export import export_store  # noqa: E402
 from palmette.review.queue import Item, make_queue  # noqa: E402
 from palmette.review.state import fold  # noqa: E402
@@ -279,7 +280,7 @@ def judge(
         document, question = asked[name]
         shown, verdict = person.judge(document, question, found[name][0])
         values = {"document_sha256": document_hash(document.text), "verdict": verdict, "shown": shown}
-        store.append([Event("verdict", now(), PERSON, "simulation", name, **values)])
+        store.append([Event("verdict", datetime.now(UTC), PERSON, "simulation", name, **values)])
 
 
 def narrowed(documents: Sequence[Document], kept: set[str]) -> tuple[Document, ...]:

@@ -90,13 +90,13 @@ TRAIN = ROOT / "src" / "palmette" / "train"
 
 # Where each stage counts what it counts, besides what all stages log.
 COUNTED_IN = {
-    "reward": ["reward.py"],
-    "dpo": ["dpo.py"],
-    "kto": ["kto.py"],
-    "grpo": ["grpo.py", "kl_limit.py"],
-    "ppo": ["ppo.py", "kl_limit.py"],
-    "pretrain": ["text_watch.py"],
-    "mlm": ["mlm.py"],
+    "reward": ["preferences/reward.py"],
+    "dpo": ["preferences/dpo.py"],
+    "kto": ["preferences/kto.py"],
+    "grpo": ["policies/grpo.py", "policies/kl_limit.py"],
+    "ppo": ["policies/ppo.py", "policies/kl_limit.py"],
+    "pretrain": ["texts/watch.py"],
+    "mlm": ["texts/mlm.py"],
 }
 
 
