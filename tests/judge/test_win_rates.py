@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import special
 
+from palmette.cli.win_rates import win_rate_remarks
 from palmette.errors import DataError
-from palmette.judge.length_control import length_controlled
+from palmette.judge.length_control import LengthControl, length_controlled
 from palmette.judge.preferences import Preference, read_preferences
-from palmette.judge.win_rates import win_rates
+from palmette.judge.win_rates import WinRate, WinRates, win_rates
 
 
 def test_win_rate_error_and_discrete_win_rate() -> None:
@@ -157,3 +159,11 @@ def test_bad_preferences_are_named(tmp_path: Path, rows: object, said: str) -> N
 def test_a_model_without_any_verdict_is_refused() -> None:
     with pytest.raises(DataError, match="none of the 1 verdicts on elm"):
         win_rates([Preference("elm", "fir", "0", None), Preference("oak", "fir", "0", 1.0)])
+
+
+def test_what_length_is_worth_is_said_in_odds() -> None:
+    """One standard deviation is tanh(1) = (e^2 - 1) / (e^2 + 1), so a slope of ln 2 over it doubles the odds."""
+    slope = math.log(2.0) * (math.e**2 + 1) / (math.e**2 - 1)
+    row = WinRate("elm", 50.0, None, 50.0, None, items=1, unread=0, length=None)
+    said = " ".join(win_rate_remarks(WinRates("fir", (row,), LengthControl({}, slope, 0.0, 0))))
+    assert "change by a factor of 2.00 if it is longer by one standard deviation" in said

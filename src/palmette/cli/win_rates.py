@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,8 +170,11 @@ def win_rate_remarks(found: WinRates) -> Iterator[str]:
     if found.control is None:
         yield "Without the outputs there are no win rates at equal length."
         return
-    slope = fixed(found.control.mean_slope, 2, sign=True)
-    yield f"An output that is longer by one standard deviation gains {slope} times tanh(1) in log-odds."
+    gained = found.control.mean_slope * math.tanh(1.0)  # as `length_control` models it
+    yield (
+        "The odds that an output is preferred change by a factor of "
+        f"{fixed(math.exp(gained), 2)} if it is longer by one standard deviation."
+    )
     far = [row.model for row in found.rows if row.controlled is not None and row.controlled.win_rate is None]
     if far:
         yield f"Too few outputs are about as long as the reference's for a win rate at equal length: {', '.join(far)}."
