@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     (allowed / "ferry.txt").write_text(TEXT)
     (allowed / "deep" / "page.html").write_text(f"<p>{TEXT}</p>")
     (allowed / "schema.yaml").write_text("fields: {time: 'When does the ferry leave?'}\n")
-    (tmp_path / "secret.txt").write_text("The secret is 42.")
+    (tmp_path / "secret.txt").write_text("The secret is vermilion.")
     (allowed / "link.txt").symlink_to(tmp_path / "secret.txt")
     (allowed / "out").symlink_to(tmp_path)
     return allowed
@@ -96,7 +96,7 @@ def test_what_is_outside_is_refused_and_errors_are_those_of_tools(sft_run: Path,
         async def refused(name: str, **arguments: Any) -> str:
             reply = await client.call_tool(name, arguments)
             assert reply.is_error
-            assert "42" not in str(reply)
+            assert "vermilion" not in str(reply)
             return str(reply.content[0].text)
 
         outside = [folder.parent / "secret.txt", "../secret.txt", "link.txt", "out/secret.txt", "/etc/passwd"]
