@@ -11,12 +11,15 @@ import pytest
 
 from palmette.data.source import read_source
 from palmette.errors import ModelError, RunError
+from palmette.evaluate.calibration import COSTS
 from palmette.evaluate.run_calibration import calibrate_run
 from palmette.evaluate.squad import evaluate_squad
 from palmette.inference.answerer import load_answerer
+from palmette.inference.calibration import Calibration
 from palmette.inference.names import model_kind, resolve_model, resolve_run
 from palmette.inference.reader import READER, reader_folder, stands_at
 from palmette.model.embedded import DEFAULT_MODEL, find_gguf
+from tests.support.command import palmette
 
 FOLDER = reader_folder()
 ADAPTER = "356a6832daf2cd7bbf97303e7186ad655c037e761aa65d46459b830a4e0bc373"
@@ -73,7 +76,23 @@ def test_what_is_made_of_it_stands_below_runs_and_its_calibration_is_not_changed
 def test_it_reads_as_well_as_the_docs_say() -> None:
     """On the built-in questions, which it has never seen. Rounding differs among processors, so a few may differ."""
     documents = read_source("builtin:test").documents
-    metrics = evaluate_squad(load_answerer(READER).decoder(), documents, what="reader").metrics
-    assert metrics["exact"] == pytest.approx(47.0, abs=4)
-    assert metrics["HasAns_exact"] == pytest.approx(30.0, abs=6)
-    assert metrics["NoAns_exact"] == pytest.approx(72.5, abs=6)
+    for cost, exact, answerable, unanswerable in ((None, 47.0, 30.0, 72.5), (2.0, 45.0, 10.0, 97.5)):
+        decoder = load_answerer(READER, cost_wrong=cost).decoder()
+        metrics = evaluate_squad(decoder, documents, what="reader").metrics
+        assert metrics["exact"] == pytest.approx(exact, abs=4)
+        assert metrics["HasAns_exact"] == pytest.approx(answerable, abs=6)
+        assert metrics["NoAns_exact"] == pytest.approx(unanswerable, abs=6)
+
+
+def test_its_calibration_keeps_the_costs_that_help_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One wrong answer counts as one refusal, unless another cost is asked for."""
+    assert FOLDER is not None
+    kept = Calibration.read(FOLDER / "adapter")
+    assert kept.decision.cost_wrong == 1.0
+    assert tuple(one.costs.wrong for one in kept.at_costs) == COSTS
+    named = ", ".join(f"{cost:g}" for cost in COSTS[:-1]) + f" or {COSTS[-1]:g}"
+    for command in ("ask", "extract"):
+        assert palmette(monkeypatch, command, "--help") == 0
+        assert named in " ".join(capsys.readouterr().out.split())

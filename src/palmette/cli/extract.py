@@ -235,24 +235,16 @@ def _lines(
         from palmette.inference.answerer import open_answerer
         from palmette.inference.cluster import Reading
     lines, fitted = lines_of(out), None
-    cost_wrong = None if labels is not None else tested.cost_wrong  # with labels, thresholds are fitted to it
+    # With labels, thresholds are fitted to the cost instead.
+    loading = answering.loading | {"cost_wrong": tested.cost_wrong if labels is None else None}
     check_job(schema, names, out)
     if cluster.address is None or labels is not None:
-        answerer = open_answerer(
-            opened, attention=answering.attention, calibrated=answering.calibration, cost_wrong=cost_wrong
-        )
+        answerer = open_answerer(opened, **loading)
         effort = answerer.effort(answering.max_words, answering.inside_words)
         fitted = _fitted(answerer, effort, schema, labels, tested)
         if cluster.address is None:
             return lines, extract_files(answerer, schema, names, lines, effort=effort, fitted=fitted), fitted
-    reading = Reading(
-        opened.name,
-        answering.attention,
-        answering.calibration,
-        answering.max_words,
-        answering.inside_words,
-        cost_wrong=cost_wrong,
-    )
+    reading = Reading(opened.name, max_words=answering.max_words, inside_words=answering.inside_words, **loading)
     done = extract_on_cluster(
         reading, schema, names, lines, address=cluster.address, workers=cluster.workers, fitted=fitted
     )
