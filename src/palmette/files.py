@@ -28,6 +28,18 @@ def expand(path: str | Path) -> Path:
         raise PalmetteError(f"{str(path)!r} names no home folder of this machine", "Write the whole path.") from error
 
 
+def shown_from_here(path: Path) -> Path:
+    """An absolute path as people write it: from the working folder, if it lies there.
+
+    >>> shown_from_here(Path.cwd() / "runs" / "quickstart")
+    PosixPath('runs/quickstart')
+    >>> shown_from_here(Path("/var/lib/runs"))
+    PosixPath('/var/lib/runs')
+    """
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Refuses a map that has a key twice. The plain loader keeps the last value and silently drops the others."""
 

@@ -47,7 +47,7 @@ def test_tables_are_files_of_questions(tmp_path: Path, suffix: str) -> None:
     assert (bad.line, bad.id) == (start + 1, "b")
     assert f"row {start + 1} has no 'question'. The first row names the columns" in bad.error
     assert (last.line, last.id, last.question) == (start + 2, None, "Where?")
-    assert QuestionFile(str(path)).count() == last.line
+    assert QuestionFile(str(path)).lines() == range(first.line, last.line + 1)
 
 
 def test_rows_may_name_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_every_question_is_put_to_every_document(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_bytes(b"")
     names = (str(tmp_path / "a.txt"), str(tmp_path / "b.txt"))
     documents = Documents(names, (Asked("when", "When?"), Asked(None, "Where?")))
-    assert documents.count() == 4
+    assert documents.lines() == range(1, 5)
     with documents.open() as found:
         all_rows = list(found)
     assert [(row.line, row.id, row.question, row.context) for row in all_rows] == [

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -21,7 +22,7 @@ from palmette.data.stream import Row, chunk_rows, count_lines, open_lines, read_
 from palmette.decode.prediction import Prediction
 from palmette.errors import DataError, RunError
 from palmette.inference.answerer import load_answerer
-from palmette.inference.job import by_decoder, predict_file, predict_rows
+from palmette.inference.job import by_decoder, predict_file, predict_input, predict_rows
 from tests.support.command import palmette
 from tests.support.predicting import SETTINGS, Fake, many, predict, row, work_until_killed
 from tests.support.processes import call
@@ -165,6 +166,14 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read_over(tmp_path: Path) -
     assert count_lines(str(source)) == 3
     with pytest.raises(DataError, match="cannot read the input"):
         open_lines(str(tmp_path)).__enter__()
+
+
+def test_the_bar_counts_rows_and_not_the_names_of_columns(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = out.with_name("in.csv")
+    table.write_text("question,context\n" + "word 1,one two three\n" * 8)
+    assert predict_input(by_decoder(Fake()), str(table), out, SETTINGS).rows == 8
+    shown = re.findall(r"(\d+) of (\d+) rows", capsys.readouterr().err)
+    assert (shown[0], shown[-1]) == (("0", "8"), ("8", "8"))
 
 
 def test_rows_about_one_document_share_it(out: Path) -> None:

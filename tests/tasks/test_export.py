@@ -78,25 +78,25 @@ def test_texts_are_rows_of_text_or_of_tokens(
         return [json.loads(line) for line in out.read_text().splitlines()]
 
     assert export() == [{"text": "At 7:40."}]
-    (row,) = export("--to", "tokens", "--model", tiny_folder)
+    (row,) = export("--format", "tokens", "--model", tiny_folder)
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
     end = tokenizer.eos_token_id
     assert row["input_ids"] == [end, *tokenizer("At 7:40.")["input_ids"], end]
     assert row["weights"] == [0.0] + [1.0] * (len(row["input_ids"]) - 1)
     capsys.readouterr()
     words = ("data", "export", tmp_path / "t.jsonl", "--rename", "text=content", "--out", tmp_path / "o.jsonl")
-    assert palmette(monkeypatch, *words, "--to", "openai") == 2
+    assert palmette(monkeypatch, *words, "--format", "openai") == 2
     assert "OpenAI's files have no place for texts" in capsys.readouterr().err
 
 
 def test_what_trl_cannot_say_is_refused_and_what_is_rounded_is_said() -> None:
     nothing = Conversation("a", (ASKED, said("One.", 0.0)))
-    with pytest.raises(DataError, match=r"'a' learns no turn, and TRL's rows .* --to openai"):
+    with pytest.raises(DataError, match=r"'a' learns no turn, and TRL's rows .* --format openai"):
         exported(nothing, "trl")
     assert [turn.get("weight") for turn in exported(nothing, "openai")[0]["messages"]] == [None, 0]
     asking = Conversation("a", (Turn("user", (Part("When?", 1.0),)), said("One.")))
     for target in ("trl", "openai"):
-        with pytest.raises(DataError, match=r"'a' learns turn 1, which is of the user, .* --to tokens"):
+        with pytest.raises(DataError, match=r"'a' learns turn 1, which is of the user, .* --format tokens"):
             exported(asking, target)
     half = Conversation("a", (ASKED, Turn("assistant", (Part("At ", 0.0), Part("7:40.", 0.5)))))
     (one,) = text_rows([half], "openai", PLAIN)
@@ -176,7 +176,8 @@ def test_the_commands_show_and_export(
     for target in ("trl", "openai", "tokens"):
         out = tmp_path / f"{target}.jsonl"
         assert (
-            palmette(monkeypatch, "data", "export", source, "--to", target, "--out", out, "--model", tiny_folder) == 0
+            palmette(monkeypatch, "data", "export", source, "--format", target, "--out", out, "--model", tiny_folder)
+            == 0
         )
         assert len(out.read_text().splitlines()) == 1
     assert palmette(monkeypatch, "data", "export", source, "--out", tmp_path / "trl.jsonl") == 2

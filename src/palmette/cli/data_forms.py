@@ -74,22 +74,22 @@ def show(
 def export(
     source: SourceArgument,
     out: Annotated[Path, typer.Option("--out", help="The .jsonl to write. It must not exist.", **PATH)],
-    to: Annotated[
+    form: Annotated[
         Literal["trl", "openai", "tokens"],
-        typer.Option(help="TRL's rows, OpenAI's fine-tuning rows, or tokens with labels and weights."),
+        typer.Option("--format", help="TRL's rows, OpenAI's fine-tuning rows, or tokens with labels and weights."),
     ] = "trl",
     rename: RenameOption = None,
     prompt: Annotated[
         str, typer.Option(help="The prompt of questions about documents. `palmette prompts` lists them.")
     ] = "plain",
     model: Annotated[
-        str | None, typer.Option(help="With --to tokens, the model whose tokenizer and template count.", **MODEL)
+        str | None, typer.Option(help="With --format tokens, the model whose tokenizer and template count.", **MODEL)
     ] = None,
 ) -> None:
     """Write data as the rows of other trainers, with what is learned of them.
 
     Questions about documents become rows of prompt and completion, of which the completion is learned, and texts rows
-    of text. With --to tokens every token has its weight, as palmette learns it.
+    of text. With --format tokens every token has its weight, as palmette learns it.
     """
 
     from palmette.arena.source import open_votes
@@ -106,16 +106,16 @@ def export(
     if not report.records and not report.texts:
         raise DataError(f"{source} holds {report.holds}, which no other trainer takes", report.uses)
     asked = load_prompt(prompt)
-    rows, rounded = _token_rows(report, asked, model) if to == "tokens" else _text_rows(report, to, asked)
+    rows, rounded = _token_rows(report, asked, model) if form == "tokens" else _text_rows(report, form, asked)
     write_json_lines(out, rows)
-    lost = f". In {rounded:,} of them weights were rounded up to 1: --to tokens keeps them" if rounded else ""
+    lost = f". In {rounded:,} of them weights were rounded up to 1: --format tokens keeps them" if rounded else ""
     stderr().print(f"{len(rows):,} rows in {out}{lost}", markup=False)
 
 
-def _text_rows(report: Report, to: Literal["trl", "openai"], prompt: QaPrompt) -> tuple[list[dict[str, Any]], int]:
+def _text_rows(report: Report, form: Literal["trl", "openai"], prompt: QaPrompt) -> tuple[list[dict[str, Any]], int]:
     from palmette.tasks.export import plain_rows, text_rows
 
-    made = [*text_rows(report.records, to, prompt), *plain_rows(report.texts, to)]
+    made = [*text_rows(report.records, form, prompt), *plain_rows(report.texts, form)]
     return [one.row for one in made], sum(one.rounded for one in made)
 
 

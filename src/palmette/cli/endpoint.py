@@ -25,9 +25,7 @@ from palmette.cli.options import (
 from palmette.endpoint.settings import Endpoint, request_parameters
 
 if TYPE_CHECKING:  # commands import what they need when they run
-    from palmette.data.records import DataSet
     from palmette.endpoint.client import Client
-    from palmette.tasks.qa_prompt import QaPrompt
 
 ANSWER_TOKENS = 256
 
@@ -144,45 +142,22 @@ def eval_endpoint(
 
     It writes the same files as `eval squad`.
     """
-    from palmette import run
+    from palmette.cli.console import metrics_table, stderr, stdout
     from palmette.data.source import read_source
+    from palmette.pages.evaluation.folder import REPORT
+    from palmette.run import check_absent
+    from palmette.studies.endpoint_answers import evaluate_endpoint
     from palmette.studies.measuring import first_questions
     from palmette.tasks.qa_prompt import load_prompt
 
-    run.check_absent(out)
+    check_absent(out)
     wording = load_prompt(prompt)
     source = first_questions(read_source(data, default_split="validation", limit_documents=limit), limit_questions)
     client = open_client(endpoint, cache, out)
-    _evaluate(client, wording, source, out, loose=loose, allow_failures=allow_failures)
-
-
-def _evaluate(
-    client: Client, prompt: QaPrompt, source: DataSet, out: Path, *, loose: bool, allow_failures: bool
-) -> None:
-    from palmette import run
-    from palmette.cli.console import metrics_table, stderr, stdout
-    from palmette.endpoint.decoder import EndpointDecoder
-    from palmette.evaluate.squad import evaluate_squad
-    from palmette.pages.evaluation.folder import REPORT, facts_of, write_evaluation
-
-    name = client.endpoint.model
-    decoder = EndpointDecoder(client, prompt, loose=loose, on_failure="broken" if allow_failures else "error")
-    with run.whole_folder(out) as staging, reporting_usage(client):
-        result = evaluate_squad(decoder, source.documents)
-        title = f"{name} on {Path(source.source).name}"
-        write_evaluation(result, staging, title, facts_of(name, source.source, "an endpoint"))
-        about = {
-            **run.environment(),
-            **client.about(),
-            "decoder": "endpoint",
-            "loose": loose,
-            "prompt_sha256": prompt.sha256,
-            "failures": {question: error.problem for question, error in decoder.failures.items()},
-            "data": source.describe(),
-        }
-        run.write_json(staging / "evaluation.json", about)
-    stdout().print(metrics_table({name: result.metrics}, result.intervals))
-    failed = f" {len(decoder.failures)} without a reply." if decoder.failures else ""
+    with reporting_usage(client):
+        result, failed = evaluate_endpoint(client, wording, source, out, loose=loose, allow_failures=allow_failures)
+    stdout().print(metrics_table({endpoint.model: result.metrics}, result.intervals))
+    unanswered = f" {failed} without a reply." if failed else ""
     stderr().print(
-        f"{len(result.scored)} questions in {result.seconds:.0f} s.{failed} Files in {out}. Open {out / REPORT}."
+        f"{len(result.scored)} questions in {result.seconds:.0f} s.{unanswered} Files in {out}. Open {out / REPORT}."
     )

@@ -157,8 +157,8 @@ def eval_retention(
     resolve_model(model)
     with quick_imports(freeze=True):
         from palmette.evaluate.retention.measure import Settings
-        from palmette.evaluate.retention.run import PLOT, RESULT, retention_of_model
-        from palmette.pages.plots import plot_retention
+        from palmette.evaluate.retention.run import retention_of_model
+        from palmette.pages.retention import write_retention
     settings = Settings(max_new_tokens=max_new_tokens)
     result, record = retention_of_model(model, settings, base=base, attention=attention, dtype=dtype)
     stdout().print(_retention_table(result))
@@ -169,9 +169,7 @@ def eval_retention(
         "of the untouched model."
     )
     if out is not None:
-        with run.whole_folder(out) as staging:
-            run.write_json(staging / RESULT, record)
-            plot_retention(result, staging / PLOT, title=f"Retention of {Path(model).name}")
+        write_retention(result, record, out, f"Retention of {Path(model).name}")
         stderr().print(f"written: {out}")
 
 

@@ -122,10 +122,11 @@ def synth_questions(
     """
     from palmette.cli.console import stdout
     from palmette.synth.passages import read_passages
-    from palmette.synth.question_job import write_document_questions
     from palmette.synth.rationale_file import check_output
 
     check_output(out)
+    from palmette.synth.question_job import write_document_questions
+
     writing = opening_writer(endpoint, writer, cache, out, settings.seed)
     passages = read_passages(sources, most_words=passage_words, column=column, limit=limit, against=against or ())
     with writing as open_writer:

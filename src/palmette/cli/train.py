@@ -65,13 +65,16 @@ def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
     from palmette.cli.console import invoked_as, stderr
     from palmette.config.recipes import load_run_recipe
     from palmette.data.source import check_source
+    from palmette.files import expand
     from palmette.inference.names import check_run_folder
-    from palmette.run import RECIPE
+    from palmette.run import RECIPE, check_absent
     from palmette.startup import quick_imports
 
     settings = None if recipe is None else read_recipe(recipe, stage.name)
     if resumed is not None:
         check_run_folder(resumed)
+    if settings is not None and processes.is_main():  # another process may find what the main one has made
+        check_absent(expand(settings.output))
     for source in settings.data.train if settings is not None and settings.data.kind == "qa" else ():
         check_source(source)
     with quick_imports(freeze=True):

@@ -16,7 +16,7 @@ from palmette.data.files import DocumentFiles
 from palmette.data.records import Document, Question, check_question
 from palmette.data.rows import parse_json_line
 from palmette.data.stream import STANDARD_INPUT, Row, count_lines, open_lines, read_rows, row_of
-from palmette.data.tables import WAY_OUT, TableRow, is_table, last_row, open_table, question_rows
+from palmette.data.tables import WAY_OUT, TableRow, is_table, open_table, question_rows, row_numbers
 from palmette.data.values import read_id
 from palmette.documents import read_document
 from palmette.errors import DataError
@@ -42,8 +42,8 @@ class Input(Protocol):
             DataError: it cannot be read.
         """
 
-    def count(self) -> int:
-        """How many lines there are, for the estimate. 0 if that is not known before they are read."""
+    def lines(self) -> range:
+        """The numbers that its rows can have, for the estimate. None if they are not known before they are read."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,11 @@ class QuestionFile:
         with open_lines(self.name) as lines:
             yield read_rows(lines, files)
 
-    def count(self) -> int:
-        """How many lines there are. See `Input`."""
-        return last_row(expand(self.name), self.name) if self._in_columns else count_lines(self.name)
+    def lines(self) -> range:
+        """The numbers that its rows can have. See `Input`."""
+        if self._in_columns:
+            return row_numbers(expand(self.name), self.name)
+        return range(1, count_lines(self.name) + 1)
 
     @property
     def _in_columns(self) -> bool:
@@ -153,9 +155,9 @@ class Documents:
                 text = document.text if document else ""
                 yield Row(number, question.id, text, question.text, error, name, document)
 
-    def count(self) -> int:
-        """How many rows there are. See `Input`."""
-        return len(self.names) * len(self.questions)
+    def lines(self) -> range:
+        """The numbers of its rows. See `Input`."""
+        return range(1, len(self.names) * len(self.questions) + 1)
 
 
 def find_documents(given: Sequence[str]) -> tuple[tuple[str, ...], int]:

@@ -39,6 +39,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
 _MORE_ANSWERS = re.compile(r"answers?_?\d+")
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 # Columns of preferences and conversations that hold more than text, and what they hold.
+_NO_ROWS = range(1, 1)
 _NUMBERS_AND_LISTS: dict[str, tuple[type, ...]] = {
     "margin": (int, float),
     **dict.fromkeys(("messages", "prompt", "chosen", "rejected", "completion"), (list,)),
@@ -108,28 +109,30 @@ def open_table(path: Path, source: str) -> Table:
         raise DataError(f"cannot read {source}: {reason_of(error)}", "Check that it may be read.") from error
 
 
-def last_row(path: Path, source: str) -> int:
-    """The number of the last row of a table or of an Arrow file. 0 if it cannot be read.
+def row_numbers(path: Path, source: str) -> range:
+    """The numbers that rows of a table or of an Arrow file can have. None if it cannot be read.
+
+    A row of CSV, TSV and Excel has the number that a spreadsheet gives it, so the names of columns are row 1.
 
     The arguments are those of `open_table`.
     """
     if path.suffix == ".arrow":
         try:
-            return sum(batch.num_rows for batch in arrow_batches(path))
+            return range(1, sum(batch.num_rows for batch in arrow_batches(path)) + 1)
         except DataError:
-            return 0
+            return _NO_ROWS
     if path.suffix.lower() == ".parquet":
         import pyarrow
         import pyarrow.parquet
 
         try:
-            return int(pyarrow.parquet.read_metadata(path).num_rows)
+            return range(1, int(pyarrow.parquet.read_metadata(path).num_rows) + 1)
         except (pyarrow.ArrowException, OSError):
-            return 0
+            return _NO_ROWS
     try:
-        return max((row.number for row in open_table(path, source).rows), default=0)
+        return range(2, max((row.number for row in open_table(path, source).rows), default=1) + 1)
     except DataError:
-        return 0
+        return _NO_ROWS
 
 
 def _cells(path: Path, source: str) -> Iterator[tuple[int, list[str]]]:

@@ -136,7 +136,7 @@ def _extract_rows(
             lines,
             {**settings, "schema": schema.settings(), **ruled},
             about={"input": documents.name, **run.environment()},
-            num_lines=documents.count,
+            lines=documents.lines,
             max_rows=len(schema.fields),
             max_characters=_NEVER,
             word="extract",

@@ -93,7 +93,7 @@ def predict_input(
     given = QuestionFile(source) if isinstance(source, str) else source
     with given.open() as rows:
         about = {"input": given.name, **run.environment()}
-        return predict_rows(work, rows, out, settings, about=about, num_lines=given.count, max_rows=max_rows)
+        return predict_rows(work, rows, out, settings, about=about, lines=given.lines, max_rows=max_rows)
 
 
 def job_settings(
@@ -132,7 +132,7 @@ def predict_rows(
     settings: Mapping[str, Any],
     *,
     about: Mapping[str, Any] | None = None,
-    num_lines: Callable[[], int] = lambda: 0,
+    lines: Callable[[], range] = lambda: range(1, 1),
     max_rows: int = ROWS_PER_CHUNK,
     max_characters: int = CHARACTERS_PER_CHUNK,
     word: str = "predict",
@@ -145,7 +145,7 @@ def predict_rows(
         out: the file to write, or to continue.
         settings: what the answers depend on. A job cannot be continued with other settings.
         about: what else to write into the manifest.
-        num_lines: how many lines the input has, for the estimate, or 0 if that is not known.
+        lines: the numbers that rows of the input can have, for the estimate, or none if they are not known.
         max_rows: how many rows fill a chunk.
         max_characters: how many characters of documents fill a chunk.
         word: what the progress bar calls the job.
@@ -165,13 +165,15 @@ def predict_rows(
         try:
             with _writing(out):
                 stream.truncate(size)
-            with contextlib.closing(progress(num_lines(), word, "rows")) as bar:
-                bar.n = bar.initial = waiting[0].line - 1
+            numbers = lines()
+            with contextlib.closing(progress(len(numbers), word, "rows")) as bar:
+                bar.n = bar.initial = waiting[0].line - numbers.start
                 for records in work(itertools.chain([waiting], chunks), bar):
                     with _writing(out):
                         _append(stream, records)
                     tally.add(records)
-                    bar.update(records[-1]["line"] - bar.n)  # bad rows and blank lines count as done too
+                    # Bad rows and blank lines count as done too.
+                    bar.update(records[-1]["line"] + 1 - numbers.start - bar.n)
         except KeyboardInterrupt:
             tally.interrupted = True
         tally.seconds = time.perf_counter() - started

@@ -248,8 +248,10 @@ def refused_lines(
         work: the work file, which gets the new lines.
         done: the lines that it holds already. New ones are added.
     """
-    lines = []
+    lines: list[Line] = []
     asked = list(_asked_of_others(documents, settings.unanswerable))
+    if not asked:
+        return lines
     names = [f"{document.id} asked of others" for document in asked]
     finished = sum(name in done for name in names)
     with progress(len(asked), "without an answer", "passages", done=finished) as bar:

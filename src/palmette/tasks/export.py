@@ -69,7 +69,7 @@ def plain_rows(texts: Sequence[str], target: Literal["trl", "openai"]) -> Iterat
         DataError: the format has no place for texts.
     """
     if texts and target == "openai":
-        raise DataError("OpenAI's files have no place for texts without turns", "Use --to trl or --to tokens.")
+        raise DataError("OpenAI's files have no place for texts without turns", "Use --format trl or --format tokens.")
     yield from (Exported({"text": text}) for text in texts)
 
 
@@ -81,7 +81,7 @@ def _of_other(record: Document | Comparison | Verdict, target: str, prompt: QaPr
             raise DataError(f"record {record.id!r} ranks {len(record.completions)} completions", "Give pairs.")
         yield Exported(_of_pair(record, target))
     elif target == "openai":
-        raise DataError("OpenAI's files have no place for verdicts on single completions", "Use --to trl.")
+        raise DataError("OpenAI's files have no place for verdicts on single completions", "Use --format trl.")
     else:
         row = {"prompt": _messages(record.prompt), "completion": [_message("assistant", record.completion)]}
         yield Exported({**row, "label": record.label})
@@ -123,7 +123,9 @@ def _branches(node: Node, tokens: list[int], weights: list[float]) -> Iterator[R
 
 def _of_document(document: Document, target: str, prompt: QaPrompt) -> Iterator[Exported]:
     if prompt.two_turns:
-        raise DataError("a prompt of two turns cannot be written as one answer", "Use --to tokens, or another prompt.")
+        raise DataError(
+            "a prompt of two turns cannot be written as one answer", "Use --format tokens or another prompt."
+        )
     before = prompt.before_document + "".join(text for text, _ in prompt.documents(document.text.strip()))
     for question in document.questions:
         found = learned_answer(question)
@@ -143,7 +145,7 @@ def _of_conversation(record: Conversation, target: str, apart: bool) -> Iterator
         raise DataError(
             f"conversation {record.id!r} learns turn {beside[0] + 1}, which is of the {record.turns[beside[0]].role}, "
             "and rows of text learn only what the assistant says",
-            "Use --to tokens.",
+            "Use --format tokens.",
         )
     messages, whole = _messages(record.turns), _learned_turns(record)
     if target == "openai":
@@ -153,7 +155,7 @@ def _of_conversation(record: Conversation, target: str, apart: bool) -> Iterator
     elif not whole:
         raise DataError(
             f"conversation {record.id!r} learns no turn, and TRL's rows learn one or more",
-            "Take it out, or use --to openai or --to tokens.",
+            "Take it out, or use --format openai or --format tokens.",
         )
     elif not apart:
         yield Exported({"id": record.id, "messages": messages}, rounded)
@@ -219,7 +221,7 @@ def trees_of(
     """
     other = next((record for record in records if isinstance(record, Comparison | Verdict)), None)
     if other is not None:
-        raise DataError(f"record {other.id!r} is a preference, which no row of tokens holds", "Use --to trl.")
+        raise DataError(f"record {other.id!r} is a preference, which no row of tokens holds", "Use --format trl.")
     documents = [record for record in records if isinstance(record, Document)]
     conversations = [record for record in records if isinstance(record, Conversation)]
     return [*(task.training_tree(one) for one in documents if one.questions), *chat(conversations)]

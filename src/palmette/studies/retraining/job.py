@@ -17,7 +17,7 @@ from palmette.errors import RunError
 from palmette.evaluate.changes import changed_answers
 from palmette.evaluate.compare import Compared, compare_evaluations
 from palmette.evaluate.squad import Evaluation, evaluate_squad
-from palmette.files import expand
+from palmette.files import expand, shown_from_here
 from palmette.inference.answerer import load_answerer
 from palmette.inference.names import ModelSource, resolve_run
 from palmette.inference.reader import stands_at
@@ -109,11 +109,11 @@ def _place(old: Path, wanted: dict[str, Any]) -> Path:
         new = old.with_name(f"{name}-review-{number}")
         work = new.with_name(f"{new.name}-verdicts")
         if not new.exists() and not work.exists():
-            return new
+            return shown_from_here(new)
         if (work / MATERIAL).is_file() and not (work / RESULT).is_file():
             begun = json.loads((work / MATERIAL).read_text(encoding="utf-8"))["begun_with"]
             if begun == json.loads(json.dumps(wanted)):
-                return new
+                return shown_from_here(new)
 
 
 def _material(
