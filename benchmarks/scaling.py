@@ -23,7 +23,7 @@ from palmette.data.source import read_source
 from palmette.model.embedded import DEFAULT_MODEL
 from palmette.model.outline import Outline, outline_of_config
 from palmette.model.tokenizer import load_tokenizer
-from palmette.studies.planning.memory import Job, memory_need
+from palmette.studies.planning.memory import PlannedWork, memory_need
 from palmette.tasks.extractive_qa import ExtractiveQa
 from palmette.tree.chat import ChatTemplate
 
@@ -129,7 +129,7 @@ def main() -> None:
     for name in SHAPES:
         model = outline(name)
         memory = [
-            memory_need(model, Job(method, "gpu", CONTEXT, checkpointing=True, rank=RANK)).total / 1e9
+            memory_need(model, PlannedWork(method, "gpu", CONTEXT, checkpointing=True, rank=RANK)).total / 1e9
             for method in ("lora", "qlora")
         ]
         for gpus in GPUS:

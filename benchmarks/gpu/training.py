@@ -33,7 +33,7 @@ from palmette.model.forward import branch_logprobs, score_tokens
 from palmette.model.loading import add_lora
 from palmette.model.outline import outline_of_config
 from palmette.model.quantize import quantization_config
-from palmette.studies.planning.memory import GIB, Job, Method, longest_context, memory_need
+from palmette.studies.planning.memory import GIB, Method, PlannedWork, longest_context, memory_need
 from palmette.studies.planning.plan import ROOM
 from palmette.train.loop import training_arguments
 from palmette.train.steps.plan import StepPlan
@@ -290,7 +290,7 @@ def memory(subject: Subject, checkpointing: bool) -> Iterator[Row]:
     """The peak of a step of one long row, beside the arithmetic of `palmette plan`."""
     outline, gpu = outline_of_config(subject.config), torch.cuda.is_available()
     method: Method = "qlora" if subject.quantized else "lora"
-    job = Job(method, "gpu" if gpu else "cpu", 256, checkpointing, 300, RANK, subject.model.dtype.itemsize)
+    job = PlannedWork(method, "gpu" if gpu else "cpu", 256, checkpointing, 300, RANK, subject.model.dtype.itemsize)
     room = torch.cuda.get_device_properties(0).total_memory if gpu else 8 * GIB
     fitting = longest_context(outline, job, int(ROOM * room))
     job = replace(job, context=min(256 if subject.tiny else 8192, fitting))

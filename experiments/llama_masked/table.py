@@ -22,7 +22,7 @@ from palmette.evaluate.bootstrap import Difference
 from palmette.evaluate.squad import METRICS
 from palmette.studies.sweep.recipe import CELLS, RUN, Sweep
 from palmette.studies.sweep.table import format_settings, varied_keys
-from palmette.studies.tables import Row, Spread, Table, markdown, tables_of
+from palmette.studies.tables import CellFigures, Spread, Table, markdown, tables_of
 
 sys.path.append(str(Path(__file__).parents[1]))
 from steps import ordinal, written
@@ -70,7 +70,7 @@ def tables(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-def _tables(sweep: Sweep, rows: Sequence[Row]) -> list[Table]:
+def _tables(sweep: Sweep, rows: Sequence[CellFigures]) -> list[Table]:
     return tables_of(rows, varied_keys(sweep), sweep.reference)
 
 
@@ -101,13 +101,13 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _rows(record: Record) -> tuple[Sweep, list[Row]]:
+def _rows(record: Record) -> tuple[Sweep, list[CellFigures]]:
     """What sweep.json holds, as `palmette sweep` had it."""
     rows = []
     for row in record["cells"]:
         spreads = {name: Spread(**spread) for name, spread in row["spreads"].items()}
         difference = Difference(**row["difference"]) if row["difference"] else None
-        rows.append(Row(**{**row, "seeds": tuple(row["seeds"]), "spreads": spreads, "difference": difference}))
+        rows.append(CellFigures(**{**row, "seeds": tuple(row["seeds"]), "spreads": spreads, "difference": difference}))
     return read_section(Sweep, record["sweep"], "sweep.json"), rows
 
 

@@ -15,7 +15,7 @@ from palmette.arena import bradley_terry
 from palmette.arena.bradley_terry import Pairs
 from palmette.arena.drawing import ALIKE, FIRST, DrawnPair, draw, draw_pair
 from palmette.arena.events import Said, Shown
-from palmette.arena.folder import Comparison
+from palmette.arena.folder import AnswerPair
 from palmette.arena.precision import falls
 from palmette.arena.state import Tally
 
@@ -64,7 +64,7 @@ def test_at_first_the_pairs_with_the_fewest_votes_come_with_the_same_probability
     """
     pairs = [frozenset(pair) for pair in itertools.combinations("abcd", 2)]
     possible = {
-        pair: {name: Comparison(name, tuple(sorted(pair)), ("x", "y"), False, None) for name in "pq"}  # type: ignore[arg-type]
+        pair: {name: AnswerPair(name, tuple(sorted(pair)), ("x", "y"), False, None) for name in "pq"}  # type: ignore[arg-type]
         for pair in pairs
     }
     tally, source = Tally(), random.Random(7)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from palmette.cli.answers import Asked, as_record, show
+from palmette.cli.answers import AnsweredQuestion, as_record, show
 from palmette.decode.prediction import Candidate, Prediction
 from palmette.documents.record import Extracted, extracted
 
@@ -88,7 +88,7 @@ def test_uncertain_ends_are_said_and_the_place_is_shown() -> None:
     table = shown(("When is it due?", unsure), ("And now?", given), ("What is the fee?", ANSWER)).splitlines()
     assert table[1].split("\t") == ["When is it due?", "unsure: 30 days? (ends uncertain)", "0.83", "line 4"]
     assert table[2].split("\t") == ["And now?", "30 days (ends uncertain)", "0.83", "line 4"]
-    assert as_record(DOCUMENT, Asked("When is it due?", unsure))["place_probability"] == 0.83
+    assert as_record(DOCUMENT, AnsweredQuestion("When is it due?", unsure))["place_probability"] == 0.83
 
 
 def test_refusals() -> None:
@@ -166,11 +166,11 @@ def test_piped_tables_have_tabs() -> None:
 
 
 def test_json_has_the_place() -> None:
-    record = as_record(DOCUMENT, Asked("What is the fee?", ANSWER))
+    record = as_record(DOCUMENT, AnsweredQuestion("What is the fee?", ANSWER))
     assert (record["question"], record["answer"], record["place"]) == ("What is the fee?", "EUR 4,000", {"line": 3})
     assert TEXT[record["start"] : record["end"]] == "EUR 4,000"
     assert record["refusal"] is None
-    refused = as_record(DOCUMENT, Asked("?", ABSENT))
+    refused = as_record(DOCUMENT, AnsweredQuestion("?", ABSENT))
     assert (refused["answer"], refused["refusal"], refused["place"]) == (None, "absent", None)
 
 

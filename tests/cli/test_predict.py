@@ -91,12 +91,12 @@ def test_the_place_of_an_answer_in_a_pdf(
     run_folder: Path, papers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every document is answered where the model may not refuse: the answer stands at the place that is given."""
-    from palmette.data.inputs import Asked, Documents
+    from palmette.data.inputs import Documents, SharedQuestion
     from palmette.decode.posterior import Decision
     from palmette.inference.answerer import load_answerer
     from palmette.inference.job import predict_file
 
-    given = Documents((str(papers / "b.pdf"),), (Asked(None, "How long?"),))
+    given = Documents((str(papers / "b.pdf"),), (SharedQuestion(None, "How long?"),))
     out = tmp_path / "out.jsonl"
     predict_file(load_answerer(str(run_folder)), given, out, decision=Decision(max_no_answer=1.0))
     (record,) = records(out)

@@ -13,7 +13,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palmette.data.source import read_source
-from palmette.studies.prompts.asking import Asked
+from palmette.studies.prompts.asking import PromptedModel
 from palmette.tasks.qa_prompt import load_prompt
 from tests.support.chat_server import Act, ChatServer, says
 from tests.support.command import palmette
@@ -102,9 +102,9 @@ def test_a_stopped_search_goes_on_and_ends_as_one_that_was_not(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    evaluate = Asked.evaluate
+    evaluate = PromptedModel.evaluate
 
-    def stop(self: Asked, name: str, *rest: Any) -> Any:
+    def stop(self: PromptedModel, name: str, *rest: Any) -> Any:
         if name == "c03":
             raise KeyboardInterrupt
         return evaluate(self, name, *rest)
@@ -112,7 +112,7 @@ def test_a_stopped_search_goes_on_and_ends_as_one_that_was_not(
     with ChatServer(teacher) as server:
         assert palmette(monkeypatch, *search(server, tiny_folder, whole, calls=4)) == 0
         with monkeypatch.context() as patched:
-            patched.setattr(Asked, "evaluate", stop)
+            patched.setattr(PromptedModel, "evaluate", stop)
             assert palmette(patched, *search(server, tiny_folder, stopped, calls=4)) == 130
         assert not (stopped / "search.json").exists()
         before = len(server.asked)
@@ -166,9 +166,9 @@ def test_a_variation_that_the_template_refuses_is_counted_and_the_search_goes_on
     tokenizer.save_pretrained(folder)
     AutoModelForCausalLM.from_pretrained(tiny_folder).save_pretrained(folder)
     wrote = ["Copy it.\n### user:\nWhich one?", "Copy the answer.", "Copy the words."]
-    evaluate = Asked.evaluate
+    evaluate = PromptedModel.evaluate
 
-    def stop(self: Asked, name: str, *rest: Any) -> Any:
+    def stop(self: PromptedModel, name: str, *rest: Any) -> Any:
         if name == "c03":
             raise KeyboardInterrupt
         return evaluate(self, name, *rest)
@@ -179,7 +179,7 @@ def test_a_variation_that_the_template_refuses_is_counted_and_the_search_goes_on
             words = search(server, folder, place, "--concurrency", "1", calls=3)
             if place is stopped:
                 with monkeypatch.context() as patched:
-                    patched.setattr(Asked, "evaluate", stop)
+                    patched.setattr(PromptedModel, "evaluate", stop)
                     assert palmette(patched, *words) == 130
             assert palmette(monkeypatch, *words) == 0
         assert len(server.asked) == 6

@@ -18,7 +18,7 @@ from palmette.evaluate.bootstrap import Difference
 from palmette.evaluate.compare import MEASURES as COMPARED
 from palmette.evaluate.compare import Compared
 from palmette.evaluate.names import DECISIONS, HEADLINES
-from palmette.studies.tables import MEASURES, Row, Spread, tables_of
+from palmette.studies.tables import MEASURES, CellFigures, Spread, tables_of
 from palmette.tasks.qa_prompt import describe_prompts
 from tests.support.layers import MODULES, imported, layer
 from tests.support.paths import SOURCE
@@ -38,10 +38,12 @@ def words(text: str) -> set[str]:
     return {part for word in text.split() for part in re.split(r"(?<=[_=])", word)}
 
 
-def sweep_rows() -> list[Row]:
+def sweep_rows() -> list[CellFigures]:
     spreads = {name: Spread(61.2, 1.4, 2) for name in MEASURES}
     return [
-        Row("base", {"train.learning_rate": rate, "reasoning.embedding_epochs": epochs}, rate, decoder, (0, 1), spreads)
+        CellFigures(
+            "base", {"train.learning_rate": rate, "reasoning.embedding_epochs": epochs}, rate, decoder, (0, 1), spreads
+        )
         for rate in (1e-4, 3e-3)
         for epochs in (0, 2)
         for decoder in ("span", "greedy-free-128")

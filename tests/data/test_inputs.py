@@ -11,9 +11,9 @@ import pandas
 import pytest
 
 from palmette.data.inputs import (
-    Asked,
     Documents,
     QuestionFile,
+    SharedQuestion,
     check_questions,
     find_documents,
     question_file,
@@ -76,7 +76,7 @@ def test_rows_may_name_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_line_of_answers_must_come_from_the_same_document(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(FERRY)
-    documents = Documents((str(tmp_path / "a.txt"),), (Asked(None, "When?"),))
+    documents = Documents((str(tmp_path / "a.txt"),), (SharedQuestion(None, "When?"),))
     with documents.open() as found:
         (row,) = found
     record = {"line": 1, "id": None, "question": "When?", **row.about_document()}
@@ -89,7 +89,7 @@ def test_every_question_is_put_to_every_document(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(FERRY)
     (tmp_path / "b.txt").write_bytes(b"")
     names = (str(tmp_path / "a.txt"), str(tmp_path / "b.txt"))
-    documents = Documents(names, (Asked("when", "When?"), Asked(None, "Where?")))
+    documents = Documents(names, (SharedQuestion("when", "When?"), SharedQuestion(None, "Where?")))
     assert documents.lines() == range(1, 5)
     with documents.open() as found:
         all_rows = list(found)
@@ -136,11 +136,14 @@ def test_documents_are_found_in_folders_and_by_patterns(tmp_path: Path, monkeypa
 
 def test_lists_of_questions(tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_text("When does it leave?\n\n  Where from?  \n")
-    assert read_questions(str(tmp_path / "q.txt")) == (Asked(None, "When does it leave?"), Asked(None, "Where from?"))
+    assert read_questions(str(tmp_path / "q.txt")) == (
+        SharedQuestion(None, "When does it leave?"),
+        SharedQuestion(None, "Where from?"),
+    )
     (tmp_path / "q.csv").write_text("id,question\n1,When?\n,Where?\n")
-    assert read_questions(str(tmp_path / "q.csv")) == (Asked("1", "When?"), Asked(None, "Where?"))
+    assert read_questions(str(tmp_path / "q.csv")) == (SharedQuestion("1", "When?"), SharedQuestion(None, "Where?"))
     (tmp_path / "q.jsonl").write_text('{"question": "When?", "id": 7}\n{"question": "Where?"}\n')
-    assert read_questions(str(tmp_path / "q.jsonl")) == (Asked(7, "When?"), Asked(None, "Where?"))
+    assert read_questions(str(tmp_path / "q.jsonl")) == (SharedQuestion(7, "When?"), SharedQuestion(None, "Where?"))
 
 
 BAD = {
@@ -162,7 +165,7 @@ def test_bad_lists_of_questions_are_refused(tmp_path: Path, name: str) -> None:
 
 def test_questions_need_text() -> None:
     with pytest.raises(DataError, match="has no text"):
-        check_questions([Asked(None, " ")], "the list")
+        check_questions([SharedQuestion(None, " ")], "the list")
 
 
 def test_documents_without_a_question_are_refused(tmp_path: Path) -> None:

@@ -180,11 +180,11 @@ class Reader:
 
 def test_a_reader_tilts_the_law_to_its_answers(folder: Path) -> None:
     """-log 0.8 or -log 0.1 is added, times the weight."""
-    from palmette.encoders.reader import Asked
+    from palmette.encoders.reader import AnswerEnergy
 
     model = job.load_masked(str(folder))
     blanks = read_blanks(model, "The ____.")
-    extra = Asked(model, blanks, Reader(), "Where?", 0, 2.0)  # type: ignore[arg-type]
+    extra = AnswerEnergy(model, blanks, Reader(), "Where?", 0, 2.0)  # type: ignore[arg-type]
     token_CT = torch.tensor([blanks.space.row] * 2)
     token_CT[:, 2] = torch.tensor(model.tokenizer.convert_tokens_to_ids(["pier", "tower"]))
     expected = -2 * torch.log(torch.tensor([0.8, 0.1], dtype=torch.float64))

@@ -13,13 +13,13 @@ import pytest
 
 from palmette.errors import DataError
 from palmette.judge.orders import BothOrders
-from palmette.judge.pair_verdicts import Compared, PairVerdict, read_pair_verdicts
+from palmette.judge.pair_verdicts import ComparedTurn, PairVerdict, read_pair_verdicts
 from palmette.judge.text import Choice
 from palmette.judge.validation import validate
 
 
 def verdict(question: int, choice: Choice | None, **changes) -> PairVerdict:
-    return PairVerdict(Compared(str(question), "1", ("elm", "fir")), choice, **changes)
+    return PairVerdict(ComparedTurn(str(question), "1", ("elm", "fir")), choice, **changes)
 
 
 def verdicts(choices: Iterable[Choice | None]) -> list[PairVerdict]:
@@ -126,7 +126,7 @@ def test_files_with_the_columns_of_fastchat(tmp_path: Path) -> None:
         {**base, "model_1": "oak", "model_2": "ash", "g1_winner": "error", "g2_winner": "model_2"},
     )
     one, two, three, four = read_pair_verdicts(path).verdicts
-    assert (one.compared, one.choice, one.lengths) == (Compared("81", "2", ("elm", "fir")), "B", (2, 4))
+    assert (one.compared, one.choice, one.lengths) == (ComparedTurn("81", "2", ("elm", "fir")), "B", (2, 4))
     assert (two.choice, two.inconsistent) == ("tie", True)
     assert (three.compared.models, three.choice, three.inconsistent) == (("fir", "oak"), "B", True)
     assert (four.choice, four.inconsistent, four.orders) == ("A", None, BothOrders(None, "B"))

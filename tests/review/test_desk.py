@@ -16,7 +16,7 @@ from palmette.review.answers import Answers
 from palmette.review.desk import Desk
 from palmette.review.events import Event, Span, Verdict, document_hash
 from palmette.review.keys import Judged
-from palmette.review.showing import Asked, Choosing, Run
+from palmette.review.showing import Choosing, Run, ShownQuestion
 from palmette.review.store import Store
 from tests.support.review_page import RUN, StubDecoder, question, reviewed
 
@@ -44,13 +44,13 @@ def desk_of(store: Store, *, choosing: Choosing = SEEN, run: Run = RUN, decoder:
     return desk
 
 
-def ask(desk: Desk, annotator: str = "ann") -> Asked:
+def ask(desk: Desk, annotator: str = "ann") -> ShownQuestion:
     asked = desk.ask(annotator, "session")
     assert asked is not None
     return asked
 
 
-def accept(desk: Desk, asked: Asked, annotator: str = "ann") -> Judged:
+def accept(desk: Desk, asked: ShownQuestion, annotator: str = "ann") -> Judged:
     return desk.judge(annotator, "session", asked.key, Verdict("accept", asked.shown.span, 2.0))
 
 

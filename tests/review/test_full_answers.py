@@ -14,7 +14,7 @@ from scipy.spatial.distance import jensenshannon
 from palmette.data.records import Document, Question
 from palmette.decode.span_decoder import SpanDecoder
 from palmette.review import answers as module
-from palmette.review.answers import Answers, Compared
+from palmette.review.answers import Answers, OtherRun
 from palmette.review.desk import Desk
 from palmette.review.events import Verdict
 from palmette.review.queue import Strategy
@@ -69,7 +69,7 @@ def test_a_queue_by_disagreement_ranks_by_the_divergence_of_both_posteriors(
         assert set(one) == set(other)
         expected[name] = jensenshannon([one[text] for text in one], [other[text] for text in one]) ** 2
     mine, theirs = (SpanDecoder(model, tokenizer, effort=EVERYTHING) for model in (fitted_model, other_model))
-    order = asked(tmp_path, Answers(mine, [DOCUMENT], in_full=True, also=[Compared(theirs)]), "disagreement")
+    order = asked(tmp_path, Answers(mine, [DOCUMENT], in_full=True, also=[OtherRun(theirs)]), "disagreement")
     assert [name for name, _ in order] == sorted(expected, key=lambda name: -expected[name])
     assert dict(order) == pytest.approx(expected, rel=1e-6, abs=1e-9)
     assert max(expected.values()) > 1.2 * min(expected.values())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from palmette.decode.prediction import Candidate, Prediction
 from palmette.review.events import Span
-from palmette.review.queue import Asked, Place
+from palmette.review.queue import NextQuestion, Place
 from palmette.review.showing import to_show
 
-CHOSEN = Asked(Place("when", "random", 0.0, 1.0), blind=False)
+CHOSEN = NextQuestion(Place("when", "random", 0.0, 1.0), blind=False)
 NOON = Candidate("noon", 4, 8, 0.41)
 
 

@@ -10,7 +10,7 @@ from palmette.decode.prefix_cache import PrefixCache
 from palmette.inference.conversation import Generation
 from palmette.model.loading import LoadedModel
 from palmette.serving.jobs import Completion, WriteJob
-from palmette.serving.writer import Writer
+from palmette.serving.writer import CompletionWriter
 from palmette.tree.chat import Message, Piece
 from tests.support.models import tiny_llama
 from tests.support.replies import stock_reply
@@ -29,7 +29,7 @@ def chat(*texts: str, **settings: Any) -> WriteJob:
     return WriteJob("m", messages, Generation(**{"max_new_tokens": 12, **settings}))
 
 
-def settle(writer: Writer) -> None:
+def settle(writer: CompletionWriter) -> None:
     while writer.is_busy:
         writer.step()
 
@@ -39,8 +39,8 @@ def result(job: WriteJob) -> Completion:
     return completion
 
 
-def writer_of(model: Any, tokenizer: Any, **settings: Any) -> Writer:
-    return Writer(LoadedModel(model, tokenizer, "tiny", "tiny"), **settings)
+def writer_of(model: Any, tokenizer: Any, **settings: Any) -> CompletionWriter:
+    return CompletionWriter(LoadedModel(model, tokenizer, "tiny", "tiny"), **settings)
 
 
 @pytest.mark.parametrize("capacity", [400, 60])

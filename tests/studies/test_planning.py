@@ -28,7 +28,7 @@ from palmette.model.gguf_header import GgufLayout
 from palmette.model.loading import add_lora
 from palmette.model.outline import outline_of_config, outline_of_gguf
 from palmette.studies.models.facts import disk_bytes, licence_of
-from palmette.studies.planning.memory import Job, longest_context, memory_need
+from palmette.studies.planning.memory import PlannedWork, longest_context, memory_need
 from palmette.studies.planning.source import outline_of_source
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import Node, PrefixTree
@@ -60,7 +60,7 @@ def test_llama_3_8b_in_4_bits_with_its_published_sizes() -> None:
     assert outline.num_parameters == 8_030_261_248  # as published
     assert outline.linear_parameters == 6_979_321_856
     assert outline.parameters["output layer"] == outline.parameters["embedding"] == 128256 * 4096
-    need = memory_need(outline, Job("qlora", "gpu", 8192, checkpointing=True))
+    need = memory_need(outline, PlannedWork("qlora", "gpu", 8192, checkpointing=True))
     assert need.parts["weights"] == pytest.approx(3.60e9 + 2.10e9, rel=0.01)
     assert need.parts["adapter"] / 2 == 41_943_040
     assert 2.15e9 + 1.4e9 < need.parts["activations"] < 2.15e9 + 2.6e9  # one layer is computed again
@@ -68,14 +68,14 @@ def test_llama_3_8b_in_4_bits_with_its_published_sizes() -> None:
     assert (
         need.parts["logits"]
         < 0.25e9
-        < memory_need(outline, Job("qlora", "gpu", 8192, checkpointing=True, learned=8192)).parts["logits"] / 10
+        < memory_need(outline, PlannedWork("qlora", "gpu", 8192, checkpointing=True, learned=8192)).parts["logits"] / 10
     )
 
 
 def test_all_weights_take_eighteen_bytes_each() -> None:
     """bfloat16 weights 2, masters 4, moments 8, gradients in float32 4."""
     outline = outline_of_config(LLAMA_3_8B)
-    parts = memory_need(outline, Job("full", "gpu", 64, checkpointing=True)).parts
+    parts = memory_need(outline, PlannedWork("full", "gpu", 64, checkpointing=True)).parts
     state = sum(parts[name] for name in ("weights", "optimizer", "gradients", "adapter"))
     assert state == 18 * outline.num_parameters
 
@@ -241,7 +241,7 @@ def test_activations_are_what_autograd_keeps(path: str, method: str) -> None:
     measured = kept_bytes(trained, 900) - kept_bytes(trained, 300)
 
     def planned(context: int) -> int:
-        parts = memory_need(outline, Job(method, "cpu", context, rank=4, value_bytes=4)).parts  # type: ignore[arg-type]
+        parts = memory_need(outline, PlannedWork(method, "cpu", context, rank=4, value_bytes=4)).parts  # type: ignore[arg-type]
         # what autograd does not keep: the mask, and what goes back through one layer
         passing = 2 * context * context + context * 4 * (3 * 288 + 2 * 96)
         return parts["activations"] + parts["attention weights"] - passing
@@ -250,11 +250,14 @@ def test_activations_are_what_autograd_keeps(path: str, method: str) -> None:
 
 
 def test_the_longest_context_fits_and_the_next_does_not() -> None:
-    outline, job = outline_of_config(LLAMA_3_8B), Job("qlora", "gpu", 1, checkpointing=True)
+    outline, job = outline_of_config(LLAMA_3_8B), PlannedWork("qlora", "gpu", 1, checkpointing=True)
     for room in (8 * 2**30, 10 * 2**30):
         found = longest_context(outline, job, room)
         assert 0 < found < 8192
-        around = [memory_need(outline, Job("qlora", "gpu", found + more, checkpointing=True)).total for more in (0, 64)]
+        around = [
+            memory_need(outline, PlannedWork("qlora", "gpu", found + more, checkpointing=True)).total
+            for more in (0, 64)
+        ]
         assert around[0] <= room < around[1]
     assert longest_context(outline, job, 2**30) == 0
     assert longest_context(outline, job, 2**40) == 8192

@@ -23,7 +23,7 @@ from palmette.run import read_log
 from palmette.studies.measuring import first_questions
 from palmette.studies.sweep.recipe import load_sweep
 from palmette.studies.sweep.table import plot_learning_rates
-from palmette.studies.tables import Row, Spread
+from palmette.studies.tables import CellFigures, Spread
 from palmette.train.run import train
 from palmette.train.steps.checkpoints import checkpoints
 from tests.support.command import palmette
@@ -380,9 +380,9 @@ def test_the_first_questions_of_a_data_set() -> None:
 
 
 def test_only_a_learning_rate_that_varies_is_plotted(tmp_path: Path) -> None:
-    def row(rate: float, rank: int) -> Row:
+    def row(rate: float, rank: int) -> CellFigures:
         varied = {"train.learning_rate": rate, "lora.rank": rank}
-        return Row("n", varied, rate, "greedy", (0,), {"exact": Spread.of([50.0])})
+        return CellFigures("n", varied, rate, "greedy", (0,), {"exact": Spread.of([50.0])})
 
     assert not plot_learning_rates([row(1e-3, 4), row(1e-3, 8)], tmp_path / "p.png", "t")
     assert not (tmp_path / "p.png").exists()

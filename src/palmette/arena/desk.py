@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from palmette.arena.drawing import draw
 from palmette.arena.events import Event, Said, Shown
-from palmette.arena.folder import Arena, Comparison
+from palmette.arena.folder import AnswerPair, Arena
 from palmette.arena.ledger import Ledger
 from palmette.arena.remaining import Remaining
 from palmette.arena.store import VoteStore
@@ -25,7 +25,7 @@ _NEXT = "Go on with the next one."
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ShownPair:
     """Two answers that somebody is to compare.
 
     Attributes:
@@ -115,7 +115,7 @@ class Desk:
         self.ledger.changed = self._changed
         self.ledger.catch_up()
 
-    def ask(self, voter: str, session: str) -> Asked | None:
+    def ask(self, voter: str, session: str) -> ShownPair | None:
         """The two answers that somebody is to compare now. They stay the same until there is a vote.
 
         Args:
@@ -136,9 +136,9 @@ class Desk:
                 if shown is None:
                     return None
                 [key] = self.ledger.append([Event("shown", datetime.now(UTC), voter, session, shown=shown)])
-                return Asked(key, shown)
+                return ShownPair(key, shown)
             assert event.id is not None
-            return Asked(event.id, event.shown)
+            return ShownPair(event.id, event.shown)
 
     def vote(self, voter: str, session: str, key: int, said: Said, seconds: float) -> None:
         """Take a vote. It is on the disk when this returns.
@@ -273,7 +273,7 @@ class Desk:
             raise DataError("this is not your last vote any more", "Reload the page.")
 
 
-def _shown(comparison: Comparison, probability: float, *, swapped: bool = False) -> Shown:
+def _shown(comparison: AnswerPair, probability: float, *, swapped: bool = False) -> Shown:
     """A comparison as it is shown, with its second model on the left if it is swapped."""
     left, right = (1, 0) if swapped else (0, 1)
     models, hashes = comparison.models, comparison.hashes

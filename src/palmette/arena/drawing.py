@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from palmette.arena.events import Key, Shown
-from palmette.arena.folder import Comparison
+from palmette.arena.folder import AnswerPair
 from palmette.arena.precision import falls
 from palmette.arena.remaining import ByPair
 from palmette.arena.state import Tally
@@ -78,7 +78,7 @@ def draw_pair(
 
 def draw(
     possible: ByPair, tally: Tally, waiting: Collection[Shown], source: random.Random
-) -> tuple[Comparison, DrawnPair] | None:
+) -> tuple[AnswerPair, DrawnPair] | None:
     """Draw a comparison: a pair of models, and then one of its prompts with the fewest votes, all of them alike.
 
     Args:

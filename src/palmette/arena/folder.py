@@ -36,7 +36,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class AnswerPair:
     """Two models' answers to a prompt.
 
     Attributes:
@@ -80,7 +80,7 @@ class Arena:
     entries: Mapping[str, Entry]
     replies: Mapping[str, Mapping[str, tuple[str, ...]]]
 
-    def comparisons(self) -> Iterator[Comparison]:
+    def comparisons(self) -> Iterator[AnswerPair]:
         """Every pair of models on every prompt."""
         hashes = {(model, prompt): self.answer_hash(model, prompt) for model in self.entries for prompt in self.prompts}
         tells = {
@@ -95,7 +95,7 @@ class Arena:
                 texts = [[text.strip() for text in self.replies[model][prompt]] for model in (one, other)]
                 told = tells[one, prompt] or tells[other, prompt]
                 both = (hashes[one, prompt], hashes[other, prompt])
-                yield Comparison(prompt, (one, other), both, texts[0] == texts[1], told)
+                yield AnswerPair(prompt, (one, other), both, texts[0] == texts[1], told)
 
     def answer_hash(self, model: str, prompt: str) -> str:
         """The hash that an answer is known by in votes."""

@@ -27,7 +27,7 @@ _TWO_SIDED = 1.959964  # standard errors of a 95 % interval
 
 
 @dataclass(slots=True)
-class Tally:
+class ModelVotes:
     """The votes on one model, by what they said. `ties` are those that are not "both bad"."""
 
     wins: int = 0
@@ -47,7 +47,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RankedModel:
     """One model of a ranking. Ratings are on the scale of Elo, with a mean of 1000.
 
     Attributes:
@@ -69,7 +69,7 @@ class Row:
     interval: tuple[float, float]
     interval_of_all: tuple[float, float]
     drawn: tuple[float, float] | None
-    tally: Tally
+    tally: ModelVotes
     count: float
     win_rate: float
     elo: float
@@ -109,7 +109,7 @@ class Leaderboard:
         pair_wins: {model: {other: (wins and half of the ties, votes)}}.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[RankedModel, ...]
     slopes: tuple[Slope, ...]
     num_votes: int
     num_voters: int
@@ -267,7 +267,7 @@ def _rows(
     covariance_MM: Values,
     drawn: Mapping[str, tuple[float, float]],
     seed: int,
-) -> tuple[Row, ...]:
+) -> tuple[RankedModel, ...]:
     size = len(pairs.models)
     strength_M, error_M = found.parameter_P[:size], np.sqrt(np.diag(covariance_MM))
     critical = bradley_terry.simultaneous(covariance_MM, seed)
@@ -285,7 +285,7 @@ def _rows(
     for model in np.argsort(-strength_M, kind="stable").tolist():
         name = pairs.models[model]
         rows.append(
-            Row(
+            RankedModel(
                 model=name,
                 ranks=ranges[model],
                 rating=rating(strength_M[model]),
@@ -301,11 +301,11 @@ def _rows(
     return tuple(rows)
 
 
-def _tallies(votes: Sequence[Vote]) -> dict[str, Tally]:
-    found: dict[str, Tally] = {}
+def _tallies(votes: Sequence[Vote]) -> dict[str, ModelVotes]:
+    found: dict[str, ModelVotes] = {}
     for vote in votes:
         for model, side in ((vote.left, "left"), (vote.right, "right")):
-            tally = found.setdefault(model, Tally())
+            tally = found.setdefault(model, ModelVotes())
             if vote.outcome == "tie":
                 tally.ties += 1
             elif vote.outcome == "both bad":

@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from palmette.arena.events import Key
-from palmette.arena.folder import Comparison
+from palmette.arena.folder import AnswerPair
 from palmette.arena.state import State
 
 # {a pair of models: {id of a prompt: their answers}}
-ByPair = Mapping[frozenset[str], Mapping[str, Comparison]]
+ByPair = Mapping[frozenset[str], Mapping[str, AnswerPair]]
 
 
 class Remaining:
@@ -21,17 +21,17 @@ class Remaining:
         state: what holds in the arena. `changed` tells when it has changed.
     """
 
-    def __init__(self, possible: Iterable[Comparison], state: State) -> None:
+    def __init__(self, possible: Iterable[AnswerPair], state: State) -> None:
         self._possible = {one.key: one for one in possible}
         self._state = state
         self._with_answer: dict[tuple[str, str], list[Key]] = defaultdict(list)
         for one in self._possible.values():
             for answer in one.answers:
                 self._with_answer[answer].append(one.key)
-        self._left: dict[str, dict[frozenset[str], dict[str, Comparison]]] = {}
+        self._left: dict[str, dict[frozenset[str], dict[str, AnswerPair]]] = {}
         self._number: dict[str, int] = {}
 
-    def find(self, key: Key) -> Comparison | None:
+    def find(self, key: Key) -> AnswerPair | None:
         """The answers of two models to a prompt, if they may be asked."""
         return self._possible.get(key)
 

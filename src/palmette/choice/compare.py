@@ -33,7 +33,7 @@ _SAME = {
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparedMeasure:
     """A measure under two results.
 
     Attributes:
@@ -65,7 +65,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ResultComparison:
     """Two results of the same items.
 
     Attributes:
@@ -77,13 +77,13 @@ class Comparison:
 
     a: Result
     b: Result
-    compared: tuple[Compared, ...]
+    compared: tuple[ComparedMeasure, ...]
     only_a: tuple[tuple[Outcome, Outcome], ...]
     only_b: tuple[tuple[Outcome, Outcome], ...]
     notes: tuple[str, ...]
 
 
-def compare_results(a: Result, b: Result) -> Comparison:
+def compare_results(a: Result, b: Result) -> ResultComparison:
     """Compare two results.
 
     Raises:
@@ -95,7 +95,7 @@ def compare_results(a: Result, b: Result) -> Comparison:
     pairs = list(zip(a.outcomes, b.outcomes, strict=True))
     shared = [name for name in measures_of(a.outcomes) if name in measures_of(b.outcomes)]
     only = [(x, y) for x, y in pairs if x.right(a.headline) is not y.right(a.headline)]
-    return Comparison(
+    return ResultComparison(
         a,
         b,
         tuple(_compared(pairs, name) for name in shared),
@@ -131,16 +131,16 @@ def _notes(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _compared(pairs: list[tuple[Outcome, Outcome]], name: str) -> Compared:
+def _compared(pairs: list[tuple[Outcome, Outcome]], name: str) -> ComparedMeasure:
     values = [(value_of(x, name), value_of(y, name)) for x, y in pairs]
     number = len(values)
     a, b = (math.fsum(pair[side] for pair in values) / number for side in (0, 1))
     if name == BRIER:
         low, high = _spread([y - x for x, y in values])
-        return Compared(name, a, b, b - a, low, high)
+        return ComparedMeasure(name, a, b, b - a, low, high)
     won, lost = (sum((y - x) * side > 0 for x, y in values) for side in (1, -1))
     low, high = paired_interval(won, lost, number)
-    return Compared(name, a, b, b - a, low, high, mcnemar(won, lost))
+    return ComparedMeasure(name, a, b, b - a, low, high, mcnemar(won, lost))
 
 
 def _spread(differences: list[float]) -> tuple[float, float] | tuple[None, None]:

@@ -26,7 +26,7 @@ _MARK, _COLOURS = "black on bright_green", {"": "bold", "absent": "bold yellow",
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AnsweredQuestion:
     """A question and its prediction."""
 
     question: str
@@ -52,7 +52,7 @@ def show(
         why: show how each decision came about. Then several answers are no table.
         as_json: print one JSON object for each question.
     """
-    asked = [Asked(question, prediction) for question, prediction in answers]
+    asked = [AnsweredQuestion(question, prediction) for question, prediction in answers]
     if as_json:
         for one in asked:
             print_json(as_record(document, one))
@@ -71,7 +71,9 @@ def show(
         show_passages(console, document, asked, full=True)
 
 
-def show_answer(console: Console, document: Extracted, asked: Asked, *, full: bool = False, why: bool = False) -> None:
+def show_answer(
+    console: Console, document: Extracted, asked: AnsweredQuestion, *, full: bool = False, why: bool = False
+) -> None:
     """Show one answer: the answer itself, its probability and place, and the passage around it.
 
     Args:
@@ -108,13 +110,15 @@ def show_answer(console: Console, document: Extracted, asked: Asked, *, full: bo
         show_passages(console, document, shown_at, full=full)
 
 
-def _at_best_guess(asked: Asked) -> Asked:
+def _at_best_guess(asked: AnsweredQuestion) -> AnsweredQuestion:
     """The question as if its best candidate were the answer, to show where it stands."""
     best = asked.prediction.candidates[0]
-    return Asked(asked.question, replace(asked.prediction, start=best.start, end=best.end))
+    return AnsweredQuestion(asked.question, replace(asked.prediction, start=best.start, end=best.end))
 
 
-def show_passages(console: Console, document: Extracted, asked: Sequence[Asked], *, full: bool = False) -> None:
+def show_passages(
+    console: Console, document: Extracted, asked: Sequence[AnsweredQuestion], *, full: bool = False
+) -> None:
     """Show the lines of a document around answers, or all of its lines, with line numbers and the answers marked."""
     found = (one.prediction for one in asked)
     spans = tuple((one.start, one.end) for one in found if one.start is not None and one.end is not None)
@@ -138,7 +142,7 @@ def show_passages(console: Console, document: Extracted, asked: Sequence[Asked],
     console.print(grid)
 
 
-def show_table(console: Console, document: Extracted, asked: Sequence[Asked]) -> None:
+def show_table(console: Console, document: Extracted, asked: Sequence[AnsweredQuestion]) -> None:
     """Show several answers as a table. Where the console is no terminal, columns are separated by tabs."""
     rows = [_row(document, one) for one in asked]
     heads = ("question", "answer", "probability", "place")
@@ -156,7 +160,7 @@ def show_table(console: Console, document: Extracted, asked: Sequence[Asked]) ->
     console.print(table)
 
 
-def as_record(document: Extracted, asked: Asked) -> dict[str, Any]:
+def as_record(document: Extracted, asked: AnsweredQuestion) -> dict[str, Any]:
     """A prediction as a JSON object."""
     prediction = asked.prediction
     start, end = prediction.start, prediction.end
@@ -166,7 +170,7 @@ def as_record(document: Extracted, asked: Asked) -> dict[str, Any]:
     return record | {"place": None if start is None or end is None else document.place_record(start, end)}
 
 
-def _row(document: Extracted, asked: Asked) -> tuple[str, str, str, str]:
+def _row(document: Extracted, asked: AnsweredQuestion) -> tuple[str, str, str, str]:
     prediction = asked.prediction
     answer = wording.headline(prediction)
     if prediction.refusal == "unsure":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from palmette.cache import cache_folder
-from palmette.cli.answers import Asked, show_answer
+from palmette.cli.answers import AnsweredQuestion, show_answer
 from palmette.cli.history import history, read_line
 from palmette.errors import PalmetteError
 from palmette.inference.excerpt import printable
@@ -68,7 +68,7 @@ class _Conversation:
     news: Console
     full: bool
     why: bool
-    last: Asked | None = None
+    last: AnsweredQuestion | None = None
     busy: bool = False
 
     def take(self, line: str) -> None:
@@ -89,7 +89,7 @@ class _Conversation:
         self.busy = True
         try:
             (prediction,) = self.session.ask([question])
-            self.last = Asked(question, prediction)
+            self.last = AnsweredQuestion(question, prediction)
             show_answer(self.out, self.document, self.last, full=self.full, why=self.why)
             if self.session.unread:
                 self.news.print(self.session.unread)

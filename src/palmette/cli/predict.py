@@ -146,11 +146,18 @@ def _on_cluster(cluster: Cluster, address: str, model: str, answering: Answering
 def _input(sources: list[str], asked: list[str], questions: str | None) -> Input:
     """What the arguments of the command name."""
     from palmette.cli.console import stderr
-    from palmette.data.inputs import Asked, Documents, check_questions, find_documents, question_file, read_questions
+    from palmette.data.inputs import (
+        Documents,
+        SharedQuestion,
+        check_questions,
+        find_documents,
+        question_file,
+        read_questions,
+    )
 
     if not asked and questions is None:
         return question_file(sources)
-    listed = [Asked(None, text) for text in asked]
+    listed = [SharedQuestion(None, text) for text in asked]
     if questions is not None:
         listed += read_questions(questions)
     names, left_out = find_documents(sources)

@@ -202,7 +202,7 @@ def _serve(
 ) -> None:
     """Load the model, print a link for each annotator, and serve the page until Ctrl-C."""
     from palmette.inference.names import resolve_answerer
-    from palmette.review.answers import Compared
+    from palmette.review.answers import OtherRun
     from palmette.review.store import Store
     from palmette.studies.retraining.newest import newest_retraining
     from palmette.web.review.opening import open_review
@@ -221,7 +221,7 @@ def _serve(
             port=opened.getsockname()[1],
             choosing=choosing,
             newer=(newest_retraining, lambda name: _load(resolve_answerer(name))),
-            also=[Compared(_load(one)[1]) for one in others],
+            also=[OtherRun(_load(one)[1]) for one in others],
         )
         serve_pages(review.app, review.sessions, opened, host, "Verdicts", kept)
         review.answers.stop()

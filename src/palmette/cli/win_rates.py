@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # commands import what they need when they run
 
 
 @dataclass(frozen=True)
-class Comparison:
+class WinRateOptions:
     """A model that is to be compared with a reference, as the options of `read_comparison` say."""
 
     model: str | None
@@ -51,9 +51,9 @@ def read_comparison(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest output, in tokens.")] = 256,
     validation: ValidationOption = None,
     force: ForceOption = False,
-) -> Comparison:
+) -> WinRateOptions:
     """What the options of a command say about a comparison. They are listed only in this signature."""
-    return Comparison(model, reference, judge, instructions, limit, max_new_tokens, validation, force)
+    return WinRateOptions(model, reference, judge, instructions, limit, max_new_tokens, validation, force)
 
 
 @expanded("comparison", read_comparison)
@@ -66,7 +66,7 @@ def eval_alpaca(
             **{**DATA, "metavar": "PREFERENCES"},
         ),
     ] = None,
-    comparison: Comparison,
+    comparison: WinRateOptions,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -104,7 +104,7 @@ def eval_alpaca(
         stderr().print(f"written: {out}")
 
 
-def _compare(comparison: Comparison, out: Path, resamples: int, seed: int) -> None:
+def _compare(comparison: WinRateOptions, out: Path, resamples: int, seed: int) -> None:
     from palmette.cli.console import stderr
     from palmette.errors import PalmetteError
     from palmette.judge.alpaca import RATES, compare

@@ -117,7 +117,7 @@ def _table_rows(rows: Iterable[TableRow | DataError], name: str, files: Document
 
 
 @dataclass(frozen=True)
-class Asked:
+class SharedQuestion:
     """A question that is put to every document: its id, if it has one, and its text."""
 
     id: str | int | None
@@ -135,7 +135,7 @@ class Documents:
     """
 
     names: tuple[str, ...]
-    questions: tuple[Asked, ...]
+    questions: tuple[SharedQuestion, ...]
     name: str = "documents"
 
     @contextlib.contextmanager
@@ -212,7 +212,7 @@ def _in_folder(folder: Path) -> tuple[list[str], int]:
     return found, others
 
 
-def read_questions(name: str) -> tuple[Asked, ...]:
+def read_questions(name: str) -> tuple[SharedQuestion, ...]:
     """A list of questions: the lines of a text file, or the rows of a .jsonl file or of a table with `question`.
 
     Args:
@@ -222,7 +222,7 @@ def read_questions(name: str) -> tuple[Asked, ...]:
         DataError: it cannot be read, holds no question, or a question is bad.
     """
     path = expand(name)
-    asked: list[Asked] = []
+    asked: list[SharedQuestion] = []
     if is_table(path) and path.is_file():
         for row in question_rows(open_table(path, name), name, labelled=False):
             if isinstance(row, DataError):
@@ -234,20 +234,20 @@ def read_questions(name: str) -> tuple[Asked, ...]:
                 where = f"{name}: line {number}"
                 asked.append(_asked(parse_json_line(line, where, _QUESTIONS), where))
             elif line.strip():
-                asked.append(Asked(None, line.strip()))
+                asked.append(SharedQuestion(None, line.strip()))
     if not asked:
         raise DataError(f"{name} holds no question", _QUESTIONS)
     return check_questions(asked, name)
 
 
-def _asked(row: Mapping[str, Any], where: str) -> Asked:
+def _asked(row: Mapping[str, Any], where: str) -> SharedQuestion:
     text = row.get("question")
     if not isinstance(text, str):
         raise DataError(f"{where} has no 'question' that is text", _QUESTIONS)
-    return Asked(read_id(row["id"], where) if "id" in row else None, text)
+    return SharedQuestion(read_id(row["id"], where) if "id" in row else None, text)
 
 
-def check_questions(questions: Sequence[Asked], name: str) -> tuple[Asked, ...]:
+def check_questions(questions: Sequence[SharedQuestion], name: str) -> tuple[SharedQuestion, ...]:
     """The questions, if all of them are good.
 
     Args:

@@ -64,7 +64,7 @@ class Reading:
 
 
 @dataclass(eq=False, slots=True)
-class Job:
+class WindowQuestion:
     """One question in one window.
 
     Attributes:
@@ -93,7 +93,7 @@ class Job:
         reading: Reading,
         tokens: tuple[int, ...],
         least: float | None = None,
-    ) -> Job:
+    ) -> WindowQuestion:
         """A job at its beginning. `opened` is the conversation around it."""
         answer, verdict = Choice(Search(reading.trie), opened.closing), opened.verdict
         if verdict is None:
@@ -170,7 +170,9 @@ class Asking:
         return cache.states(start, cache.length)
 
     @torch.inference_mode()
-    def run(self, cache: PrefixCache, jobs: Sequence[Job], states: Mapping[int, States] | None = None) -> None:
+    def run(
+        self, cache: PrefixCache, jobs: Sequence[WindowQuestion], states: Mapping[int, States] | None = None
+    ) -> None:
         """Search all jobs to their end, pass by pass.
 
         Args:
@@ -203,7 +205,7 @@ class Asking:
             planned = [(job.answer, node) for job in jobs for node in self._plan(job)]
 
     def _place_windows(
-        self, cache: PrefixCache, jobs: Sequence[Job], states: Mapping[int, States] | None
+        self, cache: PrefixCache, jobs: Sequence[WindowQuestion], states: Mapping[int, States] | None
     ) -> dict[int, int] | None:
         """The slot of the last token of each window whose keys and values are given. None if they are not."""
         root = self.begin(cache)
@@ -214,7 +216,9 @@ class Asking:
         readings = {job.reading.index: job.reading for job in jobs}
         return {index: cache.restore(reading.tokens, root, states[index]) for index, reading in readings.items()}
 
-    def _place_questions(self, cache: PrefixCache, jobs: Sequence[Job], trunks: Mapping[int, int] | None) -> list[int]:
+    def _place_questions(
+        self, cache: PrefixCache, jobs: Sequence[WindowQuestion], trunks: Mapping[int, int] | None
+    ) -> list[int]:
         """Add questions, and windows that are not there. The result is the slots below which the answers are opened."""
         opened, root = self.opened, len(self.opened.root) - 1
         last: Reading | None = None
@@ -237,7 +241,7 @@ class Asking:
         reasoned = reason(cache, slots, self._tokenizer, opening, limit=self._reasoning_limit, stops=stops)
         return [reasoning.slot for reasoning in reasoned]
 
-    def _plan(self, job: Job) -> list[int]:
+    def _plan(self, job: WindowQuestion) -> list[int]:
         search, max_tokens = job.answer.search, self._tokens_per_pass
         if max_tokens is None or job.reading.exhaustive:
             return search.plan(len(search.trie), floor=-math.inf)

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from palmette.data.records import Document, Question
-from palmette.decode.asking import Job, Reading
+from palmette.decode.asking import Reading, WindowQuestion
 from palmette.decode.posterior import SpanPosterior, WindowScores
 from palmette.decode.prediction import Prediction
 from palmette.decode.prefix_cache import PrefixCache, States
@@ -178,7 +178,7 @@ class LongDocument:
             self._readings.popitem(last=False)
         return reading
 
-    def _states_of(self, index: int, jobs: Sequence[Job]) -> States:
+    def _states_of(self, index: int, jobs: Sequence[WindowQuestion]) -> States:
         """The keys and values of a window: from memory, from the store, or read now."""
         states = self._states.get(index)
         if states is None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from palmette.data.records import Document, Question, check_document, check_question
-from palmette.decode.asking import Asking, Job, Reading
+from palmette.decode.asking import Asking, Reading, WindowQuestion
 from palmette.decode.effort import Effort
 from palmette.decode.posterior import Decision, SpanPosterior, WindowScores
 from palmette.decode.prediction import Prediction
@@ -237,9 +237,9 @@ class SpanDecoder:
 
     def batches(
         self, asked: Iterable[AskedWindow], least: Mapping[str, float] = MappingProxyType({})
-    ) -> Iterator[list[Job]]:
+    ) -> Iterator[list[WindowQuestion]]:
         """Jobs whose trees fit into the cache together, the questions of a window next to each other."""
-        jobs: list[Job] = []
+        jobs: list[WindowQuestion] = []
         opened, free = self.asking.opened, self._reasoning_limit or 0
         lead = opened.lead + free + (len(opened.verdict.no) if opened.verdict else 0)
         used, room = 0, self.effort.tokens_per_batch - len(opened.root)
@@ -261,6 +261,6 @@ class SpanDecoder:
                     yield jobs
                     jobs, used, begun = [], 0, False
                 used, begun = used + (need if begun else alone), True
-                jobs.append(Job.open(opened, question, reading, tokens, least.get(question)))
+                jobs.append(WindowQuestion.open(opened, question, reading, tokens, least.get(question)))
         if jobs:
             yield jobs

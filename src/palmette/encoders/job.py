@@ -21,7 +21,7 @@ from palmette import __version__, run
 from palmette.encoders.blanks import Blanks, read_blanks, words_of
 from palmette.encoders.chain import Extra, Kernel, State
 from palmette.encoders.masked import MaskedModel, load_masked
-from palmette.encoders.reader import Asked, asked
+from palmette.encoders.reader import AnswerEnergy, answer_energy
 from palmette.encoders.settings import McmcSettings
 from palmette.encoders.way import Pull, read_way
 from palmette.errors import RunError
@@ -74,7 +74,7 @@ def prepare_chains(settings: McmcSettings, say: Say) -> Chains:
         blanks = read_blanks(model, settings.text, settings.keep)
     num = len(blanks.space.free)
     if settings.question is not None:
-        extras = [asked(model, blanks, settings.reader, settings.question, settings.blank, settings.weight)]
+        extras = [answer_energy(model, blanks, settings.reader, settings.question, settings.blank, settings.weight)]
     say(f"{count(num, 'word')} of the text may change, to {int(blanks.space.allowed_FV.any(0).sum()):,} words")
     if blanks.kept:
         say(f"these stay, since {settings.model} writes them in several pieces: {', '.join(blanks.kept)}")
@@ -168,7 +168,7 @@ def _identity(chains: Chains) -> dict[str, Any]:
     return {
         "palmette": __version__,
         "encoder": base_fingerprint(chains.model.folder, commit),
-        "reader": extra.identity if isinstance(extra, Asked) else None,
+        "reader": extra.identity if isinstance(extra, AnswerEnergy) else None,
         "settings": asdict(chains.settings),
     }
 

@@ -23,7 +23,7 @@ _ALL_SPANS = Effort(max_passes=None, tokens_per_pass=None)
 
 
 @dataclass(frozen=True)
-class Asked:
+class AnswerEnergy:
     """-weight x log p(the answer is the word in a blank | text, question), as what is added to energies.
 
     Attributes:
@@ -70,7 +70,9 @@ class Asked:
 _LEAST = math.log(1e-12)
 
 
-def asked(model: MaskedModel, blanks: Blanks, reader: str, question: str, blank: int, weight: float) -> Asked:
+def answer_energy(
+    model: MaskedModel, blanks: Blanks, reader: str, question: str, blank: int, weight: float
+) -> AnswerEnergy:
     """Load a reader, and ask it.
 
     Args:
@@ -79,7 +81,7 @@ def asked(model: MaskedModel, blanks: Blanks, reader: str, question: str, blank:
         reader: the name of a model that answers questions.
         question: the question.
         blank: which of the words that may change is to be the answer, from 1.
-        weight: see `Asked`.
+        weight: see `AnswerEnergy`.
 
     Raises:
         DataError: there is no such blank, or the question is empty.
@@ -91,4 +93,4 @@ def asked(model: MaskedModel, blanks: Blanks, reader: str, question: str, blank:
     asked_document("text", [question], "the text")
     answerer = load_answerer(reader, calibrated=False)
     decoder: Any = answerer.span_decoder(_ALL_SPANS)
-    return Asked(model, blanks, decoder, question, blank - 1, weight, model_settings(answerer))
+    return AnswerEnergy(model, blanks, decoder, question, blank - 1, weight, model_settings(answerer))

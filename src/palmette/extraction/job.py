@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette import run
-from palmette.data.inputs import Asked, Documents
+from palmette.data.inputs import Documents, SharedQuestion
 from palmette.data.records import Document, Question
 from palmette.data.stream import Row
 from palmette.decode.effort import Effort
@@ -29,7 +29,7 @@ _NEVER = 10**12  # characters. A chunk is one document, so it ends by its number
 
 def inputs_of(schema: Schema, files: tuple[str, ...]) -> Documents:
     """The documents, each asked all fields."""
-    return Documents(files, tuple(Asked(field.name, field.question) for field in schema.fields), "files")
+    return Documents(files, tuple(SharedQuestion(field.name, field.question) for field in schema.fields), "files")
 
 
 def lines_of(out: Path) -> Path:

@@ -24,7 +24,7 @@ _NO_ANSWERS = ("reward",)  # stages whose models give no answers
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChosenModel:
     """A model, and why it was chosen.
 
     Attributes:
@@ -36,7 +36,7 @@ class Choice:
     why: str
 
 
-def choose_model(runs: Path = RUNS) -> Choice:
+def choose_model(runs: Path = RUNS) -> ChosenModel:
     """The model to use where none was named.
 
     Args:
@@ -44,7 +44,7 @@ def choose_model(runs: Path = RUNS) -> Choice:
     """
     newest = max(finished_runs(runs), default=None)
     own = f"For your newest run, give --model {shlex.quote(str(newest[1]))}." if newest else "--model takes another."
-    return Choice(READER, f"Using the reader that comes with palmette. {own}")
+    return ChosenModel(READER, f"Using the reader that comes with palmette. {own}")
 
 
 def finished_runs(runs: Path = RUNS) -> Iterator[tuple[float, Path]]:

@@ -31,7 +31,7 @@ _COLUMNS = "Each row needs 'instruction'."
 
 
 @dataclass(frozen=True)
-class Compared:
+class AlpacaResult:
     """A model compared with a reference.
 
     Attributes:
@@ -85,7 +85,7 @@ def compare(
     force: bool = False,
     num_samples: int = 200,
     seed: int = 0,
-) -> Compared:
+) -> AlpacaResult:
     """Compare a model with a reference.
 
     Args:
@@ -126,7 +126,7 @@ def compare(
     rates = win_rates([_preference(one) for one in judged], num_samples=num_samples, seed=seed)
     about = {"settings": settings, "judge": signature(judge), "trust": trust, "notes": list(judge.notes)}
     finish(out, RATES, {**environment(), **about, **rates.record()})
-    return Compared(rates, judged, trust, tuple(judge.notes))
+    return AlpacaResult(rates, judged, trust, tuple(judge.notes))
 
 
 def _preference(one: PairJudged) -> Preference:

@@ -39,7 +39,7 @@ _CHOICES: dict[str, Choice] = {"left": "A", "right": "B", "tie": "tie", "both ba
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Compared:
+class ComparedTurn:
     """What a verdict is about.
 
     Attributes:
@@ -66,7 +66,7 @@ class PairVerdict:
         lengths: the characters of both answers, in the order of the names. None if they are not known.
     """
 
-    compared: Compared
+    compared: ComparedTurn
     choice: Choice | None
     judge: str = ""
     orders: BothOrders | None = None
@@ -116,7 +116,7 @@ def _verdict(row: Mapping[str, Any], where: str, swap: Swap) -> PairVerdict:
     choice, orders, inconsistent = _winner(row, sides, (one, other), where, swap)
     styles = read_styles(row, where)
     return PairVerdict(
-        Compared(as_id(question), as_id(row.get("turn", 1)), (other, one) if exchanged else (one, other)),
+        ComparedTurn(as_id(question), as_id(row.get("turn", 1)), (other, one) if exchanged else (one, other)),
         _exchange(choice) if exchanged else choice,
         str(row.get("judge", "")),
         orders,

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from palmette.errors import DataError
 from palmette.evaluate.bootstrap import weighted_intervals
 from palmette.evaluate.kappa import weighted_kappa
-from palmette.judge.pair_verdicts import Compared, PairVerdict
+from palmette.judge.pair_verdicts import ComparedTurn, PairVerdict
 from palmette.judge.text import Choice
 
 Values = npt.NDArray[np.float64]
@@ -165,8 +165,8 @@ def _figures(
     return figures
 
 
-def _once(judged: Sequence[PairVerdict]) -> dict[Compared, PairVerdict]:
-    found: dict[Compared, PairVerdict] = {}
+def _once(judged: Sequence[PairVerdict]) -> dict[ComparedTurn, PairVerdict]:
+    found: dict[ComparedTurn, PairVerdict] = {}
     for one in judged:
         if one.compared in found:
             about = one.compared
@@ -179,8 +179,8 @@ def _once(judged: Sequence[PairVerdict]) -> dict[Compared, PairVerdict]:
     return found
 
 
-def _by_comparison(voted: Sequence[PairVerdict]) -> dict[Compared, list[PairVerdict]]:
-    found: dict[Compared, list[PairVerdict]] = {}
+def _by_comparison(voted: Sequence[PairVerdict]) -> dict[ComparedTurn, list[PairVerdict]]:
+    found: dict[ComparedTurn, list[PairVerdict]] = {}
     for one in voted:
         if one.choice is not None:
             found.setdefault(one.compared, []).append(one)

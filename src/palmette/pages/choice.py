@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from palmette.choice.compare import Comparison
+from palmette.choice.compare import ResultComparison
 from palmette.choice.items import ChoiceItem
 from palmette.choice.measures import BRIER, Figure, Outcome
 from palmette.choice.results import REPORT, Result, read_texts
@@ -46,7 +46,9 @@ def write_report(folder: Path) -> None:
     write_page(folder / REPORT, html)
 
 
-def write_comparison(path: Path, found: Comparison, texts: Mapping[str, ChoiceItem], names: tuple[str, str]) -> None:
+def write_comparison(
+    path: Path, found: ResultComparison, texts: Mapping[str, ChoiceItem], names: tuple[str, str]
+) -> None:
     """Write the page of two results.
 
     Args:
@@ -77,7 +79,7 @@ def write_comparison(path: Path, found: Comparison, texts: Mapping[str, ChoiceIt
     write_page(path, html)
 
 
-def comparison_rows(found: Comparison) -> Iterator[dict[str, str]]:
+def comparison_rows(found: ResultComparison) -> Iterator[dict[str, str]]:
     """The measures under both results, in words."""
     for one in sorted(found.compared, key=lambda one: one.name != found.a.headline):
         factor, places = (1.0, 3) if one.name == BRIER else (100.0, 1)

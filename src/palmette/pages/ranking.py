@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palmette.arena.leaderboard import Leaderboard, Row
+from palmette.arena.leaderboard import Leaderboard, RankedModel
 from palmette.arena.voters import Flag
 from palmette.numbers import count, fixed, interval, readable
 from palmette.pages.charts import interval_bar
@@ -92,7 +92,7 @@ def _ends(ends: tuple[float, float] | None) -> str:
     return interval(ends, 0) if ends else ""
 
 
-def _shown(row: Row, low: float, high: float) -> dict[str, Any]:
+def _shown(row: RankedModel, low: float, high: float) -> dict[str, Any]:
     def place(rating: float) -> float:
         return 100.0 * (rating - low) / ((high - low) or 1.0)
 

@@ -30,7 +30,7 @@ class FullDecoder(Decoder, Protocol):
         """(question id, prediction with every scored span as candidate, hidden state [D]) for every question."""
 
 
-class Compared:
+class OtherRun:
     """Another run, whose answers are compared with those of the run under review. Threads take turns with it.
 
     Args:
@@ -68,7 +68,7 @@ class Answers:
         known: Mapping[str, Prediction] | None = None,
         *,
         in_full: bool = False,
-        also: Sequence[Compared] = (),
+        also: Sequence[OtherRun] = (),
     ) -> None:
         self._decoder, self._documents = decoder, tuple(documents)
         self._in_full, self._also = in_full, tuple(also)

@@ -22,7 +22,7 @@ from palmette.review.events import Event, EventKind, Shown, Verdict, document_ha
 from palmette.review.keys import Judged, Keys, meant, same
 from palmette.review.queue import Item, LiveQueue, Queue, make_queue
 from palmette.review.sampling import draw_audit
-from palmette.review.showing import Asked, Choosing, Progress, Run, to_show
+from palmette.review.showing import Choosing, Progress, Run, ShownQuestion, to_show
 from palmette.review.state import Judgement, State, disagree
 from palmette.review.store import Store
 
@@ -79,7 +79,7 @@ class Desk:
         """Whether more questions will come, since the model is still reading."""
         return not self._answers.finished
 
-    def ask(self, annotator: str, session: str) -> Asked | None:
+    def ask(self, annotator: str, session: str) -> ShownQuestion | None:
         """The question that a person is to judge now. It stays the same until it is judged.
 
         Args:
@@ -101,7 +101,7 @@ class Desk:
             assert event.id is not None
             assert event.shown is not None
             question, sha256 = self._questions[event.question]
-            return Asked(event.id, question, sha256, event.shown)
+            return ShownQuestion(event.id, question, sha256, event.shown)
 
     def judge(self, annotator: str, session: str, key: int, verdict: Verdict) -> Judged:
         """Take a verdict. It is on the disk when this returns.

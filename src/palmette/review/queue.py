@@ -72,7 +72,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class NextQuestion:
     """What a person is asked next.
 
     Attributes:
@@ -100,7 +100,7 @@ class Queue:
     blind_share: float = BLIND_SHARE
     seed: int = 0
 
-    def next_for(self, annotator: str, state: State, time: datetime) -> Asked | None:
+    def next_for(self, annotator: str, state: State, time: datetime) -> NextQuestion | None:
         """The first question that a person has not judged, and that still needs a verdict. None if there is none left.
 
         A question that somebody else was shown within the last `RESERVED` seconds counts as judged by that person.
@@ -121,7 +121,7 @@ class Queue:
         for place in self.places:
             done = (annotator, place.question) in state.judgements or place.question in state.adjudications
             if not done and taken[place.question] < place.raters:
-                return Asked(place, self.is_blind(annotator, place.question))
+                return NextQuestion(place, self.is_blind(annotator, place.question))
         return None
 
     def is_blind(self, annotator: str, question: str) -> bool:

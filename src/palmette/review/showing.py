@@ -9,8 +9,7 @@ from palmette.data.records import Question
 from palmette.decode.posterior import NUM_CANDIDATES
 from palmette.decode.prediction import Prediction
 from palmette.review.events import Shown, Span
-from palmette.review.queue import BLIND_SHARE, OVERLAP_SHARE, Strategy
-from palmette.review.queue import Asked as Chosen
+from palmette.review.queue import BLIND_SHARE, OVERLAP_SHARE, NextQuestion, Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Choosing:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ShownQuestion:
     """A question as it is shown to somebody.
 
     Attributes:
@@ -92,7 +91,7 @@ class Progress:
         return (self.total - self.judged) / self.per_minute if self.per_minute else None
 
 
-def to_show(prediction: Prediction, chosen: Chosen) -> Shown:
+def to_show(prediction: Prediction, chosen: NextQuestion) -> Shown:
     """What a person sees of a prediction, and why the queue chose the question."""
     place = chosen.place
     return Shown(

@@ -20,7 +20,7 @@ from palmette.inference.together import Placed
 from palmette.serving.jobs import AnswerJob, Job, WriteJob
 from palmette.serving.metrics import Metrics
 from palmette.serving.reader import DocumentReader
-from palmette.serving.writer import Writer
+from palmette.serving.writer import CompletionWriter
 
 MAX_QUESTIONS = 64  # questions of different requests in one call
 # Passes of a writer in a row, once its weights were put in place of another model's, which takes as long as a few.
@@ -50,7 +50,7 @@ class ServedModel:
 
     answerer: Answerer
     reader: DocumentReader
-    writer: Writer
+    writer: CompletionWriter
     place: Callable[[], bool] = lambda: False
 
     @classmethod
@@ -73,7 +73,7 @@ class ServedModel:
             return switched
 
         reader = DocumentReader(placed.answerer, kept_tokens, cache)
-        return cls(placed.answerer, reader, Writer(placed.answerer.loaded), place)
+        return cls(placed.answerer, reader, CompletionWriter(placed.answerer.loaded), place)
 
 
 def open_models(opened: Mapping[str, Placed], kept_tokens: int) -> dict[str, ServedModel]:

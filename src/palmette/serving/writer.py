@@ -62,7 +62,7 @@ class _Branch:
         self.job.written(piece, new)
 
 
-class Writer:
+class CompletionWriter:
     """Continues prompts. Used by one thread only.
 
     Args:

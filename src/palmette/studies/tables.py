@@ -85,7 +85,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Row:
+class CellFigures:
     """The figures of one cell under one decoder, over its seeds.
 
     Attributes:
@@ -110,7 +110,7 @@ class Row:
 
 
 def tables_of(
-    rows: Sequence[Row], keys: Sequence[str] | None, reference: str | None, *, intervals: bool = True
+    rows: Sequence[CellFigures], keys: Sequence[str] | None, reference: str | None, *, intervals: bool = True
 ) -> list[Table]:
     """Tables of answers, of sampled completions if there are any, and of costs.
 
@@ -149,7 +149,7 @@ def tables_of(
     return tables
 
 
-def _figure(row: Row, measure: str, ends_too: bool) -> str:
+def _figure(row: CellFigures, measure: str, ends_too: bool) -> str:
     shown = format_measure(measure, row.spreads.get(measure))
     if not ends_too or measure not in _WITH_INTERVAL or measure not in row.intervals:
         return shown
@@ -160,7 +160,7 @@ def _figure(row: Row, measure: str, ends_too: bool) -> str:
     return f"{shown} ({between})" if between else shown
 
 
-def _difference(row: Row, ends_too: bool) -> str:
+def _difference(row: CellFigures, ends_too: bool) -> str:
     """A row's EM minus that of the reference."""
     found = row.difference
     if found is None:

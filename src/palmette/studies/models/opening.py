@@ -17,7 +17,7 @@ from palmette.model.loading import DType, LoadedModel, dtype_name
 from palmette.model.outline import Outline
 from palmette.studies.models.facts import disk_bytes, licence_of
 from palmette.studies.models.peak import with_peak
-from palmette.studies.planning.memory import Job, memory_need
+from palmette.studies.planning.memory import PlannedWork, memory_need
 from palmette.studies.planning.source import outline_of_source
 
 
@@ -44,7 +44,7 @@ class OpenedModel:
         model = self.loaded.model
         weights = {one.data_ptr(): one.numel() * one.element_size() for one in model.parameters()}
         value_bytes = model.dtype.itemsize
-        job = Job("answer", "cpu" if model.device.type == "cpu" else "gpu", 1024, value_bytes=value_bytes)
+        job = PlannedWork("answer", "cpu" if model.device.type == "cpu" else "gpu", 1024, value_bytes=value_bytes)
         return {
             "kind": self.source.kind,
             "base": self.source.base,

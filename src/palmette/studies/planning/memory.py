@@ -46,7 +46,7 @@ _STORED = {"bfloat16": 2, "float16": 2}  # bytes of a stored weight. All others,
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedWork:
     """What a model is to do.
 
     Attributes:
@@ -91,7 +91,7 @@ class Need:
         return max(sum(self.parts.values()), self.loading)
 
 
-def memory_need(outline: Outline, job: Job) -> Need:
+def memory_need(outline: Outline, job: PlannedWork) -> Need:
     """The memory that a job needs.
 
     Args:
@@ -118,14 +118,14 @@ def memory_need(outline: Outline, job: Job) -> Need:
     return Need(parts, loading)
 
 
-def _weights(outline: Outline, job: Job) -> int:
+def _weights(outline: Outline, job: PlannedWork) -> int:
     if job.method != "qlora":
         return outline.num_parameters * job.value_bytes
     rest = outline.num_parameters - outline.linear_parameters
     return int(outline.linear_parameters * _FOUR_BITS / 8) + rest * job.value_bytes
 
 
-def _answering(outline: Outline, job: Job) -> dict[str, int]:
+def _answering(outline: Outline, job: PlannedWork) -> dict[str, int]:
     tokens, width = job.context, job.value_bytes
     layer = tokens * width * (4 * outline.hidden_size + 3 * outline.intermediate_size) + _attention(outline, job)
     return {
@@ -135,7 +135,7 @@ def _answering(outline: Outline, job: Job) -> dict[str, int]:
     }
 
 
-def _activations(outline: Outline, job: Job) -> dict[str, int]:
+def _activations(outline: Outline, job: PlannedWork) -> dict[str, int]:
     """Activations, attention weights and logits at the end of the forward pass, with what goes back through a layer."""
     tokens, width, layers = job.context, job.value_bytes, outline.num_layers
     layer, attention = tokens * _token_bytes(outline, job), _attention(outline, job)
@@ -151,7 +151,7 @@ def _activations(outline: Outline, job: Job) -> dict[str, int]:
     }
 
 
-def _token_bytes(outline: Outline, job: Job) -> int:
+def _token_bytes(outline: Outline, job: PlannedWork) -> int:
     """Bytes that the backward pass through a layer needs of each token, without the weights of attention."""
     h, i, b = outline.hidden_size, outline.intermediate_size, job.value_bytes
     q, k = outline.num_heads * outline.head_size, outline.num_key_heads * outline.head_size
@@ -164,14 +164,14 @@ def _token_bytes(outline: Outline, job: Job) -> int:
     return 8 * h + b * (2 * h + 2 * q + 2 * k + 4 * i + low + full) + 4 * outline.num_heads
 
 
-def _attention(outline: Outline, job: Job) -> int:
+def _attention(outline: Outline, job: PlannedWork) -> int:
     """Bytes of the weights of attention of a layer. Blocks of queries see the keys up to their own end."""
     if job.device == "gpu":
         return 0
     return outline.num_heads * job.value_bytes * job.context * (job.context + _BLOCK) // 2
 
 
-def longest_context(outline: Outline, job: Job, room: int) -> int:
+def longest_context(outline: Outline, job: PlannedWork, room: int) -> int:
     """The longest context of a job that fits into so many bytes, to 64 tokens. 0 if none does.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 
 from palmette.errors import ModelError
 from palmette.model.outline import Outline
-from palmette.studies.planning.memory import GIB, Device, Job, Method, Need, longest_context, memory_need
+from palmette.studies.planning.memory import GIB, Device, Method, Need, PlannedWork, longest_context, memory_need
 
 CONTEXTS = (1024, 4096, 8192, 16384, 32768)
 # GiB of graphics cards, and of main memory.
@@ -38,7 +38,7 @@ class Way:
     """
 
     name: str
-    job: Job
+    job: PlannedWork
     needs: tuple[Need, ...]
     longest: tuple[int, ...]
 
@@ -118,7 +118,7 @@ def make_plan(
     for name, method, checkpointing in _WAYS:
         if device == "cpu" and method == "qlora":
             continue
-        job = Job(method, device, max(contexts), checkpointing, learned, rank, value_bytes)
+        job = PlannedWork(method, device, max(contexts), checkpointing, learned, rank, value_bytes)
         jobs = [replace(job, context=context, learned=min(learned, context)) for context in contexts]
         longest = tuple(longest_context(outline, job, int(ROOM * size * GIB)) for size in sizes)
         ways.append(Way(name, job, tuple(memory_need(outline, one) for one in jobs), longest))

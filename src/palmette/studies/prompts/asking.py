@@ -62,7 +62,7 @@ def check_apart(chosen_on: DataSet, checked_on: DataSet) -> None:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptedModel:
     """The model that is asked, by which decoder, and where the evaluations go.
 
     Attributes:

@@ -25,7 +25,7 @@ from palmette.model.loading import dtype_name, weights_hash
 from palmette.numbers import count
 from palmette.pages.prompt_search import PromptSearch, SearchedPrompt, write_prompt_search
 from palmette.progress import Say
-from palmette.studies.prompts.asking import Asked, check_apart, final_record, prompt_records, read_asked
+from palmette.studies.prompts.asking import PromptedModel, check_apart, final_record, prompt_records, read_asked
 from palmette.studies.prompts.guard import ItemGuard
 from palmette.studies.prompts.population import BASE, REASONS, Course, Population, Written
 from palmette.synth.prompt_variations import PromptTeacher
@@ -124,7 +124,7 @@ def search_prompts(
         if not mine:
             raise RunError(f"another process is writing {out}", "Wait for it, or give another name with --out.")
         _begin(out, job)
-        asked = Asked(answerer, settings.decoder, out)
+        asked = PromptedModel(answerer, settings.decoder, out)
         population = _searched(asked, prompt, sources, teacher, settings, say)
         found = _compared(asked, population, sources, Path(model).name, teacher.name, say)
         (out / PROMPTS).mkdir(exist_ok=True)
@@ -184,7 +184,7 @@ def _begin(out: Path, job: Mapping[str, Any]) -> None:
 
 
 def _searched(
-    asked: Asked, base: QaPrompt, sources: _Sources, teacher: PromptTeacher, settings: SearchSettings, say: Say
+    asked: PromptedModel, base: QaPrompt, sources: _Sources, teacher: PromptTeacher, settings: SearchSettings, say: Say
 ) -> Population:
     """Vary the best prompts round by round, until no calls or no questions are left."""
     population = Population({BASE: base})
@@ -227,7 +227,7 @@ def _calls_left(population: Population, settings: SearchSettings, num_questions:
 
 
 def _compared(
-    asked: Asked, population: Population, sources: _Sources, model: str, teacher: str, say: Say
+    asked: PromptedModel, population: Population, sources: _Sources, model: str, teacher: str, say: Say
 ) -> PromptSearch:
     """Compare the prompt that the search half chose with the first one, on the dev half and on the last questions."""
     chosen = population.ranked()[0]

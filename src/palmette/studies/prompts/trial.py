@@ -12,7 +12,7 @@ from palmette.errors import DataError
 from palmette.inference.answerer import DecoderName, load_answerer
 from palmette.pages.prompt_trial import PromptTrial, write_prompt_trial
 from palmette.progress import Say
-from palmette.studies.prompts.asking import Asked, check_apart, final_record, prompt_records, read_asked
+from palmette.studies.prompts.asking import PromptedModel, check_apart, final_record, prompt_records, read_asked
 from palmette.tasks.qa_prompt import QaPrompt, load_prompt
 
 RECORD, PAGE = "prompts.json", "prompts.html"
@@ -60,7 +60,7 @@ def try_prompts(
         check_apart(chosen_on, checked_on)
     answerer = load_answerer(model, calibrated=False)
     with run.whole_folder(out) as folder:
-        asked = Asked(answerer, decoder, folder)
+        asked = PromptedModel(answerer, decoder, folder)
         evaluations = {}
         for name, prompt in prompts.items():
             say(f"prompt {name}")

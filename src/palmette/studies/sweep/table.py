@@ -17,7 +17,16 @@ from palmette.evaluate.squad import METRICS
 from palmette.pages.plots import SweepPoint, plot_forgetting
 from palmette.studies.measuring import DIVERGENCE, ERROR, refusal
 from palmette.studies.sweep.recipe import Cell, Sweep, format_value
-from palmette.studies.tables import MEANINGS, MEASURES, Row, Spread, definitions, format_measure, markdown, tables_of
+from palmette.studies.tables import (
+    MEANINGS,
+    MEASURES,
+    CellFigures,
+    Spread,
+    definitions,
+    format_measure,
+    markdown,
+    tables_of,
+)
 
 _COLOURS = ("#3b6b2e", "#b5651d", "#2f5d8a", "#8a2f5d", "#6b6b2e", "#2e6b6b")
 
@@ -78,7 +87,7 @@ def _training(folder: Path) -> dict[str, float]:
     return {"final_loss": statistics.fmean(line["loss"] for line in last), "training_seconds": lines[-1]["seconds"]}
 
 
-def rows_of(outcomes: Iterable[Outcome], reference: str | None = None) -> list[Row]:
+def rows_of(outcomes: Iterable[Outcome], reference: str | None = None) -> list[CellFigures]:
     """The finished runs, grouped over seeds, in the order of the cells.
 
     Args:
@@ -97,7 +106,7 @@ def rows_of(outcomes: Iterable[Outcome], reference: str | None = None) -> list[R
         compared = pooled_difference(answers, other) if answers and other else {}
         values = {key: [m.measures[decoder][key] for m in members if key in m.measures[decoder]] for key in MEASURES}
         rows.append(
-            Row(
+            CellFigures(
                 name,
                 group[0].cell.varied,
                 group[0].cell.recipe.train.learning_rate,
@@ -176,7 +185,7 @@ def _run_record(outcome: Outcome) -> dict[str, Any]:
 def _page(
     name: str,
     sweep: Sweep,
-    rows: Sequence[Row],
+    rows: Sequence[CellFigures],
     outcomes: Sequence[Outcome],
     measured_on: Mapping[str, Any],
     pictures: Sequence[str],
@@ -219,7 +228,7 @@ def _runs_table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]
     return ["run", "decoder", *MEASURES.values()], lines
 
 
-def plot_learning_rates(rows: Sequence[Row], out: Path, title: str) -> bool:
+def plot_learning_rates(rows: Sequence[CellFigures], out: Path, title: str) -> bool:
     """Plot EM against the learning rate, with one line for each decoder and each combination of the other settings.
 
     The plot is a PNG. Its error bars are standard deviations over seeds.
@@ -227,7 +236,7 @@ def plot_learning_rates(rows: Sequence[Row], out: Path, title: str) -> bool:
     Returns:
         Whether the learning rate varies. If it does not, nothing is written.
     """
-    lines: dict[str, list[Row]] = {}
+    lines: dict[str, list[CellFigures]] = {}
     for row in rows:
         if not row.seeds:
             continue

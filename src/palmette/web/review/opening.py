@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from palmette.data.records import Document
 from palmette.decode.prediction import Decoder
-from palmette.review.answers import Answers, Compared
+from palmette.review.answers import Answers, OtherRun
 from palmette.review.desk import Desk
 from palmette.review.showing import Choosing, Run
 from palmette.review.store import Store
@@ -47,7 +47,7 @@ def open_review(
     port: int,
     choosing: Choosing | None = None,
     newer: tuple[Find, Open] | None = None,
-    also: Sequence[Compared] = (),
+    also: Sequence[OtherRun] = (),
 ) -> Review:
     """Put a review together, and begin to find the model's answers.
 

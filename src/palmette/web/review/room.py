@@ -19,7 +19,7 @@ from palmette.decode.spans import words
 from palmette.review.desk import Desk
 from palmette.review.events import Span, Verdict, VerdictKind
 from palmette.review.keys import Judged
-from palmette.review.showing import Asked
+from palmette.review.showing import ShownQuestion
 from palmette.review.state import Judgement
 from palmette.review.succession import Succession
 from palmette.web.application import MAX_SECONDS, Body, CurrentSession, Refused, storing
@@ -199,7 +199,7 @@ class _View:
         }
 
 
-def _question(desk: Desk, asked: Asked) -> dict[str, Any]:
+def _question(desk: Desk, asked: ShownQuestion) -> dict[str, Any]:
     """A question as it is shown. Where it is shown blind, nothing of the model's answer leaves the server."""
     shown, hidden = asked.shown, asked.shown.blind
     return {
