@@ -144,9 +144,10 @@ def eval_endpoint(
     """
     from palmette.cli.console import metrics_table, stderr, stdout
     from palmette.data.source import read_source
+    from palmette.endpoint.decoder import EndpointDecoder
     from palmette.pages.evaluation.folder import REPORT
     from palmette.run import check_absent
-    from palmette.studies.endpoint_answers import evaluate_endpoint
+    from palmette.studies.answering import evaluate_decoder
     from palmette.studies.measuring import first_questions
     from palmette.tasks.qa_prompt import load_prompt
 
@@ -154,10 +155,13 @@ def eval_endpoint(
     wording = load_prompt(prompt)
     source = first_questions(read_source(data, default_split="validation", limit_documents=limit), limit_questions)
     client = open_client(endpoint, cache, out)
+    decoder = EndpointDecoder(client, wording, loose=loose, on_failure="broken" if allow_failures else "error")
     with reporting_usage(client):
-        result, failed = evaluate_endpoint(client, wording, source, out, loose=loose, allow_failures=allow_failures)
+        result = evaluate_decoder(
+            decoder, source, out, name=endpoint.model, asked_by="an endpoint", about=decoder.about
+        )
     stdout().print(metrics_table({endpoint.model: result.metrics}, result.intervals))
-    unanswered = f" {failed} without a reply." if failed else ""
+    unanswered = f" {len(decoder.failures)} without a reply." if decoder.failures else ""
     stderr().print(
         f"{len(result.scored)} questions in {result.seconds:.0f} s.{unanswered} Files in {out}. Open {out / REPORT}."
     )

@@ -9,7 +9,7 @@ depends on the server. The rule that text is always read as text cannot be enfor
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from palmette.data.records import Document, Question
 from palmette.decode.prediction import Prediction, prediction_of
@@ -47,9 +47,19 @@ class EndpointDecoder:
         loose: bool = False,
         on_failure: Literal["error", "broken"] = "error",
     ) -> None:
-        self._client, self._prompt, self._on_failure = client, prompt, on_failure
+        self._client, self._prompt, self._loose, self._on_failure = client, prompt, loose, on_failure
         self._read = prompt.read_loosely if loose else prompt.read
         self.failures: dict[str, RequestError] = {}
+
+    def about(self) -> dict[str, Any]:
+        """What the answers depend on, and the questions that have none, for the record of an evaluation."""
+        return {
+            **self._client.about(),
+            "decoder": "endpoint",
+            "loose": self._loose,
+            "prompt_sha256": self._prompt.sha256,
+            "failures": {question: error.problem for question, error in self.failures.items()},
+        }
 
     def predict(self, documents: Sequence[Document]) -> Iterator[tuple[str, Prediction]]:
         """Yield the id and the prediction of every question, in the order in which they are answered.

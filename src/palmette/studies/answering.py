@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from palmette import run
+from palmette.data.records import DataSet
 from palmette.data.source import read_source
+from palmette.decode.prediction import Decoder
 from palmette.decode.reachability import count_unreachable, report_unreachable
 from palmette.evaluate.answers import evaluate
 from palmette.evaluate.official import read_official
 from palmette.evaluate.record import HELD_OUT_SPLIT, MADE_BY, made_by
-from palmette.evaluate.squad import Evaluation, score
+from palmette.evaluate.squad import Evaluation, evaluate_squad, score
 from palmette.files import expand
 from palmette.inference.answerer import DecoderName, load_answerer
 from palmette.model.attention import AttentionChoice
@@ -102,6 +106,30 @@ def evaluate_model(
         about = made_by(answerer, source, model, settings.decoder, effort, settings.reasoning_limit)
         run.write_json(staging / MADE_BY, {**about, "unreachable": out_of_reach.describe()})
     return result, answerer.calibration.source if answerer.calibration else None
+
+
+def evaluate_decoder(
+    decoder: Decoder, source: DataSet, out: Path, *, name: str, asked_by: str, about: Callable[[], Mapping[str, Any]]
+) -> Evaluation:
+    """Answer a data set with any decoder, and write the folder of the evaluation.
+
+    Args:
+        decoder: what answers.
+        source: the questions, with known answers.
+        out: the folder, which must not exist.
+        name: the model's name, for the report.
+        asked_by: how it is asked, for the report.
+        about: what the evaluation depends on, for its record. Called when all questions are answered.
+
+    Raises:
+        RunError: the folder exists or cannot be written.
+    """
+    with run.whole_folder(out) as staging:
+        result = evaluate_squad(decoder, source.documents)
+        title = f"{name} on {Path(source.source).name}"
+        write_evaluation(result, staging, title, facts_of(name, source.source, asked_by))
+        run.write_json(staging / MADE_BY, {**run.environment(), **about(), "data": source.describe()})
+    return result
 
 
 def evaluate_predictions(predictions: Path, na_prob: Path | None, data: str, out: Path) -> Evaluation:
