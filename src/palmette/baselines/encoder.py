@@ -21,6 +21,7 @@ from palmette.decode.prediction import Prediction
 from palmette.encoders.names import find_encoder, pad, way_out, without_load_report
 from palmette.errors import ModelError
 from palmette.model.tokenizer import UNREADABLE, first_line
+from palmette.model.weight_files import check_weight_files
 
 MAX_ANSWER_TOKENS = 30
 DEFAULT_WINDOWING = Windowing()
@@ -67,6 +68,7 @@ def load_encoder(name: str, windowing: Windowing, *, seed: int | None = None) ->
         with without_load_report():
             tokenizer = AutoTokenizer.from_pretrained(folder)
             check_tokenizer(tokenizer, name)
+            check_weight_files(folder)
             model, info = AutoModelForQuestionAnswering.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )

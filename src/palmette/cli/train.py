@@ -11,7 +11,7 @@ import typer
 
 from palmette.cli.lazy import Command
 from palmette.cli.options import PATH
-from palmette.train.stages import STAGES, Stage, read_recipe
+from palmette.train.stages import STAGES, Stage, check_output, read_recipe
 
 RecipeArgument = Annotated[
     Path | None, typer.Argument(help="The recipe, a YAML file.", **{**PATH, "metavar": "RECIPE"})
@@ -65,16 +65,15 @@ def _run_stage(stage: Stage, recipe: Path | None, resumed: Path | None) -> None:
     from palmette.cli.console import invoked_as, stderr
     from palmette.config.recipes import load_run_recipe
     from palmette.data.source import check_source
-    from palmette.files import expand
     from palmette.inference.names import check_run_folder
-    from palmette.run import RECIPE, check_absent
+    from palmette.run import RECIPE
     from palmette.startup import quick_imports
 
     settings = None if recipe is None else read_recipe(recipe, stage.name)
     if resumed is not None:
         check_run_folder(resumed)
     if settings is not None and processes.is_main():  # another process may find what the main one has made
-        check_absent(expand(settings.output))
+        check_output(settings)
     for source in settings.data.train if settings is not None and settings.data.kind == "qa" else ():
         check_source(source)
     with quick_imports(freeze=True):

@@ -23,6 +23,7 @@ from palmette.encoders.heads import find_head, keep_head
 from palmette.encoders.names import find_encoder, way_out, without_load_report
 from palmette.errors import ModelError
 from palmette.model.tokenizer import UNREADABLE, first_line
+from palmette.model.weight_files import check_weight_files
 
 ROWS_PER_BATCH = 64
 
@@ -186,6 +187,7 @@ def keep_trained(model: Any, encoder: str, about: Mapping[str, Any]) -> bool:
 
 def _read(folder: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
     """A masked language model, and what transformers reports about its weights."""
+    check_weight_files(folder)
     model, info = AutoModelForMaskedLM.from_pretrained(
         folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
     )

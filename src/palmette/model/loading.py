@@ -26,6 +26,7 @@ from palmette.model.fused import fuse
 from palmette.model.pause import load_pause
 from palmette.model.quantize import Quantization, is_quantized, quantization_config
 from palmette.model.tokenizer import UNREADABLE, first_line, load_tokenizer, weights_folder, weights_way_out
+from palmette.model.weight_files import check_weight_files
 
 DType = Literal["auto", "float32", "bfloat16"]
 
@@ -134,6 +135,7 @@ def _weights(
 ) -> Any:
     """A model with its weights, from a folder or the hub."""
     try:
+        check_weight_files(folder, options.get("revision"))
         return AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,

@@ -238,6 +238,15 @@ def read_recipe(path: Path | str, stage: str | None = None) -> Recipe:
         ) from error
 
 
+def check_output(recipe: Recipe) -> None:
+    """Refuse a recipe whose output exists.
+
+    Raises:
+        RunError: it exists.
+    """
+    run.check_absent(expand(recipe.output))
+
+
 def recipe_from(values: Mapping[Any, Any], source: str, stage: str | None = None) -> Recipe:
     """Make a recipe of settings, of the class of their stage.
 
