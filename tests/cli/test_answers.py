@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from palmette.cli.answers import AnsweredQuestion, as_record, show
+from palmette.cli.answer.answers import AnsweredQuestion, as_record, show
 from palmette.decode.prediction import Candidate, Prediction
 from palmette.documents.record import Extracted, extracted
 

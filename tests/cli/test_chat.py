@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from palmette.cli import chat as module
+from palmette.cli.answer import chat as module
 from tests.support.command import palmette
 
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from palmette.cli.answer.conversation import HISTORY, converse
 from palmette.cli.console import stderr, stdout
-from palmette.cli.conversation import HISTORY, converse
 from palmette.cli.main import main
 from palmette.decode.prediction import Candidate, Prediction
 from palmette.documents.record import extracted

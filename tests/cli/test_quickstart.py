@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from palmette.cli.console import passages
-from palmette.cli.quickstart import _print_next_steps, examples
+from palmette.cli.train.quickstart import _print_next_steps, examples
 from palmette.data.records import Answer, Document, Question
 from palmette.decode.prediction import Prediction
 from palmette.evaluate.squad_metrics import ScoredAnswer

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 import pytest
 from rich.console import Console
 
-from palmette.cli.comparison import comparison_table
 from palmette.cli.console import Figure, figures_table, metrics_table
-from palmette.cli.studies import study_table
+from palmette.cli.measure.comparison import comparison_table
 from palmette.cli.tables import TextTable
+from palmette.cli.train.studies import study_table
 from palmette.evaluate.bootstrap import Difference
 from palmette.evaluate.compare import MEASURES as COMPARED
 from palmette.evaluate.compare import Compared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from palmette.cli.comparison import comparison_table, remarks
+from palmette.cli.measure.comparison import comparison_table, remarks
 from palmette.errors import DataError
 from palmette.evaluate.bootstrap import Difference
 from palmette.evaluate.compare import MEASURES, Compared, compare_evaluations

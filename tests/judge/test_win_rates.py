@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from palmette.cli.win_rates import win_rate_remarks
+from palmette.cli.measure.win_rates import win_rate_remarks
 from palmette.errors import DataError
 from palmette.judge.length_control import LengthControl, length_controlled
 from palmette.judge.preferences import Preference, read_preferences

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from palmette.cli.synth import synth_preferences
+from palmette.cli.make.synth import synth_preferences
 from palmette.config.recipes import read_section
 from palmette.errors import RecipeError
 from palmette.synth.preference_settings import PreferenceSettings

@@ -48,7 +48,9 @@ def test_the_rows_are_complete() -> None:
     assert [name for name, stage in STAGES.items() if stage.samples] == ["grpo", "ppo"]
 
 
-@pytest.mark.parametrize("module", ["palmette.train.stages", "palmette.cli.train", "palmette.studies.chain.recipe"])
+@pytest.mark.parametrize(
+    "module", ["palmette.train.stages", "palmette.cli.train.stages", "palmette.studies.chain.recipe"]
+)
 def test_the_table_and_its_commands_need_no_torch(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'datasets'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

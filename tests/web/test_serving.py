@@ -16,7 +16,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from palmette.cli import packages, review
+from palmette.cli import packages
+from palmette.cli.judge import review
 from palmette.errors import DataError, RunError
 from palmette.review.store import Store
 from palmette.web.serving import check_people, known_names, link, listen

@@ -14,178 +14,189 @@ from palmette.cli.lazy import Command, Group, lazy_app
 
 _EVAL = {
     "squad": Command(
-        "evaluation:eval_squad",
+        "measure.evaluation:eval_squad",
         "Answer a data set with a model, and write metrics and a report.",
     ),
-    "predictions": Command("evaluation:eval_predictions", "Score prediction files of the official SQuAD v2 format."),
-    "choice": Command("benchmarks:eval_choice", "Run a multiple-choice benchmark such as HellaSwag."),
+    "predictions": Command(
+        "measure.evaluation:eval_predictions", "Score prediction files of the official SQuAD v2 format."
+    ),
+    "choice": Command("measure.benchmarks:eval_choice", "Run a multiple-choice benchmark such as HellaSwag."),
     "endpoint": Command(
         "endpoint:eval_endpoint",
         "Answer a data set with a chat model behind an endpoint.",
     ),
-    "texts": Command("corpus:eval_texts", "Measure how well a model predicts texts, as perplexity by source."),
+    "texts": Command("make.texts:eval_texts", "Measure how well a model predicts texts, as perplexity by source."),
     "retention": Command(
-        "evaluation:eval_retention",
+        "measure.evaluation:eval_retention",
         "Measure what fine-tuning cost on general text and chats.",
     ),
     "reward": Command(
-        "evaluation:eval_reward",
+        "measure.evaluation:eval_reward",
         "Measure a reward model on comparisons.",
     ),
     "divergence": Command(
-        "evaluation:eval_divergence",
+        "measure.evaluation:eval_divergence",
         "Measure how far a policy is from its reference model.",
     ),
     "mt-bench": Command(
-        "mt_bench:eval_mt_bench",
+        "measure.mt_bench:eval_mt_bench",
         "Answer the questions of MT-Bench, and let a judge grade the answers.",
     ),
-    "alpaca": Command("win_rates:eval_alpaca", "Win rates of models against a reference, by a judge."),
+    "alpaca": Command("measure.win_rates:eval_alpaca", "Win rates of models against a reference, by a judge."),
 }
 _BASELINE = {
     "encoder": Command(
-        "baseline:baseline_encoder",
+        "measure.baseline:baseline_encoder",
         "Train and evaluate an encoder with a span head.",
     ),
 }
 _SYNTH = {
     "rationales": Command(
-        "synth:synth_rationales",
+        "make.synth:synth_rationales",
         "Ask a teacher that knows the answers for the reasoning.",
     ),
     "quotes": Command(
-        "synth:synth_quotes",
+        "make.synth:synth_quotes",
         "Write the reasoning by rule, without a teacher.",
     ),
     "negatives": Command(
-        "synth_questions:synth_negatives",
+        "make.negatives:synth_negatives",
         "Add unanswerable questions, without a teacher.",
     ),
     "cloze": Command(
-        "synth_documents:synth_cloze",
+        "make.documents:synth_cloze",
         "Make questions about documents by hiding spans that recur, without a writer.",
     ),
     "questions": Command(
-        "synth_documents:synth_questions",
+        "make.documents:synth_questions",
         "Make questions about documents with a writer, each checked by a reader.",
     ),
     "instruct": Command(
-        "synth_instruct:synth_instruct",
+        "make.conversations:synth_instruct",
         "Make tasks and their answers with a writer, as conversations.",
     ),
     "from-text": Command(
-        "synth_instruct:synth_from_text",
+        "make.conversations:synth_from_text",
         "Find questions and their answers in texts with a writer, as conversations.",
     ),
     "preferences": Command(
-        "synth:synth_preferences",
+        "make.synth:synth_preferences",
         "Make preferences from a model's own answers, or from verdicts.",
     ),
     "tokenizer": Command(
-        "corpus:synth_tokenizer",
+        "make.texts:synth_tokenizer",
         "Train a tokenizer on texts, and write the configuration of a small model with it.",
     ),
 }
 _REVIEW = {
-    "export": Command("review_data:review_export", "Write verdicts to a file, to learn from or for another tool."),
-    "import": Command("review_data:review_import", "Add verdicts from a file, of palmette or of another tool."),
+    "export": Command("judge.verdicts:review_export", "Write verdicts to a file, to learn from or for another tool."),
+    "import": Command("judge.verdicts:review_import", "Add verdicts from a file, of palmette or of another tool."),
     "agreement": Command(
-        "review_data:review_agreement", "Say how far people agree, and whether suggestions sway them."
+        "judge.verdicts:review_agreement", "Say how far people agree, and whether suggestions sway them."
     ),
     "retrain": Command(
-        "review_data:review_retrain",
+        "judge.verdicts:review_retrain",
         "Train a run further on verdicts, and compare it with the old one on the audit set.",
     ),
 }
 _PROMPTS = {
-    "list": Command("prompts:prompts_list", "List the prompts that a recipe can name."),
+    "list": Command("train.prompts:prompts_list", "List the prompts that a recipe can name."),
     "try": Command(
-        "prompts:prompts_try", "Put the same questions under several prompts, and say which differences are noise."
+        "train.prompts:prompts_try",
+        "Put the same questions under several prompts, and say which differences are noise.",
     ),
-    "search": Command("prompts:prompts_search", "Search for a better prompt with a teacher that writes variations."),
+    "search": Command(
+        "train.prompts:prompts_search", "Search for a better prompt with a teacher that writes variations."
+    ),
 }
 _ARENA = {
-    "sample": Command("arena_rooms:arena_sample", "Let several models answer the same prompts, for votes."),
+    "sample": Command("judge.arena:arena_sample", "Let several models answer the same prompts, for votes."),
     "serve": Command(
-        "arena_rooms:arena_serve",
+        "judge.arena:arena_serve",
         "Vote in the browser on which of two answers is better, without seeing the models' names.",
     ),
-    "export": Command("arena_rooms:arena_export", "Write the votes of an arena in FastChat's columns."),
-    "rank": Command("arena:arena_rank", "Rank models by votes of people on pairs of answers."),
+    "export": Command("judge.arena:arena_export", "Write the votes of an arena in FastChat's columns."),
+    "rank": Command("judge.ranking:arena_rank", "Rank models by votes of people on pairs of answers."),
 }
 _JUDGE = {
-    "pairs": Command("judge:judge_pairs", "Ask a judge which of two answers is better."),
-    "grades": Command("mt_bench:judge_grades", "Read grades out of what a judge wrote, and give their means."),
-    "validate": Command("judge:judge_validate", "Compare a judge's verdicts with votes of people."),
+    "pairs": Command("judge.judges:judge_pairs", "Ask a judge which of two answers is better."),
+    "grades": Command("measure.mt_bench:judge_grades", "Read grades out of what a judge wrote, and give their means."),
+    "validate": Command("judge.judges:judge_validate", "Compare a judge's verdicts with votes of people."),
 }
 _DATA = {
-    "check": Command("data:check", "Say what a data file holds, and what is wrong with it."),
-    "show": Command("data_forms:show", "Print what a data file is understood as: its form, and its first records."),
-    "export": Command("data_forms:export", "Write data as the rows of other trainers, with what is learned of them."),
+    "check": Command("make.data:check", "Say what a data file holds, and what is wrong with it."),
+    "show": Command(
+        "make.data_forms:show", "Print what a data file is understood as: its form, and its first records."
+    ),
+    "export": Command(
+        "make.data_forms:export", "Write data as the rows of other trainers, with what is learned of them."
+    ),
     "corpus": Command(
-        "corpus:corpus", "Say what texts hold, and what cleaning would drop of them, before a token is learned."
+        "make.texts:corpus", "Say what texts hold, and what cleaning would drop of them, before a token is learned."
     ),
 }
 _MODELS = {
     "compare": Command(
-        "models:compare",
+        "measure.models:compare",
         "Show what models are made of, how they read, what they say and what they cost.",
     ),
-    "rank": Command("models:rank", "Rank models on your own data by quality, speed, memory and size."),
+    "rank": Command("measure.models:rank", "Rank models on your own data by quality, speed, memory and size."),
 }
 # What `palmette --help` shows, section by section.
 SECTIONS: dict[str, dict[str, Command | Group]] = {
     "Answer": {
-        "ask": Command("ask:ask", "Answer questions about a document."),
-        "predict": Command("predict:predict", "Answer files of questions, or put questions to many documents."),
-        "extract": Command("extract:extract", "Read the fields of a schema out of documents, into a table."),
-        "chat": Command("chat:chat", "Talk with a model in the terminal."),
-        "serve": Command("serve:serve", "Serve models over HTTP, for OpenAI clients and others."),
-        "mcp": Command("mcp:mcp", "Read documents for assistants, over the Model Context Protocol."),
-        "mcmc": Command("mcmc:mcmc", "Fill the blanks of a text with an encoder."),
+        "ask": Command("answer.ask:ask", "Answer questions about a document."),
+        "predict": Command("answer.predict:predict", "Answer files of questions, or put questions to many documents."),
+        "extract": Command("answer.extract:extract", "Read the fields of a schema out of documents, into a table."),
+        "chat": Command("answer.chat:chat", "Talk with a model in the terminal."),
+        "serve": Command("answer.serve:serve", "Serve models over HTTP, for OpenAI clients and others."),
+        "mcp": Command("answer.mcp:mcp", "Read documents for assistants, over the Model Context Protocol."),
+        "mcmc": Command("answer.mcmc:mcmc", "Fill the blanks of a text with an encoder."),
     },
     "Train": {
         "quickstart": Command(
-            "quickstart:quickstart",
+            "train.quickstart:quickstart",
             "Fine-tune the reader, and compare it before and after.",
         ),
-        "train": Group("Train a model, one stage at a time.", "train:stage_commands"),
-        "recipe": Command("recipe:recipe", "Print a recipe with every key, its default and its meaning."),
-        "sweep": Command("studies:sweep", "Train and measure a recipe under varied settings."),
+        "train": Group("Train a model, one stage at a time.", "train.stages:stage_commands"),
+        "recipe": Command("train.recipe:recipe", "Print a recipe with every key, its default and its meaning."),
+        "sweep": Command("train.studies:sweep", "Train and measure a recipe under varied settings."),
         "chain": Command(
-            "studies:chain",
+            "train.studies:chain",
             "Run training stages that build on one another.",
         ),
         "inspect": Command(
-            "inspect:inspect",
+            "train.inspect:inspect",
             "Show a packed training example as the loss sees it.",
         ),
-        "prompts": Group("List prompts, and compare them on the same questions.", _PROMPTS, target="prompts:prompts"),
+        "prompts": Group(
+            "List prompts, and compare them on the same questions.", _PROMPTS, target="train.prompts:prompts"
+        ),
         "report": Command(
-            "train:report",
+            "train.stages:report",
             "Write the page of a training run again.",
         ),
     },
     "Measure": {
         "eval": Group("Measure a model.", _EVAL),
         "models": Group("Compare models, and choose one.", _MODELS),
-        "plan": Command("plan:plan", "Say how much memory a model needs, and what fits which card."),
-        "compare-runs": Command("comparison:compare_runs", "Compare two evaluations of the same data."),
+        "plan": Command("measure.plan:plan", "Say how much memory a model needs, and what fits which card."),
+        "compare-runs": Command("measure.comparison:compare_runs", "Compare two evaluations of the same data."),
         "calibrate": Command(
-            "evaluation:calibrate",
+            "measure.evaluation:calibrate",
             "Decide when a model answers or refuses, at a stated cost.",
         ),
         "baseline": Group("Train and measure other ways to answer.", _BASELINE),
     },
     "Judge": {
-        "review": Group("Judge a model's answers in the browser.", _REVIEW, target="review:review"),
+        "review": Group("Judge a model's answers in the browser.", _REVIEW, target="judge.review:review"),
         "arena": Group("Collect votes of people, and rank models by them.", _ARENA),
         "judge": Group("Check models that judge answers.", _JUDGE),
     },
     "Make data": {
         "data": Group("Check data before it is used, and export it.", _DATA),
         "synth": Group("Make training data.", _SYNTH),
-        "examples": Command("data:examples", "Write small example files for every command."),
+        "examples": Command("make.data:examples", "Write small example files for every command."),
     },
     "Publish": {
         "merge": Command("publish:merge", "Merge a run's adapter into its model's weights."),

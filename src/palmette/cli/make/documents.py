@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from palmette.cli.corpus import ColumnOption, TextsArgument
 from palmette.cli.endpoint import CacheOption, read_endpoint
+from palmette.cli.make.synth import ClearOption
+from palmette.cli.make.texts import ColumnOption, TextsArgument
+from palmette.cli.make.writers import WriterOption, opening_writer, read_licences
 from palmette.cli.options import MODEL, PATH, LimitOption, SeedOption, expanded
-from palmette.cli.synth import ClearOption
-from palmette.cli.writers import WriterOption, opening_writer, read_licences
 from palmette.endpoint.settings import Endpoint
 from palmette.synth.licences import Licences
 from palmette.synth.question_settings import QuestionSettings

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from palmette.cli.answer.predict import Cluster, read_cluster
 from palmette.cli.options import (
     DATA,
     MODEL,
@@ -17,7 +18,6 @@ from palmette.cli.options import (
     expanded,
     read_answering,
 )
-from palmette.cli.predict import Cluster, read_cluster
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.data.source import OnBad

@@ -143,7 +143,7 @@ def review_retrain(
 
     resolve_run(run)
     with quick_imports(freeze=True):
-        from palmette.cli.comparison import comparison_table
+        from palmette.cli.measure.comparison import comparison_table
         from palmette.studies.retraining.job import retrain
         from palmette.studies.retraining.settings import RetrainSettings
         from palmette.train.steps.callbacks import TrainingInterrupted
@@ -208,6 +208,6 @@ def agreement_table(found: Agreement) -> TextTable:
 
 def _store(run: str, store: str | None) -> str:
     """The store that is meant: the one named, or that of `palmette review` for this model."""
-    from palmette.cli.review import default_store
+    from palmette.cli.judge.review import default_store
 
     return store or str(default_store(run))

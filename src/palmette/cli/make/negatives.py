@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from palmette.cli.make.synth import ClearOption
+from palmette.cli.make.writers import read_licences
 from palmette.cli.options import PATH, QUESTIONS, LimitOption, SeedOption, expanded
-from palmette.cli.synth import ClearOption
-from palmette.cli.writers import read_licences
 from palmette.synth.licences import Licences
 
 SourceArgument = Annotated[

@@ -137,7 +137,7 @@ def _piped() -> Iterator[str]:
 def _typed() -> Iterator[str]:
     """The lines that somebody types, with editing and a history. Ctrl-D ends them, and Ctrl-C begins a line again."""
     from palmette.cache import cache_folder
-    from palmette.cli.history import history, read_line
+    from palmette.cli.answer.history import history, read_line
 
     with history(cache_folder() / "chat_history"):
         while True:

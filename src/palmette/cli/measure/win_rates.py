@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palmette.cli.judge import ForceOption, ValidationOption, judged_remarks
+from palmette.cli.judge.judges import ForceOption, ValidationOption, judged_remarks
 from palmette.cli.options import DATA, MODEL, PATH, SeedOption, expanded
 
 if TYPE_CHECKING:  # commands import what they need when they run

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from palmette.cli.judge import ForceOption, JudgeOption, ValidationOption
+from palmette.cli.judge.judges import ForceOption, JudgeOption, ValidationOption
 from palmette.cli.options import DATA, MODEL, OutOption, SeedOption
 
 if TYPE_CHECKING:  # commands import what they need when they run

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from palmette.cli.corpus import ColumnOption, TextsArgument
 from palmette.cli.endpoint import CacheOption, read_endpoint
+from palmette.cli.make.documents import PassageWordsOption
+from palmette.cli.make.texts import ColumnOption, TextsArgument
+from palmette.cli.make.writers import WriterOption, opening_writer, read_licences
 from palmette.cli.options import DATA, PATH, LimitOption, SeedOption, expanded
-from palmette.cli.synth_documents import PassageWordsOption
-from palmette.cli.writers import WriterOption, opening_writer, read_licences
 from palmette.endpoint.settings import Endpoint
 from palmette.synth.instruct.settings import MOST_ALIKE, InstructSettings, PairSettings
 from palmette.synth.licences import Licences

@@ -89,7 +89,7 @@ def ask(
     opened = read_document(document)
     check_text(opened.text, opened.name)
 
-    from palmette.cli.answers import show
+    from palmette.cli.answer.answers import show
     from palmette.cli.choice import named_or_chosen
     from palmette.cli.console import stderr, stdout
     from palmette.inference.excerpt import printable
@@ -101,7 +101,7 @@ def ask(
         news.print(printable(f"{opened.name}: {note}"))
     source = resolve_answerer(named_or_chosen(model, news))
     with quick_imports(freeze=True):
-        from palmette.cli.conversation import converse
+        from palmette.cli.answer.conversation import converse
         from palmette.inference.answerer import open_answerer
         from palmette.inference.asking import open_session
     decoder, cost = answering.decoder, answering.cost_wrong

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from palmette.cache import cache_folder
-from palmette.cli.answers import AnsweredQuestion, show_answer
-from palmette.cli.history import history, read_line
+from palmette.cli.answer.answers import AnsweredQuestion, show_answer
+from palmette.cli.answer.history import history, read_line
 from palmette.errors import PalmetteError
 from palmette.inference.excerpt import printable
 

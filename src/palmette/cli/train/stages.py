@@ -23,8 +23,13 @@ ResumeOption = Annotated[
 
 def stage_commands() -> dict[str, Command]:
     """The commands of the group `palmette train`: one for each stage, and the former name of `palmette chain`."""
-    stages = {name: Command("train:stage_command", stage.help, arguments=(name,)) for name, stage in STAGES.items()}
-    return {**stages, "rlhf": Command("studies:chain", "Run training stages that build on one another.", hidden=True)}
+    stages = {
+        name: Command("train.stages:stage_command", stage.help, arguments=(name,)) for name, stage in STAGES.items()
+    }
+    return {
+        **stages,
+        "rlhf": Command("train.studies:chain", "Run training stages that build on one another.", hidden=True),
+    }
 
 
 def stage_command(name: str) -> Callable[..., None]:

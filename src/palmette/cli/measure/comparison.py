@@ -37,7 +37,7 @@ def compare_runs(
     It prints each measure under both, which one is better, and the answers that changed.
     """
     if all((folder / BENCHMARK).is_file() for folder in (first, second)):
-        from palmette.cli.benchmarks import compare_benchmarks
+        from palmette.cli.measure.benchmarks import compare_benchmarks
 
         compare_benchmarks(first, second, show, page)
         return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from palmette.cli.endpoint import CacheOption, open_client, read_endpoint, reporting_usage
+from palmette.cli.make.writers import read_licences
 from palmette.cli.options import (
     DATA,
     MODEL,
@@ -19,7 +20,6 @@ from palmette.cli.options import (
     TokensPerBatchOption,
     expanded,
 )
-from palmette.cli.writers import read_licences
 from palmette.endpoint.settings import Endpoint
 from palmette.synth.licences import Licences
 

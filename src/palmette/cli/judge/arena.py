@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palmette.cli.arena import VotesOption
+from palmette.cli.judge.ranking import VotesOption
 from palmette.cli.options import DATA, MODEL, PATH, SeedOption
 from palmette.cli.packages import check_web_packages
 from palmette.cli.serving import PortOption, login, serve_pages

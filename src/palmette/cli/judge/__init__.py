@@ -1,0 +1,1 @@
+"""The commands for people who judge answers, and for models that do."""

@@ -1,0 +1,1 @@
+"""The commands that measure models, compare them, and say what they need."""

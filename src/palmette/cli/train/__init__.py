@@ -1,0 +1,1 @@
+"""The commands that train, and those that show what training reads."""
