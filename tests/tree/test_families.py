@@ -117,7 +117,8 @@ def test_white_space_and_brackets_in_contents_fare_as_in_the_template(family: st
     try:
         built = prompt(family, messages)
     except TemplateError:
-        assert asked != asked.strip() or said != said.strip() or not asked.isprintable() or "<" in said
+        removed = family in SQUEEZING and ("\r\n" in said or "\n\n" in said)
+        assert removed or asked != asked.strip() or said != said.strip() or not asked.isprintable() or "<" in said
         return
     options = ENDS.get(family, ("", {}))[1]
     wanted = rendered(family, messages[:-1], add_generation_prompt=True, **(options or {}))
