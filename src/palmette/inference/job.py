@@ -136,6 +136,7 @@ def predict_rows(
     max_rows: int = ROWS_PER_CHUNK,
     max_characters: int = CHARACTERS_PER_CHUNK,
     word: str = "predict",
+    unit: str = "rows",
 ) -> Tally:
     """Answer rows and write one line for each into a file, in order. A job that was stopped is continued.
 
@@ -149,6 +150,7 @@ def predict_rows(
         max_rows: how many rows fill a chunk.
         max_characters: how many characters of documents fill a chunk.
         word: what the progress bar calls the job.
+        unit: what it counts.
 
     Raises:
         RunError: the output belongs to another job or another input, is being written by another process, or cannot be
@@ -165,7 +167,7 @@ def predict_rows(
         try:
             with _writing(out):
                 stream.truncate(size)
-            with contextlib.closing(progress(num_lines(), word, "rows")) as bar:
+            with contextlib.closing(progress(num_lines(), word, unit)) as bar:
                 bar.n = bar.initial = waiting[0].line - 1
                 for records in work(itertools.chain([waiting], chunks), bar):
                     with _writing(out):
