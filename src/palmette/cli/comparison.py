@@ -88,7 +88,7 @@ def comparison_table(compared: Iterable[Compared]) -> TextTable:
         ends = (one.difference.low, one.difference.high) if one.difference else None
         places = places_of(ends, one.measure.places)
         table.add_row(
-            f"{_ARROWS[one.measure.better]} {one.measure.label}, {one.measure.unit}",
+            f"{_ARROWS[one.measure.better]} {one.measure.heading}",
             fixed(one.a, places),
             fixed(one.b, places),
             fixed(one.b - one.a, places, sign=True),
