@@ -68,8 +68,8 @@ class Usage:
         """
         parts = [
             (
-                f"{count(self.asked, 'request')} answered, {self.cached:,} more from the cache, {self.failed:,} failed, "
-                f"{count(self.retries, 'retry', 'retries')}."
+                f"{count(self.asked, 'request')} answered, {self.cached:,} more from the cache, "
+                f"{self.failed:,} failed, {count(self.retries, 'retry', 'retries')}."
             ),
             f"Tokens: {self.prompt_tokens:,} in, {self.completion_tokens:,} out"
             + (f" (the server did not count {count(self.uncounted, 'request')})." if self.uncounted else "."),
