@@ -84,6 +84,17 @@ def test_prompts_are_tried_and_the_best_is_checked(
     assert (f"from {moved[0]:.1f} to {moved[1]:.1f} %" in page) is (best["name"] != "plain")
 
 
+def test_one_document_has_no_intervals_and_says_so(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    words: list[str | Path] = ["--model", tiny_folder, "--data", "builtin:test", "--decoder", "span"]
+    words += ["--limit-questions", "3", "--out", tmp_path / "tried"]
+    assert palmette(monkeypatch, "prompts", "try", "plain", "json", *words) == 0
+    assert "no intervals, since they need at least two documents" in " ".join(capsys.readouterr().out.split())
+    assert palmette(monkeypatch, "prompts", "try", "plain", "json", *words) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
 def test_mistakes_are_one_line(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     words: list[str | Path] = ["--model", tiny_folder, "--data", "builtin:test", "--out", tmp_path / "out"]
     for given, said in (
