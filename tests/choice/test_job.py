@@ -139,7 +139,7 @@ def test_mistakes_are_one_line(
     assert "has no 'goal'" in error()
     assert run("piqa", "x", "--shots", "1") == 2
     assert "cannot load the data set 'baber/piqa', split 'train'" in (found := error())
-    assert "Or give --shots-data" in found
+    assert "Give --shots-data, a file of items" in found
 
 
 def test_text_that_would_be_a_control_token_is_refused(

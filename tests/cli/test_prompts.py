@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from palmette.tasks.qa_prompt import load_prompt, prompt_names
 from tests.support.command import palmette
 
 OWN = {
@@ -27,8 +28,18 @@ def test_prompts_are_listed_and_shown(monkeypatch: pytest.MonkeyPatch, capsys: A
     assert palmette(monkeypatch, "prompts", "list") == 0
     assert capsys.readouterr().out == listed
     assert "echo_twice" in listed
-    assert palmette(monkeypatch, "prompts", "list", "echo") == 0
-    assert "Reply with the answer alone" in capsys.readouterr().out
+
+
+def test_a_shown_prompt_is_a_file_to_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in prompt_names():
+        assert palmette(monkeypatch, "prompts", "list", name) == 0
+        copy = tmp_path / "copy.yaml"
+        copy.write_text(capsys.readouterr().out, encoding="utf-8")
+        assert load_prompt(str(copy)) == load_prompt(name)
+    assert palmette(monkeypatch, "prompts", "list", "ecko") == 2
+    assert "Did you mean 'echo'?" in capsys.readouterr().err
 
 
 def test_prompts_are_tried_and_the_best_is_checked(
@@ -71,6 +82,17 @@ def test_prompts_are_tried_and_the_best_is_checked(
     assert "How many labels it saves" in page
     moved = [record["final"][which] for which in ("first", "best")]
     assert (f"from {moved[0]:.1f} to {moved[1]:.1f} %" in page) is (best["name"] != "plain")
+
+
+def test_one_document_has_no_intervals_and_says_so(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    words: list[str | Path] = ["--model", tiny_folder, "--data", "builtin:test", "--decoder", "span"]
+    words += ["--limit-questions", "3", "--out", tmp_path / "tried"]
+    assert palmette(monkeypatch, "prompts", "try", "plain", "json", *words) == 0
+    assert "no intervals, since they need at least two documents" in " ".join(capsys.readouterr().out.split())
+    assert palmette(monkeypatch, "prompts", "try", "plain", "json", *words) == 2
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_mistakes_are_one_line(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -55,10 +55,17 @@ def test_the_table_speaks_plainly() -> None:
     assert not any("_" in str(label) for label in labels)
     assert table._rows[0][1:4] == ["56.2", "100.0", "+43.8"]
     assert table._rows[0][5] == "B"
-    said = " ".join(remarks(compared))
-    assert "Equal in A and B: refused, unanswerable 100 %" in said
+    lines = list(remarks(compared))
+    said = " ".join(lines)
+    assert "  refused, unanswerable: 100 %" in lines[lines.index("Equal in A and B:") :]
     assert "The same figures as exact match (EM): F1." in said
     assert "could reverse the order" in said
+
+
+def test_where_nothing_differs_only_the_equal_figures_are_said() -> None:
+    lines = list(remarks(compare_evaluations(scored([True, False]), scored([True, False]))))
+    assert lines[:2] == ["Equal in A and B:", "  exact match (EM): 75 %"]
+    assert all(line.startswith("  ") for line in lines[1:])
 
 
 def test_one_document_has_no_intervals() -> None:

@@ -185,24 +185,25 @@ def test_a_file_without_labels_is_refused(lease: Path) -> None:
 def test_the_command_writes_questions_that_training_takes(
     tiny_folder: Path, lease: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The table names its document from the current folder, not its own. The recipe is the one that is said."""
+    """The table names its document from the current folder, not its own. The recipe is the one that is said, and has
+    another name than the schema, so that whoever saves it keeps both."""
     folder = lease.parent
-    (folder / "schema.yaml").write_text("fields:\n  rent: How much is the rent?\n  pets: Are pets allowed?\n")
+    (folder / "lease.yaml").write_text("fields:\n  rent: How much is the rent?\n  pets: Are pets allowed?\n")
     (folder / "tables").mkdir()
     csv_file(folder / "tables" / "t.csv", [{"document": "lease.txt", "rent": "900 euros", "pets": ""}])
     monkeypatch.chdir(folder)
-    words = ["extract", "schema.yaml", "--learn", "tables/t.csv", "--out", "lease.jsonl"]
+    words = ["extract", "lease.yaml", "--learn", "tables/t.csv", "--out", "lease.jsonl"]
     assert palmette(monkeypatch, *words) == 0
     said = capsys.readouterr().err
     assert "2 labels of 1 document, 1 of them absent. They are 2 questions in lease.jsonl" in said
-    assert "train sft lease.yaml" in said
+    assert "train sft train-lease.yaml" in said
     assert [len(document.questions) for document in read_source("lease.jsonl").documents] == [2]
     begin, end = said.index("output:"), said.index("and give the command")
     recipe = said[begin:end].replace("start: reader", f"model: {{name: {tiny_folder}, dtype: float32}}")
-    (folder / "lease.yaml").write_text(recipe)
-    assert palmette(monkeypatch, "train", "sft", "lease.yaml") == 0
+    (folder / "train-lease.yaml").write_text(recipe)
+    assert palmette(monkeypatch, "train", "sft", "train-lease.yaml") == 0
     assert palmette(monkeypatch, *words) == 2  # what is there is left alone
-    assert palmette(monkeypatch, "extract", "schema.yaml", "lease.txt", *words[2:]) == 2
+    assert palmette(monkeypatch, "extract", "lease.yaml", "lease.txt", *words[2:]) == 2
     assert "--learn reads the documents" in capsys.readouterr().err
-    assert palmette(monkeypatch, "extract", "schema.yaml", "--out", "t.csv") == 2
+    assert palmette(monkeypatch, "extract", "lease.yaml", "--out", "t.csv") == 2
     assert "name the documents" in capsys.readouterr().err

@@ -125,11 +125,11 @@ def test_a_table_has_a_known_ending(tmp_path: Path) -> None:
 
 
 def test_what_was_extracted_is_counted() -> None:
-    """Of the ten fields of two documents that could be read, two are empty, and three are not normalised."""
+    """Of the ten fields of two documents that could be read, two are empty, and three are read by no rule."""
     counts = Counts()
     assert len(list(counts.counted(results()))) == 3
     assert (counts.unread, counts.filled, counts.absent, counts.unsure, counts.not_normalised) == (1, 8, 1, 1, 3)
     assert counts.summary(Path("t.csv")) == (
-        "done: 3 documents in t.csv, 1 of which could not be read: 8 fields with a value (3 of them not normalised), "
+        "done: 3 documents in t.csv, 1 of which could not be read: 8 fields with a value (3 of them read by no rule), "
         "1 absent, 1 unsure"
     )

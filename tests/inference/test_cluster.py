@@ -17,7 +17,7 @@ import pytest
 
 from palmette.errors import ModelError, RunError
 from palmette.inference.answerer import load_answerer
-from palmette.inference.cluster import LOCAL, Reading, predict_on_cluster
+from palmette.inference.cluster import LOCAL, OWN, Reading, predict_on_cluster
 from palmette.inference.job import predict_file
 from tests.support.command import palmette
 
@@ -113,6 +113,21 @@ def test_errors_of_workers_and_of_clusters_are_one_line(
     assert palmette(monkeypatch, "predict", questions, out, "--model", sft_run, "--workers", 2) == 2
     assert "give --ray too" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_without_a_cluster_the_ways_out_are_ours(
+    sft_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(*_: Any, **__: Any) -> None:  # what Ray 2.60 says, whose flag is not one of ours
+        raise ConnectionError(
+            "Could not find any running Ray instance. Please specify the one to connect to by setting `--address` flag "
+            "or `RAY_ADDRESS` environment variable."
+        )
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(RunError, match="this machine belongs to no Ray cluster") as caught:
+        predict_on_cluster(Reading(str(sft_run)), "in.jsonl", tmp_path / "out.jsonl", address=OWN)
+    assert "--address" not in str(caught.value)
 
 
 def test_without_ray_a_line_says_how_to_get_it(sft_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ MAY_IMPORT |= {
         "inference",
     },
     "train": {*_SHARED, "lock", "cache", "encoders", "arena.source"},
-    "evaluate": _SHARED - {"files", "seeds", "numbers", "processes", "corpus"},
+    "evaluate": _SHARED - {"files", "seeds", "processes", "corpus"},
     "choice": {"errors", "files", "run", "progress", "lock", "data", "tree", "model", "inference"},
     "review": {"errors", "data", "tasks", "decode", "evaluate", "store"},
     "arena": {"errors", "files", "run", "numbers", "data", "evaluate", "store"},
@@ -129,7 +129,7 @@ MAY_IMPORT |= {
         "evaluate",
         "pages",
     },
-    "endpoint": {"errors", "run", "hosts", "data", "tasks", "decode"},
+    "endpoint": {"errors", "run", "numbers", "hosts", "data", "tasks", "decode"},
     "synth": {
         *_RUN,
         "seeds",

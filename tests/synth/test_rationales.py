@@ -185,7 +185,7 @@ def test_ctrl_c_and_the_same_command_again(
     assert not out.exists()
     assert synth(teacher, data, out, monkeypatch) == 0
     assert len(teacher.asked) == 3
-    assert "1 requests answered, 2 more from the cache" in capsys.readouterr().err
+    assert "1 request answered, 2 more from the cache" in capsys.readouterr().err
 
 
 def test_a_teacher_that_is_of_no_use(

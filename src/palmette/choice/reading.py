@@ -117,7 +117,7 @@ def read_rows(
 
 
 def _of_hub(task: Task, split: str, limit: int | None, option: str) -> Rows:
-    ways = f"Or give {option}, a file of the benchmark."
+    ways = f"Give {option}, a file of items."
     if not task.hub:
         raise DataError(f"the task {task.name!r} has no data on the hub", ways)
     digest, rows = hub_rows(task.hub, split, ways, config=task.config or None)

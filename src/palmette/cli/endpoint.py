@@ -103,12 +103,14 @@ def open_client(endpoint: Endpoint, cache: Path | None, out: Path) -> Client:
 def reporting_usage(client: Client) -> Iterator[None]:
     """Print the usage when the block ends. If it ends early, also say that the same command continues the job."""
     from palmette.cli.console import stderr
+    from palmette.endpoint.usage import Usage
 
     usage = client.usage
     try:
         yield
     except BaseException as error:
-        stderr().print(usage.summary(client.endpoint))
+        if usage != Usage():
+            stderr().print(usage.summary(client.endpoint))
         if (stored := usage.asked + usage.cached) and client.cache:
             stderr().print(
                 f"{stored} answers are kept in {client.cache.folder}. The same command continues from there."

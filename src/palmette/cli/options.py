@@ -119,7 +119,7 @@ InsideWordsOption = Annotated[
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N documents.", metavar="N")]
 LimitQuestionsOption = Annotated[
     int | None,
-    typer.Option("--limit-questions", min=1, help="Use only the first N questions, of those documents.", metavar="N"),
+    typer.Option("--limit-questions", min=1, help="Use only the first N questions.", metavar="N"),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Random seed.")]
 TokensPerBatchOption = Annotated[

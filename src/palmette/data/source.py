@@ -297,7 +297,7 @@ def load_hub(source: str, default_split: str, ways: str, *, config: str | None =
         why = f"no file has this name, and {missed}" if missed else first_line
         raise DataError(
             f"cannot load the data set {name!r}, split {split or default_split!r}: {why}",
-            f"{_nearest(source)}Check its id and its split, go online, or give a file. {ways}",
+            f"{_nearest(source)}Check its id and its split, or go online. {ways}",
         ) from error
     return str(rows._fingerprint), rows
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from palmette.endpoint.completion import Completion
 from palmette.endpoint.settings import Endpoint
+from palmette.numbers import count
 
 
 @dataclass
@@ -67,14 +68,15 @@ class Usage:
         """
         parts = [
             (
-                f"{self.asked} requests answered, {self.cached} more from the cache, {self.failed} failed, "
-                f"{self.retries} retries."
+                f"{count(self.asked, 'request')} answered, {self.cached:,} more from the cache, "
+                f"{self.failed:,} failed, {count(self.retries, 'retry', 'retries')}."
             ),
-            f"Tokens: {self.prompt_tokens} in, {self.completion_tokens} out"
-            + (f" (the server did not count {self.uncounted} requests)." if self.uncounted else "."),
+            f"Tokens: {self.prompt_tokens:,} in, {self.completion_tokens:,} out"
+            + (f" (the server did not count {count(self.uncounted, 'request')})." if self.uncounted else "."),
         ]
         if (cost := self.cost(endpoint)) is not None:
             parts.append(f"Cost: {cost:.4f}.")
         if self.truncated:
-            parts.append(f"{self.truncated} completions were cut at max_tokens.")
+            were = "was" if self.truncated == 1 else "were"
+            parts.append(f"{count(self.truncated, 'completion')} {were} cut at max_tokens.")
         return " ".join(parts)

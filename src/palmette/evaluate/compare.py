@@ -36,6 +36,15 @@ class Measure:
     better: Literal["higher", "lower", ""] = "higher"
     places: int = 1
 
+    @property
+    def heading(self) -> str:
+        """Its name with its unit. Shares of 0 to 1 have none, since their figures show it.
+
+        >>> [Measure("", *given).heading for given in (("F1",), ("Brier score", SHARE), ("forward passes", PASSES))]
+        ['F1, %', 'Brier score', 'forward passes a question']
+        """
+        return self.label + {PERCENT: f", {PERCENT}", SHARE: "", PASSES: f" {PASSES}"}[self.unit]
+
 
 MEASURES = (
     Measure("exact", "exact match (EM)"),

@@ -24,6 +24,7 @@ from scipy import special
 from palmette.errors import DataError
 from palmette.evaluate.clustered import MIN_DOCUMENTS, clustered_bound, design_effect, effective_size
 from palmette.inference.calibration import Guarantee
+from palmette.numbers import count
 
 _STEPS = 20
 
@@ -130,7 +131,9 @@ def shortage(
         sizes.append((len(answers), documents, size))
     if all(size >= needed and documents >= MIN_DOCUMENTS for _, documents, size in sizes):
         return ""
-    stated = " and ".join(f"{number} in {documents} documents (worth {size})" for number, documents, size in sizes)
+    stated = " and ".join(
+        f"{number} in {count(documents, 'document')} (worth {size})" for number, documents, size in sizes
+    )
     return (
         f"to promise at most {target_error:.1%} wrong with {confidence:.0%} confidence, each half needs answers worth "
         f"at least {needed} independent ones in at least {MIN_DOCUMENTS} documents, and the halves have {stated}"

@@ -140,6 +140,7 @@ def _extract_rows(
             max_rows=len(schema.fields),
             max_characters=_NEVER,
             word="extract",
+            unit="fields",
         )
 
 

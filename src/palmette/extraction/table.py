@@ -143,7 +143,7 @@ class Counts:
     def summary(self, out: Path) -> str:
         """The message to the user at the end."""
         found = f"{count(self.filled, 'field')} with a value"
-        found += f" ({self.not_normalised} of them not normalised)" if self.not_normalised else ""
+        found += f" ({self.not_normalised} of them read by no rule)" if self.not_normalised else ""
         empty = f"{self.absent} absent, {self.unsure} unsure"
         empty += f", {self.failed} with an error" if self.failed else ""
         unread = f", {self.unread} of which could not be read" if self.unread else ""

@@ -204,6 +204,12 @@ def _join(address: str) -> Any:
             socket.create_connection((host, int(port)), timeout=_SECONDS).close()
         ray.init(address, include_dashboard=False if address == LOCAL else None, log_to_driver=False)
     except (OSError, RuntimeError, ValueError) as error:
+        if address == OWN and "Could not find any running Ray instance" in str(error):
+            raise RunError(
+                "this machine belongs to no Ray cluster",
+                "Begin one with `ray start --head`, give the address of another as HOST:PORT, or local for a new one "
+                "on this machine.",
+            ) from error
         raise RunError(
             f"the Ray cluster {address!r} cannot be reached: {reason_of(error)}",
             "Give the address that `ray start --head` printed, as HOST:PORT, or auto, or local.",

@@ -136,6 +136,7 @@ def predict_rows(
     max_rows: int = ROWS_PER_CHUNK,
     max_characters: int = CHARACTERS_PER_CHUNK,
     word: str = "predict",
+    unit: str = "rows",
 ) -> Tally:
     """Answer rows and write one line for each into a file, in order. A job that was stopped is continued.
 
@@ -149,6 +150,7 @@ def predict_rows(
         max_rows: how many rows fill a chunk.
         max_characters: how many characters of documents fill a chunk.
         word: what the progress bar calls the job.
+        unit: what it counts.
 
     Raises:
         RunError: the output belongs to another job or another input, is being written by another process, or cannot be
@@ -166,7 +168,7 @@ def predict_rows(
             with _writing(out):
                 stream.truncate(size)
             numbers = lines()
-            with contextlib.closing(progress(len(numbers), word, "rows")) as bar:
+            with contextlib.closing(progress(len(numbers), word, unit)) as bar:
                 bar.n = bar.initial = waiting[0].line - numbers.start
                 for records in work(itertools.chain([waiting], chunks), bar):
                     with _writing(out):

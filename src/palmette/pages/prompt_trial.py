@@ -73,6 +73,8 @@ class PromptTrial:
         equal = [one.name for one in others if not one.standing.worse]
         said = f"{best.name} has the highest exact match"
         said += f", and these questions cannot tell it from {', '.join(equal)}." if equal else ", beyond noise."
+        if not any(one.standing.difference for one in others):
+            said += " There are no intervals, since they need at least two documents."
         if self.final is None:
             return f"{said} Its own figure is too good, since it was chosen by these questions."
         if best.name == self.first:

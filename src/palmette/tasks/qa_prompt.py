@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
+from pathlib import Path
 
 from palmette.data.text import without_thoughts
 from palmette.errors import DataError, reason_of
@@ -227,10 +228,23 @@ def describe_prompts() -> list[tuple[str, str]]:
     return [(name, str(_values(name).get("about", ""))) for name in prompt_names()]
 
 
+def prompt_file(name: str) -> str:
+    """The text of a prompt's YAML file, to copy and change.
+
+    Raises:
+        DataError: as `load_prompt`.
+    """
+    load_prompt(name)
+    return _file(name).read_text(encoding="utf-8")
+
+
+def _file(name: str) -> resources.abc.Traversable | Path:
+    return _folder().joinpath(f"{name}.yaml") if name in prompt_names() else expand(name)
+
+
 def _values(name: str) -> dict[str, object]:
-    file = _folder().joinpath(f"{name}.yaml") if name in prompt_names() else expand(name)
     try:
-        values = parse_yaml(file.read_text(encoding="utf-8"))
+        values = parse_yaml(_file(name).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         near = difflib.get_close_matches(name, prompt_names(), n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""

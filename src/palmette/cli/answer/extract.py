@@ -277,7 +277,7 @@ def _fitted(
 
 def _learn(path: Path, labelled: str, out: Path, on_bad_record: OnBad) -> None:
     """Write labelled fields as questions, and say how to train on them."""
-    from palmette.cli.console import invoked_as, stderr
+    from palmette.cli.console import command_line, stderr
     from palmette.extraction.labels import questions_to_learn, read_labels
     from palmette.extraction.schema import read_schema
     from palmette.files import format_yaml
@@ -288,11 +288,11 @@ def _learn(path: Path, labelled: str, out: Path, on_bad_record: OnBad) -> None:
     found = read_labels(labelled, schema, on_bad_record=on_bad_record)
     number = write_questions(questions_to_learn(found.documents, schema), out)
     recipe = {"output": f"runs/{out.stem}", "start": "reader", "data": {"train": [str(out)]}}
-    stderr().print(
-        f"{found.summary()}. They are {number} questions in {out}. To train on them, save this as {out.stem}.yaml:"
-    )
-    stderr().print(format_yaml(recipe).rstrip())
-    stderr().print(f"and give the command: {invoked_as()} train sft {out.stem}.yaml")
+    file = f"train-{out.stem}.yaml"  # the schema is often called as its data are
+    news = stderr()
+    news.print(f"{found.summary()}. They are {number} questions in {out}. To train on them, save this as {file}:\n")
+    news.print(format_yaml(recipe))
+    news.print(f"and give the command: {command_line('train', 'sft', file)}")
 
 
 def _write(schema: Schema, lines: Path, out: Path, page: Path | None) -> str:

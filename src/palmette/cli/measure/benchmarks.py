@@ -124,13 +124,12 @@ def eval_choice(
 def result_table(result: Result) -> TextTable:
     """The measures over all items, the one that the task is reported by first."""
     from palmette.cli.console import plain_table
-    from palmette.numbers import fixed, interval
+    from palmette.numbers import count, fixed, interval
 
     settings = result.settings
     template = ", chat template" if settings["chat_template"] else ""
-    heading = (
-        f"{settings['title']}, {len(result.outcomes)} items, {settings['rule']}, {settings['shots']}-shot{template}"
-    )
+    items = count(len(result.outcomes), "item")
+    heading = f"{settings['title']}, {items}, {settings['rule']}, {settings['shots']}-shot{template}"
     table = plain_table(heading, "value", "standard error", "95 % interval")
     for name in sorted(result.figures, key=lambda name: name != result.headline):
         label, factor = _MEASURES[name]
@@ -173,11 +172,13 @@ def compare_benchmarks(first: Path, second: Path, show: int, page: Path | None) 
     from palmette.choice.compare import compare_results
     from palmette.choice.results import Result, read_texts
     from palmette.cli.console import plain_table, stderr, stdout
+    from palmette.numbers import count
     from palmette.pages.choice import comparison_rows, write_comparison
 
     found = compare_results(Result.read(first), Result.read(second))
     settings, console = found.a.settings, stdout()
-    console.print(f"A: {first}\nB: {second}\n{settings['title']}, {len(found.a.outcomes)} items, {settings['rule']}\n")
+    items = count(len(found.a.outcomes), "item")
+    console.print(f"A: {first}\nB: {second}\n{settings['title']}, {items}, {settings['rule']}\n")
     table = plain_table("measure", "A", "B", "B - A", "95 % interval")
     table.add_column("better")
     for row in comparison_rows(found):

@@ -56,7 +56,8 @@ def compare_runs(
     compared, changes, console = compare_evaluations(a, b), changed_answers(a, b), stdout()
     documents = count(len({answer.document.id for answer in a}), "document")
     console.print(f"A: {first}\nB: {second}\n{count(len(a), 'question')} about {documents}\n")
-    console.print(comparison_table(compared), "")
+    if any(not one.equal for one in compared):
+        console.print(comparison_table(compared), "")
     for line in remarks(compared):
         console.print(line)
     console.print(
@@ -87,7 +88,7 @@ def comparison_table(compared: Iterable[Compared]) -> TextTable:
         ends = (one.difference.low, one.difference.high) if one.difference else None
         places = places_of(ends, one.measure.places)
         table.add_row(
-            f"{_ARROWS[one.measure.better]} {one.measure.label}, {one.measure.unit}",
+            f"{_ARROWS[one.measure.better]} {one.measure.heading}",
             fixed(one.a, places),
             fixed(one.b, places),
             fixed(one.b - one.a, places, sign=True),
@@ -112,18 +113,16 @@ def remarks(compared: Iterable[Compared]) -> Iterator[str]:
 
     compared = list(compared)
     kept = distinct(compared)
-    yield f"{_ARROWS['higher']} higher is better, {_ARROWS['lower']} lower is better."
-    if any(one.difference for one in compared):
-        yield "Unclear: other documents of this kind could reverse the order, since the interval holds 0."
-    else:
-        yield "There are no intervals, since they need at least two documents."
-    equal = [
-        f"{one.measure.label} {readable(one.a)}{' %' if one.measure.unit == PERCENT else ''}"
-        for one in compared
-        if one.equal
-    ]
-    if equal:
-        yield f"Equal in A and B: {', '.join(equal)}."
+    if any(not one.equal for one in compared):
+        yield f"{_ARROWS['higher']} higher is better, {_ARROWS['lower']} lower is better."
+        if any(one.difference for one in compared):
+            yield "Unclear: other documents of this kind could reverse the order, since the interval holds 0."
+        else:
+            yield "There are no intervals, since they need at least two documents."
+    if equal := [one for one in compared if one.equal]:  # a line each, since names have commas in them
+        yield "Equal in A and B:"
+    for one in equal:
+        yield f"  {one.measure.label}: {readable(one.a)}{' %' if one.measure.unit == PERCENT else ''}"
     for one in compared:
         if one not in kept:
             first = next(other for other in kept if one.repeats(other))

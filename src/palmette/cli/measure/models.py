@@ -168,7 +168,7 @@ def overview(record: Mapping[str, Any]) -> TextTable:
     from palmette.pages.model_comparison import benchmark_rows
 
     table = plain_table(
-        "model", "million parameters", "tokens", "EM, %", "questions a second", "tokens written a second"
+        "model", "million parameters", "vocabulary", "EM, %", "questions a second", "tokens written a second"
     )
     benchmarks = list(benchmark_rows(record["models"]))
     for row in benchmarks:

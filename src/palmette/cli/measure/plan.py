@@ -93,12 +93,19 @@ def described(name: str, outline: Outline) -> str:
 def needs_table(plan: MemoryPlan) -> TextTable:
     """The peak of every way to use a model, by context, in GB."""
     from palmette.cli.console import plain_table
-    from palmette.numbers import readable
 
     table = plain_table("to", *(f"{context:,}" for context in plan.contexts))
     for way in plan.ways:
-        table.add_row(way.name, *(readable(need.total / 1e9, 2) for need in way.needs))
+        table.add_row(way.name, *(_gigabytes(need.total) for need in way.needs))
     return table
+
+
+def _gigabytes(num_bytes: float) -> str:
+    """Two digits, also where the second one is a zero: a column of 1.9, 2.0 and 2.1."""
+    from palmette.numbers import fixed, readable
+
+    value = num_bytes / 1e9
+    return fixed(value) if 0.95 <= value < 9.95 else readable(value, 2)
 
 
 def longest_table(plan: MemoryPlan) -> TextTable:

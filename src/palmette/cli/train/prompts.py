@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -64,18 +63,16 @@ def prompts(ctx: typer.Context) -> None:
         prompts_list(None)
 
 
-def prompts_list(name: Annotated[str | None, typer.Argument(help="Show this prompt in full.")] = None) -> None:
+def prompts_list(
+    name: Annotated[str | None, typer.Argument(help="Print this prompt's YAML file, to copy and change.")] = None,
+) -> None:
     """List the prompts that a recipe can name."""
-    from rich.text import Text
-
     from palmette.cli.console import plain_table, stdout
-    from palmette.tasks.qa_prompt import describe_prompts, load_prompt
+    from palmette.tasks.qa_prompt import describe_prompts, prompt_file
 
     console = stdout()
     if name is not None:
-        for key, text in asdict(load_prompt(name)).items():
-            console.print(Text(key, "bold"))
-            console.print(Text(f"{text}\n"))
+        console.print(prompt_file(name).rstrip("\n"), soft_wrap=True)
         return
     table = plain_table("prompt")
     table.add_column("meaning")
@@ -102,6 +99,9 @@ def prompts_try(
 ) -> None:
     """Put the same questions under several prompts, and say which differences are noise."""
     from palmette.cli.console import stderr, stdout
+    from palmette.run import check_absent
+
+    check_absent(out)
     from palmette.studies.prompts.trial import PAGE, try_prompts
 
     trial = try_prompts(
