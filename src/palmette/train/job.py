@@ -83,7 +83,7 @@ def settle(
     model = start.loaded.model
     check_model(model, training=True)
     say(f"{counted}, {f'{len(dropped):,} records' if dropped else 'nothing'} left out")
-    say(f"computing in {model.dtype} with {describe(model)}".replace("torch.", ""))
+    say(f"computing in {model.dtype}, {describe(model)}".replace("torch.", ""))
     dtype: Any = dtype_name(model.dtype)
     located, base = model_origin(start.recipe.model, getattr(model.config, "_commit_hash", None))
     changes: dict[str, Any] = {"model": located.model_copy(update={"dtype": dtype})}
