@@ -92,7 +92,7 @@ def corpus(
 
     A recipe of `palmette train pretrain` cleans in the same way, with the same names under `clean`.
     """
-    from palmette.cli.console import print_json, stdout
+    from palmette.cli.console import print_json, stderr, stdout
     from palmette.run import check_absent
     from palmette.startup import quick_imports
 
@@ -108,16 +108,18 @@ def corpus(
         "against": against or [],
     }
     with quick_imports():
-        from palmette.studies.corpus_survey import survey_texts
+        from palmette.studies.corpus_survey import PAGE, survey_texts
 
     found = survey_texts(sources, given, model or DEFAULT_MODEL, column=column, limit=limit)
     if out is not None:
         found.write(out)
     if as_json:
         print_json(found.as_record())
-        return
-    for line in _lines(found.sources):
-        stdout().print(line)
+    else:
+        for line in _lines(found.sources):
+            stdout().print(line)
+    if out is not None:
+        stderr().print(f"Files in {out}. Open {out / PAGE}.")
 
 
 def _lines(found: Sequence[SourceSurvey]) -> Iterator[Any]:
