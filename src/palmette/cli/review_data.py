@@ -140,8 +140,10 @@ def review_retrain(
     from palmette.cli.console import command_line, stderr, stdout
     from palmette.inference.names import resolve_run
     from palmette.startup import quick_imports
+    from palmette.studies.review_files import existing
 
     resolve_run(run)
+    existing(_store(run, store))
     with quick_imports(freeze=True):
         from palmette.cli.comparison import comparison_table
         from palmette.studies.retraining.job import retrain
