@@ -100,8 +100,13 @@ def retrain(model: str, store: str | Path, settings: RetrainSettings, say: Say, 
 
 
 def _place(old: Path, wanted: dict[str, Any]) -> Path:
-    """The new run's folder: of a job that was begun and not finished, else with the next number."""
+    """The new run's folder: of a job that was begun and not finished, else with the next number.
+
+    Below the working folder its path is relative, since it is printed and typed.
+    """
     old = stands_at(old).absolute()
+    if old.is_relative_to(Path.cwd()):
+        old = old.relative_to(Path.cwd())
     match = NUMBERED.fullmatch(old.name)
     name, number = (match["name"], int(match["number"])) if match else (old.name, 0)
     while True:
