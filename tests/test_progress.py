@@ -151,3 +151,26 @@ def test_without_a_terminal_every_drawing_has_a_line(
         assert bar.n == 1
         bar.update()
     assert capsys.readouterr().err.splitlines()[-1].startswith("reading |########| 2 of 2 pages in ")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_passing_bar_is_seen_only_while_it_waits(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that is done at once shows nothing. A longer one shows its bar, and a terminal is empty again behind it."""
+
+    def output(after: float) -> str:
+        stream = io.StringIO()
+        monkeypatch.setattr(stream, "isatty", lambda: terminal)
+        monkeypatch.setattr(module.sys, "stderr", stream)
+        monkeypatch.setattr(module, "_PASSING_AFTER", after)
+        with progress(0, "counting", "texts", passing=True) as bar:
+            bar.mininterval = 0.0
+            bar.update()
+            bar.update()
+        return stream.getvalue()
+
+    assert output(after=1e9) == ""
+    seen = output(after=1e-9)
+    assert "counting 2 texts" in seen
+    if terminal:
+        assert seen.rpartition("texts")[2].strip() == ""
+        assert seen.endswith("\r")

@@ -14,16 +14,18 @@ import random
 import shutil
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from palmette import run
+from palmette.cli.failures import run_command
 from palmette.data.negatives import with_siblings_questions
 from palmette.data.records import Document, check_document, check_question
 from palmette.data.squad import dump_squad, parse_squad
-from palmette.errors import DataError
+from palmette.errors import DataError, reason_of
 from palmette.inference.calibration import CALIBRATION
 from palmette.publish.public import public_manifest, public_recipe, public_source
 
@@ -54,16 +56,28 @@ MEASURED = {"1973 oil crisis", "Harvard University"}
 
 
 def fetch(name: str, given: Path | None, work: Path) -> Path:
-    """The file of a data set."""
+    """The file of a data set.
+
+    Raises:
+        DataError: there is no such file, or its address cannot be reached.
+    """
     if given is not None:
+        if not given.is_file():
+            raise DataError(f"--{name} {given}: there is no such file", "Check the path.")
         return given
     file = work / "downloads" / f"{name}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         print(f"fetching {ADDRESSES[name]}", flush=True)
         part = file.with_suffix(".part")
-        with urllib.request.urlopen(ADDRESSES[name]) as source, part.open("wb") as out:
-            shutil.copyfileobj(source, out)
+        try:
+            with urllib.request.urlopen(ADDRESSES[name]) as source, part.open("wb") as out:
+                shutil.copyfileobj(source, out)
+        except urllib.error.URLError as error:
+            why = reason_of(error.reason) if isinstance(error.reason, Exception) else error.reason
+            raise DataError(
+                f"{ADDRESSES[name]} cannot be fetched: {why}", f"Give the file that you have, with --{name} FILE."
+            ) from error
         part.rename(file)
     return file
 
@@ -188,4 +202,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

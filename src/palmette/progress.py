@@ -22,6 +22,7 @@ Clock = Callable[[], float]
 _TOGETHER = 0.02  # seconds: units that follow each other faster belong to one group
 _DRAWN = 500  # units of a group that are drawn at once, which takes some milliseconds
 _LONGEST = 1.0  # seconds: a group that goes on for longer is a steady flow, and another group begins
+_PASSING_AFTER = 2.0  # seconds after which a bar is shown that leaves no line
 _LINE = "{desc} |{bar:8}| {n_fmt} of {total_fmt}{unit}{pace}{postfix}"  # 80 characters in a training run
 _NARROW_LINE = "{desc}: {n_fmt} of {total_fmt}{unit}{pace}{postfix}"  # where that would be cut off
 _OPEN_LINE = "{desc} {n_fmt}{unit}{pace}{postfix}"  # where it is not known how many units there are
@@ -112,7 +113,7 @@ class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
         if n:
             self._in_group = self._in_group + 1 if self._pace.note(int(self.n - self.initial + n)) else 0
         drawn: bool | None = super().update(n)
-        if self._eager and not drawn and 0 < self._in_group <= _DRAWN:
+        if self._eager and not drawn and 0 < self._in_group <= _DRAWN and self._pace.elapsed >= self.delay:
             self.refresh()
         return drawn
 
@@ -148,7 +149,7 @@ class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
         return f", {numbers.rate(pace)}" + (f", about {left}" if left else "")
 
 
-def progress(total: int, what: str, unit: str, *, done: int = 0) -> Any:
+def progress(total: int, what: str, unit: str, *, done: int = 0, passing: bool = False) -> Any:
     """A progress bar. Where standard error is no terminal, it prints a line about every ten seconds.
 
     Of several processes that do a job together, only the main one shows it.
@@ -158,6 +159,7 @@ def progress(total: int, what: str, unit: str, *, done: int = 0) -> Any:
         what: a word for the job.
         unit: the name of a unit, for the pace.
         done: units that were done before, and count for nothing in the pace.
+        passing: whether it is shown after two seconds only, and leaves no line behind.
     """
     interactive = sys.stderr.isatty()
     stream: Any = sys.stderr if interactive else _Lines()
@@ -174,6 +176,8 @@ def progress(total: int, what: str, unit: str, *, done: int = 0) -> Any:
         miniters=0 if interactive else 1,
         ascii=None if interactive else True,
         disable=not processes.is_main(),
+        delay=_PASSING_AFTER if passing else 0.0,
+        leave=not passing,
     )
 
 

@@ -241,7 +241,8 @@ def test_the_report_of_a_corpus_counts_what_a_recipe_would_learn(
     out = tmp_path / "report"
     command = ("data", "corpus", tmp_path / "a.jsonl", "--min-words", "2", "--out", out, "--model", tiny_folder)
     assert palmette(monkeypatch, *command) == 0
-    shown = capsys.readouterr().out
+    shown, news = capsys.readouterr()
+    assert f"Open {out / 'corpus.html'}." in news
     record = json.loads((out / "corpus.json").read_text())
     (source,) = record["sources"]
     assert (source["read"], source["kept"]) == (6, 3)

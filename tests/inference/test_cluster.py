@@ -17,7 +17,7 @@ import pytest
 
 from palmette.errors import ModelError, RunError
 from palmette.inference.answerer import load_answerer
-from palmette.inference.cluster import LOCAL, OWN, Reading, predict_on_cluster
+from palmette.inference.cluster import LOCAL, OWN, Reading, Worker, predict_on_cluster
 from palmette.inference.job import predict_file
 from tests.support.command import palmette
 
@@ -97,6 +97,16 @@ def test_a_worker_that_is_killed_loses_nothing(sft_run: Path, questions: Path, a
     assert killed
     assert (tally.rows, tally.errors) == (400, 1)
     assert out.read_bytes() == alone
+
+
+def test_a_worker_looks_a_name_up_where_the_job_was_started(
+    sft_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker begins in the folder in which `ray start` was called, and a machine may lack that of the job."""
+    monkeypatch.chdir(tmp_path)  # the worker changes it, and this brings it back
+    with pytest.raises(ModelError, match=sft_run.name):
+        Worker(Reading(sft_run.name, folder=tmp_path / "away")).settings()
+    assert Worker(Reading(sft_run.name, folder=sft_run.parent)).settings()["model"] == sft_run.name
 
 
 def test_errors_of_workers_and_of_clusters_are_one_line(

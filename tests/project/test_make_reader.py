@@ -7,11 +7,13 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 
 from palmette import run
 from palmette.data.source import read_source
+from palmette.errors import DataError
 from tests.support import scripts
 
 HERE = Path(__file__).parents[2] / "recipes" / "reader"
@@ -38,6 +40,21 @@ def article(title: str, number: int) -> dict[str, Any]:
 def data_file(path: Path, titles: list[str]) -> Path:
     path.write_text(json.dumps({"version": "1.1", "data": [article(title, i) for i, title in enumerate(titles)]}))
     return path
+
+
+def test_a_file_that_is_missing_or_out_of_reach_is_named(
+    tmp_path: Path, script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both errors name the option that takes a file."""
+
+    def unreachable(_address: str) -> None:
+        raise URLError(OSError("no route"))
+
+    with pytest.raises(DataError, match=r"--tydiqa .*away\.json: there is no such file\. Check the path"):
+        script.fetch("tydiqa", tmp_path / "away.json", tmp_path)
+    monkeypatch.setattr(script.urllib.request, "urlopen", unreachable)
+    with pytest.raises(DataError, match=r"new_wiki_v1\.0\.json cannot be fetched: no route\. .* --squadshifts FILE"):
+        script.fetch("squadshifts", None, tmp_path)
 
 
 def test_nothing_measured_is_learned_and_the_calibration_is_apart(tmp_path: Path, script: Any) -> None:

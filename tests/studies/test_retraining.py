@@ -26,7 +26,7 @@ from palmette.model.loading import weights_hash
 from palmette.review.effort import smallest_gain, standard_error, verdicts_needed
 from palmette.review.events import Event, Shown, Span, Verdict, document_hash
 from palmette.review.store import Store
-from palmette.studies.retraining.job import retrain
+from palmette.studies.retraining.job import _place, retrain
 from palmette.studies.retraining.material import _own_documents
 from palmette.studies.retraining.settings import RetrainSettings
 from palmette.train.run import train
@@ -92,6 +92,16 @@ def retrained(old: Path) -> tuple[Path, Path, list[str], dict[str, bytes]]:
     before, news = files(old), list[str]()
     done = retrain(str(old), old / "review.db", SETTINGS, news.append)
     return done.run, done.folder, news, before
+
+
+def test_a_run_below_the_working_folder_is_named_as_it_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _place(Path("runs/old"), {}) == Path("runs/old-review-1")
+    (tmp_path / "runs" / "old-review-1").mkdir(parents=True)
+    assert _place(tmp_path / "runs" / "old-review-1", {}) == Path("runs/old-review-2")
+    assert _place(tmp_path.parent / "old", {}) == tmp_path.parent / "old-review-1"
 
 
 def test_a_retraining_leaves_the_old_run_and_puts_the_new_one_beside_it(

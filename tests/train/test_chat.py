@@ -105,7 +105,7 @@ def test_what_is_left_out_is_counted(tiny_folder: Path, tmp_path: Path) -> None:
     assert re.search("'unanswered' has no turn of the assistant", dropped[0])
     assert dropped[1] == "conversation 'silent' has nothing to learn: all its weights are 0"
     assert re.fullmatch(r"long: \d{3} tokens, limit 150", dropped[2])
-    assert any(re.search("1 turns of the assistant in 1 prefix tree, .* 3 records left out", line) for line in said)
+    assert any(re.search("1 turn of the assistant in 1 prefix tree, .* 3 records left out", line) for line in said)
     for data, error, message in (
         ({"on_too_long": "drop"}, DataError, "'unanswered' has no turn"),
         ({"limit_documents": 3, "on_bad_record": "drop"}, PackingError, "tree of 'long' has .* train.row_tokens = 150"),

@@ -108,7 +108,7 @@ class TextTable:
         table = Table(show_edge=False, pad_edge=False)
         for index, chosen in zip(columns, widths, strict=True):
             column = self._columns[index]
-            heading = Text("\n".join(wrapped(column.heading, chosen, _LONG_HEADING)))
+            heading = Text("\n".join(even(column.heading, chosen, _LONG_HEADING)))
             table.add_column(heading, justify=column.justify, width=chosen, no_wrap=True)
         for row in self._rows:
             table.add_row(*(_fitted(row[index], chosen) for index, chosen in zip(columns, widths, strict=True)))
@@ -143,6 +143,21 @@ def wrapped(cell: Cell, width: int, long: int = _LONG) -> list[str]:
     return lines
 
 
+def even(cell: Cell, width: int, long: int = _LONG) -> list[str]:
+    """The lines of a cell, no more than `wrapped` gives, and of much the same length.
+
+    >>> wrapped("risk over coverage, 0 to 1", 24), even("risk over coverage, 0 to 1", 24)
+    (['risk over coverage, 0 to', '1'], ['risk over', 'coverage, 0 to 1'])
+    """
+    fewest = wrapped(cell, width, long)
+    if len(fewest) > 1:
+        for narrower in range(_least(cell, long), width):
+            lines = wrapped(cell, narrower, long)
+            if len(lines) == len(fewest):
+                return lines
+    return fewest
+
+
 def _pieces(text: str, long: int) -> Iterator[tuple[str, str]]:
     """What may stand at the beginning of a line, and the blank before it."""
     for word in text.split():
@@ -167,7 +182,7 @@ def _fitted(cell: Cell, width: int) -> Text:
     """A cell in lines of a width, in the style that it has."""
     style = cell.style if isinstance(cell, Text) else ""
     fits = _most(cell) <= width
-    return Text(_plain(cell) if fits else "\n".join(wrapped(cell, width)), style)
+    return Text(_plain(cell) if fits else "\n".join(even(cell, width)), style)
 
 
 def _widths(least: Sequence[int], most: Sequence[int], width: int) -> list[int]:

@@ -11,6 +11,7 @@ from palmette.corpus.cleaning import Counts, clean
 from palmette.corpus.sources import check_once
 from palmette.corpus.steps import MakeSteps
 from palmette.corpus.texts import Text, TextSource
+from palmette.progress import progress
 
 # Of a source that is read over the network, only so many texts are looked at.
 LOOKED_AT = 2_000
@@ -88,10 +89,12 @@ def survey(sources: Sequence[TextSource], make_steps: MakeSteps, count_tokens: C
     counts: dict[str, Counts] = {}
     learned: dict[str, int] = {}
     held_out: dict[str, int] = {}
-    for text in clean_texts(sources, make_steps, counts, most=LOOKED_AT):
-        one, other = count_tokens(text)
-        learned[text.source] = learned.get(text.source, 0) + one
-        held_out[text.source] = held_out.get(text.source, 0) + other
+    with progress(0, "counting", "texts", passing=True) as bar:
+        for text in clean_texts(sources, make_steps, counts, most=LOOKED_AT):
+            one, other = count_tokens(text)
+            learned[text.source] = learned.get(text.source, 0) + one
+            held_out[text.source] = held_out.get(text.source, 0) + other
+            bar.update()
     return [
         SourceSurvey(
             source.name,

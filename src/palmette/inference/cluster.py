@@ -11,11 +11,12 @@ answered already.
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ class Reading:
         opened: what answers, made from the model, and what a line says about an answer. A function of a module, since
             it is sent to the workers.
         cost_wrong: what a wrong answer costs. As calibrated if None. See `load_answerer`.
+        folder: the folder in which the job was started. Relative names are looked up there, on machines that have it.
+            None for the working folder of the worker, which is where `ray start` was called.
     """
 
     model: str
@@ -63,6 +66,7 @@ class Reading:
     inside_words: bool | None = None
     opened: Callable[[Answerer, Effort], tuple[Decoder, Describe]] = spans
     cost_wrong: float | None = None
+    folder: Path | None = None
 
 
 class Worker:
@@ -92,6 +96,8 @@ class Worker:
     def _load(self) -> None:
         reading = self._reading
         if self._answerer is None:
+            if reading.folder is not None and reading.folder.is_dir():
+                os.chdir(reading.folder)
             source = resolve_answerer(reading.model)
             self._answerer = open_answerer(
                 source, attention=reading.attention, calibrated=reading.calibrated, cost_wrong=reading.cost_wrong
@@ -152,7 +158,8 @@ def _hire(ray: Any, reading: Reading, workers: int | None) -> list[Any]:
         )
     room = {"num_gpus": 1} if sum(gpus) >= number else {"num_cpus": processors_each(cpus, number)}
     actor = ray.remote(max_restarts=_RESTARTS, max_task_retries=_RESTARTS, **room)(Worker)
-    return [actor.remote(reading) for _ in range(number)]
+    started = replace(reading, folder=Path.cwd())
+    return [actor.remote(started) for _ in range(number)]
 
 
 def processors_each(machines: Sequence[int], number: int) -> int:
@@ -212,6 +219,7 @@ def _join(address: str) -> Any:
             ) from error
         raise RunError(
             f"the Ray cluster {address!r} cannot be reached: {reason_of(error)}",
-            "Give the address that `ray start --head` printed, as HOST:PORT, or auto, or local.",
+            "Give the address that `ray start --head` printed, as HOST:PORT, or auto, or local. If the cluster asks "
+            "for a token, set RAY_AUTH_MODE=token.",
         ) from error
     return ray

@@ -148,10 +148,10 @@ def _parts(sizes: Sequence[int], trunk: int, row_tokens: int, name: str) -> Iter
 
 
 def _lengths(sizes: dict[str, int]) -> str:
-    longest = _longest(sizes)
-    return f"{len(sizes)}, {statistics.median(sizes.values()):,.0f} tokens at the median, {longest}"
+    median = statistics.median(sizes.values())
+    return f"{len(sizes)}, {median:,.0f} tokens at the median, {_longest(sizes, ' at most')}"
 
 
-def _longest(sizes: dict[str, int]) -> str:
+def _longest(sizes: dict[str, int], words: str = "") -> str:
     name = max(sizes, key=lambda one: sizes[one])
-    return f"{sizes[name]:,} in {name}"
+    return f"{sizes[name]:,}{words} in {name}"

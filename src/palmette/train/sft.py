@@ -50,9 +50,9 @@ def prepare(recipe: Recipe, say: Say) -> Job:
     if learned.unreachable:
         say(str(learned.unreachable))
     unit = "turns" if recipe.data.kind == "chat" else "questions"
-    what = "turns of the assistant" if recipe.data.kind == "chat" else "questions"
+    what = ("turn of the assistant", "turns of the assistant") if recipe.data.kind == "chat" else ("question",)
     trees = count(counts["trees"], "prefix tree")
-    counted = f"{counts['questions']:,} {what} in {trees}, {tokens['tokens']:,} tokens"
+    counted = f"{count(counts['questions'], *what)} in {trees}, {tokens['tokens']:,} tokens"
     if recipe.data.kind != "chat":
         tokens["unreachable"] = learned.unreachable.describe()
     resolved, fingerprint = settle(start, data, dropped, counted, say, prompt=task.prompt, **counts, **tokens)

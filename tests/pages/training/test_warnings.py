@@ -39,7 +39,16 @@ def last_two(before: float, after: float) -> list[float]:
         ("dpo", "chosen", {"chosen_reward": last_two(-1.0, 0.1)}, {"chosen_reward": last_two(1.0, -0.1)}, "-0.1"),
         # A quarter of 2.0 is 0.5.
         ("grpo", "entropy", {"entropy": last_two(2.0, 0.52)}, {"entropy": last_two(2.0, 0.48)}, "2 became 0.48"),
-        ("sft", "loss", {"loss": last_two(2.0, 1.0)}, {"loss": last_two(2.0, 2.1)}, "2 became 2.1"),
+        # 18 times 2, 2.09 and 2.11 have the mean 2.01 and the variance (18 * 0.01^2 + 0.08^2 + 0.1^2) / 20 = 0.00091.
+        # The means of two steps differ with a standard error of 0.0302 * sqrt(2 / 2), and twice that is 0.0603.
+        # The calm run rises from 2.2 to 2.3 too. Its steps differ by about 0.2 from their mean.
+        (
+            "sft",
+            "loss",
+            {"loss": [2.0, 2.4] * 9 + [2.3, 2.3]},
+            {"loss": last_two(2.0, 2.1)},
+            "2 became 2.1, where chance explains 0.0603",
+        ),
         ("sft", "gradient norm", {"grad_norm": last_two(1.0, 4.9)}, {"grad_norm": last_two(1.0, 5.1)}, "1 became 5.1"),
         # Twice the target of 4, half the limit of 25; see the recipe below.
         (
@@ -96,6 +105,9 @@ def test_each_rule_warns_beyond_its_limit_and_not_before(
 def test_a_short_run_is_not_held_against_its_beginning(tmp_path: Path) -> None:
     nine = read(tmp_path, "sft", log_lines(9, loss=lambda step: float(step)))
     assert not [finding for finding in find_warnings(nine) if "loss" in finding.rule]
+    # The numbers from 1 to 10 have the variance (10^2 - 1) / 12, and 2 * sqrt(8.25) * sqrt(2 / 1) is 8.12.
     (tmp_path / "ten").mkdir()
     ten = read(tmp_path / "ten", "sft", log_lines(10, loss=lambda step: float(step)))
-    assert [finding.found for finding in find_warnings(ten) if finding.raised] == ["1 became 10"]
+    assert [finding.found for finding in find_warnings(ten) if finding.raised] == [
+        "1 became 10, where chance explains 8.12"
+    ]

@@ -140,10 +140,12 @@ def review_retrain(
     from palmette.cli.console import command_line, stderr, stdout
     from palmette.inference.names import resolve_run
     from palmette.startup import quick_imports
+    from palmette.studies.review_files import existing
 
     resolve_run(run)
+    existing(_store(run, store))
     with quick_imports(freeze=True):
-        from palmette.cli.measure.comparison import comparison_table
+        from palmette.cli.measure.comparison import comparison_table, remarks
         from palmette.studies.retraining.job import retrain
         from palmette.studies.retraining.settings import RetrainSettings
         from palmette.train.steps.callbacks import TrainingInterrupted
@@ -155,7 +157,8 @@ def review_retrain(
         news.print(f"{str(stop).partition('.')[0]}. Continue with the same command.")
         raise typer.Exit(stop.exit_code) from stop
     if done.compared:
-        stdout().print(f"A: {run}\nB: {done.run}\n", comparison_table(done.compared))
+        stdout().print(f"A: {run}\nB: {done.run}\n", comparison_table(done.compared), "", sep="\n")
+        stdout().print(*remarks(done.compared), sep="\n")
     else:
         news.print("No comparison: no question of the audit set has a right answer yet.")
     news.print(f"the page: {done.page}")

@@ -109,12 +109,12 @@ def _print_tokens(counts: TokenCounts) -> None:
     from palmette.model.embedded import DEFAULT_MODEL
 
     stdout().print(f"\nTokens, with the tokenizer of {DEFAULT_MODEL}:")
-    stdout().print(_facts(counts.facts()))
+    stdout().print(_facts(counts.facts(), below=0))
 
 
-def _facts(facts: Sequence[tuple[str, str]]) -> Padding:
+def _facts(facts: Sequence[tuple[str, str]], below: int = 1) -> Padding:
     width = max((len(name) for name, _ in facts), default=0)
-    return _indented("\n".join(f"{name:{width}}  {value}" for name, value in facts), 2, below=1)
+    return _indented("\n".join(f"{name:{width}}  {value}" for name, value in facts), 2, below)
 
 
 def _indented(what: Any, left: int, below: int = 0) -> Padding:

@@ -12,6 +12,7 @@ from palmette.cli.options import DATA, DEFAULT_MODEL, MODEL, PATH, ModelOption
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from palmette.corpus.survey import SourceSurvey
+    from palmette.studies.corpus_survey import CorpusSurvey
 
 TextsArgument = Annotated[
     list[str],
@@ -92,7 +93,7 @@ def corpus(
 
     A recipe of `palmette train pretrain` cleans in the same way, with the same names under `clean`.
     """
-    from palmette.cli.console import print_json, stdout
+    from palmette.cli.console import stderr
     from palmette.run import check_absent
     from palmette.startup import quick_imports
 
@@ -108,11 +109,19 @@ def corpus(
         "against": against or [],
     }
     with quick_imports():
-        from palmette.studies.corpus_survey import survey_texts
+        from palmette.studies.corpus_survey import PAGE, survey_texts
 
     found = survey_texts(sources, given, model or DEFAULT_MODEL, column=column, limit=limit)
     if out is not None:
         found.write(out)
+    _print(found, as_json=as_json)
+    if out is not None:
+        stderr().print(f"Files in {out}. Open {out / PAGE}.")
+
+
+def _print(found: CorpusSurvey, *, as_json: bool) -> None:
+    from palmette.cli.console import print_json, stdout
+
     if as_json:
         print_json(found.as_record())
         return

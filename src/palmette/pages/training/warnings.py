@@ -5,6 +5,7 @@ The start of a run is its first tenth of steps, and its end the last tenth, of t
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,7 +55,6 @@ class _Change:
     advice: str
     factor: float  # the end may be this multiple of the start: no less if below 1, no more if above
     change: str  # words for a change beyond it
-    samples: bool = True  # whether the rule also applies to stages whose model learns from its own completions
 
 
 _LIMITS = (
@@ -109,14 +109,6 @@ _CHANGES = (
         "fell below a quarter of what it was",
     ),
     _Change(
-        "loss",
-        "the loss",
-        "The model did not learn, or it forgot again. Lower train.learning_rate.",
-        1.0,
-        "rose",
-        samples=False,
-    ),
-    _Change(
         "grad_norm",
         "the gradient norm",
         "Training is becoming unstable. Lower train.learning_rate.",
@@ -132,6 +124,7 @@ def find_warnings(run: TrainingRun) -> list[Finding]:
         *_not_finite(run),
         *_limits(run),
         *_changes(run),
+        *_loss_rose(run),
         *_distance(run),
         *_reward_fell(run),
         *_exploits_reward_model(run),
@@ -145,16 +138,21 @@ def _samples(run: TrainingRun) -> bool:
     return run.stage in STAGES and STAGES[run.stage].samples
 
 
+def _tenth(run: TrainingRun, key: str) -> int:
+    """The number of steps in a tenth of those in which a figure is known."""
+    return max(1, len(run.points(key)) // 10)
+
+
 def _start(run: TrainingRun, key: str) -> float | None:
     """The mean of a figure over the first tenth of its steps. None where it has no value."""
     points = run.points(key)
-    return statistics.fmean(value for _, value in points[: max(1, len(points) // 10)]) if points else None
+    return statistics.fmean(value for _, value in points[: _tenth(run, key)]) if points else None
 
 
 def _end(run: TrainingRun, key: str) -> float | None:
     """The mean of a figure over the last tenth of its steps. None where it has no value."""
     points = run.points(key)
-    return statistics.fmean(value for _, value in points[-max(1, len(points) // 10) :]) if points else None
+    return statistics.fmean(value for _, value in points[-_tenth(run, key) :]) if points else None
 
 
 def _both(run: TrainingRun, key: str) -> tuple[float, float] | None:
@@ -190,12 +188,29 @@ def _limits(run: TrainingRun) -> Iterator[Finding]:
 def _changes(run: TrainingRun) -> Iterator[Finding]:
     for rule in _CHANGES:
         ends = _both(run, rule.key)
-        if ends is None or (_samples(run) and not rule.samples):
+        if ends is None:
             continue
         first, last = ends
         raised = last < rule.factor * first if rule.factor < 1 else last > rule.factor * first
         words = f"From the first to the last tenth of the steps, {rule.name} {rule.change}."
         yield Finding(words, f"{readable(first)} became {readable(last)}", raised, rule.advice)
+
+
+def _loss_rose(run: TrainingRun) -> Iterator[Finding]:
+    """Whether the loss rose by more than two standard errors of the difference between two tenths of the steps.
+
+    Steps learn different texts, whose losses differ. So does the loss of a stage that samples, which says little.
+    """
+    ends = None if _samples(run) else _both(run, "loss")
+    if ends is None:
+        return
+    chance = 2 * _spread(run, "loss") * math.sqrt(2 / _tenth(run, "loss"))
+    yield Finding(
+        "From the first to the last tenth of the steps, the loss rose by more than chance explains.",
+        f"{readable(ends[0])} became {readable(ends[1])}, where chance explains {readable(chance)}",
+        ends[1] - ends[0] > chance,
+        "The model did not learn, or it forgot again. Lower train.learning_rate.",
+    )
 
 
 def _distance(run: TrainingRun) -> Iterator[Finding]:
