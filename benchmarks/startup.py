@@ -91,7 +91,7 @@ def commands(model: str, document: Path, ask_form: str) -> dict[str, list[str]]:
 
 def ask_form(source: Path) -> str:
     """How a version's `ask` takes its document."""
-    for name in ("ask", "answering"):
+    for name in ("answer/ask", "ask", "answering"):
         file = source / "src" / "palmette" / "cli" / f"{name}.py"
         if file.is_file() and "def ask(" in file.read_text(encoding="utf-8"):
             head = file.read_text(encoding="utf-8").partition("def ask(")[2]
