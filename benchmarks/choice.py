@@ -24,6 +24,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -140,7 +141,8 @@ class Side:
         self.dtype, self.batch_size = dtype, 1
         command = [sys.executable, __file__, *given, "--work", workload, "--dtype", dtype]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # it lives as long as the process
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._said, text=True)
 
     def score(self, number: int) -> dict[str, Any]:
         """Score so many items."""
@@ -150,7 +152,9 @@ class Side:
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit("a side ended early: is lm-eval 0.4.13 installed here? make choice-oracle")
+            self._said.seek(0)
+            last = (self._said.read().strip().splitlines() or ["without a word"])[-1]
+            raise SystemExit(f"a side ended early: {last}. lm-eval 0.4.13 comes with: make choice-oracle")
         found: dict[str, Any] = json.loads(line)
         return found
 

@@ -149,7 +149,7 @@ def first_start(sources: dict[str, Path], model: str, document: Path, cache: Pat
         folder.mkdir(parents=True)
         converted = palmette_cache() / "models"
         if converted.is_dir():
-            (folder / "models").symlink_to(converted)
+            shutil.copytree(converted, folder / "models")  # a link would not be trusted
         arguments = commands(model, document, ask_form(source))["one question"]
         wall, processor, code, _ = run(source, ["-m", "palmette", *arguments], folder)
         yield Timing("one question, the first time", name, (wall,), (processor,), code)
