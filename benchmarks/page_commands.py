@@ -151,6 +151,8 @@ def table_line(command: str, outcome: Outcome) -> str:
 def walk(found: list[Step], folder: Path, options: argparse.Namespace) -> list[str]:
     """Save and run the steps of a page in a folder. The result is the commands that failed."""
     failed = []
+    if options.quickstart:
+        shutil.copytree(options.quickstart, folder / "runs" / "quickstart", dirs_exist_ok=True)
     for step in found:
         if step.file:
             (folder / step.file).parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +161,6 @@ def walk(found: list[Step], folder: Path, options: argparse.Namespace) -> list[s
         if not re.search(options.only, step.command):
             continue
         if step.command == "palmette quickstart" and options.quickstart:
-            shutil.copytree(options.quickstart, folder / "runs" / "quickstart", dirs_exist_ok=True)
             continue
         outcome = run(step.command, folder, options.limit_seconds)
         print(table_line(step.command, outcome), flush=True)
@@ -174,7 +175,7 @@ def main() -> None:
     """Run all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page", type=Path, nargs="?", default=README, help="a page in Markdown")
-    parser.add_argument("--quickstart", type=Path, help="a finished run to copy, instead of `palmette quickstart`")
+    parser.add_argument("--quickstart", type=Path, help="a finished run to copy to runs/quickstart, which is not made then")
     parser.add_argument("--folder", type=Path, help="run in this folder, and leave what was made")
     parser.add_argument(
         "--limit-seconds", type=float, default=3600.0, help="stop a command with Ctrl-C after this long"
