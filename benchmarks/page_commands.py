@@ -175,7 +175,7 @@ def main() -> None:
     """Run all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page", type=Path, nargs="?", default=README, help="a page in Markdown")
-    parser.add_argument("--quickstart", type=Path, help="a finished run to copy to runs/quickstart, which is not made then")
+    parser.add_argument("--quickstart", type=Path, help="a finished run for runs/quickstart, which is not made then")
     parser.add_argument("--folder", type=Path, help="run in this folder, and leave what was made")
     parser.add_argument(
         "--limit-seconds", type=float, default=3600.0, help="stop a command with Ctrl-C after this long"
