@@ -179,6 +179,6 @@ def test_a_mistake_in_the_command_is_one_line_on_standard_error(
 
 def test_a_client_does_not_wait_for_torch() -> None:
     """The server says hello before the model's library is imported, which takes seconds."""
-    said = "import sys, palmette.mcp.server, palmette.cli.mcp; print('torch' in sys.modules)"
+    said = "import sys, palmette.mcp.server, palmette.cli.answer.mcp; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, env=ENVIRONMENT, check=True)
     assert found.stdout == "False\n"
