@@ -91,10 +91,11 @@ def test_a_verdict_that_the_server_cannot_store_stays_until_it_can(opened: Any) 
     at = opened(boats(2))
     at.shown()
     full = {"problem": "the store cannot be used: the disk is full", "way_out": "Free some space."}
-    at.page.route("**/api/review/verdicts", lambda route: route.fulfill(status=507, json=full), times=1)
+    at.page.route("**/api/review/verdicts", lambda route: route.fulfill(status=507, json=full))
     at.page.keyboard.press("a")
     expect(at.page.locator("#alert")).to_contain_text("may have to free some space. Your verdict is kept")
     assert at.verdicts() == []
+    at.page.unroute("**/api/review/verdicts")
     at.page.get_by_role("button", name="Send it again").click()
     at.wait(1)
     assert at.verdicts() == [("accept", "pier 3")]
