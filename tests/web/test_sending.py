@@ -42,12 +42,13 @@ def test_a_verdict_whose_confirmation_was_lost_is_stored_once(opened: Any) -> No
         lost.append(route.fetch().status)
         route.abort()
 
-    at.page.route("**/api/review/verdicts", lose, times=1)
+    at.page.route("**/api/review/verdicts", lose)
     at.page.keyboard.press("a")
     expect(at.page.locator("#alert")).to_contain_text("cannot be reached")
+    at.page.unroute("**/api/review/verdicts")
     at.wait(1)
     expect(at.page.locator("#alert")).to_be_hidden()
-    assert lost == [200]
+    assert set(lost) == {200}  # taken each time
     assert at.verdicts() == [("accept", "pier 3")]
 
 
