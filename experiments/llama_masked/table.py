@@ -22,7 +22,7 @@ from palmette.evaluate.bootstrap import Difference
 from palmette.evaluate.squad import METRICS
 from palmette.studies.sweep.recipe import CELLS, RUN, Sweep
 from palmette.studies.sweep.table import format_settings, varied_keys
-from palmette.studies.tables import CellFigures, Spread, Table, markdown, tables_of
+from palmette.studies.tables import ANSWERS, CellFigures, Spread, Table, markdown, tables_of
 
 sys.path.append(str(Path(__file__).parents[1]))
 from steps import ordinal, written
@@ -76,13 +76,7 @@ def _tables(sweep: Sweep, rows: Sequence[CellFigures]) -> list[Table]:
 
 def _baselines(measured: Sequence[tuple[str, Record]]) -> list[str]:
     """Evaluations of other models on the same questions, a line each; what an evaluation does not have is a dash."""
-    names = {
-        "valid_json": "valid JSON",
-        "exact": "EM",
-        "correct_no_answer": "correct no answer",
-        "correct_has_answer": "correct has answer",
-        "f1": "F1",
-    }
+    names = {key: label for key, label in ANSWERS.items() if key != "exact_of_valid_json"}
     lines = [f"| baseline | {' | '.join(names.values())} |", "|---" * (len(names) + 1) + "|"]
     for folder, metrics in measured:
         cells = []

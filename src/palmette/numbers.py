@@ -72,6 +72,15 @@ def percent(share: float, number: int) -> str:
     return fixed(100 * share, 1 if number >= 100 else 0)
 
 
+def in_percent(share: float, digits: int = 3) -> str:
+    """A share as people write it, with so many significant digits at most.
+
+    >>> in_percent(0.1), in_percent(0.035123, 2), in_percent(1.0)
+    ('10 %', '3.5 %', '100 %')
+    """
+    return f"{readable(100 * share, digits)} %"
+
+
 def interval(ends: Sequence[float] | None, places: int = 1, *, sign: bool = False) -> str:
     """An interval, and nothing where there is none or where it shows one number twice.
 

@@ -103,11 +103,11 @@ def test_repeated_lines_paragraphs_and_grams_are_dropped() -> None:
     assert isinstance(repeated, Text)
     repeated = step(text_of("\n".join([*lines[:20], *["x"] * 11])))
     assert isinstance(repeated, Dropped)
-    assert repeated.detail == "32% of the lines came before, limit 30%"
+    assert repeated.detail == "32 % of the lines came before, limit 30 %"
     often = " ".join(f"{' '.join(unique[start : start + 4])} extraordinary circumstance" for start in range(0, 100, 4))
     found = step(text_of(often))
     assert isinstance(found, Dropped)
-    assert "in the most frequent 2-gram, limit 20%" in found.detail
+    assert "in the most frequent 2-gram, limit 20 %" in found.detail
 
 
 def test_shares_of_repetition_by_hand() -> None:

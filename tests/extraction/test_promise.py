@@ -94,7 +94,7 @@ def test_a_promise_says_what_it_covers() -> None:
     guarantee = Guarantee(0.1, 0.95, 0.8, 100, 2, 120, 60, 1.1)
     said = list(Promise(Decision(), ((("rent", "start"), guarantee),), ("kind",), 1).explain())
     assert said[0] == "rent, start together: values with a probability of at least 0.800"
-    assert "at most 10.0% of the answers given are wrong, with 95% confidence" in said[1]
+    assert "at most 10 % of the answers given are wrong, with 95 % confidence" in said[1]
     assert said[-1] == "nothing is promised about kind: choices, and fields without labels"
 
 

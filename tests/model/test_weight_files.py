@@ -17,8 +17,9 @@ from palmette.baselines.windows import Windowing
 from palmette.encoders.masked import load_masked
 from palmette.errors import ModelError
 from palmette.model.loading import load_model
-from palmette.model.weight_files import INDEX
+from palmette.model.weight_files import INDEX, check_weight_files
 from tests.support.encoders import word_piece
+from tests.support.hub import KNOWN, closed_port, downloaded, fake_hub, use_hub
 
 
 @pytest.fixture
@@ -102,3 +103,27 @@ def test_encoders_are_held_to_it_too(kind: Any, tmp_path: Path) -> None:
     rename(tmp_path, first, "a.bin")
     with pytest.raises(ModelError, match=r"'a\.bin'"):
         load_masked(str(tmp_path)) if kind is BertForMaskedLM else load_encoder(str(tmp_path), Windowing())
+
+
+def test_without_the_hub_an_index_that_was_not_downloaded_is_not_taken_for_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the hub could answer a second later, and what its index names would be opened unchecked."""
+    use_hub(monkeypatch, closed_port(), tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no retries
+    snapshot = downloaded(tmp_path, KNOWN)
+    (snapshot / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json of 'someone/known' cannot be fetched"):
+        check_weight_files(KNOWN)
+    (snapshot / INDEX).write_text(json.dumps({"weight_map": {"a": "pytorch_model.bin"}}))
+    with pytest.raises(ModelError, match=r"names 'pytorch_model\.bin', which is no safetensors file"):
+        check_weight_files(KNOWN)
+    (snapshot / INDEX).write_text(json.dumps({"weight_map": {"a": "model-1.safetensors"}}))
+    check_weight_files(KNOWN)
+
+
+def test_a_model_of_the_hub_without_an_index_has_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_hub(files={"config.json": b"{}"}) as hub:
+        use_hub(monkeypatch, hub.server_port, tmp_path)
+        check_weight_files(KNOWN)
+        assert hub.asked[-1] == f"/{KNOWN}/resolve/main/{INDEX}"

@@ -152,7 +152,7 @@ def test_figures_are_those_of_the_runs(finished: Path) -> None:
 def test_the_page_has_one_line_a_cell_and_one_a_run(finished: Path) -> None:
     page = (finished / "sweep.md").read_text()
     tables, runs = (part.splitlines() for part in page.split("## Every run"))
-    answers = "valid JSON | EM | EM of valid JSON | correct no answer | correct has answer | F1"
+    answers = "valid JSON | EM | EM of valid JSON | refused, unanswerable | letter for letter, answerable | F1"
     costs = "final loss | training s | answering s"
     headings = [line for line in tables if line.startswith("| train.learning_rate ")]
     assert headings == [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,14 +17,16 @@ KNOWN, COMMIT = "someone/known", "c" * 40
 
 
 class FakeHub(ThreadingHTTPServer):
-    """Answers a request for a file's metadata as the hub does: with its commit and hash, or a named error.
+    """Answers requests for a file as the hub does: with its commit, hash and content, or a named error.
 
     Attributes:
         asked: the path of each request.
+        files: content by name of the known model's files. None gives it every file, without content.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, files: Mapping[str, bytes] | None) -> None:
         self.asked: list[str] = []
+        self.files = files
         super().__init__(("127.0.0.1", 0), _Handler)
 
 
@@ -32,26 +34,42 @@ class _Handler(BaseHTTPRequestHandler):
     server: FakeHub
 
     def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self.wfile.write(self._answer())
+
+    def _answer(self) -> bytes:
+        """Send the head of the answer, and return its content."""
         self.server.asked.append(self.path)
         name, _, rest = self.path[1:].partition("/resolve/")
-        known, there, user = name == KNOWN, rest.startswith("main/"), name.partition("/")[0]
-        self.send_response(200 if known and there else 503 if user == "busy" else 404)
-        if known and there:
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", '"abc"')
-        elif user != "busy":
-            self.send_header("X-Error-Code", "RevisionNotFound" if known else "RepoNotFound")
-        self.send_header("Content-Length", "0")
+        revision, _, file = rest.partition("/")
+        files = self.server.files
+        content = b"" if files is None else files.get(file)
+        if name.startswith("busy/"):
+            return self._head(503)
+        if name != KNOWN or revision not in ("main", COMMIT):
+            return self._head(404, **{"X-Error-Code": "RevisionNotFound" if name == KNOWN else "RepoNotFound"})
+        if content is None:
+            return self._head(404, **{"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+        return self._head(200, content, **{"X-Repo-Commit": COMMIT, "ETag": '"abc"'})
+
+    def _head(self, status: int, content: bytes = b"", **headers: str) -> bytes:
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
+        return content
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
 
 
 @contextlib.contextmanager
-def fake_hub() -> Iterator[FakeHub]:
+def fake_hub(files: Mapping[str, bytes] | None = None) -> Iterator[FakeHub]:
     """A hub that is running."""
-    with FakeHub() as server:
+    with FakeHub(files) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield server

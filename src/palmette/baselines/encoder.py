@@ -18,7 +18,7 @@ from palmette.baselines.span_scores import Logits, SpanScores, decide, score_spa
 from palmette.baselines.windows import EncodedWindow, Windowing, check_length, check_tokenizer, encode
 from palmette.data.records import Document
 from palmette.decode.prediction import Prediction
-from palmette.encoders.names import find_encoder, pad, way_out, without_load_report
+from palmette.encoders.names import pad, reach_encoder, way_out, without_load_report
 from palmette.errors import ModelError
 from palmette.model.tokenizer import UNREADABLE, first_line
 from palmette.model.weight_files import check_weight_files
@@ -62,7 +62,7 @@ def load_encoder(name: str, windowing: Windowing, *, seed: int | None = None) ->
     Raises:
         ModelError: the encoder is missing, is none, or lacks weights.
     """
-    folder = find_encoder(name)
+    folder = reach_encoder(name)
     torch.manual_seed(0 if seed is None else seed)
     try:
         with without_load_report():

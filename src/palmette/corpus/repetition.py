@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from palmette.corpus.cleaning import Dropped
 from palmette.corpus.texts import Text
 from palmette.corpus.words import ngrams, words_of
+from palmette.numbers import in_percent
 
 # Largest shares of lines and paragraphs that came before in the text, and of the characters in them.
 _LINES, _LINE_CHARACTERS = 0.30, 0.20
@@ -27,21 +28,24 @@ class Repetitive:
 
 
 def _broken(text: str) -> str:
-    """The first rule that a text breaks, with its share. "" if it breaks none."""
+    """The first limit that a text is above, in words. Empty if it keeps all."""
+    for share, limit, what in _shares(text):
+        if share > limit:
+            return f"{in_percent(share, 2)} of the {what}, limit {in_percent(limit, 2)}"
+    return ""
+
+
+def _shares(text: str) -> Iterator[tuple[float, float, str]]:
+    """Each share of the text that has a limit: the share, its limit, and what it is a share of."""
     for name, parts in (("lines", text.split("\n")), ("paragraphs", text.split("\n\n"))):
         share, characters = repeated_share([part.strip() for part in parts if part.strip()])
-        if share > _LINES:
-            return f"{share:.0%} of the {name} came before, limit {_LINES:.0%}"
-        if characters > _LINE_CHARACTERS:
-            return f"{characters:.0%} of the characters are in {name} that came before, limit {_LINE_CHARACTERS:.0%}"
+        yield share, _LINES, f"{name} came before"
+        yield characters, _LINE_CHARACTERS, f"characters are in {name} that came before"
     words = words_of(text)
     for size, limit in _TOP.items():
-        if (share := top_share(words, size)) > limit:
-            return f"{share:.0%} of the characters are in the most frequent {size}-gram, limit {limit:.0%}"
+        yield top_share(words, size), limit, f"characters are in the most frequent {size}-gram"
     for size, limit in _REPEATED.items():
-        if (share := repeated_ngram_share(words, size)) > limit:
-            return f"{share:.0%} of the characters are in repeated {size}-grams, limit {limit:.0%}"
-    return ""
+        yield repeated_ngram_share(words, size), limit, f"characters are in repeated {size}-grams"
 
 
 def repeated_share(parts: Sequence[str]) -> tuple[float, float]:

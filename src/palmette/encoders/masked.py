@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from palmette.encoders.heads import find_head, keep_head
-from palmette.encoders.names import find_encoder, way_out, without_load_report
+from palmette.encoders.names import reach_encoder, way_out, without_load_report
 from palmette.errors import ModelError
 from palmette.model.tokenizer import UNREADABLE, first_line
 from palmette.model.weight_files import check_weight_files
@@ -136,7 +136,7 @@ def load_masked(name: str, *, seed: int | None = None, dtype: torch.dtype = torc
     Raises:
         ModelError: the model is missing, is no encoder, or lacks weights that the cache does not have.
     """
-    folder = find_encoder(name)
+    folder = reach_encoder(name)
     torch.manual_seed(0 if seed is None else seed)
     try:
         with without_load_report():

@@ -15,6 +15,7 @@ from palmette import run
 from palmette.errors import ModelError
 from palmette.files import expand
 from palmette.inference.nearby import is_local, suggestion
+from palmette.model.hub import ask_hub
 
 # Short names, their hub ids, and packages that carry the same files. The packages are never imported.
 SHORT_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
@@ -41,6 +42,22 @@ def find_encoder(name: str) -> str:
     spec = importlib.util.find_spec(package) if package else None
     folders = [Path(folder) / inner for folder in (spec.submodule_search_locations or ())] if spec else []
     return next((str(folder) for folder in folders if folder.is_dir()), name)
+
+
+def reach_encoder(name: str) -> str:
+    """The folder or hub id of an encoder, as `find_encoder` gives it, that is there: the hub is asked once.
+
+    Raises:
+        RunError: it is a run that is not finished.
+        ModelError: there is no such encoder, or the hub cannot be reached and there was no earlier download.
+    """
+    found = find_encoder(name)
+    if Path(found).is_dir():
+        return found
+    try:
+        return str(ask_hub(found) or found)
+    except ModelError as error:
+        raise ModelError(f"cannot load the encoder {name!r}: {error.problem}", way_out(name)) from error
 
 
 def way_out(name: str) -> str:

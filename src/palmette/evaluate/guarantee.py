@@ -24,7 +24,7 @@ from scipy import special
 from palmette.errors import DataError
 from palmette.evaluate.clustered import MIN_DOCUMENTS, clustered_bound, design_effect, effective_size
 from palmette.inference.calibration import Guarantee
-from palmette.numbers import count
+from palmette.numbers import count, in_percent
 
 _STEPS = 20
 
@@ -99,7 +99,7 @@ def choose_threshold(
         if bound > target_error:
             failure = (
                 f"at the first one tested {wrong} of {answered} answers were wrong, "
-                f"which allows up to {bound:.1%} by {len(answered_D)} documents"
+                f"which allows up to {in_percent(bound)} by {len(answered_D)} documents"
             )
             break
         effect = design_effect(wrong_D, answered_D)
@@ -135,8 +135,9 @@ def shortage(
         f"{number} in {count(documents, 'document')} (worth {size})" for number, documents, size in sizes
     )
     return (
-        f"to promise at most {target_error:.1%} wrong with {confidence:.0%} confidence, each half needs answers worth "
-        f"at least {needed} independent ones in at least {MIN_DOCUMENTS} documents, and the halves have {stated}"
+        f"to promise at most {in_percent(target_error)} wrong with {in_percent(confidence)} confidence, each half "
+        f"needs answers worth at least {needed} independent ones in at least {MIN_DOCUMENTS} documents, "
+        f"and the halves have {stated}"
     )
 
 

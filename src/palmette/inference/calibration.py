@@ -13,6 +13,7 @@ from typing import Any
 from palmette.data.records import Document
 from palmette.decode.posterior import Decision
 from palmette.errors import DataError, RunError, reason_of
+from palmette.numbers import in_percent
 from palmette.run import write_json
 
 CALIBRATION = "calibration.json"
@@ -283,8 +284,8 @@ class Guarantee:
     def explain(self) -> Iterator[str]:
         """Lines that say what is guaranteed, and what that rests on."""
         yield (
-            f"guarantee: at most {self.target_error:.1%} of the answers given are wrong, "
-            f"with {self.confidence:.0%} confidence (tested: {self.num_wrong} of {self.num_answered} "
+            f"guarantee: at most {in_percent(self.target_error)} of the answers given are wrong, "
+            f"with {in_percent(self.confidence)} confidence (tested: {self.num_wrong} of {self.num_answered} "
             f"answers wrong, in {self.num_documents} documents. {self.num_tested} answers could be given)"
         )
         yield (

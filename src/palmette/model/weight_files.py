@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from palmette.errors import ModelError
+from palmette.hub import not_reached
 
 INDEX = "model.safetensors.index.json"
 _CONFIG, _NAMED_BY_CONFIG = "config.json", "transformers_weights"
@@ -50,20 +51,24 @@ def _check_name(file: Any, model: str, source: str, ends: tuple[str, ...]) -> No
 
 
 def _read(model: str, file: str, revision: str | None) -> Any:
-    """What a JSON file of a model holds. None if there is no such file, or it cannot be reached."""
-    from transformers.utils.hub import cached_file
-
-    path = cached_file(
-        model,
-        file,
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if path is None:
-        return None
+    """What a JSON file of a model holds. None if the model has no such file."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        path = Path(model) / file if Path(model).is_dir() else _fetch(model, file, revision)
+        return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else None
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {file} of {model!r}: {error}", _WAY_OUT) from error
+
+
+def _fetch(model: str, file: str, revision: str | None) -> Path | None:
+    """A file of a model on the hub. None only if the hub says that there is none."""
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        return Path(hf_hub_download(model, file, revision=revision))
+    except errors.LocalEntryNotFoundError as error:  # an EntryNotFoundError too, of a hub that was not reached
+        raise ModelError(
+            f"{file} of {model!r} cannot be fetched, so it is unknown what holds its weights: {not_reached(error)}",
+            "Try again when the hub can be reached.",
+        ) from error
+    except errors.EntryNotFoundError:
+        return None

@@ -33,7 +33,7 @@ from palmette.config.recipes import Recipe
 from palmette.errors import RunError
 from palmette.model.heads import save_heads, without_heads
 from palmette.model.pause import save_pause, without_pause
-from palmette.numbers import count
+from palmette.numbers import count, in_percent
 from palmette.progress import Say
 from palmette.train.job import Job
 from palmette.train.steps.callbacks import MetricsLog, SaveByTime, SaveOnInterrupt, TrainingInterrupted
@@ -182,7 +182,7 @@ def _trainable(model: Any) -> str:
     """The number of trained parameters, in words."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
-    return f"{trained:,} of {total:,} parameters ({trained / total:.1%})"
+    return f"{trained:,} of {total:,} parameters ({in_percent(trained / total, 2)})"
 
 
 def save_result(job: Job, folder: Path) -> None:
