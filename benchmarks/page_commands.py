@@ -109,6 +109,21 @@ def run(command: str, folder: Path, limit_seconds: float) -> Outcome:
         start_new_session=True,
     )
     os.close(terminal)
+    try:
+        first, silence, output = _watch(process, reader, started, limit_seconds)
+    except BaseException:  # stopped from outside: the command has its own process group, and would go on
+        os.killpg(process.pid, signal.SIGINT)
+        raise
+    os.close(reader)
+    code, after = process.wait(), os.times()
+    busy = after.children_user + after.children_system - before.children_user - before.children_system
+    return Outcome(code, time.monotonic() - started, busy, first, silence, output.decode(errors="replace"))
+
+
+def _watch(
+    process: subprocess.Popen[bytes], reader: int, started: float, limit_seconds: float
+) -> tuple[float | None, float, bytes]:
+    """Read what a command prints until it ends: seconds to the first output, the longest silence, and the output."""
     deadline, stops = started + limit_seconds, [signal.SIGINT, signal.SIGKILL]
     first, silence, last, output = None, 0.0, started, b""
     while True:
@@ -127,10 +142,7 @@ def run(command: str, folder: Path, limit_seconds: float) -> Outcome:
         if not piece:
             break
         output += piece
-    os.close(reader)
-    code, after = process.wait(), os.times()
-    busy = after.children_user + after.children_system - before.children_user - before.children_system
-    return Outcome(code, time.monotonic() - started, busy, first, silence, output.decode(errors="replace"))
+    return first, silence, output
 
 
 def seen(output: str) -> str:
@@ -184,6 +196,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print what every command printed, not only failed ones")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background hands on that it is ignored
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     found = steps(options.page.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as name:
         folder = options.folder or Path(name)
