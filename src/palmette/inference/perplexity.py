@@ -16,6 +16,7 @@ from palmette.inference.names import resolve_model
 from palmette.model.attention import skips_hidden
 from palmette.model.checks import check_model
 from palmette.model.forward import evaluating, model_name, score_tokens
+from palmette.progress import progress
 from palmette.tasks.text_pieces import TextPieces, num_learned
 from palmette.tree.batch import PackedBatch
 from palmette.tree.prefix_tree import PrefixTree
@@ -68,7 +69,7 @@ def score_sources(
     batches = PackedBatch.pack(
         trees, row_tokens=row_tokens, tokens_per_batch=tokens_per_batch, one_row=skips_hidden(model)
     )
-    with evaluating(model):
+    with evaluating(model), progress(len(batches), "scoring texts", "batches", passing=True) as bar:
         for batch in batches:
             placed = batch.to(model.device)
             scores = score_tokens(model, placed)
@@ -78,6 +79,7 @@ def score_sources(
                 name = batch.rows[row].nodes[node][0]
                 nll[name] -= logprob
                 count[name] += 1
+            bar.update()
     if not all(map(math.isfinite, nll.values())):
         raise ModelError(f"{model_name(model)} gives numbers that are not finite", "Lower train.learning_rate.")
     return [SourceScore(name, count[name], value) for name, value in nll.items()]

@@ -28,7 +28,7 @@ from palmette.errors import DataError, RecipeError
 from palmette.files import expand
 from palmette.model.loading import LoadedModel, dtype_name, fast_dtype, weights_hash
 from palmette.numbers import count
-from palmette.progress import Say
+from palmette.progress import Say, progress
 from palmette.seeds import derive_seed
 from palmette.train.job import Job
 from palmette.train.loop import Part, run_steps
@@ -290,8 +290,11 @@ class _Watch:
             return None
         model.eval()
         total = sum(map(num_masked, self._held_out))
-        with torch.no_grad():
-            loss = sum(float(masked_loss(model, batch.to(model.device), total)) for batch in self._held_out)
+        loss = 0.0
+        with torch.no_grad(), progress(len(self._held_out), "scoring texts", "batches", passing=True) as bar:
+            for batch in self._held_out:
+                loss += float(masked_loss(model, batch.to(model.device), total))
+                bar.update()
         if processes.is_main():
             self.tally.note("held_out_loss", loss)
         self._say(f"after {self._step} steps, held-out loss: {loss:.3f} nats")
