@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hosts": set(),
     "documents": {"errors", "files"},
     "data": {"errors", "files", "documents", "hub"},
-    "corpus": {"errors", "files", "config", "progress", "documents", "data"},
+    "corpus": {"errors", "files", "config", "numbers", "progress", "documents", "data"},
     "tree": {"errors"},
     "tasks": {"errors", "files", "data", "tree"},
     "model": {"errors", "cache", "hub", "tree"},
