@@ -75,6 +75,9 @@ class Browser:
             color_scheme="dark" if dark else "light",
         )
         context.set_default_timeout(20_000)  # milliseconds
+        # Chromium begins to intercept requests some time after the first `route` of a page has returned, so on a busy
+        # machine a request could pass a route that a test had just set. From before the page is loaded none does.
+        context.route("**/intercepted-from-the-start", lambda route: route.abort())
         self._page = page = context.new_page()
         page.on("pageerror", lambda error: self._complaints.append(f"exception: {error}"))
         page.on("console", lambda message: self._complaints.append(f"console: {message.type}: {message.text}"))

@@ -119,7 +119,6 @@ def test_refusals_are_said_in_russian(opened: Any, status: int) -> None:
     at = opened(boats(1), language="ru")
     at.shown()
     said = {"problem": "in English", "way_out": "In English."}
-    # Every time: the page sends what it keeps whenever it looks again.
     at.page.route("**/api/review/verdicts", lambda route: route.fulfill(status=status, json=said))
     at.page.keyboard.press("a")
     expect(at.page.locator("#alert")).to_be_visible()
