@@ -30,7 +30,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.01)

@@ -52,7 +52,7 @@ PASSING = {
     "half JSON": Act(body=says("fine").body[:-9]),
     "no choices": Act(body=b'{"choices": []}'),
     "an error with status 200": Act(body=b'{"error": {"message": "upstream"}}'),
-    "too slow": Act(delay=1.0, body=says("late").body),
+    "too slow": Act(delay=3.0, body=says("late").body),
     "a byte now and then": Act(drip=0.05, body=says("late").body),
     "a header now and then": Act(header_drip=0.05),
     "usage alone": Act(body=b'{"usage": {"prompt_tokens": 11, "completion_tokens": 7}}'),
@@ -62,7 +62,7 @@ PASSING = {
 @pytest.mark.parametrize("case", sorted(PASSING))
 def test_failures_that_may_pass_are_tried_again(server: ChatServer, case: str) -> None:
     server.acts = [PASSING[case]]
-    client = client_of(server, timeout=0.3)
+    client = client_of(server, timeout=1.0)
     assert client.complete(user("hello")).text == "fine"
     assert (len(server.asked), client.usage.retries, client.usage.asked) == (2, 1, 1)
 

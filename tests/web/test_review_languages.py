@@ -107,7 +107,7 @@ def test_disagreements_and_newer_runs_in_russian(opened: Any) -> None:
     expect(at.page.locator("#why")).to_have_text("Мнения людей расходятся. Решите, что верно.")
     check(at)
     at.page.get_by_role("button", name="Проверять её").click()
-    expect(at.page.locator("#newer")).to_contain_text("Новую модель проверить нельзя.", timeout=10_000)
+    expect(at.page.locator("#newer")).to_contain_text("Новую модель проверить нельзя.")
     check(at)
     at.page.keyboard.press("n")
     expect(at.page.locator("#empty")).to_have_text("Споров больше нет.")

@@ -79,7 +79,7 @@ def test_a_verdict_outlives_the_tab_and_the_server(opened: Any, browser: Browser
     expect(page.locator("#alert")).to_contain_text("cannot be reached")
     with reviewing(tmp_path, boats(2), port=port) as (review, again):
         assert again == url
-        expect(page.locator("#alert")).to_contain_text("Open the link", timeout=10_000)
+        expect(page.locator("#alert")).to_contain_text("Open the link")
         at = Opened(page, review, url)
         assert at.verdicts() == []
         page.goto("about:blank")
