@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 OUT ?= runs/quickstart
 
-.PHONY: help quickstart smoke reader test chromium postgresql check lint types format docs docs-site wheel clean
+.PHONY: help quickstart smoke reader test search chromium postgresql check lint types format docs docs-site wheel clean
 .PHONY: bench bench-decode bench-train bench-pretrain bench-preferences bench-choice bench-serve bench-soak choice-oracle gpu-check
 
 # The targets, with what stands behind ## in their lines.
@@ -25,6 +25,10 @@ test: .venv/dev.stamp  ## Run the tests. ARGS="-n 0 tests/FILE.py" runs a file
 	@$(BIN)/python -m tests.support.browser || true
 	@$(BIN)/python -m tests.support.postgresql || true
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not network and not gpu" $(ARGS)
+
+# A property is tested with the same examples in each run of `make test`. This looks for others.
+search: .venv/dev.stamp  ## Test properties with examples that no run has tried
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --hypothesis-profile search -m "hypothesis and not network and not gpu" $(ARGS)
 
 # The browser tests need Chromium. As root on Debian this installs it. Elsewhere it says what to install, and fails.
 # `make test` then skips these tests.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
     from tests.support.chat_server import ChatServer
 
 torch.set_num_threads(1)
-# On a busy machine an example may take long, which is no fault of the code.
-settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# On a busy machine an example may take long, which is no fault of the code. Examples are the same in each run, so that
+# a change is judged by the change alone. `make search` looks for others.
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("tests", parent=settings.get_profile("search"), derandomize=True)
 settings.load_profile("tests")
 
 
@@ -33,6 +37,14 @@ def pytest_collection_finish() -> None:
     """What is imported by now stays: the garbage collector need not look through it each time that memory is freed."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """What a test draws depends on no other test."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
