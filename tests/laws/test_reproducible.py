@@ -100,6 +100,21 @@ def test_a_full_disk_while_saving_leaves_the_previous_checkpoint(
     assert_same(adapter(sft_run), adapter(out))
 
 
+def test_a_run_on_a_model_with_a_relative_name_goes_on_in_another_folder(
+    sft_run: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "relative"
+    with monkeypatch.context() as stopping:
+        stopping.chdir(tiny_folder.parent)
+        on_step(stopping, 1, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(TrainingInterrupted):
+            train(sft_recipe(Path(tiny_folder.name), out), quiet)
+    resume(out, quiet)
+    assert_same(adapter(sft_run), adapter(out))
+    config = json.loads((out / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["base_model_name_or_path"] == str(tiny_folder)
+
+
 def test_a_full_disk_at_the_end_leaves_no_half_written_adapter(
     sft_run: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,9 +104,9 @@ def settle(
 
 
 def _model_fingerprint(recipe: Recipe, loaded: LoadedModel) -> dict[str, Any]:
-    """The model that a run starts from."""
+    """The model that a run starts from. The recipe is the completed one, whose names mean the same anywhere."""
     return {
-        "name": loaded.name,
+        "name": recipe.model.name,
         "revision": getattr(loaded.model.config, "_commit_hash", None) or recipe.model.revision,
         "dtype": dtype_name(loaded.model.dtype),
         "sha256": weights_hash(loaded.folder),

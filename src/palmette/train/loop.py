@@ -203,7 +203,7 @@ def _write_result(job: Job, folder: Path) -> None:
         save_pause(model, staging)
         save_heads(model, staging)
         if adapter:
-            _name_base(staging / "adapter_config.json", job.loaded.name)
+            _name_base(staging / "adapter_config.json", job.recipe.model.name)
         else:
             job.loaded.tokenizer.save_pretrained(staging)
     shutil.rmtree(folder / run.CHECKPOINTS, ignore_errors=True)
