@@ -18,7 +18,7 @@ def test_every_measure_exists_and_none_is_another_by_definition() -> None:
     answers = scored([True, False])
     known = {**question_values(answers), **whole_measures(answers)}
     assert set(BY_KEY) <= set(known)
-    assert not {"NoAns_f1", "correct_no_answer"} & set(BY_KEY)  # equal to NoAns_exact by definition
+    assert not {"NoAns_exact", "NoAns_f1"} & set(BY_KEY)  # correct_no_answer, but for answers that normalise to nothing
     assert {key for key, measure in BY_KEY.items() if measure.better == "lower"} == {
         "ece", "brier", "aurc", "mean_passes",
     }  # fmt: skip
@@ -32,7 +32,7 @@ def test_values_and_verdicts() -> None:
     found = {one.measure.key: one for one in compare_evaluations(scored([True] + [False] * 7), scored([True] * 8))}
     assert (found["exact"].a, found["exact"].b, found["exact"].verdict) == (56.25, 100.0, "B")
     assert (found["HasAns_exact"].a, found["HasAns_exact"].b) == (12.5, 100.0)
-    assert found["NoAns_exact"].equal
+    assert found["correct_no_answer"].equal
     assert found["answered"].verdict == ""
     back = {one.measure.key: one for one in compare_evaluations(scored([True] * 8), scored([True] + [False] * 7))}
     assert back["exact"].verdict == "A"

@@ -76,6 +76,13 @@ def test_strict_match_forgives_nothing() -> None:
     assert [strict_match(text, article) for text in ("the", "")] == [1, 0]
 
 
+def test_an_answer_of_articles_alone_is_no_refusal() -> None:
+    """The official script normalises it to nothing, and so takes it for one."""
+    document = Document("d", "the end", (Question("q", "Why?"),))
+    found = summarize(score_answers([document], {"q": Prediction("the")}))
+    assert (found["NoAns_exact"], found["correct_no_answer"], found["answered"]) == (100.0, 0.0, 100.0)
+
+
 def test_a_summary_without_probabilities() -> None:
     """Year right; stone half right (F1 2/3); tower abstained; who refused rightly; why broken: not JSON."""
     predictions = {

@@ -52,7 +52,7 @@ MEASURES = (
     Measure("HasAns_exact", "EM, answerable"),
     Measure("HasAns_f1", "F1, answerable"),
     Measure("correct_has_answer", "letter for letter, answerable"),
-    Measure("NoAns_exact", "refused, unanswerable"),
+    Measure("correct_no_answer", "refused, unanswerable"),
     Measure("answered", "answered", better=""),
     Measure("verbatim", "verbatim in the document"),
     Measure("valid_json", "valid JSON"),

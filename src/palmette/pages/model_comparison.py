@@ -271,7 +271,7 @@ def _costs(models: Sequence[Record]) -> Iterator[dict[str, Any]]:
         ("exact", "Exact match, %"),
         ("f1", "F1, %"),
         ("HasAns_exact", "Exact match, answerable, %"),
-        ("NoAns_exact", "Refused, unanswerable, %"),
+        ("correct_no_answer", "Refused, unanswerable, %"),
     ):
         yield {"name": name, "cells": [_figure(model.get("task"), key) for model in models], "differs": False}
 

@@ -130,7 +130,7 @@ def prompt_row(one: TriedPrompt) -> dict[str, str]:
         "exact": fixed(metrics["exact"]),
         "interval": interval(one.evaluation.intervals.get("exact")),
         "f1": fixed(metrics["f1"]),
-        "refused": fixed(metrics.get("NoAns_exact")),
+        "refused": fixed(metrics.get("correct_no_answer")),
         "valid": fixed(metrics.get("valid_json")),
         "tokens": f"{one.tokens:.0f}",
         "rate": fixed(rate) if rate else "",

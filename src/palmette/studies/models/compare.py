@@ -268,7 +268,7 @@ def _task(record: dict[str, Any], opened: OpenedModel, data: DataSet | None) -> 
         return None
     evaluation, record["peak_bytes"] = opened.evaluate(data, opened.source.name)
     metrics = evaluation.metrics
-    record["task"] = {key: metrics.get(key) for key in ("exact", "f1", "HasAns_exact", "NoAns_exact", "total")}
+    record["task"] = {key: metrics.get(key) for key in ("exact", "f1", "HasAns_exact", "correct_no_answer", "total")}
     record["task"]["intervals"] = evaluation.intervals
     record["speed"]["questions"] = metrics["questions_per_second"]
     return evaluation
