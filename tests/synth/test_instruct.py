@@ -94,6 +94,7 @@ def test_seeds_that_are_none(rows: list[dict[str, Any]], told: str, tmp_path: Pa
     [
         ("9. Name a river.\n10) Say why\nit is long.", "end", ["Name a river.", "Say why it is long."], False),
         ("Sure:\n**9.** Name a river.\n**10. Say why.**", "end", ["Name a river.", "Say why."], False),
+        ("Task 9: 9. Name a river.\nTask 10: **10.** Say why.", "end", ["Name a river.", "Say why."], False),
         ("Task 9: **Rivers.** Name one.\n- 10. Say 2**3.", "length", ["Rivers. Name one.", "Say 2**3."], True),
         ("<think>\n1. No\n</think>\n9. Yes, this one.", "end", ["Yes, this one."], False),
         ("1. No\n</think>\n9. Yes, this one.", "end", ["Yes, this one."], False),

@@ -82,6 +82,8 @@ class Evolution:
         names = [
             (step, start) for step in range(1, self.settings.evolve + 1) for start in range(0, len(lineages), _GROUP)
         ]
+        if not names:
+            return lines
         finished = sum(_name(*one) in done for one in names)
         with progress(len(names), "evolutions", "groups", done=finished) as bar:
             for step, start in names:

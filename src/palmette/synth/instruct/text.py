@@ -64,7 +64,12 @@ def read_list(written: Written) -> tuple[list[str], bool]:
     >>> read_list(Written("Sure!\\n9. **Name** a river.\\n10. Say why\\n   it is long.", "end", 9))
     (['Name a river.', 'Say why it is long.'], False)
     """
-    items = [_BOLD.sub(r"\1", item) for item in _NUMBERED.split(written.said)[2::2]]
+    # A small writer may number a task twice: "Task 9: 9. Name a river."
+    items = [
+        item[twice.end() :] if (twice := _NUMBERED.match(item)) else item
+        for item in _NUMBERED.split(written.said)[2::2]
+    ]
+    items = [_BOLD.sub(r"\1", item) for item in items]
     plain = [_line(item.removesuffix("**") if item.count("**") % 2 else item) for item in map(str.strip, items)]
     return plain, written.finish == "length" and bool(plain)
 
