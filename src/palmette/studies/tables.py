@@ -40,8 +40,8 @@ SAMPLED = {
 MEANINGS = {
     "figures of answers": "percent. With several seeds, the mean ± the sample standard deviation",
     "in brackets": "95 % intervals by bootstrap over documents, all seeds together",
-    "refused, unanswerable": "of the questions without an answer, those that were refused",
-    "letter for letter, answerable": "of the others, those answered letter for letter with an accepted answer",
+    ANSWERS["correct_no_answer"]: "of the questions without an answer, those that were refused",
+    ANSWERS["correct_has_answer"]: "of the others, those answered letter for letter with an accepted answer",
     "final loss": "nats per learned token, as a mean over the last tenth of the steps",
     "perplexity, retention": "of general text, as a multiple of the untouched model's (`palmette eval retention`)",
     "KL, retention": "on chat prompts, from the untouched model, in nats per token",
